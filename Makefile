@@ -1,0 +1,54 @@
+# Everything is done in .venv, which is made when it is missing and again when its pins change.
+# Needs make and Python 3.11 or later, nothing else. `make help` lists the targets.
+
+PYTHON ?= python3
+PYTHONS ?=
+ARGS ?=
+RUN := .venv/bin/python -m
+
+.PHONY: help env demo test test-fast check lint types imports hygiene format bench lock clean
+
+help: ## This list
+	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+env: ## The environment that the other targets use, .venv
+	@$(PYTHON) tools/env.py
+
+demo: env ## Run the example
+	@$(RUN) example
+
+test: ## The test suite on every Python found; PYTHONS="3.11 3.12" restricts, ARGS go to pytest
+	@$(PYTHON) tools/test.py $(PYTHONS) -- $(ARGS)
+
+test-fast: env ## The test suite on one Python; ARGS="-k retry -x" goes to pytest
+	@$(RUN) pytest -n auto $(ARGS)
+
+check: lint types imports hygiene ## All that is checked without running the code
+
+lint: env ## Style and formatting (ruff)
+	@$(RUN) ruff check .
+	@$(RUN) ruff format --check .
+
+types: env ## Types (pyright: strict in the library, basic elsewhere)
+	@PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(RUN) pyright --pythonpath .venv/bin/python
+
+imports: env ## The direction of imports (import-linter)
+	@.venv/bin/lint-imports --no-cache
+
+hygiene: env ## No trace of a machine in any file
+	@$(RUN) tools.hygiene
+
+format: env ## Let ruff fix and format
+	@$(RUN) ruff check --fix .
+	@$(RUN) ruff format .
+
+bench: ## Measure; needs an environment of its own, .venv-bench
+	@$(PYTHON) tools/env.py bench
+	@.venv-bench/bin/python -m benchmarks $(ARGS)
+
+lock: ## Pin the newest versions of what pyproject.toml asks for
+	@$(PYTHON) tools/lock.py
+
+clean: ## Remove all that is not in git: environments, caches, builds
+	@rm -rf .venv .venv-* build dist .hypothesis .ruff_cache .import_linter_cache .pytest_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,47 @@
+"""Pin every dependency, for all supported Pythons at once, in requirements/<profile>.txt.
+
+Each profile is the extra of the same name in pyproject.toml. The test list holds the versions of
+the dev list, so that both kinds of environments agree.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import venv
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+REQUIREMENTS = ROOT / "requirements"
+
+OLDEST = "3.11"
+PROFILES = ("dev", "test")
+
+
+def main() -> None:
+    REQUIREMENTS.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        venv.create(scratch, with_pip=True)
+        python = Path(scratch) / "bin" / "python"
+        quiet = ["--quiet", "--disable-pip-version-check"]
+        subprocess.run([python, "-m", "pip", "install", *quiet, "uv"], check=True)
+        for profile in PROFILES:
+            _compile(python, profile)
+
+
+def _compile(python: Path, profile: str) -> None:
+    output = REQUIREMENTS / f"{profile}.txt"
+    output.unlink(missing_ok=True)
+    command = [python, "-m", "uv", "pip", "compile", "--quiet", "--universal", "--no-config"]
+    command += ["--python-version", OLDEST, "--extra", profile, "--output-file", output]
+    # Nothing of the machine that made the list may be left in it.
+    command += ["--no-header", "--no-annotate", "--no-emit-index-url", "--no-emit-find-links"]
+    if profile != PROFILES[0]:
+        command += ["--constraint", REQUIREMENTS / f"{PROFILES[0]}.txt"]
+    subprocess.run([*command, "pyproject.toml"], cwd=ROOT, check=True)
+    print(f"{output.relative_to(ROOT)}: {len(output.read_text().splitlines())} pins")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
