@@ -33,10 +33,10 @@ types: env ## Types (pyright: strict in the library, basic elsewhere)
 	@PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(RUN) pyright --pythonpath .venv/bin/python
 
 imports: env ## The direction of imports (import-linter)
-	@.venv/bin/lint-imports --no-cache
+	@.venv/bin/lint-imports --no-cache --no-logo
 
 hygiene: env ## No trace of a machine in any file
-	@$(RUN) tools.hygiene
+	@.venv/bin/python tools/hygiene.py
 
 format: env ## Let ruff fix and format
 	@$(RUN) ruff check --fix .

@@ -18,8 +18,15 @@ import os
 import subprocess
 import sys
 import time
-import tomllib
 from pathlib import Path
+
+try:
+    import tomllib
+except ImportError:
+    raise SystemExit(
+        f"Python 3.11 or later is needed and {sys.executable} is older; "
+        "name another one: make PYTHON=python3.12"
+    ) from None
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -94,8 +101,6 @@ def _say(folder: Path, text: str) -> None:
 
 
 def _main(profile: str = MAIN, version: str = "") -> None:
-    if sys.version_info < (3, 11):
-        raise SystemExit(f"Python 3.11 or later is needed; {sys.executable} is older")
     python = sys.executable
     if version:
         import pythons
