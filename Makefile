@@ -21,7 +21,7 @@ test: ## The test suite on every Python found; PYTHONS="3.11 3.12" restricts, AR
 	@$(PYTHON) tools/test.py $(PYTHONS) -- $(ARGS)
 
 test-fast: env ## The test suite on one Python; ARGS="-k retry -x" goes to pytest
-	@$(RUN) pytest -n auto $(ARGS)
+	@$(RUN) pytest --numprocesses=auto --maxprocesses=8 $(ARGS)
 
 check: lint types imports hygiene ## All that is checked without running the code
 

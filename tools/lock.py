@@ -1,7 +1,7 @@
 """Pin every dependency, for all supported Pythons at once, in requirements/<profile>.txt.
 
-Each profile is the extra of the same name in pyproject.toml. The test list holds the versions of
-the dev list, so that both kinds of environments agree.
+Each profile is the extra of the same name in pyproject.toml. The first list binds the others, so
+that all environments agree on the version of what they share.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 REQUIREMENTS = ROOT / "requirements"
 
 OLDEST = "3.11"
-PROFILES = ("dev", "test")
+PROFILES = ("dev", "test", "bench")
 
 
 def main() -> None:

@@ -38,7 +38,7 @@ def main(arguments: list[str]) -> int:
     for version, python in ready.items():
         print(f"\ntest: Python {version}", file=sys.stderr, flush=True)
         started = time.monotonic()
-        suite = [python, "-m", "pytest", "--numprocesses=auto", *options]
+        suite = [python, "-m", "pytest", "--numprocesses=auto", "--maxprocesses=8", *options]
         verdicts[version] = (
             subprocess.run(suite, cwd=env.ROOT, check=False).returncode,
             time.monotonic() - started,
