@@ -1,0 +1,51 @@
+"""What the core asks of the outside to carry values, closures and exceptions across a boundary."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from mini_workflow.core.failure import Failure
+from mini_workflow.core.payload import Payload
+
+
+class Codec(Protocol):
+    """Encodes what leaves a workflow and decodes what comes back.
+
+    Every method is a pure function of its arguments. An encoding either succeeds as a whole or
+    raises and leaves nothing behind.
+    """
+
+    def encode(self, value: object, path: str) -> Payload:
+        """Encode a value. `path` names the root in errors, for example ``result``.
+
+        Raises ValueNotSerializable, which names the path of the part at fault.
+        """
+        ...
+
+    def decode(self, payload: Payload) -> Any:
+        """The value again, to the type. Raises PayloadNotReadable."""
+        ...
+
+    def capture(
+        self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> bytes:
+        """A call as bytes, with the captured variables as they are now.
+
+        Raises ClosureNotSerializable, which names the variable at fault.
+        """
+        ...
+
+    def restore(
+        self, payload: bytes
+    ) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
+        """The call again. Raises PayloadNotReadable or PythonVersionMismatch."""
+        ...
+
+    def encode_failure(self, error: BaseException) -> Failure:
+        """An exception as data. Never raises."""
+        ...
+
+    def decode_failure(self, failure: Failure) -> BaseException:
+        """The exception again, as its own type where it can be rebuilt. Never raises."""
+        ...

@@ -1,0 +1,59 @@
+"""Failure: an exception as data, enough to rebuild it and to decide about a retry without it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What remains of an exception after it has crossed a boundary.
+
+    `type` is ``module:qualname``. `lineage` lists the same for the class and all its bases except
+    ``object``, so that ``retry_on`` can be decided without importing anything. `state` is what the
+    failures codec needs to rebuild the exception (plain JSON), or None if it cannot be rebuilt.
+    `retry_after` is a delay in milliseconds that the exception itself asks for. `attempts` is how
+    many attempts were made, the failed one included.
+    """
+
+    type: str
+    message: str
+    traceback: str = ""
+    lineage: tuple[str, ...] = ()
+    state: Any = None
+    cause: Failure | None = None
+    retry_after: int | None = None
+    attempts: int | None = None
+
+    def to_plain(self) -> dict[str, Any]:
+        """The failure as plain JSON; fields that say nothing are left out."""
+        plain: dict[str, Any] = {"type": self.type, "message": self.message}
+        if self.traceback:
+            plain["traceback"] = self.traceback
+        if self.lineage:
+            plain["lineage"] = list(self.lineage)
+        if self.state is not None:
+            plain["state"] = self.state
+        if self.cause is not None:
+            plain["cause"] = self.cause.to_plain()
+        if self.retry_after is not None:
+            plain["retry_after"] = self.retry_after
+        if self.attempts is not None:
+            plain["attempts"] = self.attempts
+        return plain
+
+    @classmethod
+    def from_plain(cls, plain: dict[str, Any]) -> Failure:
+        """The failure that `to_plain` described."""
+        cause = plain.get("cause")
+        return cls(
+            type=plain["type"],
+            message=plain["message"],
+            traceback=plain.get("traceback", ""),
+            lineage=tuple(plain.get("lineage", ())),
+            state=plain.get("state"),
+            cause=None if cause is None else cls.from_plain(cause),
+            retry_after=plain.get("retry_after"),
+            attempts=plain.get("attempts"),
+        )

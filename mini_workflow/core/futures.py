@@ -1,0 +1,50 @@
+"""The futures of durable operations: cancelling one gives the operation up."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from mini_workflow.core.loop import TimerHandle, WorkflowFuture, WorkflowLoop
+
+
+class Operations(Protocol):
+    """What a future asks of its run."""
+
+    def cancel_task(self, seq: int) -> None:
+        """Give a task up."""
+        ...
+
+
+class TaskFuture(WorkflowFuture):
+    """The result of a task. `seq` is its number in the run, `name` its name."""
+
+    def __init__(self, seq: int, name: str, *, loop: WorkflowLoop, operations: Operations) -> None:
+        super().__init__(loop=loop)
+        self.seq = seq
+        self.name = name
+        self._operations = operations
+
+    def cancel(self, msg: Any = None) -> bool:
+        """Give the task up. What it still returns is recorded and ignored."""
+        if self.done():
+            return False
+        self._operations.cancel_task(self.seq)
+        return super().cancel(msg)
+
+
+class SleepFuture(WorkflowFuture):
+    """Done when its timer fires."""
+
+    timer: TimerHandle
+
+    def cancel(self, msg: Any = None) -> bool:
+        """Give the timer up."""
+        if self.done():
+            return False
+        self.timer.cancel()
+        return super().cancel(msg)
+
+    def wake(self) -> None:
+        """The timer has fired."""
+        if not self.done():
+            self.set_result(None)

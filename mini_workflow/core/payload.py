@@ -1,0 +1,50 @@
+"""Payload: an encoded value, as JSON text or as the parsed JSON tree, whichever is at hand."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+
+class Payload:
+    """A value in its encoded form.
+
+    Stores hold the text, decoders want the tree; each is made from the other at most once. The
+    tree is the plain result of ``json.loads`` and must not be changed.
+    """
+
+    __slots__ = ("_text", "_tree")
+
+    def __init__(self, text: str | None = None, tree: Any = None) -> None:
+        self._text = text
+        self._tree: Any = _UNREAD if text is not None else tree
+
+    @property
+    def text(self) -> str:
+        """The JSON text."""
+        if self._text is None:
+            self._text = json.dumps(self._tree, separators=(",", ":"), ensure_ascii=False)
+        return self._text
+
+    @property
+    def tree(self) -> Any:
+        """The parsed JSON."""
+        if self._tree is _UNREAD:
+            self._tree = json.loads(self._text or "null")
+        return self._tree
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Payload):
+            return NotImplemented
+        return self.tree == other.tree
+
+    def __hash__(self) -> int:
+        return hash(self.text)
+
+    def __repr__(self) -> str:
+        return f"Payload({self.text})"
+
+
+_UNREAD: Final = object()
+
+EMPTY: Final = Payload(text="null")

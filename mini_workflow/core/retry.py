@@ -1,0 +1,155 @@
+"""RetryPolicy: when a failed attempt is made again, and after how long. Pure arithmetic."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final, Literal
+
+from mini_workflow.core.failure import Failure
+from mini_workflow.errors import UsageError
+
+Jitter = Literal["full", "equal", "none"]
+
+MAXIMUM_ATTEMPTS: Final = 1_000_000
+"""Largest accepted `max_attempts`; our own bound, so that a typing error is not an endless loop."""
+
+MAXIMUM_DELAY_SECONDS: Final = 366 * 24 * 3600.0
+"""Longest accepted delay between two attempts: one year, the longest schedule of the backends."""
+
+WORKER_LOST: Final = "mini_workflow.errors:WorkerLost"
+"""The name under which the death of a worker is recorded."""
+
+TASK_TIMEOUT: Final = "mini_workflow.errors:TaskTimeout"
+"""The name under which an attempt that ran too long is recorded."""
+
+
+def error_name(kind: type[BaseException]) -> str:
+    """How an exception class is written in a history: ``module:qualname``."""
+    return f"{kind.__module__}:{kind.__qualname__}"
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How often a task is attempted and how long to wait in between.
+
+    Args:
+        max_attempts: attempts in all, the first included (1 to 1,000,000).
+        initial: seconds (or a timedelta) before the second attempt.
+        factor: what each further wait is multiplied by (1 or more).
+        maximum: upper bound of a wait, in seconds (or a timedelta).
+        jitter: "full" draws each wait evenly between 0 and the computed one, "equal" between half
+            of it and it, "none" waits exactly as computed. The draw depends on the execution's
+            seed alone, so it is the same on replay.
+        retry_on: exception classes (or their ``module:qualname``) that are tried again; an empty
+            tuple means every ``Exception``. The death of a worker is always tried again.
+
+    An exception with an attribute ``retry_after`` (seconds or a timedelta) chooses its own wait.
+
+    Raises:
+        UsageError: a value is out of range.
+    """
+
+    max_attempts: int = 3
+    initial: float | timedelta = 1.0
+    factor: float = 2.0
+    maximum: float | timedelta = 60.0
+    jitter: Jitter = "full"
+    retry_on: tuple[type[BaseException] | str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if isinstance(self.max_attempts, bool) or not 1 <= self.max_attempts <= MAXIMUM_ATTEMPTS:
+            raise UsageError(
+                f"RetryPolicy(max_attempts={self.max_attempts!r}): give a whole number from 1 to "
+                f"{MAXIMUM_ATTEMPTS:,}"
+            )
+        for name in ("initial", "maximum"):
+            value = seconds(getattr(self, name))
+            if not 0 <= value <= MAXIMUM_DELAY_SECONDS:
+                raise UsageError(
+                    f"RetryPolicy({name}={value!r}): give seconds from 0 to "
+                    f"{MAXIMUM_DELAY_SECONDS:,.0f}"
+                )
+            object.__setattr__(self, name, value)
+        if not (math.isfinite(self.factor) and self.factor >= 1):
+            raise UsageError(f"RetryPolicy(factor={self.factor!r}): give a number of 1 or more")
+        if self.jitter not in ("full", "equal", "none"):
+            raise UsageError(
+                f"RetryPolicy(jitter={self.jitter!r}): choose 'full', 'equal' or 'none'"
+            )
+        if isinstance(self.retry_on, type):
+            object.__setattr__(self, "retry_on", (self.retry_on,))
+        for kind in self.retry_on:
+            if not (isinstance(kind, str) or issubclass(kind, BaseException)):
+                raise UsageError(f"RetryPolicy(retry_on={kind!r}): give exception classes")
+
+    def retries(self, failure: Failure, attempt: int) -> bool:
+        """Whether attempt number `attempt` (from 1), which ended in `failure`, is followed."""
+        if attempt >= self.max_attempts:
+            return False
+        if failure.type == WORKER_LOST:
+            return True
+        if not self.retry_on:
+            return not failure.lineage or "builtins:Exception" in failure.lineage
+        wanted = {kind if isinstance(kind, str) else error_name(kind) for kind in self.retry_on}
+        return failure.type in wanted or not wanted.isdisjoint(failure.lineage)
+
+    def delay(self, failure: Failure, attempt: int, draw: float) -> int:
+        """Milliseconds to wait after attempt `attempt` (from 1); `draw` is in [0, 1)."""
+        if failure.retry_after is not None:
+            return min(max(0, failure.retry_after), int(MAXIMUM_DELAY_SECONDS * 1000))
+        maximum = seconds(self.maximum)
+        try:
+            wait = min(maximum, seconds(self.initial) * self.factor ** (attempt - 1))
+        except OverflowError:
+            wait = maximum
+        if self.jitter == "full":
+            wait *= draw
+        elif self.jitter == "equal":
+            wait = wait / 2 + wait / 2 * draw
+        return math.ceil(wait * 1000)
+
+    def to_plain(self) -> dict[str, Any]:
+        """The policy as plain JSON; fields at their defaults are left out."""
+        plain: dict[str, Any] = {"max_attempts": self.max_attempts}
+        for name in ("initial", "factor", "maximum", "jitter"):
+            value = getattr(self, name)
+            if value != _DEFAULTS[name]:
+                plain[name] = value
+        if self.retry_on:
+            plain["retry_on"] = [
+                kind if isinstance(kind, str) else error_name(kind) for kind in self.retry_on
+            ]
+        return plain
+
+    @classmethod
+    def from_plain(cls, plain: dict[str, Any]) -> RetryPolicy:
+        """The policy that `to_plain` described."""
+        fields = dict(plain)
+        fields["retry_on"] = tuple(fields.get("retry_on", ()))
+        return cls(**fields)
+
+
+def seconds(duration: float | timedelta) -> float:
+    """A duration in seconds. Raises UsageError if it is neither a number nor a timedelta."""
+    if isinstance(duration, timedelta):
+        return duration.total_seconds()
+    if isinstance(duration, bool) or not isinstance(duration, (int, float)):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise UsageError(f"{duration!r} is not a duration: give seconds or a timedelta")
+    return float(duration)
+
+
+_DEFAULTS: Final[dict[str, Any]] = {
+    "initial": 1.0,
+    "factor": 2.0,
+    "maximum": 60.0,
+    "jitter": "full",
+}
+
+DEFAULT_POLICY: Final = RetryPolicy(
+    max_attempts=5, initial=0.0, jitter="none", retry_on=(WORKER_LOST,)
+)
+"""Without a policy an exception of the task fails it at once, and only the death of a worker or of
+the engine makes another attempt, at most four times: a task that kills its process every time must
+not do so for ever."""

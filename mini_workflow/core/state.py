@@ -1,0 +1,245 @@
+"""ExecutionState: what a history amounts to, kept up to date one event at a time.
+
+It answers the questions that must not cost a walk over the history: which tasks and timers are
+open, what is due next, and whether an arriving message says something new.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+from dataclasses import replace
+from heapq import heappop, heappush
+from typing import Any, Final, Literal
+
+from mini_workflow.core import events
+from mini_workflow.core.events import Event, Message
+from mini_workflow.core.retry import DEFAULT_POLICY, RetryPolicy
+from mini_workflow.errors import WireError
+
+Condition = Literal["new", "running", "completed", "failed", "cancelled", "terminated"]
+
+_CONDITION: Final[dict[type, Condition]] = {
+    events.ExecutionCompleted: "completed",
+    events.ExecutionFailed: "failed",
+    events.ExecutionCancelled: "cancelled",
+    events.ExecutionTerminated: "terminated",
+}
+
+
+class OpenTask:
+    """A task whose final outcome has not been recorded."""
+
+    __slots__ = ("attempt", "name", "retry", "retry_at", "timeout")
+
+    def __init__(self, name: str, retry: dict[str, Any] | None, timeout: int | None) -> None:
+        self.name = name
+        self.retry = retry
+        self.timeout = timeout
+        self.attempt = 1
+        self.retry_at: int | None = None
+        """When the next attempt is due; None while an attempt is in flight."""
+
+
+class ExecutionState:
+    """The sum of a history."""
+
+    __slots__ = (
+        "cancelled_tasks",
+        "condition",
+        "in_flight",
+        "length",
+        "now",
+        "released",
+        "seed",
+        "started_at",
+        "tasks",
+        "timers",
+        "_wakes",
+    )
+
+    def __init__(self) -> None:
+        self.condition: Condition = "new"
+        self.length = 0
+        self.now = 0
+        self.seed = 0
+        self.started_at = 0
+        self.in_flight = 0
+        self.tasks: dict[int, OpenTask] = {}
+        self.timers: dict[int, int] = {}
+        self.cancelled_tasks: dict[int, int] = {}
+        self.released: set[int] = set()
+        self._wakes: list[tuple[int, int]] = []
+
+    @property
+    def closed(self) -> bool:
+        """Whether the workflow has come to its end."""
+        return self.condition not in ("new", "running")
+
+    @classmethod
+    def of(cls, history: Iterable[Event]) -> ExecutionState:
+        """The sum of a whole history. Raises WireError if it is not a possible one."""
+        state = cls()
+        for event in history:
+            state.apply(event)
+        return state
+
+    def next_wake(self) -> int | None:
+        """When the next timer or retry is due, in milliseconds since the epoch, or None."""
+        wakes = self._wakes
+        while wakes:
+            at, seq = wakes[0]
+            task = self.tasks.get(seq)
+            if self.timers.get(seq) == at or (task is not None and task.retry_at == at):
+                return at
+            heappop(wakes)
+        return None
+
+    def due(self, now: int) -> Event | None:
+        """The next event that the time `now` brings about: a timer that fires, or a retry."""
+        at = self.next_wake()
+        if at is None or at > now:
+            return None
+        seq = self._wakes[0][1]
+        if seq in self.timers:
+            return events.TimerFired(max(now, self.now), seq)
+        return events.TaskRetryStarted(max(now, self.now), seq, self.tasks[seq].attempt)
+
+    def admit(self, message: Message) -> Event | None:
+        """The event that a message amounts to, or None if it says nothing new.
+
+        Messages may arrive twice, late, or when nobody waits for them any more.
+        """
+        kind = type(message)
+        if kind is events.TaskCompleted or kind is events.TaskFailed:
+            return self._admit_outcome(message)  # type: ignore[arg-type]
+        if isinstance(message, events.TimerFired):
+            return message if message.seq in self.timers else None
+        if isinstance(message, events.ExecutionStarted):
+            return message if self.condition == "new" else None
+        if isinstance(message, events.ExecutionTerminated):
+            return message if self.condition == "running" else None
+        if isinstance(message, (events.TaskReleased, events.TaskRetryStarted)):
+            task = self.tasks.get(message.seq)
+            if task is None or task.attempt != message.attempt:
+                return None
+            waiting = task.retry_at is not None or message.seq in self.released
+            return message if waiting == isinstance(message, events.TaskRetryStarted) else None
+        return None
+
+    def _admit_outcome(self, message: events.TaskCompleted | events.TaskFailed) -> Event | None:
+        task = self.tasks.get(message.seq)
+        if task is None:
+            late = self.cancelled_tasks.get(message.seq)
+            return message if late == message.attempt else None
+        if task.attempt != message.attempt or task.retry_at is not None:
+            return None
+        if isinstance(message, events.TaskCompleted):
+            return message
+        policy = DEFAULT_POLICY if task.retry is None else RetryPolicy.from_plain(task.retry)
+        failure = message.failure
+        if not policy.retries(failure, task.attempt):
+            return events.TaskFailed(
+                message.at, message.seq, task.attempt, replace(failure, attempts=task.attempt)
+            )
+        draw = random.Random(f"{self.seed}:{message.seq}:{task.attempt}").random()
+        wait = policy.delay(failure, task.attempt, draw)
+        return events.TaskRetryScheduled(
+            message.at, message.seq, task.attempt + 1, max(message.at, self.now) + wait, failure
+        )
+
+    def apply(self, event: Event) -> None:
+        """Take an event into account. Raises WireError if it cannot follow what came before."""
+        handler = _APPLY.get(type(event))
+        if handler is not None:
+            try:
+                handler(self, event)
+            except KeyError as error:
+                raise WireError(
+                    f"event {self.length + 1} of the history, {event!r}, is about the unknown "
+                    f"operation {error}"
+                ) from error
+        if self.length == 0 and self.condition == "new":
+            raise WireError(f"a history begins with ExecutionStarted, not with {event!r}")
+        at = getattr(event, "at", 0)
+        if at > self.now:
+            self.now = at
+        self.length += 1
+
+    def _started(self, event: events.ExecutionStarted) -> None:
+        if self.length:
+            raise WireError("ExecutionStarted twice in one history")
+        self.condition = "running"
+        self.seed = event.seed
+        self.started_at = event.at
+
+    def _task_scheduled(self, event: events.TaskScheduled) -> None:
+        self.tasks[event.seq] = OpenTask(event.name, event.retry, event.timeout)
+        self.in_flight += 1
+
+    def _task_ended(self, event: events.TaskCompleted | events.TaskFailed) -> None:
+        if event.seq in self.cancelled_tasks:
+            del self.cancelled_tasks[event.seq]
+            return
+        if self.tasks.pop(event.seq).retry_at is None:
+            self.in_flight -= 1
+        self.released.discard(event.seq)
+
+    def _task_retry_scheduled(self, event: events.TaskRetryScheduled) -> None:
+        task = self.tasks[event.seq]
+        task.attempt = event.attempt
+        task.retry_at = event.retry_at
+        self.in_flight -= 1
+        self.released.discard(event.seq)
+        heappush(self._wakes, (event.retry_at, event.seq))
+
+    def _task_retry_started(self, event: events.TaskRetryStarted) -> None:
+        task = self.tasks[event.seq]
+        if task.retry_at is not None:
+            task.retry_at = None
+            self.in_flight += 1
+        self.released.discard(event.seq)
+
+    def _task_released(self, event: events.TaskReleased) -> None:
+        self.released.add(event.seq)
+
+    def _task_cancelled(self, event: events.TaskCancelled) -> None:
+        task = self.tasks.pop(event.seq)
+        self.released.discard(event.seq)
+        if task.retry_at is None:
+            self.in_flight -= 1
+            self.cancelled_tasks[event.seq] = task.attempt
+
+    def _timer_started(self, event: events.TimerStarted) -> None:
+        self.timers[event.seq] = event.fire_at
+        heappush(self._wakes, (event.fire_at, event.seq))
+
+    def _timer_ended(self, event: events.TimerFired | events.TimerCancelled) -> None:
+        del self.timers[event.seq]
+
+    def _closed(self, event: Event) -> None:
+        self.condition = _CONDITION[type(event)]
+        self.timers.clear()
+        if self.condition == "terminated":
+            self.tasks.clear()
+            self.released.clear()
+            self.in_flight = 0
+
+
+_APPLY: Final[dict[type, Any]] = {
+    events.ExecutionStarted: ExecutionState._started,
+    events.TaskScheduled: ExecutionState._task_scheduled,
+    events.TaskCompleted: ExecutionState._task_ended,
+    events.TaskFailed: ExecutionState._task_ended,
+    events.TaskRetryScheduled: ExecutionState._task_retry_scheduled,
+    events.TaskRetryStarted: ExecutionState._task_retry_started,
+    events.TaskReleased: ExecutionState._task_released,
+    events.TaskCancelled: ExecutionState._task_cancelled,
+    events.TimerStarted: ExecutionState._timer_started,
+    events.TimerFired: ExecutionState._timer_ended,
+    events.TimerCancelled: ExecutionState._timer_ended,
+    events.ExecutionCompleted: ExecutionState._closed,
+    events.ExecutionFailed: ExecutionState._closed,
+    events.ExecutionCancelled: ExecutionState._closed,
+    events.ExecutionTerminated: ExecutionState._closed,
+}

@@ -1,0 +1,46 @@
+"""Finds the user's own line: in the running stack, and where a suspended coroutine waits."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final
+
+_LIBRARY: Final = str(Path(__file__).parents[1])
+_ASYNCIO: Final = str(Path(asyncio.__file__).parent)
+
+
+def _is_user_code(filename: str) -> bool:
+    return not filename.startswith((_LIBRARY, _ASYNCIO, "<frozen"))
+
+
+def describe_frame(frame: FrameType) -> str:
+    """A frame as ``file:line in function``."""
+    code = frame.f_code
+    return f"{code.co_filename}:{frame.f_lineno} in {code.co_name}"
+
+
+def user_frame(frame: FrameType | None) -> FrameType | None:
+    """The innermost frame, from `frame` outwards, that is not of this library or of asyncio."""
+    while frame is not None and not _is_user_code(frame.f_code.co_filename):
+        frame = frame.f_back
+    return frame
+
+
+def user_line() -> str:
+    """Where the running workflow code is, as a clause to append to a message; may be empty."""
+    frame = user_frame(sys._getframe(1))
+    return f" (at {describe_frame(frame)})" if frame is not None else ""
+
+
+def waiting_line(coroutine: Any) -> str:
+    """Where a suspended coroutine waits in user code, as ``file:line in function``."""
+    found = ""
+    while coroutine is not None:
+        frame = getattr(coroutine, "cr_frame", None) or getattr(coroutine, "ag_frame", None)
+        if frame is not None and _is_user_code(frame.f_code.co_filename):
+            found = describe_frame(frame)
+        coroutine = getattr(coroutine, "cr_await", None) or getattr(coroutine, "ag_await", None)
+    return found

@@ -1,0 +1,105 @@
+"""Event <-> JSON text, with a schema version and upcasters for older ones.
+
+An event is one JSON object: its kind under ``event``, its fields, and ``v`` where the schema is
+not 1. Fields that hold their default are left out. Encoded values stand in it as they are, so a
+history can be read in the store.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import MISSING, fields
+from typing import Any, Final
+
+from mini_workflow.core import events
+from mini_workflow.core.events import Event
+from mini_workflow.core.failure import Failure
+from mini_workflow.core.payload import Payload
+from mini_workflow.errors import SchemaTooNew, WireError
+
+SCHEMA: Final = 1
+"""The schema version that this library writes."""
+
+UPCASTERS: Final[dict[int, Callable[[dict[str, Any]], dict[str, Any]]]] = {}
+"""From a version to the function that turns its plain event into one of the next version."""
+
+_dumps = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+_KINDS: Final[dict[str, type[Event]]] = {
+    kind.__name__: kind for kind in events.INCOMING | events.RECORDED
+}
+_PAYLOADS: Final = {"arguments", "result"}
+_FIELDS: Final[dict[type, tuple[tuple[str, Any], ...]]] = {
+    kind: tuple((f.name, f.default) for f in fields(kind) if f.name not in _PAYLOADS)
+    for kind in _KINDS.values()
+}
+_PAYLOAD_FIELD: Final[dict[type, str]] = {
+    kind: f.name for kind in _KINDS.values() for f in fields(kind) if f.name in _PAYLOADS
+}
+_REQUIRED: Final[dict[type, frozenset[str]]] = {
+    kind: frozenset(f.name for f in fields(kind) if f.default is MISSING)
+    for kind in _KINDS.values()
+}
+
+
+def encode(event: Event) -> str:
+    """The event as one line of JSON."""
+    kind = type(event)
+    plain: dict[str, Any] = {"event": kind.__name__}
+    if SCHEMA != 1:
+        plain["v"] = SCHEMA
+    for name, default in _FIELDS[kind]:
+        value = getattr(event, name)
+        if value != default:
+            plain[name] = value.to_plain() if name == "failure" else value
+    text = _dumps(plain)
+    name = _PAYLOAD_FIELD.get(kind)
+    if name is None:
+        return text
+    return f'{text[:-1]},"{name}":{getattr(event, name).text}}}'
+
+
+def decode(line: str) -> Event:
+    """The event that `encode` wrote.
+
+    Raises:
+        SchemaTooNew: a newer version of this library wrote it.
+        WireError: the line is not an event.
+    """
+    try:
+        plain: dict[str, Any] = json.loads(line)
+        version = plain.pop("v", 1)
+        name = plain.pop("event")
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise WireError(f"not an event of a history: {line[:200]!r} ({error})") from error
+    if version != SCHEMA:
+        name, plain = _upcast(version, name, plain)
+    kind = _KINDS.get(name)
+    if kind is None:
+        raise WireError(
+            f"unknown event {name!r}: a newer version of mini-workflow may have written it; "
+            "upgrade this process"
+        )
+    field = _PAYLOAD_FIELD.get(kind)
+    try:
+        if field is not None:
+            plain[field] = Payload(tree=plain[field])
+        if "failure" in plain:
+            plain["failure"] = Failure.from_plain(plain["failure"])
+        return kind(**plain)
+    except (KeyError, TypeError) as error:
+        missing = sorted(_REQUIRED[kind] - plain.keys())
+        raise WireError(f"damaged event {name}: {error}; missing fields: {missing}") from error
+
+
+def _upcast(version: int, name: str, plain: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    if version > SCHEMA:
+        raise SchemaTooNew(
+            f"event {name!r} has schema version {version}, this library reads up to {SCHEMA}: "
+            "upgrade mini-workflow in this process"
+        )
+    plain["event"] = name
+    while version < SCHEMA:
+        plain = UPCASTERS[version](plain)
+        version += 1
+    return plain.pop("event"), plain

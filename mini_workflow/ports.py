@@ -1,0 +1,276 @@
+"""What the engine asks of a backend: small protocols whose docstrings state what they promise.
+
+All times are whole milliseconds since the epoch. Every method may raise StoreError when the
+store cannot do its part; then nothing of the call has happened. A store sees plain fields and
+opaque lines of text, never events or values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, Literal, Protocol
+
+Status = Literal["running", "blocked", "completed", "failed", "cancelled", "terminated"]
+
+STATUSES: Final[tuple[Status, ...]] = (
+    "running",
+    "blocked",
+    "completed",
+    "failed",
+    "cancelled",
+    "terminated",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What a store knows of an execution without reading its history.
+
+    `busy` says that a task is in flight. `wake_at` is the earliest time at which something is due
+    by itself (a timer, a retry), or None. `blocked_kind` and `blocked_reason` explain the status
+    blocked. `closed_at` is None while the execution is open.
+    """
+
+    execution_id: str
+    workflow: str
+    status: Status
+    started_at: int
+    closed_at: int | None = None
+    busy: bool = False
+    wake_at: int | None = None
+    blocked_kind: str | None = None
+    blocked_reason: str | None = None
+    run: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """An execution as loaded: its head, the lines of its history, and its parked messages."""
+
+    head: Head
+    events: list[str]
+    parked: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """One execution's part of a commit.
+
+    `expected` is the number of events that the writer has seen: the fence; 0 creates the
+    execution. `head` is None when it has not changed. `park` are messages (lines of text) to keep
+    for an execution that is blocked, behind those already parked; `unpark` removes all parked
+    messages that were there before. `taken` are numbers of mailbox messages that are done with.
+    """
+
+    execution_id: str
+    expected: int
+    events: tuple[str, ...] = ()
+    head: Head | None = None
+    park: tuple[str, ...] = ()
+    unpark: bool = False
+    taken: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """Which executions to list, newest first. `after` is the `Page.next` of the page before."""
+
+    workflow: str | None = None
+    status: Status | None = None
+    limit: int = 100
+    after: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of a listing; `next` is None on the last one."""
+
+    heads: list[Head]
+    next: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A message to an execution, as found in the mailbox."""
+
+    number: int
+    execution_id: str
+    body: str
+
+
+class Store(Protocol):
+    """Heads and histories."""
+
+    def load(self, execution_id: str) -> Stored | None:
+        """The whole execution as of the last commit, or None if there is none of that id."""
+        ...
+
+    def head(self, execution_id: str) -> Head | None:
+        """The head as of the last commit, or None. Callable from any thread."""
+        ...
+
+    def history(self, execution_id: str) -> list[str]:
+        """The lines of the history as of the last commit; empty if there is none. Any thread."""
+        ...
+
+    def list(self, query: Query) -> Page:
+        """Heads that match, newest start first. Callable from any thread."""
+        ...
+
+    def commit(self, commits: Sequence[Commit]) -> list[bool]:
+        """Write them in one durable step; one answer each, in order.
+
+        An item is written as a whole, or not at all and answered False, when the number of its
+        stored events is not `expected` (another writer was faster, or the id exists already).
+        The others are not touched by that. When the call returns, what was answered True survives
+        a crash. Raises LeaseLost, and writes nothing at all, when another owner has taken over
+        the executions of this one.
+        """
+        ...
+
+
+class Agenda(Protocol):
+    """What is due, among the executions that this owner holds."""
+
+    def due(self, now: int, limit: int) -> list[str]:
+        """Ids of open executions whose `wake_at` is at or before `now`, earliest first.
+
+        Also closed executions count, as long as their `wake_at` is set. Reading does not consume.
+        """
+        ...
+
+    def next_wake(self) -> int | None:
+        """The earliest `wake_at` of all, or None."""
+        ...
+
+    def busy(self, after: str, limit: int) -> list[str]:
+        """Ids whose head says busy, in order of id, beginning behind `after`."""
+        ...
+
+    def blocked(self, kind: str, after: str, limit: int) -> list[str]:
+        """Ids blocked with that kind, in order of id, beginning behind `after`."""
+        ...
+
+
+class Mailbox(Protocol):
+    """Durable messages to executions from processes that do not hold them."""
+
+    def post(self, execution_id: str, body: str, key: str) -> None:
+        """Keep a message until a commit takes it. Any thread.
+
+        Durable on return; messages to one execution stay in order. A second message with the same
+        key to the same execution is ignored while the first is there. Raises ExecutionNotFound.
+        """
+        ...
+
+    def letters(self, after: int, limit: int) -> list[Letter]:
+        """Messages for executions that this owner holds, by number, beginning behind `after`."""
+        ...
+
+
+class Leases(Protocol):
+    """Which owner (a runtime with the store open) runs which executions.
+
+    Executions belong to partitions, and each partition to at most one owner at a time. The owner
+    that creates an execution puts it into a partition of its own.
+    """
+
+    def acquire(self, now: int) -> bool:
+        """Take every partition that nobody holds, whose owner is dead, or whose lease has ended.
+
+        Makes a partition of its own for this owner where it has none. Answers whether any
+        partition was taken over that may hold executions.
+        """
+        ...
+
+    def renew(self, now: int) -> int:
+        """Extend this owner's leases; answers when to renew next.
+
+        Raises LeaseLost when another owner has taken a partition over in the meantime.
+        """
+        ...
+
+    def release(self) -> None:
+        """Give everything back, so that another owner can take it at once."""
+        ...
+
+    def peers(self) -> list[str]:
+        """The addresses of the other owners, for a wake-up."""
+        ...
+
+
+class Clock(Protocol):
+    """The time."""
+
+    def now(self) -> int:
+        """Milliseconds since the epoch. May jump, also backwards."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRequest:
+    """One attempt to run. `payload` is the captured call, `timeout` milliseconds from its start."""
+
+    execution_id: str
+    seq: int
+    attempt: int
+    name: str
+    payload: bytes
+    timeout: int | None = None
+    is_async: bool = False
+
+    @property
+    def key(self) -> tuple[str, int, int]:
+        """What identifies the attempt."""
+        return (self.execution_id, self.seq, self.attempt)
+
+
+@dataclass(frozen=True, slots=True)
+class TaskOutcome:
+    """What became of an attempt: `result` is JSON text, or `failure` a Failure as plain JSON."""
+
+    execution_id: str
+    seq: int
+    attempt: int
+    result: str | None = None
+    failure: dict[str, object] | None = None
+
+    @property
+    def key(self) -> tuple[str, int, int]:
+        """What identifies the attempt."""
+        return (self.execution_id, self.seq, self.attempt)
+
+
+Report = Callable[[TaskOutcome], None]
+"""Takes an outcome to the engine; callable from any thread, never blocks, never raises."""
+
+
+class TaskRunner(Protocol):
+    """Runs attempts of tasks, away from the engine's thread.
+
+    Made with a `Report`. Each submitted attempt is reported exactly once: completed, failed, timed
+    out (TaskTimeout) or lost (WorkerLost) - unless it was handed back by `close`.
+    """
+
+    def submit(self, request: TaskRequest) -> None:
+        """Run the attempt as soon as there is room. Never blocks."""
+        ...
+
+    def cancel(self, execution_id: str, seq: int) -> None:
+        """Nobody waits for the task any more: stop it if that is possible. Still reported once."""
+        ...
+
+    def close(self, grace: float) -> list[TaskRequest]:
+        """Stop: wait up to `grace` seconds for attempts that have begun, reporting them as usual.
+
+        Answers the attempts that had not begun; those that had and did not end in time are
+        neither reported nor answered. No thread or process of the runner's own is left behind,
+        except a thread that runs a task which does not end.
+        """
+        ...
+
+
+def reopened(head: Head) -> Head:
+    """The head of a blocked execution that runs again."""
+    return replace(head, status="running", blocked_kind=None, blocked_reason=None)

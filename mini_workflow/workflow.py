@@ -1,0 +1,169 @@
+"""@workflow: names a workflow function and enters it into the registry of this process."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Coroutine
+from typing import Any, Concatenate, Final, Generic, ParamSpec, TypeVar, overload
+
+from mini_workflow.context import Context
+from mini_workflow.core.run import Run
+from mini_workflow.errors import (
+    DuplicateWorkflow,
+    InvalidArguments,
+    InvalidIdentifier,
+    UnknownWorkflow,
+    UsageError,
+)
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+Handler = Callable[Concatenate[Context, P], Coroutine[Any, Any, R]]
+
+NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,99}")
+"""What a workflow may be called; 100 characters is the limit of execution ids as well."""
+
+
+class Workflow(Generic[P, R]):
+    """A workflow function with its name.
+
+    Calling it calls the function itself, as a test of its logic may want; an execution is started
+    by a runtime.
+    """
+
+    __slots__ = ("__doc__", "__wrapped__", "_parameters", "handler", "name")
+
+    def __init__(self, name: str, handler: Handler[P, R]) -> None:
+        self.name = name
+        self.handler = handler
+        self.__wrapped__ = handler
+        self.__doc__ = handler.__doc__
+        signature = inspect.signature(handler)
+        parameters = list(signature.parameters.values())
+        if not parameters or parameters[0].kind not in (
+            inspect.Parameter.POSITIONAL_ONLY,
+            inspect.Parameter.POSITIONAL_OR_KEYWORD,
+            inspect.Parameter.VAR_POSITIONAL,
+        ):
+            raise UsageError(
+                f"workflow {name!r} takes no context: declare it as async def {name}(ctx, ...)"
+            )
+        first = 0 if parameters[0].kind is inspect.Parameter.VAR_POSITIONAL else 1
+        self._parameters = signature.replace(parameters=parameters[first:])
+
+    def __call__(self, ctx: Context, /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+        return self.handler(ctx, *args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"<workflow {self.name!r}>"
+
+    def begin(
+        self, run: Run, args: list[Any], kwargs: dict[str, Any]
+    ) -> Coroutine[Any, Any, Any]:
+        """The coroutine of a new run."""
+        handler: Callable[..., Coroutine[Any, Any, Any]] = self.handler
+        return handler(Context(run), *args, **kwargs)
+
+    def check_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Raise InvalidArguments unless the function can be called with them."""
+        try:
+            self._parameters.bind(*args, **kwargs)
+        except TypeError as error:
+            raise InvalidArguments(
+                f"workflow {self.name!r}: {error}; it takes {self._parameters}"
+            ) from None
+
+
+class Registry:
+    """The workflows of a process, by name."""
+
+    def __init__(self) -> None:
+        self._workflows: dict[str, Workflow[Any, Any]] = {}
+
+    def add(self, workflow: Workflow[Any, Any]) -> None:
+        """Enter a workflow. Raises DuplicateWorkflow if another one has its name.
+
+        The same function again (a module that is reloaded, a notebook cell that is run again)
+        replaces the one before.
+        """
+        known = self._workflows.get(workflow.name)
+        if known is not None and not _same_function(known.handler, workflow.handler):
+            raise DuplicateWorkflow(
+                f"two workflows are called {workflow.name!r}: {_place(known.handler)} and "
+                f"{_place(workflow.handler)}; give one of them another name, "
+                f'as in @workflow("another-name")'
+            )
+        self._workflows[workflow.name] = workflow
+
+    def get(self, name: str) -> Workflow[Any, Any]:
+        """The workflow of that name. Raises UnknownWorkflow."""
+        try:
+            return self._workflows[name]
+        except KeyError:
+            raise UnknownWorkflow(
+                f"workflow {name!r} is not registered in this process: import the module that "
+                f"defines it; registered are {', '.join(sorted(self._workflows)) or 'none'}"
+            ) from None
+
+    def names(self) -> list[str]:
+        """All names, sorted."""
+        return sorted(self._workflows)
+
+
+REGISTRY: Final = Registry()
+"""Where @workflow enters workflows."""
+
+
+@overload
+def workflow(name: Handler[P, R], /) -> Workflow[P, R]: ...
+@overload
+def workflow(name: str, handler: Handler[P, R], /) -> Workflow[P, R]: ...
+@overload
+def workflow(
+    name: str | None = None, handler: None = None, /
+) -> Callable[[Handler[P, R]], Workflow[P, R]]: ...
+def workflow(name: Any = None, handler: Any = None, /) -> Any:
+    """Make a workflow of an ``async def`` function whose first parameter is the context.
+
+    As ``@workflow``, ``@workflow("name")`` or ``workflow("name", function)``. Without a name the
+    function's own is taken.
+
+    Raises:
+        UsageError: not an ``async def`` function, or one without a parameter for the context.
+        InvalidIdentifier: the name has forbidden characters or more than 100 of them.
+        DuplicateWorkflow: another function is registered under the name.
+    """
+    if callable(name):
+        return _register(name.__name__, name)
+    if handler is not None:
+        return _register(name, handler)
+    return lambda function: _register(name if name is not None else function.__name__, function)
+
+
+def _register(name: Any, handler: Any) -> Workflow[Any, Any]:
+    if not isinstance(name, str) or NAME.fullmatch(name) is None:
+        raise InvalidIdentifier(
+            f"{name!r} cannot name a workflow: use 1 to 100 letters, digits, '_', '-' and '.', "
+            "beginning with a letter, a digit or '_'"
+        )
+    if not inspect.iscoroutinefunction(handler):
+        raise UsageError(f"workflow {name!r} must be an async def function, not {handler!r}")
+    made: Workflow[Any, Any] = Workflow(name, handler)
+    REGISTRY.add(made)
+    return made
+
+
+def _place(handler: Any) -> str:
+    code = handler.__code__
+    return f"{handler.__module__}.{handler.__qualname__} ({code.co_filename}:{code.co_firstlineno})"
+
+
+def _same_function(one: Any, other: Any) -> bool:
+    if one is other:
+        return True
+    return (one.__qualname__, one.__code__.co_filename) == (
+        other.__qualname__,
+        other.__code__.co_filename,
+    ) and "<locals>" not in one.__qualname__
