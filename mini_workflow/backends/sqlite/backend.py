@@ -1,0 +1,92 @@
+"""The file opened: its connections, and the ports over them."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+from typing import Final
+
+from mini_workflow.backends.sqlite.agenda import SQLiteAgenda
+from mini_workflow.backends.sqlite.connection import Connection, Synchronous
+from mini_workflow.backends.sqlite.leases import Holding, SQLiteLeases
+from mini_workflow.backends.sqlite.mailbox import SQLiteMailbox
+from mini_workflow.backends.sqlite.schema import inspect, upgrade
+from mini_workflow.backends.sqlite.store import SQLiteStore
+from mini_workflow.ports import Clock
+
+_PATIENCE_SECONDS: Final = 10.0
+
+
+class SQLiteBackend:
+    """The ports `store`, `agenda`, `mailbox` and `leases` over one SQLite file.
+
+    What a port allows from any thread goes over a connection of its own, so that a reader never
+    waits for the engine; everything else belongs to the one thread of the engine.
+
+    Args:
+        path: the file; it is created where there is none.
+        owner: a name for this opener, for people who look at the file.
+        address: where the owner can be woken up by others; empty if it cannot.
+        clock: the time, against which leases of others are judged.
+        lease: milliseconds after which the executions of an owner that has stopped renewing its
+            lease may be taken over. (One that is dead on the same machine is found out at once.)
+        synchronous: "FULL" survives a power cut; "NORMAL" is faster, and a power cut may undo the
+            last commits (a crash of the process alone does not).
+        patience: seconds to wait for another process that holds the write lock.
+
+    Raises:
+        StoreUnavailable: the file or its directory cannot be read and written, or is locked.
+        StoreCorrupt: the file is not a store of this library, or is damaged.
+        StoreTooNew: a newer version of this library wrote it.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        owner: str,
+        address: str = "",
+        clock: Clock,
+        lease: int = 15_000,
+        synchronous: Synchronous = "FULL",
+        patience: float = _PATIENCE_SECONDS,
+    ) -> None:
+        inspect(Path(path))
+        # A later change of the working directory must not change which file is meant.
+        self.path = Path(path).absolute()
+        writers = threading.Lock()
+        self._writer = Connection(
+            self.path, synchronous=synchronous, patience=patience, writers=writers
+        )
+        try:
+            upgrade(self._writer, self.path)
+            # After the upgrade, so that the header of the file itself always says whose it is.
+            self._writer.row("PRAGMA journal_mode = WAL")
+            self._reader = Connection(
+                self.path, synchronous=synchronous, patience=patience, writers=writers
+            )
+        except BaseException:
+            self._writer.close()
+            raise
+        self._reading = threading.Lock()
+        holding = Holding()
+        self.store = SQLiteStore(self._writer, self._reader, self._reading, holding)
+        self.agenda = SQLiteAgenda(self._writer, holding)
+        self.mailbox = SQLiteMailbox(self._writer, self._reader, self._reading, holding)
+        self.leases = SQLiteLeases(
+            self._writer,
+            self._reader,
+            self._reading,
+            holding,
+            owner=owner,
+            address=address,
+            clock=clock,
+            lease=lease,
+        )
+
+    def close(self) -> None:
+        """Close the file. Leases are kept until they end, unless they were released before."""
+        with self._reading:
+            self._reader.close()
+        self._writer.close()

@@ -1,0 +1,56 @@
+"""Messages to executions, from whichever process."""
+
+from __future__ import annotations
+
+import threading
+from heapq import merge
+from itertools import islice
+
+from mini_workflow.backends.sqlite.connection import Connection
+from mini_workflow.backends.sqlite.leases import Holding
+from mini_workflow.errors import ExecutionNotFound
+from mini_workflow.ports import Letter
+
+
+class SQLiteMailbox:
+    """Implements `Mailbox`."""
+
+    def __init__(
+        self, writer: Connection, reader: Connection, reading: threading.Lock, holding: Holding
+    ) -> None:
+        self._writer = writer
+        self._reader = reader
+        self._reading = reading
+        self._holding = holding
+
+    def post(self, execution_id: str, body: str, key: str) -> None:
+        """See `Mailbox.post`."""
+        with self._reading, self._reader as raw:
+            row = raw.execute("SELECT key FROM executions WHERE id = ?", (execution_id,)).fetchone()
+            if row is None:
+                raise ExecutionNotFound(
+                    f"there is no execution {execution_id!r}", execution_id=execution_id
+                )
+            raw.execute(
+                "INSERT INTO mailbox (execution, body, key) VALUES (?, ?, ?) "
+                "ON CONFLICT (execution, key) DO NOTHING",
+                (row[0], body, key),
+            )
+
+    def letters(self, after: int, limit: int) -> list[Letter]:
+        """See `Mailbox.letters`."""
+        found = [
+            self._writer.rows(_LETTERS, (after, partition, limit))
+            for partition in self._holding.partitions
+        ]
+        return [Letter(*row) for row in islice(merge(*found), limit)]
+
+
+# The mailbox is short, since letters leave it as they are taken: it leads, and the executions
+# are looked up. (CROSS JOIN is SQLite's way to say so.)
+_LETTERS = """
+    SELECT mailbox.number, executions.id, mailbox.body
+    FROM mailbox CROSS JOIN executions ON executions.key = mailbox.execution
+    WHERE mailbox.number > ? AND executions.partition = ?
+    ORDER BY mailbox.number LIMIT ?
+"""

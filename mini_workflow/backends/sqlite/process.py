@@ -1,0 +1,67 @@
+"""Telling whether the process that wrote a row is dead, when it ran on this machine."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+_GONE = "gone"
+_UNKNOWN = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A process among all: where it runs, its number there, and when it began.
+
+    `host` covers everything within which process numbers mean the same: the machine, its boot and
+    the namespace of a container. `born` tells a process from a later one of the same number; it is
+    empty where that cannot be read.
+    """
+
+    host: str
+    pid: int
+    born: str
+
+    @classmethod
+    def current(cls) -> Process:
+        """This process."""
+        pid = os.getpid()
+        return cls(_host(), pid, _born(pid))
+
+    def is_dead(self) -> bool:
+        """Whether the process has certainly ended. Of another machine nothing is certain."""
+        # On other systems signal 0 is not a question: it would stop the process.
+        if os.name != "posix" or self.host != _host():
+            return False
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return True
+        except OSError:
+            pass  # It exists, and is not ours.
+        born = _born(self.pid)
+        return born == _GONE or bool(self.born and born and born != self.born)
+
+
+def _host() -> str:
+    parts = [socket.gethostname()]
+    try:
+        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
+        parts.append(str(Path("/proc/self/ns/pid").readlink()))
+    except OSError:
+        pass  # Not Linux: the name of the machine has to do.
+    return " ".join(parts)
+
+
+def _born(pid: int) -> str:
+    """The time of birth in ticks since boot, or what else is known."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return _UNKNOWN
+    # The name of the program, in parentheses, may contain anything: count from behind it.
+    fields = stat[stat.rindex(b")") + 1 :].split()
+    # A zombie is dead, even though its number is taken until its parent has looked.
+    return _GONE if fields[0] in {b"Z", b"X"} else fields[19].decode()
