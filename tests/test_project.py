@@ -17,6 +17,7 @@ import pytest
 
 import mini_workflow
 from mini_workflow import errors
+from tools import hygiene, pythons
 
 ROOT = Path(__file__).resolve().parent.parent
 LIBRARY = ROOT / "mini_workflow"
@@ -191,3 +192,38 @@ def test_wheel_works_where_there_is_nothing_but_dill(wheel: Path, tmp_path: Path
     place, prefix = run(python, "-I", "-W", "error", "-c", source, cwd=tmp_path).splitlines()
     assert Path(prefix) == tmp_path / "empty"
     assert Path(place).is_relative_to(site)
+
+
+# The tools
+
+
+@pytest.mark.parametrize(
+    ("path", "line"),
+    [
+        ("docs/a.md", "see " + "/".join(["", "home", "ann", "notes"])),
+        ("tools/a.py", f"open('{ROOT}/a')"),
+        ("docs/a.md", "from https:" + "//mirror.local/simple/"),
+        ("requirements/a.txt", "--extra-index-url=somewhere"),
+        ("requirements/a.txt", "dill @ file:///a.whl"),
+    ],
+)
+def test_hygiene_finds_traces_of_a_machine(path: str, line: str) -> None:
+    assert [number for number, _ in hygiene.findings(path, f"six==1.0\n{line}", [])][:1] == [2]
+
+
+def test_hygiene_leaves_the_rest_alone() -> None:
+    lines = [
+        "http://localhost:5000 http://127.0.0.1:8000/x https://api.example.com",
+        "https:" + "//docs.known.org/page",
+        "runs/home/work and ~/work/x and .venv/bin/python and /var/task",
+    ]
+    assert list(hygiene.findings("docs/a.md", "\n".join(lines), ["known.org"])) == []
+
+
+def test_the_running_python_is_found() -> None:
+    assert sys.version_info[:2] in pythons.find()
+
+
+def test_a_python_that_is_missing_is_an_error() -> None:
+    with pytest.raises(pythons.MissingPython, match=r"no usable Python 3\.999"):
+        pythons.choose(["3.999"])
