@@ -33,7 +33,6 @@ class Workflow(Generic[P, R]):
     by a runtime.
     """
 
-    __slots__ = ("__doc__", "__wrapped__", "_parameters", "handler", "name")
 
     def __init__(self, name: str, handler: Handler[P, R]) -> None:
         self.name = name

@@ -9,11 +9,14 @@ from types import FrameType
 from typing import Any, Final
 
 _LIBRARY: Final = str(Path(__file__).parents[1])
-_ASYNCIO: Final = str(Path(asyncio.__file__).parent)
+_STANDARD_LIBRARY: Final = str(Path(asyncio.__file__).parents[1])
+_LOOP: Final = str(Path(__file__).with_name("loop.py"))
 
 
 def _is_user_code(filename: str) -> bool:
-    return not filename.startswith((_LIBRARY, _ASYNCIO, "<frozen"))
+    if filename.startswith(_STANDARD_LIBRARY):
+        return "site-packages" in filename
+    return not filename.startswith((_LIBRARY, "<frozen"))
 
 
 def describe_frame(frame: FrameType) -> str:
@@ -23,8 +26,13 @@ def describe_frame(frame: FrameType) -> str:
 
 
 def user_frame(frame: FrameType | None) -> FrameType | None:
-    """The innermost frame, from `frame` outwards, that is not of this library or of asyncio."""
+    """The innermost frame of user code in a workflow's turn, from `frame` outwards, or None.
+
+    This library and the standard library do not count; what called the loop is not looked at.
+    """
     while frame is not None and not _is_user_code(frame.f_code.co_filename):
+        if frame.f_code.co_filename == _LOOP and frame.f_code.co_name == "drain":
+            return None
         frame = frame.f_back
     return frame
 
