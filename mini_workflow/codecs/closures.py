@@ -1,0 +1,235 @@
+"""Calls as bytes: a function with the variables it captures, and its arguments.
+
+The bytes are a header and a pickle. The header names the version of Python, because a pickled
+function is bytecode, which another version would load and then crash on; and it holds a checksum,
+because damaged bytecode is as bad. Both are checked before anything is read.
+
+Variables are captured by value, as they are now. The globals of a module, and functions and
+classes that can be imported, go by reference.
+"""
+
+from __future__ import annotations
+
+import binascii
+import hashlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from types import CodeType, FunctionType, MethodType
+from typing import Any, Final
+
+from mini_workflow.codecs import picklers
+from mini_workflow.codecs.culprit import captured, find_culprit
+from mini_workflow.codecs.functions import CODES_REMEMBERED
+from mini_workflow.codecs.names import name_of
+from mini_workflow.codecs.refusals import Refused
+from mini_workflow.errors import (
+    ClosureNotSerializable,
+    PayloadNotReadable,
+    PythonVersionMismatch,
+    SerializationError,
+)
+
+FORMAT: Final = b"mwc1"
+PYTHON: Final = f"{sys.implementation.name}-{sys.version_info.major}.{sys.version_info.minor}"
+MAGIC: Final = importlib.util.MAGIC_NUMBER.hex()
+
+_FAST: Final = b"F"
+_DILL: Final = b"D"
+_HEADER: Final = b";".join((FORMAT, PYTHON.encode(), MAGIC.encode(), b""))
+_CHECKSUM_BYTES: Final = 4
+_START: Final = len(_HEADER) + 1 + _CHECKSUM_BYTES
+
+Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
+
+
+def capture_call(
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> bytes:
+    """A call as bytes.
+
+    Raises ClosureNotSerializable, which names the captured variable or the argument at fault.
+    """
+    call = (function, args, kwargs)
+    try:
+        data = picklers.dump_call(call)
+        kind = _FAST
+    except Exception as error:
+        if isinstance(error, Refused):
+            raise _complaint(call, error) from None
+        from mini_workflow.codecs import dill_pickler
+
+        try:
+            data = dill_pickler.dump(call)
+            kind = _DILL
+        except Exception as failure:
+            raise _complaint(call, failure) from failure
+    checksum = binascii.crc32(data).to_bytes(_CHECKSUM_BYTES, "big")
+    return b"".join((_HEADER, kind, checksum, data))
+
+
+def restore_call(payload: bytes) -> Call:
+    """The call again. Raises PayloadNotReadable or PythonVersionMismatch."""
+    if not payload.startswith(_HEADER):
+        raise _unreadable_header(payload)
+    data = payload[_START:]
+    kind = payload[len(_HEADER) : len(_HEADER) + 1]
+    checksum = binascii.crc32(data).to_bytes(_CHECKSUM_BYTES, "big")
+    if payload[len(_HEADER) + 1 : _START] != checksum:
+        raise PayloadNotReadable("the bytes of a captured call are damaged: the checksum differs")
+    try:
+        if kind == _FAST:
+            return picklers.load(data)
+        if kind == _DILL:
+            from mini_workflow.codecs import dill_pickler
+
+            return dill_pickler.load(data)
+    except SerializationError:
+        raise
+    except Exception as error:
+        raise PayloadNotReadable(
+            f"a captured call cannot be read: {type(error).__name__}: {error}. If a function, a "
+            "class or a module was renamed or removed, keep an alias under the old name"
+        ) from error
+    raise PayloadNotReadable(f"a captured call is of the unknown kind {kind!r}")
+
+
+def _unreadable_header(payload: bytes) -> SerializationError:
+    form, *rest = payload[:80].split(b";", 3)
+    if form != FORMAT or len(rest) < 3:
+        return PayloadNotReadable(
+            f"these {len(payload)} bytes are not a captured call, or not in a form this version of "
+            "mini-workflow knows"
+        )
+    python = rest[0].decode("ascii", "replace")
+    magic = rest[1].decode("ascii", "replace")
+    return PythonVersionMismatch(
+        f"a call was captured under {python} (bytecode {magic}) and this is {PYTHON} (bytecode "
+        f"{MAGIC}): run workers and orchestrator under the same minor version of Python"
+    )
+
+
+def _complaint(call: Call, error: Exception) -> ClosureNotSerializable:
+    for what, variable, value in _roots(call):
+        found = _fault(value)
+        if found is None:
+            continue
+        path, culprit, cause = find_culprit(value, _fault, found)
+        shown = f"{what} {variable!r}" if isinstance(variable, str) else f"{what} {variable}"
+        shown += f" ({picklers.type_name(value)})"
+        if path:
+            shown += f", where {_label(variable)}{path} is of type {picklers.type_name(culprit)}"
+        reason = (
+            f"{cause.noun} cannot cross into a task"
+            if isinstance(cause, Refused)
+            else f"it cannot be pickled ({type(cause).__name__}: {cause})"
+        )
+        return ClosureNotSerializable(
+            f"{describe_call(call[0]).name} {shown}: {reason}. Create it in the task or keep it in "
+            "a module global, and capture only the data that the task needs",
+            variable=_label(variable),
+        )
+    return ClosureNotSerializable(
+        f"{describe_call(call[0]).name} cannot be pickled: {type(error).__name__}: {error}"
+    )
+
+
+def _label(variable: str | int) -> str:
+    return variable if isinstance(variable, str) else f"argument {variable}"
+
+
+def _roots(call: Call) -> Iterator[tuple[str, str | int, Any]]:
+    function, args, kwargs = call
+    if isinstance(function, FunctionType):
+        for name, value in captured(function):
+            yield "captures", name, value
+    for index, value in enumerate(args, 1):
+        yield "is given the argument", index, value
+    for name, value in kwargs.items():
+        yield "is given the argument", name, value
+    yield "needs", "function", function
+
+
+def _fault(value: Any) -> Exception | None:
+    try:
+        picklers.dump_call(value)
+        return None
+    except Refused as error:
+        return error
+    except Exception:
+        from mini_workflow.codecs import dill_pickler
+
+        try:
+            dill_pickler.dump(value)
+            return None
+        except Exception as error:
+            return error
+
+
+def is_async_call(function: Callable[..., Any]) -> bool:
+    """Whether calling it gives a coroutine: through partials, methods and callable objects too."""
+    if type(function) is FunctionType and not function.__dict__:
+        return bool(function.__code__.co_flags & inspect.CO_COROUTINE)
+    if inspect.iscoroutinefunction(function):
+        return True
+    inner: Any = getattr(function, "func", None)
+    while inner is not None and hasattr(inner, "func"):
+        inner = inner.func
+    return inspect.iscoroutinefunction(getattr(inner or function, "__call__", None))
+
+
+@dataclass(frozen=True, slots=True)
+class CallDescription:
+    """What a call runs: `name` is ``module:qualname``; `code` is a hash of its code, or empty.
+
+    The hash is the same in every process and does not depend on line numbers.
+    """
+
+    name: str
+    code: str
+
+
+_hashes: dict[int, tuple[CodeType, str]] = {}
+
+
+def describe_call(function: Callable[..., Any]) -> CallDescription:
+    """The name of a function and the hash of its code; captured variables make no difference."""
+    inner: Any = function
+    while not isinstance(inner, FunctionType):
+        if isinstance(inner, MethodType):
+            inner = inner.__func__
+        elif hasattr(inner, "func"):
+            inner = inner.func
+        elif hasattr(inner, "__qualname__"):
+            return CallDescription(name_of(inner), "")
+        else:
+            return CallDescription(name_of(type(inner)), "")
+    return CallDescription(name_of(inner), _hash_of(inner.__code__))
+
+
+def _hash_of(code: CodeType) -> str:
+    entry = _hashes.get(id(code))
+    if entry is not None:
+        return entry[1]
+    digest = hashlib.blake2b(repr(_outline(code)).encode("utf-8", "replace"), digest_size=8)
+    text = digest.hexdigest()
+    if len(_hashes) >= CODES_REMEMBERED:
+        _hashes.clear()
+    _hashes[id(code)] = (code, text)
+    return text
+
+
+def _outline(constant: Any) -> Any:
+    if isinstance(constant, CodeType):
+        return (
+            constant.co_code,
+            constant.co_names,
+            constant.co_varnames,
+            constant.co_freevars,
+            [_outline(item) for item in constant.co_consts],
+        )
+    if isinstance(constant, frozenset):
+        return sorted(map(repr, constant))  # pyright: ignore[reportUnknownArgumentType]
+    return (type(constant).__name__, constant)

@@ -1,0 +1,145 @@
+"""Exceptions as plain JSON: class, arguments and attributes, tried out before they are relied on.
+
+Many exceptions can be pickled and then cannot be loaded, because their constructor takes other
+arguments than `args` holds. So the round trip is made when an exception is encoded: by calling the
+class with `args` if that gives the same exception, otherwise without its constructor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import MemberDescriptorType
+from typing import Any, Final
+
+from mini_workflow.codecs.names import is_importable, load_class
+from mini_workflow.errors import PayloadNotReadable
+
+REMOTE: Final = "__remote_traceback__"
+"""The attribute that holds the traceback text of an exception from elsewhere; it is not state."""
+
+# What builtin exceptions keep outside `args` and `__dict__`.
+_HIDDEN: Final[tuple[tuple[type[BaseException], tuple[str, ...]], ...]] = (
+    (OSError, ("errno", "strerror", "filename", "filename2")),
+    (ImportError, ("msg", "name", "path")),
+    (NameError, ("name",)),
+    (AttributeError, ("name",)),
+    (UnicodeError, ("encoding", "object", "start", "end", "reason")),
+    (SyntaxError, ("msg", "filename", "lineno", "offset", "text", "end_lineno", "end_offset")),
+    (StopIteration, ("value",)),
+    (SystemExit, ("code",)),
+)
+
+# Nothing of these can go wrong, so the round trip is not tried.
+_SIMPLE: Final = frozenset(
+    {Exception, ValueError, TypeError, RuntimeError, KeyError, IndexError, LookupError}
+    | {ArithmeticError, ZeroDivisionError, OverflowError, AssertionError, NotImplementedError}
+)
+
+_HEAP_TYPE: Final = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made by a class statement
+
+Recurse = Callable[[Any], Any]
+
+
+def exception_state(
+    error: BaseException, encode: Recurse, decode: Recurse
+) -> dict[str, Any] | None:
+    """What `rebuild_exception` needs, or None if the exception cannot be rebuilt from JSON.
+
+    An attribute that cannot be encoded is left out and listed as dropped; an argument that cannot
+    be encoded makes the exception one that cannot be rebuilt. Never raises.
+    """
+    kind = type(error)
+    try:
+        if not is_importable(kind):
+            return None
+        state = _state_of(error, encode)
+    except Exception:
+        return None
+    if kind in _SIMPLE and len(state) == 1:
+        return state
+    for how in ("call", "new"):
+        candidate = {**state, "how": how}
+        try:
+            again = _rebuild(kind, {**candidate, "dropped": []}, decode)
+            if type(again) is kind and str(again) == str(error):
+                if _without_drops(_state_of(again, encode)) == _without_drops(state):
+                    return candidate
+        except Exception:
+            continue
+    return None
+
+
+def _state_of(error: BaseException, encode: Recurse) -> dict[str, Any]:
+    hidden = {
+        name: encode(value)
+        for name in _hidden_names(type(error))
+        if (value := getattr(error, name, None)) is not None
+    }
+    attributes: dict[str, Any] = {}
+    dropped: list[str] = []
+    for name, value in [*vars(error).items(), *_slots_of(error)]:
+        if name == REMOTE:
+            continue
+        try:
+            attributes[name] = encode(value)
+        except Exception:
+            dropped.append(name)
+    state: dict[str, Any] = {"args": [encode(item) for item in error.args]}
+    if hidden:
+        state["hidden"] = hidden
+    if attributes:
+        state["attributes"] = attributes
+    if dropped:
+        state["dropped"] = dropped
+    return state
+
+
+def _without_drops(state: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in state.items() if key != "dropped"}
+
+
+def _hidden_names(kind: type[BaseException]) -> tuple[str, ...]:
+    return tuple(name for base, names in _HIDDEN if issubclass(kind, base) for name in names)
+
+
+def _slots_of(error: BaseException) -> list[tuple[str, Any]]:
+    found: list[tuple[str, Any]] = []
+    for base in type(error).__mro__:
+        slots: Any = base.__dict__.get("__slots__", ())
+        for name in (slots,) if isinstance(slots, str) else slots:
+            if hasattr(error, name) and name not in ("__dict__", "__weakref__"):
+                found.append((name, getattr(error, name)))
+    return found
+
+
+def rebuild_exception(name: str, state: dict[str, Any], decode: Recurse) -> BaseException:
+    """The exception again. Raises PayloadNotReadable, or whatever its class raises."""
+    kind = load_class(name)
+    if not issubclass(kind, BaseException):
+        raise PayloadNotReadable(f"{name!r} is no longer an exception: restore it under that name")
+    return _rebuild(kind, state, decode)
+
+
+def _rebuild(kind: type[BaseException], state: dict[str, Any], decode: Recurse) -> BaseException:
+    args = tuple(decode(item) for item in state["args"])
+    if state.get("how") == "new":
+        native = next(base for base in kind.__mro__ if not base.__flags__ & _HEAP_TYPE)
+        error: BaseException = native.__new__(kind, *args)
+        error.args = args
+    else:
+        error = kind(*args)
+    hidden: dict[str, Any] = state.get("hidden", {})
+    for name, tree in hidden.items():
+        value = decode(tree)
+        if getattr(error, name, None) != value:
+            setattr(error, name, value)
+    attributes: dict[str, Any] = state.get("attributes", {})
+    for name, tree in attributes.items():
+        if isinstance(getattr(kind, name, None), MemberDescriptorType):
+            setattr(error, name, decode(tree))
+        else:
+            vars(error)[name] = decode(tree)
+    dropped: list[str] = state.get("dropped", [])
+    if dropped:
+        error.add_note(f"(these attributes could not be carried along: {', '.join(dropped)})")
+    return error

@@ -1,0 +1,143 @@
+"""Python functions as data: marshalled code, captured variables by value, globals by reference."""
+
+from __future__ import annotations
+
+import marshal
+from types import CellType, CodeType, FunctionType, MethodType
+from typing import Any, Final
+
+from mini_workflow.codecs.names import (
+    SPAWNED_MAIN,
+    globals_named,
+    module_named,
+    name_of_globals,
+)
+
+CODES_REMEMBERED: Final = 2048
+
+# Code objects hash and compare by content, which is slow, so they are remembered by identity. An
+# entry holds its code object, otherwise the identity could be given to another one.
+_marshalled: dict[int, tuple[CodeType, bytes]] = {}
+_unmarshalled: dict[bytes, CodeType] = {}
+
+
+def marshalled(code: CodeType) -> bytes:
+    """The bytes of a code object; they are valid for this version of Python only."""
+    entry = _marshalled.get(id(code))
+    if entry is not None:
+        return entry[1]
+    data = marshal.dumps(code)
+    if len(_marshalled) >= CODES_REMEMBERED:
+        _marshalled.clear()
+    _marshalled[id(code)] = (code, data)
+    return data
+
+
+def unmarshalled(data: bytes) -> CodeType:
+    """The code object of `marshalled` bytes."""
+    code = _unmarshalled.get(data)
+    if code is None:
+        code = marshal.loads(data)
+        if not isinstance(code, CodeType):
+            raise ValueError("the bytes are not a code object")
+        if len(_unmarshalled) >= CODES_REMEMBERED:
+            _unmarshalled.clear()
+        _unmarshalled[data] = code
+    return code
+
+
+def traits_of(function: FunctionType, home: str) -> dict[str, Any] | None:
+    """What the function has beyond its code, or None if there is nothing."""
+    code = function.__code__
+    traits: dict[str, Any] = {}
+    if function.__defaults__:
+        traits["__defaults__"] = function.__defaults__
+    if function.__kwdefaults__:
+        traits["__kwdefaults__"] = function.__kwdefaults__
+    if function.__annotations__:
+        traits["__annotations__"] = function.__annotations__
+    if function.__name__ != code.co_name:
+        traits["__name__"] = function.__name__
+    if function.__qualname__ != code.co_qualname:
+        traits["__qualname__"] = function.__qualname__
+    if function.__module__ not in (home, SPAWNED_MAIN):
+        traits["__module__"] = function.__module__
+    documented = code.co_consts[0] if code.co_consts else None
+    if function.__doc__ != (documented if isinstance(documented, str) else None):
+        traits["__doc__"] = function.__doc__
+    if function.__dict__:
+        traits["__dict__"] = function.__dict__
+    return traits or None
+
+
+def reduce_function(function: FunctionType) -> Any:
+    """How to pickle a function by value; NotImplemented if its globals are no module's.
+
+    The variables it captures stay cells, so that functions which share one still do.
+    """
+    home = name_of_globals(function.__globals__)
+    if home is None:
+        return NotImplemented
+    arguments = (marshalled(function.__code__), home, function.__closure__)
+    traits = traits_of(function, home)
+    if traits is None:
+        return make_function, arguments
+    # The traits come after the function is known, for they may refer to it.
+    return make_function, arguments, traits, None, None, set_traits
+
+
+def make_function(data: bytes, home: str, cells: tuple[CellType, ...] | None) -> FunctionType:
+    """A function from `marshalled` code, with a module's live globals."""
+    return FunctionType(unmarshalled(data), globals_named(home), None, None, cells)
+
+
+def set_traits(function: FunctionType, traits: dict[str, Any]) -> None:
+    """Give a function the traits of `traits_of`."""
+    for name, value in traits.items():
+        if name == "__dict__":
+            function.__dict__.update(value)
+        else:
+            setattr(function, name, value)
+
+
+_LEAVES: Final = frozenset({int, str, float, bool, bytes, type(None)})
+
+
+def reduce_cell(cell: CellType) -> Any:
+    """How to pickle a captured variable."""
+    try:
+        content = cell.cell_contents
+    except ValueError:
+        return make_cell, ()
+    if type(content) in _LEAVES:
+        return make_cell, (content,)
+    # The content comes after the cell is known, for a function may capture itself.
+    return make_cell, (), content, None, None, set_cell
+
+
+def make_cell(*content: Any) -> CellType:
+    """A cell with that content, or an empty one."""
+    return CellType(*content)
+
+
+def set_cell(cell: CellType, content: Any) -> None:
+    """Fill a cell."""
+    cell.cell_contents = content
+
+
+def reduce_method(method: MethodType) -> Any:
+    """How to pickle a bound method."""
+    name = getattr(method.__func__, "__name__", "")
+    if getattr(method.__self__, name, None) == method:
+        return getattr, (method.__self__, name)
+    return make_method, (method.__func__, method.__self__)
+
+
+def make_method(function: Any, bound: Any) -> MethodType:
+    """A method bound to an object."""
+    return MethodType(function, bound)
+
+
+def make_module(name: str) -> Any:
+    """A module, imported if need be."""
+    return module_named(name)

@@ -1,0 +1,123 @@
+"""Names of classes and functions as ``module:qualname``, and the way back.
+
+A script is `__main__` where it was started and `__mp_main__` in the processes it spawned. Both are
+written as `__main__` and each is found under the other's name.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from types import FunctionType, ModuleType
+from typing import Any, Final
+
+from mini_workflow.errors import PayloadNotReadable
+
+MAIN: Final = "__main__"
+SPAWNED_MAIN: Final = "__mp_main__"
+
+
+def name_of(named: Any) -> str:
+    """``module:qualname`` of a class or a function."""
+    module = named.__module__
+    return f"{MAIN if module == SPAWNED_MAIN else module}:{named.__qualname__}"
+
+
+def module_named(name: str) -> ModuleType:
+    """The module of that name, imported if need be. Raises ImportError."""
+    if name == MAIN or name == SPAWNED_MAIN:
+        # A spawned process keeps the user's script under its second name.
+        return sys.modules.get(SPAWNED_MAIN) or sys.modules[MAIN]
+    module = sys.modules.get(name)
+    return importlib.import_module(name) if module is None else module
+
+
+def globals_named(name: str) -> dict[str, Any]:
+    """The live globals of a module, which functions made from captured code share.
+
+    In a spawned process `multiprocessing` runs the script in a namespace of its own and copies the
+    result into `__mp_main__`; what the script's own functions see is the first, so it is preferred.
+    """
+    if name == MAIN or name == SPAWNED_MAIN:
+        copied = module_named(name).__dict__
+        for value in list(copied.values()):
+            if type(value) is FunctionType and value.__globals__.get("__name__") == SPAWNED_MAIN:
+                return value.__globals__
+        return copied
+    return module_named(name).__dict__
+
+
+def name_of_globals(space: dict[str, Any]) -> str | None:
+    """The module whose globals these are, or None if they are no module's."""
+    name = space.get("__name__")
+    if name == SPAWNED_MAIN:
+        return MAIN if "__builtins__" in space else None
+    if not isinstance(name, str):
+        return None
+    module = sys.modules.get(name)
+    return name if module is not None and module.__dict__ is space else None
+
+
+def find(module: str, qualname: str) -> Any:
+    """What a module calls by that qualified name. Raises ImportError or AttributeError."""
+    if module == MAIN or module == SPAWNED_MAIN:
+        for candidate in (SPAWNED_MAIN, MAIN):
+            if candidate in sys.modules:
+                try:
+                    return _walk(sys.modules[candidate], qualname)
+                except AttributeError:
+                    continue
+        raise AttributeError(f"the main script has no {qualname!r}")
+    return _walk(module_named(module), qualname)
+
+
+def _walk(start: object, qualname: str) -> Any:
+    for part in qualname.split("."):
+        start = getattr(start, part)
+    return start
+
+
+def is_importable(named: Any) -> bool:
+    """Whether the class or function itself is found again under its name."""
+    qualname = named.__qualname__
+    if "<" in qualname:
+        return False
+    module = sys.modules.get(named.__module__)
+    if module is None:
+        return False
+    try:
+        if "." not in qualname:
+            return module.__dict__.get(qualname) is named or getattr(module, qualname) is named
+        return _walk(module, qualname) is named
+    except AttributeError:
+        return False
+
+
+def load(name: str) -> Any:
+    """What `name_of` named. Raises PayloadNotReadable, which names it and the remedy."""
+    module, separator, qualname = name.partition(":")
+    if not separator:
+        raise PayloadNotReadable(f"{name!r} is not of the form module:qualname")
+    try:
+        return find(module, qualname)
+    except ImportError as error:
+        raise PayloadNotReadable(
+            f"cannot import module {module!r}, which holds {qualname!r}: {error}. Deploy the module "
+            "under that name, or keep an alias where it used to be"
+        ) from error
+    except AttributeError as error:
+        raise PayloadNotReadable(
+            f"module {module!r} has no {qualname!r}: it was renamed, moved or removed. Keep an "
+            "alias under the old name until no execution holds a value of it"
+        ) from error
+
+
+def load_class(name: str) -> type[Any]:
+    """The class that `name_of` named. Raises PayloadNotReadable."""
+    found = load(name)
+    if not isinstance(found, type):
+        raise PayloadNotReadable(
+            f"{name!r} is no longer a class but a {type(found).__qualname__}. Keep the class under "
+            "the old name until no execution holds a value of it"
+        )
+    return found  # pyright: ignore[reportUnknownVariableType]

@@ -1,0 +1,237 @@
+"""Objects of the user's classes: dataclasses, pydantic models, named tuples and enums.
+
+Each has a function that encodes it, given one that encodes its parts, and one that decodes it.
+State is carried, not constructor calls: no `__init__` or validator runs when a value comes back.
+A field that a class has gained since takes its default; a field that it has lost is dropped.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Callable, Mapping
+from enum import Enum, Flag
+from typing import Any, Final
+
+from mini_workflow.codecs.names import is_importable, load_class, name_of
+from mini_workflow.errors import PayloadNotReadable
+
+Part = Callable[[Any, str], Any]
+"""Encodes a part, given its place in the whole, for example ``.field``."""
+
+_ABSENT: Final = object()
+_SIMPLE_BASES: Final = frozenset({object})
+
+
+def object_encoder(kind: type[Any]) -> Callable[[Any, Part], dict[str, Any]] | None:
+    """The function that encodes instances of exactly this class, or None if there is none."""
+    if not is_importable(kind):
+        return None
+    if issubclass(kind, Enum):
+        return _encode_flag if issubclass(kind, Flag) else _encode_enum
+    if _is_model_class(kind):
+        return _encode_model
+    if _reduces_itself(kind):
+        return None
+    if issubclass(kind, tuple):
+        return _encode_named_tuple if _is_named_tuple(kind) else None
+    if dataclasses.is_dataclass(kind) and _is_plain_dataclass(kind):
+        return _encode_dataclass
+    return None
+
+
+def _reduces_itself(kind: type[Any]) -> bool:
+    """Whether the class says how it is to be pickled; that is to be respected."""
+    for base in kind.__mro__:
+        for name in ("__reduce__", "__reduce_ex__", "__getnewargs_ex__", "__setstate__"):
+            if name in base.__dict__ and base is not object:
+                made_by = getattr(base.__dict__[name], "__module__", None)
+                if made_by != "dataclasses":
+                    return True
+    return False
+
+
+def _encode_enum(value: Enum, part: Part) -> dict[str, Any]:
+    return {"$": "enum", "class": name_of(type(value)), "name": value.name}
+
+
+def _encode_flag(value: Flag, part: Part) -> dict[str, Any]:
+    return {"$": "enum", "class": name_of(type(value)), "v": part(value.value, ".value")}
+
+
+def decode_enum(tagged: dict[str, Any], recurse: Callable[[Any], Any]) -> Enum:
+    """A member of an enum, by name; a flag, by value."""
+    kind: Any = load_class(tagged["class"])
+    try:
+        if "name" in tagged:
+            return kind[tagged["name"]]
+        return kind(recurse(tagged["v"]))
+    except (KeyError, ValueError, TypeError) as error:
+        member = tagged.get("name", tagged.get("v"))
+        raise PayloadNotReadable(
+            f"enum {tagged['class']!r} has no member {member!r} any more: keep the old name, as an "
+            "alias if need be, until no execution holds it"
+        ) from error
+
+
+def _is_named_tuple(kind: type[Any]) -> bool:
+    fields = getattr(kind, "_fields", None)
+    return (
+        isinstance(fields, tuple)
+        and hasattr(kind, "_field_defaults")
+        and kind.__dictoffset__ == 0  # pyright: ignore[reportAttributeAccessIssue]
+    )
+
+
+def _encode_named_tuple(value: Any, part: Part) -> dict[str, Any]:
+    fields = {
+        name: part(item, f".{name}") for name, item in zip(value._fields, value, strict=True)
+    }
+    return {"$": "namedtuple", "class": name_of(type(value)), "v": fields}
+
+
+def decode_named_tuple(tagged: dict[str, Any], recurse: Callable[[Any], Any]) -> Any:
+    """A named tuple, by field."""
+    kind: Any = load_class(tagged["class"])
+    stored: dict[str, Any] = tagged["v"]
+    defaults: Mapping[str, Any] = kind._field_defaults
+    items: list[Any] = []
+    for name in kind._fields:
+        if name in stored:
+            items.append(recurse(stored[name]))
+        elif name in defaults:
+            items.append(defaults[name])
+        else:
+            raise _no_default(tagged["class"], name)
+    return tuple.__new__(kind, items)
+
+
+def _is_plain_dataclass(kind: type[Any]) -> bool:
+    """Whether fields and `__dict__` are all that an instance consists of."""
+    fields = {field.name for field in dataclasses.fields(kind)}
+    for base in kind.__mro__:
+        if base in _SIMPLE_BASES or base.__module__ in ("typing", "abc"):
+            continue
+        if not base.__flags__ & _HEAP_TYPE:
+            return False  # a builtin with contents of its own
+        slots = base.__dict__.get("__slots__", ())
+        slots = {slots} if isinstance(slots, str) else set(slots)
+        if slots - fields - {"__dict__", "__weakref__"}:
+            return False
+    return True
+
+
+_HEAP_TYPE: Final = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made by a class statement
+
+
+def _encode_dataclass(value: Any, part: Part) -> dict[str, Any]:
+    stored: dict[str, Any] = {}
+    names = [field.name for field in dataclasses.fields(value)]
+    for name in names:
+        item = getattr(value, name, _ABSENT)
+        if item is not _ABSENT:
+            stored[name] = part(item, f".{name}")
+    tagged = {"$": "dataclass", "class": name_of(type(value)), "v": stored}
+    more = {
+        name: part(item, f".{name}")
+        for name, item in getattr(value, "__dict__", {}).items()
+        if name not in names
+    }
+    if more:
+        tagged["more"] = more
+    return tagged
+
+
+def decode_dataclass(tagged: dict[str, Any], recurse: Callable[[Any], Any]) -> Any:
+    """A dataclass, by field, without its constructor."""
+    kind = load_class(tagged["class"])
+    if not dataclasses.is_dataclass(kind):
+        raise PayloadNotReadable(
+            f"{tagged['class']!r} is no longer a dataclass. Keep it one until no execution holds a "
+            "value of it"
+        )
+    stored: dict[str, Any] = tagged["v"]
+    value = object.__new__(kind)
+    for field in dataclasses.fields(kind):
+        name = field.name
+        if name in stored:
+            object.__setattr__(value, name, recurse(stored[name]))
+        elif field.default is not dataclasses.MISSING:
+            object.__setattr__(value, name, field.default)
+        elif field.default_factory is not dataclasses.MISSING:
+            object.__setattr__(value, name, field.default_factory())
+        elif field.init:
+            raise _no_default(tagged["class"], name)
+    for name, item in tagged.get("more", {}).items():
+        object.__setattr__(value, name, recurse(item))
+    return value
+
+
+def _is_model_class(kind: type[Any]) -> bool:
+    pydantic = sys.modules.get("pydantic")
+    model: Any = getattr(pydantic, "BaseModel", None)
+    return isinstance(model, type) and issubclass(kind, model)
+
+
+_MODEL_STATE: Final = ("__pydantic_extra__", "__pydantic_private__")
+
+
+def _encode_model(value: Any, part: Part) -> dict[str, Any]:
+    state: dict[str, Any] = value.__getstate__()
+    known = type(value).model_fields
+    stored: dict[str, Any] = {}
+    more: dict[str, Any] = {}
+    for name, item in state["__dict__"].items():
+        (stored if name in known else more)[name] = part(item, f".{name}")
+    tagged: dict[str, Any] = {
+        "$": "model",
+        "class": name_of(type(value)),
+        "v": stored,
+        "set": sorted(state["__pydantic_fields_set__"]),
+    }
+    if more:
+        tagged["more"] = more
+    for name, key in zip(_MODEL_STATE, ("extra", "private"), strict=True):
+        if state[name] is not None:
+            tagged[key] = {
+                inner: part(item, f".{inner}") for inner, item in state[name].items()
+            }
+    return tagged
+
+
+def decode_model(tagged: dict[str, Any], recurse: Callable[[Any], Any]) -> Any:
+    """A pydantic model, by field, without its validators."""
+    kind: Any = load_class(tagged["class"])
+    if not _is_model_class(kind):
+        raise PayloadNotReadable(
+            f"{tagged['class']!r} is no longer a pydantic model. Keep it one until no execution "
+            "holds a value of it"
+        )
+    stored: dict[str, Any] = tagged["v"]
+    contents: dict[str, Any] = {}
+    for name, field in kind.model_fields.items():
+        if name in stored:
+            contents[name] = recurse(stored[name])
+        elif field.is_required():
+            raise _no_default(tagged["class"], name)
+        else:
+            contents[name] = field.get_default(call_default_factory=True)
+    contents.update({name: recurse(item) for name, item in tagged.get("more", {}).items()})
+    state: dict[str, Any] = {
+        "__dict__": contents,
+        "__pydantic_fields_set__": set(tagged["set"]) & {*kind.model_fields, *tagged.get("extra", {})},
+    }
+    for name, key in zip(_MODEL_STATE, ("extra", "private"), strict=True):
+        inner = tagged.get(key)
+        state[name] = (
+            None if inner is None else {part: recurse(item) for part, item in inner.items()}
+        )
+    value = kind.__new__(kind)
+    value.__setstate__(state)
+    return value
+
+
+def _no_default(name: str, field: str) -> PayloadNotReadable:
+    return PayloadNotReadable(
+        f"{name!r} has gained the field {field!r}, which a stored value lacks: give it a default"
+    )

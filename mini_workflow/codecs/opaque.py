@@ -1,0 +1,99 @@
+"""What JSON cannot say, as one opaque part: pickled, or dilled if a class has to go along.
+
+A pickled part names classes and holds for any later Python; a dilled part contains bytecode and is
+refused under another Python minor version, before it is read.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import sys
+from typing import Any, Final
+
+from mini_workflow.codecs import picklers
+from mini_workflow.codecs.refusals import Refused
+from mini_workflow.codecs.signing import Signer
+from mini_workflow.errors import PayloadNotReadable, PythonVersionMismatch, SignatureInvalid
+
+PICKLE: Final = "pickle"
+DILL: Final = "dill"
+
+PYTHON: Final = f"{sys.implementation.name}-{sys.version_info.major}.{sys.version_info.minor}"
+
+
+def encode_opaque(value: object, signer: Signer | None) -> dict[str, Any]:
+    """A value as a tagged part. Raises Refused, or whatever dill raises."""
+    try:
+        data = picklers.dump_data(value)
+        tagged: dict[str, Any] = {"$": PICKLE}
+    except Refused:
+        raise
+    except Exception:
+        from mini_workflow.codecs import dill_pickler
+
+        data = dill_pickler.dump(value)
+        tagged = {"$": DILL, "python": PYTHON}
+    if signer is not None:
+        data = signer.sign_value(_sealed(tagged["$"], data))
+        tagged["signed"] = True
+    tagged["v"] = base64.b64encode(data).decode("ascii")
+    return tagged
+
+
+def decode_opaque(tagged: dict[str, Any], signer: Signer | None) -> Any:
+    """The value of `encode_opaque`.
+
+    Raises PythonVersionMismatch, SignatureInvalid or PayloadNotReadable; the first two before
+    anything is unpickled.
+    """
+    kind = tagged["$"]
+    try:
+        data = base64.b64decode(tagged["v"], validate=True)
+    except (KeyError, TypeError, binascii.Error) as error:
+        raise PayloadNotReadable(f"a {kind} part is damaged: {error}") from error
+    if signer is not None:
+        data = _unsealed(kind, signer.verify_value(data))
+    elif tagged.get("signed"):
+        raise SignatureInvalid(
+            "a pickled part of a stored value is signed, and this process has no signing key to "
+            "check it with: set the key that the process which wrote it has"
+        )
+    if kind == DILL and tagged.get("python") != PYTHON:
+        raise PythonVersionMismatch(
+            f"a value that contains bytecode was stored under {tagged.get('python')} and this is "
+            f"{PYTHON}: run this execution under the former, or define the value's class at the "
+            "top level of a module, which makes it independent of the version"
+        )
+    try:
+        if kind == PICKLE:
+            return picklers.load(data)
+        from mini_workflow.codecs import dill_pickler
+
+        return dill_pickler.load(data)
+    except Exception as error:
+        raise PayloadNotReadable(
+            f"a {kind} part of a value cannot be read: {type(error).__name__}: {error}. If a class "
+            "or a module was renamed or removed, keep an alias under the old name"
+        ) from error
+
+
+def _sealed(kind: str, data: bytes) -> bytes:
+    # The kind and the version decide how the data is read, so the signature has to cover them.
+    return f"{kind};{PYTHON};".encode() + data if kind == DILL else f"{kind};".encode() + data
+
+
+def _unsealed(kind: str, data: bytes) -> bytes:
+    signed_kind, _, rest = data.partition(b";")
+    if signed_kind.decode("ascii", "replace") != kind:
+        raise SignatureInvalid("a pickled part of a stored value was changed after it was signed")
+    if kind != DILL:
+        return rest
+    signed_python, _, rest = rest.partition(b";")
+    python = signed_python.decode("ascii", "replace")
+    if python != PYTHON:
+        raise PythonVersionMismatch(
+            f"a value that contains bytecode was stored under {python} and this is {PYTHON}: run "
+            "this execution under the former"
+        )
+    return rest

@@ -1,0 +1,100 @@
+"""The fast pickler: the C one, made to refuse what it must not take and to carry functions."""
+
+from __future__ import annotations
+
+import io
+import pickle
+from types import CellType, CodeType, FunctionType, MethodType, ModuleType
+from typing import Any, Final
+
+from mini_workflow.codecs.functions import (
+    make_module,
+    marshalled,
+    reduce_cell,
+    reduce_function,
+    reduce_method,
+    unmarshalled,
+)
+from mini_workflow.codecs.names import MAIN, SPAWNED_MAIN, find, is_importable, name_of
+from mini_workflow.codecs.refusals import Refused, refusal
+
+PROTOCOL: Final = 5  # as in Python 3.8 to 3.13: a newer Python must not write what an older reads
+
+_MAIN: Final = MAIN.encode()
+_SPAWNED_MAIN: Final = SPAWNED_MAIN.encode()
+
+
+class DataPickler(pickle.Pickler):
+    """Pickles data, and functions and classes by reference. Raises Refused."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        """Refuse by type; everything else goes the usual way."""
+        kind = type(obj)
+        if kind is not type and kind is not FunctionType:
+            noun = refusal(kind)
+            if noun is not None:
+                raise Refused(noun)
+        return NotImplemented
+
+
+class CallPickler(pickle.Pickler):
+    """Pickles data and functions, the latter by value unless they can be imported.
+
+    Raises Refused.
+    """
+
+    def reducer_override(self, obj: Any) -> Any:
+        """Functions and what belongs to them; refusals by type; the rest goes the usual way."""
+        kind = type(obj)
+        if kind is FunctionType:
+            if is_importable(obj):
+                return NotImplemented
+            return reduce_function(obj)
+        if kind is CellType:
+            return reduce_cell(obj)
+        if kind is type:
+            return NotImplemented
+        if kind is MethodType:
+            return reduce_method(obj)
+        if kind is ModuleType:
+            return make_module, (obj.__name__,)
+        if kind is CodeType:
+            return unmarshalled, (marshalled(obj),)
+        noun = refusal(kind)
+        if noun is not None:
+            raise Refused(noun)
+        return NotImplemented
+
+
+class _MainAwareUnpickler(pickle.Unpickler):
+    def find_class(self, module_name: str, global_name: str, /) -> Any:
+        if module_name == MAIN or module_name == SPAWNED_MAIN:
+            return find(module_name, global_name)
+        return super().find_class(module_name, global_name)
+
+
+def dump_data(value: object) -> bytes:
+    """A value as pickle; any later Python can read it. Raises whatever the pickler raises."""
+    out = io.BytesIO()
+    DataPickler(out, PROTOCOL).dump(value)
+    return out.getvalue()
+
+
+def dump_call(value: object) -> bytes:
+    """A value with functions in it as pickle; only this Python version can read it."""
+    out = io.BytesIO()
+    CallPickler(out, PROTOCOL).dump(value)
+    return out.getvalue()
+
+
+def load(data: bytes) -> Any:
+    """The value of `dump_data` or `dump_call`. Raises whatever the unpickler raises."""
+    if _MAIN in data or _SPAWNED_MAIN in data:
+        return _MainAwareUnpickler(io.BytesIO(data)).load()
+    return pickle.loads(data)
+
+
+def type_name(value: object) -> str:
+    """A value's type for messages: ``module.qualname``, without the module of a builtin."""
+    module, _, qualname = name_of(type(value)).partition(":")
+    return qualname if module == "builtins" else f"{module}.{qualname}"

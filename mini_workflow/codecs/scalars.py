@@ -1,0 +1,145 @@
+"""Values without parts that JSON has no word for, each as a tag and plain JSON.
+
+Types of modules that cost something to import are known by name and imported when one is decoded.
+"""
+
+from __future__ import annotations
+
+import base64
+import datetime as dt
+import importlib
+from collections.abc import Callable
+from typing import Any, Final
+
+MAX_PLAIN_INT_BITS: Final = 2048
+"""Integers longer than this are written in hexadecimal; Python limits the decimal conversion."""
+
+
+def encode_int(value: int) -> dict[str, Any]:
+    """An integer that is too long for decimal notation."""
+    return {"$": "int", "v": hex(value)}
+
+
+def encode_float(value: float) -> dict[str, Any]:
+    """A float that JSON cannot say: not a number, or an infinity."""
+    return {"$": "float", "v": repr(value)}
+
+
+def _encode_bytes(value: bytes | bytearray) -> str:
+    return base64.b64encode(value).decode("ascii")
+
+
+def _decode_bytes(plain: str) -> bytes:
+    return base64.b64decode(plain, validate=True)
+
+
+def _encode_complex(value: complex) -> list[str]:
+    return [repr(value.real), repr(value.imag)]
+
+
+def _encode_timedelta(value: dt.timedelta) -> list[int]:
+    return [value.days, value.seconds, value.microseconds]
+
+
+def _encode_timezone(value: dt.timezone) -> list[Any]:
+    offset, *name = value.__reduce__()[1]
+    return [_encode_timedelta(offset), *name]
+
+
+def _decode_timezone(plain: list[Any]) -> dt.timezone:
+    offset, *name = plain
+    zone = dt.timezone(dt.timedelta(*offset), *name)
+    return dt.timezone.utc if not name and zone == dt.timezone.utc else zone
+
+
+def _encode_range(value: range) -> list[int]:
+    return [value.start, value.stop, value.step]
+
+
+def _imported(module: str, name: str) -> Callable[[Any], Any]:
+    return getattr(importlib.import_module(module), name)
+
+
+_ENCODERS: Final[dict[str, tuple[str, Callable[[Any], Any]]]] = {
+    "builtins.bytes": ("bytes", _encode_bytes),
+    "builtins.bytearray": ("bytearray", _encode_bytes),
+    "builtins.complex": ("complex", _encode_complex),
+    "builtins.range": ("range", _encode_range),
+    "datetime.date": ("date", dt.date.isoformat),
+    "datetime.timedelta": ("timedelta", _encode_timedelta),
+    "datetime.timezone": ("timezone", _encode_timezone),
+    "decimal.Decimal": ("Decimal", str),
+    "fractions.Fraction": ("Fraction", str),
+    "uuid.UUID": ("UUID", str),
+}
+
+_DECODERS: Final[dict[str, Callable[[Any], Any]]] = {
+    "int": lambda plain: int(plain, 16),
+    "float": float,
+    "bytes": _decode_bytes,
+    "bytearray": lambda plain: bytearray(_decode_bytes(plain)),
+    "complex": lambda plain: complex(float(plain[0]), float(plain[1])),
+    "range": lambda plain: range(*plain),
+    "date": dt.date.fromisoformat,
+    "timedelta": lambda plain: dt.timedelta(*plain),
+    "timezone": _decode_timezone,
+    "ZoneInfo": lambda plain: _imported("zoneinfo", "ZoneInfo")(plain),
+    "Decimal": lambda plain: _imported("decimal", "Decimal")(plain),
+    "Fraction": lambda plain: _imported("fractions", "Fraction")(plain),
+    "UUID": lambda plain: _imported("uuid", "UUID")(plain),
+    "PurePosixPath": lambda plain: _imported("pathlib", "PurePosixPath")(plain),
+    "PureWindowsPath": lambda plain: _imported("pathlib", "PureWindowsPath")(plain),
+    "PosixPath": lambda plain: _imported("pathlib", "PosixPath")(plain),
+    "WindowsPath": lambda plain: _imported("pathlib", "WindowsPath")(plain),
+    "Ellipsis": lambda _plain: ...,
+    "NotImplemented": lambda _plain: NotImplemented,
+}
+
+
+def scalar_encoder(kind: type[Any]) -> Callable[[Any], dict[str, Any]] | None:
+    """The function that encodes values of exactly this class, or None if it is not a scalar."""
+    name = f"{kind.__module__}.{kind.__qualname__}"
+    if name in _ENCODERS:
+        tag, to_plain = _ENCODERS[name]
+        return lambda value: {"$": tag, "v": to_plain(value)}
+    if kind.__module__.partition(".")[0] == "pathlib" and kind.__name__ in _DECODERS:
+        return lambda value: {"$": kind.__name__, "v": str(value)}
+    if kind is type(...):
+        return lambda _value: {"$": "Ellipsis"}
+    if kind is type(NotImplemented):
+        return lambda _value: {"$": "NotImplemented"}
+    return None
+
+
+def scalar_decoder(tag: str) -> Callable[[Any], Any] | None:
+    """The function that decodes what is under this tag, or None if it is not a scalar's."""
+    return _DECODERS.get(tag)
+
+
+def encode_moment(value: dt.datetime | dt.time, recurse: Callable[[Any], Any]) -> dict[str, Any]:
+    """A datetime or a time; its zone goes along to the type."""
+    zone = value.tzinfo
+    tagged: dict[str, Any] = {"$": type(value).__name__}
+    if type(zone) is dt.timezone and len(zone.__reduce__()[1]) == 1:
+        tagged["v"] = value.isoformat()
+    else:
+        tagged["v"] = value.replace(tzinfo=None).isoformat()
+        if zone is not None:
+            tagged["zone"] = recurse(zone)
+    if value.fold:
+        tagged["fold"] = 1
+    return tagged
+
+
+def encode_zone(value: Any) -> dict[str, Any] | None:
+    """A ZoneInfo, or None if it was made from a file and has no name."""
+    return None if value.key is None else {"$": "ZoneInfo", "v": value.key}
+
+
+def decode_moment(tagged: dict[str, Any], recurse: Callable[[Any], Any]) -> dt.datetime | dt.time:
+    """What `encode_moment` encoded."""
+    kind = dt.datetime if tagged["$"] == "datetime" else dt.time
+    value = kind.fromisoformat(tagged["v"])
+    if "zone" in tagged:
+        value = value.replace(tzinfo=recurse(tagged["zone"]))
+    return value.replace(fold=1) if tagged.get("fold") else value

@@ -1,0 +1,154 @@
+"""Values as readable, typed JSON, and back to the type.
+
+What JSON can say is itself; everything else is tagged (see `encoding`). Plain values, which are
+most, take a path of their own: one check, one call of the C encoder.
+"""
+
+from __future__ import annotations
+
+import json
+import json.encoder
+from collections.abc import Callable
+from typing import Any, Final
+
+from mini_workflow.codecs.decoding import Decoder
+from mini_workflow.codecs.encoding import MAX_DEPTH, Encoder, Unencodable
+from mini_workflow.codecs.scalars import MAX_PLAIN_INT_BITS
+from mini_workflow.codecs.signing import Signer
+from mini_workflow.core.payload import EMPTY, Payload
+from mini_workflow.errors import (
+    PayloadNotReadable,
+    SerializationError,
+    ValueNotSerializable,
+)
+
+_MAX_INT: Final = 1 << MAX_PLAIN_INT_BITS
+_INFINITY: Final = float("inf")
+_TRUE: Final = Payload(text="true")
+_FALSE: Final = Payload(text="false")
+
+_quote: Final[Callable[[str], str]] = json.encoder.encode_basestring
+_scan: Final = json.JSONDecoder().raw_decode
+_ENCODER: Final = json.JSONEncoder(
+    separators=(",", ":"), ensure_ascii=False, allow_nan=False, check_circular=False
+)
+
+
+def _make_dumps() -> Callable[[Any], str]:
+    # The C encoder is made once; JSONEncoder.encode would make it anew for every value.
+    make: Any = getattr(json.encoder, "c_make_encoder", None)
+    if make is None:
+        return _ENCODER.encode
+    encode = make(None, _ENCODER.default, _quote, None, ":", ",", False, False, False)
+    return lambda tree: "".join(encode(tree, 0))
+
+
+_dumps: Final = _make_dumps()
+
+
+def _is_plain(value: Any, room: int) -> bool:
+    """Whether JSON says this list or dict as it is. `room` is how much deeper it may be."""
+    if room <= 0:
+        return False
+    if type(value) is dict:
+        for key in value:
+            if type(key) is not str or key == "$":
+                return False
+        items = value.values()
+    else:
+        items = value
+    for item in items:
+        kind = type(item)
+        if kind is str or kind is bool or item is None:
+            continue
+        if kind is int:
+            if not -_MAX_INT < item < _MAX_INT:
+                return False
+        elif kind is float:
+            if not -_INFINITY < item < _INFINITY:
+                return False
+        elif (kind is not dict and kind is not list) or not _is_plain(item, room - 1):
+            return False
+    return True
+
+
+def encode_value(value: object, path: str = "value", signer: Signer | None = None) -> Payload:
+    """Encode a value as it is now; changing it afterwards changes nothing.
+
+    `path` names the root in errors. With a `signer`, parts that have to be pickled are signed.
+    Raises ValueNotSerializable, whose `path` is that of the part at fault.
+    """
+    kind = type(value)
+    if kind is str:
+        text = _quote(value)  # pyright: ignore[reportArgumentType]
+        if text.isascii():
+            return Payload(text)
+    elif value is None:
+        return EMPTY
+    elif kind is bool:
+        return _TRUE if value else _FALSE
+    elif kind is int and -_MAX_INT < value < _MAX_INT:  # pyright: ignore[reportOperatorIssue]
+        return Payload(repr(value))
+    try:
+        if (kind is dict or kind is list) and _is_plain(value, MAX_DEPTH):
+            text = _dumps(value)
+        else:
+            text = _dumps(Encoder(signer).encode(value))
+        if not text.isascii():
+            text.encode()
+        return Payload(text)
+    except Unencodable as stop:
+        raise _not_serializable(path, stop) from stop.__cause__
+    except UnicodeEncodeError:
+        pass
+    except RecursionError as error:
+        raise ValueNotSerializable(
+            f"{path} cannot be encoded: it is nested too deeply for the stack that is left; "
+            "flatten it, or encode it from a shallower call",
+            path=path,
+        ) from error
+    except RuntimeError as error:
+        raise ValueNotSerializable(
+            f"{path} cannot be encoded: {error}; another thread changes it: pass a copy", path=path
+        ) from error
+    try:
+        Encoder(signer, check_text=True).encode(value)
+    except Unencodable as stop:
+        raise _not_serializable(path, stop) from None
+    raise ValueNotSerializable(f"{path} contains text that UTF-8 cannot say", path=path)
+
+
+def _not_serializable(root: str, stop: Unencodable) -> ValueNotSerializable:
+    path = root + "".join(reversed(stop.place))
+    return ValueNotSerializable(f"{path} {stop.problem}", path=path)
+
+
+_text_of: Final[Callable[[Payload], str | None]] = Payload._text.__get__  # type: ignore
+
+
+def decode_value(payload: Payload, signer: Signer | None = None) -> Any:
+    """The value again, to the type; every call makes a new one.
+
+    With a `signer`, pickled parts that it did not sign are refused before they are read. Raises
+    PayloadNotReadable, PythonVersionMismatch or SignatureInvalid.
+    """
+    text = _text_of(payload)
+    try:
+        if text is None:
+            return Decoder(signer).decode(payload.tree)
+        tree, end = _scan(text)
+        if end != len(text):
+            raise PayloadNotReadable("a stored value has something after its end")
+        if '"$"' not in text:
+            return tree
+        return Decoder(signer).decode(tree)
+    except SerializationError:
+        raise
+    except RecursionError as error:
+        raise PayloadNotReadable(
+            "a stored value is nested too deeply for the stack that is left"
+        ) from error
+    except Exception as error:
+        raise PayloadNotReadable(
+            f"a stored value is damaged: {type(error).__name__}: {error}"
+        ) from error
