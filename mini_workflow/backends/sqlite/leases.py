@@ -163,8 +163,7 @@ class SQLiteLeases:
         return {
             owner
             for owner, _, until, host, pid, born in owners
-            if owner != self._holding.lease
-            and (until < now or Process(host, pid, born).is_dead())
+            if owner != self._holding.lease and (until < now or Process(host, pid, born).is_dead())
         }
 
     def _enter(self, raw: sqlite3.Connection, now: int) -> int:

@@ -26,7 +26,7 @@ class Process:
 
     @classmethod
     def current(cls) -> Process:
-        """This process."""
+        """The process that asks."""
         pid = os.getpid()
         return cls(_host(), pid, _born(pid))
 

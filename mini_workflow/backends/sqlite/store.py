@@ -65,62 +65,14 @@ class SQLiteStore:
 
     def commit(self, commits: Sequence[Commit]) -> list[bool]:
         """See `Store.commit`."""
-        holding = self._holding
-        answers: list[bool] = []
-        lengths: dict[str, tuple[int, int]] = {}
-        created: list[tuple[Any, ...]] = []
-        events: list[tuple[int, int, str]] = []
-        heads: list[tuple[Any, ...]] = []
-        taken: list[tuple[int, int]] = []
-        fresh = 0
         with self._writer as raw:
-            holding.verify(raw)
-            # Under the write lock nothing can change any more: what is checked here decides, and
-            # the statements below cannot fail on account of another writer.
-            for item in commits:
-                name, expected, head = item.execution_id, item.expected, item.head
-                place = lengths.get(name) or holding.length(name) or self._find(raw, name)
-                if place is None and expected == 0:
-                    if head is None or not item.events:
-                        raise UsageError(f"creating {name} takes a head and an event at least")
-                    fresh = fresh + 1 if fresh else raw.execute(_NEXT_KEY).fetchone()[0]
-                    key = fresh
-                    created.append((key, holding.home, *_values(head), name))
-                elif place is not None and 0 < expected == place[1]:
-                    key = place[0]
-                    if head is not None:
-                        heads.append((*_values(head), key))
-                else:
-                    answers.append(False)
-                    continue
-                answers.append(True)
-                lengths[name] = (key, expected + len(item.events))
-                if item.events:
-                    events.extend(zip(repeat(key), count(expected), item.events, strict=False))
-                if item.unpark:
-                    raw.execute("DELETE FROM parked WHERE execution = ?", (key,))
-                if item.park:
-                    _park(raw, key, item.park)
-                if item.taken:
-                    taken.extend((number, key) for number in item.taken)
-            if created:
-                raw.executemany(_CREATE, created)
-            if events:
-                raw.executemany(_APPEND, events)
-            if heads:
-                raw.executemany(_UPDATE, heads)
-            if taken:
-                raw.executemany("DELETE FROM mailbox WHERE number = ? AND execution = ?", taken)
-        for name, (key, length) in lengths.items():
-            holding.remember(name, key, length)
+            self._holding.verify(raw)
+            batch = _Batch(raw, self._holding)
+            answers = [batch.add(item) for item in commits]
+            batch.write()
+        for name, (key, length) in batch.lengths.items():
+            self._holding.remember(name, key, length)
         return answers
-
-    def _find(self, raw: sqlite3.Connection, execution_id: str) -> tuple[int, int] | None:
-        row = raw.execute(_FIND, (execution_id,)).fetchone()
-        if row is None:
-            return None
-        key, partition, length = row
-        return (key, length) if partition in self._holding.partitions else _ELSEWHERE
 
     def list(self, query: Query) -> Page:
         """See `Store.list`."""
@@ -151,6 +103,74 @@ class SQLiteStore:
         )
 
 
+class _Batch:
+    """The rows of one commit, collected so that each kind is written by one call.
+
+    Lives within a transaction that holds the write lock: nothing can change any more, so what
+    `add` has checked decides, and no statement can fail later on account of another writer.
+    """
+
+    def __init__(self, raw: sqlite3.Connection, holding: Holding) -> None:
+        self.lengths: dict[str, tuple[int, int]] = {}
+        self._raw = raw
+        self._holding = holding
+        self._last_key = 0
+        self._created: list[tuple[Any, ...]] = []
+        self._events: list[tuple[int, int, str]] = []
+        self._heads: list[tuple[Any, ...]] = []
+        self._taken: list[tuple[int, int]] = []
+
+    def add(self, item: Commit) -> bool:
+        """Take up the item, unless its fence forbids it."""
+        name, expected, head = item.execution_id, item.expected, item.head
+        place = self.lengths.get(name) or self._holding.length(name) or self._find(name)
+        if expected == 0:
+            if head is None or not item.events:
+                raise UsageError(f"creating {name} takes a head and an event at least")
+            if place is not None:
+                return False
+            key = self._new_key()
+            self._created.append((key, self._holding.home, *_values(head), name))
+        elif place is not None and place[1] == expected:
+            key = place[0]
+            if head is not None:
+                self._heads.append((*_values(head), key))
+        else:
+            return False
+        self.lengths[name] = (key, expected + len(item.events))
+        self._events.extend(zip(repeat(key), count(expected), item.events, strict=False))
+        if item.unpark:
+            self._raw.execute("DELETE FROM parked WHERE execution = ?", (key,))
+        if item.park:
+            _park(self._raw, key, item.park)
+        if item.taken:
+            self._taken.extend((number, key) for number in item.taken)
+        return True
+
+    def write(self) -> None:
+        """Write what was taken up; creations before changes of the same executions."""
+        if self._created:
+            self._raw.executemany(_CREATE, self._created)
+        if self._events:
+            self._raw.executemany(_APPEND, self._events)
+        if self._heads:
+            self._raw.executemany(_UPDATE, self._heads)
+        if self._taken:
+            self._raw.executemany(_TAKE, self._taken)
+
+    def _new_key(self) -> int:
+        last: int = self._last_key or self._raw.execute(_LAST_KEY).fetchone()[0]
+        self._last_key = last + 1
+        return last + 1
+
+    def _find(self, name: str) -> tuple[int, int] | None:
+        row = self._raw.execute(_FIND, (name,)).fetchone()
+        if row is None:
+            return None
+        key, partition, length = row
+        return (key, length) if partition in self._holding.partitions else _ELSEWHERE
+
+
 def _park(raw: sqlite3.Connection, key: int, bodies: tuple[str, ...]) -> None:
     first = raw.execute(
         "SELECT coalesce(max(number), -1) + 1 FROM parked WHERE execution = ?", (key,)
@@ -162,7 +182,10 @@ def _park(raw: sqlite3.Connection, key: int, bodies: tuple[str, ...]) -> None:
 
 
 def _head(row: Any) -> Head:
-    return Head(*row[:5], bool(row[5]), *row[6:10])
+    name, workflow, status, started_at, closed_at, busy, wake_at, kind, reason, run, *_ = row
+    return Head(
+        name, workflow, status, started_at, closed_at, bool(busy), wake_at, kind, reason, run
+    )
 
 
 def _values(head: Head) -> tuple[Any, ...]:
@@ -204,13 +227,14 @@ _HISTORY = """
     SELECT body FROM events
     WHERE execution = (SELECT key FROM executions WHERE id = ?) ORDER BY number
 """
-_NEXT_KEY = "SELECT coalesce(max(key), 0) + 1 FROM executions"
+_LAST_KEY = "SELECT coalesce(max(key), 0) FROM executions"
 _CREATE = """
     INSERT INTO executions (key, partition, workflow, status, started_at, closed_at, busy,
         wake_at, blocked_kind, blocked_reason, run, id)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 _APPEND = "INSERT INTO events (execution, number, body) VALUES (?, ?, ?)"
+_TAKE = "DELETE FROM mailbox WHERE number = ? AND execution = ?"
 _UPDATE = """
     UPDATE executions SET workflow = ?, status = ?, started_at = ?, closed_at = ?, busy = ?,
         wake_at = ?, blocked_kind = ?, blocked_reason = ?, run = ?

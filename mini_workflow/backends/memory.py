@@ -1,0 +1,334 @@
+"""Executions in memory: for tests, and for work that need not outlive the process.
+
+A `MemoryState` is what a file is to other backends: several owners may open it, and one that goes
+away without a word leaves its executions to the others. It keeps text, numbers and frozen heads
+only, so that nobody who was given something can change what is stored.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from mini_workflow.errors import ExecutionNotFound, LeaseLost, StoreUnavailable, UsageError
+from mini_workflow.ports import Clock, Commit, Head, Letter, Page, Query, Stored
+
+
+@dataclass(slots=True)
+class _Execution:
+    key: int
+    partition: int
+    head: Head
+    events: list[str] = field(default_factory=list[str])
+    parked: list[str] = field(default_factory=list[str])
+
+
+@dataclass(slots=True)
+class _Owner:
+    address: str
+    until: int
+
+
+class MemoryState:
+    """What is kept, whoever has it open. Pass it to each `MemoryBackend` that shares it."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.executions: dict[str, _Execution] = {}
+        self.letters: dict[int, tuple[Letter, str]] = {}
+        self.owners: dict[int, _Owner] = {}
+        self.partitions: dict[int, int | None] = {}
+        self._last = 0
+
+    def number(self) -> int:
+        """A number that was never given out before."""
+        self._last += 1
+        return self._last
+
+
+class MemoryBackend:
+    """The ports `store`, `agenda`, `mailbox` and `leases` over one `MemoryState`.
+
+    Args:
+        state: what to open; a new and empty one if left out.
+        owner: a name for this opener.
+        address: where the owner can be woken up by others; empty if it cannot.
+        clock: the time, against which leases of others are judged.
+        lease: milliseconds after which the executions of an owner that has stopped renewing its
+            lease may be taken over.
+    """
+
+    def __init__(
+        self,
+        state: MemoryState | None = None,
+        *,
+        owner: str,
+        address: str = "",
+        clock: Clock,
+        lease: int = 15_000,
+    ) -> None:
+        self.owner = owner
+        self._session = _Session(MemoryState() if state is None else state)
+        self.store = MemoryStore(self._session)
+        self.agenda = MemoryAgenda(self._session)
+        self.mailbox = MemoryMailbox(self._session)
+        self.leases = MemoryLeases(self._session, address=address, clock=clock, lease=lease)
+
+    def close(self) -> None:
+        """Close. Leases are kept until they end, unless they were released before."""
+        self._session.closed = True
+
+
+class _Session:
+    """One owner's view of the state."""
+
+    def __init__(self, state: MemoryState) -> None:
+        self._state = state
+        self.lease: int | None = None
+        self.closed = False
+
+    @contextmanager
+    def open(self) -> Generator[MemoryState]:
+        """The state, with its lock held."""
+        if self.closed:
+            raise StoreUnavailable("the store was closed")
+        with self._state.lock:
+            yield self._state
+
+    def verify(self, state: MemoryState) -> int:
+        """The lease, if it still stands; raises LeaseLost otherwise."""
+        if self.lease is None:
+            raise LeaseLost("this owner holds no lease (any more); acquire one to go on")
+        if self.lease not in state.owners:
+            self.lease = None
+            raise LeaseLost(
+                "another owner has taken over the executions of this one, because the lease was "
+                "not renewed in time; nothing was written"
+            )
+        return self.lease
+
+    def holds(self, state: MemoryState, execution: _Execution) -> bool:
+        """Whether this owner holds the execution."""
+        return self.lease is not None and state.partitions[execution.partition] == self.lease
+
+
+class MemoryStore:
+    """Implements `Store`."""
+
+    def __init__(self, session: _Session) -> None:
+        self._session = session
+
+    def load(self, execution_id: str) -> Stored | None:
+        """See `Store.load`."""
+        with self._session.open() as state:
+            found = state.executions.get(execution_id)
+            return found and Stored(found.head, list(found.events), list(found.parked))
+
+    def head(self, execution_id: str) -> Head | None:
+        """See `Store.head`."""
+        with self._session.open() as state:
+            found = state.executions.get(execution_id)
+            return found and found.head
+
+    def history(self, execution_id: str) -> list[str]:
+        """See `Store.history`."""
+        with self._session.open() as state:
+            found = state.executions.get(execution_id)
+            return list(found.events) if found else []
+
+    def commit(self, commits: Sequence[Commit]) -> list[bool]:
+        """See `Store.commit`."""
+        for item in commits:
+            _check(item)
+        with self._session.open() as state:
+            self._session.verify(state)
+            return [self._write(state, item) for item in commits]
+
+    def _write(self, state: MemoryState, item: Commit) -> bool:
+        found = state.executions.get(item.execution_id)
+        if found is None:
+            if item.expected or item.head is None:
+                return False  # What creates an execution has a head: `_check` saw to that.
+            home = next(n for n, owner in state.partitions.items() if owner == self._session.lease)
+            found = _Execution(state.number(), home, item.head)
+            state.executions[item.execution_id] = found
+        elif (
+            item.expected == 0
+            or item.expected != len(found.events)
+            or not self._session.holds(state, found)
+        ):
+            return False
+        found.events += item.events
+        found.head = item.head or found.head
+        if item.unpark:
+            found.parked.clear()
+        found.parked += item.park
+        for number in item.taken:
+            letter, _ = state.letters.get(number, (None, ""))
+            if letter is not None and letter.execution_id == item.execution_id:
+                del state.letters[number]
+        return True
+
+    def list(self, query: Query) -> Page:
+        """See `Store.list`."""
+        if query.limit < 1:
+            raise UsageError(f"the limit of a listing must be 1 or more, not {query.limit}")
+        before = _position(query.after)
+        with self._session.open() as state:
+            found = [
+                ((execution.head.started_at, execution.key), execution.head)
+                for execution in state.executions.values()
+                if query.workflow in {None, execution.head.workflow}
+                and query.status in {None, execution.head.status}
+            ]
+        found = sorted((place, head) for place, head in found if before is None or place < before)[
+            ::-1
+        ]
+        page = found[: query.limit]
+        more = len(found) > query.limit
+        return Page([head for _, head in page], "{}-{}".format(*page[-1][0]) if more else None)
+
+
+class MemoryAgenda:
+    """Implements `Agenda`."""
+
+    def __init__(self, session: _Session) -> None:
+        self._session = session
+
+    def due(self, now: int, limit: int) -> list[str]:
+        """See `Agenda.due`."""
+        waking = self._heads(lambda head: head.wake_at is not None and head.wake_at <= now)
+        return [head.execution_id for head in sorted(waking, key=_wake_at)[:limit]]
+
+    def next_wake(self) -> int | None:
+        """See `Agenda.next_wake`."""
+        return min(map(_wake_at, self._heads(lambda head: head.wake_at is not None)), default=None)
+
+    def busy(self, after: str, limit: int) -> list[str]:
+        """See `Agenda.busy`."""
+        return _ids(self._heads(lambda head: head.busy), after, limit)
+
+    def blocked(self, kind: str, after: str, limit: int) -> list[str]:
+        """See `Agenda.blocked`."""
+        heads = self._heads(lambda head: head.status == "blocked" and head.blocked_kind == kind)
+        return _ids(heads, after, limit)
+
+    def _heads(self, wanted: Callable[[Head], bool]) -> list[Head]:
+        with self._session.open() as state:
+            return [
+                execution.head
+                for execution in state.executions.values()
+                if wanted(execution.head) and self._session.holds(state, execution)
+            ]
+
+
+class MemoryMailbox:
+    """Implements `Mailbox`."""
+
+    def __init__(self, session: _Session) -> None:
+        self._session = session
+
+    def post(self, execution_id: str, body: str, key: str) -> None:
+        """See `Mailbox.post`."""
+        body.encode()
+        with self._session.open() as state:
+            if execution_id not in state.executions:
+                raise ExecutionNotFound(
+                    f"there is no execution {execution_id!r}", execution_id=execution_id
+                )
+            for letter, other in state.letters.values():
+                if other == key and letter.execution_id == execution_id:
+                    return
+            number = state.number()
+            state.letters[number] = (Letter(number, execution_id, body), key)
+
+    def letters(self, after: int, limit: int) -> list[Letter]:
+        """See `Mailbox.letters`."""
+        with self._session.open() as state:
+            return [
+                letter
+                for letter, _ in state.letters.values()
+                if letter.number > after
+                and self._session.holds(state, state.executions[letter.execution_id])
+            ][:limit]
+
+
+class MemoryLeases:
+    """Implements `Leases`."""
+
+    def __init__(self, session: _Session, *, address: str, clock: Clock, lease: int) -> None:
+        self._session = session
+        self._address = address
+        self._clock = clock
+        self._duration = lease
+
+    def acquire(self, now: int) -> bool:
+        """See `Leases.acquire`."""
+        session = self._session
+        with session.open() as state:
+            if session.lease is not None:
+                session.verify(state)
+            else:
+                session.lease = state.number()
+                state.owners[session.lease] = _Owner(self._address, now + self._duration)
+            for number, owner in list(state.owners.items()):
+                if number != session.lease and owner.until < now:
+                    del state.owners[number]
+            taken = {n for n, owner in state.partitions.items() if owner not in state.owners}
+            state.partitions.update(dict.fromkeys(taken, session.lease))
+            if session.lease not in state.partitions.values():
+                state.partitions[state.number()] = session.lease
+            return any(execution.partition in taken for execution in state.executions.values())
+
+    def renew(self, now: int) -> int:
+        """See `Leases.renew`."""
+        with self._session.open() as state:
+            lease = self._session.verify(state)
+            state.owners[lease].until = now + self._duration
+        return now + self._duration // 3
+
+    def release(self) -> None:
+        """See `Leases.release`."""
+        with self._session.open() as state:
+            if self._session.lease is not None:
+                state.owners.pop(self._session.lease, None)
+                self._session.lease = None
+
+    def peers(self) -> list[str]:
+        """See `Leases.peers`."""
+        now = self._clock.now()
+        with self._session.open() as state:
+            return [
+                owner.address
+                for number, owner in state.owners.items()
+                if owner.address and number != self._session.lease and owner.until >= now
+            ]
+
+
+def _check(item: Commit) -> None:
+    """Refuse what other stores would, before anything is written."""
+    for text in (*item.events, *item.park):
+        text.encode()
+    if item.expected == 0 and (item.head is None or not item.events):
+        raise UsageError(f"creating {item.execution_id} takes a head and an event at least")
+
+
+def _wake_at(head: Head) -> int:
+    assert head.wake_at is not None
+    return head.wake_at
+
+
+def _ids(heads: list[Head], after: str, limit: int) -> list[str]:
+    return sorted(head.execution_id for head in heads if head.execution_id > after)[:limit]
+
+
+def _position(after: str | None) -> tuple[int, int] | None:
+    if after is None:
+        return None
+    match = re.fullmatch(r"(-?\d{1,18})-(\d{1,18})", after, re.ASCII)
+    if match is None:
+        raise UsageError(f"not a page of a listing: {after!r}; pass the `next` of the page before")
+    return int(match[1]), int(match[2])
