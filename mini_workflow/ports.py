@@ -46,11 +46,15 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """An execution as loaded: its head, the lines of its history, and its parked messages."""
+    """An execution as loaded: its head, the lines of its history, and its parked messages.
+
+    `held` says whether the owner that loads it holds it.
+    """
 
     head: Head
     events: list[str]
     parked: list[str]
+    held: bool = True
 
 
 @dataclass(frozen=True, slots=True)

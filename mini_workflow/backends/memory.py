@@ -125,7 +125,10 @@ class MemoryStore:
         """See `Store.load`."""
         with self._session.open() as state:
             found = state.executions.get(execution_id)
-            return found and Stored(found.head, list(found.events), list(found.parked))
+            if found is None:
+                return None
+            held = self._session.holds(state, found)
+            return Stored(found.head, list(found.events), list(found.parked), held)
 
     def head(self, execution_id: str) -> Head | None:
         """See `Store.head`."""

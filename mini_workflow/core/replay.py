@@ -64,8 +64,14 @@ def revive(
 ) -> Run:
     """A live run that has taken the whole history. If it no longer fits, the run has a `fault`."""
     run = Run(definition, execution_id, codec, inline)
+    repeat(run, history)
+    return run
+
+
+def repeat(run: Run, history: Sequence[Event]) -> None:
+    """Take a whole history into a new run. If it no longer fits, the run has a `fault`."""
     if not history:
-        return run
+        return
     first = history[0]
     python = first.python if isinstance(first, events.ExecutionStarted) else ""
     script = Script(history, python)
@@ -79,7 +85,6 @@ def revive(
     # What the code asked for behind the end of the recording has not been committed yet.
     fresh = run.take()[len(history) :]
     run.restore(fresh)
-    return run
 
 
 def decide(run: Run, messages: Sequence[Message]) -> Decision:
@@ -95,10 +100,14 @@ def decide(run: Run, messages: Sequence[Message]) -> Decision:
                 run.deliver(event)
                 if run.fault is not None:
                     run.take()
-                    left.extend(messages[index:])
+                    # An execution is never without its first event: what the code decided at it
+                    # is found out again when the cause is mended.
+                    first = isinstance(event, events.ExecutionStarted)
+                    taken.extend([event] if first else [])
+                    left.extend(messages[index + first :])
                     break
                 taken.extend(run.take())
-            if left:
+            if run.fault is not None:
                 break
         else:
             summary = _summary(run.state)

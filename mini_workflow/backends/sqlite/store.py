@@ -45,9 +45,10 @@ class SQLiteStore:
             key, partition = row[10:]
             events: list[str] = [body for (body,) in connection.rows(_EVENTS, (key,))]
             parked: list[str] = [body for (body,) in connection.rows(_PARKED, (key,))]
-        if partition in self._holding.partitions:
+        held = partition in self._holding.partitions
+        if held:
             self._holding.remember(execution_id, key, len(events))
-        return Stored(_head(row), events, parked)
+        return Stored(_head(row), events, parked, held)
 
     def head(self, execution_id: str) -> Head | None:
         """See `Store.head`."""
