@@ -1,0 +1,34 @@
+"""RoutedRunner: one runner of tasks made of two, for sync and for async functions."""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+from mini_workflow.ports import TaskRequest, TaskRunner
+
+
+class RoutedRunner:
+    """A TaskRunner that gives sync functions to one runner and async functions to another.
+
+    Both must have been made with the same report. Closing it closes both.
+    """
+
+    def __init__(self, sync_runner: TaskRunner, async_runner: TaskRunner) -> None:
+        self._sync: Final = sync_runner
+        self._async: Final = async_runner
+
+    def submit(self, request: TaskRequest) -> None:
+        """See TaskRunner."""
+        (self._async if request.is_async else self._sync).submit(request)
+
+    def cancel(self, execution_id: str, seq: int) -> None:
+        """See TaskRunner: at most one of the two has the attempt."""
+        self._sync.cancel(execution_id, seq)
+        self._async.cancel(execution_id, seq)
+
+    def close(self, grace: float) -> list[TaskRequest]:
+        """See TaskRunner: the two share the grace."""
+        ends_at = time.monotonic() + grace
+        not_begun = self._sync.close(grace)
+        return not_begun + self._async.close(max(0.0, ends_at - time.monotonic()))

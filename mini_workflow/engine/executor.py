@@ -1,0 +1,142 @@
+"""Runs one attempt of a task: the captured call in, its result or its failure as data out."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from asyncio import base_events, events, runners, tasks, timeouts
+from collections.abc import Awaitable
+from contextvars import Token, copy_context
+from types import TracebackType
+from typing import Any, Final, TypeGuard
+
+from mini_workflow.attempts import timeout_message
+from mini_workflow.core.codec import Codec
+from mini_workflow.current import CURRENT, CurrentTask
+from mini_workflow.errors import TaskTimeout
+from mini_workflow.ports import TaskOutcome, TaskRequest
+
+_OURS: Final = frozenset(
+    {__file__, *(module.__file__ for module in (base_events, events, runners, tasks, timeouts))}
+)
+"""Files whose frames lead to the user's code and say nothing about it."""
+
+
+def execute(request: TaskRequest, codec: Codec) -> TaskOutcome:
+    """Run the attempt on this thread. Never raises: whatever goes wrong is the outcome.
+
+    Also KeyboardInterrupt and SystemExit, in a task, fail that task only. What the function
+    returns is awaited if it can be, on an event loop of its own, within the timeout.
+    """
+    return copy_context().run(_execute, request, codec)
+
+
+async def execute_async(request: TaskRequest, codec: Codec) -> TaskOutcome:
+    """Run the attempt on the running event loop, within its timeout.
+
+    Raises asyncio.CancelledError when this coroutine is cancelled from outside, and nothing else.
+    """
+    token = _enter(request)
+    try:
+        function, args, kwargs = codec.restore(request.payload)
+        value: Any = function(*args, **kwargs)
+        if _is_awaitable(value):
+            value = await _within_timeout(request, value)
+        return _completed(request, codec, value)
+    except asyncio.CancelledError as error:
+        if _is_cancelled():
+            raise
+        return _failed(request, codec, error)
+    except BaseException as error:
+        return _failed(request, codec, error)
+    finally:
+        CURRENT.reset(token)
+
+
+def _execute(request: TaskRequest, codec: Codec) -> TaskOutcome:
+    _enter(request)
+    try:
+        function, args, kwargs = codec.restore(request.payload)
+        value: Any = function(*args, **kwargs)
+        if _is_awaitable(value):
+            value = _run(request, value)
+        return _completed(request, codec, value)
+    except BaseException as error:
+        return _failed(request, codec, error)
+
+
+def _enter(request: TaskRequest) -> Token[CurrentTask]:
+    """Make the attempt the current one, as the runner has prepared it or else anew."""
+    task = CURRENT.get(None)
+    if task is None or task.request is not request:
+        timeout = request.timeout
+        task = CurrentTask(request, None if timeout is None else time.time() + timeout / 1000)
+    return CURRENT.set(task)
+
+
+def _run(request: TaskRequest, value: Awaitable[Any]) -> Any:
+    task = CURRENT.get()
+
+    async def stoppable() -> Any:
+        loop = asyncio.get_running_loop()
+        this = asyncio.current_task()
+        task.on_cancel(lambda: _stop(loop, this))
+        try:
+            return await _within_timeout(request, value)
+        finally:
+            task.on_cancel(None)
+
+    with asyncio.Runner() as runner:
+        return runner.run(stoppable())
+
+
+def _stop(loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any] | None) -> None:
+    try:
+        if task is not None:
+            loop.call_soon_threadsafe(task.cancel)
+    except RuntimeError:  # the loop is closed: the task has ended
+        pass
+
+
+async def _within_timeout(request: TaskRequest, value: Awaitable[Any]) -> Any:
+    if request.timeout is None:
+        return await value
+    scope = asyncio.timeout(request.timeout / 1000)
+    try:
+        async with scope:
+            return await value
+    except TimeoutError as error:
+        if scope.expired():
+            raise TaskTimeout(timeout_message(request)) from error
+        raise
+
+
+def _is_awaitable(value: object) -> TypeGuard[Awaitable[Any]]:
+    return isinstance(value, Awaitable)
+
+
+def _is_cancelled() -> bool:
+    """Whether somebody cancels this coroutine, in contrast to a cancellation that it raises."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _completed(request: TaskRequest, codec: Codec, value: object) -> TaskOutcome:
+    payload = codec.encode(value, f"result of task {request.name!r}")
+    return TaskOutcome(request.execution_id, request.seq, request.attempt, result=payload.text)
+
+
+def _failed(request: TaskRequest, codec: Codec, error: BaseException) -> TaskOutcome:
+    error.__traceback__ = _from_users_code(error.__traceback__)
+    failure = codec.encode_failure(error)
+    return TaskOutcome(
+        request.execution_id, request.seq, request.attempt, failure=failure.to_plain()
+    )
+
+
+def _from_users_code(traceback: TracebackType | None) -> TracebackType | None:
+    """The traceback without the frames that lead to the first one of the user's."""
+    inner = traceback
+    while inner is not None and inner.tb_frame.f_code.co_filename in _OURS:
+        inner = inner.tb_next
+    return inner or traceback
