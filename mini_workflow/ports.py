@@ -119,7 +119,11 @@ class Store(Protocol):
         ...
 
     def list(self, query: Query) -> Page:
-        """Heads that match, newest start first. Callable from any thread."""
+        """Heads that match, newest start first; of equal starts the one created later first.
+
+        Any thread. Pages fit together whatever is created or closed in between. Raises UsageError
+        when `after` is not the `next` of a page, or the limit is less than 1.
+        """
         ...
 
     def commit(self, commits: Sequence[Commit]) -> list[bool]:
@@ -127,9 +131,12 @@ class Store(Protocol):
 
         An item is written as a whole, or not at all and answered False, when the number of its
         stored events is not `expected` (another writer was faster, or the id exists already).
-        The others are not touched by that. When the call returns, what was answered True survives
-        a crash. Raises LeaseLost, and writes nothing at all, when another owner has taken over
-        the executions of this one.
+        The others are not touched by that. False is also the answer for an execution that another
+        owner holds. Items of one execution build on each other. When the call returns, what was
+        answered True survives a crash.
+
+        Raises LeaseLost, and writes nothing at all, when this owner has no lease, or another one
+        has taken it over. Raises UsageError when a creation lacks its head or its first event.
         """
         ...
 
@@ -138,9 +145,9 @@ class Agenda(Protocol):
     """What is due, among the executions that this owner holds."""
 
     def due(self, now: int, limit: int) -> list[str]:
-        """Ids of open executions whose `wake_at` is at or before `now`, earliest first.
+        """Ids of executions whose `wake_at` is at or before `now`, earliest first.
 
-        Also closed executions count, as long as their `wake_at` is set. Reading does not consume.
+        The status does not matter, as long as `wake_at` is set. Reading does not consume.
         """
         ...
 
@@ -153,7 +160,7 @@ class Agenda(Protocol):
         ...
 
     def blocked(self, kind: str, after: str, limit: int) -> list[str]:
-        """Ids blocked with that kind, in order of id, beginning behind `after`."""
+        """Ids whose status is blocked, with that kind, in order of id, beginning behind `after`."""
         ...
 
 
@@ -164,12 +171,17 @@ class Mailbox(Protocol):
         """Keep a message until a commit takes it. Any thread.
 
         Durable on return; messages to one execution stay in order. A second message with the same
-        key to the same execution is ignored while the first is there. Raises ExecutionNotFound.
+        key to the same execution is ignored while the first is there. The status of the execution
+        does not matter, nor who holds it. Raises ExecutionNotFound.
         """
         ...
 
     def letters(self, after: int, limit: int) -> list[Letter]:
-        """Messages for executions that this owner holds, by number, beginning behind `after`."""
+        """Messages for executions that this owner holds, by number, beginning behind `after`.
+
+        A number is never used twice. A takeover may bring messages with lower numbers than those
+        already read: begin at 0 again after `acquire` has answered True.
+        """
         ...
 
 
@@ -177,30 +189,33 @@ class Leases(Protocol):
     """Which owner (a runtime with the store open) runs which executions.
 
     Executions belong to partitions, and each partition to at most one owner at a time. The owner
-    that creates an execution puts it into a partition of its own.
+    that creates an execution puts it into a partition of its own. A lease covers all that an owner
+    holds: it is taken over as a whole, or not at all. One that has ended stands until another
+    owner takes over. Closing a backend does not release.
     """
 
     def acquire(self, now: int) -> bool:
         """Take every partition that nobody holds, whose owner is dead, or whose lease has ended.
 
         Makes a partition of its own for this owner where it has none. Answers whether any
-        partition was taken over that may hold executions.
+        partition was taken over that holds executions. Raises LeaseLost when this owner's lease
+        was taken over and it has not been told so yet; the next call then begins afresh.
         """
         ...
 
     def renew(self, now: int) -> int:
         """Extend this owner's leases; answers when to renew next.
 
-        Raises LeaseLost when another owner has taken a partition over in the meantime.
+        Raises LeaseLost when another owner has taken the lease over in the meantime.
         """
         ...
 
     def release(self) -> None:
-        """Give everything back, so that another owner can take it at once."""
+        """Give everything back, so that another owner can take it at once. Holding nothing is fine."""
         ...
 
     def peers(self) -> list[str]:
-        """The addresses of the other owners, for a wake-up."""
+        """The addresses of the other living owners, for a wake-up. Any thread."""
         ...
 
 

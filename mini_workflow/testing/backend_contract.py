@@ -1,0 +1,117 @@
+"""What the contract suites of all ports of a backend share. Needs pytest.
+
+A suite is inherited, and told how to open the backend:
+
+    class TestMyStore(StoreContract):
+        def open_backend(self, owner: str, clock: Clock) -> Backend:
+            return MyBackend(..., owner=owner, address=owner, clock=clock, lease=self.LEASE)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any, Protocol
+
+import pytest
+
+from mini_workflow.ports import Agenda, Clock, Commit, Head, Leases, Mailbox, Store
+from mini_workflow.testing.clock import ManualClock
+
+
+class Backend(Protocol):
+    """The four ports over one state, as one owner has it open."""
+
+    @property
+    def store(self) -> Store:
+        """Heads and histories."""
+        ...
+
+    @property
+    def agenda(self) -> Agenda:
+        """What is due."""
+        ...
+
+    @property
+    def mailbox(self) -> Mailbox:
+        """Messages from other processes."""
+        ...
+
+    @property
+    def leases(self) -> Leases:
+        """Who runs what."""
+        ...
+
+    def close(self) -> None:
+        """Close, without releasing anything. A second time does nothing."""
+        ...
+
+
+class BackendContract:
+    """Opens backends for a suite, and closes them after each test."""
+
+    LEASE = 15_000
+    """Milliseconds of a lease; the backend must be opened with it."""
+
+    clock: ManualClock
+    """The clock of all backends of one test. Nothing passes unless a test says so."""
+
+    def open_backend(self, owner: str, clock: Clock) -> Backend:
+        """Open the state of this test, which is empty at first; to be overridden.
+
+        The owner's name is its address as well. Each call is another opener, also with the name
+        of an earlier one.
+        """
+        raise NotImplementedError
+
+    @pytest.fixture(autouse=True)
+    def _close_what_was_opened(self) -> Generator[None]:
+        self.clock = ManualClock(1_000_000)
+        self._backends: list[Backend] = []
+        yield
+        for backend in self._backends:
+            backend.close()
+
+    def onlooker(self, owner: str = "onlooker") -> Backend:
+        """A backend that has not acquired anything."""
+        backend = self.open_backend(owner, self.clock)
+        self._backends.append(backend)
+        return backend
+
+    def owner(self, owner: str = "one") -> Backend:
+        """A backend that has acquired what there was to acquire."""
+        backend = self.onlooker(owner)
+        backend.leases.acquire(self.clock.now())
+        return backend
+
+
+def head(execution_id: str, **fields: Any) -> Head:
+    """A head of which a test gives what it is about."""
+    plain: dict[str, Any] = {"workflow": "order", "status": "running", "started_at": 1_000}
+    return Head(execution_id, **{**plain, **fields})
+
+
+def creation(execution_id: str, *events: str, **fields: Any) -> Commit:
+    """A commit that creates an execution, by default with one event."""
+    return Commit(execution_id, 0, events or ("started",), head(execution_id, **fields))
+
+
+def create(backend: Backend, *executions: str, **fields: Any) -> None:
+    """Create executions of one event each."""
+    answers = backend.store.commit([creation(name, **fields) for name in executions])
+    assert answers == [True] * len(executions)
+
+
+def change(backend: Backend, execution_id: str, **fields: Any) -> None:
+    """Append an event to an execution, with a head of these fields."""
+    commit = Commit(
+        execution_id,
+        len(backend.store.history(execution_id)),
+        ("changed",),
+        head(execution_id, **fields),
+    )
+    assert backend.store.commit([commit]) == [True]
+
+
+def bodies(backend: Backend) -> list[str]:
+    """The letters that the owner finds, without their numbers."""
+    return [letter.body for letter in backend.mailbox.letters(0, 1_000)]

@@ -1,0 +1,35 @@
+"""The backend in memory keeps the contracts."""
+
+import pytest
+
+from mini_workflow.backends.memory import MemoryBackend, MemoryState
+from mini_workflow.ports import Clock
+from mini_workflow.testing.agenda_contract import AgendaContract
+from mini_workflow.testing.backend_contract import Backend, BackendContract
+from mini_workflow.testing.leases_contract import LeasesContract
+from mini_workflow.testing.mailbox_contract import MailboxContract
+from mini_workflow.testing.store_contract import ListingContract, StoreContract
+
+
+class InMemory(BackendContract):
+    @pytest.fixture(autouse=True)
+    def _state(self) -> None:
+        self.state = MemoryState()
+
+    def open_backend(self, owner: str, clock: Clock) -> Backend:
+        return MemoryBackend(self.state, owner=owner, address=owner, clock=clock, lease=self.LEASE)
+
+
+class TestStore(InMemory, StoreContract): ...
+
+
+class TestListing(InMemory, ListingContract): ...
+
+
+class TestAgenda(InMemory, AgendaContract): ...
+
+
+class TestMailbox(InMemory, MailboxContract): ...
+
+
+class TestLeases(InMemory, LeasesContract): ...

@@ -1,0 +1,37 @@
+"""SQLite keeps the contracts."""
+
+from pathlib import Path
+
+import pytest
+
+from mini_workflow.backends.sqlite import SQLiteBackend
+from mini_workflow.ports import Clock
+from mini_workflow.testing.agenda_contract import AgendaContract
+from mini_workflow.testing.backend_contract import Backend, BackendContract
+from mini_workflow.testing.leases_contract import LeasesContract
+from mini_workflow.testing.mailbox_contract import MailboxContract
+from mini_workflow.testing.store_contract import ListingContract, StoreContract
+
+
+class InFile(BackendContract):
+    @pytest.fixture(autouse=True)
+    def _file(self, tmp_path: Path) -> None:
+        self.path = tmp_path / "state.db"
+
+    def open_backend(self, owner: str, clock: Clock) -> Backend:
+        return SQLiteBackend(self.path, owner=owner, address=owner, clock=clock, lease=self.LEASE)
+
+
+class TestStore(InFile, StoreContract): ...
+
+
+class TestListing(InFile, ListingContract): ...
+
+
+class TestAgenda(InFile, AgendaContract): ...
+
+
+class TestMailbox(InFile, MailboxContract): ...
+
+
+class TestLeases(InFile, LeasesContract): ...
