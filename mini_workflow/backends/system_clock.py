@@ -1,0 +1,13 @@
+"""The machine's own clock."""
+
+from __future__ import annotations
+
+import time
+
+
+class SystemClock:
+    """Implements `Clock` by the operating system's time."""
+
+    def now(self) -> int:
+        """Milliseconds since the epoch."""
+        return time.time_ns() // 1_000_000

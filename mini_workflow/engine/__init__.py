@@ -1,0 +1,1 @@
+"""Drives the core through the ports."""

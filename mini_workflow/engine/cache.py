@@ -1,0 +1,60 @@
+"""The live executions in memory, fenced by the length of their history; the oldest go first."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Final
+
+from mini_workflow.core.run import Run
+from mini_workflow.ports import Head
+
+DEFAULT_SIZE: Final = 4096
+"""How many live executions are kept: about 5 KiB each while they wait, so 20 MiB. Our own bound."""
+
+
+@dataclass(slots=True)
+class Live:
+    """A live run with what the store has of it: the head and the number of committed events."""
+
+    run: Run
+    head: Head
+    length: int
+
+
+class Cache:
+    """Live executions by id, least recently used first."""
+
+    def __init__(self, size: int = DEFAULT_SIZE) -> None:
+        self._size = size
+        self._live: OrderedDict[str, Live] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._live)
+
+    def get(self, execution_id: str) -> Live | None:
+        """The live execution, which now counts as the most recently used, or None."""
+        live = self._live.get(execution_id)
+        if live is not None:
+            self._live.move_to_end(execution_id)
+        return live
+
+    def put(self, live: Live) -> None:
+        """Keep a live execution; the least recently used one may have to go."""
+        self._live[live.head.execution_id] = live
+        self._live.move_to_end(live.head.execution_id)
+        while len(self._live) > self._size:
+            _, oldest = self._live.popitem(last=False)
+            oldest.run.close()
+
+    def drop(self, execution_id: str) -> None:
+        """Evict one; harmless if it is not there."""
+        live = self._live.pop(execution_id, None)
+        if live is not None:
+            live.run.close()
+
+    def clear(self) -> None:
+        """Evict all."""
+        while self._live:
+            _, live = self._live.popitem(last=False)
+            live.run.close()

@@ -1,0 +1,196 @@
+"""Execution: the handle by which an execution is followed and steered from outside."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from typing import Any, Final, Protocol
+
+from mini_workflow.core import events
+from mini_workflow.core.codec import Codec
+from mini_workflow.core.events import Event
+from mini_workflow.core.history import History
+from mini_workflow.errors import (
+    ExecutionBlocked,
+    ExecutionCancelled,
+    ExecutionFailed,
+    ExecutionTerminated,
+    TaskError,
+)
+from mini_workflow.ports import Head, Status
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """An execution at a glance. Times are in UTC; `closed_at` is None while it is open, and
+    `blocked_reason` unless it is blocked. `run` counts the generations from 1."""
+
+    id: str
+    workflow: str
+    status: Status
+    started_at: datetime
+    closed_at: datetime | None = None
+    next_wake_at: datetime | None = None
+    blocked_reason: str | None = None
+    run: int = 1
+
+    @classmethod
+    def from_head(cls, head: Head) -> Description:
+        """The description of what a store knows."""
+        return cls(
+            id=head.execution_id,
+            workflow=head.workflow,
+            status=head.status,
+            started_at=_datetime(head.started_at),
+            closed_at=None if head.closed_at is None else _datetime(head.closed_at),
+            next_wake_at=None if head.wake_at is None else _datetime(head.wake_at),
+            blocked_reason=head.blocked_reason,
+            run=head.run,
+        )
+
+
+def _datetime(at: int) -> datetime:
+    return _EPOCH + timedelta(milliseconds=at)
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """An execution that has closed or is blocked, with its closing event where that is known."""
+
+    head: Head
+    closing: Event | None = None
+
+
+class Service(Protocol):
+    """What a handle asks of its runtime."""
+
+    def settled(self, execution_id: str, timeout: float | None) -> Settled:
+        """Wait until the execution has closed or is blocked."""
+        ...
+
+    async def settled_async(self, execution_id: str) -> Settled:
+        """The same on the running event loop."""
+        ...
+
+    def closing(self, execution_id: str) -> Event:
+        """The closing event of a closed execution, from the store."""
+        ...
+
+    def head(self, execution_id: str) -> Head:
+        """The head. Raises ExecutionNotFound."""
+        ...
+
+    def history(self, execution_id: str) -> History:
+        """The history. Raises ExecutionNotFound."""
+        ...
+
+    def terminate(self, execution_id: str, reason: str) -> None:
+        """End it."""
+        ...
+
+    def resume(self, execution_id: str) -> None:
+        """Let it go on."""
+        ...
+
+
+class Execution:
+    """One durable execution. Handles are cheap; any number may exist for the same execution."""
+
+    __slots__ = ("_codec", "_service", "_settled", "id")
+
+    def __init__(
+        self, execution_id: str, service: Service, codec: Codec, settled: Settled | None = None
+    ) -> None:
+        self.id = execution_id
+        self._service = service
+        self._codec = codec
+        self._settled = settled
+
+    def result(self, timeout: float | None = None) -> Any:
+        """Wait for the workflow's result, for at most `timeout` seconds.
+
+        Raises:
+            TimeoutError: it is still running after `timeout` seconds; call again to wait on.
+            ExecutionBlocked: it cannot go on; the message says why. Raised at once.
+            ExecutionCancelled, ExecutionTerminated: it ended that way.
+            ExecutionFailed: the workflow failed with an exception that cannot be rebuilt here;
+                otherwise that exception itself is raised.
+            RuntimeClosed: the runtime was closed meanwhile.
+        """
+        settled = self._settled or self._service.settled(self.id, timeout)
+        return self._unwrap(settled)
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        return self._result_async().__await__()
+
+    async def _result_async(self) -> Any:
+        settled = self._settled or await self._service.settled_async(self.id)
+        return self._unwrap(settled)
+
+    def describe(self) -> Description:
+        """What is known of the execution now. Raises ExecutionNotFound."""
+        return Description.from_head(self._service.head(self.id))
+
+    def history(self) -> History:
+        """All events so far, in order. Raises ExecutionNotFound."""
+        return self._service.history(self.id)
+
+    def terminate(self, reason: str = "") -> None:
+        """End the execution at once, without running any of its code.
+
+        Raises ExecutionNotFound, or ExecutionClosed if it has ended before.
+        """
+        self._service.terminate(self.id, reason)
+
+    def resume(self) -> None:
+        """Let a blocked execution go on, after the cause has been mended; else without effect.
+
+        Raises ExecutionNotFound, or ExecutionClosed if it has ended.
+        """
+        self._service.resume(self.id)
+
+    def __repr__(self) -> str:
+        return f"<execution {self.id!r}>"
+
+    def _unwrap(self, settled: Settled) -> Any:
+        if settled.head.status == "blocked":
+            raise ExecutionBlocked(
+                f"execution {self.id!r} is blocked: {settled.head.blocked_reason}. Mend the cause, "
+                "then resume() continues it",
+                execution_id=self.id,
+            )
+        closing = settled.closing or self._service.closing(self.id)
+        self._settled = Settled(settled.head, closing)
+        if isinstance(closing, events.ExecutionCompleted):
+            return self._codec.decode(closing.result)
+        if isinstance(closing, events.ExecutionFailed):
+            raise self._failure(closing)
+        if isinstance(closing, events.ExecutionTerminated):
+            raise ExecutionTerminated(
+                f"execution {self.id!r} was terminated{_because(closing.reason)}",
+                execution_id=self.id,
+            )
+        reason = closing.reason if isinstance(closing, events.ExecutionCancelled) else ""
+        raise ExecutionCancelled(
+            f"execution {self.id!r} was cancelled{_because(reason)}", execution_id=self.id
+        )
+
+    def _failure(self, closing: events.ExecutionFailed) -> BaseException:
+        failure = closing.failure
+        error = self._codec.decode_failure(failure)
+        if isinstance(error, TaskError) and not failure.type.startswith("mini_workflow.errors:"):
+            return ExecutionFailed(
+                f"execution {self.id!r} failed: {failure.type.partition(':')[2]}: "
+                f"{failure.message}",
+                execution_id=self.id,
+                type_name=failure.type,
+                remote_traceback=failure.traceback,
+            )
+        return error
+
+
+def _because(reason: str) -> str:
+    return f": {reason}" if reason else ""

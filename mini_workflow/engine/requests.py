@@ -1,0 +1,110 @@
+"""What is asked of an engine, and the answer that the asker waits for."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from mini_workflow.core.events import Event, Incoming
+from mini_workflow.core.payload import Payload
+from mini_workflow.ports import Head, TaskOutcome
+
+T = TypeVar("T")
+
+
+class Reply(Generic[T]):
+    """A value or an error that one thread gives and another one waits for, once."""
+
+    __slots__ = ("_done", "_error", "_value")
+
+    def __init__(self) -> None:
+        self._done = threading.Lock()
+        self._done.acquire()
+        self._value: T | None = None
+        self._error: BaseException | None = None
+
+    def give(self, value: T) -> None:
+        """Answer with a value. Only the first answer counts."""
+        self._answer(value, None)
+
+    def fail(self, error: BaseException) -> None:
+        """Answer with an error."""
+        self._answer(None, error)
+
+    def _answer(self, value: T | None, error: BaseException | None) -> None:
+        if self._done.locked():
+            self._value, self._error = value, error
+            try:
+                self._done.release()
+            except RuntimeError:  # answered by another thread in between
+                pass
+
+    def wait(self, timeout: float | None = None) -> T:
+        """The answer. Raises what `fail` was given, or TimeoutError after `timeout` seconds."""
+        if not self._done.acquire(timeout=-1 if timeout is None else max(0.0, timeout)):
+            raise TimeoutError("no answer in time")
+        self._done.release()
+        if self._error is not None:
+            raise self._error
+        return self._value  # type: ignore[return-value]
+
+
+@dataclass(slots=True)
+class Started:
+    """The answer to Start: the execution's head, and its closing event if it has closed."""
+
+    head: Head
+    closing: Event | None = None
+
+
+@dataclass(slots=True)
+class Start:
+    """Start an execution, or find the one that was started with the same id."""
+
+    execution_id: str
+    workflow: str
+    arguments: Payload
+    reply: Reply[Started] = field(default_factory=Reply[Started])
+
+
+@dataclass(slots=True)
+class Post:
+    """Deliver a message to an execution; the reply is its head after that."""
+
+    execution_id: str
+    message: Incoming
+    reply: Reply[Head] = field(default_factory=Reply[Head])
+
+
+@dataclass(slots=True)
+class Resume:
+    """Let a blocked execution go on; the reply is its head after that."""
+
+    execution_id: str
+    reply: Reply[Head] = field(default_factory=Reply[Head])
+
+
+@dataclass(slots=True)
+class Release:
+    """The runner has handed back an attempt that had not begun."""
+
+    execution_id: str
+    seq: int
+    attempt: int
+
+
+@dataclass(slots=True)
+class Nudge:
+    """Something may have changed in the store: look at it."""
+
+
+@dataclass(slots=True)
+class Do:
+    """Call a function on the engine's thread."""
+
+    function: Callable[[], None]
+
+
+Request = Start | Post | Resume | Release | TaskOutcome | Nudge | Do

@@ -1,0 +1,110 @@
+"""Watchdog: interrupts workflow code that keeps a turn from ending."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from typing import Final
+
+from mini_workflow.core.loop import Halt
+from mini_workflow.core.run import Run
+from mini_workflow.core.where import describe_frame, user_frame
+from mini_workflow.errors import TurnTimeout
+
+DEFAULT_LIMIT: Final = 10.0
+"""Seconds that one turn may take: far more than any replay needs, and short enough that the
+other executions on the same engine do not starve. Our own bound."""
+
+
+class Watchdog:
+    """Watches the turns of one thread.
+
+    A turn that takes longer than `limit` seconds (and at most twice that) gets a TurnTimeout as
+    its run's fault, which names the line, and is interrupted at its next Python instruction. The
+    watching thread sleeps while there are no turns, and wakes once per `limit` while there are.
+    """
+
+    def __init__(self, limit: float | None = DEFAULT_LIMIT) -> None:
+        self._limit = limit
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._run: Run | None = None
+        self._turn = 0
+        self._asleep = True
+        self._struck = False
+        self._closed = False
+        self._watched = 0
+        self._thread: threading.Thread | None = None
+
+    def begin(self, run: Run) -> None:
+        """A turn of `run` begins on the calling thread."""
+        if self._limit is None:
+            return
+        self._turn += 1
+        self._run = run
+        if self._asleep:
+            self._asleep = False
+            self._watched = threading.get_ident()
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._watch, name="mini-workflow-watchdog", daemon=True
+                )
+                self._thread.start()
+            else:
+                self._wake.set()
+
+    def end(self) -> None:
+        """The turn is over. Afterwards no interruption can arrive any more."""
+        try:
+            with self._lock:
+                self._run = None
+                struck, self._struck = self._struck, False
+            if struck:
+                # The interruption is on its way: give it instructions to arrive at.
+                for _ in range(10_000):
+                    pass
+        except Halt:
+            self._struck = False
+
+    def close(self) -> None:
+        """End the watching thread."""
+        self._closed = True
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _watch(self) -> None:
+        seen = -1
+        while not self._closed:
+            if self._run is None:
+                # Marked before the second look: a turn that begins after it sees the mark.
+                self._asleep = True
+                if self._run is None:
+                    self._wake.wait()
+                self._asleep = False
+            elif seen == self._turn:
+                self._strike(seen)
+            seen = self._turn
+            self._wake.clear()
+            if not self._closed:
+                self._wake.wait(self._limit)
+
+    def _strike(self, turn: int) -> None:
+        import ctypes
+
+        with self._lock:
+            run = self._run
+            if run is None or turn != self._turn:
+                return
+            frame = user_frame(sys._current_frames().get(self._watched))
+            place = f" at {describe_frame(frame)}" if frame is not None else ""
+            if run.loop.fault is None:
+                run.loop.fault = TurnTimeout(
+                    f"workflow code ran for more than {self._limit:g} s without awaiting anything "
+                    f"that is not there yet{place}; do long work in a task, and wait with "
+                    "await ctx.sleep(...)"
+                )
+            self._struck = True
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                ctypes.c_ulong(self._watched), ctypes.py_object(Halt)
+            )
