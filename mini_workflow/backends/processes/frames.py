@@ -1,0 +1,128 @@
+"""Messages between the engine and a worker process, as bytes.
+
+A frame is a head (kind, attempt, execution id) and a sealed body. The body begins with the kind
+again, so that the seal covers it.
+"""
+
+from __future__ import annotations
+
+import json
+from enum import IntEnum
+from struct import Struct
+from typing import Final, NamedTuple
+
+from mini_workflow.backends.processes.equipment import Seal, Unseal
+from mini_workflow.errors import MiniWorkflowError, TaskError
+from mini_workflow.ports import TaskOutcome, TaskRequest
+
+Key = tuple[str, int, int]
+
+_HEAD: Final = Struct(">BQIH")  # kind, sequence number, attempt, bytes of the execution id
+_REQUEST: Final = Struct(">BqI")  # kind, timeout or -1, bytes of the name
+
+
+class Kind(IntEnum):
+    """What a frame says."""
+
+    READY = 1  # worker: send me work
+    UNFIT = 2  # worker: I cannot start; the rest is why, as text
+    RUN = 3  # engine: run this attempt
+    RUN_ASYNC = 4
+    CANCEL = 5  # engine: nobody waits for this attempt
+    BYE = 6  # engine: end
+    RESULT = 7  # worker: the attempt has ended
+    FAILURE = 8
+
+
+class Frame(NamedTuple):
+    """A frame with its head read and its body still sealed."""
+
+    kind: int
+    key: Key
+    sealed: bytes
+
+
+def plain(kind: Kind, text: str = "") -> bytes:
+    """A frame about no attempt, which needs no seal."""
+    return _HEAD.pack(kind, 0, 0, 0) + text.encode("utf-8", "backslashreplace")
+
+
+def cancellation(key: Key, seal: Seal) -> bytes:
+    """A CANCEL frame."""
+    return _frame(Kind.CANCEL, key, bytes((Kind.CANCEL,)), seal)
+
+
+def from_request(request: TaskRequest, seal: Seal) -> bytes:
+    """A RUN or RUN_ASYNC frame."""
+    kind = Kind.RUN_ASYNC if request.is_async else Kind.RUN
+    name = request.name.encode("utf-8", "surrogatepass")
+    timeout = -1 if request.timeout is None else request.timeout
+    body = _REQUEST.pack(kind, timeout, len(name)) + name + request.payload
+    return _frame(kind, request.key, body, seal)
+
+
+def from_outcome(outcome: TaskOutcome, seal: Seal) -> bytes:
+    """A RESULT or FAILURE frame."""
+    if outcome.failure is None:
+        kind, text = Kind.RESULT, outcome.result or "null"
+    else:
+        kind, text = Kind.FAILURE, json.dumps(outcome.failure)
+    body = bytes((kind,)) + text.encode("utf-8", "surrogatepass")
+    return _frame(kind, outcome.key, body, seal)
+
+
+def read(data: bytes) -> Frame:
+    """The frame. Raises ValueError when it is none."""
+    try:
+        kind, seq, attempt, size = _HEAD.unpack_from(data)
+        start = _HEAD.size + size
+        return Frame(kind, (data[_HEAD.size : start].decode(), seq, attempt), data[start:])
+    except Exception as error:
+        raise ValueError(f"not a frame: {error}") from error
+
+
+def to_request(frame: Frame, unseal: Unseal) -> TaskRequest:
+    """The attempt to run. Raises what `unseal` raises, and ValueError."""
+    body = _unsealed(frame, unseal)
+    kind, timeout, size = _REQUEST.unpack_from(body)
+    start = _REQUEST.size + size
+    return TaskRequest(
+        *frame.key,
+        name=body[_REQUEST.size : start].decode("utf-8", "surrogatepass"),
+        payload=body[start:],
+        timeout=None if timeout < 0 else timeout,
+        is_async=kind == Kind.RUN_ASYNC,
+    )
+
+
+def to_outcome(frame: Frame, unseal: Unseal) -> TaskOutcome:
+    """What became of the attempt. Raises what `unseal` raises, and ValueError."""
+    text = _unsealed(frame, unseal)[1:].decode("utf-8", "surrogatepass")
+    if frame.kind == Kind.RESULT:
+        return TaskOutcome(*frame.key, result=text)
+    return TaskOutcome(*frame.key, failure=json.loads(text))
+
+
+def check(frame: Frame, unseal: Unseal) -> None:
+    """Raise unless the frame, whose body says nothing else, is genuine."""
+    _unsealed(frame, unseal)
+
+
+def unreadable(error: Exception) -> Exception:
+    """The error to report for a message that was refused: the library's own ones say enough."""
+    if isinstance(error, MiniWorkflowError):
+        return error
+    return TaskError(f"a message between the engine and a worker cannot be read: {error}")
+
+
+def _frame(kind: Kind, key: Key, body: bytes, seal: Seal) -> bytes:
+    execution_id, seq, attempt = key
+    name = execution_id.encode()
+    return _HEAD.pack(kind, seq, attempt, len(name)) + name + seal(body, execution_id, seq, attempt)
+
+
+def _unsealed(frame: Frame, unseal: Unseal) -> bytes:
+    body = unseal(frame.sealed, *frame.key)
+    if not body or body[0] != frame.kind:
+        raise ValueError("the head of a message does not belong to its body")
+    return body
