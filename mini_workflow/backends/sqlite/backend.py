@@ -13,6 +13,7 @@ from mini_workflow.backends.sqlite.leases import Holding, SQLiteLeases
 from mini_workflow.backends.sqlite.mailbox import SQLiteMailbox
 from mini_workflow.backends.sqlite.schema import inspect, upgrade
 from mini_workflow.backends.sqlite.store import SQLiteStore
+from mini_workflow.errors import StoreUnavailable
 from mini_workflow.ports import Clock
 
 _PATIENCE_SECONDS: Final = 10.0
@@ -62,7 +63,11 @@ class SQLiteBackend:
         try:
             upgrade(self._writer, self.path)
             # After the upgrade, so that the header of the file itself always says whose it is.
-            self._writer.row("PRAGMA journal_mode = WAL")
+            if self._writer.row("PRAGMA journal_mode = WAL") != ("wal",):
+                raise StoreUnavailable(
+                    f"{self.path}: its file system has no shared memory, as SQLite's write-ahead "
+                    "log needs it; keep the store on a local disk"
+                )
             self._reader = Connection(
                 self.path, synchronous=synchronous, patience=patience, writers=writers
             )

@@ -117,18 +117,26 @@ class Connection:
     ) -> None:
         try:
             if error is None:
-                try:
-                    self.raw.execute("COMMIT")
-                except BaseException as caught:
-                    error = caught
-            if error is not None:
+                self._commit()
+            else:
                 self.roll_back()
                 if isinstance(error, sqlite3.Error):
                     raise self.translated(error) from error
-                if kind is None:
-                    raise error
         finally:
             self._writers.release()
+
+    def _commit(self) -> None:
+        try:
+            try:
+                self.raw.execute("COMMIT")
+            except sqlite3.Error as error:
+                # Before the file is in WAL mode a reader can be in the way; waiting helps.
+                if not _is_busy(error):
+                    raise self.translated(error) from error
+                self._run_patiently("COMMIT", ())
+        except BaseException:
+            self.roll_back()
+            raise
 
     def roll_back(self) -> None:
         """End the transaction, if there is one, without a trace."""
@@ -153,7 +161,7 @@ class Connection:
                     f"{self._path}: there is no space left; nothing was written. "
                     "Free some space: the next commit then works again"
                 )
-            case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+            case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED | sqlite3.SQLITE_PROTOCOL:
                 return StoreUnavailable(
                     f"{self._path}: locked by another process for more than "
                     f"{self._patience:g} s; find out which one keeps a transaction open"

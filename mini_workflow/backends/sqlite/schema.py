@@ -113,28 +113,10 @@ def inspect(path: Path) -> None:
     """
     if str(path) == ":memory:":
         raise UsageError("SQLiteBackend needs a file; for a store in memory use MemoryBackend")
-    folder = path.parent
-    if not folder.is_dir():
-        raise StoreUnavailable(f"cannot open {path}: there is no directory {folder}; create it")
-    if path.is_dir():
-        raise StoreUnavailable(f"cannot open {path}: it is a directory; name a file in it")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise StoreUnavailable(
-            f"cannot open {path}: the directory {folder} is not writable, and SQLite keeps files "
-            "beside the store; change its permissions or choose another directory"
-        )
-    if not path.exists():
-        return
-    if not os.access(path, os.R_OK | os.W_OK):
-        raise StoreUnavailable(
-            f"cannot open {path}: the file is not readable and writable for this user; "
-            "change its permissions"
-        )
     try:
-        with path.open("rb") as file:
-            header = file.read(_HEADER.size)
+        header = _header(path)
     except OSError as error:
-        raise StoreUnavailable(f"cannot read {path}: {error}") from error
+        raise StoreUnavailable(f"cannot open {path}: {error}; check its permissions") from error
     if not header:
         return
     if len(header) < _HEADER.size or not header.startswith(b"SQLite format 3\0"):
@@ -144,6 +126,29 @@ def inspect(path: Path) -> None:
         )
     version, application = _HEADER.unpack(header)
     _check(path, application, version)
+
+
+def _header(path: Path) -> bytes:
+    """The first bytes of the file; none if there is no file yet."""
+    folder = path.parent
+    if not folder.is_dir():
+        raise StoreUnavailable(f"cannot open {path}: there is no directory {folder}; create it")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise StoreUnavailable(
+            f"cannot open {path}: the directory {folder} is not writable, and SQLite keeps files "
+            "beside the store; change its permissions or choose another directory"
+        )
+    if path.is_dir():
+        raise StoreUnavailable(f"cannot open {path}: it is a directory; name a file in it")
+    if not path.exists():
+        return b""
+    if not os.access(path, os.R_OK | os.W_OK):
+        raise StoreUnavailable(
+            f"cannot open {path}: the file is not readable and writable for this user; "
+            "change its permissions"
+        )
+    with path.open("rb") as file:
+        return file.read(_HEADER.size)
 
 
 def upgrade(connection: Connection, path: Path) -> None:

@@ -1,0 +1,340 @@
+"""The SQLite file itself: what may be opened, how it grows up, and what goes wrong with it."""
+
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mini_workflow.backends.sqlite import SQLiteBackend, leases, schema
+from mini_workflow.errors import (
+    StoreCorrupt,
+    StoreError,
+    StoreFull,
+    StoreTooNew,
+    StoreUnavailable,
+    UsageError,
+)
+from mini_workflow.ports import Commit, Query
+from mini_workflow.testing import ManualClock
+from mini_workflow.testing.backend_contract import change, create, creation
+
+Open = Callable[..., SQLiteBackend]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "state.db"
+
+
+@pytest.fixture
+def open_store(path: Path) -> Iterator[Open]:
+    opened: list[SQLiteBackend] = []
+
+    def open_store(**arguments: object) -> SQLiteBackend:
+        plain: dict[str, Any] = {"path": path, "owner": "one", "clock": ManualClock()}
+        backend = SQLiteBackend(**{**plain, **arguments})
+        opened.append(backend)
+        backend.leases.acquire(0)
+        return backend
+
+    yield open_store
+    for backend in opened:
+        backend.close()
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {entry.name: entry.read_bytes() for entry in folder.iterdir()}
+
+
+def query(path: Path, sql: str) -> list[tuple[object, ...]]:
+    with closing(sqlite3.connect(path)) as connection:
+        rows = connection.execute(sql).fetchall()
+        connection.commit()
+    return rows
+
+
+# What is left behind
+
+
+def test_nothing_but_the_file_is_left_when_the_last_one_closes(path: Path, open_store: Open):
+    one, two = open_store(), open_store(owner="two")
+    create(one, "a")
+    create(two, "b")
+    one.close()
+    assert [entry.name for entry in path.parent.iterdir() if entry != path] != []
+    two.close()
+    assert list(contents(path.parent)) == ["state.db"]
+
+
+def test_the_file_is_found_after_a_change_of_directory(
+    path: Path, open_store: Open, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(path.parent)
+    one = open_store(path="relative.db")
+    create(one, "a")
+    monkeypatch.chdir("/")
+    one.close()
+    assert list(contents(path.parent)) == ["relative.db"]
+
+
+def test_any_name_of_a_file_will_do(path: Path, open_store: Open):
+    name = "a b?mode=ro#c%20é;.db"
+    one = open_store(path=str(path.with_name(name)))
+    create(one, "a")
+    one.close()
+    assert list(contents(path.parent)) == [name]
+
+
+# What is refused
+
+
+def test_a_store_in_memory_is_another_backend(open_store: Open):
+    with pytest.raises(UsageError, match="MemoryBackend"):
+        open_store(path=":memory:")
+
+
+def test_a_missing_directory(path: Path, open_store: Open):
+    missing = path.parent / "missing"
+    with pytest.raises(StoreUnavailable, match=rf"{missing}; create it"):
+        open_store(path=missing / "state.db")
+    assert contents(path.parent) == {}
+
+
+def test_a_directory(path: Path, open_store: Open):
+    with pytest.raises(StoreUnavailable, match=f"{path.parent}: it is a directory"):
+        open_store(path=path.parent)
+
+
+@pytest.mark.parametrize(
+    "garbage", [b"x", b"SQLite format 3\0", b"not a database " * 1_000, bytes(8_192)]
+)
+def test_a_file_of_something_else(path: Path, open_store: Open, garbage: bytes):
+    path.write_bytes(garbage)
+    with pytest.raises(StoreCorrupt, match=f"{path} is not an SQLite file"):
+        open_store()
+    assert contents(path.parent) == {"state.db": garbage}
+
+
+@pytest.mark.parametrize("mode", ["delete", "wal"])
+def test_an_sqlite_file_of_another_program(path: Path, open_store: Open, mode: str):
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute(f"PRAGMA journal_mode = {mode}")
+        other.execute("CREATE TABLE events (execution INTEGER)")
+        before = contents(path.parent)
+        with pytest.raises(StoreCorrupt, match=f"{path} is an SQLite file of another program"):
+            open_store()
+        assert contents(path.parent) == before
+
+
+def test_an_empty_file_becomes_a_store(path: Path, open_store: Open):
+    path.touch()
+    create(open_store(), "a")
+
+
+@pytest.mark.parametrize("damage", ["truncated", "first page", "second half"])
+def test_a_damaged_file(path: Path, open_store: Open, damage: str):
+    one = open_store()
+    create(one, *(f"e{number}" for number in range(1_000)))
+    one.close()
+    whole = path.read_bytes()
+    path.write_bytes(
+        {
+            "truncated": whole[: len(whole) // 2],
+            "first page": whole[:100] + bytes(3_996) + whole[4_096:],
+            "second half": whole[: len(whole) // 2] + b"\xff" * (len(whole) // 2),
+        }[damage]
+    )
+
+    def read_everything() -> None:
+        backend = open_store()
+        for number in range(1_000):
+            backend.store.history(f"e{number}")
+
+    with pytest.raises(StoreCorrupt, match=str(path)):
+        read_everything()
+
+
+# Versions
+
+
+def with_another_version(monkeypatch: pytest.MonkeyPatch, *statements: str) -> None:
+    monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, statements))
+
+
+def test_an_older_file_is_brought_up_to_date(
+    path: Path, open_store: Open, monkeypatch: pytest.MonkeyPatch
+):
+    one = open_store()
+    create(one, "a")
+    one.leases.release()
+    one.close()
+    with_another_version(monkeypatch, "CREATE TABLE more (x)", "INSERT INTO more VALUES (7)")
+    for _ in range(2):
+        again = open_store()
+        assert again.store.history("a") == ["started"]
+        again.leases.release()
+        again.close()
+        assert query(path, "SELECT x FROM more") == [(7,)]
+        assert query(path, "PRAGMA user_version") == [(len(schema.MIGRATIONS),)]
+
+
+def test_an_upgrade_that_fails_changes_nothing(
+    path: Path, open_store: Open, monkeypatch: pytest.MonkeyPatch
+):
+    one = open_store()
+    create(one, "a")
+    one.close()
+    before = contents(path.parent)
+    with monkeypatch.context() as patch:
+        with_another_version(patch, "CREATE TABLE more (x)", "INSERT INTO nowhere VALUES (7)")
+        with pytest.raises(StoreError, match="nowhere"):
+            open_store()
+    assert contents(path.parent) == before
+    assert open_store().store.history("a") == ["started"]
+
+
+def test_a_newer_file_is_left_alone(path: Path, open_store: Open, monkeypatch: pytest.MonkeyPatch):
+    with monkeypatch.context() as patch:
+        with_another_version(patch, "CREATE TABLE more (x)")
+        open_store().close()
+    before = contents(path.parent)
+    with pytest.raises(StoreTooNew, match=r"version 2 .* up to 1;.*[Ii]nstall"):
+        open_store()
+    assert contents(path.parent) == before
+
+
+def test_a_file_that_another_process_has_just_upgraded(path: Path, open_store: Open):
+    one = open_store()
+    create(one, "a")
+    # Only the log knows of it yet, and not the header of the file.
+    query(path, "PRAGMA user_version = 99")
+    with pytest.raises(StoreTooNew, match=r"version 99 .* up to 1;"):
+        open_store(owner="two")
+    assert one.store.history("a") == ["started"]
+
+
+# Space and locks
+
+
+def test_a_full_disk_undoes_the_commit_and_is_survived(open_store: Open):
+    one = open_store()
+    create(one, "a")
+    raw = one._writer.raw
+    (pages,) = raw.execute("PRAGMA page_count").fetchone()
+    raw.execute(f"PRAGMA max_page_count = {pages + 2}")
+    for _ in range(2):
+        with pytest.raises(StoreFull, match="no space left"):
+            one.store.commit([creation("b"), Commit("a", 1, ("x" * 100_000,))])
+        assert one.store.history("a") == ["started"]
+        assert one.store.head("b") is None
+    one.leases.renew(0)
+    raw.execute(f"PRAGMA max_page_count = {pages + 1_000}")
+    assert one.store.commit([creation("b"), Commit("a", 1, ("x" * 100_000,))]) == [True, True]
+
+
+def test_a_lock_that_is_never_released(path: Path, open_store: Open):
+    one = open_store(patience=0.05)
+    create(one, "a")
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreUnavailable, match=r"locked by another process .* 0.05 s"):
+            one.store.commit([Commit("a", 1, ("more",))])
+        with pytest.raises(StoreUnavailable, match="locked"):
+            one.mailbox.post("a", "letter", "key")
+        # Reading needs no lock.
+        assert one.store.history("a") == ["started"]
+        assert one.agenda.next_wake() is None
+        other.execute("COMMIT")
+    assert one.store.commit([Commit("a", 1, ("more",))]) == [True]
+
+
+def test_a_lock_that_is_held_for_a_moment(path: Path, open_store: Open):
+    one = open_store()
+    create(one, "a")
+    with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
+        other.execute("BEGIN IMMEDIATE")
+
+        def let_go() -> None:
+            time.sleep(0.1)
+            other.execute("COMMIT")
+
+        thread = threading.Thread(target=let_go)
+        thread.start()
+        one.mailbox.post("a", "letter", "key")
+        thread.join()
+    assert len(one.mailbox.letters(0, 10)) == 1
+
+
+# Cost
+
+
+def test_no_statement_reads_more_than_it_has_to(open_store: Open):
+    """The plan of every statement of everyday work, as SQLite explains it."""
+    one = open_store()
+    connections = (one._writer.raw, one._reader.raw)
+    statements: list[str] = []
+    for connection in connections:
+        connection.set_trace_callback(statements.append)
+    create(one, "a", "b", busy=True, wake_at=5)
+    one.store.commit([Commit("a", 1, ("x",), park=("p",)), Commit("b", 1, unpark=True)])
+    one.mailbox.post("a", "letter", "key")
+    letters = one.mailbox.letters(0, 10)
+    one.store.commit([Commit("a", 2, taken=tuple(letter.number for letter in letters))])
+    change(one, "b", status="blocked", blocked_kind="code")
+    one.store.load("a")
+    one.store.head("a")
+    one.agenda.due(10, 10)
+    one.agenda.next_wake()
+    one.agenda.busy("", 10)
+    one.agenda.blocked("code", "", 10)
+    for filtered in (Query(), Query("order"), Query(None, "running"), Query("order", "running")):
+        page = one.store.list(replace(filtered, limit=1))
+        one.store.list(replace(filtered, after=page.next))
+    one.leases.renew(0)
+    one.leases.peers()
+    one.leases.release()
+    one.leases.acquire(0)
+    for connection in connections:
+        connection.set_trace_callback(None)
+    plain = [text for text in statements if text.split()[0] in {"SELECT", "UPDATE", "DELETE"}]
+    assert len(plain) > 50
+    for text in plain:
+        for *_, step in one._reader.raw.execute(f"EXPLAIN QUERY PLAN {text}").fetchall():
+            # There are as many owners and partitions as there are processes.
+            harmless = ("owners", "partitions", "(subquery", "CONSTANT ROW")
+            scan = step.startswith("SCAN") and not any(word in step for word in harmless)
+            assert not scan, (text, step)
+            assert "TEMP B-TREE" not in step, (text, step)
+
+
+def test_taking_over_costs_the_same_for_any_number_of_executions(open_store: Open):
+    one, two = open_store(), open_store(owner="two")
+    for backend in (one, two):
+        create(backend, *(f"{id(backend)} {n}" for n in range(leases.FOLD_LIMIT + 1)), wake_at=5)
+        backend.leases.release()
+    three = open_store(owner="three", path=one.path)
+    three.leases.release()
+    before = three._writer.raw.total_changes
+    assert three.leases.acquire(0)
+    assert three._writer.raw.total_changes - before < 10
+    assert len(three.agenda.due(10, 10_000)) == 2 * (leases.FOLD_LIMIT + 1)
+
+
+def test_owners_that_come_and_go_leave_no_partitions_behind(path: Path, open_store: Open):
+    staying = open_store()
+    for number in range(20):
+        passing = open_store(owner="passing")
+        if number % 2:
+            create(passing, f"e{number}")
+        passing.leases.release()
+        passing.close()
+        staying.leases.acquire(0)
+    assert query(path, "SELECT count(*) FROM partitions") == [(1,)]
+    assert query(path, "SELECT count(*) FROM owners") == [(1,)]
+    assert len(staying.store.list(Query()).heads) == 10
