@@ -10,21 +10,28 @@ classes that can be imported, go by reference.
 
 from __future__ import annotations
 
-import binascii
 import hashlib
 import importlib.util
 import inspect
+import pickle
 import sys
+from binascii import crc32
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from types import CodeType, FunctionType, MethodType
 from typing import Any, Final
 
 from mini_workflow.codecs import picklers
-from mini_workflow.codecs.culprit import captured, find_culprit
-from mini_workflow.codecs.functions import CODES_REMEMBERED
-from mini_workflow.codecs.names import name_of
-from mini_workflow.codecs.refusals import Refused
+from mini_workflow.codecs.culprit import captured, defaults, find_culprit
+from mini_workflow.codecs.functions import (
+    CODES_REMEMBERED,
+    is_plain_data,
+    make_simple,
+    simple_parts,
+)
+from mini_workflow.codecs.names import is_importable, name_of
+from mini_workflow.codecs.refusals import MARK, Refused
 from mini_workflow.errors import (
     ClosureNotSerializable,
     PayloadNotReadable,
@@ -36,6 +43,7 @@ FORMAT: Final = b"mwc1"
 PYTHON: Final = f"{sys.implementation.name}-{sys.version_info.major}.{sys.version_info.minor}"
 MAGIC: Final = importlib.util.MAGIC_NUMBER.hex()
 
+_SIMPLE: Final = b"S"
 _FAST: Final = b"F"
 _DILL: Final = b"D"
 _HEADER: Final = b";".join((FORMAT, PYTHON.encode(), MAGIC.encode(), b""))
@@ -54,20 +62,27 @@ def capture_call(
     """
     call = (function, args, kwargs)
     try:
-        data = picklers.dump_call(call)
-        kind = _FAST
+        if type(function) is FunctionType and is_plain_data(args) and is_plain_data(kwargs):
+            if is_importable(function):
+                return _sealed(_FAST, pickle.dumps(call, picklers.PROTOCOL))
+            parts = simple_parts(function)
+            if parts is not None:
+                simple = (parts, args, kwargs)
+                return _sealed(_SIMPLE, pickle.dumps(simple, picklers.PROTOCOL))
+        return _sealed(_FAST, picklers.dump_call(call))
     except Exception as error:
         if isinstance(error, Refused):
             raise _complaint(call, error) from None
         from mini_workflow.codecs import dill_pickler
 
         try:
-            data = dill_pickler.dump(call)
-            kind = _DILL
+            return _sealed(_DILL, dill_pickler.dump(call))
         except Exception as failure:
             raise _complaint(call, failure) from failure
-    checksum = binascii.crc32(data).to_bytes(_CHECKSUM_BYTES, "big")
-    return b"".join((_HEADER, kind, checksum, data))
+
+
+def _sealed(kind: bytes, data: bytes) -> bytes:
+    return b"".join((_HEADER, kind, crc32(data).to_bytes(_CHECKSUM_BYTES, "big"), data))
 
 
 def restore_call(payload: bytes) -> Call:
@@ -76,10 +91,12 @@ def restore_call(payload: bytes) -> Call:
         raise _unreadable_header(payload)
     data = payload[_START:]
     kind = payload[len(_HEADER) : len(_HEADER) + 1]
-    checksum = binascii.crc32(data).to_bytes(_CHECKSUM_BYTES, "big")
-    if payload[len(_HEADER) + 1 : _START] != checksum:
+    if payload[len(_HEADER) + 1 : _START] != crc32(data).to_bytes(_CHECKSUM_BYTES, "big"):
         raise PayloadNotReadable("the bytes of a captured call are damaged: the checksum differs")
     try:
+        if kind == _SIMPLE:
+            parts, args, kwargs = pickle.loads(data)
+            return make_simple(parts), args, kwargs
         if kind == _FAST:
             return picklers.load(data)
         if kind == _DILL:
@@ -112,44 +129,65 @@ def _unreadable_header(payload: bytes) -> SerializationError:
 
 
 def _complaint(call: Call, error: Exception) -> ClosureNotSerializable:
-    for what, variable, value in _roots(call):
-        found = _fault(value)
+    function, args, kwargs = call
+    name = describe_call(function).name
+    for part in (*_parts_of(function), *_arguments(args, kwargs), _Part("is", "itself", function)):
+        found = _fault(part.value)
         if found is None:
             continue
-        path, culprit, cause = find_culprit(value, _fault, found)
-        shown = f"{what} {variable!r}" if isinstance(variable, str) else f"{what} {variable}"
-        shown += f" ({picklers.type_name(value)})"
-        if path:
-            shown += f", where {_label(variable)}{path} is of type {picklers.type_name(culprit)}"
-        reason = (
-            f"{cause.noun} cannot cross into a task"
-            if isinstance(cause, Refused)
-            else f"it cannot be pickled ({type(cause).__name__}: {cause})"
-        )
+        path, culprit, cause = find_culprit(part.value, _fault, found)
+        where = f", in which {part.variable}{path} ({picklers.type_name(culprit)})" if path else ""
         return ClosureNotSerializable(
-            f"{describe_call(call[0]).name} {shown}: {reason}. Create it in the task or keep it in "
-            "a module global, and capture only the data that the task needs",
-            variable=_label(variable),
+            f"{name} {part.relation} {part.shown} ({picklers.type_name(part.value)})"
+            f"{where or ', which'} {_reason(culprit, cause)}",
+            variable=part.variable,
         )
     return ClosureNotSerializable(
-        f"{describe_call(call[0]).name} cannot be pickled: {type(error).__name__}: {error}"
+        f"{name} cannot be pickled: {type(error).__name__}: {error}. Another thread may have "
+        "changed what it captures meanwhile: capture a copy"
     )
 
 
-def _label(variable: str | int) -> str:
-    return variable if isinstance(variable, str) else f"argument {variable}"
+def _reason(culprit: object, cause: Exception) -> str:
+    if not isinstance(cause, Refused):
+        what = f"cannot be pickled ({type(cause).__name__}: {cause})"
+    elif hasattr(type(culprit), MARK):
+        return f"is {cause.noun}: use it in the workflow, and capture the data that the task needs"
+    else:
+        what = f"is {cause.noun}"
+    return f"{what}: create it in the task or keep it in a module global"
 
 
-def _roots(call: Call) -> Iterator[tuple[str, str | int, Any]]:
-    function, args, kwargs = call
+@dataclass(frozen=True, slots=True)
+class _Part:
+    relation: str
+    variable: str
+    value: Any
+
+    @property
+    def shown(self) -> str:
+        return repr(self.variable) if self.variable.isidentifier() else self.variable
+
+
+def _parts_of(function: Any) -> Iterator[_Part]:
     if isinstance(function, FunctionType):
         for name, value in captured(function):
-            yield "captures", name, value
+            yield _Part("captures", name, value)
+        for name, value in defaults(function):
+            yield _Part("has the default", name, value)
+    elif isinstance(function, partial):
+        yield from _parts_of(function.func)
+        yield from _arguments(function.args, function.keywords)
+    elif isinstance(function, MethodType):
+        yield _Part("is bound to", "self", function.__self__)
+        yield from _parts_of(function.__func__)
+
+
+def _arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[_Part]:
     for index, value in enumerate(args, 1):
-        yield "is given the argument", index, value
+        yield _Part("is given", f"argument {index}", value)
     for name, value in kwargs.items():
-        yield "is given the argument", name, value
-    yield "needs", "function", function
+        yield _Part("is given", f"argument {name!r}", value)
 
 
 def _fault(value: Any) -> Exception | None:
@@ -174,10 +212,11 @@ def is_async_call(function: Callable[..., Any]) -> bool:
         return bool(function.__code__.co_flags & inspect.CO_COROUTINE)
     if inspect.iscoroutinefunction(function):
         return True
-    inner: Any = getattr(function, "func", None)
-    while inner is not None and hasattr(inner, "func"):
+    inner: object = function
+    while isinstance(inner, partial):
         inner = inner.func
-    return inspect.iscoroutinefunction(getattr(inner or function, "__call__", None))
+    # A class with an asynchronous __call__ still gives an instance when it is called itself.
+    return not isinstance(inner, type) and inspect.iscoroutinefunction(type(inner).__call__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,6 +269,8 @@ def _outline(constant: Any) -> Any:
             constant.co_freevars,
             [_outline(item) for item in constant.co_consts],
         )
+    if isinstance(constant, tuple):
+        return [_outline(item) for item in constant]  # pyright: ignore[reportUnknownVariableType]
     if isinstance(constant, frozenset):
         return sorted(map(repr, constant))  # pyright: ignore[reportUnknownArgumentType]
     return (type(constant).__name__, constant)

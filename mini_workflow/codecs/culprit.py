@@ -7,10 +7,12 @@ still fails is the culprit.
 from __future__ import annotations
 
 import functools
+from collections import deque
 from collections.abc import Callable, Iterator
-from types import CellType, FunctionType, MethodType
+from types import CellType, FunctionType, MemberDescriptorType, MethodType
 from typing import Any, Final, cast
 
+from mini_workflow.codecs.names import is_importable
 from mini_workflow.codecs.refusals import Refused, refusal
 
 MAX_STEPS: Final = 20
@@ -28,7 +30,7 @@ def find_culprit(value: Any, fault: Fault, error: Exception) -> tuple[str, Any, 
     path = ""
     seen = {id(value)}
     for _ in range(MAX_STEPS):
-        if isinstance(error, Refused) and refusal(type(value)) is not None:
+        if isinstance(error, Refused) and refusal(cast(Any, type(value))) is not None:
             break
         for step, part in _parts(value):
             if id(part) in seen:
@@ -55,46 +57,90 @@ def captured(function: FunctionType) -> Iterator[tuple[str, Any]]:
             continue
 
 
+def defaults(function: FunctionType) -> Iterator[tuple[str, Any]]:
+    """The default values of a function's parameters, by name."""
+    code = function.__code__
+    positional = code.co_varnames[: code.co_argcount]
+    values = function.__defaults__ or ()
+    yield from zip(positional[len(positional) - len(values) :], values, strict=True)
+    yield from (function.__kwdefaults__ or {}).items()
+
+
 def _parts(value: Any) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict):
-        for key, item in cast(dict[Any, Any], value).items():
-            yield f"[{_quoted(key)}]", item
-            yield f".keys()[{_quoted(key)}]", key
-    elif isinstance(value, (list, tuple)):
-        for index, item in enumerate(cast(list[Any], value)):
-            yield f"[{index}]", item
-    elif isinstance(value, (set, frozenset)):
-        for item in cast(set[Any], value):
-            yield "{...}", item
-    elif isinstance(value, functools.partial):
-        partial = cast("functools.partial[Any]", value)
-        yield ".func", partial.func
-        for index, item in enumerate(partial.args):
-            yield f".args[{index}]", item
-        for key, item in partial.keywords.items():
-            yield f".keywords[{_quoted(key)}]", item
-    elif isinstance(value, MethodType):
-        yield ".__self__", value.__self__
-        yield ".__func__", value.__func__
-    elif isinstance(value, FunctionType):
-        for name, item in captured(value):
-            yield f" captures {name!r}", item
-        for item in value.__defaults__ or ():
-            yield " has a default", item
-        for name, item in (value.__kwdefaults__ or {}).items():
-            yield f" has a default for {name!r}", item
-        for name, item in vars(value).items():
+    for kind, parts in _PARTS:
+        if isinstance(value, kind):
+            return parts(value)
+    return _object_parts(value)
+
+
+def _dict_parts(value: dict[Any, Any]) -> Iterator[tuple[str, Any]]:
+    for key, item in value.items():
+        yield f"[{_quoted(key)}]", item
+        yield f".keys()[{_quoted(key)}]", key
+
+
+def _sequence_parts(value: Any) -> Iterator[tuple[str, Any]]:
+    for index, item in enumerate(value):
+        yield f"[{index}]", item
+
+
+def _set_parts(value: Any) -> Iterator[tuple[str, Any]]:
+    for item in value:
+        yield f"{{{item!r}}}", item
+
+
+def _partial_parts(value: functools.partial[Any]) -> Iterator[tuple[str, Any]]:
+    yield ".func", value.func
+    for index, item in enumerate(value.args):
+        yield f".args[{index}]", item
+    for key, item in value.keywords.items():
+        yield f".keywords[{_quoted(key)}]", item
+
+
+def _method_parts(value: MethodType) -> Iterator[tuple[str, Any]]:
+    yield ".__self__", value.__self__
+    yield ".__func__", value.__func__
+
+
+def _function_parts(value: FunctionType) -> Iterator[tuple[str, Any]]:
+    for name, item in captured(value):
+        yield f"'s captured {name!r}", item
+    for name, item in defaults(value):
+        yield f"'s default {name!r}", item
+    for name, item in vars(value).items():
+        yield f".{name}", item
+
+
+def _class_parts(value: type[Any]) -> Iterator[tuple[str, Any]]:
+    for name, item in vars(value).items():
+        if not name.startswith("__"):
             yield f".{name}", item
-    else:
-        if not isinstance(value, type):
-            yield " is an instance of", type(value)
-        try:
-            attributes = vars(value)
-        except TypeError:
-            attributes = {}
-        for name, item in attributes.items():
-            if not isinstance(value, type) or not name.startswith("__"):
-                yield f".{name}", item
+
+
+def _object_parts(value: Any) -> Iterator[tuple[str, Any]]:
+    for name, item in _attributes(value):
+        yield f".{name}", item
+    if not is_importable(type(value)):
+        yield ".__class__", cast(Any, type(value))
+
+
+_PARTS: Final[tuple[tuple[Any, Callable[[Any], Iterator[tuple[str, Any]]]], ...]] = (
+    (dict, _dict_parts),
+    ((list, tuple, deque), _sequence_parts),
+    ((set, frozenset), _set_parts),
+    (functools.partial, _partial_parts),
+    (MethodType, _method_parts),
+    (FunctionType, _function_parts),
+    (type, _class_parts),
+)
+
+
+def _attributes(value: Any) -> Iterator[tuple[str, Any]]:
+    yield from getattr(value, "__dict__", {}).items()
+    for base in type(value).__mro__:
+        for name, slot in vars(base).items():
+            if isinstance(slot, MemberDescriptorType) and hasattr(value, name):
+                yield name, getattr(value, name)
 
 
 def _quoted(key: Any) -> str:

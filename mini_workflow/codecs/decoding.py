@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from mini_workflow.codecs import exceptions, objects, scalars
-from mini_workflow.codecs.names import load
+from mini_workflow.codecs.names import load, type_of
 from mini_workflow.codecs.opaque import DILL, PICKLE, decode_opaque
 from mini_workflow.codecs.signing import Signer
 from mini_workflow.errors import PayloadNotReadable
@@ -29,7 +29,7 @@ class Decoder:
 
     def decode(self, tree: Any) -> Any:
         """The value of a tree."""
-        kind = type(tree)
+        kind = type_of(tree)
         if kind is dict:
             if "$" in tree:
                 return self._tagged(tree)
@@ -58,7 +58,7 @@ class Decoder:
         scalar = scalars.scalar_decoder(tag)
         if scalar is not None:
             return scalar(tagged.get("v"))
-        if tag == PICKLE or tag == DILL:
+        if tag in (PICKLE, DILL):
             return decode_opaque(tagged, self._signer)
         raise PayloadNotReadable(
             f"a stored value has the unknown tag {tag!r}: it was written by a newer version of "

@@ -23,17 +23,20 @@ from mini_workflow.codecs.names import (
     is_importable,
     module_named,
     name_of_globals,
+    type_of,
 )
 from mini_workflow.codecs.refusals import Refused, refusal
 
 _dill: Any = cast(Any, dill)
+_Pickler: Any = _dill.Pickler
+_Unpickler: Any = _dill.Unpickler
 
 PROTOCOL: Final = 5
 
 _quiet: Final = threading.RLock()
 
 
-class RefusingPickler(_dill.Pickler):
+class RefusingPickler(_Pickler):
     """dill with its default settings, except for references into the user's modules.
 
     dill copies the globals of a captured module and rebuilds the functions and classes of the main
@@ -42,13 +45,13 @@ class RefusingPickler(_dill.Pickler):
     """
 
     def __init__(self, file: io.BytesIO) -> None:
-        super().__init__(file, PROTOCOL)
+        _Pickler.__init__(self, file, PROTOCOL)
         # dill binds the main module when it is imported, which may be too early.
         self._main: ModuleType = module_named(MAIN)
 
     def save(self, obj: Any, save_persistent_id: bool = True) -> Any:
         """Refuse by type, write references; everything else goes dill's way."""
-        kind = type(obj)
+        kind = type_of(obj)
         if id(obj) not in self.memo:
             if kind is dict:
                 home = name_of_globals(obj)
@@ -63,21 +66,21 @@ class RefusingPickler(_dill.Pickler):
                 noun = refusal(kind)
                 if noun is not None:
                     raise Refused(noun)
-        return super().save(obj, save_persistent_id)
+        return _Pickler.save(self, obj, save_persistent_id)
 
 
-class MainAwareUnpickler(_dill.Unpickler):
+class MainAwareUnpickler(_Unpickler):
     """dill's unpickler, which finds the main script under either of its names."""
 
     def __init__(self, file: io.BytesIO) -> None:
-        super().__init__(file)
+        _Unpickler.__init__(self, file)
         self._main: ModuleType = module_named(MAIN)
 
     def find_class(self, module: str, name: str) -> Any:
         """As usual, but for the main script."""
         if module in (MAIN, SPAWNED_MAIN):
             return find(module, name)
-        return super().find_class(module, name)
+        return _Unpickler.find_class(self, module, name)
 
 
 def dump(value: object) -> bytes:

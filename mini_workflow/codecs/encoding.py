@@ -16,7 +16,7 @@ from typing import Any, Final
 from mini_workflow.codecs import exceptions, objects, scalars
 from mini_workflow.codecs.culprit import find_culprit
 from mini_workflow.codecs.decoding import Decoder
-from mini_workflow.codecs.names import is_importable, name_of
+from mini_workflow.codecs.names import is_importable, name_of, type_of
 from mini_workflow.codecs.opaque import encode_opaque
 from mini_workflow.codecs.picklers import type_name
 from mini_workflow.codecs.refusals import Refused, refusal
@@ -54,7 +54,7 @@ class Encoder:
 
     def encode(self, value: Any) -> Any:
         """The tree of a value."""
-        kind: type[Any] = type(value)
+        kind = type_of(value)
         if kind is str:
             return self._checked(value) if self._check_text else value
         if kind is bool or value is None:
@@ -110,7 +110,7 @@ class Encoder:
             for index, (key, item) in enumerate(value.items())
         ]
 
-    def opaque(self, value: Any) -> Any:
+    def opaque(self, value: object) -> Any:
         """A value that JSON has no word for at all."""
         noun = refusal(type(value))
         if noun is not None:
@@ -218,11 +218,25 @@ def _encode_zone(encoder: Encoder, value: Any) -> Any:
 def _encode_exception(encoder: Encoder, value: BaseException) -> Any:
     state = exceptions.exception_state(value, encoder.encode, encoder.decode)
     if state is None:
-        return encoder.opaque(value)
+        tagged = encoder.opaque(value)
+        try:
+            again = encoder.decode(tagged)
+        except Exception as error:
+            raise Unencodable(f"is {_unloadable(value, error)}") from error
+        if str(again) != str(value):
+            raise Unencodable(f"is {_unloadable(value, 'its message changes')}")
+        return tagged
     tagged: dict[str, Any] = {"$": "exception", "class": name_of(type(value)), "v": state}
     if value.__cause__ is not None:
         tagged["cause"] = encoder.part(value.__cause__, ".__cause__")
     return tagged
+
+
+def _unloadable(value: BaseException, problem: object) -> str:
+    return (
+        f"an exception that cannot be rebuilt ({type_name(value)}: {problem}); make its arguments "
+        "values that can be stored, or return its text instead"
+    )
 
 
 _encoders: dict[type[Any], Encode] = {

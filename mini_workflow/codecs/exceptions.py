@@ -61,9 +61,9 @@ def exception_state(
         candidate = {**state, "how": how}
         try:
             again = _rebuild(kind, {**candidate, "dropped": []}, decode)
-            if type(again) is kind and str(again) == str(error):
-                if _without_drops(_state_of(again, encode)) == _without_drops(state):
-                    return candidate
+            same = type(again) is kind and str(again) == str(error)
+            if same and _without_drops(_state_of(again, encode)) == _without_drops(state):
+                return candidate
         except Exception:
             continue
     return None
@@ -106,9 +106,12 @@ def _slots_of(error: BaseException) -> list[tuple[str, Any]]:
     found: list[tuple[str, Any]] = []
     for base in type(error).__mro__:
         slots: Any = base.__dict__.get("__slots__", ())
-        for name in (slots,) if isinstance(slots, str) else slots:
-            if hasattr(error, name) and name not in ("__dict__", "__weakref__"):
-                found.append((name, getattr(error, name)))
+        names: tuple[str, ...] = (slots,) if isinstance(slots, str) else tuple(slots)
+        found.extend(
+            (name, getattr(error, name))
+            for name in names
+            if name not in ("__dict__", "__weakref__") and hasattr(error, name)
+        )
     return found
 
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 from mini_workflow.codecs.decoding import Decoder
 from mini_workflow.codecs.encoding import Encoder
 from mini_workflow.codecs.exceptions import REMOTE, exception_state, rebuild_exception
-from mini_workflow.codecs.names import is_importable, load_class, name_of
+from mini_workflow.codecs.names import load_class, name_of
 from mini_workflow.codecs.opaque import decode_opaque, encode_opaque
 from mini_workflow.codecs.signing import Signer
 from mini_workflow.core.failure import Failure
@@ -18,9 +18,7 @@ from mini_workflow.errors import TaskError
 MAX_TEXT: Final = 16 * 1024
 """Characters kept of a message and of a traceback; the middle of a longer one is left out."""
 MAX_CAUSES: Final = 8
-"""How many causes are followed."""
-MAX_GROUPS: Final = 8
-"""How deep exception groups may be nested."""
+"""How many causes are followed, and how deep exception groups are."""
 MAX_MEMBERS: Final = 100
 """How many exceptions of one group are carried along."""
 
@@ -114,22 +112,32 @@ def _state(error: BaseException, signer: Signer | None, room: int, seen: set[int
     if _is_control_flow(type(error)):
         return None
     if isinstance(error, BaseExceptionGroup):
-        if room <= 0:
-            return None
-        members = error.exceptions[:MAX_MEMBERS]
-        return {
-            "group": str(error.message),
-            "members": [_encode(member, signer, room - 1, seen).to_plain() for member in members],
-        }
+        return _group_state(error, signer, room, seen)
     encoder = Encoder(signer)
     state = exception_state(error, encoder.encode, encoder.decode)
-    if state is None and not is_importable(type(error)):
-        try:
-            tagged = encode_opaque(error, signer)
-            if str(decode_opaque(tagged, signer)) == str(error):
-                return tagged
-        except Exception:
-            return None
+    if state is not None:
+        return state
+    try:
+        tagged = encode_opaque(error, signer)
+        again = decode_opaque(tagged, signer)
+        return tagged if str(again) == str(error) else None
+    except Exception:
+        return None
+
+
+def _group_state(error: Any, signer: Signer | None, room: int, seen: set[int]) -> Any:
+    if room <= 0:
+        return None
+    members = error.exceptions[:MAX_MEMBERS]
+    notes = [str(note) for note in getattr(error, "__notes__", ())]
+    if len(members) < len(error.exceptions):
+        notes.append(f"({len(error.exceptions) - len(members)} more were left out)")
+    state: dict[str, Any] = {
+        "group": str(error.message),
+        "members": [_encode(member, signer, room - 1, seen).to_plain() for member in members],
+    }
+    if notes:
+        state["notes"] = notes
     return state
 
 
@@ -192,12 +200,14 @@ def _rebuild_group(failure: Failure, signer: Signer | None) -> BaseException:
     errors = [member for member in members if isinstance(member, Exception)]
     try:
         kind: Any = load_class(failure.type)
-        error = kind(failure.state["group"], errors)
-        if isinstance(error, ExceptionGroup):
-            return error  # pyright: ignore[reportUnknownVariableType]
+        group: Any = kind(failure.state["group"], errors)
     except Exception:
-        pass
-    return ExceptionGroup(failure.state["group"], errors)
+        group = None
+    if not isinstance(group, ExceptionGroup):
+        group = ExceptionGroup(failure.state["group"], errors)
+    for note in failure.state.get("notes", ()):
+        group.add_note(note)
+    return group  # pyright: ignore[reportUnknownVariableType]
 
 
 def _generic(failure: Failure) -> TaskError:

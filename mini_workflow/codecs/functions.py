@@ -11,6 +11,7 @@ from mini_workflow.codecs.names import (
     globals_named,
     module_named,
     name_of_globals,
+    type_of,
 )
 
 CODES_REMEMBERED: Final = 2048
@@ -100,7 +101,71 @@ def set_traits(function: FunctionType, traits: dict[str, Any]) -> None:
             setattr(function, name, value)
 
 
-_LEAVES: Final = frozenset({int, str, float, bool, bytes, type(None)})
+LEAVES: Final = frozenset({int, str, float, bool, bytes, type(None)})
+"""Types without parts, which every pickler takes as they are."""
+
+Simple = tuple[bytes, str, tuple[Any, ...], "dict[str, Any] | None"]
+"""A function that captures nothing but plain data: code, home, captured values, traits."""
+
+
+def simple_parts(function: FunctionType) -> Simple | None:
+    """The parts of a function that captures nothing but plain data, or None if it does not.
+
+    Most tasks are such functions, and their parts need no special pickler.
+    """
+    contents: list[Any] = []
+    try:
+        for cell in function.__closure__ or ():
+            content = cell.cell_contents
+            if type(content) not in LEAVES and not is_plain_data(content):
+                return None
+            contents.append(content)
+    except ValueError:  # a variable that is not yet set
+        return None
+    home = name_of_globals(function.__globals__)
+    if home is None:
+        return None
+    traits = traits_of(function, home)
+    if traits is not None:
+        for value in traits.values():
+            if not is_plain_data(value):
+                return None
+    return marshalled(function.__code__), home, tuple(contents), traits
+
+
+def make_simple(parts: Simple) -> FunctionType:
+    """The function of `simple_parts`."""
+    data, home, contents, traits = parts
+    cells = tuple(map(CellType, contents)) if contents else None
+    function = FunctionType(unmarshalled(data), globals_named(home), None, None, cells)
+    if traits is not None:
+        set_traits(function, traits)
+    return function
+
+
+MAX_PLAIN_ITEMS: Final = 64
+MAX_PLAIN_DEPTH: Final = 4
+
+
+def is_plain_data(value: Any, room: int = MAX_PLAIN_DEPTH) -> bool:
+    """Whether a value is small and made of builtin data alone; large values are not looked at."""
+    kind = type_of(value)
+    if kind in LEAVES or (kind is type and value.__module__ == "builtins"):
+        return True
+    if room <= 0 or kind not in _CONTAINERS or len(value) > MAX_PLAIN_ITEMS:
+        return False
+    if kind is dict:
+        for key in value:
+            if type(key) not in LEAVES:
+                return False
+        value = value.values()
+    for item in value:  # noqa: SIM110 - faster than all()
+        if type(item) not in LEAVES and not is_plain_data(item, room - 1):
+            return False
+    return True
+
+
+_CONTAINERS: Final = frozenset({list, dict, tuple, set, frozenset})
 
 
 def reduce_cell(cell: CellType) -> Any:
@@ -109,7 +174,7 @@ def reduce_cell(cell: CellType) -> Any:
         content = cell.cell_contents
     except ValueError:
         return make_cell, ()
-    if type(content) in _LEAVES:
+    if type(content) in LEAVES:
         return make_cell, (content,)
     # The content comes after the cell is known, for a function may capture itself.
     return make_cell, (), content, None, None, set_cell

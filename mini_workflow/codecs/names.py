@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Callable
 from types import FunctionType, ModuleType
 from typing import Any, Final
 
@@ -15,6 +16,9 @@ from mini_workflow.errors import PayloadNotReadable
 
 MAIN: Final = "__main__"
 SPAWNED_MAIN: Final = "__mp_main__"
+
+type_of: Final[Callable[[object], type[Any]]] = type
+"""`type`, declared so that what is known of a value's class does not depend on the value."""
 
 
 def name_of(named: Any) -> str:
@@ -25,7 +29,7 @@ def name_of(named: Any) -> str:
 
 def module_named(name: str) -> ModuleType:
     """The module of that name, imported if need be. Raises ImportError."""
-    if name == MAIN or name == SPAWNED_MAIN:
+    if name in (MAIN, SPAWNED_MAIN):
         # A spawned process keeps the user's script under its second name.
         return sys.modules.get(SPAWNED_MAIN) or sys.modules[MAIN]
     module = sys.modules.get(name)
@@ -38,8 +42,10 @@ def globals_named(name: str) -> dict[str, Any]:
     In a spawned process `multiprocessing` runs the script in a namespace of its own and copies the
     result into `__mp_main__`; what the script's own functions see is the first, so it is preferred.
     """
-    if name == MAIN or name == SPAWNED_MAIN:
+    if name in (MAIN, SPAWNED_MAIN):
         copied = module_named(name).__dict__
+        if copied.get("__name__") != SPAWNED_MAIN:
+            return copied
         for value in list(copied.values()):
             if type(value) is FunctionType and value.__globals__.get("__name__") == SPAWNED_MAIN:
                 return value.__globals__
@@ -60,7 +66,7 @@ def name_of_globals(space: dict[str, Any]) -> str | None:
 
 def find(module: str, qualname: str) -> Any:
     """What a module calls by that qualified name. Raises ImportError or AttributeError."""
-    if module == MAIN or module == SPAWNED_MAIN:
+    if module in (MAIN, SPAWNED_MAIN):
         for candidate in (SPAWNED_MAIN, MAIN):
             if candidate in sys.modules:
                 try:

@@ -11,15 +11,16 @@ import dataclasses
 import sys
 from collections.abc import Callable, Mapping
 from enum import Enum, Flag
+from types import MemberDescriptorType
 from typing import Any, Final
 
-from mini_workflow.codecs.names import is_importable, load_class, name_of
+from mini_workflow.codecs.names import is_importable, load_class, name_of, type_of
 from mini_workflow.errors import PayloadNotReadable
 
 Part = Callable[[Any, str], Any]
 """Encodes a part, given its place in the whole, for example ``.field``."""
 
-_ABSENT: Final = object()
+_NOTHING: Final[dict[str, Any]] = {}
 _SIMPLE_BASES: Final = frozenset({object})
 
 
@@ -33,10 +34,10 @@ def object_encoder(kind: type[Any]) -> Callable[[Any, Part], dict[str, Any]] | N
         return _encode_model
     if _reduces_itself(kind):
         return None
-    if issubclass(kind, tuple):
+    if tuple in kind.__mro__:
         return _encode_named_tuple if _is_named_tuple(kind) else None
     if dataclasses.is_dataclass(kind) and _is_plain_dataclass(kind):
-        return _encode_dataclass
+        return _dataclass_encoder(kind)
     return None
 
 
@@ -76,17 +77,14 @@ def decode_enum(tagged: dict[str, Any], recurse: Callable[[Any], Any]) -> Enum:
 
 def _is_named_tuple(kind: type[Any]) -> bool:
     fields = getattr(kind, "_fields", None)
+    # One with a __dict__ may hold more than its fields.
     return (
-        isinstance(fields, tuple)
-        and hasattr(kind, "_field_defaults")
-        and kind.__dictoffset__ == 0  # pyright: ignore[reportAttributeAccessIssue]
+        isinstance(fields, tuple) and hasattr(kind, "_field_defaults") and not kind.__dictoffset__
     )
 
 
 def _encode_named_tuple(value: Any, part: Part) -> dict[str, Any]:
-    fields = {
-        name: part(item, f".{name}") for name, item in zip(value._fields, value, strict=True)
-    }
+    fields = {name: part(item, f".{name}") for name, item in zip(value._fields, value, strict=True)}
     return {"$": "namedtuple", "class": name_of(type(value)), "v": fields}
 
 
@@ -103,7 +101,8 @@ def decode_named_tuple(tagged: dict[str, Any], recurse: Callable[[Any], Any]) ->
             items.append(defaults[name])
         else:
             raise _no_default(tagged["class"], name)
-    return tuple.__new__(kind, items)
+    make: Any = tuple.__new__  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    return make(kind, items)
 
 
 def _is_plain_dataclass(kind: type[Any]) -> bool:
@@ -124,22 +123,32 @@ def _is_plain_dataclass(kind: type[Any]) -> bool:
 _HEAP_TYPE: Final = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made by a class statement
 
 
-def _encode_dataclass(value: Any, part: Part) -> dict[str, Any]:
-    stored: dict[str, Any] = {}
-    names = [field.name for field in dataclasses.fields(value)]
-    for name in names:
-        item = getattr(value, name, _ABSENT)
-        if item is not _ABSENT:
-            stored[name] = part(item, f".{name}")
-    tagged = {"$": "dataclass", "class": name_of(type(value)), "v": stored}
-    more = {
-        name: part(item, f".{name}")
-        for name, item in getattr(value, "__dict__", {}).items()
-        if name not in names
-    }
-    if more:
-        tagged["more"] = more
-    return tagged
+def _dataclass_encoder(kind: type[Any]) -> Callable[[Any, Part], dict[str, Any]]:
+    class_name = name_of(kind)
+    names = {field.name: f".{field.name}" for field in dataclasses.fields(kind)}
+    slots = {name for name in names if isinstance(getattr(kind, name, None), MemberDescriptorType)}
+
+    def encode(value: Any, part: Part) -> dict[str, Any]:
+        attributes: dict[str, Any] = getattr(value, "__dict__", _NOTHING)
+        stored: dict[str, Any] = {}
+        for name, step in names.items():
+            # A field that only the class has is not the instance's.
+            if name in attributes:
+                stored[name] = part(attributes[name], step)
+            elif name in slots and hasattr(value, name):
+                stored[name] = part(getattr(value, name), step)
+        tagged = {"$": "dataclass", "class": class_name, "v": stored}
+        if len(attributes) + len(slots) > len(stored):
+            more = {
+                name: part(item, f".{name}")
+                for name, item in attributes.items()
+                if name not in names
+            }
+            if more:
+                tagged["more"] = more
+        return tagged
+
+    return encode
 
 
 def decode_dataclass(tagged: dict[str, Any], recurse: Callable[[Any], Any]) -> Any:
@@ -157,7 +166,8 @@ def decode_dataclass(tagged: dict[str, Any], recurse: Callable[[Any], Any]) -> A
         if name in stored:
             object.__setattr__(value, name, recurse(stored[name]))
         elif field.default is not dataclasses.MISSING:
-            object.__setattr__(value, name, field.default)
+            if field.init or not hasattr(value, name):
+                object.__setattr__(value, name, field.default)
         elif field.default_factory is not dataclasses.MISSING:
             object.__setattr__(value, name, field.default_factory())
         elif field.init:
@@ -178,7 +188,8 @@ _MODEL_STATE: Final = ("__pydantic_extra__", "__pydantic_private__")
 
 def _encode_model(value: Any, part: Part) -> dict[str, Any]:
     state: dict[str, Any] = value.__getstate__()
-    known = type(value).model_fields
+    kind: Any = type_of(value)
+    known: dict[str, Any] = kind.model_fields
     stored: dict[str, Any] = {}
     more: dict[str, Any] = {}
     for name, item in state["__dict__"].items():
@@ -193,9 +204,7 @@ def _encode_model(value: Any, part: Part) -> dict[str, Any]:
         tagged["more"] = more
     for name, key in zip(_MODEL_STATE, ("extra", "private"), strict=True):
         if state[name] is not None:
-            tagged[key] = {
-                inner: part(item, f".{inner}") for inner, item in state[name].items()
-            }
+            tagged[key] = {inner: part(item, f".{inner}") for inner, item in state[name].items()}
     return tagged
 
 
@@ -219,13 +228,18 @@ def decode_model(tagged: dict[str, Any], recurse: Callable[[Any], Any]) -> Any:
     contents.update({name: recurse(item) for name, item in tagged.get("more", {}).items()})
     state: dict[str, Any] = {
         "__dict__": contents,
-        "__pydantic_fields_set__": set(tagged["set"]) & {*kind.model_fields, *tagged.get("extra", {})},
+        "__pydantic_fields_set__": set(tagged["set"])
+        & {*kind.model_fields, *tagged.get("extra", {})},
     }
-    for name, key in zip(_MODEL_STATE, ("extra", "private"), strict=True):
-        inner = tagged.get(key)
-        state[name] = (
-            None if inner is None else {part: recurse(item) for part, item in inner.items()}
-        )
+    extra = {name: recurse(item) for name, item in tagged.get("extra", {}).items()}
+    state["__pydantic_extra__"] = extra if kind.model_config.get("extra") == "allow" else None
+    private = {
+        name: default
+        for name, attribute in kind.__private_attributes__.items()
+        if type(default := attribute.get_default()).__name__ != "PydanticUndefinedType"
+    }
+    private.update({name: recurse(item) for name, item in tagged.get("private", {}).items()})
+    state["__pydantic_private__"] = private if kind.__private_attributes__ else None
     value = kind.__new__(kind)
     value.__setstate__(state)
     return value

@@ -35,7 +35,7 @@ def encode_opaque(value: object, signer: Signer | None) -> dict[str, Any]:
         data = dill_pickler.dump(value)
         tagged = {"$": DILL, "python": PYTHON}
     if signer is not None:
-        data = signer.sign_value(_sealed(tagged["$"], data))
+        data = signer.sign_value(data, form=_form(tagged))
         tagged["signed"] = True
     tagged["v"] = base64.b64encode(data).decode("ascii")
     return tagged
@@ -53,7 +53,7 @@ def decode_opaque(tagged: dict[str, Any], signer: Signer | None) -> Any:
     except (KeyError, TypeError, binascii.Error) as error:
         raise PayloadNotReadable(f"a {kind} part is damaged: {error}") from error
     if signer is not None:
-        data = _unsealed(kind, signer.verify_value(data))
+        data = signer.verify_value(data, form=_form(tagged))
     elif tagged.get("signed"):
         raise SignatureInvalid(
             "a pickled part of a stored value is signed, and this process has no signing key to "
@@ -78,22 +78,6 @@ def decode_opaque(tagged: dict[str, Any], signer: Signer | None) -> Any:
         ) from error
 
 
-def _sealed(kind: str, data: bytes) -> bytes:
-    # The kind and the version decide how the data is read, so the signature has to cover them.
-    return f"{kind};{PYTHON};".encode() + data if kind == DILL else f"{kind};".encode() + data
-
-
-def _unsealed(kind: str, data: bytes) -> bytes:
-    signed_kind, _, rest = data.partition(b";")
-    if signed_kind.decode("ascii", "replace") != kind:
-        raise SignatureInvalid("a pickled part of a stored value was changed after it was signed")
-    if kind != DILL:
-        return rest
-    signed_python, _, rest = rest.partition(b";")
-    python = signed_python.decode("ascii", "replace")
-    if python != PYTHON:
-        raise PythonVersionMismatch(
-            f"a value that contains bytecode was stored under {python} and this is {PYTHON}: run "
-            "this execution under the former"
-        )
-    return rest
+def _form(tagged: dict[str, Any]) -> str:
+    # Kind and version decide how the data is read, so the signature has to cover them.
+    return f"{tagged['$']} {tagged.get('python', '')}"

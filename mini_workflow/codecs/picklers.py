@@ -15,7 +15,7 @@ from mini_workflow.codecs.functions import (
     reduce_method,
     unmarshalled,
 )
-from mini_workflow.codecs.names import MAIN, SPAWNED_MAIN, find, is_importable, name_of
+from mini_workflow.codecs.names import MAIN, SPAWNED_MAIN, find, is_importable, name_of, type_of
 from mini_workflow.codecs.refusals import Refused, refusal
 
 PROTOCOL: Final = 5  # as in Python 3.8 to 3.13: a newer Python must not write what an older reads
@@ -29,7 +29,7 @@ class DataPickler(pickle.Pickler):
 
     def reducer_override(self, obj: Any) -> Any:
         """Refuse by type; everything else goes the usual way."""
-        kind = type(obj)
+        kind = type_of(obj)
         if kind is not type and kind is not FunctionType:
             noun = refusal(kind)
             if noun is not None:
@@ -45,7 +45,7 @@ class CallPickler(pickle.Pickler):
 
     def reducer_override(self, obj: Any) -> Any:
         """Functions and what belongs to them; refusals by type; the rest goes the usual way."""
-        kind = type(obj)
+        kind = type_of(obj)
         if kind is FunctionType:
             if is_importable(obj):
                 return NotImplemented
@@ -68,7 +68,7 @@ class CallPickler(pickle.Pickler):
 
 class _MainAwareUnpickler(pickle.Unpickler):
     def find_class(self, module_name: str, global_name: str, /) -> Any:
-        if module_name == MAIN or module_name == SPAWNED_MAIN:
+        if module_name in (MAIN, SPAWNED_MAIN):
             return find(module_name, global_name)
         return super().find_class(module_name, global_name)
 

@@ -41,23 +41,31 @@ def _encode_timedelta(value: dt.timedelta) -> list[int]:
     return [value.days, value.seconds, value.microseconds]
 
 
+def _timezone_arguments(zone: dt.timezone) -> tuple[Any, ...]:
+    reduced: Any = zone.__reduce__()
+    return reduced[1]
+
+
 def _encode_timezone(value: dt.timezone) -> list[Any]:
-    offset, *name = value.__reduce__()[1]
+    offset, *name = _timezone_arguments(value)
     return [_encode_timedelta(offset), *name]
 
 
 def _decode_timezone(plain: list[Any]) -> dt.timezone:
     offset, *name = plain
     zone = dt.timezone(dt.timedelta(*offset), *name)
-    return dt.timezone.utc if not name and zone == dt.timezone.utc else zone
+    return dt.UTC if not name and zone == dt.UTC else zone
 
 
 def _encode_range(value: range) -> list[int]:
     return [value.start, value.stop, value.step]
 
 
-def _imported(module: str, name: str) -> Callable[[Any], Any]:
-    return getattr(importlib.import_module(module), name)
+def _lazy(module: str, name: str) -> Callable[[Any], Any]:
+    def decode(plain: Any) -> Any:
+        return getattr(importlib.import_module(module), name)(plain)
+
+    return decode
 
 
 _ENCODERS: Final[dict[str, tuple[str, Callable[[Any], Any]]]] = {
@@ -83,14 +91,14 @@ _DECODERS: Final[dict[str, Callable[[Any], Any]]] = {
     "date": dt.date.fromisoformat,
     "timedelta": lambda plain: dt.timedelta(*plain),
     "timezone": _decode_timezone,
-    "ZoneInfo": lambda plain: _imported("zoneinfo", "ZoneInfo")(plain),
-    "Decimal": lambda plain: _imported("decimal", "Decimal")(plain),
-    "Fraction": lambda plain: _imported("fractions", "Fraction")(plain),
-    "UUID": lambda plain: _imported("uuid", "UUID")(plain),
-    "PurePosixPath": lambda plain: _imported("pathlib", "PurePosixPath")(plain),
-    "PureWindowsPath": lambda plain: _imported("pathlib", "PureWindowsPath")(plain),
-    "PosixPath": lambda plain: _imported("pathlib", "PosixPath")(plain),
-    "WindowsPath": lambda plain: _imported("pathlib", "WindowsPath")(plain),
+    "ZoneInfo": _lazy("zoneinfo", "ZoneInfo"),
+    "Decimal": _lazy("decimal", "Decimal"),
+    "Fraction": _lazy("fractions", "Fraction"),
+    "UUID": _lazy("uuid", "UUID"),
+    "PurePosixPath": _lazy("pathlib", "PurePosixPath"),
+    "PureWindowsPath": _lazy("pathlib", "PureWindowsPath"),
+    "PosixPath": _lazy("pathlib", "PosixPath"),
+    "WindowsPath": _lazy("pathlib", "WindowsPath"),
     "Ellipsis": lambda _plain: ...,
     "NotImplemented": lambda _plain: NotImplemented,
 }
@@ -120,7 +128,7 @@ def encode_moment(value: dt.datetime | dt.time, recurse: Callable[[Any], Any]) -
     """A datetime or a time; its zone goes along to the type."""
     zone = value.tzinfo
     tagged: dict[str, Any] = {"$": type(value).__name__}
-    if type(zone) is dt.timezone and len(zone.__reduce__()[1]) == 1:
+    if zone is dt.UTC or (type(zone) is dt.timezone and len(_timezone_arguments(zone)) == 1):
         tagged["v"] = value.isoformat()
     else:
         tagged["v"] = value.replace(tzinfo=None).isoformat()

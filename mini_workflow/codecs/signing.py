@@ -46,13 +46,14 @@ class Signer:
         what = f"the payload of task {seq}, attempt {attempt}, of execution {execution_id!r}"
         return self._open(envelope, _task(execution_id, seq, attempt), what)
 
-    def sign_value(self, payload: bytes) -> bytes:
-        """The payload in an envelope that is valid as a part of a stored value."""
-        return _PREFIX + self._code(payload, _fields(_VALUE)) + payload
+    def sign_value(self, payload: bytes, *, form: str) -> bytes:
+        """The payload in an envelope that is valid as a part of a stored value, in that form."""
+        return _PREFIX + self._code(payload, _fields(_VALUE, form.encode())) + payload
 
-    def verify_value(self, envelope: bytes) -> bytes:
+    def verify_value(self, envelope: bytes, *, form: str) -> bytes:
         """The payload of `sign_value`. Raises SignatureInvalid."""
-        return self._open(envelope, _fields(_VALUE), "a pickled part of a stored value")
+        purpose = _fields(_VALUE, form.encode())
+        return self._open(envelope, purpose, "a pickled part of a stored value")
 
     def _code(self, payload: bytes, purpose: bytes) -> bytes:
         keyed = self._keyed.copy()
@@ -69,7 +70,7 @@ class Signer:
         payload = envelope[start:]
         if not hmac.compare_digest(envelope[len(_PREFIX) : start], self._code(payload, purpose)):
             raise SignatureInvalid(
-                f"{what} was signed with another key, was made for another attempt, or was changed "
+                f"{what} was signed with another key, was made for something else, or was changed "
                 "since. Give every process the same signing key; if they have it, do not trust "
                 "whatever wrote this"
             )

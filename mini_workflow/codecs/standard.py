@@ -39,9 +39,7 @@ class StandardCodec:
         """See `Codec.capture`."""
         return capture_call(function, args, kwargs)
 
-    def restore(
-        self, payload: bytes
-    ) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
+    def restore(self, payload: bytes) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
         """See `Codec.restore`."""
         return restore_call(payload)
 

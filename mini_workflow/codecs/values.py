@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 import json.encoder
-from collections.abc import Callable
-from typing import Any, Final
+from collections.abc import Callable, Iterable
+from typing import Any, Final, cast
 
 from mini_workflow.codecs.decoding import Decoder
 from mini_workflow.codecs.encoding import MAX_DEPTH, Encoder, Unencodable
+from mini_workflow.codecs.names import type_of
 from mini_workflow.codecs.scalars import MAX_PLAIN_INT_BITS
 from mini_workflow.codecs.signing import Signer
 from mini_workflow.core.payload import EMPTY, Payload
@@ -23,7 +24,7 @@ from mini_workflow.errors import (
 )
 
 _MAX_INT: Final = 1 << MAX_PLAIN_INT_BITS
-_INFINITY: Final = float("inf")
+_ATOMS: Final = frozenset({str, int, float, bool, type(None)})
 _TRUE: Final = Payload(text="true")
 _FALSE: Final = Payload(text="false")
 
@@ -47,27 +48,24 @@ _dumps: Final = _make_dumps()
 
 
 def _is_plain(value: Any, room: int) -> bool:
-    """Whether JSON says this list or dict as it is. `room` is how much deeper it may be."""
+    """Whether JSON says this list or dict as it is, unless it holds a number that JSON lacks.
+
+    Those (a NaN, an infinity, an integer of thousands of digits) are left to the C encoder, which
+    raises ValueError. `room` is how much deeper it may be.
+    """
     if room <= 0:
         return False
+    items: Iterable[Any] = value
     if type(value) is dict:
-        for key in value:
+        for key in items:
             if type(key) is not str or key == "$":
                 return False
-        items = value.values()
-    else:
-        items = value
+        items = cast(dict[str, Any], value).values()
     for item in items:
-        kind = type(item)
-        if kind is str or kind is bool or item is None:
-            continue
-        if kind is int:
-            if not -_MAX_INT < item < _MAX_INT:
-                return False
-        elif kind is float:
-            if not -_INFINITY < item < _INFINITY:
-                return False
-        elif (kind is not dict and kind is not list) or not _is_plain(item, room - 1):
+        kind = type_of(item)
+        if kind not in _ATOMS and (
+            (kind is not dict and kind is not list) or not _is_plain(item, room - 1)
+        ):
             return False
     return True
 
@@ -91,7 +89,10 @@ def encode_value(value: object, path: str = "value", signer: Signer | None = Non
         return Payload(repr(value))
     try:
         if (kind is dict or kind is list) and _is_plain(value, MAX_DEPTH):
-            text = _dumps(value)
+            try:
+                text = _dumps(value)
+            except ValueError:
+                text = _dumps(Encoder(signer).encode(value))
         else:
             text = _dumps(Encoder(signer).encode(value))
         if not text.isascii():
@@ -123,7 +124,9 @@ def _not_serializable(root: str, stop: Unencodable) -> ValueNotSerializable:
     return ValueNotSerializable(f"{path} {stop.problem}", path=path)
 
 
-_text_of: Final[Callable[[Payload], str | None]] = Payload._text.__get__  # type: ignore
+# Whether the text or the tree is at hand decides which is cheaper to start from, and only the
+# payload's own slot tells.
+_text_of: Final[Callable[[Payload], str | None]] = cast(Any, Payload)._text.__get__
 
 
 def decode_value(payload: Payload, signer: Signer | None = None) -> Any:
