@@ -21,7 +21,7 @@ from mini_workflow.engine.engine import Ports
 from mini_workflow.engine.executor import execute, execute_async
 from mini_workflow.engine.runtime import Runtime
 from mini_workflow.engine.watchdog import DEFAULT_LIMIT
-from mini_workflow.errors import UsageError
+from mini_workflow.errors import StoreError, UsageError
 from mini_workflow.ports import Clock, Report, TaskOutcome, TaskRequest, TaskRunner
 
 DEFAULT_LEASE: Final = 15.0
@@ -86,12 +86,14 @@ class LocalRuntime(Runtime):
             self._doorbell.close()
             raise
         self._backend = backend
+        self._peers: list[str] = []
         super().__init__(
             Ports(backend.store, backend.agenda, backend.mailbox, backend.leases, clock),
             codec=codec,
             make_runner=partial(_make_runner, codec, threads, workers),
             pace=_RealTime(clock),
             wake_peers=self._ring_peers,
+            look_for_peers=self._look_for_peers,
             on_stop=self._close_backend,
             cache_size=cache_size,
             turn_limit=turn_timeout,
@@ -99,13 +101,16 @@ class LocalRuntime(Runtime):
         )
 
     def _ring_peers(self) -> None:
+        self._doorbell.ring(self._peers)
+
+    def _look_for_peers(self) -> None:
         try:
-            peers = self._backend.leases.peers()
-        except Exception:  # closed, or busy: they look for themselves soon
+            self._peers = self._backend.leases.peers()
+        except StoreError:  # busy: they look for themselves soon
             return
-        self._doorbell.ring(peers)
 
     def _close_backend(self) -> None:
+        self._look_for_peers()
         self._ring_peers()
         self._doorbell.close()
         self._backend.close()

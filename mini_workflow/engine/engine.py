@@ -88,6 +88,7 @@ class Engine:
         entropy: Callable[[], int],
         on_close: Closed,
         on_post: Callable[[], None] = lambda: None,
+        on_look: Callable[[], None] = lambda: None,
         cache_size: int = 4096,
         turn_limit: float | None = 10.0,
     ) -> None:
@@ -97,6 +98,7 @@ class Engine:
         self._entropy = entropy
         self._on_close = on_close
         self._on_post = on_post
+        self._on_look = on_look
         self._runner: TaskRunner | None = None
         self._dispatched: set[tuple[str, int, int]] = set()
         self._cache = Cache(cache_size)
@@ -174,6 +176,11 @@ class Engine:
             self._start_anew(requests)
         except StoreError as error:
             self._refused(requests, error, now)
+        except Exception as error:
+            # A fault of ours: those who wait must hear of it, and the others go on.
+            log.exception("the engine failed")
+            self._cache.clear()
+            self._refused(requests, error, now)
 
     def _process(self, requests: Sequence[Request], now: int) -> None:
         batch = Batch()
@@ -191,7 +198,7 @@ class Engine:
             for delivery in batch.deliveries.values():
                 self._advance(delivery, batch, now)
             answers = self._ports.store.commit([turn.commit for turn in batch.turns.values()])
-        except StoreError:
+        except Exception:
             for turn in batch.turns.values():
                 self._discard(turn)
             raise
@@ -225,7 +232,7 @@ class Engine:
     def _start(self, request: Start, batch: Batch, now: int) -> None:
         name = request.execution_id
         batch.starts.append(request)
-        if name in batch.turns or self._ports.store.head(name) is not None:
+        if name in batch.turns or not (request.fresh or self._ports.store.head(name) is None):
             return
         started = events.ExecutionStarted(
             at=now,
@@ -341,6 +348,7 @@ class Engine:
 
     def _look_around(self, batch: Batch, now: int) -> None:
         """Another process may have changed something: take over what is free, read the letters."""
+        self._on_look()
         if self._ports.leases.acquire(now):
             self._recover()
         while letters := self._ports.mailbox.letters(self._letter, DUE_AT_ONCE):
@@ -394,9 +402,9 @@ class Engine:
             log.error("the store is not available: %s", error)
             self._retry_at = self._renew_at = self._ports.clock.now() + RETRY_AFTER
 
-    def _refused(self, requests: Sequence[Request], error: StoreError, now: int) -> None:
-        """The store failed: tell those who wait, and keep what nobody would send again."""
-        log.error("the store failed, trying again in %d ms: %s", RETRY_AFTER, error)
+    def _refused(self, requests: Sequence[Request], error: Exception, now: int) -> None:
+        """Nothing could be committed: tell those who wait, keep what nobody would send again."""
+        log.error("nothing was committed, trying again in %d ms: %s", RETRY_AFTER, error)
         for request in requests:
             if isinstance(request, (Start, Post, Resume)):
                 request.reply.fail(error)

@@ -61,11 +61,13 @@ class Started:
 
 @dataclass(slots=True)
 class Start:
-    """Start an execution, or find the one that was started with the same id."""
+    """Start an execution, or find the one that was started with the same id; with `fresh` the id
+    was made up and cannot be there."""
 
     execution_id: str
     workflow: str
     arguments: Payload
+    fresh: bool = False
     reply: Reply[Started] = field(default_factory=Reply[Started])
 
 

@@ -79,6 +79,7 @@ class Runtime:
         make_runner: makes the runner of tasks, given where to report.
         pace: how to wait.
         wake_peers: tells other processes that have the same store open to look at it.
+        look_for_peers: finds out which those are.
         on_stop: called on the engine's thread when everything is done, to close the backend.
         registry: where workflows are looked up.
     """
@@ -91,6 +92,7 @@ class Runtime:
         make_runner: Callable[[Report], TaskRunner],
         pace: Pace,
         wake_peers: Callable[[], None] = lambda: None,
+        look_for_peers: Callable[[], None] = lambda: None,
         on_stop: Callable[[], None] = lambda: None,
         registry: Registry = REGISTRY,
         cache_size: int = 4096,
@@ -119,6 +121,7 @@ class Runtime:
             entropy=lambda: secrets.randbits(53),
             on_close=self._announce,
             on_post=self._ring_later,
+            on_look=look_for_peers,
             cache_size=cache_size,
             turn_limit=turn_limit,
         )
@@ -131,6 +134,7 @@ class Runtime:
             raise
         self._thread = threading.Thread(target=self._run, name="mini-workflow-engine", daemon=True)
         self._thread.start()
+        look_for_peers()
         wake_peers()
 
     # For users
@@ -155,10 +159,11 @@ class Runtime:
         name = workflow if isinstance(workflow, str) else workflow.name
         found = self._registry.get(name)
         found.check_arguments(args, kwargs)
+        fresh = id is None
         if id is None:
             id = f"{name[:60]}-{secrets.token_hex(8)}"
         _check_id(id)
-        request = Start(id, name, self._encode_arguments(args, kwargs))
+        request = Start(id, name, self._encode_arguments(args, kwargs), fresh)
         started = self._ask(request, request.reply)
         settled = Settled(started.head, started.closing) if started.closing is not None else None
         return Execution(id, self, self._codec, settled)
@@ -209,7 +214,6 @@ class Runtime:
             self._inbox.put(Release(*request.key))
         self._inbox.put(Do(self._stop))
         self._thread.join()
-        self._wake_peers()
         with self._lock:
             left, self._watching = self._watching, {}
         for callbacks in left.values():
