@@ -7,27 +7,27 @@ import functools
 import logging
 import random
 import uuid
-from collections.abc import Callable, Coroutine, Iterable, Iterator, MutableMapping
+from collections.abc import Callable, Coroutine, Iterable, MutableMapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeVar, overload
 
-from mini_workflow.core.loop import milliseconds
-from mini_workflow.core.retry import RetryPolicy, seconds
+from mini_workflow.core.durations import MAXIMUM_DURATION, milliseconds, seconds
+from mini_workflow.core.futures import TaskFuture
+from mini_workflow.core.mapping import as_it_is_now
+from mini_workflow.core.retry import RetryPolicy
 from mini_workflow.core.run import Run
 from mini_workflow.errors import UsageError
 
 T = TypeVar("T")
-I = TypeVar("I")
-
-MAXIMUM_SLEEP: Final = 100 * 366 * 24 * 3600 * 1000
-"""Longest timer in milliseconds: a hundred years, our own bound against mistaken units."""
+I = TypeVar("I")  # noqa: E741 - the item of ctx.map
 
 
 @dataclass(frozen=True, slots=True)
 class ExecutionInfo:
     """What a workflow may know of its own execution. `run` counts the generations from 1;
-    `history_length` is the number of events so far."""
+    `history_length` is the number of events so far.
+    """
 
     execution_id: str
     workflow: str
@@ -105,6 +105,8 @@ class Context:
 
         Args:
             fn: a sync or async callable.
+            *args: what it is called with.
+            **kwargs: what it is called with by name.
             name: what the task is called in the history; by default the function's name.
             retry: when a failed attempt is made again; by default only after the death of a
                 worker, at most five attempts in all.
@@ -125,6 +127,8 @@ class Context:
                 self.task, name=name, retry=retry, timeout=timeout, inline=inline
             )
         if not callable(fn):
+            if asyncio.iscoroutine(fn):
+                fn.close()
             raise UsageError(
                 f"ctx.task({fn!r}): give a function, not its result; for example "
                 "ctx.task(lambda: charge(card)) or ctx.task(charge, card)"
@@ -153,23 +157,36 @@ class Context:
     ) -> asyncio.Future[list[Any]]:
         """Run a task for every item; the results come in the order of the items.
 
-        The first failure cancels the tasks that are still open and is raised.
+        The first failure cancels the tasks that are still open and is raised. Cancelling the
+        future cancels them as well.
 
         Args:
-            fn: called with one item, as by `task`.
+            fn: called with one item, as by `task`. Its captured variables are taken as they are
+                now; an object that they refer to, as it is when the task of an item is started.
             items: any iterable; it is read to its end at once.
             concurrency: how many tasks may be open at a time; None for no limit.
-            name, retry, timeout: as for `task`, for each of the tasks.
+            name: as for `task`, for each of the tasks; so are the others.
+            retry: when a failed attempt is made again.
+            timeout: seconds (or a timedelta) that one attempt may take.
 
         Raises:
-            UsageError: `concurrency` is less than 1.
+            UsageError: `concurrency` is not a whole number of 1 or more.
+            ClosureNotSerializable: as `task`; nothing stays started.
         """
-        if concurrency is not None and concurrency < 1:
-            raise UsageError(f"ctx.map(concurrency={concurrency!r}): give 1 or more, or None")
-        options: dict[str, Any] = {"name": name, "retry": retry, "timeout": timeout}
-        return self._run.loop.create_task(
-            _map(lambda item: self.task(fn, item, **options), list(items), concurrency)
-        )
+        if concurrency is not None and (type(concurrency) is not int or concurrency < 1):
+            raise UsageError(
+                f"ctx.map(concurrency={concurrency!r}): give a whole number of 1 or more, or None"
+            )
+        function = as_it_is_now(fn)
+        task_name = _task_name(fn) if name is None else name
+        limit = _timeout(task_name, timeout)
+
+        def start(item: Any) -> TaskFuture:
+            return self._run.start_task(
+                function, (item,), {}, name=task_name, retry=retry, timeout=limit
+            )
+
+        return self._run.map(start, list(items), concurrency)
 
     # Time
 
@@ -179,7 +196,7 @@ class Context:
         It never ends early. Zero or less lets others run and starts no timer.
         """
         wait = milliseconds(seconds(delay))
-        if wait > MAXIMUM_SLEEP:
+        if wait > MAXIMUM_DURATION:
             raise UsageError(f"ctx.sleep({delay!r}): more than a hundred years; seconds are meant")
         return self._run.sleep(wait)
 
@@ -194,19 +211,25 @@ class Context:
 
     def now(self) -> datetime:
         """The time in UTC, to the millisecond. It stands still between two awaits of anything
-        durable, and is the same on replay."""
+        durable, and is the same on replay.
+        """
         return _datetime(self._run.loop.now)
 
     async def wait_for(
-        self, predicate: Callable[[], bool], timeout: float | timedelta | None = None
+        self,
+        predicate: Callable[[], bool],
+        timeout: float | timedelta | None = None,  # noqa: ASYNC109 - as asyncio.wait_for has it
     ) -> None:
-        """Wait until `predicate()` holds. It is tried whenever the workflow has made a move, and
-        must only look at the workflow's own variables.
+        """Wait until `predicate()` holds. It is tried whenever the workflow has made a move.
+
+        It must only look at the workflow's own variables: starting or cancelling anything in it
+        is refused. What it raises is raised here.
 
         Raises:
             TimeoutError: it did not come true within `timeout` seconds (or a timedelta).
+            UsageError: the predicate is asynchronous.
         """
-        if predicate():
+        if self._run.holds(predicate):
             return
         async with asyncio.timeout(None if timeout is None else seconds(timeout)):
             await self._run.when(predicate)
@@ -261,9 +284,9 @@ class WorkflowLogger(logging.LoggerAdapter[logging.Logger]):
         )
         self._run = run
 
-    def isEnabledFor(self, level: int) -> bool:
+    def isEnabledFor(self, level: int) -> bool:  # noqa: N802 - the name is logging's
         """Whether a line of that level is logged now."""
-        return not self._run.replaying and super().isEnabledFor(level)
+        return not self._run.quiet and super().isEnabledFor(level)
 
     def process(
         self, msg: Any, kwargs: MutableMapping[str, Any]
@@ -284,7 +307,7 @@ def _datetime(at: int) -> datetime:
     return _EPOCH + timedelta(milliseconds=at)
 
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def _task_name(fn: Any) -> str:
@@ -301,52 +324,3 @@ def _timeout(name: str, timeout: float | timedelta | None) -> int | None:
     if wait <= 0:
         raise UsageError(f"task {name!r}: timeout={timeout!r} must be more than 0 seconds")
     return wait
-
-
-async def _map(
-    start: Callable[[I], asyncio.Future[Any]], items: list[I], concurrency: int | None
-) -> list[Any]:
-    """Each finished task starts the next one, so the work per event does not grow."""
-    results: list[Any] = [None] * len(items)
-    if not items:
-        return results
-    remaining: Iterator[tuple[int, I]] = iter(enumerate(items))
-    done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    open_tasks: dict[int, asyncio.Future[Any]] = {}
-
-    def begin(index: int, item: I) -> None:
-        future = start(item)
-        open_tasks[index] = future
-        future.add_done_callback(functools.partial(ended, index))
-
-    def ended(index: int, future: asyncio.Future[Any]) -> None:
-        open_tasks.pop(index, None)
-        if future.cancelled() or done.done():
-            return
-        error = future.exception()
-        if error is not None:
-            done.set_exception(error)
-            return
-        results[index] = future.result()
-        try:
-            for following in remaining:
-                begin(*following)
-                return
-        except Exception as failure:
-            done.set_exception(failure)
-            return
-        if not open_tasks:
-            done.set_result(None)
-
-    try:
-        for index, item in remaining:
-            begin(index, item)
-            if concurrency is not None and len(open_tasks) >= concurrency:
-                break
-        await done
-    finally:
-        for future in list(open_tasks.values()):
-            future.cancel()
-    return results
-
-

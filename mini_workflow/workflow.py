@@ -33,7 +33,6 @@ class Workflow(Generic[P, R]):
     by a runtime.
     """
 
-
     def __init__(self, name: str, handler: Handler[P, R]) -> None:
         self.name = name
         self.handler = handler
@@ -52,15 +51,21 @@ class Workflow(Generic[P, R]):
         first = 0 if parameters[0].kind is inspect.Parameter.VAR_POSITIONAL else 1
         self._parameters = signature.replace(parameters=parameters[first:])
 
-    def __call__(self, ctx: Context, /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+    def __call__(
+        self, ctx: Context, /, *args: P.args, **kwargs: P.kwargs
+    ) -> Coroutine[Any, Any, R]:
+        """The function's own coroutine."""
         return self.handler(ctx, *args, **kwargs)
 
     def __repr__(self) -> str:
         return f"<workflow {self.name!r}>"
 
-    def begin(
-        self, run: Run, args: list[Any], kwargs: dict[str, Any]
-    ) -> Coroutine[Any, Any, Any]:
+    @property
+    def place(self) -> str:
+        """Where the function is defined, as ``file:line in function``."""
+        return _place(self.handler)
+
+    def begin(self, run: Run, args: list[Any], kwargs: dict[str, Any]) -> Coroutine[Any, Any, Any]:
         """The coroutine of a new run."""
         handler: Callable[..., Coroutine[Any, Any, Any]] = self.handler
         return handler(Context(run), *args, **kwargs)
@@ -90,8 +95,8 @@ class Registry:
         known = self._workflows.get(workflow.name)
         if known is not None and not _same_function(known.handler, workflow.handler):
             raise DuplicateWorkflow(
-                f"two workflows are called {workflow.name!r}: {_place(known.handler)} and "
-                f"{_place(workflow.handler)}; give one of them another name, "
+                f"two workflows are called {workflow.name!r}: {known.place} and "
+                f"{workflow.place}; give one of them another name, "
                 f'as in @workflow("another-name")'
             )
         self._workflows[workflow.name] = workflow
@@ -135,10 +140,14 @@ def workflow(name: Any = None, handler: Any = None, /) -> Any:
         DuplicateWorkflow: another function is registered under the name.
     """
     if callable(name):
-        return _register(name.__name__, name)
+        return _register(_name_of(name), name)
     if handler is not None:
         return _register(name, handler)
-    return lambda function: _register(name if name is not None else function.__name__, function)
+
+    def decorate(function: Any) -> Workflow[Any, Any]:
+        return _register(name if name is not None else _name_of(function), function)
+
+    return decorate
 
 
 def _register(name: Any, handler: Any) -> Workflow[Any, Any]:
@@ -154,9 +163,16 @@ def _register(name: Any, handler: Any) -> Workflow[Any, Any]:
     return made
 
 
+def _name_of(handler: Any) -> str:
+    name = getattr(handler, "__name__", None)
+    return name if isinstance(name, str) else repr(handler)
+
+
 def _place(handler: Any) -> str:
-    code = handler.__code__
-    return f"{handler.__module__}.{handler.__qualname__} ({code.co_filename}:{code.co_firstlineno})"
+    code = inspect.unwrap(handler).__code__
+    return (
+        f"{code.co_filename}:{code.co_firstlineno} in {handler.__module__}.{handler.__qualname__}"
+    )
 
 
 def _same_function(one: Any, other: Any) -> bool:

@@ -36,9 +36,7 @@ class Codec(Protocol):
         """
         ...
 
-    def restore(
-        self, payload: bytes
-    ) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
+    def restore(self, payload: bytes) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
         """The call again. Raises PayloadNotReadable or PythonVersionMismatch."""
         ...
 

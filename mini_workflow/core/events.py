@@ -96,30 +96,37 @@ class ExecutionTerminated:
 
 @dataclass(frozen=True, slots=True)
 class TaskScheduled:
-    """The workflow started a task. `retry` is the policy as plain JSON, `timeout` milliseconds."""
+    """The workflow started a task. `retry` is the policy as plain JSON, `timeout` milliseconds.
+
+    `refused` counts the calls since the event before this one that could not be captured, so that
+    the code got an error instead of a task: a replay must not take such a call for this one.
+    """
 
     seq: int
     name: str
     retry: dict[str, Any] | None = None
     timeout: int | None = None
+    refused: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class InlineTaskCompleted:
-    """A task ran inside the turn and returned."""
+    """A task ran inside the turn and returned. `refused` as in TaskScheduled."""
 
     seq: int
     name: str
     result: Payload
+    refused: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class InlineTaskFailed:
-    """A task ran inside the turn and raised."""
+    """A task ran inside the turn and raised. `refused` as in TaskScheduled."""
 
     seq: int
     name: str
     failure: Failure
+    refused: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from mini_workflow.core.loop import TimerHandle, WorkflowFuture, WorkflowLoop
+from mini_workflow.core.handles import Handle
+from mini_workflow.core.numbered import NumberingLoop, WorkflowFuture
 
 
-class Operations(Protocol):
+class Canceller(Protocol):
     """What a future asks of its run."""
 
     def cancel_task(self, seq: int) -> None:
@@ -18,7 +19,7 @@ class Operations(Protocol):
 class TaskFuture(WorkflowFuture):
     """The result of a task. `seq` is its number in the run, `name` its name."""
 
-    def __init__(self, seq: int, name: str, *, loop: WorkflowLoop, operations: Operations) -> None:
+    def __init__(self, seq: int, name: str, *, loop: NumberingLoop, operations: Canceller) -> None:
         super().__init__(loop=loop)
         self.seq = seq
         self.name = name
@@ -35,13 +36,14 @@ class TaskFuture(WorkflowFuture):
 class SleepFuture(WorkflowFuture):
     """Done when its timer fires."""
 
-    timer: TimerHandle
+    timer: Handle | None = None
 
     def cancel(self, msg: Any = None) -> bool:
         """Give the timer up."""
         if self.done():
             return False
-        self.timer.cancel()
+        if self.timer is not None:
+            self.timer.cancel()
         return super().cancel(msg)
 
     def wake(self) -> None:

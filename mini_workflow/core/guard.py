@@ -46,10 +46,9 @@ def install(refuse: Callable[[str, str], None]) -> None:
     if sys.version_info < (3, 13):
         time.sleep = _announced("time.sleep", time.sleep)
     if sys.version_info < (3, 12):
-        start = threading._start_new_thread  # type: ignore[attr-defined]
-        threading._start_new_thread = _announced(  # type: ignore[attr-defined]
-            "_thread.start_new_thread", start
-        )
+        # What threading.Thread calls; it has no public name.
+        name = "_start_new_thread"
+        setattr(threading, name, _announced("_thread.start_new_thread", getattr(threading, name)))
 
 
 def _announced(event: str, function: Callable[..., Any]) -> Callable[..., Any]:

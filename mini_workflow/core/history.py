@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import overload
+from typing import ClassVar, overload
 
 from mini_workflow.core import wire
 from mini_workflow.core.events import INCOMING, Event, ExecutionStarted
@@ -71,8 +71,7 @@ class History(Sequence[Event]):
             return NotImplemented
         return self._events == other._events
 
-    def __hash__(self) -> int:
-        return hash(self._events)
+    __hash__: ClassVar[None]  # pyright: ignore[reportIncompatibleMethodOverride] payloads have none
 
     def __repr__(self) -> str:
         return "\n".join(f"{number:5} {event!r}" for number, event in enumerate(self._events, 1))

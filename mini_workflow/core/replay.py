@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from mini_workflow.core import commands, events
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.commands import Command
-from mini_workflow.core.events import Event, Message, Tick
+from mini_workflow.core.events import CLOSING, Event, Message, Tick
 from mini_workflow.core.history import History
 from mini_workflow.core.run import Definition, Inline, Run
 from mini_workflow.core.script import Script
@@ -74,7 +74,7 @@ def repeat(run: Run, history: Sequence[Event]) -> None:
         return
     first = history[0]
     python = first.python if isinstance(first, events.ExecutionStarted) else ""
-    script = Script(history, python)
+    script = Script(history, python, run.place)
     try:
         run.follow(script, frozenset(ExecutionState.of(history).tasks))
         while run.fault is None and (event := script.next_incoming()) is not None:
@@ -103,7 +103,9 @@ def decide(run: Run, messages: Sequence[Message]) -> Decision:
                     # An execution is never without its first event: what the code decided at it
                     # is found out again when the cause is mended.
                     first = isinstance(event, events.ExecutionStarted)
-                    taken.extend([event] if first else [])
+                    if first:
+                        taken.append(event)
+                        summary = ("running", False, None)
                     left.extend(messages[index + first :])
                     break
                 taken.extend(run.take())
@@ -146,9 +148,10 @@ def _commands(run: Run, taken: Iterable[Event]) -> Iterable[Command]:
     started: set[int] = set()
     for event in taken:
         if isinstance(event, (events.TaskScheduled, events.TaskRetryStarted)):
-            started.add(event.seq)
             task, call = state.tasks.get(event.seq), run.call_of(event.seq)
-            if task is not None and call is not None and task.retry_at is None:
+            fresh = event.seq not in started
+            started.add(event.seq)
+            if fresh and task is not None and call is not None and task.retry_at is None:
                 payload, is_async = call
                 yield commands.RunTask(
                     event.seq, task.attempt, task.name, payload, task.timeout, is_async
@@ -160,5 +163,11 @@ def _commands(run: Run, taken: Iterable[Event]) -> Iterable[Command]:
         elif isinstance(event, events.TaskCancelled):
             if event.seq not in started:
                 yield commands.CancelTask(event.seq)
-        elif isinstance(event, events.TimerCancelled) and event.seq not in started:
-            yield commands.CancelTimer(event.seq)
+        elif isinstance(event, events.TimerCancelled):
+            if event.seq not in started:
+                yield commands.CancelTimer(event.seq)
+        elif type(event) in CLOSING:
+            yield from (commands.CancelTask(seq) for seq in state.left_tasks if seq not in started)
+            yield from (
+                commands.CancelTimer(seq) for seq in state.left_timers if seq not in started
+            )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final, Literal
 
+from mini_workflow.core.durations import milliseconds, seconds
 from mini_workflow.core.failure import Failure
 from mini_workflow.errors import UsageError
 
@@ -59,9 +60,10 @@ class RetryPolicy:
     retry_on: tuple[type[BaseException] | str, ...] = ()
 
     def __post_init__(self) -> None:
-        if isinstance(self.max_attempts, bool) or not 1 <= self.max_attempts <= MAXIMUM_ATTEMPTS:
+        attempts: Any = self.max_attempts
+        if type(attempts) is not int or not 1 <= attempts <= MAXIMUM_ATTEMPTS:
             raise UsageError(
-                f"RetryPolicy(max_attempts={self.max_attempts!r}): give a whole number from 1 to "
+                f"RetryPolicy(max_attempts={attempts!r}): give a whole number from 1 to "
                 f"{MAXIMUM_ATTEMPTS:,}"
             )
         for name in ("initial", "maximum"):
@@ -72,17 +74,12 @@ class RetryPolicy:
                     f"{MAXIMUM_DELAY_SECONDS:,.0f}"
                 )
             object.__setattr__(self, name, value)
-        if not (math.isfinite(self.factor) and self.factor >= 1):
-            raise UsageError(f"RetryPolicy(factor={self.factor!r}): give a number of 1 or more")
+        object.__setattr__(self, "factor", _factor(self.factor))
         if self.jitter not in ("full", "equal", "none"):
             raise UsageError(
                 f"RetryPolicy(jitter={self.jitter!r}): choose 'full', 'equal' or 'none'"
             )
-        if isinstance(self.retry_on, type):
-            object.__setattr__(self, "retry_on", (self.retry_on,))
-        for kind in self.retry_on:
-            if not (isinstance(kind, str) or issubclass(kind, BaseException)):
-                raise UsageError(f"RetryPolicy(retry_on={kind!r}): give exception classes")
+        object.__setattr__(self, "retry_on", _kinds(self.retry_on))
 
     def retries(self, failure: Failure, attempt: int) -> bool:
         """Whether attempt number `attempt` (from 1), which ended in `failure`, is followed."""
@@ -99,16 +96,16 @@ class RetryPolicy:
         """Milliseconds to wait after attempt `attempt` (from 1); `draw` is in [0, 1)."""
         if failure.retry_after is not None:
             return min(max(0, failure.retry_after), int(MAXIMUM_DELAY_SECONDS * 1000))
-        maximum = seconds(self.maximum)
+        initial, maximum = seconds(self.initial), seconds(self.maximum)
         try:
-            wait = min(maximum, seconds(self.initial) * self.factor ** (attempt - 1))
+            wait = min(maximum, initial * self.factor ** (attempt - 1))
         except OverflowError:
-            wait = maximum
+            wait = maximum if initial else 0.0
         if self.jitter == "full":
             wait *= draw
         elif self.jitter == "equal":
             wait = wait / 2 + wait / 2 * draw
-        return math.ceil(wait * 1000)
+        return milliseconds(wait)
 
     def to_plain(self) -> dict[str, Any]:
         """The policy as plain JSON; fields at their defaults are left out."""
@@ -131,13 +128,29 @@ class RetryPolicy:
         return cls(**fields)
 
 
-def seconds(duration: float | timedelta) -> float:
-    """A duration in seconds. Raises UsageError if it is neither a number nor a timedelta."""
-    if isinstance(duration, timedelta):
-        return duration.total_seconds()
-    if isinstance(duration, bool) or not isinstance(duration, (int, float)):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise UsageError(f"{duration!r} is not a duration: give seconds or a timedelta")
-    return float(duration)
+def _factor(factor: Any) -> float:
+    number = isinstance(factor, (int, float)) and not isinstance(factor, bool)
+    try:
+        if number and math.isfinite(factor) and factor >= 1:
+            return float(factor)
+    except OverflowError:
+        pass
+    raise UsageError(f"RetryPolicy(factor={str(factor)[:20]}): give a number of 1 or more")
+
+
+def _kinds(kinds: Any) -> tuple[type[BaseException] | str, ...]:
+    if isinstance(kinds, (type, str)):
+        kinds = (kinds,)
+    try:
+        chosen = tuple(kinds)
+    except TypeError:
+        chosen = (kinds,)
+    for kind in chosen:
+        if not (
+            isinstance(kind, str) or (isinstance(kind, type) and issubclass(kind, BaseException))
+        ):
+            raise UsageError(f"RetryPolicy(retry_on={kind!r}): give exception classes")
+    return chosen
 
 
 _DEFAULTS: Final[dict[str, Any]] = {

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from operator import attrgetter
 from typing import Any, Final
 
 from mini_workflow.core import events
 from mini_workflow.core.events import RECORDED, Event
-from mini_workflow.core.where import user_line
 from mini_workflow.errors import NonDeterminismError
 
-_INLINE: Final = frozenset({events.InlineTaskCompleted, events.InlineTaskFailed})
+INLINE: Final = (events.InlineTaskCompleted, events.InlineTaskFailed)
+_INLINE: Final = frozenset(INLINE)
 
 
 def describe(event: Event) -> str:
@@ -22,26 +24,43 @@ def describe(event: Event) -> str:
         parts.append(f"#{seq}")
     if name is not None:
         parts.append(repr(name))
+    if (failure := getattr(event, "failure", None)) is not None:
+        parts.append(f"({failure.type.rpartition(':')[2]}: {failure.message})")
+    if refused := getattr(event, "refused", 0):
+        parts.append(f"after {refused} that could not be captured")
     return " ".join(parts)
 
 
 def _same(recorded: Event, asked: Event) -> bool:
-    kinds = {type(recorded), type(asked)}
-    if len(kinds) > 1 and not kinds <= _INLINE:
+    kind = type(asked)
+    if type(recorded) is not kind and not (type(recorded) in _INLINE and kind in _INLINE):
         return False
-    fields: tuple[Any, ...] = (getattr(recorded, "seq", None), getattr(recorded, "name", None))
-    return fields == (getattr(asked, "seq", None), getattr(asked, "name", None))
+    identity = _IDENTITY[kind]
+    return identity is None or identity(recorded) == identity(asked)
+
+
+def _identity(kind: type[Event]) -> attrgetter[Any] | None:
+    """What two events of a kind have in common when they are about the same operation."""
+    names = [f.name for f in fields(kind) if f.name in ("seq", "name", "refused")]
+    return attrgetter(*names) if names else None
+
+
+_IDENTITY: Final = {kind: _identity(kind) for kind in RECORDED}
 
 
 class Script:
-    """A position in recorded events. What the code asks for must be what stands there."""
+    """A position in recorded events. What the code asks for must be what stands there.
 
-    __slots__ = ("_events", "_position", "_python")
+    `python` is the version that recorded them; `place` tells, for an error, where the code is.
+    """
 
-    def __init__(self, recorded: Sequence[Event], python: str) -> None:
+    __slots__ = ("_events", "_place", "_position", "_python")
+
+    def __init__(self, recorded: Sequence[Event], python: str, place: Callable[[], str]) -> None:
         self._events = recorded
         self._position = 0
         self._python = python
+        self._place = place
 
     def next_incoming(self) -> Event | None:
         """The incoming event at the position, stepping over it; None at the end.
@@ -54,7 +73,7 @@ class Script:
         if type(event) in RECORDED:
             raise NonDeterminismError(
                 f"the code no longer matches the history: event {self._position + 1} is "
-                f"{describe(event)}, but the workflow's code did not ask for it"
+                f"{describe(event)}, but the workflow's code asks for nothing more{self._place()}"
                 f"{self._other_python()}"
             )
         self._position += 1
@@ -64,9 +83,19 @@ class Script:
         """Whether nothing recorded is left."""
         return self._position == len(self._events)
 
-    def peek(self) -> Event | None:
-        """The event at the position, or None at the end."""
-        return None if self.ended() else self._events[self._position]
+    def stands_next(
+        self, kinds: tuple[type[Event], ...], seq: int, name: str, refused: int
+    ) -> bool:
+        """Whether the event at the position is one of those kinds, with those fields."""
+        if self._position == len(self._events):
+            return False
+        event: Any = self._events[self._position]
+        return (
+            type(event) in kinds
+            and event.seq == seq
+            and event.name == name
+            and event.refused == refused
+        )
 
     def expect(self, asked: Event) -> Event:
         """The recorded counterpart of what the code asks for, stepping over it.
@@ -82,7 +111,7 @@ class Script:
             )
             raise NonDeterminismError(
                 f"the code no longer matches the history: event {self._position + 1} says "
-                f"{expected}, but the workflow's code asks for {describe(asked)}{user_line()}"
+                f"{expected}, but the workflow's code asks for {describe(asked)}{self._place()}"
                 f"{self._other_python()}"
             )
         self._position += 1
@@ -97,5 +126,6 @@ class Script:
 
 def python_version() -> str:
     """The running Python's minor version, as recorded with each execution: asyncio's own order
-    of operations differs between them in places."""
+    of operations differs between them in places.
+    """
     return f"{sys.version_info[0]}.{sys.version_info[1]}"

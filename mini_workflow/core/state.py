@@ -7,10 +7,10 @@ open, what is due next, and whether an arriving message says something new.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from heapq import heappop, heappush
-from typing import Any, Final, Literal
+from typing import Any, ClassVar, Final, Literal
 
 from mini_workflow.core import events
 from mini_workflow.core.events import Event, Message
@@ -48,6 +48,8 @@ class ExecutionState:
         "cancelled_tasks",
         "condition",
         "in_flight",
+        "left_tasks",
+        "left_timers",
         "length",
         "now",
         "released",
@@ -69,6 +71,10 @@ class ExecutionState:
         self.timers: dict[int, int] = {}
         self.cancelled_tasks: dict[int, int] = {}
         self.released: set[int] = set()
+        self.left_timers: tuple[int, ...] = ()
+        """The timers that were open when the workflow came to its end, and end with it."""
+        self.left_tasks: tuple[int, ...] = ()
+        """The tasks that were in flight when the execution was terminated."""
         self._wakes: list[tuple[int, int]] = []
 
     @property
@@ -110,11 +116,14 @@ class ExecutionState:
 
         Messages may arrive twice, late, or when nobody waits for them any more.
         """
-        kind = type(message)
-        if kind is events.TaskCompleted or kind is events.TaskFailed:
-            return self._admit_outcome(message)  # type: ignore[arg-type]
+        if isinstance(message, (events.TaskCompleted, events.TaskFailed)):
+            return self._admit_outcome(message)
         if isinstance(message, events.TimerFired):
-            return message if message.seq in self.timers else None
+            fire_at = self.timers.get(message.seq)
+            if fire_at is None:
+                return None
+            # The clocks of two machines differ; a timer never ends before its time all the same.
+            return message if message.at >= fire_at else replace(message, at=fire_at)
         if isinstance(message, events.ExecutionStarted):
             return message if self.condition == "new" else None
         if isinstance(message, events.ExecutionTerminated):
@@ -150,7 +159,9 @@ class ExecutionState:
 
     def apply(self, event: Event) -> None:
         """Take an event into account. Raises WireError if it cannot follow what came before."""
-        handler = _APPLY.get(type(event))
+        if self.length == 0 and type(event) is not events.ExecutionStarted:
+            raise WireError(f"a history begins with ExecutionStarted, not with {event!r}")
+        handler = self._HANDLERS.get(type(event))
         if handler is not None:
             try:
                 handler(self, event)
@@ -159,8 +170,6 @@ class ExecutionState:
                     f"event {self.length + 1} of the history, {event!r}, is about the unknown "
                     f"operation {error}"
                 ) from error
-        if self.length == 0 and self.condition == "new":
-            raise WireError(f"a history begins with ExecutionStarted, not with {event!r}")
         at = getattr(event, "at", 0)
         if at > self.now:
             self.now = at
@@ -174,6 +183,7 @@ class ExecutionState:
         self.started_at = event.at
 
     def _task_scheduled(self, event: events.TaskScheduled) -> None:
+        self._check_open(event)
         self.tasks[event.seq] = OpenTask(event.name, event.retry, event.timeout)
         self.in_flight += 1
 
@@ -210,7 +220,14 @@ class ExecutionState:
             self.in_flight -= 1
             self.cancelled_tasks[event.seq] = task.attempt
 
+    def _check_open(self, event: events.TaskScheduled | events.TimerStarted) -> None:
+        if self.condition != "running":
+            raise WireError(
+                f"event {self.length + 1} of the history, {event!r}, follows the end of its workflow"
+            )
+
     def _timer_started(self, event: events.TimerStarted) -> None:
+        self._check_open(event)
         self.timers[event.seq] = event.fire_at
         heappush(self._wakes, (event.fire_at, event.seq))
 
@@ -218,28 +235,33 @@ class ExecutionState:
         del self.timers[event.seq]
 
     def _closed(self, event: Event) -> None:
+        if self.closed:
+            raise WireError(f"event {self.length + 1} of the history, {event!r}, ends it once more")
         self.condition = _CONDITION[type(event)]
+        self.left_timers = tuple(self.timers)
         self.timers.clear()
         if self.condition == "terminated":
+            self.left_tasks = tuple(
+                seq for seq, task in self.tasks.items() if task.retry_at is None
+            )
             self.tasks.clear()
             self.released.clear()
             self.in_flight = 0
 
-
-_APPLY: Final[dict[type, Any]] = {
-    events.ExecutionStarted: ExecutionState._started,
-    events.TaskScheduled: ExecutionState._task_scheduled,
-    events.TaskCompleted: ExecutionState._task_ended,
-    events.TaskFailed: ExecutionState._task_ended,
-    events.TaskRetryScheduled: ExecutionState._task_retry_scheduled,
-    events.TaskRetryStarted: ExecutionState._task_retry_started,
-    events.TaskReleased: ExecutionState._task_released,
-    events.TaskCancelled: ExecutionState._task_cancelled,
-    events.TimerStarted: ExecutionState._timer_started,
-    events.TimerFired: ExecutionState._timer_ended,
-    events.TimerCancelled: ExecutionState._timer_ended,
-    events.ExecutionCompleted: ExecutionState._closed,
-    events.ExecutionFailed: ExecutionState._closed,
-    events.ExecutionCancelled: ExecutionState._closed,
-    events.ExecutionTerminated: ExecutionState._closed,
-}
+    _HANDLERS: ClassVar[dict[type[Event], Callable[[ExecutionState, Any], None]]] = {
+        events.ExecutionStarted: _started,
+        events.TaskScheduled: _task_scheduled,
+        events.TaskCompleted: _task_ended,
+        events.TaskFailed: _task_ended,
+        events.TaskRetryScheduled: _task_retry_scheduled,
+        events.TaskRetryStarted: _task_retry_started,
+        events.TaskReleased: _task_released,
+        events.TaskCancelled: _task_cancelled,
+        events.TimerStarted: _timer_started,
+        events.TimerFired: _timer_ended,
+        events.TimerCancelled: _timer_ended,
+        events.ExecutionCompleted: _closed,
+        events.ExecutionFailed: _closed,
+        events.ExecutionCancelled: _closed,
+        events.ExecutionTerminated: _closed,
+    }

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
-_LIBRARY: Final = str(Path(__file__).parents[1])
-_STANDARD_LIBRARY: Final = str(Path(asyncio.__file__).parents[1])
+_LIBRARY: Final = str(Path(__file__).parents[1]) + os.sep
+_STANDARD_LIBRARY: Final = str(Path(asyncio.__file__).parents[1]) + os.sep
 _LOOP: Final = str(Path(__file__).with_name("loop.py"))
 
 
@@ -39,7 +40,7 @@ def user_frame(frame: FrameType | None) -> FrameType | None:
 
 def user_line() -> str:
     """Where the running workflow code is, as a clause to append to a message; may be empty."""
-    frame = user_frame(sys._getframe(1))
+    frame = user_frame(sys._getframe(1))  # pyright: ignore[reportPrivateUsage] documented, for this
     return f" (at {describe_frame(frame)})" if frame is not None else ""
 
 

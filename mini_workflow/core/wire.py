@@ -36,6 +36,7 @@ _FIELDS: Final[dict[type, tuple[tuple[str, Any], ...]]] = {
 _PAYLOAD_FIELD: Final[dict[type, str]] = {
     kind: f.name for kind in _KINDS.values() for f in fields(kind) if f.name in _PAYLOADS
 }
+_INTEGERS: Final = ("at", "seq", "attempt", "fire_at", "retry_at")
 _REQUIRED: Final[dict[type, frozenset[str]]] = {
     kind: frozenset(f.name for f in fields(kind) if f.default is MISSING)
     for kind in _KINDS.values()
@@ -53,6 +54,8 @@ def encode(event: Event) -> str:
         if value != default:
             plain[name] = value.to_plain() if name == "failure" else value
     text = _dumps(plain)
+    if not text.isascii() and not _is_utf8(text):
+        text = json.dumps(plain, separators=(",", ":"))
     name = _PAYLOAD_FIELD.get(kind)
     if name is None:
         return text
@@ -70,11 +73,11 @@ def decode(line: str) -> Event:
         plain: dict[str, Any] = json.loads(line)
         version = plain.pop("v", 1)
         name = plain.pop("event")
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise WireError(f"not an event of a history: {line[:200]!r} ({error})") from error
     if version != SCHEMA:
         name, plain = _upcast(version, name, plain)
-    kind = _KINDS.get(name)
+    kind = _KINDS.get(name) if isinstance(name, str) else None
     if kind is None:
         raise WireError(
             f"unknown event {name!r}: a newer version of mini-workflow may have written it; "
@@ -86,13 +89,19 @@ def decode(line: str) -> Event:
             plain[field] = Payload(tree=plain[field])
         if "failure" in plain:
             plain["failure"] = Failure.from_plain(plain["failure"])
+        for number in _INTEGERS:
+            if number in plain and type(plain[number]) is not int:
+                raise TypeError(f"{number} is {plain[number]!r}, not a whole number")
         return kind(**plain)
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         missing = sorted(_REQUIRED[kind] - plain.keys())
-        raise WireError(f"damaged event {name}: {error}; missing fields: {missing}") from error
+        also = f"; missing fields: {', '.join(missing)}" if missing else ""
+        raise WireError(f"damaged event {name}: {error}{also}") from error
 
 
-def _upcast(version: int, name: str, plain: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+def _upcast(version: Any, name: Any, plain: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    if type(version) is not int or version < 1:
+        raise WireError(f"event {name!r} has the impossible schema version {version!r}")
     if version > SCHEMA:
         raise SchemaTooNew(
             f"event {name!r} has schema version {version}, this library reads up to {SCHEMA}: "
@@ -103,3 +112,12 @@ def _upcast(version: int, name: str, plain: dict[str, Any]) -> tuple[str, dict[s
         plain = UPCASTERS[version](plain)
         version += 1
     return plain.pop("event"), plain
+
+
+def _is_utf8(text: str) -> bool:
+    """Whether the text can be stored as it is: it has no half of a surrogate pair."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,87 @@
+"""Conditions over a workflow's variables that somebody waits for."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from contextvars import Context, copy_context
+from typing import Any
+
+from mini_workflow.core.loop import Halt, WorkflowLoop
+from mini_workflow.core.numbered import WorkflowFuture
+from mini_workflow.errors import UsageError
+
+Predicate = Callable[[], bool]
+
+
+class Conditions:
+    """Tries each predicate whenever the workflow's code has come to rest.
+
+    A predicate only looks: what it would start is refused.
+    """
+
+    __slots__ = ("_loop", "_waiting", "trying")
+
+    def __init__(self, loop: WorkflowLoop) -> None:
+        self._loop = loop
+        self._waiting: list[tuple[Predicate, Context, WorkflowFuture]] = []
+        self.trying = False
+        """Whether a predicate runs right now."""
+
+    def holds(self, predicate: Predicate) -> bool:
+        """Try a predicate. Raises what it raises, and UsageError if it is asynchronous."""
+        self.trying = True
+        try:
+            answer: Any = predicate()
+        finally:
+            self.trying = False
+        if inspect.iscoroutine(answer):
+            answer.close()
+            raise UsageError(
+                f"ctx.wait_for({predicate!r}): the predicate is asynchronous; give a plain "
+                "function that looks at the workflow's variables"
+            )
+        return bool(answer)
+
+    def wait(self, predicate: Predicate) -> WorkflowFuture:
+        """A future that is done when the predicate holds. It is tried in the caller's context."""
+        future = self._loop.create_future()
+        self._waiting.append((predicate, copy_context(), future))
+        return future
+
+    def try_all(self) -> bool:
+        """Wake all whose predicate holds, in the order in which they began to wait; whether there
+        are any. One that raises wakes its waiter with the exception.
+        """
+        if not self._waiting:
+            return False
+        woken = False
+        waiting: list[tuple[Predicate, Context, WorkflowFuture]] = []
+        for entry in self._waiting:
+            predicate, context, future = entry
+            if future.done():
+                continue
+            try:
+                holds = context.run(self.holds, predicate)
+            except (Halt, KeyboardInterrupt):
+                raise
+            except StopIteration as error:
+                failure = RuntimeError("the predicate raised StopIteration")
+                failure.__cause__ = error
+                future.set_exception(failure)
+                woken = True
+            except BaseException as error:
+                future.set_exception(error)
+                woken = True
+            else:
+                if holds:
+                    future.set_result(None)
+                    woken = True
+                else:
+                    waiting.append(entry)
+        self._waiting = waiting
+        return woken
+
+    def clear(self) -> None:
+        """Forget all who wait."""
+        self._waiting = []

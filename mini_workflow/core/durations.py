@@ -1,0 +1,36 @@
+"""Durations: seconds and timedeltas as whole milliseconds, which is what a history holds."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Final
+
+from mini_workflow.errors import UsageError
+
+MAXIMUM_DURATION: Final = 100 * 366 * 24 * 3600 * 1000
+"""Longest timer in milliseconds: a hundred years, our own bound against mistaken units."""
+
+
+def seconds(duration: float | timedelta) -> float:
+    """A duration in seconds. Raises UsageError if it is neither a number nor a timedelta."""
+    if isinstance(duration, timedelta):
+        return duration.total_seconds()
+    # Callers are not all type-checked, and True is a number to Python.
+    if isinstance(duration, bool) or not isinstance(duration, (int, float)):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise UsageError(f"{duration!r} is not a duration: give seconds or a timedelta")
+    try:
+        return float(duration)
+    except OverflowError as error:
+        raise UsageError(f"{str(duration)[:20]}... is not a number of seconds") from error
+
+
+def milliseconds(duration: float) -> int:
+    """Seconds as whole milliseconds, rounded up, so that nothing ends early.
+
+    What is within half a microsecond of a whole number counts as it: sums of floats differ by
+    that much. Raises UsageError for NaN and infinity.
+    """
+    try:
+        return -(-round(duration * 1_000_000) // 1000)
+    except (ValueError, OverflowError) as error:
+        raise UsageError(f"{duration!r} is not a number of seconds") from error

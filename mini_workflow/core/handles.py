@@ -1,0 +1,80 @@
+"""Callbacks that wait: for their turn in the loop, or for a durable timer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextvars import Context, copy_context
+from typing import Any, Protocol
+
+
+class Timers(Protocol):
+    """Where durable timers are taken from."""
+
+    def start_timer(self, fire_at: int, handle: TimerHandle) -> int:
+        """Start a durable timer; answers its number."""
+        ...
+
+    def cancel_timer(self, seq: int) -> None:
+        """Give the timer up."""
+        ...
+
+
+class Handle:
+    """A callback that is ready to run."""
+
+    __slots__ = ("_args", "_cancelled", "_context", "callback")
+
+    def __init__(
+        self, callback: Callable[..., Any], args: tuple[Any, ...], context: Context | None
+    ) -> None:
+        self.callback = callback
+        self._args = args
+        self._context = copy_context() if context is None else context
+        self._cancelled = False
+
+    def cancel(self) -> None:
+        """Do not run it."""
+        self._cancelled = True
+
+    def cancelled(self) -> bool:
+        """Whether it was cancelled."""
+        return self._cancelled
+
+    def run(self) -> None:
+        """Run the callback, unless it was cancelled."""
+        if not self._cancelled:
+            self._context.run(self.callback, *self._args)
+
+
+class TimerHandle(Handle):
+    """A callback that waits for a durable timer."""
+
+    __slots__ = ("_timers", "_when", "seq")
+
+    def __init__(
+        self,
+        when: int,
+        callback: Callable[..., Any],
+        args: tuple[Any, ...],
+        context: Context | None,
+        timers: Timers,
+    ) -> None:
+        super().__init__(callback, args, context)
+        self._when = when
+        self._timers: Timers | None = timers
+        self.seq = timers.start_timer(when, self)
+
+    def when(self) -> float:
+        """When it fires, in seconds on the loop's clock."""
+        return self._when / 1000
+
+    def cancel(self) -> None:
+        """Give the timer up; harmless when it has fired or was cancelled before."""
+        timers, self._timers = self._timers, None
+        if timers is not None and not self._cancelled:
+            timers.cancel_timer(self.seq)
+        self._cancelled = True
+
+    def fired(self) -> None:
+        """Its time has come: a later cancel cannot cancel the timer any more."""
+        self._timers = None

@@ -1,0 +1,103 @@
+"""Mapping: a task for every item, a bounded number of them open at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from functools import partial
+from types import CellType, FunctionType
+from typing import Any
+
+from mini_workflow.core.numbered import NumberingLoop, WorkflowFuture
+
+
+class Mapping(WorkflowFuture):
+    """The results in the order of the items. Cancelling it cancels the tasks that are open.
+
+    Each task that ends starts the next one, so the work per event does not grow with the items.
+    """
+
+    def __init__(
+        self,
+        start: Callable[[Any], asyncio.Future[Any]],
+        items: list[Any],
+        concurrency: int | None,
+        *,
+        loop: NumberingLoop,
+    ) -> None:
+        super().__init__(loop=loop)
+        self._start = start
+        self._results: list[Any] = [None] * len(items)
+        self._waiting: Iterator[tuple[int, Any]] = iter(enumerate(items))
+        self._open: dict[int, asyncio.Future[Any]] = {}
+        if not items:
+            self.set_result([])
+            return
+        limit = len(items) if concurrency is None else concurrency
+        try:
+            while len(self._open) < limit and self._begin_next():
+                pass
+        except BaseException:
+            self._give_up()
+            raise
+
+    def cancel(self, msg: Any = None) -> bool:
+        """Give all tasks up."""
+        if self.done():
+            return False
+        self._give_up()
+        return super().cancel(msg)
+
+    def _begin_next(self) -> bool:
+        for index, item in self._waiting:
+            future = self._start(item)
+            self._open[index] = future
+            future.add_done_callback(partial(self._ended, index))
+            return True
+        return False
+
+    def _ended(self, index: int, future: asyncio.Future[Any]) -> None:
+        self._open.pop(index, None)
+        if self.done() or future.cancelled():
+            return
+        error = future.exception()
+        if error is None:
+            self._results[index] = future.result()
+            try:
+                if self._begin_next() or self._open:
+                    return
+            except Exception as failure:
+                error = failure
+        if error is None:
+            self.set_result(self._results)
+        else:
+            self._give_up()
+            self.set_exception(error)
+
+    def _give_up(self) -> None:
+        self._waiting = iter(())
+        still_open, self._open = self._open, {}
+        for future in still_open.values():
+            future.cancel()
+
+
+def as_it_is_now(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function with its captured variables as they are now; later assignments do not show."""
+    if not isinstance(function, FunctionType) or not function.__closure__:
+        return function
+    closure = tuple(_copied(cell) for cell in function.__closure__)
+    frozen = FunctionType(
+        function.__code__, function.__globals__, function.__name__, function.__defaults__, closure
+    )
+    frozen.__kwdefaults__ = function.__kwdefaults__
+    frozen.__qualname__ = function.__qualname__
+    frozen.__module__ = function.__module__
+    frozen.__dict__.update(function.__dict__)
+    return frozen
+
+
+def _copied(cell: CellType) -> CellType:
+    try:
+        return CellType(cell.cell_contents)
+    except ValueError:  # not assigned yet
+        return CellType()

@@ -1,0 +1,328 @@
+"""Operations: what workflow code can start and give up, each recorded as an event.
+
+While a script is there, each event must be what the script says, and the script's is taken
+instead.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Callable
+from typing import Any, Final
+
+from mini_workflow.core import events
+from mini_workflow.core.codec import Codec
+from mini_workflow.core.conditions import Conditions
+from mini_workflow.core.events import Event
+from mini_workflow.core.failure import Failure
+from mini_workflow.core.futures import SleepFuture, TaskFuture
+from mini_workflow.core.handles import TimerHandle
+from mini_workflow.core.loop import Halt, WorkflowLoop, running_loop
+from mini_workflow.core.mapping import Mapping
+from mini_workflow.core.numbered import WorkflowFuture, unseen
+from mini_workflow.core.payload import EMPTY, Payload
+from mini_workflow.core.retry import RetryPolicy
+from mini_workflow.core.script import INLINE, Script
+from mini_workflow.core.state import ExecutionState
+from mini_workflow.errors import (
+    MiniWorkflowError,
+    NonDeterminismError,
+    NotAllowedInWorkflow,
+    SerializationError,
+    TaskError,
+    UsageError,
+)
+
+log = logging.getLogger("mini_workflow.workflow")
+
+Inline = Callable[[str, int, str, bytes], "Payload | Failure"]
+"""Runs a captured call inside the turn: (execution id, seq, name, payload) -> what came of it."""
+
+_SCHEDULED: Final = (events.TaskScheduled,)
+_HALTS: Final = 10
+"""How often code that must not run on is told so; code that catches even that waits for ever."""
+_FAILED_PRUNE_AT: Final = 64
+
+
+class Operations:
+    """The operations of one run."""
+
+    __slots__ = (
+        "_calls",
+        "_codec",
+        "_conditions",
+        "_failed",
+        "_failed_prune",
+        "_futures",
+        "_halts",
+        "_inline",
+        "_out",
+        "_refused",
+        "_script",
+        "_seq",
+        "_timers",
+        "_wanted",
+        "dead",
+        "execution_id",
+        "loop",
+        "state",
+    )
+
+    def __init__(self, execution_id: str, codec: Codec, inline: Inline | None) -> None:
+        self._codec = codec
+        self._inline = inline
+        self.execution_id = execution_id
+        self.state = ExecutionState()
+        self.loop = WorkflowLoop(execution_id, self)
+        self.dead = False
+        self._conditions = Conditions(self.loop)
+        self._seq = 0
+        self._futures: dict[int, TaskFuture] = {}
+        self._timers: dict[int, TimerHandle] = {}
+        self._calls: dict[int, tuple[bytes, bool]] = {}
+        self._failed: list[TaskFuture] = []
+        self._failed_prune = _FAILED_PRUNE_AT
+        self._out: list[Event] = []
+        self._script: Script | None = None
+        self._wanted: frozenset[int] = frozenset()
+        self._refused = 0
+        self._halts = 0
+
+    @property
+    def fault(self) -> MiniWorkflowError | None:
+        """Why the run cannot go on, or None."""
+        return self.loop.fault
+
+    @property
+    def replaying(self) -> bool:
+        """Whether what happens now is a repetition of what is recorded."""
+        return self._script is not None
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing is to be logged: what happens now happened before, or does not count."""
+        return self._script is not None or self.dead or self.loop.fault is not None
+
+    def warn(self, message: str, *args: Any, exc_info: BaseException | None = None) -> None:
+        """Log a warning about this execution, once: silent while replaying."""
+        if not self.quiet:
+            line = "[%s] " + message
+            with self.loop.outside():
+                log.warning(line, self.execution_id, *args, exc_info=exc_info)
+
+    def call_of(self, seq: int) -> tuple[bytes, bool] | None:
+        """The captured call of an open task, and whether it is asynchronous; None if unknown."""
+        return self._calls.get(seq)
+
+    def may_start(self) -> bool:
+        """Raise unless this is the workflow's own code, in its own turn, and may go on.
+
+        False for code that goes on all the same: what it starts is never done.
+        """
+        if self.dead or self.loop.fault is not None:
+            self._halts += 1
+            if self._halts <= _HALTS:
+                raise Halt
+            return False
+        if running_loop() is not self.loop:
+            raise NotAllowedInWorkflow(
+                "the workflow's context was used outside its workflow function (in a task, in "
+                "another thread or after the end); pass results back to the workflow instead"
+            )
+        if self._conditions.trying:
+            self.loop.refuse(
+                "starting something in the predicate of ctx.wait_for()",
+                "only look at the workflow's variables there",
+            )
+        return True
+
+    def _emit(self, event: Event) -> Event:
+        script = self._script
+        if script is not None and not script.ended():
+            try:
+                event = script.expect(event)
+            except NonDeterminismError as error:
+                self.loop.fault = error
+                raise Halt from error
+        self.state.apply(event)
+        self._out.append(event)
+        self._refused = 0
+        return event
+
+    # Tasks
+
+    def start_task(
+        self,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        *,
+        name: str,
+        retry: RetryPolicy | None,
+        timeout: int | None,
+    ) -> TaskFuture:
+        """Start a task now. `timeout` is in milliseconds.
+
+        The call is captured before anything is recorded, so that a failure to capture it leaves
+        no trace.
+        """
+        if not self.may_start():
+            return TaskFuture(0, name, loop=self.loop, operations=self)
+        seq = self._seq + 1
+        payload = self._capture(_SCHEDULED, seq, name, function, args, kwargs)
+        if payload is not None:
+            self._calls[seq] = (payload, is_async(function))
+        self._seq = seq
+        plan = None if retry is None else retry.to_plain()
+        self._emit(events.TaskScheduled(seq, name, plan, timeout, self._refused))
+        future = TaskFuture(seq, name, loop=self.loop, operations=self)
+        self._futures[seq] = future
+        return future
+
+    def run_inline(
+        self,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        *,
+        name: str,
+    ) -> TaskFuture:
+        """Run a task inside the turn, or take its recorded result; the future is done."""
+        if not self.may_start():
+            return TaskFuture(0, name, loop=self.loop, operations=self)
+        seq = self._seq + 1
+        payload = self._capture(INLINE, seq, name, function, args, kwargs)
+        asked: Event = events.InlineTaskCompleted(seq, name, EMPTY, self._refused)
+        if payload is not None and (self._script is None or self._script.ended()):
+            if self._inline is None:
+                raise UsageError("inline tasks cannot run here: nothing is there to run them")
+            with self.loop.outside():
+                outcome = self._inline(self.execution_id, seq, name, payload)
+            if isinstance(outcome, Failure):
+                asked = events.InlineTaskFailed(seq, name, outcome, self._refused)
+            else:
+                asked = events.InlineTaskCompleted(seq, name, outcome, self._refused)
+        self._seq = seq
+        event = self._emit(asked)
+        future = TaskFuture(seq, name, loop=self.loop, operations=self)
+        if isinstance(event, events.InlineTaskFailed):
+            self._fail(future, event.failure)
+        elif isinstance(event, events.InlineTaskCompleted):
+            try:
+                future.set_result(self._codec.decode(event.result))
+            except SerializationError as error:
+                self.loop.fault = error
+                raise Halt from error
+        return future
+
+    def map(
+        self, start: Callable[[Any], TaskFuture], items: list[Any], concurrency: int | None
+    ) -> WorkflowFuture:
+        """A task for every item; the results in the order of the items."""
+        if not self.may_start():
+            return self.loop.create_future()
+        return Mapping(start, items, concurrency, loop=self.loop)
+
+    def _capture(
+        self,
+        kinds: tuple[type[Event], ...],
+        seq: int,
+        name: str,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> bytes | None:
+        """The call as bytes, or None when the task is recorded and over.
+
+        A call that could not be captured when it was recorded has left no event behind. So
+        whatever does not stand in the script is captured again, and fails again.
+        """
+        script = self._script
+        if script is not None and script.stands_next(kinds, seq, name, self._refused):
+            if seq not in self._wanted:
+                return None
+            try:
+                return self._codec.capture(function, args, kwargs)
+            except SerializationError as error:
+                self.loop.fault = error
+                raise Halt from error
+        try:
+            return self._codec.capture(function, args, kwargs)
+        except Exception:
+            self._refused += 1
+            raise
+
+    def cancel_task(self, seq: int) -> None:
+        """Give an open task up."""
+        if seq in self.state.tasks and self._may_give_up():
+            self._futures.pop(seq, None)
+            self._calls.pop(seq, None)
+            self._emit(events.TaskCancelled(seq))
+
+    def _may_give_up(self) -> bool:
+        """Raise like `may_start`; False where it does not matter any more."""
+        if self.dead or self.loop.fault is not None or self.loop.ended:
+            return False
+        return self.may_start()
+
+    def _fail(self, future: TaskFuture, failure: Failure) -> None:
+        error = self._codec.decode_failure(failure)
+        if isinstance(error, StopIteration) or not isinstance(error, Exception):
+            # The one cannot be set on a future; the others would end more than the workflow.
+            replacement = TaskError(
+                f"{type(error).__name__}: {error}",
+                type_name=failure.type,
+                remote_traceback=failure.traceback,
+            )
+            replacement.__cause__ = error
+            error = replacement
+        if failure.attempts is not None and failure.attempts > 1:
+            error.add_note(f"task {future.name!r} failed after {failure.attempts} attempts")
+        future.set_exception(error)
+        self._failed.append(future)
+        if len(self._failed) > self._failed_prune:
+            self._failed = [f for f in self._failed if unseen(f)]
+            self._failed_prune = max(_FAILED_PRUNE_AT, 2 * len(self._failed))
+
+    # Timers and conditions
+
+    def start_timer(self, fire_at: int, handle: TimerHandle) -> int:
+        """Start a durable timer that fires at `fire_at` (milliseconds since the epoch)."""
+        if not self.may_start():
+            return 0
+        self._seq += 1
+        self._timers[self._seq] = handle
+        self._emit(events.TimerStarted(self._seq, fire_at))
+        return self._seq
+
+    def cancel_timer(self, seq: int) -> None:
+        """Give an open timer up."""
+        if seq in self._timers and self._may_give_up():
+            del self._timers[seq]
+            self._emit(events.TimerCancelled(seq))
+
+    def sleep(self, wait: int) -> WorkflowFuture:
+        """A future that is done after `wait` milliseconds; at once, after others, for 0 or less."""
+        future = SleepFuture(loop=self.loop)
+        if self.may_start():
+            future.timer = self.loop.call_later(wait / 1000, future.wake)
+        return future
+
+    def holds(self, predicate: Callable[[], bool]) -> bool:
+        """Try a predicate, which can start nothing."""
+        return self._conditions.holds(predicate)
+
+    def when(self, predicate: Callable[[], bool]) -> WorkflowFuture:
+        """A future that is done when the predicate holds, which is tried after every change."""
+        if not self.may_start():
+            return self.loop.create_future()
+        return self._conditions.wait(predicate)
+
+
+def is_async(function: Callable[..., Any]) -> bool:
+    """Whether calling it gives a coroutine, as far as can be told without calling it."""
+    if inspect.iscoroutinefunction(function):
+        return True
+    call = getattr(type(function), "__call__", None)  # noqa: B004
+    return inspect.iscoroutinefunction(call)
