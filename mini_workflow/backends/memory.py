@@ -144,10 +144,10 @@ class MemoryStore:
 
     def commit(self, commits: Sequence[Commit]) -> list[bool]:
         """See `Store.commit`."""
-        for item in commits:
-            _check(item)
         with self._session.open() as state:
             self._session.verify(state)
+            for item in commits:
+                _check(item)
             return [self._write(state, item) for item in commits]
 
     def _write(self, state: MemoryState, item: Commit) -> bool:

@@ -133,6 +133,16 @@ class LeasesContract(BackendContract):
         assert one.agenda.due(10, 10) == ["a", "b"]
         assert self.writes(one, "a")
 
+    def test_a_stale_owner_is_not_taken_for_a_later_one(self) -> None:
+        one = self.owner("one")
+        create(one, "a")
+        self.clock.advance(self.LEASE + 1)
+        for name in ("two", "three"):
+            self.owner(name).leases.release()
+        self.owner("one")
+        with pytest.raises(LeaseLost):
+            one.store.commit([Commit("a", 1, ("stale",))])
+
     def test_what_came_back_is_known_as_the_other_owner_left_it(self) -> None:
         one = self.owner("one")
         create(one, "a")

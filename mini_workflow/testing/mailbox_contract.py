@@ -100,6 +100,17 @@ class MailboxContract(BackendContract):
         two.mailbox.post("a", "fourth", "4")
         assert bodies(two) == ["first", "second", "third", "fourth"]
 
+    def test_letters_keep_their_order_over_what_was_taken_over(self) -> None:
+        owners = [self.owner(str(number)) for number in range(3)]
+        for number, owner in enumerate(owners):
+            create(owner, f"e{number}")
+        for number in range(9):
+            owners[0].mailbox.post(f"e{number % 3}", str(number), f"key {number}")
+        for owner in owners[1:]:
+            owner.leases.release()
+        assert owners[0].leases.acquire(self.clock.now())
+        assert bodies(owners[0]) == [str(number) for number in range(9)]
+
     def test_letters_to_closed_and_blocked_executions_are_delivered_too(self) -> None:
         one = self.owner()
         create(one, "a", status="completed", closed_at=5)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mini_workflow.backends.sqlite import SQLiteBackend
+from mini_workflow.backends.sqlite import SQLiteBackend, leases
 from mini_workflow.ports import Clock
 from mini_workflow.testing.agenda_contract import AgendaContract
 from mini_workflow.testing.backend_contract import Backend, BackendContract
@@ -35,3 +35,20 @@ class TestMailbox(InFile, MailboxContract): ...
 
 
 class TestLeases(InFile, LeasesContract): ...
+
+
+class InManyPartitions(InFile):
+    """A takeover never unites partitions, as if each held too many executions."""
+
+    @pytest.fixture(autouse=True)
+    def _fold_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(leases, "FOLD_LIMIT", 0)
+
+
+class TestAgendaOfManyPartitions(InManyPartitions, AgendaContract): ...
+
+
+class TestMailboxOfManyPartitions(InManyPartitions, MailboxContract): ...
+
+
+class TestLeasesOfManyPartitions(InManyPartitions, LeasesContract): ...

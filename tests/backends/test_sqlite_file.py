@@ -2,7 +2,6 @@
 
 import sqlite3
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -12,6 +11,7 @@ from typing import Any
 import pytest
 
 from mini_workflow.backends.sqlite import SQLiteBackend, leases, schema
+from mini_workflow.backends.sqlite.connection import Connection
 from mini_workflow.errors import (
     StoreCorrupt,
     StoreError,
@@ -260,15 +260,29 @@ def test_a_lock_that_is_held_for_a_moment(path: Path, open_store: Open):
     with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
         other.execute("BEGIN IMMEDIATE")
 
-        def let_go() -> None:
-            time.sleep(0.1)
-            other.execute("COMMIT")
-
-        thread = threading.Thread(target=let_go)
-        thread.start()
+        timer = threading.Timer(0.05, lambda: other.execute("COMMIT"))
+        timer.start()
         one.mailbox.post("a", "letter", "key")
-        thread.join()
+        timer.join()
     assert len(one.mailbox.letters(0, 10)) == 1
+
+
+def test_a_reader_in_the_way_while_the_file_is_made(path: Path):
+    # Before the file is in WAL mode, nobody may read while a commit is written.
+    query(path, "CREATE TABLE events (execution INTEGER)")
+    writer = Connection(path, synchronous="FULL", patience=10, writers=threading.Lock())
+    with (
+        closing(writer),
+        closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other,
+    ):
+        other.execute("BEGIN")
+        other.execute("SELECT * FROM events").fetchall()
+        timer = threading.Timer(0.05, lambda: other.execute("COMMIT"))
+        timer.start()
+        with writer as raw:
+            raw.execute("INSERT INTO events VALUES (1)")
+        timer.join()
+    assert query(path, "SELECT * FROM events") == [(1,)]
 
 
 # Cost
