@@ -10,7 +10,7 @@ from contextvars import Token, copy_context
 from types import TracebackType
 from typing import Any, Final, TypeGuard
 
-from mini_workflow.attempts import timeout_message
+from mini_workflow.attempts import cancelled, timeout_message
 from mini_workflow.core.codec import Codec
 from mini_workflow.current import CURRENT, CurrentTask
 from mini_workflow.errors import TaskTimeout
@@ -50,7 +50,8 @@ async def execute_async(request: TaskRequest, codec: Codec) -> TaskOutcome:
     except BaseException as error:
         return _failed(request, codec, error)
     finally:
-        CURRENT.reset(token)
+        if token is not None:
+            CURRENT.reset(token)
 
 
 def _execute(request: TaskRequest, codec: Codec) -> TaskOutcome:
@@ -62,16 +63,19 @@ def _execute(request: TaskRequest, codec: Codec) -> TaskOutcome:
             value = _run(request, value)
         return _completed(request, codec, value)
     except BaseException as error:
+        if isinstance(error, asyncio.CancelledError) and CURRENT.get().cancelled:
+            return cancelled(request)
         return _failed(request, codec, error)
 
 
-def _enter(request: TaskRequest) -> Token[CurrentTask]:
-    """Make the attempt the current one, as the runner has prepared it or else anew."""
+def _enter(request: TaskRequest) -> Token[CurrentTask] | None:
+    """Make the attempt the current one, unless the runner has done so."""
     task = CURRENT.get(None)
-    if task is None or task.request is not request:
-        timeout = request.timeout
-        task = CurrentTask(request, None if timeout is None else time.time() + timeout / 1000)
-    return CURRENT.set(task)
+    if task is not None and task.request is request:
+        return None
+    timeout = request.timeout
+    deadline = None if timeout is None else time.time() + timeout / 1000
+    return CURRENT.set(CurrentTask(request, deadline))
 
 
 def _run(request: TaskRequest, value: Awaitable[Any]) -> Any:

@@ -17,7 +17,7 @@ from mini_workflow.backends.processes.worker import (
     EXIT_GRACE,
     Worker,
     WorkerUnfit,
-    check_not_starting,
+    check_main,
 )
 from mini_workflow.errors import RuntimeClosed, UsageError
 from mini_workflow.ports import Report, TaskRequest
@@ -66,11 +66,20 @@ class ProcessRunner:
     there. An attempt that was sent to a worker which then dies is reported as lost.
     """
 
-    def __init__(self, factory: Factory, report: Report, workers: int | None = None) -> None:
-        check_not_starting()
+    def __init__(
+        self,
+        factory: Factory,
+        report: Report,
+        workers: int | None = None,
+        async_per_worker: int = ASYNC_PER_WORKER,
+    ) -> None:
+        check_main()
         self._size: Final = (os.cpu_count() or 1) if workers is None else workers
         if self._size < 1:
             raise UsageError(f"workers must be at least 1, not {workers}")
+        if async_per_worker < 1:
+            raise UsageError(f"async_per_worker must be at least 1, not {async_per_worker}")
+        self._async_per_worker: Final = async_per_worker
         self._factory: Final = factory
         self._equipment: Final = factory()
         self._report: Final = report
@@ -170,7 +179,7 @@ class ProcessRunner:
             return self._idle.pop() if self._idle else None
         able = [host for host in self._hosts if host.doomed is None]
         host = min(able, key=lambda one: len(one.running), default=None)
-        return None if host is None or len(host.running) >= ASYNC_PER_WORKER else host
+        return None if host is None or len(host.running) >= self._async_per_worker else host
 
     def _assign(self, host: _Host, attempt: _Attempt) -> None:
         request = attempt.request
@@ -209,7 +218,7 @@ class ProcessRunner:
 
     def _assign_next_async(self, host: _Host) -> list[_Attempt]:
         assigned: list[_Attempt] = []
-        while self._waiting_async and len(host.running) < ASYNC_PER_WORKER:
+        while self._waiting_async and len(host.running) < self._async_per_worker:
             attempt = self._waiting_async.popleft()
             if not attempt.over:
                 self._assign(host, attempt)
@@ -258,10 +267,17 @@ class ProcessRunner:
             if not self._end(attempt):
                 return
             host = attempt.host
+            started: list[_Attempt] = []
             if host is not None and host.sync is attempt:
                 host.doomed = "it was stopped because a task in it ran longer than its timeout"
                 host.worker.kill()
+            elif host is not None:
+                host.running.pop(attempt.request.key, None)
+                started = self._assign_next_async(host)
         self._report(timed_out(attempt.request))
+        if host is not None:
+            for following in started:
+                self._send(host, following)
 
     def _keep_worker(self, number: int) -> None:
         """Run a worker, and another when it has died, for as long as there is work for one."""
@@ -310,7 +326,6 @@ class ProcessRunner:
         try:
             worker.wait_until_ready()
         except (WorkerUnfit, ValueError) as error:
-            worker.kill()
             worker.end()
             return str(error)
         host = _Host(worker)
@@ -349,7 +364,7 @@ class ProcessRunner:
         for following in started:
             self._send(host, following)
         if attempt is None:
-            raise ValueError("an outcome of an attempt that it does not run")
+            return  # it was given up: this comes too late
         if attempt.request.timeout is not None:
             self._deadlines.forget(attempt)
         if not mine:

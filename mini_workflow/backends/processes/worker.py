@@ -5,9 +5,11 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from contextlib import suppress
 from multiprocessing.connection import Connection
+from pathlib import Path
 from queue import SimpleQueue
 from typing import Final, Protocol
 from weakref import WeakSet
@@ -41,10 +43,17 @@ class WorkerUnfit(Exception):
     """A worker ended before it was ready."""
 
 
-def check_not_starting() -> None:
-    """Raise UsageError in a worker that imports the main script again."""
+def check_main() -> None:
+    """Raise UsageError where the main script would start workers for ever, or cannot be found."""
     if getattr(multiprocessing.current_process(), "_inheriting", False):
         raise UsageError(f"worker processes cannot be started while one is starting. {GUARD_HINT}.")
+    main = sys.modules.get("__main__")
+    path = getattr(main, "__file__", None)
+    if path is not None and getattr(main, "__spec__", None) is None and not Path(path).exists():
+        raise UsageError(
+            f"a worker process imports the main script again, and {path} is not there: save the"
+            " program in a file, or run its tasks on threads"
+        )
 
 
 class Worker:
@@ -88,6 +97,7 @@ class Worker:
         """Raises WorkerUnfit when it ends before that, or does not get there in time."""
         try:
             if not self._work.poll(START_TIMEOUT):
+                self.kill()
                 raise WorkerUnfit(f"it was not ready within {START_TIMEOUT:g} s")
             frame = self.receive()
         except (EOFError, OSError):

@@ -1,0 +1,158 @@
+"""The tasks that the contract of task runners runs, each as a sync and as an async function."""
+
+# ruff: noqa: ASYNC110 - a gate is two files, because the task may be in another process
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any, Final
+
+from mini_workflow.current import current_task
+
+PAUSE: Final = 0.001
+"""Seconds between two looks at a gate."""
+
+
+class Gate:
+    """Two files by which a test and a task, wherever it runs, wait for each other."""
+
+    def __init__(self, directory: Path, name: str = "gate") -> None:
+        self.begun: Final = directory / f"{name}.begun"
+        self.opened: Final = directory / f"{name}.opened"
+        self.left: Final = directory / f"{name}.left"
+
+    def open(self) -> None:
+        """Let the task end."""
+        self.opened.touch()
+
+    @staticmethod
+    def wait(path: Path, seconds: float = 30.0) -> None:
+        """Wait for one of the files. Raises AssertionError when it does not come."""
+        ends_at = time.monotonic() + seconds
+        while not path.exists():
+            assert time.monotonic() < ends_at, f"{path.name} did not come within {seconds:g} s"
+            time.sleep(PAUSE)
+
+
+class OddError(Exception):
+    """Its arguments are not those of its constructor."""
+
+    def __init__(self, code: int, *, reason: str) -> None:
+        super().__init__(f"{reason} ({code})")
+        self.code = code
+        self.reason = reason
+
+
+_SEEN: Final[ContextVar[str]] = ContextVar("seen", default="nothing")
+
+
+def echo(value: object) -> object:
+    """Return it."""
+    return value
+
+
+def fail(kind: str) -> None:
+    """Raise an exception of that kind."""
+    if kind == "odd":
+        raise OddError(7, reason="odd")
+    if kind == "exit":
+        sys.exit("I leave")
+    if kind == "interrupt":
+        raise KeyboardInterrupt
+    if kind == "cancelled":
+        raise asyncio.CancelledError("by itself")
+    raise ZeroDivisionError("as asked")
+
+
+def unencodable() -> object:
+    """Return what cannot be encoded."""
+    return threading.Lock()
+
+
+def look() -> dict[str, object]:
+    """Return what the task sees of itself."""
+    task = current_task()
+    return {
+        "attempt": task.attempt,
+        "cancelled": task.cancelled,
+        "deadline": task.deadline,
+        "execution_id": task.execution_id,
+        "idempotency_key": task.idempotency_key,
+        "name": task.name,
+        "pid": os.getpid(),
+    }
+
+
+def remember(value: str) -> str:
+    """Set a context variable and return what it was."""
+    before = _SEEN.get()
+    _SEEN.set(value)
+    return before
+
+
+def hold(gate: Gate) -> str:
+    """Wait until the gate opens, or until the task is cancelled and says so."""
+    gate.begun.touch()
+    while not gate.opened.exists():
+        if current_task().cancelled:
+            return "stopped early"
+        time.sleep(PAUSE)
+    gate.left.touch()
+    return "held"
+
+
+def hold_on(gate: Gate) -> str:
+    """Wait until the gate opens, whatever happens."""
+    gate.begun.touch()
+    while not gate.opened.exists():
+        time.sleep(PAUSE)
+    gate.left.touch()
+    return "held"
+
+
+async def hold_async(gate: Gate) -> str:
+    """Wait until the gate opens."""
+    gate.begun.touch()
+    while not gate.opened.exists():
+        await asyncio.sleep(PAUSE)
+    gate.left.touch()
+    return "held"
+
+
+async def hold_on_async(gate: Gate) -> str:
+    """Wait until the gate opens, whatever happens."""
+    gate.begun.touch()
+    while not gate.opened.exists():
+        try:
+            await asyncio.sleep(PAUSE)
+        except asyncio.CancelledError:
+            continue
+    gate.left.touch()
+    return "held"
+
+
+async def call_async(function: Callable[..., Any], *args: object) -> object:
+    """Call it, on the loop."""
+    await asyncio.sleep(0)
+    return function(*args)
+
+
+async def exit_in_background() -> str:
+    """Wait for a task of asyncio that calls sys.exit."""
+
+    async def leave() -> None:
+        sys.exit(4)
+
+    child = asyncio.create_task(leave())
+    try:
+        await child
+    except SystemExit as error:
+        return f"caught {error.code}"
+    return "not caught"
