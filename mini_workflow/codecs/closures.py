@@ -23,7 +23,7 @@ from types import CodeType, FunctionType, MethodType
 from typing import Any, Final
 
 from mini_workflow.codecs import picklers
-from mini_workflow.codecs.culprit import captured, defaults, find_culprit
+from mini_workflow.codecs.culprit import captured, defaults, find_culprit, why_not
 from mini_workflow.codecs.functions import (
     CODES_REMEMBERED,
     is_plain_data,
@@ -82,7 +82,11 @@ def capture_call(
 
 
 def _sealed(kind: bytes, data: bytes) -> bytes:
-    return b"".join((_HEADER, kind, crc32(data).to_bytes(_CHECKSUM_BYTES, "big"), data))
+    return b"".join((_HEADER, kind, _checksum(kind, data), data))
+
+
+def _checksum(kind: bytes, data: bytes) -> bytes:
+    return crc32(data, crc32(kind)).to_bytes(_CHECKSUM_BYTES, "big")
 
 
 def restore_call(payload: bytes) -> Call:
@@ -91,7 +95,7 @@ def restore_call(payload: bytes) -> Call:
         raise _unreadable_header(payload)
     data = payload[_START:]
     kind = payload[len(_HEADER) : len(_HEADER) + 1]
-    if payload[len(_HEADER) + 1 : _START] != crc32(data).to_bytes(_CHECKSUM_BYTES, "big"):
+    if payload[len(_HEADER) + 1 : _START] != _checksum(kind, data):
         raise PayloadNotReadable("the bytes of a captured call are damaged: the checksum differs")
     try:
         if kind == _SIMPLE:
@@ -150,12 +154,14 @@ def _complaint(call: Call, error: Exception) -> ClosureNotSerializable:
 
 def _reason(culprit: object, cause: Exception) -> str:
     if not isinstance(cause, Refused):
-        what = f"cannot be pickled ({type(cause).__name__}: {cause})"
-    elif hasattr(type(culprit), MARK):
+        problem, remedy = why_not(culprit, cause)
+        return f"{problem}: {remedy or _REMEDY}"
+    if hasattr(type(culprit), MARK):
         return f"is {cause.noun}: use it in the workflow, and capture the data that the task needs"
-    else:
-        what = f"is {cause.noun}"
-    return f"{what}: create it in the task or keep it in a module global"
+    return f"is {cause.noun}: {_REMEDY}"
+
+
+_REMEDY: Final = "create it in the task or keep it in a module global"
 
 
 @dataclass(frozen=True, slots=True)

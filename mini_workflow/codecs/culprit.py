@@ -10,9 +10,9 @@ import functools
 from collections import deque
 from collections.abc import Callable, Iterator
 from types import CellType, FunctionType, MemberDescriptorType, MethodType
-from typing import Any, Final, cast
+from typing import Any, Final
 
-from mini_workflow.codecs.names import is_importable
+from mini_workflow.codecs.names import is_importable, type_of
 from mini_workflow.codecs.refusals import Refused, refusal
 
 MAX_STEPS: Final = 20
@@ -30,14 +30,15 @@ def find_culprit(value: Any, fault: Fault, error: Exception) -> tuple[str, Any, 
     path = ""
     seen = {id(value)}
     for _ in range(MAX_STEPS):
-        if isinstance(error, Refused) and refusal(cast(Any, type(value))) is not None:
+        if isinstance(error, Refused) and refusal(type_of(value)) is not None:
             break
         for step, part in _parts(value):
             if id(part) in seen:
                 continue
             seen.add(id(part))
             found = fault(part)
-            if found is not None:
+            # What the inside of a class is made of says little, unless something there is refused.
+            if found is not None and (not isinstance(value, type) or isinstance(found, Refused)):
                 path += step
                 value = part
                 error = found
@@ -45,6 +46,17 @@ def find_culprit(value: Any, fault: Fault, error: Exception) -> tuple[str, Any, 
         else:
             break
     return path, value, error
+
+
+def why_not(culprit: object, error: Exception) -> tuple[str, str]:
+    """What is wrong with the culprit, and the remedy, or an empty string if it has none."""
+    if isinstance(error, RecursionError):
+        return "is nested too deeply", "flatten it"
+    if isinstance(culprit, type) and not is_importable(culprit):
+        return "is a class made in a function", "define it at the top level of a module"
+    if not is_importable(type_of(culprit)):
+        return "is of a class made in a function", "define that at the top level of a module"
+    return f"cannot be pickled ({type(error).__name__}: {error})", ""
 
 
 def captured(function: FunctionType) -> Iterator[tuple[str, Any]]:
@@ -121,7 +133,7 @@ def _object_parts(value: Any) -> Iterator[tuple[str, Any]]:
     for name, item in _attributes(value):
         yield f".{name}", item
     if not is_importable(type(value)):
-        yield ".__class__", cast(Any, type(value))
+        yield ".__class__", type_of(value)
 
 
 _PARTS: Final[tuple[tuple[Any, Callable[[Any], Iterator[tuple[str, Any]]]], ...]] = (

@@ -14,7 +14,7 @@ from math import isfinite
 from typing import Any, Final
 
 from mini_workflow.codecs import exceptions, objects, scalars
-from mini_workflow.codecs.culprit import find_culprit
+from mini_workflow.codecs.culprit import find_culprit, why_not
 from mini_workflow.codecs.decoding import Decoder
 from mini_workflow.codecs.names import is_importable, name_of, type_of
 from mini_workflow.codecs.opaque import encode_opaque
@@ -119,12 +119,14 @@ class Encoder:
             return encode_opaque(value, self._signer)
         except Exception as error:
             step, culprit, cause = find_culprit(value, self._fault, error)
-            stop = Unencodable(
-                _refused(culprit, cause.noun)
-                if isinstance(cause, Refused)
-                else f"is of type {type_name(culprit)}, which cannot be stored "
-                f"({type(cause).__name__}: {cause}); return the data that is needed from it instead"
-            )
+            if isinstance(cause, Refused):
+                stop = Unencodable(_refused(culprit, cause.noun))
+            else:
+                problem, remedy = why_not(culprit, cause)
+                stop = Unencodable(
+                    f"cannot be stored: it is of type {type_name(culprit)} and {problem}; "
+                    f"{remedy or 'return the data that is needed from it instead'}"
+                )
             stop.place.append(step)
             raise stop from error
 
