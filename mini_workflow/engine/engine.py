@@ -350,6 +350,7 @@ class Engine:
         """Another process may have changed something: take over what is free, read the letters."""
         self._on_look()
         if self._ports.leases.acquire(now):
+            self._letter = 0
             self._recover()
         while letters := self._ports.mailbox.letters(self._letter, DUE_AT_ONCE):
             for letter in letters:

@@ -5,5 +5,6 @@ The contract suites are imported from their own modules, since they need pytest:
 """
 
 from mini_workflow.testing.clock import ManualClock
+from mini_workflow.testing.environment import WorkflowEnvironment
 
-__all__ = ["ManualClock"]
+__all__ = ["ManualClock", "WorkflowEnvironment"]
