@@ -7,17 +7,22 @@ import functools
 import logging
 import random
 import uuid
-from collections.abc import Callable, Coroutine, Iterable, MutableMapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, MutableMapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, TypeVar, overload
 
 from mini_workflow.core.durations import MAXIMUM_DURATION, milliseconds, seconds
 from mini_workflow.core.futures import TaskFuture
 from mini_workflow.core.mapping import as_it_is_now
+from mini_workflow.core.promises import Child, Promise
 from mini_workflow.core.retry import RetryPolicy
 from mini_workflow.core.run import Run
+from mini_workflow.core.starting import check_id, encode_arguments
 from mini_workflow.errors import UsageError
+
+if TYPE_CHECKING:
+    from mini_workflow.workflow import Workflow
 
 T = TypeVar("T")
 I = TypeVar("I")  # noqa: E741 - the item of ctx.map
@@ -26,7 +31,8 @@ I = TypeVar("I")  # noqa: E741 - the item of ctx.map
 @dataclass(frozen=True, slots=True)
 class ExecutionInfo:
     """What a workflow may know of its own execution. `run` counts the generations from 1;
-    `history_length` is the number of events so far.
+    `history_length` is the number of events so far, and `parent_id` the execution that
+    started this one as its child.
     """
 
     execution_id: str
@@ -34,6 +40,7 @@ class ExecutionInfo:
     run: int
     started_at: datetime
     history_length: int
+    parent_id: str | None = None
 
 
 class Context:
@@ -61,6 +68,7 @@ class Context:
         retry: RetryPolicy | None = None,
         timeout: float | timedelta | None = None,
         inline: bool = False,
+        undo: Callable[..., Any] | None = None,
     ) -> Callable[[Callable[[], Any]], asyncio.Future[Any]]: ...
     @overload
     def task(
@@ -72,6 +80,7 @@ class Context:
         retry: RetryPolicy | None = None,
         timeout: float | timedelta | None = None,
         inline: bool = False,
+        undo: Callable[..., Any] | None = None,
         **kwargs: Any,
     ) -> asyncio.Future[T]: ...
     @overload
@@ -84,6 +93,7 @@ class Context:
         retry: RetryPolicy | None = None,
         timeout: float | timedelta | None = None,
         inline: bool = False,
+        undo: Callable[..., Any] | None = None,
         **kwargs: Any,
     ) -> asyncio.Future[T]: ...
     def task(
@@ -95,6 +105,7 @@ class Context:
         retry: RetryPolicy | None = None,
         timeout: float | timedelta | None = None,
         inline: bool = False,
+        undo: Callable[..., Any] | None = None,
         **kwargs: Any,
     ) -> Any:
         """Start a task now: `fn`, with its arguments and captured variables as they are now.
@@ -113,6 +124,9 @@ class Context:
             timeout: seconds (or a timedelta) that one attempt may take from its start.
             inline: run it inside the turn, in the orchestrator: for quick work that need not be
                 committed on its own. It takes neither `retry` nor `timeout`.
+            undo: what takes the task back: it runs as a task of its own, retried for hours, if
+                this one has succeeded and the execution fails or is cancelled later; the last
+                task first. It is called with the task's result if it takes an argument.
 
         Returns:
             A future. Cancelling it gives the task up.
@@ -124,7 +138,7 @@ class Context:
         """
         if fn is None:
             return functools.partial(
-                self.task, name=name, retry=retry, timeout=timeout, inline=inline
+                self.task, name=name, retry=retry, timeout=timeout, inline=inline, undo=undo
             )
         if not callable(fn):
             if asyncio.iscoroutine(fn):
@@ -135,14 +149,20 @@ class Context:
             )
         name = _task_name(fn) if name is None else name
         if inline:
-            if retry is not None or timeout is not None:
+            if retry is not None or timeout is not None or undo is not None:
                 raise UsageError(
                     f"task {name!r}: an inline task runs inside the turn and can neither be "
                     "retried nor timed out; drop inline=True"
                 )
             return self._run.run_inline(fn, args, kwargs, name=name)
         return self._run.start_task(
-            fn, args, kwargs, name=name, retry=retry, timeout=_timeout(name, timeout)
+            fn,
+            args,
+            kwargs,
+            name=name,
+            retry=retry,
+            timeout=_timeout(name, timeout),
+            undo=undo,
         )
 
     def map(
@@ -187,6 +207,120 @@ class Context:
             )
 
         return self._run.map(start, list(items), concurrency)
+
+    # Messages
+
+    async def wait_for_signal(self, name: str) -> Any:
+        """Wait for a signal of that name, and receive it: the oldest one that nobody has received.
+
+        Signals that arrive before anybody waits are kept, in order.
+        """
+        return await self._run.messages.receive(name)
+
+    def signals(self, name: str) -> AsyncIterator[Any]:
+        """All signals of that name, one after the other: ``async for value in ctx.signals(...)``."""
+        return self._run.messages.stream(name)
+
+    def on_signal(self, name: str, handler: Callable[[Any], Any]) -> None:
+        """From now on have `handler` (sync or async) take each signal of that name.
+
+        Those that are waiting are handed over at once, in order. An exception of the handler fails
+        the execution.
+        """
+        self._run.messages.on_signal(name, handler)
+
+    def on_query(self, name: str, handler: Callable[..., Any]) -> None:
+        """Answer ``execution.query(name, ...)`` by `handler`, a plain function that only looks at
+        the workflow's variables. Queries are answered also after the end."""
+        self._run.messages.on_query(name, handler)
+
+    def on_update(
+        self,
+        name: str,
+        handler: Callable[..., Any],
+        validator: Callable[..., Any] | None = None,
+    ) -> None:
+        """Answer ``execution.update(name, ...)`` by `handler`, sync or async; it may run tasks.
+
+        Args:
+            name: the name of the update.
+            handler: what it returns or raises is the caller's answer.
+            validator: a plain function with the same arguments; if it raises, the update is
+                refused with that exception and leaves no trace in the history.
+        """
+        self._run.messages.on_update(name, handler, validator)
+
+    def promise(self, name: str | None = None) -> Promise:
+        """A value that somebody outside gives, once: ``await`` it here, send its ``.token`` to
+        whoever calls ``runtime.complete_promise(token, value)``."""
+        return self._run.promise(name or "")
+
+    # Other executions
+
+    def child(
+        self,
+        workflow: Workflow[Any, Any] | str,
+        /,
+        *args: Any,
+        id: str | None = None,
+        on_parent_close: Literal["terminate", "cancel", "abandon"] = "terminate",
+        **kwargs: Any,
+    ) -> Child:
+        """Start a child execution now; the future is its result.
+
+        Args:
+            workflow: the workflow, or its name.
+            *args: its arguments.
+            **kwargs: its arguments by name.
+            id: the child's id; by default one is made of this execution's.
+            on_parent_close: what becomes of a child that is still open when this execution closes:
+                "terminate" it, "cancel" it, or "abandon" it to run on by itself.
+
+        Returns:
+            A future with ``.id`` and ``.signal(name, value)``. Cancelling it cancels the child. It
+            raises ChildFailed, whose cause is the child's exception.
+
+        Raises:
+            InvalidArguments, InvalidIdentifier, UsageError, ValueNotSerializable: the call is
+                wrong; nothing was started.
+        """
+        if on_parent_close not in ("terminate", "cancel", "abandon"):
+            raise UsageError(
+                f"ctx.child(on_parent_close={on_parent_close!r}): choose 'terminate', 'cancel' or "
+                "'abandon'"
+            )
+        if id is not None:
+            check_id(id)
+        if not isinstance(workflow, str):
+            workflow.check_arguments(args, kwargs)
+        name = workflow if isinstance(workflow, str) else workflow.name
+        arguments = encode_arguments(self._run.encode, args, kwargs)
+        return self._run.start_child(name, arguments, id, on_parent_close)
+
+    def execution(self, id: str) -> OtherExecution:
+        """A handle to another execution, to signal or cancel it."""
+        check_id(id)
+        return OtherExecution(id, self._run)
+
+    # This execution
+
+    def continue_as_new(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """End this run and begin the next one of the same workflow, with these arguments and an
+        empty history. The id stays, ``result()`` follows, and signals that nobody has received
+        move on. For workflows that would otherwise grow for ever.
+
+        Raises UsageError in a handler, or in another asyncio.Task than the workflow function's.
+        """
+        self._run.continue_as_new(encode_arguments(self._run.encode, args, kwargs))
+        raise AssertionError("unreachable")
+
+    def patched(self, change_id: str) -> bool:
+        """Whether this execution takes the new path of a change of the code.
+
+        True in executions that come here for the first time with the new code, False in those
+        that were here before; the answer never changes within a run.
+        """
+        return self._run.patched(change_id)
 
     # Time
 
@@ -262,6 +396,7 @@ class Context:
             run=started.run,
             started_at=_datetime(started.at),
             history_length=self._run.state.length,
+            parent_id=None if started.parent is None else started.parent["id"],
         )
 
     @property
@@ -273,6 +408,24 @@ class Context:
 
     def __repr__(self) -> str:
         return f"<context of execution {self._run.execution_id!r}>"
+
+
+class OtherExecution:
+    """Another execution, as seen from a workflow. What is sent leaves after the commit."""
+
+    __slots__ = ("_run", "id")
+
+    def __init__(self, id: str, run: Run) -> None:
+        self.id = id
+        self._run = run
+
+    def signal(self, name: str, value: Any = None) -> None:
+        """Send a signal; it arrives once, after this turn's commit."""
+        self._run.send_signal(self.id, name, value)
+
+    def cancel(self, reason: str = "") -> None:
+        """Ask it to cancel itself."""
+        self._run.send_cancel(self.id, reason)
 
 
 class WorkflowLogger(logging.LoggerAdapter[logging.Logger]):

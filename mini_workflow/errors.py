@@ -6,6 +6,8 @@ MiniWorkflowError
 │   ├── DuplicateWorkflow           two different workflows claim one name
 │   ├── InvalidArguments            (also a TypeError) the arguments do not fit the workflow
 │   ├── InvalidIdentifier           (also a ValueError) an id or a name has forbidden characters or length
+│   ├── UnknownHandler              (also a LookupError) no query or update of that name is handled
+│   ├── PromiseNotOpen              the token is wrong, or its promise was completed before
 │   └── RuntimeClosed               the runtime was closed before the call
 ├── SettingMissing                  a setting is needed and absent
 ├── SerializationError              a value or a closure cannot cross a boundary
@@ -20,6 +22,7 @@ MiniWorkflowError
 │   ├── NonDeterminismError         the code no longer matches the recorded history
 │   ├── NotAllowedInWorkflow        a call that a workflow must make in a task instead
 │   ├── WorkflowDeadlock            nothing durable is pending: the workflow would wait for ever
+│   ├── HistoryTooLong              the history has reached its limit
 │   └── TurnTimeout                 one turn ran longer than its limit
 ├── StoreError                      the store refused or failed
 │   ├── StoreUnavailable            it cannot be opened or reached
@@ -32,6 +35,7 @@ MiniWorkflowError
 │   ├── ExecutionAlreadyExists      the id is taken by another workflow or other arguments
 │   ├── ExecutionClosed             the execution has closed; the request came too late
 │   ├── ExecutionFailed             failed with an exception that cannot be rebuilt here
+│   ├── ChildFailed                 a child execution came to a bad end; its cause is the reason
 │   ├── ExecutionCancelled
 │   ├── ExecutionTerminated
 │   └── ExecutionBlocked            it cannot go on until the cause is fixed and it is resumed
@@ -63,6 +67,14 @@ class InvalidArguments(UsageError, TypeError):
 
 class InvalidIdentifier(UsageError, ValueError):
     """An execution id or a name has forbidden characters or a forbidden length."""
+
+
+class UnknownHandler(UsageError, LookupError):
+    """The workflow handles no query or update of that name; the message lists those it does."""
+
+
+class PromiseNotOpen(UsageError):
+    """The token is wrong, or its promise was completed, failed or given up before."""
 
 
 class RuntimeClosed(UsageError):
@@ -127,6 +139,10 @@ class NotAllowedInWorkflow(DeterminismError, RuntimeError):
 
 class WorkflowDeadlock(DeterminismError):
     """The workflow waits for something that nothing durable will ever bring about."""
+
+
+class HistoryTooLong(DeterminismError):
+    """The history has reached its limit: use ``ctx.continue_as_new()``, or raise the limit."""
 
 
 class TurnTimeout(DeterminismError):
@@ -194,6 +210,13 @@ class ExecutionFailed(ExecutionError):
         super().__init__(message, execution_id=execution_id)
         self.type_name = type_name
         self.remote_traceback = remote_traceback
+
+
+class ChildFailed(ExecutionError):
+    """A child execution failed, was cancelled or terminated, or could not be started.
+
+    `execution_id` is the child's; ``__cause__`` is the exception that tells why.
+    """
 
 
 class ExecutionCancelled(ExecutionError):

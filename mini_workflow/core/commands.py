@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mini_workflow.core.events import Event
+from mini_workflow.core.payload import Payload
+
 
 @dataclass(frozen=True, slots=True)
 class RunTask:
@@ -39,4 +42,23 @@ class CancelTimer:
     seq: int
 
 
-Command = RunTask | CancelTask | StartTimer | CancelTimer
+@dataclass(frozen=True, slots=True)
+class StartChild:
+    """Start an execution whose parent this one is; tell the parent what becomes of it."""
+
+    seq: int
+    execution_id: str
+    workflow: str
+    arguments: Payload
+
+
+@dataclass(frozen=True, slots=True)
+class SendMessage:
+    """Deliver a message to another execution. `key` is the same whenever it is sent again."""
+
+    execution_id: str
+    message: Event
+    key: str
+
+
+Command = RunTask | CancelTask | StartTimer | CancelTimer | StartChild | SendMessage

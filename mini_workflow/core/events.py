@@ -19,7 +19,10 @@ from mini_workflow.core.payload import Payload
 
 @dataclass(frozen=True, slots=True)
 class ExecutionStarted:
-    """The first event of every run. `arguments` encodes ``[[positional...], {keyword...}]``."""
+    """The first event of every run. `arguments` encodes ``[[positional...], {keyword...}]``.
+
+    `parent` is ``{"id": ..., "seq": ...}`` for the child of another execution.
+    """
 
     at: int
     workflow: str
@@ -27,6 +30,7 @@ class ExecutionStarted:
     seed: int
     python: str = ""
     run: int = 1
+    parent: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +88,81 @@ class TimerFired:
 
     at: int
     seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class SignalReceived:
+    """A signal. Its `id` is the same in every copy of the message; empty means there is one."""
+
+    at: int
+    name: str
+    value: Payload
+    id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SignalUnhandled:
+    """A signal that arrived in the turn in which the execution closed."""
+
+    at: int
+    name: str
+    value: Payload
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateAccepted:
+    """A request that its validator let pass. `arguments` as in ExecutionStarted."""
+
+    at: int
+    id: str
+    name: str
+    arguments: Payload
+
+
+@dataclass(frozen=True, slots=True)
+class CancelRequested:
+    """Somebody outside asked the execution to cancel itself."""
+
+    at: int
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PromiseCompleted:
+    """A promise was completed from outside. `secret` is checked on arrival and not recorded."""
+
+    at: int
+    seq: int
+    value: Payload
+    secret: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PromiseFailed:
+    """A promise was failed from outside. `secret` is checked on arrival and not recorded."""
+
+    at: int
+    seq: int
+    failure: Failure
+    secret: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ChildCompleted:
+    """A child execution returned."""
+
+    at: int
+    seq: int
+    result: Payload
+
+
+@dataclass(frozen=True, slots=True)
+class ChildFailed:
+    """A child execution failed, was cancelled or terminated, or could not be started."""
+
+    at: int
+    seq: int
+    failure: Failure
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +231,88 @@ class TimerCancelled:
 
 
 @dataclass(frozen=True, slots=True)
+class PromiseCreated:
+    """The workflow made a promise, for somebody outside to complete."""
+
+    seq: int
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ChildStarted:
+    """The workflow started a child execution. `arguments` as in ExecutionStarted."""
+
+    seq: int
+    name: str
+    id: str
+    arguments: Payload
+    on_parent_close: str = "terminate"
+
+
+@dataclass(frozen=True, slots=True)
+class ChildCancelled:
+    """The workflow asked a child to cancel itself, and waits for it no longer."""
+
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class SignalSent:
+    """The workflow sent a signal to another execution."""
+
+    seq: int
+    target: str
+    name: str
+    value: Payload
+
+
+@dataclass(frozen=True, slots=True)
+class CancelSent:
+    """The workflow asked another execution to cancel itself."""
+
+    seq: int
+    target: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateCompleted:
+    """The handler of an update returned."""
+
+    id: str
+    result: Payload
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateFailed:
+    """The handler of an update raised, or was not done when the workflow ended."""
+
+    id: str
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class PatchMarked:
+    """The code asked whether a change applies, and took the new path."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class MessagesUnhandled:
+    """What nobody had received when the workflow ended: signals by name and number."""
+
+    signals: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class ContinuedAsNew:
+    """The run ends; the next one begins with these arguments and an empty history."""
+
+    arguments: Payload
+
+
+@dataclass(frozen=True, slots=True)
 class ExecutionCompleted:
     """The workflow function returned."""
 
@@ -180,6 +341,14 @@ Incoming = (
     | TaskRetryStarted
     | TaskReleased
     | TimerFired
+    | SignalReceived
+    | SignalUnhandled
+    | UpdateAccepted
+    | CancelRequested
+    | PromiseCompleted
+    | PromiseFailed
+    | ChildCompleted
+    | ChildFailed
     | ExecutionTerminated
 )
 Recorded = (
@@ -189,6 +358,16 @@ Recorded = (
     | TaskCancelled
     | TimerStarted
     | TimerCancelled
+    | PromiseCreated
+    | ChildStarted
+    | ChildCancelled
+    | SignalSent
+    | CancelSent
+    | UpdateCompleted
+    | UpdateFailed
+    | PatchMarked
+    | MessagesUnhandled
+    | ContinuedAsNew
     | ExecutionCompleted
     | ExecutionFailed
     | ExecutionCancelled
@@ -198,7 +377,7 @@ Event = Incoming | Recorded
 INCOMING: Final = frozenset(Incoming.__args__)
 RECORDED: Final = frozenset(Recorded.__args__)
 CLOSING: Final = frozenset(
-    {ExecutionCompleted, ExecutionFailed, ExecutionCancelled, ExecutionTerminated}
+    {ExecutionCompleted, ExecutionFailed, ExecutionCancelled, ExecutionTerminated, ContinuedAsNew}
 )
 
 
@@ -209,4 +388,14 @@ class Tick:
     at: int
 
 
-Message = Incoming | Tick
+@dataclass(frozen=True, slots=True)
+class UpdateRequested:
+    """A message: it is recorded as UpdateAccepted if its validator lets it pass."""
+
+    at: int
+    id: str
+    name: str
+    arguments: Payload
+
+
+Message = Incoming | Tick | UpdateRequested

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from mini_workflow.core.handles import Handle
@@ -17,7 +18,12 @@ class Canceller(Protocol):
 
 
 class TaskFuture(WorkflowFuture):
-    """The result of a task. `seq` is its number in the run, `name` its name."""
+    """The result of a task. `seq` is its number in the run, `name` its name.
+
+    `undo` takes it back, when it has succeeded and the execution fails later.
+    """
+
+    undo: Callable[..., Any] | None = None
 
     def __init__(self, seq: int, name: str, *, loop: NumberingLoop, operations: Canceller) -> None:
         super().__init__(loop=loop)

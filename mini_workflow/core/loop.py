@@ -127,6 +127,21 @@ class WorkflowLoop(RefusingLoop):
         self._owner.warn("a callback of the workflow failed: %r", error, exc_info=error)
 
     @contextmanager
+    def inside(self) -> Generator[None]:
+        """Inside the block code runs as part of the workflow, but only to look at it: what it must
+        not do is refused without harm to the run."""
+        outer = running_loop()
+        outer_task = _leave_task(outer)
+        fault, self.fault = self.fault, None
+        _set_running_loop(self)
+        try:
+            yield
+        finally:
+            self.fault = fault
+            _set_running_loop(outer)
+            _return_to_task(outer, outer_task)
+
+    @contextmanager
     def outside(self) -> Generator[None]:
         """Inside the block code runs as if it were not part of the workflow."""
         loop, hooks = running_loop(), sys.get_asyncgen_hooks()

@@ -66,7 +66,9 @@ class Operations:
         "dead",
         "execution_id",
         "loop",
+        "reading",
         "state",
+        "undos",
     )
 
     def __init__(self, execution_id: str, codec: Codec, inline: Inline | None) -> None:
@@ -76,6 +78,10 @@ class Operations:
         self.state = ExecutionState()
         self.loop = WorkflowLoop(execution_id, self)
         self.dead = False
+        self.reading: str | None = None
+        """What runs that may start nothing: a query or a validator."""
+        self.undos: list[tuple[str, Callable[..., Any], tuple[Any, ...]]] = []
+        """What takes back the tasks that have succeeded, in their order."""
         self._conditions = Conditions(self.loop)
         self._seq = 0
         self._futures: dict[int, TaskFuture] = {}
@@ -111,6 +117,18 @@ class Operations:
             with self.loop.outside():
                 log.warning(line, self.execution_id, *args, exc_info=exc_info)
 
+    def decode(self, payload: Payload) -> Any:
+        """An encoded value again."""
+        return self._codec.decode(payload)
+
+    def encode(self, value: object, path: str) -> Payload:
+        """A value, encoded; `path` names it in an error."""
+        return self._codec.encode(value, path)
+
+    def encode_failure(self, error: BaseException) -> Failure:
+        """An exception as data."""
+        return self._codec.encode_failure(error)
+
     def call_of(self, seq: int) -> tuple[bytes, bool] | None:
         """The captured call of an open task, and whether it is asynchronous; None if unknown."""
         return self._calls.get(seq)
@@ -125,6 +143,11 @@ class Operations:
             if self._halts <= _HALTS:
                 raise Halt
             return False
+        if self.reading is not None:
+            raise NotAllowedInWorkflow(
+                f"{self.reading} tried to start something; it may only look at the workflow's "
+                "variables: use an update handler for what changes them"
+            )
         if running_loop() is not self.loop:
             raise NotAllowedInWorkflow(
                 "the workflow's context was used outside its workflow function (in a task, in "
@@ -161,6 +184,7 @@ class Operations:
         name: str,
         retry: RetryPolicy | None,
         timeout: int | None,
+        undo: Callable[..., Any] | None = None,
     ) -> TaskFuture:
         """Start a task now. `timeout` is in milliseconds.
 
@@ -177,6 +201,8 @@ class Operations:
         plan = None if retry is None else retry.to_plain()
         self._emit(events.TaskScheduled(seq, name, plan, timeout, self._refused))
         future = TaskFuture(seq, name, loop=self.loop, operations=self)
+        if undo is not None:
+            future.undo = undo
         self._futures[seq] = future
         return future
 
@@ -326,3 +352,12 @@ def is_async(function: Callable[..., Any]) -> bool:
         return True
     call = getattr(type(function), "__call__", None)  # noqa: B004
     return inspect.iscoroutinefunction(call)
+
+
+def takes_result(undo: Callable[..., Any]) -> bool:
+    """Whether an undo wants the result of the task that it takes back."""
+    try:
+        inspect.signature(undo).bind(None)
+    except (TypeError, ValueError):
+        return False
+    return True

@@ -13,7 +13,9 @@ from mini_workflow.core import commands, events
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.commands import Command
 from mini_workflow.core.events import CLOSING, Event, Message, Tick
+from mini_workflow.core.failure import Failure
 from mini_workflow.core.history import History
+from mini_workflow.core.payload import Payload
 from mini_workflow.core.run import Definition, Inline, Run
 from mini_workflow.core.script import Script
 from mini_workflow.core.state import Condition, ExecutionState
@@ -36,6 +38,10 @@ class Decision:
     wake_at: int | None
     fault: MiniWorkflowError | None = None
     left: tuple[Message, ...] = ()
+    refusals: tuple[tuple[str, Failure], ...] = ()
+    """The updates that were refused, by id, with the reason."""
+    ignored: tuple[Message, ...] = ()
+    """The messages that said nothing new, or that came too late."""
 
 
 def advance(
@@ -76,7 +82,9 @@ def repeat(run: Run, history: Sequence[Event]) -> None:
     python = first.python if isinstance(first, events.ExecutionStarted) else ""
     script = Script(history, python, run.place)
     try:
-        run.follow(script, frozenset(ExecutionState.of(history).tasks))
+        state = ExecutionState.of(history)
+        run.recorded = frozenset(state.patches)
+        run.follow(script, frozenset(state.tasks))
         while run.fault is None and (event := script.next_incoming()) is not None:
             run.deliver(event)
     except (NonDeterminismError, WireError) as error:
@@ -91,11 +99,14 @@ def decide(run: Run, messages: Sequence[Message]) -> Decision:
     """Feed messages to a live run, one at a time, until all are taken or it cannot go on."""
     taken: list[Event] = []
     left: list[Message] = []
+    refusals: list[tuple[str, Failure]] = []
+    ignored: list[Message] = []
     summary = _summary(run.state)
     if run.fault is None:
         taken.extend(run.take())
         for index, message in enumerate(messages):
-            for event in _events_of(run, message):
+            before = len(taken)
+            for event in _events_of(run, message, refusals):
                 summary = _summary(run.state)
                 run.deliver(event)
                 if run.fault is not None:
@@ -111,6 +122,8 @@ def decide(run: Run, messages: Sequence[Message]) -> Decision:
                 taken.extend(run.take())
             if run.fault is not None:
                 break
+            if len(taken) == before:
+                ignored.append(message)
         else:
             summary = _summary(run.state)
     else:
@@ -124,22 +137,60 @@ def decide(run: Run, messages: Sequence[Message]) -> Decision:
         wake_at=wake_at,
         fault=run.fault,
         left=tuple(message for message in left if not isinstance(message, Tick)),
+        refusals=tuple(refusals),
+        ignored=tuple(ignored),
     )
 
 
-def _events_of(run: Run, message: Message) -> Iterable[Event]:
+def ask(run: Run, codec: Codec, name: str, arguments: Payload) -> Payload:
+    """Answer a query. Raises UnknownHandler, NotAllowedInWorkflow, or what the handler raises."""
+    args, kwargs = codec.decode(arguments)
+    run.reading = f"the handler of query {name!r}"
+    try:
+        with run.loop.inside():
+            return run.messages.encode_answer(run.messages.ask(name, args, kwargs), name)
+    finally:
+        run.reading = None
+
+
+def _events_of(
+    run: Run, message: Message, refusals: list[tuple[str, Failure]]
+) -> Iterable[Event]:
     state = run.state
-    if not isinstance(message, Tick):
-        event = state.admit(message)
-        if event is not None:
-            yield event
+    if isinstance(message, Tick):
+        while (due := state.due(message.at)) is not None:
+            yield due
         return
-    while (due := state.due(message.at)) is not None:
-        yield due
+    if isinstance(message, events.UpdateRequested):
+        event = _accept(run, message, refusals)
+    else:
+        event = state.admit(message)
+    if event is not None:
+        yield event
+
+
+def _accept(
+    run: Run, message: events.UpdateRequested, refusals: list[tuple[str, Failure]]
+) -> Event | None:
+    """Ask the validator. A refusal leaves no history."""
+    if message.id in run.state.updates or run.state.closed:
+        return None
+    run.reading = f"the validator of update {message.name!r}"
+    try:
+        with run.loop.inside():
+            args, kwargs = run.decode(message.arguments)
+            run.messages.validate(message.name, args, kwargs)
+    except Exception as error:
+        refusals.append((message.id, run.encode_failure(error)))
+        return None
+    finally:
+        run.reading = None
+    return events.UpdateAccepted(message.at, message.id, message.name, message.arguments)
 
 
 def _summary(state: ExecutionState) -> tuple[Condition, bool, int | None]:
-    return state.condition, state.in_flight > 0, state.next_wake()
+    busy = state.in_flight > 0 or state.condition == "continued"
+    return state.condition, busy, state.next_wake()
 
 
 def _commands(run: Run, taken: Iterable[Event]) -> Iterable[Command]:
@@ -166,8 +217,71 @@ def _commands(run: Run, taken: Iterable[Event]) -> Iterable[Command]:
         elif isinstance(event, events.TimerCancelled):
             if event.seq not in started:
                 yield commands.CancelTimer(event.seq)
+        elif isinstance(event, events.ChildStarted):
+            yield commands.StartChild(event.seq, event.id, event.name, event.arguments)
+        elif isinstance(event, (events.SignalSent, events.CancelSent, events.ChildCancelled)):
+            yield _message_to(run, event)
         elif type(event) in CLOSING:
             yield from (commands.CancelTask(seq) for seq in state.left_tasks if seq not in started)
             yield from (
                 commands.CancelTimer(seq) for seq in state.left_timers if seq not in started
             )
+            if not isinstance(event, events.ContinuedAsNew):
+                yield from end_children(run.execution_id, state)
+                yield from tell_parent(run.execution_id, run.started, state, event)
+
+
+def _message_to(
+    run: Run, event: events.SignalSent | events.CancelSent | events.ChildCancelled
+) -> commands.SendMessage:
+    key = f"{run.execution_id}/{run.state.seed}/{event.seq}"
+    at = run.state.now
+    if isinstance(event, events.SignalSent):
+        signal = events.SignalReceived(at, event.name, event.value, key)
+        return commands.SendMessage(event.target, signal, key)
+    if isinstance(event, events.CancelSent):
+        return commands.SendMessage(event.target, events.CancelRequested(at, event.reason), key)
+    reason = f"cancelled by its parent {run.execution_id!r}"
+    return commands.SendMessage(
+        run.state.child_ids[event.seq], events.CancelRequested(at, reason), key
+    )
+
+
+def end_children(execution_id: str, state: ExecutionState) -> Iterable[Command]:
+    """What is to become of the children that are open when their parent closes."""
+    reason = f"its parent {execution_id!r} has closed"
+    for seq, child in state.children.items():
+        key = f"{execution_id}/{state.seed}/{seq}/close"
+        if child.on_parent_close == "cancel":
+            message = events.CancelRequested(state.now, reason)
+            yield commands.SendMessage(child.id, message, key)
+        elif child.on_parent_close == "terminate":
+            yield commands.SendMessage(
+                child.id, events.ExecutionTerminated(state.now, reason), key
+            )
+
+
+def tell_parent(
+    execution_id: str, started: events.ExecutionStarted | None, state: ExecutionState, end: Event
+) -> Iterable[Command]:
+    """The message to the parent about the end of its child."""
+    if started is None or started.parent is None:
+        return
+    parent, seq = started.parent["id"], started.parent["seq"]
+    message: Event
+    if isinstance(end, events.ExecutionCompleted):
+        message = events.ChildCompleted(state.now, seq, end.result)
+    elif isinstance(end, events.ExecutionFailed):
+        message = events.ChildFailed(state.now, seq, end.failure)
+    else:
+        kind = "ExecutionCancelled" if isinstance(end, events.ExecutionCancelled) else ""
+        kind = kind or "ExecutionTerminated"
+        reason = getattr(end, "reason", "")
+        failure = Failure(
+            type=f"mini_workflow.errors:{kind}",
+            message=reason,
+            lineage=(f"mini_workflow.errors:{kind}", "builtins:Exception"),
+            state={"args": [reason], "how": "call"},
+        )
+        message = events.ChildFailed(state.now, seq, failure)
+    yield commands.SendMessage(parent, message, f"{execution_id}/{state.seed}/end")

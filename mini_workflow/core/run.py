@@ -7,20 +7,27 @@ recorded events.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from contextvars import Context
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Final, Protocol
 
 from mini_workflow.core import events
 from mini_workflow.core.closing import name_of, report_unseen, wind_down
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.events import Event
+from mini_workflow.core.exchange import ContinueAsNew, Exchange
 from mini_workflow.core.loop import Halt
-from mini_workflow.core.numbered import WorkflowTask, hush, unseen
-from mini_workflow.core.operations import Inline, Operations, is_async
+from mini_workflow.core.numbered import hush, unseen
+from mini_workflow.core.operations import Inline, is_async, takes_result
+from mini_workflow.core.retry import RetryPolicy
 from mini_workflow.core.script import Script
 from mini_workflow.core.where import user_line, waiting_line
 from mini_workflow.errors import DeterminismError, SerializationError, WorkflowDeadlock
+
+UNDO_POLICY: Final = RetryPolicy(max_attempts=100, initial=1.0, maximum=300.0)
+"""How an undo is retried: for hours, because what it takes back is real."""
 
 __all__ = ["Definition", "Inline", "Run", "is_async"]
 
@@ -43,10 +50,10 @@ class Definition(Protocol):
         ...
 
 
-class Run(Operations):
+class Run(Exchange):
     """One execution in memory. Not thread-safe: one thread at a time may drive it."""
 
-    __slots__ = ("_definition", "_main", "started")
+    __slots__ = ("_cancel_reason", "_definition", "started")
 
     def __init__(
         self, definition: Definition, execution_id: str, codec: Codec, inline: Inline | None = None
@@ -54,7 +61,7 @@ class Run(Operations):
         super().__init__(execution_id, codec, inline)
         self._definition = definition
         self.started: events.ExecutionStarted | None = None
-        self._main: WorkflowTask | None = None
+        self._cancel_reason: str | None = None
 
     def follow(self, script: Script | None, wanted: frozenset[int] = frozenset()) -> None:
         """Hold the run to a script; None ends that.
@@ -124,6 +131,8 @@ class Run(Operations):
         self._main = None
         self._futures.clear()
         self._timers.clear()
+        self._promises.clear()
+        self._children.clear()
         self._failed.clear()
         self._conditions.clear()
 
@@ -136,7 +145,9 @@ class Run(Operations):
                 f"workflow {name!r} ended without a result: {main!r}"
             )
             return
-        if state.tasks or state.timers:
+        if state.tasks or state.timers or state.promises or state.children:
+            return
+        if self.messages.listening():
             return
         where = waiting_line(main.get_coro())
         unseen_failures = [f for f in (*self._failed, *self.loop.tasks) if f.done() and unseen(f)]
@@ -145,7 +156,7 @@ class Run(Operations):
             for f in unseen_failures
         )
         self.loop.fault = WorkflowDeadlock(
-            f"workflow {name!r} waits for ever: no task or timer is open that could wake it"
+            f"workflow {name!r} waits for ever: nothing is open that could wake it, and it listens to nobody"
             f"{f' (it waits at {where})' if where else ''}{because}"
         )
 
@@ -160,22 +171,50 @@ class Run(Operations):
         )
 
     async def _conduct(self, args: list[Any], kwargs: dict[str, Any]) -> None:
-        closing: Event
+        closing = await self._work(args, kwargs)
+        await self._end(closing)
+
+    async def _work(self, args: list[Any], kwargs: dict[str, Any]) -> Event:
         try:
             result = await self._definition.begin(self, args, kwargs)
-            closing = events.ExecutionCompleted(self._codec.encode(result, "result"))
+            return events.ExecutionCompleted(self._codec.encode(result, "result"))
         except (Halt, KeyboardInterrupt):
             raise
+        except ContinueAsNew as request:
+            return events.ContinuedAsNew(request.arguments)
         except asyncio.CancelledError as error:
-            closing = events.ExecutionCancelled(str(error))
+            if self._abort is not None:
+                return events.ExecutionFailed(self._codec.encode_failure(self._abort))
+            reason = str(error) if self._cancel_reason is None else self._cancel_reason
+            return await self._undo(events.ExecutionCancelled(reason))
         except BaseException as error:
             if self.dead:
                 raise
-            closing = events.ExecutionFailed(self._codec.encode_failure(error))
+            return await self._undo(events.ExecutionFailed(self._codec.encode_failure(error)))
+
+    async def _end(self, closing: Event) -> None:
+        for what in self.messages.running.values():
+            self.warn("the handler of %s is not done at the end of the workflow", what)
         await wind_down(self.loop, self.warn)
         report_unseen(self._main, [*self._failed, *self.loop.tasks], self.warn)
+        left = Counter(event.name for event in self.messages.unreceived())
+        if left and not isinstance(closing, events.ContinuedAsNew):
+            self.warn("signals that nobody received: %s", dict(left))
+            self._emit(events.MessagesUnhandled(dict(left)))
         self._emit(closing)
         self.loop.ended = True
+
+    async def _undo(self, closing: Event) -> Event:
+        """Take back what succeeded, the last first; a cancellation meanwhile comes too late."""
+        while self.undos:
+            name, undo, args = self.undos.pop()
+            future = self.start_task(undo, args, {}, name=name, retry=UNDO_POLICY, timeout=None)
+            while not future.done():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.wait([future])
+            if not future.cancelled() and (error := future.exception()) is not None:
+                self.warn("%s failed: %r", name, error)
+        return closing
 
     # What arrives
 
@@ -183,13 +222,22 @@ class Run(Operations):
         self._calls.pop(event.seq, None)
         future = self._futures.pop(event.seq, None)
         if future is not None and not future.done():
-            future.set_result(self._codec.decode(event.result))
+            result = self._codec.decode(event.result)
+            if future.undo is not None:
+                takes = takes_result(future.undo)
+                self.undos.append((f"undo {future.name}", future.undo, (result,) if takes else ()))
+            future.set_result(result)
 
     def _task_failed(self, event: events.TaskFailed) -> None:
         self._calls.pop(event.seq, None)
         future = self._futures.pop(event.seq, None)
         if future is not None and not future.done():
             self._fail(future, event.failure)
+
+    def _cancel_requested(self, event: events.CancelRequested) -> None:
+        self._cancel_reason = event.reason
+        if self._main is not None:
+            self._main.cancel(event.reason)
 
     def _timer_fired(self, event: events.TimerFired) -> None:
         handle = self._timers.pop(event.seq, None)
@@ -214,4 +262,11 @@ class Run(Operations):
         events.TaskCompleted: _task_completed,
         events.TaskFailed: _task_failed,
         events.TimerFired: _timer_fired,
+        events.SignalReceived: lambda run, event: run.messages.signal_received(event),
+        events.UpdateAccepted: lambda run, event: run.messages.update_accepted(event),
+        events.CancelRequested: _cancel_requested,
+        events.PromiseCompleted: Exchange._promise_completed,
+        events.PromiseFailed: Exchange._promise_failed,
+        events.ChildCompleted: Exchange._child_completed,
+        events.ChildFailed: Exchange._child_failed,
     }

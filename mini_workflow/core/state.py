@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from hashlib import sha256
 from heapq import heappop, heappush
 from typing import Any, ClassVar, Final, Literal
 
@@ -17,13 +18,16 @@ from mini_workflow.core.events import Event, Message
 from mini_workflow.core.retry import DEFAULT_POLICY, RetryPolicy
 from mini_workflow.errors import WireError
 
-Condition = Literal["new", "running", "completed", "failed", "cancelled", "terminated"]
+Condition = Literal[
+    "new", "running", "completed", "failed", "cancelled", "terminated", "continued"
+]
 
 _CONDITION: Final[dict[type, Condition]] = {
     events.ExecutionCompleted: "completed",
     events.ExecutionFailed: "failed",
     events.ExecutionCancelled: "cancelled",
     events.ExecutionTerminated: "terminated",
+    events.ContinuedAsNew: "continued",
 }
 
 
@@ -41,22 +45,39 @@ class OpenTask:
         """When the next attempt is due; None while an attempt is in flight."""
 
 
+class OpenChild:
+    """A child execution that has not closed, as far as its parent knows."""
+
+    __slots__ = ("id", "on_parent_close")
+
+    def __init__(self, id: str, on_parent_close: str) -> None:
+        self.id = id
+        self.on_parent_close = on_parent_close
+
+
 class ExecutionState:
     """The sum of a history."""
 
     __slots__ = (
+        "cancel_requested",
         "cancelled_tasks",
+        "child_ids",
+        "children",
         "condition",
         "in_flight",
         "left_tasks",
         "left_timers",
         "length",
         "now",
+        "patches",
+        "promises",
         "released",
         "seed",
+        "signal_ids",
         "started_at",
         "tasks",
         "timers",
+        "updates",
         "_wakes",
     )
 
@@ -71,6 +92,15 @@ class ExecutionState:
         self.timers: dict[int, int] = {}
         self.cancelled_tasks: dict[int, int] = {}
         self.released: set[int] = set()
+        self.cancel_requested = False
+        self.promises: set[int] = set()
+        self.children: dict[int, OpenChild] = {}
+        self.child_ids: dict[int, str] = {}
+        """The ids of the children that were given up, until their end is known."""
+        self.updates: dict[str, bool] = {}
+        """The accepted updates by id, and whether they have been answered."""
+        self.signal_ids: set[str] = set()
+        self.patches: set[str] = set()
         self.left_timers: tuple[int, ...] = ()
         """The timers that were open when the workflow came to its end, and end with it."""
         self.left_tasks: tuple[int, ...] = ()
@@ -126,8 +156,23 @@ class ExecutionState:
             return message if message.at >= fire_at else replace(message, at=fire_at)
         if isinstance(message, events.ExecutionStarted):
             return message if self.condition == "new" else None
-        if isinstance(message, events.ExecutionTerminated):
-            return message if self.condition == "running" else None
+        if isinstance(message, (events.ExecutionTerminated, events.CancelRequested)):
+            if self.condition != "running":
+                return None
+            again = self.cancel_requested and isinstance(message, events.CancelRequested)
+            return None if again else message
+        if isinstance(message, events.SignalReceived):
+            if message.id in self.signal_ids:
+                return None
+            if self.closed:
+                return events.SignalUnhandled(message.at, message.name, message.value)
+            return message
+        if isinstance(message, (events.PromiseCompleted, events.PromiseFailed)):
+            right = message.seq in self.promises and message.secret == self.secret(message.seq)
+            return replace(message, secret="") if right else None
+        if isinstance(message, (events.ChildCompleted, events.ChildFailed)):
+            known = message.seq in self.children or message.seq in self.child_ids
+            return message if known else None
         if isinstance(message, (events.TaskReleased, events.TaskRetryStarted)):
             task = self.tasks.get(message.seq)
             if task is None or task.attempt != message.attempt:
@@ -135,6 +180,10 @@ class ExecutionState:
             waiting = task.retry_at is not None or message.seq in self.released
             return message if waiting == isinstance(message, events.TaskRetryStarted) else None
         return None
+
+    def secret(self, seq: int) -> str:
+        """What the token of promise number `seq` proves; nobody can guess it."""
+        return sha256(f"promise:{self.seed}:{seq}".encode()).hexdigest()[:24]
 
     def _admit_outcome(self, message: events.TaskCompleted | events.TaskFailed) -> Event | None:
         task = self.tasks.get(message.seq)
@@ -220,7 +269,45 @@ class ExecutionState:
             self.in_flight -= 1
             self.cancelled_tasks[event.seq] = task.attempt
 
-    def _check_open(self, event: events.TaskScheduled | events.TimerStarted) -> None:
+    def _signal_received(self, event: events.SignalReceived) -> None:
+        if event.id:
+            self.signal_ids.add(event.id)
+
+    def _update_accepted(self, event: events.UpdateAccepted) -> None:
+        self.updates[event.id] = False
+
+    def _update_ended(self, event: events.UpdateCompleted | events.UpdateFailed) -> None:
+        if event.id not in self.updates:
+            raise KeyError(event.id)
+        self.updates[event.id] = True
+
+    def _cancel_requested(self, _event: events.CancelRequested) -> None:
+        self.cancel_requested = True
+
+    def _promise_created(self, event: events.PromiseCreated) -> None:
+        self._check_open(event)
+        self.promises.add(event.seq)
+
+    def _promise_ended(self, event: events.PromiseCompleted | events.PromiseFailed) -> None:
+        self.promises.remove(event.seq)
+
+    def _child_started(self, event: events.ChildStarted) -> None:
+        self._check_open(event)
+        self.children[event.seq] = OpenChild(event.id, event.on_parent_close)
+
+    def _child_cancelled(self, event: events.ChildCancelled) -> None:
+        self.child_ids[event.seq] = self.children.pop(event.seq).id
+
+    def _child_ended(self, event: events.ChildCompleted | events.ChildFailed) -> None:
+        if event.seq in self.child_ids:
+            del self.child_ids[event.seq]
+        else:
+            del self.children[event.seq]
+
+    def _patch_marked(self, event: events.PatchMarked) -> None:
+        self.patches.add(event.name)
+
+    def _check_open(self, event: Event) -> None:
         if self.condition != "running":
             raise WireError(
                 f"event {self.length + 1} of the history, {event!r}, follows the end of its workflow"
@@ -257,6 +344,20 @@ class ExecutionState:
         events.TaskRetryStarted: _task_retry_started,
         events.TaskReleased: _task_released,
         events.TaskCancelled: _task_cancelled,
+        events.SignalReceived: _signal_received,
+        events.UpdateAccepted: _update_accepted,
+        events.UpdateCompleted: _update_ended,
+        events.UpdateFailed: _update_ended,
+        events.CancelRequested: _cancel_requested,
+        events.PromiseCreated: _promise_created,
+        events.PromiseCompleted: _promise_ended,
+        events.PromiseFailed: _promise_ended,
+        events.ChildStarted: _child_started,
+        events.ChildCancelled: _child_cancelled,
+        events.ChildCompleted: _child_ended,
+        events.ChildFailed: _child_ended,
+        events.PatchMarked: _patch_marked,
+        events.ContinuedAsNew: _closed,
         events.TimerStarted: _timer_started,
         events.TimerFired: _timer_ended,
         events.TimerCancelled: _timer_ended,

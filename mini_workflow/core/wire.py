@@ -25,10 +25,11 @@ UPCASTERS: Final[dict[int, Callable[[dict[str, Any]], dict[str, Any]]]] = {}
 """From a version to the function that turns its plain event into one of the next version."""
 
 _dumps = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
-_KINDS: Final[dict[str, type[Event]]] = {
-    kind.__name__: kind for kind in events.INCOMING | events.RECORDED
+_KINDS: Final[dict[str, Any]] = {
+    kind.__name__: kind
+    for kind in (*events.INCOMING, *events.RECORDED, events.UpdateRequested)
 }
-_PAYLOADS: Final = {"arguments", "result"}
+_PAYLOADS: Final = {"arguments", "result", "value"}
 _FIELDS: Final[dict[type, tuple[tuple[str, Any], ...]]] = {
     kind: tuple((f.name, f.default) for f in fields(kind) if f.name not in _PAYLOADS)
     for kind in _KINDS.values()
@@ -43,8 +44,8 @@ _REQUIRED: Final[dict[type, frozenset[str]]] = {
 }
 
 
-def encode(event: Event) -> str:
-    """The event as one line of JSON."""
+def encode(event: Event | events.UpdateRequested) -> str:
+    """The event, or the message, as one line of JSON."""
     kind = type(event)
     plain: dict[str, Any] = {"event": kind.__name__}
     if SCHEMA != 1:

@@ -1,0 +1,236 @@
+"""Messages: the signals, queries and updates of one run, and who handles them."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any, Protocol
+
+from mini_workflow.core import events
+from mini_workflow.core.codec import Codec
+from mini_workflow.core.events import Event
+from mini_workflow.core.failure import Failure
+from mini_workflow.core.loop import Halt, WorkflowLoop
+from mini_workflow.core.payload import Payload
+from mini_workflow.errors import ExecutionClosed, SerializationError, UnknownHandler, UsageError
+
+Handler = Callable[..., Any]
+
+
+class Owner(Protocol):
+    """What messages ask of their run."""
+
+    loop: WorkflowLoop
+    dead: bool
+    execution_id: str
+
+    def record(self, event: Event) -> Event:
+        """Record what the code has decided."""
+        ...
+
+    def abort(self, error: BaseException) -> None:
+        """Fail the execution."""
+        ...
+
+    def warn(self, message: str, *args: Any, exc_info: BaseException | None = None) -> None:
+        """Log a warning."""
+        ...
+
+
+class Messages:
+    """Signals wait in order until somebody receives them; each goes to one receiver."""
+
+    __slots__ = (
+        "_codec",
+        "_owner",
+        "_queries",
+        "_queues",
+        "_signal_handlers",
+        "_updates",
+        "_waiting",
+        "running",
+    )
+
+    def __init__(self, owner: Owner, codec: Codec) -> None:
+        self._owner = owner
+        self._codec = codec
+        self._queues: dict[str, asyncio.Queue[events.SignalReceived]] = {}
+        self._waiting = 0
+        self._signal_handlers: dict[str, Handler] = {}
+        self._queries: dict[str, Handler] = {}
+        self._updates: dict[str, tuple[Handler, Handler | None]] = {}
+        self.running: dict[asyncio.Task[Any], str] = {}
+        """The handlers that are at work, and what they handle."""
+
+    def listening(self) -> bool:
+        """Whether a message from outside could make the workflow go on."""
+        return bool(self._waiting or self._signal_handlers or self._updates)
+
+    # Signals
+
+    async def receive(self, name: str) -> Any:
+        """The next signal of that name."""
+        queue = self._queue(name)
+        while True:
+            self._waiting += 1
+            try:
+                event = await queue.get()
+            finally:
+                self._waiting -= 1
+            try:
+                return self._codec.decode(event.value)
+            except SerializationError as error:
+                self._unreadable(event, error)
+
+    async def stream(self, name: str) -> AsyncIterator[Any]:
+        """All signals of that name, for ever."""
+        while True:
+            yield await self.receive(name)
+
+    def on_signal(self, name: str, handler: Handler) -> None:
+        """Handle each signal of that name, also those that are waiting, in order."""
+        self._signal_handlers[name] = handler
+        queue = self._queue(name)
+        while not queue.empty():
+            self._handle_signal(handler, queue.get_nowait())
+
+    def signal_received(self, event: events.SignalReceived) -> None:
+        """Hand a signal to its handler, or keep it."""
+        handler = self._signal_handlers.get(event.name)
+        if handler is None:
+            self._queue(event.name).put_nowait(event)
+        else:
+            self._handle_signal(handler, event)
+
+    def unreceived(self) -> list[events.SignalReceived]:
+        """The signals that nobody has received, in order of arrival."""
+        left: list[events.SignalReceived] = []
+        for queue in self._queues.values():
+            left.extend(list(queue._queue))  # type: ignore[attr-defined]
+        return sorted(left, key=lambda event: event.at)
+
+    def _queue(self, name: str) -> asyncio.Queue[events.SignalReceived]:
+        queue = self._queues.get(name)
+        if queue is None:
+            queue = self._queues[name] = asyncio.Queue()
+        return queue
+
+    def _handle_signal(self, handler: Handler, event: events.SignalReceived) -> None:
+        try:
+            value = self._codec.decode(event.value)
+        except SerializationError as error:
+            self._unreadable(event, error)
+            return
+        self._start(f"signal {event.name!r}", self._run_signal(handler, value))
+
+    async def _run_signal(self, handler: Handler, value: Any) -> None:
+        try:
+            await _call(handler, value)
+        except (Halt, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError):
+            raise
+        except BaseException as error:
+            self._owner.abort(error)
+
+    def _unreadable(self, event: events.SignalReceived, error: SerializationError) -> None:
+        self._owner.warn("signal %r cannot be read and is dropped: %s", event.name, error)
+
+    # Queries
+
+    def on_query(self, name: str, handler: Handler) -> None:
+        """Answer questions of that name."""
+        self._queries[name] = handler
+
+    def ask(self, name: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
+        """Answer a question. Raises UnknownHandler, or what the handler raises."""
+        handler = self._queries.get(name)
+        if handler is None:
+            raise UnknownHandler(_unknown("query", name, self._queries))
+        answer = handler(*args, **kwargs)
+        if inspect.iscoroutine(answer):
+            answer.close()
+            raise UsageError(
+                f"the handler of query {name!r} is asynchronous; a query only looks at the "
+                "workflow's variables: make it a plain function, or use an update"
+            )
+        return answer
+
+    # Updates
+
+    def on_update(self, name: str, handler: Handler, validator: Handler | None) -> None:
+        """Handle requests of that name, if the validator does not raise."""
+        self._updates[name] = (handler, validator)
+
+    def validate(self, name: str, args: list[Any], kwargs: dict[str, Any]) -> None:
+        """Raises UnknownHandler, or what the validator raises, if the request is refused."""
+        if name not in self._updates:
+            raise UnknownHandler(_unknown("update", name, self._updates))
+        handler, validator = self._updates[name]
+        try:
+            inspect.signature(handler).bind(*args, **kwargs)
+        except TypeError as error:
+            raise UsageError(f"update {name!r}: {error}") from None
+        if validator is not None:
+            answer = validator(*args, **kwargs)
+            if inspect.iscoroutine(answer):
+                answer.close()
+                raise UsageError(f"the validator of update {name!r} must be a plain function")
+
+    def update_accepted(self, event: events.UpdateAccepted) -> None:
+        """Hand a request to its handler."""
+        args, kwargs = self._codec.decode(event.arguments)
+        found = self._updates.get(event.name)
+        if found is None:
+            error = UnknownHandler(_unknown("update", event.name, self._updates))
+            failure = self._codec.encode_failure(error)
+            self._owner.record(events.UpdateFailed(event.id, failure))
+            return
+        self._start(
+            f"update {event.name!r}", self._run_update(found[0], event.id, args, kwargs)
+        )
+
+    async def _run_update(
+        self, handler: Handler, id: str, args: list[Any], kwargs: dict[str, Any]
+    ) -> None:
+        ended: Event
+        try:
+            result = await _call(handler, *args, **kwargs)
+            ended = events.UpdateCompleted(id, self._codec.encode(result, "result of the update"))
+        except (Halt, KeyboardInterrupt):
+            raise
+        except asyncio.CancelledError:
+            error = ExecutionClosed(
+                f"execution {self._owner.execution_id!r} ended before the update was done",
+                execution_id=self._owner.execution_id,
+            )
+            self._owner.record(events.UpdateFailed(id, self._failure(error)))
+            raise
+        except BaseException as error:
+            if self._owner.dead:
+                raise
+            ended = events.UpdateFailed(id, self._failure(error))
+        self._owner.record(ended)
+
+    def _failure(self, error: BaseException) -> Failure:
+        return self._codec.encode_failure(error)
+
+    def _start(self, what: str, work: Coroutine[Any, Any, None]) -> None:
+        task = self._owner.loop.create_task(work, name=what)
+        self.running[task] = what
+        task.add_done_callback(lambda done: self.running.pop(done, None) and None)
+
+    def encode_answer(self, value: Any, name: str) -> Payload:
+        """The answer to a question, encoded."""
+        return self._codec.encode(value, f"answer to query {name!r}")
+
+
+async def _call(handler: Handler, *args: Any, **kwargs: Any) -> Any:
+    result = handler(*args, **kwargs)
+    if inspect.isawaitable(result):
+        return await result
+    return result
+
+
+def _unknown(kind: str, name: str, known: dict[str, Any]) -> str:
+    names = ", ".join(sorted(known)) or "none"
+    return f"the workflow handles no {kind} {name!r}; known are: {names}"

@@ -1,0 +1,69 @@
+"""Promise: a one-shot value from outside. Child: the future of a child execution."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from mini_workflow.core.numbered import NumberingLoop, WorkflowFuture
+from mini_workflow.errors import PromiseNotOpen
+
+_SEPARATOR = "~"
+"""Not a character of an execution id, and safe in a URL."""
+
+
+def make_token(execution_id: str, seq: int, secret: str) -> str:
+    """The token of a promise: all that is needed to complete it."""
+    return f"{execution_id}{_SEPARATOR}{seq}{_SEPARATOR}{secret}"
+
+
+def read_token(token: str) -> tuple[str, int, str]:
+    """The execution id, number and secret of a token. Raises PromiseNotOpen if it is none."""
+    parts = token.split(_SEPARATOR)
+    if len(parts) == 3 and parts[0] and parts[1].isdecimal() and parts[2]:
+        return parts[0], int(parts[1]), parts[2]
+    raise PromiseNotOpen(f"{token!r} is not the token of a promise; use the promise's .token as is")
+
+
+class Promise(WorkflowFuture):
+    """Awaitable in the workflow; completed or failed once from outside by its `token`."""
+
+    def __init__(self, token: str, name: str, *, loop: NumberingLoop) -> None:
+        super().__init__(loop=loop)
+        self.token = token
+        self.name = name
+
+
+class Children(Protocol):
+    """What the future of a child asks of its run."""
+
+    def cancel_child(self, seq: int) -> None:
+        """Ask the child to cancel itself."""
+        ...
+
+    def send_signal(self, target: str, name: str, value: Any) -> None:
+        """Send a signal to another execution."""
+        ...
+
+
+class Child(WorkflowFuture):
+    """The result of a child execution, whose id is `id`. Cancelling it cancels the child."""
+
+    def __init__(
+        self, seq: int, name: str, id: str, *, loop: NumberingLoop, operations: Children
+    ) -> None:
+        super().__init__(loop=loop)
+        self.seq = seq
+        self.name = name
+        self.id = id
+        self._operations = operations
+
+    def signal(self, name: str, value: Any = None) -> None:
+        """Send the child a signal. It arrives after the commit of this turn."""
+        self._operations.send_signal(self.id, name, value)
+
+    def cancel(self, msg: Any = None) -> bool:
+        """Ask the child to cancel itself, and wait for it no longer."""
+        if self.done():
+            return False
+        self._operations.cancel_child(self.seq)
+        return super().cancel(msg)
