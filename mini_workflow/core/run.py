@@ -15,7 +15,7 @@ from mini_workflow.core import events
 from mini_workflow.core.closing import name_of, report_unseen, wind_down
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.events import Event
-from mini_workflow.core.loop import Halt
+from mini_workflow.core.loop import Halt, running_loop
 from mini_workflow.core.numbered import WorkflowTask, hush, unseen
 from mini_workflow.core.operations import Inline, Operations, is_async
 from mini_workflow.core.script import Script
@@ -75,7 +75,8 @@ class Run(Operations):
 
     def place(self) -> str:
         """Where the workflow's code is, as a clause for an error message."""
-        if line := user_line():
+        # Outside of a turn the stack is that of whoever drives the run.
+        if running_loop() is self.loop and (line := user_line()):
             return line
         main = self._main
         if main is not None and not main.done() and (line := waiting_line(main.get_coro())):
@@ -169,8 +170,8 @@ class Run(Operations):
         except asyncio.CancelledError as error:
             closing = events.ExecutionCancelled(str(error))
         except BaseException as error:
-            if self.dead:
-                raise
+            if self.dead or running_loop() is not self.loop:
+                raise  # not the workflow's own: its coroutine is being closed
             closing = events.ExecutionFailed(self._codec.encode_failure(error))
         await wind_down(self.loop, self.warn)
         report_unseen(self._main, [*self._failed, *self.loop.tasks], self.warn)
