@@ -73,7 +73,10 @@ def find(module: str, qualname: str) -> Any:
                     return _walk(sys.modules[candidate], qualname)
                 except AttributeError:
                     continue
-        raise AttributeError(f"the main script has no {qualname!r}")
+        raise AttributeError(
+            f"the main script of this process has no {qualname!r}; what tasks use has to be in a "
+            "module that every process can import"
+        )
     return _walk(module_named(module), qualname)
 
 
