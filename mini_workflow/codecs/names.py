@@ -23,8 +23,13 @@ type_of: Final[Callable[[object], type[Any]]] = type
 
 def name_of(named: Any) -> str:
     """``module:qualname`` of a class or a function."""
-    module = named.__module__
+    module = getattr(named, "__module__", None) or "builtins"
     return f"{MAIN if module == SPAWNED_MAIN else module}:{named.__qualname__}"
+
+
+def is_local(named: Any) -> bool:
+    """Whether the class or function was made in a function, so that nothing can import it."""
+    return "<locals>" in named.__qualname__
 
 
 def module_named(name: str) -> ModuleType:

@@ -399,6 +399,20 @@ def test_a_pydantic_model_keeps_extra_private_and_set_fields():
     assert again.model_fields_set == {"name", "nick"}
 
 
+def test_a_generic_model_with_arguments_comes_back():
+    nested = samples.Page[samples.Page[dict[str, int]]]
+    for value in (
+        samples.Page[bytes](items=[b"a"]),
+        samples.Page[Customer](items=[Customer(name="a")]),
+        nested(items=[samples.Page[dict[str, int]](items=[{"a": 1}])]),
+    ):
+        payload = CODEC.encode(value, "result")
+        assert "dill" not in payload.text
+        again = CODEC.decode(payload)
+        assert type(again) is type(value)
+        assert again == value
+
+
 def test_no_validator_runs_when_a_model_comes_back():
     customer = Customer.model_construct(name="ann", age=-5)
     assert round_trip(customer).age == -5
