@@ -42,9 +42,8 @@ format: env ## Let ruff fix and format
 	@$(RUN) ruff check --fix .
 	@$(RUN) ruff format .
 
-bench: ## Measure; needs an environment of its own, .venv-bench
-	@$(PYTHON) tools/env.py bench
-	@.venv-bench/bin/python -m benchmarks $(ARGS)
+bench: ## Measure beside the peers, each in its own environment; ARGS=--help, ARGS=--quick
+	@$(PYTHON) -m benchmarks $(ARGS)
 
 lock: ## Pin the newest versions of what pyproject.toml asks for
 	@$(PYTHON) tools/lock.py

@@ -29,7 +29,9 @@ class Head:
 
     `busy` says that a task is in flight. `wake_at` is the earliest time at which something is due
     by itself (a timer, a retry), or None. `blocked_kind` and `blocked_reason` explain the status
-    blocked. `closed_at` is None while the execution is open.
+    blocked. `closed_at` is None while the execution is open. `run` counts the generations from
+    1, and `base` is the number of events of those before this one: they stay stored, and neither
+    `load` nor `history` answers them.
     """
 
     execution_id: str
@@ -42,6 +44,7 @@ class Head:
     blocked_kind: str | None = None
     blocked_reason: str | None = None
     run: int = 1
+    base: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +61,24 @@ class Stored:
 
 
 @dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A message for another execution's mailbox; `key` is as in `Mailbox.post`."""
+
+    execution_id: str
+    body: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
 class Commit:
     """One execution's part of a commit.
 
-    `expected` is the number of events that the writer has seen: the fence; 0 creates the
-    execution. `head` is None when it has not changed. `park` are messages (lines of text) to keep
+    `expected` is the number of events that the writer has seen, those of earlier runs included:
+    the fence; 0 creates the execution. `head` is None when it has not changed. `park` are messages (lines of text) to keep
     for an execution that is blocked, behind those already parked; `unpark` removes all parked
     messages that were there before. `taken` are numbers of mailbox messages that are done with.
+    `outbox` are messages to post in the same step; those to executions that do not exist, as of
+    the end of the step, are dropped.
     """
 
     execution_id: str
@@ -74,6 +88,7 @@ class Commit:
     park: tuple[str, ...] = ()
     unpark: bool = False
     taken: tuple[int, ...] = ()
+    outbox: tuple[Outgoing, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

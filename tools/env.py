@@ -2,7 +2,7 @@
 
     python3 tools/env.py              # .venv, with everything in requirements/dev.txt
     python3 tools/env.py test 3.12    # .venv-3.12, with what tests need
-    python3 tools/env.py bench        # .venv-bench, with requirements/bench.txt
+    python3 tools/env.py bench-dbos   # .venv-bench-dbos, with requirements/bench-dbos.txt
 
 An environment that is up to date costs nothing. It is brought up to date when its list, its
 Python, or a part of pyproject.toml that an installation depends on has changed. Several of these

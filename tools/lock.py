@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 REQUIREMENTS = ROOT / "requirements"
 
 OLDEST = "3.11"
-PROFILES = ("dev", "test", "bench")
+PROFILES = ("dev", "test", "bench", "bench-aws-durable", "bench-dbos")
 
 
 def main() -> None:

@@ -135,7 +135,11 @@ def _unreadable_header(payload: bytes) -> SerializationError:
 def _complaint(call: Call, error: Exception) -> ClosureNotSerializable:
     function, args, kwargs = call
     name = describe_call(function).name
-    for part in (*_parts_of(function), *_arguments(args, kwargs), _Part("is", "itself", function)):
+    for part in (
+        *_parts_of(function),
+        *_arguments(args, kwargs),
+        _Part("cannot be sent:", "the callable itself", function),
+    ):
         found = _fault(part.value)
         if found is None:
             continue

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from types import CellType, FunctionType, MemberDescriptorType, MethodType
 from typing import Any, Final
 
-from mini_workflow.codecs.names import is_importable, type_of
+from mini_workflow.codecs.names import is_importable, is_local, type_of
 from mini_workflow.codecs.refusals import Refused, refusal
 
 MAX_STEPS: Final = 20
@@ -32,7 +32,11 @@ def find_culprit(value: Any, fault: Fault, error: Exception) -> tuple[str, Any, 
     for _ in range(MAX_STEPS):
         if isinstance(error, Refused) and refusal(type_of(value)) is not None:
             break
-        for step, part in _parts(value):
+        try:
+            parts = list(_parts(value))
+        except Exception:  # its own code fails when it is looked at
+            break
+        for step, part in parts:
             if id(part) in seen:
                 continue
             seen.add(id(part))
@@ -52,9 +56,9 @@ def why_not(culprit: object, error: Exception) -> tuple[str, str]:
     """What is wrong with the culprit, and the remedy, or an empty string if it has none."""
     if isinstance(error, RecursionError):
         return "is nested too deeply", "flatten it"
-    if isinstance(culprit, type) and not is_importable(culprit):
+    if issubclass(type_of(culprit), type) and is_local(culprit):
         return "is a class made in a function", "define it at the top level of a module"
-    if not is_importable(type_of(culprit)):
+    if is_local(type_of(culprit)):
         return "is of a class made in a function", "define that at the top level of a module"
     return f"cannot be pickled ({type(error).__name__}: {error})", ""
 

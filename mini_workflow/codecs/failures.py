@@ -113,7 +113,7 @@ def _state(error: BaseException, signer: Signer | None, room: int, seen: set[int
         return None
     if isinstance(error, BaseExceptionGroup):
         return _group_state(error, signer, room, seen)
-    encoder = Encoder(signer)
+    encoder = Encoder(signer, check_text=True)
     state = exception_state(error, encoder.encode, encoder.decode)
     if state is not None:
         return state
@@ -129,11 +129,11 @@ def _group_state(error: Any, signer: Signer | None, room: int, seen: set[int]) -
     if room <= 0:
         return None
     members = error.exceptions[:MAX_MEMBERS]
-    notes = [str(note) for note in getattr(error, "__notes__", ())]
+    notes = [_bounded(str(note)) for note in getattr(error, "__notes__", ())]
     if len(members) < len(error.exceptions):
         notes.append(f"({len(error.exceptions) - len(members)} more were left out)")
     state: dict[str, Any] = {
-        "group": str(error.message),
+        "group": _bounded(str(error.message)),
         "members": [_encode(member, signer, room - 1, seen).to_plain() for member in members],
     }
     if notes:

@@ -9,6 +9,7 @@ from typing import Any, Final
 from mini_workflow.codecs.names import (
     SPAWNED_MAIN,
     globals_named,
+    is_importable,
     module_named,
     name_of_globals,
     type_of,
@@ -55,8 +56,11 @@ def traits_of(function: FunctionType, home: str) -> dict[str, Any] | None:
         traits["__defaults__"] = function.__defaults__
     if function.__kwdefaults__:
         traits["__kwdefaults__"] = function.__kwdefaults__
-    if function.__annotations__:
-        traits["__annotations__"] = function.__annotations__
+    annotations = function.__annotations__
+    if annotations:
+        traits["__annotations__"] = {
+            name: kind for name, kind in annotations.items() if _is_portable(kind)
+        }
     if function.__name__ != code.co_name:
         traits["__name__"] = function.__name__
     if function.__qualname__ != code.co_qualname:
@@ -69,6 +73,13 @@ def traits_of(function: FunctionType, home: str) -> dict[str, Any] | None:
     if function.__dict__:
         traits["__dict__"] = function.__dict__
     return traits or None
+
+
+def _is_portable(annotation: Any) -> bool:
+    """Whether an annotation can go along; a task is not worth failing for one that cannot."""
+    if isinstance(annotation, type):
+        return is_importable(annotation)
+    return annotation is None or type(annotation) is str
 
 
 def reduce_function(function: FunctionType) -> Any:

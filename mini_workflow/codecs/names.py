@@ -23,8 +23,13 @@ type_of: Final[Callable[[object], type[Any]]] = type
 
 def name_of(named: Any) -> str:
     """``module:qualname`` of a class or a function."""
-    module = named.__module__
+    module = getattr(named, "__module__", None) or "builtins"
     return f"{MAIN if module == SPAWNED_MAIN else module}:{named.__qualname__}"
+
+
+def is_local(named: Any) -> bool:
+    """Whether the class or function was made in a function, so that nothing can import it."""
+    return "<locals>" in named.__qualname__
 
 
 def module_named(name: str) -> ModuleType:
@@ -73,7 +78,10 @@ def find(module: str, qualname: str) -> Any:
                     return _walk(sys.modules[candidate], qualname)
                 except AttributeError:
                     continue
-        raise AttributeError(f"the main script has no {qualname!r}")
+        raise AttributeError(
+            f"the main script of this process has no {qualname!r}; what tasks use has to be in a "
+            "module that every process can import"
+        )
     return _walk(module_named(module), qualname)
 
 

@@ -27,7 +27,7 @@ _SIMPLE_BASES: Final = frozenset({object})
 def object_encoder(kind: type[Any]) -> Callable[[Any, Part], dict[str, Any]] | None:
     """The function that encodes instances of exactly this class, or None if there is none."""
     if not is_importable(kind):
-        return None
+        return _encode_model if _is_parametrised(kind) else None
     if issubclass(kind, Enum):
         return _encode_flag if issubclass(kind, Flag) else _encode_enum
     if _is_model_class(kind):
@@ -183,6 +183,39 @@ def _is_model_class(kind: type[Any]) -> bool:
     return isinstance(model, type) and issubclass(kind, model)
 
 
+def _is_parametrised(kind: type[Any]) -> bool:
+    """Whether it is a generic model with arguments, such as ``Page[int]``, of an importable one."""
+    metadata: dict[str, Any] = getattr(kind, "__pydantic_generic_metadata__", _NOTHING)
+    return _is_model_class(kind) and bool(metadata["args"]) and is_importable(metadata["origin"])
+
+
+def _encode_model_class(kind: Any, part: Part) -> dict[str, Any]:
+    if is_importable(kind):
+        return {"class": name_of(kind)}
+    metadata = kind.__pydantic_generic_metadata__
+    arguments = [
+        {"model": _encode_model_class(argument, part)}
+        if isinstance(argument, type) and _is_parametrised(argument)
+        else {"type": part(argument, ".__class__")}
+        for argument in metadata["args"]
+    ]
+    return {"class": name_of(metadata["origin"]), "args": arguments}
+
+
+def _decode_model_class(tagged: dict[str, Any], recurse: Callable[[Any], Any]) -> Any:
+    kind: Any = load_class(tagged["class"])
+    if "args" not in tagged:
+        return kind
+    return kind[
+        tuple(
+            _decode_model_class(argument["model"], recurse)
+            if "model" in argument
+            else recurse(argument["type"])
+            for argument in tagged["args"]
+        )
+    ]
+
+
 _MODEL_STATE: Final = ("__pydantic_extra__", "__pydantic_private__")
 
 
@@ -196,7 +229,7 @@ def _encode_model(value: Any, part: Part) -> dict[str, Any]:
         (stored if name in known else more)[name] = part(item, f".{name}")
     tagged: dict[str, Any] = {
         "$": "model",
-        "class": name_of(type(value)),
+        **_encode_model_class(kind, part),
         "v": stored,
         "set": sorted(state["__pydantic_fields_set__"]),
     }
@@ -210,7 +243,7 @@ def _encode_model(value: Any, part: Part) -> dict[str, Any]:
 
 def decode_model(tagged: dict[str, Any], recurse: Callable[[Any], Any]) -> Any:
     """A pydantic model, by field, without its validators."""
-    kind: Any = load_class(tagged["class"])
+    kind = _decode_model_class(tagged, recurse)
     if not _is_model_class(kind):
         raise PayloadNotReadable(
             f"{tagged['class']!r} is no longer a pydantic model. Keep it one until no execution "

@@ -60,6 +60,7 @@ _REFUSED: Final[dict[str, str]] = {
     "subprocess.Popen": "a process",
     "sqlite3.Connection": _DATABASE,
     "sqlite3.Cursor": _DATABASE,
+    "weakref.ReferenceType": "a weak reference",
     "builtins.generator": "a generator",
     "builtins.async_generator": "an asynchronous generator",
     "builtins.coroutine": "a coroutine",

@@ -108,9 +108,12 @@ def encode_value(value: object, path: str = "value", signer: Signer | None = Non
             "flatten it, or encode it from a shallower call",
             path=path,
         ) from error
-    except RuntimeError as error:
+    except Exception as error:
+        # Another thread changes the value, or the value's own code fails.
         raise ValueNotSerializable(
-            f"{path} cannot be encoded: {error}; another thread changes it: pass a copy", path=path
+            f"{path} cannot be encoded ({type(error).__name__}: {error}); pass a copy that nothing "
+            "else changes",
+            path=path,
         ) from error
     try:
         Encoder(signer, check_text=True).encode(value)

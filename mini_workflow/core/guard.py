@@ -2,11 +2,13 @@
 
 Python announces such calls as audit events; a hook turns them into an error when they come from
 a workflow. Older Pythons do not announce ``time.sleep`` (before 3.13) and the start of a thread
-(before 3.12): there the announcement is added.
+(before 3.12), and none announces a new event loop: there the announcement is added.
 """
 
 from __future__ import annotations
 
+import asyncio
+import asyncio.events
 import sys
 import threading
 import time
@@ -17,6 +19,7 @@ _TASK: Final = "do it in a task: await ctx.task(...)"
 
 ADVICE: Final[dict[str, tuple[str, str]]] = {
     "time.sleep": ("time.sleep()", "use await ctx.sleep(...)"),
+    "asyncio.new_event_loop": ("starting another event loop", "await the coroutine"),
     "socket.__new__": ("opening a socket", _TASK),
     "socket.connect": ("connecting a socket", _TASK),
     "socket.getaddrinfo": ("a name lookup", _TASK),
@@ -43,6 +46,10 @@ def install(refuse: Callable[[str, str], None]) -> None:
             refuse(*advice[event])
 
     sys.addaudithook(hook)
+    # A loop that is only refused its sockets is left half-made, and complains when it is collected.
+    asyncio.new_event_loop = asyncio.events.new_event_loop = _announced(
+        "asyncio.new_event_loop", asyncio.events.new_event_loop
+    )
     if sys.version_info < (3, 13):
         time.sleep = _announced("time.sleep", time.sleep)
     if sys.version_info < (3, 12):

@@ -224,9 +224,7 @@ class WorkflowLoop(RefusingLoop):
             handle: Handle = self.call_soon(callback, *args, context=context)
             return handle
         if wait > MAXIMUM_DURATION:
-            raise UsageError(
-                f"a timer of {wait / 1000:g} s: more than a hundred years; seconds are meant"
-            )
+            raise UsageError("a timer of more than a hundred years; a delay is meant in seconds")
         return TimerHandle(self.now + wait, callback, args, context, self._owner)
 
     def timer_fired(self, handle: TimerHandle) -> None:

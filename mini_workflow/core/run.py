@@ -18,7 +18,7 @@ from mini_workflow.core.closing import name_of, report_unseen, wind_down
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.events import Event
 from mini_workflow.core.exchange import ContinueAsNew, Exchange
-from mini_workflow.core.loop import Halt
+from mini_workflow.core.loop import Halt, running_loop
 from mini_workflow.core.numbered import hush, unseen
 from mini_workflow.core.operations import Inline, is_async, takes_result
 from mini_workflow.core.retry import RetryPolicy
@@ -82,7 +82,8 @@ class Run(Exchange):
 
     def place(self) -> str:
         """Where the workflow's code is, as a clause for an error message."""
-        if line := user_line():
+        # Outside of a turn the stack is that of whoever drives the run.
+        if running_loop() is self.loop and (line := user_line()):
             return line
         main = self._main
         if main is not None and not main.done() and (line := waiting_line(main.get_coro())):
@@ -184,12 +185,13 @@ class Run(Exchange):
             return events.ContinuedAsNew(request.arguments)
         except asyncio.CancelledError as error:
             if self._abort is not None:
-                return events.ExecutionFailed(self._codec.encode_failure(self._abort))
+                failed = events.ExecutionFailed(self._codec.encode_failure(self._abort))
+                return await self._undo(failed)
             reason = str(error) if self._cancel_reason is None else self._cancel_reason
             return await self._undo(events.ExecutionCancelled(reason))
         except BaseException as error:
-            if self.dead:
-                raise
+            if self.dead or running_loop() is not self.loop:
+                raise  # not the workflow's own: its coroutine is being closed
             return await self._undo(events.ExecutionFailed(self._codec.encode_failure(error)))
 
     async def _end(self, closing: Event) -> None:

@@ -5,9 +5,10 @@ import enum
 import functools
 import threading
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
+from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 
 class Color(enum.Enum):
@@ -111,6 +112,29 @@ class Customer(BaseModel):
 class Account(BaseModel):
     owner: Customer
     balance: Any = None
+
+
+T = TypeVar("T")
+
+
+class Page(BaseModel, Generic[T]):
+    items: list[T]
+
+
+IntPage = Page[int]
+
+
+@pydantic_dataclass
+class Measured:
+    value: float
+    unit: str = "m"
+
+
+class Failing:
+    """Its own code fails when it is looked at."""
+
+    def __reduce__(self):
+        raise RuntimeError("dictionary changed size during iteration")
 
 
 class Box:

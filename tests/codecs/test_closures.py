@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 import types
+import weakref
 
 import pytest
 from hypothesis import given
@@ -299,6 +300,29 @@ def test_a_model_made_in_a_function_is_refused_with_the_remedy():
         CODEC.capture(lambda: model.value, (), {})
 
 
+def test_an_annotation_that_cannot_go_along_is_left_out():
+    from pydantic import BaseModel
+
+    class Local(BaseModel):
+        value: int
+
+    def run(n: int, model: Local) -> Local:
+        return n
+
+    payload = CODEC.capture(run, (1, None), {})
+    assert not is_dilled(payload)
+    function, args, _ = CODEC.restore(payload)
+    assert function(*args) == 1
+    assert function.__annotations__ == {"n": int}
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="syntax of Python 3.12")
+def test_a_generic_function():
+    space = {}
+    exec("def make():\n def f[T](x: T) -> T: return x\n return f", globals(), space)
+    assert restored(space["make"](), 3)() == 3
+
+
 def test_a_function_whose_globals_are_no_modules():
     space = {"__name__": "elsewhere", "n": 3}
     exec("def run(): return n", space)
@@ -453,6 +477,7 @@ def in_loop(make):
 
 keep = contextlib.nullcontext
 REFUSED = {
+    "weak reference": lambda: keep(weakref.ref(Box)),
     "workflow's context": lambda: keep(Context()),
     "lock": lambda: keep(threading.Lock()),
     "lock (R)": lambda: keep(threading.RLock()),
@@ -524,6 +549,24 @@ def test_an_argument_is_refused_by_its_place_or_name(said):
             CODEC.capture(functools.partial(samples.double, value), (), {})
         with pytest.raises(ClosureNotSerializable, match="'self'"):
             CODEC.capture(Box(value).get, (), {})
+
+
+def test_what_is_no_function_is_refused():
+    coroutine = a_coroutine()
+    with pytest.raises(ClosureNotSerializable, match=r"callable itself \(coroutine\).*a coroutine"):
+        CODEC.capture(coroutine, (), {})
+    coroutine.close()
+
+
+class Sly:
+    def __getattribute__(self, name):
+        raise RuntimeError(name)
+
+
+def test_a_variable_whose_own_code_fails_is_named():
+    sly = Sly()
+    with pytest.raises(ClosureNotSerializable, match=r"'sly'.*RuntimeError"):
+        CODEC.capture(lambda: sly, (), {})
 
 
 def test_the_path_inside_a_variable_is_named():

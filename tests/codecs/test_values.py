@@ -3,6 +3,7 @@
 import asyncio
 import collections
 import contextlib
+import dataclasses
 import datetime as dt
 import decimal
 import enum
@@ -181,6 +182,10 @@ VALUES = [
     Money(1),
     Nested(order=Order("o-2"), price=Money(2), more={"x": (1,)}),
     Customer(name="ann", tags={"b", "a"}),
+    samples.IntPage(items=[1]),
+    samples.Page[str](items=["a"]),
+    samples.Page(items=[(1,)]),
+    samples.Measured(1.5),
     Account(owner=Customer(name="bob", age=3), balance=decimal.Decimal("1.5")),
     pathlib.PurePosixPath("/a/b"),
     pathlib.PureWindowsPath("c:/a"),
@@ -394,6 +399,20 @@ def test_a_pydantic_model_keeps_extra_private_and_set_fields():
     assert again.model_fields_set == {"name", "nick"}
 
 
+def test_a_generic_model_with_arguments_comes_back():
+    nested = samples.Page[samples.Page[dict[str, int]]]
+    for value in (
+        samples.Page[bytes](items=[b"a"]),
+        samples.Page[Customer](items=[Customer(name="a")]),
+        nested(items=[samples.Page[dict[str, int]](items=[{"a": 1}])]),
+    ):
+        payload = CODEC.encode(value, "result")
+        assert "dill" not in payload.text
+        again = CODEC.decode(payload)
+        assert type(again) is type(value)
+        assert again == value
+
+
 def test_no_validator_runs_when_a_model_comes_back():
     customer = Customer.model_construct(name="ann", age=-5)
     assert round_trip(customer).age == -5
@@ -461,8 +480,6 @@ def test_a_class_made_in_a_function_goes_along():
 
 
 def test_a_dataclass_made_in_a_function_goes_along():
-    import dataclasses
-
     @dataclasses.dataclass
     class Local:
         value: int
@@ -640,6 +657,25 @@ def test_text_that_utf8_cannot_say_is_refused(value, path):
     with pytest.raises(ValueNotSerializable, match=r"surrogate|UTF-8") as caught:
         CODEC.encode(value, "result")
     assert caught.value.path == path
+
+
+class Shifting(dict):
+    def __iter__(self):
+        raise RuntimeError("dictionary changed size during iteration")
+
+    items = __iter__
+
+
+@dataclasses.dataclass
+class Sly:
+    def __getattribute__(self, name):
+        raise RuntimeError(name)
+
+
+@pytest.mark.parametrize("make", [samples.Failing, Sly, lambda: Shifting(a=1)])
+def test_a_value_whose_own_code_fails_is_refused(make):
+    with pytest.raises(ValueNotSerializable, match="RuntimeError"):
+        CODEC.encode([make()], "result")
 
 
 def test_a_failed_encoding_leaves_the_codec_usable():

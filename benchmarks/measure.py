@@ -1,0 +1,167 @@
+"""Run the measurements: each in a fresh process, the systems taking turns."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from benchmarks.cases import CASES, Case
+from benchmarks.systems import SYSTEMS, System
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+
+TIMEOUT_SECONDS: Final = 180.0
+
+Key = tuple[str, int, str]
+"""Measurement, size, system."""
+
+
+@dataclass(slots=True)
+class Measured:
+    """All that was measured: a list of runs for every figure, and what went wrong."""
+
+    figures: dict[Key, dict[str, list[float]]] = field(default_factory=dict)
+    about: dict[str, dict[str, str]] = field(default_factory=dict)
+    failures: list[str] = field(default_factory=list)
+
+    def add(self, key: Key, figures: Mapping[str, float]) -> None:
+        """Take up the figures of one run."""
+        runs = self.figures.setdefault(key, {})
+        for name, value in figures.items():
+            runs.setdefault(name, []).append(value)
+
+    def runs(self, key: Key, figure: str) -> list[float]:
+        """The figures of all runs; empty if there is none."""
+        return self.figures.get(key, {}).get(figure, [])
+
+    def median(self, key: Key, figure: str) -> float | None:
+        """The median over the runs, or None."""
+        runs = self.runs(key, figure)
+        return statistics.median(runs) if runs else None
+
+
+class Failed(Exception):
+    """A measurement gave no figures; says which, and the end of its output."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to measure: `sizes` answers which rows a case has."""
+
+    cases: Sequence[Case]
+    systems: Sequence[str]
+    runs: int
+    quick: bool = False
+
+    def sizes(self, case: Case) -> tuple[int, ...]:
+        """The sizes of the rows."""
+        return case.quick if self.quick else case.sizes
+
+    def measurements(self) -> Iterator[Key]:
+        """Every single measurement, in order: the systems take turns within each run."""
+        done: set[tuple[int, Key]] = set()
+        for case in self.cases:
+            for size in self.sizes(case):
+                for run in range(1 if case.once else self.runs):
+                    for name in self.systems:
+                        key = (case.measurement(name), case.size_for(name, size), name)
+                        if name in case.systems and (run, key) not in done:
+                            done.add((run, key))
+                            yield key
+
+
+def measure(plan: Plan, interpreters: Mapping[str, Path], scratch: Path) -> Measured:
+    """Do all measurements of the plan, reporting progress on standard error.
+
+    `interpreters` maps the profiles of the systems to the interpreters of their environments.
+    Files are written under `scratch`, which decides the disk, and removed.
+    """
+    measured = Measured()
+    keys = list(plan.measurements())
+    scratch.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=scratch) as folder:
+        work = Path(folder)
+        started = time.monotonic()
+        for number, key in enumerate(keys, 1):
+            system = SYSTEMS[key[2]]
+            try:
+                figures, about = _measure(key, system, interpreters[system.profile], work)
+            except Failed as failure:
+                measured.failures.append(str(failure))
+                outcome = "FAILED"
+            else:
+                measured.add(key, figures)
+                measured.about.setdefault(system.name, about)
+                outcome = " ".join(f"{name}={value:.6g}" for name, value in figures.items())
+            _say(
+                f"[{number}/{len(keys)}, {time.monotonic() - started:.0f} s] "
+                f"{system.title}: {key[0]} {key[1]:,}: {outcome}"
+            )
+    for failure in measured.failures:
+        _say(f"\n{failure}")
+    return measured
+
+
+def _measure(
+    key: Key, system: System, interpreter: Path, work: Path
+) -> tuple[dict[str, float], dict[str, str]]:
+    measurement, size, _ = key
+    shared = work / "shared"
+    shared.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=work) as folder:
+        command = [interpreter, "-m", f"benchmarks.systems.{system.script}", measurement]
+        command += [str(size), folder, shared, system.variant]
+        try:
+            done = subprocess.run(
+                command,
+                cwd=ROOT,
+                env=_environment(work),
+                capture_output=True,
+                text=True,
+                timeout=TIMEOUT_SECONDS,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as expired:
+            raise Failed(
+                f"{system.title}: {measurement} {size:,} took more than {expired.timeout:g} s"
+            ) from None
+    if done.returncode != 0:
+        end = "\n".join(done.stderr.splitlines()[-12:])
+        raise Failed(
+            f"{system.title}: {measurement} {size:,} ended with status {done.returncode}:\n{end}"
+        )
+    answer = json.loads(done.stdout.splitlines()[-1])
+    return answer["figures"], answer["about"]
+
+
+def _environment(work: Path) -> dict[str, str]:
+    """The environment variables of a measurement: none that changes how Python works.
+
+    Compiled modules are kept, as they are in real use, but out of the source tree.
+    """
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    return kept | {"PYTHONPYCACHEPREFIX": str(work / "compiled")}
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def choose(names: Sequence[str]) -> list[Case]:
+    """The cases of these names, in their usual order; all if there is none."""
+    return [case for case in CASES.values() if not names or case.name in names]
+
+
+def needed(cases: Sequence[Case], systems: Sequence[str]) -> list[str]:
+    """The profiles of the environments that the measurements need."""
+    used = [name for name in systems if any(name in case.systems for case in cases)]
+    return sorted({SYSTEMS[name].profile for name in used})

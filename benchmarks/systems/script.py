@@ -1,0 +1,146 @@
+"""What the scripts of all systems share: arguments, clocks, and one line of JSON as the answer."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+Figures = dict[str, float]
+
+_KIB: Final = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One measurement.
+
+    `folder` is empty and for this measurement alone; `shared` is kept for all measurements of one
+    run of the benchmarks, for what is costly to prepare and not changed by measuring.
+    """
+
+    size: int
+    folder: Path
+    shared: Path
+    variant: str = ""
+
+
+Measurement = Callable[[Job], Figures]
+
+
+class WrongResult(AssertionError):
+    """A system did not do what it was measured for."""
+
+
+def expect(actual: object, expected: object, what: str) -> None:
+    """A figure counts only if the work was done: raise WrongResult unless both are equal."""
+    if actual != expected:
+        raise WrongResult(f"{what}: {actual!r} instead of {expected!r}")
+
+
+def seconds(call: Callable[[], object]) -> float:
+    """How long the call takes."""
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started
+
+
+def repeated(call: Callable[[], object], *, budget: float = 0.5, most: int = 50) -> float:
+    """The median time of a call, made until `budget` seconds are spent or `most` times."""
+    taken: list[float] = []
+    while not taken or (sum(taken) < budget and len(taken) < most):
+        taken.append(seconds(call))
+    return statistics.median(taken)
+
+
+def latencies(call: Callable[[], object], times: int) -> Figures:
+    """The 50th and 99th percentile of a call's time, in microseconds."""
+    taken = sorted(seconds(call) for _ in range(times))
+    return {
+        "p50_us": statistics.median(taken) * 1e6,
+        "p99_us": taken[max(0, int(len(taken) * 0.99) - 1)] * 1e6,
+    }
+
+
+def resident_kib() -> float:
+    """The memory of this process, as the system counts it."""
+    statm = Path("/proc/self/statm")
+    if statm.exists():
+        return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / _KIB
+    asked = subprocess.run(
+        ["ps", "-o", "rss=", "-p", str(os.getpid())], capture_output=True, text=True, check=True
+    )
+    return float(asked.stdout)
+
+
+def opening(code: str, job: Job, times: int = 5) -> Figures:
+    """Run `code`, which prints milliseconds and the number of modules, in fresh interpreters.
+
+    `code` gets a path that does not exist yet as its argument.
+    """
+    taken: list[float] = []
+    modules = 0
+    for number in range(times):
+        path = job.folder / f"opening-{number}.db"
+        prepare_journal(path, job.variant)
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True
+        )
+        milliseconds, modules = json.loads(done.stdout.splitlines()[-1])
+        taken.append(milliseconds)
+    return {"open_ms": statistics.median(taken), "modules": modules}
+
+
+def prepare_journal(path: Path, variant: str) -> None:
+    """Make an empty file in WAL mode, if that is the variant: the mode is kept in the file."""
+    if variant != "wal":
+        return
+    import sqlite3
+
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.close()
+
+
+def helper(measurement: str, job: Job, *, killed: bool = False) -> None:
+    """Run another measurement of the same script to its end, in a process of its own.
+
+    `killed` says that it has to end by killing itself.
+    """
+    script = sys.modules["__main__"].__spec__
+    assert script is not None
+    command = [sys.executable, "-m", script.name, measurement, str(job.size)]
+    command += [str(job.folder), str(job.shared), job.variant]
+    done = subprocess.run(command, stdout=subprocess.DEVNULL, check=False)
+    expect(done.returncode, -signal.SIGKILL if killed else 0, f"exit status of {measurement}")
+
+
+def die() -> None:
+    """End this process as a power cut of the machine would."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def serve(measurements: Mapping[str, Measurement], about: Callable[[], dict[str, str]]) -> None:
+    """Do what the command line asks for and print the figures as the last line of the output."""
+    parser = argparse.ArgumentParser(description=sys.modules["__main__"].__doc__)
+    parser.add_argument("measurement", choices=sorted(measurements))
+    parser.add_argument("size", type=int)
+    parser.add_argument("folder", type=Path, help="an empty directory for this measurement")
+    parser.add_argument("shared", type=Path, help="a directory that later measurements see again")
+    parser.add_argument("variant", nargs="?", default="")
+    asked = parser.parse_args()
+    job = Job(asked.size, asked.folder, asked.shared, asked.variant)
+    figures = measurements[asked.measurement](job)
+    answer: dict[str, Any] = {"figures": figures, "about": about()}
+    print(json.dumps(answer), flush=True)
+    # Threads that a system leaves behind must not hold up the next measurement.
+    os._exit(0)

@@ -1,0 +1,1 @@
+"""The crash demo around the example's workflow."""
