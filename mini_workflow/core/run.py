@@ -239,7 +239,8 @@ class Run(Exchange):
     def _cancel_requested(self, event: events.CancelRequested) -> None:
         self._cancel_reason = event.reason
         if self._main is not None:
-            self._main.cancel(event.reason)
+            # As a callback: what the cancellation gives up is the workflow's own doing.
+            self.loop.call_soon(self._main.cancel, event.reason)
 
     def _timer_fired(self, event: events.TimerFired) -> None:
         handle = self._timers.pop(event.seq, None)
