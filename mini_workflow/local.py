@@ -10,12 +10,13 @@ from typing import Final, Literal
 
 from mini_workflow.backends.doorbell import Doorbell
 from mini_workflow.backends.event_loop import EventLoopRunner
+from mini_workflow.backends.processes import Equipment, ProcessRunner
 from mini_workflow.backends.routing import RoutedRunner
 from mini_workflow.backends.sqlite import SQLiteBackend
 from mini_workflow.backends.system_clock import SystemClock
 from mini_workflow.backends.threads import ThreadRunner
+from mini_workflow.codecs.signing import Signer
 from mini_workflow.codecs.standard import StandardCodec
-from mini_workflow.core.codec import Codec
 from mini_workflow.engine.cache import DEFAULT_SIZE
 from mini_workflow.engine.engine import Ports
 from mini_workflow.engine.executor import execute, execute_async
@@ -27,6 +28,9 @@ from mini_workflow.ports import Clock, Report, TaskOutcome, TaskRequest, TaskRun
 DEFAULT_LEASE: Final = 15.0
 """Seconds after which the executions of a process that hangs are taken over by another one."""
 
+MAXIMUM_LEASE: Final = 24 * 3600
+"""Seconds in a day: our own bound against mistaken units."""
+
 DEFAULT_GRACE: Final = 10.0
 """Seconds that `close` gives to tasks that have begun."""
 
@@ -35,23 +39,26 @@ class LocalRuntime(Runtime):
     """Runs workflows in this process and keeps them in one SQLite file; a context manager.
 
     Opening a file continues every execution that is running in it, unless another live process
-    has it open and holds them. Several processes may open one file.
+    has it open and holds them. Several processes may open one file. After a fork, open one anew.
 
     Args:
-        path: the file; it is created where there is none.
-        workers: processes that run sync tasks; 0 runs them on threads of this process. A script
-            that uses workers must start under ``if __name__ == "__main__":``.
-        threads: threads for sync tasks; by default a few more than there are cores.
+        path: the file; it is created where there is none, in a directory that exists.
+        workers: processes that run the tasks; 0 runs them in this process, sync ones on threads
+            and async ones on an event loop. A script that uses workers must start under
+            ``if __name__ == "__main__":``.
+        threads: threads for sync tasks, where there are no workers; by default a few more than
+            there are cores.
         synchronous: "FULL" loses nothing that was acknowledged, even in a power cut; "NORMAL" is
             faster and may lose the last moments in one (not in a crash of the process).
         cache_size: how many waiting executions are kept in memory (about 5 KiB each).
-        lease: seconds after which another process may take over from one that hangs. One that
-            has died is found out at once.
+        lease: seconds after which another process may take over from one that hangs. From one
+            that has died it takes over within a third of that.
         turn_timeout: seconds that a workflow may compute between two awaits; None for no limit.
         grace: seconds that `close` waits for tasks that have begun.
 
     Raises:
         StoreUnavailable, StoreCorrupt, StoreTooNew: the file cannot be used; it is left as it is.
+        UsageError: an argument is out of range.
     """
 
     def __init__(
@@ -66,15 +73,19 @@ class LocalRuntime(Runtime):
         turn_timeout: float | None = DEFAULT_LIMIT,
         grace: float = DEFAULT_GRACE,
     ) -> None:
-        if workers < 0:
-            raise UsageError(f"LocalRuntime(workers={workers!r}): give 0 or more")
-        if lease < 1:
-            raise UsageError(f"LocalRuntime(lease={lease!r}): give 1 second or more")
+        _check("workers", workers, workers >= 0, "0 or more")
+        _check("threads", threads, threads is None or threads >= 1, "1 or more, or None")
+        _check("synchronous", synchronous, synchronous in ("FULL", "NORMAL"), '"FULL" or "NORMAL"')
+        _check("cache_size", cache_size, cache_size >= 0, "0 or more")
+        _check("lease", lease, 1 <= lease <= MAXIMUM_LEASE, f"1 to {MAXIMUM_LEASE} seconds")
+        _check(
+            "turn_timeout", turn_timeout, turn_timeout is None or turn_timeout > 0, "more than 0"
+        )
+        _check("grace", grace, 0 <= grace <= MAXIMUM_LEASE, f"0 to {MAXIMUM_LEASE} seconds")
         clock = SystemClock()
-        codec = StandardCodec()
-        self._doorbell = Doorbell(lambda: self.look_around())
+        self._doorbell = Doorbell()
         try:
-            backend = SQLiteBackend(
+            self._backend = SQLiteBackend(
                 path,
                 owner=f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}",
                 address=self._doorbell.address,
@@ -85,12 +96,12 @@ class LocalRuntime(Runtime):
         except BaseException:
             self._doorbell.close()
             raise
-        self._backend = backend
+        backend = self._backend
         self._peers: list[str] = []
         super().__init__(
             Ports(backend.store, backend.agenda, backend.mailbox, backend.leases, clock),
-            codec=codec,
-            make_runner=partial(_make_runner, codec, threads, workers),
+            codec=_CODEC,
+            make_runner=partial(_make_runner, workers, threads),
             pace=_RealTime(clock),
             wake_peers=self._ring_peers,
             look_for_peers=self._look_for_peers,
@@ -99,6 +110,7 @@ class LocalRuntime(Runtime):
             turn_limit=turn_timeout,
             grace=grace,
         )
+        self._doorbell.listen(self.look_around)
 
     def _ring_peers(self) -> None:
         self._doorbell.ring(self._peers)
@@ -125,16 +137,39 @@ class _RealTime:
         return None if until is None else max(0.0, (until - self._clock.now()) / 1000)
 
 
-def _make_runner(codec: Codec, threads: int | None, workers: int, report: Report) -> TaskRunner:
-    run = partial(_execute, codec)
+def _check(name: str, value: object, fits: bool, wanted: str) -> None:
+    if not fits:
+        raise UsageError(f"LocalRuntime({name}={value!r}): give {wanted}")
+
+
+def _make_runner(workers: int, threads: int | None, report: Report) -> TaskRunner:
+    if workers:
+        # The key never leaves this process and its workers.
+        return ProcessRunner(partial(_equipment, secrets.token_bytes(32)), report, workers)
     return RoutedRunner(
-        ThreadRunner(run, report, threads), EventLoopRunner(partial(_execute_async, codec), report)
+        ThreadRunner(_execute, report, threads), EventLoopRunner(_execute_async, report)
     )
 
 
-def _execute(codec: Codec, request: TaskRequest) -> TaskOutcome:
-    return execute(request, codec)
+def _equipment(key: bytes) -> Equipment:
+    """What the engine and its worker processes have in common; each makes its own."""
+    signer = Signer(key)
+
+    def seal(data: bytes, execution_id: str, seq: int, attempt: int) -> bytes:
+        return signer.sign(data, execution_id=execution_id, seq=seq, attempt=attempt)
+
+    def unseal(data: bytes, execution_id: str, seq: int, attempt: int) -> bytes:
+        return signer.verify(data, execution_id=execution_id, seq=seq, attempt=attempt)
+
+    return Equipment(_execute, _execute_async, seal, unseal)
 
 
-async def _execute_async(codec: Codec, request: TaskRequest) -> TaskOutcome:
-    return await execute_async(request, codec)
+_CODEC: Final = StandardCodec()
+
+
+def _execute(request: TaskRequest) -> TaskOutcome:
+    return execute(request, _CODEC)
+
+
+async def _execute_async(request: TaskRequest) -> TaskOutcome:
+    return await execute_async(request, _CODEC)

@@ -63,6 +63,9 @@ def _encode_flag(value: Flag, part: Part) -> dict[str, Any]:
 def decode_enum(tagged: dict[str, Any], recurse: Callable[[Any], Any]) -> Enum:
     """A member of an enum, by name; a flag, by value."""
     kind: Any = load_class(tagged["class"])
+    # The name comes from outside: never call what is not an enum.
+    if not issubclass(kind, Enum):
+        raise _no_longer(tagged["class"], "an enum")
     try:
         if "name" in tagged:
             return kind[tagged["name"]]
@@ -91,6 +94,8 @@ def _encode_named_tuple(value: Any, part: Part) -> dict[str, Any]:
 def decode_named_tuple(tagged: dict[str, Any], recurse: Callable[[Any], Any]) -> Any:
     """A named tuple, by field."""
     kind: Any = load_class(tagged["class"])
+    if tuple not in kind.__mro__ or not hasattr(kind, "_fields"):
+        raise _no_longer(tagged["class"], "a named tuple")
     stored: dict[str, Any] = tagged["v"]
     defaults: Mapping[str, Any] = kind._field_defaults
     items: list[Any] = []
@@ -155,10 +160,7 @@ def decode_dataclass(tagged: dict[str, Any], recurse: Callable[[Any], Any]) -> A
     """A dataclass, by field, without its constructor."""
     kind = load_class(tagged["class"])
     if not dataclasses.is_dataclass(kind):
-        raise PayloadNotReadable(
-            f"{tagged['class']!r} is no longer a dataclass. Keep it one until no execution holds a "
-            "value of it"
-        )
+        raise _no_longer(tagged["class"], "a dataclass")
     stored: dict[str, Any] = tagged["v"]
     value = object.__new__(kind)
     for field in dataclasses.fields(kind):
@@ -204,6 +206,8 @@ def _encode_model_class(kind: Any, part: Part) -> dict[str, Any]:
 
 def _decode_model_class(tagged: dict[str, Any], recurse: Callable[[Any], Any]) -> Any:
     kind: Any = load_class(tagged["class"])
+    if not _is_model_class(kind):
+        raise _no_longer(tagged["class"], "a pydantic model")
     if "args" not in tagged:
         return kind
     return kind[
@@ -244,11 +248,6 @@ def _encode_model(value: Any, part: Part) -> dict[str, Any]:
 def decode_model(tagged: dict[str, Any], recurse: Callable[[Any], Any]) -> Any:
     """A pydantic model, by field, without its validators."""
     kind = _decode_model_class(tagged, recurse)
-    if not _is_model_class(kind):
-        raise PayloadNotReadable(
-            f"{tagged['class']!r} is no longer a pydantic model. Keep it one until no execution "
-            "holds a value of it"
-        )
     stored: dict[str, Any] = tagged["v"]
     contents: dict[str, Any] = {}
     for name, field in kind.model_fields.items():
@@ -276,6 +275,12 @@ def decode_model(tagged: dict[str, Any], recurse: Callable[[Any], Any]) -> Any:
     value = kind.__new__(kind)
     value.__setstate__(state)
     return value
+
+
+def _no_longer(name: str, what: str) -> PayloadNotReadable:
+    return PayloadNotReadable(
+        f"{name!r} is no longer {what}: keep it one until no execution holds a value of it"
+    )
 
 
 def _no_default(name: str, field: str) -> PayloadNotReadable:

@@ -22,7 +22,6 @@ from mini_workflow.core.script import python_version
 from mini_workflow.engine.answers import answer_head, answer_start
 from mini_workflow.engine.cache import Cache
 from mini_workflow.engine.requests import (
-    Do,
     Nudge,
     Post,
     Release,
@@ -216,8 +215,6 @@ class Engine:
             self._start(request, batch, now)
         elif isinstance(request, Nudge):
             batch.nudged = True
-        elif isinstance(request, Do):
-            request.function()
         elif request.execution_id in batch.turns:
             # Started in this very batch: it is found once that is committed.
             self._again([request], now)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Protocol
 
 from mini_workflow.core import events
 from mini_workflow.core.codec import Codec
+from mini_workflow.core.durations import seconds
 from mini_workflow.core.events import Event
 from mini_workflow.core.history import History
 from mini_workflow.errors import (
@@ -20,13 +21,14 @@ from mini_workflow.errors import (
 )
 from mini_workflow.ports import Head, Status
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
 class Description:
     """An execution at a glance. Times are in UTC; `closed_at` is None while it is open, and
-    `blocked_reason` unless it is blocked. `run` counts the generations from 1."""
+    `blocked_reason` unless it is blocked. `run` counts the generations from 1.
+    """
 
     id: str
     workflow: str
@@ -109,8 +111,10 @@ class Execution:
         self._codec = codec
         self._settled = settled
 
-    def result(self, timeout: float | None = None) -> Any:
-        """Wait for the workflow's result, for at most `timeout` seconds.
+    def result(self, timeout: float | timedelta | None = None) -> Any:
+        """Wait for the workflow's result, for at most `timeout` seconds (or a timedelta).
+
+        In asynchronous code ``await execution`` does the same without blocking the loop.
 
         Raises:
             TimeoutError: it is still running after `timeout` seconds; call again to wait on.
@@ -120,7 +124,8 @@ class Execution:
                 otherwise that exception itself is raised.
             RuntimeClosed: the runtime was closed meanwhile.
         """
-        settled = self._settled or self._service.settled(self.id, timeout)
+        limit = None if timeout is None else seconds(timeout)
+        settled = self._settled or self._service.settled(self.id, limit)
         return self._unwrap(settled)
 
     def __await__(self) -> Generator[Any, None, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -102,11 +101,4 @@ class Nudge:
     """Something may have changed in the store: look at it."""
 
 
-@dataclass(slots=True)
-class Do:
-    """Call a function on the engine's thread."""
-
-    function: Callable[[], None]
-
-
-Request = Start | Post | Resume | Release | TaskOutcome | Nudge | Do
+Request = Start | Post | Resume | Release | TaskOutcome | Nudge

@@ -1,42 +1,37 @@
-"""Runtime: an engine on a thread of its own, and what callers on other threads ask of it."""
+"""Runtime: what users ask of an engine, on any thread of theirs."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import inspect
+import json
 import logging
+import os
 import re
 import secrets
 import threading
-from collections.abc import Callable, Iterable
-from queue import Empty, SimpleQueue
+from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Final, Protocol, Self
+from typing import Any, Final, Self, TypeVar
 
 from mini_workflow.core import events, wire
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.events import CLOSING, Event
 from mini_workflow.core.history import History
-from mini_workflow.core.loop import WorkflowLoop
+from mini_workflow.core.loop import WorkflowLoop, running_loop
 from mini_workflow.core.payload import Payload
+from mini_workflow.engine.driver import ENDED, Driver, Pace
 from mini_workflow.engine.engine import Engine, Ports
 from mini_workflow.engine.execution import Description, Execution, Settled
-from mini_workflow.engine.requests import (
-    Do,
-    Nudge,
-    Post,
-    Release,
-    Reply,
-    Request,
-    Resume,
-    Start,
-)
-from mini_workflow.engine.turn import Turn
+from mini_workflow.engine.requests import Post, Release, Reply, Request, Resume, Start
 from mini_workflow.errors import (
     ExecutionNotFound,
     InvalidIdentifier,
     NotAllowedInWorkflow,
     RuntimeClosed,
     StoreCorrupt,
+    StoreError,
     UsageError,
 )
 from mini_workflow.ports import STATUSES, Head, Query, Report, Status, TaskRunner
@@ -44,30 +39,18 @@ from mini_workflow.workflow import REGISTRY, Registry, Workflow
 
 log = logging.getLogger("mini_workflow.engine")
 
+T = TypeVar("T")
+
 EXECUTION_ID: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:@\-]{0,99}")
 """What an execution id may be. 100 characters is what EventBridge Pipes allows in a message group
 id; the characters are safe in file names, object keys and message group ids alike."""
 
-BATCH: Final = 1_000
-"""How many requests are taken into one commit at most."""
+PAGE: Final = 1_000
+"""How many executions are read at a time for a listing."""
 
 RECHECK: Final = 5.0
 """Seconds after which somebody who waits for an execution looks at the store, because the process
 that runs it may have died without a word."""
-
-_IDLE_WAIT: Final = 60.0
-
-
-class Pace(Protocol):
-    """How the engine's thread waits."""
-
-    def wait(self, until: int | None, idle: bool) -> float | None:
-        """How many seconds to wait for a request: 0 for not at all, None for without end.
-
-        `until` is when something is due (milliseconds since the epoch), or None; `idle` says that
-        no task is running.
-        """
-        ...
 
 
 class Runtime:
@@ -80,7 +63,7 @@ class Runtime:
         pace: how to wait.
         wake_peers: tells other processes that have the same store open to look at it.
         look_for_peers: finds out which those are.
-        on_stop: called on the engine's thread when everything is done, to close the backend.
+        on_stop: called when everything is done, to close the backend.
         registry: where workflows are looked up.
     """
 
@@ -101,52 +84,62 @@ class Runtime:
     ) -> None:
         self._ports = ports
         self._codec = codec
-        self._pace = pace
-        self._wake_peers = wake_peers
-        self._on_stop = on_stop
         self._registry = registry
         self._grace = grace
-        self._inbox: SimpleQueue[Request] = SimpleQueue()
-        self._watching: dict[str, list[Callable[[Settled], None]]] = {}
-        self._lock = threading.Lock()
+        self._on_stop = on_stop
+        self._process = os.getpid()
+        self._closing = threading.Lock()
         self._closed = False
-        self._stopping = False
-        self._ring = False
-        self._runner = make_runner(self._inbox.put)
-        self._engine = Engine(
-            ports,
-            codec=codec,
-            definitions=registry.get,
-            known=registry.names,
-            entropy=lambda: secrets.randbits(53),
-            on_close=self._announce,
-            on_post=self._ring_later,
-            on_look=look_for_peers,
-            cache_size=cache_size,
-            turn_limit=turn_limit,
+        self._ended = False
+        self._driver = Driver(
+            store=ports.store,
+            clock=ports.clock,
+            pace=pace,
+            wake_peers=wake_peers,
+            on_end=self._end,
         )
         try:
-            self._engine.open(self._runner)
+            self._runner = make_runner(self._driver.put)
+            try:
+                self._engine = Engine(
+                    ports,
+                    codec=codec,
+                    definitions=registry.get,
+                    known=registry.names,
+                    entropy=lambda: secrets.randbits(53),
+                    on_close=self._driver.announce,
+                    on_post=self._driver.ring_later,
+                    on_look=look_for_peers,
+                    cache_size=cache_size,
+                    turn_limit=turn_limit,
+                )
+                self._engine.open(self._runner)
+            except BaseException:
+                self._runner.close(0)
+                raise
         except BaseException:
-            self._closed = True
-            self._runner.close(0)
             on_stop()
             raise
-        self._thread = threading.Thread(target=self._run, name="mini-workflow-engine", daemon=True)
-        self._thread.start()
+        self._driver.start(self._engine)
         look_for_peers()
         wake_peers()
 
     # For users
 
     def start_execution(
-        self, workflow: Workflow[Any, Any] | str, /, *args: Any, id: str | None = None, **kwargs: Any
+        self,
+        workflow: Workflow[Any, Any] | str,
+        /,
+        *args: Any,
+        id: str | None = None,  # noqa: A002 - the API's own word
+        **kwargs: Any,
     ) -> Execution:
         """Start an execution; when this returns, it survives a crash.
 
         Args:
             workflow: the workflow, or its name.
-            args, kwargs: its arguments.
+            *args: its positional arguments.
+            **kwargs: its keyword arguments; one called `id` has to be given by position.
             id: 1 to 100 letters, digits and ``_-.:@``; the same id again gives the same execution,
                 whether it is still running or not. Without one it is made up.
 
@@ -156,19 +149,18 @@ class Runtime:
             ExecutionAlreadyExists: the id belongs to another workflow or other arguments.
             StoreError: the store refused; nothing was started.
         """
-        name = workflow if isinstance(workflow, str) else workflow.name
-        found = self._registry.get(name)
-        found.check_arguments(args, kwargs)
+        self._check_caller()
+        name = _name_of(workflow)
+        self._registry.get(name).check_arguments(args, kwargs)
         fresh = id is None
-        if id is None:
-            id = f"{name[:60]}-{secrets.token_hex(8)}"
-        _check_id(id)
-        request = Start(id, name, self._encode_arguments(args, kwargs), fresh)
+        execution_id = f"{name[:60]}-{secrets.token_hex(8)}" if id is None else id
+        _check_id(execution_id)
+        request = Start(execution_id, name, self._encode_arguments(args, kwargs), fresh)
         started = self._ask(request, request.reply)
         settled = Settled(started.head, started.closing) if started.closing is not None else None
-        return Execution(id, self, self._codec, settled)
+        return Execution(execution_id, self, self._codec, settled)
 
-    def get_execution(self, id: str) -> Execution:
+    def get_execution(self, id: str) -> Execution:  # noqa: A002
         """A handle to an execution. Raises ExecutionNotFound if there is none of that id."""
         self.head(id)
         return Execution(id, self, self._codec)
@@ -186,15 +178,15 @@ class Runtime:
         """
         if status is not None and status not in STATUSES:
             raise UsageError(f"status={status!r}: choose one of {', '.join(STATUSES)}")
-        if limit is not None and limit < 1:
-            raise UsageError(f"limit={limit!r}: give 1 or more, or None for all")
-        name = workflow.name if isinstance(workflow, Workflow) else workflow
-        self._check_open()
+        if limit is not None and (type(limit) is not int or limit < 1):
+            raise UsageError(f"limit={limit!r}: give a whole number of 1 or more, or None for all")
+        name = None if workflow is None else _name_of(workflow)
         found: list[Description] = []
         after: str | None = None
         while True:
-            size = 1000 if limit is None else min(1000, limit - len(found))
-            page = self._ports.store.list(Query(name, status, size, after))
+            size = PAGE if limit is None else min(PAGE, limit - len(found))
+            query = Query(name, status, size, after)
+            page = self._read(lambda query=query: self._ports.store.list(query))
             found.extend(map(Description.from_head, page.heads))
             after = page.next
             if after is None or len(found) == limit:
@@ -202,23 +194,24 @@ class Runtime:
 
     def close(self) -> None:
         """Stop. Tasks that have begun get some seconds to end; running executions stay in the
-        store, and the next runtime that opens it continues them."""
-        with self._lock:
-            if self._closed:
+        store, and the next runtime that opens it continues them.
+
+        Harmless if it was closed before. Who still waits for a result gets RuntimeClosed.
+        """
+        if self._process != os.getpid():
+            return  # a copy made by fork: the runtime itself is the other process's
+        self._check_not_inside()
+        with self._closing:
+            if self._ended:
                 return
             self._closed = True
-        drained: Reply[None] = Reply()
-        self._inbox.put(Do(lambda: drained.give(self._engine.drain())))
-        drained.wait()
-        for request in self._runner.close(self._grace):
-            self._inbox.put(Release(*request.key))
-        self._inbox.put(Do(self._stop))
-        self._thread.join()
-        with self._lock:
-            left, self._watching = self._watching, {}
-        for callbacks in left.values():
-            for callback in callbacks:
-                callback(_CLOSED)
+            # Each of these steps may be repeated: Ctrl-C may have interrupted a close before.
+            with contextlib.suppress(RuntimeClosed):
+                self._driver.call(self._engine.drain)
+            for request in self._runner.close(self._grace):
+                self._driver.put(Release(*request.key))
+            self._driver.stop()
+            self._ended = True
 
     def __enter__(self) -> Self:
         return self
@@ -235,9 +228,9 @@ class Runtime:
 
     def settled(self, execution_id: str, timeout: float | None) -> Settled:
         """See `Service.settled`."""
-        self._check_thread()
+        self._check_caller()
         reply: Reply[Settled] = Reply()
-        self._watch(execution_id, reply.give)
+        self._driver.waiters.add(execution_id, reply.give)
         try:
             left = timeout
             while True:
@@ -246,29 +239,20 @@ class Runtime:
                     return found
                 wait = RECHECK if left is None else min(RECHECK, left)
                 try:
-                    return _open(reply.wait(wait))
+                    return opened(reply.wait(wait))
                 except TimeoutError:
                     if left is not None:
                         left -= wait
                         if left <= 0:
-                            raise TimeoutError(
-                                f"execution {execution_id!r} is still running after {timeout:g} s"
-                            ) from None
+                            raise still_running(execution_id, timeout) from None
         finally:
-            self._unwatch(execution_id, reply.give)
+            self._driver.waiters.remove(execution_id, reply.give)
 
     async def settled_async(self, execution_id: str) -> Settled:
         """See `Service.settled_async`."""
-        self._check_thread()
-        loop = asyncio.get_running_loop()
-        if isinstance(loop, WorkflowLoop):
-            loop.refuse("awaiting another execution's handle", "wait for it in a task")
-        future: asyncio.Future[Settled] = loop.create_future()
-
-        def deliver(settled: Settled) -> None:
-            loop.call_soon_threadsafe(lambda: future.done() or future.set_result(settled))
-
-        self._watch(execution_id, deliver)
+        self._check_caller()
+        future, deliver = awaitable_reply()
+        self._driver.waiters.add(execution_id, deliver)
         try:
             while True:
                 found = self._settled_now(execution_id)
@@ -276,9 +260,9 @@ class Runtime:
                     return found
                 done, _ = await asyncio.wait([future], timeout=RECHECK)
                 if done:
-                    return _open(future.result())
+                    return opened(future.result())
         finally:
-            self._unwatch(execution_id, deliver)
+            self._driver.waiters.remove(execution_id, deliver)
 
     def closing(self, execution_id: str) -> Event:
         """See `Service.closing`."""
@@ -292,8 +276,7 @@ class Runtime:
     def head(self, execution_id: str) -> Head:
         """See `Service.head`."""
         _check_id(execution_id)
-        self._check_open()
-        head = self._ports.store.head(execution_id)
+        head = self._read(lambda: self._ports.store.head(execution_id))
         if head is None:
             raise ExecutionNotFound(
                 f"there is no execution {execution_id!r} in this store; list_executions() shows "
@@ -308,6 +291,7 @@ class Runtime:
 
     def terminate(self, execution_id: str, reason: str) -> None:
         """See `Service.terminate`."""
+        _check_reason(reason)
         self.head(execution_id)
         message = events.ExecutionTerminated(self._ports.clock.now(), reason)
         request = Post(execution_id, message)
@@ -323,39 +307,54 @@ class Runtime:
 
     def look_around(self) -> None:
         """Another process has rung: look at the store. Callable from any thread."""
-        self._inbox.put(Nudge())
-        self._inbox.put(Do(self._recheck))
+        self._driver.nudge()
 
     def evict(self) -> None:
         """Drop all live executions from memory; the next event of each replays it."""
-        done: Reply[None] = Reply()
-        self._inbox.put(Do(lambda: done.give(self._engine.evict())))
-        done.wait()
+        self._check_caller()
+        self._driver.call(self._engine.evict)
 
     # Inside
 
-    def _ask(self, request: Request, reply: Reply[Any]) -> Any:
-        self._check_thread()
-        with self._lock:
-            if self._closed:
-                raise RuntimeClosed("the runtime was closed; open a new one")
-            self._inbox.put(request)
-        return reply.wait()
+    def _ask(self, request: Request, reply: Reply[T]) -> T:
+        self._check_caller()
+        return self._driver.ask(request, reply)
+
+    def _read(self, read: Callable[[], T]) -> T:
+        """Read from the store, on the calling thread."""
+        self._check_caller()
+        try:
+            return read()
+        except StoreError:
+            self._check_open()  # was it closed in between?
+            raise
 
     def _check_open(self) -> None:
         if self._closed:
             raise RuntimeClosed("the runtime was closed; open a new one")
+        if self._process != os.getpid():
+            raise RuntimeClosed(
+                "the runtime belongs to the process that forked this one; open one in this process"
+            )
 
-    def _check_thread(self) -> None:
+    def _check_caller(self) -> None:
         self._check_open()
-        if threading.current_thread() is self._thread:
+        self._check_not_inside()
+
+    def _check_not_inside(self) -> None:
+        """Refuse a call from workflow code, which would wait for itself."""
+        loop = running_loop()
+        if isinstance(loop, WorkflowLoop):
+            loop.refuse("using a runtime", "do it in a task: await ctx.task(...)")
+        if self._driver.is_current():
             raise NotAllowedInWorkflow(
-                "a runtime cannot be used inside a workflow; do it in a task: await ctx.task(...)"
+                "a runtime cannot be used by an inline task, which the engine itself runs; drop "
+                "inline=True"
             )
 
     def _lines(self, execution_id: str) -> list[str]:
-        self._check_open()
-        lines = self._ports.store.history(execution_id)
+        _check_id(execution_id)
+        lines = self._read(lambda: self._ports.store.history(execution_id))
         if not lines:
             self.head(execution_id)
         return lines
@@ -366,88 +365,75 @@ class Runtime:
             encode(value, f"argument {number}").text for number, value in enumerate(args, 1)
         )
         keyword = ",".join(
-            f'"{name}":{encode(value, f"argument {name!r}").text}' for name, value in kwargs.items()
+            f"{json.dumps(name)}:{encode(value, f'argument {name!r}').text}"
+            for name, value in kwargs.items()
         )
         return Payload(text=f"[[{positional}],{{{keyword}}}]")
-
-    def _watch(self, execution_id: str, callback: Callable[[Settled], None]) -> None:
-        with self._lock:
-            self._watching.setdefault(execution_id, []).append(callback)
-
-    def _unwatch(self, execution_id: str, callback: Callable[[Settled], None]) -> None:
-        with self._lock:
-            callbacks = self._watching.get(execution_id, [])
-            if callback in callbacks:
-                callbacks.remove(callback)
-                if not callbacks:
-                    del self._watching[execution_id]
 
     def _settled_now(self, execution_id: str) -> Settled | None:
         head = self.head(execution_id)
         return None if head.status == "running" else Settled(head)
 
-    def _announce(self, turn: Turn) -> None:
-        self._ring = True
-        self._tell(turn.head.execution_id, Settled(turn.head, turn.closing))
-
-    def _tell(self, execution_id: str, settled: Settled) -> None:
-        if execution_id in self._watching:
-            with self._lock:
-                callbacks: Iterable[Callable[[Settled], None]] = self._watching.pop(
-                    execution_id, []
-                )
-            for callback in callbacks:
-                callback(settled)
-
-    def _recheck(self) -> None:
-        """Tell those who wait for executions that another process runs."""
-        with self._lock:
-            names = list(self._watching)
-        for name in names:
-            head = self._ports.store.head(name)
-            if head is not None and head.status != "running":
-                self._tell(name, Settled(head))
-
-    def _ring_later(self) -> None:
-        self._ring = True
-
-    def _stop(self) -> None:
-        self._stopping = True
-
-    def _run(self) -> None:
-        """The engine's thread."""
-        engine, inbox, clock = self._engine, self._inbox, self._ports.clock
-        while not (self._stopping and inbox.empty() and not engine.unsettled):
-            requests: list[Request] = []
-            until = engine.deadline()
-            if until is None or until > clock.now() or not inbox.empty():
-                timeout = self._pace.wait(until, engine.in_flight == 0 and inbox.empty())
-                try:
-                    requests.append(inbox.get(timeout != 0, timeout))
-                    for _ in range(min(inbox.qsize(), BATCH)):
-                        requests.append(inbox.get_nowait())
-                except Empty:
-                    pass
-            engine.process(requests)
-            if self._ring:
-                self._ring = False
-                self._wake_peers()
+    def _end(self) -> None:
+        """The last thing on the engine's thread, however it ends."""
+        self._closed = True
         try:
-            engine.close()
             self._ports.leases.release()
-        except Exception:
+        except StoreError:
             log.exception("the store could not be left in good order; the next opening repairs it")
         finally:
             self._on_stop()
 
 
-_CLOSED: Final = Settled(Head("", "", "running", 0))
-
-
-def _open(settled: Settled) -> Settled:
-    if settled is _CLOSED:
+def opened(settled: Settled) -> Settled:
+    """What a waiter was told, unless that is the end of the runtime: then RuntimeClosed."""
+    if settled is ENDED:
         raise RuntimeClosed("the runtime was closed while the execution was running")
     return settled
+
+
+def still_running(execution_id: str, timeout: float | None) -> TimeoutError:
+    """The error of `result(timeout)`."""
+    return TimeoutError(f"execution {execution_id!r} is still running after {timeout:g} s")
+
+
+def awaitable_reply() -> tuple[asyncio.Future[Settled], Callable[[Settled], None]]:
+    """A future of the running loop, and what sets it from any thread."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[Settled] = loop.create_future()
+
+    def set_result(settled: Settled) -> None:
+        if not future.done():
+            future.set_result(settled)
+
+    def deliver(settled: Settled) -> None:
+        # A loop that was closed meanwhile has nobody left who waits.
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(set_result, settled)
+
+    return future, deliver
+
+
+def _name_of(workflow: object) -> str:
+    if isinstance(workflow, Workflow):
+        return workflow.name
+    if isinstance(workflow, str):
+        return workflow
+    if inspect.iscoroutine(workflow):
+        workflow.close()  # or Python would warn that nobody awaits it
+        raise UsageError(
+            f"{workflow!r} is a call of the workflow: give the workflow itself, and its arguments "
+            "behind it"
+        )
+    raise UsageError(
+        f"{workflow!r} is not a workflow: give a function decorated with @workflow, or the name of "
+        "one"
+    )
+
+
+def _check_reason(reason: object) -> None:
+    if not isinstance(reason, str):
+        raise UsageError(f"{reason!r} is not a reason: give a text")
 
 
 def _check_id(execution_id: Any) -> None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from mini_workflow.backends.event_loop import EventLoopRunner
 from mini_workflow.backends.memory import MemoryBackend, MemoryState
@@ -14,110 +13,176 @@ from mini_workflow.backends.routing import RoutedRunner
 from mini_workflow.backends.threads import ThreadRunner
 from mini_workflow.codecs.standard import StandardCodec
 from mini_workflow.core.codec import Codec
-from mini_workflow.core.retry import seconds
+from mini_workflow.core.durations import MAXIMUM_DURATION, milliseconds, seconds
 from mini_workflow.engine.engine import Ports
 from mini_workflow.engine.execution import Settled
 from mini_workflow.engine.executor import execute, execute_async
-from mini_workflow.engine.requests import Do, Reply
-from mini_workflow.engine.runtime import Runtime
+from mini_workflow.engine.requests import Reply
+from mini_workflow.engine.runtime import Runtime, awaitable_reply, opened, still_running
+from mini_workflow.errors import RuntimeClosed, UsageError
 from mini_workflow.ports import Report, TaskOutcome, TaskRequest, TaskRunner
 from mini_workflow.testing.clock import ManualClock
 
-DEFAULT_START: Final = datetime(2026, 1, 1, tzinfo=timezone.utc)
+DEFAULT_START: Final = datetime(2026, 1, 1, tzinfo=UTC)
 """The time at which an environment's clock begins: a constant, so that tests repeat."""
 
-_LEASE: Final = 1000 * 366 * 24 * 3600 * 1000
-"""A thousand years in milliseconds: leases must not end because a workflow sleeps."""
+_LEASE: Final = 10 * MAXIMUM_DURATION
+"""In milliseconds: leases must not end because a workflow sleeps."""
+
+
+class EnvironmentState:
+    """What is left of a closed environment: the executions, and the time on its clock."""
+
+    def __init__(self) -> None:
+        self.executions: Final = MemoryState()
+        self.now: int | None = None
+        self.is_open = False
 
 
 class WorkflowEnvironment(Runtime):
     """A runtime for tests: everything is serialized as by the other runtimes, nothing is written.
 
     Time stands still while tasks run, and jumps to the next timer when nothing else is left to
-    do: while somebody waits in `result()`, or as far as `advance` says. A sleep of thirty days
-    takes as long as its code.
+    do: while somebody waits in `result()` (or by ``await``) for an execution, or as far as
+    `advance` says. A sleep of thirty days takes as long as its code. Tasks run in real time, and
+    so do their timeouts and that of `result()`.
 
     Args:
         state: what to open; pass the `state` of a closed environment to continue it.
-        start: the time at which the clock begins (an aware datetime).
+        start: the time at which the clock begins (an aware datetime); by default the one at which
+            the closed environment ended, or else the first of January 2026.
         cache_size: how many live executions are kept; 0 replays the history at every event.
         turn_timeout: seconds that a workflow may compute between two awaits; None for no limit.
+        grace: seconds that `close` waits for tasks that have begun.
+
+    Raises:
+        UsageError: the state is that of an environment which is open, or `start` has no time zone.
     """
 
     def __init__(
         self,
-        state: MemoryState | None = None,
+        state: EnvironmentState | None = None,
         *,
-        start: datetime = DEFAULT_START,
+        start: datetime | None = None,
         cache_size: int = 4096,
         turn_timeout: float | None = 10.0,
+        grace: float = 10.0,
     ) -> None:
-        self.state = MemoryState() if state is None else state
-        self._clock = ManualClock(round(start.timestamp() * 1000))
+        self.state = EnvironmentState() if state is None else state
+        if self.state.is_open:
+            raise UsageError(
+                "WorkflowEnvironment(state): the environment that it belongs to is still open; "
+                "close it first"
+            )
+        self._clock = ManualClock(_first_time(self.state, start))
         self._skipping = _Skipping(self._clock)
         self._backend = MemoryBackend(
-            self.state, owner="environment", clock=self._clock, lease=_LEASE
+            self.state.executions, owner="environment", clock=self._clock, lease=_LEASE
         )
         backend = self._backend
         codec = StandardCodec()
+        self.state.is_open = True
         super().__init__(
             Ports(backend.store, backend.agenda, backend.mailbox, backend.leases, self._clock),
             codec=codec,
             make_runner=partial(_make_runner, codec),
             pace=self._skipping,
-            on_stop=backend.close,
+            on_stop=self._leave_state,
             cache_size=cache_size,
             turn_limit=turn_timeout,
+            grace=grace,
         )
+        self._skipping.is_awaited = self._driver.waiters.__bool__
 
     def now(self) -> datetime:
-        """The time on the environment's clock."""
-        return datetime.fromtimestamp(self._clock.now() / 1000, timezone.utc)
+        """The time on the environment's clock, in UTC."""
+        return datetime.fromtimestamp(self._clock.now() / 1000, UTC)
 
     def advance(self, by: float | timedelta) -> None:
         """Let `by` seconds (or a timedelta) pass, with everything that happens in them.
 
-        Returns when the time is there and nothing is left to do at it.
+        Returns when the time is there and nothing is left to do at it: tasks that were started on
+        the way have ended.
+
+        Raises:
+            UsageError: `by` is negative, or more than a hundred years.
+            RuntimeClosed: the environment was closed.
         """
+        wait = milliseconds(seconds(by))
+        if not 0 <= wait <= MAXIMUM_DURATION:
+            raise UsageError(f"advance({by!r}): give 0 seconds or more, up to a hundred years")
+        self._check_caller()
         arrived: Reply[None] = Reply()
-        target = self._clock.now() + round(seconds(by) * 1000)
-        self._inbox.put(Do(lambda: self._skipping.go(target, arrived)))
+        self._driver.call(lambda: self._skipping.go(wait, arrived))
         arrived.wait()
 
     def settled(self, execution_id: str, timeout: float | None) -> Settled:
         """Wait as by any runtime, with time jumping meanwhile."""
-        with self._skipping.waiting():
-            self._inbox.put(Do(_nothing))
-            return super().settled(execution_id, timeout)
+        head = self.head(execution_id)
+        if head.status != "running":
+            return Settled(head)
+        reply: Reply[Settled] = Reply()
+        try:
+            self._enlist(execution_id, reply.give)
+            return opened(reply.wait(timeout))
+        except TimeoutError:
+            raise still_running(execution_id, timeout) from None
+        finally:
+            self._driver.waiters.remove(execution_id, reply.give)
 
     async def settled_async(self, execution_id: str) -> Settled:
         """Wait as by any runtime, with time jumping meanwhile."""
-        with self._skipping.waiting():
-            self._inbox.put(Do(_nothing))
-            return await super().settled_async(execution_id)
+        head = self.head(execution_id)
+        if head.status != "running":
+            return Settled(head)
+        future, deliver = awaitable_reply()
+        try:
+            self._enlist(execution_id, deliver)
+            return opened(await future)
+        finally:
+            self._driver.waiters.remove(execution_id, deliver)
+
+    def _enlist(self, execution_id: str, told: Callable[[Settled], None]) -> None:
+        """Begin to wait. On the engine's thread, so that time does not jump for somebody whose
+        execution has settled.
+        """
+
+        def enlist() -> None:
+            head = self._backend.store.head(execution_id)
+            if head is None or head.status == "running":
+                self._driver.waiters.add(execution_id, told)
+            else:
+                told(Settled(head))
+
+        self._driver.call(enlist)
+
+    def _leave_state(self) -> None:
+        self._skipping.give_up()
+        self._backend.close()
+        self.state.now = self._clock.now()
+        self.state.is_open = False
 
 
 class _Skipping:
-    """The pace of an environment: jumps to what is due instead of waiting for it."""
+    """The pace of an environment: jumps to what is due instead of waiting for it.
+
+    All of it is for the engine's thread.
+    """
 
     def __init__(self, clock: ManualClock) -> None:
         self._clock = clock
-        self._lock = threading.Lock()
-        self._waiters = 0
-        self._target: int | None = None
-        self._arrived: Reply[None] | None = None
+        self._trips: list[tuple[int, Reply[None]]] = []
+        self.is_awaited: Callable[[], bool] = lambda: False
 
-    def waiting(self) -> _Waiting:
-        """A `with` block of somebody who waits for an execution."""
-        return _Waiting(self._count)
+    def go(self, by: int, arrived: Reply[None]) -> None:
+        """Let so many milliseconds pass from now on; `arrived` is told."""
+        self._trips.append((self._clock.now() + by, arrived))
+        self._trips.sort(key=lambda trip: trip[0])
 
-    def _count(self, change: int) -> None:
-        with self._lock:
-            self._waiters += change
-
-    def go(self, target: int, arrived: Reply[None]) -> None:
-        """Let time pass until `target`; `arrived` is told."""
-        self._target, self._arrived = target, arrived
+    def give_up(self) -> None:
+        """Nothing will happen any more."""
+        for _, arrived in self._trips:
+            arrived.fail(RuntimeClosed("the environment was closed meanwhile"))
 
     def wait(self, until: int | None, idle: bool) -> float | None:
         """See `Pace.wait`."""
@@ -126,34 +191,32 @@ class _Skipping:
             return 0
         if not idle:
             return None
-        if self._target is not None:
-            if until is not None and until <= self._target:
+        if self._trips:
+            target, arrived = self._trips[0]
+            if until is not None and until <= target:
                 self._clock.set(until)
-                return 0
-            self._clock.set(max(now, self._target))
-            self._target = None
-            if self._arrived is not None:
-                self._arrived.give(None)
-            return None
-        if self._waiters and until is not None and until < now + _LEASE // 4:
+            else:
+                self._clock.set(target)
+                del self._trips[0]
+                arrived.give(None)
+            return 0
+        # What is due after so long is the renewal of the lease.
+        if until is not None and until - now < _LEASE // 4 and self.is_awaited():
             self._clock.set(until)
             return 0
         return None
 
 
-class _Waiting:
-    def __init__(self, count: Callable[[int], None]) -> None:
-        self._count = count
-
-    def __enter__(self) -> None:
-        self._count(1)
-
-    def __exit__(self, *_: object) -> None:
-        self._count(-1)
-
-
-def _nothing() -> None:
-    """Wakes the engine's thread, so that it asks its pace again."""
+def _first_time(state: EnvironmentState, start: datetime | None) -> int:
+    if start is None and state.now is not None:
+        return state.now
+    start = start or DEFAULT_START
+    if start.tzinfo is None:
+        raise UsageError(
+            f"WorkflowEnvironment(start={start!r}): the time has no time zone; add "
+            "tzinfo=timezone.utc"
+        )
+    return round(start.timestamp() * 1000)
 
 
 def _make_runner(codec: Codec, report: Report) -> TaskRunner:
