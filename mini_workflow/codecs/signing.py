@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 from typing import Final
 
@@ -26,7 +25,7 @@ class Signer:
     `key` is secret and at least 16 bytes long; a shorter one raises UsageError.
     """
 
-    __slots__ = ("_keyed",)
+    __slots__ = ("_key",)
 
     def __init__(self, key: bytes) -> None:
         if len(key) < MIN_KEY_BYTES:
@@ -34,8 +33,7 @@ class Signer:
                 f"the signing key has {len(key)} bytes and needs at least {MIN_KEY_BYTES}: make "
                 "one with secrets.token_bytes(32) and give the same to every process"
             )
-        # Copying a keyed hash is twice as fast as keying one for every payload.
-        self._keyed = hmac.new(key, digestmod=hashlib.sha256)
+        self._key = key
 
     def sign(self, payload: bytes, *, execution_id: str, seq: int, attempt: int) -> bytes:
         """The payload in an envelope that is valid for this attempt only."""
@@ -56,10 +54,7 @@ class Signer:
         return self._open(envelope, purpose, "a pickled part of a stored value")
 
     def _code(self, payload: bytes, purpose: bytes) -> bytes:
-        keyed = self._keyed.copy()
-        keyed.update(purpose)
-        keyed.update(payload)
-        return keyed.digest()
+        return hmac.digest(self._key, purpose + payload, "sha256")
 
     def _open(self, envelope: bytes, purpose: bytes, what: str) -> bytes:
         start = len(_PREFIX) + _MAC_BYTES

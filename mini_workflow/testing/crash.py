@@ -1,0 +1,225 @@
+"""Crashes at the n-th call of a port, and failures of a store on demand.
+
+`Crashes` wraps the ports of a backend, a runner of tasks and its report. Every call is counted;
+at a chosen one `SimulatedCrash` is raised, before it is carried out or after it has been. From
+then on nothing that was wrapped can be reached any more, as after the death of a process: code
+that tries is told so, and remembered as `intruders`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import ParamSpec, TypeVar
+
+from mini_workflow.engine.engine import Ports
+from mini_workflow.ports import (
+    Agenda,
+    Commit,
+    Head,
+    Leases,
+    Letter,
+    Mailbox,
+    Page,
+    Query,
+    Report,
+    Store,
+    Stored,
+    TaskOutcome,
+    TaskRequest,
+    TaskRunner,
+)
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class SimulatedCrash(BaseException):
+    """The process dies here. Not an Exception: code that handles those must not survive it."""
+
+
+class Crashes:
+    """Counts the calls of what it wraps, and raises when it has been told to.
+
+    `calls` are the names of the calls so far, such as "store.commit", in order.
+    """
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.intruders: list[str] = []
+        self._crash_at: int | None = None
+        self._after = False
+        self._failures: list[tuple[str, Exception]] = []
+        self._life = Life(self)
+
+    def crash_at(self, n: int | None, *, after: bool = False) -> None:
+        """Crash at the n-th call from now, counted from 1; None for not at all."""
+        self._crash_at = None if n is None else len(self.calls) + n
+        self._after = after
+
+    def fail(self, name: str, error: Exception, times: int = 1) -> None:
+        """Raise the error at the next calls of that name, which are then not carried out."""
+        self._failures.extend([(name, error)] * times)
+
+    def mend(self) -> None:
+        """Forget about failures that have not been met yet."""
+        self._failures.clear()
+
+    @property
+    def crashed(self) -> bool:
+        """Whether the crash has come, since the last `revive`."""
+        return self._life.over
+
+    def kill(self) -> None:
+        """Die now, between two calls."""
+        self._life.over = True
+
+    def revive(self) -> None:
+        """Begin a new life; what was wrapped before stays dead."""
+        self._life.over = True
+        self._life = Life(self)
+
+    def ports(self, ports: Ports) -> Ports:
+        """The ports, with every call counted, except of the clock."""
+        return Ports(
+            store=_Store(ports.store, self._life),
+            agenda=_Agenda(ports.agenda, self._life),
+            mailbox=_Mailbox(ports.mailbox, self._life),
+            leases=_Leases(ports.leases, self._life),
+            clock=ports.clock,
+        )
+
+    def runner(self, runner: TaskRunner) -> TaskRunner:
+        """The runner, with every call counted."""
+        return _Runner(runner, self._life)
+
+    def report(self, report: Report) -> Report:
+        """The report, with every call counted; after a crash outcomes go nowhere."""
+        life = self._life
+
+        def counted(outcome: TaskOutcome) -> None:
+            if not life.over:
+                life.call("report", report, outcome)
+
+        return counted
+
+    def called(self, name: str, since: int = 0) -> int:
+        """How many calls of that name there were, leaving out the first `since` of all calls."""
+        return self.calls[since:].count(name)
+
+    def take(self, name: str) -> tuple[bool, bool]:
+        """Count a call; whether to crash before it, and after it. Raises what `fail` was given."""
+        self.calls.append(name)
+        here = len(self.calls) == self._crash_at
+        if not here:
+            for index, (wanted, error) in enumerate(self._failures):
+                if wanted == name:
+                    del self._failures[index]
+                    raise error
+        return here and not self._after, here and self._after
+
+
+class Life:
+    """From one opening of a backend to its end; `over` after the crash."""
+
+    def __init__(self, crashes: Crashes) -> None:
+        self.over = False
+        self._crashes = crashes
+
+    def call(self, name: str, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call the function, unless the process is dead or dies before; it may die after."""
+        if self.over:
+            self._crashes.intruders.append(name)
+            raise SimulatedCrash(f"{name} called by a dead process")
+        before, after = self._crashes.take(name)
+        if before:
+            self.over = True
+            raise SimulatedCrash(f"before {name}")
+        value = function(*args, **kwargs)
+        if after:
+            self.over = True
+            raise SimulatedCrash(f"after {name}")
+        return value
+
+
+class _Store:
+    def __init__(self, store: Store, life: Life) -> None:
+        self._store = store
+        self._life = life
+
+    def load(self, execution_id: str) -> Stored | None:
+        return self._life.call("store.load", self._store.load, execution_id)
+
+    def head(self, execution_id: str) -> Head | None:
+        return self._life.call("store.head", self._store.head, execution_id)
+
+    def history(self, execution_id: str) -> list[str]:
+        return self._life.call("store.history", self._store.history, execution_id)
+
+    def list(self, query: Query) -> Page:
+        return self._life.call("store.list", self._store.list, query)
+
+    def commit(self, commits: Sequence[Commit]) -> list[bool]:
+        return self._life.call("store.commit", self._store.commit, commits)
+
+
+class _Agenda:
+    def __init__(self, agenda: Agenda, life: Life) -> None:
+        self._agenda = agenda
+        self._life = life
+
+    def due(self, now: int, limit: int) -> list[str]:
+        return self._life.call("agenda.due", self._agenda.due, now, limit)
+
+    def next_wake(self) -> int | None:
+        return self._life.call("agenda.next_wake", self._agenda.next_wake)
+
+    def busy(self, after: str, limit: int) -> list[str]:
+        return self._life.call("agenda.busy", self._agenda.busy, after, limit)
+
+    def blocked(self, kind: str, after: str, limit: int) -> list[str]:
+        return self._life.call("agenda.blocked", self._agenda.blocked, kind, after, limit)
+
+
+class _Mailbox:
+    def __init__(self, mailbox: Mailbox, life: Life) -> None:
+        self._mailbox = mailbox
+        self._life = life
+
+    def post(self, execution_id: str, body: str, key: str) -> None:
+        self._life.call("mailbox.post", self._mailbox.post, execution_id, body, key)
+
+    def letters(self, after: int, limit: int) -> list[Letter]:
+        return self._life.call("mailbox.letters", self._mailbox.letters, after, limit)
+
+
+class _Leases:
+    def __init__(self, leases: Leases, life: Life) -> None:
+        self._leases = leases
+        self._life = life
+
+    def acquire(self, now: int) -> bool:
+        return self._life.call("leases.acquire", self._leases.acquire, now)
+
+    def renew(self, now: int) -> int:
+        return self._life.call("leases.renew", self._leases.renew, now)
+
+    def release(self) -> None:
+        self._life.call("leases.release", self._leases.release)
+
+    def peers(self) -> list[str]:
+        return self._life.call("leases.peers", self._leases.peers)
+
+
+class _Runner:
+    def __init__(self, runner: TaskRunner, life: Life) -> None:
+        self._runner = runner
+        self._life = life
+
+    def submit(self, request: TaskRequest) -> None:
+        self._life.call("runner.submit", self._runner.submit, request)
+
+    def cancel(self, execution_id: str, seq: int) -> None:
+        self._life.call("runner.cancel", self._runner.cancel, execution_id, seq)
+
+    def close(self, grace: float) -> list[TaskRequest]:
+        return self._life.call("runner.close", self._runner.close, grace)

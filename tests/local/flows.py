@@ -1,0 +1,235 @@
+"""Workflows of the tests, the gates that hold their tasks, and what is written down by tasks."""
+
+import asyncio
+import os
+import threading
+import time
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from enum import Enum
+from pathlib import Path
+from uuid import UUID
+
+from mini_workflow import Context, RetryPolicy, current_task, workflow
+
+
+class Gate:
+    """A task that goes through it says so, and waits until it is opened."""
+
+    def __init__(self) -> None:
+        self.reached = threading.Event()
+        self.opened = threading.Event()
+
+    def go_through(self) -> None:
+        self.reached.set()
+        assert self.opened.wait(30)
+
+
+GATES: dict[str, Gate] = {}
+
+
+def gate(name: str) -> Gate:
+    return GATES.setdefault(name, Gate())
+
+
+def go_through(name: str) -> str:
+    gate(name).go_through()
+    return name
+
+
+class Colour(Enum):
+    RED = "red"
+
+
+@dataclass
+class Order:
+    id: UUID
+    total: Decimal
+    colour: Colour
+    lines: list[tuple[str, int]]
+    at: datetime
+    notes: dict[int, set[str]]
+
+
+class Refusal(Exception):
+    def __init__(self, code: int, *, hint: str) -> None:
+        super().__init__(f"refused with {code}")
+        self.code = code
+        self.hint = hint
+
+
+@workflow("local.echo")
+async def echo(ctx: Context, value: object = None, *, by: str = "argument") -> object:
+    return value if by == "argument" else await ctx.task(lambda: value)
+
+
+@workflow("local.answer")
+async def answer(ctx: Context) -> int:
+    return 42
+
+
+@workflow("local.gated")
+async def gated(ctx: Context, name: str) -> str:
+    return await ctx.task(go_through, name)
+
+
+@workflow("local.steps")
+async def steps(ctx: Context, n: int) -> int:
+    total = 0
+    for i in range(n):
+        total += await ctx.task(lambda: i)
+    return total
+
+
+@workflow("local.sleeper")
+async def sleeper(ctx: Context, seconds: float) -> float:
+    begin = ctx.now()
+    await ctx.sleep(seconds)
+    return (ctx.now() - begin).total_seconds()
+
+
+@workflow("local.fails")
+async def fails(ctx: Context, kind: str) -> None:
+    if kind == "refusal":
+        raise Refusal(7, hint="ask again")
+    if kind == "local":
+
+        class Local(Exception):
+            pass
+
+        raise Local("made here")
+    if kind == "group":
+        raise ExceptionGroup("several", [ValueError("one"), KeyError("two")])
+    if kind == "task":
+        await ctx.task(divide, 1, 0)
+    if kind == "deep":
+        deep(0)
+
+
+def deep(n: int) -> int:
+    return deep(n + 1) + 1
+
+
+def divide(a: int, b: int) -> float:
+    return a / b
+
+
+def append(path: str, line: str) -> None:
+    """One write of a line in append mode, which no other writer can tear."""
+    with Path(path).open("ab", buffering=0) as file:
+        file.write(f"{line}\n".encode())
+
+
+def note(path: str, text: str = "") -> int:
+    """Write down which attempt of which task runs."""
+    task = current_task()
+    append(path, f"{task.idempotency_key} {task.attempt} {text}".rstrip())
+    return task.attempt
+
+
+def lines(path: "str | Path") -> list[str]:
+    path = Path(path)
+    return path.read_text().splitlines() if path.exists() else []
+
+
+@workflow("local.recorded")
+async def recorded(ctx: Context, path: str, n: int) -> int:
+    total = 0
+    for i in range(n):
+        total += await ctx.task(lambda: (note(path), i)[1], name=f"step-{i}")
+    return total
+
+
+def note_and_die(path: str, until: int) -> int:
+    attempt = note(path)
+    if attempt <= until:
+        os.kill(os.getpid(), 9)
+    return attempt
+
+
+@workflow("local.deadly")
+async def deadly(ctx: Context, path: str, until: int, attempts: int) -> int:
+    policy = RetryPolicy(max_attempts=attempts, initial=0.01)
+    return await ctx.task(note_and_die, path, until, retry=policy)
+
+
+def note_and_fail(path: str) -> int:
+    attempt = note(path)
+    if attempt < 5:
+        raise ConnectionError(f"attempt {attempt}")
+    return attempt
+
+
+@workflow("local.retried")
+async def retried(ctx: Context, path: str, wait: float) -> int:
+    policy = RetryPolicy(max_attempts=5, initial=wait, factor=1.0, maximum=wait, jitter="none")
+    return await ctx.task(note_and_fail, path, retry=policy)
+
+
+def note_and_hang(path: str, text: str) -> None:
+    note(path, text)
+    threading.Event().wait()
+
+
+def note_and_hang_once(path: str) -> int:
+    attempt = note(path)
+    if attempt == 1:
+        threading.Event().wait()
+    return attempt
+
+
+@workflow("local.hangs_once")
+async def hangs_once(ctx: Context, path: str, attempts: int = 3) -> int:
+    policy = RetryPolicy(max_attempts=attempts, initial=0.01)
+    return await ctx.task(note_and_hang_once, path, retry=policy)
+
+
+@workflow("local.naps")
+async def naps(ctx: Context, path: str, n: int, seconds: float) -> int:
+    for i in range(n):
+        await ctx.sleep(seconds)
+        await ctx.task(note, path, str(i))
+    return n
+
+
+# What a workflow must not do
+
+
+@workflow("local.sleeps_for_real")
+async def sleeps_for_real(ctx: Context) -> None:
+    time.sleep(0.01)
+
+
+@workflow("local.opens_a_socket")
+async def opens_a_socket(ctx: Context) -> None:
+    import socket
+
+    socket.socket()
+
+
+@workflow("local.starts_a_thread")
+async def starts_a_thread(ctx: Context) -> None:
+    threading.Thread(target=print).start()
+
+
+@workflow("local.to_thread")
+async def to_thread(ctx: Context) -> None:
+    await asyncio.to_thread(print)
+
+
+@workflow("local.spins")
+async def spins(ctx: Context) -> None:
+    while True:
+        pass
+
+
+@workflow("local.blocks")
+async def blocks(ctx: Context, exponent: int) -> int:
+    # Inside C for a good while, where no interruption arrives.
+    return pow(3, exponent).bit_length()
+
+
+@workflow("local.waits_for_nothing")
+async def waits_for_nothing(ctx: Context) -> None:
+    await asyncio.Event().wait()
