@@ -1,10 +1,12 @@
 """Durable workflows as a library: plain ``async`` functions that survive crashes."""
 
 from mini_workflow.context import Context, ExecutionInfo
+from mini_workflow.core.promises import Child, Promise
 from mini_workflow.core.retry import RetryPolicy
 from mini_workflow.current import CurrentTask, current_task
 from mini_workflow.engine.execution import Description, Execution
 from mini_workflow.errors import (
+    ChildFailed,
     ClosureNotSerializable,
     DeterminismError,
     DuplicateWorkflow,
@@ -16,6 +18,7 @@ from mini_workflow.errors import (
     ExecutionFailed,
     ExecutionNotFound,
     ExecutionTerminated,
+    HistoryTooLong,
     InvalidArguments,
     InvalidIdentifier,
     LeaseLost,
@@ -23,6 +26,7 @@ from mini_workflow.errors import (
     NonDeterminismError,
     NotAllowedInWorkflow,
     PayloadNotReadable,
+    PromiseNotOpen,
     PythonVersionMismatch,
     RuntimeClosed,
     SchemaTooNew,
@@ -37,6 +41,7 @@ from mini_workflow.errors import (
     TaskError,
     TaskTimeout,
     TurnTimeout,
+    UnknownHandler,
     UnknownWorkflow,
     UsageError,
     ValueNotSerializable,
@@ -48,6 +53,8 @@ from mini_workflow.local import LocalRuntime
 from mini_workflow.workflow import Workflow, workflow
 
 __all__ = [
+    "Child",
+    "ChildFailed",
     "ClosureNotSerializable",
     "Context",
     "CurrentTask",
@@ -64,6 +71,7 @@ __all__ = [
     "ExecutionInfo",
     "ExecutionNotFound",
     "ExecutionTerminated",
+    "HistoryTooLong",
     "InvalidArguments",
     "InvalidIdentifier",
     "LeaseLost",
@@ -72,6 +80,8 @@ __all__ = [
     "NonDeterminismError",
     "NotAllowedInWorkflow",
     "PayloadNotReadable",
+    "Promise",
+    "PromiseNotOpen",
     "PythonVersionMismatch",
     "RetryPolicy",
     "RuntimeClosed",
@@ -87,6 +97,7 @@ __all__ = [
     "TaskError",
     "TaskTimeout",
     "TurnTimeout",
+    "UnknownHandler",
     "UnknownWorkflow",
     "UsageError",
     "ValueNotSerializable",

@@ -21,7 +21,8 @@ from mini_workflow.core.payload import Payload
 class ExecutionStarted:
     """The first event of every run. `arguments` encodes ``[[positional...], {keyword...}]``.
 
-    `parent` is ``{"id": ..., "seq": ...}`` for the child of another execution.
+    `parent` is ``{"id": ..., "seq": ...}`` for the child of another execution. The numbers of
+    operations go on behind `first_seq`, so that they are unique over all runs.
     """
 
     at: int
@@ -31,6 +32,7 @@ class ExecutionStarted:
     python: str = ""
     run: int = 1
     parent: dict[str, Any] | None = None
+    first_seq: int = 0
 
 
 @dataclass(frozen=True, slots=True)

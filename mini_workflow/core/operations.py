@@ -117,6 +117,11 @@ class Operations:
             with self.loop.outside():
                 log.warning(line, self.execution_id, *args, exc_info=exc_info)
 
+    @property
+    def last_seq(self) -> int:
+        """The number of the operation that was started last."""
+        return self._seq
+
     def decode(self, payload: Payload) -> Any:
         """An encoded value again."""
         return self._codec.decode(payload)

@@ -122,6 +122,11 @@ def decide(run: Run, messages: Sequence[Message]) -> Decision:
                 taken.extend(run.take())
             if run.fault is not None:
                 break
+            if run.state.condition == "continued":
+                # What else has arrived is for the next run.
+                left.extend(messages[index + 1 :])
+                summary = _summary(run.state)
+                break
             if len(taken) == before:
                 ignored.append(message)
         else:

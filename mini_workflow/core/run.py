@@ -165,6 +165,7 @@ class Run(Exchange):
 
     def _begin(self, event: events.ExecutionStarted) -> None:
         self.started = event
+        self._seq = event.first_seq
         args, kwargs = self._codec.decode(event.arguments)
         # An empty context: what the caller has in its own is not there on replay.
         self._main = self.loop.create_task(

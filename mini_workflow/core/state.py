@@ -327,7 +327,7 @@ class ExecutionState:
         self.condition = _CONDITION[type(event)]
         self.left_timers = tuple(self.timers)
         self.timers.clear()
-        if self.condition == "terminated":
+        if self.condition in ("terminated", "continued"):
             self.left_tasks = tuple(
                 seq for seq, task in self.tasks.items() if task.retry_at is None
             )

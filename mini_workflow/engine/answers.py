@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from mini_workflow.core import events, wire
-from mini_workflow.engine.requests import Post, Resume, Start, Started
+from mini_workflow.engine.inquiries import Answered, Inquiries, find_answer
+from mini_workflow.engine.requests import Answer, Post, Resume, Start, Started, Update
 from mini_workflow.engine.turn import Turn
 from mini_workflow.errors import (
     ExecutionAlreadyExists,
     ExecutionClosed,
     ExecutionNotFound,
+    PromiseNotOpen,
     WireError,
 )
 from mini_workflow.ports import Store
@@ -33,6 +35,12 @@ def answer_start(request: Start, turn: Turn | None, store: Store) -> None:
             )
         )
         return
+    if request.signal is not None:
+        if head.closed_at is not None and (turn is None or turn.closing is None):
+            request.reply.fail(closed(name, head.status))
+        else:
+            request.reply.give(Started(head))
+        return
     try:
         first = wire.decode(store.history(name)[0])
     except (WireError, IndexError) as error:
@@ -55,17 +63,68 @@ def answer_head(request: Post | Resume, turn: Turn | None, store: Store) -> None
     name = request.execution_id
     head = turn.head if turn is not None else store.head(name)
     if head is None:
-        request.reply.fail(
-            ExecutionNotFound(
-                f"there is no execution {name!r} in this store; list_executions() shows all",
-                execution_id=name,
-            )
-        )
+        request.reply.fail(not_found(name))
     elif head.closed_at is not None and (turn is None or turn.closing is None):
+        request.reply.fail(closed(name, head.status))
+    elif (
+        isinstance(request, Post)
+        and isinstance(request.message, (events.PromiseCompleted, events.PromiseFailed))
+        and turn is not None
+        and turn.decision is not None
+        and any(message is request.message for message in turn.decision.ignored)
+    ):
         request.reply.fail(
-            ExecutionClosed(
-                f"execution {name!r} has closed before ({head.status})", execution_id=name
+            PromiseNotOpen(
+                "the promise was completed, failed or given up before, or the token is wrong; "
+                "nothing was changed"
             )
         )
     else:
         request.reply.give(head)
+
+
+def answer_update(
+    request: Update, turn: Turn | None, store: Store, inquiries: Inquiries
+) -> None:
+    """Answer an update that is done or refused; have one that is at work answered later."""
+    name, update_id = request.execution_id, request.update_id
+    decision = turn.decision if turn is not None else None
+    if decision is not None:
+        for event in decision.events:
+            if isinstance(event, Answered) and event.id == update_id:
+                request.reply.give(Answer(event))
+                return
+        for refused, failure in decision.refusals:
+            if refused == update_id:
+                request.reply.give(Answer(refusal=failure))
+                return
+    head = turn.head if turn is not None else store.head(name)
+    if head is None:
+        request.reply.fail(not_found(name))
+        return
+    new = decision is not None and any(
+        isinstance(event, events.UpdateAccepted) and event.id == update_id
+        for event in decision.events
+    )
+    before = None if new else find_answer(store.history(name), update_id)
+    if before is not None:
+        request.reply.give(Answer(before))
+    elif head.closed_at is not None:
+        request.reply.fail(closed(name, head.status))
+    elif turn is None:
+        request.reply.give(Answer())
+    else:
+        inquiries.add(request)
+
+
+def not_found(name: str) -> ExecutionNotFound:
+    """The error about an execution that is not there."""
+    return ExecutionNotFound(
+        f"there is no execution {name!r} in this store; list_executions() shows all",
+        execution_id=name,
+    )
+
+
+def closed(name: str, status: str) -> ExecutionClosed:
+    """The error about an execution that has closed."""
+    return ExecutionClosed(f"execution {name!r} has closed ({status})", execution_id=name)

@@ -12,7 +12,7 @@ from typing import Final, Protocol, TypeVar
 
 from mini_workflow.engine.engine import Engine
 from mini_workflow.engine.execution import Settled
-from mini_workflow.engine.requests import Nudge, Post, Reply, Request, Resume, Start
+from mini_workflow.engine.requests import Nudge, Reply, Request, Waited
 from mini_workflow.engine.turn import Turn
 from mini_workflow.engine.waiting import Waiters
 from mini_workflow.errors import RuntimeClosed
@@ -27,6 +27,10 @@ BATCH: Final = 1_000
 
 ENDED: Final = Settled(Head("", "", "running", 0))
 """What those who wait are told when the driver ends before their execution does."""
+
+
+LOOK: Final = Settled(Head("", "", "running", 0))
+"""What those who look at executions of other processes are told when that may be worth it."""
 
 
 class Pace(Protocol):
@@ -72,6 +76,8 @@ class Driver:
         on_end: Callable[[], None],
     ) -> None:
         self.waiters: Final = Waiters()
+        self.lookers: Final = Waiters()
+        """Who wants to look at an execution again whenever another process may have changed it."""
         self._store = store
         self._clock = clock
         self._pace = pace
@@ -104,8 +110,12 @@ class Driver:
 
     def ask(self, request: Request, reply: Reply[T]) -> T:
         """Have the engine take the request, and wait for its reply. Raises RuntimeClosed."""
+        return self.ask_within(request, reply, None)
+
+    def ask_within(self, request: Request, reply: Reply[T], timeout: float | None) -> T:
+        """The same, for at most `timeout` seconds. Raises TimeoutError too."""
         self._put_in(request)
-        return reply.wait()
+        return reply.wait(timeout)
 
     def call(self, function: Callable[[], None]) -> None:
         """Call a function on the engine's thread, and wait for that. Raises RuntimeClosed."""
@@ -149,6 +159,7 @@ class Driver:
             head = self._store.head(name)
             if head is not None and head.status != "running":
                 self.waiters.tell(name, Settled(head))
+        self.lookers.tell_all(LOOK)
 
     def _stop(self) -> None:
         self._stopping = True
@@ -200,6 +211,7 @@ class Driver:
     def _answer_all(self) -> None:
         while not self._inbox.empty():
             item = self._inbox.get_nowait()
-            if isinstance(item, (_Call, Start, Post, Resume)):
+            if isinstance(item, _Call | Waited):
                 item.reply.fail(RuntimeClosed("the runtime was closed meanwhile; open a new one"))
         self.waiters.tell_all(ENDED)
+        self.lookers.tell_all(ENDED)

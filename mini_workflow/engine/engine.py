@@ -8,32 +8,45 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 from mini_workflow.core import events, wire
 from mini_workflow.core.codec import Codec
-from mini_workflow.core.commands import CancelTask, RunTask
+from mini_workflow.core.commands import CancelTask, RunTask, StartChild
 from mini_workflow.core.events import Message
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.run import Definition
 from mini_workflow.core.script import python_version
-from mini_workflow.engine.answers import answer_head, answer_start
+from mini_workflow.engine.answers import (
+    answer_head,
+    answer_start,
+    answer_update,
+    closed,
+    not_found,
+)
 from mini_workflow.engine.cache import Cache
+from mini_workflow.engine.inquiries import Answered, Inquiries
+from mini_workflow.engine.outbox import not_started
 from mini_workflow.engine.requests import (
+    Ask,
     Nudge,
     Post,
     Release,
     Request,
     Resume,
     Start,
+    Update,
+    Waited,
 )
 from mini_workflow.engine.turn import UNKNOWN_WORKFLOW, Delivery, Turn, Turns
 from mini_workflow.engine.watchdog import Watchdog
 from mini_workflow.errors import (
+    ExecutionAlreadyExists,
     LeaseLost,
     MiniWorkflowError,
+    RuntimeClosed,
     StoreError,
     WireError,
 )
@@ -55,6 +68,10 @@ DUE_AT_ONCE: Final = 500
 
 RETRY_AFTER: Final = 1_000
 """Milliseconds to wait before what a failing store refused is tried again."""
+
+DEFAULT_HISTORY_LIMIT: Final = 200_000
+"""Events after which a run must have continued as new: what a replay does in a second or two. Our
+own bound."""
 
 RESUME: Final = "resume"
 """The body of a letter that asks for a blocked execution to go on."""
@@ -90,6 +107,7 @@ class Engine:
         on_look: Callable[[], None] = lambda: None,
         cache_size: int = 4096,
         turn_limit: float | None = 10.0,
+        history_limit: int = DEFAULT_HISTORY_LIMIT,
     ) -> None:
         self._ports = ports
         self._codec = codec
@@ -109,13 +127,17 @@ class Engine:
             definitions=definitions,
             watchdog=self._watchdog,
             dispatched=self._dispatched.__contains__,
+            entropy=entropy,
+            history_limit=history_limit,
         )
         self._next_wake: int | None = None
         self._renew_at = 0
         self._letter = 0
+        self._letters_due = False
         self._held_back: list[Request] = []
         self._retry_at: int | None = None
         self._awake: list[str] = []
+        self._inquiries = Inquiries()
         self._draining = False
 
     # Life
@@ -133,6 +155,7 @@ class Engine:
         """Forget everything in memory; what is stored stays for the next engine."""
         self._cache.clear()
         self._watchdog.close()
+        self._inquiries.fail_all(RuntimeClosed("the runtime was closed meanwhile; open a new one"))
 
     @property
     def in_flight(self) -> int:
@@ -191,11 +214,15 @@ class Engine:
                 self._take(request, batch, now)
             if batch.nudged:
                 self._look_around(batch, now)
+            if batch.nudged or self._letters_due:
+                self._letters_due = False
+                self._read_letters(batch)
             if self._next_wake is not None and self._next_wake <= now:
                 for name in self._ports.agenda.due(now, DUE_AT_ONCE):
                     batch.delivery(name).messages.append(events.Tick(now))
             for delivery in batch.deliveries.values():
                 self._advance(delivery, batch, now)
+            self._start_children(batch, now)
             answers = self._ports.store.commit([turn.commit for turn in batch.turns.values()])
         except Exception:
             for turn in batch.turns.values():
@@ -208,13 +235,17 @@ class Engine:
                 self._lost_race(turn, batch)
         if self._next_wake is not None and self._next_wake <= now:
             self._next_wake = self._ports.agenda.next_wake()
-        batch.answer(self._ports.store)
+        batch.answer(self._ports.store, self._inquiries)
+        for request in batch.questions:
+            self._ask(request)
 
     def _take(self, request: Request, batch: Batch, now: int) -> None:
         if isinstance(request, Start):
             self._start(request, batch, now)
         elif isinstance(request, Nudge):
             batch.nudged = True
+        elif isinstance(request, Ask):
+            batch.questions.append(request)
         elif request.execution_id in batch.turns:
             # Started in this very batch: it is found once that is committed.
             self._again([request], now)
@@ -229,19 +260,91 @@ class Engine:
     def _start(self, request: Start, batch: Batch, now: int) -> None:
         name = request.execution_id
         batch.starts.append(request)
-        if name in batch.turns or not (request.fresh or self._ports.store.head(name) is None):
+        head = None if request.fresh else self._ports.store.head(name)
+        if name in batch.turns or head is not None:
+            if request.signal is not None and (head is None or head.workflow == request.workflow):
+                self._signal_existing(request, batch, now)
             return
-        started = events.ExecutionStarted(
+        started = self._first_event(request.workflow, request.arguments, now, None)
+        signals = () if request.signal is None else (request.signal,)
+        try:
+            batch.turns[name] = self._turns.create(name, started, request, signals)
+        except StoreError:
+            raise
+        except Exception as error:
+            if not isinstance(error, MiniWorkflowError):
+                log.exception("[%s] the first turn failed", name)
+            batch.starts.pop()
+            request.reply.fail(error)
+
+    def _signal_existing(self, request: Start, batch: Batch, now: int) -> None:
+        if request.execution_id in batch.turns:
+            batch.starts.remove(request)
+            self._again([request], now)  # it is found once that is committed
+        elif request.signal is not None:
+            batch.delivery(request.execution_id).messages.append(request.signal)
+
+    def _first_event(
+        self, workflow: str, arguments: Payload, now: int, parent: dict[str, Any] | None
+    ) -> events.ExecutionStarted:
+        return events.ExecutionStarted(
             at=now,
-            workflow=request.workflow,
-            arguments=request.arguments,
+            workflow=workflow,
+            arguments=arguments,
             seed=self._entropy(),
             python=python_version(),
+            parent=parent,
         )
+
+    def _start_children(self, batch: Batch, now: int) -> None:
+        """Have the children that these turns start begin in the same commit, and theirs."""
+        parents = list(batch.turns)
+        for parent in parents:
+            turn = batch.turns[parent]
+            for command in turn.decision.commands if turn.decision is not None else ():
+                if not isinstance(command, StartChild):
+                    continue
+                name = command.execution_id
+                error = self._start_child(parent, command, batch, now)
+                if error is None:
+                    parents.append(name)
+                    continue
+                letter = not_started(parent, command.seq, now, self._codec.encode_failure(error))
+                turn.commit = replace(turn.commit, outbox=(*turn.commit.outbox, letter))
+
+    def _start_child(
+        self, parent: str, command: StartChild, batch: Batch, now: int
+    ) -> Exception | None:
+        name = command.execution_id
+        if name in batch.turns or self._ports.store.head(name) is not None:
+            return ExecutionAlreadyExists(
+                f"execution {name!r} exists already; give the child another id", execution_id=name
+            )
+        about = {"id": parent, "seq": command.seq}
+        started = self._first_event(command.workflow, command.arguments, now, about)
         try:
-            batch.turns[name] = self._turns.create(name, started, request)
-        except MiniWorkflowError as error:
-            batch.starts.pop()
+            batch.turns[name] = self._turns.create(name, started, None)
+        except StoreError:
+            raise
+        except Exception as error:
+            return error
+        return None
+
+    def _ask(self, request: Ask) -> None:
+        """Answer a question, of an execution in whatever condition."""
+        name = request.execution_id
+        try:
+            run = self._turns.look(name)
+            if run is None:
+                request.reply.fail(not_found(name))
+                return
+            try:
+                request.reply.give(self._turns.ask(run, request.name, request.arguments))
+            finally:
+                live = self._cache.get(name)
+                if live is None or live.run is not run:
+                    run.close()
+        except (Exception, KeyboardInterrupt) as error:
             request.reply.fail(error)
 
     def _advance(self, delivery: Delivery, batch: Batch, now: int) -> None:
@@ -273,7 +376,8 @@ class Engine:
         if live is not None and decision is not None:
             live.head = head
             live.length += len(decision.events)
-            if decision.fault is not None or (head.closed_at is not None and not decision.busy):
+            done = head.closed_at is not None and not decision.busy
+            if turn.continues or head.status == "blocked" or done:
                 self._discard(turn)
             elif not live.run.dead:
                 self._cache.put(live)
@@ -282,6 +386,19 @@ class Engine:
                     self._dispatch(name, command)
                 elif isinstance(command, CancelTask) and self._runner is not None:
                     self._runner.cancel(name, command.seq)
+            if self._inquiries:
+                self._inquiries.settle(name, decision.events)
+                if head.closed_at is not None:
+                    self._inquiries.fail(name, closed(name, head.status))
+            elif any(isinstance(event, Answered) for event in decision.events):
+                self._on_post()  # somebody elsewhere may wait for the answer
+        if turn.continues:
+            self._awake.append(name)
+            self._again([], self._ports.clock.now())
+        if turn.commit.outbox:
+            self._on_post()
+            self._letters_due = True
+            self._again([], self._ports.clock.now())
         if head.wake_at is not None and (self._next_wake is None or head.wake_at < self._next_wake):
             self._next_wake = head.wake_at
         if head.status == "terminated" and self._runner is not None:
@@ -349,6 +466,8 @@ class Engine:
         if self._ports.leases.acquire(now):
             self._letter = 0
             self._recover()
+
+    def _read_letters(self, batch: Batch) -> None:
         while letters := self._ports.mailbox.letters(self._letter, DUE_AT_ONCE):
             for letter in letters:
                 self._letter = letter.number
@@ -392,7 +511,7 @@ class Engine:
         self._dispatched.clear()
         self._awake, self._held_back = [], []
         for request in requests:
-            if isinstance(request, (Start, Post, Resume)):
+            if isinstance(request, Waited):
                 self._held_back.append(request)
         try:
             self._take_over(self._ports.clock.now())
@@ -404,7 +523,7 @@ class Engine:
         """Nothing could be committed: tell those who wait, keep what nobody would send again."""
         log.error("nothing was committed, trying again in %d ms: %s", RETRY_AFTER, error)
         for request in requests:
-            if isinstance(request, (Start, Post, Resume)):
+            if isinstance(request, Waited):
                 request.reply.fail(error)
             elif isinstance(request, (TaskOutcome, Release)):
                 self._held_back.append(request)
@@ -423,6 +542,7 @@ class Batch:
         self.deliveries: dict[str, Delivery] = {}
         self.turns: dict[str, Turn] = {}
         self.starts: list[Start] = []
+        self.questions: list[Ask] = []
         self.nudged = False
 
     def delivery(self, execution_id: str) -> Delivery:
@@ -432,7 +552,7 @@ class Batch:
             delivery = self.deliveries[execution_id] = Delivery(execution_id)
         return delivery
 
-    def answer(self, store: Store) -> None:
+    def answer(self, store: Store, inquiries: Inquiries) -> None:
         """Tell everybody who waits."""
         for start in self.starts:
             answer_start(start, self.turns.get(start.execution_id), store)
@@ -440,11 +560,15 @@ class Batch:
             for request in delivery.requests:
                 if isinstance(request, (Post, Resume)):
                     answer_head(request, self.turns.get(name), store)
+                elif isinstance(request, Update):
+                    answer_update(request, self.turns.get(name), store, inquiries)
 
 
-def _message(request: Post | Release | TaskOutcome, now: int) -> Message:
+def _message(request: Post | Update | Release | TaskOutcome, now: int) -> Message:
     if isinstance(request, Post):
         return request.message
+    if isinstance(request, Update):
+        return events.UpdateRequested(now, request.update_id, request.name, request.arguments)
     seq, attempt = request.seq, request.attempt
     if isinstance(request, Release):
         return events.TaskReleased(now, seq, attempt)

@@ -89,6 +89,30 @@ class Service(Protocol):
         """The history. Raises ExecutionNotFound."""
         ...
 
+    def signal(self, execution_id: str, name: str, value: Any) -> None:
+        """Send a signal."""
+        ...
+
+    def cancel(self, execution_id: str, reason: str) -> None:
+        """Ask it to cancel itself."""
+        ...
+
+    def query(self, execution_id: str, name: str, args: Any, kwargs: Any) -> Any:
+        """Put a question."""
+        ...
+
+    def update(
+        self,
+        execution_id: str,
+        name: str,
+        args: Any,
+        kwargs: Any,
+        update_id: str | None,
+        timeout: float | None,
+    ) -> Any:
+        """Make a request."""
+        ...
+
     def terminate(self, execution_id: str, reason: str) -> None:
         """End it."""
         ...
@@ -142,6 +166,60 @@ class Execution:
     def history(self) -> History:
         """All events so far, in order. Raises ExecutionNotFound."""
         return self._service.history(self.id)
+
+    def signal(self, name: str, value: Any = None) -> None:
+        """Send a signal; when this returns, it survives a crash.
+
+        Raises:
+            ExecutionNotFound, ExecutionClosed: nobody is there to receive it.
+            ValueNotSerializable: the value cannot be sent.
+        """
+        self._service.signal(self.id, name, value)
+
+    def query(self, name: str, /, *args: Any, **kwargs: Any) -> Any:
+        """Put a question to the workflow, also to one that has closed or is blocked.
+
+        Raises:
+            UnknownHandler: it answers no such question; the message lists those it does.
+            NotAllowedInWorkflow: its handler tried to start something.
+            Exception: whatever the handler raises.
+        """
+        return self._service.query(self.id, name, args, kwargs)
+
+    def update(
+        self,
+        name: str,
+        /,
+        *args: Any,
+        id: str | None = None,  # noqa: A002 - the API's own word
+        timeout: float | timedelta | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Have the workflow handle a request, and wait for its answer.
+
+        Args:
+            name: the update's name.
+            *args: its arguments.
+            **kwargs: its arguments by name.
+            id: the same id again is the same request: it is handled once, and answered again.
+            timeout: seconds (or a timedelta) to wait; the request goes on all the same.
+
+        Raises:
+            UnknownHandler: it handles no such update; the message lists those it does.
+            ExecutionNotFound, ExecutionClosed: nobody is there to handle it.
+            TimeoutError: it is not done after `timeout` seconds.
+            Exception: whatever the validator or the handler raises.
+        """
+        limit = None if timeout is None else seconds(timeout)
+        return self._service.update(self.id, name, args, kwargs, id, limit)
+
+    def cancel(self, reason: str = "") -> None:
+        """Ask the execution to cancel itself: `asyncio.CancelledError` is raised where it waits.
+
+        It may catch that, clean up with tasks, and even complete. A second request changes
+        nothing. Raises ExecutionNotFound, or ExecutionClosed if it has ended before.
+        """
+        self._service.cancel(self.id, reason)
 
     def terminate(self, reason: str = "") -> None:
         """End the execution at once, without running any of its code.

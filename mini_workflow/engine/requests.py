@@ -6,7 +6,14 @@ import threading
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from mini_workflow.core.events import Event, Incoming
+from mini_workflow.core.events import (
+    Event,
+    Incoming,
+    SignalReceived,
+    UpdateCompleted,
+    UpdateFailed,
+)
+from mini_workflow.core.failure import Failure
 from mini_workflow.core.payload import Payload
 from mini_workflow.ports import Head, TaskOutcome
 
@@ -61,12 +68,13 @@ class Started:
 @dataclass(slots=True)
 class Start:
     """Start an execution, or find the one that was started with the same id; with `fresh` the id
-    was made up and cannot be there."""
+    was made up and cannot be there. A `signal` goes to the execution either way."""
 
     execution_id: str
     workflow: str
     arguments: Payload
     fresh: bool = False
+    signal: SignalReceived | None = None
     reply: Reply[Started] = field(default_factory=Reply[Started])
 
 
@@ -88,6 +96,36 @@ class Resume:
 
 
 @dataclass(slots=True)
+class Answer:
+    """The answer to Update: the event that says so, or, of an update that its validator refused,
+    the `refusal`. Neither when another process has the execution, which will record it."""
+
+    event: UpdateCompleted | UpdateFailed | None = None
+    refusal: Failure | None = None
+
+
+@dataclass(slots=True)
+class Update:
+    """Have the workflow handle a request, once per `update_id`."""
+
+    execution_id: str
+    update_id: str
+    name: str
+    arguments: Payload
+    reply: Reply[Answer] = field(default_factory=Reply[Answer])
+
+
+@dataclass(slots=True)
+class Ask:
+    """Put a question to the workflow; the reply is the encoded answer. Nothing is recorded."""
+
+    execution_id: str
+    name: str
+    arguments: Payload
+    reply: Reply[Payload] = field(default_factory=Reply[Payload])
+
+
+@dataclass(slots=True)
 class Release:
     """The runner has handed back an attempt that had not begun."""
 
@@ -101,4 +139,6 @@ class Nudge:
     """Something may have changed in the store: look at it."""
 
 
-Request = Start | Post | Resume | Release | TaskOutcome | Nudge
+Waited = Start | Post | Resume | Update | Ask
+
+Request = Waited | Release | TaskOutcome | Nudge

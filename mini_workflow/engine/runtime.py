@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
-import json
 import logging
 import os
-import re
 import secrets
 import threading
 from collections.abc import Callable
@@ -20,14 +18,14 @@ from mini_workflow.core.codec import Codec
 from mini_workflow.core.events import CLOSING, Event
 from mini_workflow.core.history import History
 from mini_workflow.core.loop import WorkflowLoop, running_loop
-from mini_workflow.core.payload import Payload
+from mini_workflow.core.starting import check_id, encode_arguments
 from mini_workflow.engine.driver import ENDED, Driver, Pace
-from mini_workflow.engine.engine import Engine, Ports
+from mini_workflow.engine.engine import DEFAULT_HISTORY_LIMIT, Engine, Ports
 from mini_workflow.engine.execution import Description, Execution, Settled
-from mini_workflow.engine.requests import Post, Release, Reply, Request, Resume, Start
+from mini_workflow.engine.messenger import Messenger
+from mini_workflow.engine.requests import Release, Reply, Request, Resume, Start
 from mini_workflow.errors import (
     ExecutionNotFound,
-    InvalidIdentifier,
     NotAllowedInWorkflow,
     RuntimeClosed,
     StoreCorrupt,
@@ -40,10 +38,6 @@ from mini_workflow.workflow import REGISTRY, Registry, Workflow
 log = logging.getLogger("mini_workflow.engine")
 
 T = TypeVar("T")
-
-EXECUTION_ID: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:@\-]{0,99}")
-"""What an execution id may be. 100 characters is what EventBridge Pipes allows in a message group
-id; the characters are safe in file names, object keys and message group ids alike."""
 
 PAGE: Final = 1_000
 """How many executions are read at a time for a listing."""
@@ -81,6 +75,7 @@ class Runtime:
         cache_size: int = 4096,
         turn_limit: float | None = 10.0,
         grace: float = 10.0,
+        history_limit: int = DEFAULT_HISTORY_LIMIT,
     ) -> None:
         self._ports = ports
         self._codec = codec
@@ -98,6 +93,7 @@ class Runtime:
             wake_peers=wake_peers,
             on_end=self._end,
         )
+        self._messenger = Messenger(self, codec, self._driver.lookers)
         try:
             self._runner = make_runner(self._driver.put)
             try:
@@ -112,6 +108,7 @@ class Runtime:
                     on_look=look_for_peers,
                     cache_size=cache_size,
                     turn_limit=turn_limit,
+                    history_limit=history_limit,
                 )
                 self._engine.open(self._runner)
             except BaseException:
@@ -149,13 +146,40 @@ class Runtime:
             ExecutionAlreadyExists: the id belongs to another workflow or other arguments.
             StoreError: the store refused; nothing was started.
         """
+        return self._start(workflow, args, kwargs, id, None)
+
+    def signal_with_start(
+        self,
+        workflow: Workflow[Any, Any] | str,
+        /,
+        *args: Any,
+        id: str,  # noqa: A002
+        signal: str,
+        value: Any = None,
+        **kwargs: Any,
+    ) -> Execution:
+        """Send a signal to the execution of that id, and start it before if there is none: both in
+        one step, and both survive a crash when this returns.
+
+        Raises what `start_execution` and `Execution.signal` raise.
+        """
+        return self._start(workflow, args, kwargs, id, self._messenger.make_signal(signal, value))
+
+    def _start(
+        self,
+        workflow: Workflow[Any, Any] | str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        id: str | None,  # noqa: A002
+        signal: events.SignalReceived | None,
+    ) -> Execution:
         self._check_caller()
         name = _name_of(workflow)
         self._registry.get(name).check_arguments(args, kwargs)
         fresh = id is None
         execution_id = f"{name[:60]}-{secrets.token_hex(8)}" if id is None else id
-        _check_id(execution_id)
-        request = Start(execution_id, name, self._encode_arguments(args, kwargs), fresh)
+        check_id(execution_id)
+        request = Start(execution_id, name, encode_arguments(self._codec.encode, args, kwargs), fresh, signal)
         started = self._ask(request, request.reply)
         settled = Settled(started.head, started.closing) if started.closing is not None else None
         return Execution(execution_id, self, self._codec, settled)
@@ -191,6 +215,23 @@ class Runtime:
             after = page.next
             if after is None or len(found) == limit:
                 return found
+
+    def complete_promise(self, token: str, value: Any = None) -> None:
+        """Give a promise its value, by its token.
+
+        Raises:
+            PromiseNotOpen: it was completed or failed before, or the token is wrong.
+            ExecutionClosed: the execution that made it has closed.
+            ValueNotSerializable: the value cannot be sent.
+        """
+        self._messenger.complete_promise(token, self._messenger.completed(value))
+
+    def fail_promise(self, token: str, why: str | BaseException) -> None:
+        """Have a promise raise `why`: that exception, or a RuntimeError with that text.
+
+        Raises PromiseNotOpen or ExecutionClosed, as `complete_promise` does.
+        """
+        self._messenger.complete_promise(token, self._messenger.failed(why))
 
     def close(self) -> None:
         """Stop. Tasks that have begun get some seconds to end; running executions stay in the
@@ -275,7 +316,7 @@ class Runtime:
 
     def head(self, execution_id: str) -> Head:
         """See `Service.head`."""
-        _check_id(execution_id)
+        check_id(execution_id)
         head = self._read(lambda: self._ports.store.head(execution_id))
         if head is None:
             raise ExecutionNotFound(
@@ -289,19 +330,66 @@ class Runtime:
         """See `Service.history`."""
         return History.from_lines(self._lines(execution_id))
 
+    def signal(self, execution_id: str, name: str, value: Any) -> None:
+        """See `Service.signal`."""
+        self._messenger.post(execution_id, self._messenger.make_signal(name, value))
+
+    def query(self, execution_id: str, name: str, args: Any, kwargs: Any) -> Any:
+        """See `Service.query`."""
+        return self._messenger.query(execution_id, name, args, kwargs)
+
+    def update(
+        self,
+        execution_id: str,
+        name: str,
+        args: Any,
+        kwargs: Any,
+        update_id: str | None,
+        timeout: float | None,
+    ) -> Any:
+        """See `Service.update`."""
+        return self._messenger.update(execution_id, name, args, kwargs, update_id, timeout)
+
+    def cancel(self, execution_id: str, reason: str) -> None:
+        """See `Service.cancel`."""
+        _check_reason(reason)
+        message = events.CancelRequested(self._ports.clock.now(), reason)
+        self._messenger.post(execution_id, message)
+
     def terminate(self, execution_id: str, reason: str) -> None:
         """See `Service.terminate`."""
         _check_reason(reason)
-        self.head(execution_id)
         message = events.ExecutionTerminated(self._ports.clock.now(), reason)
-        request = Post(execution_id, message)
-        self._ask(request, request.reply)
+        self._messenger.post(execution_id, message)
 
     def resume(self, execution_id: str) -> None:
         """See `Service.resume`."""
         self.head(execution_id)
         request = Resume(execution_id)
         self._ask(request, request.reply)
+
+    # For the messenger
+
+    def ask(self, request: Request, reply: Reply[T]) -> T:
+        """See `Desk.ask`."""
+        return self._ask(request, reply)
+
+    def ask_within(self, request: Request, reply: Reply[T], timeout: float | None) -> T:
+        """See `Desk.ask_within`."""
+        self._check_caller()
+        return self._driver.ask_within(request, reply, timeout)
+
+    def clock_now(self) -> int:
+        """See `Desk.clock_now`."""
+        return self._ports.clock.now()
+
+    def lines(self, execution_id: str) -> list[str]:
+        """See `Desk.lines`."""
+        return self._lines(execution_id)
+
+    def closed(self, execution_id: str) -> bool:
+        """See `Desk.closed`."""
+        return self.head(execution_id).closed_at is not None
 
     # For other parts of the runtime
 
@@ -353,22 +441,11 @@ class Runtime:
             )
 
     def _lines(self, execution_id: str) -> list[str]:
-        _check_id(execution_id)
+        check_id(execution_id)
         lines = self._read(lambda: self._ports.store.history(execution_id))
         if not lines:
             self.head(execution_id)
         return lines
-
-    def _encode_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Payload:
-        encode = self._codec.encode
-        positional = ",".join(
-            encode(value, f"argument {number}").text for number, value in enumerate(args, 1)
-        )
-        keyword = ",".join(
-            f"{json.dumps(name)}:{encode(value, f'argument {name!r}').text}"
-            for name, value in kwargs.items()
-        )
-        return Payload(text=f"[[{positional}],{{{keyword}}}]")
 
     def _settled_now(self, execution_id: str) -> Settled | None:
         head = self.head(execution_id)
@@ -434,11 +511,3 @@ def _name_of(workflow: object) -> str:
 def _check_reason(reason: object) -> None:
     if not isinstance(reason, str):
         raise UsageError(f"{reason!r} is not a reason: give a text")
-
-
-def _check_id(execution_id: Any) -> None:
-    if not isinstance(execution_id, str) or EXECUTION_ID.fullmatch(execution_id) is None:
-        raise InvalidIdentifier(
-            f"{execution_id!r} cannot be an execution id: use 1 to 100 letters, digits and '_', "
-            "'-', '.', ':', '@', beginning with a letter, a digit or '_'"
-        )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Final, TypeVar
 
 from mini_workflow.core import events, wire
 from mini_workflow.core.codec import Codec
@@ -12,23 +13,39 @@ from mini_workflow.core.events import Event, Message
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.loop import Halt
 from mini_workflow.core.payload import Payload
-from mini_workflow.core.replay import Decision, decide, repeat
+from mini_workflow.core.replay import (
+    Decision,
+    ask,
+    decide,
+    end_children,
+    repeat,
+    tell_parent,
+)
 from mini_workflow.core.run import Definition, Inline, Run
+from mini_workflow.core.script import python_version
 from mini_workflow.core.state import ExecutionState
 from mini_workflow.engine.cache import Cache, Live
 from mini_workflow.engine.executor import execute
+from mini_workflow.engine.outbox import outbox
 from mini_workflow.engine.requests import Request, Start
 from mini_workflow.engine.watchdog import Watchdog
 from mini_workflow.errors import (
+    DeterminismError,
+    HistoryTooLong,
+    TurnTimeout,
     UnknownWorkflow,
     WireError,
     WorkerLost,
 )
-from mini_workflow.ports import Commit, Head, Store, Stored, TaskRequest, reopened
+from mini_workflow.ports import Commit, Head, Outgoing, Store, Stored, TaskRequest, reopened
 
 log = logging.getLogger("mini_workflow.engine")
 
-UNKNOWN_WORKFLOW = "UnknownWorkflow"
+T = TypeVar("T")
+
+_ABOUT_ATTEMPTS: Final = (events.TaskCompleted, events.TaskFailed, events.TaskReleased)
+
+UNKNOWN_WORKFLOW: Final = "UnknownWorkflow"
 """The kind of block that the registration of the workflow resolves by itself."""
 
 
@@ -54,6 +71,7 @@ class Turn:
     decision: Decision | None = None
     closing: Event | None = None
     start: Start | None = None
+    continues: bool = False
 
 
 def inline_runner(codec: Codec) -> Inline:
@@ -69,7 +87,10 @@ def inline_runner(codec: Codec) -> Inline:
 
 
 class Turns:
-    """Makes turns. `dispatched` tells whether this engine has an attempt in hand."""
+    """Makes turns. `dispatched` tells whether this engine has an attempt in hand.
+
+    While `draining`, attempts that were handed back are not begun again.
+    """
 
     def __init__(
         self,
@@ -80,6 +101,8 @@ class Turns:
         definitions: Callable[[str], Definition],
         watchdog: Watchdog,
         dispatched: Callable[[tuple[str, int, int]], bool],
+        entropy: Callable[[], int],
+        history_limit: int,
     ) -> None:
         self._store = store
         self._cache = cache
@@ -87,14 +110,27 @@ class Turns:
         self._definitions = definitions
         self._watchdog = watchdog
         self._dispatched = dispatched
+        self._entropy = entropy
+        self._limit = history_limit
         self._inline = inline_runner(codec)
+        self.draining = False
 
-    def create(self, execution_id: str, started: events.ExecutionStarted, start: Start) -> Turn:
+    def create(
+        self,
+        execution_id: str,
+        started: events.ExecutionStarted,
+        start: Start | None,
+        signals: Sequence[events.SignalReceived] = (),
+    ) -> Turn:
         """The first turn of a new execution. Raises UnknownWorkflow."""
         definition = self._definitions(started.workflow)
         run = Run(definition, execution_id, self._codec, self._inline)
         head = Head(execution_id, started.workflow, "running", started.at, run=started.run)
-        turn = self._advance(Delivery(execution_id, [started]), Live(run, head, 0), ())
+        try:
+            turn = self._advance(Delivery(execution_id, [started, *signals]), Live(run, head, 0), ())
+        except BaseException:
+            run.close()
+            raise
         turn.start = start
         return turn
 
@@ -114,8 +150,10 @@ class Turns:
         stored = self._store.load(delivery.execution_id)
         if stored is None or not stored.held:
             return None
-        if stored.head.status == "blocked" and not delivery.resume:
-            return self._blocked_still(delivery, stored, now)
+        if stored.head.status == "blocked" and (
+            not delivery.resume or _termination(delivery.messages) is not None
+        ):
+            return self._kept(delivery, stored, stored.head)
         return self._cold(delivery, stored, now)
 
     def block(self, delivery: Delivery, reason: BaseException) -> Turn | None:
@@ -135,43 +173,69 @@ class Turns:
         except (WireError, UnknownWorkflow) as error:
             return self._block(delivery, stored, error)
         run = Run(definition, head.execution_id, self._codec, self._inline)
-        self._watchdog.begin(run)
+        # A first event that stands alone was recorded, and its code has not run yet.
+        fresh = history[:1] if len(history) == 1 else []
         try:
-            repeat(run, history)
-        except Halt:
-            pass
-        finally:
-            self._watchdog.end()
-        lost = self._lost(head.execution_id, state, [*parked, *delivery.messages], now)
-        if lost and stored.head.status != "blocked":
-            log.info("[%s] attempts without a worker: %d", head.execution_id, len(lost))
-        live = Live(run, stored.head, len(history))
-        return self._advance(delivery, live, [*parked, *lost], unpark=bool(parked), reopen=head)
+            if not fresh:
+                self._watched(run, lambda: repeat(run, history))
+            lost = self._lost(head.execution_id, state, parked, delivery.messages, now)
+            if lost and stored.head.status != "blocked":
+                log.info("[%s] attempts without a worker: %d", head.execution_id, len(lost))
+            live = Live(run, stored.head, head.base + len(history))
+            before = [*fresh, *parked, *lost]
+            return self._advance(
+                delivery, live, before, known=len(fresh), unpark=bool(parked), reopen=head
+            )
+        except BaseException:
+            run.close()
+            raise
 
     def _lost(
-        self, execution_id: str, state: ExecutionState, arriving: Sequence[Message], now: int
+        self,
+        execution_id: str,
+        state: ExecutionState,
+        parked: Sequence[Message],
+        arriving: Sequence[Message],
+        now: int,
     ) -> list[Message]:
         """What to say of attempts in flight that nobody here is running and nobody reported."""
-        reported = {
-            (message.seq, message.attempt)
-            for message in arriving
-            if isinstance(message, (events.TaskCompleted, events.TaskFailed))
+        told: dict[tuple[int, int], type[Message]] = {
+            (message.seq, message.attempt): type(message)
+            for message in (*parked, *arriving)
+            if isinstance(message, _ABOUT_ATTEMPTS)
         }
         lost: list[Message] = []
         for seq, task in state.tasks.items():
-            if task.retry_at is not None or (seq, task.attempt) in reported:
+            key = (seq, task.attempt)
+            if task.retry_at is not None or self._dispatched((execution_id, *key)):
                 continue
-            if self._dispatched((execution_id, seq, task.attempt)):
-                continue
-            if seq in state.released:
-                lost.append(events.TaskRetryStarted(now, seq, task.attempt))
-                continue
-            error = WorkerLost(
-                f"attempt {task.attempt} of task {task.name!r} was in flight when its engine stopped"
-            )
-            failure = self._codec.encode_failure(error)
-            lost.append(events.TaskFailed(now, seq, task.attempt, failure))
+            what = told.get(key)
+            if seq in state.released or what is events.TaskReleased:
+                if not self.draining:
+                    lost.append(events.TaskRetryStarted(now, *key))
+            elif what is None:
+                error = WorkerLost(
+                    f"attempt {task.attempt} of task {task.name!r} was in flight when its engine "
+                    "stopped"
+                )
+                lost.append(events.TaskFailed(now, *key, self._codec.encode_failure(error)))
         return lost
+
+    def _watched(self, run: Run, work: Callable[[], T]) -> T | None:
+        """Call `work`, which runs code of the workflow; None if that was interrupted."""
+        watchdog = self._watchdog
+        try:
+            watchdog.begin(run)
+            try:
+                return work()
+            finally:
+                watchdog.end()
+        except (Halt, KeyboardInterrupt):
+            # The interruption may have hit the watchdog's own call on the way out.
+            watchdog.end()
+            if run.loop.fault is None:
+                run.loop.fault = DeterminismError("the turn was interrupted")
+            return None
 
     def _advance(
         self,
@@ -179,35 +243,131 @@ class Turns:
         live: Live,
         before: Sequence[Message],
         *,
+        known: int = 0,
         unpark: bool = False,
         reopen: Head | None = None,
     ) -> Turn:
         run, head = live.run, live.head
-        self._watchdog.begin(run)
-        decision: Decision | None = None
-        try:
-            decision = decide(run, [*before, *delivery.messages])
-        except Halt:
-            pass
-        finally:
-            self._watchdog.end()
+        messages = (*before, *delivery.messages)
+        decision = self._watched(run, lambda: decide(run, messages))
         if decision is None:
-            # Interrupted between two steps: nothing of this turn counts.
-            left = (*before, *delivery.messages)
-            decision = Decision((), (), "running", False, None, run.fault, left)
+            # Interrupted between two steps: nothing of this turn counts. Only that the execution
+            # was started does: none is without its first event.
+            first = 1 if live.length == 0 else 0
+            taken, left = messages[:first], messages[first:]
+            decision = Decision(taken, (), "running", False, None, run.fault, left)  # type: ignore[arg-type]
+        if decision.fault is not None and (end := _termination(decision.left)) is not None:
+            # Ending it takes none of the code that is at fault.
+            farewell = (
+                *end_children(run.execution_id, run.state),
+                *tell_parent(run.execution_id, run.started, run.state, end),
+            )
+            decision = Decision((*decision.events, end), farewell, "terminated", False, None)
+        if known:
+            # The first event is recorded already.
+            decision = replace(decision, events=decision.events[known:])
         after = self._head_after(reopen or head, decision)
         taken = decision.events
+        left: tuple[Message, ...] = decision.left
+        continues = decision.condition == "continued" and decision.fault is None
+        if continues:
+            taken, after, carried = self._next_run(live, decision, after)
+            left = (*carried, *left)
+        else:
+            after = self._check_length(after, live.length, len(taken) + live.length - after.base)
         closing = next((e for e in taken if type(e) in events.CLOSING), None)
+        closing = None if continues else closing
         commit = Commit(
             execution_id=delivery.execution_id,
             expected=live.length,
             events=tuple(map(wire.encode, taken)),
             head=after if after != head or live.length == 0 else None,
-            park=tuple(wire.encode(message) for message in decision.left if _can_wait(message)),
+            park=_to_park(left, after),
             unpark=unpark,
             taken=tuple(delivery.letters),
+            outbox=outbox(decision.commands),
         )
-        return Turn(delivery, commit, after, live, decision, closing)
+        return Turn(delivery, commit, after, live, decision, closing, continues=continues)
+
+    def _next_run(
+        self, live: Live, decision: Decision, head: Head
+    ) -> tuple[tuple[Event, ...], Head, tuple[Message, ...]]:
+        """The first event of the run that follows, recorded with the end of this one; its code
+        runs in a turn of its own. What nobody has received moves on."""
+        run, taken = live.run, decision.events
+        closing = next(e for e in taken if isinstance(e, events.ContinuedAsNew))
+        assert run.started is not None
+        started = replace(
+            run.started,
+            at=run.state.now,
+            arguments=closing.arguments,
+            seed=self._entropy(),
+            python=python_version(),
+            run=run.started.run + 1,
+            first_seq=run.last_seq,
+        )
+        after = replace(
+            head,
+            status="running",
+            closed_at=None,
+            busy=True,
+            wake_at=None,
+            run=started.run,
+            base=live.length + len(taken),
+        )
+        return (*taken, started), after, tuple(run.messages.unreceived())
+
+    def _check_length(self, head: Head, before: int, length: int) -> Head:
+        """Block an execution whose history has reached the limit; warn before."""
+        if head.closed_at is not None or head.status == "blocked":
+            return head
+        before -= head.base
+        warn_at = self._limit // 2
+        if before < warn_at <= length:
+            log.warning(
+                "[%s] the history has %d events, and ends at %d: use ctx.continue_as_new()",
+                head.execution_id,
+                length,
+                self._limit,
+            )
+        if length < self._limit:
+            return head
+        return _blocked(
+            head,
+            HistoryTooLong(
+                f"the history has reached {length:,} events, and the limit is {self._limit:,}: let "
+                "the workflow call ctx.continue_as_new() before, or open the runtime with a higher "
+                "history_limit"
+            ),
+        )
+
+    def look(self, execution_id: str) -> Run | None:
+        """A run to put questions to, of an execution in whatever condition; None if there is none
+        of that id. Unless it is the cached one, the caller must close it."""
+        live = self._cache.get(execution_id)
+        if live is not None:
+            return live.run
+        stored = self._store.load(execution_id)
+        if stored is None:
+            return None
+        history = [wire.decode(line) for line in stored.events]
+        run = Run(self._definitions(stored.head.workflow), execution_id, self._codec, self._inline)
+        self._watched(run, lambda: repeat(run, history))
+        return run
+
+    def ask(self, run: Run, name: str, arguments: Payload) -> Payload:
+        """Put a question to a run. Raises what its handler raises, or TurnTimeout."""
+        watchdog = self._watchdog
+        try:
+            watchdog.begin(run)
+            try:
+                return ask(run, self._codec, name, arguments)
+            finally:
+                watchdog.end()
+        except Halt:
+            watchdog.end()
+            fault, run.loop.fault = run.loop.fault, None
+            raise fault or TurnTimeout(f"query {name!r} took too long") from None
 
     def _head_after(self, head: Head, decision: Decision) -> Head:
         fault = decision.fault
@@ -238,33 +398,28 @@ class Turns:
             after = _blocked(head, error)
         return self._kept(delivery, stored, after)
 
-    def _blocked_still(self, delivery: Delivery, stored: Stored, now: int) -> Turn:
-        terminated = [m for m in delivery.messages if isinstance(m, events.ExecutionTerminated)]
-        if not terminated:
-            return self._kept(delivery, stored, stored.head)
-        # Ended without any code of the workflow, so also when that code is what is wrong.
-        after = replace(
-            reopened(stored.head), status="terminated", closed_at=now, busy=False, wake_at=None
-        )
-        commit = Commit(
-            execution_id=delivery.execution_id,
-            expected=len(stored.events),
-            events=(wire.encode(terminated[0]),),
-            head=after,
-            unpark=True,
-            taken=tuple(delivery.letters),
-        )
-        return Turn(delivery, commit, after, None, closing=terminated[0])
-
     def _kept(self, delivery: Delivery, stored: Stored, after: Head) -> Turn:
+        """Keep what has arrived; only a termination takes place, since it needs no code."""
+        closing = _termination(delivery.messages) if after.closed_at is None else None
+        if closing is not None:
+            after = replace(
+                reopened(after),
+                status="terminated",
+                closed_at=closing.at,
+                busy=False,
+                wake_at=None,
+            )
         commit = Commit(
             execution_id=delivery.execution_id,
-            expected=len(stored.events),
+            expected=stored.head.base + len(stored.events),
+            events=(wire.encode(closing),) if closing is not None else (),
             head=after if after != stored.head else None,
-            park=tuple(wire.encode(message) for message in delivery.messages if _can_wait(message)),
+            park=_to_park(delivery.messages, after),
+            unpark=closing is not None,
             taken=tuple(delivery.letters),
+            outbox=_farewell(stored, closing),
         )
-        return Turn(delivery, commit, after, None)
+        return Turn(delivery, commit, after, None, closing=closing)
 
 
 def _blocked(head: Head, reason: BaseException) -> Head:
@@ -278,14 +433,34 @@ def _blocked(head: Head, reason: BaseException) -> Head:
     )
 
 
-def _can_wait(message: Message) -> bool:
-    """Whether a message must be kept; the time comes again by itself."""
-    return not isinstance(message, events.Tick)
+def _termination(messages: Iterable[Message]) -> events.ExecutionTerminated | None:
+    return next((m for m in messages if isinstance(m, events.ExecutionTerminated)), None)
+
+
+def _farewell(stored: Stored, closing: events.ExecutionTerminated | None) -> tuple[Outgoing, ...]:
+    """What an execution that ends without running its code has to say to its family."""
+    if closing is None:
+        return ()
+    try:
+        history = [wire.decode(line) for line in stored.events]
+        state = ExecutionState.of(history)
+    except WireError:
+        return ()
+    name, first = stored.head.execution_id, history[0]
+    started = first if isinstance(first, events.ExecutionStarted) else None
+    return outbox([*end_children(name, state), *tell_parent(name, started, state, closing)])
+
+
+def _to_park(messages: Iterable[Message], head: Head) -> tuple[str, ...]:
+    """The messages that must be kept; the time comes again by itself."""
+    if head.closed_at is not None:
+        return ()
+    return tuple(wire.encode(m) for m in messages if not isinstance(m, events.Tick))
 
 
 def _message(line: str) -> Message:
     event = wire.decode(line)
-    if type(event) not in events.INCOMING:
+    if type(event) not in events.INCOMING and not isinstance(event, events.UpdateRequested):
         raise WireError(f"not a message: {line[:200]!r}")
     return event  # type: ignore[return-value]
 

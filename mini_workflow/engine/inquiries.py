@@ -1,0 +1,57 @@
+"""Inquiries: who waits for the answer to an update, and the answers that a history holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from mini_workflow.core import events, wire
+from mini_workflow.core.events import Event
+from mini_workflow.engine.requests import Answer, Reply, Update
+
+Answered = events.UpdateCompleted | events.UpdateFailed
+
+
+class Inquiries:
+    """Replies by execution and update id. They are given when the answer is committed."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[tuple[str, str], list[Reply[Answer]]] = {}
+
+    def __bool__(self) -> bool:
+        """Whether anybody waits."""
+        return bool(self._waiting)
+
+    def add(self, request: Update) -> None:
+        """Have the request answered when its update is done."""
+        key = (request.execution_id, request.update_id)
+        self._waiting.setdefault(key, []).append(request.reply)
+
+    def settle(self, execution_id: str, taken: Iterable[Event]) -> None:
+        """Give the answers that are among these events."""
+        for event in taken:
+            if isinstance(event, Answered):
+                for reply in self._waiting.pop((execution_id, event.id), ()):
+                    reply.give(Answer(event))
+
+    def fail(self, execution_id: str, error: Exception) -> None:
+        """The execution has ended without answering."""
+        for key in [key for key in self._waiting if key[0] == execution_id]:
+            for reply in self._waiting.pop(key):
+                reply.fail(error)
+
+    def fail_all(self, error: Exception) -> None:
+        """Nobody will answer."""
+        for replies in self._waiting.values():
+            for reply in replies:
+                reply.fail(error)
+        self._waiting.clear()
+
+
+def find_answer(lines: Sequence[str], update_id: str) -> Answered | None:
+    """The answer to an update in a history, or None."""
+    for line in reversed(lines):
+        if line.startswith('{"event":"Update'):
+            event = wire.decode(line)
+            if isinstance(event, Answered) and event.id == update_id:
+                return event
+    return None
