@@ -291,3 +291,14 @@ def note_and_go_through(path: str, name: str) -> int:
 @workflow("local.noted_gate")
 async def noted_gate(ctx: Context, path: str, name: str) -> int:
     return await ctx.task(note_and_go_through, path, name)
+
+
+def note_and_make(path: str, name: str, size: int) -> str:
+    note(path)
+    gate(name).go_through()
+    return "x" * size
+
+
+@workflow("local.large")
+async def large(ctx: Context, path: str, name: str, size: int) -> int:
+    return len(await ctx.task(note_and_make, path, name, size))
