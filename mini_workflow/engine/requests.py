@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
@@ -35,10 +36,8 @@ class Reply(Generic[T]):
     def _answer(self, value: T | None, error: BaseException | None) -> None:
         if self._done.locked():
             self._value, self._error = value, error
-            try:
+            with contextlib.suppress(RuntimeError):  # answered by another thread in between
                 self._done.release()
-            except RuntimeError:  # answered by another thread in between
-                pass
 
     def wait(self, timeout: float | None = None) -> T:
         """The answer. Raises what `fail` was given, or TimeoutError after `timeout` seconds."""
@@ -61,7 +60,8 @@ class Started:
 @dataclass(slots=True)
 class Start:
     """Start an execution, or find the one that was started with the same id; with `fresh` the id
-    was made up and cannot be there."""
+    was made up and cannot be there.
+    """
 
     execution_id: str
     workflow: str

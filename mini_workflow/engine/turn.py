@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Final, TypeVar
 
 from mini_workflow.core import events, wire
 from mini_workflow.core.codec import Codec
@@ -19,16 +20,16 @@ from mini_workflow.engine.cache import Cache, Live
 from mini_workflow.engine.executor import execute
 from mini_workflow.engine.requests import Request, Start
 from mini_workflow.engine.watchdog import Watchdog
-from mini_workflow.errors import (
-    UnknownWorkflow,
-    WireError,
-    WorkerLost,
-)
+from mini_workflow.errors import DeterminismError, UnknownWorkflow, WireError, WorkerLost
 from mini_workflow.ports import Commit, Head, Store, Stored, TaskRequest, reopened
 
 log = logging.getLogger("mini_workflow.engine")
 
-UNKNOWN_WORKFLOW = "UnknownWorkflow"
+T = TypeVar("T")
+
+ABOUT_ATTEMPTS: Final = (events.TaskCompleted, events.TaskFailed, events.TaskReleased)
+
+UNKNOWN_WORKFLOW: Final = "UnknownWorkflow"
 """The kind of block that the registration of the workflow resolves by itself."""
 
 
@@ -69,7 +70,10 @@ def inline_runner(codec: Codec) -> Inline:
 
 
 class Turns:
-    """Makes turns. `dispatched` tells whether this engine has an attempt in hand."""
+    """Makes turns. `dispatched` tells whether this engine has an attempt in hand.
+
+    While `draining`, attempts that were handed back are not begun again.
+    """
 
     def __init__(
         self,
@@ -88,19 +92,25 @@ class Turns:
         self._watchdog = watchdog
         self._dispatched = dispatched
         self._inline = inline_runner(codec)
+        self.draining = False
 
     def create(self, execution_id: str, started: events.ExecutionStarted, start: Start) -> Turn:
         """The first turn of a new execution. Raises UnknownWorkflow."""
         definition = self._definitions(started.workflow)
         run = Run(definition, execution_id, self._codec, self._inline)
         head = Head(execution_id, started.workflow, "running", started.at, run=started.run)
-        turn = self._advance(Delivery(execution_id, [started]), Live(run, head, 0), ())
+        try:
+            turn = self._advance(Delivery(execution_id, [started]), Live(run, head, 0), ())
+        except BaseException:
+            run.close()
+            raise
         turn.start = start
         return turn
 
     def next(self, delivery: Delivery, now: int) -> Turn | None:
         """The turn that a delivery makes; None if nothing is to be done for the execution here: it
-        does not exist, is not held here, or has closed and waits for nothing."""
+        does not exist, is not held here, or has closed and waits for nothing.
+        """
         live = self._cache.get(delivery.execution_id)
         if live is not None:
             return self._advance(delivery, live, ())
@@ -114,8 +124,10 @@ class Turns:
         stored = self._store.load(delivery.execution_id)
         if stored is None or not stored.held:
             return None
-        if stored.head.status == "blocked" and not delivery.resume:
-            return self._blocked_still(delivery, stored, now)
+        if stored.head.status == "blocked" and (
+            not delivery.resume or _termination(delivery.messages) is not None
+        ):
+            return self._kept(delivery, stored, stored.head)
         return self._cold(delivery, stored, now)
 
     def block(self, delivery: Delivery, reason: BaseException) -> Turn | None:
@@ -129,49 +141,69 @@ class Turns:
         head = reopened(stored.head) if stored.head.status == "blocked" else stored.head
         try:
             history = [wire.decode(line) for line in stored.events]
-            parked = [_message(line) for line in stored.parked]
+            parked = [decode_message(line) for line in stored.parked]
             definition = self._definitions(head.workflow)
             state = ExecutionState.of(history)
         except (WireError, UnknownWorkflow) as error:
             return self._block(delivery, stored, error)
         run = Run(definition, head.execution_id, self._codec, self._inline)
-        self._watchdog.begin(run)
         try:
-            repeat(run, history)
-        except Halt:
-            pass
-        finally:
-            self._watchdog.end()
-        lost = self._lost(head.execution_id, state, [*parked, *delivery.messages], now)
-        if lost and stored.head.status != "blocked":
-            log.info("[%s] attempts without a worker: %d", head.execution_id, len(lost))
-        live = Live(run, stored.head, len(history))
-        return self._advance(delivery, live, [*parked, *lost], unpark=bool(parked), reopen=head)
+            self._watched(run, lambda: repeat(run, history))
+            lost = self._lost(head.execution_id, state, parked, delivery.messages, now)
+            if lost and stored.head.status != "blocked":
+                log.info("[%s] attempts without a worker: %d", head.execution_id, len(lost))
+            live = Live(run, stored.head, len(history))
+            return self._advance(delivery, live, [*parked, *lost], unpark=bool(parked), reopen=head)
+        except BaseException:
+            run.close()
+            raise
 
     def _lost(
-        self, execution_id: str, state: ExecutionState, arriving: Sequence[Message], now: int
+        self,
+        execution_id: str,
+        state: ExecutionState,
+        parked: Sequence[Message],
+        arriving: Sequence[Message],
+        now: int,
     ) -> list[Message]:
         """What to say of attempts in flight that nobody here is running and nobody reported."""
-        reported = {
-            (message.seq, message.attempt)
-            for message in arriving
-            if isinstance(message, (events.TaskCompleted, events.TaskFailed))
+        told: dict[tuple[int, int], type[Message]] = {
+            (message.seq, message.attempt): type(message)
+            for message in (*parked, *arriving)
+            if isinstance(message, ABOUT_ATTEMPTS)
         }
         lost: list[Message] = []
         for seq, task in state.tasks.items():
-            if task.retry_at is not None or (seq, task.attempt) in reported:
+            key = (seq, task.attempt)
+            if task.retry_at is not None or self._dispatched((execution_id, *key)):
                 continue
-            if self._dispatched((execution_id, seq, task.attempt)):
-                continue
-            if seq in state.released:
-                lost.append(events.TaskRetryStarted(now, seq, task.attempt))
-                continue
-            error = WorkerLost(
-                f"attempt {task.attempt} of task {task.name!r} was in flight when its engine stopped"
-            )
-            failure = self._codec.encode_failure(error)
-            lost.append(events.TaskFailed(now, seq, task.attempt, failure))
+            what = told.get(key)
+            if seq in state.released or what is events.TaskReleased:
+                if not self.draining:
+                    lost.append(events.TaskRetryStarted(now, *key))
+            elif what is None:
+                error = WorkerLost(
+                    f"attempt {task.attempt} of task {task.name!r} was in flight when its engine "
+                    "stopped"
+                )
+                lost.append(events.TaskFailed(now, *key, self._codec.encode_failure(error)))
         return lost
+
+    def _watched(self, run: Run, work: Callable[[], T]) -> T | None:
+        """Call `work`, which runs code of the workflow; None if that was interrupted."""
+        watchdog = self._watchdog
+        try:
+            watchdog.begin(run)
+            try:
+                return work()
+            finally:
+                watchdog.end()
+        except (Halt, KeyboardInterrupt):
+            # The interruption may have hit the watchdog's own call on the way out.
+            watchdog.end()
+            if run.loop.fault is None:
+                run.loop.fault = DeterminismError("the turn was interrupted")
+            return None
 
     def _advance(
         self,
@@ -183,18 +215,17 @@ class Turns:
         reopen: Head | None = None,
     ) -> Turn:
         run, head = live.run, live.head
-        self._watchdog.begin(run)
-        decision: Decision | None = None
-        try:
-            decision = decide(run, [*before, *delivery.messages])
-        except Halt:
-            pass
-        finally:
-            self._watchdog.end()
+        messages = (*before, *delivery.messages)
+        decision = self._watched(run, lambda: decide(run, messages))
         if decision is None:
-            # Interrupted between two steps: nothing of this turn counts.
-            left = (*before, *delivery.messages)
-            decision = Decision((), (), "running", False, None, run.fault, left)
+            # Interrupted between two steps: nothing of this turn counts. Only that the execution
+            # was started does: none is without its first event.
+            first = 1 if live.length == 0 else 0
+            taken, left = messages[:first], messages[first:]
+            decision = Decision(taken, (), "running", False, None, run.fault, left)  # type: ignore[arg-type]
+        if decision.fault is not None and (end := _termination(decision.left)) is not None:
+            # Ending it takes none of the code that is at fault.
+            decision = Decision((*decision.events, end), (), "terminated", False, None)
         after = self._head_after(reopen or head, decision)
         taken = decision.events
         closing = next((e for e in taken if type(e) in events.CLOSING), None)
@@ -203,7 +234,7 @@ class Turns:
             expected=live.length,
             events=tuple(map(wire.encode, taken)),
             head=after if after != head or live.length == 0 else None,
-            park=tuple(wire.encode(message) for message in decision.left if _can_wait(message)),
+            park=_to_park(decision.left, after),
             unpark=unpark,
             taken=tuple(delivery.letters),
         )
@@ -238,33 +269,27 @@ class Turns:
             after = _blocked(head, error)
         return self._kept(delivery, stored, after)
 
-    def _blocked_still(self, delivery: Delivery, stored: Stored, now: int) -> Turn:
-        terminated = [m for m in delivery.messages if isinstance(m, events.ExecutionTerminated)]
-        if not terminated:
-            return self._kept(delivery, stored, stored.head)
-        # Ended without any code of the workflow, so also when that code is what is wrong.
-        after = replace(
-            reopened(stored.head), status="terminated", closed_at=now, busy=False, wake_at=None
-        )
-        commit = Commit(
-            execution_id=delivery.execution_id,
-            expected=len(stored.events),
-            events=(wire.encode(terminated[0]),),
-            head=after,
-            unpark=True,
-            taken=tuple(delivery.letters),
-        )
-        return Turn(delivery, commit, after, None, closing=terminated[0])
-
     def _kept(self, delivery: Delivery, stored: Stored, after: Head) -> Turn:
+        """Keep what has arrived; only a termination takes place, since it needs no code."""
+        closing = _termination(delivery.messages) if after.closed_at is None else None
+        if closing is not None:
+            after = replace(
+                reopened(after),
+                status="terminated",
+                closed_at=closing.at,
+                busy=False,
+                wake_at=None,
+            )
         commit = Commit(
             execution_id=delivery.execution_id,
             expected=len(stored.events),
+            events=(wire.encode(closing),) if closing is not None else (),
             head=after if after != stored.head else None,
-            park=tuple(wire.encode(message) for message in delivery.messages if _can_wait(message)),
+            park=_to_park(delivery.messages, after),
+            unpark=closing is not None,
             taken=tuple(delivery.letters),
         )
-        return Turn(delivery, commit, after, None)
+        return Turn(delivery, commit, after, None, closing=closing)
 
 
 def _blocked(head: Head, reason: BaseException) -> Head:
@@ -278,12 +303,19 @@ def _blocked(head: Head, reason: BaseException) -> Head:
     )
 
 
-def _can_wait(message: Message) -> bool:
-    """Whether a message must be kept; the time comes again by itself."""
-    return not isinstance(message, events.Tick)
+def _termination(messages: Iterable[Message]) -> events.ExecutionTerminated | None:
+    return next((m for m in messages if isinstance(m, events.ExecutionTerminated)), None)
 
 
-def _message(line: str) -> Message:
+def _to_park(messages: Iterable[Message], head: Head) -> tuple[str, ...]:
+    """The messages that must be kept; the time comes again by itself."""
+    if head.closed_at is not None:
+        return ()
+    return tuple(wire.encode(m) for m in messages if not isinstance(m, events.Tick))
+
+
+def decode_message(line: str) -> Message:
+    """A message that was parked, or left in the mailbox. Raises WireError."""
     event = wire.decode(line)
     if type(event) not in events.INCOMING:
         raise WireError(f"not a message: {line[:200]!r}")
