@@ -53,7 +53,7 @@ class Case:
 ALL: Final = (OURS, LIMIT, DBOS, DBOS_WAL, AWS_DURABLE)
 DURABLE: Final = (OURS, LIMIT, DBOS, DBOS_WAL)
 
-_SLOW_STARTERS: Final = {DBOS: 300, DBOS_WAL: 300, AWS_DURABLE: 50}
+_SLOW_STARTERS: Final = {DBOS: 200, DBOS_WAL: 200, AWS_DURABLE: 50}
 
 
 def _executions(tasks: int, title: str) -> Case:
@@ -69,7 +69,7 @@ def _executions(tasks: int, title: str) -> Case:
             ),
             Figure(
                 "one_by_one_per_second",
-                f"{{size:,}} executions of {title}, one by one: executions/s",
+                f"executions of {title}, one by one: executions/s",
                 more_is_better=True,
             ),
         ),
@@ -189,7 +189,7 @@ CASES: Final[dict[str, Case]] = {
             sizes=(1_000, 10_000, 20_000),
             quick=(1_000,),
             systems=DURABLE,
-            most={DBOS: 2_000, DBOS_WAL: 2_000},
+            most={DBOS: 1_000, DBOS_WAL: 1_000},
         ),
         Case(
             "memory",
@@ -204,7 +204,7 @@ CASES: Final[dict[str, Case]] = {
             sizes=(2_000,),
             quick=(500,),
             systems=(OURS, DBOS_WAL),
-            most={DBOS_WAL: 300},
+            most={DBOS_WAL: 200},
         ),
         Case(
             "suspended",

@@ -82,7 +82,7 @@ def resident_kib() -> float:
     return float(asked.stdout)
 
 
-def opening(code: str, job: Job, times: int = 5) -> Figures:
+def opening(code: str, job: Job, times: int = 3) -> Figures:
     """Run `code`, which prints milliseconds and the number of modules, in fresh interpreters.
 
     `code` gets a path that does not exist yet as its argument.

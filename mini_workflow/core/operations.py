@@ -143,11 +143,6 @@ class Operations:
 
         False for code that goes on all the same: what it starts is never done.
         """
-        if self.dead or self.loop.fault is not None:
-            self._halts += 1
-            if self._halts <= _HALTS:
-                raise Halt
-            return False
         if self.reading is not None:
             raise NotAllowedInWorkflow(
                 f"{self.reading} tried to start something; it may only look at the workflow's "
@@ -158,6 +153,11 @@ class Operations:
                 "the workflow's context was used outside its workflow function (in a task, in "
                 "another thread or after the end); pass results back to the workflow instead"
             )
+        if self.dead or self.loop.fault is not None:
+            self._halts += 1
+            if self._halts <= _HALTS:
+                raise Halt
+            return False
         if self._conditions.trying:
             self.loop.refuse(
                 "starting something in the predicate of ctx.wait_for()",

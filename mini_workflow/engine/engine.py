@@ -8,54 +8,40 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any, Final
 
-from mini_workflow.core import events, wire
+from mini_workflow.attempts import lost
+from mini_workflow.core import events
 from mini_workflow.core.codec import Codec
-from mini_workflow.core.commands import CancelTask, RunTask, StartChild
-from mini_workflow.core.events import Message
-from mini_workflow.core.failure import Failure
+from mini_workflow.core.commands import CancelTask, RunTask
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.run import Definition
 from mini_workflow.core.script import python_version
-from mini_workflow.engine.answers import (
-    answer_head,
-    answer_start,
-    answer_update,
-    closed,
-    not_found,
-)
+from mini_workflow.engine.answers import closed
+from mini_workflow.engine.batch import AT_ONCE, Batch, message_of
 from mini_workflow.engine.cache import Cache
-from mini_workflow.engine.inquiries import Answered, Inquiries
-from mini_workflow.engine.outbox import not_started
+from mini_workflow.engine.inquiries import Inquiries
+from mini_workflow.engine.lookout import Lookout, Ports
+from mini_workflow.engine.nursery import Nursery
 from mini_workflow.engine.requests import (
     Ask,
     Nudge,
-    Post,
     Release,
     Request,
     Resume,
     Start,
-    Update,
     Waited,
 )
-from mini_workflow.engine.turn import UNKNOWN_WORKFLOW, Delivery, Turn, Turns
+from mini_workflow.engine.turn import ABOUT_ATTEMPTS, Delivery, Turn, Turns
 from mini_workflow.engine.watchdog import Watchdog
 from mini_workflow.errors import (
-    ExecutionAlreadyExists,
     LeaseLost,
     MiniWorkflowError,
     RuntimeClosed,
     StoreError,
-    WireError,
 )
 from mini_workflow.ports import (
-    Agenda,
-    Clock,
-    Leases,
-    Mailbox,
-    Store,
     TaskOutcome,
     TaskRequest,
     TaskRunner,
@@ -63,32 +49,15 @@ from mini_workflow.ports import (
 
 log = logging.getLogger("mini_workflow.engine")
 
-DUE_AT_ONCE: Final = 500
-"""How many executions that are due are taken into one commit."""
-
-RETRY_AFTER: Final = 1_000
-"""Milliseconds to wait before what a failing store refused is tried again."""
-
 DEFAULT_HISTORY_LIMIT: Final = 200_000
 """Events after which a run must have continued as new: what a replay does in a second or two. Our
 own bound."""
 
-RESUME: Final = "resume"
-"""The body of a letter that asks for a blocked execution to go on."""
+RETRY_AFTER: Final = 1_000
+"""Milliseconds to wait before what a failing store refused is tried again."""
 
 Closed = Callable[[Turn], None]
 """Told of every turn that has closed or blocked its execution, after its commit."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ports:
-    """The backend of an engine."""
-
-    store: Store
-    agenda: Agenda
-    mailbox: Mailbox
-    leases: Leases
-    clock: Clock
 
 
 class Engine:
@@ -111,11 +80,8 @@ class Engine:
     ) -> None:
         self._ports = ports
         self._codec = codec
-        self._known = known
         self._entropy = entropy
         self._on_close = on_close
-        self._on_post = on_post
-        self._on_look = on_look
         self._runner: TaskRunner | None = None
         self._dispatched: set[tuple[str, int, int]] = set()
         self._cache = Cache(cache_size)
@@ -130,32 +96,40 @@ class Engine:
             entropy=entropy,
             history_limit=history_limit,
         )
+        self._lookout = Lookout(ports, known=known, on_look=on_look, on_post=on_post)
+        self._nursery = Nursery(ports.store, codec, self._turns, self._first_event)
+        self._inquiries = Inquiries()
+        self._on_post = on_post
         self._next_wake: int | None = None
         self._renew_at = 0
-        self._letter = 0
-        self._letters_due = False
         self._held_back: list[Request] = []
         self._retry_at: int | None = None
-        self._awake: list[str] = []
-        self._inquiries = Inquiries()
-        self._draining = False
+        self._letters_due = False
+        """Whether this engine has posted letters itself, which may be for its own executions."""
+        self._awake: dict[str, bool] = {}
+        """Executions to look at without any message, and whether they are to be resumed."""
+        self._now = 0
 
     # Life
 
     def open(self, runner: TaskRunner) -> None:
         """Take over what nobody runs, and continue it."""
         self._runner = runner
-        self._take_over(self._ports.clock.now())
+        self._take_over()
 
     def drain(self) -> None:
         """Dispatch nothing any more; what would have been is handed back to the store."""
-        self._draining = True
+        self._turns.draining = True
 
     def close(self) -> None:
         """Forget everything in memory; what is stored stays for the next engine."""
+        error = RuntimeClosed("the runtime was closed meanwhile; open a new one")
+        for request in self._held_back:
+            if isinstance(request, Waited):
+                request.reply.fail(error)
+        self._inquiries.fail_all(error)
         self._cache.clear()
         self._watchdog.close()
-        self._inquiries.fail_all(RuntimeClosed("the runtime was closed meanwhile; open a new one"))
 
     @property
     def in_flight(self) -> int:
@@ -166,6 +140,11 @@ class Engine:
     def unsettled(self) -> bool:
         """Whether something is still to be done that need not wait."""
         return self._retry_at is not None and self._retry_at <= self._ports.clock.now()
+
+    @property
+    def retry_at(self) -> int | None:
+        """When what was refused or has to wait is tried again (milliseconds), or None."""
+        return self._retry_at
 
     def deadline(self) -> int | None:
         """When `process` wants to be called at the latest (milliseconds), or None."""
@@ -185,6 +164,11 @@ class Engine:
         tried again where nobody would send it a second time.
         """
         now = self._ports.clock.now()
+        if now < self._now:
+            # The clock was set back: what was planned by it would come too late.
+            self._renew_at = now
+            self._retry_at = None if self._retry_at is None else now
+        self._now = now
         if self._retry_at is not None and now >= self._retry_at:
             requests = [*self._held_back, *requests]
             self._held_back, self._retry_at = [], None
@@ -206,38 +190,46 @@ class Engine:
 
     def _process(self, requests: Sequence[Request], now: int) -> None:
         batch = Batch()
-        for name in self._awake:
-            batch.delivery(name)
-        self._awake = []
+        awake = dict(islice(self._awake.items(), AT_ONCE))
+        for name, resume in awake.items():
+            del self._awake[name]
+            batch.delivery(name).resume = resume
         try:
             for request in requests:
                 self._take(request, batch, now)
             if batch.nudged:
-                self._look_around(batch, now)
-            if batch.nudged or self._letters_due:
-                self._letters_due = False
-                self._read_letters(batch)
+                self._look_around(batch)
+            elif self._letters_due:
+                self._lookout.read(batch)
+            self._letters_due = False
             if self._next_wake is not None and self._next_wake <= now:
-                for name in self._ports.agenda.due(now, DUE_AT_ONCE):
+                for name in self._ports.agenda.due(now, AT_ONCE):
                     batch.delivery(name).messages.append(events.Tick(now))
             for delivery in batch.deliveries.values():
                 self._advance(delivery, batch, now)
-            self._start_children(batch, now)
+            self._nursery.start_children(batch, now)
             answers = self._ports.store.commit([turn.commit for turn in batch.turns.values()])
-        except Exception:
+        except BaseException:
             for turn in batch.turns.values():
                 self._discard(turn)
+            self._awake = {**awake, **self._awake}
             raise
+        # It is committed: whatever fails from here on, nobody may be told that it was refused.
         for turn, committed in zip(list(batch.turns.values()), answers, strict=True):
             if committed:
                 self._committed(turn)
             else:
                 self._lost_race(turn, batch)
         if self._next_wake is not None and self._next_wake <= now:
-            self._next_wake = self._ports.agenda.next_wake()
+            try:
+                self._next_wake = self._ports.agenda.next_wake()
+            except StoreError as error:
+                log.error("what is due next could not be found out: %s", error)
+        if batch.again or self._awake or self._letters_due:
+            self._again(*batch.again)
         batch.answer(self._ports.store, self._inquiries)
-        for request in batch.questions:
-            self._ask(request)
+        for question in batch.questions:
+            self._turns.answer(question)
 
     def _take(self, request: Request, batch: Batch, now: int) -> None:
         if isinstance(request, Start):
@@ -248,41 +240,41 @@ class Engine:
             batch.questions.append(request)
         elif request.execution_id in batch.turns:
             # Started in this very batch: it is found once that is committed.
-            self._again([request], now)
+            batch.again.append(request)
         else:
             delivery = batch.delivery(request.execution_id)
             delivery.requests.append(request)
             if isinstance(request, Resume):
                 delivery.resume = True
             else:
-                delivery.messages.append(_message(request, now))
+                delivery.messages.append(message_of(request, now))
 
     def _start(self, request: Start, batch: Batch, now: int) -> None:
         name = request.execution_id
-        batch.starts.append(request)
+        if request.signal is not None and name in batch.turns:
+            batch.again.append(request)  # it is found once that is committed
+            return
         head = None if request.fresh else self._ports.store.head(name)
         if name in batch.turns or head is not None:
-            if request.signal is not None and (head is None or head.workflow == request.workflow):
-                self._signal_existing(request, batch, now)
+            batch.starts.append(request)
+            if request.signal is not None and head is not None:
+                if head.workflow == request.workflow:
+                    batch.delivery(name).messages.append(request.signal)
+            return
+        if name in batch.deliveries:
+            # What came before the start was meant for no execution, and must be told so.
+            batch.again.append(request)
             return
         started = self._first_event(request.workflow, request.arguments, now, None)
         signals = () if request.signal is None else (request.signal,)
         try:
             batch.turns[name] = self._turns.create(name, started, request, signals)
-        except StoreError:
-            raise
         except Exception as error:
             if not isinstance(error, MiniWorkflowError):
-                log.exception("[%s] the first turn failed", name)
-            batch.starts.pop()
+                log.exception("[%s] the start failed", name)
             request.reply.fail(error)
-
-    def _signal_existing(self, request: Start, batch: Batch, now: int) -> None:
-        if request.execution_id in batch.turns:
-            batch.starts.remove(request)
-            self._again([request], now)  # it is found once that is committed
-        elif request.signal is not None:
-            batch.delivery(request.execution_id).messages.append(request.signal)
+        else:
+            batch.starts.append(request)
 
     def _first_event(
         self, workflow: str, arguments: Payload, now: int, parent: dict[str, Any] | None
@@ -296,57 +288,6 @@ class Engine:
             parent=parent,
         )
 
-    def _start_children(self, batch: Batch, now: int) -> None:
-        """Have the children that these turns start begin in the same commit, and theirs."""
-        parents = list(batch.turns)
-        for parent in parents:
-            turn = batch.turns[parent]
-            for command in turn.decision.commands if turn.decision is not None else ():
-                if not isinstance(command, StartChild):
-                    continue
-                name = command.execution_id
-                error = self._start_child(parent, command, batch, now)
-                if error is None:
-                    parents.append(name)
-                    continue
-                letter = not_started(parent, command.seq, now, self._codec.encode_failure(error))
-                turn.commit = replace(turn.commit, outbox=(*turn.commit.outbox, letter))
-
-    def _start_child(
-        self, parent: str, command: StartChild, batch: Batch, now: int
-    ) -> Exception | None:
-        name = command.execution_id
-        if name in batch.turns or self._ports.store.head(name) is not None:
-            return ExecutionAlreadyExists(
-                f"execution {name!r} exists already; give the child another id", execution_id=name
-            )
-        about = {"id": parent, "seq": command.seq}
-        started = self._first_event(command.workflow, command.arguments, now, about)
-        try:
-            batch.turns[name] = self._turns.create(name, started, None)
-        except StoreError:
-            raise
-        except Exception as error:
-            return error
-        return None
-
-    def _ask(self, request: Ask) -> None:
-        """Answer a question, of an execution in whatever condition."""
-        name = request.execution_id
-        try:
-            run = self._turns.look(name)
-            if run is None:
-                request.reply.fail(not_found(name))
-                return
-            try:
-                request.reply.give(self._turns.ask(run, request.name, request.arguments))
-            finally:
-                live = self._cache.get(name)
-                if live is None or live.run is not run:
-                    run.close()
-        except (Exception, KeyboardInterrupt) as error:
-            request.reply.fail(error)
-
     def _advance(self, delivery: Delivery, batch: Batch, now: int) -> None:
         try:
             turn = self._turns.next(delivery, now)
@@ -358,54 +299,53 @@ class Engine:
             self._cache.drop(delivery.execution_id)
             turn = self._turns.block(delivery, error)
         if turn is None:
-            self._forward(delivery)
+            name = delivery.execution_id
+            gone = [m for m in delivery.messages if isinstance(m, ABOUT_ATTEMPTS)]
+            # The other owner has counted these attempts as lost when it took over.
+            self._dispatched.difference_update((name, m.seq, m.attempt) for m in gone)
+            self._lookout.forward(delivery)
         else:
             batch.turns[delivery.execution_id] = turn
-
-    def _again(self, requests: Iterable[Request], now: int) -> None:
-        self._held_back.extend(requests)
-        self._retry_at = now
 
     def _committed(self, turn: Turn) -> None:
         live, decision = turn.live, turn.decision
         head = turn.head
         name = head.execution_id
         for message in turn.delivery.messages:
-            if isinstance(message, (events.TaskCompleted, events.TaskFailed)):
+            if isinstance(message, ABOUT_ATTEMPTS):
                 self._dispatched.discard((name, message.seq, message.attempt))
         if live is not None and decision is not None:
             live.head = head
             live.length += len(decision.events)
             done = head.closed_at is not None and not decision.busy
-            if turn.continues or head.status == "blocked" or done:
+            if live.run.fault is not None or turn.continues or head.status == "blocked" or done:
                 self._discard(turn)
             elif not live.run.dead:
                 self._cache.put(live)
             for command in decision.commands:
                 if isinstance(command, RunTask):
                     self._dispatch(name, command)
-                elif isinstance(command, CancelTask) and self._runner is not None:
-                    self._runner.cancel(name, command.seq)
-            if self._inquiries:
-                self._inquiries.settle(name, decision.events)
-                if head.closed_at is not None:
-                    self._inquiries.fail(name, closed(name, head.status))
-            elif any(isinstance(event, Answered) for event in decision.events):
+                elif isinstance(command, CancelTask):
+                    self._cancel(name, command.seq)
+            if not self._inquiries.settle(name, decision.events):
                 self._on_post()  # somebody elsewhere may wait for the answer
+        if head.closed_at is not None:
+            self._inquiries.fail(name, closed(name, head.status))
         if turn.continues:
-            self._awake.append(name)
-            self._again([], self._ports.clock.now())
+            self._awake[name] = False
         if turn.commit.outbox:
-            self._on_post()
             self._letters_due = True
-            self._again([], self._ports.clock.now())
+            self._on_post()
         if head.wake_at is not None and (self._next_wake is None or head.wake_at < self._next_wake):
             self._next_wake = head.wake_at
-        if head.status == "terminated" and self._runner is not None:
+        if head.status == "terminated":
             for key in [key for key in self._dispatched if key[0] == name]:
-                self._runner.cancel(name, key[1])
+                self._cancel(name, key[1])
         if turn.closing is not None or head.status == "blocked":
-            self._on_close(turn)
+            try:
+                self._on_close(turn)
+            except Exception:
+                log.exception("[%s] those who wait could not be told", name)
 
     def _dispatch(self, name: str, command: RunTask) -> None:
         request = TaskRequest(
@@ -417,11 +357,28 @@ class Engine:
             timeout=command.timeout,
             is_async=command.is_async,
         )
-        if self._draining:
-            self._again([Release(*request.key)], self._ports.clock.now())
+        if self._turns.draining:
+            self._again(Release(*request.key))
         elif request.key not in self._dispatched and self._runner is not None:
             self._dispatched.add(request.key)
-            self._runner.submit(request)
+            try:
+                self._runner.submit(request)
+            except Exception as error:
+                log.exception("[%s] task %r could not be handed on", name, command.name)
+                self._again(lost(request, f"it could not be handed to a worker: {error!r}"))
+
+    def _cancel(self, name: str, seq: int) -> None:
+        try:
+            if self._runner is not None:
+                self._runner.cancel(name, seq)
+        except Exception:
+            # It runs on, and its outcome will come late.
+            log.exception("[%s] task #%d could not be cancelled", name, seq)
+
+    def _again(self, *requests: Request) -> None:
+        """Take them at the next call, which is to come at once."""
+        self._held_back.extend(requests)
+        self._retry_at = self._now
 
     def _discard(self, turn: Turn) -> None:
         """What is in memory of the execution is ahead of the store: drop it."""
@@ -436,88 +393,43 @@ class Engine:
         del batch.turns[delivery.execution_id]
         requests, delivery.requests = delivery.requests, []
         if delivery.letters:
-            self._letter = min(self._letter, delivery.letters[0] - 1)
+            self._lookout.read_again()
             requests.append(Nudge())
-        self._awake.append(delivery.execution_id)
-        self._again(requests, self._ports.clock.now())
+        self._awake[delivery.execution_id] = False
+        self._again(*requests)
 
     # Other processes
 
-    def _forward(self, delivery: Delivery) -> None:
-        """Nothing is to be done for the execution here: another owner holds it, it has closed, or
-        there is none. Leave a letter for the other owner."""
-        name = delivery.execution_id
-        head = self._ports.store.head(name)
-        bodies: list[str] = [RESUME] if delivery.resume else []
-        for message in delivery.messages:
-            if isinstance(message, (events.TaskCompleted, events.TaskFailed)):
-                # The other owner has counted the attempt as lost when it took over.
-                self._dispatched.discard((name, message.seq, message.attempt))
-            elif not isinstance(message, (events.Tick, events.TaskReleased)):
-                bodies.append(wire.encode(message))
-        if bodies and head is not None and head.closed_at is None:
-            for body in bodies:
-                self._ports.mailbox.post(name, body, body)
-            self._on_post()
-
-    def _look_around(self, batch: Batch, now: int) -> None:
-        """Another process may have changed something: take over what is free, read the letters."""
-        self._on_look()
-        if self._ports.leases.acquire(now):
-            self._letter = 0
-            self._recover()
-
-    def _read_letters(self, batch: Batch) -> None:
-        while letters := self._ports.mailbox.letters(self._letter, DUE_AT_ONCE):
-            for letter in letters:
-                self._letter = letter.number
-                delivery = batch.delivery(letter.execution_id)
-                delivery.letters.append(letter.number)
-                if letter.body == RESUME:
-                    delivery.resume = True
-                    continue
-                try:
-                    delivery.messages.append(wire.decode(letter.body))  # type: ignore[arg-type]
-                except WireError as error:
-                    log.error("[%s] an unreadable letter: %s", letter.execution_id, error)
-
-    def _take_over(self, now: int) -> None:
-        self._ports.leases.acquire(now)
-        self._renew_at = self._ports.leases.renew(now)
-        self._letter = 0
+    def _take_over(self) -> None:
+        self._now = self._ports.clock.now()
+        self._lookout.take(self._now)
+        self._renew_at = self._ports.leases.renew(self._now)
         self._recover()
 
+    def _look_around(self, batch: Batch) -> None:
+        """Another process may have changed something: take over what is free, read the letters."""
+        if self._lookout.look(self._now):
+            self._recover()
+        self._lookout.read(batch)
+
     def _recover(self) -> None:
-        """Look at what was in flight, what is due, and what a registration has unblocked."""
-        agenda = self._ports.agenda
-        after = ""
-        while names := agenda.busy(after, DUE_AT_ONCE):
-            self._awake.extend(names)
-            after = names[-1]
-        after = ""
-        known = set(self._known())
-        while names := agenda.blocked(UNKNOWN_WORKFLOW, after, DUE_AT_ONCE):
-            for name in names:
-                head = self._ports.store.head(name)
-                if head is not None and head.workflow in known:
-                    self._held_back.append(Resume(name))
-            after = names[-1]
-        self._next_wake = agenda.next_wake()
-        self._again([], self._ports.clock.now())
+        self._next_wake = self._lookout.recover(self._awake)
+        self._again(Nudge())
 
     def _start_anew(self, requests: Sequence[Request]) -> None:
-        """After a lost lease: nothing in memory counts any more."""
+        """After a lost lease nothing that is in memory of the executions counts any more.
+
+        What has arrived is taken again: for what another owner has taken over it comes too late,
+        and is dropped there.
+        """
         self._cache.clear()
-        self._dispatched.clear()
-        self._awake, self._held_back = [], []
-        for request in requests:
-            if isinstance(request, Waited):
-                self._held_back.append(request)
+        self._awake = {}
+        self._keep(requests)
         try:
-            self._take_over(self._ports.clock.now())
+            self._take_over()
         except StoreError as error:
             log.error("the store is not available: %s", error)
-            self._retry_at = self._renew_at = self._ports.clock.now() + RETRY_AFTER
+            self._retry_at = self._renew_at = self._now + RETRY_AFTER
 
     def _refused(self, requests: Sequence[Request], error: Exception, now: int) -> None:
         """Nothing could be committed: tell those who wait, keep what nobody would send again."""
@@ -525,53 +437,13 @@ class Engine:
         for request in requests:
             if isinstance(request, Waited):
                 request.reply.fail(error)
-            elif isinstance(request, (TaskOutcome, Release)):
-                self._held_back.append(request)
-        self._letter = 0
-        self._held_back.append(Nudge())
+        self._keep([r for r in requests if isinstance(r, (TaskOutcome, Release))])
+        self._lookout.read_again()
         self._retry_at = now + RETRY_AFTER
         self._renew_at = max(self._renew_at, self._retry_at)
         if self._next_wake is not None:
             self._next_wake = max(self._next_wake, self._retry_at)
 
-
-class Batch:
-    """What one call of `process` collects: deliveries, turns, and who waits for an answer."""
-
-    def __init__(self) -> None:
-        self.deliveries: dict[str, Delivery] = {}
-        self.turns: dict[str, Turn] = {}
-        self.starts: list[Start] = []
-        self.questions: list[Ask] = []
-        self.nudged = False
-
-    def delivery(self, execution_id: str) -> Delivery:
-        """What has arrived for the execution so far."""
-        delivery = self.deliveries.get(execution_id)
-        if delivery is None:
-            delivery = self.deliveries[execution_id] = Delivery(execution_id)
-        return delivery
-
-    def answer(self, store: Store, inquiries: Inquiries) -> None:
-        """Tell everybody who waits."""
-        for start in self.starts:
-            answer_start(start, self.turns.get(start.execution_id), store)
-        for name, delivery in self.deliveries.items():
-            for request in delivery.requests:
-                if isinstance(request, (Post, Resume)):
-                    answer_head(request, self.turns.get(name), store)
-                elif isinstance(request, Update):
-                    answer_update(request, self.turns.get(name), store, inquiries)
-
-
-def _message(request: Post | Update | Release | TaskOutcome, now: int) -> Message:
-    if isinstance(request, Post):
-        return request.message
-    if isinstance(request, Update):
-        return events.UpdateRequested(now, request.update_id, request.name, request.arguments)
-    seq, attempt = request.seq, request.attempt
-    if isinstance(request, Release):
-        return events.TaskReleased(now, seq, attempt)
-    if request.failure is not None:
-        return events.TaskFailed(now, seq, attempt, Failure.from_plain(request.failure))
-    return events.TaskCompleted(now, seq, attempt, Payload(text=request.result))
+    def _keep(self, requests: Sequence[Request]) -> None:
+        kept = [r for r in (*self._held_back, *requests) if not isinstance(r, Nudge)]
+        self._held_back = [*kept, Nudge()]

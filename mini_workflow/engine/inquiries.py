@@ -26,12 +26,16 @@ class Inquiries:
         key = (request.execution_id, request.update_id)
         self._waiting.setdefault(key, []).append(request.reply)
 
-    def settle(self, execution_id: str, taken: Iterable[Event]) -> None:
-        """Give the answers that are among these events."""
+    def settle(self, execution_id: str, taken: Iterable[Event]) -> bool:
+        """Give the answers that are among these events; whether somebody here waits for each."""
+        known = True
         for event in taken:
             if isinstance(event, Answered):
-                for reply in self._waiting.pop((execution_id, event.id), ()):
+                replies = self._waiting.pop((execution_id, event.id), ())
+                known = known and bool(replies)
+                for reply in replies:
                     reply.give(Answer(event))
+        return known
 
     def fail(self, execution_id: str, error: Exception) -> None:
         """The execution has ended without answering."""

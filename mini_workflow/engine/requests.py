@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
@@ -42,10 +43,8 @@ class Reply(Generic[T]):
     def _answer(self, value: T | None, error: BaseException | None) -> None:
         if self._done.locked():
             self._value, self._error = value, error
-            try:
+            with contextlib.suppress(RuntimeError):  # answered by another thread in between
                 self._done.release()
-            except RuntimeError:  # answered by another thread in between
-                pass
 
     def wait(self, timeout: float | None = None) -> T:
         """The answer. Raises what `fail` was given, or TimeoutError after `timeout` seconds."""

@@ -27,10 +27,11 @@ from mini_workflow.core.state import ExecutionState
 from mini_workflow.engine.cache import Cache, Live
 from mini_workflow.engine.executor import execute
 from mini_workflow.engine.outbox import outbox
-from mini_workflow.engine.requests import Request, Start
+from mini_workflow.engine.requests import Ask, Request, Start
 from mini_workflow.engine.watchdog import Watchdog
 from mini_workflow.errors import (
     DeterminismError,
+    ExecutionNotFound,
     HistoryTooLong,
     TurnTimeout,
     UnknownWorkflow,
@@ -43,7 +44,7 @@ log = logging.getLogger("mini_workflow.engine")
 
 T = TypeVar("T")
 
-_ABOUT_ATTEMPTS: Final = (events.TaskCompleted, events.TaskFailed, events.TaskReleased)
+ABOUT_ATTEMPTS: Final = (events.TaskCompleted, events.TaskFailed, events.TaskReleased)
 
 UNKNOWN_WORKFLOW: Final = "UnknownWorkflow"
 """The kind of block that the registration of the workflow resolves by itself."""
@@ -136,7 +137,8 @@ class Turns:
 
     def next(self, delivery: Delivery, now: int) -> Turn | None:
         """The turn that a delivery makes; None if nothing is to be done for the execution here: it
-        does not exist, is not held here, or has closed and waits for nothing."""
+        does not exist, is not held here, or has closed and waits for nothing.
+        """
         live = self._cache.get(delivery.execution_id)
         if live is not None:
             return self._advance(delivery, live, ())
@@ -167,7 +169,7 @@ class Turns:
         head = reopened(stored.head) if stored.head.status == "blocked" else stored.head
         try:
             history = [wire.decode(line) for line in stored.events]
-            parked = [_message(line) for line in stored.parked]
+            parked = [decode_message(line) for line in stored.parked]
             definition = self._definitions(head.workflow)
             state = ExecutionState.of(history)
         except (WireError, UnknownWorkflow) as error:
@@ -202,7 +204,7 @@ class Turns:
         told: dict[tuple[int, int], type[Message]] = {
             (message.seq, message.attempt): type(message)
             for message in (*parked, *arriving)
-            if isinstance(message, _ABOUT_ATTEMPTS)
+            if isinstance(message, ABOUT_ATTEMPTS)
         }
         lost: list[Message] = []
         for seq, task in state.tasks.items():
@@ -341,6 +343,25 @@ class Turns:
             ),
         )
 
+    def answer(self, request: Ask) -> None:
+        """Answer a question, of an execution in whatever condition."""
+        name = request.execution_id
+        try:
+            run = self.look(name)
+            if run is None:
+                request.reply.fail(
+                    ExecutionNotFound(f"there is no execution {name!r}", execution_id=name)
+                )
+                return
+            try:
+                request.reply.give(self.ask(run, request.name, request.arguments))
+            finally:
+                live = self._cache.get(name)
+                if live is None or live.run is not run:
+                    run.close()
+        except (Exception, KeyboardInterrupt) as error:
+            request.reply.fail(error)
+
     def look(self, execution_id: str) -> Run | None:
         """A run to put questions to, of an execution in whatever condition; None if there is none
         of that id. Unless it is the cached one, the caller must close it."""
@@ -458,7 +479,8 @@ def _to_park(messages: Iterable[Message], head: Head) -> tuple[str, ...]:
     return tuple(wire.encode(m) for m in messages if not isinstance(m, events.Tick))
 
 
-def _message(line: str) -> Message:
+def decode_message(line: str) -> Message:
+    """A message that was parked, or left in the mailbox. Raises WireError."""
     event = wire.decode(line)
     if type(event) not in events.INCOMING and not isinstance(event, events.UpdateRequested):
         raise WireError(f"not a message: {line[:200]!r}")

@@ -96,7 +96,8 @@ class Watchdog:
             run = self._run
             if run is None or turn != self._turn:
                 return
-            frame = user_frame(sys._current_frames().get(self._watched))
+            frames = sys._current_frames()  # pyright: ignore[reportPrivateUsage]
+            frame = user_frame(frames.get(self._watched))
             place = f" at {describe_frame(frame)}" if frame is not None else ""
             if run.loop.fault is None:
                 run.loop.fault = TurnTimeout(

@@ -48,6 +48,7 @@ class Crashes:
         self.intruders: list[str] = []
         self._crash_at: int | None = None
         self._after = False
+        self._fail_at: tuple[int, Exception] | None = None
         self._failures: list[tuple[str, Exception]] = []
         self._life = Life(self)
 
@@ -55,6 +56,18 @@ class Crashes:
         """Crash at the n-th call from now, counted from 1; None for not at all."""
         self._crash_at = None if n is None else len(self.calls) + n
         self._after = after
+
+    def fail_at(self, n: int, error: Exception) -> None:
+        """Raise the error at the n-th call from now, counted from 1, instead of doing it.
+
+        Not if that call is a report, which never fails.
+        """
+        self._fail_at = (len(self.calls) + n, error)
+
+    @property
+    def failed(self) -> bool:
+        """Whether the call that `fail_at` was told of has come."""
+        return self._fail_at is not None and len(self.calls) >= self._fail_at[0]
 
     def fail(self, name: str, error: Exception, times: int = 1) -> None:
         """Raise the error at the next calls of that name, which are then not carried out."""
@@ -110,6 +123,9 @@ class Crashes:
         """Count a call; whether to crash before it, and after it. Raises what `fail` was given."""
         self.calls.append(name)
         here = len(self.calls) == self._crash_at
+        fails = self._fail_at is not None and len(self.calls) == self._fail_at[0]
+        if self._fail_at is not None and fails and name != "report":
+            raise self._fail_at[1]
         if not here:
             for index, (wanted, error) in enumerate(self._failures):
                 if wanted == name:

@@ -275,10 +275,14 @@ class Stepper:
         if ready:
             self.runner.run(ready[0])
             return True
-        times = [self.runner.next_ready(), self.backend.agenda.next_wake()]
+        engine = self.engine
+        times = [engine.retry_at, self.runner.next_ready(), self.backend.agenda.next_wake()]
         later = min((at for at in times if at is not None), default=None)
         if later is None:
             return False
+        if later <= self.clock.now():
+            # It is due, and the engine waits all the same: for a store that has failed.
+            later = engine.deadline() or later
         self.clock.set(max(self.clock.now(), later))
         return True
 

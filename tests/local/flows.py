@@ -1,6 +1,7 @@
 """Workflows of the tests, the gates that hold their tasks, and what is written down by tasks."""
 
 import asyncio
+import hashlib
 import os
 import threading
 import time
@@ -141,6 +142,19 @@ async def recorded(ctx: Context, path: str, n: int) -> int:
     return total
 
 
+@workflow("local.spoken")
+async def spoken(ctx: Context, path: str, n: int) -> int:
+    """Like `recorded`, and each step is announced on stdout."""
+    total = 0
+    for i in range(n):
+        total += await ctx.task(lambda: (note(path), say("step"), i)[-1], name=f"step-{i}")
+    return total
+
+
+def say(word: str) -> None:
+    os.write(1, f"{word}\n".encode())
+
+
 def note_and_die(path: str, until: int) -> int:
     attempt = note(path)
     if attempt <= until:
@@ -156,9 +170,35 @@ async def deadly(ctx: Context, path: str, until: int, attempts: int) -> int:
 
 def note_and_fail(path: str) -> int:
     attempt = note(path)
+    say(f"attempt {attempt}")
     if attempt < 5:
         raise ConnectionError(f"attempt {attempt}")
     return attempt
+
+
+def note_and_hang_in_the_fourth(path: str, last: str) -> int:
+    attempt = note(path)
+    say(f"attempt {attempt}")
+    if attempt == 4:
+        threading.Event().wait()
+    if attempt < 4 or last == "fails":
+        raise ConnectionError(f"attempt {attempt}")
+    return attempt
+
+
+@workflow("local.exhausts")
+async def exhausts(ctx: Context, path: str, last: str) -> int:
+    policy = RetryPolicy(max_attempts=5, initial=0.01)
+    return await ctx.task(note_and_hang_in_the_fourth, path, last, retry=policy)
+
+
+@workflow("local.where")
+async def where(ctx: Context, asynchronously: bool = False) -> int:
+    return await ctx.task(pid_async if asynchronously else os.getpid)
+
+
+async def pid_async() -> int:
+    return os.getpid()
 
 
 @workflow("local.retried")
@@ -167,14 +207,10 @@ async def retried(ctx: Context, path: str, wait: float) -> int:
     return await ctx.task(note_and_fail, path, retry=policy)
 
 
-def note_and_hang(path: str, text: str) -> None:
-    note(path, text)
-    threading.Event().wait()
-
-
 def note_and_hang_once(path: str) -> int:
     attempt = note(path)
     if attempt == 1:
+        say("attempt 1")
         threading.Event().wait()
     return attempt
 
@@ -225,11 +261,44 @@ async def spins(ctx: Context) -> None:
 
 
 @workflow("local.blocks")
-async def blocks(ctx: Context, exponent: int) -> int:
+async def blocks(ctx: Context, rounds: int) -> bytes:
     # Inside C for a good while, where no interruption arrives.
-    return pow(3, exponent).bit_length()
+    return hashlib.pbkdf2_hmac("sha256", b"", b"", rounds)
 
 
 @workflow("local.waits_for_nothing")
 async def waits_for_nothing(ctx: Context) -> None:
     await asyncio.Event().wait()
+
+
+PERMISSION = threading.Event()
+
+
+@workflow("local.wants_permission")
+async def wants_permission(ctx: Context) -> str:
+    """Blocked until the process gives permission, as by a fix that is deployed."""
+    if not PERMISSION.is_set():
+        time.sleep(0)
+    return "permitted"
+
+
+def note_and_go_through(path: str, name: str) -> int:
+    attempt = note(path)
+    gate(name).go_through()
+    return attempt
+
+
+@workflow("local.noted_gate")
+async def noted_gate(ctx: Context, path: str, name: str) -> int:
+    return await ctx.task(note_and_go_through, path, name)
+
+
+def note_and_make(path: str, name: str, size: int) -> str:
+    note(path)
+    gate(name).go_through()
+    return "x" * size
+
+
+@workflow("local.large")
+async def large(ctx: Context, path: str, name: str, size: int) -> int:
+    return len(await ctx.task(note_and_make, path, name, size))

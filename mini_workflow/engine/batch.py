@@ -1,0 +1,75 @@
+"""Batch: what one call of the engine takes up together, and commits in one step."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mini_workflow.core import events
+from mini_workflow.core.events import Message
+from mini_workflow.core.failure import Failure
+from mini_workflow.core.payload import Payload
+from mini_workflow.engine.answers import answer_head, answer_start, answer_update
+from mini_workflow.engine.inquiries import Inquiries
+from mini_workflow.engine.requests import Ask, Post, Release, Request, Resume, Start, Update
+from mini_workflow.engine.turn import Delivery, Turn
+from mini_workflow.errors import StoreError
+from mini_workflow.ports import Store, TaskOutcome
+
+AT_ONCE: Final = 500
+"""How many executions that want attention by themselves are taken into one commit."""
+
+
+class Batch:
+    """Deliveries, the turns made of them, and who waits for an answer.
+
+    `again` are requests for the batch after this one.
+    """
+
+    def __init__(self) -> None:
+        self.deliveries: dict[str, Delivery] = {}
+        self.turns: dict[str, Turn] = {}
+        self.starts: list[Start] = []
+        self.questions: list[Ask] = []
+        self.again: list[Request] = []
+        self.nudged = False
+
+    def delivery(self, execution_id: str) -> Delivery:
+        """What has arrived for the execution so far."""
+        delivery = self.deliveries.get(execution_id)
+        if delivery is None:
+            delivery = self.deliveries[execution_id] = Delivery(execution_id)
+        return delivery
+
+    def answer(self, store: Store, inquiries: Inquiries) -> None:
+        """Tell everybody who waits. A store that fails now fails only those who need it."""
+        for start in self.starts:
+            try:
+                answer_start(start, self.turns.get(start.execution_id), store)
+            except StoreError as error:
+                start.reply.fail(error)
+        for name, delivery in self.deliveries.items():
+            for request in delivery.requests:
+                if not isinstance(request, (Post, Resume, Update)):
+                    continue
+                turn = self.turns.get(name)
+                try:
+                    if isinstance(request, Update):
+                        answer_update(request, turn, store, inquiries)
+                    else:
+                        answer_head(request, turn, store)
+                except StoreError as error:
+                    request.reply.fail(error)
+
+
+def message_of(request: Post | Update | Release | TaskOutcome, now: int) -> Message:
+    """The message that a request brings."""
+    if isinstance(request, Post):
+        return request.message
+    if isinstance(request, Update):
+        return events.UpdateRequested(now, request.update_id, request.name, request.arguments)
+    seq, attempt = request.seq, request.attempt
+    if isinstance(request, Release):
+        return events.TaskReleased(now, seq, attempt)
+    if request.failure is not None:
+        return events.TaskFailed(now, seq, attempt, Failure.from_plain(request.failure))
+    return events.TaskCompleted(now, seq, attempt, Payload(text=request.result))
