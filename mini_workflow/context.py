@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import logging
 import random
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, MutableMapping
 from dataclasses import dataclass
@@ -16,15 +15,14 @@ from mini_workflow.core.futures import TaskFuture
 from mini_workflow.core.mapping import as_it_is_now
 from mini_workflow.core.promises import Child, Promise
 from mini_workflow.core.retry import RetryPolicy
+from mini_workflow.core.exchange import OtherExecution
+from mini_workflow.core.logger import WorkflowLogger
 from mini_workflow.core.run import Run
-from mini_workflow.core.starting import check_id, encode_arguments
+from mini_workflow.core.starting import Startable, check_id, encode_arguments
 from mini_workflow.errors import UsageError
 
 if TYPE_CHECKING:
     from uuid import UUID
-
-    from mini_workflow.workflow import Workflow
-
 T = TypeVar("T")
 I = TypeVar("I")  # noqa: E741 - the item of ctx.map
 
@@ -260,7 +258,7 @@ class Context:
 
     def child(
         self,
-        workflow: Workflow[Any, Any] | str,
+        workflow: Startable | str,
         /,
         *args: Any,
         id: str | None = None,
@@ -384,7 +382,6 @@ class Context:
             self._uuids = random.Random(f"uuid:{self._run.state.seed}")
         # Imported here: the module looks for much that nobody needs.
         from uuid import UUID
-
         return UUID(int=self._uuids.getrandbits(128), version=4)
 
     # The execution
@@ -412,52 +409,6 @@ class Context:
 
     def __repr__(self) -> str:
         return f"<context of execution {self._run.execution_id!r}>"
-
-
-class OtherExecution:
-    """Another execution, as seen from a workflow. What is sent leaves after the commit."""
-
-    __slots__ = ("_run", "id")
-
-    def __init__(self, id: str, run: Run) -> None:
-        self.id = id
-        self._run = run
-
-    def signal(self, name: str, value: Any = None) -> None:
-        """Send a signal; it arrives once, after this turn's commit."""
-        self._run.send_signal(self.id, name, value)
-
-    def cancel(self, reason: str = "") -> None:
-        """Ask it to cancel itself."""
-        self._run.send_cancel(self.id, reason)
-
-
-class WorkflowLogger(logging.LoggerAdapter[logging.Logger]):
-    """Logs once per live line: a replay is silent. Records carry `execution_id`."""
-
-    def __init__(self, run: Run) -> None:
-        super().__init__(
-            logging.getLogger("mini_workflow.workflow"), {"execution_id": run.execution_id}
-        )
-        self._run = run
-
-    def isEnabledFor(self, level: int) -> bool:  # noqa: N802 - the name is logging's
-        """Whether a line of that level is logged now."""
-        return not self._run.quiet and super().isEnabledFor(level)
-
-    def process(
-        self, msg: Any, kwargs: MutableMapping[str, Any]
-    ) -> tuple[Any, MutableMapping[str, Any]]:
-        """Put the execution's id in front of the line."""
-        msg, kwargs = super().process(msg, kwargs)
-        return f"[{self._run.execution_id}] {msg}", kwargs
-
-    def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
-        """Log a line, unless replaying. Handlers run as if outside the workflow."""
-        if self.isEnabledFor(level):
-            with self._run.loop.outside():
-                kwargs["stacklevel"] = kwargs.get("stacklevel", 1) + 1
-                super().log(level, msg, *args, **kwargs)
 
 
 def _datetime(at: int) -> datetime:

@@ -158,3 +158,21 @@ class Exchange(Operations):
                 "variable there, and call it in the workflow function itself"
             )
         raise ContinueAsNew(arguments)
+
+
+class OtherExecution:
+    """Another execution, as seen from a workflow. What is sent leaves after the commit."""
+
+    __slots__ = ("_run", "id")
+
+    def __init__(self, id: str, run: Exchange) -> None:
+        self.id = id
+        self._run = run
+
+    def signal(self, name: str, value: Any = None) -> None:
+        """Send a signal; it arrives once, after this turn's commit."""
+        self._run.send_signal(self.id, name, value)
+
+    def cancel(self, reason: str = "") -> None:
+        """Ask it to cancel itself."""
+        self._run.send_cancel(self.id, reason)

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from mini_workflow.core.payload import Payload
 from mini_workflow.errors import InvalidIdentifier
+
+class Startable(Protocol):
+    """A workflow, as far as starting one needs to know it."""
+
+    @property
+    def name(self) -> str:
+        """The name under which it is registered."""
+        ...
+
+    def check_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Raise InvalidArguments unless it can be called with them."""
+        ...
+
 
 EXECUTION_ID: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:@\-]{0,99}")
 """What an execution id may be. 100 characters is what EventBridge Pipes allows in a message group
@@ -31,6 +45,7 @@ def encode_arguments(
         encode(value, f"argument {number}").text for number, value in enumerate(args, 1)
     )
     keyword = ",".join(
-        f'"{name}":{encode(value, f"argument {name!r}").text}' for name, value in kwargs.items()
+        f"{json.dumps(name)}:{encode(value, f'argument {name!r}').text}"
+        for name, value in kwargs.items()
     )
     return Payload(text=f"[[{positional}],{{{keyword}}}]")

@@ -127,4 +127,4 @@ def not_found(name: str) -> ExecutionNotFound:
 
 def closed(name: str, status: str) -> ExecutionClosed:
     """The error about an execution that has closed."""
-    return ExecutionClosed(f"execution {name!r} has closed ({status})", execution_id=name)
+    return ExecutionClosed(f"execution {name!r} has closed before ({status})", execution_id=name)

@@ -24,6 +24,7 @@ from mini_workflow.engine.cache import Cache
 from mini_workflow.engine.inquiries import Inquiries
 from mini_workflow.engine.lookout import Lookout, Ports
 from mini_workflow.engine.nursery import Nursery
+from mini_workflow.engine.questions import Questions
 from mini_workflow.engine.requests import (
     Ask,
     Nudge,
@@ -99,6 +100,7 @@ class Engine:
         self._lookout = Lookout(ports, known=known, on_look=on_look, on_post=on_post)
         self._nursery = Nursery(ports.store, codec, self._turns, self._first_event)
         self._inquiries = Inquiries()
+        self._questions = Questions(self._turns, self._cache, codec, self._watchdog)
         self._on_post = on_post
         self._next_wake: int | None = None
         self._renew_at = 0
@@ -229,7 +231,7 @@ class Engine:
             self._again(*batch.again)
         batch.answer(self._ports.store, self._inquiries)
         for question in batch.questions:
-            self._turns.answer(question)
+            self._questions.answer(question)
 
     def _take(self, request: Request, batch: Batch, now: int) -> None:
         if isinstance(request, Start):

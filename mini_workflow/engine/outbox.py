@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from mini_workflow.core import wire
+from mini_workflow.core import events, wire
 from mini_workflow.core.commands import Command, SendMessage
 from mini_workflow.core.events import ChildFailed
 from mini_workflow.core.failure import Failure
-from mini_workflow.ports import Outgoing
+from mini_workflow.core.replay import end_children, tell_parent
+from mini_workflow.core.state import ExecutionState
+from mini_workflow.errors import WireError
+from mini_workflow.ports import Outgoing, Stored
 
 
 def outbox(commands: Iterable[Command]) -> tuple[Outgoing, ...]:
@@ -23,3 +26,17 @@ def outbox(commands: Iterable[Command]) -> tuple[Outgoing, ...]:
 def not_started(parent: str, seq: int, at: int, failure: Failure) -> Outgoing:
     """Tells a parent that its child could not be started."""
     return Outgoing(parent, wire.encode(ChildFailed(at, seq, failure)), f"{parent}/{seq}/start")
+
+
+def farewell(stored: Stored, closing: events.ExecutionTerminated | None) -> tuple[Outgoing, ...]:
+    """What an execution that ends without running its code has to say to its family."""
+    if closing is None:
+        return ()
+    try:
+        history = [wire.decode(line) for line in stored.events]
+        state = ExecutionState.of(history)
+    except WireError:
+        return ()
+    name, first = stored.head.execution_id, history[0]
+    started = first if isinstance(first, events.ExecutionStarted) else None
+    return outbox([*end_children(name, state), *tell_parent(name, started, state, closing)])

@@ -15,30 +15,26 @@ from mini_workflow.core.loop import Halt
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.replay import (
     Decision,
-    ask,
     decide,
     end_children,
     repeat,
     tell_parent,
 )
 from mini_workflow.core.run import Definition, Inline, Run
-from mini_workflow.core.script import python_version
 from mini_workflow.core.state import ExecutionState
 from mini_workflow.engine.cache import Cache, Live
 from mini_workflow.engine.executor import execute
-from mini_workflow.engine.outbox import outbox
-from mini_workflow.engine.requests import Ask, Request, Start
+from mini_workflow.engine.outbox import farewell, outbox
+from mini_workflow.engine.requests import Request, Start
+from mini_workflow.engine.runs import blocked, bounded, next_run
 from mini_workflow.engine.watchdog import Watchdog
 from mini_workflow.errors import (
     DeterminismError,
-    ExecutionNotFound,
-    HistoryTooLong,
-    TurnTimeout,
     UnknownWorkflow,
     WireError,
     WorkerLost,
 )
-from mini_workflow.ports import Commit, Head, Outgoing, Store, Stored, TaskRequest, reopened
+from mini_workflow.ports import Commit, Head, Store, Stored, TaskRequest, reopened
 
 log = logging.getLogger("mini_workflow.engine")
 
@@ -179,7 +175,7 @@ class Turns:
         fresh = history[:1] if len(history) == 1 else []
         try:
             if not fresh:
-                self._watched(run, lambda: repeat(run, history))
+                self.watched(run, lambda: repeat(run, history))
             lost = self._lost(head.execution_id, state, parked, delivery.messages, now)
             if lost and stored.head.status != "blocked":
                 log.info("[%s] attempts without a worker: %d", head.execution_id, len(lost))
@@ -223,7 +219,7 @@ class Turns:
                 lost.append(events.TaskFailed(now, *key, self._codec.encode_failure(error)))
         return lost
 
-    def _watched(self, run: Run, work: Callable[[], T]) -> T | None:
+    def watched(self, run: Run, work: Callable[[], T]) -> T | None:
         """Call `work`, which runs code of the workflow; None if that was interrupted."""
         watchdog = self._watchdog
         try:
@@ -251,7 +247,7 @@ class Turns:
     ) -> Turn:
         run, head = live.run, live.head
         messages = (*before, *delivery.messages)
-        decision = self._watched(run, lambda: decide(run, messages))
+        decision = self.watched(run, lambda: decide(run, messages))
         if decision is None:
             # Interrupted between two steps: nothing of this turn counts. Only that the execution
             # was started does: none is without its first event.
@@ -260,11 +256,11 @@ class Turns:
             decision = Decision(taken, (), "running", False, None, run.fault, left)  # type: ignore[arg-type]
         if decision.fault is not None and (end := _termination(decision.left)) is not None:
             # Ending it takes none of the code that is at fault.
-            farewell = (
+            parting = (
                 *end_children(run.execution_id, run.state),
                 *tell_parent(run.execution_id, run.started, run.state, end),
             )
-            decision = Decision((*decision.events, end), farewell, "terminated", False, None)
+            decision = Decision((*decision.events, end), parting, "terminated", False, None)
         if known:
             # The first event is recorded already.
             decision = replace(decision, events=decision.events[known:])
@@ -273,10 +269,11 @@ class Turns:
         left: tuple[Message, ...] = decision.left
         continues = decision.condition == "continued" and decision.fault is None
         if continues:
-            taken, after, carried = self._next_run(live, decision, after)
+            seed = self._entropy()
+            taken, after, carried = next_run(run, decision, after, live.length, seed)
             left = (*carried, *left)
         else:
-            after = self._check_length(after, live.length, len(taken) + live.length - after.base)
+            after = bounded(after, live.length, live.length + len(taken), self._limit)
         closing = next((e for e in taken if type(e) in events.CLOSING), None)
         closing = None if continues else closing
         commit = Commit(
@@ -291,80 +288,10 @@ class Turns:
         )
         return Turn(delivery, commit, after, live, decision, closing, continues=continues)
 
-    def _next_run(
-        self, live: Live, decision: Decision, head: Head
-    ) -> tuple[tuple[Event, ...], Head, tuple[Message, ...]]:
-        """The first event of the run that follows, recorded with the end of this one; its code
-        runs in a turn of its own. What nobody has received moves on."""
-        run, taken = live.run, decision.events
-        closing = next(e for e in taken if isinstance(e, events.ContinuedAsNew))
-        assert run.started is not None
-        started = replace(
-            run.started,
-            at=run.state.now,
-            arguments=closing.arguments,
-            seed=self._entropy(),
-            python=python_version(),
-            run=run.started.run + 1,
-            first_seq=run.last_seq,
-        )
-        after = replace(
-            head,
-            status="running",
-            closed_at=None,
-            busy=True,
-            wake_at=None,
-            run=started.run,
-            base=live.length + len(taken),
-        )
-        return (*taken, started), after, tuple(run.messages.unreceived())
-
-    def _check_length(self, head: Head, before: int, length: int) -> Head:
-        """Block an execution whose history has reached the limit; warn before."""
-        if head.closed_at is not None or head.status == "blocked":
-            return head
-        before -= head.base
-        warn_at = self._limit // 2
-        if before < warn_at <= length:
-            log.warning(
-                "[%s] the history has %d events, and ends at %d: use ctx.continue_as_new()",
-                head.execution_id,
-                length,
-                self._limit,
-            )
-        if length < self._limit:
-            return head
-        return _blocked(
-            head,
-            HistoryTooLong(
-                f"the history has reached {length:,} events, and the limit is {self._limit:,}: let "
-                "the workflow call ctx.continue_as_new() before, or open the runtime with a higher "
-                "history_limit"
-            ),
-        )
-
-    def answer(self, request: Ask) -> None:
-        """Answer a question, of an execution in whatever condition."""
-        name = request.execution_id
-        try:
-            run = self.look(name)
-            if run is None:
-                request.reply.fail(
-                    ExecutionNotFound(f"there is no execution {name!r}", execution_id=name)
-                )
-                return
-            try:
-                request.reply.give(self.ask(run, request.name, request.arguments))
-            finally:
-                live = self._cache.get(name)
-                if live is None or live.run is not run:
-                    run.close()
-        except (Exception, KeyboardInterrupt) as error:
-            request.reply.fail(error)
-
     def look(self, execution_id: str) -> Run | None:
         """A run to put questions to, of an execution in whatever condition; None if there is none
-        of that id. Unless it is the cached one, the caller must close it."""
+        of that id. Unless it is the cached one, the caller must close it.
+        """
         live = self._cache.get(execution_id)
         if live is not None:
             return live.run
@@ -373,22 +300,8 @@ class Turns:
             return None
         history = [wire.decode(line) for line in stored.events]
         run = Run(self._definitions(stored.head.workflow), execution_id, self._codec, self._inline)
-        self._watched(run, lambda: repeat(run, history))
+        self.watched(run, lambda: repeat(run, history))
         return run
-
-    def ask(self, run: Run, name: str, arguments: Payload) -> Payload:
-        """Put a question to a run. Raises what its handler raises, or TurnTimeout."""
-        watchdog = self._watchdog
-        try:
-            watchdog.begin(run)
-            try:
-                return ask(run, self._codec, name, arguments)
-            finally:
-                watchdog.end()
-        except Halt:
-            watchdog.end()
-            fault, run.loop.fault = run.loop.fault, None
-            raise fault or TurnTimeout(f"query {name!r} took too long") from None
 
     def _head_after(self, head: Head, decision: Decision) -> Head:
         fault = decision.fault
@@ -396,7 +309,7 @@ class Turns:
             if head.closed_at is not None:
                 log.error("[%s] closed, but %s", head.execution_id, fault)
                 return replace(head, busy=False, wake_at=None)
-            return _blocked(head, fault)
+            return blocked(head, fault)
         if head.closed_at is None and decision.condition not in ("new", "running"):
             return replace(
                 head,
@@ -416,7 +329,7 @@ class Turns:
             log.error("[%s] closed, but %s", head.execution_id, error)
             after = replace(head, busy=False, wake_at=None)
         else:
-            after = _blocked(head, error)
+            after = blocked(head, error)
         return self._kept(delivery, stored, after)
 
     def _kept(self, delivery: Delivery, stored: Stored, after: Head) -> Turn:
@@ -438,38 +351,13 @@ class Turns:
             park=_to_park(delivery.messages, after),
             unpark=closing is not None,
             taken=tuple(delivery.letters),
-            outbox=_farewell(stored, closing),
+            outbox=farewell(stored, closing),
         )
         return Turn(delivery, commit, after, None, closing=closing)
 
 
-def _blocked(head: Head, reason: BaseException) -> Head:
-    return replace(
-        head,
-        status="blocked",
-        busy=False,
-        wake_at=None,
-        blocked_kind=type(reason).__name__,
-        blocked_reason=f"{type(reason).__name__}: {reason}",
-    )
-
-
 def _termination(messages: Iterable[Message]) -> events.ExecutionTerminated | None:
     return next((m for m in messages if isinstance(m, events.ExecutionTerminated)), None)
-
-
-def _farewell(stored: Stored, closing: events.ExecutionTerminated | None) -> tuple[Outgoing, ...]:
-    """What an execution that ends without running its code has to say to its family."""
-    if closing is None:
-        return ()
-    try:
-        history = [wire.decode(line) for line in stored.events]
-        state = ExecutionState.of(history)
-    except WireError:
-        return ()
-    name, first = stored.head.execution_id, history[0]
-    started = first if isinstance(first, events.ExecutionStarted) else None
-    return outbox([*end_children(name, state), *tell_parent(name, started, state, closing)])
 
 
 def _to_park(messages: Iterable[Message], head: Head) -> tuple[str, ...]:

@@ -1,0 +1,87 @@
+"""What follows a run: the next one, or a block."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+from mini_workflow.core import events
+from mini_workflow.core.events import Event, Message
+from mini_workflow.core.replay import Decision
+from mini_workflow.core.run import Run
+from mini_workflow.core.script import python_version
+from mini_workflow.errors import HistoryTooLong
+from mini_workflow.ports import Head
+
+log = logging.getLogger("mini_workflow.engine")
+
+
+def next_run(
+    run: Run, decision: Decision, head: Head, before: int, seed: int
+) -> tuple[tuple[Event, ...], Head, tuple[Message, ...]]:
+    """What to commit when a run has continued as new: events, head, and messages that move on.
+
+    The first event of the next run is recorded with the end of this one, and its code runs in a
+    turn of its own. `before` is the number of events that are stored already.
+    """
+    taken = decision.events
+    closing = next(e for e in taken if isinstance(e, events.ContinuedAsNew))
+    assert run.started is not None
+    started = replace(
+        run.started,
+        at=run.state.now,
+        arguments=closing.arguments,
+        seed=seed,
+        python=python_version(),
+        run=run.started.run + 1,
+        first_seq=run.last_seq,
+    )
+    after = replace(
+        head,
+        status="running",
+        closed_at=None,
+        busy=True,
+        wake_at=None,
+        run=started.run,
+        base=before + len(taken),
+    )
+    return (*taken, started), after, tuple(run.messages.unreceived())
+
+
+def bounded(head: Head, before: int, after: int, limit: int) -> Head:
+    """The head, blocked if the history has grown to the limit; a warning is logged half-way.
+
+    `before` and `after` are the numbers of events before and after this turn.
+    """
+    if head.closed_at is not None or head.status == "blocked":
+        return head
+    length = after - head.base
+    if before - head.base < limit // 2 <= length:
+        log.warning(
+            "[%s] the history has %d events, and ends at %d: use ctx.continue_as_new()",
+            head.execution_id,
+            length,
+            limit,
+        )
+    if length < limit:
+        return head
+    return blocked(
+        head,
+        HistoryTooLong(
+            f"the history has reached {length:,} events, and the limit is {limit:,}: let the "
+            "workflow call ctx.continue_as_new() before, or open the runtime with a higher "
+            "history_limit"
+        ),
+    )
+
+
+def blocked(head: Head, reason: BaseException) -> Head:
+    """The head of an execution that cannot go on."""
+    return replace(
+        head,
+        status="blocked",
+        busy=False,
+        wake_at=None,
+        blocked_kind=type(reason).__name__,
+        blocked_reason=f"{type(reason).__name__}: {reason}",
+    )
