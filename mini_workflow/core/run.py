@@ -20,7 +20,12 @@ from mini_workflow.core.numbered import WorkflowTask, hush, unseen
 from mini_workflow.core.operations import Inline, Operations, is_async
 from mini_workflow.core.script import Script
 from mini_workflow.core.where import user_line, waiting_line
-from mini_workflow.errors import DeterminismError, SerializationError, WorkflowDeadlock
+from mini_workflow.errors import (
+    DeterminismError,
+    PayloadNotReadable,
+    SerializationError,
+    WorkflowDeadlock,
+)
 
 __all__ = ["Definition", "Inline", "Run", "is_async"]
 
@@ -154,7 +159,13 @@ class Run(Operations):
 
     def _begin(self, event: events.ExecutionStarted) -> None:
         self.started = event
-        args, kwargs = self._codec.decode(event.arguments)
+        arguments = self._codec.decode(event.arguments)
+        try:
+            args, kwargs = arguments
+        except (TypeError, ValueError):
+            raise PayloadNotReadable(
+                f"the arguments of execution {self.execution_id!r} are damaged: {arguments!r}"
+            ) from None
         # An empty context: what the caller has in its own is not there on replay.
         self._main = self.loop.create_task(
             self._conduct(args, kwargs), name=event.workflow, context=Context()
@@ -172,6 +183,8 @@ class Run(Operations):
         except BaseException as error:
             if self.dead or running_loop() is not self.loop:
                 raise  # not the workflow's own: its coroutine is being closed
+            if error.__traceback__ is not None:
+                error.__traceback__ = error.__traceback__.tb_next  # begin at the user's code
             closing = events.ExecutionFailed(self._codec.encode_failure(error))
         await wind_down(self.loop, self.warn)
         report_unseen(self._main, [*self._failed, *self.loop.tasks], self.warn)
