@@ -161,7 +161,7 @@ def _commands(run: Run, taken: Iterable[Event]) -> Iterable[Command]:
             if event.seq in state.timers:
                 yield commands.StartTimer(event.seq, event.fire_at)
         elif isinstance(event, events.TaskCancelled):
-            if event.seq not in started:
+            if event.seq not in started and event.seq in state.cancelled_tasks:
                 yield commands.CancelTask(event.seq)
         elif isinstance(event, events.TimerCancelled):
             if event.seq not in started:

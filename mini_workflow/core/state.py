@@ -70,6 +70,7 @@ class ExecutionState:
         self.tasks: dict[int, OpenTask] = {}
         self.timers: dict[int, int] = {}
         self.cancelled_tasks: dict[int, int] = {}
+        """The attempt that was in flight when a task was given up, until it reports."""
         self.released: set[int] = set()
         self.left_timers: tuple[int, ...] = ()
         """The timers that were open when the workflow came to its end, and end with it."""
