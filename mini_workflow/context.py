@@ -5,18 +5,18 @@ from __future__ import annotations
 import asyncio
 import functools
 import random
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, MutableMapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, TypeVar, overload
 
 from mini_workflow.core.durations import MAXIMUM_DURATION, milliseconds, seconds
+from mini_workflow.core.exchange import OtherExecution
 from mini_workflow.core.futures import TaskFuture
+from mini_workflow.core.logger import WorkflowLogger
 from mini_workflow.core.mapping import as_it_is_now
 from mini_workflow.core.promises import Child, Promise
 from mini_workflow.core.retry import RetryPolicy
-from mini_workflow.core.exchange import OtherExecution
-from mini_workflow.core.logger import WorkflowLogger
 from mini_workflow.core.run import Run
 from mini_workflow.core.starting import Startable, check_id, encode_arguments
 from mini_workflow.errors import UsageError
@@ -230,7 +230,8 @@ class Context:
 
     def on_query(self, name: str, handler: Callable[..., Any]) -> None:
         """Answer ``execution.query(name, ...)`` by `handler`, a plain function that only looks at
-        the workflow's variables. Queries are answered also after the end."""
+        the workflow's variables. Queries are answered also after the end.
+        """
         self._run.messages.on_query(name, handler)
 
     def on_update(
@@ -251,7 +252,8 @@ class Context:
 
     def promise(self, name: str | None = None) -> Promise:
         """A value that somebody outside gives, once: ``await`` it here, send its ``.token`` to
-        whoever calls ``runtime.complete_promise(token, value)``."""
+        whoever calls ``runtime.complete_promise(token, value)``.
+        """
         return self._run.promise(name or "")
 
     # Other executions
@@ -261,7 +263,7 @@ class Context:
         workflow: Startable | str,
         /,
         *args: Any,
-        id: str | None = None,
+        id: str | None = None,  # noqa: A002
         on_parent_close: Literal["terminate", "cancel", "abandon"] = "terminate",
         **kwargs: Any,
     ) -> Child:
@@ -296,7 +298,7 @@ class Context:
         arguments = encode_arguments(self._run.encode, args, kwargs)
         return self._run.start_child(name, arguments, id, on_parent_close)
 
-    def execution(self, id: str) -> OtherExecution:
+    def execution(self, id: str) -> OtherExecution:  # noqa: A002
         """A handle to another execution, to signal or cancel it."""
         check_id(id)
         return OtherExecution(id, self._run)
@@ -382,6 +384,7 @@ class Context:
             self._uuids = random.Random(f"uuid:{self._run.state.seed}")
         # Imported here: the module looks for much that nobody needs.
         from uuid import UUID
+
         return UUID(int=self._uuids.getrandbits(128), version=4)
 
     # The execution

@@ -89,7 +89,7 @@ class LocalRuntime(Runtime):
         _check(
             "history_limit",
             history_limit,
-            isinstance(history_limit, int) and history_limit >= 10,
+            type(history_limit) is int and history_limit >= 10,
             "10 or more",
         )
         clock = SystemClock()

@@ -176,9 +176,13 @@ def _place(handler: Any) -> str:
 
 
 def _same_function(one: Any, other: Any) -> bool:
+    """Whether the second is the first one, defined again in its place."""
     if one is other:
         return True
-    return (one.__qualname__, one.__code__.co_filename) == (
-        other.__qualname__,
-        other.__code__.co_filename,
-    ) and "<locals>" not in one.__qualname__
+    if one.__qualname__ != other.__qualname__ or "<locals>" in one.__qualname__:
+        return False
+    # A cell of a notebook is another file each time, in the same namespace.
+    return (
+        one.__code__.co_filename == other.__code__.co_filename
+        or one.__globals__ is other.__globals__
+    )

@@ -11,11 +11,10 @@ in the history, in the order in which the code asked for them.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar, dataclass_transform
+from typing import Any, ClassVar, Final, TypeVar, dataclass_transform
 
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.payload import Payload
-
 
 T = TypeVar("T")
 
@@ -29,8 +28,10 @@ class Fact:
 
     __slots__ = ()
 
+    __match_args__: ClassVar[tuple[str, ...]] = ()
+
     def _values(self) -> tuple[Any, ...]:
-        return tuple(getattr(self, name) for name in type(self).__match_args__)  # type: ignore[attr-defined]
+        return tuple(getattr(self, name) for name in self.__match_args__)
 
     def __eq__(self, other: object) -> bool:
         if type(other) is not type(self):
@@ -41,7 +42,7 @@ class Fact:
         return hash((type(self), *(repr(value) for value in self._values())))
 
     def __repr__(self) -> str:
-        pairs = zip(type(self).__match_args__, self._values(), strict=True)  # type: ignore[attr-defined]
+        pairs = zip(self.__match_args__, self._values(), strict=True)
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in pairs)})"
 
 

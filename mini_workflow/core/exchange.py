@@ -1,5 +1,6 @@
 """Exchange: what workflow code has to do with the outside - promises, children, other executions,
-and the change of its own code."""
+and the change of its own code.
+"""
 
 from __future__ import annotations
 
@@ -76,18 +77,20 @@ class Exchange(Operations):
     # Children and other executions
 
     def start_child(
-        self, workflow: str, arguments: Payload, id: str | None, on_parent_close: str
+        self, workflow: str, arguments: Payload, child_id: str | None, on_parent_close: str
     ) -> Child:
         """Start a child execution now."""
         if not self.may_start():
             return Child(0, workflow, "", loop=self.loop, operations=self)
         self._seq += 1
         seq = self._seq
-        id = f"{self.execution_id[:80]}.{self.state.seed % 100_000_000:08d}.{seq}" if id is None else id
-        event = self._emit(events.ChildStarted(seq, workflow, id, arguments, on_parent_close))
+        name = child_id
+        if name is None:
+            name = f"{self.execution_id[:80]}.{self.state.seed % 100_000_000:08d}.{seq}"
+        event = self._emit(events.ChildStarted(seq, workflow, name, arguments, on_parent_close))
         if isinstance(event, events.ChildStarted):
-            id = event.id
-        child = self._children[seq] = Child(seq, workflow, id, loop=self.loop, operations=self)
+            name = event.id
+        child = self._children[seq] = Child(seq, workflow, name, loop=self.loop, operations=self)
         return child
 
     def cancel_child(self, seq: int) -> None:
@@ -165,7 +168,7 @@ class OtherExecution:
 
     __slots__ = ("_run", "id")
 
-    def __init__(self, id: str, run: Exchange) -> None:
+    def __init__(self, id: str, run: Exchange) -> None:  # noqa: A002
         self.id = id
         self._run = run
 

@@ -16,8 +16,9 @@ import sys
 from asyncio import events
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import Context
+from types import CoroutineType
 from typing import Any, Final, Protocol
 
 from mini_workflow.core import guard, ordering
@@ -39,16 +40,15 @@ _swap_current_task: Callable[[Any, Any], Any] | None = getattr(
 """Since Python 3.14 a thread has one current task, whichever loops run on it; before 3.12 the
 function does not exist, and is not needed."""
 
+_enter_task: Callable[[Any, Any], None] = asyncio.tasks._enter_task  # pyright: ignore[reportPrivateUsage]
+_exit_task: Callable[[Any, Any], None] = asyncio.tasks._leave_task  # pyright: ignore[reportPrivateUsage]
+
 _PRUNE_AT: Final = 64
 """How many finished tasks or generators may be remembered before they are dropped."""
 
 _CLOSE_ATTEMPTS: Final = 100
 """How often a coroutine is told to end that goes on waiting instead; each nested ``finally`` that
 awaits takes one."""
-
-_immortal: list[Any] = []
-"""Coroutines that refuse to end. Kept, because the garbage collector could not end them either,
-and would say so on whatever thread it happens to run."""
 
 
 class Halt(BaseException):
@@ -129,7 +129,8 @@ class WorkflowLoop(RefusingLoop):
     @contextmanager
     def inside(self) -> Generator[None]:
         """Inside the block code runs as part of the workflow, but only to look at it: what it must
-        not do is refused without harm to the run."""
+        not do is refused without harm to the run.
+        """
         outer = running_loop()
         outer_task = _leave_task(outer)
         fault, self.fault = self.fault, None
@@ -175,7 +176,10 @@ class WorkflowLoop(RefusingLoop):
                     hush(task)
                 for task in tasks:
                     if not task.done():
+                        # asyncio's context managers want to know their task.
+                        _enter_task(self, task)
                         _close(task.get_coro())
+                        _exit_task(self, task)
         finally:
             sys.set_asyncgen_hooks(*outer_hooks)
             _set_running_loop(outer)
@@ -334,26 +338,47 @@ def _is_open(generator: AsyncGenerator[Any, Any]) -> bool:
 
 
 def _close(coroutine: Any) -> None:
-    """Close a coroutine; one that awaits in a ``finally`` block is closed again and again."""
-    for _ in range(_CLOSE_ATTEMPTS):
-        try:
-            coroutine.close()
-            return
-        except RuntimeError:  # it ignored GeneratorExit by awaiting
-            if getattr(coroutine, "cr_frame", None) is None:
+    """Close a coroutine and those it awaits, from the innermost outwards.
+
+    The other way round an inner one that awaits in a ``finally`` block would be left to the
+    garbage collector. Such a one is closed again and again.
+    """
+    ignored = 0
+    while (inner := _innermost(coroutine)) is not None:
+        with suppress(BaseException):
+            inner.close()
+        if inner.cr_frame is not None:
+            ignored += 1
+            if ignored == _CLOSE_ATTEMPTS:
+                _make_immortal(coroutine)
+                log.warning(
+                    "workflow code cannot be dropped from memory: it catches BaseException and "
+                    "waits again (at %s); let GeneratorExit pass",
+                    waiting_line(coroutine),
+                )
                 return
-        except BaseException:
-            return
-    _immortal.append(coroutine)
-    log.warning(
-        "workflow code cannot be dropped from memory: it catches BaseException and waits again "
-        "(at %s); let GeneratorExit pass",
-        waiting_line(coroutine),
-    )
+
+
+def _make_immortal(coroutine: Any) -> None:
+    """Keep a coroutine that refuses to end. Whatever freed it, at the latest the interpreter when
+    it exits, would tell it to end once more, and might wait for that for ever.
+    """
+    import ctypes
+
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(coroutine))
+
+
+def _innermost(coroutine: Any) -> CoroutineType[Any, Any, Any] | None:
+    """The last coroutine in the chain of awaits that has not ended; None if the first one has."""
+    found: Any = None
+    while isinstance(coroutine, CoroutineType) and coroutine.cr_frame is not None:
+        found = coroutine  # pyright: ignore[reportUnknownVariableType]
+        coroutine = found.cr_await
+    return found
 
 
 def _leave_task(loop: asyncio.AbstractEventLoop | None) -> Any:
-    if loop is None or _swap_current_task is None:
+    if loop is None or _swap_current_task is None or asyncio.current_task(loop) is None:
         return None
     return _swap_current_task(loop, None)
 

@@ -185,17 +185,17 @@ class Messages:
             failure = self._codec.encode_failure(error)
             self._owner.record(events.UpdateFailed(event.id, failure))
             return
-        self._start(
-            f"update {event.name!r}", self._run_update(found[0], event.id, args, kwargs)
-        )
+        self._start(f"update {event.name!r}", self._run_update(found[0], event.id, args, kwargs))
 
     async def _run_update(
-        self, handler: Handler, id: str, args: list[Any], kwargs: dict[str, Any]
+        self, handler: Handler, update_id: str, args: list[Any], kwargs: dict[str, Any]
     ) -> None:
         ended: Event
         try:
             result = await _call(handler, *args, **kwargs)
-            ended = events.UpdateCompleted(id, self._codec.encode(result, "result of the update"))
+            ended = events.UpdateCompleted(
+                update_id, self._codec.encode(result, "result of the update")
+            )
         except (Halt, KeyboardInterrupt):
             raise
         except asyncio.CancelledError:
@@ -203,12 +203,12 @@ class Messages:
                 f"execution {self._owner.execution_id!r} ended before the update was done",
                 execution_id=self._owner.execution_id,
             )
-            self._owner.record(events.UpdateFailed(id, self._failure(error)))
+            self._owner.record(events.UpdateFailed(update_id, self._failure(error)))
             raise
         except BaseException as error:
             if self._owner.dead:
                 raise
-            ended = events.UpdateFailed(id, self._failure(error))
+            ended = events.UpdateFailed(update_id, self._failure(error))
         self._owner.record(ended)
 
     def _failure(self, error: BaseException) -> Failure:

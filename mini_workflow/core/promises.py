@@ -49,7 +49,13 @@ class Child(WorkflowFuture):
     """The result of a child execution, whose id is `id`. Cancelling it cancels the child."""
 
     def __init__(
-        self, seq: int, name: str, id: str, *, loop: NumberingLoop, operations: Children
+        self,
+        seq: int,
+        name: str,
+        id: str,  # noqa: A002
+        *,
+        loop: NumberingLoop,
+        operations: Children,
     ) -> None:
         super().__init__(loop=loop)
         self.seq = seq

@@ -158,9 +158,7 @@ def ask(run: Run, codec: Codec, name: str, arguments: Payload) -> Payload:
         run.reading = None
 
 
-def _events_of(
-    run: Run, message: Message, refusals: list[tuple[str, Failure]]
-) -> Iterable[Event]:
+def _events_of(run: Run, message: Message, refusals: list[tuple[str, Failure]]) -> Iterable[Event]:
     state = run.state
     if isinstance(message, Tick):
         while (due := state.due(message.at)) is not None:
@@ -217,7 +215,7 @@ def _commands(run: Run, taken: Iterable[Event]) -> Iterable[Command]:
             if event.seq in state.timers:
                 yield commands.StartTimer(event.seq, event.fire_at)
         elif isinstance(event, events.TaskCancelled):
-            if event.seq not in started:
+            if event.seq not in started and event.seq in state.cancelled_tasks:
                 yield commands.CancelTask(event.seq)
         elif isinstance(event, events.TimerCancelled):
             if event.seq not in started:
@@ -261,9 +259,7 @@ def end_children(execution_id: str, state: ExecutionState) -> Iterable[Command]:
             message = events.CancelRequested(state.now, reason)
             yield commands.SendMessage(child.id, message, key)
         elif child.on_parent_close == "terminate":
-            yield commands.SendMessage(
-                child.id, events.ExecutionTerminated(state.now, reason), key
-            )
+            yield commands.SendMessage(child.id, events.ExecutionTerminated(state.now, reason), key)
 
 
 def tell_parent(

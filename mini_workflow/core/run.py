@@ -24,7 +24,12 @@ from mini_workflow.core.operations import Inline, is_async, takes_result
 from mini_workflow.core.retry import RetryPolicy
 from mini_workflow.core.script import Script
 from mini_workflow.core.where import user_line, waiting_line
-from mini_workflow.errors import DeterminismError, SerializationError, WorkflowDeadlock
+from mini_workflow.errors import (
+    DeterminismError,
+    PayloadNotReadable,
+    SerializationError,
+    WorkflowDeadlock,
+)
 
 UNDO_POLICY: Final = RetryPolicy(max_attempts=100, initial=1.0, maximum=300.0)
 """How an undo is retried: for hours, because what it takes back is real."""
@@ -166,7 +171,13 @@ class Run(Exchange):
     def _begin(self, event: events.ExecutionStarted) -> None:
         self.started = event
         self._seq = event.first_seq
-        args, kwargs = self._codec.decode(event.arguments)
+        arguments = self._codec.decode(event.arguments)
+        try:
+            args, kwargs = arguments
+        except (TypeError, ValueError):
+            raise PayloadNotReadable(
+                f"the arguments of execution {self.execution_id!r} are damaged: {arguments!r}"
+            ) from None
         # An empty context: what the caller has in its own is not there on replay.
         self._main = self.loop.create_task(
             self._conduct(args, kwargs), name=event.workflow, context=Context()
@@ -193,6 +204,8 @@ class Run(Exchange):
         except BaseException as error:
             if self.dead or running_loop() is not self.loop:
                 raise  # not the workflow's own: its coroutine is being closed
+            if error.__traceback__ is not None:
+                error.__traceback__ = error.__traceback__.tb_next  # begin at the user's code
             return await self._undo(events.ExecutionFailed(self._codec.encode_failure(error)))
 
     async def _end(self, closing: Event) -> None:

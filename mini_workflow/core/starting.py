@@ -10,6 +10,7 @@ from typing import Any, Final, Protocol
 from mini_workflow.core.payload import Payload
 from mini_workflow.errors import InvalidIdentifier
 
+
 class Startable(Protocol):
     """A workflow, as far as starting one needs to know it."""
 

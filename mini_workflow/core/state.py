@@ -18,9 +18,7 @@ from mini_workflow.core.events import Event, Message
 from mini_workflow.core.retry import DEFAULT_POLICY, RetryPolicy
 from mini_workflow.errors import WireError
 
-Condition = Literal[
-    "new", "running", "completed", "failed", "cancelled", "terminated", "continued"
-]
+Condition = Literal["new", "running", "completed", "failed", "cancelled", "terminated", "continued"]
 
 _CONDITION: Final[dict[type, Condition]] = {
     events.ExecutionCompleted: "completed",
@@ -50,7 +48,7 @@ class OpenChild:
 
     __slots__ = ("id", "on_parent_close")
 
-    def __init__(self, id: str, on_parent_close: str) -> None:
+    def __init__(self, id: str, on_parent_close: str) -> None:  # noqa: A002
         self.id = id
         self.on_parent_close = on_parent_close
 
@@ -91,6 +89,7 @@ class ExecutionState:
         self.tasks: dict[int, OpenTask] = {}
         self.timers: dict[int, int] = {}
         self.cancelled_tasks: dict[int, int] = {}
+        """The attempt that was in flight when a task was given up, until it reports."""
         self.released: set[int] = set()
         self.cancel_requested = False
         self.promises: set[int] = set()

@@ -26,8 +26,7 @@ UPCASTERS: Final[dict[int, Callable[[dict[str, Any]], dict[str, Any]]]] = {}
 
 _dumps = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 _KINDS: Final[dict[str, Any]] = {
-    kind.__name__: kind
-    for kind in (*events.INCOMING, *events.RECORDED, events.UpdateRequested)
+    kind.__name__: kind for kind in (*events.INCOMING, *events.RECORDED, events.UpdateRequested)
 }
 _PAYLOADS: Final = {"arguments", "result", "value"}
 _FIELDS: Final[dict[type, tuple[tuple[str, Any], ...]]] = {

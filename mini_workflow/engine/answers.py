@@ -83,9 +83,7 @@ def answer_head(request: Post | Resume, turn: Turn | None, store: Store) -> None
         request.reply.give(head)
 
 
-def answer_update(
-    request: Update, turn: Turn | None, store: Store, inquiries: Inquiries
-) -> None:
+def answer_update(request: Update, turn: Turn | None, store: Store, inquiries: Inquiries) -> None:
     """Answer an update that is done or refused; have one that is at work answered later."""
     name, update_id = request.execution_id, request.update_id
     decision = turn.decision if turn is not None else None

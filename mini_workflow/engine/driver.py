@@ -85,6 +85,7 @@ class Driver:
         self._on_end = on_end
         self._engine: Engine | None = None
         self._inbox: SimpleQueue[Request | _Call] = SimpleQueue()
+        self._taken: list[Request | _Call] = []  # from the inbox, and not done with
         self._open = True
         self._stopping = False
         self._ring = False
@@ -184,12 +185,14 @@ class Driver:
     def _serve(self, engine: Engine) -> None:
         while not (self._stopping and self._inbox.empty() and not engine.unsettled):
             requests: list[Request] = []
-            for item in self._receive(engine):
+            self._taken = self._receive(engine)
+            for item in self._taken:
                 if isinstance(item, _Call):
                     item.run()
                 else:
                     requests.append(item)
             engine.process(requests)
+            self._taken = []
             if self._ring:
                 self._ring = False
                 self._wake_peers()
@@ -217,8 +220,10 @@ class Driver:
                 self._answer_all()
 
     def _answer_all(self) -> None:
+        left = self._taken
         while not self._inbox.empty():
-            item = self._inbox.get_nowait()
+            left.append(self._inbox.get_nowait())
+        for item in left:
             if isinstance(item, _Call | Waited):
                 item.reply.fail(RuntimeClosed("the runtime was closed meanwhile; open a new one"))
         self.waiters.tell_all(ENDED)

@@ -16,11 +16,12 @@ from mini_workflow.core import events
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.commands import CancelTask, RunTask
 from mini_workflow.core.payload import Payload
+from mini_workflow.core.replay import Decision
 from mini_workflow.core.run import Definition
 from mini_workflow.core.script import python_version
 from mini_workflow.engine.answers import closed
 from mini_workflow.engine.batch import AT_ONCE, Batch, message_of
-from mini_workflow.engine.cache import Cache
+from mini_workflow.engine.cache import Cache, Live
 from mini_workflow.engine.inquiries import Inquiries
 from mini_workflow.engine.lookout import Lookout, Ports
 from mini_workflow.engine.nursery import Nursery
@@ -216,6 +217,9 @@ class Engine:
                 self._discard(turn)
             self._awake = {**awake, **self._awake}
             raise
+        self._settle(batch, answers, now)
+
+    def _settle(self, batch: Batch, answers: Sequence[bool], now: int) -> None:
         # It is committed: whatever fails from here on, nobody may be told that it was refused.
         for turn, committed in zip(list(batch.turns.values()), answers, strict=True):
             if committed:
@@ -259,9 +263,8 @@ class Engine:
         head = None if request.fresh else self._ports.store.head(name)
         if name in batch.turns or head is not None:
             batch.starts.append(request)
-            if request.signal is not None and head is not None:
-                if head.workflow == request.workflow:
-                    batch.delivery(name).messages.append(request.signal)
+            if request.signal is not None and head and head.workflow == request.workflow:
+                batch.delivery(name).messages.append(request.signal)
             return
         if name in batch.deliveries:
             # What came before the start was meant for no execution, and must be told so.
@@ -317,20 +320,7 @@ class Engine:
             if isinstance(message, ABOUT_ATTEMPTS):
                 self._dispatched.discard((name, message.seq, message.attempt))
         if live is not None and decision is not None:
-            live.head = head
-            live.length += len(decision.events)
-            done = head.closed_at is not None and not decision.busy
-            if live.run.fault is not None or turn.continues or head.status == "blocked" or done:
-                self._discard(turn)
-            elif not live.run.dead:
-                self._cache.put(live)
-            for command in decision.commands:
-                if isinstance(command, RunTask):
-                    self._dispatch(name, command)
-                elif isinstance(command, CancelTask):
-                    self._cancel(name, command.seq)
-            if not self._inquiries.settle(name, decision.events):
-                self._on_post()  # somebody elsewhere may wait for the answer
+            self._carry_out(turn, live, decision)
         if head.closed_at is not None:
             self._inquiries.fail(name, closed(name, head.status))
         if turn.continues:
@@ -348,6 +338,24 @@ class Engine:
                 self._on_close(turn)
             except Exception:
                 log.exception("[%s] those who wait could not be told", name)
+
+    def _carry_out(self, turn: Turn, live: Live, decision: Decision) -> None:
+        head = turn.head
+        name = head.execution_id
+        live.head = head
+        live.length += len(decision.events)
+        done = head.closed_at is not None and not decision.busy
+        if live.run.fault is not None or turn.continues or head.status == "blocked" or done:
+            self._discard(turn)
+        elif not live.run.dead:
+            self._cache.put(live)
+        for command in decision.commands:
+            if isinstance(command, RunTask):
+                self._dispatch(name, command)
+            elif isinstance(command, CancelTask):
+                self._cancel(name, command.seq)
+        if not self._inquiries.settle(name, decision.events):
+            self._on_post()  # somebody elsewhere may wait for the answer
 
     def _dispatch(self, name: str, command: RunTask) -> None:
         request = TaskRequest(

@@ -113,9 +113,7 @@ class Messenger:
             ) from None
         return self._unwrap(answer)
 
-    def _from_elsewhere(
-        self, execution_id: str, update_id: str, deadline: float | None
-    ) -> Answer:
+    def _from_elsewhere(self, execution_id: str, update_id: str, deadline: float | None) -> Answer:
         """Wait until the process that has the execution has recorded the answer."""
         while True:
             reply: Reply[Settled] = Reply()
@@ -161,9 +159,7 @@ class Messenger:
         try:
             self.post(execution_id, make(self._desk.clock_now(), seq, secret))
         except ExecutionNotFound:
-            raise PromiseNotOpen(
-                f"the token {token!r} is of no execution in this store"
-            ) from None
+            raise PromiseNotOpen(f"the token {token!r} is of no execution in this store") from None
 
     def completed(self, value: Any) -> Callable[[int, int, str], Incoming]:
         """Makes the completion of a promise. Raises ValueNotSerializable."""
@@ -179,4 +175,6 @@ class Messenger:
 
 def _check_name(kind: str, name: object) -> None:
     if not isinstance(name, str) or not name or len(name) > 200:
-        raise UsageError(f"{name!r} is not the name of a {kind}: give a text of 1 to 200 characters")
+        raise UsageError(
+            f"{name!r} is not the name of a {kind}: give a text of 1 to 200 characters"
+        )

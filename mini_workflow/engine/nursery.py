@@ -22,11 +22,10 @@ FirstEvent = Callable[[str, Payload, int, "dict[str, Any] | None"], ExecutionSta
 
 class Nursery:
     """Adds the first turns of children to the batch that starts them, so that no crash can come
-    between a parent's decision and its child."""
+    between a parent's decision and its child.
+    """
 
-    def __init__(
-        self, store: Store, codec: Codec, turns: Turns, first_event: FirstEvent
-    ) -> None:
+    def __init__(self, store: Store, codec: Codec, turns: Turns, first_event: FirstEvent) -> None:
         self._store = store
         self._codec = codec
         self._turns = turns
@@ -34,7 +33,8 @@ class Nursery:
 
     def start_children(self, batch: Batch, now: int) -> None:
         """Start the children that the batch's turns ask for, and theirs. A parent whose child
-        cannot be started is told so by a letter in the same commit."""
+        cannot be started is told so by a letter in the same commit.
+        """
         parents = list(batch.turns)
         for parent in parents:
             turn = batch.turns[parent]
@@ -48,9 +48,7 @@ class Nursery:
                 letter = not_started(parent, command.seq, now, self._codec.encode_failure(error))
                 turn.commit = replace(turn.commit, outbox=(*turn.commit.outbox, letter))
 
-    def _start(
-        self, parent: str, command: StartChild, batch: Batch, now: int
-    ) -> Exception | None:
+    def _start(self, parent: str, command: StartChild, batch: Batch, now: int) -> Exception | None:
         name = command.execution_id
         if name in batch.turns or self._store.head(name) is not None:
             return ExecutionAlreadyExists(

@@ -67,7 +67,8 @@ class Started:
 @dataclass(slots=True)
 class Start:
     """Start an execution, or find the one that was started with the same id; with `fresh` the id
-    was made up and cannot be there. A `signal` goes to the execution either way."""
+    was made up and cannot be there. A `signal` goes to the execution either way.
+    """
 
     execution_id: str
     workflow: str
@@ -97,7 +98,8 @@ class Resume:
 @dataclass(slots=True)
 class Answer:
     """The answer to Update: the event that says so, or, of an update that its validator refused,
-    the `refusal`. Neither when another process has the execution, which will record it."""
+    the `refusal`. Neither when another process has the execution, which will record it.
+    """
 
     event: UpdateCompleted | UpdateFailed | None = None
     refusal: Failure | None = None

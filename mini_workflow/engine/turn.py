@@ -124,7 +124,9 @@ class Turns:
         run = Run(definition, execution_id, self._codec, self._inline)
         head = Head(execution_id, started.workflow, "running", started.at, run=started.run)
         try:
-            turn = self._advance(Delivery(execution_id, [started, *signals]), Live(run, head, 0), ())
+            turn = self._advance(
+                Delivery(execution_id, [started, *signals]), Live(run, head, 0), ()
+            )
         except BaseException:
             run.close()
             raise
@@ -172,7 +174,8 @@ class Turns:
             return self._block(delivery, stored, error)
         run = Run(definition, head.execution_id, self._codec, self._inline)
         # A first event that stands alone was recorded, and its code has not run yet.
-        fresh = history[:1] if len(history) == 1 else []
+        fresh = [e for e in history if isinstance(e, events.ExecutionStarted)]
+        fresh = fresh if len(history) == 1 else []
         try:
             if not fresh:
                 self.watched(run, lambda: repeat(run, history))
@@ -180,7 +183,7 @@ class Turns:
             if lost and stored.head.status != "blocked":
                 log.info("[%s] attempts without a worker: %d", head.execution_id, len(lost))
             live = Live(run, stored.head, head.base + len(history))
-            before = [*fresh, *parked, *lost]
+            before: list[Message] = [*fresh, *parked, *lost]
             return self._advance(
                 delivery, live, before, known=len(fresh), unpark=bool(parked), reopen=head
             )

@@ -18,7 +18,8 @@ from mini_workflow.engine.engine import DEFAULT_HISTORY_LIMIT, Ports
 from mini_workflow.engine.execution import Settled
 from mini_workflow.engine.executor import execute, execute_async
 from mini_workflow.engine.requests import Reply
-from mini_workflow.engine.runtime import Runtime, awaitable_reply, opened, still_running
+from mini_workflow.engine.runtime import Runtime
+from mini_workflow.engine.serving import awaitable_reply, opened, still_running
 from mini_workflow.errors import RuntimeClosed, UsageError
 from mini_workflow.ports import Report, TaskOutcome, TaskRequest, TaskRunner
 from mini_workflow.testing.clock import ManualClock

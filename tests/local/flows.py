@@ -1,5 +1,7 @@
 """Workflows of the tests, the gates that hold their tasks, and what is written down by tasks."""
 
+# ruff: noqa: B023 - ctx.task captures the loop's variable when it is called
+
 import asyncio
 import hashlib
 import os
@@ -194,7 +196,9 @@ async def exhausts(ctx: Context, path: str, last: str) -> int:
 
 @workflow("local.where")
 async def where(ctx: Context, asynchronously: bool = False) -> int:
-    return await ctx.task(pid_async if asynchronously else os.getpid)
+    if asynchronously:
+        return await ctx.task(pid_async)
+    return await ctx.task(os.getpid)
 
 
 async def pid_async() -> int:

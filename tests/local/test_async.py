@@ -176,6 +176,7 @@ async def test_the_callers_context_does_not_reach_the_workflow(runtime: LocalRun
 HANDLES: dict[str, Any] = {}
 VARIABLE = contextvars.ContextVar("VARIABLE", default="unset")
 
+
 async def ask() -> int:
     return await HANDLES["runtime"].start_execution(flows.answer)
 

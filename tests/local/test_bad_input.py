@@ -17,6 +17,7 @@ from mini_workflow import (
     InvalidIdentifier,
     LocalRuntime,
     MiniWorkflowError,
+    NotAllowedInWorkflow,
     UsageError,
     ValueNotSerializable,
     current_task,
@@ -75,8 +76,9 @@ class TestIds:
         if name is not None:
             with pytest.raises(InvalidIdentifier, match="1 to 100 letters"):
                 runtime.start_execution(flows.answer, id=name)
+        anything: Any = name
         with pytest.raises(InvalidIdentifier, match="1 to 100 letters") as e:
-            runtime.get_execution(name)
+            runtime.get_execution(anything)
         assert repr(name) in str(e.value)
         assert isinstance(e.value, ValueError)
 
@@ -95,7 +97,7 @@ class TestWorkflows:
                 pass
 
     def test_not_async(self) -> None:
-        with pytest.raises(UsageError, match="'local.sync' must be an async def"):
+        with pytest.raises(UsageError, match=r"'local\.sync' must be an async def"):
             workflow("local.sync", lambda ctx: None)  # type: ignore[arg-type,return-value]
 
     def test_an_async_generator(self) -> None:
@@ -179,13 +181,13 @@ class TestTasks:
         assert execution.result(WAIT) is None
         before = execution.history()
         ctx: Context = HELD["ctx"]
-        with pytest.raises(MiniWorkflowError):
-            if call == "task":
-                ctx.task(print, 1)
-            elif call == "sleep":
-                ctx.sleep(1)
-            else:
-                asyncio.run(ctx.wait_for(lambda: False))
+        calls: dict[str, Callable[[], object]] = {
+            "task": lambda: ctx.task(print, 1),
+            "sleep": lambda: ctx.sleep(1),
+            "wait_for": lambda: asyncio.run(ctx.wait_for(lambda: False)),
+        }
+        with pytest.raises(NotAllowedInWorkflow, match="outside its workflow"):
+            calls[call]()
         assert execution.history() == before
 
     def test_the_context_on_another_thread(self, runtime: LocalRuntime) -> None:
@@ -274,7 +276,7 @@ async def captures(ctx: Context, what: str) -> object:
         "future": lambda: asyncio.get_running_loop().create_future(),
     }
     if what == "file":
-        with open(__file__) as culprit:
+        with Path(__file__).open() as culprit:
             return await ctx.task(lambda: culprit.name)
     if what == "lock, and goes on":
         culprit = threading.Lock()
@@ -300,7 +302,8 @@ async def starts(ctx: Context, thing: str) -> None:
         pass
 
     things: dict[str, Any] = {"number": 5, "result": len("x")}
-    await ctx.task(coroutine() if thing == "coroutine" else things[thing])
+    started: Any = coroutine() if thing == "coroutine" else things[thing]
+    await ctx.task(started)
 
 
 @workflow("local.leaks_its_context")

@@ -1,5 +1,7 @@
 """WorkflowEnvironment: time that jumps."""
 
+# ruff: noqa: B023 - ctx.task captures the loop's variable when it is called
+
 import asyncio
 import threading
 import time

@@ -1,5 +1,6 @@
 """A file that cannot be used, and a disk that fills up: said clearly, and nothing is harmed."""
 
+import contextlib
 import os
 import shutil
 import sqlite3
@@ -127,6 +128,11 @@ class TestOpening:
         assert not path.exists()
 
 
+def start_for_ever(runtime: LocalRuntime) -> None:
+    while True:
+        runtime.start_execution(flows.sleeper, 1000)
+
+
 class TestFull:
     def test_recovers_when_there_is_space(self, path: Path, tmp_path: Path) -> None:
         ledger = str(tmp_path / "ledger")
@@ -141,8 +147,7 @@ class TestFull:
 
             runtime._driver.call(limit(pages))
             with pytest.raises(StoreFull, match="no space left"):
-                while True:
-                    runtime.start_execution(flows.sleeper, 1000)
+                start_for_ever(runtime)
             number = len(runtime.list_executions())
             with pytest.raises(StoreFull):
                 runtime.start_execution(flows.sleeper, 1000, id="refused")
@@ -163,8 +168,7 @@ class TestFull:
         (pages,) = connection.execute("PRAGMA page_count").fetchone()
         runtime._driver.call(lambda: connection.execute(f"PRAGMA max_page_count = {pages}").close())
         with pytest.raises(StoreFull):
-            while True:
-                runtime.start_execution(flows.sleeper, 1000)
+            start_for_ever(runtime)
         runtime.close()
         flows.gate("full").opened.set()
         with LocalRuntime(path) as again:
@@ -223,18 +227,15 @@ class TestTrouble:
             runtime.start_execution(flows.answer).result(WAIT)
             shutil.rmtree(path.parent)
             path.parent.mkdir()
-            try:
+            with contextlib.suppress(StoreError):
                 runtime.start_execution(flows.answer).result(WAIT)
-            except StoreError:
-                pass
         LocalRuntime(path).close()
 
     def test_what_a_failing_store_does_to_virtual_time(self) -> None:
         """A call on the engine's thread is done, whatever the store says."""
         with WorkflowEnvironment() as environment:
             environment.start_execution(flows.sleeper, 60, id="one")
-            store = environment._backend.store
-            failing = store.due if hasattr(store, "due") else environment._backend.agenda.due
+            failing = environment._backend.agenda.due
             calls: list[int] = []
 
             def due(now: int, limit: int) -> list[str]:
