@@ -124,9 +124,7 @@ class Driver:
         """The run in memory, revived from the text of its history if it is not there."""
         if self.run is None:
             history = History.from_lines(self.lines)
-            self.run = revive(
-                self.definition, self.execution_id, history, self.codec, run_inline
-            )
+            self.run = revive(self.definition, self.execution_id, history, self.codec, run_inline)
         return self.run
 
     def deliver(self, *messages: Message, check: bool = True) -> Decision:
