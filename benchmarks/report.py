@@ -6,7 +6,7 @@ import os
 import platform
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Final
 
 from benchmarks.bars import Verdict, number
 from benchmarks.cases import Case, Figure
@@ -15,10 +15,17 @@ from benchmarks.systems import OURS, SYSTEMS
 
 NOTES = """\
 (3x) after another system's figure: mini-workflow's is 3 times better; below 1x it is worse.
+~    the runs differ by more than a factor of 2: something else used the machine; measure again.
 *    measured at a smaller size, since the system is too slow for that one; compared per piece.
 limit: a bare loop that commits the same rows, with the same file settings, and does nothing else.
 dbos: SQLite with its defaults, and in WAL mode; it has no worker processes, so it is compared as
 it is. Its figures per event count a recorded step as two. aws-durable keeps nothing on disk."""
+
+_DISTURBED: Final = 2.0
+"""By what factor runs may differ."""
+
+_NOTHING: Final = 1.0
+"""Figures up to here are next to nothing, and so are their differences."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +61,11 @@ class Row:
         if not ours or not other:
             return None
         return ours / other if self.figure.more_is_better else other / ours
+
+    def disturbed(self, system: str) -> bool:
+        """Whether the runs differ so much that their median says little."""
+        runs = self.measured.runs(self.key(system), self.figure.name)
+        return max(runs) > _DISTURBED * max(0.0, min(runs)) and max(runs) > _NOTHING
 
     def verdicts(self, systems: Sequence[str]) -> list[Verdict]:
         """The bars that apply. Those that compare with a system that was left out do not."""
@@ -107,6 +119,8 @@ def _cell(row: Row, system: str) -> str:
     text = number(value)
     if row.key(system)[1] != row.size:
         text += "*"
+    if row.disturbed(system):
+        text += "~"
     times = row.times(system)
     if system == OURS or times is None:
         return text

@@ -5,6 +5,19 @@ from __future__ import annotations
 import json
 from typing import Any, ClassVar, Final
 
+_encode: Final = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+
+
+def dump_json(tree: Any) -> str:
+    """The tree as text that can be stored: readable, but halves of surrogate pairs are escaped."""
+    text = _encode(tree)
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            return json.dumps(tree, separators=(",", ":"))
+    return text
+
 
 class Payload:
     """A value in its encoded form.
@@ -23,7 +36,7 @@ class Payload:
     def text(self) -> str:
         """The JSON text."""
         if self._text is None:
-            self._text = json.dumps(self._tree, separators=(",", ":"), ensure_ascii=False)
+            self._text = dump_json(self._tree)
         return self._text
 
     @property

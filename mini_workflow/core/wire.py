@@ -15,7 +15,7 @@ from typing import Any, Final
 from mini_workflow.core import events
 from mini_workflow.core.events import Event
 from mini_workflow.core.failure import Failure
-from mini_workflow.core.payload import Payload
+from mini_workflow.core.payload import Payload, dump_json
 from mini_workflow.errors import SchemaTooNew, WireError
 
 SCHEMA: Final = 1
@@ -24,7 +24,6 @@ SCHEMA: Final = 1
 UPCASTERS: Final[dict[int, Callable[[dict[str, Any]], dict[str, Any]]]] = {}
 """From a version to the function that turns its plain event into one of the next version."""
 
-_dumps = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 _KINDS: Final[dict[str, Any]] = {
     kind.__name__: kind for kind in (*events.INCOMING, *events.RECORDED, events.UpdateRequested)
 }
@@ -53,9 +52,7 @@ def encode(event: Event | events.UpdateRequested) -> str:
         value = getattr(event, name)
         if value != default:
             plain[name] = value.to_plain() if name == "failure" else value
-    text = _dumps(plain)
-    if not text.isascii() and not _is_utf8(text):
-        text = json.dumps(plain, separators=(",", ":"))
+    text = dump_json(plain)
     name = _PAYLOAD_FIELD.get(kind)
     if name is None:
         return text
@@ -112,12 +109,3 @@ def _upcast(version: Any, name: Any, plain: dict[str, Any]) -> tuple[Any, dict[s
         plain = UPCASTERS[version](plain)
         version += 1
     return plain.pop("event"), plain
-
-
-def _is_utf8(text: str) -> bool:
-    """Whether the text can be stored as it is: it has no half of a surrogate pair."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

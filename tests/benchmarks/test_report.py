@@ -107,11 +107,19 @@ def test_table() -> None:
     lines = report.table(plan, figures(SOME)).splitlines()
     assert lines[0].split() == ["case", "mini-workflow", "limit", "dbos", "holds"]
     assert lines[1].split("  ")[0] == "100 things: us"
-    assert lines[1].split()[-5:] == ["20.0", "10.0", "(0.5x)", "160", "(8.0x)"]
+    assert lines[1].split()[-5:] == ["20.0~", "10.0", "(0.5x)", "160~", "(8.0x)"]
     assert lines[2].split("  ")[-1].strip() == "yes"
-    assert lines[3].split()[-2:] == ["160*", "(5.3x)"]
+    assert lines[3].split()[-2:] == ["160*~", "(5.3x)"]
     assert lines[4].endswith("NO")
     assert lines[-1] == "1 bars do not hold"
+
+
+def test_runs_that_differ_too_much_are_marked() -> None:
+    assert row(0).disturbed(OURS)
+    assert not row(0).disturbed(LIMIT)
+    steady = figures({(100, OURS): [10.0, 19.0], (100, DBOS): [-0.2, 0.1]})
+    assert not row(0, measured=steady).disturbed(OURS)
+    assert not row(0, measured=steady).disturbed(DBOS)
 
 
 def test_document() -> None:

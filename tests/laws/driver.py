@@ -17,7 +17,7 @@ from mini_workflow.core.failure import Failure
 from mini_workflow.core.history import History
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.replay import Decision, decide, revive
-from mini_workflow.core.run import Run
+from mini_workflow.core.run import Inline, Run
 from mini_workflow.core.script import python_version
 from mini_workflow.workflow import Workflow
 
@@ -31,13 +31,19 @@ def define(handler: Any, name: str | None = None) -> Workflow[Any, Any]:
     return Workflow(name or handler.__name__, handler)
 
 
-def run_inline(execution_id: str, seq: int, name: str, payload: bytes) -> Payload | Failure:
-    """Runs an inline task as an engine would."""
-    function, args, kwargs = CODEC.restore(payload)
-    try:
-        return CODEC.encode(function(*args, **kwargs), "result")
-    except Exception as error:
-        return CODEC.encode_failure(error)
+def inline_runner(codec: Any) -> Inline:
+    """Runs inline tasks as an engine would."""
+
+    def run_inline(execution_id: str, seq: int, name: str, payload: bytes) -> Payload | Failure:
+        function, args, kwargs = codec.restore(payload)
+        try:
+            encoded: Payload = codec.encode(function(*args, **kwargs), "result")
+        except Exception as error:
+            failure: Failure = codec.encode_failure(error)
+            return failure
+        return encoded
+
+    return run_inline
 
 
 def started(
@@ -125,7 +131,7 @@ class Driver:
         if self.run is None:
             history = History.from_lines(self.lines)
             self.run = revive(
-                self.definition, self.execution_id, history, self.codec, run_inline
+                self.definition, self.execution_id, history, self.codec, inline_runner(self.codec)
             )
         return self.run
 
@@ -234,7 +240,11 @@ def replayed(
     lines = [wire.encode(event) for event in driver.events[:upto]]
     definition = driver.definition if definition is None else definition
     revived = revive(
-        definition, driver.execution_id, History.from_lines(lines), driver.codec, run_inline
+        definition,
+        driver.execution_id,
+        History.from_lines(lines),
+        driver.codec,
+        inline_runner(driver.codec),
     )
     return decide(revived, []), revived
 

@@ -83,7 +83,7 @@ def test_law_04_sets_of_tasks_keep_the_order_of_creation() -> None:
     async def workflow(ctx: Context) -> list[str]:
         tasks = [asyncio.create_task(asyncio.sleep(i % 3), name=str(i)) for i in range(40)]
         done, pending = await asyncio.wait(tasks, timeout=1.5)
-        again, rest = await asyncio.wait(done | pending)
+        again, _ = await asyncio.wait(done | pending)
         some = (again - done) | (done & set(tasks[:5]))
         return [" ".join(t.get_name() for t in group) for group in (done, pending, again, some)]
 

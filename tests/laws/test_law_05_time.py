@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from mini_workflow.context import Context
 from mini_workflow.core import commands, events
-from mini_workflow.core.events import Tick
 from mini_workflow.core.durations import milliseconds
+from mini_workflow.core.events import Tick
 from mini_workflow.core.history import History
 from mini_workflow.core.replay import advance
 from mini_workflow.errors import UsageError
@@ -94,7 +94,9 @@ def test_law_05_timers_are_whole_milliseconds(delay: float, now: int) -> None:
 
 
 @pytest.mark.parametrize("now", [0, START, START + 1, 4_102_444_800_003])
-@pytest.mark.parametrize("use", ["timeout", "timeout_at", "wait_for", "call_later", "call_at", "sleep"])
+@pytest.mark.parametrize(
+    "use", ["timeout", "timeout_at", "wait_for", "call_later", "call_at", "sleep"]
+)
 def test_law_05_200_ms_are_200_ms(use: str, now: int) -> None:
     """Law 5: each of asyncio's ways to wait 200 ms makes one timer of exactly 200 ms."""
 
@@ -214,7 +216,7 @@ def test_law_05_sleeping_until_a_time() -> None:
         return []
 
     driver = run(workflow)
-    expected = datetime.fromtimestamp(START / 1000 + 7, timezone.utc).isoformat()
+    expected = datetime.fromtimestamp(START / 1000 + 7, UTC).isoformat()
     first, second, message = driver.result()
     assert first == second == expected
     assert "no time zone" in message

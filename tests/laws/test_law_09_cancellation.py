@@ -1,5 +1,7 @@
 """Laws 9 and 10: a cancellation is delivered once, can be caught, and comes too late harmlessly."""
 
+# ruff: noqa: SIM105 - as users write it
+
 from __future__ import annotations
 
 import asyncio

@@ -1,0 +1,363 @@
+"""What the context offers beside tasks and timers: map, wait_for, chance, info, logger, inline."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import time
+from typing import Any
+
+import pytest
+
+from mini_workflow.context import Context
+from mini_workflow.core import commands, events
+from mini_workflow.core.replay import advance
+from mini_workflow.errors import DuplicateWorkflow, InvalidArguments, InvalidIdentifier, UsageError
+from mini_workflow.workflow import REGISTRY, Workflow, workflow
+from tests.laws import corpus
+from tests.laws.corpus import double, fail
+from tests.laws.driver import CODEC, Driver, check_replays, chosen, define, run
+
+# map
+
+
+@pytest.mark.parametrize("concurrency", [None, 1, 2, 7, 100])
+@pytest.mark.parametrize("seed", range(3))
+def test_map_keeps_the_order_and_the_bound(concurrency: int | None, seed: int) -> None:
+    async def mapping(ctx: Context) -> list[int]:
+        return await ctx.map(double, range(20), concurrency=concurrency)
+
+    driver = Driver(mapping, choices=chosen(seed))
+    most = len(driver.dispatched)
+    while not driver.closed:
+        driver.step()
+        most = max(most, len(driver.dispatched))
+    assert driver.result() == [2 * i for i in range(20)]
+    assert most == min(concurrency or 20, 20)
+    check_replays(driver)
+
+
+def test_the_first_failure_of_a_map_cancels_the_others() -> None:
+    async def mapping(ctx: Context) -> None:
+        await ctx.map(fail, ["a", "b", "c", "d", "e"], concurrency=3)
+
+    driver = Driver(mapping)
+    driver.deliver(driver.perform(driver.dispatched[1]))
+    assert driver.failure().message == "b"
+    assert [event.seq for event in driver.recorded(events.TaskCancelled)] == [1, 3]
+    assert len(driver.recorded(events.TaskScheduled)) == 3
+    check_replays(driver)
+
+
+def test_cancelling_a_map_cancels_its_tasks() -> None:
+    async def mapping(ctx: Context) -> str:
+        try:
+            async with asyncio.timeout(1):
+                await ctx.map(double, range(4), concurrency=2)
+        except TimeoutError:
+            return "timeout"
+        return "not reached"
+
+    driver = Driver(mapping)
+    driver.tick()
+    assert driver.result() == "timeout"
+    assert len(driver.recorded(events.TaskCancelled)) == 2
+
+
+def test_map_is_linear() -> None:
+    async def mapping(ctx: Context) -> int:
+        return sum(await ctx.map(double, range(int(sizes[-1])), concurrency=50))
+
+    def cost(size: int) -> float:
+        sizes.append(size)
+        began = time.process_time()
+        driver = Driver(define(mapping))
+        results = CODEC.encode(1, "result")
+        while not driver.closed:
+            batch, driver.dispatched = driver.dispatched, []
+            driver.deliver(
+                *(events.TaskCompleted(driver.now, c.seq, c.attempt, results) for c in batch)
+            )
+        assert driver.result() == size
+        return time.process_time() - began
+
+    sizes: list[int] = []
+    cost(100)
+    small, large = min(cost(1000) for _ in range(3)), cost(10_000)
+    assert large < 30 * small
+
+
+# wait_for
+
+
+def test_conditions_wake_in_the_order_of_waiting() -> None:
+    async def waiting(ctx: Context) -> list[str]:
+        state, seen = {"go": False}, list[str]()
+
+        async def branch(name: str) -> None:
+            await ctx.wait_for(lambda: state["go"])
+            seen.append(name)
+
+        tasks = [asyncio.create_task(branch(name)) for name in "cab"]
+        await ctx.task(double, 1)
+        state["go"] = True
+        await asyncio.wait(tasks)
+        return seen
+
+    driver = run(waiting)
+    assert driver.result() == ["c", "a", "b"]
+    check_replays(driver)
+
+
+@pytest.mark.parametrize("error", [ValueError, StopIteration, SystemExit])
+@pytest.mark.parametrize("at_once", [True, False])
+def test_what_a_predicate_raises_is_raised_by_wait_for(
+    error: type[BaseException], at_once: bool
+) -> None:
+    async def waiting(ctx: Context) -> str:
+        tries: list[int] = []
+
+        def predicate() -> bool:
+            tries.append(1)
+            if at_once or len(tries) > 1:
+                raise error("predicate")
+            return False
+
+        try:
+            await ctx.wait_for(predicate)
+        except BaseException as caught:
+            return f"{type(caught).__name__}: {caught}"
+        return "not reached"
+
+    # A coroutine cannot raise StopIteration: Python makes a RuntimeError of it.
+    name = "RuntimeError" if error is StopIteration else error.__name__
+    assert run(waiting).result().startswith(f"{name}: ")
+
+
+def test_a_condition_given_up_is_not_tried_again() -> None:
+    tries: list[int] = []
+
+    async def waiting(ctx: Context) -> None:
+        def predicate() -> bool:
+            tries.append(1)
+            return False
+
+        with pytest.raises(TimeoutError):
+            await ctx.wait_for(predicate, timeout=1)
+        tries.clear()
+        await ctx.sleep(1)
+
+    run(waiting)
+    assert tries == []
+
+
+# Chance, info, logger
+
+
+def test_chance_is_the_same_on_replay_and_differs_between_executions() -> None:
+    async def chance(ctx: Context) -> list[str]:
+        seen = [str(ctx.uuid4()), str(ctx.random.random())]
+        await ctx.sleep(1)
+        return [*seen, str(ctx.uuid4()), str(ctx.random.getrandbits(64))]
+
+    one = run(chance)
+    check_replays(one)
+    assert one.result() == run(chance).result()
+    assert set(one.result()).isdisjoint(run(chance, seed=8).result())
+    assert one.result()[0][14] == "4"
+
+
+def test_info_tells_what_is_known() -> None:
+    async def curious(ctx: Context) -> list[Any]:
+        first = ctx.info
+        await ctx.task(double, 1)
+        return [first.execution_id, first.workflow, first.run, first.started_at.timestamp(),
+                first.history_length, ctx.info.history_length, repr(ctx)]  # fmt: skip
+
+    driver = run(curious, execution_id="an id")
+    assert driver.result() == [
+        "an id", "curious", 1, 1_700_000_000, 1, 3, "<context of execution 'an id'>"
+    ]  # fmt: skip
+
+
+def test_the_logger_speaks_once_and_names_the_callers_line(caplog: Any) -> None:
+    caplog.set_level(logging.DEBUG)
+
+    async def talking(ctx: Context) -> None:
+        ctx.logger.info("hello %s", "you")
+        await ctx.task(double, 1)
+        ctx.logger.debug("again")
+        try:
+            await ctx.task(fail, "x")
+        except ValueError:
+            ctx.logger.exception("failed")
+
+    driver = run(talking)
+    assert [record.message for record in caplog.records] == [
+        "[execution-1] hello you", "[execution-1] again", "[execution-1] failed",
+    ]  # fmt: skip
+    first = talking.__code__.co_firstlineno
+    assert [record.lineno - first for record in caplog.records] == [1, 3, 7]
+    assert {record.funcName for record in caplog.records} == {"talking"}
+    assert {record.execution_id for record in caplog.records} == {"execution-1"}
+    assert caplog.records[-1].exc_info[0] is ValueError
+    caplog.clear()
+    check_replays(driver)
+    assert [r.message for r in caplog.records if "again" in r.message] == []
+
+
+def test_log_handlers_run_outside_of_the_workflow(caplog: Any) -> None:
+    seen: list[str] = []
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            time.sleep(0)
+            asyncio.run(asyncio.sleep(0))
+            seen.append(record.getMessage())
+
+    async def talking(ctx: Context) -> None:
+        ctx.logger.warning("to the network")
+        await ctx.sleep(0)
+
+    handler = Handler()
+    logger = logging.getLogger("mini_workflow.workflow")
+    logger.addHandler(handler)
+    try:
+        run(talking)
+    finally:
+        logger.removeHandler(handler)
+    assert seen == ["[execution-1] to the network"]
+
+
+# Inline tasks and the forms of task
+
+
+def test_inline_tasks_are_recorded_and_not_run_again() -> None:
+    driver = run(corpus.SHAPES["inline"])
+    recorded = driver.recorded(events.InlineTaskCompleted, events.InlineTaskFailed)
+    assert [event.seq for event in recorded] == [1, 2, 4]
+    calls: list[str] = []
+
+    def count(execution_id: str, seq: int, name: str, payload: bytes) -> Any:
+        calls.append(name)
+        return CODEC.encode(0, "result")
+
+    decision = advance(driver.definition, driver.history, [], CODEC, inline=count)
+    assert decision.fault is None
+    assert calls == []
+
+
+def test_inline_tasks_need_someone_to_run_them() -> None:
+    async def inline(ctx: Context) -> None:
+        await ctx.task(double, 1, inline=True)
+
+    from mini_workflow.core.history import History
+    from tests.laws.driver import started
+
+    definition = define(inline)
+    decision = advance(definition, History(), [started(definition)], CODEC)
+    assert decision.condition == "failed"
+
+
+def test_names_of_tasks() -> None:
+    class Callable:
+        def __call__(self) -> int:
+            return 1
+
+    async def named(ctx: Context) -> None:
+        ctx.task(double, 1)
+        ctx.task(lambda: 1)
+        ctx.task(functools.partial(functools.partial(double, 1)))
+        ctx.task(Callable())
+        ctx.task(double, 1, name="given")
+
+        @ctx.task
+        def decorated() -> int:
+            return 1
+
+        await decorated
+
+    names = [event.name for event in run(named).recorded(events.TaskScheduled)]
+    assert names == ["double", "<lambda>", "double", "Callable", "given", "decorated"]
+
+
+def test_commands_say_what_to_run() -> None:
+    async def body() -> int:
+        return 1
+
+    async def commanding(ctx: Context) -> None:
+        ctx.task(body, timeout=1.5)
+        await ctx.task(functools.partial(body), name="partial")
+
+    driver = Driver(commanding)
+    first, second = driver.commands
+    assert isinstance(first, commands.RunTask)
+    assert isinstance(second, commands.RunTask)
+    assert (first.seq, first.attempt, first.name, first.timeout) == (1, 1, "body", 1500)
+    assert first.is_async
+    assert second.is_async
+    assert second.timeout is None
+
+
+# @workflow
+
+
+def test_forms_of_the_decorator() -> None:
+    @workflow
+    async def plain_form(ctx: Context) -> int:
+        """Says so."""
+        return 1
+
+    @workflow("named-form")
+    async def other(ctx: Context, a: int, *, b: int = 2) -> int:
+        return a + b
+
+    @workflow()
+    async def called_form(*args: Any) -> None: ...
+
+    third = workflow("function form".replace(" ", "-"), other.handler)
+    assert [w.name for w in (plain_form, other, called_form, third)] == [
+        "plain_form", "named-form", "called_form", "function-form",
+    ]  # fmt: skip
+    assert REGISTRY.get("named-form") is other
+    assert plain_form.__doc__ == "Says so."
+    assert repr(other) == "<workflow 'named-form'>"
+    assert other.place.startswith(f"{__file__}:")
+    other.check_arguments((1,), {"b": 3})
+    for args, kwargs in (((), {}), ((1, 2), {}), ((1,), {"c": 1})):
+        with pytest.raises(InvalidArguments, match="named-form"):
+            other.check_arguments(args, kwargs)
+
+
+@pytest.mark.parametrize("bad", ["", "a b", "-a", "x" * 101, "ü", "a/b", "a\n", 5])
+def test_names_that_are_refused(bad: Any) -> None:
+    async def handler(ctx: Context) -> None: ...
+
+    with pytest.raises(InvalidIdentifier):
+        workflow(bad, handler)
+
+
+def test_functions_that_are_refused() -> None:
+    def sync(ctx: Context) -> None: ...
+
+    async def nothing() -> None: ...
+
+    async def keyword(*, ctx: Context) -> None: ...
+
+    for bad in (sync, nothing, keyword, 5):
+        with pytest.raises((UsageError, InvalidIdentifier)):
+            workflow("refused", bad)  # type: ignore[arg-type]
+    with pytest.raises(InvalidIdentifier):
+        workflow(functools.partial(nothing))  # type: ignore[arg-type]
+
+
+def test_two_functions_of_one_name_are_refused() -> None:
+    async def one(ctx: Context) -> None: ...
+
+    async def two(ctx: Context) -> None: ...
+
+    made = workflow("twice-defined", one)
+    assert isinstance(made, Workflow)
+    with pytest.raises(DuplicateWorkflow, match=r"two workflows are called 'twice-defined'.*:\d+"):
+        workflow("twice-defined", two)

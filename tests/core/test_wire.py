@@ -1,0 +1,208 @@
+"""The wire format: every event as a line of JSON and back; old, new and damaged lines."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import MISSING, fields
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mini_workflow.core import events, wire
+from mini_workflow.core.failure import Failure
+from mini_workflow.core.history import History
+from mini_workflow.core.payload import Payload
+from mini_workflow.core.state import ExecutionState
+from mini_workflow.errors import SchemaTooNew, WireError
+from tests.laws import corpus
+from tests.laws.driver import run
+
+NUMBERS = st.integers(0, 2**53)
+TEXT = st.text(st.characters(), max_size=20)  # lone surrogates included
+PLAIN: Any = st.recursive(
+    st.none() | st.booleans() | st.integers() | TEXT | st.floats(allow_nan=False),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
+    max_leaves=5,
+)
+PAYLOADS = PLAIN.map(lambda tree: Payload(tree=tree)) | PLAIN.map(
+    lambda tree: Payload(text=json.dumps(tree))
+)
+FAILURES: Any = st.builds(
+    Failure,
+    type=TEXT,
+    message=TEXT,
+    traceback=TEXT,
+    lineage=st.lists(TEXT, max_size=2).map(tuple),
+    state=PLAIN,
+    cause=st.none() | st.builds(Failure, type=TEXT, message=TEXT),
+    retry_after=st.none() | NUMBERS,
+    attempts=st.none() | NUMBERS,
+)
+BY_TYPE = {
+    "int": NUMBERS,
+    "str": TEXT,
+    "Payload": PAYLOADS,
+    "Failure": FAILURES,
+    "int | None": st.none() | NUMBERS,
+    "dict[str, Any] | None": st.none() | st.just({"max_attempts": 3, "retry_on": ["a:B"]}),
+}
+KINDS = sorted(events.INCOMING | events.RECORDED, key=lambda kind: kind.__name__)
+EVENTS: Any = st.sampled_from(KINDS).flatmap(
+    lambda kind: st.builds(kind, **{f.name: BY_TYPE[str(f.type)] for f in fields(kind)})
+)
+
+
+@given(EVENTS)
+def test_every_event_survives_the_round_trip(event: Any) -> None:
+    line = wire.encode(event)
+    assert "\n" not in line
+    assert wire.decode(line.encode().decode()) == event
+    again = wire.encode(wire.decode(line))
+    again.encode()
+    assert wire.encode(wire.decode(again)) == again
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_line_names_its_kind_and_leaves_defaults_out(kind: Any) -> None:
+    values: dict[str, Any] = {
+        "int": 1, "str": "x", "Payload": Payload(text='{"a":[1]}'), "Failure": Failure("a:B", "c"),
+    }  # fmt: skip
+    required = [f for f in fields(kind) if f.default is MISSING]
+    event = kind(**{f.name: values[str(f.type)] for f in required})
+    plain = json.loads(wire.encode(event))
+    assert next(iter(plain)) == "event"
+    assert plain.pop("event") == kind.__name__
+    assert set(plain) == {f.name for f in required}
+
+
+def test_a_history_can_be_read_as_it_is() -> None:
+    line = wire.encode(events.TaskCompleted(5, 2, 1, Payload(text='{"total":12.5,"who":"Zoë"}')))
+    assert line == (
+        '{"event":"TaskCompleted","at":5,"seq":2,"attempt":1,"result":{"total":12.5,"who":"Zoë"}}'
+    )
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "", "nonsense", "null", "5", "[]", '"text"', "{}", '{"event":5}', '{"event":["a"]}',
+        '{"event":"TaskCompleted"}', '{"event":"TaskCompleted","at":1,"seq":1,"attempt":1}',
+        '{"event":"TimerFired","at":1,"seq":"1"}', '{"event":"TimerFired","at":null,"seq":1}',
+        '{"event":"TimerFired","at":1.5,"seq":1}', '{"event":"TimerFired","at":true,"seq":1}',
+        '{"event":"TimerFired","at":1,"seq":1,"more":2}', '{"event":"TimerFired","at":1,"seq":1',
+        '{"event":"TaskFailed","at":1,"seq":1,"attempt":1,"failure":5}',
+        '{"event":"TaskFailed","at":1,"seq":1,"attempt":1,"failure":{"type":"x"}}',
+        '{"event":"TaskFailed","at":1,"seq":1,"attempt":1,"failure":[]}',
+        '{"event":"TimerFired","at":1,"seq":1,"v":"x"}', '{"event":"TimerFired","at":1,"seq":1,"v":0}',
+        '{"event":"TimerFired","at":1,"seq":1,"v":null}', "[" * 100_000,
+        '{"event":"NeverHeardOf","at":1}', '{"event":"TimerFired","at":' + "9" * 5000 + "}",
+    ],
+)  # fmt: skip
+def test_damaged_lines_are_wire_errors(line: str) -> None:
+    with pytest.raises(WireError) as caught:
+        wire.decode(line)
+    assert len(str(caught.value)) < 1000
+
+
+def test_missing_fields_are_named() -> None:
+    with pytest.raises(
+        WireError, match=r"damaged event TaskCompleted.*missing fields: attempt, seq"
+    ):
+        wire.decode('{"event":"TaskCompleted","at":1,"result":null}')
+
+
+@given(st.sampled_from(sorted(corpus.SHAPES)), st.data())
+def test_a_changed_byte_is_an_error_or_another_event(name: str, data: st.DataObject) -> None:
+    """Never another exception."""
+    line = data.draw(st.sampled_from(run(corpus.SHAPES[name]).lines))
+    at = data.draw(st.integers(0, len(line) - 1))
+    damaged = line[:at] + data.draw(st.characters()) + line[at + 1 :]
+    try:
+        event = wire.decode(damaged)
+    except WireError:
+        return
+    assert type(event) in events.INCOMING | events.RECORDED
+
+
+def test_a_newer_schema_is_refused_naming_both_versions() -> None:
+    with pytest.raises(SchemaTooNew, match="schema version 2, this library reads up to 1"):
+        wire.decode('{"event":"TimerFired","at":1,"seq":1,"v":2}')
+
+
+def test_older_schemas_are_brought_up_to_date(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once there is a schema 3, lines of 1 and 2 go through the functions one after the other."""
+
+    def from_1(plain: dict[str, Any]) -> dict[str, Any]:
+        if plain["event"] == "AlarmRang":
+            plain["event"] = "TimerFired"
+        return plain
+
+    def from_2(plain: dict[str, Any]) -> dict[str, Any]:
+        if "number" in plain:
+            plain["seq"] = plain.pop("number")
+        return plain
+
+    monkeypatch.setattr(wire, "SCHEMA", 3)
+    monkeypatch.setattr(wire, "UPCASTERS", {1: from_1, 2: from_2})
+    expected = events.TimerFired(1, 4)
+    assert wire.decode('{"event":"AlarmRang","at":1,"number":4}') == expected
+    assert wire.decode('{"event":"TimerFired","at":1,"number":4,"v":2}') == expected
+    assert wire.encode(expected) == '{"event":"TimerFired","v":3,"at":1,"seq":4}'
+    assert wire.decode(wire.encode(expected)) == expected
+    with pytest.raises(SchemaTooNew):
+        wire.decode('{"event":"TimerFired","at":1,"seq":1,"v":4}')
+
+
+# Histories
+
+STARTED = events.ExecutionStarted(1, "w", Payload(text="[[],{}]"), 1)
+
+
+@pytest.mark.parametrize(
+    "impossible",
+    [
+        [events.TimerFired(1, 1)],
+        [STARTED, STARTED],
+        [STARTED, events.TimerFired(1, 1)],
+        [STARTED, events.TaskCompleted(1, 1, 1, Payload(text="1"))],
+        [STARTED, events.TaskCancelled(1)],
+        [STARTED, events.TimerCancelled(1)],
+        [STARTED, events.TimerStarted(1, 5), events.TimerFired(6, 1), events.TimerFired(7, 1)],
+        [STARTED, events.TaskRetryStarted(1, 1, 2)],
+        [STARTED, events.ExecutionCancelled(), events.ExecutionCancelled()],
+        [STARTED, events.ExecutionTerminated(1), events.ExecutionCancelled()],
+        [STARTED, events.ExecutionCancelled(), events.TaskScheduled(1, "x")],
+        [STARTED, events.ExecutionCancelled(), events.TimerStarted(1, 5)],
+    ],
+)  # fmt: skip
+def test_impossible_histories_cannot_be_made(impossible: list[Any]) -> None:
+    with pytest.raises(WireError):
+        History(impossible)
+
+
+@pytest.mark.parametrize("name", corpus.SHAPES)
+def test_the_state_of_a_history_is_that_of_its_events_one_by_one(name: str) -> None:
+    driver = run(corpus.SHAPES[name])
+    assert driver.run is not None
+    for attribute in ExecutionState.__slots__:
+        if not attribute.startswith("_"):
+            live, cold = (getattr(s, attribute) for s in (driver.run.state, driver.history.state()))
+            if attribute != "tasks":
+                assert live == cold, attribute
+    history = driver.history
+    assert History.from_lines(history.to_lines()) == history
+    assert History().append(driver.events) == history
+    assert list(history.prefixes())[-1] is history
+    assert history.started == driver.events[0]
+    assert repr(history).count("\n") >= len(history) - 1
+
+
+def test_payloads_are_equal_as_values_and_have_no_hash() -> None:
+    assert Payload(text='{"a": 1,  "b": 2}') == Payload(tree={"b": 2, "a": 1})
+    assert Payload(text="1") != Payload(text="2")
+    with pytest.raises(TypeError):
+        hash(Payload(text="1"))
+    with pytest.raises(WireError, match="empty"):
+        _ = History().started
