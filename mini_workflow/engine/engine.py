@@ -385,7 +385,7 @@ class Engine:
                 if isinstance(command, RunTask):
                     self._dispatch(name, command)
                 elif isinstance(command, CancelTask) and self._runner is not None:
-                    self._runner.cancel(name, command.seq)
+                    self._runner.cancel(name, command.seq, command.reason)
             if self._inquiries:
                 self._inquiries.settle(name, decision.events)
                 if head.closed_at is not None:
@@ -403,7 +403,7 @@ class Engine:
             self._next_wake = head.wake_at
         if head.status == "terminated" and self._runner is not None:
             for key in [key for key in self._dispatched if key[0] == name]:
-                self._runner.cancel(name, key[1])
+                self._runner.cancel(name, key[1], getattr(turn.closing, "reason", ""))
         if turn.closing is not None or head.status == "blocked":
             self._on_close(turn)
 
@@ -416,6 +416,8 @@ class Engine:
             payload=command.payload,
             timeout=command.timeout,
             is_async=command.is_async,
+            heartbeat_timeout=command.heartbeat_timeout,
+            heartbeat=None if command.heartbeat is None else command.heartbeat.text,
         )
         if self._draining:
             self._again([Release(*request.key)], self._ports.clock.now())
@@ -573,5 +575,7 @@ def _message(request: Post | Update | Release | TaskOutcome, now: int) -> Messag
     if isinstance(request, Release):
         return events.TaskReleased(now, seq, attempt)
     if request.failure is not None:
-        return events.TaskFailed(now, seq, attempt, Failure.from_plain(request.failure))
+        heartbeat = None if request.heartbeat is None else Payload(text=request.heartbeat)
+        failure = Failure.from_plain(request.failure)
+        return events.TaskFailed(now, seq, attempt, failure, heartbeat)
     return events.TaskCompleted(now, seq, attempt, Payload(text=request.result))
