@@ -6,7 +6,6 @@ import asyncio
 import functools
 import logging
 import random
-import uuid
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, MutableMapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -22,6 +21,8 @@ from mini_workflow.core.starting import check_id, encode_arguments
 from mini_workflow.errors import UsageError
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from mini_workflow.workflow import Workflow
 
 T = TypeVar("T")
@@ -401,11 +402,14 @@ class Context:
             self._random = random.Random(f"random:{self._run.state.seed}")
         return self._random
 
-    def uuid4(self) -> uuid.UUID:
+    def uuid4(self) -> UUID:
         """A random UUID that is the same on replay."""
         if self._uuids is None:
             self._uuids = random.Random(f"uuid:{self._run.state.seed}")
-        return uuid.UUID(int=self._uuids.getrandbits(128), version=4)
+        # Imported here: the module looks for much that nobody needs.
+        from uuid import UUID
+
+        return UUID(int=self._uuids.getrandbits(128), version=4)
 
     # The execution
 

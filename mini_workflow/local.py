@@ -6,24 +6,25 @@ import os
 import secrets
 import socket
 from functools import partial
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from mini_workflow.backends.doorbell import Doorbell
 from mini_workflow.backends.event_loop import EventLoopRunner
-from mini_workflow.backends.processes import Equipment, ProcessRunner
 from mini_workflow.backends.routing import RoutedRunner
 from mini_workflow.backends.sqlite import SQLiteBackend
 from mini_workflow.backends.system_clock import SystemClock
 from mini_workflow.backends.threads import ThreadRunner
-from mini_workflow.codecs.signing import Signer
 from mini_workflow.codecs.standard import StandardCodec
 from mini_workflow.engine.cache import DEFAULT_SIZE
-from mini_workflow.engine.engine import Ports
+from mini_workflow.engine.engine import DEFAULT_HISTORY_LIMIT, Ports
 from mini_workflow.engine.executor import execute, execute_async
 from mini_workflow.engine.runtime import Runtime
 from mini_workflow.engine.watchdog import DEFAULT_LIMIT
 from mini_workflow.errors import StoreError, UsageError
 from mini_workflow.ports import Clock, Report, TaskOutcome, TaskRequest, TaskRunner
+
+if TYPE_CHECKING:
+    from mini_workflow.backends.processes import Equipment
 
 DEFAULT_LEASE: Final = 15.0
 """Seconds after which the executions of a process that hangs are taken over by another one."""
@@ -55,6 +56,8 @@ class LocalRuntime(Runtime):
             that has died it takes over within a third of that.
         turn_timeout: seconds that a workflow may compute between two awaits; None for no limit.
         grace: seconds that `close` waits for tasks that have begun.
+        history_limit: events after which an execution that has not continued as new is blocked; a
+            warning is logged at half of them.
 
     Raises:
         StoreUnavailable, StoreCorrupt, StoreTooNew: the file cannot be used; it is left as it is.
@@ -72,6 +75,7 @@ class LocalRuntime(Runtime):
         lease: float = DEFAULT_LEASE,
         turn_timeout: float | None = DEFAULT_LIMIT,
         grace: float = DEFAULT_GRACE,
+        history_limit: int = DEFAULT_HISTORY_LIMIT,
     ) -> None:
         _check("workers", workers, workers >= 0, "0 or more")
         _check("threads", threads, threads is None or threads >= 1, "1 or more, or None")
@@ -82,6 +86,12 @@ class LocalRuntime(Runtime):
             "turn_timeout", turn_timeout, turn_timeout is None or turn_timeout > 0, "more than 0"
         )
         _check("grace", grace, 0 <= grace <= MAXIMUM_LEASE, f"0 to {MAXIMUM_LEASE} seconds")
+        _check(
+            "history_limit",
+            history_limit,
+            isinstance(history_limit, int) and history_limit >= 10,
+            "10 or more",
+        )
         clock = SystemClock()
         self._doorbell = Doorbell()
         try:
@@ -109,6 +119,7 @@ class LocalRuntime(Runtime):
             cache_size=cache_size,
             turn_limit=turn_timeout,
             grace=grace,
+            history_limit=history_limit,
         )
         self._doorbell.listen(self.look_around)
 
@@ -144,6 +155,9 @@ def _check(name: str, value: object, fits: bool, wanted: str) -> None:
 
 def _make_runner(workers: int, threads: int | None, report: Report) -> TaskRunner:
     if workers:
+        # Only here, because multiprocessing takes a while to import.
+        from mini_workflow.backends.processes import ProcessRunner
+
         # The key never leaves this process and its workers.
         return ProcessRunner(partial(_equipment, secrets.token_bytes(32)), report, workers)
     return RoutedRunner(
@@ -153,6 +167,9 @@ def _make_runner(workers: int, threads: int | None, report: Report) -> TaskRunne
 
 def _equipment(key: bytes) -> Equipment:
     """What the engine and its worker processes have in common; each makes its own."""
+    from mini_workflow.backends.processes import Equipment
+    from mini_workflow.codecs.signing import Signer
+
     signer = Signer(key)
 
     def seal(data: bytes, execution_id: str, seq: int, attempt: int) -> bytes:

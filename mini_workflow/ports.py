@@ -30,8 +30,8 @@ class Head:
     `busy` says that a task is in flight. `wake_at` is the earliest time at which something is due
     by itself (a timer, a retry), or None. `blocked_kind` and `blocked_reason` explain the status
     blocked. `closed_at` is None while the execution is open. `run` counts the generations from
-    1, and `base` is the number of events of those before this one: they stay stored, and neither
-    `load` nor `history` answers them.
+    1, and `base` is the number of events of those before this one: they stay stored and count,
+    and neither `load` nor `history` answers them.
     """
 
     execution_id: str
@@ -51,6 +51,7 @@ class Head:
 class Stored:
     """An execution as loaded: its head, the lines of its history, and its parked messages.
 
+    `events` are those of the current run, so that `head.base + len(events)` is the number of all.
     `held` says whether the owner that loads it holds it.
     """
 
@@ -62,7 +63,7 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """A message for another execution's mailbox; `key` is as in `Mailbox.post`."""
+    """A message for an execution's mailbox; what `key` does, `Mailbox.post` says."""
 
     execution_id: str
     body: str
@@ -74,11 +75,14 @@ class Commit:
     """One execution's part of a commit.
 
     `expected` is the number of events that the writer has seen, those of earlier runs included:
-    the fence; 0 creates the execution. `head` is None when it has not changed. `park` are messages (lines of text) to keep
-    for an execution that is blocked, behind those already parked; `unpark` removes all parked
-    messages that were there before. `taken` are numbers of mailbox messages that are done with.
-    `outbox` are messages to post in the same step; those to executions that do not exist, as of
-    the end of the step, are dropped.
+    the fence; 0 creates the execution. `head` is None when it has not changed; one with another
+    `base` begins the run whose first event has that number, counted from 0. The event may come
+    with the same commit, behind the last ones of the run before. `park` are messages (lines of
+    text) to keep for an execution that is blocked, behind those already parked; `unpark` removes
+    all parked messages that were there before. `taken` are numbers of mailbox messages that are
+    done with. `outbox` are messages to post, to whichever executions: also those of other owners,
+    those that the same step creates, and this one. What is for an execution that does not exist
+    even so is dropped.
     """
 
     execution_id: str
@@ -122,7 +126,10 @@ class Store(Protocol):
     """Heads and histories."""
 
     def load(self, execution_id: str) -> Stored | None:
-        """The whole execution as of the last commit, or None if there is none of that id."""
+        """The execution as of the last commit, or None if there is none of that id.
+
+        What it costs depends on the current run, and not on those before it.
+        """
         ...
 
     def head(self, execution_id: str) -> Head | None:
@@ -130,7 +137,10 @@ class Store(Protocol):
         ...
 
     def history(self, execution_id: str) -> list[str]:
-        """The lines of the history as of the last commit; empty if there is none. Any thread."""
+        """The lines of the current run's history as of the last commit. Any thread.
+
+        Empty if there is no such execution. The cost is as for `load`.
+        """
         ...
 
     def list(self, query: Query) -> Page:
@@ -147,11 +157,14 @@ class Store(Protocol):
         An item is written as a whole, or not at all and answered False, when the number of its
         stored events is not `expected` (another writer was faster, or the id exists already).
         The others are not touched by that. False is also the answer for an execution that another
-        owner holds. Items of one execution build on each other. When the call returns, what was
-        answered True survives a crash.
+        owner holds. Items of one execution build on each other. The outboxes of what was written
+        are posted in the order of the items, when all else of the step is done. When the call
+        returns, what was answered True survives a crash.
 
         Raises LeaseLost, and writes nothing at all, when this owner has no lease, or another one
-        has taken it over. Raises UsageError when a creation lacks its head or its first event.
+        has taken it over. Raises UsageError, and writes nothing either, when a creation lacks its
+        head or its first event, or when the `base` of a head is negative or leaves no event to
+        its run.
         """
         ...
 
@@ -194,8 +207,9 @@ class Mailbox(Protocol):
     def letters(self, after: int, limit: int) -> list[Letter]:
         """Messages for executions that this owner holds, by number, beginning behind `after`.
 
-        A number is never used twice. A takeover may bring messages with lower numbers than those
-        already read: begin at 0 again after `acquire` has answered True.
+        To find that there are none is cheap: it may be asked often. A number is never used twice.
+        A takeover may bring messages with lower numbers than those already read: begin at 0 again
+        after `acquire` has answered True.
         """
         ...
 

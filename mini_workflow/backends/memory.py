@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import compress
 
 from mini_workflow.errors import ExecutionNotFound, LeaseLost, StoreUnavailable, UsageError
 from mini_workflow.ports import Clock, Commit, Head, Letter, Page, Query, Stored
@@ -24,6 +25,10 @@ class _Execution:
     head: Head
     events: list[str] = field(default_factory=list[str])
     parked: list[str] = field(default_factory=list[str])
+
+    def run(self) -> list[str]:
+        """The events of the current run."""
+        return self.events[self.head.base :]
 
 
 @dataclass(slots=True)
@@ -39,6 +44,7 @@ class MemoryState:
         self.lock = threading.Lock()
         self.executions: dict[str, _Execution] = {}
         self.letters: dict[int, tuple[Letter, str]] = {}
+        self._posted: set[tuple[str, str]] = set()
         self.owners: dict[int, _Owner] = {}
         self.partitions: dict[int, int | None] = {}
         self._last = 0
@@ -47,6 +53,23 @@ class MemoryState:
         """A number that was never given out before."""
         self._last += 1
         return self._last
+
+    def post(self, execution_id: str, body: str, key: str) -> bool:
+        """Keep a letter, unless one of its key is there; answers whether the execution exists."""
+        if execution_id not in self.executions:
+            return False
+        if (execution_id, key) not in self._posted:
+            number = self.number()
+            self.letters[number] = (Letter(number, execution_id, body), key)
+            self._posted.add((execution_id, key))
+        return True
+
+    def take(self, execution_id: str, number: int) -> None:
+        """Remove a letter, if there is one of that number to that execution."""
+        letter, key = self.letters.get(number, (None, ""))
+        if letter is not None and letter.execution_id == execution_id:
+            del self.letters[number]
+            self._posted.remove((execution_id, key))
 
 
 class MemoryBackend:
@@ -128,7 +151,7 @@ class MemoryStore:
             if found is None:
                 return None
             held = self._session.holds(state, found)
-            return Stored(found.head, list(found.events), list(found.parked), held)
+            return Stored(found.head, found.run(), list(found.parked), held)
 
     def head(self, execution_id: str) -> Head | None:
         """See `Store.head`."""
@@ -140,7 +163,7 @@ class MemoryStore:
         """See `Store.history`."""
         with self._session.open() as state:
             found = state.executions.get(execution_id)
-            return list(found.events) if found else []
+            return found.run() if found else []
 
     def commit(self, commits: Sequence[Commit]) -> list[bool]:
         """See `Store.commit`."""
@@ -148,7 +171,11 @@ class MemoryStore:
             self._session.verify(state)
             for item in commits:
                 _check(item)
-            return [self._write(state, item) for item in commits]
+            answers = [self._write(state, item) for item in commits]
+            for item in compress(commits, answers):
+                for message in item.outbox:
+                    state.post(message.execution_id, message.body, message.key)
+            return answers
 
     def _write(self, state: MemoryState, item: Commit) -> bool:
         found = state.executions.get(item.execution_id)
@@ -170,9 +197,7 @@ class MemoryStore:
             found.parked.clear()
         found.parked += item.park
         for number in item.taken:
-            letter, _ = state.letters.get(number, (None, ""))
-            if letter is not None and letter.execution_id == item.execution_id:
-                del state.letters[number]
+            state.take(item.execution_id, number)
         return True
 
     def list(self, query: Query) -> Page:
@@ -237,16 +262,12 @@ class MemoryMailbox:
     def post(self, execution_id: str, body: str, key: str) -> None:
         """See `Mailbox.post`."""
         body.encode()
+        key.encode()
         with self._session.open() as state:
-            if execution_id not in state.executions:
+            if not state.post(execution_id, body, key):
                 raise ExecutionNotFound(
                     f"there is no execution {execution_id!r}", execution_id=execution_id
                 )
-            for letter, other in state.letters.values():
-                if other == key and letter.execution_id == execution_id:
-                    return
-            number = state.number()
-            state.letters[number] = (Letter(number, execution_id, body), key)
 
     def letters(self, after: int, limit: int) -> list[Letter]:
         """See `Mailbox.letters`."""
@@ -315,8 +336,17 @@ def _check(item: Commit) -> None:
     """Refuse what other stores would, before anything is written."""
     for text in (*item.events, *item.park):
         text.encode()
+    for message in item.outbox:
+        for text in (message.execution_id, message.body, message.key):
+            text.encode()
     if item.expected == 0 and (item.head is None or not item.events):
         raise UsageError(f"creating {item.execution_id} takes a head and an event at least")
+    length = item.expected + len(item.events)
+    if item.head is not None and not 0 <= item.head.base < length:
+        raise UsageError(
+            f"a run of {item.execution_id} that begins at event {item.head.base} has no event "
+            f"among {length}"
+        )
 
 
 def _wake_at(head: Head) -> int:

@@ -11,14 +11,48 @@ in the history, in the order in which the code asked for them.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar, dataclass_transform
 
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.payload import Payload
 
 
-@dataclass(frozen=True, slots=True)
-class ExecutionStarted:
+T = TypeVar("T")
+
+
+class Fact:
+    """Compares and shows events by their fields.
+
+    These methods are shared, because generating them for each of many classes takes a good part
+    of the time that importing the library takes.
+    """
+
+    __slots__ = ()
+
+    def _values(self) -> tuple[Any, ...]:
+        return tuple(getattr(self, name) for name in type(self).__match_args__)  # type: ignore[attr-defined]
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        return self._values() == other._values()
+
+    def __hash__(self) -> int:
+        return hash((type(self), *(repr(value) for value in self._values())))
+
+    def __repr__(self) -> str:
+        pairs = zip(type(self).__match_args__, self._values(), strict=True)  # type: ignore[attr-defined]
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in pairs)})"
+
+
+@dataclass_transform(frozen_default=True)
+def fact(kind: type[T]) -> type[T]:
+    """A frozen dataclass with slots, whose other methods are those of Fact."""
+    return dataclass(frozen=True, slots=True, eq=False, repr=False)(kind)
+
+
+@fact
+class ExecutionStarted(Fact):
     """The first event of every run. `arguments` encodes ``[[positional...], {keyword...}]``.
 
     `parent` is ``{"id": ..., "seq": ...}`` for the child of another execution. The numbers of
@@ -35,8 +69,8 @@ class ExecutionStarted:
     first_seq: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class TaskCompleted:
+@fact
+class TaskCompleted(Fact):
     """An attempt returned."""
 
     at: int
@@ -45,8 +79,8 @@ class TaskCompleted:
     result: Payload
 
 
-@dataclass(frozen=True, slots=True)
-class TaskFailed:
+@fact
+class TaskFailed(Fact):
     """An attempt failed. As a recorded fact it is the last one; no other follows.
 
     `heartbeat` encodes the details that it gave last with a heartbeat, if it gave any.
@@ -59,8 +93,8 @@ class TaskFailed:
     heartbeat: Payload | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class TaskRetryScheduled:
+@fact
+class TaskRetryScheduled(Fact):
     """An attempt failed and attempt number `attempt` will be made at `retry_at` (milliseconds).
 
     `heartbeat` as in TaskFailed: what the attempts that follow may begin with.
@@ -74,8 +108,8 @@ class TaskRetryScheduled:
     heartbeat: Payload | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class TaskRetryStarted:
+@fact
+class TaskRetryStarted(Fact):
     """The wait before attempt number `attempt` is over; the attempt is dispatched."""
 
     at: int
@@ -83,8 +117,8 @@ class TaskRetryStarted:
     attempt: int
 
 
-@dataclass(frozen=True, slots=True)
-class TaskReleased:
+@fact
+class TaskReleased(Fact):
     """A runtime closed in good order before it had begun the attempt; it is dispatched again."""
 
     at: int
@@ -92,16 +126,16 @@ class TaskReleased:
     attempt: int
 
 
-@dataclass(frozen=True, slots=True)
-class TimerFired:
+@fact
+class TimerFired(Fact):
     """A timer's time has come."""
 
     at: int
     seq: int
 
 
-@dataclass(frozen=True, slots=True)
-class SignalReceived:
+@fact
+class SignalReceived(Fact):
     """A signal. Its `id` is the same in every copy of the message; empty means there is one."""
 
     at: int
@@ -110,8 +144,8 @@ class SignalReceived:
     id: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class SignalUnhandled:
+@fact
+class SignalUnhandled(Fact):
     """A signal that arrived in the turn in which the execution closed."""
 
     at: int
@@ -119,8 +153,8 @@ class SignalUnhandled:
     value: Payload
 
 
-@dataclass(frozen=True, slots=True)
-class UpdateAccepted:
+@fact
+class UpdateAccepted(Fact):
     """A request that its validator let pass. `arguments` as in ExecutionStarted."""
 
     at: int
@@ -129,16 +163,16 @@ class UpdateAccepted:
     arguments: Payload
 
 
-@dataclass(frozen=True, slots=True)
-class CancelRequested:
+@fact
+class CancelRequested(Fact):
     """Somebody outside asked the execution to cancel itself."""
 
     at: int
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class PromiseCompleted:
+@fact
+class PromiseCompleted(Fact):
     """A promise was completed from outside. `secret` is checked on arrival and not recorded."""
 
     at: int
@@ -147,8 +181,8 @@ class PromiseCompleted:
     secret: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class PromiseFailed:
+@fact
+class PromiseFailed(Fact):
     """A promise was failed from outside. `secret` is checked on arrival and not recorded."""
 
     at: int
@@ -157,8 +191,8 @@ class PromiseFailed:
     secret: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class ChildCompleted:
+@fact
+class ChildCompleted(Fact):
     """A child execution returned."""
 
     at: int
@@ -166,8 +200,8 @@ class ChildCompleted:
     result: Payload
 
 
-@dataclass(frozen=True, slots=True)
-class ChildFailed:
+@fact
+class ChildFailed(Fact):
     """A child execution failed, was cancelled or terminated, or could not be started."""
 
     at: int
@@ -175,16 +209,16 @@ class ChildFailed:
     failure: Failure
 
 
-@dataclass(frozen=True, slots=True)
-class ExecutionTerminated:
+@fact
+class ExecutionTerminated(Fact):
     """Ended from outside without running any code of the workflow."""
 
     at: int
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class TaskScheduled:
+@fact
+class TaskScheduled(Fact):
     """The workflow started a task. `retry` is the policy as plain JSON, `timeout` milliseconds.
 
     `heartbeat_timeout` are the milliseconds that an attempt may be silent. `refused` counts the
@@ -200,8 +234,8 @@ class TaskScheduled:
     heartbeat_timeout: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class InlineTaskCompleted:
+@fact
+class InlineTaskCompleted(Fact):
     """A task ran inside the turn and returned. `refused` as in TaskScheduled."""
 
     seq: int
@@ -210,8 +244,8 @@ class InlineTaskCompleted:
     refused: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class InlineTaskFailed:
+@fact
+class InlineTaskFailed(Fact):
     """A task ran inside the turn and raised. `refused` as in TaskScheduled."""
 
     seq: int
@@ -220,39 +254,39 @@ class InlineTaskFailed:
     refused: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class TaskCancelled:
+@fact
+class TaskCancelled(Fact):
     """The workflow gave a task up; a result that still arrives is recorded and ignored."""
 
     seq: int
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class TimerStarted:
+@fact
+class TimerStarted(Fact):
     """The workflow started a timer that fires at `fire_at` (milliseconds since the epoch)."""
 
     seq: int
     fire_at: int
 
 
-@dataclass(frozen=True, slots=True)
-class TimerCancelled:
+@fact
+class TimerCancelled(Fact):
     """The workflow gave a timer up before it fired."""
 
     seq: int
 
 
-@dataclass(frozen=True, slots=True)
-class PromiseCreated:
+@fact
+class PromiseCreated(Fact):
     """The workflow made a promise, for somebody outside to complete."""
 
     seq: int
     name: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class ChildStarted:
+@fact
+class ChildStarted(Fact):
     """The workflow started a child execution. `arguments` as in ExecutionStarted."""
 
     seq: int
@@ -262,15 +296,16 @@ class ChildStarted:
     on_parent_close: str = "terminate"
 
 
-@dataclass(frozen=True, slots=True)
-class ChildCancelled:
+@fact
+class ChildCancelled(Fact):
     """The workflow asked a child to cancel itself, and waits for it no longer."""
 
     seq: int
+    reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class SignalSent:
+@fact
+class SignalSent(Fact):
     """The workflow sent a signal to another execution."""
 
     seq: int
@@ -279,8 +314,8 @@ class SignalSent:
     value: Payload
 
 
-@dataclass(frozen=True, slots=True)
-class CancelSent:
+@fact
+class CancelSent(Fact):
     """The workflow asked another execution to cancel itself."""
 
     seq: int
@@ -288,59 +323,59 @@ class CancelSent:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class UpdateCompleted:
+@fact
+class UpdateCompleted(Fact):
     """The handler of an update returned."""
 
     id: str
     result: Payload
 
 
-@dataclass(frozen=True, slots=True)
-class UpdateFailed:
+@fact
+class UpdateFailed(Fact):
     """The handler of an update raised, or was not done when the workflow ended."""
 
     id: str
     failure: Failure
 
 
-@dataclass(frozen=True, slots=True)
-class PatchMarked:
+@fact
+class PatchMarked(Fact):
     """The code asked whether a change applies, and took the new path."""
 
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class MessagesUnhandled:
+@fact
+class MessagesUnhandled(Fact):
     """What nobody had received when the workflow ended: signals by name and number."""
 
     signals: dict[str, int]
 
 
-@dataclass(frozen=True, slots=True)
-class ContinuedAsNew:
+@fact
+class ContinuedAsNew(Fact):
     """The run ends; the next one begins with these arguments and an empty history."""
 
     arguments: Payload
 
 
-@dataclass(frozen=True, slots=True)
-class ExecutionCompleted:
+@fact
+class ExecutionCompleted(Fact):
     """The workflow function returned."""
 
     result: Payload
 
 
-@dataclass(frozen=True, slots=True)
-class ExecutionFailed:
+@fact
+class ExecutionFailed(Fact):
     """An exception escaped the workflow function."""
 
     failure: Failure
 
 
-@dataclass(frozen=True, slots=True)
-class ExecutionCancelled:
+@fact
+class ExecutionCancelled(Fact):
     """A cancellation escaped the workflow function."""
 
     reason: str = ""
@@ -394,15 +429,15 @@ CLOSING: Final = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Tick:
+@fact
+class Tick(Fact):
     """A message, never recorded: the time is `at`; every timer and retry due by then happens."""
 
     at: int
 
 
-@dataclass(frozen=True, slots=True)
-class UpdateRequested:
+@fact
+class UpdateRequested(Fact):
     """A message: it is recorded as UpdateAccepted if its validator lets it pass."""
 
     at: int

@@ -90,11 +90,11 @@ class Exchange(Operations):
         child = self._children[seq] = Child(seq, workflow, id, loop=self.loop, operations=self)
         return child
 
-    def cancel_child(self, seq: int) -> None:
+    def cancel_child(self, seq: int, reason: str) -> None:
         """Ask a child to cancel itself, and wait for it no longer."""
         if seq in self.state.children and self._may_give_up():
             self._children.pop(seq, None)
-            self._emit(events.ChildCancelled(seq))
+            self._emit(events.ChildCancelled(seq, reason))
 
     def send_signal(self, target: str, name: str, value: Any) -> None:
         """Send a signal to another execution, once this turn is committed."""

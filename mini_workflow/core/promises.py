@@ -36,7 +36,7 @@ class Promise(WorkflowFuture):
 class Children(Protocol):
     """What the future of a child asks of its run."""
 
-    def cancel_child(self, seq: int) -> None:
+    def cancel_child(self, seq: int, reason: str) -> None:
         """Ask the child to cancel itself."""
         ...
 
@@ -65,5 +65,5 @@ class Child(WorkflowFuture):
         """Ask the child to cancel itself, and wait for it no longer."""
         if self.done():
             return False
-        self._operations.cancel_child(self.seq)
+        self._operations.cancel_child(self.seq, msg if isinstance(msg, str) else "")
         return super().cancel(msg)

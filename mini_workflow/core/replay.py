@@ -256,7 +256,7 @@ def _message_to(
         return commands.SendMessage(event.target, signal, key)
     if isinstance(event, events.CancelSent):
         return commands.SendMessage(event.target, events.CancelRequested(at, event.reason), key)
-    reason = f"cancelled by its parent {run.execution_id!r}"
+    reason = event.reason or f"cancelled by its parent {run.execution_id!r}"
     return commands.SendMessage(
         run.state.child_ids[event.seq], events.CancelRequested(at, reason), key
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import Final, Protocol, TypeVar
@@ -116,6 +116,14 @@ class Driver:
         """The same, for at most `timeout` seconds. Raises TimeoutError too."""
         self._put_in(request)
         return reply.wait(timeout)
+
+    def put_all(self, requests: Iterable[Request]) -> None:
+        """Have the engine take the requests, together as far as it can. Raises RuntimeClosed."""
+        with self._lock:
+            if not self._open:
+                raise RuntimeClosed("the runtime was closed; open a new one")
+            for request in requests:
+                self._inbox.put(request)
 
     def call(self, function: Callable[[], None]) -> None:
         """Call a function on the engine's thread, and wait for that. Raises RuntimeClosed."""

@@ -9,7 +9,7 @@ import logging
 import os
 import secrets
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
@@ -148,6 +148,41 @@ class Runtime:
         """
         return self._start(workflow, args, kwargs, id, None)
 
+    def start_executions(
+        self,
+        workflow: Workflow[Any, Any] | str,
+        calls: Iterable[tuple[Any, ...]],
+        *,
+        ids: Iterable[str] | None = None,
+    ) -> list[Execution]:
+        """Start many executions of a workflow, in as few commits as possible.
+
+        Args:
+            workflow: the workflow, or its name.
+            calls: the positional arguments of each, as tuples.
+            ids: their ids, as many as there are calls; without them they are made up.
+
+        Returns:
+            Their handles, in the order of the calls. When this returns, all survive a crash.
+
+        Raises:
+            UsageError: there are not as many ids as calls.
+            Exception: what `start_execution` raises. Wrong calls are found before anything is
+                started; of the rest, those before and behind the one at fault are started.
+        """
+        self._check_caller()
+        name = _name_of(workflow)
+        arguments = list(calls)
+        names = None if ids is None else list(ids)
+        if names is not None and len(names) != len(arguments):
+            raise UsageError(f"start_executions: {len(arguments)} calls, but {len(names)} ids")
+        requests = [
+            self._start_request(name, args, {}, None if names is None else names[index], None)
+            for index, args in enumerate(arguments)
+        ]
+        self._driver.put_all(requests)
+        return [self._started(request) for request in requests]
+
     def signal_with_start(
         self,
         workflow: Workflow[Any, Any] | str,
@@ -174,15 +209,28 @@ class Runtime:
         signal: events.SignalReceived | None,
     ) -> Execution:
         self._check_caller()
-        name = _name_of(workflow)
+        request = self._start_request(_name_of(workflow), args, kwargs, id, signal)
+        self._driver.put_all([request])
+        return self._started(request)
+
+    def _start_request(
+        self,
+        name: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        id: str | None,  # noqa: A002
+        signal: events.SignalReceived | None,
+    ) -> Start:
         self._registry.get(name).check_arguments(args, kwargs)
-        fresh = id is None
         execution_id = f"{name[:60]}-{secrets.token_hex(8)}" if id is None else id
         check_id(execution_id)
-        request = Start(execution_id, name, encode_arguments(self._codec.encode, args, kwargs), fresh, signal)
-        started = self._ask(request, request.reply)
+        arguments = encode_arguments(self._codec.encode, args, kwargs)
+        return Start(execution_id, name, arguments, id is None, signal)
+
+    def _started(self, request: Start) -> Execution:
+        started = request.reply.wait()
         settled = Settled(started.head, started.closing) if started.closing is not None else None
-        return Execution(execution_id, self, self._codec, settled)
+        return Execution(request.execution_id, self, self._codec, settled)
 
     def get_execution(self, id: str) -> Execution:  # noqa: A002
         """A handle to an execution. Raises ExecutionNotFound if there is none of that id."""

@@ -104,12 +104,15 @@ def create(backend: Backend, *executions: str, **fields: Any) -> None:
 def change(backend: Backend, execution_id: str, **fields: Any) -> None:
     """Append an event to an execution, with a head of these fields."""
     commit = Commit(
-        execution_id,
-        len(backend.store.history(execution_id)),
-        ("changed",),
-        head(execution_id, **fields),
+        execution_id, length(backend, execution_id), ("changed",), head(execution_id, **fields)
     )
     assert backend.store.commit([commit]) == [True]
+
+
+def length(backend: Backend, execution_id: str) -> int:
+    """How many events an execution has, those of earlier runs included; 0 if there is none."""
+    found = backend.store.head(execution_id)
+    return (found.base if found else 0) + len(backend.store.history(execution_id))
 
 
 def bodies(backend: Backend) -> list[str]:

@@ -14,7 +14,7 @@ from mini_workflow.backends.threads import ThreadRunner
 from mini_workflow.codecs.standard import StandardCodec
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.durations import MAXIMUM_DURATION, milliseconds, seconds
-from mini_workflow.engine.engine import Ports
+from mini_workflow.engine.engine import DEFAULT_HISTORY_LIMIT, Ports
 from mini_workflow.engine.execution import Settled
 from mini_workflow.engine.executor import execute, execute_async
 from mini_workflow.engine.requests import Reply
@@ -54,6 +54,7 @@ class WorkflowEnvironment(Runtime):
         cache_size: how many live executions are kept; 0 replays the history at every event.
         turn_timeout: seconds that a workflow may compute between two awaits; None for no limit.
         grace: seconds that `close` waits for tasks that have begun.
+        history_limit: events after which an execution that has not continued as new is blocked.
 
     Raises:
         UsageError: the state is that of an environment which is open, or `start` has no time zone.
@@ -67,6 +68,7 @@ class WorkflowEnvironment(Runtime):
         cache_size: int = 4096,
         turn_timeout: float | None = 10.0,
         grace: float = 10.0,
+        history_limit: int = DEFAULT_HISTORY_LIMIT,
     ) -> None:
         self.state = EnvironmentState() if state is None else state
         if self.state.is_open:
@@ -91,6 +93,7 @@ class WorkflowEnvironment(Runtime):
             cache_size=cache_size,
             turn_limit=turn_timeout,
             grace=grace,
+            history_limit=history_limit,
         )
         self._skipping.is_awaited = self._driver.waiters.__bool__
 

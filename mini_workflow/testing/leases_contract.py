@@ -14,6 +14,7 @@ from mini_workflow.testing.backend_contract import (
     bodies,
     create,
     creation,
+    length,
 )
 
 
@@ -26,8 +27,7 @@ class LeasesContract(BackendContract):
 
     def writes(self, backend: Backend, name: str) -> bool:
         """Whether the backend may append to the execution."""
-        length = len(backend.store.history(name))
-        return backend.store.commit([Commit(name, length, ("more",))]) == [True]
+        return backend.store.commit([Commit(name, length(backend, name), ("more",))]) == [True]
 
     def test_at_first_there_is_nothing_to_take_over(self) -> None:
         one = self.onlooker("one")

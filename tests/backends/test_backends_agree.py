@@ -13,9 +13,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from mini_workflow.backends.memory import MemoryBackend, MemoryState
 from mini_workflow.backends.sqlite import SQLiteBackend
 from mini_workflow.errors import MiniWorkflowError
-from mini_workflow.ports import STATUSES, Commit, Head, Query
+from mini_workflow.ports import STATUSES, Commit, Head, Outgoing, Query
 from mini_workflow.testing import ManualClock
-from mini_workflow.testing.backend_contract import Backend
+from mini_workflow.testing.backend_contract import Backend, length
 
 OWNERS = ("one", "two", "three")
 NAMES = ("a", "b", "c", "d")
@@ -25,6 +25,7 @@ owners = st.sampled_from(OWNERS)
 names = st.sampled_from(NAMES)
 times = st.integers(0, 20)
 texts = st.text(max_size=3)
+keys = st.sampled_from("xyz")
 heads = st.builds(
     Head,
     names,
@@ -37,17 +38,22 @@ heads = st.builds(
     run=st.integers(1, 3),
 )
 lines = st.lists(texts, max_size=3).map(tuple)
-# What a writer knows is right most of the time, and off by one otherwise. Letters to take are
-# given by their place in the mailbox, as their numbers may differ.
+# What a writer knows is right most of the time, and off by one otherwise; what creates is whole
+# most of the time. Letters to take are given by their place in the mailbox, as their numbers may
+# differ.
 items = st.builds(
     dict,
     name=names,
-    off=st.sampled_from([0, 0, 0, 0, -1, 1]),
+    off=st.sampled_from([0, 0, 0, 0, 0, 0, -1, 1]),
+    lacking=st.sampled_from([False, False, False, False, False, False, False, True]),
     head=st.none() | heads,
     events=lines,
     park=lines,
     unpark=st.booleans(),
     taken=st.lists(st.integers(0, 3), max_size=2),
+    # Where a new run begins, in events before the last; 0 would leave it none.
+    anew=st.sampled_from([None, None, None, None, 1, 1, 2, 3, 0]),
+    outbox=st.lists(st.builds(Outgoing, names, texts, keys), max_size=3).map(tuple),
 )
 
 
@@ -87,28 +93,47 @@ class BackendsAgree(RuleBasedStateMachine):
         assert answers[0] == answers[1]
 
     @rule(owner=owners, batch=st.lists(items, max_size=4))
+    def hold_and_commit(self, owner: str, batch: list[dict[str, Any]]) -> None:
+        self.acquire(owner)
+        self.commit(owner, batch)
+
+    @rule(owner=owners, item=items)
+    def hold_and_commit_one(self, owner: str, item: dict[str, Any]) -> None:
+        self.hold_and_commit(owner, [item])
+
+    @rule(owner=owners, batch=st.lists(items, max_size=4))
     def commit(self, owner: str, batch: list[dict[str, Any]]) -> None:
         def act(backend: Backend) -> object:
             commits: list[Commit] = []
             letters = backend.mailbox.letters(0, 100)
             for item in batch:
-                name, head = item["name"], item["head"]
+                name, head, stored = item["name"], item["head"], backend.store.head(item["name"])
+                expected = max(0, length(backend, name) + item["off"])
+                events = item["events"]
+                if expected == 0 and not item["lacking"]:
+                    events, head = ("started", *events), head or Head(name, "order", "running", 1)
+                if head is not None:
+                    base = stored.base if stored else 0
+                    if item["anew"] is not None:
+                        base = max(0, expected + len(events) - item["anew"])
+                    head = replace(head, execution_id=name, base=base)
                 commits.append(
                     Commit(
                         name,
-                        max(0, len(backend.store.history(name)) + item["off"]),
-                        item["events"],
-                        head and replace(head, execution_id=name),
+                        expected,
+                        events,
+                        head,
                         item["park"],
                         item["unpark"],
                         tuple(letters[n].number for n in item["taken"] if n < len(letters)),
+                        item["outbox"],
                     )
                 )
             return backend.store.commit(commits)
 
         self.same(owner, act)
 
-    @rule(owner=owners, name=names, body=texts, key=st.sampled_from("xyz"))
+    @rule(owner=owners, name=names, body=texts, key=keys)
     def post(self, owner: str, name: str, body: str, key: str) -> None:
         self.same(owner, lambda backend: backend.mailbox.post(name, body, key))
 

@@ -7,7 +7,8 @@ from mini_workflow.ports import Clock
 from mini_workflow.testing.agenda_contract import AgendaContract
 from mini_workflow.testing.backend_contract import Backend, BackendContract
 from mini_workflow.testing.leases_contract import LeasesContract
-from mini_workflow.testing.mailbox_contract import MailboxContract
+from mini_workflow.testing.mailbox_contract import MailboxContract, OutboxContract
+from mini_workflow.testing.runs_contract import RunsContract
 from mini_workflow.testing.store_contract import ListingContract, StoreContract
 
 
@@ -26,10 +27,16 @@ class TestStore(InMemory, StoreContract): ...
 class TestListing(InMemory, ListingContract): ...
 
 
+class TestRuns(InMemory, RunsContract): ...
+
+
 class TestAgenda(InMemory, AgendaContract): ...
 
 
 class TestMailbox(InMemory, MailboxContract): ...
+
+
+class TestOutbox(InMemory, OutboxContract): ...
 
 
 class TestLeases(InMemory, LeasesContract): ...

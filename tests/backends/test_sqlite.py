@@ -9,7 +9,8 @@ from mini_workflow.ports import Clock
 from mini_workflow.testing.agenda_contract import AgendaContract
 from mini_workflow.testing.backend_contract import Backend, BackendContract
 from mini_workflow.testing.leases_contract import LeasesContract
-from mini_workflow.testing.mailbox_contract import MailboxContract
+from mini_workflow.testing.mailbox_contract import MailboxContract, OutboxContract
+from mini_workflow.testing.runs_contract import RunsContract
 from mini_workflow.testing.store_contract import ListingContract, StoreContract
 
 
@@ -28,10 +29,16 @@ class TestStore(InFile, StoreContract): ...
 class TestListing(InFile, ListingContract): ...
 
 
+class TestRuns(InFile, RunsContract): ...
+
+
 class TestAgenda(InFile, AgendaContract): ...
 
 
 class TestMailbox(InFile, MailboxContract): ...
+
+
+class TestOutbox(InFile, OutboxContract): ...
 
 
 class TestLeases(InFile, LeasesContract): ...
@@ -49,6 +56,9 @@ class TestAgendaOfManyPartitions(InManyPartitions, AgendaContract): ...
 
 
 class TestMailboxOfManyPartitions(InManyPartitions, MailboxContract): ...
+
+
+class TestOutboxOfManyPartitions(InManyPartitions, OutboxContract): ...
 
 
 class TestLeasesOfManyPartitions(InManyPartitions, LeasesContract): ...

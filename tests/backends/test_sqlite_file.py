@@ -20,9 +20,9 @@ from mini_workflow.errors import (
     StoreUnavailable,
     UsageError,
 )
-from mini_workflow.ports import Commit, Query
+from mini_workflow.ports import Commit, Outgoing, Query
 from mini_workflow.testing import ManualClock
-from mini_workflow.testing.backend_contract import change, create, creation
+from mini_workflow.testing.backend_contract import change, create, creation, head
 
 Open = Callable[..., SQLiteBackend]
 
@@ -231,7 +231,11 @@ def test_a_full_disk_undoes_the_commit_and_is_survived(open_store: Open):
     for _ in range(2):
         with pytest.raises(StoreFull, match="no space left"):
             one.store.commit([creation("b"), Commit("a", 1, ("x" * 100_000,))])
+        letter = Outgoing("a", "x" * 100_000, "key")
+        with pytest.raises(StoreFull, match="no space left"):
+            one.store.commit([creation("b"), Commit("a", 1, ("more",), outbox=(letter,))])
         assert one.store.history("a") == ["started"]
+        assert one.mailbox.letters(0, 10) == []
         assert one.store.head("b") is None
     one.leases.renew(0)
     raw.execute(f"PRAGMA max_page_count = {pages + 1_000}")
@@ -297,12 +301,14 @@ def test_no_statement_reads_more_than_it_has_to(open_store: Open):
         connection.set_trace_callback(statements.append)
     create(one, "a", "b", busy=True, wake_at=5)
     one.store.commit([Commit("a", 1, ("x",), park=("p",)), Commit("b", 1, unpark=True)])
+    one.store.commit([Commit("a", 2, outbox=(Outgoing("b", "letter", "key"),))])
     one.mailbox.post("a", "letter", "key")
     letters = one.mailbox.letters(0, 10)
     one.store.commit([Commit("a", 2, taken=tuple(letter.number for letter in letters))])
     change(one, "b", status="blocked", blocked_kind="code")
     one.store.load("a")
     one.store.head("a")
+    one.store.history("a")
     one.agenda.due(10, 10)
     one.agenda.next_wake()
     one.agenda.busy("", 10)
@@ -316,7 +322,8 @@ def test_no_statement_reads_more_than_it_has_to(open_store: Open):
     one.leases.acquire(0)
     for connection in connections:
         connection.set_trace_callback(None)
-    plain = [text for text in statements if text.split()[0] in {"SELECT", "UPDATE", "DELETE"}]
+    kinds = {"SELECT", "UPDATE", "DELETE", "INSERT"}
+    plain = [text for text in statements if text.split()[0] in kinds]
     assert len(plain) > 50
     for text in plain:
         for *_, step in one._reader.raw.execute(f"EXPLAIN QUERY PLAN {text}").fetchall():
@@ -325,6 +332,62 @@ def test_no_statement_reads_more_than_it_has_to(open_store: Open):
             scan = step.startswith("SCAN") and not any(word in step for word in harmless)
             assert not scan, (text, step)
             assert "TEMP B-TREE" not in step, (text, step)
+
+
+def steps(raw: sqlite3.Connection, act: Callable[[], object]) -> int:
+    """How many instructions SQLite takes for what is done, and none of it is luck or weather."""
+    act()  # What is prepared and cached once is not counted.
+    taken = 0
+
+    def count() -> None:
+        nonlocal taken
+        taken += 1
+
+    raw.set_progress_handler(count, 1)
+    act()
+    raw.set_progress_handler(None, 1)
+    return taken
+
+
+def test_earlier_runs_cost_nothing(open_store: Open):
+    one = open_store()
+    store, length = one.store, 1_000
+    create(one, "others")
+    assert store.commit([creation("a", *map(str, range(length)))]) == [True]
+
+    def costs() -> list[int]:
+        return [
+            steps(one._writer.raw, lambda: store.load("a")),
+            steps(one._reader.raw, lambda: store.history("a")),
+        ]
+
+    first = costs()
+    for run in range(2, 101):
+        events = tuple(f"{run} {number}" for number in range(1_000))
+        anew = replace(head("a"), run=run, base=length)
+        assert store.commit([Commit("a", length, events, anew)]) == [True]
+        length += 1_000
+    assert store.history("a")[::999] == ["100 0", "100 999"]
+    assert costs() == pytest.approx(first, abs=100)
+
+
+def test_an_empty_mailbox_and_an_empty_outbox_cost_next_to_nothing(open_store: Open):
+    one = open_store()
+    create(one, "a", *(f"e{number}" for number in range(1_000)))
+    one.mailbox.post("a", "letter", "key")
+    assert steps(one._writer.raw, lambda: one.mailbox.letters(0, 10)) > 20
+    (letter,) = one.mailbox.letters(0, 10)
+    # Behind what was read, and when it has been taken, however many partitions are held.
+    one.mailbox._holding.partitions += range(1_000, 2_000)
+    for _ in range(2):
+        assert steps(one._writer.raw, lambda: one.mailbox.letters(letter.number, 10)) < 20
+        assert one.store.commit([Commit("a", 1, taken=(letter.number,))]) == [True]
+    assert steps(one._writer.raw, lambda: one.mailbox.letters(0, 10)) < 20
+    statements: list[str] = []
+    one._writer.raw.set_trace_callback(statements.append)
+    assert one.store.commit([Commit("a", 1, ("x",))]) == [True]
+    one._writer.raw.set_trace_callback(None)
+    assert not [text for text in statements if "mailbox" in text]
 
 
 def test_taking_over_costs_the_same_for_any_number_of_executions(open_store: Open):

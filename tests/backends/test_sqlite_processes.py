@@ -23,7 +23,7 @@ from mini_workflow.testing.backend_contract import create
 PRELUDE = """
 import sys
 from mini_workflow.backends.sqlite import SQLiteBackend
-from mini_workflow.ports import Commit, Query
+from mini_workflow.ports import Commit, Outgoing, Query
 from mini_workflow.testing import ManualClock
 from mini_workflow.testing.backend_contract import create, creation
 
@@ -96,7 +96,9 @@ names = [f"e{number}" for number in range(5)]
 create(backend, *names)
 length = 1
 while True:
-    commits = [Commit(name, length, (str(length), str(length + 1))) for name in names]
+    letter = Outgoing("e4", str(length), str(length))
+    commits = [Commit(name, length, (str(length), str(length + 1))) for name in names[1:]]
+    commits.insert(0, Commit("e0", length, (str(length), str(length + 1)), outbox=(letter,)))
     assert all(backend.store.commit(commits))
     length += 2
     say(length)
@@ -119,6 +121,8 @@ def test_a_process_killed_in_the_middle_of_committing(path: Path, run: Scripts, 
         # The last commit may have been written and not yet acknowledged.
         assert length in {acknowledged, acknowledged + 2}
         assert histories == [["started", *map(str, range(1, length))]] * 5
+        letters = backend.mailbox.letters(0, length)
+        assert [letter.body for letter in letters] == [str(n) for n in range(1, length, 2)]
     finally:
         backend.leases.release()
         backend.close()

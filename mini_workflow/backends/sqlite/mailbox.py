@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import threading
-from heapq import merge
-from itertools import islice
 
 from mini_workflow.backends.sqlite.connection import Connection
 from mini_workflow.backends.sqlite.leases import Holding
@@ -39,18 +37,18 @@ class SQLiteMailbox:
 
     def letters(self, after: int, limit: int) -> list[Letter]:
         """See `Mailbox.letters`."""
-        found = [
-            self._writer.rows(_LETTERS, (after, partition, limit))
-            for partition in self._holding.partitions
-        ]
-        return [Letter(*row) for row in islice(merge(*found), limit)]
+        rows = self._writer.rows(_LETTERS, (after, self._holding.lease, limit))
+        return [Letter(*row) for row in rows]
 
 
-# The mailbox is short, since letters leave it as they are taken: it leads, and the executions
-# are looked up. (CROSS JOIN is SQLite's way to say so.)
+# The mailbox is short, since letters leave it as they are taken: it leads, and what a letter is
+# for is looked up. (CROSS JOIN is SQLite's way to say so.) An empty one costs one look, however
+# many partitions are held.
 _LETTERS = """
     SELECT mailbox.number, executions.id, mailbox.body
-    FROM mailbox CROSS JOIN executions ON executions.key = mailbox.execution
-    WHERE mailbox.number > ? AND executions.partition = ?
+    FROM mailbox
+        CROSS JOIN executions ON executions.key = mailbox.execution
+        CROSS JOIN partitions ON partitions.id = executions.partition
+    WHERE mailbox.number > ? AND partitions.owner = ?
     ORDER BY mailbox.number LIMIT ?
 """

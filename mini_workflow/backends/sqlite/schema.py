@@ -56,7 +56,8 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             wake_at INTEGER,
             blocked_kind TEXT,
             blocked_reason TEXT,
-            run INTEGER NOT NULL
+            run INTEGER NOT NULL,
+            base INTEGER NOT NULL
         )
         """,
         """

@@ -19,7 +19,8 @@ _ELSEWHERE: Final = (-1, -1)
 """Where an execution is that another owner holds: its length is none that a commit may expect."""
 
 _FIELDS = (
-    "id, workflow, status, started_at, closed_at, busy, wake_at, blocked_kind, blocked_reason, run"
+    "id, workflow, status, started_at, closed_at, busy, wake_at, blocked_kind, blocked_reason, "
+    "run, base"
 )
 
 
@@ -42,13 +43,14 @@ class SQLiteStore:
             )
             if row is None:
                 return None
-            key, partition = row[10:]
-            events: list[str] = [body for (body,) in connection.rows(_EVENTS, (key,))]
+            head = _head(row)
+            key, partition = row[11:]
+            events: list[str] = [body for (body,) in connection.rows(_EVENTS, (key, head.base))]
             parked: list[str] = [body for (body,) in connection.rows(_PARKED, (key,))]
         held = partition in self._holding.partitions
         if held:
-            self._holding.remember(execution_id, key, len(events))
-        return Stored(_head(row), events, parked, held)
+            self._holding.remember(execution_id, key, head.base + len(events))
+        return Stored(head, events, parked, held)
 
     def head(self, execution_id: str) -> Head | None:
         """See `Store.head`."""
@@ -120,15 +122,21 @@ class _Batch:
         self._events: list[tuple[int, int, str]] = []
         self._heads: list[tuple[Any, ...]] = []
         self._taken: list[tuple[int, int]] = []
+        self._posted: list[tuple[str, str, str]] = []
 
     def add(self, item: Commit) -> bool:
         """Take up the item, unless its fence forbids it."""
         name, expected, head = item.execution_id, item.expected, item.head
+        length = expected + len(item.events)
         place = self.lengths.get(name) or self._holding.length(name) or self._find(name)
+        if expected == 0 and (head is None or not item.events):
+            raise UsageError(f"creating {name} takes a head and an event at least")
+        if head is not None and not 0 <= head.base < length:
+            raise UsageError(
+                f"a run of {name} that begins at event {head.base} has no event among {length}"
+            )
         if expected == 0:
-            if head is None or not item.events:
-                raise UsageError(f"creating {name} takes a head and an event at least")
-            if place is not None:
+            if place is not None or head is None:
                 return False
             key = self._new_key()
             self._created.append((key, self._holding.home, *_values(head), name))
@@ -138,7 +146,7 @@ class _Batch:
                 self._heads.append((*_values(head), key))
         else:
             return False
-        self.lengths[name] = (key, expected + len(item.events))
+        self.lengths[name] = (key, length)
         self._events.extend(zip(repeat(key), count(expected), item.events, strict=False))
         if item.unpark:
             self._raw.execute("DELETE FROM parked WHERE execution = ?", (key,))
@@ -146,10 +154,16 @@ class _Batch:
             _park(self._raw, key, item.park)
         if item.taken:
             self._taken.extend((number, key) for number in item.taken)
+        if item.outbox:
+            self._posted.extend((out.body, out.key, out.execution_id) for out in item.outbox)
         return True
 
     def write(self) -> None:
-        """Write what was taken up; creations before changes of the same executions."""
+        """Write what was taken up; creations before changes of the same executions.
+
+        Letters come last: what is created is there to be written to, and what is taken makes room
+        for another letter of the same key.
+        """
         if self._created:
             self._raw.executemany(_CREATE, self._created)
         if self._events:
@@ -158,6 +172,8 @@ class _Batch:
             self._raw.executemany(_UPDATE, self._heads)
         if self._taken:
             self._raw.executemany(_TAKE, self._taken)
+        if self._posted:
+            self._raw.executemany(_POST, self._posted)
 
     def _new_key(self) -> int:
         last: int = self._last_key or self._raw.execute(_LAST_KEY).fetchone()[0]
@@ -183,10 +199,8 @@ def _park(raw: sqlite3.Connection, key: int, bodies: tuple[str, ...]) -> None:
 
 
 def _head(row: Any) -> Head:
-    name, workflow, status, started_at, closed_at, busy, wake_at, kind, reason, run, *_ = row
-    return Head(
-        name, workflow, status, started_at, closed_at, bool(busy), wake_at, kind, reason, run
-    )
+    name, workflow, status, started_at, closed_at, busy, *rest = row[:11]
+    return Head(name, workflow, status, started_at, closed_at, bool(busy), *rest)
 
 
 def _values(head: Head) -> tuple[Any, ...]:
@@ -200,12 +214,13 @@ def _values(head: Head) -> tuple[Any, ...]:
         head.blocked_kind,
         head.blocked_reason,
         head.run,
+        head.base,
     )
 
 
 def _place(row: Any) -> tuple[int, int]:
     """Where a row stands in a listing: by start, and among equal starts by order of creation."""
-    return row[3], row[10]
+    return row[3], row[11]
 
 
 def _position(after: str | None) -> tuple[int, int]:
@@ -222,22 +237,28 @@ _FIND = """
         (SELECT coalesce(max(number) + 1, 0) FROM events WHERE execution = executions.key)
     FROM executions WHERE id = ?
 """
-_EVENTS = "SELECT body FROM events WHERE execution = ? ORDER BY number"
+_EVENTS = "SELECT body FROM events WHERE execution = ? AND number >= ? ORDER BY number"
 _PARKED = "SELECT body FROM parked WHERE execution = ? ORDER BY number"
 _HISTORY = """
-    SELECT body FROM events
-    WHERE execution = (SELECT key FROM executions WHERE id = ?) ORDER BY number
+    SELECT events.body
+    FROM executions
+        CROSS JOIN events ON events.execution = executions.key AND events.number >= executions.base
+    WHERE executions.id = ? ORDER BY events.number
 """
 _LAST_KEY = "SELECT coalesce(max(key), 0) FROM executions"
 _CREATE = """
     INSERT INTO executions (key, partition, workflow, status, started_at, closed_at, busy,
-        wake_at, blocked_kind, blocked_reason, run, id)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+        wake_at, blocked_kind, blocked_reason, run, base, id)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 _APPEND = "INSERT INTO events (execution, number, body) VALUES (?, ?, ?)"
 _TAKE = "DELETE FROM mailbox WHERE number = ? AND execution = ?"
+_POST = """
+    INSERT INTO mailbox (execution, body, key) SELECT key, ?, ? FROM executions WHERE id = ?
+    ON CONFLICT (execution, key) DO NOTHING
+"""
 _UPDATE = """
     UPDATE executions SET workflow = ?, status = ?, started_at = ?, closed_at = ?, busy = ?,
-        wake_at = ?, blocked_kind = ?, blocked_reason = ?, run = ?
+        wake_at = ?, blocked_kind = ?, blocked_reason = ?, run = ?, base = ?
     WHERE key = ?
 """

@@ -1,0 +1,1 @@
+"""Small programs to copy from; each runs by itself: ``python -m example.programs.approval``."""

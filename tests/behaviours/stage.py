@@ -1,0 +1,125 @@
+"""The runtimes under test, gates that hold tasks, and the ledger that tasks write to."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any, Final
+
+from mini_workflow import Execution
+
+WAIT: Final = 30
+"""Seconds after which a test gives up waiting. No test waits for time to pass."""
+
+MINUTE: Final = 60.0
+DAY: Final = 24 * 3600.0
+
+
+class Stage:
+    """One runtime after the other on the same state; calls go to the one that is open.
+
+    Args:
+        open_runtime: opens a runtime on the state.
+        virtual: whether its clock jumps to the next timer while somebody waits for a result.
+    """
+
+    def __init__(self, open_runtime: Callable[[], Any], *, virtual: bool) -> None:
+        self._open_runtime = open_runtime
+        self.virtual = virtual
+        self.runtime = open_runtime()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.runtime, name)
+
+    def start(self, workflow: Any, *args: Any, id: str | None = None, **kwargs: Any) -> Execution:
+        """Start an execution."""
+        execution: Execution = self.runtime.start_execution(workflow, *args, id=id, **kwargs)
+        return execution
+
+    def run(self, workflow: Any, *args: Any, **kwargs: Any) -> Any:
+        """Start an execution, and wait for its result."""
+        return self.start(workflow, *args, **kwargs).result(WAIT)
+
+    def reopen(self) -> None:
+        """Close the runtime, and open another one on what it has left."""
+        self.runtime.close()
+        self.runtime = self._open_runtime()
+
+    def again(self, execution: Execution) -> Execution:
+        """A handle of the open runtime to an execution of an earlier one."""
+        found: Execution = self.runtime.get_execution(execution.id)
+        return found
+
+    def far(self, seconds: float) -> float:
+        """The seconds to sleep where so many are meant: as many, if that takes no time here."""
+        return seconds if self.virtual else min(seconds, 0.02)
+
+    def close(self) -> None:
+        """The end."""
+        self.runtime.close()
+
+
+class Gate:
+    """A task that goes through it says so, and waits until it is opened."""
+
+    def __init__(self) -> None:
+        self.reached = threading.Event()
+        self.opened = threading.Event()
+
+    def wait_until_reached(self) -> None:
+        """Wait until a task stands before the gate."""
+        assert self.reached.wait(WAIT)
+
+    def open(self) -> None:
+        """Let everybody through, from now on."""
+        self.opened.set()
+
+
+GATES: dict[str, Gate] = {}
+
+
+def gate(name: str) -> Gate:
+    """The gate of that name."""
+    return GATES.setdefault(name, Gate())
+
+
+def go_through(name: str) -> str:
+    """A task: wait at the gate of that name."""
+    GATES.setdefault(name, Gate()).reached.set()
+    assert GATES[name].opened.wait(WAIT)
+    return name
+
+
+LEDGER: list[Any] = []
+"""What tasks write down, in the order in which they did."""
+
+
+def note(entry: Any) -> Any:
+    """A task: write something down."""
+    LEDGER.append(entry)
+    return entry
+
+
+class Background:
+    """A call on a thread of its own, and what becomes of it."""
+
+    def __init__(self, function: Callable[[], Any]) -> None:
+        self._function = function
+        self._value: Any = None
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._value = self._function()
+        except BaseException as error:
+            self._error = error
+
+    def get(self) -> Any:
+        """The value, or the exception."""
+        self._thread.join(WAIT)
+        assert not self._thread.is_alive(), "it hangs"
+        if self._error is not None:
+            raise self._error
+        return self._value
