@@ -29,7 +29,7 @@ lint: env ## Style and formatting (ruff)
 	@$(RUN) ruff check .
 	@$(RUN) ruff format --check .
 
-types: env ## Types (pyright: strict in the library, basic elsewhere)
+types: env ## Types (pyright: strict in the library, basic in the example and the tools)
 	@PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(RUN) pyright --pythonpath .venv/bin/python
 
 imports: env ## The direction of imports (import-linter)

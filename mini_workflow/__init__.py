@@ -1,6 +1,7 @@
 """Durable workflows as a library: plain ``async`` functions that survive crashes."""
 
-from mini_workflow.context import Context, ExecutionInfo
+from mini_workflow.context import Context
+from mini_workflow.core.info import ExecutionInfo
 from mini_workflow.core.promises import Child, Promise
 from mini_workflow.core.retry import RetryPolicy
 from mini_workflow.current import CurrentTask, current_task
@@ -38,6 +39,7 @@ from mini_workflow.errors import (
     StoreFull,
     StoreTooNew,
     StoreUnavailable,
+    TaskCancelled,
     TaskError,
     TaskTimeout,
     TurnTimeout,
@@ -94,6 +96,7 @@ __all__ = [
     "StoreFull",
     "StoreTooNew",
     "StoreUnavailable",
+    "TaskCancelled",
     "TaskError",
     "TaskTimeout",
     "TurnTimeout",

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Hashable
 from math import inf
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from mini_workflow.core.failure import Failure
 from mini_workflow.errors import TaskError, TaskTimeout, WorkerLost
@@ -15,8 +15,11 @@ from mini_workflow.ports import TaskOutcome, TaskRequest
 Item = TypeVar("Item", bound=Hashable)
 
 
-def failed(request: TaskRequest, error: Exception) -> TaskOutcome:
-    """The outcome of an attempt that ended by an error of this library, which has no traceback."""
+def failed(request: TaskRequest, error: Exception, heartbeat: str | None = None) -> TaskOutcome:
+    """The outcome of an attempt that ended by an error of this library, which has no traceback.
+
+    `heartbeat` are the details that it gave last, here as in what follows.
+    """
     lineage = tuple(
         f"{kind.__module__}:{kind.__qualname__}"
         for kind in type(error).__mro__
@@ -24,12 +27,12 @@ def failed(request: TaskRequest, error: Exception) -> TaskOutcome:
     )
     message = str(error)
     failure = Failure(type=lineage[0], message=message, lineage=lineage, state={"args": [message]})
-    return TaskOutcome(*request.key, failure=failure.to_plain())
+    return TaskOutcome(*request.key, failure=failure.to_plain(), heartbeat=heartbeat)
 
 
-def timed_out(request: TaskRequest) -> TaskOutcome:
+def timed_out(request: TaskRequest, heartbeat: str | None = None) -> TaskOutcome:
     """The outcome of an attempt that ran longer than its timeout."""
-    return failed(request, TaskTimeout(timeout_message(request)))
+    return failed(request, TaskTimeout(timeout_message(request)), heartbeat)
 
 
 def timeout_message(request: TaskRequest) -> str:
@@ -41,21 +44,74 @@ def timeout_message(request: TaskRequest) -> str:
     )
 
 
+def silent(request: TaskRequest, heartbeat: str | None = None) -> TaskOutcome:
+    """The outcome of an attempt whose heartbeat is missing."""
+    seconds = (request.heartbeat_timeout or 0) / 1000
+    text = (
+        f"the heartbeat of attempt {request.attempt} of task {request.name!r} is missing: there was"
+        f" none for its heartbeat timeout of {seconds:g} s"
+    )
+    return failed(request, TaskTimeout(text), heartbeat)
+
+
 def cancelled(request: TaskRequest) -> TaskOutcome:
     """The outcome of an attempt that was stopped because nobody waits for it."""
     return failed(request, TaskError("cancelled"))
 
 
-def broken(request: TaskRequest, error: BaseException) -> TaskOutcome:
+def broken(request: TaskRequest, error: BaseException, heartbeat: str | None = None) -> TaskOutcome:
     """The outcome of an attempt at which the library itself failed."""
     text = f"attempt {request.attempt} of task {request.name!r} could not be run: {error!r}"
-    return failed(request, TaskError(text))
+    return failed(request, TaskError(text), heartbeat)
 
 
-def lost(request: TaskRequest, how: str) -> TaskOutcome:
+def lost(request: TaskRequest, how: str, heartbeat: str | None = None) -> TaskOutcome:
     """The outcome of an attempt whose worker is gone; `how` is a whole sentence."""
     text = f"attempt {request.attempt} of task {request.name!r} is lost: {how}"
-    return failed(request, WorkerLost(text))
+    return failed(request, WorkerLost(text), heartbeat)
+
+
+TOO_LONG: Final = "it ran longer than its timeout"
+TOO_SILENT: Final = "its heartbeat is missing"
+"""The reasons that an attempt is told which a runner has given up."""
+
+
+class Limits:
+    """How long an attempt that begins now may run, and be silent. Times are of `time.monotonic`.
+
+    A heartbeat only notes the time, without a lock: whoever watches `due` looks at it again when
+    that time has come.
+    """
+
+    __slots__ = ("_beat_at", "_ends_at", "_patience")
+
+    def __init__(self, request: TaskRequest, grace: float = 0.0, patience: float = 0.0) -> None:
+        """`grace` are seconds more than the timeout, `patience` more than that of heartbeats."""
+        self._beat_at = time.monotonic()
+        timeout, silence = request.timeout, request.heartbeat_timeout
+        self._ends_at: Final = inf if timeout is None else self._beat_at + timeout / 1000 + grace
+        self._patience: Final = inf if silence is None else silence / 1000 + patience
+
+    def beat(self, _details: str | None = None) -> None:
+        """There was a heartbeat. Any thread."""
+        self._beat_at = time.monotonic()
+
+    @classmethod
+    def of(cls, request: TaskRequest, grace: float = 0.0, patience: float = 0.0) -> Limits | None:
+        """The limits of an attempt that begins now; None if it has none."""
+        if request.timeout is None and request.heartbeat_timeout is None:
+            return None
+        return cls(request, grace, patience)
+
+    @property
+    def due(self) -> float:
+        """When the attempt is to be ended, as far as is known now; infinite for never."""
+        return min(self._ends_at, self._beat_at + self._patience)
+
+    @property
+    def silent(self) -> bool:
+        """Whether it is then the heartbeat that is missing."""
+        return self._beat_at + self._patience < self._ends_at
 
 
 class Deadlines(Generic[Item]):

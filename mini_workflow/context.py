@@ -6,13 +6,13 @@ import asyncio
 import functools
 import random
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, TypeVar, overload
 
 from mini_workflow.core.durations import MAXIMUM_DURATION, milliseconds, seconds
 from mini_workflow.core.exchange import OtherExecution
 from mini_workflow.core.futures import TaskFuture
+from mini_workflow.core.info import ExecutionInfo
 from mini_workflow.core.logger import WorkflowLogger
 from mini_workflow.core.mapping import as_it_is_now
 from mini_workflow.core.promises import Child, Promise
@@ -25,21 +25,6 @@ if TYPE_CHECKING:
     from uuid import UUID
 T = TypeVar("T")
 I = TypeVar("I")  # noqa: E741 - the item of ctx.map
-
-
-@dataclass(frozen=True, slots=True)
-class ExecutionInfo:
-    """What a workflow may know of its own execution. `run` counts the generations from 1;
-    `history_length` is the number of events so far, and `parent_id` the execution that
-    started this one as its child.
-    """
-
-    execution_id: str
-    workflow: str
-    run: int
-    started_at: datetime
-    history_length: int
-    parent_id: str | None = None
 
 
 class Context:
@@ -66,6 +51,7 @@ class Context:
         name: str | None = None,
         retry: RetryPolicy | None = None,
         timeout: float | timedelta | None = None,
+        heartbeat_timeout: float | timedelta | None = None,
         inline: bool = False,
         undo: Callable[..., Any] | None = None,
     ) -> Callable[[Callable[[], Any]], asyncio.Future[Any]]: ...
@@ -78,6 +64,7 @@ class Context:
         name: str | None = None,
         retry: RetryPolicy | None = None,
         timeout: float | timedelta | None = None,
+        heartbeat_timeout: float | timedelta | None = None,
         inline: bool = False,
         undo: Callable[..., Any] | None = None,
         **kwargs: Any,
@@ -91,6 +78,7 @@ class Context:
         name: str | None = None,
         retry: RetryPolicy | None = None,
         timeout: float | timedelta | None = None,
+        heartbeat_timeout: float | timedelta | None = None,
         inline: bool = False,
         undo: Callable[..., Any] | None = None,
         **kwargs: Any,
@@ -103,6 +91,7 @@ class Context:
         name: str | None = None,
         retry: RetryPolicy | None = None,
         timeout: float | timedelta | None = None,
+        heartbeat_timeout: float | timedelta | None = None,
         inline: bool = False,
         undo: Callable[..., Any] | None = None,
         **kwargs: Any,
@@ -121,8 +110,11 @@ class Context:
             retry: when a failed attempt is made again; by default only after the death of a
                 worker, at most five attempts in all.
             timeout: seconds (or a timedelta) that one attempt may take from its start.
+            heartbeat_timeout: seconds (or a timedelta) that one attempt may go without calling
+                ``current_task().heartbeat()``, from its start and from each call. It then ends
+                with TaskTimeout, long before its `timeout` if that is long.
             inline: run it inside the turn, in the orchestrator: for quick work that need not be
-                committed on its own. It takes neither `retry` nor `timeout`.
+                committed on its own. It takes neither `retry` nor a timeout.
             undo: what takes the task back: it runs as a task of its own, retried for hours, if
                 this one has succeeded and the execution fails or is cancelled later; the last
                 task first. It is called with the task's result if it takes an argument.
@@ -137,7 +129,13 @@ class Context:
         """
         if fn is None:
             return functools.partial(
-                self.task, name=name, retry=retry, timeout=timeout, inline=inline, undo=undo
+                self.task,
+                name=name,
+                retry=retry,
+                timeout=timeout,
+                heartbeat_timeout=heartbeat_timeout,
+                inline=inline,
+                undo=undo,
             )
         if not callable(fn):
             if asyncio.iscoroutine(fn):
@@ -148,7 +146,8 @@ class Context:
             )
         name = _task_name(fn) if name is None else name
         if inline:
-            if retry is not None or timeout is not None or undo is not None:
+            limits = (retry, timeout, heartbeat_timeout, undo)
+            if any(limit is not None for limit in limits):
                 raise UsageError(
                     f"task {name!r}: an inline task runs inside the turn and can neither be "
                     "retried nor timed out; drop inline=True"
@@ -160,7 +159,8 @@ class Context:
             kwargs,
             name=name,
             retry=retry,
-            timeout=_timeout(name, timeout),
+            timeout=_timeout(name, "timeout", timeout),
+            heartbeat_timeout=_timeout(name, "heartbeat_timeout", heartbeat_timeout),
             undo=undo,
         )
 
@@ -173,6 +173,7 @@ class Context:
         name: str | None = None,
         retry: RetryPolicy | None = None,
         timeout: float | timedelta | None = None,
+        heartbeat_timeout: float | timedelta | None = None,
     ) -> asyncio.Future[list[Any]]:
         """Run a task for every item; the results come in the order of the items.
 
@@ -187,6 +188,7 @@ class Context:
             name: as for `task`, for each of the tasks; so are the others.
             retry: when a failed attempt is made again.
             timeout: seconds (or a timedelta) that one attempt may take.
+            heartbeat_timeout: seconds (or a timedelta) that one attempt may be silent.
 
         Raises:
             UsageError: `concurrency` is not a whole number of 1 or more.
@@ -198,11 +200,18 @@ class Context:
             )
         function = as_it_is_now(fn)
         task_name = _task_name(fn) if name is None else name
-        limit = _timeout(task_name, timeout)
+        limit = _timeout(task_name, "timeout", timeout)
+        silence = _timeout(task_name, "heartbeat_timeout", heartbeat_timeout)
 
         def start(item: Any) -> TaskFuture:
             return self._run.start_task(
-                function, (item,), {}, name=task_name, retry=retry, timeout=limit
+                function,
+                (item,),
+                {},
+                name=task_name,
+                retry=retry,
+                timeout=limit,
+                heartbeat_timeout=silence,
             )
 
         return self._run.map(start, list(items), concurrency)
@@ -428,10 +437,10 @@ def _task_name(fn: Any) -> str:
     return name if isinstance(name, str) else type(fn).__name__
 
 
-def _timeout(name: str, timeout: float | timedelta | None) -> int | None:
+def _timeout(name: str, which: str, timeout: float | timedelta | None) -> int | None:
     if timeout is None:
         return None
     wait = milliseconds(seconds(timeout))
     if wait <= 0:
-        raise UsageError(f"task {name!r}: timeout={timeout!r} must be more than 0 seconds")
+        raise UsageError(f"task {name!r}: {which}={timeout!r} must be more than 0 seconds")
     return wait

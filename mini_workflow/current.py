@@ -5,21 +5,33 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
-from mini_workflow.errors import UsageError
+from mini_workflow.core.codec import Codec
+from mini_workflow.core.payload import Payload
+from mini_workflow.errors import TaskCancelled, UsageError
 from mini_workflow.ports import TaskRequest
+
+Beat = Callable[[str | None], None]
+"""Told of every heartbeat: the details given last, as JSON text. Any thread; never raises."""
 
 
 class CurrentTask:
     """The attempt that runs the calling code; `current_task` gives it."""
 
-    __slots__ = ("_cancelled", "_deadline", "_on_cancel", "request")
+    __slots__ = ("_beat", "_cancelled", "_deadline", "_on_cancel", "codec", "details", "request")
 
-    def __init__(self, request: TaskRequest, deadline: float | None = None) -> None:
+    def __init__(
+        self, request: TaskRequest, deadline: float | None = None, beat: Beat | None = None
+    ) -> None:
         self.request: Final = request
+        self.codec: Codec | None = None
+        """What encodes the details of heartbeats; set by who runs the code of the task."""
+        self.details: str | None = None
+        """The details that this attempt gave last, as JSON text; None if it gave none."""
         self._deadline = deadline
-        self._cancelled = False
+        self._beat = beat
+        self._cancelled: str | None = None
         self._on_cancel: Callable[[], None] | None = None
 
     @property
@@ -51,18 +63,52 @@ class CurrentTask:
         """When this attempt times out (an aware datetime in UTC), or None."""
         return None if self._deadline is None else datetime.fromtimestamp(self._deadline, UTC)
 
+    def heartbeat(self, details: object = None) -> None:
+        """Say that the attempt is alive, and how far it has come.
+
+        Cheap, and callable from any thread of the task. With a ``heartbeat_timeout``, an attempt
+        that does not call it for so long is ended with TaskTimeout.
+
+        The `details` (any value that can be encoded, such as the number of items that are done)
+        reach the next attempt as `last_heartbeat`, if this one fails, times out, or loses its
+        worker process; from a worker process they leave at most ten times a second. Nothing is
+        written per heartbeat: when the engine itself is killed, those of the attempts that it was
+        running are lost. None is no details, and leaves those given before.
+
+        Raises:
+            TaskCancelled: nobody waits for the attempt any more; let it pass, and the task stops.
+            ValueNotSerializable: the details cannot be encoded; nothing was said.
+        """
+        if self._cancelled is not None:
+            because = f": {self._cancelled}" if self._cancelled else ""
+            raise TaskCancelled(
+                f"nobody waits for attempt {self.attempt} of task {self.name!r} any more{because}"
+            )
+        if details is not None:
+            codec = self._the_codec()
+            self.details = codec.encode(details, f"heartbeat of task {self.name!r}").text
+        if self._beat is not None:
+            self._beat(self.details)
+
+    @property
+    def last_heartbeat(self) -> Any:
+        """The details that the attempts before this one gave last by `heartbeat`, or None."""
+        text = self.request.heartbeat
+        return None if text is None else self._the_codec().decode(Payload(text=text))
+
     @property
     def cancelled(self) -> bool:
         """Whether nobody waits for the result any more: a long task looks here and stops early.
 
         True after a cancellation and, where the code cannot be stopped, after the timeout. Async
-        tasks are stopped by asyncio and need not look.
+        tasks are stopped by asyncio and need not look; `heartbeat` looks by itself.
         """
-        return self._cancelled
+        return self._cancelled is not None
 
-    def cancel(self) -> None:
+    def cancel(self, reason: str = "") -> None:
         """Mark the attempt as cancelled. For runners; callable from any thread."""
-        self._cancelled = True
+        if self._cancelled is None:
+            self._cancelled = reason
         on_cancel = self._on_cancel
         if on_cancel is not None:
             on_cancel()
@@ -70,8 +116,13 @@ class CurrentTask:
     def on_cancel(self, callback: Callable[[], None] | None) -> None:
         """Have `callback` called by `cancel`, on its thread: at once if that was before."""
         self._on_cancel = callback
-        if callback is not None and self._cancelled:
+        if callback is not None and self._cancelled is not None:
             callback()
+
+    def _the_codec(self) -> Codec:
+        if self.codec is None:
+            raise UsageError("heartbeats need a codec: whoever runs the attempt has to set it")
+        return self.codec
 
 
 CURRENT: Final[ContextVar[CurrentTask]] = ContextVar("mini_workflow.current_task")

@@ -40,7 +40,8 @@ MiniWorkflowError
 │   ├── ExecutionTerminated
 │   └── ExecutionBlocked            it cannot go on until the cause is fixed and it is resumed
 └── TaskError                       a task failed with an exception that cannot be rebuilt here
-    ├── TaskTimeout                 (also a TimeoutError) an attempt ran longer than its timeout
+    ├── TaskCancelled               raised in a task by its heartbeat(): nobody waits for it any more
+    ├── TaskTimeout                 (also a TimeoutError) an attempt ran, or was silent, for too long
     └── WorkerLost                  the worker died while it ran the attempt
 """
 
@@ -243,8 +244,15 @@ class TaskError(MiniWorkflowError):
         self.remote_traceback = remote_traceback
 
 
+class TaskCancelled(TaskError):
+    """Raised in a task, by ``current_task().heartbeat()``: nobody waits for the attempt any more.
+
+    Let it pass, after cleaning up; the message says why, where that is known.
+    """
+
+
 class TaskTimeout(TaskError, TimeoutError):
-    """An attempt of a task ran longer than its timeout."""
+    """An attempt of a task ran longer than its timeout, or its heartbeat is missing."""
 
 
 class WorkerLost(TaskError):

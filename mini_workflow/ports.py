@@ -258,7 +258,11 @@ class Clock(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class TaskRequest:
-    """One attempt to run. `payload` is the captured call, `timeout` milliseconds from its start."""
+    """One attempt to run. `payload` is the captured call, `timeout` milliseconds from its start.
+
+    `heartbeat_timeout` are the milliseconds that it may be silent, from its start and from each
+    heartbeat. `heartbeat` are the details, as JSON text, that the attempts before gave last.
+    """
 
     execution_id: str
     seq: int
@@ -267,6 +271,8 @@ class TaskRequest:
     payload: bytes
     timeout: int | None = None
     is_async: bool = False
+    heartbeat_timeout: int | None = None
+    heartbeat: str | None = None
 
     @property
     def key(self) -> tuple[str, int, int]:
@@ -276,13 +282,18 @@ class TaskRequest:
 
 @dataclass(frozen=True, slots=True)
 class TaskOutcome:
-    """What became of an attempt: `result` is JSON text, or `failure` a Failure as plain JSON."""
+    """What became of an attempt: `result` is JSON text, or `failure` a Failure as plain JSON.
+
+    With a failure, `heartbeat` are the details that the attempt gave last, as JSON text, or None
+    if it gave none.
+    """
 
     execution_id: str
     seq: int
     attempt: int
     result: str | None = None
     failure: dict[str, object] | None = None
+    heartbeat: str | None = None
 
     @property
     def key(self) -> tuple[str, int, int]:
@@ -298,15 +309,19 @@ class TaskRunner(Protocol):
     """Runs attempts of tasks, away from the engine's thread.
 
     Made with a `Report`. Each submitted attempt is reported exactly once: completed, failed, timed
-    out (TaskTimeout) or lost (WorkerLost) - unless it was handed back by `close`.
+    out (TaskTimeout, also when its heartbeat is missing) or lost (WorkerLost) - unless it was
+    handed back by `close`.
     """
 
     def submit(self, request: TaskRequest) -> None:
         """Run the attempt as soon as there is room. Never blocks."""
         ...
 
-    def cancel(self, execution_id: str, seq: int) -> None:
-        """Nobody waits for the task any more: stop it if that is possible. Still reported once."""
+    def cancel(self, execution_id: str, seq: int, reason: str = "") -> None:
+        """Nobody waits for the task any more: stop it if that is possible. Still reported once.
+
+        `reason` is told to the task.
+        """
         ...
 
     def close(self, grace: float) -> list[TaskRequest]:

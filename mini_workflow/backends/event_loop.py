@@ -10,7 +10,15 @@ from collections.abc import Callable, Coroutine
 from contextvars import Context
 from typing import Any, Final
 
-from mini_workflow.attempts import Deadlines, broken, cancelled, timed_out
+from mini_workflow.attempts import (
+    TOO_SILENT,
+    Deadlines,
+    Limits,
+    broken,
+    cancelled,
+    silent,
+    timed_out,
+)
 from mini_workflow.current import CURRENT, CurrentTask
 from mini_workflow.errors import RuntimeClosed, UsageError
 from mini_workflow.ports import Report, TaskOutcome, TaskRequest
@@ -21,21 +29,23 @@ CLEANUP_GRACE: Final = 1.0
 
 
 class _Attempt:
-    __slots__ = ("current", "over", "request", "task")
+    __slots__ = ("current", "limits", "over", "request", "silent", "task")
 
     def __init__(self, request: TaskRequest) -> None:
         self.request: Final = request
         self.current: CurrentTask | None = None  # once it has begun, as is the next
         self.task: asyncio.Task[None] | None = None
+        self.limits: Limits | None = None
+        self.silent = False  # given up, because its heartbeat is missing
         self.over = False  # reported, or handed back
 
 
 class EventLoopRunner:
     """A TaskRunner on an event loop, which runs on a daemon thread from the first attempt on.
 
-    `concurrency` bounds how many attempts run at a time. `execute` enforces timeouts itself; an
-    attempt that does not end by one, because it blocks the loop or resists its cancellation, is
-    reported as timed out CLEANUP_GRACE later.
+    `concurrency` bounds how many attempts run at a time. `execute` enforces timeouts itself, and
+    an attempt whose heartbeat is missing is cancelled. One that does not end by that, because it
+    blocks the loop or resists its cancellation, is reported as timed out CLEANUP_GRACE later.
     """
 
     def __init__(
@@ -71,7 +81,7 @@ class EventLoopRunner:
             self._inbox.append(attempt)
             self._wake()
 
-    def cancel(self, execution_id: str, seq: int) -> None:
+    def cancel(self, execution_id: str, seq: int, reason: str = "") -> None:
         """See TaskRunner: drops an attempt that has not begun, and cancels one that has."""
         with self._lock:
             attempt = self._attempts.get((execution_id, seq))
@@ -81,7 +91,7 @@ class EventLoopRunner:
             if current is None or task is None:
                 self._end(attempt)
             else:
-                current.cancel()
+                current.cancel(reason)
                 task.get_loop().call_soon_threadsafe(task.cancel)
         if current is None:
             self._report(cancelled(attempt.request))
@@ -146,13 +156,15 @@ class EventLoopRunner:
                 attempt = self._inbox.popleft()
                 if attempt.over:
                     continue
-                timeout = attempt.request.timeout
-                if timeout is None:
-                    attempt.current = CurrentTask(attempt.request)
+                request = attempt.request
+                limits = attempt.limits = Limits.of(request, CLEANUP_GRACE)
+                if limits is None:
+                    attempt.current = CurrentTask(request)
                 else:
-                    seconds = timeout / 1000
-                    attempt.current = CurrentTask(attempt.request, time.time() + seconds)
-                    self._deadlines.watch(attempt, time.monotonic() + seconds + CLEANUP_GRACE)
+                    timeout = request.timeout
+                    deadline = None if timeout is None else time.time() + timeout / 1000
+                    attempt.current = CurrentTask(request, deadline, limits.beat)
+                    self._deadlines.watch(attempt, limits.due)
                 self._running += 1
                 # A context of its own: the one at hand is that of whoever woke the loop.
                 work = self._run(attempt, attempt.current)
@@ -166,19 +178,33 @@ class EventLoopRunner:
         except asyncio.CancelledError:
             outcome = cancelled(request)
         except BaseException as error:
-            outcome = broken(request, error)
-        if request.timeout is not None:
+            outcome = broken(request, error, current.details)
+        if attempt.limits is not None:
             self._deadlines.forget(attempt)
         with self._lock:
             mine = self._end(attempt)
         if mine:
-            self._report(outcome)
+            self._report(silent(request, current.details) if attempt.silent else outcome)
 
     def _expire(self, attempt: _Attempt) -> None:
         with self._lock:
-            mine = self._end(attempt)
-        if mine:
-            self._report(timed_out(attempt.request))
+            current, task, limits = attempt.current, attempt.task, attempt.limits
+            if attempt.over or current is None or task is None or limits is None:
+                return
+            now = time.monotonic()
+            if not attempt.silent:
+                if limits.due > now:  # there was a heartbeat
+                    self._deadlines.watch(attempt, limits.due)
+                    return
+                if limits.silent:
+                    attempt.silent = True
+                    current.cancel(TOO_SILENT)
+                    task.get_loop().call_soon_threadsafe(task.cancel)
+                    self._deadlines.watch(attempt, now + CLEANUP_GRACE)
+                    return
+            self._end(attempt)
+        outcome = silent if attempt.silent else timed_out
+        self._report(outcome(attempt.request, current.details))
 
     def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
         while not self._stopping:

@@ -22,10 +22,10 @@ class RoutedRunner:
         """See TaskRunner."""
         (self._async if request.is_async else self._sync).submit(request)
 
-    def cancel(self, execution_id: str, seq: int) -> None:
+    def cancel(self, execution_id: str, seq: int, reason: str = "") -> None:
         """See TaskRunner: at most one of the two has the attempt."""
-        self._sync.cancel(execution_id, seq)
-        self._async.cancel(execution_id, seq)
+        self._sync.cancel(execution_id, seq, reason)
+        self._async.cancel(execution_id, seq, reason)
 
     def close(self, grace: float) -> list[TaskRequest]:
         """See TaskRunner: the two share the grace."""

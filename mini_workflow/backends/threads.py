@@ -9,7 +9,16 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Final
 
-from mini_workflow.attempts import Deadlines, broken, cancelled, timed_out
+from mini_workflow.attempts import (
+    TOO_LONG,
+    TOO_SILENT,
+    Deadlines,
+    Limits,
+    broken,
+    cancelled,
+    silent,
+    timed_out,
+)
 from mini_workflow.current import CURRENT, CurrentTask
 from mini_workflow.errors import RuntimeClosed, UsageError
 from mini_workflow.ports import Report, TaskOutcome, TaskRequest
@@ -23,12 +32,13 @@ def default_threads() -> int:
 
 
 class _Attempt:
-    __slots__ = ("over", "request", "task", "thread")
+    __slots__ = ("limits", "over", "request", "task", "thread")
 
     def __init__(self, request: TaskRequest) -> None:
         self.request: Final = request
         self.task: CurrentTask | None = None  # once it has begun, as is the next
         self.thread: threading.Thread | None = None
+        self.limits: Limits | None = None
         self.over = False  # reported, or handed back
 
 
@@ -36,7 +46,8 @@ class ThreadRunner:
     """A TaskRunner on threads.
 
     Threads start when they are needed, `threads` at most, and stay. An attempt that runs into its
-    timeout is reported then; its thread is replaced, and whatever it still returns is dropped.
+    timeout, or whose heartbeat is missing, is reported then; its thread is replaced, and whatever
+    it still returns is dropped.
     """
 
     def __init__(
@@ -75,7 +86,7 @@ class ThreadRunner:
                 self._waiting += 1
         self._queue.put(attempt)
 
-    def cancel(self, execution_id: str, seq: int) -> None:
+    def cancel(self, execution_id: str, seq: int, reason: str = "") -> None:
         """See TaskRunner: drops an attempt that has not begun, and tells one that has."""
         with self._lock:
             attempt = self._attempts.get((execution_id, seq))
@@ -87,7 +98,7 @@ class ThreadRunner:
         if task is None:
             self._report(cancelled(attempt.request))
         else:
-            task.cancel()
+            task.cancel(reason)
 
     def close(self, grace: float) -> list[TaskRequest]:
         """See TaskRunner."""
@@ -149,34 +160,48 @@ class ThreadRunner:
     def _run(self, attempt: _Attempt) -> TaskOutcome | None:
         request = attempt.request
         timeout = request.timeout
-        task = CurrentTask(request, None if timeout is None else time.time() + timeout / 1000)
+        limits = Limits.of(request)
+        task = CurrentTask(
+            request,
+            None if timeout is None else time.time() + timeout / 1000,
+            None if limits is None else limits.beat,
+        )
         with self._lock:
             if attempt.over:
                 return None
             attempt.task = task
+            attempt.limits = limits
             attempt.thread = threading.current_thread()
-        if timeout is not None:
-            self._deadlines.watch(attempt, time.monotonic() + timeout / 1000)
+        if limits is not None:
+            self._deadlines.watch(attempt, limits.due)
         token = CURRENT.set(task)
         try:
             return self._execute(request)
         except BaseException as error:
-            return broken(request, error)
+            return broken(request, error, task.details)
         finally:
             CURRENT.reset(token)
-            if timeout is not None:
+            if limits is not None:
                 self._deadlines.forget(attempt)
 
     def _expire(self, attempt: _Attempt) -> None:
         with self._lock:
-            if not self._end(attempt):
+            limits, task = attempt.limits, attempt.task
+            if attempt.over or limits is None or task is None:
                 return
+            if limits.due > time.monotonic():  # there was a heartbeat
+                self._deadlines.watch(attempt, limits.due)
+                return
+            self._end(attempt)
             # Its thread may never come back: it no longer counts, and ends when it does.
             if attempt.thread is not None:
                 self._threads.discard(attempt.thread)
             if self._waiting and not self._closed:
                 self._waiting -= 1
                 self._start_thread()
-        if attempt.task is not None:
-            attempt.task.cancel()
-        self._report(timed_out(attempt.request))
+        if limits.silent:
+            task.cancel(TOO_SILENT)
+            self._report(silent(attempt.request, task.details))
+        else:
+            task.cancel(TOO_LONG)
+            self._report(timed_out(attempt.request, task.details))

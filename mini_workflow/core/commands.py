@@ -10,7 +10,10 @@ from mini_workflow.core.payload import Payload
 
 @dataclass(frozen=True, slots=True)
 class RunTask:
-    """Run one attempt of a task. `payload` is the captured call, `timeout` milliseconds."""
+    """Run one attempt of a task. `payload` is the captured call; the timeouts are milliseconds.
+
+    `heartbeat` encodes the details that the attempts before have given last with a heartbeat.
+    """
 
     seq: int
     attempt: int
@@ -18,13 +21,16 @@ class RunTask:
     payload: bytes
     timeout: int | None
     is_async: bool
+    heartbeat_timeout: int | None = None
+    heartbeat: Payload | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class CancelTask:
-    """Tell whoever runs the task that nobody waits for it any more."""
+    """Tell whoever runs the task that nobody waits for it any more, and why if that is known."""
 
     seq: int
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,23 +82,31 @@ class TaskCompleted(Fact):
 
 @fact
 class TaskFailed(Fact):
-    """An attempt failed. As a recorded fact it is the last one; no other follows."""
+    """An attempt failed. As a recorded fact it is the last one; no other follows.
+
+    `heartbeat` encodes the details that it gave last with a heartbeat, if it gave any.
+    """
 
     at: int
     seq: int
     attempt: int
     failure: Failure
+    heartbeat: Payload | None = None
 
 
 @fact
 class TaskRetryScheduled(Fact):
-    """An attempt failed and attempt number `attempt` will be made at `retry_at` (milliseconds)."""
+    """An attempt failed and attempt number `attempt` will be made at `retry_at` (milliseconds).
+
+    `heartbeat` as in TaskFailed: what the attempts that follow may begin with.
+    """
 
     at: int
     seq: int
     attempt: int
     retry_at: int
     failure: Failure
+    heartbeat: Payload | None = None
 
 
 @fact
@@ -214,8 +222,9 @@ class ExecutionTerminated(Fact):
 class TaskScheduled(Fact):
     """The workflow started a task. `retry` is the policy as plain JSON, `timeout` milliseconds.
 
-    `refused` counts the calls since the event before this one that could not be captured, so that
-    the code got an error instead of a task: a replay must not take such a call for this one.
+    `heartbeat_timeout` are the milliseconds that an attempt may be silent. `refused` counts the
+    calls since the event before this one that could not be captured, so that the code got an error
+    instead of a task: a replay must not take such a call for this one.
     """
 
     seq: int
@@ -223,6 +232,7 @@ class TaskScheduled(Fact):
     retry: dict[str, Any] | None = None
     timeout: int | None = None
     refused: int = 0
+    heartbeat_timeout: int | None = None
 
 
 @fact
@@ -250,6 +260,7 @@ class TaskCancelled(Fact):
     """The workflow gave a task up; a result that still arrives is recorded and ignored."""
 
     seq: int
+    reason: str = ""
 
 
 @fact

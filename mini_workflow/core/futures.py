@@ -12,7 +12,7 @@ from mini_workflow.core.numbered import NumberingLoop, WorkflowFuture
 class Canceller(Protocol):
     """What a future asks of its run."""
 
-    def cancel_task(self, seq: int) -> None:
+    def cancel_task(self, seq: int, reason: str) -> None:
         """Give a task up."""
         ...
 
@@ -35,7 +35,7 @@ class TaskFuture(WorkflowFuture):
         """Give the task up. What it still returns is recorded and ignored."""
         if self.done():
             return False
-        self._operations.cancel_task(self.seq)
+        self._operations.cancel_task(self.seq, msg if isinstance(msg, str) else "")
         return super().cancel(msg)
 
 

@@ -45,7 +45,7 @@ class Mapping(WorkflowFuture):
         """Give all tasks up."""
         if self.done():
             return False
-        self._give_up()
+        self._give_up(msg)
         return super().cancel(msg)
 
     def _begin_next(self) -> bool:
@@ -74,11 +74,11 @@ class Mapping(WorkflowFuture):
             self._give_up()
             self.set_exception(error)
 
-    def _give_up(self) -> None:
+    def _give_up(self, msg: Any = None) -> None:
         self._waiting = iter(())
         still_open, self._open = self._open, {}
         for future in still_open.values():
-            future.cancel()
+            future.cancel(msg)
 
 
 def as_it_is_now(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -63,6 +63,7 @@ class Operations:
         "_seq",
         "_timers",
         "_wanted",
+        "_why",
         "dead",
         "execution_id",
         "loop",
@@ -93,6 +94,7 @@ class Operations:
         self._script: Script | None = None
         self._wanted: frozenset[int] = frozenset()
         self._refused = 0
+        self._why = ""
         self._halts = 0
 
     @property
@@ -189,9 +191,10 @@ class Operations:
         name: str,
         retry: RetryPolicy | None,
         timeout: int | None,
+        heartbeat_timeout: int | None = None,
         undo: Callable[..., Any] | None = None,
     ) -> TaskFuture:
-        """Start a task now. `timeout` is in milliseconds.
+        """Start a task now. The timeouts are in milliseconds.
 
         The call is captured before anything is recorded, so that a failure to capture it leaves
         no trace.
@@ -204,7 +207,7 @@ class Operations:
             self._calls[seq] = (payload, is_async(function))
         self._seq = seq
         plan = None if retry is None else retry.to_plain()
-        self._emit(events.TaskScheduled(seq, name, plan, timeout, self._refused))
+        self._emit(events.TaskScheduled(seq, name, plan, timeout, self._refused, heartbeat_timeout))
         future = TaskFuture(seq, name, loop=self.loop, operations=self)
         if undo is not None:
             future.undo = undo
@@ -284,12 +287,12 @@ class Operations:
             self._refused += 1
             raise
 
-    def cancel_task(self, seq: int) -> None:
-        """Give an open task up."""
+    def cancel_task(self, seq: int, reason: str = "") -> None:
+        """Give an open task up; without a `reason` it is that of the delivery."""
         if seq in self.state.tasks and self._may_give_up():
             self._futures.pop(seq, None)
             self._calls.pop(seq, None)
-            self._emit(events.TaskCancelled(seq))
+            self._emit(events.TaskCancelled(seq, reason or self._why))
 
     def _may_give_up(self) -> bool:
         """Raise like `may_start`; False where it does not matter any more."""

@@ -208,7 +208,14 @@ def _commands(run: Run, taken: Iterable[Event]) -> Iterable[Command]:
             if fresh and task is not None and call is not None and task.retry_at is None:
                 payload, is_async = call
                 yield commands.RunTask(
-                    event.seq, task.attempt, task.name, payload, task.timeout, is_async
+                    event.seq,
+                    task.attempt,
+                    task.name,
+                    payload,
+                    task.timeout,
+                    is_async,
+                    task.heartbeat_timeout,
+                    task.heartbeat,
                 )
         elif isinstance(event, events.TimerStarted):
             started.add(event.seq)
@@ -216,7 +223,7 @@ def _commands(run: Run, taken: Iterable[Event]) -> Iterable[Command]:
                 yield commands.StartTimer(event.seq, event.fire_at)
         elif isinstance(event, events.TaskCancelled):
             if event.seq not in started and event.seq in state.cancelled_tasks:
-                yield commands.CancelTask(event.seq)
+                yield commands.CancelTask(event.seq, event.reason)
         elif isinstance(event, events.TimerCancelled):
             if event.seq not in started:
                 yield commands.CancelTimer(event.seq)
@@ -225,7 +232,10 @@ def _commands(run: Run, taken: Iterable[Event]) -> Iterable[Command]:
         elif isinstance(event, (events.SignalSent, events.CancelSent, events.ChildCancelled)):
             yield _message_to(run, event)
         elif type(event) in CLOSING:
-            yield from (commands.CancelTask(seq) for seq in state.left_tasks if seq not in started)
+            reason = getattr(event, "reason", "")
+            yield from (
+                commands.CancelTask(seq, reason) for seq in state.left_tasks if seq not in started
+            )
             yield from (
                 commands.CancelTimer(seq) for seq in state.left_timers if seq not in started
             )

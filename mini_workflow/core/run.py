@@ -104,6 +104,7 @@ class Run(Exchange):
         self.state.apply(event)
         self._out.append(event)
         self._refused = 0
+        self._why = ""
         if self.state.now > self.loop.now:
             self.loop.now = self.state.now
         handler = self._HANDLERS.get(type(event))
@@ -252,6 +253,8 @@ class Run(Exchange):
 
     def _cancel_requested(self, event: events.CancelRequested) -> None:
         self._cancel_reason = event.reason
+        # A TaskGroup does not hand on the message with which it is cancelled.
+        self._why = event.reason
         if self._main is not None:
             # As a callback: what the cancellation gives up is the workflow's own doing.
             self.loop.call_soon(self._main.cancel, event.reason)

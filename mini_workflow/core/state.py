@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Final, Literal
 
 from mini_workflow.core import events
 from mini_workflow.core.events import Event, Message
+from mini_workflow.core.payload import Payload
 from mini_workflow.core.retry import DEFAULT_POLICY, RetryPolicy
 from mini_workflow.errors import WireError
 
@@ -32,12 +33,23 @@ _CONDITION: Final[dict[type, Condition]] = {
 class OpenTask:
     """A task whose final outcome has not been recorded."""
 
-    __slots__ = ("attempt", "name", "retry", "retry_at", "timeout")
+    __slots__ = (
+        "attempt",
+        "heartbeat",
+        "heartbeat_timeout",
+        "name",
+        "retry",
+        "retry_at",
+        "timeout",
+    )
 
-    def __init__(self, name: str, retry: dict[str, Any] | None, timeout: int | None) -> None:
-        self.name = name
-        self.retry = retry
-        self.timeout = timeout
+    def __init__(self, event: events.TaskScheduled) -> None:
+        self.name = event.name
+        self.retry = event.retry
+        self.timeout = event.timeout
+        self.heartbeat_timeout = event.heartbeat_timeout
+        self.heartbeat: Payload | None = None
+        """The details that the attempts before have given last with a heartbeat."""
         self.attempt = 1
         self.retry_at: int | None = None
         """When the next attempt is due; None while an attempt is in flight."""
@@ -197,12 +209,21 @@ class ExecutionState:
         failure = message.failure
         if not policy.retries(failure, task.attempt):
             return events.TaskFailed(
-                message.at, message.seq, task.attempt, replace(failure, attempts=task.attempt)
+                message.at,
+                message.seq,
+                task.attempt,
+                replace(failure, attempts=task.attempt),
+                message.heartbeat,
             )
         draw = random.Random(f"{self.seed}:{message.seq}:{task.attempt}").random()
         wait = policy.delay(failure, task.attempt, draw)
         return events.TaskRetryScheduled(
-            message.at, message.seq, task.attempt + 1, max(message.at, self.now) + wait, failure
+            message.at,
+            message.seq,
+            task.attempt + 1,
+            max(message.at, self.now) + wait,
+            failure,
+            message.heartbeat,
         )
 
     def apply(self, event: Event) -> None:
@@ -232,7 +253,7 @@ class ExecutionState:
 
     def _task_scheduled(self, event: events.TaskScheduled) -> None:
         self._check_open(event)
-        self.tasks[event.seq] = OpenTask(event.name, event.retry, event.timeout)
+        self.tasks[event.seq] = OpenTask(event)
         self.in_flight += 1
 
     def _task_ended(self, event: events.TaskCompleted | events.TaskFailed) -> None:
@@ -247,6 +268,8 @@ class ExecutionState:
         task = self.tasks[event.seq]
         task.attempt = event.attempt
         task.retry_at = event.retry_at
+        if event.heartbeat is not None:
+            task.heartbeat = event.heartbeat
         self.in_flight -= 1
         self.released.discard(event.seq)
         heappush(self._wakes, (event.retry_at, event.seq))

@@ -28,6 +28,11 @@ _KINDS: Final[dict[str, Any]] = {
     kind.__name__: kind for kind in (*events.INCOMING, *events.RECORDED, events.UpdateRequested)
 }
 _PAYLOADS: Final = {"arguments", "result", "value"}
+_PLAIN: Final[dict[str, Callable[[Any], Any]]] = {
+    "failure": Failure.to_plain,
+    "heartbeat": lambda payload: payload.tree,
+}
+"""How the fields are written that are neither plain nor the payload of their event."""
 _FIELDS: Final[dict[type, tuple[tuple[str, Any], ...]]] = {
     kind: tuple((f.name, f.default) for f in fields(kind) if f.name not in _PAYLOADS)
     for kind in _KINDS.values()
@@ -51,7 +56,8 @@ def encode(event: Event | events.UpdateRequested) -> str:
     for name, default in _FIELDS[kind]:
         value = getattr(event, name)
         if value != default:
-            plain[name] = value.to_plain() if name == "failure" else value
+            to_plain = _PLAIN.get(name)
+            plain[name] = value if to_plain is None else to_plain(value)
     text = dump_json(plain)
     name = _PAYLOAD_FIELD.get(kind)
     if name is None:
@@ -86,6 +92,8 @@ def decode(line: str) -> Event:
             plain[field] = Payload(tree=plain[field])
         if "failure" in plain:
             plain["failure"] = Failure.from_plain(plain["failure"])
+            if "heartbeat" in plain:
+                plain["heartbeat"] = Payload(tree=plain["heartbeat"])
         for number in _INTEGERS:
             if number in plain and type(plain[number]) is not int:
                 raise TypeError(f"{number} is {plain[number]!r}, not a whole number")

@@ -71,5 +71,7 @@ def message_of(request: Post | Update | Release | TaskOutcome, now: int) -> Mess
     if isinstance(request, Release):
         return events.TaskReleased(now, seq, attempt)
     if request.failure is not None:
-        return events.TaskFailed(now, seq, attempt, Failure.from_plain(request.failure))
+        heartbeat = None if request.heartbeat is None else Payload(text=request.heartbeat)
+        failure = Failure.from_plain(request.failure)
+        return events.TaskFailed(now, seq, attempt, failure, heartbeat)
     return events.TaskCompleted(now, seq, attempt, Payload(text=request.result))

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from typing import Any, Final
 
-from mini_workflow.attempts import lost
 from mini_workflow.core import events
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.commands import CancelTask, RunTask
@@ -22,6 +21,7 @@ from mini_workflow.core.script import python_version
 from mini_workflow.engine.answers import closed
 from mini_workflow.engine.batch import AT_ONCE, Batch, message_of
 from mini_workflow.engine.cache import Cache, Live
+from mini_workflow.engine.dispatch import Dispatcher
 from mini_workflow.engine.inquiries import Inquiries
 from mini_workflow.engine.lookout import Lookout, Ports
 from mini_workflow.engine.nursery import Nursery
@@ -35,7 +35,7 @@ from mini_workflow.engine.requests import (
     Start,
     Waited,
 )
-from mini_workflow.engine.turn import ABOUT_ATTEMPTS, Delivery, Turn, Turns
+from mini_workflow.engine.turn import Delivery, Turn, Turns
 from mini_workflow.engine.watchdog import Watchdog
 from mini_workflow.errors import (
     LeaseLost,
@@ -45,7 +45,6 @@ from mini_workflow.errors import (
 )
 from mini_workflow.ports import (
     TaskOutcome,
-    TaskRequest,
     TaskRunner,
 )
 
@@ -84,8 +83,7 @@ class Engine:
         self._codec = codec
         self._entropy = entropy
         self._on_close = on_close
-        self._runner: TaskRunner | None = None
-        self._dispatched: set[tuple[str, int, int]] = set()
+        self._dispatcher = Dispatcher(self._again)
         self._cache = Cache(cache_size)
         self._watchdog = Watchdog(turn_limit)
         self._turns = Turns(
@@ -94,7 +92,7 @@ class Engine:
             codec=codec,
             definitions=definitions,
             watchdog=self._watchdog,
-            dispatched=self._dispatched.__contains__,
+            dispatched=self._dispatcher.has,
             entropy=entropy,
             history_limit=history_limit,
         )
@@ -117,12 +115,12 @@ class Engine:
 
     def open(self, runner: TaskRunner) -> None:
         """Take over what nobody runs, and continue it."""
-        self._runner = runner
+        self._dispatcher.use(runner)
         self._take_over()
 
     def drain(self) -> None:
         """Dispatch nothing any more; what would have been is handed back to the store."""
-        self._turns.draining = True
+        self._turns.draining = self._dispatcher.draining = True
 
     def close(self) -> None:
         """Forget everything in memory; what is stored stays for the next engine."""
@@ -137,7 +135,7 @@ class Engine:
     @property
     def in_flight(self) -> int:
         """How many attempts this engine has dispatched and not heard of."""
-        return len(self._dispatched)
+        return len(self._dispatcher)
 
     @property
     def unsettled(self) -> bool:
@@ -304,10 +302,8 @@ class Engine:
             self._cache.drop(delivery.execution_id)
             turn = self._turns.block(delivery, error)
         if turn is None:
-            name = delivery.execution_id
-            gone = [m for m in delivery.messages if isinstance(m, ABOUT_ATTEMPTS)]
             # The other owner has counted these attempts as lost when it took over.
-            self._dispatched.difference_update((name, m.seq, m.attempt) for m in gone)
+            self._dispatcher.heard_of(delivery.execution_id, delivery.messages)
             self._lookout.forward(delivery)
         else:
             batch.turns[delivery.execution_id] = turn
@@ -316,9 +312,7 @@ class Engine:
         live, decision = turn.live, turn.decision
         head = turn.head
         name = head.execution_id
-        for message in turn.delivery.messages:
-            if isinstance(message, ABOUT_ATTEMPTS):
-                self._dispatched.discard((name, message.seq, message.attempt))
+        self._dispatcher.heard_of(name, turn.delivery.messages)
         if live is not None and decision is not None:
             self._carry_out(turn, live, decision)
         if head.closed_at is not None:
@@ -331,8 +325,7 @@ class Engine:
         if head.wake_at is not None and (self._next_wake is None or head.wake_at < self._next_wake):
             self._next_wake = head.wake_at
         if head.status == "terminated":
-            for key in [key for key in self._dispatched if key[0] == name]:
-                self._cancel(name, key[1])
+            self._dispatcher.give_up_all(name, getattr(turn.closing, "reason", ""))
         if turn.closing is not None or head.status == "blocked":
             try:
                 self._on_close(turn)
@@ -351,39 +344,11 @@ class Engine:
             self._cache.put(live)
         for command in decision.commands:
             if isinstance(command, RunTask):
-                self._dispatch(name, command)
+                self._dispatcher.begin(name, command)
             elif isinstance(command, CancelTask):
-                self._cancel(name, command.seq)
+                self._dispatcher.give_up(name, command.seq, command.reason)
         if not self._inquiries.settle(name, decision.events):
             self._on_post()  # somebody elsewhere may wait for the answer
-
-    def _dispatch(self, name: str, command: RunTask) -> None:
-        request = TaskRequest(
-            execution_id=name,
-            seq=command.seq,
-            attempt=command.attempt,
-            name=command.name,
-            payload=command.payload,
-            timeout=command.timeout,
-            is_async=command.is_async,
-        )
-        if self._turns.draining:
-            self._again(Release(*request.key))
-        elif request.key not in self._dispatched and self._runner is not None:
-            self._dispatched.add(request.key)
-            try:
-                self._runner.submit(request)
-            except Exception as error:
-                log.exception("[%s] task %r could not be handed on", name, command.name)
-                self._again(lost(request, f"it could not be handed to a worker: {error!r}"))
-
-    def _cancel(self, name: str, seq: int) -> None:
-        try:
-            if self._runner is not None:
-                self._runner.cancel(name, seq)
-        except Exception:
-            # It runs on, and its outcome will come late.
-            log.exception("[%s] task #%d could not be cancelled", name, seq)
 
     def _again(self, *requests: Request) -> None:
         """Take them at the next call, which is to come at once."""

@@ -13,7 +13,7 @@ from typing import Any, Final, TypeGuard
 from mini_workflow.attempts import cancelled, timeout_message
 from mini_workflow.core.codec import Codec
 from mini_workflow.current import CURRENT, CurrentTask
-from mini_workflow.errors import TaskTimeout
+from mini_workflow.errors import TaskCancelled, TaskTimeout
 from mini_workflow.ports import TaskOutcome, TaskRequest
 
 _OURS: Final = frozenset(
@@ -36,7 +36,7 @@ async def execute_async(request: TaskRequest, codec: Codec) -> TaskOutcome:
 
     Raises asyncio.CancelledError when this coroutine is cancelled from outside, and nothing else.
     """
-    token = _enter(request)
+    token = _enter(request, codec)
     try:
         function, args, kwargs = codec.restore(request.payload)
         value: Any = function(*args, **kwargs)
@@ -55,7 +55,7 @@ async def execute_async(request: TaskRequest, codec: Codec) -> TaskOutcome:
 
 
 def _execute(request: TaskRequest, codec: Codec) -> TaskOutcome:
-    _enter(request)
+    _enter(request, codec)
     try:
         function, args, kwargs = codec.restore(request.payload)
         value: Any = function(*args, **kwargs)
@@ -68,14 +68,17 @@ def _execute(request: TaskRequest, codec: Codec) -> TaskOutcome:
         return _failed(request, codec, error)
 
 
-def _enter(request: TaskRequest) -> Token[CurrentTask] | None:
+def _enter(request: TaskRequest, codec: Codec) -> Token[CurrentTask] | None:
     """Make the attempt the current one, unless the runner has done so."""
     task = CURRENT.get(None)
     if task is not None and task.request is request:
+        task.codec = codec
         return None
     timeout = request.timeout
     deadline = None if timeout is None else time.time() + timeout / 1000
-    return CURRENT.set(CurrentTask(request, deadline))
+    task = CurrentTask(request, deadline)
+    task.codec = codec
+    return CURRENT.set(task)
 
 
 def _run(request: TaskRequest, value: Awaitable[Any]) -> Any:
@@ -131,11 +134,12 @@ def _completed(request: TaskRequest, codec: Codec, value: object) -> TaskOutcome
 
 
 def _failed(request: TaskRequest, codec: Codec, error: BaseException) -> TaskOutcome:
+    task = CURRENT.get()
+    if isinstance(error, TaskCancelled) and task.cancelled:
+        return cancelled(request)
     error.__traceback__ = _from_users_code(error.__traceback__)
     failure = codec.encode_failure(error)
-    return TaskOutcome(
-        request.execution_id, request.seq, request.attempt, failure=failure.to_plain()
-    )
+    return TaskOutcome(*request.key, failure=failure.to_plain(), heartbeat=task.details)
 
 
 def _from_users_code(traceback: TracebackType | None) -> TracebackType | None:

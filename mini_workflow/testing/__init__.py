@@ -1,7 +1,8 @@
 """For tests of workflows and of backends.
 
 The contract suites are imported from their own modules, since they need pytest:
-`mini_workflow.testing.store_contract`, `agenda_contract`, `mailbox_contract`, `leases_contract`.
+`mini_workflow.testing.store_contract`, `agenda_contract`, `mailbox_contract`, `leases_contract`,
+`runner_contract`.
 """
 
 from mini_workflow.testing.clock import ManualClock

@@ -234,8 +234,8 @@ class _Runner:
     def submit(self, request: TaskRequest) -> None:
         self._life.call("runner.submit", self._runner.submit, request)
 
-    def cancel(self, execution_id: str, seq: int) -> None:
-        self._life.call("runner.cancel", self._runner.cancel, execution_id, seq)
+    def cancel(self, execution_id: str, seq: int, reason: str = "") -> None:
+        self._life.call("runner.cancel", self._runner.cancel, execution_id, seq, reason)
 
     def close(self, grace: float) -> list[TaskRequest]:
         return self._life.call("runner.close", self._runner.close, grace)

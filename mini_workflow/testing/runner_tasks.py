@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from mini_workflow.current import current_task
+from mini_workflow.errors import TaskCancelled, ValueNotSerializable
 
 PAUSE: Final = 0.001
 """Seconds between two looks at a gate."""
@@ -136,6 +137,103 @@ async def hold_on_async(gate: Gate) -> str:
             continue
     gate.left.touch()
     return "held"
+
+
+def recall() -> object:
+    """Return the details that the attempts before have left."""
+    return current_task().last_heartbeat
+
+
+def beat_and_fail(details: list[object]) -> None:
+    """Give the details, one after the other, and fail."""
+    for each in details:
+        current_task().heartbeat(each)
+    raise ZeroDivisionError("as asked")
+
+
+def beat_in_a_thread_and_fail(details: object) -> None:
+    """Give the details from a thread of the task, and fail."""
+    thread = threading.Thread(target=current_task().heartbeat, args=(details,))
+    thread.start()
+    thread.join()
+    raise ZeroDivisionError("as asked")
+
+
+def beat_wrongly() -> str:
+    """Give details that cannot be encoded, and return where they are."""
+    try:
+        current_task().heartbeat({"lock": threading.Lock()})
+    except ValueNotSerializable as error:
+        return error.path
+    return "nothing was raised"
+
+
+def beat_for(seconds: float) -> str:
+    """Give a heartbeat now and then, for so long."""
+    ends_at = time.monotonic() + seconds
+    while time.monotonic() < ends_at:
+        current_task().heartbeat()
+        time.sleep(PAUSE)
+    return "alive"
+
+
+async def beat_for_async(seconds: float) -> str:
+    """Give a heartbeat now and then, for so long."""
+    ends_at = time.monotonic() + seconds
+    while time.monotonic() < ends_at:
+        current_task().heartbeat()
+        await asyncio.sleep(PAUSE)
+    return "alive"
+
+
+def beat_and_hold(details: object, gate: Gate) -> str:
+    """Give a heartbeat, and then wait as `hold` does."""
+    current_task().heartbeat(details)
+    return hold(gate)
+
+
+async def beat_and_hold_async(details: object, gate: Gate) -> str:
+    """Give a heartbeat, and then wait as `hold` does."""
+    current_task().heartbeat(details)
+    return await hold_async(gate)
+
+
+def beat_and_hold_on(details: object, gate: Gate) -> str:
+    """Give a heartbeat, and then wait as `hold_on` does."""
+    current_task().heartbeat(details)
+    return hold_on(gate)
+
+
+async def beat_and_hold_on_async(details: object, gate: Gate) -> str:
+    """Give a heartbeat, and then wait as `hold_on` does."""
+    current_task().heartbeat(details)
+    return await hold_on_async(gate)
+
+
+def beat_until_stopped(gate: Gate) -> None:
+    """Give heartbeats until one says that nobody waits any more; write down what it said."""
+    gate.begun.touch()
+    try:
+        while True:
+            current_task().heartbeat()
+            time.sleep(PAUSE)
+    except TaskCancelled as error:
+        gate.left.write_text(str(error))
+        raise
+
+
+async def beat_until_stopped_async(gate: Gate) -> None:
+    """Give heartbeats until cancelled; write down what one says then."""
+    gate.begun.touch()
+    try:
+        while True:
+            current_task().heartbeat()
+            await asyncio.sleep(PAUSE)
+    finally:
+        try:
+            current_task().heartbeat()
+        except TaskCancelled as error:
+            gate.left.write_text(str(error))
 
 
 async def call_async(function: Callable[..., Any], *args: object) -> object:

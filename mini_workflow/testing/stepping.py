@@ -82,7 +82,7 @@ class HeldRunner:
         self.submitted.append(request)
         self._ready_at[request.key] = self._clock.now() + takes
 
-    def cancel(self, execution_id: str, seq: int) -> None:
+    def cancel(self, execution_id: str, seq: int, reason: str = "") -> None:
         """See `TaskRunner`."""
         if self._obeys:
             for request in [r for r in self.held if (r.execution_id, r.seq) == (execution_id, seq)]:

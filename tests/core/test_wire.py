@@ -46,6 +46,8 @@ BY_TYPE = {
     "Payload": PAYLOADS,
     "Failure": FAILURES,
     "int | None": st.none() | NUMBERS,
+    "Payload | None": st.none() | PAYLOADS,
+    "dict[str, int]": st.dictionaries(TEXT, NUMBERS),
     "dict[str, Any] | None": st.none() | st.just({"max_attempts": 3, "retry_on": ["a:B"]}),
 }
 KINDS = sorted(events.INCOMING | events.RECORDED, key=lambda kind: kind.__name__)
@@ -68,6 +70,7 @@ def test_every_event_survives_the_round_trip(event: Any) -> None:
 def test_the_line_names_its_kind_and_leaves_defaults_out(kind: Any) -> None:
     values: dict[str, Any] = {
         "int": 1, "str": "x", "Payload": Payload(text='{"a":[1]}'), "Failure": Failure("a:B", "c"),
+        "dict[str, int]": {"x": 2},
     }  # fmt: skip
     required = [f for f in fields(kind) if f.default is MISSING]
     event = kind(**{f.name: values[str(f.type)] for f in required})

@@ -185,6 +185,15 @@ class TestTrust:
         workers.submit(task, int)
         assert isinstance(workers.next(), SignatureInvalid)
 
+    def test_an_engine_refuses_a_heartbeat_that_the_worker_did_not_seal(
+        self, make: Make, tmp_path: Path
+    ) -> None:
+        workers = make(factory=partial(equipment.make_with_deaf_engine, os.getpid()))
+        workers.submit(tasks.beat_and_hold, "details", Gate(tmp_path))
+        error = workers.next()
+        assert isinstance(error, WorkerLost)
+        assert "cannot be read" in str(error)
+
     def test_equipment_that_raises_is_a_failure_of_the_attempt(self, make: Make) -> None:
         workers = make(factory=equipment.make_with_broken_execute)
         workers.submit(tasks.echo, 1)

@@ -7,15 +7,15 @@ import os
 import signal
 import threading
 import time
-from collections import deque
 from contextvars import Context
 from multiprocessing.connection import Connection
 from typing import Final, NoReturn
 
-from mini_workflow.attempts import broken, cancelled, failed
+from mini_workflow.attempts import Deadlines, broken, cancelled, failed
 from mini_workflow.backends.processes import frames
 from mini_workflow.backends.processes.equipment import Equipment, Factory
 from mini_workflow.backends.processes.frames import Frame, Key, Kind
+from mini_workflow.backends.processes.pulse import Pulse
 from mini_workflow.current import CURRENT, CurrentTask
 from mini_workflow.ports import TaskOutcome, TaskRequest
 
@@ -56,7 +56,8 @@ class _Worker:
         self._sending: Final = threading.Lock()
         self._current: tuple[Key, CurrentTask] | None = None  # the sync attempt
         self._running: Final[dict[Key, tuple[asyncio.Task[None], CurrentTask]]] = {}
-        self._early: Final[deque[Key]] = deque(maxlen=EARLY_CANCELLATIONS)
+        self._early: Final[dict[Key, str]] = {}  # and the reasons
+        self._pulses: Final = Deadlines(Pulse.flush, "mini-workflow-heartbeats")
         self._loop: Final = asyncio.new_event_loop()
         self._leaving = False
 
@@ -77,6 +78,7 @@ class _Worker:
         self._leaving = True
         self._loop.call_soon_threadsafe(self._loop.stop)
         loop_thread.join()
+        self._pulses.close()
 
     def _send(self, data: bytes) -> None:
         try:
@@ -90,18 +92,28 @@ class _Worker:
             request = frames.to_request(frame, self._equipment.unseal)
         except Exception as error:
             return _refused(frame, error)
-        current = _current_task(request)
+        current, pulse = self._begin(request)
         self._current = (frame.key, current)
-        if frame.key in self._early:
-            current.cancel()
+        if (reason := self._early.get(frame.key)) is not None:
+            current.cancel(reason)
         token = CURRENT.set(current)
         try:
             return self._equipment.execute(request)
         except BaseException as error:
-            return broken(request, error)
+            return broken(request, error, current.details)
         finally:
             CURRENT.reset(token)
             self._current = None
+            pulse.stop()
+
+    def _begin(self, request: TaskRequest) -> tuple[CurrentTask, Pulse]:
+        def send(details: str | None) -> None:
+            self._send(frames.heartbeat(request.key, details, self._equipment.seal))
+
+        timeout = request.timeout
+        pulse = Pulse(request, send, self._pulses)
+        deadline = None if timeout is None else time.time() + timeout / 1000
+        return CurrentTask(request, deadline, pulse.beat), pulse
 
     def _run_loop(self) -> None:
         loop = self._loop
@@ -131,36 +143,37 @@ class _Worker:
             if request.key in self._early:
                 self._send(frames.from_outcome(cancelled(request), self._equipment.seal))
                 return
-            current = _current_task(request)
+            current, pulse = self._begin(request)
             # A context of its own, so that tasks do not see each other's variables.
-            task = self._loop.create_task(self._execute_async(request, current), context=Context())
+            work = self._execute_async(request, current, pulse)
+            task = self._loop.create_task(work, context=Context())
             self._running[request.key] = (task, current)
         elif frame.kind == Kind.CANCEL:
-            frames.check(frame, self._equipment.unseal)
+            reason = frames.to_text(frame, self._equipment.unseal)
             if (running := self._running.get(frame.key)) is not None:
                 task, current = running
-                current.cancel()
+                current.cancel(reason)
                 task.cancel()
             elif (sync := self._current) is not None and sync[0] == frame.key:
-                sync[1].cancel()
+                sync[1].cancel(reason)
             else:
-                self._early.append(frame.key)
+                self._early[frame.key] = reason
+                if len(self._early) > EARLY_CANCELLATIONS:
+                    del self._early[next(iter(self._early))]
 
-    async def _execute_async(self, request: TaskRequest, current: CurrentTask) -> None:
+    async def _execute_async(
+        self, request: TaskRequest, current: CurrentTask, pulse: Pulse
+    ) -> None:
         CURRENT.set(current)
         try:
             outcome = await self._equipment.execute_async(request)
         except asyncio.CancelledError:
             outcome = cancelled(request)
         except BaseException as error:
-            outcome = broken(request, error)
+            outcome = broken(request, error, current.details)
+        pulse.stop()
         self._running.pop(request.key, None)
         self._send(frames.from_outcome(outcome, self._equipment.seal))
-
-
-def _current_task(request: TaskRequest) -> CurrentTask:
-    timeout = request.timeout
-    return CurrentTask(request, None if timeout is None else time.time() + timeout / 1000)
 
 
 def _refused(frame: Frame, error: Exception) -> TaskOutcome:

@@ -18,7 +18,9 @@ from mini_workflow.ports import TaskOutcome, TaskRequest
 Key = tuple[str, int, int]
 
 _HEAD: Final = Struct(">BQIH")  # kind, sequence number, attempt, bytes of the execution id
-_REQUEST: Final = Struct(">BqI")  # kind, timeout or -1, bytes of the name
+# Kind, timeout or -1, heartbeat timeout or -1, bytes of the name, bytes of the details.
+_REQUEST: Final = Struct(">BqqII")
+_CODING: Final = ("utf-8", "surrogatepass")
 
 
 class Kind(IntEnum):
@@ -32,6 +34,7 @@ class Kind(IntEnum):
     BYE = 6  # engine: end
     RESULT = 7  # worker: the attempt has ended
     FAILURE = 8
+    HEARTBEAT = 9  # worker: the attempt is alive
 
 
 class Frame(NamedTuple):
@@ -47,18 +50,25 @@ def plain(kind: Kind, text: str = "") -> bytes:
     return _HEAD.pack(kind, 0, 0, 0) + text.encode("utf-8", "backslashreplace")
 
 
-def cancellation(key: Key, seal: Seal) -> bytes:
+def cancellation(key: Key, reason: str, seal: Seal) -> bytes:
     """A CANCEL frame."""
-    return _frame(Kind.CANCEL, key, bytes((Kind.CANCEL,)), seal)
+    return _frame(Kind.CANCEL, key, _text(Kind.CANCEL, reason), seal)
+
+
+def heartbeat(key: Key, details: str | None, seal: Seal) -> bytes:
+    """A HEARTBEAT frame."""
+    return _frame(Kind.HEARTBEAT, key, _text(Kind.HEARTBEAT, details or ""), seal)
 
 
 def from_request(request: TaskRequest, seal: Seal) -> bytes:
     """A RUN or RUN_ASYNC frame."""
     kind = Kind.RUN_ASYNC if request.is_async else Kind.RUN
-    name = request.name.encode("utf-8", "surrogatepass")
-    timeout = -1 if request.timeout is None else request.timeout
-    body = _REQUEST.pack(kind, timeout, len(name)) + name + request.payload
-    return _frame(kind, request.key, body, seal)
+    name = request.name.encode(*_CODING)
+    details = b"" if request.heartbeat is None else request.heartbeat.encode(*_CODING)
+    head = _REQUEST.pack(
+        kind, _number(request.timeout), _number(request.heartbeat_timeout), len(name), len(details)
+    )
+    return _frame(kind, request.key, head + name + details + request.payload, seal)
 
 
 def from_outcome(outcome: TaskOutcome, seal: Seal) -> bytes:
@@ -66,9 +76,8 @@ def from_outcome(outcome: TaskOutcome, seal: Seal) -> bytes:
     if outcome.failure is None:
         kind, text = Kind.RESULT, outcome.result or "null"
     else:
-        kind, text = Kind.FAILURE, json.dumps(outcome.failure)
-    body = bytes((kind,)) + text.encode("utf-8", "surrogatepass")
-    return _frame(kind, outcome.key, body, seal)
+        kind, text = Kind.FAILURE, json.dumps([outcome.failure, outcome.heartbeat])
+    return _frame(kind, outcome.key, _text(kind, text), seal)
 
 
 def read(data: bytes) -> Frame:
@@ -84,28 +93,33 @@ def read(data: bytes) -> Frame:
 def to_request(frame: Frame, unseal: Unseal) -> TaskRequest:
     """The attempt to run. Raises what `unseal` raises, and ValueError."""
     body = _unsealed(frame, unseal)
-    kind, timeout, size = _REQUEST.unpack_from(body)
-    start = _REQUEST.size + size
+    kind, timeout, heartbeat_timeout, name_size, details_size = _REQUEST.unpack_from(body)
+    name_ends = _REQUEST.size + name_size
+    details_end = name_ends + details_size
+    details = body[name_ends:details_end]
     return TaskRequest(
         *frame.key,
-        name=body[_REQUEST.size : start].decode("utf-8", "surrogatepass"),
-        payload=body[start:],
+        name=body[_REQUEST.size : name_ends].decode(*_CODING),
+        payload=body[details_end:],
         timeout=None if timeout < 0 else timeout,
         is_async=kind == Kind.RUN_ASYNC,
+        heartbeat_timeout=None if heartbeat_timeout < 0 else heartbeat_timeout,
+        heartbeat=details.decode(*_CODING) if details else None,
     )
 
 
 def to_outcome(frame: Frame, unseal: Unseal) -> TaskOutcome:
     """What became of the attempt. Raises what `unseal` raises, and ValueError."""
-    text = _unsealed(frame, unseal)[1:].decode("utf-8", "surrogatepass")
+    text = to_text(frame, unseal)
     if frame.kind == Kind.RESULT:
         return TaskOutcome(*frame.key, result=text)
-    return TaskOutcome(*frame.key, failure=json.loads(text))
+    failure, details = json.loads(text)
+    return TaskOutcome(*frame.key, failure=failure, heartbeat=details)
 
 
-def check(frame: Frame, unseal: Unseal) -> None:
-    """Raise unless the frame, whose body says nothing else, is genuine."""
-    _unsealed(frame, unseal)
+def to_text(frame: Frame, unseal: Unseal) -> str:
+    """The text of a CANCEL frame (why) or a HEARTBEAT frame (the details, if any)."""
+    return _unsealed(frame, unseal)[1:].decode(*_CODING)
 
 
 def unreadable(error: Exception) -> Exception:
@@ -113,6 +127,14 @@ def unreadable(error: Exception) -> Exception:
     if isinstance(error, MiniWorkflowError):
         return error
     return TaskError(f"a message between the engine and a worker cannot be read: {error}")
+
+
+def _number(value: int | None) -> int:
+    return -1 if value is None else value
+
+
+def _text(kind: Kind, text: str) -> bytes:
+    return bytes((kind,)) + text.encode(*_CODING)
 
 
 def _frame(kind: Kind, key: Key, body: bytes, seal: Seal) -> bytes:

@@ -9,10 +9,21 @@ import time
 from collections import deque
 from typing import Final
 
-from mini_workflow.attempts import Deadlines, cancelled, failed, lost, timed_out
+from mini_workflow.attempts import (
+    TOO_SILENT,
+    Deadlines,
+    Limits,
+    cancelled,
+    failed,
+    lost,
+    silent,
+    timed_out,
+)
 from mini_workflow.backends.processes import frames
 from mini_workflow.backends.processes.equipment import Factory
-from mini_workflow.backends.processes.frames import Frame, Key, Kind
+from mini_workflow.backends.processes.frames import Frame, Kind
+from mini_workflow.backends.processes.host import Attempt, Host, grace
+from mini_workflow.backends.processes.pulse import interval
 from mini_workflow.backends.processes.worker import (
     EXIT_GRACE,
     Worker,
@@ -24,11 +35,6 @@ from mini_workflow.ports import Report, TaskRequest
 
 ASYNC_PER_WORKER: Final = 1_000
 """How many async attempts one worker runs at a time."""
-CLEANUP_GRACE: Final = 1.0
-"""Seconds after its timeout at which an async attempt is given up that the worker did not end."""
-KILL_GRACE: Final = 0.1
-"""Seconds after its timeout at which a worker is killed for a sync attempt. What is async behind
-a lambda is ended by the worker itself, at the timeout."""
 STARTS_TRIED: Final = 3
 """After so many failed starts in a row, waiting attempts are given up."""
 FIRST_DELAY: Final = 0.1
@@ -36,34 +42,13 @@ LAST_DELAY: Final = 5.0
 """Seconds before a start that follows failed ones: doubled from the first up to the last."""
 
 
-class _Attempt:
-    __slots__ = ("host", "over", "request", "sent")
-
-    def __init__(self, request: TaskRequest) -> None:
-        self.request: Final = request
-        self.host: _Host | None = None  # once it has begun
-        self.sent = False
-        self.over = False  # reported, or handed back
-
-
-class _Host:
-    """A worker that is ready, and what it has been given."""
-
-    __slots__ = ("doomed", "running", "sync", "worker")
-
-    def __init__(self, worker: Worker) -> None:
-        self.worker: Final = worker
-        self.sync: _Attempt | None = None
-        self.running: Final[dict[Key, _Attempt]] = {}  # the async ones
-        self.doomed: str | None = None  # why it was killed from here
-
-
 class ProcessRunner:
     """A TaskRunner on worker processes, which are started when they are needed, `workers` at most.
 
     `factory` makes the equipment of this side and, pickled, that of each worker. A sync attempt
-    that runs into its timeout is stopped by killing its worker, which loses the async attempts
-    there. An attempt that was sent to a worker which then dies is reported as lost.
+    that runs into its timeout, or whose heartbeat is missing, is stopped by killing its worker,
+    which loses the async attempts there. An attempt that was sent to a worker which then dies is
+    reported as lost.
     """
 
     def __init__(
@@ -84,11 +69,11 @@ class ProcessRunner:
         self._equipment: Final = factory()
         self._report: Final = report
         self._lock: Final = threading.Lock()
-        self._attempts: Final[dict[tuple[str, int], _Attempt]] = {}
-        self._waiting: Final[deque[_Attempt]] = deque()  # sync, in order; some may be over
-        self._waiting_async: Final[deque[_Attempt]] = deque()
-        self._idle: Final[list[_Host]] = []  # without a sync attempt, the last one to end is next
-        self._hosts: Final[set[_Host]] = set()
+        self._attempts: Final[dict[tuple[str, int], Attempt]] = {}
+        self._waiting: Final[deque[Attempt]] = deque()  # sync, in order; some may be over
+        self._waiting_async: Final[deque[Attempt]] = deque()
+        self._idle: Final[list[Host]] = []  # without a sync attempt, the last one to end is next
+        self._hosts: Final[set[Host]] = set()
         self._slots: Final[dict[threading.Thread, Worker | None]] = {}
         self._deadlines: Final = Deadlines(self._expire, "mini-workflow-worker-timeouts")
         self._closing: Final = threading.Event()
@@ -106,7 +91,7 @@ class ProcessRunner:
 
     def submit(self, request: TaskRequest) -> None:
         """See TaskRunner. Raises RuntimeClosed after `close`."""
-        attempt = _Attempt(request)
+        attempt = Attempt(request)
         with self._lock:
             if self._closed:
                 raise RuntimeClosed("the runner of tasks was closed")
@@ -123,7 +108,7 @@ class ProcessRunner:
         if host is not None:
             self._send(host, attempt)
 
-    def cancel(self, execution_id: str, seq: int) -> None:
+    def cancel(self, execution_id: str, seq: int, reason: str = "") -> None:
         """See TaskRunner: drops an attempt that has not begun, and tells one that has."""
         with self._lock:
             attempt = self._attempts.get((execution_id, seq))
@@ -135,8 +120,7 @@ class ProcessRunner:
         if host is None:
             self._report(cancelled(attempt.request))
         else:
-            frame = frames.cancellation(attempt.request.key, self._equipment.seal)
-            host.worker.send_aside(frame)
+            self._tell(host, attempt, reason)
 
     def close(self, grace: float) -> list[TaskRequest]:
         """See TaskRunner. Workers that are still busy after the grace are killed."""
@@ -174,14 +158,14 @@ class ProcessRunner:
 
     # What follows is called with the lock held, down to _end.
 
-    def _choose(self, request: TaskRequest) -> _Host | None:
+    def _choose(self, request: TaskRequest) -> Host | None:
         if not request.is_async:
             return self._idle.pop() if self._idle else None
         able = [host for host in self._hosts if host.doomed is None]
         host = min(able, key=lambda one: len(one.running), default=None)
         return None if host is None or len(host.running) >= self._async_per_worker else host
 
-    def _assign(self, host: _Host, attempt: _Attempt) -> None:
+    def _assign(self, host: Host, attempt: Attempt) -> None:
         request = attempt.request
         attempt.host = host
         self._begun += 1
@@ -189,11 +173,12 @@ class ProcessRunner:
             host.running[request.key] = attempt
         else:
             host.sync = attempt
-        if request.timeout is not None:
-            grace = CLEANUP_GRACE if request.is_async else KILL_GRACE
-            self._deadlines.watch(attempt, time.monotonic() + request.timeout / 1000 + grace)
+        # A heartbeat may arrive late by the interval in which the worker sends them.
+        limits = attempt.limits = Limits.of(request, grace(request), interval(request))
+        if limits is not None:
+            self._deadlines.watch(attempt, limits.due)
 
-    def _assign_again(self, attempt: _Attempt) -> _Host | None:
+    def _assign_again(self, attempt: Attempt) -> Host | None:
         """Give an attempt that did not reach its worker to another one, or let it wait first."""
         attempt.host = None
         self._begun -= 1
@@ -205,7 +190,7 @@ class ProcessRunner:
             waiting.appendleft(attempt)
         return host
 
-    def _assign_next(self, host: _Host) -> list[_Attempt]:
+    def _assign_next(self, host: Host) -> list[Attempt]:
         """Give the worker the next sync attempt, or put it among the idle ones."""
         host.sync = None
         while self._waiting:
@@ -216,8 +201,8 @@ class ProcessRunner:
         self._idle.append(host)
         return []
 
-    def _assign_next_async(self, host: _Host) -> list[_Attempt]:
-        assigned: list[_Attempt] = []
+    def _assign_next_async(self, host: Host) -> list[Attempt]:
+        assigned: list[Attempt] = []
         while self._waiting_async and len(host.running) < self._async_per_worker:
             attempt = self._waiting_async.popleft()
             if not attempt.over:
@@ -239,7 +224,7 @@ class ProcessRunner:
         self._slots[thread] = None
         thread.start()
 
-    def _end(self, attempt: _Attempt) -> bool:
+    def _end(self, attempt: Attempt) -> bool:
         """Answers whether the caller is the one who ended it."""
         if attempt.over:
             return False
@@ -253,31 +238,54 @@ class ProcessRunner:
             del self._attempts[key]
         return True
 
+    def _give_up(self, host: Host, attempt: Attempt) -> list[Attempt]:
+        """End an attempt that its worker did not end; what takes its place is to be sent."""
+        self._end(attempt)
+        if host.sync is not attempt:
+            host.running.pop(attempt.request.key, None)
+            return self._assign_next_async(host)
+        which = "heartbeat timeout" if attempt.silent else "timeout"
+        what = "was silent" if attempt.silent else "ran"
+        host.doomed = f"it was stopped because a task in it {what} longer than its {which}"
+        host.worker.kill()
+        return []
+
     # What follows is called without the lock.
 
-    def _send(self, host: _Host, attempt: _Attempt) -> None:
+    def _send(self, host: Host, attempt: Attempt) -> None:
         data = frames.from_request(attempt.request, self._equipment.seal)
         if attempt.request.is_async:
             host.worker.send_aside(data, attempt)
         else:
             host.worker.send(data, attempt)
 
-    def _expire(self, attempt: _Attempt) -> None:
+    def _tell(self, host: Host, attempt: Attempt, reason: str) -> None:
+        key = attempt.request.key
+        host.worker.send_aside(frames.cancellation(key, reason, self._equipment.seal))
+
+    def _expire(self, attempt: Attempt) -> None:
         with self._lock:
-            if not self._end(attempt):
+            host, limits = attempt.host, attempt.limits
+            if attempt.over or host is None or limits is None:
                 return
-            host = attempt.host
-            started: list[_Attempt] = []
-            if host is not None and host.sync is attempt:
-                host.doomed = "it was stopped because a task in it ran longer than its timeout"
-                host.worker.kill()
-            elif host is not None:
-                host.running.pop(attempt.request.key, None)
-                started = self._assign_next_async(host)
-        self._report(timed_out(attempt.request))
-        if host is not None:
-            for following in started:
-                self._send(host, following)
+            now = time.monotonic()
+            telling = False
+            started: list[Attempt] = []
+            if not attempt.silent and limits.due > now:  # there was a heartbeat
+                self._deadlines.watch(attempt, limits.due)
+                return
+            if not attempt.silent and limits.silent:
+                attempt.silent = telling = True
+                self._deadlines.watch(attempt, now + grace(attempt.request))
+            else:
+                started = self._give_up(host, attempt)
+        if telling:
+            self._tell(host, attempt, TOO_SILENT)
+            return
+        outcome = silent if attempt.silent else timed_out
+        self._report(outcome(attempt.request, attempt.details))
+        for following in started:
+            self._send(host, following)
 
     def _keep_worker(self, number: int) -> None:
         """Run a worker, and another when it has died, for as long as there is work for one."""
@@ -288,7 +296,7 @@ class ProcessRunner:
             if failures:
                 self._closing.wait(min(FIRST_DELAY * 2 ** (failures - 1), LAST_DELAY))
             problem = self._run_worker(number)
-            given_up: list[_Attempt] = []
+            given_up: list[Attempt] = []
             with self._lock:
                 self._slots[this] = None
                 if problem is not None and not self._closed:
@@ -328,7 +336,7 @@ class ProcessRunner:
         except (WorkerUnfit, ValueError) as error:
             worker.end()
             return str(error)
-        host = _Host(worker)
+        host = Host(worker)
         try:
             self._serve(host)
         except (EOFError, OSError, ValueError) as error:
@@ -338,7 +346,7 @@ class ProcessRunner:
         self._bury(host)
         return None
 
-    def _serve(self, host: _Host) -> None:
+    def _serve(self, host: Host) -> None:
         """Feed the worker until it is gone. Raises EOFError, OSError or ValueError then."""
         with self._lock:
             self._failed_starts = 0
@@ -347,9 +355,27 @@ class ProcessRunner:
         for attempt in started:
             self._send(host, attempt)
         while host.doomed is None:
-            self._take(host, host.worker.receive())
+            frame = host.worker.receive()
+            if frame.kind == Kind.HEARTBEAT:
+                self._note(host, frame)
+            else:
+                self._take(host, frame)
 
-    def _take(self, host: _Host, frame: Frame) -> None:
+    def _note(self, host: Host, frame: Frame) -> None:
+        """Note a heartbeat. Raises ValueError if it is not the worker's."""
+        try:
+            details = frames.to_text(frame, self._equipment.unseal)
+        except Exception as error:
+            raise ValueError(str(error)) from error
+        with self._lock:
+            attempt = host.find(frame.key)
+        if attempt is None:
+            return  # it was given up
+        attempt.details = details or None
+        if attempt.limits is not None:
+            attempt.limits.beat()
+
+    def _take(self, host: Host, frame: Frame) -> None:
         """Give the worker its next attempt, and then report the one that has ended."""
         with self._lock:
             if host.doomed is not None:
@@ -365,21 +391,23 @@ class ProcessRunner:
             self._send(host, following)
         if attempt is None:
             return  # it was given up: this comes too late
-        if attempt.request.timeout is not None:
+        if attempt.limits is not None:
             self._deadlines.forget(attempt)
         if not mine:
             return
         try:
             outcome = frames.to_outcome(frame, self._equipment.unseal)
         except Exception as error:
-            self._report(failed(attempt.request, frames.unreadable(error)))
+            self._report(failed(attempt.request, frames.unreadable(error), attempt.details))
             raise ValueError(str(error)) from error
+        if attempt.silent:
+            outcome = silent(attempt.request, outcome.heartbeat or attempt.details)
         self._report(outcome)
 
-    def _bury(self, host: _Host) -> None:
+    def _bury(self, host: Host) -> None:
         """Report what the dead worker had begun; give what did not reach it to others."""
-        gone: list[_Attempt] = []
-        moved: list[tuple[_Host, _Attempt]] = []
+        gone: list[Attempt] = []
+        moved: list[tuple[Host, Attempt]] = []
         with self._lock:
             self._hosts.discard(host)
             if host in self._idle:
@@ -400,4 +428,4 @@ class ProcessRunner:
         if host.doomed is not None:
             how = f"{how}: {host.doomed}"
         for attempt in gone:
-            self._report(lost(attempt.request, f"{how}."))
+            self._report(lost(attempt.request, f"{how}.", attempt.details))

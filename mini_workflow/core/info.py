@@ -1,0 +1,21 @@
+"""What a workflow may know of its own execution."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionInfo:
+    """What a workflow may know of its own execution. `run` counts the generations from 1;
+    `history_length` is the number of events so far, and `parent_id` the execution that
+    started this one as its child.
+    """
+
+    execution_id: str
+    workflow: str
+    run: int
+    started_at: datetime
+    history_length: int
+    parent_id: str | None = None

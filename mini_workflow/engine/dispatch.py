@@ -1,0 +1,84 @@
+"""Dispatch: what a committed decision has done elsewhere - attempts of tasks, begun and given up."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from mini_workflow.attempts import lost
+from mini_workflow.core.commands import RunTask
+from mini_workflow.core.events import Message
+from mini_workflow.engine.requests import Release, Request
+from mini_workflow.engine.turn import ABOUT_ATTEMPTS
+from mini_workflow.ports import TaskRequest, TaskRunner
+
+log = logging.getLogger("mini_workflow.engine")
+
+
+class Dispatcher:
+    """Hands attempts to the runner, and knows which it has in hand.
+
+    `again` takes what has to be told to the engine instead, at its next call.
+    """
+
+    def __init__(self, again: Callable[[Request], None]) -> None:
+        self._again = again
+        self._runner: TaskRunner | None = None
+        self._in_hand: set[tuple[str, int, int]] = set()
+        self.draining = False
+        """Whether nothing is begun any more, and attempts are handed back to the store instead."""
+
+    def __len__(self) -> int:
+        """How many attempts are dispatched and not heard of."""
+        return len(self._in_hand)
+
+    def use(self, runner: TaskRunner) -> None:
+        """Have this runner run what is dispatched."""
+        self._runner = runner
+
+    def has(self, key: tuple[str, int, int]) -> bool:
+        """Whether the attempt is in hand."""
+        return key in self._in_hand
+
+    def heard_of(self, execution_id: str, messages: list[Message]) -> None:
+        """Forget the attempts whose outcomes are among the messages."""
+        for message in messages:
+            if isinstance(message, ABOUT_ATTEMPTS):
+                self._in_hand.discard((execution_id, message.seq, message.attempt))
+
+    def begin(self, execution_id: str, command: RunTask) -> None:
+        """Run an attempt, unless it is in hand already."""
+        request = TaskRequest(
+            execution_id=execution_id,
+            seq=command.seq,
+            attempt=command.attempt,
+            name=command.name,
+            payload=command.payload,
+            timeout=command.timeout,
+            is_async=command.is_async,
+            heartbeat_timeout=command.heartbeat_timeout,
+            heartbeat=None if command.heartbeat is None else command.heartbeat.text,
+        )
+        if self.draining:
+            self._again(Release(*request.key))
+        elif request.key not in self._in_hand and self._runner is not None:
+            self._in_hand.add(request.key)
+            try:
+                self._runner.submit(request)
+            except Exception as error:
+                log.exception("[%s] task %r could not be handed on", execution_id, command.name)
+                self._again(lost(request, f"it could not be handed to a worker: {error!r}"))
+
+    def give_up(self, execution_id: str, seq: int, reason: str) -> None:
+        """Tell whoever runs the task that nobody waits for it."""
+        try:
+            if self._runner is not None:
+                self._runner.cancel(execution_id, seq, reason)
+        except Exception:
+            # It runs on, and its outcome will come late.
+            log.exception("[%s] task #%d could not be cancelled", execution_id, seq)
+
+    def give_up_all(self, execution_id: str, reason: str) -> None:
+        """The same for every task of an execution."""
+        for name, seq, _ in [key for key in self._in_hand if key[0] == execution_id]:
+            self.give_up(name, seq, reason)
