@@ -13,6 +13,7 @@ from mini_workflow.core.messages import Messages
 from mini_workflow.core.operations import Inline, Operations
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.promises import Child, Promise, make_token
+from mini_workflow.core.starting import check_name, check_reason
 from mini_workflow.errors import ChildFailed, UsageError
 
 
@@ -46,7 +47,9 @@ class Exchange(Operations):
 
     def abort(self, error: BaseException) -> None:
         """Fail the execution: a handler has failed, and nobody awaits it."""
-        if self._abort is None and self._main is not None and not self._main.done():
+        if self.messages.ended is not None:
+            self.warn("a handler failed at the end of the workflow: %r", error, exc_info=error)
+        elif self._abort is None and self._main is not None and not self._main.done():
             self._abort = error
             self._main.cancel()
 
@@ -83,7 +86,11 @@ class Exchange(Operations):
             return Child(0, workflow, "", loop=self.loop, operations=self)
         self._seq += 1
         seq = self._seq
-        id = f"{self.execution_id[:80]}.{self.state.seed % 100_000_000:08d}.{seq}" if id is None else id
+        id = (
+            f"{self.execution_id[:80]}.{self.state.seed % 100_000_000:08d}.{seq}"
+            if id is None
+            else id
+        )
         event = self._emit(events.ChildStarted(seq, workflow, id, arguments, on_parent_close))
         if isinstance(event, events.ChildStarted):
             id = event.id
@@ -98,6 +105,7 @@ class Exchange(Operations):
 
     def send_signal(self, target: str, name: str, value: Any) -> None:
         """Send a signal to another execution, once this turn is committed."""
+        check_name("signal", name)
         if self.may_start():
             payload = self._codec.encode(value, f"value of signal {name!r}")
             self._seq += 1
@@ -105,6 +113,7 @@ class Exchange(Operations):
 
     def send_cancel(self, target: str, reason: str) -> None:
         """Ask another execution to cancel itself, once this turn is committed."""
+        check_reason(reason)
         if self.may_start():
             self._seq += 1
             self._emit(events.CancelSent(self._seq, target, reason))
