@@ -23,6 +23,7 @@ from mini_workflow.engine.answers import (
     answer_head,
     answer_start,
     answer_update,
+    blocked,
     closed,
     not_found,
 )
@@ -46,6 +47,7 @@ from mini_workflow.errors import (
     ExecutionAlreadyExists,
     LeaseLost,
     MiniWorkflowError,
+    NotAllowedInWorkflow,
     RuntimeClosed,
     StoreError,
     WireError,
@@ -161,6 +163,11 @@ class Engine:
     def in_flight(self) -> int:
         """How many attempts this engine has dispatched and not heard of."""
         return len(self._dispatched)
+
+    @property
+    def awaited(self) -> bool:
+        """Whether anybody waits for the answer to an update."""
+        return bool(self._inquiries)
 
     @property
     def unsettled(self) -> bool:
@@ -345,6 +352,8 @@ class Engine:
                 if live is None or live.run is not run:
                     run.close()
         except (Exception, KeyboardInterrupt) as error:
+            if isinstance(error, NotAllowedInWorkflow):
+                self._cache.drop(name)  # it may have changed what a replay would not
             request.reply.fail(error)
 
     def _advance(self, delivery: Delivery, batch: Batch, now: int) -> None:
@@ -388,10 +397,13 @@ class Engine:
                     self._runner.cancel(name, command.seq)
             if self._inquiries:
                 self._inquiries.settle(name, decision.events)
-                if head.closed_at is not None:
-                    self._inquiries.fail(name, closed(name, head.status))
-            elif any(isinstance(event, Answered) for event in decision.events):
+                self._inquiries.refuse(name, decision.refusals)
+            if any(isinstance(event, Answered) for event in decision.events):
                 self._on_post()  # somebody elsewhere may wait for the answer
+        if self._inquiries and head.closed_at is not None:
+            self._inquiries.fail(name, closed(name, head.status))
+        if self._inquiries and head.status == "blocked":
+            self._inquiries.fail(name, blocked(head))
         if turn.continues:
             self._awake.append(name)
             self._again([], self._ports.clock.now())
@@ -453,6 +465,8 @@ class Engine:
             if isinstance(message, (events.TaskCompleted, events.TaskFailed)):
                 # The other owner has counted the attempt as lost when it took over.
                 self._dispatched.discard((name, message.seq, message.attempt))
+            elif isinstance(message, events.UpdateRequested):
+                bodies.append(wire.encode(replace(message, forwarded=True)))
             elif not isinstance(message, (events.Tick, events.TaskReleased)):
                 bodies.append(wire.encode(message))
         if bodies and head is not None and head.closed_at is None:

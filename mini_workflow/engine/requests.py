@@ -12,6 +12,7 @@ from mini_workflow.core.events import (
     SignalReceived,
     UpdateCompleted,
     UpdateFailed,
+    UpdateRefused,
 )
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.payload import Payload
@@ -100,7 +101,7 @@ class Answer:
     """The answer to Update: the event that says so, or, of an update that its validator refused,
     the `refusal`. Neither when another process has the execution, which will record it."""
 
-    event: UpdateCompleted | UpdateFailed | None = None
+    event: UpdateCompleted | UpdateFailed | UpdateRefused | None = None
     refusal: Failure | None = None
 
 

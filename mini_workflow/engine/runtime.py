@@ -19,6 +19,7 @@ from mini_workflow.core.events import CLOSING, Event
 from mini_workflow.core.history import History
 from mini_workflow.core.loop import WorkflowLoop, running_loop
 from mini_workflow.core.starting import check_id, encode_arguments
+from mini_workflow.engine.answers import blocked
 from mini_workflow.engine.driver import ENDED, Driver, Pace
 from mini_workflow.engine.engine import DEFAULT_HISTORY_LIMIT, Engine, Ports
 from mini_workflow.engine.execution import Description, Execution, Settled
@@ -438,6 +439,12 @@ class Runtime:
     def closed(self, execution_id: str) -> bool:
         """See `Desk.closed`."""
         return self.head(execution_id).closed_at is not None
+
+    def check_not_blocked(self, execution_id: str) -> None:
+        """See `Desk.check_not_blocked`."""
+        head = self.head(execution_id)
+        if head.status == "blocked":
+            raise blocked(head)
 
     # For other parts of the runtime
 
