@@ -57,7 +57,8 @@ class ExecutionStarted(Fact):
     """The first event of every run. `arguments` encodes ``[[positional...], {keyword...}]``.
 
     `parent` is ``{"id": ..., "seq": ...}`` for the child of another execution. The numbers of
-    operations go on behind `first_seq`, so that they are unique over all runs.
+    operations go on behind `first_seq`, so that they are unique over all runs. `origin` is the
+    fingerprint of the arguments of the first run, in those that follow it.
     """
 
     at: int
@@ -68,6 +69,7 @@ class ExecutionStarted(Fact):
     run: int = 1
     parent: dict[str, Any] | None = None
     first_seq: int = 0
+    origin: str = ""
 
 
 @fact
@@ -162,6 +164,17 @@ class UpdateAccepted(Fact):
     id: str
     name: str
     arguments: Payload
+
+
+@fact
+class UpdateRefused(Fact):
+    """A request that its validator refused, asked for in another process, which has no other way
+    to learn of it. A refusal that can be told directly leaves no history.
+    """
+
+    at: int
+    id: str
+    failure: Failure
 
 
 @fact
@@ -393,6 +406,7 @@ Incoming = (
     | SignalReceived
     | SignalUnhandled
     | UpdateAccepted
+    | UpdateRefused
     | CancelRequested
     | PromiseCompleted
     | PromiseFailed
@@ -439,12 +453,16 @@ class Tick(Fact):
 
 @fact
 class UpdateRequested(Fact):
-    """A message: it is recorded as UpdateAccepted if its validator lets it pass."""
+    """A message: it is recorded as UpdateAccepted if its validator lets it pass.
+
+    `forwarded` says that whoever asks is in another process, and reads the answer in the history.
+    """
 
     at: int
     id: str
     name: str
     arguments: Payload
+    forwarded: bool = False
 
 
 Message = Incoming | Tick | UpdateRequested

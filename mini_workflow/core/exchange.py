@@ -14,6 +14,7 @@ from mini_workflow.core.messages import Messages
 from mini_workflow.core.operations import Inline, Operations
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.promises import Child, Promise, make_token
+from mini_workflow.core.starting import check_name, check_reason
 from mini_workflow.errors import ChildFailed, UsageError
 
 
@@ -47,7 +48,9 @@ class Exchange(Operations):
 
     def abort(self, error: BaseException) -> None:
         """Fail the execution: a handler has failed, and nobody awaits it."""
-        if self._abort is None and self._main is not None and not self._main.done():
+        if self.messages.ended is not None:
+            self.warn("a handler failed at the end of the workflow: %r", error, exc_info=error)
+        elif self._abort is None and self._main is not None and not self._main.done():
             self._abort = error
             self._main.cancel()
 
@@ -101,6 +104,7 @@ class Exchange(Operations):
 
     def send_signal(self, target: str, name: str, value: Any) -> None:
         """Send a signal to another execution, once this turn is committed."""
+        check_name("signal", name)
         if self.may_start():
             payload = self._codec.encode(value, f"value of signal {name!r}")
             self._seq += 1
@@ -108,6 +112,7 @@ class Exchange(Operations):
 
     def send_cancel(self, target: str, reason: str) -> None:
         """Ask another execution to cancel itself, once this turn is committed."""
+        check_reason(reason)
         if self.may_start():
             self._seq += 1
             self._emit(events.CancelSent(self._seq, target, reason))

@@ -19,14 +19,14 @@ from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import contextmanager, suppress
 from contextvars import Context
 from types import CoroutineType
-from typing import Any, Final, Protocol
+from typing import Any, Final, NoReturn, Protocol
 
 from mini_workflow.core import guard, ordering
 from mini_workflow.core.durations import MAXIMUM_DURATION, milliseconds
 from mini_workflow.core.handles import Handle, TimerHandle, Timers
 from mini_workflow.core.numbered import WorkflowFuture, WorkflowTask, hush, unseen
 from mini_workflow.core.refusing import RefusingLoop
-from mini_workflow.core.where import waiting_line
+from mini_workflow.core.where import user_line, waiting_line
 from mini_workflow.errors import DeterminismError, NotAllowedInWorkflow, UsageError
 
 log = logging.getLogger("mini_workflow.workflow")
@@ -72,6 +72,7 @@ class WorkflowLoop(RefusingLoop):
         self._owner = owner
         self._ready: deque[Handle] = deque()
         self.now = 0
+        self._looking = False
         self.ended = False
         """Whether the workflow has come to its end: nothing that is still ready runs."""
         self.tasks: list[WorkflowTask] = []
@@ -129,15 +130,17 @@ class WorkflowLoop(RefusingLoop):
     @contextmanager
     def inside(self) -> Generator[None]:
         """Inside the block code runs as part of the workflow, but only to look at it: what it must
-        not do is refused without harm to the run.
+        not do, and whatever would make something run, is refused without harm to the run.
         """
         outer = running_loop()
         outer_task = _leave_task(outer)
         fault, self.fault = self.fault, None
+        self._looking = True
         _set_running_loop(self)
         try:
             yield
         finally:
+            self._looking = False
             self.fault = fault
             _set_running_loop(outer)
             _return_to_task(outer, outer_task)
@@ -192,6 +195,8 @@ class WorkflowLoop(RefusingLoop):
     def call_soon(
         self, callback: Callable[..., Any], *args: Any, context: Context | None = None
     ) -> Any:
+        if self._looking:
+            self._refuse_to_look()
         handle = Handle(callback, args, context)
         if not self.dead:
             self._ready.append(handle)
@@ -251,6 +256,10 @@ class WorkflowLoop(RefusingLoop):
         **_options: Any,
     ) -> WorkflowTask:
         """Take any awaitable. Tasks never start eagerly, whatever the options say."""
+        if self._looking:
+            if asyncio.iscoroutine(coro):
+                coro.close()
+            self._refuse_to_look()
         future: asyncio.Future[Any] | None = None
         if not asyncio.iscoroutine(coro):
             if not inspect.isawaitable(coro):
@@ -267,6 +276,13 @@ class WorkflowLoop(RefusingLoop):
             self.tasks = [t for t in self.tasks if not t.done() or unseen(t)]
             self._tasks_prune = max(_PRUNE_AT, 2 * len(self.tasks))
         return task
+
+    def _refuse_to_look(self) -> NoReturn:
+        raise NotAllowedInWorkflow(
+            "the handler of a query, or a validator, tried to start or to wake something; it may "
+            "only look at the workflow's variables: use an update handler for what changes them"
+            f"{user_line()}"
+        )
 
     def _generator_started(self, generator: AsyncGenerator[Any, Any]) -> None:
         self._generators.append(generator)

@@ -13,6 +13,7 @@ from mini_workflow.core.events import Event
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.loop import Halt, WorkflowLoop
 from mini_workflow.core.payload import Payload
+from mini_workflow.core.starting import check_name
 from mini_workflow.errors import ExecutionClosed, SerializationError, UnknownHandler, UsageError
 
 Handler = Callable[..., Any]
@@ -42,26 +43,33 @@ class Messages:
     """Signals wait in order until somebody receives them; each goes to one receiver."""
 
     __slots__ = (
+        "_arrivals",
         "_codec",
+        "_handlers",
         "_owner",
         "_queries",
         "_queues",
         "_signal_handlers",
+        "_unbegun",
         "_updates",
         "_waiting",
-        "running",
+        "ended",
     )
 
     def __init__(self, owner: Owner, codec: Codec) -> None:
         self._owner = owner
         self._codec = codec
-        self._queues: dict[str, asyncio.Queue[events.SignalReceived]] = {}
+        self._queues: dict[str, asyncio.Queue[tuple[int, events.SignalReceived]]] = {}
         self._waiting = 0
         self._signal_handlers: dict[str, Handler] = {}
         self._queries: dict[str, Handler] = {}
         self._updates: dict[str, tuple[Handler, Handler | None]] = {}
-        self.running: dict[asyncio.Task[Any], str] = {}
-        """The handlers that are at work, and what they handle."""
+        self._handlers: dict[asyncio.Task[Any], str] = {}
+        self._arrivals = 0
+        self._unbegun: dict[asyncio.Task[Any], tuple[int, events.SignalReceived]] = {}
+        """The signals whose handler has not made its first step, with their place in the order."""
+        self.ended: str | None = None
+        """What the workflow function has come to, once it has: nothing is handled any more."""
 
     def listening(self) -> bool:
         """Whether a message from outside could make the workflow go on."""
@@ -71,11 +79,12 @@ class Messages:
 
     async def receive(self, name: str) -> Any:
         """The next signal of that name."""
+        check_name("signal", name)
         queue = self._queue(name)
         while True:
             self._waiting += 1
             try:
-                event = await queue.get()
+                _, event = await queue.get()
             finally:
                 self._waiting -= 1
             try:
@@ -90,41 +99,49 @@ class Messages:
 
     def on_signal(self, name: str, handler: Handler) -> None:
         """Handle each signal of that name, also those that are waiting, in order."""
+        _check_handler("signal", name, handler)
         self._signal_handlers[name] = handler
         queue = self._queue(name)
         while not queue.empty():
-            self._handle_signal(handler, queue.get_nowait())
+            self._handle_signal(handler, *queue.get_nowait())
 
     def signal_received(self, event: events.SignalReceived) -> None:
         """Hand a signal to its handler, or keep it."""
+        self._arrivals += 1
         handler = self._signal_handlers.get(event.name)
-        if handler is None:
-            self._queue(event.name).put_nowait(event)
+        if handler is None or self.ended is not None:
+            self._queue(event.name).put_nowait((self._arrivals, event))
         else:
-            self._handle_signal(handler, event)
+            self._handle_signal(handler, self._arrivals, event)
 
     def unreceived(self) -> list[events.SignalReceived]:
         """The signals that nobody has received, in order of arrival."""
-        left: list[events.SignalReceived] = []
+        left = list(self._unbegun.values())
         for queue in self._queues.values():
-            left.extend(list(queue._queue))  # type: ignore[attr-defined]
-        return sorted(left, key=lambda event: event.at)
+            left.extend(queue._queue)  # type: ignore[attr-defined]
+        return [event for _, event in sorted(left, key=lambda entry: entry[0])]
 
-    def _queue(self, name: str) -> asyncio.Queue[events.SignalReceived]:
+    def unfinished(self) -> list[str]:
+        """What is being handled."""
+        return [what for task, what in self._handlers.items() if task not in self._unbegun]
+
+    def _queue(self, name: str) -> asyncio.Queue[tuple[int, events.SignalReceived]]:
         queue = self._queues.get(name)
         if queue is None:
             queue = self._queues[name] = asyncio.Queue()
         return queue
 
-    def _handle_signal(self, handler: Handler, event: events.SignalReceived) -> None:
+    def _handle_signal(self, handler: Handler, number: int, event: events.SignalReceived) -> None:
         try:
             value = self._codec.decode(event.value)
         except SerializationError as error:
             self._unreadable(event, error)
             return
-        self._start(f"signal {event.name!r}", self._run_signal(handler, value))
+        task = self._start(f"signal {event.name!r}", self._run_signal(handler, value))
+        self._unbegun[task] = (number, event)
 
     async def _run_signal(self, handler: Handler, value: Any) -> None:
+        self._unbegun.pop(asyncio.current_task(), None)  # type: ignore[arg-type]
         try:
             await _call(handler, value)
         except (Halt, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError):
@@ -139,6 +156,7 @@ class Messages:
 
     def on_query(self, name: str, handler: Handler) -> None:
         """Answer questions of that name."""
+        _check_handler("query", name, handler)
         self._queries[name] = handler
 
     def ask(self, name: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
@@ -146,7 +164,7 @@ class Messages:
         handler = self._queries.get(name)
         if handler is None:
             raise UnknownHandler(_unknown("query", name, self._queries))
-        answer = handler(*args, **kwargs)
+        answer = _look(f"the handler of query {name!r}", handler, args, kwargs)
         if inspect.iscoroutine(answer):
             answer.close()
             raise UsageError(
@@ -159,10 +177,18 @@ class Messages:
 
     def on_update(self, name: str, handler: Handler, validator: Handler | None) -> None:
         """Handle requests of that name, if the validator does not raise."""
+        _check_handler("update", name, handler)
+        if validator is not None:
+            _check_handler("update", name, validator)
         self._updates[name] = (handler, validator)
 
     def validate(self, name: str, args: list[Any], kwargs: dict[str, Any]) -> None:
         """Raises UnknownHandler, or what the validator raises, if the request is refused."""
+        if self.ended is not None:
+            raise ExecutionClosed(
+                f"execution {self._owner.execution_id!r} {self.ended} before the update arrived",
+                execution_id=self._owner.execution_id,
+            )
         if name not in self._updates:
             raise UnknownHandler(_unknown("update", name, self._updates))
         handler, validator = self._updates[name]
@@ -170,8 +196,10 @@ class Messages:
             inspect.signature(handler).bind(*args, **kwargs)
         except TypeError as error:
             raise UsageError(f"update {name!r}: {error}") from None
+        except ValueError:
+            pass  # a builtin whose signature is not known
         if validator is not None:
-            answer = validator(*args, **kwargs)
+            answer = _look(f"the validator of update {name!r}", validator, args, kwargs)
             if inspect.iscoroutine(answer):
                 answer.close()
                 raise UsageError(f"the validator of update {name!r} must be a plain function")
@@ -185,39 +213,49 @@ class Messages:
             failure = self._codec.encode_failure(error)
             self._owner.record(events.UpdateFailed(event.id, failure))
             return
-        self._start(f"update {event.name!r}", self._run_update(found[0], event.id, args, kwargs))
+        self._start(f"update {event.name!r}", self._run_update(found[0], event, args, kwargs))
 
     async def _run_update(
-        self, handler: Handler, update_id: str, args: list[Any], kwargs: dict[str, Any]
+        self,
+        handler: Handler,
+        accepted: events.UpdateAccepted,
+        args: list[Any],
+        kwargs: dict[str, Any],
     ) -> None:
         ended: Event
         try:
             result = await _call(handler, *args, **kwargs)
             ended = events.UpdateCompleted(
-                update_id, self._codec.encode(result, "result of the update")
+                accepted.id, self._codec.encode(result, "result of the update")
             )
         except (Halt, KeyboardInterrupt):
             raise
         except asyncio.CancelledError:
-            error = ExecutionClosed(
-                f"execution {self._owner.execution_id!r} ended before the update was done",
-                execution_id=self._owner.execution_id,
+            closed: Exception = RuntimeError(
+                f"the handler of update {accepted.name!r} was cancelled by the workflow's own code"
             )
-            self._owner.record(events.UpdateFailed(update_id, self._failure(error)))
+            if self.ended is not None:
+                closed = ExecutionClosed(
+                    f"execution {self._owner.execution_id!r} {self.ended} before the update was "
+                    "done",
+                    execution_id=self._owner.execution_id,
+                )
+            self._owner.record(events.UpdateFailed(accepted.id, self._failure(closed)))
             raise
         except BaseException as error:
             if self._owner.dead:
                 raise
-            ended = events.UpdateFailed(update_id, self._failure(error))
+            ended = events.UpdateFailed(accepted.id, self._failure(error))
         self._owner.record(ended)
 
     def _failure(self, error: BaseException) -> Failure:
         return self._codec.encode_failure(error)
 
-    def _start(self, what: str, work: Coroutine[Any, Any, None]) -> None:
+    def _start(self, what: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[Any]:
         task = self._owner.loop.create_task(work, name=what)
-        self.running[task] = what
-        task.add_done_callback(lambda done: self.running.pop(done, None) and None)
+        self._handlers[task] = what
+        task.add_done_callback(lambda done: self._handlers.pop(done, None) and None)
+        return task
 
     def encode_answer(self, value: Any, name: str) -> Payload:
         """The answer to a question, encoded."""
@@ -229,6 +267,22 @@ async def _call(handler: Handler, *args: Any, **kwargs: Any) -> Any:
     if inspect.isawaitable(result):
         return await result
     return result
+
+
+def _look(what: str, handler: Handler, args: list[Any], kwargs: dict[str, Any]) -> Any:
+    """Call what may only look. It must not end more than the answer that is asked of it."""
+    try:
+        return handler(*args, **kwargs)
+    except (Exception, Halt, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        raise RuntimeError(f"{what} raised {error!r}") from error
+
+
+def _check_handler(kind: str, name: str, handler: object) -> None:
+    check_name(kind, name)
+    if not callable(handler):
+        raise UsageError(f"{handler!r} cannot handle {kind} {name!r}: give a function")
 
 
 def _unknown(kind: str, name: str, known: dict[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from hashlib import sha256
 from typing import Any, ClassVar, Final
 
 _encode: Final = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
@@ -45,6 +46,11 @@ class Payload:
         if self._tree is _UNREAD:
             self._tree = json.loads(self._text or "null")
         return self._tree
+
+    def fingerprint(self) -> str:
+        """The same for equal payloads only."""
+        canonical = json.dumps(self.tree, separators=(",", ":"), sort_keys=True)
+        return sha256(canonical.encode()).hexdigest()
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Payload):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Generator
 from typing import Any, Protocol
 
 from mini_workflow.core.numbered import NumberingLoop, WorkflowFuture
@@ -25,12 +27,23 @@ def read_token(token: str) -> tuple[str, int, str]:
 
 
 class Promise(WorkflowFuture):
-    """Awaitable in the workflow; completed or failed once from outside by its `token`."""
+    """Awaitable in the workflow; completed or failed once from outside by its `token`.
+
+    Giving up an await of it, as ``asyncio.timeout`` does, does not give the promise up: it may be
+    awaited again.
+    """
 
     def __init__(self, token: str, name: str, *, loop: NumberingLoop) -> None:
         super().__init__(loop=loop)
         self.token = token
         self.name = name
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        if self.done():
+            return super().__await__()
+        return asyncio.shield(self).__await__()
+
+    __iter__ = __await__
 
 
 class Children(Protocol):

@@ -184,8 +184,9 @@ def _accept(
             args, kwargs = run.decode(message.arguments)
             run.messages.validate(message.name, args, kwargs)
     except Exception as error:
-        refusals.append((message.id, run.encode_failure(error)))
-        return None
+        failure = run.encode_failure(error)
+        refusals.append((message.id, failure))
+        return events.UpdateRefused(message.at, message.id, failure) if message.forwarded else None
     finally:
         run.reading = None
     return events.UpdateAccepted(message.at, message.id, message.name, message.arguments)

@@ -11,7 +11,7 @@ import contextlib
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from contextvars import Context
-from typing import Any, ClassVar, Final, Protocol
+from typing import Any, ClassVar, Final, Protocol, cast
 
 from mini_workflow.core import events
 from mini_workflow.core.closing import name_of, report_unseen, wind_down
@@ -53,6 +53,16 @@ class Definition(Protocol):
     def begin(self, run: Run, args: list[Any], kwargs: dict[str, Any]) -> Coroutine[Any, Any, Any]:
         """The coroutine of a new run."""
         ...
+
+
+def _continues(error: BaseException) -> ContinueAsNew | None:
+    """The request that a TaskGroup has wrapped, if nothing else has gone wrong in it."""
+    while isinstance(error, BaseExceptionGroup):
+        members = cast("BaseExceptionGroup[BaseException]", error).exceptions
+        if len(members) > 1:
+            return None
+        error = members[0]
+    return error if isinstance(error, ContinueAsNew) else None
 
 
 class Run(Exchange):
@@ -191,31 +201,41 @@ class Run(Exchange):
     async def _work(self, args: list[Any], kwargs: dict[str, Any]) -> Event:
         try:
             result = await self._definition.begin(self, args, kwargs)
+            if self._abort is not None:
+                raise self._abort
             return events.ExecutionCompleted(self._codec.encode(result, "result"))
         except (Halt, KeyboardInterrupt):
             raise
         except ContinueAsNew as request:
-            return events.ContinuedAsNew(request.arguments)
+            if self._abort is None:
+                return events.ContinuedAsNew(request.arguments)
+            return await self._undo(self._failed_with(self._abort))
         except asyncio.CancelledError as error:
             if self._abort is not None:
-                failed = events.ExecutionFailed(self._codec.encode_failure(self._abort))
-                return await self._undo(failed)
+                return await self._undo(self._failed_with(self._abort))
             reason = str(error) if self._cancel_reason is None else self._cancel_reason
             return await self._undo(events.ExecutionCancelled(reason))
         except BaseException as error:
             if self.dead or running_loop() is not self.loop:
                 raise  # not the workflow's own: its coroutine is being closed
+            if (request := _continues(error)) is not None:
+                return events.ContinuedAsNew(request.arguments)
             if error.__traceback__ is not None:
                 error.__traceback__ = error.__traceback__.tb_next  # begin at the user's code
-            return await self._undo(events.ExecutionFailed(self._codec.encode_failure(error)))
+            return await self._undo(self._failed_with(error))
+
+    def _failed_with(self, error: BaseException) -> events.ExecutionFailed:
+        return events.ExecutionFailed(self._codec.encode_failure(error))
 
     async def _end(self, closing: Event) -> None:
-        for what in self.messages.running.values():
+        continues = isinstance(closing, events.ContinuedAsNew)
+        self.messages.ended = "has continued as new" if continues else "has ended"
+        for what in self.messages.unfinished():
             self.warn("the handler of %s is not done at the end of the workflow", what)
         await wind_down(self.loop, self.warn)
         report_unseen(self._main, [*self._failed, *self.loop.tasks], self.warn)
         left = Counter(event.name for event in self.messages.unreceived())
-        if left and not isinstance(closing, events.ContinuedAsNew):
+        if left and not continues:
             self.warn("signals that nobody received: %s", dict(left))
             self._emit(events.MessagesUnhandled(dict(left)))
         self._emit(closing)

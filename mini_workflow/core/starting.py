@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 from mini_workflow.core.payload import Payload
-from mini_workflow.errors import InvalidIdentifier
+from mini_workflow.errors import InvalidIdentifier, UsageError
 
 
 class Startable(Protocol):
@@ -27,6 +27,24 @@ class Startable(Protocol):
 EXECUTION_ID: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:@\-]{0,99}")
 """What an execution id may be. 100 characters is what EventBridge Pipes allows in a message group
 id; the characters are safe in file names, object keys and message group ids alike."""
+
+
+MAXIMUM_NAME: Final = 200
+"""Characters of the name of a signal, query or update, and of an update's id. Our own bound."""
+
+
+def check_name(kind: str, name: object) -> None:
+    """Raise UsageError unless it can be the name of a signal, query or update."""
+    if not isinstance(name, str) or not name or len(name) > MAXIMUM_NAME:
+        raise UsageError(
+            f"{name!r} is not the name of a {kind}: give a text of 1 to {MAXIMUM_NAME} characters"
+        )
+
+
+def check_reason(reason: object) -> None:
+    """Raise UsageError unless it can be the reason of a cancellation."""
+    if not isinstance(reason, str):
+        raise UsageError(f"{reason!r} is not a reason: give a text")
 
 
 def check_id(execution_id: Any) -> None:

@@ -8,12 +8,13 @@ from mini_workflow.engine.requests import Answer, Post, Resume, Start, Started, 
 from mini_workflow.engine.turn import Turn
 from mini_workflow.errors import (
     ExecutionAlreadyExists,
+    ExecutionBlocked,
     ExecutionClosed,
     ExecutionNotFound,
     PromiseNotOpen,
     WireError,
 )
-from mini_workflow.ports import Store
+from mini_workflow.ports import Head, Store
 
 
 def answer_start(request: Start, turn: Turn | None, store: Store) -> None:
@@ -46,16 +47,24 @@ def answer_start(request: Start, turn: Turn | None, store: Store) -> None:
     except (WireError, IndexError) as error:
         request.reply.fail(error)
         return
-    if isinstance(first, events.ExecutionStarted) and first.arguments != request.arguments:
+    if isinstance(first, events.ExecutionStarted) and _others(first, request):
+        shown = "" if first.origin else f": {first.arguments.text[:300]}"
         request.reply.fail(
             ExecutionAlreadyExists(
-                f"execution {name!r} exists and was started with other arguments: "
-                f"{first.arguments.text[:300]}; choose another id",
+                f"execution {name!r} exists and was started with other arguments{shown}; choose "
+                "another id",
                 execution_id=name,
             )
         )
         return
     request.reply.give(Started(head))
+
+
+def _others(first: events.ExecutionStarted, request: Start) -> bool:
+    """Whether the execution was started with other arguments, in the first of its runs."""
+    if first.origin:
+        return first.origin != request.arguments.fingerprint()
+    return first.arguments != request.arguments
 
 
 def answer_head(request: Post | Resume, turn: Turn | None, store: Store) -> None:
@@ -109,6 +118,8 @@ def answer_update(request: Update, turn: Turn | None, store: Store, inquiries: I
         request.reply.give(Answer(before))
     elif head.closed_at is not None:
         request.reply.fail(closed(name, head.status))
+    elif head.status == "blocked":
+        request.reply.fail(blocked(head))
     elif turn is None:
         request.reply.give(Answer())
     else:
@@ -119,6 +130,16 @@ def not_found(name: str) -> ExecutionNotFound:
     """The error about an execution that is not there."""
     return ExecutionNotFound(
         f"there is no execution {name!r} in this store; list_executions() shows all",
+        execution_id=name,
+    )
+
+
+def blocked(head: Head) -> ExecutionBlocked:
+    """The error about an update of an execution that cannot go on now."""
+    name = head.execution_id
+    return ExecutionBlocked(
+        f"execution {name!r} is blocked: {head.blocked_reason}. The update is kept, and is handled "
+        "once resume() lets the execution go on; ask again with the same id for the answer",
         execution_id=name,
     )
 

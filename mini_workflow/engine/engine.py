@@ -18,7 +18,7 @@ from mini_workflow.core.payload import Payload
 from mini_workflow.core.replay import Decision
 from mini_workflow.core.run import Definition
 from mini_workflow.core.script import python_version
-from mini_workflow.engine.answers import closed
+from mini_workflow.engine.answers import blocked, closed
 from mini_workflow.engine.batch import AT_ONCE, Batch, message_of
 from mini_workflow.engine.cache import Cache, Live
 from mini_workflow.engine.dispatch import Dispatcher
@@ -136,6 +136,11 @@ class Engine:
     def in_flight(self) -> int:
         """How many attempts this engine has dispatched and not heard of."""
         return len(self._dispatcher)
+
+    @property
+    def awaited(self) -> bool:
+        """Whether anybody waits for the answer to an update."""
+        return bool(self._inquiries)
 
     @property
     def unsettled(self) -> bool:
@@ -315,8 +320,10 @@ class Engine:
         self._dispatcher.heard_of(name, turn.delivery.messages)
         if live is not None and decision is not None:
             self._carry_out(turn, live, decision)
-        if head.closed_at is not None:
+        if self._inquiries and head.closed_at is not None:
             self._inquiries.fail(name, closed(name, head.status))
+        if self._inquiries and head.status == "blocked":
+            self._inquiries.fail(name, blocked(head))
         if turn.continues:
             self._awake[name] = False
         if turn.commit.outbox:
@@ -347,6 +354,7 @@ class Engine:
                 self._dispatcher.begin(name, command)
             elif isinstance(command, CancelTask):
                 self._dispatcher.give_up(name, command.seq, command.reason)
+        self._inquiries.refuse(name, decision.refusals)
         if not self._inquiries.settle(name, decision.events):
             self._on_post()  # somebody elsewhere may wait for the answer
 

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Sequence
 
 from mini_workflow.core import events, wire
 from mini_workflow.core.events import Event
+from mini_workflow.core.failure import Failure
 from mini_workflow.engine.requests import Answer, Reply, Update
 
-Answered = events.UpdateCompleted | events.UpdateFailed
+Answered = events.UpdateCompleted | events.UpdateFailed | events.UpdateRefused
 
 
 class Inquiries:
@@ -37,8 +38,14 @@ class Inquiries:
                     reply.give(Answer(event))
         return known
 
+    def refuse(self, execution_id: str, refusals: Iterable[tuple[str, Failure]]) -> None:
+        """Tell those whose update a validator has refused."""
+        for update_id, failure in refusals:
+            for reply in self._waiting.pop((execution_id, update_id), ()):
+                reply.give(Answer(refusal=failure))
+
     def fail(self, execution_id: str, error: Exception) -> None:
-        """The execution has ended without answering."""
+        """The execution has ended, or cannot go on, without having answered."""
         for key in [key for key in self._waiting if key[0] == execution_id]:
             for reply in self._waiting.pop(key):
                 reply.fail(error)
@@ -58,4 +65,6 @@ def find_answer(lines: Sequence[str], update_id: str) -> Answered | None:
             event = wire.decode(line)
             if isinstance(event, Answered) and event.id == update_id:
                 return event
+            if isinstance(event, events.UpdateAccepted) and event.id == update_id:
+                return None
     return None

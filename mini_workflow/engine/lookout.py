@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from mini_workflow.core import events, wire
+from mini_workflow.core.events import Message
 from mini_workflow.engine.batch import AT_ONCE, Batch
 from mini_workflow.engine.turn import ABOUT_ATTEMPTS, UNKNOWN_WORKFLOW, Delivery, decode_message
 from mini_workflow.errors import WireError
@@ -115,7 +116,7 @@ class Lookout:
         name = delivery.execution_id
         bodies = [RESUME] if delivery.resume else []
         bodies += [
-            wire.encode(message)
+            wire.encode(_to_forward(message))
             for message in delivery.messages
             if not isinstance(message, (events.Tick, *ABOUT_ATTEMPTS))
         ]
@@ -127,3 +128,10 @@ class Lookout:
         for body in bodies:
             self._ports.mailbox.post(name, body, body)
         self._on_post()
+
+
+def _to_forward(message: Message) -> Message:
+    """Whoever asks for an update here reads the answer in the history, a refusal as well."""
+    if isinstance(message, events.UpdateRequested):
+        return replace(message, forwarded=True)
+    return message

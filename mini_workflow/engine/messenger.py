@@ -13,7 +13,7 @@ from mini_workflow.core.events import Incoming
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.promises import read_token
-from mini_workflow.core.starting import check_id, encode_arguments
+from mini_workflow.core.starting import check_id, check_name, encode_arguments
 from mini_workflow.engine.driver import ENDED
 from mini_workflow.engine.execution import Settled
 from mini_workflow.engine.inquiries import find_answer
@@ -57,6 +57,10 @@ class Desk(Protocol):
         """Whether the execution has closed. Raises ExecutionNotFound."""
         ...
 
+    def check_not_blocked(self, execution_id: str) -> None:
+        """Raise ExecutionBlocked if the execution cannot go on."""
+        ...
+
 
 class Messenger:
     """Sends messages through a runtime's engine. Callable from any thread."""
@@ -68,7 +72,7 @@ class Messenger:
 
     def make_signal(self, name: str, value: Any) -> events.SignalReceived:
         """A signal to send. Raises UsageError or ValueNotSerializable."""
-        _check_name("signal", name)
+        check_name("signal", name)
         payload = self._codec.encode(value, f"value of signal {name!r}")
         return events.SignalReceived(self._desk.clock_now(), name, payload, secrets.token_hex(8))
 
@@ -81,7 +85,7 @@ class Messenger:
     def query(self, execution_id: str, name: str, args: Any, kwargs: Any) -> Any:
         """Put a question to a workflow."""
         check_id(execution_id)
-        _check_name("query", name)
+        check_name("query", name)
         request = Ask(execution_id, name, encode_arguments(self._codec.encode, args, kwargs))
         return self._codec.decode(self._desk.ask(request, request.reply))
 
@@ -96,9 +100,9 @@ class Messenger:
     ) -> Any:
         """Have a workflow handle a request, and wait for the answer."""
         check_id(execution_id)
-        _check_name("update", name)
+        check_name("update", name)
         update_id = secrets.token_hex(8) if update_id is None else update_id
-        _check_name("update id", update_id)
+        check_name("update id", update_id)
         arguments = encode_arguments(self._codec.encode, args, kwargs)
         request = Update(execution_id, update_id, name, arguments)
         deadline = None if timeout is None else time.monotonic() + timeout
@@ -122,6 +126,7 @@ class Messenger:
                 found = find_answer(self._desk.lines(execution_id), update_id)
                 if found is not None:
                     return Answer(found)
+                self._desk.check_not_blocked(execution_id)
                 if self._desk.closed(execution_id):
                     raise ExecutionClosed(
                         f"execution {execution_id!r} has closed without an answer",
@@ -167,14 +172,9 @@ class Messenger:
         return lambda at, seq, secret: events.PromiseCompleted(at, seq, payload, secret)
 
     def failed(self, why: str | BaseException) -> Callable[[int, int, str], Incoming]:
-        """Makes the failure of a promise."""
+        """Makes the failure of a promise. Raises UsageError."""
+        if not isinstance(why, (str, BaseException)):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise UsageError(f"{why!r} is no reason: give an exception, or a text")
         error = RuntimeError(why) if isinstance(why, str) else why
         failure = self._codec.encode_failure(error)
         return lambda at, seq, secret: events.PromiseFailed(at, seq, failure, secret)
-
-
-def _check_name(kind: str, name: object) -> None:
-    if not isinstance(name, str) or not name or len(name) > 200:
-        raise UsageError(
-            f"{name!r} is not the name of a {kind}: give a text of 1 to 200 characters"
-        )

@@ -12,7 +12,7 @@ from mini_workflow.engine.cache import Cache
 from mini_workflow.engine.requests import Ask
 from mini_workflow.engine.turn import Turns
 from mini_workflow.engine.watchdog import Watchdog
-from mini_workflow.errors import TurnTimeout
+from mini_workflow.errors import NotAllowedInWorkflow, TurnTimeout
 
 
 class Questions:
@@ -39,6 +39,8 @@ class Questions:
                 if live is None or live.run is not run:
                     run.close()
         except (Exception, KeyboardInterrupt) as error:
+            if isinstance(error, NotAllowedInWorkflow):
+                self._cache.drop(name)  # it may have changed what a replay would not
             request.reply.fail(error)
 
     def _ask(self, run: Run, request: Ask) -> Payload:

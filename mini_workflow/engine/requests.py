@@ -13,6 +13,7 @@ from mini_workflow.core.events import (
     SignalReceived,
     UpdateCompleted,
     UpdateFailed,
+    UpdateRefused,
 )
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.payload import Payload
@@ -101,7 +102,7 @@ class Answer:
     the `refusal`. Neither when another process has the execution, which will record it.
     """
 
-    event: UpdateCompleted | UpdateFailed | None = None
+    event: UpdateCompleted | UpdateFailed | UpdateRefused | None = None
     refusal: Failure | None = None
 
 

@@ -35,6 +35,7 @@ def next_run(
         python=python_version(),
         run=run.started.run + 1,
         first_seq=run.last_seq,
+        origin=run.started.origin or run.started.arguments.fingerprint(),
     )
     after = replace(
         head,

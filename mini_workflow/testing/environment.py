@@ -44,7 +44,7 @@ class WorkflowEnvironment(Runtime):
     """A runtime for tests: everything is serialized as by the other runtimes, nothing is written.
 
     Time stands still while tasks run, and jumps to the next timer when nothing else is left to
-    do: while somebody waits in `result()` (or by ``await``) for an execution, or as far as
+    do: while somebody waits in `result()` (or by ``await``) or for an update, or as far as
     `advance` says. A sleep of thirty days takes as long as its code. Tasks run in real time, and
     so do their timeouts and that of `result()`.
 
@@ -96,7 +96,8 @@ class WorkflowEnvironment(Runtime):
             grace=grace,
             history_limit=history_limit,
         )
-        self._skipping.is_awaited = self._driver.waiters.__bool__
+        waiters, engine = self._driver.waiters, self._engine
+        self._skipping.is_awaited = lambda: bool(waiters) or engine.awaited
 
     def now(self) -> datetime:
         """The time on the environment's clock, in UTC."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 from mini_workflow import Execution
@@ -31,9 +32,9 @@ class Stage:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.runtime, name)
 
-    def start(self, workflow: Any, *args: Any, id: str | None = None, **kwargs: Any) -> Execution:
+    def start(self, workflow: Any, *args: Any, **kwargs: Any) -> Execution:
         """Start an execution."""
-        execution: Execution = self.runtime.start_execution(workflow, *args, id=id, **kwargs)
+        execution: Execution = self.runtime.start_execution(workflow, *args, **kwargs)
         return execution
 
     def run(self, workflow: Any, *args: Any, **kwargs: Any) -> Any:
@@ -44,6 +45,15 @@ class Stage:
         """Close the runtime, and open another one on what it has left."""
         self.runtime.close()
         self.runtime = self._open_runtime()
+
+    @contextmanager
+    def beside(self) -> Iterator[Any]:
+        """Another runtime on the same state, as in another process; the same, if that cannot be."""
+        if self.virtual:
+            yield self.runtime
+        else:
+            with self._open_runtime() as other:
+                yield other
 
     def again(self, execution: Execution) -> Execution:
         """A handle of the open runtime to an execution of an earlier one."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+from functools import partial
 from typing import Any
 
 import pytest
@@ -76,6 +78,7 @@ def test_24_cancelled_right_after_the_start(runtime: Stage) -> None:
 
 @workflow("behaviours.catches")
 async def catches(ctx: Context) -> str:
+    caught = ""
     try:
         await ctx.sleep(30 * DAY)
     except asyncio.CancelledError:
@@ -288,8 +291,8 @@ def test_27_a_cancel_that_races_the_result(runtime: Stage) -> None:
     every look at the execution afterwards says the same."""
     for n in range(20):
         execution = runtime.start(races, id=f"race-{n}")
-        other = Background(lambda: unless_closed(lambda: execution.cancel()))
-        unless_closed(lambda: execution.signal("go", "went"))
+        other = Background(partial(unless_closed, execution.cancel))
+        unless_closed(partial(execution.signal, "go", "went"))
         other.get()
         result = execution.result(WAIT)
         found = kinds(execution)
@@ -301,10 +304,8 @@ def test_27_a_cancel_that_races_the_result(runtime: Stage) -> None:
 
 
 def unless_closed(call: Any) -> None:
-    try:
+    with contextlib.suppress(ExecutionClosed):
         call()
-    except ExecutionClosed:
-        pass
 
 
 @workflow("behaviours.reason_of_child")
