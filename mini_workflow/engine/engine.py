@@ -187,7 +187,10 @@ class Engine:
                     batch.delivery(name).messages.append(events.Tick(now))
             for delivery in batch.deliveries.values():
                 self._advance(delivery, batch, now)
-            answers = self._ports.store.commit([turn.commit for turn in batch.turns.values()])
+            commits = [turn.commit for turn in batch.turns.values()]
+            # Also without any: deliveries that come to nothing may mean that the lease is lost.
+            idle = not batch.turns and not batch.deliveries
+            answers = [] if idle else self._ports.store.commit(commits)
         except BaseException:
             for turn in batch.turns.values():
                 self._discard(turn)
@@ -289,7 +292,7 @@ class Engine:
                     self._cancel(name, command.seq)
         if head.wake_at is not None and (self._next_wake is None or head.wake_at < self._next_wake):
             self._next_wake = head.wake_at
-        if head.status == "terminated":
+        if head.status == "terminated" and (decision is None or not decision.commands):
             for key in [key for key in self._dispatched if key[0] == name]:
                 self._cancel(name, key[1])
         if turn.closing is not None or head.status == "blocked":
