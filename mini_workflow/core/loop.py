@@ -88,7 +88,7 @@ class WorkflowLoop(RefusingLoop):
         `fault`. Raises KeyboardInterrupt only; the run cannot go on after that.
         """
         outer, outer_hooks = running_loop(), sys.get_asyncgen_hooks()
-        outer_task = _leave_task(outer)
+        outer_task = None if outer is None else _leave_task(outer)
         _set_running_loop(self)
         sys.set_asyncgen_hooks(self._generator_started, _ignore)
         ready = self._ready
@@ -117,7 +117,8 @@ class WorkflowLoop(RefusingLoop):
         finally:
             sys.set_asyncgen_hooks(*outer_hooks)
             _set_running_loop(outer)
-            _return_to_task(outer, outer_task)
+            if outer_task is not None:
+                _return_to_task(outer, outer_task)
 
     def _callback_failed(self, handle: Handle, error: BaseException) -> None:
         if isinstance(error, SystemExit) and isinstance(
