@@ -353,13 +353,17 @@ def _make_immortal(coroutine: Any) -> None:
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(coroutine))
 
 
-def _innermost(coroutine: Any) -> CoroutineType[Any, Any, Any] | None:
+def _innermost(coroutine: Any) -> Any:
     """The last coroutine in the chain of awaits that has not ended; None if the first one has."""
-    found: CoroutineType[Any, Any, Any] | None = None
-    while isinstance(coroutine, CoroutineType) and coroutine.cr_frame is not None:
+    found: Any = None
+    while _has_not_ended(coroutine):
         found = coroutine
-        coroutine = found.cr_await
+        coroutine = coroutine.cr_await
     return found
+
+
+def _has_not_ended(awaited: Any) -> bool:
+    return isinstance(awaited, CoroutineType) and awaited.cr_frame is not None
 
 
 def _leave_task(loop: asyncio.AbstractEventLoop | None) -> Any:
