@@ -89,7 +89,7 @@ class WorkflowLoop(RefusingLoop):
         `fault`. Raises KeyboardInterrupt only; the run cannot go on after that.
         """
         outer, outer_hooks = running_loop(), sys.get_asyncgen_hooks()
-        outer_task = _leave_task(outer)
+        outer_task = None if outer is None else _leave_task(outer)
         _set_running_loop(self)
         sys.set_asyncgen_hooks(self._generator_started, _ignore)
         ready = self._ready
@@ -118,7 +118,8 @@ class WorkflowLoop(RefusingLoop):
         finally:
             sys.set_asyncgen_hooks(*outer_hooks)
             _set_running_loop(outer)
-            _return_to_task(outer, outer_task)
+            if outer_task is not None:
+                _return_to_task(outer, outer_task)
 
     def _callback_failed(self, handle: Handle, error: BaseException) -> None:
         if isinstance(error, SystemExit) and isinstance(
@@ -384,13 +385,17 @@ def _make_immortal(coroutine: Any) -> None:
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(coroutine))
 
 
-def _innermost(coroutine: Any) -> CoroutineType[Any, Any, Any] | None:
+def _innermost(coroutine: Any) -> Any:
     """The last coroutine in the chain of awaits that has not ended; None if the first one has."""
     found: Any = None
-    while isinstance(coroutine, CoroutineType) and coroutine.cr_frame is not None:
-        found = coroutine  # pyright: ignore[reportUnknownVariableType]
-        coroutine = found.cr_await
+    while _has_not_ended(coroutine):
+        found = coroutine
+        coroutine = coroutine.cr_await
     return found
+
+
+def _has_not_ended(awaited: Any) -> bool:
+    return isinstance(awaited, CoroutineType) and awaited.cr_frame is not None
 
 
 def _leave_task(loop: asyncio.AbstractEventLoop | None) -> Any:

@@ -110,13 +110,14 @@ class Run(Exchange):
 
         Whatever goes wrong is the run's `fault`. Raises KeyboardInterrupt only.
         """
-        closed = self.state.closed
-        self.state.apply(event)
+        state, loop = self.state, self.loop
+        closed = state.closed
+        state.apply(event)
         self._out.append(event)
         self._refused = 0
         self._why = ""
-        if self.state.now > self.loop.now:
-            self.loop.now = self.state.now
+        if state.now > loop.now:
+            loop.now = state.now
         handler = self._HANDLERS.get(type(event))
         if handler is None:
             return
@@ -126,13 +127,13 @@ class Run(Exchange):
         try:
             handler(self, event)
         except SerializationError as error:
-            self.loop.fault = error
-        if self.loop.fault is None:
-            self.loop.drain(self._conditions.try_all)
-        if self.loop.fault is None:
-            if self.state.closed:
+            loop.fault = error
+        if loop.fault is None:
+            loop.drain(self._conditions.try_all)
+        if loop.fault is None:
+            if state.closed:
                 self._release()
-            else:
+            elif not (state.tasks or state.timers) or self._has_ended():
                 self._look_for_trouble()
 
     def close(self) -> None:
@@ -153,8 +154,11 @@ class Run(Exchange):
         self._failed.clear()
         self._conditions.clear()
 
+    def _has_ended(self) -> bool:
+        return self._main is not None and self._main.done()
+
     def _look_for_trouble(self) -> None:
-        main, state, name = self._main, self.state, self._definition.name
+        main, name = self._main, self._definition.name
         if main is None:
             return
         if main.done():
@@ -162,9 +166,7 @@ class Run(Exchange):
                 f"workflow {name!r} ended without a result: {main!r}"
             )
             return
-        if state.tasks or state.timers or state.promises or state.children:
-            return
-        if self.messages.listening():
+        if self.state.promises or self.state.children or self.messages.listening():
             return
         where = waiting_line(main.get_coro())
         unseen_failures = [f for f in (*self._failed, *self.loop.tasks) if f.done() and unseen(f)]

@@ -252,7 +252,8 @@ class ExecutionState:
         self.started_at = event.at
 
     def _task_scheduled(self, event: events.TaskScheduled) -> None:
-        self._check_open(event)
+        if self.condition != "running":
+            raise self._follows_the_end(event)
         self.tasks[event.seq] = OpenTask(event)
         self.in_flight += 1
 
@@ -331,12 +332,16 @@ class ExecutionState:
 
     def _check_open(self, event: Event) -> None:
         if self.condition != "running":
-            raise WireError(
-                f"event {self.length + 1} of the history, {event!r}, follows the end of its workflow"
-            )
+            raise self._follows_the_end(event)
+
+    def _follows_the_end(self, event: Event) -> WireError:
+        return WireError(
+            f"event {self.length + 1} of the history, {event!r}, follows the end of its workflow"
+        )
 
     def _timer_started(self, event: events.TimerStarted) -> None:
-        self._check_open(event)
+        if self.condition != "running":
+            raise self._follows_the_end(event)
         self.timers[event.seq] = event.fire_at
         heappush(self._wakes, (event.fire_at, event.seq))
 

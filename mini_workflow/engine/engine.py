@@ -214,7 +214,10 @@ class Engine:
             for delivery in batch.deliveries.values():
                 self._advance(delivery, batch, now)
             self._nursery.start_children(batch, now)
-            answers = self._ports.store.commit([turn.commit for turn in batch.turns.values()])
+            commits = [turn.commit for turn in batch.turns.values()]
+            # Also without any: deliveries that come to nothing may mean that the lease is lost.
+            idle = not batch.turns and not batch.deliveries
+            answers = [] if idle else self._ports.store.commit(commits)
         except BaseException:
             for turn in batch.turns.values():
                 self._discard(turn)
@@ -331,7 +334,8 @@ class Engine:
             self._on_post()
         if head.wake_at is not None and (self._next_wake is None or head.wake_at < self._next_wake):
             self._next_wake = head.wake_at
-        if head.status == "terminated":
+        commands = decision.commands if decision is not None else ()
+        if head.status == "terminated" and not any(isinstance(c, CancelTask) for c in commands):
             self._dispatcher.give_up_all(name, getattr(turn.closing, "reason", ""))
         if turn.closing is not None or head.status == "blocked":
             try:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from mini_workflow.core import events, wire
-from mini_workflow.core.events import Message
+from mini_workflow.core.events import Incoming
 from mini_workflow.engine.batch import AT_ONCE, Batch
 from mini_workflow.engine.turn import ABOUT_ATTEMPTS, UNKNOWN_WORKFLOW, Delivery, decode_message
 from mini_workflow.errors import WireError
@@ -118,7 +118,7 @@ class Lookout:
         bodies += [
             wire.encode(_to_forward(message))
             for message in delivery.messages
-            if not isinstance(message, (events.Tick, *ABOUT_ATTEMPTS))
+            if not isinstance(message, events.Tick) and not isinstance(message, ABOUT_ATTEMPTS)
         ]
         if not bodies:
             return
@@ -130,7 +130,7 @@ class Lookout:
         self._on_post()
 
 
-def _to_forward(message: Message) -> Message:
+def _to_forward(message: Incoming | events.UpdateRequested) -> Incoming | events.UpdateRequested:
     """Whoever asks for an update here reads the answer in the history, a refusal as well."""
     if isinstance(message, events.UpdateRequested):
         return replace(message, forwarded=True)
