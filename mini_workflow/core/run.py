@@ -11,7 +11,7 @@ import contextlib
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from contextvars import Context
-from typing import Any, ClassVar, Final, Protocol, cast
+from typing import Any, ClassVar, Final, Protocol
 
 from mini_workflow.core import events
 from mini_workflow.core.closing import name_of, report_unseen, wind_down
@@ -58,7 +58,7 @@ class Definition(Protocol):
 def _continues(error: BaseException) -> ContinueAsNew | None:
     """The request that a TaskGroup has wrapped, if nothing else has gone wrong in it."""
     while isinstance(error, BaseExceptionGroup):
-        members = cast("BaseExceptionGroup[BaseException]", error).exceptions
+        members: tuple[Any, ...] = error.exceptions  # pyright: ignore[reportUnknownMemberType]
         if len(members) > 1:
             return None
         error = members[0]

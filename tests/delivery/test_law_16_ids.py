@@ -80,12 +80,9 @@ def test_law_16_made_up_ids_are_good_and_differ() -> None:
 @given(st.text(max_size=120))
 def test_law_16_whatever_text_is_refused_or_found(name: str) -> None:
     environment = _shared()
-    try:
+    with pytest.raises((InvalidIdentifier, ExecutionNotFound)) as caught:
         environment.get_execution(name)
-    except (InvalidIdentifier, ExecutionNotFound) as error:
-        assert isinstance(error, ExecutionNotFound) == _is_good(name)
-    else:
-        raise AssertionError(name)
+    assert isinstance(caught.value, ExecutionNotFound) == _is_good(name)
 
 
 def _is_good(name: str) -> bool:

@@ -349,7 +349,7 @@ def test_law_09_termination_runs_no_code() -> None:
     assert not decision.busy
     assert decision.wake_at is None
     assert reached == []
-    assert decision.commands == (commands.CancelTask(1), commands.CancelTimer(2))
+    assert decision.commands == (commands.CancelTask(1, "enough"), commands.CancelTimer(2))
     late = driver.perform(driver.dispatched[0])
     assert driver.deliver(late, Tick(driver.now + 10_000)).events == ()
     assert driver.deliver(events.ExecutionTerminated(driver.now, "again")).events == ()
