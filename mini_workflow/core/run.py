@@ -57,12 +57,10 @@ class Definition(Protocol):
 
 def _continues(error: BaseException) -> ContinueAsNew | None:
     """The request that a TaskGroup has wrapped, if nothing else has gone wrong in it."""
-    while isinstance(error, BaseExceptionGroup):
-        members: tuple[Any, ...] = error.exceptions  # pyright: ignore[reportUnknownMemberType]
-        if len(members) > 1:
-            return None
-        error = members[0]
-    return error if isinstance(error, ContinueAsNew) else None
+    inner: Any = error
+    while isinstance(inner, BaseExceptionGroup):
+        inner = inner.exceptions[0] if len(inner.exceptions) == 1 else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    return inner if isinstance(inner, ContinueAsNew) else None
 
 
 class Run(Exchange):
