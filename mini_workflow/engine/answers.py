@@ -61,7 +61,9 @@ def answer_head(request: Post | Resume, turn: Turn | None, store: Store) -> None
                 execution_id=name,
             )
         )
-    elif head.closed_at is not None and (turn is None or turn.closing is None):
+    elif head.closed_at is not None and (
+        turn is None or turn.closing is None or _came_too_late(request, turn)
+    ):
         request.reply.fail(
             ExecutionClosed(
                 f"execution {name!r} has closed before ({head.status})", execution_id=name
@@ -69,3 +71,12 @@ def answer_head(request: Post | Resume, turn: Turn | None, store: Store) -> None
         )
     else:
         request.reply.give(head)
+
+
+def _came_too_late(request: Post | Resume, turn: Turn) -> bool:
+    """Whether the execution came to its own end in the turn that was to terminate it."""
+    return (
+        isinstance(request, Post)
+        and isinstance(request.message, events.ExecutionTerminated)
+        and not isinstance(turn.closing, events.ExecutionTerminated)
+    )
