@@ -55,11 +55,15 @@ class Definition(Protocol):
         ...
 
 
+def _is_group(error: object) -> bool:
+    return isinstance(error, BaseExceptionGroup)
+
+
 def _continues(error: BaseException) -> ContinueAsNew | None:
     """The request that a TaskGroup has wrapped, if nothing else has gone wrong in it."""
     inner: Any = error
-    while isinstance(inner, BaseExceptionGroup):
-        inner = inner.exceptions[0] if len(inner.exceptions) == 1 else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    while _is_group(inner):
+        inner = inner.exceptions[0] if len(inner.exceptions) == 1 else None
     return inner if isinstance(inner, ContinueAsNew) else None
 
 

@@ -73,7 +73,9 @@ def answer_head(request: Post | Resume, turn: Turn | None, store: Store) -> None
     head = turn.head if turn is not None else store.head(name)
     if head is None:
         request.reply.fail(not_found(name))
-    elif head.closed_at is not None and (turn is None or turn.closing is None):
+    elif head.closed_at is not None and (
+        turn is None or turn.closing is None or _came_too_late(request, turn)
+    ):
         request.reply.fail(closed(name, head.status))
     elif (
         isinstance(request, Post)
@@ -90,6 +92,15 @@ def answer_head(request: Post | Resume, turn: Turn | None, store: Store) -> None
         )
     else:
         request.reply.give(head)
+
+
+def _came_too_late(request: Post | Resume, turn: Turn) -> bool:
+    """Whether the execution came to its own end in the turn that was to terminate it."""
+    return (
+        isinstance(request, Post)
+        and isinstance(request.message, events.ExecutionTerminated)
+        and not isinstance(turn.closing, events.ExecutionTerminated)
+    )
 
 
 def answer_update(request: Update, turn: Turn | None, store: Store, inquiries: Inquiries) -> None:

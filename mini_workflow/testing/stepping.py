@@ -150,6 +150,7 @@ class Stepper:
         self._turn_limit = turn_limit
         self._obeys = obeys
         self._runs: list[Run] = []
+        self._latest = 0
         self._is_open = False
 
     # Life
@@ -157,6 +158,7 @@ class Stepper:
     def open(self) -> None:
         """A process opens the state."""
         self.owners += 1
+        self._latest = max(self._latest, self.clock.now())
         crashes = self.crashes
         crashes.revive()
         self.inbox = []
@@ -186,7 +188,8 @@ class Stepper:
     def crash(self) -> None:
         """The process dies. Nothing of it can reach the state any more; its lease ends."""
         self._drop()
-        self.clock.advance(LEASE + 1)
+        # Also if the clock has been set back since the lease was renewed.
+        self.clock.set(max(self.clock.now(), self._latest) + LEASE + 1)
 
     def close(self) -> None:
         """The process ends in good order, as a runtime has it."""
@@ -255,6 +258,7 @@ class Stepper:
         # The same list is kept: the runner reports into it.
         requests = self.inbox[:]
         del self.inbox[:]
+        self._latest = max(self._latest, self.clock.now())
         self.engine.process(requests)
 
     def settle(self) -> None:

@@ -141,6 +141,20 @@ def test_termination_cancels_what_is_in_flight_and_ignores_what_still_comes() ->
         assert stepper.engine.in_flight == 0
 
 
+def test_termination_behind_the_last_outcome_comes_too_late() -> None:
+    with stepping(in_memory) as stepper:
+        stepper.open()
+        stepper.start("fan_out", execution_id=ID)
+        stepper.settle()
+        for request in stepper.runner.ready():
+            stepper.runner.run(request)
+        end = stepper.terminate(ID)
+        stepper.settle()
+        with pytest.raises(ExecutionClosed, match="completed"):
+            end.reply.wait(0)
+        assert stepper.outcome(ID) == [0, 1, 4, 9, 16]
+
+
 @pytest.mark.parametrize(
     ("handler", "kind"),
     [
