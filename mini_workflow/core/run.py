@@ -54,7 +54,7 @@ def _continues(error: BaseException) -> ContinueAsNew | None:
     """The request that a TaskGroup has wrapped, if nothing else has gone wrong in it."""
     while isinstance(error, BaseExceptionGroup):
         members = cast("BaseExceptionGroup[BaseException]", error).exceptions
-        if len(members) > 1:
+        if len(members) != 1:
             return None
         error = members[0]
     return error if isinstance(error, ContinueAsNew) else None
@@ -231,7 +231,11 @@ class Run(Exchange):
         """Take back what succeeded, the last first; a cancellation meanwhile comes too late."""
         while self.undos:
             name, undo, args = self.undos.pop()
-            future = self.start_task(undo, args, {}, name=name, retry=UNDO_POLICY, timeout=None)
+            try:
+                future = self.start_task(undo, args, {}, name=name, retry=UNDO_POLICY, timeout=None)
+            except SerializationError as error:
+                self.warn("%s cannot be done: %s", name, error)
+                continue
             while not future.done():
                 with contextlib.suppress(asyncio.CancelledError):
                     await asyncio.wait([future])
