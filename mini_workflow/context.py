@@ -117,7 +117,8 @@ class Context:
                 committed on its own. It takes neither `retry` nor a timeout.
             undo: what takes the task back: it runs as a task of its own, retried for hours, if
                 this one has succeeded and the execution fails or is cancelled later; the last
-                task first. It is called with the task's result if it takes an argument.
+                task first. It is called with the task's result if it takes an argument. Its
+                captured variables are taken as they are now.
 
         Returns:
             A future. Cancelling it gives the task up.

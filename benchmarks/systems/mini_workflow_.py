@@ -1,6 +1,7 @@
 """mini-workflow on SQLite with its defaults; tasks in the process, or in two worker processes.
 
-Many executions are started by `start_execution` from one thread, which then asks for the results.
+Many executions are started by `start_executions` from one thread, which then asks for the results;
+one by one they are started by `start_execution`.
 """
 
 from __future__ import annotations
@@ -120,8 +121,7 @@ def measure_executions(job: Job, tasks: int, workers: int = 0) -> Figures:
         results: list[int] = []
 
         def together() -> None:
-            for _ in range(job.size):
-                executions.append(runtime.start_execution(sequential, tasks))  # noqa: PERF401
+            executions.extend(runtime.start_executions(sequential, [(tasks,)] * job.size))
             for execution in executions:
                 results.append(execution.result(timeout=TIMEOUT_SECONDS))  # noqa: PERF401
 

@@ -19,7 +19,7 @@ from mini_workflow.core.failure import Failure
 from mini_workflow.core.futures import SleepFuture, TaskFuture
 from mini_workflow.core.handles import TimerHandle
 from mini_workflow.core.loop import Halt, WorkflowLoop, running_loop
-from mini_workflow.core.mapping import Mapping
+from mini_workflow.core.mapping import Mapping, as_it_is_now
 from mini_workflow.core.numbered import WorkflowFuture, unseen
 from mini_workflow.core.payload import EMPTY, Payload
 from mini_workflow.core.retry import RetryPolicy
@@ -210,7 +210,7 @@ class Operations:
         self._emit(events.TaskScheduled(seq, name, plan, timeout, self._refused, heartbeat_timeout))
         future = TaskFuture(seq, name, loop=self.loop, operations=self)
         if undo is not None:
-            future.undo = undo
+            future.undo = as_it_is_now(undo)
         self._futures[seq] = future
         return future
 

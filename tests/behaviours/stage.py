@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from mini_workflow import Execution
+from mini_workflow import Context, Execution
 
 WAIT: Final = 30
 """Seconds after which a test gives up waiting. No test waits for time to pass."""
@@ -108,6 +108,22 @@ def note(entry: Any) -> Any:
     """A task: write something down."""
     LEDGER.append(entry)
     return entry
+
+
+def watched(ctx: Context) -> dict[str, bool]:
+    """State of a workflow in which it says whether it waits for its next signal."""
+    state = {"waits": False}
+
+    async def settled() -> None:
+        await ctx.wait_for(lambda: state["waits"])
+
+    ctx.on_update("settled", settled)
+    return state
+
+
+def settle(execution: Any) -> None:
+    """Wait until the round that is under way waits for its signal."""
+    execution.update("settled", timeout=WAIT)
 
 
 class Background:

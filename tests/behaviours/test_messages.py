@@ -1,5 +1,7 @@
 """30 to 35: signals, queries, updates and promises."""
 
+# ruff: noqa: B023 - that tasks capture loop variables at the call is one of the behaviours
+
 from __future__ import annotations
 
 import asyncio
@@ -77,7 +79,7 @@ async def streams(ctx: Context) -> list[Any]:
     async for value in ctx.signals("item"):
         if value is None:
             break
-        got.append(await ctx.task(lambda: value * 2))  # noqa: B023
+        got.append(await ctx.task(lambda: value * 2))
     return got
 
 
