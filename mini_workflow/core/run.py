@@ -249,7 +249,11 @@ class Run(Exchange):
         """Take back what succeeded, the last first; a cancellation meanwhile comes too late."""
         while self.undos:
             name, undo, args = self.undos.pop()
-            future = self.start_task(undo, args, {}, name=name, retry=UNDO_POLICY, timeout=None)
+            try:
+                future = self.start_task(undo, args, {}, name=name, retry=UNDO_POLICY, timeout=None)
+            except SerializationError as error:
+                self.warn("%s cannot be done: %s", name, error)
+                continue
             while not future.done():
                 with contextlib.suppress(asyncio.CancelledError):
                     await asyncio.wait([future])
