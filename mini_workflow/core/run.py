@@ -106,6 +106,7 @@ class Run(Exchange):
         Whatever goes wrong is the run's `fault`. Raises KeyboardInterrupt only.
         """
         closed = self.state.closed
+        late = self.state.tasks.get(getattr(event, "seq", 0)) if closed else None
         self.state.apply(event)
         self._out.append(event)
         self._refused = 0
@@ -115,7 +116,7 @@ class Run(Exchange):
         if handler is None:
             return
         if closed:
-            self._late(event)
+            self._late(event, "" if late is None else late.name)
             return
         try:
             handler(self, event)
@@ -272,15 +273,15 @@ class Run(Exchange):
         if handle is not None:
             self.loop.timer_fired(handle)
 
-    def _late(self, event: Event) -> None:
+    def _late(self, event: Event, name: str) -> None:
         """The outcome of a task that nobody awaits, because the workflow has come to its end."""
         if isinstance(event, (events.TaskCompleted, events.TaskFailed)):
             known = self._calls.pop(event.seq, None)
             if known is not None and isinstance(event, events.TaskFailed):
                 failure = event.failure
                 self.warn(
-                    "task #%d failed after the end of the workflow: %s: %s",
-                    event.seq,
+                    "task %r failed after the end of the workflow: %s: %s",
+                    name,
                     failure.type,
                     failure.message,
                 )
