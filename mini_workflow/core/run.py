@@ -114,6 +114,7 @@ class Run(Exchange):
         """
         state, loop = self.state, self.loop
         closed = state.closed
+        late = state.tasks.get(getattr(event, "seq", 0)) if closed else None
         state.apply(event)
         self._out.append(event)
         self._refused = 0
@@ -124,7 +125,7 @@ class Run(Exchange):
         if handler is None:
             return
         if closed:
-            self._late(event)
+            self._late(event, "" if late is None else late.name)
             return
         try:
             handler(self, event)
@@ -292,15 +293,15 @@ class Run(Exchange):
         if handle is not None:
             self.loop.timer_fired(handle)
 
-    def _late(self, event: Event) -> None:
+    def _late(self, event: Event, name: str) -> None:
         """The outcome of a task that nobody awaits, because the workflow has come to its end."""
         if isinstance(event, (events.TaskCompleted, events.TaskFailed)):
             known = self._calls.pop(event.seq, None)
             if known is not None and isinstance(event, events.TaskFailed):
                 failure = event.failure
                 self.warn(
-                    "task #%d failed after the end of the workflow: %s: %s",
-                    event.seq,
+                    "task %r failed after the end of the workflow: %s: %s",
+                    name,
                     failure.type,
                     failure.message,
                 )

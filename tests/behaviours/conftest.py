@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,16 +17,22 @@ from tests.behaviours.stage import GATES, LEDGER, Stage
 
 
 def _environment(cache_size: int, _folder: Path) -> Stage:
-    state = EnvironmentState()
-    return Stage(lambda: WorkflowEnvironment(state, cache_size=cache_size), virtual=True)
+    states: dict[str, EnvironmentState] = defaultdict(EnvironmentState)
+
+    def open_runtime(name: str, **options: Any) -> WorkflowEnvironment:
+        return WorkflowEnvironment(states[name], cache_size=cache_size, **options)
+
+    return Stage(open_runtime, virtual=True, replays=cache_size == 0)
 
 
 def _local(cache_size: int, folder: Path) -> Stage:
-    path = folder / "state.db"
-    # What a power cut would lose is tested elsewhere; here a test should not wait for the disk.
-    return Stage(
-        lambda: LocalRuntime(path, synchronous="NORMAL", cache_size=cache_size), virtual=False
-    )
+    def open_runtime(name: str, **options: Any) -> LocalRuntime:
+        # What a power cut would lose is tested elsewhere; here a test should not wait for the disk.
+        return LocalRuntime(
+            folder / f"{name}.db", synchronous="NORMAL", cache_size=cache_size, **options
+        )
+
+    return Stage(open_runtime, virtual=False)
 
 
 RUNTIMES: dict[str, Callable[[Path], Stage]] = {

@@ -20,14 +20,19 @@ class Stage:
     """One runtime after the other on the same state; calls go to the one that is open.
 
     Args:
-        open_runtime: opens a runtime on the state.
+        open_runtime: opens a runtime on the state of that name, with the options that all have:
+            `grace` and `turn_timeout`.
         virtual: whether its clock jumps to the next timer while somebody waits for a result.
+        replays: whether it replays the history at every event, so that n events cost n².
     """
 
-    def __init__(self, open_runtime: Callable[[], Any], *, virtual: bool) -> None:
+    def __init__(
+        self, open_runtime: Callable[..., Any], *, virtual: bool, replays: bool = False
+    ) -> None:
         self._open_runtime = open_runtime
         self.virtual = virtual
-        self.runtime = open_runtime()
+        self.replays = replays
+        self.runtime = open_runtime("state")
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.runtime, name)
@@ -41,10 +46,23 @@ class Stage:
         """Start an execution, and wait for its result."""
         return self.start(workflow, *args, **kwargs).result(WAIT)
 
-    def reopen(self) -> None:
-        """Close the runtime, and open another one on what it has left."""
+    def reopen(self, **options: Any) -> None:
+        """Close the runtime, and open another one on what it has left, with these options."""
         self.runtime.close()
-        self.runtime = self._open_runtime()
+        self.runtime = self._open_runtime("state", **options)
+
+    def hand_over(self) -> None:
+        """Open another runtime on the same state, and close the one before; where two cannot be
+        open at a time, the other way round."""
+        if self.virtual:
+            self.reopen()
+        else:
+            before, self.runtime = self.runtime, self._open_runtime("state")
+            before.close()
+
+    def apart(self) -> Any:
+        """Another runtime, on a state of its own; the caller closes it."""
+        return self._open_runtime("apart")
 
     @contextmanager
     def beside(self) -> Iterator[Any]:
@@ -52,7 +70,7 @@ class Stage:
         if self.virtual:
             yield self.runtime
         else:
-            with self._open_runtime() as other:
+            with self._open_runtime("state") as other:
                 yield other
 
     def again(self, execution: Execution) -> Execution:

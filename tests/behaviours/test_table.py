@@ -1,0 +1,47 @@
+"""The table of behaviours and the tests agree."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent.parent
+DOCUMENT = (ROOT / "docs" / "behaviours.md").read_text(encoding="utf-8")
+ROW = re.compile(r"^\| (\d+) \| (.+) \| (.+) \|$", re.MULTILINE)
+
+
+def numbered() -> dict[str, str]:
+    """The tests of this folder that carry a number, and what they say."""
+    found: dict[str, str] = {}
+    for file in sorted(HERE.glob("test_*.py")):
+        for node in ast.parse(file.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.FunctionDef) and re.match(r"test_\d\d_", node.name):
+                assert node.name not in found, f"{node.name} twice"
+                found[node.name] = ast.get_docstring(node) or ""
+    return found
+
+
+def rows() -> dict[int, set[str]]:
+    return {
+        int(n): set(re.findall(r"`(test_\w+)`", names)) for n, _, names in ROW.findall(DOCUMENT)
+    }
+
+
+def test_every_behaviour_has_its_tests() -> None:
+    assert sorted(rows()) == list(range(1, 53))
+    for number, names in rows().items():
+        assert names, number
+        assert all(name.startswith(f"test_{number:02}_") for name in names), number
+
+
+def test_every_test_is_in_the_table_and_says_what_it_is_for() -> None:
+    found = numbered()
+    assert set().union(*rows().values()) == set(found)
+    assert [name for name, text in found.items() if not text.endswith(".")] == []
+
+
+def test_what_is_tested_elsewhere_is_there() -> None:
+    for path in re.findall(r"`(tests/[\w/]+\.py)`", DOCUMENT):
+        assert (ROOT / path).is_file(), path
