@@ -4,8 +4,8 @@
     python3 tools/test.py 3.11 3.13 -- -k retry # these versions; the rest goes to pytest
 
 Environments are made side by side, since that is mostly waiting. The suites follow one another,
-each on all cores, so that a test that measures time does not compete with another suite. Exits
-with 1 if any version fails, after all of them have run.
+each on all cores, so that a test that measures time does not compete with another suite. Programs,
+documents and packaging are tested on the Python that runs this, if it is among them. Exits with 1 if any version fails, after all of them have run.
 """
 
 from __future__ import annotations
@@ -18,6 +18,12 @@ from pathlib import Path
 
 import env
 import pythons
+
+MAIN = f"{sys.version_info[0]}.{sys.version_info[1]}"
+
+ONCE = ("tests/example", "tests/benchmarks", "tests/docs", "tests/test_project.py")
+"""What is tested on the main Python only: programs, documents and packaging. The library itself is
+tested on every version."""
 
 
 def main(arguments: list[str]) -> int:
@@ -39,6 +45,8 @@ def main(arguments: list[str]) -> int:
         print(f"\ntest: Python {version}", file=sys.stderr, flush=True)
         started = time.monotonic()
         suite = [python, "-m", "pytest", "--numprocesses=auto", "--maxprocesses=8", *options]
+        if len(ready) > 1 and version != MAIN and not options:
+            suite += [f"--ignore={path}" for path in ONCE]
         verdicts[version] = (
             subprocess.run(suite, cwd=env.ROOT, check=False).returncode,
             time.monotonic() - started,

@@ -39,12 +39,23 @@ def started(environment: dict[str, str], *arguments: str | Path) -> Iterator[sub
     command = [sys.executable, "-m", "example", *arguments]
     pipe = subprocess.PIPE
     with subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=pipe, stderr=pipe, encoding="utf-8"
+        command,
+        cwd=ROOT,
+        env=environment,
+        stdout=pipe,
+        stderr=pipe,
+        encoding="utf-8",
+        preexec_fn=hear_signals,
     ) as demo:
         try:
             yield demo
         finally:
             demo.kill()
+
+
+def hear_signals() -> None:
+    """Whoever runs the tests may ignore signals (nohup does), and children would inherit that."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def demonstrate(environment: dict[str, str], *arguments: str | Path) -> tuple[int, str, str]:
