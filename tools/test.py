@@ -5,7 +5,8 @@
 
 Environments are made side by side, since that is mostly waiting. The suites follow one another,
 each on all cores, so that a test that measures time does not compete with another suite. Programs,
-documents and packaging are tested on the Python that runs this, if it is among them. Exits with 1 if any version fails, after all of them have run.
+documents and packaging are tested on the Python that runs this, if it is among them. Exits with 1
+if any version fails, after all of them have run.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ def started(environment: dict[str, str], *arguments: str | Path) -> Iterator[sub
         stdout=pipe,
         stderr=pipe,
         encoding="utf-8",
-        preexec_fn=hear_signals,
+        preexec_fn=hear_signals,  # noqa: PLW1509 - it only sets a handler
     ) as demo:
         try:
             yield demo
