@@ -507,7 +507,7 @@ def test_a_task_that_fails_after_the_end_is_reported_once(caplog: Any) -> None:
     driver = run(workflow)
     assert driver.result() == "done"
     assert isinstance(driver.events[-1], events.TaskFailed)
-    assert caplog.text.count("task #1 failed after the end of the workflow") == 1
+    assert caplog.text.count("task 'late' failed after the end of the workflow") == 1
     caplog.clear()
     check_replays(driver)
     assert caplog.text == ""
