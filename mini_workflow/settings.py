@@ -1,0 +1,71 @@
+"""Settings: the environment variables by which a function of AWS finds the engine's resources.
+
+| variable | what it names |
+| --- | --- |
+| BUCKET_NAME | the bucket with the histories |
+| OBJECT_PREFIX | what the keys in it begin with; empty by default |
+| QUEUE_URL | the FIFO queue of events |
+| QUEUE_ARN | its ARN, which schedules are created with |
+| TIMER_QUEUE_URL | the queue whose messages reach the queue of events after their delay |
+| WORKER_FUNCTION_NAME | the function that runs tasks |
+| ROLE_ARN | the role by which EventBridge Scheduler sends to the queue of events |
+| MINI_WORKFLOW_ORCHESTRATOR_FUNCTION_NAME | the function that answers queries and updates |
+| MINI_WORKFLOW_SCHEDULE_GROUP | the group of the schedules of long timers |
+| MINI_WORKFLOW_SCHEDULE_DLQ_ARN | the queue for what a schedule could not send; none by default |
+| MINI_WORKFLOW_SIGNING_KEY | signs what crosses from one function to another: 32 characters or more |
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Final
+
+from mini_workflow.errors import SettingMissing
+
+BUCKET_NAME: Final = "BUCKET_NAME"
+OBJECT_PREFIX: Final = "OBJECT_PREFIX"
+QUEUE_URL: Final = "QUEUE_URL"
+QUEUE_ARN: Final = "QUEUE_ARN"
+TIMER_QUEUE_URL: Final = "TIMER_QUEUE_URL"
+WORKER_FUNCTION_NAME: Final = "WORKER_FUNCTION_NAME"
+ROLE_ARN: Final = "ROLE_ARN"
+ORCHESTRATOR_FUNCTION_NAME: Final = "MINI_WORKFLOW_ORCHESTRATOR_FUNCTION_NAME"
+SCHEDULE_GROUP: Final = "MINI_WORKFLOW_SCHEDULE_GROUP"
+SCHEDULE_DLQ_ARN: Final = "MINI_WORKFLOW_SCHEDULE_DLQ_ARN"
+SIGNING_KEY: Final = "MINI_WORKFLOW_SIGNING_KEY"
+
+MEANING: Final[dict[str, str]] = {
+    BUCKET_NAME: "the bucket with the histories",
+    OBJECT_PREFIX: "what the keys in the bucket begin with",
+    QUEUE_URL: "the URL of the FIFO queue of events",
+    QUEUE_ARN: "the ARN of the FIFO queue of events",
+    TIMER_QUEUE_URL: "the URL of the delay queue of timers",
+    WORKER_FUNCTION_NAME: "the name of the function that runs tasks",
+    ROLE_ARN: "the role by which EventBridge Scheduler sends to the queue of events",
+    ORCHESTRATOR_FUNCTION_NAME: "the name of the orchestrator function",
+    SCHEDULE_GROUP: "the name of the group of schedules",
+    SCHEDULE_DLQ_ARN: "the ARN of the queue for what a schedule could not send",
+    SIGNING_KEY: "the key that signs what crosses from one function to another",
+}
+"""What each variable holds, for error messages and documents."""
+
+OPTIONAL: Final[dict[str, str]] = {OBJECT_PREFIX: "", SCHEDULE_DLQ_ARN: ""}
+"""The variables that may be absent, and what they are then."""
+
+
+class Settings:
+    """Reads settings when they are needed. `environment` stands in for the process's."""
+
+    def __init__(self, environment: Mapping[str, str] | None = None) -> None:
+        self._environment = os.environ if environment is None else environment
+
+    def get(self, name: str) -> str:
+        """The value of a variable. Raises SettingMissing if it is absent or empty, and needed."""
+        value = self._environment.get(name, "")
+        if value or name in OPTIONAL:
+            return value or OPTIONAL[name]
+        raise SettingMissing(
+            f"the environment variable {name} is not set: it holds {MEANING[name]}. The Pulumi "
+            "component sets it on the engine's functions, and on others by link=[engine]"
+        )
