@@ -31,7 +31,8 @@ class Clients:
         self._make = make or _boto3_client()
         self._made: dict[str, Any] = {}
         self._lock = threading.Lock()
-        self._pool: ThreadPoolExecutor | None = None
+        self._pools: list[ThreadPoolExecutor] = []
+        self._depth = threading.local()
 
     def get(self, service: str) -> Any:
         """The client of a service, such as ``s3``."""
@@ -44,20 +45,29 @@ class Clients:
         return client
 
     def each(self, call: Callable[[Item], T], items: list[Item]) -> list[T | StoreError]:
-        """Call for every item, many at a time; the results in order, or the errors in their place."""
+        """Call for every item, many at a time; the results in order, or the errors in their place.
+
+        A call may do the same with items of its own.
+        """
+        depth: int = getattr(self._depth, "value", 0)
 
         def attempt(item: Item) -> T | StoreError:
+            self._depth.value = depth + 1
             try:
                 return call(item)
             except StoreError as error:
                 return error
+            finally:
+                self._depth.value = depth
 
         if len(items) < 2:
             return [attempt(item) for item in items]
         with self._lock:
-            if self._pool is None:
-                self._pool = ThreadPoolExecutor(PARALLEL, thread_name_prefix="mini-workflow-aws")
-        return list(self._pool.map(attempt, items))
+            while len(self._pools) <= depth:
+                # One for each depth: no call waits for a thread that waits for it.
+                name = f"mini-workflow-aws-{depth}"
+                self._pools.append(ThreadPoolExecutor(PARALLEL, thread_name_prefix=name))
+        return list(self._pools[depth].map(attempt, items))
 
     def all(self, call: Callable[[Item], T], items: list[Item]) -> list[T]:
         """The same, but the first error is raised once every call has been made."""
@@ -71,8 +81,8 @@ class Clients:
     def close(self) -> None:
         """End the threads."""
         with self._lock:
-            pool, self._pool = self._pool, None
-        if pool is not None:
+            pools, self._pools = self._pools, []
+        for pool in pools:
             pool.shutdown()
 
 
@@ -82,8 +92,8 @@ def _boto3_client() -> Callable[[str], Any]:
     def make(service: str) -> Any:
         nonlocal session
         try:
-            import boto3
-            from botocore.config import Config
+            import boto3  # pyright: ignore[reportMissingTypeStubs]
+            from botocore.config import Config  # pyright: ignore[reportMissingTypeStubs]
         except ImportError as error:
             raise StoreUnavailable("AWSRuntime needs boto3: install mini-workflow[aws]") from error
         session = session or boto3.Session()
@@ -110,7 +120,10 @@ def code_of(error: BaseException) -> str:
 @contextmanager
 def told_apart(doing: str) -> Generator[None]:
     """Turn the errors of boto3 into ours. `doing` says what was tried, on what."""
-    from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.exceptions import (  # pyright: ignore[reportMissingTypeStubs]
+        BotoCoreError,
+        ClientError,
+    )
 
     try:
         yield
