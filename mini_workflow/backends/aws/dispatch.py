@@ -55,9 +55,9 @@ class AWSDispatch:
         self._bucket = bucket
         self._queued = min(queued, MAXIMUM_DELAY)
 
-    def run(self, requests: Sequence[TaskRequest]) -> None:
+    def run(self, requests: Sequence[TaskRequest]) -> list[StoreError | None]:
         """See `Dispatch.run`."""
-        self._clients.all(self._invoke, list(requests))
+        return self._clients.each(self._invoke, list(requests))
 
     def cancel(self, execution_id: str, seq: int, reason: str) -> None:
         """See `Dispatch.cancel`. The worker looks for this object while it runs the task."""
