@@ -32,6 +32,9 @@ ROOT = Path(__file__).resolve().parent.parent
 
 MAIN = "dev"
 
+BARE = ("lambda", "emulator")
+"""Environments without the project: what runs there must not find it by accident."""
+
 
 class EnvironmentFailed(SystemExit):
     """An environment could not be made; the message says which, and why."""
@@ -67,7 +70,8 @@ def _bring_up_to_date(folder: Path, profile: str, python: str) -> None:
     pip = [str(folder / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "install"]
     pip += ["--quiet", "--no-input", "--prefer-binary", "--no-deps", "--no-compile"]
     _run(folder, [*pip, "--requirement", str(pins)])
-    _run(folder, [*pip, "--no-build-isolation", "--editable", str(ROOT)])
+    if profile not in BARE:
+        _run(folder, [*pip, "--no-build-isolation", "--editable", str(ROOT)])
     stamp.write_text(wanted)
     _say(folder, f"ready after {time.monotonic() - started:.0f} s")
 
