@@ -33,7 +33,8 @@ ROOT = Path(__file__).resolve().parent.parent
 MAIN = "dev"
 
 BARE = ("lambda", "emulator")
-"""Environments without the project: what runs there must not find it by accident."""
+"""Environments without the project: what runs there must not find it by accident. Tests start
+processes in them, on the Python that the tests run on."""
 
 
 class EnvironmentFailed(SystemExit):
@@ -55,6 +56,11 @@ def environment(profile: str = MAIN, python: str = sys.executable, label: str = 
     finally:
         os.close(lock)
     return folder / "bin" / "python"
+
+
+def beside(profile: str) -> Path:
+    """The interpreter of a BARE environment, for the version of Python that runs this."""
+    return environment(profile, label=f"{profile}-{sys.version_info[0]}.{sys.version_info[1]}")
 
 
 def _bring_up_to_date(folder: Path, profile: str, python: str) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.emulator.server import VERSION, Server
+from tests.emulator.server import Server
 from tools import env
 
 RUNTIME = "provided.al2023"
@@ -27,7 +27,7 @@ exec {python} -m awslambdaric "$_HANDLER"
 
 def interpreter() -> Path:
     """The Python of the functions: that of the tests, in an environment made on first use."""
-    return env.environment("lambda", label=f"lambda-{VERSION}")
+    return env.beside("lambda")
 
 
 def files_of(folder: Path) -> dict[str, bytes]:

@@ -16,6 +16,7 @@ notices when a new version needs another look.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
@@ -25,7 +26,7 @@ import sys
 import threading
 import time
 import types
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 from hypercorn.asyncio import serve
@@ -94,7 +95,7 @@ def create_schedule(create, name: str, body: dict):
         zone = body.get("ScheduleExpressionTimezone", "UTC")
         if expression.startswith("at(") and zone != "UTC":
             local = datetime.fromisoformat(expression[3:-1]).replace(tzinfo=ZoneInfo(zone))
-            moment = local.astimezone(timezone.utc).strftime("at(%Y-%m-%dT%H:%M:%S)")
+            moment = local.astimezone(UTC).strftime("at(%Y-%m-%dT%H:%M:%S)")
             scheduler._schedules[f"{group}/{name}"]["ScheduleExpression"] = moment
     return answer
 
@@ -160,10 +161,8 @@ def rendered(template: str, record: dict) -> str:
 def as_record(message: dict, source: str) -> dict:
     """A message in the form in which a pipe sees it."""
     body = message["body"]
-    try:
+    with contextlib.suppress(ValueError):
         body = json.loads(body)
-    except ValueError:
-        pass
     attributes = message.get("message_attributes") or {}
     return {
         "messageId": message["id"],

@@ -15,7 +15,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -34,8 +33,6 @@ HEALTH = "/_ministack/health"
 READY_WITHIN = 60.0
 """Seconds. A start takes one or two, and more when the files were not compiled before."""
 ENDS_WITHIN = 10.0
-
-VERSION = f"{sys.version_info[0]}.{sys.version_info[1]}"
 
 # How a client calls a server on loopback: it is there or it is not, and answers at once.
 CLIENT = Config(
@@ -106,7 +103,7 @@ def emulator(
     `folder` is where the log is kept; without, it is gone afterwards and its end is added to what
     the block raises.
     """
-    python = env.environment("emulator", label=f"emulator-{VERSION}")
+    python = env.beside("emulator")
     with contextlib.ExitStack() as cleanup:
         scratch = Path(tempfile.mkdtemp(prefix="emulator-"))
         cleanup.callback(shutil.rmtree, scratch, ignore_errors=True)
@@ -162,6 +159,7 @@ def _surroundings(port: int, scratch: Path, state_dir: Path | None, auth: bool) 
     }
     if state_dir is not None:
         variables |= {"PERSIST_STATE": "1", "STATE_DIR": str(state_dir)}
+        variables |= {"S3_PERSIST": "1", "S3_DATA_DIR": str(state_dir / "objects")}
     return variables
 
 
