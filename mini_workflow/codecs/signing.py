@@ -13,6 +13,7 @@ _PREFIX: Final = b"mws1"
 _MAC_BYTES: Final = 32
 _TASK: Final = b"task"
 _VALUE: Final = b"value"
+_TEXT: Final = b"text"
 
 
 class Signer:
@@ -52,6 +53,24 @@ class Signer:
         """The payload of `sign_value`. Raises SignatureInvalid."""
         purpose = _fields(_VALUE, form.encode())
         return self._open(envelope, purpose, "a pickled part of a stored value")
+
+    def code(self, text: str, *purpose: str) -> str:
+        """The code of a text that is valid for this purpose only, as hexadecimal digits."""
+        fields = _fields(_TEXT, *(part.encode() for part in purpose))
+        return self._code(text.encode(), fields).hex()
+
+    def check(self, text: str, code: object, *purpose: str) -> None:
+        """Raise SignatureInvalid unless `code` is what `code()` gave for the text and purpose."""
+        if not isinstance(code, str) or not code:
+            raise SignatureInvalid(
+                f"the message ({', '.join(purpose)}) is not signed. Give the process that made it "
+                "the signing key"
+            )
+        if not hmac.compare_digest(code.encode(), self.code(text, *purpose).encode()):
+            raise SignatureInvalid(
+                f"the message ({', '.join(purpose)}) was signed with another key, was made for "
+                "something else, or was changed since"
+            )
 
     def _code(self, payload: bytes, purpose: bytes) -> bytes:
         return hmac.digest(self._key, purpose + payload, "sha256")

@@ -291,6 +291,25 @@ class Turns:
         )
         return Turn(delivery, commit, after, live, decision, closing, continues=continues)
 
+    def committed(self, turn: Turn) -> None:
+        """Keep the run of a turn that is committed in memory, if it goes on and nothing is amiss."""
+        live, decision = turn.live, turn.decision
+        if live is None or decision is None:
+            return
+        head = live.head = turn.head
+        live.length += len(decision.events)
+        done = head.closed_at is not None and not decision.busy
+        if live.run.fault is not None or turn.continues or head.status == "blocked" or done:
+            self.discard(turn)
+        elif not live.run.dead:
+            self._cache.put(live)
+
+    def discard(self, turn: Turn) -> None:
+        """What is in memory of the execution is ahead of the store: drop it."""
+        self._cache.drop(turn.delivery.execution_id)
+        if turn.live is not None:
+            turn.live.run.close()
+
     def look(self, execution_id: str) -> Run | None:
         """A run to put questions to, of an execution in whatever condition; None if there is none
         of that id. Unless it is the cached one, the caller must close it.
