@@ -322,8 +322,10 @@ class Context:
         move on. Open children stay this execution's, but their results do not reach the next run.
         For workflows that would otherwise grow for ever.
 
-        Raises UsageError in a handler, or in another asyncio.Task than the workflow function's.
+        Raises UsageError in a handler, or in another asyncio.Task than the workflow function's, and
+        InvalidArguments if the workflow cannot be called with them.
         """
+        self._run.check_arguments(args, kwargs)
         self._run.continue_as_new(encode_arguments(self._run.encode, args, kwargs))
         raise AssertionError("unreachable")
 
