@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from mini_workflow.core import events
+from mini_workflow.core.carried import carried_children, carried_updates
 from mini_workflow.core.events import Event, Message
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.replay import Decision
@@ -52,6 +53,8 @@ def next_run(
         run=run.started.run + 1,
         first_seq=run.last_seq,
         origin=run.started.origin or run.started.arguments.fingerprint(),
+        children=carried_children(run.state.family()),
+        updates=carried_updates(run.state.answers, run.messages.cut),
     )
     after = replace(
         head,

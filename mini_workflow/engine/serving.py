@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
 from typing import Final, TypeVar
 
 from mini_workflow.core.loop import WorkflowLoop, running_loop
-from mini_workflow.engine.client import Client
+from mini_workflow.engine.client import Client, still_running
 from mini_workflow.engine.driver import ENDED, Driver
 from mini_workflow.engine.engine import Engine, Ports
 from mini_workflow.engine.execution import Settled
@@ -91,6 +91,22 @@ class Serving(Client):
         """See `Desk.clock_now`."""
         return self._ports.clock.now()
 
+    @contextlib.contextmanager
+    def watch(self, execution_id: str) -> Generator[Callable[[float], None]]:
+        """See `Desk.watch`."""
+        reply: Reply[Settled] = Reply()
+        self._driver.lookers.add(execution_id, reply.give)
+
+        def wait(seconds: float) -> None:
+            with contextlib.suppress(TimeoutError):
+                if reply.wait(seconds) is ENDED:
+                    raise RuntimeClosed("the runtime was closed meanwhile; open a new one")
+
+        try:
+            yield wait
+        finally:
+            self._driver.lookers.remove(execution_id, reply.give)
+
     # For other parts of the runtime
 
     def look_around(self) -> None:
@@ -142,11 +158,6 @@ def opened(settled: Settled) -> Settled:
     if settled is ENDED:
         raise RuntimeClosed("the runtime was closed while the execution was running")
     return settled
-
-
-def still_running(execution_id: str, timeout: float | None) -> TimeoutError:
-    """The error of `result(timeout)`."""
-    return TimeoutError(f"execution {execution_id!r} is still running after {timeout:g} s")
 
 
 def awaitable_reply() -> tuple[asyncio.Future[Settled], Callable[[Settled], None]]:
