@@ -13,6 +13,7 @@ from mini_workflow.core import events, wire
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.events import CLOSING, Event
 from mini_workflow.core.history import History
+from mini_workflow.core.loop import WorkflowLoop, running_loop
 from mini_workflow.core.starting import check_id, encode_arguments
 from mini_workflow.engine.execution import Description, Execution, Settled
 from mini_workflow.engine.messenger import Messenger
@@ -318,6 +319,13 @@ class Client(ABC):
     def _settled_now(self, execution_id: str) -> Settled | None:
         head = self.head(execution_id)
         return None if head.status == "running" else Settled(head)
+
+
+def refuse_in_workflow() -> None:
+    """Refuse a call from workflow code: a runtime is used from outside, or in a task."""
+    loop = running_loop()
+    if isinstance(loop, WorkflowLoop):
+        loop.refuse("using a runtime", "do it in a task: await ctx.task(...)")
 
 
 def still_running(execution_id: str, timeout: float | None) -> TimeoutError:

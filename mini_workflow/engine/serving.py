@@ -8,8 +8,7 @@ import os
 from collections.abc import Callable, Generator, Iterable
 from typing import Final, TypeVar
 
-from mini_workflow.core.loop import WorkflowLoop, running_loop
-from mini_workflow.engine.client import Client, still_running
+from mini_workflow.engine.client import Client, refuse_in_workflow, still_running
 from mini_workflow.engine.driver import ENDED, Driver
 from mini_workflow.engine.engine import Engine, Ports
 from mini_workflow.engine.execution import Settled
@@ -143,9 +142,7 @@ class Serving(Client):
 
     def _check_not_inside(self) -> None:
         """Refuse a call from workflow code, which would wait for itself."""
-        loop = running_loop()
-        if isinstance(loop, WorkflowLoop):
-            loop.refuse("using a runtime", "do it in a task: await ctx.task(...)")
+        refuse_in_workflow()
         if self._driver.is_current():
             raise NotAllowedInWorkflow(
                 "a runtime cannot be used by an inline task, which the engine itself runs; drop "

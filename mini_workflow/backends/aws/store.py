@@ -200,6 +200,11 @@ class Shelf:
         with self._lock:
             self._known.pop(execution_id, None)
 
+    def forget_all(self) -> None:
+        """Nothing in memory counts any more."""
+        with self._lock:
+            self._known.clear()
+
     def _find(self, execution_id: str) -> _Known | None:
         known = self._known.get(execution_id)
         if known is not None:
