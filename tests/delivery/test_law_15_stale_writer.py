@@ -30,6 +30,7 @@ def two(make: MakeState, name: str = "fan_out") -> Iterator[tuple[Stepper, Stepp
         stepping(lambda: opener, shape, clock=clock) as first,
         stepping(lambda: opener, shape, clock=clock) as second,
     ):
+        second.share(first)
         first.open()
         first.start(name, execution_id=ID)
         first.settle()
@@ -129,6 +130,7 @@ def test_law_15_lease_wanders_back_and_forth(name: str) -> None:
         stepping(lambda: opener, shape, clock=clock) as first,
         stepping(lambda: opener, shape, clock=clock) as second,
     ):
+        second.share(first)
         first.open()
         first.start(name, execution_id=ID)
         first.settle()
