@@ -410,6 +410,16 @@ async def continued_with_signals(ctx: Context, seen: tuple[int, ...] = ()) -> li
     return list(seen)
 
 
+@shape([0, 1, 2, 3], says=signals("go", [0, 1, 2, 3]), last=1)
+async def continued_at_once(ctx: Context, seen: tuple[int, ...] = ()) -> list[int]:
+    """A run ends in the turn in which its signal arrives."""
+    seen = (*seen, await ctx.wait_for_signal("go"))
+    if len(seen) < 4:
+        ctx.continue_as_new(seen)
+    await step(ctx, "last")
+    return list(seen)
+
+
 @shape(
     6,
     says=[
