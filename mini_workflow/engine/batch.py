@@ -66,7 +66,8 @@ def message_of(request: Post | Update | Release | TaskOutcome, now: int) -> Mess
     if isinstance(request, Post):
         return request.message
     if isinstance(request, Update):
-        return events.UpdateRequested(now, request.update_id, request.name, request.arguments)
+        at = max(now, request.at)
+        return events.UpdateRequested(at, request.update_id, request.name, request.arguments)
     seq, attempt = request.seq, request.attempt
     if isinstance(request, Release):
         return events.TaskReleased(now, seq, attempt)

@@ -6,6 +6,7 @@ import logging
 from dataclasses import replace
 
 from mini_workflow.core import events
+from mini_workflow.core.carried import carried_children, carried_updates
 from mini_workflow.core.events import Event, Message
 from mini_workflow.core.replay import Decision
 from mini_workflow.core.run import Run
@@ -36,6 +37,8 @@ def next_run(
         run=run.started.run + 1,
         first_seq=run.last_seq,
         origin=run.started.origin or run.started.arguments.fingerprint(),
+        children=carried_children(run.state.family()),
+        updates=carried_updates(run.state.answers, run.messages.cut),
     )
     after = replace(
         head,

@@ -14,7 +14,6 @@ from mini_workflow.core.events import CLOSING, Event
 from mini_workflow.core.history import History
 from mini_workflow.core.loop import WorkflowLoop, running_loop
 from mini_workflow.core.starting import check_id
-from mini_workflow.engine.answers import blocked
 from mini_workflow.engine.driver import ENDED, Driver
 from mini_workflow.engine.engine import Engine, Ports
 from mini_workflow.engine.execution import Settled
@@ -169,16 +168,6 @@ class Serving:
     def lines(self, execution_id: str) -> list[str]:
         """See `Desk.lines`."""
         return self._lines(execution_id)
-
-    def closed(self, execution_id: str) -> bool:
-        """See `Desk.closed`."""
-        return self.head(execution_id).closed_at is not None
-
-    def check_not_blocked(self, execution_id: str) -> None:
-        """See `Desk.check_not_blocked`."""
-        head = self.head(execution_id)
-        if head.status == "blocked":
-            raise blocked(head)
 
     # For other parts of the runtime
 
