@@ -113,7 +113,8 @@ class ExecutionState:
         """The accepted updates by id, and whether they have been answered."""
         self.answers: Answers = {}
         """The updates answered last, earlier runs included."""
-        self.signal_ids: set[str] = set()
+        self.signal_ids: dict[str, None] = {}
+        """The signals that have been received, in order, those of earlier runs included."""
         self.patches: set[str] = set()
         self.left_timers: tuple[int, ...] = ()
         """The timers that were open when the workflow came to its end, and end with it."""
@@ -261,6 +262,7 @@ class ExecutionState:
         try:
             self.inherited = inherited_children(event)
             self.answers = inherited_answers(event)
+            self.signal_ids = dict.fromkeys(event.signals or ())
         except (KeyError, TypeError) as error:
             raise WireError(f"what {event!r} has from the run before is damaged") from error
         self.updates = {
@@ -310,7 +312,7 @@ class ExecutionState:
 
     def _signal_received(self, event: events.SignalReceived) -> None:
         if event.id:
-            self.signal_ids.add(event.id)
+            self.signal_ids[event.id] = None
 
     def _update_accepted(self, event: events.UpdateAccepted) -> None:
         self.updates[event.id] = False

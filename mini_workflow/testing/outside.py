@@ -13,7 +13,7 @@ from mini_workflow.core import events, wire
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.events import Event, ExecutionStarted
 from mini_workflow.core.state import ExecutionState
-from mini_workflow.engine.requests import Answer, Post, Request, Update
+from mini_workflow.engine.requests import Answer, Post, Reply, Request, Update
 from mini_workflow.errors import ExecutionClosed, PromiseNotOpen, RuntimeClosed, StoreError
 from mini_workflow.ports import Commit, Store, TaskOutcome
 
@@ -182,10 +182,9 @@ class Outside:
 
     def _recorded_answer(self, index: int) -> Answer | None:
         for event in self._record.events(self._id):
-            if (
-                isinstance(event, (events.UpdateCompleted, events.UpdateFailed, events.UpdateRefused))
-                and event.id == _id(index)
-            ):
+            if isinstance(
+                event, (events.UpdateCompleted, events.UpdateFailed, events.UpdateRefused)
+            ) and event.id == _id(index):
                 return Answer(event)
         return None
 
@@ -193,8 +192,9 @@ class Outside:
         name, run = self._id, self._record.run(self._id)
         now = max(getattr(event, "at", 0) for event in run)
         if say.kind == "update":
-            arguments = self._codec.encode([list(say.value), {}], "arguments")
-            return Update(name, _id(index), say.name, arguments)
+            both: list[Any] = [list(say.value), {}]
+            arguments = self._codec.encode(both, "arguments")
+            return Update(name, _id(index), say.name, arguments, now)
         if say.kind == "signal":
             value = self._codec.encode(say.value, "value")
             return Post(name, events.SignalReceived(now, say.name, value, _id(index)))
@@ -216,9 +216,9 @@ class Outside:
 def again(request: Request) -> Request:
     """The request once more, from whoever does not know that it has arrived."""
     if isinstance(request, Post):
-        return Post(request.execution_id, request.message)
+        return Post(request.execution_id, replace(request.message))
     if isinstance(request, Update):
-        return Update(request.execution_id, request.update_id, request.name, request.arguments)
+        return replace(request, reply=Reply())
     assert isinstance(request, TaskOutcome)
     return replace(request)
 

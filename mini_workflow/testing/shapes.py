@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from mini_workflow.context import Context
+from mini_workflow.core import events
 from mini_workflow.core.retry import RetryPolicy
 from mini_workflow.current import current_task
 from mini_workflow.testing.ledger import Ledger
@@ -70,9 +71,14 @@ def shape(
     dies: Mapping[str, int] | None = None,
     wide: bool = False,
     says: Sequence[Say] = (),
+    also: Mapping[str, int] | None = None,
     **done: int,
 ) -> Callable[[Any], Any]:
-    """A decorator that enters a workflow into `SHAPES`. By default no attempt fails."""
+    """A decorator that enters a workflow into `SHAPES`. By default no attempt fails.
+
+    `also` are tasks, as in `done`, whose name is no identifier.
+    """
+    done = {**done, **(also or {})}
 
     def enter(handler: Any) -> Any:
         SHAPES[handler.__name__] = Shape(
@@ -89,6 +95,13 @@ def shape(
         return handler
 
     return enter
+
+
+def signals(
+    name: str, values: Sequence[Any], after: type[Any] = events.ExecutionStarted
+) -> list[Say]:
+    """Signals with these values, one after the other."""
+    return [Say("signal", name, value, after) for value in values]
 
 
 PATIENT: Final = RetryPolicy(max_attempts=12, initial=2.0, factor=1.5, jitter="none")

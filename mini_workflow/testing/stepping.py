@@ -14,7 +14,6 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final
 
 from mini_workflow.codecs.standard import StandardCodec
-from mini_workflow.core.codec import Codec
 from mini_workflow.core.events import (
     CLOSING,
     ExecutionCompleted,

@@ -49,6 +49,7 @@ BY_TYPE = {
     "Payload | None": st.none() | PAYLOADS,
     "dict[str, int]": st.dictionaries(TEXT, NUMBERS),
     "list[dict[str, Any]] | None": st.none() | st.just([{"id": "u", "at": 1, "result": [2]}]),
+    "list[str] | None": st.none() | st.just(["s-1", "s-2"]),
     "dict[str, Any] | None": st.none() | st.just({"max_attempts": 3, "retry_on": ["a:B"]}),
 }
 KINDS = sorted(events.INCOMING | events.RECORDED, key=lambda kind: kind.__name__)
