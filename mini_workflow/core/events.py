@@ -118,11 +118,12 @@ class SignalReceived(Fact):
 
 @fact
 class SignalUnhandled(Fact):
-    """A signal that arrived in the turn in which the execution closed."""
+    """A signal that arrived in the turn in which the execution closed. `id` as in SignalReceived."""
 
     at: int
     name: str
     value: Payload
+    id: str = ""
 
 
 @fact

@@ -180,7 +180,7 @@ class ExecutionState:
             if message.id in self.signal_ids:
                 return None
             if self.closed:
-                return events.SignalUnhandled(message.at, message.name, message.value)
+                return events.SignalUnhandled(message.at, message.name, message.value, message.id)
             return message
         if isinstance(message, (events.PromiseCompleted, events.PromiseFailed)):
             right = message.seq in self.promises and message.secret == self.secret(message.seq)
@@ -310,7 +310,7 @@ class ExecutionState:
             self.in_flight -= 1
             self.cancelled_tasks[event.seq] = task.attempt
 
-    def _signal_received(self, event: events.SignalReceived) -> None:
+    def _signal_received(self, event: events.SignalReceived | events.SignalUnhandled) -> None:
         if event.id:
             self.signal_ids[event.id] = None
 
@@ -396,6 +396,7 @@ class ExecutionState:
         events.TaskReleased: _task_released,
         events.TaskCancelled: _task_cancelled,
         events.SignalReceived: _signal_received,
+        events.SignalUnhandled: _signal_received,
         events.UpdateAccepted: _update_accepted,
         events.UpdateCompleted: _update_ended,
         events.UpdateFailed: _update_ended,
