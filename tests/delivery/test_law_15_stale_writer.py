@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from mini_workflow.core.history import History
+from mini_workflow.engine.requests import Nudge
 from mini_workflow.testing.clock import ManualClock
 from mini_workflow.testing.corpus import SHAPES
 from mini_workflow.testing.ledger import Ledger
@@ -145,9 +146,9 @@ def test_law_15_what_a_stale_engine_is_told_reaches_the_one_who_holds_it(name: s
             # What is said is said to the one that has lost the execution, and may not know it.
             said = first.outside.step(first.inbox.append)
             first.settle()
+            second.inbox.append(Nudge())
             if not said and not second.step():
                 break
-            clock.advance(LEASE // 4)
         check(second, shape, ledger, lost=None)
         assert second.backend.mailbox.letters(0, 9) == []
 
