@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from mini_workflow.core import events, wire
-from mini_workflow.core.state import ExecutionState
 from mini_workflow.core.carried import Answered
+from mini_workflow.core.state import ExecutionState
 from mini_workflow.engine.inquiries import Inquiries, find_answer
 from mini_workflow.engine.requests import Answer, Post, Resume, Start, Started, Update
 from mini_workflow.engine.turn import Turn
@@ -19,7 +19,6 @@ from mini_workflow.errors import (
     WireError,
 )
 from mini_workflow.ports import Head, Store
-
 
 Given = events.PromiseCompleted | events.PromiseFailed
 """What is given to a promise from outside."""

@@ -11,8 +11,9 @@ import pytest
 
 from mini_workflow.backends.memory import MemoryBackend, MemoryState
 from mini_workflow.context import Context
-from mini_workflow.errors import ChildFailed, PayloadNotReadable
+from mini_workflow.errors import ChildFailed, PayloadNotReadable, PromiseNotOpen
 from mini_workflow.testing.ledger import Ledger
+from mini_workflow.testing.outside import Say
 from mini_workflow.testing.shapes import broken, step
 from mini_workflow.testing.stepping import LEASE, Stepper
 from mini_workflow.workflow import Registry, Workflow
