@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from mini_workflow.core import events, wire
 from mini_workflow.core.carried import Answered
+from mini_workflow.core.events import Message
 from mini_workflow.engine.inquiries import Inquiries, find_answer
 from mini_workflow.engine.requests import Answer, Post, Resume, Start, Started, Update
-from mini_workflow.engine.turn import Turn
+from mini_workflow.engine.turn import ABOUT_PROMISES, Delivery, Turn
 from mini_workflow.errors import (
     ExecutionAlreadyExists,
     ExecutionBlocked,
@@ -68,7 +71,9 @@ def _others(first: events.ExecutionStarted, request: Start) -> bool:
     return first.arguments != request.arguments
 
 
-def answer_head(request: Post | Resume, turn: Turn | None, store: Store) -> None:
+def answer_head(
+    request: Post | Resume, delivery: Delivery, turn: Turn | None, store: Store
+) -> None:
     """Answer with the execution's head, or say why the request came to nothing."""
     name = request.execution_id
     head = turn.head if turn is not None else store.head(name)
@@ -80,10 +85,8 @@ def answer_head(request: Post | Resume, turn: Turn | None, store: Store) -> None
         request.reply.fail(closed(name, head.status))
     elif (
         isinstance(request, Post)
-        and isinstance(request.message, (events.PromiseCompleted, events.PromiseFailed))
-        and turn is not None
-        and turn.decision is not None
-        and any(message is request.message for message in turn.decision.ignored)
+        and isinstance(request.message, ABOUT_PROMISES)
+        and any(message is request.message for message in _in_vain(delivery, turn))
     ):
         request.reply.fail(
             PromiseNotOpen(
@@ -93,6 +96,13 @@ def answer_head(request: Post | Resume, turn: Turn | None, store: Store) -> None
         )
     else:
         request.reply.give(head)
+
+
+def _in_vain(delivery: Delivery, turn: Turn | None) -> Iterable[Message]:
+    """The messages that said nothing new."""
+    if turn is None:
+        return delivery.refused
+    return () if turn.decision is None else turn.decision.ignored
 
 
 def _came_too_late(request: Post | Resume, turn: Turn) -> bool:

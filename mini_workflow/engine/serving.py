@@ -19,6 +19,7 @@ from mini_workflow.engine.engine import Engine, Ports
 from mini_workflow.engine.execution import Settled
 from mini_workflow.engine.messenger import Messenger
 from mini_workflow.engine.requests import Reply, Request, Resume
+from mini_workflow.engine.turn import UNKNOWN_WORKFLOW
 from mini_workflow.errors import (
     ExecutionNotFound,
     NotAllowedInWorkflow,
@@ -227,6 +228,11 @@ class Serving:
 
     def _settled_now(self, execution_id: str) -> Settled | None:
         head = self.head(execution_id)
+        if head.blocked_kind == UNKNOWN_WORKFLOW:
+            # Is it known now, and the block is not lifted yet?
+            if self._driver.resumes(execution_id):
+                return None
+            head = self.head(execution_id)
         return None if head.status == "running" else Settled(head)
 
 
