@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeVar
 
 from mini_workflow.core import events
@@ -15,16 +16,12 @@ from mini_workflow.core.payload import Payload
 from mini_workflow.core.promises import read_token
 from mini_workflow.core.starting import check_id, check_name, encode_arguments
 from mini_workflow.engine.answers import blocked
-from mini_workflow.engine.driver import ENDED
-from mini_workflow.engine.execution import Settled
 from mini_workflow.engine.inquiries import find_answer
 from mini_workflow.engine.requests import Answer, Ask, Post, Reply, Request, Update
-from mini_workflow.engine.waiting import Waiters
 from mini_workflow.errors import (
     ExecutionClosed,
     ExecutionNotFound,
     PromiseNotOpen,
-    RuntimeClosed,
     UsageError,
 )
 from mini_workflow.ports import Head
@@ -55,6 +52,12 @@ class Desk(Protocol):
         """The lines of a history. Raises ExecutionNotFound."""
         ...
 
+    def watch(self, execution_id: str) -> AbstractContextManager[Callable[[float], None]]:
+        """Notice changes of an execution from now on: the function waits for one, for at most so
+        many seconds. It may come back without any, and raises RuntimeClosed.
+        """
+        ...
+
     def head(self, execution_id: str) -> Head:
         """The head of an execution. Raises ExecutionNotFound."""
         ...
@@ -63,10 +66,9 @@ class Desk(Protocol):
 class Messenger:
     """Sends messages through a runtime's engine. Callable from any thread."""
 
-    def __init__(self, desk: Desk, codec: Codec, lookers: Waiters) -> None:
+    def __init__(self, desk: Desk, codec: Codec) -> None:
         self._desk = desk
         self._codec = codec
-        self._lookers = lookers
 
     def make_signal(self, name: str, value: Any) -> events.SignalReceived:
         """A signal to send. Raises UsageError or ValueNotSerializable."""
@@ -119,9 +121,7 @@ class Messenger:
         """Wait until the process that has the execution has recorded the answer."""
         execution_id = request.execution_id
         while True:
-            reply: Reply[Settled] = Reply()
-            self._lookers.add(execution_id, reply.give)
-            try:
+            with self._desk.watch(execution_id) as wait:
                 # In this order: an answer is recorded before the end.
                 head = self._desk.head(execution_id)
                 lines = self._desk.lines(execution_id)
@@ -138,17 +138,7 @@ class Messenger:
                 left = LOOK_AGAIN if deadline is None else deadline - time.monotonic()
                 if left <= 0:
                     raise TimeoutError
-                self._wait(reply, min(LOOK_AGAIN, left))
-            finally:
-                self._lookers.remove(execution_id, reply.give)
-
-    def _wait(self, reply: Reply[Settled], seconds: float) -> None:
-        try:
-            told = reply.wait(seconds)
-        except TimeoutError:
-            return
-        if told is ENDED:
-            raise RuntimeClosed("the runtime was closed meanwhile; open a new one")
+                wait(min(LOOK_AGAIN, left))
 
     def _unwrap(self, answer: Answer) -> Any:
         if isinstance(answer.event, events.UpdateCompleted):
