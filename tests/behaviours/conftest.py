@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 
 from mini_workflow import LocalRuntime
-from mini_workflow.testing import WorkflowEnvironment
-from mini_workflow.testing.environment import EnvironmentState
+from mini_workflow.testing import EnvironmentState, WorkflowEnvironment
 from tests.behaviours.stage import GATES, LEDGER, Stage
 
 
