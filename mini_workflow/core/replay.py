@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from mini_workflow.core import commands, events
 from mini_workflow.core.codec import Codec
@@ -20,6 +21,9 @@ from mini_workflow.core.run import Definition, Inline, Run
 from mini_workflow.core.script import Script
 from mini_workflow.core.state import Condition, ExecutionState
 from mini_workflow.errors import MiniWorkflowError, NonDeterminismError, WireError
+
+GIVEN: Final = (events.PromiseCompleted, events.PromiseFailed)
+"""What is given to a promise from outside."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +127,9 @@ def decide(run: Run, messages: Sequence[Message]) -> Decision:
             if run.fault is not None:
                 break
             if run.state.condition == "continued":
-                # What else has arrived is for the next run.
-                left.extend(messages[index + 1 :])
+                # What else has arrived is for the next run, but for the promises of this one.
+                for other in messages[index + 1 :]:
+                    (ignored if isinstance(other, GIVEN) else left).append(other)
                 summary = _summary(run.state)
                 break
             if len(taken) == before:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from mini_workflow.core import events, wire
 from mini_workflow.core.carried import Answered
+from mini_workflow.core.replay import GIVEN
 from mini_workflow.core.state import ExecutionState
 from mini_workflow.engine.inquiries import Inquiries, find_answer
 from mini_workflow.engine.requests import Answer, Post, Resume, Start, Started, Update
@@ -21,7 +22,6 @@ from mini_workflow.errors import (
 from mini_workflow.ports import Head, Store
 
 Given = events.PromiseCompleted | events.PromiseFailed
-"""What is given to a promise from outside."""
 
 
 def answer_start(request: Start, turn: Turn | None, store: Store) -> None:
@@ -86,7 +86,7 @@ def answer_head(request: Post | Resume, turn: Turn | None, store: Store) -> None
         request.reply.fail(closed(name, head.status))
     elif (
         isinstance(request, Post)
-        and isinstance(request.message, Given)
+        and isinstance(request.message, GIVEN)
         and _is_not_open(request.message, name, turn, store)
     ):
         request.reply.fail(
@@ -106,8 +106,9 @@ def _is_not_open(message: Given, name: str, turn: Turn | None, store: Store) -> 
     the store says so: its history, or what was kept before. Of two that are on their way to another
     process at the same time neither is known to have come too late.
     """
-    if turn is not None and turn.decision is not None:
-        return any(ignored is message for ignored in turn.decision.ignored)
+    decision = None if turn is None else turn.decision
+    if decision is not None and not any(left is message for left in decision.left):
+        return any(ignored is message for ignored in decision.ignored)
     stored = store.load(name)
     if stored is None:
         return False
@@ -119,7 +120,7 @@ def _is_not_open(message: Given, name: str, turn: Turn | None, store: Store) -> 
     if state.admit(message) is None:
         # By another process meanwhile, perhaps, which has taken this very message.
         return _recorded(message) not in stored.events
-    rivals = [m for m in kept if isinstance(m, Given) and state.admit(m) and m.seq == message.seq]
+    rivals = [m for m in kept if isinstance(m, GIVEN) and state.admit(m) and m.seq == message.seq]
     return rivals[:1] not in ([], [message])
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
+from contextlib import suppress
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -71,10 +72,8 @@ async def inbox(ctx: Context, kept: dict[str, list[Any]] | None = None) -> dict[
 
     async def promised(name: str) -> None:
         promise = ctx.promise(name)
-        try:
+        with suppress(TimeoutError):
             kept["given"].append(await asyncio.wait_for(promise, 30))
-        except TimeoutError:
-            pass
 
     ctx.on_update("add", add, validator=is_positive)
     ctx.on_signal("told", kept["told"].append)
@@ -107,11 +106,13 @@ REGISTRY = Registry()
 for _handler in (leaf, inbox):
     REGISTRY.add(Workflow(_handler.__name__, _handler))
 
-SAYS = st.one_of(
-    st.tuples(st.sampled_from(["work", "child", "promise", "next"]), st.just("")),
-    st.tuples(st.just("leave"), st.sampled_from(["terminate", "cancel", "abandon"])),
-    st.tuples(st.just("tell"), st.sampled_from(IDS)),
-    st.tuples(st.just("end"), st.just("")),
+SAYS = st.sampled_from(
+    [
+        *[(what, "") for what in ("work", "child", "promise", "end")],
+        *[("next", "")] * 4,
+        *[("leave", how) for how in ("terminate", "cancel", "abandon")],
+        *[("tell", whom) for whom in IDS],
+    ]
 )
 
 
@@ -154,6 +155,8 @@ class Mail(Machine):
         value = self.stepper.codec.encode((n, *says), "value")
         return events.SignalReceived(self.stepper.clock.now(), "say", value, f"say-{n}")
 
+    terminate = resume = None  # type: ignore[assignment]
+
     # What is said
 
     @precondition(lambda self: self.is_open)
@@ -175,9 +178,9 @@ class Mail(Machine):
             self.ask(Post(name, self.signal(says)))
 
     @precondition(lambda self: self.is_open and self.taken)
-    @rule(data=st.data())
-    def say_again(self, data: st.DataObject) -> None:
-        self.stepper.inbox.append(again(data.draw(st.sampled_from(self.taken))))
+    @rule(back=st.integers(1, 5))
+    def say_again(self, back: int) -> None:
+        self.stepper.inbox.append(again(self.taken[-back % len(self.taken)]))
 
     @precondition(lambda self: self.is_open)
     @rule(name=st.sampled_from(IDS), n=st.integers(-1, 6))
@@ -186,31 +189,37 @@ class Mail(Machine):
         self.ask(Update(name, f"add-{n}", "add", arguments, self.stepper.clock.now()))
 
     @precondition(lambda self: self.is_open)
-    @rule(name=st.sampled_from(IDS), data=st.data(), fails=st.booleans())
-    def give(self, name: str, data: st.DataObject, fails: bool) -> None:
-        run = self.stepper.record.run(name)
-        made = [event.seq for event in run if isinstance(event, events.PromiseCreated)]
-        if not made:
+    @rule(name=st.sampled_from(IDS), data=st.data(), times=st.integers(1, 2))
+    def give(self, name: str, data: st.DataObject, times: int) -> None:
+        """Complete a promise; first have one made, if there is none."""
+        if not self.promises(name):
+            self.ask(Post(name, self.signal(("promise", ""))))
+            self.survive(self.stepper.settle)
+        made = self.promises(name)
+        if not made or not self.is_open:
             return
-        seq, n, now = data.draw(st.sampled_from(made)), self.next_number(), self.stepper.clock.now()
-        secret = ExecutionState.of(run).secret(seq)
-        value = self.stepper.codec.encode(n, "value")
-        self.ask(Post(name, events.PromiseCompleted(now, seq, value, secret if n % 5 else "wrong")))
+        seq = data.draw(st.sampled_from(made))
+        secret = ExecutionState.of(self.stepper.record.run(name)).secret(seq)
+        for _ in range(times):
+            n, now = self.next_number(), self.stepper.clock.now()
+            value = self.stepper.codec.encode(n, "value")
+            message = events.PromiseCompleted(now, seq, value, secret if n % 5 else "wrong")
+            self.ask(Post(name, message))
+
+    def promises(self, name: str) -> list[int]:
+        run = self.stepper.record.run(name)
+        return [event.seq for event in run if isinstance(event, events.PromiseCreated)]
 
     @precondition(lambda self: self.is_open)
-    @rule(name=st.sampled_from(IDS))
-    def cancel(self, name: str) -> None:
-        self.ask(Post(name, events.CancelRequested(self.stepper.clock.now(), "by rule")))
-
-    @precondition(lambda self: self.is_open)
-    @rule(name=st.sampled_from(IDS), resume=st.booleans())
-    def terminate(self, name: str, resume: bool) -> None:  # type: ignore[override]
-        self.asked.append(self.stepper.terminate(name))
-
-    @precondition(lambda self: self.is_open)
-    @rule(name=st.sampled_from(IDS))
-    def resume(self, name: str) -> None:  # type: ignore[override]
-        self.stepper.resume(name)
+    @rule(name=st.sampled_from(IDS), how=st.integers(0, 9))
+    def disturb(self, name: str, how: int) -> None:
+        """Most of the time no harm is done, so that executions live to see something."""
+        if how == 0:
+            self.ask(Post(name, events.CancelRequested(self.stepper.clock.now(), "by rule")))
+        elif how == 1:
+            self.asked.append(self.stepper.terminate(name))
+        else:
+            self.stepper.resume(name)
 
     # What goes wrong
 
@@ -339,6 +348,7 @@ class Mail(Machine):
         assert len({event.seq for event in completed}) == len(completed)
         for (owner, _), messages in self.given.items():
             if owner == name:
+                assert len(messages) == 1, (name, messages, recorded)
                 [message] = messages
                 assert replace(message, secret="") in completed
 
@@ -348,7 +358,9 @@ class Mail(Machine):
         too_late = [e.id for e in recorded if isinstance(e, events.SignalUnhandled)]
         expected = self.acknowledged[name]
         assert expected <= arrived | set(too_late) | ({"start"} if recorded else set())
-        assert len(too_late) == len(set(too_late) - arrived)
+        assert len(too_late) == len(set(too_late))
+        # One that an earlier run has handed on may have come too late in the next.
+        arrived.difference_update(too_late)
         answered = [
             event.id
             for event in recorded
@@ -375,11 +387,12 @@ class Mail(Machine):
         received = {name for name in arrived if name.startswith("say-")}
         assert {f"say-{n}" for n in said} <= received
         assert len(received) == len(said) + unhandled
-        assert sorted(f"add-{n}" for n in outcome["added"]) == sorted(answered)
+        added = sorted(f"add-{n}" for n in outcome["added"])
+        assert added == sorted(answered), (added, answered)
         told = [tuple(entry) for entry in outcome["told"]]
         assert len(told) == len(set(told))
         for sender in IDS:
-            mine = [n for by, n in told if by == sender]
+            mine = [n for by, n in told if by == sender and n not in self.by_letter]
             assert mine == sorted(mine)
         assert all(n == 0 for n in outcome["grown"])
         assert len(outcome["given"]) == len(set(outcome["given"]))
@@ -395,9 +408,9 @@ class Uncached(Mail):
 
 
 TestInMemory = InMemory.TestCase
-TestInMemory.settings = settings(max_examples=100, stateful_step_count=50)
+TestInMemory.settings = settings(max_examples=60, stateful_step_count=50)
 TestUncached = Uncached.TestCase
-TestUncached.settings = settings(max_examples=50, stateful_step_count=50)
+TestUncached.settings = settings(max_examples=30, stateful_step_count=50)
 
 
 def test_in_a_file(tmp_path: Path) -> None:
@@ -405,4 +418,4 @@ def test_in_a_file(tmp_path: Path) -> None:
         make = staticmethod(Files(tmp_path))
         cache_size = 2
 
-    run_state_machine_as_test(InFile, settings=settings(max_examples=15, stateful_step_count=40))
+    run_state_machine_as_test(InFile, settings=settings(max_examples=8, stateful_step_count=40))
