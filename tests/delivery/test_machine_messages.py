@@ -230,6 +230,12 @@ class Mail(Machine):
         self.look()
         self.losses += 1
         stale, clock = self.stepper, self.stepper.clock
+        for request in self.asked[:]:
+            if isinstance(getattr(request, "message", None), events.PromiseCompleted):
+                self.asked.remove(request)  # of two processes only one knows which came first
+            signal = getattr(request, "signal", None) or getattr(request, "message", None)
+            if isinstance(signal, events.SignalReceived):
+                self.by_letter.add(int(signal.id.removeprefix("say-")))
         self.stepper = self.another()
         self.stepper.clock = clock
         self.stepper.share(stale)
