@@ -7,13 +7,12 @@ append, what to dispatch once that is committed, and what could not be taken.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Final
 
 from mini_workflow.core import commands, events
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.commands import Command
 from mini_workflow.core.events import CLOSING, Event, Message, Tick
+from mini_workflow.core.facts import record
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.history import History
 from mini_workflow.core.payload import Payload
@@ -22,11 +21,11 @@ from mini_workflow.core.script import Script
 from mini_workflow.core.state import Condition, ExecutionState
 from mini_workflow.errors import MiniWorkflowError, NonDeterminismError, WireError
 
-GIVEN: Final = (events.PromiseCompleted, events.PromiseFailed)
+Given = events.PromiseCompleted | events.PromiseFailed
 """What is given to a promise from outside."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Decision:
     """The result of one advance.
 
@@ -129,7 +128,7 @@ def decide(run: Run, messages: Sequence[Message]) -> Decision:
             if run.state.condition == "continued":
                 # What else has arrived is for the next run, but for the promises of this one.
                 for other in messages[index + 1 :]:
-                    (ignored if isinstance(other, GIVEN) else left).append(other)
+                    (ignored if isinstance(other, Given) else left).append(other)
                 summary = _summary(run.state)
                 break
             if len(taken) == before:

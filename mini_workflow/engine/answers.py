@@ -6,11 +6,11 @@ from dataclasses import replace
 
 from mini_workflow.core import events, wire
 from mini_workflow.core.carried import Answered
-from mini_workflow.core.replay import GIVEN
+from mini_workflow.core.replay import Given
 from mini_workflow.core.state import ExecutionState
 from mini_workflow.engine.inquiries import Inquiries, find_answer
 from mini_workflow.engine.requests import Answer, Post, Resume, Start, Started, Update
-from mini_workflow.engine.turn import Turn
+from mini_workflow.engine.turn import Delivery, Turn
 from mini_workflow.errors import (
     ExecutionAlreadyExists,
     ExecutionBlocked,
@@ -20,8 +20,6 @@ from mini_workflow.errors import (
     WireError,
 )
 from mini_workflow.ports import Head, Store
-
-Given = events.PromiseCompleted | events.PromiseFailed
 
 
 def answer_start(request: Start, turn: Turn | None, store: Store) -> None:
@@ -74,7 +72,9 @@ def _others(first: events.ExecutionStarted, request: Start) -> bool:
     return first.arguments != request.arguments
 
 
-def answer_head(request: Post | Resume, turn: Turn | None, store: Store) -> None:
+def answer_head(
+    request: Post | Resume, delivery: Delivery, turn: Turn | None, store: Store
+) -> None:
     """Answer with the execution's head, or say why the request came to nothing."""
     name = request.execution_id
     head = turn.head if turn is not None else store.head(name)
@@ -86,8 +86,8 @@ def answer_head(request: Post | Resume, turn: Turn | None, store: Store) -> None
         request.reply.fail(closed(name, head.status))
     elif (
         isinstance(request, Post)
-        and isinstance(request.message, GIVEN)
-        and _is_not_open(request.message, name, turn, store)
+        and isinstance(request.message, Given)
+        and _is_not_open(request.message, name, delivery, turn, store)
     ):
         request.reply.fail(
             PromiseNotOpen(
@@ -99,7 +99,9 @@ def answer_head(request: Post | Resume, turn: Turn | None, store: Store) -> None
         request.reply.give(head)
 
 
-def _is_not_open(message: Given, name: str, turn: Turn | None, store: Store) -> bool:
+def _is_not_open(
+    message: Given, name: str, delivery: Delivery, turn: Turn | None, store: Store
+) -> bool:
     """Whether the promise was not open any more when this was given to it.
 
     Where no code has taken the message, since another process holds the execution or it is blocked,
@@ -109,6 +111,8 @@ def _is_not_open(message: Given, name: str, turn: Turn | None, store: Store) -> 
     decision = None if turn is None else turn.decision
     if decision is not None and not any(left is message for left in decision.left):
         return any(ignored is message for ignored in decision.ignored)
+    if turn is None and delivery.refused:
+        return any(refused is message for refused in delivery.refused)
     stored = store.load(name)
     if stored is None:
         return False
@@ -120,7 +124,7 @@ def _is_not_open(message: Given, name: str, turn: Turn | None, store: Store) -> 
     if state.admit(message) is None:
         # By another process meanwhile, perhaps, which has taken this very message.
         return _recorded(message) not in stored.events
-    rivals = [m for m in kept if isinstance(m, GIVEN) and state.admit(m) and m.seq == message.seq]
+    rivals = [m for m in kept if isinstance(m, Given) and state.admit(m) and m.seq == message.seq]
     return rivals[:1] not in ([], [message])
 
 
