@@ -146,6 +146,8 @@ class Run(Exchange):
 
     def close(self) -> None:
         """Drop the run. No code of the workflow that runs because of it can reach the store."""
+        if self.dead:
+            return
         self.dead = True
         for future in self._failed:
             hush(future)

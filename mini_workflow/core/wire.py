@@ -69,19 +69,22 @@ def encode(event: Event | events.UpdateRequested) -> str:
 def encode_any(event: Event | events.UpdateRequested) -> str:
     """The same for every kind of event alike."""
     kind = type(event)
-    plain: dict[str, Any] = {"event": kind.__name__}
+    # In parts: an encoder for the whole would be made anew for every event, and take longer.
+    text = f'{{"event":"{kind.__name__}"'
     if SCHEMA != 1:
-        plain["v"] = SCHEMA
+        text += f',"v":{SCHEMA}'
     for name, default in _FIELDS[kind]:
         value = getattr(event, name)
-        if value != default:
+        if value == default:
+            continue
+        if type(value) is not int:
             to_plain = _PLAIN.get(name)
-            plain[name] = value if to_plain is None else to_plain(value)
-    text = dump_json(plain)
+            value = dump_json(value if to_plain is None else to_plain(value))
+        text += f',"{name}":{value}'
     name = _PAYLOAD_FIELD.get(kind)
-    if name is None:
-        return text
-    return f'{text[:-1]},"{name}":{getattr(event, name).text}}}'
+    if name is not None:
+        text += f',"{name}":{getattr(event, name).text}'
+    return text + "}"
 
 
 def decode(line: str) -> Event:
