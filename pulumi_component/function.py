@@ -1,0 +1,158 @@
+"""Function: a Python function on Lambda, with its code, its role, its logs and perhaps a URL."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pulumi
+import pulumi_aws as aws
+import pulumi_random as random
+
+from pulumi_component import policies, staging
+from pulumi_component.args import FunctionArgs
+from pulumi_component.errors import BadOption
+from pulumi_component.options import LONGEST_FUNCTION_NAME, FunctionOptions, Url, check_name
+
+
+class Function(pulumi.ComponentResource):
+    """A Python function on AWS Lambda: packaged from its handler, with a role of its own.
+
+    `link` gives it what it needs to use a WorkflowEngine: settings in its environment, and the
+    permissions of a program that starts executions and talks to them. A URL is guarded by IAM
+    unless it says otherwise.
+    """
+
+    arn: pulumi.Output[str]
+    """The ARN of the function."""
+    name: pulumi.Output[str]
+    """The name of the function."""
+    url: pulumi.Output[str | None]
+    """Its URL, if it has one."""
+
+    function: aws.lambda_.Function
+    """The function itself."""
+    role: aws.iam.Role
+    """The role that it runs with."""
+
+    def __init__(
+        self, name: str, args: FunctionArgs, opts: pulumi.ResourceOptions | None = None
+    ) -> None:
+        check_name(name, LONGEST_FUNCTION_NAME)
+        options = FunctionOptions.from_args(args)
+        planned = staging.plan(
+            options.handler, options.root, options.target, options.include, options.requirements
+        )
+        super().__init__("mini-workflow:index:Function", name, {}, opts)
+        code = staging.stage(
+            planned, options.root, lambda text: pulumi.log.info(text, resource=self)
+        )
+        mine = pulumi.ResourceOptions(parent=self)
+        suffix = random.RandomId(f"{name}-suffix", byte_length=4, opts=mine)
+        # First, and named for the function: Lambda would make one that keeps logs for ever.
+        logs = aws.cloudwatch.LogGroup(
+            f"{name}-logs",
+            name=suffix.hex.apply(lambda unique: f"/aws/lambda/{name}-{unique}"),
+            retention_in_days=options.log_retention,
+            tags=options.tags,
+            opts=mine,
+        )
+        self.role = aws.iam.Role(
+            f"{name}-role",
+            assume_role_policy=policies.trust("lambda"),
+            tags=options.tags,
+            opts=mine,
+        )
+        links = [_linked(item) for item in options.link]
+        granted = pulumi.Output.all(
+            logs.arn, [link["permissions"] for link in links], list(options.permissions)
+        )
+        policy = aws.iam.RolePolicy(
+            f"{name}-policy",
+            role=self.role.name,
+            # Nothing in it is secret, whatever it comes with: it should be seen in a preview.
+            policy=pulumi.Output.unsecret(granted.apply(_policy)),
+            opts=mine,
+        )
+        self.function = aws.lambda_.Function(
+            f"{name}-function",
+            name=suffix.hex.apply(lambda unique: f"{name}-{unique}"),
+            role=self.role.arn,
+            runtime=options.runtime,
+            architectures=[options.target.architecture],
+            handler=options.handler,
+            code=pulumi.FileArchive(str(code)),
+            timeout=options.timeout,
+            memory_size=options.memory,
+            reserved_concurrent_executions=options.concurrency,
+            environment={"variables": _environment(options, links)},
+            logging_config={"log_format": "JSON", "log_group": logs.name},
+            tags=options.tags,
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[policy]),
+        )
+        self.arn = self.function.arn
+        self.name = self.function.name
+        self.url = (
+            pulumi.Output.from_input(None)
+            if options.url is None
+            else _address(name, self.function, options.url, mine)
+        )
+        # What the function needs before it may be called: more than a reference to it.
+        self.policy = policy
+        self.register_outputs({"arn": self.arn, "name": self.name, "url": self.url})
+
+
+def _linked(item: Any) -> Any:
+    """What comes with a link: of a component that can be linked, or given as it is."""
+    link = getattr(item, "link", item)
+    if not isinstance(link, pulumi.Output | Mapping):
+        raise BadOption(f"link: {item!r} is not an engine, nor its output link")
+    if isinstance(link, Mapping):
+        return link
+    return {"environment": link["environment"], "permissions": link["permissions"]}
+
+
+def _policy(granted: Sequence[Any]) -> str:
+    log_group, linked, permissions = granted
+    of_links = [permission for link in linked for permission in link]
+    return policies.allowing([*policies.logging(log_group), *of_links, *permissions])
+
+
+def _environment(options: FunctionOptions, links: Sequence[Any]) -> Any:
+    """The variables of links, then those of the function itself."""
+    together = pulumi.Output.all([link["environment"] for link in links], dict(options.environment))
+
+    def merge(parts: Sequence[Any]) -> dict[str, str]:
+        linked, own = parts
+        return {key: value for one in [*linked, own] for key, value in one.items()}
+
+    return together.apply(merge)
+
+
+def _address(
+    name: str, function: aws.lambda_.Function, url: Url, opts: pulumi.ResourceOptions
+) -> pulumi.Output[Any]:
+    made = aws.lambda_.FunctionUrl(
+        f"{name}-url",
+        function_name=function.name,
+        authorization_type="AWS_IAM" if url.guarded else "NONE",
+        cors=url.cors and dict(url.cors),  # type: ignore[arg-type]
+        opts=opts,
+    )
+    if not url.guarded:
+        # Both are needed since October 2025: one for the URL, one for the call it leads to.
+        aws.lambda_.Permission(
+            f"{name}-url-permission",
+            function=function.name,
+            principal="*",
+            action="lambda:InvokeFunctionUrl",
+            function_url_auth_type="NONE",
+            opts=opts,
+        )
+        aws.lambda_.Permission(
+            f"{name}-url-invoke-permission",
+            function=function.name,
+            principal="*",
+            action="lambda:InvokeFunction",
+            invoked_via_function_url=True,
+            opts=opts,
+        )
+    return made.function_url
