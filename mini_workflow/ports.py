@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, Protocol
 
+from mini_workflow.errors import StoreError
+
 Status = Literal["running", "blocked", "completed", "failed", "cancelled", "terminated"]
 
 STATUSES: Final[tuple[Status, ...]] = (
@@ -122,8 +124,8 @@ class Letter:
     body: str
 
 
-class Store(Protocol):
-    """Heads and histories."""
+class Reader(Protocol):
+    """What making a turn takes of a store."""
 
     def load(self, execution_id: str) -> Stored | None:
         """The execution as of the last commit, or None if there is none of that id.
@@ -135,6 +137,10 @@ class Store(Protocol):
     def head(self, execution_id: str) -> Head | None:
         """The head as of the last commit, or None. Callable from any thread."""
         ...
+
+
+class Store(Reader, Protocol):
+    """Heads and histories."""
 
     def history(self, execution_id: str) -> list[str]:
         """The lines of the current run's history as of the last commit. Any thread.
@@ -318,12 +324,14 @@ class Errands:
     """What a commit leaves to be done elsewhere once it is durable: attempts to dispatch, as (seq,
     attempt), messages to send, and whether the alarm is to be set.
 
-    `doubtful` says that they may not have been done although no message will come again for it.
+    `causes` are the ids of the queue's messages that led to them: one that comes again says that
+    they may not have been done. `doubtful` says so although none will come.
     """
 
     tasks: tuple[tuple[int, int], ...] = ()
     outbox: tuple[Outgoing, ...] = ()
     alarm: bool = False
+    causes: tuple[str, ...] = ()
     doubtful: bool = False
 
     def __bool__(self) -> bool:
@@ -354,8 +362,10 @@ class Dispatch(Protocol):
     the same.
     """
 
-    def run(self, requests: Sequence[TaskRequest]) -> None:
-        """Have attempts of tasks run. Their outcomes come back as messages."""
+    def run(self, requests: Sequence[TaskRequest]) -> list[StoreError | None]:
+        """Have attempts of tasks run, and answer for each what went wrong. Their outcomes come back
+        as messages.
+        """
         ...
 
     def cancel(self, execution_id: str, seq: int, reason: str) -> None:
@@ -379,18 +389,10 @@ class Dispatch(Protocol):
         ...
 
 
-class FencedStore(Protocol):
+class FencedStore(Reader, Protocol):
     """Executions that one process at a time works on, by the order of a queue; a process that has
-    been overtaken is refused. What it has read and written it remembers.
+    been overtaken is refused. What it has read and written it remembers, and answers from memory.
     """
-
-    def head(self, execution_id: str) -> Head | None:
-        """As `Store.head`, from memory where it is known."""
-        ...
-
-    def load(self, execution_id: str) -> Stored | None:
-        """As `Store.load`, from memory where it is known."""
-        ...
 
     def standing(self, execution_id: str) -> Standing | None:
         """How things stand with an execution, from memory where that is known; None if there is

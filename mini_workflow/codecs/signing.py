@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+from collections.abc import Callable
 from typing import Final
 
 from mini_workflow.errors import SignatureInvalid, UsageError
@@ -23,18 +24,22 @@ class Signer:
     what the payload is for as well as its bytes, so an envelope cannot be replayed for another
     attempt.
 
-    `key` is secret and at least 16 bytes long; a shorter one raises UsageError.
+    `key` is secret and at least 16 bytes long; a shorter one raises UsageError. A function is
+    called for it when it is first needed.
     """
 
-    __slots__ = ("_key",)
+    __slots__ = ("_given", "_known")
 
-    def __init__(self, key: bytes) -> None:
-        if len(key) < MIN_KEY_BYTES:
-            raise UsageError(
-                f"the signing key has {len(key)} bytes and needs at least {MIN_KEY_BYTES}: make "
-                "one with secrets.token_bytes(32) and give the same to every process"
-            )
-        self._key = key
+    def __init__(self, key: bytes | Callable[[], bytes]) -> None:
+        self._given = key
+        self._known = None if callable(key) else _checked(key)
+
+    @property
+    def _key(self) -> bytes:
+        if self._known is None:
+            assert callable(self._given)
+            self._known = _checked(self._given())
+        return self._known
 
     def sign(self, payload: bytes, *, execution_id: str, seq: int, attempt: int) -> bytes:
         """The payload in an envelope that is valid for this attempt only."""
@@ -89,6 +94,15 @@ class Signer:
                 "whatever wrote this"
             )
         return payload
+
+
+def _checked(key: bytes) -> bytes:
+    if len(key) < MIN_KEY_BYTES:
+        raise UsageError(
+            f"the signing key has {len(key)} bytes and needs at least {MIN_KEY_BYTES}: make "
+            "one with secrets.token_bytes(32) and give the same to every process"
+        )
+    return key
 
 
 def _task(execution_id: str, seq: int, attempt: int) -> bytes:

@@ -278,7 +278,7 @@ def _message_to(
 def end_children(execution_id: str, state: ExecutionState) -> Iterable[Command]:
     """What is to become of the children that are open when their parent closes."""
     reason = f"its parent {execution_id!r} has closed"
-    for seq, child in state.children.items():
+    for seq, child in state.family().items():
         key = f"{execution_id}/{state.seed}/{seq}/close"
         if child.on_parent_close == "cancel":
             message = events.CancelRequested(state.now, reason)

@@ -17,7 +17,6 @@ from mini_workflow.core.commands import CancelTask, RunTask
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.replay import Decision
 from mini_workflow.core.run import Definition
-from mini_workflow.core.script import python_version
 from mini_workflow.engine.answers import blocked, closed
 from mini_workflow.engine.batch import AT_ONCE, Batch, message_of
 from mini_workflow.engine.cache import Cache
@@ -35,6 +34,7 @@ from mini_workflow.engine.requests import (
     Start,
     Waited,
 )
+from mini_workflow.engine.runs import first_event
 from mini_workflow.engine.turn import Delivery, Turn, Turns
 from mini_workflow.engine.watchdog import Watchdog
 from mini_workflow.errors import (
@@ -290,14 +290,7 @@ class Engine:
     def _first_event(
         self, workflow: str, arguments: Payload, now: int, parent: dict[str, Any] | None
     ) -> events.ExecutionStarted:
-        return events.ExecutionStarted(
-            at=now,
-            workflow=workflow,
-            arguments=arguments,
-            seed=self._entropy(),
-            python=python_version(),
-            parent=parent,
-        )
+        return first_event(workflow, arguments, now, self._entropy(), parent)
 
     def _advance(self, delivery: Delivery, batch: Batch, now: int) -> None:
         try:

@@ -34,7 +34,7 @@ from mini_workflow.errors import (
     WireError,
     WorkerLost,
 )
-from mini_workflow.ports import Commit, Head, Store, Stored, TaskRequest, reopened
+from mini_workflow.ports import Commit, Head, Reader, Stored, TaskRequest, reopened
 
 log = logging.getLogger("mini_workflow.engine")
 
@@ -92,7 +92,7 @@ class Turns:
     def __init__(
         self,
         *,
-        store: Store,
+        store: Reader,
         cache: Cache,
         codec: Codec,
         definitions: Callable[[str], Definition],

@@ -15,6 +15,7 @@ from mini_workflow.backends.aws.clients import Clients, code_of, told_apart
 from mini_workflow.backends.aws.envelopes import PAYLOADS, Envelopes, dump
 from mini_workflow.backends.aws.limits import MAXIMUM_DELAY, SCHEDULE_EARLY
 from mini_workflow.backends.aws.mail import Mail, Post, deduplication_id
+from mini_workflow.current import traceparent
 from mini_workflow.errors import StoreError
 from mini_workflow.ports import Alarm, Outgoing, TaskRequest
 from mini_workflow.settings import (
@@ -55,9 +56,9 @@ class AWSDispatch:
         self._bucket = bucket
         self._queued = min(queued, MAXIMUM_DELAY)
 
-    def run(self, requests: Sequence[TaskRequest]) -> None:
+    def run(self, requests: Sequence[TaskRequest]) -> list[StoreError | None]:
         """See `Dispatch.run`."""
-        self._clients.all(self._invoke, list(requests))
+        return self._clients.each(self._invoke, list(requests))
 
     def cancel(self, execution_id: str, seq: int, reason: str) -> None:
         """See `Dispatch.cancel`. The worker looks for this object while it runs the task."""
@@ -162,6 +163,7 @@ def envelope_of(request: TaskRequest, envelopes: Envelopes, post: Post) -> dict[
         "is_async": request.is_async,
         "heartbeat_timeout": request.heartbeat_timeout,
         "heartbeat": request.heartbeat,
+        "traceparent": traceparent(*request.key),
     }
     plain = {name: value for name, value in content.items() if value not in (None, False)}
     return envelopes.seal(

@@ -112,6 +112,8 @@ def encode(document: Document) -> bytes:
         plain["outbox"] = [(out.execution_id, out.body, out.key) for out in errands.outbox]
     if errands.alarm:
         plain["alarm"] = True
+    if errands and errands.causes:
+        plain["causes"] = errands.causes
     if errands.doubtful:
         plain["doubtful"] = True
     return "\n".join(
@@ -141,6 +143,7 @@ def decode(body: bytes, etag: str) -> Document:
             tasks=tuple((seq, attempt) for seq, attempt in plain.get("tasks", ())),
             outbox=tuple(Outgoing(*fields) for fields in plain.get("outbox", ())),
             alarm=plain.get("alarm", False),
+            causes=tuple(plain.get("causes", ())),
             doubtful=plain.get("doubtful", False),
         )
         return replace(

@@ -54,16 +54,16 @@ class Histories:
         if start >= document.sealed:
             return list(document.tail[start - document.sealed :])
         name = document.head.execution_id
-        numbers = range(document.first, document.segments)
-        if start > document.head.base:
+        if start != document.head.base:
             # A look at what is new: that is rarely more than the last one.
             sealed: list[str] = []
-            for number in reversed(numbers):
+            for number in reversed(range(document.segments)):
                 sealed = self._segment(name, number) + sealed
                 if len(sealed) >= document.sealed - start:
                     break
         else:
-            found = self._clients.all(lambda number: self._segment(name, number), list(numbers))
+            numbers = list(range(document.first, document.segments))
+            found = self._clients.all(lambda number: self._segment(name, number), numbers)
             sealed = [line for lines in found for line in lines]
         # The first of these segments may begin before.
         return [*sealed, *document.tail][start - document.length :]

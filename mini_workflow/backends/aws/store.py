@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -13,6 +14,7 @@ from mini_workflow.errors import UsageError
 from mini_workflow.ports import (
     NO_ERRANDS,
     STATUSES,
+    Alarm,
     Commit,
     Errands,
     Head,
@@ -126,13 +128,14 @@ class _Known:
 class Shelf:
     """A FencedStore: what this process has read and written, and the bucket behind it.
 
-    Keeps the newest `size` executions; not to be used by two threads for the same execution.
+    Keeps the newest `size` executions. Threads may use it, each for executions of its own.
     """
 
     def __init__(self, histories: Histories, size: int) -> None:
         self._histories = histories
         self._size = size
         self._known: dict[str, _Known] = {}
+        self._lock = threading.Lock()
 
     def head(self, execution_id: str) -> Head | None:
         """See `FencedStore.head`."""
@@ -154,7 +157,7 @@ class Shelf:
             found.errands, known.done, found.alarm, found.tries, found.parent, found.length
         )
 
-    def commit(self, commit: Commit, errands: Errands, alarm: Any, tries: int) -> bool:
+    def commit(self, commit: Commit, errands: Errands, alarm: Alarm | None, tries: int) -> bool:
         """See `FencedStore.commit`."""
         name = commit.execution_id
         known = self._known.get(name)
@@ -176,7 +179,8 @@ class Shelf:
         if new is None:
             self.forget(name)
             return False
-        self._known[name] = _Known(new)
+        with self._lock:
+            self._known[name] = _Known(new)
         return True
 
     def create(self, commit: Commit, parent: dict[str, Any] | None, fingerprint: str) -> None:
@@ -193,7 +197,13 @@ class Shelf:
 
     def forget(self, execution_id: str) -> None:
         """See `FencedStore.forget`."""
-        self._known.pop(execution_id, None)
+        with self._lock:
+            self._known.pop(execution_id, None)
+
+    def forget_all(self) -> None:
+        """Nothing in memory counts any more."""
+        with self._lock:
+            self._known.clear()
 
     def _find(self, execution_id: str) -> _Known | None:
         known = self._known.get(execution_id)
@@ -203,9 +213,10 @@ class Shelf:
         return None if document is None else self._remember(execution_id, document)
 
     def _remember(self, execution_id: str, document: Document) -> _Known:
-        while len(self._known) >= self._size:
-            del self._known[next(iter(self._known))]
-        known = self._known[execution_id] = _Known(document)
+        with self._lock:
+            while len(self._known) >= self._size:
+                del self._known[next(iter(self._known))]
+            known = self._known[execution_id] = _Known(document)
         return known
 
 
