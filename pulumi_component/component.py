@@ -8,7 +8,7 @@ import pulumi_aws as aws
 import pulumi_random as random
 
 from mini_workflow import settings
-from pulumi_component import monitoring, pipes, policies
+from pulumi_component import inputs, monitoring, pipes, policies
 from pulumi_component.args import Link, WorkflowEngineArgs
 from pulumi_component.function import Function
 from pulumi_component.options import (
@@ -91,7 +91,7 @@ class WorkflowEngine(pulumi.ComponentResource):
 
         worker = self._worker(key, failures)
         self.worker = worker.function
-        orchestrator = self._orchestrator(key, group, scheduler_role, undelivered)
+        orchestrator = self._orchestrator(key, unprocessed, group, scheduler_role, undelivered)
         self.orchestrator = orchestrator.function
         self._feed(worker, orchestrator)
         pipes.pipe(
@@ -254,7 +254,7 @@ class WorkflowEngine(pulumi.ComponentResource):
         permissions: pulumi.Output[Any],
     ) -> Function:
         engine = {"environment": variables, "permissions": permissions}
-        given: Any = {**args, "link": [engine, *args["link"]]}
+        given: Any = {**args, "link": inputs.joined([engine], args["link"])}
         return Function(f"{self._name_of}-{what}", given, self._mine)
 
     def _worker(self, key: random.RandomPassword, failures: aws.sqs.Queue) -> Function:
@@ -285,6 +285,7 @@ class WorkflowEngine(pulumi.ComponentResource):
     def _orchestrator(
         self,
         key: random.RandomPassword,
+        unprocessed: aws.sqs.Queue,
         group: aws.scheduler.ScheduleGroup,
         scheduler_role: aws.iam.Role,
         undelivered: aws.sqs.Queue,
@@ -296,6 +297,7 @@ class WorkflowEngine(pulumi.ComponentResource):
                 settings.BUCKET_NAME: self.history.bucket,
                 settings.QUEUE_URL: self.events.url,
                 settings.QUEUE_ARN: self.events.arn,
+                settings.DLQ_URL: unprocessed.url,
                 settings.TIMER_QUEUE_URL: self.timers.url,
                 settings.WORKER_FUNCTION_NAME: self.worker.name,
                 settings.ROLE_ARN: scheduler_role.arn,
@@ -306,6 +308,7 @@ class WorkflowEngine(pulumi.ComponentResource):
             pulumi.Output.all(
                 history=self.history.arn,
                 events=self.events.arn,
+                unreadable=unprocessed.arn,
                 timers=self.timers.arn,
                 worker=self.worker.arn,
                 schedules=group.arn.apply(_schedules_of),

@@ -7,7 +7,7 @@ import pulumi
 import pulumi_aws as aws
 import pulumi_random as random
 
-from pulumi_component import policies, staging
+from pulumi_component import inputs, policies, staging
 from pulumi_component.args import FunctionArgs
 from pulumi_component.errors import BadOption
 from pulumi_component.options import LONGEST_FUNCTION_NAME, FunctionOptions, Url, check_name
@@ -61,10 +61,8 @@ class Function(pulumi.ComponentResource):
             tags=options.tags,
             opts=mine,
         )
-        links = [_linked(item) for item in options.link]
-        granted = pulumi.Output.all(
-            logs.arn, [link["permissions"] for link in links], list(options.permissions)
-        )
+        links = _links(options.link)
+        granted = pulumi.Output.all(logs.arn, links, options.permissions)
         policy = aws.iam.RolePolicy(
             f"{name}-policy",
             role=self.role.name,
@@ -100,31 +98,32 @@ class Function(pulumi.ComponentResource):
         self.register_outputs({"arn": self.arn, "name": self.name, "url": self.url})
 
 
+def _links(link: inputs.List) -> pulumi.Output[Any]:
+    """What comes with each link: of a component that can be linked, or given as it is."""
+    if isinstance(link, pulumi.Output):
+        return link.apply(lambda items: [_linked(item) for item in items])
+    return pulumi.Output.all(*(_linked(item) for item in link))
+
+
 def _linked(item: Any) -> Any:
-    """What comes with a link: of a component that can be linked, or given as it is."""
     link = getattr(item, "link", item)
-    if not isinstance(link, pulumi.Output | Mapping):
-        raise BadOption(f"link: {item!r} is not an engine, nor its output link")
-    if isinstance(link, Mapping):
+    if isinstance(link, pulumi.Output):
         return link
-    return {"environment": link["environment"], "permissions": link["permissions"]}
+    if not isinstance(link, Mapping) or not {"environment", "permissions"} <= link.keys():
+        raise BadOption(f"link: {item!r} is not an engine, nor its output link")
+    return link
 
 
 def _policy(granted: Sequence[Any]) -> str:
-    log_group, linked, permissions = granted
-    of_links = [permission for link in linked for permission in link]
+    log_group, links, permissions = granted
+    of_links = [permission for link in links for permission in link["permissions"]]
     return policies.allowing([*policies.logging(log_group), *of_links, *permissions])
 
 
-def _environment(options: FunctionOptions, links: Sequence[Any]) -> Any:
+def _environment(options: FunctionOptions, links: pulumi.Output[Any]) -> Any:
     """The variables of links, then those of the function itself."""
-    together = pulumi.Output.all([link["environment"] for link in links], dict(options.environment))
-
-    def merge(parts: Sequence[Any]) -> dict[str, str]:
-        linked, own = parts
-        return {key: value for one in [*linked, own] for key, value in one.items()}
-
-    return together.apply(merge)
+    of_links = links.apply(lambda known: inputs.merged(*(link["environment"] for link in known)))
+    return inputs.merged(of_links, options.environment)
 
 
 def _address(

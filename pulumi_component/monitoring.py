@@ -7,6 +7,8 @@ from typing import Any
 import pulumi
 import pulumi_aws as aws
 
+from pulumi_component import inputs
+
 OLDEST_EVENT = 300
 """Seconds that an event may wait before it is an alarm: the orchestrator cannot keep up, or every
 call of it fails."""
@@ -20,7 +22,7 @@ def alarms(
     events: aws.sqs.Queue,
     orchestrator: aws.lambda_.Function,
     topics: Sequence[pulumi.Input[str]],
-    tags: Mapping[str, pulumi.Input[str]],
+    tags: inputs.Map,
     opts: pulumi.ResourceOptions,
 ) -> None:
     """An alarm for each queue with messages that could not be processed, and two for delays."""

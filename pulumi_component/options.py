@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mini_workflow import settings
-from pulumi_component import args, units
+from pulumi_component import args, inputs, units
 from pulumi_component.errors import BadOption
 from pulumi_component.wheels import ARCHITECTURES, Target
 
@@ -80,10 +80,10 @@ class FunctionOptions:
     concurrency: int | None
     url: Url | None
     log_retention: int
-    environment: Mapping[str, Any]
-    permissions: tuple[Any, ...]
-    link: tuple[Any, ...]
-    tags: Mapping[str, Any]
+    environment: inputs.Map
+    permissions: inputs.List
+    link: inputs.List
+    tags: Any
 
     @property
     def runtime(self) -> str:
@@ -99,10 +99,10 @@ class FunctionOptions:
         root = Path(given.get("root") or ".").absolute()
         if not root.is_dir():
             raise BadOption(f"root: {root} is not a folder")
-        for permission in given.get("permissions") or ():
-            _check_permission(permission)
-        if given.get("link"):
-            _check_environment("environment", given, "The link sets it")
+        link = given.get("link") or ()
+        environment = given.get("environment") or {}
+        if link:
+            environment = _checked_environment("environment", given, "The link sets it")
         wanted = given.get("requirements") or ()
         return cls(
             handler=given["handler"],
@@ -119,9 +119,9 @@ class FunctionOptions:
             log_retention=units.log_retention(
                 "log_retention", given.get("log_retention", LOG_RETENTION)
             ),
-            environment=given.get("environment") or {},
-            permissions=tuple(given.get("permissions") or ()),
-            link=tuple(given.get("link") or ()),
+            environment=environment,
+            permissions=inputs.checked(given.get("permissions") or (), _check_permissions),
+            link=link,
             tags=given.get("tags") or {},
         )
 
@@ -141,19 +141,21 @@ class EngineOptions:
     removal: str
     topics: tuple[Any, ...] | None
     dashboard: bool
-    tags: Mapping[str, Any]
+    tags: Any
 
     @classmethod
     def from_args(cls, given: Mapping[str, Any]) -> "EngineOptions":
         """Raises BadOption, and names the option."""
         units.known("a WorkflowEngine", given, _ENGINE)
-        _check_environment("environment", given, "The engine sets it")
+        given = {
+            **given,
+            "environment": _checked_environment("environment", given, "The engine sets it"),
+        }
         functions = {
             "worker": _function(given, "worker", WORKER_TIMEOUT),
             "orchestrator": _function(given, "orchestrator", ORCHESTRATOR_TIMEOUT),
         }
         for name, function in functions.items():
-            _check_environment(f"{name}: environment", function, "The engine sets it")
             if function.get("url"):
                 raise BadOption(
                     f"{name}: the engine calls it; a URL belongs to a Function of yours"
@@ -184,27 +186,32 @@ def _function(given: Mapping[str, Any], name: str, timeout: str) -> dict[str, An
 
     What tasks may do is granted to the worker alone: workflows do it through tasks.
     """
-    own = given.get(name)
-    if isinstance(own, str):
-        own = {"handler": own}
-    if not isinstance(own, Mapping) or not own.get("handler"):
-        raise BadOption(f'{name}: {own!r} is not a handler, such as "package.module.function"')
-    own = {_snake_case(key): value for key, value in own.items()}
+    asked = given.get(name)
+    if isinstance(asked, str):
+        asked = {"handler": asked}
+    if not isinstance(asked, Mapping) or not asked.get("handler"):
+        raise BadOption(f'{name}: {asked!r} is not a handler, such as "package.module.function"')
+    own: dict[str, Any] = {_snake_case(key): value for key, value in asked.items()}
     shared = {key: given[key] for key in _CODE if given.get(key) is not None}
     if name != "worker":
         shared.pop("permissions", None)
-    function = {"timeout": timeout, **shared, **own}
+    function: dict[str, Any] = {"timeout": timeout, **shared, **own}
+    why = "The engine sets it"
+    own["environment"] = _checked_environment(f"{name}: environment", own, why)
     for option in ("environment", "tags"):
-        function[option] = {**(shared.get(option) or {}), **(own.get(option) or {})}
+        function[option] = inputs.merged(shared.get(option), own.get(option))
     for option in ("permissions", "link"):
-        function[option] = [*(shared.get(option) or ()), *(own.get(option) or ())]
+        function[option] = inputs.joined(shared.get(option), own.get(option))
     return function
 
 
-def _check_environment(option: str, given: Mapping[str, Any], why: str) -> None:
-    for name in given.get("environment") or ():
-        if name in settings.MEANING:
-            raise BadOption(f"{option}: {name} is {settings.MEANING[name]}. {why}")
+def _checked_environment(option: str, given: Mapping[str, Any], why: str) -> inputs.Map:
+    def check(environment: Mapping[str, Any]) -> None:
+        for name in environment:
+            if name in settings.MEANING:
+                raise BadOption(f"{option}: {name} is {settings.MEANING[name]}. {why}")
+
+    return inputs.checked(given.get("environment") or {}, check)
 
 
 def _snake_case(name: str) -> str:
@@ -266,13 +273,14 @@ def _topics(alarms: Any) -> tuple[Any, ...] | None:
     return tuple(alarms.get("topics") or ())
 
 
-def _check_permission(permission: Any) -> None:
-    if not isinstance(permission, Mapping):
-        raise BadOption(
-            f'permissions: {permission!r} is not {{"actions": [...], "resources": [...]}}'
-        )
-    units.known("a permission", permission, _PERMISSION)
-    for part in ("actions", "resources"):
-        listed = permission.get(part)
-        if isinstance(listed, str) or not listed:
-            raise BadOption(f"permissions: {part} is a list, and not an empty one: {listed!r}")
+def _check_permissions(permissions: Any) -> None:
+    for permission in permissions:
+        if not isinstance(permission, Mapping):
+            raise BadOption(
+                f'permissions: {permission!r} is not {{"actions": [...], "resources": [...]}}'
+            )
+        units.known("a permission", permission, _PERMISSION)
+        for part in ("actions", "resources"):
+            listed = permission.get(part)
+            if isinstance(listed, str) or not listed:
+                raise BadOption(f"permissions: {part} is a list, and not an empty one: {listed!r}")

@@ -7,7 +7,7 @@ import pulumi
 import pulumi_aws as aws
 import pulumi_random as random
 
-from pulumi_component import policies
+from pulumi_component import inputs, policies
 
 BATCH = 10
 """Messages at a time."""
@@ -44,7 +44,7 @@ def pipe(
     kind: Mapping[str, str],
     suffix: random.RandomId,
     opts: pulumi.ResourceOptions,
-    tags: Mapping[str, pulumi.Input[str]],
+    tags: inputs.Map,
 ) -> aws.pipes.Pipe:
     """A pipe from `source` to the FIFO queue `target`, of the kind TIMERS or FAILURES.
 

@@ -81,6 +81,7 @@ def orchestrator(
     *,
     history: str,
     events: str,
+    unreadable: str,
     timers: str,
     worker: str,
     schedules: str,
@@ -88,7 +89,8 @@ def orchestrator(
 ) -> list[Grant]:
     """The function that runs workflows.
 
-    All arguments are ARNs; `schedules` is that of the schedule group's schedules, `.../group/*`.
+    All arguments are ARNs; `unreadable` is that of the queue for messages that nobody can read, and
+    `schedules` is that of the schedule group's schedules, `.../group/*`.
     """
     return [
         grant(
@@ -102,6 +104,7 @@ def orchestrator(
             [events],
         ),
         grant("SendEventsAndTimers", ["sqs:SendMessage"], [events, timers]),
+        grant("SetAside", ["sqs:SendMessage"], [unreadable]),
         grant(
             "ReadAndWriteExecutionsAndPayloads",
             ["s3:GetObject", "s3:PutObject"],
