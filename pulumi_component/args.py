@@ -5,6 +5,7 @@ same; `options.py` reads them. No `from __future__ import annotations` here: Pul
 of these classes to make the package's schema.
 """
 
+from collections.abc import Mapping, Sequence
 from typing import Any, Required, TypedDict
 
 import pulumi
@@ -13,9 +14,9 @@ import pulumi
 class Permission(TypedDict, total=False):
     """What a function may do besides: a statement of a policy that allows."""
 
-    actions: Required[list[str]]
+    actions: Required[Sequence[str]]
     """Actions, such as "s3:GetObject"."""
-    resources: Required[list[pulumi.Input[str]]]
+    resources: Required[Sequence[pulumi.Input[str]]]
     """The ARNs of what the actions are done to."""
     conditions: Any
     """Conditions, as IAM takes them."""
@@ -26,26 +27,26 @@ class Permission(TypedDict, total=False):
 class Link(TypedDict):
     """What a function gets from what it is linked to."""
 
-    environment: dict[str, pulumi.Input[str]]
+    environment: Mapping[str, pulumi.Input[str]]
     """Variables for its environment."""
-    permissions: list[Permission]
+    permissions: Sequence[Permission]
     """What it may do."""
 
 
 class CodeOptions(TypedDict, total=False):
     """How functions are made, packaged and run: the options that both components take."""
 
-    environment: dict[str, pulumi.Input[str]]
-    permissions: list[Permission]
-    link: list[Any]
+    environment: Mapping[str, pulumi.Input[str]]
+    permissions: Sequence[Permission]
+    link: Sequence[Any]
     memory: Any
     architecture: str
     runtime: str
     root: str
-    include: list[str]
+    include: Sequence[str]
     requirements: Any
     log_retention: Any
-    tags: dict[str, pulumi.Input[str]]
+    tags: Mapping[str, pulumi.Input[str]]
 
 
 class FunctionArgs(CodeOptions, total=False):
