@@ -16,7 +16,7 @@ class Permission(TypedDict, total=False):
 
     actions: Required[Sequence[str]]
     """Actions, such as "s3:GetObject"."""
-    resources: Required[Sequence[pulumi.Input[str]]]
+    resources: Required[pulumi.Input[Sequence[pulumi.Input[str]]]]
     """The ARNs of what the actions are done to."""
     conditions: Any
     """Conditions, as IAM takes them."""
@@ -36,9 +36,9 @@ class Link(TypedDict):
 class CodeOptions(TypedDict, total=False):
     """How functions are made, packaged and run: the options that both components take."""
 
-    environment: Mapping[str, pulumi.Input[str]]
-    permissions: Sequence[Permission]
-    link: Sequence[Any]
+    environment: pulumi.Input[Mapping[str, pulumi.Input[str]]]
+    permissions: pulumi.Input[Sequence[pulumi.Input[Permission]]]
+    link: pulumi.Input[Sequence[pulumi.Input[Any]]]
     memory: Any
     architecture: str
     runtime: str
@@ -46,7 +46,7 @@ class CodeOptions(TypedDict, total=False):
     include: Sequence[str]
     requirements: Any
     log_retention: Any
-    tags: Mapping[str, pulumi.Input[str]]
+    tags: pulumi.Input[Mapping[str, pulumi.Input[str]]]
 
 
 class FunctionArgs(CodeOptions, total=False):

@@ -106,7 +106,8 @@ def _links(link: inputs.List) -> pulumi.Output[Any]:
 
 
 def _linked(item: Any) -> Any:
-    link = getattr(item, "link", item)
+    # An output has every attribute.
+    link = item if isinstance(item, pulumi.Output) else getattr(item, "link", item)
     if isinstance(link, pulumi.Output):
         return link
     if not isinstance(link, Mapping) or not {"environment", "permissions"} <= link.keys():

@@ -14,6 +14,8 @@ Map = Mapping[str, Any] | pulumi.Output[Any]
 
 def checked(value: Any, check: Callable[[Any], None]) -> Any:
     """The value, checked now, or as soon as it is known."""
+    if isinstance(value, Sequence) and any(isinstance(item, pulumi.Output) for item in value):
+        value = pulumi.Output.all(*value)
 
     def passed(known: Any) -> Any:
         check(known)

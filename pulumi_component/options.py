@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pulumi
+
 from mini_workflow import settings
 from pulumi_component import args, inputs, units
 from pulumi_component.errors import BadOption
@@ -282,5 +284,5 @@ def _check_permissions(permissions: Any) -> None:
         units.known("a permission", permission, _PERMISSION)
         for part in ("actions", "resources"):
             listed = permission.get(part)
-            if isinstance(listed, str) or not listed:
+            if not isinstance(listed, pulumi.Output) and (isinstance(listed, str) or not listed):
                 raise BadOption(f"permissions: {part} is a list, and not an empty one: {listed!r}")

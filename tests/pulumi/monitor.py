@@ -36,6 +36,9 @@ class Monitor(resource_pb2_grpc.ResourceMonitorServicer):
     def __init__(self, recording: Recording) -> None:
         self._recording = recording
 
+    def GetDeploymentInfo(self, request: Any, _: Any) -> Any:
+        return self._recording.GetDeploymentInfo(request)
+
     def SupportsFeature(self, request: Any, _: Any) -> Any:
         return resource_pb2.SupportsFeatureResponse(hasSupport=request.id in FEATURES)
 
