@@ -37,16 +37,28 @@ class CodeOptions(TypedDict, total=False):
     """How functions are made, packaged and run: the options that both components take."""
 
     environment: pulumi.Input[Mapping[str, pulumi.Input[str]]]
+    """Variables for the environment. An engine gives them to both of its functions."""
     permissions: pulumi.Input[Sequence[pulumi.Input[Permission]]]
+    """What the code may do. An engine gives them to the worker: workflows act through tasks."""
     link: pulumi.Input[Sequence[pulumi.Input[Any]]]
+    """Engines whose executions the code starts and talks to, or their output `link`."""
     memory: Any
+    """Memory for one call, "128 MB" to "10240 MB". "1024 MB" by default."""
     architecture: str
+    """ "x86_64" (the default) or "arm64"."""
     runtime: str
+    """Lambda's runtime, such as "python3.12": that of the deploying Python, which is the default."""
     root: str
+    """The folder that handlers, include and requirements are relative to. By default that of the
+    Pulumi program."""
     include: Sequence[str]
+    """Patterns of more files and folders to deploy, such as "shared/**/*.json"."""
     requirements: Any
+    """Packages from PyPI: a list, or the name of a file such as "requirements.txt"."""
     log_retention: Any
+    """How long logs are kept: "1 week", "3 months", "forever". "1 month" by default."""
     tags: pulumi.Input[Mapping[str, pulumi.Input[str]]]
+    """Tags for every resource that can have them."""
 
 
 class FunctionArgs(CodeOptions, total=False):

@@ -10,7 +10,7 @@ import pulumi_random as random
 from mini_workflow import settings
 from pulumi_component import inputs, monitoring, pipes, policies
 from pulumi_component.args import Link, WorkflowEngineArgs
-from pulumi_component.function import Function
+from pulumi_component.function import Function, packaged
 from pulumi_component.options import (
     LONGEST_ENGINE_NAME,
     LONGEST_IN_QUEUE,
@@ -64,6 +64,9 @@ class WorkflowEngine(pulumi.ComponentResource):
     ) -> None:
         check_name(name, LONGEST_ENGINE_NAME)
         options = EngineOptions.from_args(args)
+        for function in (options.worker, options.orchestrator):
+            # Before anything is registered: half an engine is worse than none.
+            packaged(FunctionOptions.from_args(function))
         super().__init__("mini-workflow:index:WorkflowEngine", name, {}, opts)
         self._name_of = name
         self._options = options

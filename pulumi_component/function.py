@@ -1,6 +1,7 @@
 """Function: a Python function on Lambda, with its code, its role, its logs and perhaps a URL."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pulumi
@@ -38,13 +39,8 @@ class Function(pulumi.ComponentResource):
     ) -> None:
         check_name(name, LONGEST_FUNCTION_NAME)
         options = FunctionOptions.from_args(args)
-        planned = staging.plan(
-            options.handler, options.root, options.target, options.include, options.requirements
-        )
+        code = packaged(options)
         super().__init__("mini-workflow:index:Function", name, {}, opts)
-        code = staging.stage(
-            planned, options.root, lambda text: pulumi.log.info(text, resource=self)
-        )
         mine = pulumi.ResourceOptions(parent=self)
         suffix = random.RandomId(f"{name}-suffix", byte_length=4, opts=mine)
         # First, and named for the function: Lambda would make one that keeps logs for ever.
@@ -96,6 +92,14 @@ class Function(pulumi.ComponentResource):
         # What the function needs before it may be called: more than a reference to it.
         self.policy = policy
         self.register_outputs({"arn": self.arn, "name": self.name, "url": self.url})
+
+
+def packaged(options: FunctionOptions) -> Path:
+    """The folder with a function's code. It registers nothing. Raises BadPackage."""
+    planned = staging.plan(
+        options.handler, options.root, options.target, options.include, options.requirements
+    )
+    return staging.stage(planned, options.root, pulumi.log.info)
 
 
 def _links(link: inputs.List) -> pulumi.Output[Any]:

@@ -83,7 +83,7 @@ def plan(
 
 
 def stage(planned: Plan, root: Path, say: Callable[[str], None] = lambda _: None) -> Path:
-    """The folder of a plan, made if it is not there yet; `say` is told what is done.
+    """The folder of a plan, made if it is not there yet; `say` is told what is done, if anything.
 
     Several processes may ask for the same one. Raises BadPackage if a requirement has no wheel, or
     if the function would be larger than Lambda takes.
@@ -97,7 +97,6 @@ def stage(planned: Plan, root: Path, say: Callable[[str], None] = lambda _: None
     name = planned.handler.text
     with _alone(cache):
         if folder.is_dir():
-            say(f"{name}: packaged before, in {folder.name}")
             return folder
         work = cache / f"{folder.name}.part"
         shutil.rmtree(work, ignore_errors=True)

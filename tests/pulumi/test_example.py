@@ -75,15 +75,6 @@ def test_the_project_file_names_what_there_is() -> None:
     assert (ROOT / project.get("main", ".") / "__main__.py").is_file()
 
 
-def test_progress_is_told(example: Example) -> None:
-    packaged = [text for text in example.stack.engine.messages if "packaged" in text]
-    assert sorted(text.partition(":")[0] for text in packaged) == [
-        "example.index.api",
-        "example.index.execute",
-        "example.index.orchestrate",
-    ]
-
-
 def test_an_upload_started_over_http_completes(example: Example) -> None:
     name = f"upload-{uuid4().hex[:8]}"
     body = json.dumps({"key": "notes/a.txt", "data": "durable ☃", "id": name})
