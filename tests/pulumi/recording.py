@@ -79,7 +79,7 @@ class Invented(Mocks):
         if args.typ in ARNS:
             answer["arn"] = ARNS[args.typ].format(name=name)
         if args.typ == "aws:sqs/queue:Queue":
-            answer["url"] = f"https://sqs.{REGION}.amazonaws.com/{ACCOUNT}/{name}"
+            answer["url"] = f"https://sqs.example/{ACCOUNT}/{name}"
         elif args.typ == "aws:lambda/functionUrl:FunctionUrl":
             answer["functionUrl"] = f"https://{args.name.lower()}.lambda-url.example/"
         elif args.typ == "random:index/randomId:RandomId":

@@ -18,7 +18,7 @@ FUNCTION = "mini-workflow:index:Function"
 ENCRYPTION = (
     "aws:s3/bucketServerSideEncryptionConfiguration:BucketServerSideEncryptionConfiguration"
 )
-SQS = f"https://sqs.{REGION}.amazonaws.com/{ACCOUNT}"
+SQS = f"https://sqs.example/{ACCOUNT}"
 
 
 def engine(root: Path, name: str = "Flow", **options: Any) -> WorkflowEngine:
