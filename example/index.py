@@ -1,7 +1,7 @@
 """The functions of the example on AWS. `__main__.py` at the top of the project deploys them.
 
-    POST /         {"key": "...", "data": "..."}    start an upload; "id" makes it idempotent
-    GET  /<id>                                      its status, and its result when there is one
+- `POST /` with `{"key": "...", "data": "..."}` starts an upload; an `"id"` makes it idempotent.
+- `GET /<id>` tells its status, and its result when there is one.
 """
 
 import base64

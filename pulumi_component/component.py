@@ -149,13 +149,15 @@ class WorkflowEngine(pulumi.ComponentResource):
     # The bucket
 
     def _bucket(self) -> aws.s3.Bucket:
-        name, mine = self._name_of, self._mine
+        name = self._name_of
         retained = self._options.removal == "retain"
+        # What is kept stays as private and encrypted as it was.
+        kept = pulumi.ResourceOptions(parent=self, retain_on_delete=retained)
         bucket = aws.s3.Bucket(
             f"{name}-history",
             force_destroy=not retained,
             tags=self._options.tags,
-            opts=pulumi.ResourceOptions(parent=self, retain_on_delete=retained),
+            opts=kept,
         )
         private = aws.s3.BucketPublicAccessBlock(
             f"{name}-history-private",
@@ -164,13 +166,13 @@ class WorkflowEngine(pulumi.ComponentResource):
             block_public_policy=True,
             ignore_public_acls=True,
             restrict_public_buckets=True,
-            opts=mine,
+            opts=kept,
         )
         aws.s3.BucketServerSideEncryptionConfiguration(
             f"{name}-history-encryption",
             bucket=bucket.bucket,
             rules=[{"apply_server_side_encryption_by_default": {"sse_algorithm": "AES256"}}],
-            opts=mine,
+            opts=kept,
         )
         aws.s3.BucketLifecycleConfiguration(
             f"{name}-history-lifecycle",
@@ -189,14 +191,14 @@ class WorkflowEngine(pulumi.ComponentResource):
                     "abort_incomplete_multipart_upload": {"days_after_initiation": 1},
                 },
             ],
-            opts=mine,
+            opts=kept,
         )
         aws.s3.BucketPolicy(
             f"{name}-history-policy",
             bucket=bucket.bucket,
             policy=bucket.arn.apply(policies.encrypted_transport_only),
             # S3 changes one of the two at a time.
-            opts=pulumi.ResourceOptions(parent=self, depends_on=[private]),
+            opts=pulumi.ResourceOptions.merge(kept, pulumi.ResourceOptions(depends_on=[private])),
         )
         return bucket
 

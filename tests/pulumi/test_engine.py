@@ -131,7 +131,6 @@ def test_two_engines_share_nothing_but_the_stack(root: Path) -> None:
 def test_the_bucket_is_private_encrypted_and_rid_of_old_payloads(plain: Recording) -> None:
     bucket = {"bucket": "Flow-history"}
     assert plain.get("Flow-history").inputs == {"forceDestroy": False, "tags": {}}
-    assert plain.get("Flow-history").options["retain"]
     assert plain.get("Flow-history-private").inputs == bucket | {
         "blockPublicAcls": True,
         "blockPublicPolicy": True,
@@ -159,10 +158,16 @@ def test_the_bucket_is_private_encrypted_and_rid_of_old_payloads(plain: Recordin
     assert "Flow-history-private" in plain.get("Flow-history-policy").dependencies
 
 
-def test_histories_are_destroyed_only_where_asked(root: Path) -> None:
+def retained(recording: Recording) -> set[str]:
+    return {one.name for one in recording if one.options["retain"]}
+
+
+def test_histories_are_destroyed_only_where_asked(plain: Recording, root: Path) -> None:
+    parts = ("private", "encryption", "lifecycle", "policy")
+    assert retained(plain) == {"Flow-history", *(f"Flow-history-{part}" for part in parts)}
     recording = record(lambda: made(engine(root, removal="destroy")))
     assert recording.get("Flow-history").inputs["forceDestroy"] is True
-    assert not recording.get("Flow-history").options["retain"]
+    assert not retained(recording)
 
 
 # Queues

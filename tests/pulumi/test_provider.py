@@ -62,7 +62,11 @@ def schema(provider: Any) -> dict[str, Any]:
 
 
 def test_the_plugin_file_says_that_it_is_python() -> None:
-    assert yaml.safe_load((PACKAGE / "PulumiPlugin.yaml").read_text()) == {"runtime": "python"}
+    plugin = yaml.safe_load((PACKAGE / "PulumiPlugin.yaml").read_text())
+    assert plugin["runtime"]["name"] == "python"
+    # What Pulumi installs for it: the project, with what the components need.
+    assert (PACKAGE / "requirements.txt").read_text() == "..[pulumi]\n"
+    assert (PACKAGE / ".." / "pyproject.toml").is_file()
 
 
 def test_the_schema_is_the_one_that_was_looked_at(provider: Any) -> None:
