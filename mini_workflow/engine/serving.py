@@ -1,34 +1,24 @@
-"""Serving: what the handles of executions ask of a runtime, whose common part this is."""
+"""Serving: a client whose requests are answered by an engine on a thread of this process."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from collections.abc import Callable, Iterable
+from typing import Final, TypeVar
 
-from mini_workflow.core import events, wire
-from mini_workflow.core.codec import Codec
-from mini_workflow.core.events import CLOSING, Event
-from mini_workflow.core.history import History
 from mini_workflow.core.loop import WorkflowLoop, running_loop
-from mini_workflow.core.starting import check_id
-from mini_workflow.engine.answers import blocked
+from mini_workflow.engine.client import Client
 from mini_workflow.engine.driver import ENDED, Driver
 from mini_workflow.engine.engine import Engine, Ports
 from mini_workflow.engine.execution import Settled
-from mini_workflow.engine.messenger import Messenger
-from mini_workflow.engine.requests import Reply, Request, Resume
+from mini_workflow.engine.requests import Reply, Request, Start
 from mini_workflow.errors import (
-    ExecutionNotFound,
     NotAllowedInWorkflow,
     RuntimeClosed,
-    StoreCorrupt,
     StoreError,
-    UsageError,
 )
-from mini_workflow.ports import Head
 
 T = TypeVar("T")
 
@@ -37,14 +27,12 @@ RECHECK: Final = 5.0
 that runs it may have died without a word."""
 
 
-class Serving:
-    """Answers handles from the store, or through the engine. Made by a Runtime only."""
+class Serving(Client):
+    """Hands requests to the engine, and waits for it. Made by a Runtime only."""
 
     _ports: Ports
-    _codec: Codec
     _driver: Driver
     _engine: Engine
-    _messenger: Messenger
     _process: int
     _closed: bool
 
@@ -88,74 +76,11 @@ class Serving:
         finally:
             self._driver.waiters.remove(execution_id, deliver)
 
-    def closing(self, execution_id: str) -> Event:
-        """See `Service.closing`."""
-        for line in reversed(self._lines(execution_id)):
-            if line.startswith('{"event":"Execution'):
-                event = wire.decode(line)
-                if type(event) in CLOSING:
-                    return event
-        raise StoreCorrupt(f"execution {execution_id!r} has closed without a closing event")
-
-    def head(self, execution_id: str) -> Head:
-        """See `Service.head`."""
-        check_id(execution_id)
-        head = self._read(lambda: self._ports.store.head(execution_id))
-        if head is None:
-            raise ExecutionNotFound(
-                f"there is no execution {execution_id!r} in this store; list_executions() shows "
-                "all",
-                execution_id=execution_id,
-            )
-        return head
-
-    def history(self, execution_id: str) -> History:
-        """See `Service.history`."""
-        return History.from_lines(self._lines(execution_id))
-
-    def signal(self, execution_id: str, name: str, value: Any) -> None:
-        """See `Service.signal`."""
-        self._messenger.post(execution_id, self._messenger.make_signal(name, value))
-
-    def query(self, execution_id: str, name: str, args: Any, kwargs: Any) -> Any:
-        """See `Service.query`."""
-        return self._messenger.query(execution_id, name, args, kwargs)
-
-    def update(
-        self,
-        execution_id: str,
-        name: str,
-        args: Any,
-        kwargs: Any,
-        update_id: str | None,
-        timeout: float | None,
-    ) -> Any:
-        """See `Service.update`."""
-        return self._messenger.update(execution_id, name, args, kwargs, update_id, timeout)
-
-    def cancel(self, execution_id: str, reason: str) -> None:
-        """See `Service.cancel`."""
-        _check_reason(reason)
-        message = events.CancelRequested(self._ports.clock.now(), reason)
-        self._messenger.post(execution_id, message)
-
-    def terminate(self, execution_id: str, reason: str) -> None:
-        """See `Service.terminate`."""
-        _check_reason(reason)
-        message = events.ExecutionTerminated(self._ports.clock.now(), reason)
-        self._messenger.post(execution_id, message)
-
-    def resume(self, execution_id: str) -> None:
-        """See `Service.resume`."""
-        self.head(execution_id)
-        request = Resume(execution_id)
-        self._ask(request, request.reply)
-
     # For the messenger
 
-    def ask(self, request: Request, reply: Reply[T]) -> T:
-        """See `Desk.ask`."""
-        return self._ask(request, reply)
+    def put_all(self, requests: Iterable[Start]) -> None:
+        """See `Client.put_all`. Raises RuntimeClosed."""
+        self._driver.put_all(requests)
 
     def ask_within(self, request: Request, reply: Reply[T], timeout: float | None) -> T:
         """See `Desk.ask_within`."""
@@ -165,20 +90,6 @@ class Serving:
     def clock_now(self) -> int:
         """See `Desk.clock_now`."""
         return self._ports.clock.now()
-
-    def lines(self, execution_id: str) -> list[str]:
-        """See `Desk.lines`."""
-        return self._lines(execution_id)
-
-    def closed(self, execution_id: str) -> bool:
-        """See `Desk.closed`."""
-        return self.head(execution_id).closed_at is not None
-
-    def check_not_blocked(self, execution_id: str) -> None:
-        """See `Desk.check_not_blocked`."""
-        head = self.head(execution_id)
-        if head.status == "blocked":
-            raise blocked(head)
 
     # For other parts of the runtime
 
@@ -192,10 +103,6 @@ class Serving:
         self._driver.call(self._engine.evict)
 
     # Inside
-
-    def _ask(self, request: Request, reply: Reply[T]) -> T:
-        self._check_caller()
-        return self._driver.ask(request, reply)
 
     def _read(self, read: Callable[[], T]) -> T:
         """Read from the store, on the calling thread."""
@@ -229,17 +136,6 @@ class Serving:
                 "inline=True"
             )
 
-    def _lines(self, execution_id: str) -> list[str]:
-        check_id(execution_id)
-        lines = self._read(lambda: self._ports.store.history(execution_id))
-        if not lines:
-            self.head(execution_id)
-        return lines
-
-    def _settled_now(self, execution_id: str) -> Settled | None:
-        head = self.head(execution_id)
-        return None if head.status == "running" else Settled(head)
-
 
 def opened(settled: Settled) -> Settled:
     """What a waiter was told, unless that is the end of the runtime: then RuntimeClosed."""
@@ -268,8 +164,3 @@ def awaitable_reply() -> tuple[asyncio.Future[Settled], Callable[[Settled], None
             loop.call_soon_threadsafe(set_result, settled)
 
     return future, deliver
-
-
-def _check_reason(reason: object) -> None:
-    if not isinstance(reason, str):
-        raise UsageError(f"{reason!r} is not a reason: give a text")
