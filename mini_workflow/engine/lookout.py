@@ -10,7 +10,8 @@ from typing import Final
 from mini_workflow.core import events, wire
 from mini_workflow.core.events import Incoming
 from mini_workflow.engine.batch import AT_ONCE, Batch
-from mini_workflow.engine.turn import ABOUT_ATTEMPTS, UNKNOWN_WORKFLOW, Delivery, decode_message
+from mini_workflow.engine.recording import decode_message
+from mini_workflow.engine.turn import ABOUT_ATTEMPTS, UNKNOWN_WORKFLOW, Delivery
 from mini_workflow.errors import WireError
 from mini_workflow.ports import Agenda, Clock, Leases, Mailbox, Store
 
@@ -116,7 +117,7 @@ class Lookout:
         name = delivery.execution_id
         bodies = [RESUME] if delivery.resume else []
         bodies += [
-            wire.encode(_to_forward(message))
+            wire.encode(to_forward(message))
             for message in delivery.messages
             if not isinstance(message, events.Tick) and not isinstance(message, ABOUT_ATTEMPTS)
         ]
@@ -130,7 +131,7 @@ class Lookout:
         self._on_post()
 
 
-def _to_forward(message: Incoming | events.UpdateRequested) -> Incoming | events.UpdateRequested:
+def to_forward(message: Incoming | events.UpdateRequested) -> Incoming | events.UpdateRequested:
     """Whoever asks for an update here reads the answer in the history, a refusal as well."""
     if isinstance(message, events.UpdateRequested):
         return replace(message, forwarded=True)

@@ -63,12 +63,19 @@ class Desk(Protocol):
 
 
 class Messenger:
-    """Sends messages through a runtime's engine. Callable from any thread."""
+    """Sends messages through a runtime's engine. Callable from any thread.
 
-    def __init__(self, desk: Desk, codec: Codec, lookers: Waiters) -> None:
+    `look_again` are the seconds after which the store is looked at for an answer, unless one of the
+    `lookers` is told before.
+    """
+
+    def __init__(
+        self, desk: Desk, codec: Codec, lookers: Waiters, look_again: float | None = None
+    ) -> None:
         self._desk = desk
         self._codec = codec
         self._lookers = lookers
+        self._look_again = LOOK_AGAIN if look_again is None else look_again
 
     def make_signal(self, name: str, value: Any) -> events.SignalReceived:
         """A signal to send. Raises UsageError or ValueNotSerializable."""
@@ -132,10 +139,10 @@ class Messenger:
                         f"execution {execution_id!r} has closed without an answer",
                         execution_id=execution_id,
                     )
-                left = LOOK_AGAIN if deadline is None else deadline - time.monotonic()
+                left = self._look_again if deadline is None else deadline - time.monotonic()
                 if left <= 0:
                     raise TimeoutError
-                self._wait(reply, min(LOOK_AGAIN, left))
+                self._wait(reply, min(self._look_again, left))
             finally:
                 self._lookers.remove(execution_id, reply.give)
 

@@ -83,7 +83,8 @@ class Timeline(Sequence[Entry]):
 
     def __repr__(self) -> str:
         return "\n".join(
-            f"{e.number:5} {e.at:%Y-%m-%d %H:%M:%S}.{e.at.microsecond // 1000:03} {e.subject} {e.happened}"
+            f"{e.number:5} {e.at.isoformat(sep=' ', timespec='milliseconds')} {e.subject} "
+            f"{e.happened}"
             for e in self._entries
         )
 
