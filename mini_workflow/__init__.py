@@ -6,6 +6,8 @@ from mini_workflow.core.promises import Child, Promise
 from mini_workflow.core.retry import RetryPolicy
 from mini_workflow.current import CurrentTask, current_task
 from mini_workflow.engine.execution import Description, Execution
+from mini_workflow.engine.recording import Recording
+from mini_workflow.engine.timeline import Entry, Timeline
 from mini_workflow.errors import (
     ChildFailed,
     ClosureNotSerializable,
@@ -52,6 +54,7 @@ from mini_workflow.errors import (
     WorkflowDeadlock,
 )
 from mini_workflow.local import LocalRuntime
+from mini_workflow.local_client import LocalClient
 from mini_workflow.workflow import Workflow, workflow
 
 __all__ = [
@@ -63,6 +66,7 @@ __all__ = [
     "Description",
     "DeterminismError",
     "DuplicateWorkflow",
+    "Entry",
     "Execution",
     "ExecutionAlreadyExists",
     "ExecutionBlocked",
@@ -77,6 +81,7 @@ __all__ = [
     "InvalidArguments",
     "InvalidIdentifier",
     "LeaseLost",
+    "LocalClient",
     "LocalRuntime",
     "MiniWorkflowError",
     "NonDeterminismError",
@@ -85,6 +90,7 @@ __all__ = [
     "Promise",
     "PromiseNotOpen",
     "PythonVersionMismatch",
+    "Recording",
     "RetryPolicy",
     "RuntimeClosed",
     "SchemaTooNew",
@@ -99,6 +105,7 @@ __all__ = [
     "TaskCancelled",
     "TaskError",
     "TaskTimeout",
+    "Timeline",
     "TurnTimeout",
     "UnknownHandler",
     "UnknownWorkflow",

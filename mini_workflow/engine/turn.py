@@ -35,7 +35,15 @@ from mini_workflow.errors import (
     WireError,
     WorkerLost,
 )
-from mini_workflow.ports import Commit, Head, Store, Stored, TaskRequest, reopened
+from mini_workflow.ports import (
+    Commit,
+    Head,
+    Store,
+    Stored,
+    TaskOutcome,
+    TaskRequest,
+    reopened,
+)
 
 log = logging.getLogger("mini_workflow.engine")
 
@@ -72,7 +80,11 @@ class Turn:
     continues: bool = False
 
 
-def inline_runner(codec: Codec) -> Inline:
+Execute = Callable[[TaskRequest, Codec], TaskOutcome]
+"""Runs one attempt of a task on the calling thread."""
+
+
+def inline_runner(codec: Codec, execute: Execute) -> Inline:
     """Runs inline tasks: on the calling thread, inside the turn."""
 
     def run(execution_id: str, seq: int, name: str, payload: bytes) -> Payload | Failure:
@@ -101,6 +113,7 @@ class Turns:
         dispatched: Callable[[tuple[str, int, int]], bool],
         entropy: Callable[[], int],
         history_limit: int,
+        execute: Execute = execute,
     ) -> None:
         self._store = store
         self._cache = cache
@@ -110,7 +123,7 @@ class Turns:
         self._dispatched = dispatched
         self._entropy = entropy
         self._limit = history_limit
-        self._inline = inline_runner(codec)
+        self._inline = inline_runner(codec, execute)
         self.draining = False
 
     def create(
