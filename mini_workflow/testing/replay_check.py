@@ -106,12 +106,8 @@ def read_recording(path: Path) -> Recording:
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"cannot read {path}: {error}") from error
     try:
-        try:
-            plain = json.loads(text)
-        except ValueError:
+        if text.lstrip().startswith('{"event":'):
             return Recording.from_lines(path.stem, text.splitlines())
-        if isinstance(plain, dict) and "event" in plain:
-            return Recording.from_lines(path.stem, text.splitlines())
-        return Recording.from_plain(plain)
-    except WireError as error:
+        return Recording.from_plain(json.loads(text))
+    except (WireError, ValueError) as error:
         raise UsageError(f"{path} holds no recorded execution: {error}") from error
