@@ -13,7 +13,7 @@ from mini_workflow.core.durations import seconds
 from mini_workflow.core.events import Event
 from mini_workflow.core.history import History
 from mini_workflow.engine.recording import Recording
-from mini_workflow.engine.timeline import Timeline
+from mini_workflow.engine.timeline import Reader, Timeline
 from mini_workflow.errors import (
     ExecutionBlocked,
     ExecutionCancelled,
@@ -184,6 +184,10 @@ class Execution:
         A value that cannot be decoded here stands as `Unreadable`. Raises ExecutionNotFound.
         """
         return Timeline.of(self.history(), self._codec)
+
+    def reader(self) -> Reader:
+        """Makes entries of a timeline from events as they come, one at a time."""
+        return Reader(self._codec)
 
     def recording(self) -> Recording:
         """What it takes to replay the execution elsewhere; `to_plain` makes JSON of it.
