@@ -24,9 +24,7 @@ def import_modules(names: Iterable[str]) -> None:
     if here not in sys.path:
         sys.path.insert(0, here)
     for name in names:
-        module = name
-        if name.endswith(".py"):
-            module = ".".join(Path(name).with_suffix("").parts)
+        module = _module_name(name)
         try:
             importlib.import_module(module)
         except MiniWorkflowError:
@@ -38,14 +36,18 @@ def import_modules(names: Iterable[str]) -> None:
             ) from error
 
 
+def _module_name(name: str) -> str:
+    return ".".join(Path(name).with_suffix("").parts) if name.endswith(".py") else name
+
+
 def find_workflow(place: str) -> Workflow[Any, Any]:
     """The workflow that MODULE:WORKFLOW names, by its variable or by its own name."""
     module, colon, name = place.partition(":")
     if not colon or not module or not name:
         raise UsageError(f"{place!r} is not MODULE:WORKFLOW, as in orders:order")
     import_modules([module])
-    value = getattr(sys.modules.get(module.removesuffix(".py")), name, None)
-    return value if isinstance(value, Workflow) else REGISTRY.get(name)
+    value = getattr(sys.modules.get(_module_name(module)), name, None)
+    return cast("Workflow[Any, Any]", value) if isinstance(value, Workflow) else REGISTRY.get(name)
 
 
 def read_arguments(

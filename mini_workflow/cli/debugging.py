@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import linecache
+import os
 import re
 import sys
 import time
@@ -25,6 +26,9 @@ from mini_workflow.testing.replaying import Replayed, Step, replay
 
 PLACE: Final = re.compile(r"(.*):(\d+) in (.*)")
 """How the library writes the place of a line."""
+
+IN_MESSAGE: Final = re.compile(r"at ([^()\n]+?:\d+ in [^\s();,]+)")
+"""The same inside an error's message."""
 
 
 @click.command("replay")
@@ -100,7 +104,7 @@ class _Watch:
 
     def __call__(self, step: Step) -> None:
         if self._trace:
-            place = f"  {step.place}" if step.place else ""
+            place = f"  {_short(step.place)}" if step.place else ""
             say(f"{step.number:4}  {describe(step.event)}{place}")
         if step.number == self._stop_at:
             if not self._trace:
@@ -125,24 +129,27 @@ def _print(replayed: Replayed) -> None:
         say(f"  the history says    {recorded}")
         say(f"  the code asks for   {asked}")
         if mismatch.place:
-            say(f"  at                  {mismatch.place}")
+            say(f"  at                  {_short(mismatch.place)}")
             _print_line(mismatch.place)
     else:
         where = "with what has arrived behind" if replayed.parked_fault else "after event"
         what = f"its {total} events" if replayed.parked_fault else f"{replayed.events} of {total}"
         say(f"{name}  cannot go on {where} {what}")
         say(f"  {type(replayed.fault).__name__}: {replayed.fault}")
-        if found := re.search(
-            r"\(?(?:it waits )?at ([^()]+:\d+ in \S+?)\)?(?:$|[;,)])", str(replayed.fault)
-        ):
+        if found := IN_MESSAGE.search(str(replayed.fault)):
             _print_line(found[1])
     for task, place in replayed.waiting:
-        say(f"  {task} waits at {place}")
+        say(f"  {task} waits at {_short(place)}")
         _print_line(place)
     for operation in replayed.open:
         say(f"  open: {operation}")
     for event in replayed.beyond:
         say(f"  next: {describe(event)}")
+
+
+def _short(place: str) -> str:
+    """A place with a path that is relative to the current directory, if it is in there."""
+    return place.removeprefix(f"{Path.cwd()}{os.sep}")
 
 
 def _print_line(place: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
 import traceback
 from typing import Any, Final
@@ -87,11 +88,36 @@ def report(error: BaseException, debug: bool) -> None:
     """Tell of an error on the standard error stream; with `debug`, where it comes from as well."""
     if debug:
         traceback.print_exception(error, file=sys.stderr)
-    click.echo(f"{click.style('error', fg='red')}: {in_one_line(error)}", err=True)
+    _echo_error(in_one_line(error))
+
+
+def _echo_error(text: str) -> None:
+    click.echo(f"{click.style('error', fg='red')}: {text}", err=True)
 
 
 class Application(click.Group):
     """A group of commands whose errors are told in one line."""
+
+    def main(self, *args: Any, standalone_mode: bool = True, **kwargs: Any) -> Any:
+        """Run, and exit with the status; what click finds wrong is told in one line, too."""
+        try:
+            status = super().main(*args, standalone_mode=False, **kwargs)
+        except click.UsageError as error:
+            where = "mini-workflow" if error.ctx is None else error.ctx.command_path
+            _echo_error(f"{error.format_message()} (see {where} --help)")
+            status = USAGE
+        except click.ClickException as error:
+            _echo_error(error.format_message())
+            status = error.exit_code
+        except click.Abort:
+            click.echo("interrupted", err=True)
+            status = INTERRUPTED
+        except OSError as error:
+            if error.errno != errno.EPIPE:
+                raise
+            sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 - nobody reads any more
+            status = FAILED
+        sys.exit(status if isinstance(status, int) else OK)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command, and translate what it raises into an exit status."""

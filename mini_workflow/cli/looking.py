@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any, Final, cast
 
 import click
@@ -28,7 +29,7 @@ from mini_workflow.ports import STATUSES, Status
 
 id_argument = click.argument("execution_id", metavar="ID", shell_complete=complete_id)
 
-COLUMNS: Final = {
+COLUMNS: Final[dict[str, Callable[[Description], str]]] = {
     "id": lambda d: d.id,
     "workflow": lambda d: d.workflow,
     "status": lambda d: d.status,

@@ -79,16 +79,20 @@ def shown(value: Any) -> str:
         return value
     try:
         text = json.dumps(value, ensure_ascii=False, indent=2 if is_terminal() else None)
-        if json.loads(text) == value and type(value) is not tuple:
-            return text
+        same = json.loads(text) == value and type(value) is not tuple
     except (TypeError, ValueError):
-        pass
-    return repr(value)
+        same, text = False, ""
+    return text if same else repr(value)
 
 
 def brief(value: Any, width: int) -> str:
     """A value on one line of at most `width` characters; 0 for no limit."""
-    text = " ".join(repr(value).split())
+    return cut(repr(value), width)
+
+
+def cut(text: str, width: int) -> str:
+    """A text on one line of at most `width` characters; 0 for no limit."""
+    text = " ".join(text.split())
     return text if not width or len(text) <= width else f"{text[: width - 1]}…"
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import signal
+import sys
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any, Final
 
 import click
@@ -136,7 +138,7 @@ def worker(session: Session, modules: tuple[str, ...], processes: int, as_json: 
             say_json({"serving": session.backend.name, "workflows": known})
         else:
             say(f"serving {session.backend.name}: {', '.join(known)}")
-        click.get_text_stream("stdout").flush()
+        sys.stdout.flush()
         told.wait()
     remark("stopped; what is running stays in the store")
 
@@ -145,10 +147,11 @@ def worker(session: Session, modules: tuple[str, ...], processes: int, as_json: 
 def _until_told() -> Generator[threading.Event]:
     """An event that is set by Ctrl-C and SIGTERM."""
     told = threading.Event()
-    before = {
-        number: signal.signal(number, lambda *_: told.set())
-        for number in (signal.SIGINT, signal.SIGTERM)
-    }
+
+    def tell(_number: int, _frame: FrameType | None) -> None:
+        told.set()
+
+    before = {n: signal.signal(n, tell) for n in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield told
     finally:

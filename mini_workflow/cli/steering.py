@@ -46,16 +46,22 @@ def signal(
 @id_argument
 @click.argument("name")
 @click.argument("arguments", nargs=-1, metavar="[ARGUMENT]...")
+@click.option("-m", "--module", "modules", multiple=True, metavar="MODULE", help="Import it first.")
 @json_option
 @pass_session
 def query(
-    session: Session, execution_id: str, name: str, arguments: tuple[str, ...], as_json: bool
+    session: Session,
+    execution_id: str,
+    name: str,
+    arguments: tuple[str, ...],
+    modules: tuple[str, ...],
+    as_json: bool,
 ) -> None:
     """Put a question to the workflow. Changes nothing.
 
     On SQLite the history is replayed here, so that the workflow's module is needed: -m MODULE.
     """
-    session.import_modules()
+    session.import_modules(*modules)
     args, kwargs = read_arguments(arguments)
     with session.backend.reader() as client:
         answer = client.get_execution(execution_id).query(name, *args, **kwargs)

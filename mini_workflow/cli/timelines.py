@@ -9,7 +9,7 @@ from typing import Any, Final
 import click
 
 from mini_workflow.cli.failures import BLOCKED, FAILED, OK, in_one_line
-from mini_workflow.cli.output import brief, coloured, duration, say, say_json, shown, to_json
+from mini_workflow.cli.output import brief, coloured, cut, duration, say, say_json, shown, to_json
 from mini_workflow.core import wire
 from mini_workflow.engine.client import Client
 from mini_workflow.engine.execution import Execution
@@ -33,10 +33,21 @@ def line_of(entry: Entry, width: int = WIDTH) -> str:
     if entry.error is not None:
         parts.append(f": {brief(entry.error, width)}")
     for name, value in (entry.values or {}).items():
-        parts.append(f"  {name}={brief(value, width)}")
+        text = _call(value, width) if name == "arguments" else f"{name}={brief(value, width)}"
+        parts.append(f"  {text}")
     if entry.note:
         parts.append(f"  {entry.note}")
     return "".join(parts)
+
+
+def _call(arguments: Any, width: int) -> str:
+    """Positional and keyword arguments as in a call."""
+    try:
+        args, kwargs = arguments
+        words = [repr(one) for one in args] + [f"{name}={one!r}" for name, one in kwargs.items()]
+    except (TypeError, ValueError, AttributeError):
+        return brief(arguments, width)  # they could not be decoded
+    return cut(f"({', '.join(words)})", width)
 
 
 def _colour(entry: Entry) -> str | None:
