@@ -11,17 +11,44 @@ from types import FrameType
 from typing import Any, Final
 
 from mini_workflow.core.loop import WorkflowLoop, running_loop
+from mini_workflow.core.where import is_user_code
 
-SKIPPED: Final = ("mini_workflow", "mini_workflow.*", "asyncio", "asyncio.*", "contextlib", "bdb")
-"""Modules in which it does not stop, so that `step` goes from one line of the user's to the next."""
+_DRAIN: Final = WorkflowLoop.drain.__code__
 
 
 class Debugger(pdb.Pdb):
-    """Stops where it is told to. `left` says that the user has quit."""
+    """Stops in the user's code, so that `step` goes from one line of it to the next.
+
+    `left` says that the user has quit.
+    """
 
     def __init__(self) -> None:
-        super().__init__(skip=SKIPPED, nosigint=True)
+        super().__init__(nosigint=True)
         self.left = False
+
+    def stop_here(self, frame: FrameType) -> bool:
+        """Not in the library, not behind the workflow's loop, and not while a run is dropped."""
+        loop = running_loop()
+        if not isinstance(loop, WorkflowLoop) or loop.dead:
+            return False
+        filename = frame.f_code.co_filename
+        # Generated code, such as that of dataclasses, has no lines to show.
+        return filename != "<string>" and is_user_code(filename) and super().stop_here(frame)
+
+    def user_exception(self, frame: FrameType, exc_info: Any) -> None:
+        """Stop at exceptions, other than the one by which Python drops a coroutine."""
+        if exc_info[0] is not GeneratorExit:
+            super().user_exception(frame, exc_info)
+
+    def get_stack(self, f: Any, t: Any) -> Any:
+        """The frames of the workflow, without those that lead to it."""
+        stack, at = super().get_stack(f, t)
+        frames = [frame for frame, _ in stack]
+        drains = [n for n, frame in enumerate(frames) if frame.f_code is _DRAIN]
+        begin = drains[-1] if drains else 0
+        while begin < at and not is_user_code(frames[begin].f_code.co_filename):
+            begin += 1
+        return stack[begin:], at - begin
 
     def interaction(self, *args: Any, **kwargs: Any) -> None:
         """Talk to the user, outside the workflow: the prompt may do what a workflow must not."""

@@ -17,6 +17,7 @@ from mini_workflow.cli.debugger import Debugger
 from mini_workflow.cli.failures import FAILED, OK
 from mini_workflow.cli.looking import id_argument
 from mini_workflow.cli.output import say, say_json
+from mini_workflow.core.events import RECORDED
 from mini_workflow.core.script import describe
 from mini_workflow.core.where import user_frame
 from mini_workflow.engine.recording import Recording
@@ -110,7 +111,8 @@ class _Watch:
             if not self._trace:
                 say(f"event {step.number}: {describe(step.event)}")
             # What asks for something is on the stack; what waits for something is not.
-            frame = user_frame(sys._getframe(1))  # pyright: ignore[reportPrivateUsage]
+            asks = type(step.event) in RECORDED
+            frame = user_frame(sys._getframe(1)) if asks else None  # pyright: ignore[reportPrivateUsage]
             self._debugger.stop_soon(frame)
 
 
