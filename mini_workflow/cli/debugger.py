@@ -64,11 +64,18 @@ class Debugger(pdb.Pdb):
         self.left = True
         super().set_quit()
 
-    def stop_soon(self, frame: FrameType | None = None) -> None:
-        """Stop at the next line of the user's, in `frame` or wherever that is."""
-        self.set_trace(frame or sys._getframe(1))  # pyright: ignore[reportPrivateUsage]
-        if frame is not None:
-            self.set_next(frame)
+    def stop_soon(self) -> None:
+        """Stop at the next line of the user's, wherever that is."""
+        self.set_trace(sys._getframe(1))  # pyright: ignore[reportPrivateUsage]
+
+    def stop_at(self, frame: FrameType) -> None:
+        """Talk to the user now, about a frame of the user's; go on as they say."""
+        self.set_trace(frame)
+        # What the user calls at the prompt must not be stopped in.
+        sys.settrace(None)
+        self.interaction(frame, None)
+        if not self.left:
+            sys.settrace(self.trace_dispatch)
 
     @contextmanager
     def installed(self) -> Generator[None]:
@@ -79,7 +86,7 @@ class Debugger(pdb.Pdb):
         before = sys.breakpointhook
 
         def hook(*args: Any, **kwargs: Any) -> None:
-            self.stop_soon(sys._getframe(1))  # pyright: ignore[reportPrivateUsage]
+            self.stop_at(sys._getframe(1))  # pyright: ignore[reportPrivateUsage]
 
         sys.breakpointhook = hook
         try:

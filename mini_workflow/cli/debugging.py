@@ -113,7 +113,10 @@ class _Watch:
             # What asks for something is on the stack; what waits for something is not.
             asks = type(step.event) in RECORDED
             frame = user_frame(sys._getframe(1)) if asks else None  # pyright: ignore[reportPrivateUsage]
-            self._debugger.stop_soon(frame)
+            if frame is None:
+                self._debugger.stop_soon()
+            else:
+                self._debugger.stop_at(frame)
 
 
 def _print(replayed: Replayed) -> None:
