@@ -111,28 +111,21 @@ def test_an_unmet_expectation_shows_both_sides(
 def two_steps(names: tuple[str, str]) -> Workflow[..., str]:
     async def steps(ctx: Context) -> str:
         for name in names:
-            await ctx.task(lambda: name, name=name)
+            await ctx.task(str, name=name)
         await ctx.wait_for_signal("go")
         return "done"
 
     return Workflow("kit.steps", steps)
 
 
+workflow("kit.steps", two_steps(("a", "b")).handler)
+
+
 @pytest.fixture
 def recorded(workflow_env: WorkflowEnvironment) -> History:
-    workflow_env._registry = _only(two_steps(("a", "b")))
-    workflow_env._engine._turns._definitions = workflow_env._registry.get
     execution = workflow_env.start_execution("kit.steps", id="steps-1")
     workflow_env.advance(1)
     return execution.history()
-
-
-def _only(definition: Workflow[..., str]):
-    from mini_workflow.workflow import Registry
-
-    registry = Registry()
-    registry.add(definition)
-    return registry
 
 
 def test_check_replay_of_histories(recorded: History, tmp_path: Path) -> None:
