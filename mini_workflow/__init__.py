@@ -1,5 +1,7 @@
 """Durable workflows as a library: plain ``async`` functions that survive crashes."""
 
+from typing import TYPE_CHECKING
+
 from mini_workflow.context import Context
 from mini_workflow.core.info import ExecutionInfo
 from mini_workflow.core.promises import Child, Promise
@@ -53,11 +55,15 @@ from mini_workflow.errors import (
     WorkerLost,
     WorkflowDeadlock,
 )
-from mini_workflow.local import LocalRuntime
-from mini_workflow.local_client import LocalClient
 from mini_workflow.workflow import Workflow, workflow
 
+if TYPE_CHECKING:
+    from mini_workflow.aws import AWSRuntime
+    from mini_workflow.local import LocalRuntime
+    from mini_workflow.local_client import LocalClient
+
 __all__ = [
+    "AWSRuntime",
     "Child",
     "ChildFailed",
     "ClosureNotSerializable",
@@ -118,3 +124,19 @@ __all__ = [
     "current_task",
     "workflow",
 ]
+
+_RUNTIMES = {
+    "AWSRuntime": "mini_workflow.aws",
+    "LocalClient": "mini_workflow.local_client",
+    "LocalRuntime": "mini_workflow.local",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import a runtime when it is first asked for: a program needs one of them."""
+    if name not in _RUNTIMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = globals()[name] = getattr(import_module(_RUNTIMES[name]), name)
+    return value

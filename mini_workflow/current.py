@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from hashlib import sha256
 from typing import Any, Final
 
 from mini_workflow.core.codec import Codec
@@ -57,6 +58,11 @@ class CurrentTask:
         services that take such a key, so that an attempt after a lost one is not done twice.
         """
         return f"{self.request.execution_id}:{self.request.seq}"
+
+    @property
+    def traceparent(self) -> str:
+        """A W3C trace context for what the attempt calls: see `traceparent` in this module."""
+        return traceparent(*self.request.key)
 
     @property
     def deadline(self) -> datetime | None:
@@ -142,3 +148,12 @@ def current_task() -> CurrentTask:
             " workflow code uses ctx.info"
         )
     return task
+
+
+def traceparent(execution_id: str, seq: int, attempt: int) -> str:
+    """A W3C trace context: one trace per execution, and one span per attempt, which are the same
+    wherever they are computed.
+    """
+    trace = sha256(execution_id.encode()).hexdigest()[:32]
+    span = sha256(f"{execution_id}:{seq}:{attempt}".encode()).hexdigest()[:16]
+    return f"00-{trace}-{span}-01"

@@ -8,7 +8,8 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar, cast
@@ -19,11 +20,9 @@ from mini_workflow.backends.system_clock import SystemClock
 from mini_workflow.codecs.standard import StandardCodec
 from mini_workflow.core import events, wire
 from mini_workflow.core.history import History
-from mini_workflow.core.loop import WorkflowLoop, running_loop
-from mini_workflow.core.script import python_version
 from mini_workflow.engine.answers import answer_start, closed
 from mini_workflow.engine.cache import Cache
-from mini_workflow.engine.client import Client
+from mini_workflow.engine.client import Client, refuse_in_workflow, still_running
 from mini_workflow.engine.engine import DEFAULT_HISTORY_LIMIT
 from mini_workflow.engine.execution import Settled
 from mini_workflow.engine.inquiries import find_answer
@@ -41,9 +40,8 @@ from mini_workflow.engine.requests import (
     Started,
     Update,
 )
-from mini_workflow.engine.serving import still_running
+from mini_workflow.engine.runs import first_event
 from mini_workflow.engine.turn import Turns
-from mini_workflow.engine.waiting import Waiters
 from mini_workflow.engine.watchdog import DEFAULT_LIMIT, Watchdog
 from mini_workflow.errors import PromiseNotOpen, RuntimeClosed, UsageError
 from mini_workflow.ports import Commit, Head
@@ -95,7 +93,7 @@ class LocalClient(Client):
         self._codec = StandardCodec()
         self._registry = REGISTRY
         self._doorbell = Doorbell()
-        self._messenger = Messenger(self, self._codec, Waiters(), LOOK_AGAIN)
+        self._messenger = Messenger(self, self._codec)
         self._watchdog = Watchdog(turn_timeout)
         # The part of the backend that belongs to one thread, whichever that is at the moment.
         self._using = threading.RLock()
@@ -155,6 +153,11 @@ class LocalClient(Client):
         """See `Desk.clock_now`."""
         return self._clock.now()
 
+    @contextmanager
+    def watch(self, execution_id: str) -> Generator[Callable[[float], None]]:
+        """See `Desk.watch`."""
+        yield lambda seconds: time.sleep(min(seconds, LOOK_AGAIN))
+
     def put_all(self, requests: Iterable[Start]) -> None:
         """See `Client.put_all`: put the new executions into the file, for others to begin."""
         self._check_writable()
@@ -191,9 +194,7 @@ class LocalClient(Client):
         busy tells whoever takes it over to begin.
         """
         now = self._clock.now()
-        started = events.ExecutionStarted(
-            now, request.workflow, request.arguments, secrets.randbits(53), python_version()
-        )
+        started = first_event(request.workflow, request.arguments, now, secrets.randbits(53))
         return Commit(
             request.execution_id,
             0,
@@ -242,12 +243,12 @@ class LocalClient(Client):
         return head
 
     def _update(self, request: Update) -> Answer:
-        before = find_answer(self._lines(request.execution_id), request.update_id)
+        before = find_answer(self._lines(request.execution_id), request.update_id, request.at)
         if before is not None:
             return Answer(before)
         self._open(request.execution_id)
         message = events.UpdateRequested(
-            self._clock.now(), request.update_id, request.name, request.arguments
+            request.at, request.update_id, request.name, request.arguments
         )
         self._leave(request.execution_id, message)
         self._ring()
@@ -303,6 +304,4 @@ class LocalClient(Client):
     def _check_caller(self) -> None:
         if self._closed:
             raise RuntimeClosed("the client was closed; open a new one")
-        loop = running_loop()
-        if isinstance(loop, WorkflowLoop):
-            loop.refuse("using a client", "do it in a task: await ctx.task(...)")
+        refuse_in_workflow()

@@ -6,6 +6,7 @@
 | OBJECT_PREFIX | what the keys in it begin with; empty by default |
 | QUEUE_URL | the FIFO queue of events |
 | QUEUE_ARN | its ARN, which schedules are created with |
+| MINI_WORKFLOW_DLQ_URL | the FIFO queue for messages that nobody can read |
 | TIMER_QUEUE_URL | the queue whose messages reach the queue of events after their delay |
 | WORKER_FUNCTION_NAME | the function that runs tasks |
 | ROLE_ARN | the role by which EventBridge Scheduler sends to the queue of events |
@@ -27,6 +28,7 @@ BUCKET_NAME: Final = "BUCKET_NAME"
 OBJECT_PREFIX: Final = "OBJECT_PREFIX"
 QUEUE_URL: Final = "QUEUE_URL"
 QUEUE_ARN: Final = "QUEUE_ARN"
+DLQ_URL: Final = "MINI_WORKFLOW_DLQ_URL"
 TIMER_QUEUE_URL: Final = "TIMER_QUEUE_URL"
 WORKER_FUNCTION_NAME: Final = "WORKER_FUNCTION_NAME"
 ROLE_ARN: Final = "ROLE_ARN"
@@ -40,6 +42,7 @@ MEANING: Final[dict[str, str]] = {
     OBJECT_PREFIX: "what the keys in the bucket begin with",
     QUEUE_URL: "the URL of the FIFO queue of events",
     QUEUE_ARN: "the ARN of the FIFO queue of events",
+    DLQ_URL: "the URL of the FIFO queue for messages that nobody can read",
     TIMER_QUEUE_URL: "the URL of the delay queue of timers",
     WORKER_FUNCTION_NAME: "the name of the function that runs tasks",
     ROLE_ARN: "the role by which EventBridge Scheduler sends to the queue of events",

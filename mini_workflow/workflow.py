@@ -66,9 +66,13 @@ class Workflow(Generic[P, R]):
         return _place(self.handler)
 
     def begin(self, run: Run, args: list[Any], kwargs: dict[str, Any]) -> Coroutine[Any, Any, Any]:
-        """The coroutine of a new run."""
+        """The coroutine of a new run. Raises InvalidArguments."""
         handler: Callable[..., Coroutine[Any, Any, Any]] = self.handler
-        return handler(Context(run), *args, **kwargs)
+        try:
+            return handler(Context(run), *args, **kwargs)
+        except TypeError:
+            self.check_arguments(tuple(args), kwargs)
+            raise
 
     def check_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Raise InvalidArguments unless the function can be called with them."""

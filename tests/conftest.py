@@ -1,11 +1,37 @@
-"""Settings that hold for every test."""
+"""Settings that hold for every test, and what tests of several folders share."""
+
+from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from tests.emulator.server import Server
 
 # No deadline and no database: the machine may be busy, and a test leaves nothing behind. What
 # fails prints how to reproduce it. In CI the same commit must always give the same answer.
 settings.register_profile("explore", deadline=None, database=None, print_blob=True)
 settings.register_profile("ci", settings.get_profile("explore"), derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "explore")
+
+
+@pytest.fixture(scope="session")
+def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """An AWS account on loopback, which asks nobody for permission."""
+    from tests.emulator.server import emulator
+
+    with emulator(folder=tmp_path_factory.mktemp("aws")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def strict_aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """An AWS account on loopback that enforces signatures and policies."""
+    from tests.emulator.server import emulator
+
+    with emulator(auth=True, folder=tmp_path_factory.mktemp("strict-aws")) as server:
+        yield server

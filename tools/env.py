@@ -32,6 +32,10 @@ ROOT = Path(__file__).resolve().parent.parent
 
 MAIN = "dev"
 
+BARE = ("lambda", "emulator")
+"""Environments without the project: what runs there must not find it by accident. Tests start
+processes in them, on the Python that the tests run on."""
+
 
 class EnvironmentFailed(SystemExit):
     """An environment could not be made; the message says which, and why."""
@@ -54,6 +58,11 @@ def environment(profile: str = MAIN, python: str = sys.executable, label: str = 
     return folder / "bin" / "python"
 
 
+def beside(profile: str) -> Path:
+    """The interpreter of a BARE environment, for the version of Python that runs this."""
+    return environment(profile, label=f"{profile}-{sys.version_info[0]}.{sys.version_info[1]}")
+
+
 def _bring_up_to_date(folder: Path, profile: str, python: str) -> None:
     stamp = folder / "up-to-date"
     pins = ROOT / "requirements" / f"{profile}.txt"
@@ -67,7 +76,8 @@ def _bring_up_to_date(folder: Path, profile: str, python: str) -> None:
     pip = [str(folder / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "install"]
     pip += ["--quiet", "--no-input", "--prefer-binary", "--no-deps", "--no-compile"]
     _run(folder, [*pip, "--requirement", str(pins)])
-    _run(folder, [*pip, "--no-build-isolation", "--editable", str(ROOT)])
+    if profile not in BARE:
+        _run(folder, [*pip, "--no-build-isolation", "--editable", str(ROOT)])
     stamp.write_text(wanted)
     _say(folder, f"ready after {time.monotonic() - started:.0f} s")
 

@@ -22,9 +22,18 @@ import pythons
 
 MAIN = f"{sys.version_info[0]}.{sys.version_info[1]}"
 
-ONCE = ("tests/example", "tests/benchmarks", "tests/docs", "tests/test_project.py")
+ONCE = (
+    "tests/benchmarks",
+    "tests/docs",
+    "tests/emulator",
+    "tests/example",
+    "tests/test_project.py",
+)
 """What is tested on the main Python only: programs, documents and packaging. The library itself is
 tested on every version."""
+
+MAIN_ONLY = ("tests/pulumi",)
+"""What needs packages that only the main environment has."""
 
 
 def main(arguments: list[str]) -> int:
@@ -40,12 +49,18 @@ def main(arguments: list[str]) -> int:
             f"{minor[0]}.{minor[1]}": pool.submit(_environment, minor, path)
             for minor, path in interpreters.items()
         }
+        if MAIN in environments:
+            beside = [pool.submit(env.beside, profile) for profile in env.BARE]
+            for made in beside:
+                made.result()
         # All of them first: an installation would slow down the suite that runs beside it.
         ready = {version: made.result() for version, made in environments.items()}
     for version, python in ready.items():
         print(f"\ntest: Python {version}", file=sys.stderr, flush=True)
         started = time.monotonic()
         suite = [python, "-m", "pytest", "--numprocesses=auto", "--maxprocesses=8", *options]
+        if version != MAIN:
+            suite += [f"--ignore={path}" for path in MAIN_ONLY]
         if len(ready) > 1 and version != MAIN and not options:
             suite += [f"--ignore={path}" for path in ONCE]
         verdicts[version] = (

@@ -42,9 +42,7 @@ async def process_all(
     last = min(count, next_record + RUN_LENGTH)
     while next_record < last or (last == count and open_records):
         while next_record < last and len(open_records) < WINDOW:
-            ctx.child(
-                process_record, next_record, me, id=f"{me}.{next_record}", on_parent_close="abandon"
-            )
+            ctx.child(process_record, next_record, me, id=f"{me}.{next_record}")
             open_records.add(next_record)
             next_record += 1
         done = await ctx.wait_for_signal("done")

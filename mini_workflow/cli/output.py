@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import click
 
@@ -79,10 +79,10 @@ def shown(value: Any) -> str:
         return value
     try:
         text = json.dumps(value, ensure_ascii=False, indent=2 if is_terminal() else None)
-        same = json.loads(text) == value and type(value) is not tuple
+        same = not isinstance(value, tuple) and json.loads(text) == value
     except (TypeError, ValueError):
         same, text = False, ""
-    return text if same else repr(value)
+    return text if same else repr(cast(object, value))
 
 
 def brief(value: Any, width: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+from collections.abc import Callable
 from typing import Final
 
 from mini_workflow.errors import SignatureInvalid, UsageError
@@ -13,6 +14,7 @@ _PREFIX: Final = b"mws1"
 _MAC_BYTES: Final = 32
 _TASK: Final = b"task"
 _VALUE: Final = b"value"
+_TEXT: Final = b"text"
 
 
 class Signer:
@@ -22,18 +24,22 @@ class Signer:
     what the payload is for as well as its bytes, so an envelope cannot be replayed for another
     attempt.
 
-    `key` is secret and at least 16 bytes long; a shorter one raises UsageError.
+    `key` is secret and at least 16 bytes long; a shorter one raises UsageError. A function is
+    called for it when it is first needed.
     """
 
-    __slots__ = ("_key",)
+    __slots__ = ("_given", "_known")
 
-    def __init__(self, key: bytes) -> None:
-        if len(key) < MIN_KEY_BYTES:
-            raise UsageError(
-                f"the signing key has {len(key)} bytes and needs at least {MIN_KEY_BYTES}: make "
-                "one with secrets.token_bytes(32) and give the same to every process"
-            )
-        self._key = key
+    def __init__(self, key: bytes | Callable[[], bytes]) -> None:
+        self._given = key
+        self._known = None if callable(key) else _checked(key)
+
+    @property
+    def _key(self) -> bytes:
+        if self._known is None:
+            assert callable(self._given)
+            self._known = _checked(self._given())
+        return self._known
 
     def sign(self, payload: bytes, *, execution_id: str, seq: int, attempt: int) -> bytes:
         """The payload in an envelope that is valid for this attempt only."""
@@ -53,6 +59,24 @@ class Signer:
         purpose = _fields(_VALUE, form.encode())
         return self._open(envelope, purpose, "a pickled part of a stored value")
 
+    def code(self, text: str, *purpose: str) -> str:
+        """The code of a text that is valid for this purpose only, as hexadecimal digits."""
+        fields = _fields(_TEXT, *(part.encode() for part in purpose))
+        return self._code(text.encode(), fields).hex()
+
+    def check(self, text: str, code: object, *purpose: str) -> None:
+        """Raise SignatureInvalid unless `code` is what `code()` gave for the text and purpose."""
+        if not isinstance(code, str) or not code:
+            raise SignatureInvalid(
+                f"the message ({', '.join(purpose)}) is not signed. Give the process that made it "
+                "the signing key"
+            )
+        if not hmac.compare_digest(code.encode(), self.code(text, *purpose).encode()):
+            raise SignatureInvalid(
+                f"the message ({', '.join(purpose)}) was signed with another key, was made for "
+                "something else, or was changed since"
+            )
+
     def _code(self, payload: bytes, purpose: bytes) -> bytes:
         return hmac.digest(self._key, purpose + payload, "sha256")
 
@@ -70,6 +94,15 @@ class Signer:
                 "whatever wrote this"
             )
         return payload
+
+
+def _checked(key: bytes) -> bytes:
+    if len(key) < MIN_KEY_BYTES:
+        raise UsageError(
+            f"the signing key has {len(key)} bytes and needs at least {MIN_KEY_BYTES}: make "
+            "one with secrets.token_bytes(32) and give the same to every process"
+        )
+    return key
 
 
 def _task(execution_id: str, seq: int, attempt: int) -> bytes:

@@ -23,7 +23,8 @@ class ExecutionStarted(Fact):
 
     `parent` is ``{"id": ..., "seq": ...}`` for the child of another execution. The numbers of
     operations go on behind `first_seq`, so that they are unique over all runs. `origin` is the
-    fingerprint of the arguments of the first run, in those that follow it.
+    fingerprint of the arguments of the first run, in those that follow it. `children` and `updates`
+    are what the run before has handed over: see the module `carried`.
     """
 
     at: int
@@ -35,6 +36,8 @@ class ExecutionStarted(Fact):
     parent: dict[str, Any] | None = None
     first_seq: int = 0
     origin: str = ""
+    children: list[dict[str, Any]] | None = None
+    updates: list[dict[str, Any]] | None = None
 
 
 @fact

@@ -53,6 +53,7 @@ class Messages:
         "_unbegun",
         "_updates",
         "_waiting",
+        "cut",
         "ended",
     )
 
@@ -70,6 +71,8 @@ class Messages:
         """The signals whose handler has not made its first step, with their place in the order."""
         self.ended: str | None = None
         """What the workflow function has come to, once it has: nothing is handled any more."""
+        self.cut: list[str] = []
+        """The updates that were at work then, and have failed of it."""
 
     def listening(self) -> bool:
         """Whether a message from outside could make the workflow go on."""
@@ -123,7 +126,11 @@ class Messages:
 
     def unfinished(self) -> list[str]:
         """What is being handled."""
-        return [what for task, what in self._handlers.items() if task not in self._unbegun]
+        return [
+            what
+            for task, what in self._handlers.items()
+            if not task.done() and task not in self._unbegun
+        ]
 
     def _queue(self, name: str) -> asyncio.Queue[tuple[int, events.SignalReceived]]:
         queue = self._queues.get(name)
@@ -235,6 +242,7 @@ class Messages:
                 f"the handler of update {accepted.name!r} was cancelled by the workflow's own code"
             )
             if self.ended is not None:
+                self.cut.append(accepted.id)
                 closed = ExecutionClosed(
                     f"execution {self._owner.execution_id!r} {self.ended} before the update was "
                     "done",

@@ -178,18 +178,25 @@ def _accept(
     """Ask the validator. A refusal leaves no history."""
     if message.id in run.state.updates or run.state.closed:
         return None
+    failure = check_update(run, message)
+    if failure is not None:
+        refusals.append((message.id, failure))
+        return events.UpdateRefused(message.at, message.id, failure) if message.forwarded else None
+    return events.UpdateAccepted(message.at, message.id, message.name, message.arguments)
+
+
+def check_update(run: Run, message: events.UpdateRequested) -> Failure | None:
+    """Why the workflow refuses an update now, or None. Nothing changes by asking."""
     run.reading = f"the validator of update {message.name!r}"
     try:
         with run.loop.inside():
             args, kwargs = run.decode(message.arguments)
             run.messages.validate(message.name, args, kwargs)
     except Exception as error:
-        failure = run.encode_failure(error)
-        refusals.append((message.id, failure))
-        return events.UpdateRefused(message.at, message.id, failure) if message.forwarded else None
+        return run.encode_failure(error)
     finally:
         run.reading = None
-    return events.UpdateAccepted(message.at, message.id, message.name, message.arguments)
+    return None
 
 
 def _summary(state: ExecutionState) -> tuple[Condition, bool, int | None]:
@@ -203,21 +210,10 @@ def _commands(run: Run, taken: Iterable[Event]) -> Iterable[Command]:
     started: set[int] = set()
     for event in taken:
         if isinstance(event, (events.TaskScheduled, events.TaskRetryStarted)):
-            task, call = state.tasks.get(event.seq), run.call_of(event.seq)
             fresh = event.seq not in started
             started.add(event.seq)
-            if fresh and task is not None and call is not None and task.retry_at is None:
-                payload, is_async = call
-                yield commands.RunTask(
-                    event.seq,
-                    task.attempt,
-                    task.name,
-                    payload,
-                    task.timeout,
-                    is_async,
-                    task.heartbeat_timeout,
-                    task.heartbeat,
-                )
+            if fresh and (command := attempt_of(run, event.seq)) is not None:
+                yield command
         elif isinstance(event, events.TimerStarted):
             started.add(event.seq)
             if event.seq in state.timers:
@@ -245,6 +241,24 @@ def _commands(run: Run, taken: Iterable[Event]) -> Iterable[Command]:
                 yield from tell_parent(run.execution_id, run.started, state, event)
 
 
+def attempt_of(run: Run, seq: int) -> commands.RunTask | None:
+    """The attempt of a task that is to be in flight now, or None."""
+    task, call = run.state.tasks.get(seq), run.call_of(seq)
+    if task is None or call is None or task.retry_at is not None:
+        return None
+    payload, is_async = call
+    return commands.RunTask(
+        seq,
+        task.attempt,
+        task.name,
+        payload,
+        task.timeout,
+        is_async,
+        task.heartbeat_timeout,
+        task.heartbeat,
+    )
+
+
 def _message_to(
     run: Run, event: events.SignalSent | events.CancelSent | events.ChildCancelled
 ) -> commands.SendMessage:
@@ -264,7 +278,7 @@ def _message_to(
 def end_children(execution_id: str, state: ExecutionState) -> Iterable[Command]:
     """What is to become of the children that are open when their parent closes."""
     reason = f"its parent {execution_id!r} has closed"
-    for seq, child in state.children.items():
+    for seq, child in state.family().items():
         key = f"{execution_id}/{state.seed}/{seq}/close"
         if child.on_parent_close == "cancel":
             message = events.CancelRequested(state.now, reason)

@@ -26,6 +26,7 @@ from mini_workflow.core.script import Script
 from mini_workflow.core.where import user_line, waiting_line
 from mini_workflow.errors import (
     DeterminismError,
+    InvalidArguments,
     PayloadNotReadable,
     SerializationError,
     WorkflowDeadlock,
@@ -51,7 +52,11 @@ class Definition(Protocol):
         ...
 
     def begin(self, run: Run, args: list[Any], kwargs: dict[str, Any]) -> Coroutine[Any, Any, Any]:
-        """The coroutine of a new run."""
+        """The coroutine of a new run. Raises InvalidArguments."""
+        ...
+
+    def check_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Raise InvalidArguments unless it can be called with them."""
         ...
 
 
@@ -205,7 +210,7 @@ class Run(Exchange):
 
     async def _work(self, args: list[Any], kwargs: dict[str, Any]) -> Event:
         try:
-            result = await self._definition.begin(self, args, kwargs)
+            result = await self._called(args, kwargs)
             if self._abort is not None:
                 raise self._abort
             return events.ExecutionCompleted(self._codec.encode(result, "result"))
@@ -228,6 +233,23 @@ class Run(Exchange):
             if error.__traceback__ is not None:
                 error.__traceback__ = error.__traceback__.tb_next  # begin at the user's code
             return await self._undo(self._failed_with(error))
+
+    def _called(self, args: list[Any], kwargs: dict[str, Any]) -> Coroutine[Any, Any, Any]:
+        """The workflow function's coroutine. That it cannot be called is no end of the execution:
+        its parameters were changed, and may be mended.
+        """
+        try:
+            return self._definition.begin(self, args, kwargs)
+        except InvalidArguments as error:
+            self.loop.fault = InvalidArguments(
+                f"the arguments that execution {self.execution_id!r} was started with do not fit: "
+                f"{error}; make them fit again, for example by a default for what was added"
+            )
+            raise Halt from error
+
+    def check_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Raise InvalidArguments unless the next run could be called with them."""
+        self._definition.check_arguments(args, kwargs)
 
     def _failed_with(self, error: BaseException) -> events.ExecutionFailed:
         return events.ExecutionFailed(self._codec.encode_failure(error))

@@ -14,6 +14,13 @@ from heapq import heappop, heappush
 from typing import Any, ClassVar, Final, Literal
 
 from mini_workflow.core import events
+from mini_workflow.core.carried import (
+    Answers,
+    OpenChild,
+    inherited_answers,
+    inherited_children,
+    remember,
+)
 from mini_workflow.core.events import Event, Message
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.retry import DEFAULT_POLICY, RetryPolicy
@@ -55,26 +62,18 @@ class OpenTask:
         """When the next attempt is due; None while an attempt is in flight."""
 
 
-class OpenChild:
-    """A child execution that has not closed, as far as its parent knows."""
-
-    __slots__ = ("id", "on_parent_close")
-
-    def __init__(self, id: str, on_parent_close: str) -> None:  # noqa: A002
-        self.id = id
-        self.on_parent_close = on_parent_close
-
-
 class ExecutionState:
     """The sum of a history."""
 
     __slots__ = (
+        "answers",
         "cancel_requested",
         "cancelled_tasks",
         "child_ids",
         "children",
         "condition",
         "in_flight",
+        "inherited",
         "left_tasks",
         "left_timers",
         "length",
@@ -108,8 +107,12 @@ class ExecutionState:
         self.children: dict[int, OpenChild] = {}
         self.child_ids: dict[int, str] = {}
         """The ids of the children that were given up, until their end is known."""
+        self.inherited: dict[int, OpenChild] = {}
+        """The open children of earlier runs, whose results are for nobody."""
         self.updates: dict[str, bool] = {}
         """The accepted updates by id, and whether they have been answered."""
+        self.answers: Answers = {}
+        """The updates answered last, earlier runs included."""
         self.signal_ids: set[str] = set()
         self.patches: set[str] = set()
         self.left_timers: tuple[int, ...] = ()
@@ -182,7 +185,8 @@ class ExecutionState:
             right = message.seq in self.promises and message.secret == self.secret(message.seq)
             return replace(message, secret="") if right else None
         if isinstance(message, (events.ChildCompleted, events.ChildFailed)):
-            known = message.seq in self.children or message.seq in self.child_ids
+            seq = message.seq
+            known = seq in self.children or seq in self.child_ids or seq in self.inherited
             return message if known else None
         if isinstance(message, (events.TaskReleased, events.TaskRetryStarted)):
             task = self.tasks.get(message.seq)
@@ -191,6 +195,10 @@ class ExecutionState:
             waiting = task.retry_at is not None or message.seq in self.released
             return message if waiting == isinstance(message, events.TaskRetryStarted) else None
         return None
+
+    def family(self) -> dict[int, OpenChild]:
+        """The open children, those of earlier runs included."""
+        return {**self.inherited, **self.children}
 
     def secret(self, seq: int) -> str:
         """What the token of promise number `seq` proves; nobody can guess it."""
@@ -250,6 +258,14 @@ class ExecutionState:
         self.condition = "running"
         self.seed = event.seed
         self.started_at = event.at
+        try:
+            self.inherited = inherited_children(event)
+            self.answers = inherited_answers(event)
+        except (KeyError, TypeError) as error:
+            raise WireError(f"what {event!r} has from the run before is damaged") from error
+        self.updates = {
+            name: True for name, about in self.answers.items() if "refusal" not in about
+        }
 
     def _task_scheduled(self, event: events.TaskScheduled) -> None:
         if self.condition != "running":
@@ -303,6 +319,10 @@ class ExecutionState:
         if event.id not in self.updates:
             raise KeyError(event.id)
         self.updates[event.id] = True
+        remember(self.answers, self.now, event)
+
+    def _update_refused(self, event: events.UpdateRefused) -> None:
+        remember(self.answers, event.at, event)
 
     def _cancel_requested(self, _event: events.CancelRequested) -> None:
         self.cancel_requested = True
@@ -324,6 +344,8 @@ class ExecutionState:
     def _child_ended(self, event: events.ChildCompleted | events.ChildFailed) -> None:
         if event.seq in self.child_ids:
             del self.child_ids[event.seq]
+        elif event.seq in self.inherited:
+            del self.inherited[event.seq]
         else:
             del self.children[event.seq]
 
@@ -375,6 +397,7 @@ class ExecutionState:
         events.UpdateAccepted: _update_accepted,
         events.UpdateCompleted: _update_ended,
         events.UpdateFailed: _update_ended,
+        events.UpdateRefused: _update_refused,
         events.CancelRequested: _cancel_requested,
         events.PromiseCreated: _promise_created,
         events.PromiseCompleted: _promise_ended,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from mini_workflow.core import events, wire
-from mini_workflow.engine.inquiries import Answered, Inquiries, find_answer
+from mini_workflow.core.carried import Answered
+from mini_workflow.engine.inquiries import Inquiries, find_answer
 from mini_workflow.engine.requests import Answer, Post, Resume, Start, Started, Update
 from mini_workflow.engine.turn import Turn
 from mini_workflow.errors import (
@@ -124,7 +125,7 @@ def answer_update(request: Update, turn: Turn | None, store: Store, inquiries: I
         isinstance(event, events.UpdateAccepted) and event.id == update_id
         for event in decision.events
     )
-    before = None if new else find_answer(store.history(name), update_id)
+    before = None if new else find_answer(store.history(name), update_id, request.at)
     if before is not None:
         request.reply.give(Answer(before))
     elif head.closed_at is not None:

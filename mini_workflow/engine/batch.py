@@ -66,12 +66,19 @@ def message_of(request: Post | Update | Release | TaskOutcome, now: int) -> Mess
     if isinstance(request, Post):
         return request.message
     if isinstance(request, Update):
-        return events.UpdateRequested(now, request.update_id, request.name, request.arguments)
+        at = max(now, request.at)
+        return events.UpdateRequested(at, request.update_id, request.name, request.arguments)
     seq, attempt = request.seq, request.attempt
     if isinstance(request, Release):
         return events.TaskReleased(now, seq, attempt)
-    if request.failure is not None:
-        heartbeat = None if request.heartbeat is None else Payload(text=request.heartbeat)
-        failure = Failure.from_plain(request.failure)
+    return ended(request, now)
+
+
+def ended(outcome: TaskOutcome, now: int) -> events.TaskCompleted | events.TaskFailed:
+    """The message that says what became of an attempt."""
+    seq, attempt = outcome.seq, outcome.attempt
+    if outcome.failure is not None:
+        heartbeat = None if outcome.heartbeat is None else Payload(text=outcome.heartbeat)
+        failure = Failure.from_plain(outcome.failure)
         return events.TaskFailed(now, seq, attempt, failure, heartbeat)
-    return events.TaskCompleted(now, seq, attempt, Payload(text=request.result))
+    return events.TaskCompleted(now, seq, attempt, Payload(text=outcome.result))

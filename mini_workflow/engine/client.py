@@ -6,14 +6,16 @@ import inspect
 import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from typing import Any, Final, TypeVar
 
 from mini_workflow.core import events, wire
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.events import CLOSING, Event
 from mini_workflow.core.history import History
+from mini_workflow.core.loop import WorkflowLoop, running_loop
 from mini_workflow.core.starting import check_id, encode_arguments
-from mini_workflow.engine.answers import blocked, not_found
+from mini_workflow.engine.answers import not_found
 from mini_workflow.engine.execution import Description, Execution, Settled
 from mini_workflow.engine.messenger import Messenger
 from mini_workflow.engine.requests import Reply, Request, Resume, Start
@@ -287,16 +289,6 @@ class Client(ABC):
         """See `Desk.lines`."""
         return self._lines(execution_id)
 
-    def closed(self, execution_id: str) -> bool:
-        """See `Desk.closed`."""
-        return self.head(execution_id).closed_at is not None
-
-    def check_not_blocked(self, execution_id: str) -> None:
-        """See `Desk.check_not_blocked`."""
-        head = self.head(execution_id)
-        if head.status == "blocked":
-            raise blocked(head)
-
     # How requests get to where they are answered
 
     @abstractmethod
@@ -310,6 +302,10 @@ class Client(ABC):
     @abstractmethod
     def clock_now(self) -> int:
         """See `Desk.clock_now`."""
+
+    @abstractmethod
+    def watch(self, execution_id: str) -> AbstractContextManager[Callable[[float], None]]:
+        """See `Desk.watch`."""
 
     @abstractmethod
     def put_all(self, requests: Iterable[Start]) -> None:
@@ -347,6 +343,18 @@ class Client(ABC):
     def _settled_now(self, execution_id: str) -> Settled | None:
         head = self.head(execution_id)
         return None if head.status == "running" else Settled(head)
+
+
+def refuse_in_workflow() -> None:
+    """Refuse a call from workflow code: a runtime is used from outside, or in a task."""
+    loop = running_loop()
+    if isinstance(loop, WorkflowLoop):
+        loop.refuse("using a runtime", "do it in a task: await ctx.task(...)")
+
+
+def still_running(execution_id: str, timeout: float | None) -> TimeoutError:
+    """The error of `result(timeout)`."""
+    return TimeoutError(f"execution {execution_id!r} is still running after {timeout:g} s")
 
 
 def _name_of(workflow: object) -> str:

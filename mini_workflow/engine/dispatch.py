@@ -48,17 +48,7 @@ class Dispatcher:
 
     def begin(self, execution_id: str, command: RunTask) -> None:
         """Run an attempt, unless it is in hand already."""
-        request = TaskRequest(
-            execution_id=execution_id,
-            seq=command.seq,
-            attempt=command.attempt,
-            name=command.name,
-            payload=command.payload,
-            timeout=command.timeout,
-            is_async=command.is_async,
-            heartbeat_timeout=command.heartbeat_timeout,
-            heartbeat=None if command.heartbeat is None else command.heartbeat.text,
-        )
+        request = request_of(execution_id, command)
         if self.draining:
             self._again(Release(*request.key))
         elif request.key not in self._in_hand and self._runner is not None:
@@ -82,3 +72,18 @@ class Dispatcher:
         """The same for every task of an execution."""
         for name, seq, _ in [key for key in self._in_hand if key[0] == execution_id]:
             self.give_up(name, seq, reason)
+
+
+def request_of(execution_id: str, command: RunTask) -> TaskRequest:
+    """What a runner is given for an attempt."""
+    return TaskRequest(
+        execution_id=execution_id,
+        seq=command.seq,
+        attempt=command.attempt,
+        name=command.name,
+        payload=command.payload,
+        timeout=command.timeout,
+        is_async=command.is_async,
+        heartbeat_timeout=command.heartbeat_timeout,
+        heartbeat=None if command.heartbeat is None else command.heartbeat.text,
+    )

@@ -17,10 +17,9 @@ from mini_workflow.core.commands import CancelTask, RunTask
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.replay import Decision
 from mini_workflow.core.run import Definition
-from mini_workflow.core.script import python_version
 from mini_workflow.engine.answers import blocked, closed
 from mini_workflow.engine.batch import AT_ONCE, Batch, message_of
-from mini_workflow.engine.cache import Cache, Live
+from mini_workflow.engine.cache import Cache
 from mini_workflow.engine.dispatch import Dispatcher
 from mini_workflow.engine.executor import execute
 from mini_workflow.engine.inquiries import Inquiries
@@ -36,6 +35,7 @@ from mini_workflow.engine.requests import (
     Start,
     Waited,
 )
+from mini_workflow.engine.runs import first_event
 from mini_workflow.engine.turn import Delivery, Execute, Turn, Turns
 from mini_workflow.engine.watchdog import Watchdog
 from mini_workflow.errors import (
@@ -223,7 +223,7 @@ class Engine:
             answers = [] if idle else self._ports.store.commit(commits)
         except BaseException:
             for turn in batch.turns.values():
-                self._discard(turn)
+                self._turns.discard(turn)
             self._awake = {**awake, **self._awake}
             raise
         self._settle(batch, answers, now)
@@ -293,14 +293,7 @@ class Engine:
     def _first_event(
         self, workflow: str, arguments: Payload, now: int, parent: dict[str, Any] | None
     ) -> events.ExecutionStarted:
-        return events.ExecutionStarted(
-            at=now,
-            workflow=workflow,
-            arguments=arguments,
-            seed=self._entropy(),
-            python=python_version(),
-            parent=parent,
-        )
+        return first_event(workflow, arguments, now, self._entropy(), parent)
 
     def _advance(self, delivery: Delivery, batch: Batch, now: int) -> None:
         try:
@@ -320,12 +313,11 @@ class Engine:
             batch.turns[delivery.execution_id] = turn
 
     def _committed(self, turn: Turn) -> None:
-        live, decision = turn.live, turn.decision
-        head = turn.head
+        decision, head = turn.decision, turn.head
         name = head.execution_id
         self._dispatcher.heard_of(name, turn.delivery.messages)
-        if live is not None and decision is not None:
-            self._carry_out(turn, live, decision)
+        if decision is not None:
+            self._carry_out(turn, decision)
         if self._inquiries and head.closed_at is not None:
             self._inquiries.fail(name, closed(name, head.status))
         if self._inquiries and head.status == "blocked":
@@ -346,16 +338,9 @@ class Engine:
             except Exception:
                 log.exception("[%s] those who wait could not be told", name)
 
-    def _carry_out(self, turn: Turn, live: Live, decision: Decision) -> None:
-        head = turn.head
-        name = head.execution_id
-        live.head = head
-        live.length += len(decision.events)
-        done = head.closed_at is not None and not decision.busy
-        if live.run.fault is not None or turn.continues or head.status == "blocked" or done:
-            self._discard(turn)
-        elif not live.run.dead:
-            self._cache.put(live)
+    def _carry_out(self, turn: Turn, decision: Decision) -> None:
+        name = turn.head.execution_id
+        self._turns.committed(turn)
         for command in decision.commands:
             if isinstance(command, RunTask):
                 self._dispatcher.begin(name, command)
@@ -370,16 +355,10 @@ class Engine:
         self._held_back.extend(requests)
         self._retry_at = self._now
 
-    def _discard(self, turn: Turn) -> None:
-        """What is in memory of the execution is ahead of the store: drop it."""
-        self._cache.drop(turn.delivery.execution_id)
-        if turn.live is not None:
-            turn.live.run.close()
-
     def _lost_race(self, turn: Turn, batch: Batch) -> None:
         """Another writer was faster: do the turn again on what is stored now."""
         delivery = turn.delivery
-        self._discard(turn)
+        self._turns.discard(turn)
         del batch.turns[delivery.execution_id]
         requests, delivery.requests = delivery.requests, []
         if delivery.letters:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from mini_workflow.core import events, wire
+from mini_workflow.core.carried import Answered, inherited_answer
 from mini_workflow.core.events import Event
 from mini_workflow.core.failure import Failure
 from mini_workflow.engine.requests import Answer, Reply, Update
-
-Answered = events.UpdateCompleted | events.UpdateFailed | events.UpdateRefused
 
 
 class Inquiries:
@@ -58,13 +57,24 @@ class Inquiries:
         self._waiting.clear()
 
 
-def find_answer(lines: Sequence[str], update_id: str) -> Answered | None:
-    """The answer to an update in a history, or None."""
+def find_answer(lines: Sequence[str], update_id: str, asked: int) -> Answered | None:
+    """The answer in a history to an update that was asked for at the time `asked` (milliseconds
+    since the epoch), or None.
+
+    A refusal from before that time was the answer to somebody else, or to an earlier question.
+    """
     for line in reversed(lines):
-        if line.startswith('{"event":"Update'):
-            event = wire.decode(line)
-            if isinstance(event, Answered) and event.id == update_id:
+        if not line.startswith('{"event":"Update'):
+            continue
+        event = wire.decode(line)
+        if isinstance(event, events.UpdateRefused):
+            if event.id == update_id and event.at >= asked:
                 return event
-            if isinstance(event, events.UpdateAccepted) and event.id == update_id:
-                return None
+        elif isinstance(event, Answered) and event.id == update_id:
+            return event
+        elif isinstance(event, events.UpdateAccepted) and event.id == update_id:
+            return None
+    first = wire.decode(lines[0]) if lines else None
+    if isinstance(first, events.ExecutionStarted):
+        return inherited_answer(first, update_id, asked)
     return None

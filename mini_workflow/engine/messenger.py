@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeVar
 
 from mini_workflow.core import events
@@ -14,18 +15,16 @@ from mini_workflow.core.failure import Failure
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.promises import read_token
 from mini_workflow.core.starting import check_id, check_name, encode_arguments
-from mini_workflow.engine.driver import ENDED
-from mini_workflow.engine.execution import Settled
+from mini_workflow.engine.answers import blocked
 from mini_workflow.engine.inquiries import find_answer
 from mini_workflow.engine.requests import Answer, Ask, Post, Reply, Request, Update
-from mini_workflow.engine.waiting import Waiters
 from mini_workflow.errors import (
     ExecutionClosed,
     ExecutionNotFound,
     PromiseNotOpen,
-    RuntimeClosed,
     UsageError,
 )
+from mini_workflow.ports import Head
 
 T = TypeVar("T")
 
@@ -53,29 +52,23 @@ class Desk(Protocol):
         """The lines of a history. Raises ExecutionNotFound."""
         ...
 
-    def closed(self, execution_id: str) -> bool:
-        """Whether the execution has closed. Raises ExecutionNotFound."""
+    def watch(self, execution_id: str) -> AbstractContextManager[Callable[[float], None]]:
+        """Notice changes of an execution from now on: the function waits for one, for at most so
+        many seconds. It may come back without any, and raises RuntimeClosed.
+        """
         ...
 
-    def check_not_blocked(self, execution_id: str) -> None:
-        """Raise ExecutionBlocked if the execution cannot go on."""
+    def head(self, execution_id: str) -> Head:
+        """The head of an execution. Raises ExecutionNotFound."""
         ...
 
 
 class Messenger:
-    """Sends messages through a runtime's engine. Callable from any thread.
+    """Sends messages through a runtime's engine. Callable from any thread."""
 
-    `look_again` are the seconds after which the store is looked at for an answer, unless one of the
-    `lookers` is told before.
-    """
-
-    def __init__(
-        self, desk: Desk, codec: Codec, lookers: Waiters, look_again: float | None = None
-    ) -> None:
+    def __init__(self, desk: Desk, codec: Codec) -> None:
         self._desk = desk
         self._codec = codec
-        self._lookers = lookers
-        self._look_again = LOOK_AGAIN if look_again is None else look_again
 
     def make_signal(self, name: str, value: Any) -> events.SignalReceived:
         """A signal to send. Raises UsageError or ValueNotSerializable."""
@@ -111,12 +104,12 @@ class Messenger:
         update_id = secrets.token_hex(8) if update_id is None else update_id
         check_name("update id", update_id)
         arguments = encode_arguments(self._codec.encode, args, kwargs)
-        request = Update(execution_id, update_id, name, arguments)
+        request = Update(execution_id, update_id, name, arguments, self._desk.clock_now())
         deadline = None if timeout is None else time.monotonic() + timeout
         try:
             answer = self._desk.ask_within(request, request.reply, timeout)
             if answer.event is None and answer.refusal is None:
-                answer = self._from_elsewhere(execution_id, update_id, deadline)
+                answer = self._from_elsewhere(request, deadline)
         except TimeoutError:
             raise TimeoutError(
                 f"update {name!r} of execution {execution_id!r} is not done after {timeout:g} s; "
@@ -124,35 +117,28 @@ class Messenger:
             ) from None
         return self._unwrap(answer)
 
-    def _from_elsewhere(self, execution_id: str, update_id: str, deadline: float | None) -> Answer:
+    def _from_elsewhere(self, request: Update, deadline: float | None) -> Answer:
         """Wait until the process that has the execution has recorded the answer."""
+        execution_id = request.execution_id
         while True:
-            reply: Reply[Settled] = Reply()
-            self._lookers.add(execution_id, reply.give)
-            try:
-                found = find_answer(self._desk.lines(execution_id), update_id)
+            with self._desk.watch(execution_id) as wait:
+                # In this order: an answer is recorded before the end.
+                head = self._desk.head(execution_id)
+                lines = self._desk.lines(execution_id)
+                found = find_answer(lines, request.update_id, request.at)
                 if found is not None:
                     return Answer(found)
-                self._desk.check_not_blocked(execution_id)
-                if self._desk.closed(execution_id):
+                if head.status == "blocked":
+                    raise blocked(head)
+                if head.closed_at is not None:
                     raise ExecutionClosed(
                         f"execution {execution_id!r} has closed without an answer",
                         execution_id=execution_id,
                     )
-                left = self._look_again if deadline is None else deadline - time.monotonic()
+                left = LOOK_AGAIN if deadline is None else deadline - time.monotonic()
                 if left <= 0:
                     raise TimeoutError
-                self._wait(reply, min(self._look_again, left))
-            finally:
-                self._lookers.remove(execution_id, reply.give)
-
-    def _wait(self, reply: Reply[Settled], seconds: float) -> None:
-        try:
-            told = reply.wait(seconds)
-        except TimeoutError:
-            return
-        if told is ENDED:
-            raise RuntimeClosed("the runtime was closed meanwhile; open a new one")
+                wait(min(LOOK_AGAIN, left))
 
     def _unwrap(self, answer: Answer) -> Any:
         if isinstance(answer.event, events.UpdateCompleted):

@@ -13,7 +13,7 @@ from mini_workflow.core.payload import Payload
 from mini_workflow.engine.batch import Batch
 from mini_workflow.engine.outbox import not_started
 from mini_workflow.engine.turn import Turns
-from mini_workflow.errors import ExecutionAlreadyExists, StoreError
+from mini_workflow.errors import ExecutionAlreadyExists, InvalidArguments, StoreError
 from mini_workflow.ports import Store
 
 FirstEvent = Callable[[str, Payload, int, "dict[str, Any] | None"], ExecutionStarted]
@@ -57,9 +57,16 @@ class Nursery:
         about = {"id": parent, "seq": command.seq}
         started = self._first_event(command.workflow, command.arguments, now, about)
         try:
-            batch.turns[name] = self._turns.create(name, started, None)
+            turn = self._turns.create(name, started, None)
         except StoreError:
             raise
         except Exception as error:
             return error
+        decision = turn.decision
+        if decision is not None and isinstance(decision.fault, InvalidArguments):
+            # Nothing is there yet that could be blocked: the parent has called it wrongly.
+            if turn.live is not None:
+                turn.live.run.close()
+            return decision.fault
+        batch.turns[name] = turn
         return None

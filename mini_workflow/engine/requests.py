@@ -108,12 +108,15 @@ class Answer:
 
 @dataclass(slots=True)
 class Update:
-    """Have the workflow handle a request, once per `update_id`."""
+    """Have the workflow handle a request, once per `update_id`. It was asked for at the time `at`
+    (milliseconds since the epoch).
+    """
 
     execution_id: str
     update_id: str
     name: str
     arguments: Payload
+    at: int
     reply: Reply[Answer] = field(default_factory=Reply[Answer])
 
 

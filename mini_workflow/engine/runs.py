@@ -1,12 +1,15 @@
-"""What follows a run: the next one, or a block."""
+"""What begins an execution, and what follows a run: the next one, or a block."""
 
 from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from typing import Any
 
 from mini_workflow.core import events
+from mini_workflow.core.carried import carried_children, carried_updates
 from mini_workflow.core.events import Event, Message
+from mini_workflow.core.payload import Payload
 from mini_workflow.core.replay import Decision
 from mini_workflow.core.run import Run
 from mini_workflow.core.script import python_version
@@ -14,6 +17,20 @@ from mini_workflow.errors import HistoryTooLong
 from mini_workflow.ports import Head
 
 log = logging.getLogger("mini_workflow.engine")
+
+
+def first_event(
+    workflow: str, arguments: Payload, now: int, seed: int, parent: dict[str, Any] | None = None
+) -> events.ExecutionStarted:
+    """What an execution begins with."""
+    return events.ExecutionStarted(
+        at=now,
+        workflow=workflow,
+        arguments=arguments,
+        seed=seed,
+        python=python_version(),
+        parent=parent,
+    )
 
 
 def next_run(
@@ -36,6 +53,8 @@ def next_run(
         run=run.started.run + 1,
         first_seq=run.last_seq,
         origin=run.started.origin or run.started.arguments.fingerprint(),
+        children=carried_children(run.state.family()),
+        updates=carried_updates(run.state.answers, run.messages.cut),
     )
     after = replace(
         head,

@@ -83,7 +83,7 @@ class Runtime(Serving):
             wake_peers=wake_peers,
             on_end=self._end,
         )
-        self._messenger = Messenger(self, codec, self._driver.lookers)
+        self._messenger = Messenger(self, codec)
         try:
             self._runner = make_runner(self._driver.put)
             try:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
 from typing import Final, TypeVar
 
-from mini_workflow.core.loop import WorkflowLoop, running_loop
-from mini_workflow.engine.client import Client
+from mini_workflow.engine.client import Client, refuse_in_workflow, still_running
 from mini_workflow.engine.driver import ENDED, Driver
 from mini_workflow.engine.engine import Engine, Ports
 from mini_workflow.engine.execution import Settled
@@ -92,6 +91,22 @@ class Serving(Client):
         """See `Desk.clock_now`."""
         return self._ports.clock.now()
 
+    @contextlib.contextmanager
+    def watch(self, execution_id: str) -> Generator[Callable[[float], None]]:
+        """See `Desk.watch`."""
+        reply: Reply[Settled] = Reply()
+        self._driver.lookers.add(execution_id, reply.give)
+
+        def wait(seconds: float) -> None:
+            with contextlib.suppress(TimeoutError):
+                if reply.wait(seconds) is ENDED:
+                    raise RuntimeClosed("the runtime was closed meanwhile; open a new one")
+
+        try:
+            yield wait
+        finally:
+            self._driver.lookers.remove(execution_id, reply.give)
+
     # For other parts of the runtime
 
     def look_around(self) -> None:
@@ -135,9 +150,7 @@ class Serving(Client):
 
     def _check_not_inside(self) -> None:
         """Refuse a call from workflow code, which would wait for itself."""
-        loop = running_loop()
-        if isinstance(loop, WorkflowLoop):
-            loop.refuse("using a runtime", "do it in a task: await ctx.task(...)")
+        refuse_in_workflow()
         if self._driver.is_current():
             raise NotAllowedInWorkflow(
                 "a runtime cannot be used by an inline task, which the engine itself runs; drop "
@@ -150,11 +163,6 @@ def opened(settled: Settled) -> Settled:
     if settled is ENDED:
         raise RuntimeClosed("the runtime was closed while the execution was running")
     return settled
-
-
-def still_running(execution_id: str, timeout: float | None) -> TimeoutError:
-    """The error of `result(timeout)`."""
-    return TimeoutError(f"execution {execution_id!r} is still running after {timeout:g} s")
 
 
 def awaitable_reply() -> tuple[asyncio.Future[Settled], Callable[[Settled], None]]:

@@ -38,7 +38,7 @@ from mini_workflow.errors import (
 from mini_workflow.ports import (
     Commit,
     Head,
-    Store,
+    Reader,
     Stored,
     TaskOutcome,
     TaskRequest,
@@ -105,7 +105,7 @@ class Turns:
     def __init__(
         self,
         *,
-        store: Store,
+        store: Reader,
         cache: Cache,
         codec: Codec,
         definitions: Callable[[str], Definition],
@@ -304,6 +304,25 @@ class Turns:
             outbox=outbox(decision.commands),
         )
         return Turn(delivery, commit, after, live, decision, closing, continues=continues)
+
+    def committed(self, turn: Turn) -> None:
+        """Keep the run of a turn that is committed in memory, if it goes on and nothing is amiss."""
+        live, decision = turn.live, turn.decision
+        if live is None or decision is None:
+            return
+        head = live.head = turn.head
+        live.length += len(decision.events)
+        done = head.closed_at is not None and not decision.busy
+        if live.run.fault is not None or turn.continues or head.status == "blocked" or done:
+            self.discard(turn)
+        elif not live.run.dead:
+            self._cache.put(live)
+
+    def discard(self, turn: Turn) -> None:
+        """What is in memory of the execution is ahead of the store: drop it."""
+        self._cache.drop(turn.delivery.execution_id)
+        if turn.live is not None:
+            turn.live.run.close()
 
     def look(self, execution_id: str) -> Run | None:
         """A run to put questions to, of an execution in whatever condition; None if there is none

@@ -382,3 +382,6 @@ class _Watched:
         if not self._runs or self._runs[-1] is not run:
             self._runs.append(run)
         return self._definition.begin(run, args, kwargs)
+
+    def check_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._definition.check_arguments(args, kwargs)

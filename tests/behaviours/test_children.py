@@ -12,6 +12,7 @@ from mini_workflow import (
     ChildFailed,
     Context,
     ExecutionAlreadyExists,
+    ExecutionBlocked,
     ExecutionCancelled,
     ExecutionClosed,
     ExecutionTerminated,
@@ -537,6 +538,88 @@ def test_37_an_update_at_work_when_the_run_continues(
     assert execution.update("work", id="w") == "work-2"
     execution.signal("next")
     assert execution.result(WAIT) == "done"
+
+
+def test_37_another_process_has_an_update_at_work_when_the_run_continues(runtime: Stage) -> None:
+    """Who asked in another process is told as well, and may ask again with the same id."""
+    execution = runtime.start(handler_over_runs, 1, id="over-runs")
+    with runtime.beside() as other:
+        handle = other.get_execution("over-runs")
+        waiting = Background(lambda: handle.update("work", id="w", timeout=WAIT))
+        gate("work-1").wait_until_reached()
+        execution.signal("next")
+        with pytest.raises(ExecutionClosed, match="continued as new"):
+            waiting.get()
+        gate("work-2").open()
+        assert handle.update("work", id="w", timeout=WAIT) == "work-2"
+    execution.signal("next")
+    assert execution.result(WAIT) == "done"
+
+
+@workflow("behaviours.family_over_runs")
+async def family_over_runs(ctx: Context, name: str) -> str:
+    number = ctx.info.run
+    if number <= 2:
+        for policy in ("terminate", "cancel", "abandon"):
+            ctx.child(waiting_child, id=f"{name}-{policy}-{number}", on_parent_close=policy)
+        await ctx.wait_for_signal("next")
+        ctx.continue_as_new(name)
+    ctx.on_query("run", lambda: number)
+    await ctx.wait_for_signal("next")
+    if name == "continued":
+        ctx.continue_as_new("completed")
+    return "done"
+
+
+@pytest.mark.parametrize("how", ["completed", "cancelled", "terminated", "continued"])
+def test_37_children_belong_to_the_whole_chain(runtime: Stage, how: str) -> None:
+    """The children of every run are terminated, cancelled or left alone when the last run closes,
+    not before; those that have closed meanwhile are left as they are."""
+    execution = runtime.start(family_over_runs, how, id="chain")
+    for _ in range(2):
+        execution.signal("next")
+    assert execution.query("run") == 3
+    runtime.get_execution(f"{how}-terminate-1").signal("done", "early")
+    assert runtime.get_execution(f"{how}-terminate-1").result(WAIT) == "early"
+    open_children = [f"{how}-{policy}-{n}" for policy in ("cancel", "abandon") for n in (1, 2)]
+    for name in (*open_children, f"{how}-terminate-2"):
+        assert runtime.get_execution(name).describe().status == "running"
+    runtime.reopen()
+    execution = runtime.again(execution)
+    if how == "cancelled":
+        execution.cancel()
+    elif how == "terminated":
+        execution.terminate()
+    else:
+        for _ in range(2 if how == "continued" else 1):
+            execution.signal("next")
+    with pytest.raises(ExecutionTerminated, match="parent"):
+        runtime.get_execution(f"{how}-terminate-2").result(WAIT)
+    for n in (1, 2):
+        with pytest.raises(ExecutionCancelled, match="parent"):
+            runtime.get_execution(f"{how}-cancel-{n}").result(WAIT)
+        assert runtime.get_execution(f"{how}-abandon-{n}").describe().status == "running"
+    assert runtime.get_execution(f"{how}-terminate-1").describe().status == "completed"
+
+
+@workflow("behaviours.listens_to_children_only")
+async def listens_to_children_only(ctx: Context) -> str:
+    if ctx.info.run == 1:
+        ctx.child(waiting_child, id="of-run-1")
+        ctx.continue_as_new()
+    await ctx.wait_for(lambda: False)
+    return "?"
+
+
+def test_37_a_child_of_an_earlier_run_wakes_nobody(runtime: Stage) -> None:
+    """A run that waits for nothing but a child of an earlier one is told that it would wait for
+    ever: nobody holds that child's future."""
+    execution = runtime.start(listens_to_children_only)
+    with pytest.raises(ExecutionBlocked, match="waits for ever"):
+        execution.result(WAIT)
+    execution.terminate()
+    with pytest.raises(ExecutionTerminated, match="parent"):
+        runtime.get_execution("of-run-1").result(WAIT)
 
 
 @workflow("behaviours.child_in_runs")

@@ -571,6 +571,7 @@ async def account(ctx: Context) -> int:
     ctx.on_update("through", through)
     ctx.on_update("nap", nap)
     ctx.on_update("merge", {}.update)
+    ctx.on_signal("listen", lambda _: ctx.on_update("late", lambda: "heard"))
     ctx.on_query("balance", lambda: balance)
     await ctx.wait_for_signal("close")
     return balance
@@ -653,16 +654,50 @@ def test_33_the_same_id_is_the_same_update(runtime: Stage) -> None:
 
 
 def test_33_the_same_id_over_continue_as_new(runtime: Stage) -> None:
-    """Ids of updates are known for as long as a run: a workflow that continues as new hands on
-    what it wants to remember."""
+    """Ids of updates, and their answers, are known over the runs that follow, and when the
+    execution has closed; one that was refused may be asked for again."""
     execution = runtime.start(generations, 0, id="runs")
     assert execution.update("count", id="once") == 1
-    assert execution.update("count", id="once") == 1
-    execution.signal("next")
+    with pytest.raises(Refused, match="code 7") as failed:
+        execution.update("fail", 7, id="fails")
+    with pytest.raises(ZeroDivisionError):
+        execution.update("divide", 0, id="refused")
+    for _ in range(2):
+        execution.signal("next")
+        assert execution.update("count", id="once") == 1
+        with pytest.raises(Refused, match="code 7") as failed:
+            execution.update("fail", 8, id="fails")
+        assert failed.value.code == 7
+        runtime.reopen()
+        execution = runtime.again(execution)
+    assert execution.update("divide", 4, id="refused") == 4
     assert execution.update("count", id="other") == 2
-    assert execution.update("count", id="once") == 3
+    with runtime.beside() as other:
+        assert other.get_execution("runs").update("count", id="once", timeout=WAIT) == 1
     execution.signal("end")
-    assert execution.result(WAIT) == 3
+    assert execution.result(WAIT) == 2
+    assert execution.describe().run == 3
+    assert execution.update("count", id="once") == 1
+
+
+def test_33_many_and_long_answers_over_continue_as_new(runtime: Stage) -> None:
+    """The runs that follow know the hundred updates that were answered last. Of a long answer only
+    the id, so that it is not handled again; its caller is told."""
+    execution = runtime.start(generations, 0)
+    execution.update("echo", "x" * 3_000, id="long")
+    for n in range(99):
+        execution.update("count", id=f"u{n}")
+    assert execution.update("count", id="u5") == 6
+    execution.signal("next")
+    assert execution.update("count", id="u0") == 1
+    with pytest.raises(ExecutionClosed, match="2,000 characters"):
+        execution.update("echo", "y", id="long")
+    assert execution.update("count", id="one more") == 100
+    execution.signal("next")
+    assert execution.update("echo", "y", id="long") == "y"
+    assert execution.update("count", id="u1") == 2
+    execution.signal("end")
+    assert execution.result(WAIT) == 100
 
 
 @workflow("behaviours.generations")
@@ -672,7 +707,13 @@ async def generations(ctx: Context, count: int) -> int:
         count += 1
         return count
 
+    def fail(code: int) -> None:
+        raise Refused(code)
+
     ctx.on_update("count", add)
+    ctx.on_update("fail", fail)
+    ctx.on_update("echo", lambda text: text)
+    ctx.on_update("divide", lambda n: n, validator=lambda n: 1 / n)
     waits = [asyncio.create_task(ctx.wait_for_signal(name)) for name in ("next", "end")]
     done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
     if waits[0] in done:
@@ -862,6 +903,32 @@ def test_33_everything_works_from_another_process(runtime: Stage) -> None:
         assert handle.update("deposit", 5, id="one") == 5
         with pytest.raises(ExecutionClosed):
             handle.update("deposit", 5, id="late")
+
+
+def test_33_another_process_asks_while_runs_follow_each_other(runtime: Stage) -> None:
+    """Who asks from another process gets its answer, whatever run gives it; each is handled
+    once."""
+    execution = runtime.start(generations, 0, id="hurried")
+    with runtime.beside() as other:
+        handle = other.get_execution("hurried")
+        asking = Background(lambda: [handle.update("count", timeout=WAIT) for _ in range(10)])
+        for _ in range(20):
+            execution.signal("next")
+        assert asking.get() == list(range(1, 11))
+    execution.signal("end")
+    assert execution.result(WAIT) == 10
+
+
+def test_33_another_process_asks_again_after_a_refusal(runtime: Stage) -> None:
+    """A refusal is the answer to one question: asked again with the same id, it is asked anew."""
+    execution = runtime.start(account, id="shared")
+    with runtime.beside() as other:
+        handle = other.get_execution("shared")
+        with pytest.raises(UnknownHandler):
+            handle.update("late", id="u", timeout=WAIT)
+        execution.signal("listen")
+        execution.update("deposit", 1)
+        assert handle.update("late", id="u", timeout=WAIT) == "heard"
 
 
 # Starting an id again

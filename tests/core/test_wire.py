@@ -48,6 +48,7 @@ BY_TYPE = {
     "int | None": st.none() | NUMBERS,
     "Payload | None": st.none() | PAYLOADS,
     "dict[str, int]": st.dictionaries(TEXT, NUMBERS),
+    "list[dict[str, Any]] | None": st.none() | st.just([{"id": "u", "at": 1, "result": [2]}]),
     "dict[str, Any] | None": st.none() | st.just({"max_attempts": 3, "retry_on": ["a:B"]}),
 }
 KINDS = sorted(events.INCOMING | events.RECORDED, key=lambda kind: kind.__name__)

@@ -11,7 +11,7 @@ import pytest
 
 from mini_workflow.backends.memory import MemoryBackend, MemoryState
 from mini_workflow.context import Context
-from mini_workflow.errors import PayloadNotReadable
+from mini_workflow.errors import ChildFailed, PayloadNotReadable
 from mini_workflow.testing.ledger import Ledger
 from mini_workflow.testing.shapes import broken, step
 from mini_workflow.testing.stepping import LEASE, Stepper
@@ -106,6 +106,77 @@ def test_changed_code_blocks_and_the_old_code_goes_on(make: MakeState, how: str)
         assert stepper.outcome(ID) == [1, 2]
         assert stepper.faults(ID) == []
         assert stepper.lines(ID)[: len(kept)] == kept
+
+
+async def needs_one_more(ctx: Context, n: int) -> list[int]:
+    return [await step(ctx, "one", n), await step(ctx, "two", 2)]
+
+
+async def has_a_default(ctx: Context, n: int = 1) -> list[int]:
+    return await needs_one_more(ctx, n)
+
+
+@pytest.mark.parametrize("how", ["crash", "close"])
+@pytest.mark.parametrize("when", ["replay", "first run"])
+def test_arguments_that_no_longer_fit(make: MakeState, how: str, when: str) -> None:
+    """Whether the code has run before or only the start is recorded: nothing is lost."""
+    first = two_steps if when == "replay" else needs_one_more
+    with Ledger() as ledger, stepping(make, registry=registered(flow=first)) as stepper:
+        started(stepper)
+        reopen(stepper, how, registered(flow=needs_one_more))
+        stepper.run()
+        is_blocked(stepper, "InvalidArguments")
+        head = stepper.head(ID)
+        assert head is not None
+        assert "'n'" in str(head.blocked_reason)
+        assert repr(ID) in str(head.blocked_reason)
+        assert stepper.outcome("n") == 1
+        reopen(stepper, how, registered(flow=has_a_default))
+        stepper.resume(ID)
+        stepper.run()
+        assert stepper.outcome(ID) == [1, 2]
+        assert stepper.faults(ID) == []
+        assert ledger.names(ID)["one"] <= 2
+
+
+def test_the_next_run_no_longer_fits(make: MakeState) -> None:
+    """The engine dies behind the end of a run, and the next one begins under new code."""
+
+    async def again(ctx: Context, n: int) -> list[int]:
+        if n == 0:
+            ctx.continue_as_new(n + 1)
+        return [await step(ctx, "one", n)]
+
+    async def renamed_parameter(ctx: Context, *, number: int) -> list[int]: ...
+
+    with stepping(make, registry=registered(flow=again)) as stepper:
+        stepper.open()
+        stepper.start("flow", 0, execution_id=ID)
+        stepper.process()
+        assert len(stepper.lines(ID)) == 1
+        reopen(stepper, "crash", registered(flow=renamed_parameter))
+        is_blocked(stepper, "InvalidArguments")
+        reopen(stepper, "close", registered(flow=again))
+        stepper.resume(ID)
+        stepper.run()
+        assert stepper.outcome(ID) == [1]
+
+
+def test_a_child_that_cannot_be_called_is_told_to_its_parent(make: MakeState) -> None:
+    """Nothing is there yet that could be blocked."""
+
+    async def parent(ctx: Context) -> str:
+        try:
+            await ctx.child("neighbour", 1, 2, 3, id="c")
+        except ChildFailed as error:
+            return repr(error.__cause__)
+        return "?"
+
+    with stepping(make, registry=registered(flow=parent)) as stepper:
+        started(stepper)
+        stepper.run()
+        assert "too many positional arguments" in str(stepper.outcome(ID))
+        assert stepper.head("c") is None
 
 
 @pytest.mark.parametrize("how", ["crash", "close"])

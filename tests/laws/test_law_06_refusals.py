@@ -21,6 +21,7 @@ from mini_workflow.context import Context
 from mini_workflow.core import events
 from mini_workflow.errors import (
     DeterminismError,
+    InvalidArguments,
     MiniWorkflowError,
     NotAllowedInWorkflow,
     WorkflowDeadlock,
@@ -429,10 +430,20 @@ def test_a_result_that_cannot_be_encoded_fails_the_execution() -> None:
     assert "lock" in failure.message
 
 
-def test_arguments_that_do_not_fit_fail_the_execution() -> None:
+def test_arguments_that_do_not_fit_are_a_fault() -> None:
+    """No failure: the code may have been changed, and may be mended."""
+
     async def workflow(ctx: Context, a: int) -> None: ...
 
-    assert run(workflow).failure().type == "builtins:TypeError"
+    with pytest.raises(InvalidArguments, match="'a'"):
+        run(workflow)
+
+
+def test_the_arguments_of_the_next_run_must_fit() -> None:
+    async def workflow(ctx: Context, a: int) -> None:
+        ctx.continue_as_new(b=a)
+
+    assert run(workflow, 1).failure().type == "mini_workflow.errors:InvalidArguments"
 
 
 @pytest.mark.parametrize("kind", ["StopIteration", "KeyboardInterrupt", "SystemExit"])

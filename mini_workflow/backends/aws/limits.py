@@ -1,0 +1,43 @@
+"""Limits of AWS that the backend depends on, each with its source, and our own bounds beside them.
+
+Sources: the developer guides and quota pages of SQS, Lambda, EventBridge Scheduler and S3.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+MAXIMUM_DELAY: Final = 900
+"""Seconds that SQS delays a message at most (SQS: DelaySeconds, 0 to 900)."""
+
+BATCH_ENTRIES: Final = 10
+"""Messages in one call (SQS: SendMessageBatch)."""
+
+BATCH_BYTES: Final = 1_000_000
+"""Bytes of the messages of one call: SQS allows 1,048,576 with the attributes."""
+
+CLAIM_OVER: Final = 240 * 1024
+"""Bytes of a message's content above which it goes to the bucket, and the message only names it.
+SQS and asynchronous invocations carry 1 MiB; but what becomes of a failed invocation is a message
+that has the whole one inside, and passes a pipe. Our own bound."""
+
+SCHEDULE_EARLY: Final = 90
+"""Seconds that a schedule is set before its time: EventBridge Scheduler fires within 60 seconds
+after `at()`, and what is left is waited for in the delay queue. Our own margin on top."""
+
+DEDUPLICATION_CHARACTERS: Final = 128
+"""Characters of a MessageDeduplicationId (SQS)."""
+
+SEAL_OVER: Final = 64 * 1024
+"""Bytes of events that a head may carry before they are sealed into a segment: what one turn
+writes is bounded by this and by what the turn itself adds. Our own bound."""
+
+HEADER_BYTES: Final = 4096
+"""Bytes read of an execution's object by those who want its first line only. Our own bound."""
+
+PARALLEL: Final = 32
+"""Calls of AWS that are made at the same time. Our own bound; the connection pools are as large."""
+
+PULSE: Final = 10.0
+"""Seconds between two looks of a running task at the bucket: to keep the details of its heartbeat,
+and to learn that nobody waits for it any more. Our own bound."""

@@ -1,0 +1,137 @@
+"""What a run hands over to the next one: its open children, and the updates answered last.
+
+Both stand in the first event of the next run, as plain JSON.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from mini_workflow.core import events
+from mini_workflow.core.failure import Failure
+from mini_workflow.core.payload import Payload, dump_json
+
+CARRIED_UPDATES: Final = 100
+"""How many updates are handed over, those answered last: enough for whoever asks again because an
+answer was lost. Our own bound."""
+
+CARRIED_ANSWER: Final = 2_000
+"""Characters of JSON of an answer that is handed over. Of a longer one only the id is, so that the
+first event of a run has at most about 200 KB of answers. Our own bound."""
+
+Answered = events.UpdateCompleted | events.UpdateFailed | events.UpdateRefused
+
+Answers = dict[str, dict[str, Any]]
+"""The updates answered last, by id. Each has its `id`, `at` (milliseconds since the epoch) and its
+`result`, `failure` or `refusal`; none of them if the answer is too long. A refusal was not handled:
+the same id may be asked for again."""
+
+
+class OpenChild:
+    """A child execution that has not closed, as far as its parent knows."""
+
+    __slots__ = ("id", "on_parent_close")
+
+    def __init__(self, id: str, on_parent_close: str) -> None:  # noqa: A002
+        self.id = id
+        self.on_parent_close = on_parent_close
+
+
+def remember(answers: Answers, at: int, answered: Answered) -> None:
+    """Add an answer, and forget the oldest one if there are too many."""
+    about: dict[str, Any] = {"id": answered.id, "at": at}
+    if isinstance(answered, events.UpdateCompleted):
+        if len(answered.result.text) <= CARRIED_ANSWER:
+            about["result"] = answered.result.tree
+    else:
+        refused = isinstance(answered, events.UpdateRefused)
+        about["refusal" if refused else "failure"] = _shortened(answered.failure.to_plain())
+    answers.pop(answered.id, None)
+    answers[answered.id] = about
+    if len(answers) > CARRIED_UPDATES:
+        del answers[next(iter(answers))]
+
+
+def carried_updates(answers: Answers, cut: Iterable[str]) -> list[dict[str, Any]] | None:
+    """The answers for the next run. Those in `cut` were at work when the run ended."""
+    handed = {**answers}
+    for update_id in cut:
+        about = handed.get(update_id)
+        if about is not None and "failure" in about:
+            handed[update_id] = {
+                "refusal" if key == "failure" else key: value for key, value in about.items()
+            }
+    return list(handed.values()) or None
+
+
+def carried_children(children: Mapping[int, OpenChild]) -> list[dict[str, Any]] | None:
+    """The children for the next run: those that are not to run on when their parent closes."""
+    return [
+        {"seq": seq, "id": child.id, "on_parent_close": child.on_parent_close}
+        for seq, child in children.items()
+        if child.on_parent_close != "abandon"
+    ] or None
+
+
+def inherited_children(started: events.ExecutionStarted) -> dict[int, OpenChild]:
+    """The open children of the runs before. Raises KeyError or TypeError if it is damaged."""
+    return {
+        child["seq"]: OpenChild(child["id"], child["on_parent_close"])
+        for child in started.children or ()
+    }
+
+
+def inherited_answers(started: events.ExecutionStarted) -> Answers:
+    """The answers of the runs before. Raises KeyError or TypeError if it is damaged."""
+    return {about["id"]: about for about in started.updates or ()}
+
+
+def inherited_answer(
+    started: events.ExecutionStarted, update_id: str, asked: int
+) -> Answered | None:
+    """What the runs before have answered to an update that was asked for at the time `asked`."""
+    about = inherited_answers(started).get(update_id)
+    if about is None:
+        updates = started.updates or []
+        if len(updates) < CARRIED_UPDATES or updates[0]["at"] <= asked:
+            return None
+        why = (
+            f"more than {CARRIED_UPDATES} others were answered, and the run has ended, since it "
+            "was asked for: whether it was handled is not known any more"
+        )
+        return events.UpdateRefused(asked, update_id, _closed(update_id, why))
+    if "result" in about:
+        return events.UpdateCompleted(update_id, Payload(tree=about["result"]))
+    if "failure" in about:
+        return events.UpdateFailed(update_id, Failure.from_plain(about["failure"]))
+    if "refusal" in about:
+        if about["at"] < asked:
+            return None
+        failure = Failure.from_plain(about["refusal"])
+        return events.UpdateRefused(about["at"], update_id, failure)
+    why = (
+        "it was handled by a run that is over, and only answers of up to "
+        f"{CARRIED_ANSWER:,} characters are handed over to the next run"
+    )
+    return events.UpdateFailed(update_id, _closed(update_id, why))
+
+
+def _shortened(failure: dict[str, Any]) -> dict[str, Any]:
+    """The failure, without what explains it where it is too long."""
+    for part in ("traceback", "cause", "state"):
+        if len(dump_json(failure)) <= CARRIED_ANSWER:
+            return failure
+        failure = {key: value for key, value in failure.items() if key != part}
+    return {"type": failure["type"], "message": failure["message"][:CARRIED_ANSWER]}
+
+
+def _closed(update_id: str, why: str) -> Failure:
+    message = f"the answer to update {update_id!r} cannot be told: {why}"
+    kind = "mini_workflow.errors:ExecutionClosed"
+    return Failure(
+        type=kind,
+        message=message,
+        lineage=(kind, "builtins:Exception"),
+        state={"args": [message], "how": "call"},
+    )

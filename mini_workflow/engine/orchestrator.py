@@ -1,0 +1,516 @@
+"""Orchestrator: turns of executions that a queue hands to one process after the other.
+
+In contrast to an Engine it owns nothing: what it has in memory may be stale, and is fenced by the
+store; its messages arrive at least once, and again until everything that their turn has decided is
+done. Tasks run elsewhere and survive it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final, Protocol, TypeVar
+
+from mini_workflow.core import events, wire
+from mini_workflow.core.codec import Codec
+from mini_workflow.core.commands import CancelTask, RunTask, StartChild
+from mini_workflow.core.events import Message
+from mini_workflow.core.failure import Failure
+from mini_workflow.core.replay import attempt_of, check_update
+from mini_workflow.core.run import Definition, Run
+from mini_workflow.engine.answers import not_found
+from mini_workflow.engine.cache import Cache
+from mini_workflow.engine.dispatch import request_of
+from mini_workflow.engine.outbox import not_started
+from mini_workflow.engine.questions import Questions
+from mini_workflow.engine.requests import Ask
+from mini_workflow.engine.runs import blocked, first_event
+from mini_workflow.engine.turn import Delivery, Turn, Turns
+from mini_workflow.engine.watchdog import Watchdog
+from mini_workflow.errors import (
+    ExecutionAlreadyExists,
+    StoreError,
+    StoreUnavailable,
+    TurnTimeout,
+)
+from mini_workflow.ports import (
+    NO_ERRANDS,
+    Alarm,
+    Clock,
+    Commit,
+    Dispatch,
+    Errands,
+    FencedStore,
+    Head,
+    Outgoing,
+    Standing,
+    TaskRequest,
+)
+
+log = logging.getLogger("mini_workflow.engine")
+
+T = TypeVar("T")
+Item = TypeVar("Item")
+
+RACES: Final = 5
+"""How often a turn is done again because another writer was faster, before its messages go back to
+the queue. Our own bound."""
+
+SUSPICIOUS: Final = 4
+"""From which delivery of a message on each try is counted in the store: something may end the
+process. Our own bound."""
+
+TRIES: Final = 3
+"""How many counted tries there are before the execution is blocked. Our own bound."""
+
+GIVE_UP: Final = 8
+"""From which delivery of a message on an execution is blocked whose tasks cannot be dispatched.
+Our own bound: with a growing pause between them that is some minutes."""
+
+OVERDUE: Final = 300_000
+"""Milliseconds after its time at which an alarm that has not gone off is set again: later than any
+queue delivers it in order. Our own bound."""
+
+
+class Each(Protocol):
+    """Calls a function for many items, some at the same time; errors stand in their place."""
+
+    def __call__(self, call: Callable[[Item], T], items: list[Item]) -> list[T | StoreError]:
+        """The results, in order."""
+        ...
+
+
+def one_by_one(call: Callable[[Item], T], items: list[Item]) -> list[T | StoreError]:
+    """An `Each` without any concurrency."""
+    results: list[T | StoreError] = []
+    for item in items:
+        try:
+            results.append(call(item))
+        except StoreError as error:
+            results.append(error)
+    return results
+
+
+@dataclass(slots=True)
+class Arrival:
+    """What a queue has delivered for one execution. `ids` are those of the queue's messages, which
+    are the same when they come again; `delivery` counts how often the queue has tried, from 1.
+    `woken` are the times of alarms that went off.
+    """
+
+    execution_id: str
+    messages: list[Message] = field(default_factory=list[Message])
+    woken: list[int] = field(default_factory=list[int])
+    resume: bool = False
+    ids: tuple[str, ...] = ()
+    delivery: int = 1
+
+
+@dataclass(slots=True)
+class _Work:
+    """An arrival on its way. The second turn of a continued execution has nothing to deliver."""
+
+    arrival: Arrival
+    messages: list[Message]
+    resume: bool
+    races: int = 0
+    again: bool = False
+    turn: Turn | None = None
+    standing: Standing | None = None
+    errands: Errands = NO_ERRANDS
+    alarm: Alarm | None = None
+    unset: Alarm | None = None
+    reset: Alarm | None = None
+
+    @property
+    def name(self) -> str:
+        return self.arrival.execution_id
+
+
+class Orchestrator:
+    """See the module's description. Not to be used by two threads at the same time."""
+
+    def __init__(
+        self,
+        store: FencedStore,
+        dispatch: Dispatch,
+        clock: Clock,
+        *,
+        codec: Codec,
+        definitions: Callable[[str], Definition],
+        entropy: Callable[[], int],
+        cache_size: int,
+        turn_limit: float | None,
+        history_limit: int,
+        each: Each = one_by_one,
+        on_turn: Callable[[Turn], None] = lambda turn: None,
+    ) -> None:
+        self._store = store
+        self._dispatch = dispatch
+        self._clock = clock
+        self._codec = codec
+        self._each = each
+        self._on_turn = on_turn
+        self._entropy = entropy
+        self._sent: set[tuple[str, int, int]] = set()
+        """The attempts that were dispatched for a turn of which not everything is done yet."""
+        self._cache = Cache(cache_size)
+        self._watchdog = Watchdog(turn_limit)
+        self._turns = Turns(
+            store=store,
+            cache=self._cache,
+            codec=codec,
+            definitions=definitions,
+            watchdog=self._watchdog,
+            # Attempts run elsewhere, and are heard of if they are lost.
+            dispatched=lambda key: True,
+            entropy=entropy,
+            history_limit=history_limit,
+        )
+        self._questions = Questions(self._turns, self._cache, codec, self._watchdog)
+
+    def close(self) -> None:
+        """Forget everything in memory."""
+        self._cache.clear()
+        self._watchdog.close()
+
+    def evict(self) -> None:
+        """Drop all live executions from memory; the next event of each replays it."""
+        self._cache.clear()
+
+    # What a queue delivers
+
+    def take(self, arrivals: Sequence[Arrival]) -> dict[str, Exception]:
+        """Do the turns of several executions, and all that follows from them. Answers those whose
+        messages must be delivered again, with the reason; never raises.
+        """
+        failed: dict[str, Exception] = {}
+        works = [_Work(a, list(a.messages), a.resume) for a in arrivals]
+        while works:
+            works = self._stage(self._prepare, works, failed)
+            turned: list[_Work] = []
+            for work in works:
+                try:
+                    self._advance(work)
+                    turned.append(work)
+                except Exception as error:
+                    self._fail(work, error, failed)
+            committed = self._stage(self._commit, turned, failed)
+            again = [work for work in committed if work.again]
+            finished = [work for work in committed if not work.again]
+            for work in finished:
+                if work.turn is not None:
+                    self._turns.committed(work.turn)
+                    self._on_turn(work.turn)
+            done = self._stage(self._carry_out, finished, failed)
+            again += [
+                _Work(work.arrival, [], False)
+                for work in done
+                if work.turn is not None and work.turn.continues
+            ]
+            works = again
+        return failed
+
+    def _stage(
+        self, step: Callable[[_Work], None], works: list[_Work], failed: dict[str, Exception]
+    ) -> list[_Work]:
+        """Those for which a step has gone well."""
+
+        def attempt(work: _Work) -> Exception | None:
+            try:
+                step(work)
+            except Exception as error:
+                return error
+            return None
+
+        well: list[_Work] = []
+        for work, error in zip(works, self._each(attempt, works), strict=True):
+            if error is None:
+                well.append(work)
+            else:
+                self._fail(work, error, failed)
+        return well
+
+    def _fail(self, work: _Work, error: Exception, failed: dict[str, Exception]) -> None:
+        failed[work.name] = error
+        if work.turn is not None:
+            self._turns.discard(work.turn)
+        if isinstance(error, StoreError):
+            log.warning("[%s] will be tried again: %s", work.name, error)
+        else:
+            # A fault of ours: the others go on.
+            log.error("[%s] the orchestrator failed", work.name, exc_info=error)
+        self._cache.drop(work.name)
+        self._store.forget(work.name)
+
+    def _prepare(self, work: _Work) -> None:
+        """Learn how things stand; begin an execution that is to be started here."""
+        standing = self._store.standing(work.name)
+        started = next((m for m in work.messages if isinstance(m, events.ExecutionStarted)), None)
+        if standing is None and started is not None:
+            head = Head(work.name, started.workflow, "running", started.at)
+            commit = Commit(work.name, 0, (wire.encode(started),), head)
+            self._store.create(commit, started.parent, started.arguments.fingerprint())
+            standing = self._store.standing(work.name)
+        if started is not None and standing is not None:
+            self._check_start(work, started, standing)
+        work.standing = standing
+
+    def _check_start(
+        self, work: _Work, started: events.ExecutionStarted, standing: Standing
+    ) -> None:
+        """Tell a parent whose child cannot be started because its id is taken."""
+        work.messages.remove(started)
+        parent = started.parent
+        if parent is None or parent == standing.parent:
+            return
+        error = ExecutionAlreadyExists(
+            f"execution {work.name!r} exists already; give the child another id",
+            execution_id=work.name,
+        )
+        failure = self._codec.encode_failure(error)
+        self._dispatch.post((not_started(parent["id"], parent["seq"], started.at, failure),))
+
+    def _advance(self, work: _Work) -> None:
+        """Make the turn, and say what is to be done once it is committed."""
+        work.again = False
+        name, standing = work.name, work.standing
+        if standing is None:
+            for message in work.messages:
+                log.warning("[%s] %r is for no execution", name, message)
+            return
+        self._drop_stale(name, standing)
+        if standing.errands and not standing.done:
+            self._make_sure(work, standing)
+        if work.arrival.delivery >= SUSPICIOUS and self._is_deadly(work, standing):
+            return
+        now = self._clock.now()
+        head = self._store.head(name)
+        messages = list(work.messages)
+        if head is not None and head.wake_at is not None and head.wake_at <= now:
+            messages.append(events.Tick(now))
+        delivery = Delivery(name, messages, resume=work.resume)
+        try:
+            work.turn = self._turns.next(delivery, now)
+        except StoreError:
+            raise
+        except (Exception, KeyboardInterrupt) as error:
+            # Whatever the code of one workflow does must not take the others with it.
+            log.exception("[%s] the turn failed", name)
+            self._cache.drop(name)
+            work.turn = self._turns.block(delivery, error)
+        if work.turn is None:
+            for message in work.messages:
+                log.warning("[%s] has closed before: %r", name, message)
+        self._plan(work, standing, now)
+
+    def _drop_stale(self, name: str, standing: Standing) -> None:
+        live = self._cache.get(name)
+        if live is not None and live.length != standing.length:
+            self._cache.drop(name)
+
+    def _make_sure(self, work: _Work, standing: Standing) -> None:
+        """Do the errands of the last commit if they may not have been done.
+
+        The queue hands over the messages of an execution in order, and does not bring new ones
+        before those are done with whose turn it was.
+        """
+        errands = standing.errands
+        if errands.doubtful or not set(errands.causes).isdisjoint(work.arrival.ids):
+            run = self._turns.look(work.name) if errands.tasks else None
+            try:
+                self._do(work.name, errands, standing.alarm, run)
+            finally:
+                self._let_go(work.name, run)
+        self._store.done(work.name)
+
+    def _let_go(self, name: str, run: Run | None) -> None:
+        """Close a run that was only looked at, unless it is the cached one."""
+        live = self._cache.get(name)
+        if run is not None and (live is None or live.run is not run):
+            run.close()
+
+    def _is_deadly(self, work: _Work, standing: Standing) -> bool:
+        """Count a try; whether there have been too many, so that the execution is blocked."""
+        name = work.name
+        if standing.tries < TRIES:
+            commit = Commit(name, standing.length)
+            tries = standing.tries + 1
+            if not self._store.commit(commit, NO_ERRANDS, standing.alarm, tries):
+                raise StoreUnavailable(f"execution {name!r} is written by another process")
+            work.standing = replace(standing, tries=tries, errands=NO_ERRANDS)
+            return False
+        error = TurnTimeout(
+            f"the process has ended {standing.tries} times during this turn: it ran out of memory "
+            "or of time"
+        )
+        self._cache.drop(name)
+        delivery = Delivery(name, list(work.messages), resume=False)
+        work.turn = self._turns.block(delivery, error)
+        self._plan(work, standing, self._clock.now())
+        return True
+
+    def _plan(self, work: _Work, standing: Standing, now: int) -> None:
+        turn = work.turn
+        head = turn.head if turn is not None else self._store.head(work.name)
+        decision = turn.decision if turn is not None else None
+        commands = decision.commands if decision is not None else ()
+        tasks = tuple((c.seq, c.attempt) for c in commands if isinstance(c, RunTask))
+        starts = [self._start_of(work.name, c, now) for c in commands if isinstance(c, StartChild)]
+        outbox = turn.commit.outbox if turn is not None else ()
+        work.alarm = current = standing.alarm
+        work.unset = work.reset = None
+        needed = None if head is None else head.wake_at
+        gone = current is not None and (
+            current.at in work.arrival.woken or current.at + OVERDUE < now
+        )
+        if needed is None:
+            if current is not None and current.schedule:
+                work.unset, work.alarm = current, None
+        elif current is None or gone or needed < current.at:
+            alarm = self._dispatch.alarm(work.name, needed, now)
+            if current is not None and not gone and current.schedule:
+                work.unset = current
+            work.alarm = work.reset = (
+                current if current is not None and current.at == needed else alarm
+            )
+        work.errands = Errands(
+            tasks, (*outbox, *starts), alarm=work.reset is not None, causes=work.arrival.ids
+        )
+
+    def _start_of(self, parent: str, command: StartChild, now: int) -> Outgoing:
+        """The message that has a child begin, wherever messages to it are taken."""
+        about = {"id": parent, "seq": command.seq}
+        started = first_event(command.workflow, command.arguments, now, self._entropy(), about)
+        return Outgoing(command.execution_id, wire.encode(started), f"{parent}/{command.seq}/start")
+
+    def _commit(self, work: _Work) -> None:
+        turn, standing = work.turn, work.standing
+        if standing is None:
+            return
+        commit = turn.commit if turn is not None else Commit(work.name, standing.length)
+        empty = not (commit.events or commit.head or commit.park or commit.unpark)
+        errands = work.errands
+        if empty and not errands.tasks and not errands.outbox and work.alarm == standing.alarm:
+            # Setting the same alarm again is done before this message is done with.
+            errands = NO_ERRANDS
+        tries = standing.tries if empty and not errands else 0
+        if turn is None and not errands and work.alarm == standing.alarm:
+            return  # closed, and nothing is left of it
+        if not self._store.commit(commit, errands, work.alarm, tries):
+            if turn is not None:
+                self._turns.discard(turn)
+            self._cache.drop(work.name)
+            work.races += 1
+            if work.races > RACES:
+                raise StoreUnavailable(f"execution {work.name!r} is written by others all the time")
+            work.turn, work.again = None, True
+
+    def _carry_out(self, work: _Work) -> None:
+        if work.standing is None:
+            return
+        name, turn = work.name, work.turn
+        decision = turn.decision if turn is not None else None
+        commands = decision.commands if decision is not None else ()
+        try:
+            self._run([request_of(name, c) for c in commands if isinstance(c, RunTask)])
+            self._do(name, replace(work.errands, tasks=()), work.reset, None)
+        except StoreError as error:
+            if work.arrival.delivery < GIVE_UP or not self._give_up(work, error):
+                raise
+            return
+        for command in commands:
+            if isinstance(command, CancelTask):
+                self._dispatch.cancel(name, command.seq, command.reason)
+        if work.unset is not None:
+            self._dispatch.unset(work.unset)
+        self._store.done(name)
+        for seq, attempt in work.errands.tasks:
+            self._sent.discard((name, seq, attempt))
+
+    def _run(self, requests: list[TaskRequest]) -> None:
+        """Dispatch attempts; those for which it went well are not dispatched again from here."""
+        requests = [request for request in requests if request.key not in self._sent]
+        problem: StoreError | None = None
+        for request, error in zip(requests, self._dispatch.run(requests), strict=True):
+            if error is None:
+                self._sent.add(request.key)
+            problem = problem or error
+        if problem is not None:
+            raise problem
+
+    def _do(self, name: str, errands: Errands, alarm: Alarm | None, run: Run | None) -> None:
+        requests = [
+            request_of(name, command)
+            for seq, attempt in errands.tasks
+            if run is not None
+            and (command := attempt_of(run, seq)) is not None
+            and command.attempt == attempt
+        ]
+        self._run(requests)
+        if errands.outbox:
+            self._dispatch.post(errands.outbox)
+        if errands.alarm and alarm is not None:
+            self._dispatch.set(name, alarm, self._clock.now())
+
+    def _give_up(self, work: _Work, error: StoreError) -> bool:
+        """Block an execution whose errands cannot be done; `resume` tries again."""
+        head = self._store.head(work.name)
+        standing = self._store.standing(work.name)
+        if head is None or standing is None or head.closed_at is not None:
+            return False
+        log.error("[%s] is blocked: %s", work.name, error)
+        commit = Commit(work.name, standing.length, head=blocked(head, error))
+        errands = replace(standing.errands, doubtful=True)
+        self._cache.drop(work.name)
+        return self._store.commit(commit, errands, standing.alarm, 0)
+
+    # What is asked directly
+
+    def ask(self, request: Ask) -> None:
+        """Answer a query, by its reply."""
+        self._refresh(request.execution_id)
+        self._questions.answer(request)
+
+    def refusal(self, execution_id: str, request: events.UpdateRequested) -> Failure | None:
+        """Why an update would be refused now, or None if it would be accepted or has been.
+
+        Raises ExecutionNotFound.
+        """
+        return self._look(
+            execution_id,
+            lambda run: (
+                None
+                if request.id in run.state.updates or run.state.closed or run.fault is not None
+                else self._turns.watched(run, lambda: check_update(run, request))
+            ),
+        )
+
+    def is_open(self, execution_id: str, seq: int, secret: str) -> bool:
+        """Whether a promise can be completed by that secret. Raises ExecutionNotFound."""
+        return self._look(
+            execution_id,
+            lambda run: seq in run.state.promises and run.state.secret(seq) == secret,
+        )
+
+    def _look(self, name: str, look: Callable[[Run], T]) -> T:
+        self._refresh(name)
+        run = self._turns.look(name)
+        if run is None:
+            raise not_found(name)
+        try:
+            return look(run)
+        finally:
+            self._let_go(name, run)
+
+    def _refresh(self, name: str) -> None:
+        """Have what is in memory be as of now."""
+        standing = self._store.standing(name)
+        if standing is None:
+            return
+        commit = Commit(name, standing.length)
+        if not self._store.commit(commit, NO_ERRANDS, standing.alarm, standing.tries):
+            self._cache.drop(name)
+        else:
+            self._drop_stale(name, standing)

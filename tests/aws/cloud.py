@@ -1,0 +1,305 @@
+"""A cloud for one test: the engine's resources on the emulator, and its two functions in this process.
+
+S3, SQS, the pipe of the timers and the schedules are the emulator's. The queue of events is polled
+here, as an event source mapping does, and invocations of functions end here, as botocore has
+validated and written them: so a test can make any of them fail, or crash between any two.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+from uuid import uuid4
+
+import boto3
+from botocore.awsrequest import AWSResponse
+from botocore.config import Config
+
+from mini_workflow import AWSRuntime
+from mini_workflow.settings import (
+    BUCKET_NAME,
+    DLQ_URL,
+    OBJECT_PREFIX,
+    ORCHESTRATOR_FUNCTION_NAME,
+    QUEUE_ARN,
+    QUEUE_URL,
+    ROLE_ARN,
+    SCHEDULE_GROUP,
+    SIGNING_KEY,
+    TIMER_QUEUE_URL,
+    WORKER_FUNCTION_NAME,
+)
+from tests.emulator.server import Server
+
+log = logging.getLogger(__name__)
+
+BUCKET = "histories"
+CALLS = (*("s3", "sqs", "lambda", "scheduler"),)
+
+Hook = Callable[[str, Any], None]
+"""Told before each call of AWS by its name, such as ``s3.PutObject``, and its request; may raise."""
+
+
+class Context:
+    """What Lambda tells a handler. `seconds` are those that it has left."""
+
+    def __init__(self, seconds: float = 60.0) -> None:
+        self._milliseconds = round(seconds * 1000)
+
+    def get_remaining_time_in_millis(self) -> int:
+        return self._milliseconds
+
+
+class Raw(io.BytesIO):
+    """The body of a response that never came over a wire."""
+
+    def stream(self, *_: Any, **__: Any) -> Iterator[bytes]:
+        yield self.read()
+
+
+class Cloud:
+    """The resources of one engine. `calls` counts what was called, by service and operation."""
+
+    def __init__(self, server: Server, name: str | None = None) -> None:
+        self.server = server
+        self.name = name or f"c{uuid4().hex[:12]}"
+        self.calls: Counter[str] = Counter()
+        self.sent_bytes: Counter[str] = Counter()
+        self.hooks: list[Hook] = []
+        self.after: list[Hook] = []
+        self._session = boto3.Session(
+            aws_access_key_id="test", aws_secret_access_key="test", region_name=server.region
+        )
+        self.s3 = server.client("s3")
+        self.sqs = server.client("sqs")
+        self._pool = ThreadPoolExecutor(32, thread_name_prefix=f"{self.name}-lambda")
+        self._in_flight = 0
+        self._idle = threading.Condition()
+        self.worker: Callable[[Any, Any], Any] | None = None
+        self.orchestrator: Callable[[Any, Any], Any] | None = None
+        self.environment = self._create()
+
+    def _create(self) -> dict[str, str]:
+        try:
+            self.s3.create_bucket(Bucket=BUCKET)
+        except self.s3.exceptions.BucketAlreadyOwnedByYou:
+            pass
+        fifo = {"FifoQueue": "true", "VisibilityTimeout": "30"}
+        throughput = {
+            "DeduplicationScope": "messageGroup",
+            "FifoThroughputLimit": "perMessageGroupId",
+        }
+        events = self._queue(f"{self.name}-events.fifo", fifo | throughput)
+        letters = self._queue(f"{self.name}-dlq.fifo", fifo)
+        timers = self._queue(f"{self.name}-timers", {})
+        self._pipe(timers, events)
+        scheduler = self.server.client("scheduler")
+        scheduler.create_schedule_group(Name=self.name)
+        return {
+            BUCKET_NAME: BUCKET,
+            OBJECT_PREFIX: f"{self.name}/",
+            QUEUE_URL: events,
+            QUEUE_ARN: self._arn(events),
+            DLQ_URL: letters,
+            TIMER_QUEUE_URL: timers,
+            WORKER_FUNCTION_NAME: f"{self.name}-worker",
+            ORCHESTRATOR_FUNCTION_NAME: f"{self.name}-orchestrator",
+            ROLE_ARN: f"arn:aws:iam::{self.server.account}:role/{self.name}",
+            SCHEDULE_GROUP: self.name,
+            SIGNING_KEY: "a key for tests, and for tests only",
+        }
+
+    def _queue(self, name: str, attributes: dict[str, str]) -> str:
+        return self.sqs.create_queue(QueueName=name, Attributes=attributes)["QueueUrl"]
+
+    def _arn(self, url: str) -> str:
+        found = self.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])
+        return found["Attributes"]["QueueArn"]
+
+    def _pipe(self, timers: str, events: str) -> None:
+        self.server.client("pipes").create_pipe(
+            Name=self.name,
+            RoleArn=f"arn:aws:iam::{self.server.account}:role/{self.name}",
+            Source=self._arn(timers),
+            Target=self._arn(events),
+            TargetParameters={
+                "InputTemplate": '{"event": <$.body>}',
+                "SqsQueueParameters": {
+                    "MessageGroupId": "$.messageAttributes.executionId.stringValue",
+                    "MessageDeduplicationId": "$.messageId",
+                },
+            },
+        )
+
+    def client(self, service: str) -> Any:
+        """A client of a service, for a runtime: counted, and open to hooks."""
+        client = self._session.client(
+            service,
+            endpoint_url=self.server.endpoint,
+            config=Config(
+                retries={"mode": "standard", "total_max_attempts": 2},
+                connect_timeout=5,
+                read_timeout=60,
+                max_pool_connections=40,
+                s3={"addressing_style": "path"},
+            ),
+        )
+        if service not in CALLS:
+            return client
+
+        def before(request: Any, event_name: str, **_: Any) -> AWSResponse | None:
+            call = f"{service}.{event_name.rpartition('.')[2]}"
+            self.calls[call] += 1
+            self.sent_bytes[call] += _length(request.body)
+            for hook in list(self.hooks):
+                hook(call, request)
+            return self._invoke(request) if call == "lambda.Invoke" else None
+
+        def after(http_response: Any, model: Any, **_: Any) -> None:
+            for hook in list(self.after):
+                hook(f"{service}.{model.name}", http_response)
+
+        client.meta.events.register(f"before-send.{service}", before)
+        client.meta.events.register(f"after-call.{service}", after)
+        return client
+
+    def runtime(self, **options: Any) -> AWSRuntime:
+        """A runtime with these resources."""
+        return AWSRuntime.from_env(self.environment, clients=self.client, **options)
+
+    # Functions
+
+    def _invoke(self, request: Any) -> AWSResponse:
+        body = request.body
+        event = json.loads(body.read() if isinstance(body, io.BytesIO) else body)
+        if request.headers.get("X-Amz-Invocation-Type") in (b"Event", "Event"):
+            with self._idle:
+                self._in_flight += 1
+            self._pool.submit(self._attempt, event)
+            return _response(request, 202, b"")
+        assert self.orchestrator is not None
+        try:
+            answer = self.orchestrator(event, Context())
+        except Exception as error:
+            log.exception("the orchestrator failed")
+            body = {"errorType": type(error).__name__, "errorMessage": str(error)}
+            return _response(
+                request, 200, json.dumps(body).encode(), {"X-Amz-Function-Error": "Unhandled"}
+            )
+        return _response(request, 200, json.dumps(answer).encode())
+
+    def _attempt(self, event: Any) -> None:
+        try:
+            assert self.worker is not None
+            self.worker(event, Context(900))
+        except BaseException as error:
+            self.lose(event, error)
+        finally:
+            with self._idle:
+                self._in_flight -= 1
+                self._idle.notify_all()
+
+    def lose(self, event: Any, error: BaseException) -> None:
+        """Pass on that an invocation of the worker has failed, as the pipe would."""
+        news = {
+            "execution_id": event["execution_id"],
+            "seq": event["seq"],
+            "attempt": event["attempt"],
+            "signature": event["lost"],
+            "condition": "RetriesExhausted",
+            "type": type(error).__name__,
+            "error": str(error),
+        }
+        self.sqs.send_message(
+            QueueUrl=self.environment[QUEUE_URL],
+            MessageBody=json.dumps({"lost": news}),
+            MessageGroupId=event["execution_id"],
+            MessageDeduplicationId=uuid4().hex,
+        )
+
+    # The event source mapping
+
+    def receive(self, wait: int = 1) -> list[dict[str, Any]]:
+        """A batch of the queue of events, as records for the orchestrator."""
+        answer = self.sqs.receive_message(
+            QueueUrl=self.environment[QUEUE_URL],
+            MaxNumberOfMessages=10,
+            WaitTimeSeconds=wait,
+            AttributeNames=["All"],
+        )
+        return [
+            {
+                "messageId": message["MessageId"],
+                "receiptHandle": message["ReceiptHandle"],
+                "body": message["Body"],
+                "attributes": message["Attributes"],
+            }
+            for message in answer.get("Messages", ())
+        ]
+
+    def delete(self, records: list[dict[str, Any]]) -> None:
+        """Remove records from the queue of events."""
+        if records:
+            self.sqs.delete_message_batch(
+                QueueUrl=self.environment[QUEUE_URL],
+                Entries=[
+                    {"Id": str(number), "ReceiptHandle": record["receiptHandle"]}
+                    for number, record in enumerate(records)
+                ],
+            )
+
+    def poll(self, runtime: AWSRuntime, wait: int = 1) -> int:
+        """Hand one batch to the orchestrator, and remove what went well; how many came."""
+        records = self.receive(wait)
+        if records:
+            answer = runtime.orchestrate({"Records": records}, Context())
+            failed = {item["itemIdentifier"] for item in answer["batchItemFailures"]}
+            self.delete([record for record in records if record["messageId"] not in failed])
+        return len(records)
+
+    @contextmanager
+    def serving(self, runtime: AWSRuntime) -> Iterator[AWSRuntime]:
+        """Run the functions by this runtime as long as the block lasts."""
+        stop = threading.Event()
+        self.worker, self.orchestrator = runtime.execute, runtime.orchestrate
+
+        def pump() -> None:
+            while not stop.is_set():
+                try:
+                    self.poll(runtime)
+                except Exception:
+                    log.exception("the batch failed")
+
+        thread = threading.Thread(target=pump, name=f"{self.name}-mapping")
+        thread.start()
+        try:
+            yield runtime
+        finally:
+            stop.set()
+            thread.join()
+
+    def close(self) -> None:
+        """Wait for invocations that are under way, and drop the queues."""
+        self._pool.shutdown(wait=True)
+        for name in (QUEUE_URL, DLQ_URL, TIMER_QUEUE_URL):
+            self.sqs.delete_queue(QueueUrl=self.environment[name])
+        self.server.client("pipes").delete_pipe(Name=self.name)
+
+
+def _length(body: Any) -> int:
+    if isinstance(body, io.BytesIO):
+        return len(body.getvalue())
+    return len(body or b"")
+
+
+def _response(
+    request: Any, status: int, body: bytes, headers: dict[str, str] | None = None
+) -> AWSResponse:
+    return AWSResponse(request.url, status, headers or {}, Raw(body))

@@ -1,0 +1,270 @@
+"""The process of the emulator: ministack, with what our wiring needs and it lacks.
+
+Runs in an environment of its own (requirements/emulator.txt); server.py starts it. The additions:
+
+- FIFO queues feed a function in parallel across message groups. The queue itself keeps the order
+  within a group: while messages of one are in flight it hands out no others.
+- Pipes from queue to queue: dynamic values, input templates, bodies in JSON parsed once.
+- Schedules: universal targets that send to a queue, time zones, client tokens, checked
+  expressions, and a look at the clock every second instead of every ten.
+- A throttled asynchronous invocation is tried again, and is not counted as an attempt.
+
+They replace functions inside of ministack, so that its version is pinned exactly; test_emulator.py
+notices when a new version needs another look.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import re
+import signal
+import sys
+import threading
+import time
+import types
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
+
+from hypercorn.asyncio import serve
+from hypercorn.config import Config
+from ministack.app import app
+from ministack.core import responses
+from ministack.services import eventbridge, lambda_svc, pipes, scheduler, sqs
+
+logger = logging.getLogger("launcher")
+
+# Queues that feed functions
+
+
+def parallel_batches(esm: dict, function: dict, config: dict, queue: dict | None = None) -> int:
+    limit = (esm.get("ScalingConfig") or {}).get("MaximumConcurrency") or 10
+    reserved = lambda_svc._reserved_concurrency(function, config)
+    return limit if reserved is None else min(limit, reserved)
+
+
+# Asynchronous invocations
+
+THROTTLE_PAUSE = 0.3
+
+
+def patient(execute):
+    """A way to run a function that waits while the function is throttled."""
+
+    def run(function: dict, event: dict) -> dict:
+        while (result := execute(function, event)).get("throttle"):
+            time.sleep(THROTTLE_PAUSE)
+        return result
+
+    return run
+
+
+def with_globals(function, **changed):
+    """The same function, with other values for some of its module's names."""
+    names = {**function.__globals__, **changed}
+    return types.FunctionType(
+        function.__code__, names, function.__name__, function.__defaults__, function.__closure__
+    )
+
+
+# Schedules
+
+EXPRESSION = re.compile(r"at\(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\)|(rate|cron)\(.+\)")
+UNIVERSAL_SEND = "arn:aws:scheduler:::aws-sdk:sqs:sendmessage"
+
+client_tokens: dict[tuple[str, str, str, str], str] = {}
+
+
+def create_schedule(create, name: str, body: dict):
+    group = body.get("GroupName", "default")
+    expression = body.get("ScheduleExpression", "")
+    if not EXPRESSION.fullmatch(expression):
+        message = f"Invalid Schedule Expression {expression}."
+        return scheduler._error(400, "ValidationException", message)
+    key = (responses.get_account_id(), responses.get_region(), group, name)
+    token = body.get("ClientToken")
+    if token and client_tokens.get(key) == token:
+        return scheduler._json_resp(200, {"ScheduleArn": scheduler._schedule_arn(group, name)})
+    answer = create(name, body)
+    if answer[0] == 200:
+        if token:
+            client_tokens[key] = token
+        zone = body.get("ScheduleExpressionTimezone", "UTC")
+        if expression.startswith("at(") and zone != "UTC":
+            local = datetime.fromisoformat(expression[3:-1]).replace(tzinfo=ZoneInfo(zone))
+            moment = local.astimezone(UTC).strftime("at(%Y-%m-%dT%H:%M:%S)")
+            scheduler._schedules[f"{group}/{name}"]["ScheduleExpression"] = moment
+    return answer
+
+
+def invoke_target(invoke, target: dict, *rest):
+    if target.get("Arn", "").lower() != UNIVERSAL_SEND:
+        return invoke(target, *rest)
+    request = json.loads(target.get("Input") or "{}")
+    with sqs._queues_lock:
+        return sqs._act_send_message(request, request["QueueUrl"])
+
+
+# Pipes
+
+PIPE_PAUSE = 0.05
+KEPT = ("SourceParameters", "TargetParameters")
+
+
+def create_pipe(create, name: str, body: dict):
+    answer = create(name, body)
+    if answer[0] == 200:
+        pipes._pipes[name].update({key: body[key] for key in KEPT if key in body})
+    return answer
+
+
+def describe_pipe(describe, pipe: dict) -> dict:
+    return describe(pipe) | {key: pipe[key] for key in KEPT if key in pipe}
+
+
+def lookup(record: dict, path: str):
+    """What a JSON path such as $.body.id leads to; an empty string if it leads nowhere."""
+    value = record
+    for step in path.removeprefix("$").strip(".").split("."):
+        if not isinstance(value, dict) or step not in value:
+            return ""
+        value = value[step]
+    return value
+
+
+def dynamic(record: dict, value: str | None):
+    is_path = isinstance(value, str) and value.startswith("$.")
+    return lookup(record, value) if is_path else value
+
+
+def rendered(template: str, record: dict) -> str:
+    """A template with its <$.paths> filled in.
+
+    A string between quotes is put there as it is, escaped; elsewhere it gets quotes, as any other
+    value is written as JSON.
+    """
+
+    def fill(match: re.Match[str]) -> str:
+        value = lookup(record, match["path"])
+        quoted = match["before"] == '"' and match["after"] == '"'
+        text = json.dumps(value)
+        if quoted:
+            text = text[1:-1] if isinstance(value, str) else json.dumps(text)[1:-1]
+        return f"{match['before']}{text}{match['after']}"
+
+    return re.sub(r'(?P<before>"?)<(?P<path>\$[^>]*)>(?P<after>"?)', fill, template)
+
+
+def as_record(message: dict, source: str) -> dict:
+    """A message in the form in which a pipe sees it."""
+    body = message["body"]
+    with contextlib.suppress(ValueError):
+        body = json.loads(body)
+    attributes = message.get("message_attributes") or {}
+    return {
+        "messageId": message["id"],
+        "receiptHandle": message["receipt_handle"],
+        "body": body,
+        "attributes": {"ApproximateReceiveCount": str(message["receive_count"])},
+        "messageAttributes": lambda_svc._sqs_message_attributes_to_camel_case(attributes),
+        "eventSource": "aws:sqs",
+        "eventSourceARN": source,
+        "awsRegion": responses.get_region(),
+    }
+
+
+def pump(pipe: dict) -> bool:
+    """Move one batch; whether there was anything to move."""
+    if pipe["CurrentState"] != "RUNNING":
+        return False
+    source, target = sqs._queue_by_arn(pipe["Source"]), sqs._queue_by_arn(pipe["Target"])
+    if source is None or target is None:
+        return False
+    into = pipe.get("TargetParameters") or {}
+    queue = into.get("SqsQueueParameters") or {}
+    origin = (pipe.get("SourceParameters") or {}).get("SqsQueueParameters") or {}
+    batch = sqs._receive_messages_for_esm(source["url"], origin.get("BatchSize", 10))
+    moved = set()
+    for message in batch:
+        record = as_record(message, pipe["Source"])
+        template = into.get("InputTemplate")
+        request = {
+            "QueueUrl": target["url"],
+            "MessageBody": rendered(template, record) if template else json.dumps(record),
+            "MessageGroupId": dynamic(record, queue.get("MessageGroupId")),
+            "MessageDeduplicationId": dynamic(record, queue.get("MessageDeduplicationId")),
+        }
+        try:
+            with sqs._queues_lock:
+                sqs._act_send_message({k: v for k, v in request.items() if v}, target["url"])
+        except Exception:  # it stays in the queue, as it would at AWS
+            logger.exception("pipe %s: a message cannot be sent", pipe["Name"])
+        else:
+            moved.add(message["receipt_handle"])
+    sqs._delete_messages_for_esm(source["url"], moved)
+    if moved:
+        lambda_svc._esm_wake.set()
+    return bool(batch)
+
+
+def pump_all() -> None:
+    while True:
+        busy = False
+        for account, region, pipe in pipes._iter_all_pipes():
+            in_account = responses._request_account_id.set(account)
+            in_region = responses._request_region.set(region)
+            try:
+                busy |= pump(pipe)
+            except Exception:
+                logger.exception("pipe %s", pipe["Name"])
+            finally:
+                responses._request_region.reset(in_region)
+                responses._request_account_id.reset(in_account)
+        if not busy:
+            time.sleep(PIPE_PAUSE)
+
+
+# The process
+
+
+def extend() -> None:
+    lambda_svc._sqs_esm_concurrency = parallel_batches
+    lambda_svc.invoke_async_with_retry = with_globals(
+        lambda_svc.invoke_async_with_retry, _execute_function=patient(lambda_svc._execute_function)
+    )
+    scheduler._SCHEDULE_TICK_INTERVAL = 1
+    for module, name, extended in (
+        (scheduler, "_create_schedule", create_schedule),
+        (eventbridge, "_invoke_target", invoke_target),
+        (pipes, "_create_pipe", create_pipe),
+        (pipes, "_describe_response", describe_pipe),
+    ):
+        setattr(module, name, around(getattr(module, name), extended))
+    threading.Thread(target=pump_all, daemon=True, name="pipes").start()
+
+
+def around(original, extended):
+    return lambda *arguments: extended(original, *arguments)
+
+
+def end_with_parent() -> None:
+    """Stop when the process that started this one has ended, however it ended."""
+    sys.stdin.buffer.read()
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def main(listening: int) -> None:
+    threading.Thread(target=end_with_parent, daemon=True, name="parent").start()
+    extend()
+    config = Config()
+    config.bind = [f"fd://{listening}"]
+    config.keep_alive_timeout = 75
+    config.graceful_timeout = 1
+    asyncio.run(serve(app, config))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))
