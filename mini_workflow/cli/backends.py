@@ -18,6 +18,7 @@ from mini_workflow.engine.runtime import Runtime
 from mini_workflow.errors import StoreUnavailable, UsageError
 
 if TYPE_CHECKING:
+    from mini_workflow.aws import AWSRuntime
     from mini_workflow.local_client import LocalClient
 
 PULUMI_TIMEOUT: Final = 120
@@ -121,21 +122,15 @@ class AWSTarget:
         self._config = config
         self.name = "aws" + (f" (stack {config.stack})" if config.stack else "")
 
-    def reader(self) -> Any:
+    def reader(self) -> AWSRuntime:
         """See `Backend.reader`."""
         return self.client()
 
-    def client(self, *, create: bool = False) -> Any:
+    def client(self, *, create: bool = False) -> AWSRuntime:
         """See `Backend.client`. The store is provisioned by Pulumi, and never made here."""
-        try:
-            from mini_workflow.aws import AWSRuntime
-        except ModuleNotFoundError as error:
-            raise Failed(
-                f'--backend aws needs the package {error.name}: pip install "mini-workflow[aws]"',
-                UNAVAILABLE,
-            ) from error
-        os.environ.update(self.environment())
-        return AWSRuntime.from_env()
+        from mini_workflow.aws import AWSRuntime
+
+        return AWSRuntime.from_env({**os.environ, **self.environment()})
 
     def server(self, processes: int) -> Any:
         """See `Backend.server`: AWS runs them; this process only follows."""

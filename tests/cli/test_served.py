@@ -66,6 +66,13 @@ def test_promises(served: World) -> None:
     assert served("complete-promise", "kept/1/abc", "1", status=None).status in (2, 3)
 
 
+def test_run(served: World) -> None:
+    said = served("run", "cli_flows:greet", "name=cy", "--id", "run-1")
+    assert said.out == "hello cy"
+    assert "task #1 'greet-0' completed" in said.err
+    assert served("run", "cli_flows:failing", "--json", "-q", status=1).json["status"] == "failed"
+
+
 def test_a_workflow_that_fails(served: World) -> None:
     served("start", "cli_flows:failing", "--id", "fails")
     assert served("result", "fails", status=1).err == "failed: LookupError: no such thing"
