@@ -97,7 +97,7 @@ def doctor(session: Session, ctx: click.Context, limit: int, as_json: bool) -> N
 
 def _print(finding: Finding) -> None:
     colour = "green" if finding.level == "ok" else "red"
-    say(f"{click.style(finding.level, fg=colour):7}  {finding.what}")
+    say(f"{click.style(f'{finding.level:7}', fg=colour)}  {finding.what}")
     if finding.remedy:
         say(f"         -> {finding.remedy}")
 
