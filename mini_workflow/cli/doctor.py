@@ -60,14 +60,21 @@ REMEDY: Final = (
 
 
 @click.command("doctor")
-@click.option("--limit", type=click.IntRange(1), default=1_000, show_default=True)
+@click.option(
+    "--limit",
+    type=click.IntRange(1),
+    default=1_000,
+    show_default=True,
+    help="Look at so many executions that run, and at so many that are blocked.",
+)
 @json_option
 @click.pass_context
 @pass_session
 def doctor(session: Session, ctx: click.Context, limit: int, as_json: bool) -> None:
-    """Look at settings, the store and the executions; say what is wrong and what to do.
+    """Say what is wrong, and what to do about it.
 
-    Looks at the newest --limit executions of each kind. The exit status is 1 if anything is wrong.
+    Looks at the settings, the store, and the newest executions. The exit status is 1 if anything is
+    wrong.
     """
     findings: list[Finding] = []
     for finding in _examine(session, limit):

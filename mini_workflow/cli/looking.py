@@ -49,7 +49,9 @@ DEFAULT_COLUMNS: Final = "id,workflow,status,started,took"
 @click.command("ls")
 @click.option("--workflow", metavar="NAME", help="Only executions of this workflow.")
 @click.option("--status", type=click.Choice(STATUSES), help="Only executions of this status.")
-@click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True)
+@click.option(
+    "--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, help="A page's size."
+)
 @click.option("--after", metavar="CURSOR", help="Continue where the page before has ended.")
 @click.option(
     "--columns",
@@ -155,7 +157,9 @@ def result(
 @click.argument("folder", type=click.Path(file_okay=False))
 @click.option("--workflow", metavar="NAME", help="Only executions of this workflow.")
 @click.option("--status", type=click.Choice(STATUSES), help="Only executions of this status.")
-@click.option("--limit", type=click.IntRange(1), default=100, show_default=True)
+@click.option(
+    "--limit", type=click.IntRange(1), default=100, show_default=True, help="The newest so many."
+)
 @json_option
 @pass_session
 def export(
@@ -166,7 +170,10 @@ def export(
     limit: int,
     as_json: bool,
 ) -> None:
-    """Write executions into a folder, a file of JSON each, for `check_replay` and `replay`."""
+    """Write executions into a folder, a file of JSON each.
+
+    `check_replay` and `replay` read them.
+    """
     from pathlib import Path
 
     place = Path(folder)

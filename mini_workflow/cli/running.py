@@ -80,9 +80,9 @@ def run(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    """Start an execution and follow it to its end: its timeline, and then its result.
+    """Start an execution and follow it to its end.
 
-    On SQLite this process runs it, and whatever else in the file nobody runs. After Ctrl-C it stays
+    Prints its timeline as it grows, and then its result. On SQLite this process runs it, and whatever else in the file nobody runs. After Ctrl-C it stays
     in the store, and `worker`, or the same command with its --id, continues it.
     """
     session.import_modules()
