@@ -119,7 +119,11 @@ class FileStore:
             home = next(p for p, owner in state["partitions"].items() if owner == self._held.lease)
             found = {"key": number(state), "partition": int(home), "events": [], "parked": []}
             state["executions"][item.execution_id] = found
-        elif found is None or item.expected != len(found["events"]) or not self._held.holds(state, found):
+        elif (
+            found is None
+            or item.expected != len(found["events"])
+            or not self._held.holds(state, found)
+        ):
             return False
         found["events"] += item.events
         if item.head is not None:
@@ -254,6 +258,9 @@ def check(item: Commit) -> None:
     """Refuse a commit that no execution can have."""
     if item.expected == 0 and (item.head is None or not item.events):
         raise UsageError(f"creating {item.execution_id} takes a head and an event at least")
+    for out in item.outbox:
+        for text in (out.execution_id, out.body, out.key):
+            text.encode()  # what is no text is refused, also where it would be dropped
     length = item.expected + len(item.events)
     if item.head is not None and not 0 <= item.head.base < length:
         raise UsageError(f"a run of {item.execution_id} has no event among {length}")

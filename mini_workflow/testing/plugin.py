@@ -5,6 +5,7 @@ It also has pytest explain the assertions of the contract suites.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,9 @@ if TYPE_CHECKING:
 
 SUITES = ("agenda", "heartbeat", "leases", "mailbox", "runner", "runs", "store")
 
-pytest.register_assert_rewrite(*(f"mini_workflow.testing.{name}_contract" for name in SUITES))
+_MODULES = [f"mini_workflow.testing.{name}_contract" for name in SUITES]
+# What has been imported before can be explained no more, and pytest would warn of it.
+pytest.register_assert_rewrite(*(name for name in _MODULES if name not in sys.modules))
 
 
 @pytest.fixture
