@@ -260,8 +260,7 @@ def explain(replayed: Replayed) -> str:
     """What keeps the code from going on, in one line; empty if nothing does."""
     if replayed.fault is None:
         return ""
-    mismatch = replayed.mismatch
-    if mismatch is None:
+    if replayed.mismatch is None:
         where = "behind the history" if replayed.parked_fault else f"after event {replayed.events}"
         return f"{where}: {type(replayed.fault).__name__}: {replayed.fault}"
-    return f"event {mismatch.number}: {replayed.fault}"
+    return str(replayed.fault)
