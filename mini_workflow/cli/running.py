@@ -82,8 +82,9 @@ def run(
 ) -> None:
     """Start an execution and follow it to its end.
 
-    Prints its timeline as it grows, and then its result. On SQLite this process runs it, and whatever else in the file nobody runs. After Ctrl-C it stays
-    in the store, and `worker`, or the same command with its --id, continues it.
+    Prints its timeline as it grows, and then its result. On SQLite this process runs it, and
+    whatever else in the file nobody runs. After Ctrl-C it stays in the store, and `worker`, or the
+    same command with its --id, continues it.
     """
     session.import_modules()
     workflow = find_workflow(place)

@@ -50,6 +50,7 @@ log = logging.getLogger("mini_workflow.engine")
 T = TypeVar("T")
 
 ABOUT_ATTEMPTS: Final = (events.TaskCompleted, events.TaskFailed, events.TaskReleased)
+ABOUT_PROMISES: Final = (events.PromiseCompleted, events.PromiseFailed)
 
 UNKNOWN_WORKFLOW: Final = "UnknownWorkflow"
 """The kind of block that the registration of the workflow resolves by itself."""
@@ -57,12 +58,15 @@ UNKNOWN_WORKFLOW: Final = "UnknownWorkflow"
 
 @dataclass(slots=True)
 class Delivery:
-    """What has arrived for one execution. `letters` are numbers in the mailbox."""
+    """What has arrived for one execution. `letters` are numbers in the mailbox. `refused` are the
+    messages that were not forwarded to another owner of it, since they come to nothing there.
+    """
 
     execution_id: str
     messages: list[Message] = field(default_factory=list[Message])
     requests: list[Request] = field(default_factory=list[Request])
     letters: list[int] = field(default_factory=list[int])
+    refused: list[Message] = field(default_factory=list[Message])
     resume: bool = False
 
 

@@ -7,12 +7,13 @@ suites are imported from their own modules, since they need pytest:
 """
 
 from mini_workflow.testing.clock import ManualClock
-from mini_workflow.testing.environment import WorkflowEnvironment
+from mini_workflow.testing.environment import EnvironmentState, WorkflowEnvironment
 from mini_workflow.testing.history_assertions import assert_history
 from mini_workflow.testing.replay_check import check_replay
 from mini_workflow.testing.replaying import Mismatch, Replayed, Step, replay
 
 __all__ = [
+    "EnvironmentState",
     "ManualClock",
     "Mismatch",
     "Replayed",

@@ -200,13 +200,37 @@ async def bad_handler(ctx: Context, catch: bool) -> str:
 
 
 @pytest.mark.parametrize("catch", [False, True])
-def test_30_a_handler_that_fails_fails_the_execution(runtime: Stage, catch: bool) -> None:
-    """The handler's exception is the execution's, after a cleanup; catching it does not help."""
+def test_30_a_handler_that_fails_fails_the_execution(
+    runtime: Stage, catch: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The handler's exception is the execution's, after a cleanup; catching it does not help. The
+    handler is not said to be unfinished on top of that."""
     execution = runtime.start(bad_handler, catch)
-    execution.signal("item", "this")
-    with pytest.raises(ValueError, match="not this"):
-        execution.result(WAIT)
+    with caplog.at_level(logging.WARNING, logger="mini_workflow"):
+        execution.signal("item", "this")
+        with pytest.raises(ValueError, match="not this"):
+            execution.result(WAIT)
     assert LEDGER == ["cleaned"]
+    assert [r for r in caplog.records if "is not done" in r.getMessage()] == []
+
+
+@workflow("behaviours.bad_handler_at_once")
+async def bad_handler_at_once(ctx: Context) -> None:
+    def refuse(value: Any) -> None:
+        raise ValueError(f"not {value}")
+
+    ctx.on_signal("item", refuse)
+    await ctx.wait_for_signal("never")
+
+
+def test_30_a_handler_that_failed_is_done(runtime: Stage, caplog: pytest.LogCaptureFixture) -> None:
+    """A handler that has raised is not warned of as one that is still at work."""
+    execution = runtime.start(bad_handler_at_once)
+    with caplog.at_level(logging.WARNING, logger="mini_workflow"):
+        execution.signal("item", "this")
+        with pytest.raises(ValueError, match="not this"):
+            execution.result(WAIT)
+    assert [r.getMessage() for r in caplog.records] == []
 
 
 @workflow("behaviours.async_handlers")
@@ -1006,6 +1030,11 @@ def test_35_completed_twice(runtime: Stage) -> None:
         runtime.complete_promise(one, 1)
     with pytest.raises(PromiseNotOpen):
         runtime.fail_promise(one, "no")
+    with runtime.beside() as other:
+        with pytest.raises(PromiseNotOpen):
+            other.complete_promise(one, 1)
+        with pytest.raises(PromiseNotOpen):
+            other.complete_promise(two[:-1] + ("1" if two[-1] == "0" else "0"), 1)
     execution.signal("go")
     runtime.complete_promise(two, 2)
     assert execution.result(WAIT) == [1, 2]
@@ -1139,6 +1168,52 @@ def test_35_awaited_again_after_a_timeout(runtime: Stage) -> None:
     gate("reminded").open()
     assert waiting.get() == "at last"
     assert LEDGER == ["reminder 0", "reminder 1", "reminder 2"]
+
+
+@workflow("behaviours.gives_promises_up")
+async def gives_promises_up(ctx: Context) -> list[Any]:
+    """A promise is cancelled as a future in every way that asyncio has; what comes of it is not."""
+    promises = [ctx.promise() for _ in range(4)]
+    ctx.on_query("tokens", lambda: [promise.token for promise in promises])
+    seen: list[Any] = []
+    try:
+        await asyncio.wait_for(promises[0], 0.01)
+    except TimeoutError:
+        seen.append("timeout")
+    together = asyncio.gather(*promises[:2])
+    together.cancel()
+    for future in (together, promises[2]):
+        future.cancel()
+        try:
+            async with asyncio.timeout(0.01):
+                await future
+        except (TimeoutError, asyncio.CancelledError) as error:
+            seen.append(type(error).__name__)
+    promises[3].cancel("twice")
+    promises[3].cancel()
+    await ctx.task(go_through, "given up")
+    for promise in promises:
+        try:
+            seen.append(await promise)
+        except PermissionError as error:
+            seen.append(str(error))
+    return seen
+
+
+def test_35_given_up_and_awaited_again(runtime: Stage) -> None:
+    """Whatever asyncio cancels while it waits for a promise, the promise itself is there for whoever
+    awaits it later, and is completed or failed once."""
+    execution = runtime.start(gives_promises_up)
+    waiting = Background(lambda: execution.result(WAIT))
+    gate("given up").wait_until_reached()
+    tokens = execution.query("tokens")
+    for n, token in enumerate(tokens[:3]):
+        runtime.complete_promise(token, n)
+    runtime.fail_promise(tokens[3], PermissionError("no card"))
+    with pytest.raises(PromiseNotOpen):
+        runtime.complete_promise(tokens[0], "again")
+    gate("given up").open()
+    assert waiting.get() == ["timeout", "CancelledError", "TimeoutError", 0, 1, 2, "no card"]
 
 
 def test_35_completed_after_the_end(runtime: Stage) -> None:
