@@ -173,7 +173,7 @@ def stack_settings(stack: str) -> dict[str, str]:
     if not found:
         raise Failed(
             f"--stack {stack}: none of its outputs has the engine's settings; add "
-            'pulumi.export("settings", engine.environment) to the program, and run `pulumi up`',
+            'pulumi.export("engine", engine.link) to the program, and run `pulumi up`',
             UNAVAILABLE,
         )
     return found

@@ -6,17 +6,17 @@ import os
 import platform
 import sqlite3
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import click
 
-from mini_workflow import settings
 from mini_workflow.cli.app import Session, json_option, pass_session
+from mini_workflow.cli.aws_checks import examine_aws
 from mini_workflow.cli.backends import AWSTarget, SQLiteTarget
 from mini_workflow.cli.failures import FAILED, OK, in_one_line
+from mini_workflow.cli.findings import Finding
 from mini_workflow.cli.output import duration, say, say_json
 from mini_workflow.core.events import TaskRetryStarted, TaskScheduled
 from mini_workflow.engine.client import Client
@@ -27,19 +27,6 @@ OVERDUE: Final = timedelta(seconds=60)
 
 LONG: Final = timedelta(hours=1)
 """How long an attempt of a task may run before it is worth a look."""
-
-Level = Literal["ok", "problem"]
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """Something that was looked at. A problem has a remedy."""
-
-    level: Level
-    what: str
-    remedy: str = ""
-    execution_id: str | None = None
-
 
 REMEDIES: Final[dict[str, str]] = {
     "UnknownWorkflow": "run a worker that imports the module which defines it: "
@@ -119,7 +106,7 @@ def _examine(session: Session, limit: int) -> Iterator[Finding]:
     if isinstance(session.backend, SQLiteTarget):
         yield from _examine_file(session.backend)
     elif isinstance(session.backend, AWSTarget):
-        yield from _examine_settings(session.backend)
+        yield from examine_aws(session.backend)
     try:
         with session.backend.reader() as client:
             yield from _examine_executions(session, client, limit)
@@ -135,19 +122,6 @@ def _examine_file(target: SQLiteTarget) -> Iterator[Finding]:
                 yield Finding(
                     "problem", f"{place} is not readable and writable", f"chmod u+rw {place}"
                 )
-
-
-def _examine_settings(target: AWSTarget) -> Iterator[Finding]:
-    found = settings.Settings({**os.environ, **target.environment()})
-    for name, meaning in settings.MEANING.items():
-        try:
-            found.get(name)
-        except Exception:
-            yield Finding(
-                "problem",
-                f"{name} is not set: {meaning}",
-                "name the Pulumi stack with --stack, or set the variable",
-            )
 
 
 def _examine_executions(session: Session, client: Client, limit: int) -> Iterator[Finding]:

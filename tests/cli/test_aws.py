@@ -8,7 +8,13 @@ import pytest
 from mini_workflow.cli.backends import AWSTarget
 from mini_workflow.cli.config import Config
 from mini_workflow.cli.failures import Failed
-from mini_workflow.settings import BUCKET_NAME, MEANING, QUEUE_URL
+from mini_workflow.settings import (
+    BUCKET_NAME,
+    MEANING,
+    ORCHESTRATOR_FUNCTION_NAME,
+    QUEUE_URL,
+    SIGNING_KEY,
+)
 from tests.cli.world import World
 
 
@@ -59,12 +65,18 @@ def test_what_pulumi_refuses_is_told_in_one_line(pulumi: World) -> None:
 
 def test_doctor_names_every_setting_that_is_missing(pulumi: World) -> None:
     write_outputs(pulumi, {BUCKET_NAME: "b", QUEUE_URL: "http://127.0.0.1:1/q"})
-    pulumi.environment |= {"AWS_EC2_METADATA_DISABLED": "true"}
+    pulumi.environment |= {
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_ENDPOINT_URL": "http://127.0.0.1:1",
+        "AWS_ACCESS_KEY_ID": "none",
+        "AWS_SECRET_ACCESS_KEY": "none",
+        "AWS_REGION": "eu-west-1",
+    }
     found = pulumi("--stack", "dev", "doctor", "--json", status=1).json
     problems = [one["what"] for one in found["findings"] if one["level"] == "problem"]
-    missing = [name for name in MEANING if any(what.startswith(name) for what in problems)]
-    assert QUEUE_URL not in missing
-    assert "MINI_WORKFLOW_SIGNING_KEY" in missing
+    missing = {name for name in MEANING if any(what.startswith(name) for what in problems)}
+    assert missing == {ORCHESTRATOR_FUNCTION_NAME, SIGNING_KEY}
+    assert any(what.startswith("the queue of events: ") for what in problems)
 
 
 def test_there_is_nothing_to_serve_on_aws(mw: World) -> None:

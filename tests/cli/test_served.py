@@ -131,6 +131,15 @@ def test_ls_filters_pages_and_columns(served: World) -> None:
     assert served("ls", "--workflow", "greet", "--status", "failed").out == ""
 
 
+def test_doctor_finds_nothing_where_all_is_well(served: World) -> None:
+    found = served("doctor", "--json", status=None).json["findings"]
+    assert [one for one in found if one["level"] == "problem" and one["id"] is None] == []
+    if served.environment.get("MINI_WORKFLOW_BACKEND") == "aws":
+        told = [one["what"] for one in found]
+        assert "the orchestrator function answers" in told
+        assert "there are no dead letters" in told
+
+
 def test_a_blocked_execution_is_found_and_resumed(served: World) -> None:
     served("start", "cli_flows:stuck", "--id", "stuck-1")
     served("signal", "stuck-1", "go", "1")
