@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 import click
@@ -64,7 +63,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Answer with 
     help="Import it first, for its workflows; may be repeated.",
 )
 @click.option("--debug", is_flag=True, help="Show where an error comes from.")
-@click.version_option(version("mini-workflow"), prog_name="mini-workflow")
+@click.version_option(package_name="mini-workflow", prog_name="mini-workflow")
 @click.pass_context
 def cli(
     ctx: click.Context,

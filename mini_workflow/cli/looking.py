@@ -114,7 +114,10 @@ def get(
                 for line in grown:
                     say(line)
         else:
-            _print_head(execution.describe())
+            description = execution.describe()
+            _print_head(description)
+            if follow and description.status == "running":
+                remark(session.backend.remark(client))
             print_timeline(client, execution, follow=follow, width=0 if full else WIDTH)
             if follow:
                 say(f"is {coloured(execution.describe().status)}")

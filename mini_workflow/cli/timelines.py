@@ -69,6 +69,8 @@ def growth(
         # The head first: what has settled has its whole history behind it.
         head = client.head(execution_id)
         lines = client.lines(execution_id)
+        if client.head(execution_id).run != head.run:
+            continue  # the lines may be those of the next run
         if head.run != run:
             run, seen = head.run, 0
         if len(lines) > seen:

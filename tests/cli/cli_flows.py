@@ -77,3 +77,11 @@ async def who(ctx: Context) -> int:
         return os.getpid()
 
     return await ctx.task(ask, name="who")
+
+
+@workflow
+async def rounds(ctx: Context, left: int) -> str:
+    await ctx.task(lambda: None, name=f"round-{left}")
+    if left:
+        ctx.continue_as_new(left - 1)
+    return "through"

@@ -21,6 +21,24 @@ def test_run_follows_an_execution_to_its_result(mw: World) -> None:
     assert again.err == ""
 
 
+def test_run_follows_from_run_to_run(mw: World) -> None:
+    said = mw("run", "cli_flows:rounds", "left=3", "--id", "r")
+    assert said.out == "through"
+    # Short runs may come and go between two looks; the last one is there whole.
+    assert "task #4 'round-0' completed" in said.err
+    assert "run 4" in mw("get", "r").out
+
+
+def test_output_that_nobody_reads_to_its_end_is_no_error(mw: World) -> None:
+    mw("run", "cli_flows:greet", "name=ann", "times=500", "--id", "long", "-q")
+    with mw.popen("get", "long", "--lines") as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.read(1)
+        process.stdout.close()
+        assert process.stderr.read() == ""
+
+
 def test_run_tells_how_it_failed(mw: World) -> None:
     assert (
         mw("run", "cli_flows:failing", "-q", status=1).err == "failed: LookupError: no such thing"
