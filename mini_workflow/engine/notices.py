@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 
 from mini_workflow.core import events
+from mini_workflow.core.events import Message
 from mini_workflow.engine.turn import Turn
 from mini_workflow.errors import StoreError
-from mini_workflow.ports import Store
+from mini_workflow.ports import Head, Store
 
 log = logging.getLogger("mini_workflow.engine")
 
@@ -51,10 +53,35 @@ def warn_of_late_signals(turn: Turn) -> None:
             for message in turn.delivery.messages
             if isinstance(message, events.SignalReceived) and message.value is event.value
         )
-        sender, sent_by_one, _ = next(ids, "").partition("/")
+        sender = _from(next(ids, ""))
         log.warning(
             "[%s] signal %r%s came after the end of the execution, and is unhandled",
             turn.head.execution_id,
             event.name,
-            f" from execution {sender!r}" if sent_by_one else "",
+            sender,
         )
+
+
+def warn_of_post(execution_id: str, messages: Iterable[Message], head: Head | None) -> None:
+    """Warn of messages that have come by a queue to an execution that does not exist, or that has
+    closed. Signals do reach what has closed.
+    """
+    for message in messages:
+        if isinstance(message, events.SignalReceived) and head is None:
+            what = f"signal {message.name!r}{_from(message.id)}"
+        elif isinstance(message, (events.CancelRequested, events.ExecutionTerminated)):
+            what = "cancel request" if isinstance(message, events.CancelRequested) else "end"
+        else:
+            continue
+        log.warning(
+            "[%s] a %s for it came to nothing: %s",
+            execution_id,
+            what,
+            "there is no such execution" if head is None else f"it has closed ({head.status})",
+        )
+
+
+def _from(signal_id: str) -> str:
+    """Who has sent a signal, if that was an execution."""
+    sender, sent_by_one, _ = signal_id.partition("/")
+    return f" from execution {sender!r}" if sent_by_one else ""

@@ -22,7 +22,8 @@ from mini_workflow.core.run import Definition, Run
 from mini_workflow.engine.answers import not_found
 from mini_workflow.engine.cache import Cache
 from mini_workflow.engine.dispatch import request_of
-from mini_workflow.engine.outbox import not_started
+from mini_workflow.engine.notices import warn_of_late_signals, warn_of_post
+from mini_workflow.engine.outbox import not_started, outbox
 from mini_workflow.engine.questions import Questions
 from mini_workflow.engine.requests import Ask
 from mini_workflow.engine.runs import blocked, first_event
@@ -33,6 +34,7 @@ from mini_workflow.errors import (
     StoreError,
     StoreUnavailable,
     TurnTimeout,
+    UnknownWorkflow,
 )
 from mini_workflow.ports import (
     NO_ERRANDS,
@@ -152,6 +154,7 @@ class Orchestrator:
         self._codec = codec
         self._each = each
         self._on_turn = on_turn
+        self._definitions = definitions
         self._entropy = entropy
         self._sent: set[tuple[str, int, int]] = set()
         """The attempts that were dispatched for a turn of which not everything is done yet."""
@@ -203,6 +206,7 @@ class Orchestrator:
                 if work.turn is not None:
                     self._turns.committed(work.turn)
                     self._on_turn(work.turn)
+                    warn_of_late_signals(work.turn)
             done = self._stage(self._carry_out, finished, failed)
             again += [
                 _Work(work.arrival, [], False)
@@ -248,6 +252,8 @@ class Orchestrator:
         """Learn how things stand; begin an execution that is to be started here."""
         standing = self._store.standing(work.name)
         started = next((m for m in work.messages if isinstance(m, events.ExecutionStarted)), None)
+        if standing is None and started is not None and not self._is_known(work, started):
+            return
         if standing is None and started is not None:
             head = Head(work.name, started.workflow, "running", started.at)
             commit = Commit(work.name, 0, (wire.encode(started),), head)
@@ -257,28 +263,44 @@ class Orchestrator:
             self._check_start(work, started, standing)
         work.standing = standing
 
+    def _is_known(self, work: _Work, started: events.ExecutionStarted) -> bool:
+        """Whether there is such a workflow. A child without one is not started; what somebody
+        outside has started stays, and waits for its code.
+        """
+        try:
+            self._definitions(started.workflow)
+        except UnknownWorkflow as error:
+            if started.parent is not None:
+                work.messages.clear()
+                self._tell_parent(started, error)
+                return False
+        return True
+
     def _check_start(
         self, work: _Work, started: events.ExecutionStarted, standing: Standing
     ) -> None:
-        """Tell a parent whose child cannot be started because its id is taken."""
+        """Leave out a start that has taken place, or cannot because the id is taken."""
         work.messages.remove(started)
-        parent = started.parent
-        if parent is None or parent == standing.parent:
-            return
-        error = ExecutionAlreadyExists(
-            f"execution {work.name!r} exists already; give the child another id",
-            execution_id=work.name,
-        )
+        if started.parent is not None and started.parent != standing.parent:
+            error = ExecutionAlreadyExists(
+                f"execution {work.name!r} exists already; give the child another id",
+                execution_id=work.name,
+            )
+            self._tell_parent(started, error)
+
+    def _tell_parent(self, started: events.ExecutionStarted, error: Exception) -> None:
+        """Tell a parent that its child cannot be started."""
+        assert started.parent is not None
+        parent, seq = started.parent["id"], started.parent["seq"]
         failure = self._codec.encode_failure(error)
-        self._dispatch.post((not_started(parent["id"], parent["seq"], started.at, failure),))
+        self._dispatch.post((not_started(parent, seq, started.at, failure),))
 
     def _advance(self, work: _Work) -> None:
         """Make the turn, and say what is to be done once it is committed."""
         work.again = False
         name, standing = work.name, work.standing
         if standing is None:
-            for message in work.messages:
-                log.warning("[%s] %r is for no execution", name, message)
+            warn_of_post(name, work.messages, None)
             return
         self._drop_stale(name, standing)
         if standing.errands and not standing.done:
@@ -290,7 +312,8 @@ class Orchestrator:
         messages = list(work.messages)
         if head is not None and head.wake_at is not None and head.wake_at <= now:
             messages.append(events.Tick(now))
-        delivery = Delivery(name, messages, resume=work.resume)
+        signalled = any(isinstance(m, events.SignalReceived) for m in messages)
+        delivery = Delivery(name, messages, resume=work.resume, posted=signalled)
         try:
             work.turn = self._turns.next(delivery, now)
         except StoreError:
@@ -300,9 +323,8 @@ class Orchestrator:
             log.exception("[%s] the turn failed", name)
             self._cache.drop(name)
             work.turn = self._turns.block(delivery, error)
-        if work.turn is None:
-            for message in work.messages:
-                log.warning("[%s] has closed before: %r", name, message)
+        if head is not None and head.closed_at is not None:
+            warn_of_post(name, work.messages, head)
         self._plan(work, standing, now)
 
     def _drop_stale(self, name: str, standing: Standing) -> None:
@@ -357,8 +379,15 @@ class Orchestrator:
         decision = turn.decision if turn is not None else None
         commands = decision.commands if decision is not None else ()
         tasks = tuple((c.seq, c.attempt) for c in commands if isinstance(c, RunTask))
-        starts = [self._start_of(work.name, c, now) for c in commands if isinstance(c, StartChild)]
-        outbox = turn.commit.outbox if turn is not None else ()
+        outgoing: list[Outgoing] = []
+        # In the order of the commands: what is said to a child must not come before its start.
+        for command in commands:
+            if isinstance(command, StartChild):
+                outgoing.append(self._start_of(work.name, command, now))
+            else:
+                outgoing += outbox((command,))
+        if turn is not None and decision is None:
+            outgoing += turn.commit.outbox
         work.alarm = current = standing.alarm
         work.unset = work.reset = None
         needed = None if head is None else head.wake_at
@@ -376,14 +405,14 @@ class Orchestrator:
                 current if current is not None and current.at == needed else alarm
             )
         work.errands = Errands(
-            tasks, (*outbox, *starts), alarm=work.reset is not None, causes=work.arrival.ids
+            tasks, tuple(outgoing), alarm=work.reset is not None, causes=work.arrival.ids
         )
 
     def _start_of(self, parent: str, command: StartChild, now: int) -> Outgoing:
         """The message that has a child begin, wherever messages to it are taken."""
         about = {"id": parent, "seq": command.seq}
         started = first_event(command.workflow, command.arguments, now, self._entropy(), about)
-        return Outgoing(command.execution_id, wire.encode(started), f"{parent}/{command.seq}/start")
+        return Outgoing(command.execution_id, wire.encode(started), f"{parent}/{command.seq}/child")
 
     def _commit(self, work: _Work) -> None:
         turn, standing = work.turn, work.standing

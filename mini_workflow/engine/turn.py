@@ -60,6 +60,7 @@ UNKNOWN_WORKFLOW: Final = "UnknownWorkflow"
 class Delivery:
     """What has arrived for one execution. `letters` are numbers in the mailbox. `refused` are the
     messages that were not forwarded to another owner of it, since they come to nothing there.
+    `posted` says that some were sent without anybody who waits to be told what became of them.
     """
 
     execution_id: str
@@ -68,6 +69,7 @@ class Delivery:
     letters: list[int] = field(default_factory=list[int])
     refused: list[Message] = field(default_factory=list[Message])
     resume: bool = False
+    posted: bool = False
 
 
 @dataclass(slots=True)
@@ -162,7 +164,7 @@ class Turns:
         if head is None:
             return None
         if head.closed_at is not None and not (
-            head.busy or head.wake_at is not None or delivery.letters
+            head.busy or head.wake_at is not None or delivery.letters or delivery.posted
         ):
             return None
         stored = self._store.load(delivery.execution_id)

@@ -49,7 +49,7 @@ def _aws(cache_size: int, request: pytest.FixtureRequest) -> Stage:
             request.addfinalizer(clouds[name].close)
         return Deployed(clouds[name], cache_size=cache_size, **options)
 
-    return Stage(open_runtime, virtual=False)
+    return Stage(open_runtime, virtual=False, posts=True)
 
 
 RUNTIMES: dict[str, Callable[[pytest.FixtureRequest], Stage]] = {
