@@ -13,13 +13,16 @@ from typing import Any, Final
 import click
 
 from mini_workflow.cli.app import Session, json_option, pass_session
+from mini_workflow.cli.backends import AWSTarget
 from mini_workflow.cli.debugger import Debugger
 from mini_workflow.cli.failures import FAILED, OK
 from mini_workflow.cli.looking import id_argument
 from mini_workflow.cli.output import say, say_json
+from mini_workflow.core.codec import Codec
 from mini_workflow.core.events import RECORDED
 from mini_workflow.core.script import describe
 from mini_workflow.core.where import user_frame
+from mini_workflow.engine.execution import Execution
 from mini_workflow.engine.recording import Recording
 from mini_workflow.errors import ExecutionNotFound, UsageError
 from mini_workflow.testing.replay_check import SUFFIXES, read_recording
@@ -58,7 +61,7 @@ def replay_command(
     starts the module mini_workflow.cli. The exit status is 1 if the code does not fit, or cannot go
     on with what has arrived.
     """
-    recording = _recording(session, execution_id)
+    recording, codec = _recording(session, execution_id)
     session.import_modules(*modules)
     if until is not None and until > len(recording.history):
         raise UsageError(f"--until {until}: the history has {len(recording.history)} events")
@@ -67,6 +70,7 @@ def replay_command(
     with debugger.installed():
         replayed = replay(
             recording,
+            codec=codec,
             until=None if use_pdb else until,
             observe=watch,
             now=round(time.time() * 1000),
@@ -81,18 +85,23 @@ def replay_command(
     ctx.exit(OK if replayed.fits else FAILED)
 
 
-def _recording(session: Session, name: str) -> Recording:
+def _recording(session: Session, name: str) -> tuple[Recording, Codec | None]:
+    """What is to be replayed, and what carries its values: on AWS, with the signing key."""
     path = Path(name)
     if path.suffix in SUFFIXES and path.is_file():
-        return read_recording(path)
+        recording = read_recording(path)
+        if not isinstance(session.backend, AWSTarget):
+            return recording, None
+        with session.backend.client() as client:
+            return recording, client.codec
     with session.backend.reader() as client:
         try:
-            recording: Recording = client.get_execution(name).recording()
+            execution: Execution = client.get_execution(name)
+            return execution.recording(), execution.codec
         except ExecutionNotFound as error:
             if path.suffix in SUFFIXES:
                 raise UsageError(f"there is no file {name}, nor an execution of that id") from error
             raise
-    return recording
 
 
 class _Watch:

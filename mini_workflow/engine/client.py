@@ -214,6 +214,11 @@ class Client(ABC):
         """
         self._messenger.complete_promise(token, self._messenger.failed(why))
 
+    @property
+    def codec(self) -> Codec:
+        """What carries values here, with the runtime's signing key if it has one."""
+        return self._codec
+
     # For handles
 
     def closing(self, execution_id: str) -> Event:

@@ -185,6 +185,11 @@ class Execution:
         """
         return Timeline.of(self.history(), self._codec)
 
+    @property
+    def codec(self) -> Codec:
+        """What carries its values, with the runtime's signing key if it has one."""
+        return self._codec
+
     def reader(self) -> Reader:
         """Makes entries of a timeline from events as they come, one at a time."""
         return Reader(self._codec)

@@ -7,6 +7,7 @@ from collections.abc import Generator, Iterable
 from pathlib import Path
 from typing import Any
 
+from mini_workflow.core.codec import Codec
 from mini_workflow.core.history import History
 from mini_workflow.core.run import Definition
 from mini_workflow.engine.execution import Execution
@@ -25,6 +26,7 @@ def check_replay(
     histories: Histories | Iterable[Histories],
     workflows: Iterable[Workflow[Any, Any]] | None = None,
     *,
+    codec: Codec | None = None,
     turn_timeout: float | None = 10.0,
 ) -> int:
     """Replay histories against the code of this process. No task runs, and nothing is written.
@@ -33,6 +35,8 @@ def check_replay(
         histories: files or folders of files (``.json`` or ``.jsonl``), recordings, histories or
             executions: one of these, or several.
         workflows: the workflows to replay them with; by default all that are registered.
+        codec: carries the values; of histories from AWS, whose pickled parts are signed, it is
+            ``AWSRuntime.from_env().codec``. Executions bring their own.
         turn_timeout: seconds that one history may take; None for no limit.
 
     Returns:
@@ -52,13 +56,15 @@ def check_replay(
         else {workflow.name: workflow for workflow in workflows}
     )
     faults: list[str] = []
-    for name, recording in recordings:
+    for name, recording, own_codec in recordings:
         definition = known.get(recording.workflow)
         if definition is None:
             have = ", ".join(sorted(known)) or "none"
             faults.append(f"{name}: no workflow {recording.workflow!r} is given; there are {have}")
             continue
-        replayed = replay(recording, definition, turn_timeout=turn_timeout)
+        replayed = replay(
+            recording, definition, codec=codec or own_codec, turn_timeout=turn_timeout
+        )
         if not replayed.fits:
             faults.append(f"{name}: {explain(replayed)}")
     if faults:
@@ -71,16 +77,20 @@ def check_replay(
 
 def load_recordings(
     histories: Histories | Iterable[Histories],
-) -> Generator[tuple[str, Recording]]:
-    """The recordings, each with a name for messages. Raises UsageError."""
+) -> Generator[tuple[str, Recording, Codec | None]]:
+    """The recordings, each with a name for messages, and with its codec where that is known.
+
+    Raises UsageError.
+    """
     if isinstance(histories, Recording):
-        yield histories.execution_id, histories
+        yield histories.execution_id, histories, None
     elif isinstance(histories, Execution):
-        yield histories.id, histories.recording()
+        yield histories.id, histories.recording(), histories.codec
     elif isinstance(histories, History):
-        yield "history", Recording("", histories.started.workflow, histories)
+        yield "history", Recording("", histories.started.workflow, histories), None
     elif isinstance(histories, (str, Path)):
-        yield from _from_path(Path(histories))
+        for name, recording in _from_path(Path(histories)):
+            yield name, recording, None
     else:
         for one in histories:
             yield from load_recordings(one)

@@ -85,3 +85,15 @@ async def rounds(ctx: Context, left: int) -> str:
     if left:
         ctx.continue_as_new(left - 1)
     return "through"
+
+
+class Opaque:
+    """JSON cannot say it: on AWS its pickled form is signed."""
+
+    def __init__(self, word: str) -> None:
+        self.word = word
+
+
+@workflow
+async def opaque(ctx: Context) -> str:
+    return (await ctx.task(lambda: Opaque("kept"), name="make")).word

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,13 +15,24 @@ import pytest
 
 import mini_workflow
 from mini_workflow.settings import ORCHESTRATOR_FUNCTION_NAME
-from tests.cli import cli_flows
 from tests.cli.world import World
 
 if TYPE_CHECKING:
     from tests.emulator.server import Server
 
-FLOWS = Path(cli_flows.__file__)
+FLOWS = Path(__file__).with_name("cli_flows.py")
+
+
+def _import_flows() -> None:
+    """Under the name that it has where the command runs: values name their classes by it."""
+    spec = importlib.util.spec_from_file_location("cli_flows", FLOWS)
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules["cli_flows"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+
+_import_flows()
 
 HANDLER = """\
 import cli_flows

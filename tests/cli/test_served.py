@@ -2,8 +2,9 @@
 
 import json
 
+import cli_flows
+
 from mini_workflow.testing import check_replay
-from tests.cli import cli_flows
 from tests.cli.world import World
 
 
@@ -108,6 +109,14 @@ def test_get_in_every_form_and_replay_of_each(served: World) -> None:
     for name in ("greet-1", "one.json", "two.jsonl"):
         assert served("replay", name, "cli_flows").out.endswith("greet  all 6 events fit")
     assert check_replay(served.folder / "one.json", [cli_flows.greet]) == 1
+
+
+def test_a_replay_knows_the_key_of_what_is_signed(served: World) -> None:
+    served("start", "cli_flows:opaque", "--id", "opaque-1")
+    assert served("result", "opaque-1").out == "kept"
+    (served.folder / "opaque.json").write_text(served("get", "opaque-1", "--json").out)
+    for name in ("opaque-1", "opaque.json"):
+        assert served("replay", name, "cli_flows").out.endswith("all 4 events fit")
 
 
 def test_export_for_check_replay(served: World) -> None:
