@@ -33,7 +33,7 @@ ONCE = (
 """What is tested on the main Python only: programs, documents and packaging. The library itself is
 tested on every version."""
 
-MAIN_ONLY = ("tests/pulumi",)
+MAIN_ONLY = ("tests/e2e", "tests/pulumi")
 """What needs packages that only the main environment has."""
 
 
