@@ -16,6 +16,7 @@ from tests.emulator.server import Server
 from tests.pulumi.monitor import Stack, stack
 from tests.pulumi.provisioning import Provisioning
 
+D = TypeVar("D", bound="Deployment")
 T = TypeVar("T")
 
 PATIENCE = 60.0
@@ -67,6 +68,9 @@ class Deployment:
         """The text of an object."""
         return self._s3.get_object(Bucket=bucket, Key=key)["Body"].read().decode()
 
+    def close(self) -> None:
+        """Release what this process holds."""
+
     def eventually(self, look: Callable[[], T | None], within: float = PATIENCE) -> T:
         """What a look finds at last."""
         deadline = time.monotonic() + within
@@ -79,9 +83,13 @@ class Deployment:
 
 
 @contextlib.contextmanager
-def deployed(server: Server, program: Path) -> Iterator[Deployment]:
+def deployed(server: Server, program: Path, kind: type[D]) -> Iterator[D]:
     """Run the Pulumi program in a folder. What it has made lasts as long as the server."""
     mocks = Provisioning(server)
     with stack(mocks) as made:
         made.up(program)
-        yield Deployment(server, made, mocks)
+        deployment = kind(server, made, mocks)
+        try:
+            yield deployment
+        finally:
+            deployment.close()

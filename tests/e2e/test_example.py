@@ -51,7 +51,7 @@ class Example:
 
 @pytest.fixture(scope="module")
 def example(strict_aws: Server) -> Iterator[Example]:
-    with deployed(strict_aws, ROOT) as deployment:
+    with deployed(strict_aws, ROOT, Deployment) as deployment:
         yield Example(deployment)
 
 
