@@ -47,10 +47,11 @@ def _is_meant(named, service: str, operation: str) -> bool:
 
 
 def _die(execution: str) -> None:
+    bucket = os.environ["LEDGER"]
     try:
-        s3.put_object(
-            Bucket=os.environ["LEDGER"], Key=f"died/{execution}", Body=b"", IfNoneMatch="*"
-        )
-    except ClientError:
-        return  # it has died before
+        s3.put_object(Bucket=bucket, Key=f"died/{execution}", Body=b"", IfNoneMatch="*")
+    except ClientError as error:
+        if error.response["Error"]["Code"] == "PreconditionFailed":
+            return  # it has died before
+        raise
     os.kill(os.getpid(), signal.SIGKILL)

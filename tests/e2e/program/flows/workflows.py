@@ -142,6 +142,11 @@ async def fragile(ctx: Context, trouble: str) -> int:
     return attempt
 
 
+@workflow
+async def deadly(ctx: Context) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 # What a new version of the code changes
 
 
