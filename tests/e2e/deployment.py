@@ -49,14 +49,15 @@ class Deployment:
         sts = self.server.client("sts")
         return sts.assume_role(RoleArn=arn, RoleSessionName="test")["Credentials"]
 
-    def linked(self, function: str) -> AWSRuntime:
+    def linked(self, function: str, credentials: Any = None) -> AWSRuntime:
         """A runtime in this process that knows and may do what a linked function may.
 
-        `function` is the name that the program gave to its Function.
+        `function` is the name that the program gave to its Function, `credentials` are those of a
+        session with its role, a new one by default.
         """
         told = self.variables(f"{function}-function")
         settings = Settings({name: value for name, value in told.items() if name in MEANING})
-        role = self.credentials(f"{function}-role")
+        role = credentials or self.credentials(f"{function}-role")
         return AWSRuntime(settings, clients=lambda service: self.server.client(service, role))
 
     def call(self, function: str, event: Any) -> Any:

@@ -1,6 +1,5 @@
 """What may happen to functions and queues: nothing is lost, and nothing that is done is repeated."""
 
-import contextlib
 import json
 import os
 import signal
@@ -37,7 +36,7 @@ def test_attempts_that_die_are_made_again(flows: Flows) -> None:
     }
     # Somebody kills the process; the others end by themselves, or with the time of the function.
     (hanging,) = flows.eventually(lambda: flows.ledger(executions["hang"].id).get("hanging"))
-    os.kill(hanging["pid"], signal.SIGKILL)
+    os.kill(hanging.pid, signal.SIGKILL)
     for execution in executions.values():
         assert execution.result(timeout=PATIENCE) == 2
         assert flows.once(execution.id) > {"first", "risky", "last"}
@@ -46,24 +45,13 @@ def test_attempts_that_die_are_made_again(flows: Flows) -> None:
         assert retry.failure.type == f"mini_workflow.errors:{expected}"
 
 
-@contextlib.contextmanager
-def throttled(flows: Flows, function: str, most: int) -> Iterator[None]:
-    """Let a function run so often at a time."""
-    client, name = flows.server.client("lambda"), flows.id_of(function)
-    client.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=most)
-    try:
-        yield
-    finally:
-        client.delete_function_concurrency(FunctionName=name)
-
-
 def test_a_throttled_worker_does_everything_later(flows: Flows) -> None:
-    with throttled(flows, "Flows-worker-function", 1):
+    with flows.at_most("Flows-worker-function", 1):
         execution = flows.start("fan_out", 8)
         assert execution.result(timeout=PATIENCE) == sum(n * n for n in range(8))
     done = flows.ledger(execution.id)
     assert flows.once(execution.id) == {str(n) for n in range(8)}
-    assert len({entry["pid"] for (entry,) in done.values()}) == 1
+    assert len({entry.pid for (entry,) in done.values()}) == 1
 
 
 # The orchestrator
@@ -101,7 +89,7 @@ def test_what_was_dispatched_before_a_death_may_run_twice_under_one_key(hasty: F
     assert execution.result(timeout=PATIENCE) == 3
     first, *others = (entries for _, entries in sorted(hasty.ledger(name).items()))
     assert len(first) in (1, 2)
-    assert {(entry["attempt"], entry["key"]) for entry in first} == {(1, f"{name}:{1}")}
+    assert {(entry.attempt, entry.seq) for entry in first} == {(1, 1)}
     assert [len(entries) for entries in others] == [1, 1]
 
 
@@ -115,7 +103,7 @@ def test_a_turn_that_always_kills_is_blocked_and_its_neighbours_go_on(hasty: Flo
 
 
 def test_an_orchestrator_without_capacity_is_waited_for(flows: Flows) -> None:
-    with throttled(flows, "Flows-orchestrator-function", 0):
+    with flows.at_most("Flows-orchestrator-function", 0):
         execution = flows.start("approval", 1)
         execution.signal("remark", "early")
         execution.signal("decide", {"by": "ann"})

@@ -1,6 +1,5 @@
 """The ledger: an object for everything that a task has done, which nothing ever overwrites."""
 
-import json
 import os
 from uuid import uuid4
 
@@ -14,9 +13,7 @@ s3 = boto3.client("s3")
 def note(step: object) -> None:
     """Write down that this attempt has done this."""
     task = current_task()
-    told = {"pid": os.getpid(), "attempt": task.attempt, "key": task.idempotency_key}
-    s3.put_object(
-        Bucket=os.environ["LEDGER"],
-        Key=f"{task.execution_id}/{step}/{uuid4().hex}",
-        Body=json.dumps(told),
-    )
+    seq = task.idempotency_key.rpartition(":")[2]
+    entry = f"{os.getpid()}.{task.attempt}.{seq}.{uuid4().hex}"
+    key = f"{task.execution_id}/{step}/{entry}"
+    s3.put_object(Bucket=os.environ["LEDGER"], Key=key, Body=b"")
