@@ -232,7 +232,10 @@ class Operations:
         asked: Event = events.InlineTaskCompleted(seq, name, EMPTY, self._refused)
         if payload is not None and (self._script is None or self._script.ended()):
             if self._inline is None:
-                raise UsageError("inline tasks cannot run here: nothing is there to run them")
+                self.loop.fault = UsageError(
+                    f"inline task {name!r} comes next, and no task runs in a replay"
+                )
+                raise Halt
             with self.loop.outside():
                 outcome = self._inline(self.execution_id, seq, name, payload)
             if isinstance(outcome, Failure):
