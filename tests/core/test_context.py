@@ -265,7 +265,8 @@ def test_inline_tasks_need_someone_to_run_them() -> None:
 
     definition = define(inline)
     decision = advance(definition, History(), [started(definition)], CODEC)
-    assert decision.condition == "failed"
+    assert isinstance(decision.fault, UsageError)
+    assert "inline task 'double' comes next" in str(decision.fault)
 
 
 def test_names_of_tasks() -> None:
