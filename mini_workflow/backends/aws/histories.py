@@ -72,10 +72,8 @@ class Histories:
         self, commit: Commit, parent: dict[str, object] | None, fingerprint: str
     ) -> Document | None:
         """Write a new execution; None if there is one of that id. It has no errands yet."""
-        if commit.head is None or not commit.events:
-            raise UsageError(
-                f"the creation of {commit.execution_id!r} needs a head and its first event"
-            )
+        check(commit)
+        assert commit.head is not None
         born = time.time_ns() // 1000
         empty = Document(commit.head, parent=parent, fingerprint=fingerprint, born=born)
         new = empty.after(commit, NO_ERRANDS, None, 0, _writer())
@@ -90,10 +88,7 @@ class Histories:
         self, document: Document, commit: Commit, errands: Errands, alarm: Alarm | None, tries: int
     ) -> Document | None:
         """Write what follows the document; None if somebody has written since it was read."""
-        if commit.head is not None and not 0 <= commit.head.base < max(
-            1, document.length + len(commit.events)
-        ):
-            raise UsageError(f"base={commit.head.base} leaves no event to the run")
+        check(commit)
         sealed = self._seal(document) if document.tail_bytes() > SEAL_OVER else document
         new = sealed.after(commit, errands, alarm, tries, _writer())
         moved = new.head.status != document.head.status
@@ -135,6 +130,19 @@ class Histories:
     ) -> tuple[list[index.Entry], str | None]:
         """See `index.entries`."""
         return index.entries(self._bucket, self._clients, statuses, workflow, after, limit)
+
+
+def check(commit: Commit) -> None:
+    """Raise UsageError, or ValueError for what is not text, unless the commit can be written."""
+    name, length = commit.execution_id, commit.expected + len(commit.events)
+    for line in (*commit.events, *commit.park):
+        line.encode()
+    if commit.expected == 0 and (commit.head is None or not commit.events):
+        raise UsageError(f"the creation of {name!r} needs a head and its first event")
+    if commit.head is not None and not 0 <= commit.head.base < length:
+        raise UsageError(
+            f"a run of {name!r} that begins at event {commit.head.base} has no event among {length}"
+        )
 
 
 def _writer() -> str:

@@ -80,7 +80,7 @@ def entries(
                 break
             if place != last:
                 last = place
-                _, _, name, execution_id = place.split("~")
+                _, _, name, execution_id = place.split("~", 3)
                 if wanted is None or name == wanted:
                     found.append(Entry(place, execution_id))
         if not horizon:
