@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from uuid import uuid4
 
 import pytest
@@ -41,10 +42,8 @@ class OnS3(StoreCase):
         self.aws = aws
         self.prefix = f"{uuid4().hex}/"
         s3 = aws.client("s3")
-        try:
+        with suppress(s3.exceptions.BucketAlreadyOwnedByYou):
             s3.create_bucket(Bucket=BUCKET)
-        except s3.exceptions.BucketAlreadyOwnedByYou:
-            pass
 
     def open_store(self, name: str, clock: Clock) -> Opened:
         return OpenedStore(Clients(self.aws.client), self.prefix)
