@@ -1,6 +1,7 @@
-"""What a run hands over to the next one: its open children, and the updates answered last.
+"""What a run hands over to the next one: its open children, the updates answered last, and the ids
+of the signals received last.
 
-Both stand in the first event of the next run, as plain JSON.
+All stand in the first event of the next run, as plain JSON.
 """
 
 from __future__ import annotations
@@ -15,6 +16,10 @@ from mini_workflow.core.payload import Payload, dump_json
 CARRIED_UPDATES: Final = 100
 """How many updates are handed over, those answered last: enough for whoever asks again because an
 answer was lost. Our own bound."""
+
+CARRIED_SIGNALS: Final = 100
+"""How many ids of signals are handed over, those received last: more than a queue delivers again.
+Our own bound."""
 
 CARRIED_ANSWER: Final = 2_000
 """Characters of JSON of an answer that is handed over. Of a longer one only the id is, so that the
@@ -72,6 +77,12 @@ def carried_children(children: Mapping[int, OpenChild]) -> list[dict[str, Any]] 
         for seq, child in children.items()
         if child.on_parent_close != "abandon"
     ] or None
+
+
+def carried_signals(known: Iterable[str], waiting: Iterable[str]) -> list[str] | None:
+    """The ids for the next run. The signals that still wait are to arrive there once more."""
+    still = frozenset(waiting)
+    return [name for name in known if name not in still][-CARRIED_SIGNALS:] or None
 
 
 def inherited_children(started: events.ExecutionStarted) -> dict[int, OpenChild]:

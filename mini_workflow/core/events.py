@@ -23,8 +23,8 @@ class ExecutionStarted(Fact):
 
     `parent` is ``{"id": ..., "seq": ...}`` for the child of another execution. The numbers of
     operations go on behind `first_seq`, so that they are unique over all runs. `origin` is the
-    fingerprint of the arguments of the first run, in those that follow it. `children` and `updates`
-    are what the run before has handed over: see the module `carried`.
+    fingerprint of the arguments of the first run, in those that follow it. `children`, `updates` and
+    `signals` are what the run before has handed over: see the module `carried`.
     """
 
     at: int
@@ -38,6 +38,7 @@ class ExecutionStarted(Fact):
     origin: str = ""
     children: list[dict[str, Any]] | None = None
     updates: list[dict[str, Any]] | None = None
+    signals: list[str] | None = None
 
 
 @fact
@@ -117,11 +118,12 @@ class SignalReceived(Fact):
 
 @fact
 class SignalUnhandled(Fact):
-    """A signal that arrived in the turn in which the execution closed."""
+    """A signal that arrived in the turn in which the execution closed. `id` as in SignalReceived."""
 
     at: int
     name: str
     value: Payload
+    id: str = ""
 
 
 @fact

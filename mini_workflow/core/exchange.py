@@ -9,8 +9,8 @@ from typing import Any
 
 from mini_workflow.core import events
 from mini_workflow.core.codec import Codec
-from mini_workflow.core.failure import Failure
 from mini_workflow.core.messages import Messages
+from mini_workflow.core.numbered import WorkflowFuture
 from mini_workflow.core.operations import Inline, Operations
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.promises import Child, Promise, make_token
@@ -69,13 +69,13 @@ class Exchange(Operations):
 
     def _promise_completed(self, event: events.PromiseCompleted) -> None:
         promise = self._promises.pop(event.seq, None)
-        if promise is not None and not promise.done():
-            promise.set_result(self._codec.decode(event.value))
+        if promise is not None and (future := promise.unsettled) is not None:
+            future.set_result(self._codec.decode(event.value))
 
     def _promise_failed(self, event: events.PromiseFailed) -> None:
         promise = self._promises.pop(event.seq, None)
-        if promise is not None and not promise.done():
-            self._fail_future(promise, event.failure)
+        if promise is not None and (future := promise.unsettled) is not None:
+            self._give_error(future, self._codec.decode_failure(event.failure))
 
     # Children and other executions
 
@@ -134,11 +134,7 @@ class Exchange(Operations):
             error.__cause__ = cause
             self._give_error(child, error)
 
-    def _fail_future(self, future: Promise, failure: Failure) -> None:
-        error = self._codec.decode_failure(failure)
-        self._give_error(future, error)
-
-    def _give_error(self, future: Promise | Child, error: BaseException) -> None:
+    def _give_error(self, future: WorkflowFuture, error: BaseException) -> None:
         future.set_exception(error)
         self._failed.append(future)  # type: ignore[arg-type]
 

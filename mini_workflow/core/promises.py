@@ -30,18 +30,35 @@ class Promise(WorkflowFuture):
     """Awaitable in the workflow; completed or failed once from outside by its `token`.
 
     Giving up an await of it, as ``asyncio.timeout`` does, does not give the promise up: it may be
-    awaited again.
+    awaited again. Nor does cancelling the future itself, as `asyncio.gather` does, and
+    `asyncio.wait_for` before Python 3.12.
     """
 
     def __init__(self, token: str, name: str, *, loop: NumberingLoop) -> None:
         super().__init__(loop=loop)
         self.token = token
         self.name = name
+        self._numbering = loop
+        self._rest: WorkflowFuture | None = None
+
+    @property
+    def unsettled(self) -> WorkflowFuture | None:
+        """The future that the value is for; None once it is there."""
+        future = self._rest if self.cancelled() else self
+        return None if future is None or future.done() else future
+
+    def cancel(self, msg: Any = None) -> bool:
+        """Give up waiting, in good order; whoever awaits the promise later waits anew."""
+        given_up = super().cancel(msg)
+        if given_up:
+            self._rest = WorkflowFuture(loop=self._numbering)
+        return given_up
 
     def __await__(self) -> Generator[Any, None, Any]:
-        if self.done():
+        future = self._rest if self.cancelled() else self
+        if future is None or (future is self and self.done()):
             return super().__await__()
-        return asyncio.shield(self).__await__()
+        return asyncio.shield(future).__await__()
 
     __iter__ = __await__
 

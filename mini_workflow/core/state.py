@@ -113,7 +113,8 @@ class ExecutionState:
         """The accepted updates by id, and whether they have been answered."""
         self.answers: Answers = {}
         """The updates answered last, earlier runs included."""
-        self.signal_ids: set[str] = set()
+        self.signal_ids: dict[str, None] = {}
+        """The signals that have been received, in order, those of earlier runs included."""
         self.patches: set[str] = set()
         self.left_timers: tuple[int, ...] = ()
         """The timers that were open when the workflow came to its end, and end with it."""
@@ -179,7 +180,7 @@ class ExecutionState:
             if message.id in self.signal_ids:
                 return None
             if self.closed:
-                return events.SignalUnhandled(message.at, message.name, message.value)
+                return events.SignalUnhandled(message.at, message.name, message.value, message.id)
             return message
         if isinstance(message, (events.PromiseCompleted, events.PromiseFailed)):
             right = message.seq in self.promises and message.secret == self.secret(message.seq)
@@ -261,6 +262,7 @@ class ExecutionState:
         try:
             self.inherited = inherited_children(event)
             self.answers = inherited_answers(event)
+            self.signal_ids = dict.fromkeys(event.signals or ())
         except (KeyError, TypeError) as error:
             raise WireError(f"what {event!r} has from the run before is damaged") from error
         self.updates = {
@@ -308,9 +310,9 @@ class ExecutionState:
             self.in_flight -= 1
             self.cancelled_tasks[event.seq] = task.attempt
 
-    def _signal_received(self, event: events.SignalReceived) -> None:
+    def _signal_received(self, event: events.SignalReceived | events.SignalUnhandled) -> None:
         if event.id:
-            self.signal_ids.add(event.id)
+            self.signal_ids[event.id] = None
 
     def _update_accepted(self, event: events.UpdateAccepted) -> None:
         self.updates[event.id] = False
@@ -394,6 +396,7 @@ class ExecutionState:
         events.TaskReleased: _task_released,
         events.TaskCancelled: _task_cancelled,
         events.SignalReceived: _signal_received,
+        events.SignalUnhandled: _signal_received,
         events.UpdateAccepted: _update_accepted,
         events.UpdateCompleted: _update_ended,
         events.UpdateFailed: _update_ended,

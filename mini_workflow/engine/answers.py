@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from mini_workflow.core import events, wire
 from mini_workflow.core.carried import Answered
+from mini_workflow.core.state import ExecutionState
 from mini_workflow.engine.inquiries import Inquiries, find_answer
 from mini_workflow.engine.requests import Answer, Post, Resume, Start, Started, Update
 from mini_workflow.engine.turn import Turn
@@ -16,6 +19,9 @@ from mini_workflow.errors import (
     WireError,
 )
 from mini_workflow.ports import Head, Store
+
+Given = events.PromiseCompleted | events.PromiseFailed
+"""What is given to a promise from outside."""
 
 
 def answer_start(request: Start, turn: Turn | None, store: Store) -> None:
@@ -80,10 +86,8 @@ def answer_head(request: Post | Resume, turn: Turn | None, store: Store) -> None
         request.reply.fail(closed(name, head.status))
     elif (
         isinstance(request, Post)
-        and isinstance(request.message, (events.PromiseCompleted, events.PromiseFailed))
-        and turn is not None
-        and turn.decision is not None
-        and any(message is request.message for message in turn.decision.ignored)
+        and isinstance(request.message, Given)
+        and _is_not_open(request.message, name, turn, store)
     ):
         request.reply.fail(
             PromiseNotOpen(
@@ -93,6 +97,34 @@ def answer_head(request: Post | Resume, turn: Turn | None, store: Store) -> None
         )
     else:
         request.reply.give(head)
+
+
+def _is_not_open(message: Given, name: str, turn: Turn | None, store: Store) -> bool:
+    """Whether the promise was not open any more when this was given to it.
+
+    Where no code has taken the message, since another process holds the execution or it is blocked,
+    the store says so: its history, or what was kept before. Of two that are on their way to another
+    process at the same time neither is known to have come too late.
+    """
+    if turn is not None and turn.decision is not None:
+        return any(ignored is message for ignored in turn.decision.ignored)
+    stored = store.load(name)
+    if stored is None:
+        return False
+    try:
+        state = ExecutionState.of([wire.decode(line) for line in stored.events])
+        kept = [wire.decode(line) for line in stored.parked]
+    except WireError:
+        return False
+    if state.admit(message) is None:
+        # By another process meanwhile, perhaps, which has taken this very message.
+        return _recorded(message) not in stored.events
+    rivals = [m for m in kept if isinstance(m, Given) and state.admit(m) and m.seq == message.seq]
+    return rivals[:1] not in ([], [message])
+
+
+def _recorded(message: Given) -> str:
+    return wire.encode(replace(message, secret=""))
 
 
 def _came_too_late(request: Post | Resume, turn: Turn) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from mini_workflow.core import events
-from mini_workflow.core.carried import carried_children, carried_updates
+from mini_workflow.core.carried import carried_children, carried_signals, carried_updates
 from mini_workflow.core.events import Event, Message
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.replay import Decision
@@ -44,6 +44,7 @@ def next_run(
     taken = decision.events
     closing = next(e for e in taken if isinstance(e, events.ContinuedAsNew))
     assert run.started is not None
+    waiting = tuple(run.messages.unreceived())
     started = replace(
         run.started,
         at=run.state.now,
@@ -55,6 +56,7 @@ def next_run(
         origin=run.started.origin or run.started.arguments.fingerprint(),
         children=carried_children(run.state.family()),
         updates=carried_updates(run.state.answers, run.messages.cut),
+        signals=carried_signals(run.state.signal_ids, (signal.id for signal in waiting)),
     )
     after = replace(
         head,
@@ -65,7 +67,7 @@ def next_run(
         run=started.run,
         base=before + len(taken),
     )
-    return (*taken, started), after, tuple(run.messages.unreceived())
+    return (*taken, started), after, waiting
 
 
 def bounded(head: Head, before: int, after: int, limit: int) -> Head:

@@ -14,6 +14,7 @@ from typing import Any
 
 from mini_workflow.context import Context
 from mini_workflow.core.retry import RetryPolicy
+from mini_workflow.testing import conversations, upheavals
 from mini_workflow.testing.shapes import (
     PATIENT,
     SHAPES,
@@ -26,7 +27,7 @@ from mini_workflow.testing.shapes import (
     work_async,
 )
 
-__all__ = ["SHAPES", "registry"]
+__all__ = ["SHAPES", "conversations", "registry", "upheavals"]
 
 # One after the other
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from mini_workflow.context import Context
+from mini_workflow.core import events
 from mini_workflow.core.retry import RetryPolicy
 from mini_workflow.current import current_task
 from mini_workflow.testing.ledger import Ledger
+from mini_workflow.testing.outside import Say
 from mini_workflow.workflow import Registry, Workflow
 
 
@@ -18,10 +20,11 @@ from mini_workflow.workflow import Registry, Workflow
 class Shape:
     """A workflow with what comes of it.
 
-    `result` is what it returns, unless `failure` names the exception that it fails with. `done`
-    says how many tasks of each name complete, and `attempts` how many attempts are made in all
-    where nothing is lost. `slow` are names of tasks with the milliseconds that they take; the
-    others take none. `wide` marks those with very many tasks.
+    `result` is what it returns, unless `failure` names the exception that it fails with, or is
+    "ExecutionCancelled". `done` says how many tasks of each name complete, and `attempts` how many
+    attempts are made in all where nothing is lost. `slow` are names of tasks with the milliseconds
+    that they take, and `dies` those whose worker dies in so many attempts; the others take no time,
+    and none. `wide` marks those with very many tasks. `says` is what it is told from outside.
     """
 
     workflow: Workflow[Any, Any]
@@ -30,12 +33,21 @@ class Shape:
     done: Mapping[str, int] = field(default_factory=dict[str, int])
     attempts: int = 0
     slow: Mapping[str, int] = field(default_factory=dict[str, int])
+    dies: Mapping[str, int] = field(default_factory=dict[str, int])
     wide: bool = False
+    says: tuple[Say, ...] = ()
 
     @property
     def name(self) -> str:
         """The workflow's name."""
         return self.workflow.name
+
+    @property
+    def status(self) -> str:
+        """The status in which it ends."""
+        if self.failure is None:
+            return "completed"
+        return "cancelled" if self.failure == "ExecutionCancelled" else "failed"
 
 
 SHAPES: Final[dict[str, Shape]] = {}
@@ -56,10 +68,17 @@ def shape(
     failure: str | None = None,
     attempts: int | None = None,
     slow: Mapping[str, int] | None = None,
+    dies: Mapping[str, int] | None = None,
     wide: bool = False,
+    says: Sequence[Say] = (),
+    also: Mapping[str, int] | None = None,
     **done: int,
 ) -> Callable[[Any], Any]:
-    """A decorator that enters a workflow into `SHAPES`. By default no attempt fails."""
+    """A decorator that enters a workflow into `SHAPES`. By default no attempt fails.
+
+    `also` are tasks, as in `done`, whose name is no identifier.
+    """
+    done = {**done, **(also or {})}
 
     def enter(handler: Any) -> Any:
         SHAPES[handler.__name__] = Shape(
@@ -69,11 +88,20 @@ def shape(
             done,
             sum(done.values()) if attempts is None else attempts,
             slow or {},
+            dies or {},
             wide,
+            tuple(says),
         )
         return handler
 
     return enter
+
+
+def signals(
+    name: str, values: Sequence[Any], after: type[Any] = events.ExecutionStarted
+) -> list[Say]:
+    """Signals with these values, one after the other."""
+    return [Say("signal", name, value, after) for value in values]
 
 
 PATIENT: Final = RetryPolicy(max_attempts=12, initial=2.0, factor=1.5, jitter="none")

@@ -1,7 +1,7 @@
 """An engine driven by hand: without threads, on a clock that stands still, through crashes.
 
 `Stepper` is a process with its engine, cache, runner and backend. `crash` throws all of them away
-and leaves what is stored. `HeldRunner` keeps submitted attempts until it is told to run them.
+and leaves what is stored. What people outside say to an execution is said between two steps.
 
 Leases. A crashed owner cannot give its lease back, and on this machine its process still lives. So
 another one may take over only when the lease has ended: `crash` lets the clock pass it. With the
@@ -10,12 +10,10 @@ short `LEASE` of this module that is too little to matter to any workflow of the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final
 
-from mini_workflow.attempts import cancelled, lost, timed_out
 from mini_workflow.codecs.standard import StandardCodec
-from mini_workflow.core.codec import Codec
 from mini_workflow.core.events import (
     CLOSING,
     ExecutionCompleted,
@@ -27,13 +25,14 @@ from mini_workflow.core.payload import Payload
 from mini_workflow.core.replay import advance
 from mini_workflow.core.run import Definition, Run
 from mini_workflow.engine.engine import Engine, Ports
-from mini_workflow.engine.executor import execute
 from mini_workflow.engine.requests import Post, Release, Request, Resume, Start
 from mini_workflow.engine.turn import Turn
-from mini_workflow.ports import Clock, Head, Report, TaskOutcome, TaskRequest
+from mini_workflow.ports import Head
 from mini_workflow.testing.backends import Backend
 from mini_workflow.testing.clock import ManualClock
 from mini_workflow.testing.crash import Crashes
+from mini_workflow.testing.held_runner import HeldRunner
+from mini_workflow.testing.outside import Outside, Record, Say
 from mini_workflow.workflow import Registry
 
 LEASE: Final = 60
@@ -47,77 +46,6 @@ OpenBackend = Callable[[str, ManualClock], "Backend"]
 """Opens the state of a test for an owner: (name, clock) -> backend, with leases of `LEASE`."""
 
 
-class HeldRunner:
-    """A TaskRunner that runs nothing until it is told to.
-
-    `held` are the attempts, in the order in which they were submitted. `slow` says how many
-    milliseconds tasks take, by name. With `obeys` it drops what is cancelled; otherwise, as with
-    code that cannot be stopped, the attempt goes on and its outcome comes late.
-    """
-
-    def __init__(
-        self,
-        report: Report,
-        clock: Clock,
-        codec: Codec,
-        slow: Mapping[str, int],
-        *,
-        obeys: bool = False,
-    ) -> None:
-        self.held: list[TaskRequest] = []
-        self.submitted: list[TaskRequest] = []
-        self._report = report
-        self._clock = clock
-        self._codec = codec
-        self._slow = slow
-        self._obeys = obeys
-        self._ready_at: dict[tuple[str, int, int], int] = {}
-
-    def submit(self, request: TaskRequest) -> None:
-        """See `TaskRunner`."""
-        takes = self._slow.get(request.name, 0)
-        if request.timeout is not None:
-            takes = min(takes, request.timeout)
-        self.held.append(request)
-        self.submitted.append(request)
-        self._ready_at[request.key] = self._clock.now() + takes
-
-    def cancel(self, execution_id: str, seq: int, reason: str = "") -> None:
-        """See `TaskRunner`."""
-        if self._obeys:
-            for request in [r for r in self.held if (r.execution_id, r.seq) == (execution_id, seq)]:
-                self.held.remove(request)
-                self._report(cancelled(request))
-
-    def close(self, grace: float) -> list[TaskRequest]:
-        """See `TaskRunner`. Nothing that is held has begun."""
-        held, self.held = self.held, []
-        return held
-
-    def ready(self) -> list[TaskRequest]:
-        """The attempts that have had their time, in order."""
-        now = self._clock.now()
-        return [request for request in self.held if self._ready_at[request.key] <= now]
-
-    def next_ready(self) -> int | None:
-        """When the next attempt is ready, or None."""
-        return min((self._ready_at[request.key] for request in self.held), default=None)
-
-    def run(self, request: TaskRequest) -> TaskOutcome:
-        """Run a held attempt and report it; the outcome is returned too, to be sent again."""
-        self.held.remove(request)
-        outcome = execute(request, self._codec)
-        if request.timeout is not None and self._slow.get(request.name, 0) > request.timeout:
-            outcome = timed_out(request)
-        self._report(outcome)
-        return outcome
-
-    def lose(self, request: TaskRequest) -> None:
-        """The worker dies with a held attempt, and its runner notices."""
-        self.held.remove(request)
-        self._report(lost(request, "its worker was killed."))
-
-
 class Stepper:
     """One process after the other on the same state. See the module's description."""
 
@@ -127,6 +55,7 @@ class Stepper:
         registry: Registry,
         *,
         slow: Mapping[str, int] | None = None,
+        dies: Mapping[str, int] | None = None,
         clock: ManualClock | None = None,
         cache_size: int = 100,
         turn_limit: float | None = None,
@@ -139,6 +68,9 @@ class Stepper:
         self.registry = registry
         self.told: dict[str, Turn] = {}
         """The last turn that closed or blocked each execution, as its waiters were told."""
+        self.record = Record()
+        self.outside: Outside | None = None
+        """Who speaks to an execution between two steps."""
         self.rings = 0
         self.owners = 0
         self.backend: Backend
@@ -146,12 +78,21 @@ class Stepper:
         self.runner: HeldRunner
         self._open_backend = open_backend
         self._slow: Mapping[str, int] = slow or {}
+        self._dies: Mapping[str, int] = dies or {}
         self._cache_size = cache_size
         self._turn_limit = turn_limit
         self._obeys = obeys
         self._runs: list[Run] = []
         self._latest = 0
         self._is_open = False
+
+    def speak(self, execution_id: str, says: Sequence[Say]) -> None:
+        """Have this said to an execution, between two steps."""
+        self.outside = Outside(execution_id, says, self.codec, self.record)
+
+    def share(self, other: Stepper) -> None:
+        """Both have the same state, and the same world outside."""
+        self.record, self.outside = other.record, other.outside
 
     # Life
 
@@ -162,6 +103,8 @@ class Stepper:
         crashes = self.crashes
         crashes.revive()
         self.inbox = []
+        if self.outside is not None:
+            self.outside.forget()
         self.backend = backend = self._open_backend(f"owner-{self.owners}", self.clock)
         self._is_open = True
         self.runner = HeldRunner(
@@ -169,9 +112,11 @@ class Stepper:
             self.clock,
             self.codec,
             self._slow,
+            self._dies,
             obeys=self._obeys,
         )
-        ports = Ports(backend.store, backend.agenda, backend.mailbox, backend.leases, self.clock)
+        store = self.record.watch(backend.store)
+        ports = Ports(store, backend.agenda, backend.mailbox, backend.leases, self.clock)
         self.engine = Engine(
             crashes.ports(ports),
             codec=self.codec,
@@ -270,11 +215,14 @@ class Stepper:
         raise AssertionError("the engine does not come to rest")
 
     def step(self) -> bool:
-        """Settle, then run the next attempt, or else let time pass to what is next.
+        """Settle, then say what is to be said, or else run the next attempt, or else let time pass
+        to what is next.
 
         Answers whether there was anything to do.
         """
         self.settle()
+        if self.outside is not None and self.outside.step(self.inbox.append):
+            return True
         ready = self.runner.ready()
         if ready:
             self.runner.run(ready[0])

@@ -14,7 +14,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 from uuid import uuid4
 
@@ -35,6 +35,7 @@ from mini_workflow.settings import (
     SIGNING_KEY,
     TIMER_QUEUE_URL,
     WORKER_FUNCTION_NAME,
+    Settings,
 )
 from tests.emulator.server import Server
 
@@ -64,6 +65,23 @@ class Raw(io.BytesIO):
         yield self.read()
 
 
+class Deployed(AWSRuntime):
+    """A runtime that is its own deployment: as long as it is open, it is what the queue of events
+    and the invocations of the worker reach.
+    """
+
+    def __init__(self, cloud: Cloud, **options: Any) -> None:
+        super().__init__(Settings(cloud.environment), clients=cloud.client, **options)
+        self._serving = cloud.serving(self)
+        self._serving.__enter__()
+
+    def close(self) -> None:
+        """The end of the deployment, which lets invocations end that have begun."""
+        if not self._closed:
+            self._serving.__exit__(None, None, None)
+        super().close()
+
+
 class Cloud:
     """The resources of one engine. `calls` counts what was called, by service and operation."""
 
@@ -87,10 +105,8 @@ class Cloud:
         self.environment = self._create()
 
     def _create(self) -> dict[str, str]:
-        try:
+        with suppress(self.s3.exceptions.BucketAlreadyOwnedByYou):
             self.s3.create_bucket(Bucket=BUCKET)
-        except self.s3.exceptions.BucketAlreadyOwnedByYou:
-            pass
         fifo = {"FifoQueue": "true", "VisibilityTimeout": "30"}
         throughput = {
             "DeduplicationScope": "messageGroup",

@@ -1,5 +1,6 @@
 """AWSRuntime from the start of an execution to its result."""
 
+# ruff: noqa: B023 - tasks take variables as they are at the call
 from __future__ import annotations
 
 import asyncio

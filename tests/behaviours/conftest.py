@@ -16,7 +16,7 @@ from mini_workflow.testing.environment import EnvironmentState
 from tests.behaviours.stage import GATES, LEDGER, Stage
 
 
-def _environment(cache_size: int, _folder: Path) -> Stage:
+def _environment(cache_size: int, _: pytest.FixtureRequest) -> Stage:
     states: dict[str, EnvironmentState] = defaultdict(EnvironmentState)
 
     def open_runtime(name: str, **options: Any) -> WorkflowEnvironment:
@@ -25,7 +25,9 @@ def _environment(cache_size: int, _folder: Path) -> Stage:
     return Stage(open_runtime, virtual=True, replays=cache_size == 0)
 
 
-def _local(cache_size: int, folder: Path) -> Stage:
+def _local(cache_size: int, request: pytest.FixtureRequest) -> Stage:
+    folder: Path = request.getfixturevalue("tmp_path")
+
     def open_runtime(name: str, **options: Any) -> LocalRuntime:
         # What a power cut would lose is tested elsewhere; here a test should not wait for the disk.
         return LocalRuntime(
@@ -35,20 +37,38 @@ def _local(cache_size: int, folder: Path) -> Stage:
     return Stage(open_runtime, virtual=False)
 
 
-RUNTIMES: dict[str, Callable[[Path], Stage]] = {
+def _aws(cache_size: int, request: pytest.FixtureRequest) -> Stage:
+    from tests.aws.cloud import Cloud, Deployed
+
+    server = request.getfixturevalue("aws")
+    clouds: dict[str, Cloud] = {}
+
+    def open_runtime(name: str, *, grace: float = 0, **options: Any) -> Deployed:
+        # The end of a client ends no task: there is nothing to give time to.
+        if name not in clouds:
+            clouds[name] = Cloud(server)
+            request.addfinalizer(clouds[name].close)
+        return Deployed(clouds[name], cache_size=cache_size, **options)
+
+    return Stage(open_runtime, virtual=False)
+
+
+RUNTIMES: dict[str, Callable[[pytest.FixtureRequest], Stage]] = {
     "environment": partial(_environment, 4096),
     "environment-replaying": partial(_environment, 0),
     "local": partial(_local, 4096),
     "local-evicting": partial(_local, 1),
+    "aws": partial(_aws, 256),
+    "aws-evicting": partial(_aws, 1),
 }
 
 
 @pytest.fixture(params=RUNTIMES)
-def runtime(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stage]:
+def runtime(request: pytest.FixtureRequest) -> Iterator[Stage]:
     """A runtime: each test runs on every one of them."""
     GATES.clear()
     LEDGER.clear()
-    stage = RUNTIMES[request.param](tmp_path)
+    stage = RUNTIMES[request.param](request)
     try:
         yield stage
     finally:

@@ -1141,6 +1141,52 @@ def test_35_awaited_again_after_a_timeout(runtime: Stage) -> None:
     assert LEDGER == ["reminder 0", "reminder 1", "reminder 2"]
 
 
+@workflow("behaviours.gives_promises_up")
+async def gives_promises_up(ctx: Context) -> list[Any]:
+    """A promise is cancelled as a future in every way that asyncio has; what comes of it is not."""
+    promises = [ctx.promise() for _ in range(4)]
+    ctx.on_query("tokens", lambda: [promise.token for promise in promises])
+    seen: list[Any] = []
+    try:
+        await asyncio.wait_for(promises[0], 0.01)
+    except TimeoutError:
+        seen.append("timeout")
+    together = asyncio.gather(*promises[:2])
+    together.cancel()
+    for future in (together, promises[2]):
+        future.cancel()
+        try:
+            async with asyncio.timeout(0.01):
+                await future
+        except (TimeoutError, asyncio.CancelledError) as error:
+            seen.append(type(error).__name__)
+    promises[3].cancel("twice")
+    promises[3].cancel()
+    await ctx.task(go_through, "given up")
+    for promise in promises:
+        try:
+            seen.append(await promise)
+        except PermissionError as error:
+            seen.append(str(error))
+    return seen
+
+
+def test_35_given_up_and_awaited_again(runtime: Stage) -> None:
+    """Whatever asyncio cancels while it waits for a promise, the promise itself is there for whoever
+    awaits it later, and is completed or failed once."""
+    execution = runtime.start(gives_promises_up)
+    waiting = Background(lambda: execution.result(WAIT))
+    gate("given up").wait_until_reached()
+    tokens = execution.query("tokens")
+    for n, token in enumerate(tokens[:3]):
+        runtime.complete_promise(token, n)
+    runtime.fail_promise(tokens[3], PermissionError("no card"))
+    with pytest.raises(PromiseNotOpen):
+        runtime.complete_promise(tokens[0], "again")
+    gate("given up").open()
+    assert waiting.get() == ["timeout", "CancelledError", "TimeoutError", 0, 1, 2, "no card"]
+
+
 def test_35_completed_after_the_end(runtime: Stage) -> None:
     """The promise of an execution that has closed cannot be completed."""
     execution = runtime.start(promises)

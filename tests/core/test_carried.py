@@ -10,8 +10,10 @@ import pytest
 from mini_workflow.core import events, wire
 from mini_workflow.core.carried import (
     CARRIED_ANSWER,
+    CARRIED_SIGNALS,
     CARRIED_UPDATES,
     Answers,
+    carried_signals,
     carried_updates,
     inherited_answer,
     remember,
@@ -75,6 +77,19 @@ def test_a_refusal_answers_only_who_asked_before_it() -> None:
     )
     assert inherited_answer(first, "u", asked=8) is None
     assert ExecutionState.of([first]).updates == {}
+
+
+def test_the_signals_received_last_are_known_but_for_those_that_still_wait() -> None:
+    known = [f"s-{n}" for n in range(CARRIED_SIGNALS + 5)]
+    handed = carried_signals(known, waiting=known[-1:])
+    assert handed == known[4:-1]
+    assert carried_signals([], []) is None
+    state = ExecutionState.of([started(signals=handed)])
+    again, new = (
+        events.SignalReceived(6, "go", Payload(text="1"), name) for name in (known[-2], known[-1])
+    )
+    assert state.admit(again) is None
+    assert state.admit(new) is new
 
 
 def test_what_was_at_work_at_the_end_of_the_run_may_be_asked_again() -> None:

@@ -10,11 +10,12 @@ import pytest
 from mini_workflow.core import wire
 from mini_workflow.core.events import ExecutionTerminated
 from mini_workflow.core.history import History
-from mini_workflow.engine.requests import Nudge
+from mini_workflow.engine.requests import Nudge, Post, Request, Update
 from mini_workflow.errors import StoreFull
 from mini_workflow.ports import TaskOutcome
 from mini_workflow.testing.corpus import SHAPES
 from mini_workflow.testing.ledger import Ledger
+from mini_workflow.testing.outside import again
 from mini_workflow.testing.shapes import Shape
 from mini_workflow.testing.stepping import Stepper
 from tests.engine.harness import ID, Files, MakeState, check, finish, in_memory, stepping
@@ -32,22 +33,22 @@ def plain(make: MakeState, shape: Shape, cache_size: int) -> list[str]:
 
 @pytest.mark.parametrize("cache_size", [0, 100])
 @pytest.mark.parametrize("name", NARROW)
-def test_law_13_every_outcome_again_and_again(name: str, cache_size: int) -> None:
-    """Each outcome once more in the same batch, in the next, and all of them after each step."""
+def test_law_13_every_message_again_and_again(name: str, cache_size: int) -> None:
+    """Each message once more in the same batch, in the next, and all of them after each step."""
     shape = SHAPES[name]
     expected = plain(in_memory, shape, cache_size)
     with Ledger() as ledger, stepping(in_memory, shape, cache_size=cache_size) as stepper:
         stepper.open()
         stepper.start(name, execution_id=ID)
-        old: list[TaskOutcome] = []
+        old: list[Request] = []
         busy = True
         while busy:
             busy = stepper.step()
-            outcomes = [r for r in stepper.inbox if isinstance(r, TaskOutcome)]
-            old.extend(outcomes)
-            stepper.inbox.extend(outcomes)
+            messages = [r for r in stepper.inbox if isinstance(r, (TaskOutcome, Post, Update))]
+            old.extend(messages)
+            stepper.inbox.extend(map(again, messages))
             stepper.settle()
-            stepper.inbox.extend(old)
+            stepper.inbox.extend(map(again, old))
             stepper.inbox.append(Nudge())
             stepper.start(name, execution_id=ID)
             stepper.settle()

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from mini_workflow.core.history import History
+from mini_workflow.engine.requests import Nudge
 from mini_workflow.testing.clock import ManualClock
 from mini_workflow.testing.corpus import SHAPES
 from mini_workflow.testing.ledger import Ledger
@@ -30,6 +31,7 @@ def two(make: MakeState, name: str = "fan_out") -> Iterator[tuple[Stepper, Stepp
         stepping(lambda: opener, shape, clock=clock) as first,
         stepping(lambda: opener, shape, clock=clock) as second,
     ):
+        second.share(first)
         first.open()
         first.start(name, execution_id=ID)
         first.settle()
@@ -120,6 +122,37 @@ def test_law_15_resume_reaches_the_one_who_holds_it(make: MakeState) -> None:
         assert first.outcome(ID) == [0, 1, 2, 3]
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["updates", "promises", "signals_before_anybody_listens", "cancelled_with_cleanup"],
+)
+def test_law_15_what_a_stale_engine_is_told_reaches_the_one_who_holds_it(name: str) -> None:
+    """Whatever it has acknowledged takes place once, and what it cannot is refused at the caller."""
+    opener, clock, shape = in_memory(), ManualClock(START), SHAPES[name]
+    with (
+        Ledger() as ledger,
+        stepping(lambda: opener, shape, clock=clock) as first,
+        stepping(lambda: opener, shape, clock=clock) as second,
+    ):
+        second.share(first)
+        assert first.outside is not None
+        first.open()
+        first.start(name, execution_id=ID)
+        first.settle()
+        second.clock.advance(LEASE + 1)
+        second.open()
+        for _ in range(100):
+            second.settle()
+            # What is said is said to the one that has lost the execution, and may not know it.
+            said = first.outside.step(first.inbox.append)
+            first.settle()
+            second.inbox.append(Nudge())
+            if not said and not second.step():
+                break
+        check(second, shape, ledger, lost=None)
+        assert second.backend.mailbox.letters(0, 9) == []
+
+
 @pytest.mark.parametrize("name", sorted(name for name, shape in SHAPES.items() if not shape.wide))
 def test_law_15_lease_wanders_back_and_forth(name: str) -> None:
     """Each engine stalls for longer than its lease, again and again, with whatever it has in hand."""
@@ -129,6 +162,7 @@ def test_law_15_lease_wanders_back_and_forth(name: str) -> None:
         stepping(lambda: opener, shape, clock=clock) as first,
         stepping(lambda: opener, shape, clock=clock) as second,
     ):
+        second.share(first)
         first.open()
         first.start(name, execution_id=ID)
         first.settle()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 from mini_workflow.backends.memory import MemoryBackend, MemoryState
 from mini_workflow.backends.sqlite import SQLiteBackend
 from mini_workflow.core import events
-from mini_workflow.core.history import History
+from mini_workflow.core.events import Event
 from mini_workflow.engine.requests import Reply
 from mini_workflow.testing import corpus
 from mini_workflow.testing.backends import Backend
@@ -62,8 +62,11 @@ def stepping(make: MakeState, shape: Shape | None = None, **options: Any) -> Ite
     """A stepper on a new state, opened, and let go of at the end."""
     if shape is not None:
         options.setdefault("slow", shape.slow)
+        options.setdefault("dies", shape.dies)
     options.setdefault("registry", corpus.registry())
     stepper = Stepper(make(), **options)
+    if shape is not None and shape.says:
+        stepper.speak(ID, shape.says)
     try:
         yield stepper
     finally:
@@ -82,10 +85,11 @@ def check(stepper: Stepper, shape: Shape, ledger: Ledger, *, lost: int | None = 
     assert stepper.faults(ID) == []
     head = stepper.head(ID)
     assert head is not None
-    assert head.status == ("completed" if shape.failure is None else "failed")
+    assert head.status == shape.status
     assert not head.busy
     assert stepper.outcome(ID) == (shape.result if shape.failure is None else shape.failure)
-    history = History.from_lines(stepper.lines(ID))
+    assert stepper.outside is None or stepper.outside.faults() == []
+    history = stepper.record.events(ID)
     assert ledger.faults(ID, history) == []
     attempts = sum(ledger.names(ID).values())
     done = count(history, events.TaskCompleted)
@@ -101,7 +105,7 @@ def check(stepper: Stepper, shape: Shape, ledger: Ledger, *, lost: int | None = 
         assert attempts <= shape.attempts + lost
 
 
-def count(history: History, kind: type[Any]) -> dict[str, int]:
+def count(history: Iterable[Event], kind: type[Any]) -> dict[str, int]:
     """How many tasks of each name have an event of that kind."""
     names: dict[int, str] = {}
     counts: dict[str, int] = {}
@@ -137,7 +141,9 @@ def run_through(stepper: Stepper, shape: Shape, crashes: list[tuple[int, bool]])
             return met
         except SimulatedCrash:
             met += 1
-            lines = stepper.lines(ID)
+            lines = stepper.record.lines(ID)
+            stored = stepper.lines(ID)
+            assert lines[len(lines) - len(stored) :] == stored
             answered = answered or (start is not None and is_answered(start.reply))
             stepper.crash()
             assert lines[: len(seen)] == seen

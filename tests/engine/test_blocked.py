@@ -11,8 +11,9 @@ import pytest
 
 from mini_workflow.backends.memory import MemoryBackend, MemoryState
 from mini_workflow.context import Context
-from mini_workflow.errors import ChildFailed, PayloadNotReadable
+from mini_workflow.errors import ChildFailed, PayloadNotReadable, PromiseNotOpen
 from mini_workflow.testing.ledger import Ledger
+from mini_workflow.testing.outside import Say
 from mini_workflow.testing.shapes import broken, step
 from mini_workflow.testing.stepping import LEASE, Stepper
 from mini_workflow.workflow import Registry, Workflow
@@ -481,3 +482,39 @@ def test_a_task_that_fails_is_no_fault(make: MakeState) -> None:
         started(stepper)
         stepper.run()
         assert stepper.outcome(ID) == "after"
+
+
+def test_promise_is_completed_once_while_its_execution_is_blocked(make: MakeState) -> None:
+    """Whoever comes second is told so at once, and not when the execution goes on."""
+
+    async def flow(ctx: Context) -> list[Any]:
+        if ill:
+            raise KeyboardInterrupt
+        one, two = ctx.promise("one"), ctx.promise("two")
+        await step(ctx, "step")
+        return [await one, await two]
+
+    ill = False
+    with Ledger(), stepping(make, registry=registered(flow=flow)) as stepper:
+        started(stepper)
+        ill = True
+        stepper.engine.evict()
+        stepper.runner.run(stepper.runner.held[0])
+        stepper.settle()
+        assert stepper.head(ID).status == "blocked"  # type: ignore[union-attr]
+        stepper.speak(
+            ID,
+            [
+                Say("complete", "one", 1),
+                Say("complete", "one", 2, told=PromiseNotOpen),
+                Say("fail", "one", ValueError("no"), told=PromiseNotOpen),
+                Say("complete", "two", 3),
+            ],
+        )
+        stepper.run()
+        ill = False
+        stepper.resume(ID)
+        stepper.run()
+        assert stepper.outcome(ID) == [1, 3]
+        assert stepper.outside is not None
+        assert stepper.outside.faults() == []

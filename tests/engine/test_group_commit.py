@@ -94,8 +94,8 @@ def test_nothing_stays_in_memory_of_what_has_closed() -> None:
     with stepping(in_memory) as stepper:
         stepper.open()
         for name, shape in SHAPES.items():
-            stepper.start(name, execution_id=name)
-            assert shape
+            if not shape.says:
+                stepper.start(name, execution_id=name)
         terminated = stepper.start("sequence", execution_id=ID)
         stepper.settle()
         assert terminated.reply.wait(0).head.status == "running"

@@ -196,6 +196,7 @@ def test_attempts_in_flight_are_found_although_the_store_failed_at_the_takeover(
 def test_second_engine_recovers_what_it_could_not_look_at_first(name: str) -> None:
     state = in_memory()
     with stepping(lambda: state) as first, stepping(lambda: state, clock=first.clock) as second:
+        second.share(first)
         first.open()
         second.open()
         second.settle()

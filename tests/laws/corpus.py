@@ -17,26 +17,10 @@ from typing import Any
 from mini_workflow.context import Context
 from mini_workflow.core.retry import RetryPolicy
 from mini_workflow.errors import ClosureNotSerializable
-from mini_workflow.workflow import Workflow
+from tests.laws import spoken
+from tests.laws.shapes import SHAPES, double, fail, flaky, shape
 
-SHAPES: dict[str, Workflow[Any, Any]] = {}
-
-
-def shape(handler: Any) -> Any:
-    SHAPES[handler.__name__] = Workflow(handler.__name__, handler)
-    return handler
-
-
-def double(value: int) -> int:
-    return 2 * value
-
-
-def fail(text: str) -> None:
-    raise ValueError(text)
-
-
-def flaky() -> None:
-    raise ConnectionError("down")
+__all__ = ["SHAPES", "double", "fail", "flaky", "spoken"]
 
 
 @shape

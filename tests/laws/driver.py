@@ -20,6 +20,7 @@ from mini_workflow.core.replay import Decision, decide, revive
 from mini_workflow.core.run import Inline, Run
 from mini_workflow.core.script import python_version
 from mini_workflow.workflow import Workflow
+from tests.laws.shapes import LETTERS
 
 CODEC = StandardCodec()
 START = 1_700_000_000_000
@@ -89,6 +90,7 @@ class Driver:
         """(seq, attempt) of each task body that ran."""
         self.decision: Decision | None = None
         self.run: Run | None = None
+        self.letters = list(LETTERS.get(self.definition.name, ()))
         DRIVERS.append(self)
         self.deliver(started(self.definition, args, seed=seed))
 
@@ -187,7 +189,8 @@ class Driver:
         """Something happens outside, chosen by `choices`; in order without it."""
         assert self.decision is not None
         can_wait = self.decision.wake_at is not None
-        options = len(self.dispatched) + can_wait
+        letter = self.letters[0](self) if self.letters and not self.closed else None
+        options = len(self.dispatched) + (letter is not None) + can_wait
         assert options, f"nothing can happen any more: {self.decision}"
         if self.choices is None:
             choice = 0
@@ -198,6 +201,9 @@ class Driver:
         message: Message
         if choice < len(self.dispatched):
             message = self.perform(self.dispatched[choice])
+        elif choice == len(self.dispatched) and letter is not None:
+            del self.letters[0]
+            message = letter
         else:
             assert self.decision.wake_at is not None
             self.now = max(self.now + 1, self.decision.wake_at)

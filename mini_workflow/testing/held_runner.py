@@ -1,0 +1,86 @@
+"""A runner of tasks that waits to be told, for engines that are driven by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from mini_workflow.attempts import cancelled, lost, timed_out
+from mini_workflow.core.codec import Codec
+from mini_workflow.engine.executor import execute
+from mini_workflow.ports import Clock, Report, TaskOutcome, TaskRequest
+
+
+class HeldRunner:
+    """A TaskRunner that runs nothing until it is told to.
+
+    `held` are the attempts, in the order in which they were submitted. `slow` says how many
+    milliseconds tasks take, by name, and `dies` up to which attempt their worker dies when they
+    are done, so that nobody hears of it. With `obeys` it drops what is cancelled; otherwise, as
+    with code that cannot be stopped, the attempt goes on and its outcome comes late.
+    """
+
+    def __init__(
+        self,
+        report: Report,
+        clock: Clock,
+        codec: Codec,
+        slow: Mapping[str, int],
+        dies: Mapping[str, int],
+        *,
+        obeys: bool = False,
+    ) -> None:
+        self.held: list[TaskRequest] = []
+        self.submitted: list[TaskRequest] = []
+        self._report = report
+        self._clock = clock
+        self._codec = codec
+        self._slow = slow
+        self._dies = dies
+        self._obeys = obeys
+        self._ready_at: dict[tuple[str, int, int], int] = {}
+
+    def submit(self, request: TaskRequest) -> None:
+        """See `TaskRunner`."""
+        takes = self._slow.get(request.name, 0)
+        if request.timeout is not None:
+            takes = min(takes, request.timeout)
+        self.held.append(request)
+        self.submitted.append(request)
+        self._ready_at[request.key] = self._clock.now() + takes
+
+    def cancel(self, execution_id: str, seq: int, reason: str = "") -> None:
+        """See `TaskRunner`."""
+        if self._obeys:
+            for request in [r for r in self.held if (r.execution_id, r.seq) == (execution_id, seq)]:
+                self.held.remove(request)
+                self._report(cancelled(request))
+
+    def close(self, grace: float) -> list[TaskRequest]:
+        """See `TaskRunner`. Nothing that is held has begun."""
+        held, self.held = self.held, []
+        return held
+
+    def ready(self) -> list[TaskRequest]:
+        """The attempts that have had their time, in order."""
+        now = self._clock.now()
+        return [request for request in self.held if self._ready_at[request.key] <= now]
+
+    def next_ready(self) -> int | None:
+        """When the next attempt is ready, or None."""
+        return min((self._ready_at[request.key] for request in self.held), default=None)
+
+    def run(self, request: TaskRequest) -> TaskOutcome:
+        """Run a held attempt and report it; the outcome is returned too, to be sent again."""
+        self.held.remove(request)
+        outcome = execute(request, self._codec)
+        if request.timeout is not None and self._slow.get(request.name, 0) > request.timeout:
+            outcome = timed_out(request)
+        if request.attempt <= self._dies.get(request.name, 0):
+            outcome = lost(request, "its worker was killed.", outcome.heartbeat)
+        self._report(outcome)
+        return outcome
+
+    def lose(self, request: TaskRequest) -> None:
+        """The worker dies with a held attempt, and its runner notices."""
+        self.held.remove(request)
+        self._report(lost(request, "its worker was killed."))

@@ -1,0 +1,246 @@
+"""The world outside of an execution, which outlives every crash: what was committed, and what people
+say to the execution, again and again until they have been answered.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from mini_workflow.core import events, wire
+from mini_workflow.core.codec import Codec
+from mini_workflow.core.events import Event, ExecutionStarted
+from mini_workflow.core.state import ExecutionState
+from mini_workflow.engine.requests import Answer, Post, Reply, Request, Update
+from mini_workflow.errors import ExecutionClosed, PromiseNotOpen, RuntimeClosed, StoreError
+from mini_workflow.ports import Commit, Store, TaskOutcome
+
+OVER = (ExecutionClosed, PromiseNotOpen)
+"""What those are told who ask once more for what has taken place."""
+
+
+@dataclass(frozen=True, slots=True)
+class Say:
+    """Something that is said to an execution once its history has `count` events of kind `after`.
+
+    `told` is the answer: of an update its value, or the type of the error that is raised at
+    whoever says it; None where there is nothing to answer.
+    """
+
+    kind: Literal["signal", "update", "cancel", "complete", "fail"]
+    name: str = ""
+    value: Any = None
+    after: type[Any] = ExecutionStarted
+    count: int = 1
+    told: Any = None
+
+
+class Record:
+    """All events that were ever committed, of all runs, whoever has committed them."""
+
+    def __init__(self) -> None:
+        self._lines: dict[str, list[str]] = defaultdict(list)
+        self._events: dict[str, list[Event]] = defaultdict(list)
+
+    def watch(self, store: Store) -> Store:
+        """The store, with what is committed to it recorded."""
+        return _Watched(store, self)
+
+    def commit(self, commit: Commit) -> None:
+        """Note what was committed. Raises AssertionError if it is not the end of its history."""
+        lines = self._lines[commit.execution_id]
+        if commit.expected != len(lines):
+            raise AssertionError(f"the store has let a stale writer commit: {commit}")
+        lines.extend(commit.events)
+        self._events[commit.execution_id].extend(map(wire.decode, commit.events))
+
+    def lines(self, execution_id: str) -> list[str]:
+        """The lines of the histories of all runs."""
+        return list(self._lines[execution_id])
+
+    def events(self, execution_id: str) -> list[Event]:
+        """The events of all runs."""
+        return list(self._events[execution_id])
+
+    def run(self, execution_id: str) -> list[Event]:
+        """The events of the last run."""
+        recorded = self._events[execution_id]
+        starts = [n for n, event in enumerate(recorded) if isinstance(event, ExecutionStarted)]
+        return recorded[starts[-1] :] if starts else []
+
+    def count(self, execution_id: str, kind: type[Any]) -> int:
+        """How many events there are of a kind."""
+        return sum(isinstance(event, kind) for event in self._events[execution_id])
+
+
+class Outside:
+    """Says things to one execution, in order: a new one when what was said before is answered, but
+    for updates, which take as long as they take. What was not answered is said again to the next
+    process, under the same id. `said` are all requests, to be repeated by a test.
+    """
+
+    def __init__(
+        self, execution_id: str, says: Sequence[Say], codec: Codec, record: Record
+    ) -> None:
+        self.said: list[Request] = []
+        self._id = execution_id
+        self._says = says
+        self._codec = codec
+        self._record = record
+        self._open: dict[int, Post | Update] = {}
+        self._times: dict[int, int] = defaultdict(int)
+        self._told: dict[int, Any] = {}
+
+    def forget(self) -> None:
+        """The process that was asked is gone."""
+        self._open.clear()
+
+    def step(self, send: Callable[[Request], None]) -> bool:
+        """Say what is next, if its time has come; whether that was so."""
+        for index, say in enumerate(self._says):
+            if index in self._told or self._hear(index, say):
+                continue
+            if index in self._open:
+                if say.kind == "update":
+                    continue
+                return False
+            if self._record.count(self._id, say.after) < say.count:
+                return False
+            request = self._request(index, say)
+            self._open[index] = request
+            self._times[index] += 1
+            self.said.append(request)
+            send(request)
+            return True
+        return False
+
+    def faults(self) -> list[str]:
+        """What has gone wrong with what was said, when all is over; empty when all is well."""
+        found: list[str] = []
+        for index, say in enumerate(self._says):
+            told = self._told[index] if index in self._told or self._hear(index, say) else "nothing"
+            again = self._times[index] > 1
+            if told != say.told and not (again and say.kind != "update" and told in OVER):
+                found.append(f"{say}: told {told!r}")
+            if say.told is None and not self._took_place(index, say):
+                found.append(f"{say} was acknowledged, and is lost")
+        return found
+
+    def _took_place(self, index: int, say: Say) -> bool:
+        for event in self._record.events(self._id):
+            if isinstance(event, events.SignalReceived):
+                if event.id == _id(index):
+                    return True
+            elif isinstance(event, events.CancelRequested):
+                if say.kind == "cancel":
+                    return True
+            elif isinstance(event, (events.PromiseCompleted, events.PromiseFailed)):
+                if say.kind in ("complete", "fail"):
+                    return True
+            elif isinstance(event, events.UpdateAccepted) and event.id == _id(index):
+                return True
+        return False
+
+    def _hear(self, index: int, say: Say) -> bool:
+        """Whether there is an answer now. An update that was answered is not asked for again."""
+        request = self._open.get(index)
+        told: Any = None
+        try:
+            if say.kind == "update":
+                told = self._answer(index, request)
+            elif request is None:
+                return False
+            else:
+                request.reply.wait(0)
+        except TimeoutError:
+            return False
+        except (StoreError, RuntimeClosed):
+            del self._open[index]
+            return False
+        except Exception as error:
+            told = type(error)
+        self._told[index] = told
+        self._open.pop(index, None)
+        return True
+
+    def _answer(self, index: int, request: Post | Update | None) -> Any:
+        answer = self._recorded_answer(index)
+        if answer is None and request is not None:
+            given = request.reply.wait(0)
+            assert isinstance(given, Answer)
+            answer = given
+        if answer is None or (answer.event is None and answer.refusal is None):
+            # Another process will record it.
+            raise TimeoutError
+        if isinstance(answer.event, events.UpdateCompleted):
+            return self._codec.decode(answer.event.result)
+        failure = answer.refusal if answer.event is None else answer.event.failure
+        assert failure is not None
+        raise self._codec.decode_failure(failure)
+
+    def _recorded_answer(self, index: int) -> Answer | None:
+        for event in self._record.events(self._id):
+            if isinstance(
+                event, (events.UpdateCompleted, events.UpdateFailed, events.UpdateRefused)
+            ) and event.id == _id(index):
+                return Answer(event)
+        return None
+
+    def _request(self, index: int, say: Say) -> Post | Update:
+        name, run = self._id, self._record.run(self._id)
+        now = max(getattr(event, "at", 0) for event in run)
+        if say.kind == "update":
+            both: list[Any] = [list(say.value), {}]
+            arguments = self._codec.encode(both, "arguments")
+            return Update(name, _id(index), say.name, arguments, now)
+        if say.kind == "signal":
+            value = self._codec.encode(say.value, "value")
+            return Post(name, events.SignalReceived(now, say.name, value, _id(index)))
+        if say.kind == "cancel":
+            return Post(name, events.CancelRequested(now, say.name))
+        seq = next(
+            event.seq
+            for event in self._record.events(name)
+            if isinstance(event, events.PromiseCreated) and event.name == say.name
+        )
+        secret = ExecutionState.of(run).secret(seq)
+        if say.kind == "complete":
+            value = self._codec.encode(say.value, "value")
+            return Post(name, events.PromiseCompleted(now, seq, value, secret))
+        failure = self._codec.encode_failure(say.value)
+        return Post(name, events.PromiseFailed(now, seq, failure, secret))
+
+
+def again(request: Request) -> Request:
+    """The request once more, from whoever does not know that it has arrived."""
+    if isinstance(request, Post):
+        return Post(request.execution_id, replace(request.message))
+    if isinstance(request, Update):
+        return replace(request, reply=Reply())
+    assert isinstance(request, TaskOutcome)
+    return replace(request)
+
+
+def _id(index: int) -> str:
+    return f"said-{index}"
+
+
+class _Watched:
+    """A store whose commits are recorded."""
+
+    def __init__(self, store: Store, record: Record) -> None:
+        self._store = store
+        self._record = record
+        self.load = store.load
+        self.head = store.head
+        self.history = store.history
+        self.list = store.list
+
+    def commit(self, commits: Sequence[Commit]) -> list[bool]:
+        answers = self._store.commit(commits)
+        for commit, committed in zip(commits, answers, strict=True):
+            if committed:
+                self._record.commit(commit)
+        return answers

@@ -1,0 +1,241 @@
+"""Workflows that are sent messages, undo what they have done, have children, change and continue.
+
+As those of the corpus they return what they have seen, in order.
+"""
+
+# ruff: noqa: PERF401 - loops as users write them
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from mini_workflow.context import Context
+from mini_workflow.core.retry import RetryPolicy
+from mini_workflow.errors import ChildFailed, WorkerLost
+from tests.laws.shapes import (
+    cancel,
+    child_ended,
+    completed,
+    double,
+    fail,
+    sent,
+    shape,
+    signal,
+    update,
+)
+
+__all__: list[str] = []
+
+
+@sent(*(signal("go", n) for n in range(4)))
+async def signals_in_order(ctx: Context) -> list[Any]:
+    seen: list[Any] = [await ctx.task(double, 1)]
+    for _ in range(4):
+        seen += [await ctx.wait_for_signal("go"), await ctx.task(double, 2)]
+    return seen
+
+
+@sent(*(signal("go", n) for n in range(3)), signal("stop"))
+async def signals_against_time(ctx: Context) -> list[Any]:
+    seen: list[Any] = []
+    for n in range(3):
+        try:
+            async with asyncio.timeout(5 * n + 1):
+                seen.append(await ctx.wait_for_signal("go"))
+        except TimeoutError:
+            seen.append("late")
+    await ctx.wait_for_signal("stop")
+    return seen
+
+
+@sent(*(signal("item", n) for n in range(4)))
+async def signal_handlers(ctx: Context) -> list[Any]:
+    seen: list[Any] = [await ctx.task(double, 1)]
+
+    async def handle(value: int) -> None:
+        seen.append(value)
+        seen.append(f"{value}: {await ctx.task(double, value)}")
+
+    ctx.on_signal("item", handle)
+    await ctx.wait_for(lambda: len(seen) == 9, timeout=3600)
+    return seen
+
+
+@sent(signal("a", 1), signal("b", 2), signal("a", 3), signal("b", 4))
+async def signal_streams(ctx: Context) -> list[Any]:
+    seen: list[Any] = []
+
+    async def listen(name: str) -> None:
+        async for value in ctx.signals(name):
+            seen.append([name, value, await ctx.task(double, value)])
+
+    listening = [asyncio.create_task(listen(name)) for name in "ab"]
+    await ctx.wait_for(lambda: len(seen) == 4)
+    for task in listening:
+        task.cancel()
+    return seen
+
+
+@sent(signal("nobody", 1), signal("somebody", 2), signal("nobody", 3))
+async def signals_unhandled(ctx: Context) -> list[Any]:
+    def handle(value: Any) -> None:
+        seen.append(value)
+
+    seen: list[Any] = []
+    ctx.on_signal("somebody", handle)
+    await ctx.task(double, 1)
+    await ctx.sleep(1)
+    return seen
+
+
+@sent(
+    update("put", 1),
+    update("put", -1),
+    update("break", "x"),
+    update("put", 1),
+    update("unknown"),
+    update("put", 2),
+    signal("end"),
+)
+async def updates(ctx: Context) -> list[Any]:
+    seen: list[Any] = []
+    lock = asyncio.Lock()
+
+    async def put(n: int) -> str:
+        async with lock:
+            seen.append(await ctx.task(double, n))
+            return f"put {n}"
+
+    def check(n: int) -> None:
+        if n < 0:
+            raise ValueError(n)
+
+    async def stop(text: str) -> None:
+        seen.append("breaking")
+        await ctx.task(fail, text)
+
+    ctx.on_update("put", put, validator=check)
+    ctx.on_update("break", stop)
+    await ctx.wait_for_signal("end")
+    return seen
+
+
+@sent(completed("a", 1), completed("c", ValueError("no")), completed("b", 2))
+async def promises(ctx: Context) -> list[Any]:
+    a, b, c = (ctx.promise(name) for name in "abc")
+    seen: list[Any] = []
+    try:
+        await asyncio.wait_for(b, 3)
+    except TimeoutError:
+        seen.append("late")
+    await ctx.task(double, 1)
+    try:
+        await c
+    except ValueError as error:
+        seen.append(str(error))
+    return [*seen, await a, await b]
+
+
+@sent(cancel("enough"))
+async def cancelled_with_cleanup(ctx: Context) -> None:
+    kept = ctx.task(double, 1, name="kept")
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(ctx.sleep(100))  # type: ignore[arg-type]
+            group.create_task(_tidy(ctx, ctx.sleep(200)))
+            await asyncio.shield(ctx.sleep(300))
+    finally:
+        await kept
+        await ctx.task(double, 3, name="cleanup")
+
+
+async def _tidy(ctx: Context, waiting: asyncio.Future[Any]) -> None:
+    try:
+        await waiting
+    finally:
+        await ctx.task(double, 2, name="tidy")
+
+
+@sent(cancel("why"), signal("go", 1))
+async def cancel_that_is_caught(ctx: Context) -> list[Any]:
+    seen: list[Any] = []
+    try:
+        await asyncio.shield(ctx.sleep(50))
+    except asyncio.CancelledError as error:
+        seen.append(str(error))
+    return [*seen, await ctx.wait_for_signal("go")]
+
+
+@shape
+async def undone(ctx: Context) -> None:
+    await asyncio.gather(*(ctx.task(double, i, name=f"book {i}", undo=double) for i in range(3)))
+    await ctx.task(double, 9, name="pay", undo=double)
+    await ctx.task(fail, "no room")
+
+
+@sent(cancel("changed my mind"))
+async def undone_after_a_cancel(ctx: Context) -> None:
+    await ctx.task(double, 1, name="book", undo=double)
+    await ctx.sleep(1000)
+
+
+def dies() -> None:
+    raise WorkerLost("killed")
+
+
+@shape
+async def worker_lost(ctx: Context) -> list[str]:
+    seen: list[str] = []
+    for retry in (None, RetryPolicy(max_attempts=1)):
+        try:
+            await ctx.task(dies, retry=retry)
+        except WorkerLost as error:
+            seen.append(str(error))
+    return seen
+
+
+@sent(signal("go"))
+async def patched(ctx: Context) -> list[bool]:
+    seen = [ctx.patched("a")]
+    await ctx.task(double, 1)
+    for _ in range(2):
+        seen.append(ctx.patched("b"))
+        await ctx.sleep(1)
+    await ctx.wait_for_signal("go")
+    return [*seen, ctx.patched("a"), ctx.patched("c")]
+
+
+@sent(
+    child_ended("c-1", "one"),
+    child_ended("c-0", ValueError("zero")),
+    child_ended("c-2", "two"),
+    child_ended("c-3", "three"),
+)
+async def children(ctx: Context) -> list[Any]:
+    seen: list[Any] = []
+    started = [ctx.child("other", i, id=f"c-{i}", on_parent_close="cancel") for i in range(3)]
+    started[1].signal("go", 1)
+    for child in started:
+        try:
+            seen.append(await child)
+        except ChildFailed as error:
+            seen.append(repr(error.__cause__))
+    late = ctx.child("other", id="c-3")
+    try:
+        await asyncio.wait_for(late, 5)
+    except TimeoutError:
+        seen.append("given up")
+    ctx.child("other", id="c-4", on_parent_close="abandon")
+    ctx.execution("elsewhere").signal("hello", seen)
+    ctx.execution("elsewhere").cancel("why")
+    return seen
+
+
+@sent(*(signal("go", n) for n in range(4)))
+async def continued_with_signals(ctx: Context, n: int = 0) -> None:
+    first = await ctx.wait_for_signal("go")
+    ctx.task(double, 1, name="left open")
+    await ctx.task(double, first)
+    async with asyncio.TaskGroup():
+        ctx.continue_as_new(n + 1)
