@@ -14,13 +14,14 @@ from typing import Final, Protocol, TypeVar
 
 from mini_workflow.core import events, wire
 from mini_workflow.core.codec import Codec
-from mini_workflow.core.commands import CancelTask, RunTask, StartChild
+from mini_workflow.core.commands import CancelTask, Command, RunTask, StartChild
 from mini_workflow.core.events import Message
 from mini_workflow.core.failure import Failure
-from mini_workflow.core.replay import attempt_of, check_update
+from mini_workflow.core.replay import check_update
 from mini_workflow.core.run import Definition, Run
 from mini_workflow.engine.answers import not_found
 from mini_workflow.engine.cache import Cache
+from mini_workflow.engine.courier import Courier, Waking, put_off, together, waking
 from mini_workflow.engine.dispatch import request_of
 from mini_workflow.engine.outbox import not_started
 from mini_workflow.engine.questions import Questions
@@ -36,7 +37,6 @@ from mini_workflow.errors import (
 )
 from mini_workflow.ports import (
     NO_ERRANDS,
-    Alarm,
     Clock,
     Commit,
     Dispatch,
@@ -45,7 +45,6 @@ from mini_workflow.ports import (
     Head,
     Outgoing,
     Standing,
-    TaskRequest,
 )
 
 log = logging.getLogger("mini_workflow.engine")
@@ -64,13 +63,11 @@ process. Our own bound."""
 TRIES: Final = 3
 """How many counted tries there are before the execution is blocked. Our own bound."""
 
-GIVE_UP: Final = 8
+GIVE_UP: Final = 40
 """From which delivery of a message on an execution is blocked whose tasks cannot be dispatched.
-Our own bound: with a growing pause between them that is some minutes."""
-
-OVERDUE: Final = 300_000
-"""Milliseconds after its time at which an alarm that has not gone off is set again: later than any
-queue delivers it in order. Our own bound."""
+Our own bound: with pauses that grow to 300 seconds that is about two hours, in which an outage is
+outlived.
+"""
 
 
 class Each(Protocol):
@@ -107,6 +104,10 @@ class Arrival:
     delivery: int = 1
 
 
+NOTHING_SET: Final = Waking(None)
+FROM_NOTHING: Final = Standing(NO_ERRANDS, False, None, 0, None, 0)
+
+
 @dataclass(slots=True)
 class _Work:
     """An arrival on its way. The second turn of a continued execution has nothing to deliver."""
@@ -118,10 +119,12 @@ class _Work:
     again: bool = False
     turn: Turn | None = None
     standing: Standing | None = None
+    started: events.ExecutionStarted | None = None
+    """What it begins with, if its first turn creates it."""
+    owed: Errands = NO_ERRANDS
+    """Those of earlier commits that cannot be done now."""
     errands: Errands = NO_ERRANDS
-    alarm: Alarm | None = None
-    unset: Alarm | None = None
-    reset: Alarm | None = None
+    waking: Waking = NOTHING_SET
 
     @property
     def name(self) -> str:
@@ -153,8 +156,7 @@ class Orchestrator:
         self._each = each
         self._on_turn = on_turn
         self._entropy = entropy
-        self._sent: set[tuple[str, int, int]] = set()
-        """The attempts that were dispatched for a turn of which not everything is done yet."""
+        self._courier = Courier(dispatch, clock)
         self._cache = Cache(cache_size)
         self._watchdog = Watchdog(turn_limit)
         self._turns = Turns(
@@ -186,6 +188,15 @@ class Orchestrator:
         messages must be delivered again, with the reason; never raises.
         """
         failed: dict[str, Exception] = {}
+        if any(arrival.delivery >= SUSPICIOUS for arrival in arrivals):
+            # One of them may end the process: the others are done with before or after.
+            for arrival in arrivals:
+                self._take([arrival], failed)
+        else:
+            self._take(arrivals, failed)
+        return failed
+
+    def _take(self, arrivals: Sequence[Arrival], failed: dict[str, Exception]) -> None:
         works = [_Work(a, list(a.messages), a.resume) for a in arrivals]
         while works:
             works = self._stage(self._prepare, works, failed)
@@ -210,7 +221,6 @@ class Orchestrator:
                 if work.turn is not None and work.turn.continues
             ]
             works = again
-        return failed
 
     def _stage(
         self, step: Callable[[_Work], None], works: list[_Work], failed: dict[str, Exception]
@@ -245,23 +255,33 @@ class Orchestrator:
         self._store.forget(work.name)
 
     def _prepare(self, work: _Work) -> None:
-        """Learn how things stand; begin an execution that is to be started here."""
+        """Learn how things stand; have an execution that is to be started here begin."""
         standing = self._store.standing(work.name)
         started = next((m for m in work.messages if isinstance(m, events.ExecutionStarted)), None)
+        work.started = None
         if standing is None and started is not None:
-            head = Head(work.name, started.workflow, "running", started.at)
-            commit = Commit(work.name, 0, (wire.encode(started),), head)
-            self._store.create(commit, started.parent, started.arguments.fingerprint())
-            standing = self._store.standing(work.name)
+            work.started = started
+            if work.arrival.delivery >= SUSPICIOUS:
+                # So that the tries of its first turn can be counted.
+                self._begin(started, work.name)
+                standing = self._store.standing(work.name)
         if started is not None and standing is not None:
             self._check_start(work, started, standing)
         work.standing = standing
+
+    def _begin(self, started: events.ExecutionStarted, name: str) -> None:
+        """Record the start of an execution, without a turn."""
+        head = Head(name, started.workflow, "running", started.at)
+        commit = Commit(name, 0, (wire.encode(started),), head)
+        fingerprint = started.arguments.fingerprint()
+        self._store.create(commit, started.parent, fingerprint, NO_ERRANDS, None)
 
     def _check_start(
         self, work: _Work, started: events.ExecutionStarted, standing: Standing
     ) -> None:
         """Tell a parent whose child cannot be started because its id is taken."""
         work.messages.remove(started)
+        work.started = None
         parent = started.parent
         if parent is None or parent == standing.parent:
             return
@@ -277,53 +297,107 @@ class Orchestrator:
         work.again = False
         name, standing = work.name, work.standing
         if standing is None:
-            for message in work.messages:
-                log.warning("[%s] %r is for no execution", name, message)
+            self._first(work)
             return
         self._drop_stale(name, standing)
-        if standing.errands and not standing.done:
-            self._make_sure(work, standing)
-        if work.arrival.delivery >= SUSPICIOUS and self._is_deadly(work, standing):
-            return
         now = self._clock.now()
         head = self._store.head(name)
+        error: BaseException | None = None
+        if work.arrival.delivery >= SUSPICIOUS and head is not None and head.closed_at is None:
+            standing = self._counted(work, standing)
+            error = _deadly(standing) if standing.tries > TRIES else None
+        if error is None:
+            error = self._make_sure(work, standing, head)
+        else:
+            work.owed = put_off(_left(standing))
         messages = list(work.messages)
         if head is not None and head.wake_at is not None and head.wake_at <= now:
             messages.append(events.Tick(now))
-        delivery = Delivery(name, messages, resume=work.resume)
-        try:
-            work.turn = self._turns.next(delivery, now)
-        except StoreError:
-            raise
-        except (Exception, KeyboardInterrupt) as error:
-            # Whatever the code of one workflow does must not take the others with it.
-            log.exception("[%s] the turn failed", name)
+        delivery = Delivery(name, messages, resume=work.resume and error is None)
+        if error is None:
+            try:
+                work.turn = self._turns.next(delivery, now)
+            except StoreError:
+                raise
+            except (Exception, KeyboardInterrupt) as problem:
+                # Whatever the code of one workflow does must not take the others with it.
+                log.exception("[%s] the turn failed", name)
+                error = problem
+        if error is not None:
             self._cache.drop(name)
+            delivery.resume = False
             work.turn = self._turns.block(delivery, error)
         if work.turn is None:
             for message in work.messages:
                 log.warning("[%s] has closed before: %r", name, message)
         self._plan(work, standing, now)
 
+    def _first(self, work: _Work) -> None:
+        """The first turn of an execution that was not there before."""
+        name, started = work.name, work.started
+        if started is None:
+            for message in work.messages:
+                log.warning("[%s] %r is for no execution", name, message)
+            return
+        others = [message for message in work.messages if message is not started]
+        try:
+            work.turn = self._turns.create(name, started, None, others)
+        except (Exception, KeyboardInterrupt) as error:
+            # Above all UnknownWorkflow. It is blocked once it is there.
+            if isinstance(error, StoreError):
+                raise
+            self._begin(started, name)
+            work.again, work.turn = True, None
+            return
+        self._plan(work, FROM_NOTHING, self._clock.now())
+
     def _drop_stale(self, name: str, standing: Standing) -> None:
         live = self._cache.get(name)
         if live is not None and live.length != standing.length:
             self._cache.drop(name)
 
-    def _make_sure(self, work: _Work, standing: Standing) -> None:
-        """Do the errands of the last commit if they may not have been done.
+    def _make_sure(
+        self, work: _Work, standing: Standing, head: Head | None
+    ) -> BaseException | None:
+        """Do the errands of the last commit if they may not have been done. Answers why the
+        execution has to be blocked, if that is so.
 
         The queue hands over the messages of an execution in order, and does not bring new ones
         before those are done with whose turn it was.
         """
-        errands = standing.errands
-        if errands.doubtful or not set(errands.causes).isdisjoint(work.arrival.ids):
-            run = self._turns.look(work.name) if errands.tasks else None
-            try:
-                self._do(work.name, errands, standing.alarm, run)
-            finally:
-                self._let_go(work.name, run)
-        self._store.done(work.name)
+        name, errands = work.name, _left(standing)
+        ids = work.arrival.ids
+        if not (errands.doubtful or work.resume or not set(errands.causes).isdisjoint(ids)):
+            errands = NO_ERRANDS
+        if not errands:
+            self._store.done(name)
+            return None
+        blocked_now = head is not None and head.status == "blocked"
+        if blocked_now and not work.resume:
+            work.owed = put_off(errands)
+            return None
+        run: Run | None = None
+        try:
+            run = self._turns.look(name) if errands.tasks else None
+            if run is not None and run.fault is not None:
+                # Its code has to be mended first: this turn will say so.
+                work.owed = put_off(errands)
+                return None
+            self._courier.do(name, errands, standing.alarm, run)
+        except StoreError as error:
+            if work.arrival.delivery < GIVE_UP:
+                raise
+            log.error("[%s] is blocked: %s", name, error)
+            work.owed = put_off(errands)
+            return error
+        except Exception as error:
+            work.owed = put_off(errands)
+            return error
+        finally:
+            self._let_go(name, run)
+        self._store.done(name)
+        self._courier.done(name)
+        return None
 
     def _let_go(self, name: str, run: Run | None) -> None:
         """Close a run that was only looked at, unless it is the cached one."""
@@ -331,53 +405,29 @@ class Orchestrator:
         if run is not None and (live is None or live.run is not run):
             run.close()
 
-    def _is_deadly(self, work: _Work, standing: Standing) -> bool:
-        """Count a try; whether there have been too many, so that the execution is blocked."""
-        name = work.name
-        if standing.tries < TRIES:
-            commit = Commit(name, standing.length)
-            tries = standing.tries + 1
-            if not self._store.commit(commit, NO_ERRANDS, standing.alarm, tries):
-                raise StoreUnavailable(f"execution {name!r} is written by another process")
-            work.standing = replace(standing, tries=tries, errands=NO_ERRANDS)
-            return False
-        error = TurnTimeout(
-            f"the process has ended {standing.tries} times during this turn: it ran out of memory "
-            "or of time"
-        )
-        self._cache.drop(name)
-        delivery = Delivery(name, list(work.messages), resume=False)
-        work.turn = self._turns.block(delivery, error)
-        self._plan(work, standing, self._clock.now())
-        return True
+    def _counted(self, work: _Work, standing: Standing) -> Standing:
+        """Count a try, before anything is done that may end the process."""
+        name, errands, tries = work.name, _left(standing), standing.tries + 1
+        commit = Commit(name, standing.length)
+        if not self._store.commit(commit, errands, standing.alarm, tries):
+            raise StoreUnavailable(f"execution {name!r} is written by another process")
+        work.standing = replace(standing, errands=errands, done=False, tries=tries)
+        return work.standing
 
     def _plan(self, work: _Work, standing: Standing, now: int) -> None:
         turn = work.turn
         head = turn.head if turn is not None else self._store.head(work.name)
-        decision = turn.decision if turn is not None else None
-        commands = decision.commands if decision is not None else ()
+        commands = _commands(turn)
         tasks = tuple((c.seq, c.attempt) for c in commands if isinstance(c, RunTask))
+        # A child is there before anything is said to it.
         starts = [self._start_of(work.name, c, now) for c in commands if isinstance(c, StartChild)]
         outbox = turn.commit.outbox if turn is not None else ()
-        work.alarm = current = standing.alarm
-        work.unset = work.reset = None
-        needed = None if head is None else head.wake_at
-        gone = current is not None and (
-            current.at in work.arrival.woken or current.at + OVERDUE < now
-        )
-        if needed is None:
-            if current is not None and current.schedule:
-                work.unset, work.alarm = current, None
-        elif current is None or gone or needed < current.at:
-            alarm = self._dispatch.alarm(work.name, needed, now)
-            if current is not None and not gone and current.schedule:
-                work.unset = current
-            work.alarm = work.reset = (
-                current if current is not None and current.at == needed else alarm
-            )
-        work.errands = Errands(
-            tasks, (*outbox, *starts), alarm=work.reset is not None, causes=work.arrival.ids
-        )
+        at = None if head is None else head.wake_at
+        needed = None if at is None else self._dispatch.alarm(work.name, at, now)
+        work.waking = waking(standing.alarm, needed, work.arrival.woken, now)
+        to_set = work.waking.to_set is not None
+        new = Errands((*tasks,), (*starts, *outbox), alarm=to_set, causes=work.arrival.ids)
+        work.errands = together(work.owed, new)
 
     def _start_of(self, parent: str, command: StartChild, now: int) -> Outgoing:
         """The message that has a child begin, wherever messages to it are taken."""
@@ -386,36 +436,45 @@ class Orchestrator:
         return Outgoing(command.execution_id, wire.encode(started), f"{parent}/{command.seq}/start")
 
     def _commit(self, work: _Work) -> None:
-        turn, standing = work.turn, work.standing
+        turn, standing, started = work.turn, work.standing, work.started
+        alarm, errands = work.waking.alarm, work.errands
         if standing is None:
+            if turn is None or started is None:
+                return
+            fingerprint = started.arguments.fingerprint()
+            if not self._store.create(turn.commit, started.parent, fingerprint, errands, alarm):
+                self._lose_race(work)
             return
         commit = turn.commit if turn is not None else Commit(work.name, standing.length)
         empty = not (commit.events or commit.head or commit.park or commit.unpark)
-        errands = work.errands
-        if empty and not errands.tasks and not errands.outbox and work.alarm == standing.alarm:
+        if empty and not errands.tasks and not errands.outbox and alarm == standing.alarm:
             # Setting the same alarm again is done before this message is done with.
             errands = NO_ERRANDS
-        tries = standing.tries if empty and not errands else 0
-        if turn is None and not errands and work.alarm == standing.alarm:
+        if turn is None and not errands and alarm == standing.alarm:
             return  # closed, and nothing is left of it
-        if not self._store.commit(commit, errands, work.alarm, tries):
-            if turn is not None:
-                self._turns.discard(turn)
-            self._cache.drop(work.name)
-            work.races += 1
-            if work.races > RACES:
-                raise StoreUnavailable(f"execution {work.name!r} is written by others all the time")
-            work.turn, work.again = None, True
+        if not self._store.commit(commit, errands, alarm, 0):
+            self._lose_race(work)
+
+    def _lose_race(self, work: _Work) -> None:
+        """Another writer was faster: do the turn again."""
+        if work.turn is not None:
+            self._turns.discard(work.turn)
+        self._cache.drop(work.name)
+        work.races += 1
+        if work.races > RACES:
+            raise StoreUnavailable(f"execution {work.name!r} is written by others all the time")
+        work.turn, work.again, work.owed = None, True, NO_ERRANDS
 
     def _carry_out(self, work: _Work) -> None:
-        if work.standing is None:
+        if work.standing is None and work.turn is None:
             return
-        name, turn = work.name, work.turn
-        decision = turn.decision if turn is not None else None
-        commands = decision.commands if decision is not None else ()
+        name, commands = work.name, _commands(work.turn)
+        new = replace(work.errands, tasks=(), outbox=work.errands.outbox[len(work.owed.outbox) :])
         try:
-            self._run([request_of(name, c) for c in commands if isinstance(c, RunTask)])
-            self._do(name, replace(work.errands, tasks=()), work.reset, None)
+            self._courier.begin(
+                name, [request_of(name, c) for c in commands if isinstance(c, RunTask)]
+            )
+            self._courier.do(name, new, work.waking.to_set, None)
         except StoreError as error:
             if work.arrival.delivery < GIVE_UP or not self._give_up(work, error):
                 raise
@@ -423,36 +482,11 @@ class Orchestrator:
         for command in commands:
             if isinstance(command, CancelTask):
                 self._dispatch.cancel(name, command.seq, command.reason)
-        if work.unset is not None:
-            self._dispatch.unset(work.unset)
-        self._store.done(name)
-        for seq, attempt in work.errands.tasks:
-            self._sent.discard((name, seq, attempt))
-
-    def _run(self, requests: list[TaskRequest]) -> None:
-        """Dispatch attempts; those for which it went well are not dispatched again from here."""
-        requests = [request for request in requests if request.key not in self._sent]
-        problem: StoreError | None = None
-        for request, error in zip(requests, self._dispatch.run(requests), strict=True):
-            if error is None:
-                self._sent.add(request.key)
-            problem = problem or error
-        if problem is not None:
-            raise problem
-
-    def _do(self, name: str, errands: Errands, alarm: Alarm | None, run: Run | None) -> None:
-        requests = [
-            request_of(name, command)
-            for seq, attempt in errands.tasks
-            if run is not None
-            and (command := attempt_of(run, seq)) is not None
-            and command.attempt == attempt
-        ]
-        self._run(requests)
-        if errands.outbox:
-            self._dispatch.post(errands.outbox)
-        if errands.alarm and alarm is not None:
-            self._dispatch.set(name, alarm, self._clock.now())
+        if work.waking.to_unset is not None:
+            self._dispatch.unset(work.waking.to_unset)
+        if not work.owed:
+            self._store.done(name)
+            self._courier.done(name)
 
     def _give_up(self, work: _Work, error: StoreError) -> bool:
         """Block an execution whose errands cannot be done; `resume` tries again."""
@@ -462,9 +496,8 @@ class Orchestrator:
             return False
         log.error("[%s] is blocked: %s", work.name, error)
         commit = Commit(work.name, standing.length, head=blocked(head, error))
-        errands = replace(standing.errands, doubtful=True)
         self._cache.drop(work.name)
-        return self._store.commit(commit, errands, standing.alarm, 0)
+        return self._store.commit(commit, put_off(standing.errands), standing.alarm, 0)
 
     # What is asked directly
 
@@ -514,3 +547,19 @@ class Orchestrator:
             self._cache.drop(name)
         else:
             self._drop_stale(name, standing)
+
+
+def _left(standing: Standing) -> Errands:
+    """The errands of the last commit that may be left."""
+    return NO_ERRANDS if standing.done else standing.errands
+
+
+def _deadly(standing: Standing) -> TurnTimeout:
+    return TurnTimeout(
+        f"the process has ended {standing.tries - 1} times during this turn: it ran out of memory "
+        "or of time"
+    )
+
+
+def _commands(turn: Turn | None) -> tuple[Command, ...]:
+    return turn.decision.commands if turn is not None and turn.decision is not None else ()

@@ -243,7 +243,11 @@ def _etag(body: bytes) -> str:
 
 
 def _json(plain: Any, status: int = 200, headers: dict[str, str] | None = None) -> Any:
-    return status, {"content-type": "application/json", **(headers or {})}, json.dumps(plain).encode()
+    return (
+        status,
+        {"content-type": "application/json", **(headers or {})},
+        json.dumps(plain).encode(),
+    )
 
 
 def _error(status: int, code: str) -> Any:

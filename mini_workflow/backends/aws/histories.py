@@ -69,14 +69,19 @@ class Histories:
         return [*sealed, *document.tail][start - document.length :]
 
     def create(
-        self, commit: Commit, parent: dict[str, object] | None, fingerprint: str
+        self,
+        commit: Commit,
+        parent: dict[str, object] | None,
+        fingerprint: str,
+        errands: Errands = NO_ERRANDS,
+        alarm: Alarm | None = None,
     ) -> Document | None:
-        """Write a new execution; None if there is one of that id. It has no errands yet."""
+        """Write a new execution; None if there is one of that id."""
         check(commit)
         assert commit.head is not None
         born = time.time_ns() // 1000
         empty = Document(commit.head, parent=parent, fingerprint=fingerprint, born=born)
-        new = empty.after(commit, NO_ERRANDS, None, 0, _writer())
+        new = empty.after(commit, errands, alarm, 0, _writer())
         index.enter(self._bucket, commit.head.status, new.place)
         etag = self._bucket.create(_key(commit.execution_id), form.encode(new))
         if etag is None:

@@ -180,11 +180,19 @@ class Shelf:
             self._known[name] = _Known(new)
         return True
 
-    def create(self, commit: Commit, parent: dict[str, Any] | None, fingerprint: str) -> None:
-        """Write a new execution, unless there is one."""
-        document = self._histories.create(commit, parent, fingerprint)
+    def create(
+        self,
+        commit: Commit,
+        parent: dict[str, Any] | None,
+        fingerprint: str,
+        errands: Errands,
+        alarm: Alarm | None,
+    ) -> bool:
+        """See `FencedStore.create`."""
+        document = self._histories.create(commit, parent, fingerprint, errands, alarm)
         if document is not None:
             self._remember(commit.execution_id, document)
+        return document is not None
 
     def done(self, execution_id: str) -> None:
         """See `FencedStore.done`."""
