@@ -284,9 +284,8 @@ class Context:
             *args: its arguments.
             **kwargs: its arguments by name.
             id: the child's id; by default one is made of this execution's.
-            on_parent_close: what becomes of a child that is still open when this execution closes
-                (in this run, or in a later one): "terminate" it, "cancel" it, or "abandon" it to
-                run on by itself.
+            on_parent_close: what becomes of a child that is open when this execution closes, in
+                whatever run: "terminate" it, "cancel" it, or "abandon" it to run on by itself.
 
         Returns:
             A future with ``.id`` and ``.signal(name, value)``. Cancelling it cancels the child. It
@@ -318,9 +317,8 @@ class Context:
 
     def continue_as_new(self, *args: Any, **kwargs: Any) -> NoReturn:
         """End this run and begin the next one of the same workflow, with these arguments and an
-        empty history. The id stays, ``result()`` follows, and signals that nobody has received
-        move on. Open children stay this execution's, but their results do not reach the next run.
-        For workflows that would otherwise grow for ever.
+        empty history. The id stays, ``result()`` follows, signals that nobody has received move
+        on, and so do open children, without their results. For what would grow for ever.
 
         Raises UsageError in a handler, or in another asyncio.Task than the workflow function's, and
         InvalidArguments if the workflow cannot be called with them.

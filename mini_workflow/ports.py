@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, Protocol
 
+from mini_workflow.core.facts import record
 from mini_workflow.errors import StoreError
 
 Status = Literal["running", "blocked", "completed", "failed", "cancelled", "terminated"]
@@ -25,7 +26,7 @@ STATUSES: Final[tuple[Status, ...]] = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Head:
     """What a store knows of an execution without reading its history.
 
@@ -49,7 +50,7 @@ class Head:
     base: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Stored:
     """An execution as loaded: its head, the lines of its history, and its parked messages.
 
@@ -63,7 +64,7 @@ class Stored:
     held: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Outgoing:
     """A message for an execution's mailbox; what `key` does, `Mailbox.post` says."""
 
@@ -72,7 +73,7 @@ class Outgoing:
     key: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Commit:
     """One execution's part of a commit.
 
@@ -115,7 +116,7 @@ class Page:
     next: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Letter:
     """A message to an execution, as found in the mailbox."""
 
@@ -262,7 +263,7 @@ class Clock(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TaskRequest:
     """One attempt to run. `payload` is the captured call, `timeout` milliseconds from its start.
 
@@ -286,7 +287,7 @@ class TaskRequest:
         return (self.execution_id, self.seq, self.attempt)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TaskOutcome:
     """What became of an attempt: `result` is JSON text, or `failure` a Failure as plain JSON.
 

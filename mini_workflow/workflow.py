@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Coroutine
-from typing import Any, Concatenate, Final, Generic, ParamSpec, TypeVar, overload
+from typing import Any, Concatenate, Final, Generic, ParamSpec, TypeVar, cast, overload
 
 from mini_workflow.context import Context
 from mini_workflow.core.run import Run
@@ -125,18 +125,19 @@ REGISTRY: Final = Registry()
 
 
 @overload
-def workflow(name: Handler[P, R], /) -> Workflow[P, R]: ...
+def workflow(name: Handler[P, R] | Workflow[P, R], /) -> Workflow[P, R]: ...
 @overload
-def workflow(name: str, handler: Handler[P, R], /) -> Workflow[P, R]: ...
+def workflow(name: str, handler: Handler[P, R] | Workflow[P, R], /) -> Workflow[P, R]: ...
 @overload
 def workflow(
     name: str | None = None, handler: None = None, /
-) -> Callable[[Handler[P, R]], Workflow[P, R]]: ...
+) -> Callable[[Handler[P, R] | Workflow[P, R]], Workflow[P, R]]: ...
 def workflow(name: Any = None, handler: Any = None, /) -> Any:
     """Make a workflow of an ``async def`` function whose first parameter is the context.
 
     As ``@workflow``, ``@workflow("name")`` or ``workflow("name", function)``. Without a name the
-    function's own is taken.
+    function's own is taken. A workflow may stand for its function: ``workflow("old", order)``
+    registers that of `order` under another name too.
 
     Raises:
         UsageError: not an ``async def`` function, or one without a parameter for the context.
@@ -160,6 +161,7 @@ def _register(name: Any, handler: Any) -> Workflow[Any, Any]:
             f"{name!r} cannot name a workflow: use 1 to 100 letters, digits, '_', '-' and '.', "
             "beginning with a letter, a digit or '_'"
         )
+    handler = _function_of(handler)
     if not inspect.iscoroutinefunction(handler):
         raise UsageError(f"workflow {name!r} must be an async def function, not {handler!r}")
     made: Workflow[Any, Any] = Workflow(name, handler)
@@ -167,7 +169,15 @@ def _register(name: Any, handler: Any) -> Workflow[Any, Any]:
     return made
 
 
+def _function_of(handler: Any) -> Any:
+    if isinstance(handler, Workflow):
+        return cast("Workflow[Any, Any]", handler).handler
+    return handler
+
+
 def _name_of(handler: Any) -> str:
+    if isinstance(handler, Workflow):
+        return cast("Workflow[Any, Any]", handler).name
     name = getattr(handler, "__name__", None)
     return name if isinstance(name, str) else repr(handler)
 

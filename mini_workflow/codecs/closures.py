@@ -31,7 +31,7 @@ from mini_workflow.codecs.functions import (
     simple_parts,
 )
 from mini_workflow.codecs.names import is_importable, name_of
-from mini_workflow.codecs.refusals import MARK, Refused
+from mini_workflow.codecs.refusals import MARK, Refused, instead_of
 from mini_workflow.errors import (
     ClosureNotSerializable,
     PayloadNotReadable,
@@ -161,10 +161,11 @@ def _reason(culprit: object, cause: Exception) -> str:
         problem, remedy = why_not(culprit, cause)
         return f"{problem}: {remedy or _REMEDY}"
     if hasattr(type(culprit), MARK):
-        return f"is {cause.noun}: use it in the workflow, and capture the data that the task needs"
+        return f"is {cause.noun}: {instead_of(type(culprit), _IN_THE_WORKFLOW)}"
     return f"is {cause.noun}: {_REMEDY}"
 
 
+_IN_THE_WORKFLOW: Final = "use it in the workflow, and capture the data that the task needs"
 _REMEDY: Final = "create it in the task or keep it in a module global"
 
 

@@ -19,7 +19,7 @@ from mini_workflow.codecs.decoding import Decoder
 from mini_workflow.codecs.names import is_importable, name_of, type_of
 from mini_workflow.codecs.opaque import encode_opaque
 from mini_workflow.codecs.picklers import type_name
-from mini_workflow.codecs.refusals import Refused, refusal
+from mini_workflow.codecs.refusals import Refused, instead_of, refusal
 from mini_workflow.codecs.scalars import MAX_PLAIN_INT_BITS
 from mini_workflow.codecs.signing import Signer
 
@@ -148,11 +148,9 @@ class Encoder:
         return value
 
 
-def _refused(value: Any, noun: str) -> str:
-    return (
-        f"is {noun} ({type_name(value)}), which must not be stored; return the data that is needed "
-        "from it instead"
-    )
+def _refused(value: object, noun: str) -> str:
+    instead = instead_of(type(value), "return the data that is needed from it instead")
+    return f"is {noun} ({type_name(value)}), which must not be stored; {instead}"
 
 
 def _step(key: Any) -> str:

@@ -5,7 +5,8 @@ takes its connections along. Such types are recognised by the names of their bas
 nothing has to be imported to recognise them.
 
 Any class can ask for the same: set `__mini_workflow_refused__` on it to a noun that says what its
-instances are, for example ``"the workflow's context"``.
+instances are, for example ``"the workflow's context"``, and `__mini_workflow_instead__` to what is
+to be done instead, for example ``"pass its .id"``.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 MARK: Final = "__mini_workflow_refused__"
+INSTEAD: Final = "__mini_workflow_instead__"
 
 _LOCK: Final = "a lock"
 _EVENT: Final = "a thread synchronisation primitive"
@@ -114,6 +116,12 @@ def refusal(kind: type[Any]) -> str | None:
         _decided.clear()
     _decided[kind] = noun
     return noun
+
+
+def instead_of(kind: type[Any], otherwise: str) -> str:
+    """What is to be done instead of handing over instances of the class, as far as it says so."""
+    remedy = getattr(kind, INSTEAD, None)
+    return remedy if isinstance(remedy, str) else otherwise
 
 
 def _decide(kind: type[Any]) -> str | None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from mini_workflow.core.events import Event
+from mini_workflow.core.facts import record
 from mini_workflow.core.payload import Payload
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RunTask:
     """Run one attempt of a task. `payload` is the captured call; the timeouts are milliseconds.
 
@@ -25,7 +24,7 @@ class RunTask:
     heartbeat: Payload | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CancelTask:
     """Tell whoever runs the task that nobody waits for it any more, and why if that is known."""
 
@@ -33,7 +32,7 @@ class CancelTask:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StartTimer:
     """Deliver a TimerFired at `fire_at` (milliseconds since the epoch), never earlier."""
 
@@ -41,14 +40,14 @@ class StartTimer:
     fire_at: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CancelTimer:
     """A timer is not needed any more; it may still fire, to no effect."""
 
     seq: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StartChild:
     """Start an execution whose parent this one is; tell the parent what becomes of it."""
 
@@ -58,7 +57,7 @@ class StartChild:
     arguments: Payload
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SendMessage:
     """Deliver a message to another execution. `key` is the same whenever it is sent again."""
 

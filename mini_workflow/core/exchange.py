@@ -169,6 +169,9 @@ class OtherExecution:
 
     __slots__ = ("_run", "id")
 
+    __mini_workflow_refused__ = "a handle to another execution"
+    __mini_workflow_instead__ = "pass its .id"
+
     def __init__(self, id: str, run: Exchange) -> None:  # noqa: A002
         self.id = id
         self._run = run

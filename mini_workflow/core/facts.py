@@ -1,8 +1,13 @@
-"""Fact: what events have in common."""
+"""Fact: what events have in common. Records: data that is not changed once it is made.
+
+That it is not is a convention, which the type checker holds the code to. To enforce it at run time
+as well would take longer than all else that is done to make such an object, of which each step of
+an execution makes a dozen.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar, dataclass_transform
 
 T = TypeVar("T")
@@ -37,5 +42,11 @@ class Fact:
 
 @dataclass_transform(frozen_default=True)
 def fact(kind: type[T]) -> type[T]:
-    """A frozen dataclass with slots, whose other methods are those of Fact."""
-    return dataclass(frozen=True, slots=True, eq=False, repr=False)(kind)
+    """A dataclass with slots, whose other methods are those of Fact."""
+    return dataclass(slots=True, eq=False, repr=False)(kind)
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(field,))
+def record(kind: type[T]) -> type[T]:
+    """A dataclass with slots that compares by its fields."""
+    return dataclass(slots=True, unsafe_hash=True)(kind)

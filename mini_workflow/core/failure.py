@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
+from mini_workflow.core.facts import record
 
-@dataclass(frozen=True, slots=True)
+
+@record
 class Failure:
     """What remains of an exception after it has crossed a boundary.
 

@@ -34,6 +34,9 @@ class NumberingLoop(asyncio.AbstractEventLoop):
 class WorkflowFuture(asyncio.Future[Any]):
     """A future whose hash follows the order of creation."""
 
+    __mini_workflow_refused__ = "a future of the workflow"
+    __mini_workflow_instead__ = "await it in the workflow, and pass its result"
+
     def __init__(self, *, loop: NumberingLoop) -> None:
         super().__init__(loop=loop)
         self._mw_hash = loop.next_hash()

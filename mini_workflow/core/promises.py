@@ -34,6 +34,9 @@ class Promise(WorkflowFuture):
     `asyncio.wait_for` before Python 3.12.
     """
 
+    __mini_workflow_refused__ = "a promise"
+    __mini_workflow_instead__ = "pass its .token, with which it is completed"
+
     def __init__(self, token: str, name: str, *, loop: NumberingLoop) -> None:
         super().__init__(loop=loop)
         self.token = token
@@ -77,6 +80,9 @@ class Children(Protocol):
 
 class Child(WorkflowFuture):
     """The result of a child execution, whose id is `id`. Cancelling it cancels the child."""
+
+    __mini_workflow_refused__ = "the future of a child"
+    __mini_workflow_instead__ = "pass its .id, or await it in the workflow and pass its result"
 
     def __init__(
         self,

@@ -7,12 +7,12 @@ append, what to dispatch once that is committed, and what could not be taken.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from mini_workflow.core import commands, events
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.commands import Command
 from mini_workflow.core.events import CLOSING, Event, Message, Tick
+from mini_workflow.core.facts import record
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.history import History
 from mini_workflow.core.payload import Payload
@@ -22,7 +22,7 @@ from mini_workflow.core.state import Condition, ExecutionState
 from mini_workflow.errors import MiniWorkflowError, NonDeterminismError, WireError
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Decision:
     """The result of one advance.
 

@@ -9,7 +9,7 @@ from mini_workflow.core.carried import Answered
 from mini_workflow.core.state import ExecutionState
 from mini_workflow.engine.inquiries import Inquiries, find_answer
 from mini_workflow.engine.requests import Answer, Post, Resume, Start, Started, Update
-from mini_workflow.engine.turn import Turn
+from mini_workflow.engine.turn import Delivery, Turn
 from mini_workflow.errors import (
     ExecutionAlreadyExists,
     ExecutionBlocked,
@@ -74,7 +74,9 @@ def _others(first: events.ExecutionStarted, request: Start) -> bool:
     return first.arguments != request.arguments
 
 
-def answer_head(request: Post | Resume, turn: Turn | None, store: Store) -> None:
+def answer_head(
+    request: Post | Resume, delivery: Delivery, turn: Turn | None, store: Store
+) -> None:
     """Answer with the execution's head, or say why the request came to nothing."""
     name = request.execution_id
     head = turn.head if turn is not None else store.head(name)
@@ -87,7 +89,7 @@ def answer_head(request: Post | Resume, turn: Turn | None, store: Store) -> None
     elif (
         isinstance(request, Post)
         and isinstance(request.message, Given)
-        and _is_not_open(request.message, name, turn, store)
+        and _is_not_open(request.message, name, delivery, turn, store)
     ):
         request.reply.fail(
             PromiseNotOpen(
@@ -99,7 +101,9 @@ def answer_head(request: Post | Resume, turn: Turn | None, store: Store) -> None
         request.reply.give(head)
 
 
-def _is_not_open(message: Given, name: str, turn: Turn | None, store: Store) -> bool:
+def _is_not_open(
+    message: Given, name: str, delivery: Delivery, turn: Turn | None, store: Store
+) -> bool:
     """Whether the promise was not open any more when this was given to it.
 
     Where no code has taken the message, since another process holds the execution or it is blocked,
@@ -108,6 +112,8 @@ def _is_not_open(message: Given, name: str, turn: Turn | None, store: Store) -> 
     """
     if turn is not None and turn.decision is not None:
         return any(ignored is message for ignored in turn.decision.ignored)
+    if turn is None and delivery.refused:
+        return any(refused is message for refused in delivery.refused)
     stored = store.load(name)
     if stored is None:
         return False

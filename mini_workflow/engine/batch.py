@@ -56,7 +56,7 @@ class Batch:
                     if isinstance(request, Update):
                         answer_update(request, turn, store, inquiries)
                     else:
-                        answer_head(request, turn, store)
+                        answer_head(request, delivery, turn, store)
                 except StoreError as error:
                     request.reply.fail(error)
 

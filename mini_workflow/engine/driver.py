@@ -132,6 +132,12 @@ class Driver:
         self._put_in(call)
         call.reply.wait()
 
+    def resumes(self, execution_id: str) -> bool:
+        """Whether the engine is about to resume the execution by itself. Raises RuntimeClosed."""
+        found: list[bool] = []
+        self.call(lambda: found.append(self.will_resume(execution_id)))
+        return found[0]
+
     def nudge(self) -> None:
         """Another process may have changed something in the store: look at it. Does not wait."""
         if not self._nudged:  # one look is enough for all who have rung before it
@@ -166,9 +172,13 @@ class Driver:
         self._nudged = False
         for name in self.waiters.names():
             head = self._store.head(name)
-            if head is not None and head.status != "running":
+            if head is not None and head.status != "running" and not self.will_resume(name):
                 self.waiters.tell(name, Settled(head))
         self.lookers.tell_all(LOOK)
+
+    def will_resume(self, execution_id: str) -> bool:
+        """The same as `resumes`, on the engine's thread."""
+        return self._engine is not None and self._engine.resumes(execution_id)
 
     def _stop(self) -> None:
         self._stopping = True

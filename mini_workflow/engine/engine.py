@@ -23,6 +23,7 @@ from mini_workflow.engine.cache import Cache
 from mini_workflow.engine.dispatch import Dispatcher
 from mini_workflow.engine.inquiries import Inquiries
 from mini_workflow.engine.lookout import Lookout, Ports
+from mini_workflow.engine.notices import warn_of_late_signals, warn_of_nobody
 from mini_workflow.engine.nursery import Nursery
 from mini_workflow.engine.questions import Questions
 from mini_workflow.engine.requests import (
@@ -151,6 +152,10 @@ class Engine:
     def retry_at(self) -> int | None:
         """When what was refused or has to wait is tried again (milliseconds), or None."""
         return self._retry_at
+
+    def resumes(self, execution_id: str) -> bool:
+        """Whether it will resume the execution by itself, at its next call."""
+        return self._awake.get(execution_id, False)
 
     def deadline(self) -> int | None:
         """When `process` wants to be called at the latest (milliseconds), or None."""
@@ -324,6 +329,9 @@ class Engine:
         if turn.commit.outbox:
             self._letters_due = True
             self._on_post()
+            warn_of_nobody(turn, self._ports.store)
+        if head.closed_at is not None:
+            warn_of_late_signals(turn)
         if head.wake_at is not None and (self._next_wake is None or head.wake_at < self._next_wake):
             self._next_wake = head.wake_at
         commands = decision.commands if decision is not None else ()

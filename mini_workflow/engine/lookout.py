@@ -9,8 +9,15 @@ from typing import Final
 
 from mini_workflow.core import events, wire
 from mini_workflow.core.events import Incoming
+from mini_workflow.core.state import ExecutionState
 from mini_workflow.engine.batch import AT_ONCE, Batch
-from mini_workflow.engine.turn import ABOUT_ATTEMPTS, UNKNOWN_WORKFLOW, Delivery, decode_message
+from mini_workflow.engine.turn import (
+    ABOUT_ATTEMPTS,
+    ABOUT_PROMISES,
+    UNKNOWN_WORKFLOW,
+    Delivery,
+    decode_message,
+)
 from mini_workflow.errors import WireError
 from mini_workflow.ports import Agenda, Clock, Leases, Mailbox, Store
 
@@ -112,14 +119,17 @@ class Lookout:
         """Leave what has arrived as letters, unless the execution has closed or does not exist.
 
         Not what becomes of attempts: the other owner has counted those as lost when it took over.
+        Nor what is for a promise that is not open, so that the sender can be told.
         """
         name = delivery.execution_id
         bodies = [RESUME] if delivery.resume else []
-        bodies += [
-            wire.encode(_to_forward(message))
-            for message in delivery.messages
-            if not isinstance(message, events.Tick) and not isinstance(message, ABOUT_ATTEMPTS)
-        ]
+        for message in delivery.messages:
+            if isinstance(message, (events.Tick, *ABOUT_ATTEMPTS)):
+                continue
+            if isinstance(message, ABOUT_PROMISES) and not self._is_open(name, message):
+                delivery.refused.append(message)
+            else:
+                bodies.append(wire.encode(_to_forward(message)))
         if not bodies:
             return
         head = self._ports.store.head(name)
@@ -128,6 +138,14 @@ class Lookout:
         for body in bodies:
             self._ports.mailbox.post(name, body, body)
         self._on_post()
+
+    def _is_open(self, execution_id: str, message: Incoming) -> bool:
+        """Whether what is recorded so far lets the promise be completed."""
+        try:
+            history = map(wire.decode, self._ports.store.history(execution_id))
+            return ExecutionState.of(history).admit(message) is not None
+        except WireError:
+            return True  # for the other owner to say
 
 
 def _to_forward(message: Incoming | events.UpdateRequested) -> Incoming | events.UpdateRequested:

@@ -23,7 +23,8 @@ from mini_workflow.engine.answers import not_found
 from mini_workflow.engine.cache import Cache
 from mini_workflow.engine.courier import Courier, Waking, put_off, together, waking
 from mini_workflow.engine.dispatch import request_of
-from mini_workflow.engine.outbox import not_started
+from mini_workflow.engine.notices import warn_of_late_signals, warn_of_post
+from mini_workflow.engine.outbox import not_started, outbox
 from mini_workflow.engine.questions import Questions
 from mini_workflow.engine.requests import Ask
 from mini_workflow.engine.runs import blocked, first_event
@@ -34,6 +35,7 @@ from mini_workflow.errors import (
     StoreError,
     StoreUnavailable,
     TurnTimeout,
+    UnknownWorkflow,
 )
 from mini_workflow.ports import (
     NO_ERRANDS,
@@ -155,6 +157,7 @@ class Orchestrator:
         self._codec = codec
         self._each = each
         self._on_turn = on_turn
+        self._definitions = definitions
         self._entropy = entropy
         self._courier = Courier(dispatch, clock)
         self._cache = Cache(cache_size)
@@ -214,6 +217,7 @@ class Orchestrator:
                 if work.turn is not None:
                     self._turns.committed(work.turn)
                     self._on_turn(work.turn)
+                    warn_of_late_signals(work.turn)
             done = self._stage(self._carry_out, finished, failed)
             again += [
                 _Work(work.arrival, [], False)
@@ -260,37 +264,53 @@ class Orchestrator:
         started = next((m for m in work.messages if isinstance(m, events.ExecutionStarted)), None)
         work.started = None
         if standing is None and started is not None:
-            work.started = started
-            if work.arrival.delivery >= SUSPICIOUS:
-                # So that the tries of its first turn can be counted.
-                self._begin(started, work.name)
+            known = self._is_known(work, started)
+            if not known and started.parent is not None:
+                return
+            if known and work.arrival.delivery < SUSPICIOUS:
+                work.started = started
+            else:
+                # Without a turn, so that it can be blocked, or the tries of its turn counted.
+                head = Head(work.name, started.workflow, "running", started.at)
+                commit = Commit(work.name, 0, (wire.encode(started),), head)
+                fingerprint = started.arguments.fingerprint()
+                self._store.create(commit, started.parent, fingerprint, NO_ERRANDS, None)
                 standing = self._store.standing(work.name)
         if started is not None and standing is not None:
             self._check_start(work, started, standing)
         work.standing = standing
 
-    def _begin(self, started: events.ExecutionStarted, name: str) -> None:
-        """Record the start of an execution, without a turn."""
-        head = Head(name, started.workflow, "running", started.at)
-        commit = Commit(name, 0, (wire.encode(started),), head)
-        fingerprint = started.arguments.fingerprint()
-        self._store.create(commit, started.parent, fingerprint, NO_ERRANDS, None)
+    def _is_known(self, work: _Work, started: events.ExecutionStarted) -> bool:
+        """Whether there is such a workflow. A child without one is not started; what somebody
+        outside has started stays, and waits for its code.
+        """
+        try:
+            self._definitions(started.workflow)
+        except UnknownWorkflow as error:
+            if started.parent is not None:
+                work.messages.clear()
+                self._tell_parent(started, error)
+            return False
+        return True
 
     def _check_start(
         self, work: _Work, started: events.ExecutionStarted, standing: Standing
     ) -> None:
-        """Tell a parent whose child cannot be started because its id is taken."""
+        """Leave out a start that has taken place, or cannot because the id is taken."""
         work.messages.remove(started)
-        work.started = None
-        parent = started.parent
-        if parent is None or parent == standing.parent:
-            return
-        error = ExecutionAlreadyExists(
-            f"execution {work.name!r} exists already; give the child another id",
-            execution_id=work.name,
-        )
+        if started.parent is not None and started.parent != standing.parent:
+            error = ExecutionAlreadyExists(
+                f"execution {work.name!r} exists already; give the child another id",
+                execution_id=work.name,
+            )
+            self._tell_parent(started, error)
+
+    def _tell_parent(self, started: events.ExecutionStarted, error: Exception) -> None:
+        """Tell a parent that its child cannot be started."""
+        assert started.parent is not None
+        parent, seq = started.parent["id"], started.parent["seq"]
         failure = self._codec.encode_failure(error)
-        self._dispatch.post((not_started(parent["id"], parent["seq"], started.at, failure),))
+        self._dispatch.post((not_started(parent, seq, started.at, failure),))
 
     def _advance(self, work: _Work) -> None:
         """Make the turn, and say what is to be done once it is committed."""
@@ -313,7 +333,8 @@ class Orchestrator:
         messages = list(work.messages)
         if head is not None and head.wake_at is not None and head.wake_at <= now:
             messages.append(events.Tick(now))
-        delivery = Delivery(name, messages, resume=work.resume and error is None)
+        signalled = any(isinstance(m, events.SignalReceived) for m in messages)
+        delivery = Delivery(name, messages, resume=work.resume and error is None, posted=signalled)
         if error is None:
             try:
                 work.turn = self._turns.next(delivery, now)
@@ -327,28 +348,18 @@ class Orchestrator:
             self._cache.drop(name)
             delivery.resume = False
             work.turn = self._turns.block(delivery, error)
-        if work.turn is None:
-            for message in work.messages:
-                log.warning("[%s] has closed before: %r", name, message)
+        if head is not None and head.closed_at is not None:
+            warn_of_post(name, work.messages, head)
         self._plan(work, standing, now)
 
     def _first(self, work: _Work) -> None:
         """The first turn of an execution that was not there before."""
-        name, started = work.name, work.started
+        started = work.started
         if started is None:
-            for message in work.messages:
-                log.warning("[%s] %r is for no execution", name, message)
+            warn_of_post(work.name, work.messages, None)
             return
         others = [message for message in work.messages if message is not started]
-        try:
-            work.turn = self._turns.create(name, started, None, others)
-        except (Exception, KeyboardInterrupt) as error:
-            # Above all UnknownWorkflow. It is blocked once it is there.
-            if isinstance(error, StoreError):
-                raise
-            self._begin(started, name)
-            work.again, work.turn = True, None
-            return
+        work.turn = self._turns.create(work.name, started, None, others)
         self._plan(work, FROM_NOTHING, self._clock.now())
 
     def _drop_stale(self, name: str, standing: Standing) -> None:
@@ -415,25 +426,30 @@ class Orchestrator:
         return work.standing
 
     def _plan(self, work: _Work, standing: Standing, now: int) -> None:
-        turn = work.turn
+        turn, commands = work.turn, _commands(work.turn)
         head = turn.head if turn is not None else self._store.head(work.name)
-        commands = _commands(turn)
         tasks = tuple((c.seq, c.attempt) for c in commands if isinstance(c, RunTask))
-        # A child is there before anything is said to it.
-        starts = [self._start_of(work.name, c, now) for c in commands if isinstance(c, StartChild)]
-        outbox = turn.commit.outbox if turn is not None else ()
+        outgoing: list[Outgoing] = []
+        # In the order of the commands: what is said to a child must not come before its start.
+        for command in commands:
+            if isinstance(command, StartChild):
+                outgoing.append(self._start_of(work.name, command, now))
+            else:
+                outgoing += outbox((command,))
+        if turn is not None and turn.decision is None:
+            outgoing += turn.commit.outbox
         at = None if head is None else head.wake_at
         needed = None if at is None else self._dispatch.alarm(work.name, at, now)
         work.waking = waking(standing.alarm, needed, work.arrival.woken, now)
         to_set = work.waking.to_set is not None
-        new = Errands((*tasks,), (*starts, *outbox), alarm=to_set, causes=work.arrival.ids)
+        new = Errands(tasks, tuple(outgoing), alarm=to_set, causes=work.arrival.ids)
         work.errands = together(work.owed, new)
 
     def _start_of(self, parent: str, command: StartChild, now: int) -> Outgoing:
         """The message that has a child begin, wherever messages to it are taken."""
         about = {"id": parent, "seq": command.seq}
         started = first_event(command.workflow, command.arguments, now, self._entropy(), about)
-        return Outgoing(command.execution_id, wire.encode(started), f"{parent}/{command.seq}/start")
+        return Outgoing(command.execution_id, wire.encode(started), f"{parent}/{command.seq}/child")
 
     def _commit(self, work: _Work) -> None:
         turn, standing, started = work.turn, work.standing, work.started

@@ -13,6 +13,7 @@ from mini_workflow.engine.driver import ENDED, Driver
 from mini_workflow.engine.engine import Engine, Ports
 from mini_workflow.engine.execution import Settled
 from mini_workflow.engine.requests import Reply, Request, Start
+from mini_workflow.engine.turn import UNKNOWN_WORKFLOW
 from mini_workflow.errors import (
     NotAllowedInWorkflow,
     RuntimeClosed,
@@ -148,6 +149,15 @@ class Serving(Client):
                 "a runtime cannot be used by an inline task, which the engine itself runs; drop "
                 "inline=True"
             )
+
+    def _settled_now(self, execution_id: str) -> Settled | None:
+        found = super()._settled_now(execution_id)
+        if found is None or found.head.blocked_kind != UNKNOWN_WORKFLOW:
+            return found
+        # Is it known now, and the block is about to be lifted?
+        if self._driver.resumes(execution_id):
+            return None
+        return super()._settled_now(execution_id)
 
 
 def opened(settled: Settled) -> Settled:

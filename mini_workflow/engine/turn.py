@@ -41,6 +41,7 @@ log = logging.getLogger("mini_workflow.engine")
 T = TypeVar("T")
 
 ABOUT_ATTEMPTS: Final = (events.TaskCompleted, events.TaskFailed, events.TaskReleased)
+ABOUT_PROMISES: Final = (events.PromiseCompleted, events.PromiseFailed)
 
 UNKNOWN_WORKFLOW: Final = "UnknownWorkflow"
 """The kind of block that the registration of the workflow resolves by itself."""
@@ -48,13 +49,18 @@ UNKNOWN_WORKFLOW: Final = "UnknownWorkflow"
 
 @dataclass(slots=True)
 class Delivery:
-    """What has arrived for one execution. `letters` are numbers in the mailbox."""
+    """What has arrived for one execution. `letters` are numbers in the mailbox. `refused` are the
+    messages that were not forwarded to another owner of it, since they come to nothing there.
+    `posted` says that some were sent without anybody who waits to be told what became of them.
+    """
 
     execution_id: str
     messages: list[Message] = field(default_factory=list[Message])
     requests: list[Request] = field(default_factory=list[Request])
     letters: list[int] = field(default_factory=list[int])
+    refused: list[Message] = field(default_factory=list[Message])
     resume: bool = False
+    posted: bool = False
 
 
 @dataclass(slots=True)
@@ -117,16 +123,14 @@ class Turns:
         execution_id: str,
         started: events.ExecutionStarted,
         start: Start | None,
-        signals: Sequence[events.SignalReceived] = (),
+        others: Sequence[Message] = (),
     ) -> Turn:
         """The first turn of a new execution. Raises UnknownWorkflow."""
         definition = self._definitions(started.workflow)
         run = Run(definition, execution_id, self._codec, self._inline)
         head = Head(execution_id, started.workflow, "running", started.at, run=started.run)
         try:
-            turn = self._advance(
-                Delivery(execution_id, [started, *signals]), Live(run, head, 0), ()
-            )
+            turn = self._advance(Delivery(execution_id, [started, *others]), Live(run, head, 0), ())
         except BaseException:
             run.close()
             raise
@@ -144,7 +148,7 @@ class Turns:
         if head is None:
             return None
         if head.closed_at is not None and not (
-            head.busy or head.wake_at is not None or delivery.letters
+            head.busy or head.wake_at is not None or delivery.letters or delivery.posted
         ):
             return None
         stored = self._store.load(delivery.execution_id)

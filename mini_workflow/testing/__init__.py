@@ -6,6 +6,6 @@ The contract suites are imported from their own modules, since they need pytest:
 """
 
 from mini_workflow.testing.clock import ManualClock
-from mini_workflow.testing.environment import WorkflowEnvironment
+from mini_workflow.testing.environment import EnvironmentState, WorkflowEnvironment
 
-__all__ = ["ManualClock", "WorkflowEnvironment"]
+__all__ = ["EnvironmentState", "ManualClock", "WorkflowEnvironment"]

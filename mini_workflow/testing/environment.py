@@ -123,9 +123,8 @@ class WorkflowEnvironment(Runtime):
 
     def settled(self, execution_id: str, timeout: float | None) -> Settled:
         """Wait as by any runtime, with time jumping meanwhile."""
-        head = self.head(execution_id)
-        if head.status != "running":
-            return Settled(head)
+        if (found := self._settled_now(execution_id)) is not None:
+            return found
         reply: Reply[Settled] = Reply()
         try:
             self._enlist(execution_id, reply.give)
@@ -137,9 +136,8 @@ class WorkflowEnvironment(Runtime):
 
     async def settled_async(self, execution_id: str) -> Settled:
         """Wait as by any runtime, with time jumping meanwhile."""
-        head = self.head(execution_id)
-        if head.status != "running":
-            return Settled(head)
+        if (found := self._settled_now(execution_id)) is not None:
+            return found
         future, deliver = awaitable_reply()
         try:
             self._enlist(execution_id, deliver)
@@ -154,7 +152,8 @@ class WorkflowEnvironment(Runtime):
 
         def enlist() -> None:
             head = self._backend.store.head(execution_id)
-            if head is None or head.status == "running":
+            resumes = self._driver.will_resume(execution_id)
+            if head is None or head.status == "running" or resumes:
                 self._driver.waiters.add(execution_id, told)
             else:
                 told(Settled(head))

@@ -11,8 +11,9 @@ import io
 import json
 import logging
 import threading
+import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -23,6 +24,7 @@ from botocore.awsrequest import AWSResponse
 from botocore.config import Config
 
 from mini_workflow import AWSRuntime
+from mini_workflow.engine.requests import Ask, Reply, Request, Start
 from mini_workflow.settings import (
     BUCKET_NAME,
     DLQ_URL,
@@ -42,6 +44,9 @@ from tests.emulator.server import Server
 log = logging.getLogger(__name__)
 
 BUCKET = "histories"
+TAKEN_WITHIN = 10.0
+"""Seconds after which nobody waits any more for messages to be taken: one may block the rest."""
+
 CALLS = (*("s3", "sqs", "lambda", "scheduler"),)
 
 Hook = Callable[[str, Any], None]
@@ -67,13 +72,26 @@ class Raw(io.BytesIO):
 
 class Deployed(AWSRuntime):
     """A runtime that is its own deployment: as long as it is open, it is what the queue of events
-    and the invocations of the worker reach.
+    and the invocations of the worker reach. A call returns once what it has sent was taken.
     """
 
     def __init__(self, cloud: Cloud, **options: Any) -> None:
         super().__init__(Settings(cloud.environment), clients=cloud.client, **options)
         self._serving = cloud.serving(self)
         self._serving.__enter__()
+        self._cloud = cloud
+
+    def put_all(self, requests: Iterable[Start]) -> None:
+        """Start executions, and wait for their first turns."""
+        super().put_all(requests)
+        self._cloud.wait_until_taken()
+
+    def ask_within(self, request: Request, reply: Reply[Any], timeout: float | None) -> Any:
+        """Send a message, and wait for its turn."""
+        answer = super().ask_within(request, reply, timeout)
+        if not isinstance(request, Ask):
+            self._cloud.wait_until_taken()
+        return answer
 
     def close(self) -> None:
         """The end of the deployment, which lets invocations end that have begun."""
@@ -100,6 +118,7 @@ class Cloud:
         self._pool = ThreadPoolExecutor(32, thread_name_prefix=f"{self.name}-lambda")
         self._in_flight = 0
         self._idle = threading.Condition()
+        self._mapping = f"{self.name}-mapping"
         self.worker: Callable[[Any, Any], Any] | None = None
         self.orchestrator: Callable[[Any, Any], Any] | None = None
         self.environment = self._create()
@@ -260,6 +279,18 @@ class Cloud:
             for message in answer.get("Messages", ())
         ]
 
+    def wait_until_taken(self) -> None:
+        """Wait until the queue of events is empty, as far as it is not a turn that waits."""
+        ends = time.monotonic() + TAKEN_WITHIN
+        names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+        while threading.current_thread().name != self._mapping and time.monotonic() < ends:
+            found = self.sqs.get_queue_attributes(
+                QueueUrl=self.environment[QUEUE_URL], AttributeNames=names
+            )
+            if all(found["Attributes"][name] == "0" for name in names):
+                return
+            time.sleep(0.01)
+
     def delete(self, records: list[dict[str, Any]]) -> None:
         """Remove records from the queue of events."""
         if records:
@@ -284,7 +315,8 @@ class Cloud:
     def serving(self, runtime: AWSRuntime) -> Iterator[AWSRuntime]:
         """Run the functions by this runtime as long as the block lasts."""
         stop = threading.Event()
-        self.worker, self.orchestrator = runtime.execute, runtime.orchestrate
+        before = self.worker, self.orchestrator
+        ours = self.worker, self.orchestrator = runtime.execute, runtime.orchestrate
 
         def pump() -> None:
             while not stop.is_set():
@@ -293,13 +325,15 @@ class Cloud:
                 except Exception:
                     log.exception("the batch failed")
 
-        thread = threading.Thread(target=pump, name=f"{self.name}-mapping")
+        thread = threading.Thread(target=pump, name=self._mapping)
         thread.start()
         try:
             yield runtime
         finally:
             stop.set()
             thread.join()
+            if (self.worker, self.orchestrator) == ours:
+                self.worker, self.orchestrator = before
 
     def close(self) -> None:
         """Wait for invocations that are under way, and drop the queues."""

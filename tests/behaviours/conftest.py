@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 
 from mini_workflow import LocalRuntime
-from mini_workflow.testing import WorkflowEnvironment
-from mini_workflow.testing.environment import EnvironmentState
+from mini_workflow.testing import EnvironmentState, WorkflowEnvironment
 from tests.behaviours.stage import GATES, LEDGER, Stage
 
 
@@ -50,7 +49,7 @@ def _aws(cache_size: int, request: pytest.FixtureRequest) -> Stage:
             request.addfinalizer(clouds[name].close)
         return Deployed(clouds[name], cache_size=cache_size, **options)
 
-    return Stage(open_runtime, virtual=False)
+    return Stage(open_runtime, virtual=False, posts=True)
 
 
 RUNTIMES: dict[str, Callable[[pytest.FixtureRequest], Stage]] = {

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from mini_workflow import Context, Execution
+from mini_workflow import Context, Execution, ExecutionNotFound
 
 WAIT: Final = 30
 """Seconds after which a test gives up waiting. No test waits for time to pass."""
+
+SEEN_WITHIN: Final = 5
+"""Seconds within which a message from one execution to another has arrived."""
 
 MINUTE: Final = 60.0
 DAY: Final = 24 * 3600.0
@@ -24,14 +28,21 @@ class Stage:
             `grace` and `turn_timeout`.
         virtual: whether its clock jumps to the next timer while somebody waits for a result.
         replays: whether it replays the history at every event, so that n events cost n².
+        posts: whether a child is started by a message, so that it can be seen a moment later.
     """
 
     def __init__(
-        self, open_runtime: Callable[..., Any], *, virtual: bool, replays: bool = False
+        self,
+        open_runtime: Callable[..., Any],
+        *,
+        virtual: bool,
+        replays: bool = False,
+        posts: bool = False,
     ) -> None:
         self._open_runtime = open_runtime
         self.virtual = virtual
         self.replays = replays
+        self.posts = posts
         self.runtime = open_runtime("state")
 
     def __getattr__(self, name: str) -> Any:
@@ -45,6 +56,18 @@ class Stage:
     def run(self, workflow: Any, *args: Any, **kwargs: Any) -> Any:
         """Start an execution, and wait for its result."""
         return self.start(workflow, *args, **kwargs).result(WAIT)
+
+    def get_execution(self, id: str) -> Execution:  # noqa: A002
+        """A handle to an execution, also to a child whose start is on its way."""
+        ends = time.monotonic() + (SEEN_WITHIN if self.posts else 0)
+        while True:
+            try:
+                found: Execution = self.runtime.get_execution(id)
+                return found
+            except ExecutionNotFound:
+                if time.monotonic() >= ends:
+                    raise
+                time.sleep(0.05)
 
     def reopen(self, **options: Any) -> None:
         """Close the runtime, and open another one on what it has left, with these options."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from typing import Any
 
 import pytest
@@ -703,13 +704,66 @@ async def talks_to_nobody(ctx: Context) -> str:
     ctx.execution("nobody").signal("hello")
     ctx.execution("nobody").cancel()
     ctx.execution("gone").signal("hello")
+    ctx.execution("gone").cancel()
     return await ctx.task(lambda: "fine")
 
 
-def test_38_a_message_to_nobody(runtime: Stage) -> None:
-    """A signal to an execution that does not exist, or has closed, harms nobody."""
+def test_38_a_message_to_nobody(runtime: Stage, caplog: pytest.LogCaptureFixture) -> None:
+    """A message to an execution that does not exist, or has closed, harms nobody; a warning names
+    both, once."""
     runtime.start(talks_to_itself, id="gone").result(WAIT)
-    assert runtime.run(talks_to_nobody) == "fine"
+    with caplog.at_level(logging.WARNING, logger="mini_workflow"):
+        assert runtime.start(talks_to_nobody, id="lonely").result(WAIT) == "fine"
+        runtime.reopen()
+    if runtime.posts:
+        # Whoever receives them notices.
+        assert sorted(record.getMessage() for record in caplog.records) == [
+            "[gone] a cancel request for it came to nothing: it has closed (completed)",
+            ("[gone] signal 'hello' from execution 'lonely' came after the end of the execution, "
+            "and is unhandled"),
+            "[nobody] a cancel request for it came to nothing: there is no such execution",
+            ("[nobody] a signal 'hello' from execution 'lonely' for it came to nothing: there is no "
+            "such execution"),
+        ]
+        return
+    late, closed, *missing = sorted(r.getMessage() for r in caplog.records)
+    assert re.match(r"\[gone\] signal 'hello' from execution 'lonely' came after the end", late)
+    assert re.match(
+        r"\[lonely\] its cancel .* execution 'gone' .* has closed \(completed\)", closed
+    )
+    for line, what in zip(missing, ("cancel request", "signal 'hello'"), strict=True):
+        assert line.startswith(f"[lonely] its {what} for execution 'nobody'")
+        assert line.endswith("there is no such execution")
+
+
+@workflow("behaviours.ends_when_told")
+async def ends_when_told(ctx: Context) -> None:
+    await ctx.task(go_through, "ends")
+
+
+@workflow("behaviours.sends_late")
+async def sends_late(ctx: Context) -> None:
+    for _ in range(20):
+        ctx.execution("brief").signal("late")
+
+
+def test_38_a_signal_that_comes_just_too_late(
+    runtime: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of signals that race the end of their receiver, each is received before it, or unhandled,
+    with a warning that names sender and receiver."""
+    execution = runtime.start(ends_when_told, id="brief")
+    gate("ends").wait_until_reached()
+    with caplog.at_level(logging.WARNING, logger="mini_workflow"):
+        gate("ends").open()
+        runtime.start(sends_late, id="sender").result(WAIT)
+        execution.result(WAIT)
+        runtime.reopen()
+    found = [type(event).__name__ for event in runtime.again(execution).history()]
+    late = [r for r in caplog.records if "from execution 'sender'" in r.getMessage()]
+    assert found.count("SignalReceived") + found.count("SignalUnhandled") == 20
+    assert found.count("SignalUnhandled") == len(late)
+    assert all(r.getMessage().startswith("[brief]") for r in late)
 
 
 @workflow("behaviours.talks_to_itself")

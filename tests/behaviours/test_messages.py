@@ -200,13 +200,37 @@ async def bad_handler(ctx: Context, catch: bool) -> str:
 
 
 @pytest.mark.parametrize("catch", [False, True])
-def test_30_a_handler_that_fails_fails_the_execution(runtime: Stage, catch: bool) -> None:
-    """The handler's exception is the execution's, after a cleanup; catching it does not help."""
+def test_30_a_handler_that_fails_fails_the_execution(
+    runtime: Stage, catch: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The handler's exception is the execution's, after a cleanup; catching it does not help. The
+    handler is not said to be unfinished on top of that."""
     execution = runtime.start(bad_handler, catch)
-    execution.signal("item", "this")
-    with pytest.raises(ValueError, match="not this"):
-        execution.result(WAIT)
+    with caplog.at_level(logging.WARNING, logger="mini_workflow"):
+        execution.signal("item", "this")
+        with pytest.raises(ValueError, match="not this"):
+            execution.result(WAIT)
     assert LEDGER == ["cleaned"]
+    assert [r for r in caplog.records if "is not done" in r.getMessage()] == []
+
+
+@workflow("behaviours.bad_handler_at_once")
+async def bad_handler_at_once(ctx: Context) -> None:
+    def refuse(value: Any) -> None:
+        raise ValueError(f"not {value}")
+
+    ctx.on_signal("item", refuse)
+    await ctx.wait_for_signal("never")
+
+
+def test_30_a_handler_that_failed_is_done(runtime: Stage, caplog: pytest.LogCaptureFixture) -> None:
+    """A handler that has raised is not warned of as one that is still at work."""
+    execution = runtime.start(bad_handler_at_once)
+    with caplog.at_level(logging.WARNING, logger="mini_workflow"):
+        execution.signal("item", "this")
+        with pytest.raises(ValueError, match="not this"):
+            execution.result(WAIT)
+    assert [r.getMessage() for r in caplog.records] == []
 
 
 @workflow("behaviours.async_handlers")
@@ -1006,6 +1030,11 @@ def test_35_completed_twice(runtime: Stage) -> None:
         runtime.complete_promise(one, 1)
     with pytest.raises(PromiseNotOpen):
         runtime.fail_promise(one, "no")
+    with runtime.beside() as other:
+        with pytest.raises(PromiseNotOpen):
+            other.complete_promise(one, 1)
+        with pytest.raises(PromiseNotOpen):
+            other.complete_promise(two[:-1] + ("1" if two[-1] == "0" else "0"), 1)
     execution.signal("go")
     runtime.complete_promise(two, 2)
     assert execution.result(WAIT) == [1, 2]

@@ -6,6 +6,7 @@ import asyncio
 import functools
 import logging
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,7 +14,14 @@ import pytest
 from mini_workflow.context import Context
 from mini_workflow.core import commands, events
 from mini_workflow.core.replay import advance
-from mini_workflow.errors import DuplicateWorkflow, InvalidArguments, InvalidIdentifier, UsageError
+from mini_workflow.errors import (
+    ClosureNotSerializable,
+    DuplicateWorkflow,
+    InvalidArguments,
+    InvalidIdentifier,
+    UsageError,
+    ValueNotSerializable,
+)
 from mini_workflow.workflow import REGISTRY, Workflow, workflow
 from tests.laws import corpus
 from tests.laws.corpus import double, fail
@@ -317,12 +325,16 @@ def test_forms_of_the_decorator() -> None:
     async def called_form(*args: Any) -> None: ...
 
     third = workflow("function form".replace(" ", "-"), other.handler)
+    fourth = workflow("another-name", other)
+    assert (fourth.name, fourth.handler) == ("another-name", other.handler)
+    assert REGISTRY.get("another-name") is fourth
     assert [w.name for w in (plain_form, other, called_form, third)] == [
         "plain_form", "named-form", "called_form", "function-form",
     ]  # fmt: skip
     assert REGISTRY.get("named-form") is other
     assert plain_form.__doc__ == "Says so."
     assert repr(other) == "<workflow 'named-form'>"
+    assert workflow(other).name == "named-form"
     assert other.place.startswith(f"{__file__}:")
     other.check_arguments((1,), {"b": 3})
     for args, kwargs in (((), {}), ((1, 2), {}), ((1,), {"c": 1})):
@@ -361,3 +373,33 @@ def test_two_functions_of_one_name_are_refused() -> None:
     assert isinstance(made, Workflow)
     with pytest.raises(DuplicateWorkflow, match=r"two workflows are called 'twice-defined'.*:\d+"):
         workflow("twice-defined", two)
+
+
+# What must not be captured
+
+
+@pytest.mark.parametrize(
+    ("make", "instead"),
+    [
+        (lambda ctx: ctx.promise(), r"a promise.*\.token"),
+        (lambda ctx: ctx.child("w"), r"the future of a child.*\.id"),
+        (lambda ctx: ctx.execution("other"), r"a handle to another execution.*\.id"),
+        (lambda ctx: ctx.task(int), r"a future.*pass its result"),
+        (lambda ctx: ctx.sleep(1), r"a future.*pass its result"),
+    ],
+)
+@pytest.mark.parametrize("how", ["captured", "an argument", "a value"])
+def test_what_belongs_to_the_workflow_says_what_to_hand_over(
+    make: Any, instead: str, how: str
+) -> None:
+    async def workflow(ctx: Context) -> None:
+        thing = make(ctx)
+        hand_over: dict[str, Callable[[], object]] = {
+            "captured": lambda: ctx.task(lambda: thing),
+            "an argument": lambda: ctx.task(print, [thing]),
+            "a value": lambda: ctx.execution("other").signal("name", {"a": thing}),
+        }
+        with pytest.raises((ClosureNotSerializable, ValueNotSerializable), match=instead):
+            hand_over[how]()
+
+    assert run(workflow).result() is None

@@ -1,0 +1,87 @@
+"""Notices: warnings about messages that have found nobody, for who wonders where they are."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+
+from mini_workflow.core import events
+from mini_workflow.core.events import Message
+from mini_workflow.engine.turn import Turn
+from mini_workflow.errors import StoreError
+from mini_workflow.ports import Head, Store
+
+log = logging.getLogger("mini_workflow.engine")
+
+
+def warn_of_nobody(turn: Turn, store: Store) -> None:
+    """Warn of what the turn's code has sent to executions that do not exist, and of requests to
+    cancel what has closed. Called after the commit, so that what the same one has created is there.
+
+    Signals do reach what has closed: see `warn_of_late_signals`.
+    """
+    name = turn.head.execution_id
+    for event in turn.decision.events if turn.decision is not None else ():
+        if not isinstance(event, (events.SignalSent, events.CancelSent)):
+            continue
+        try:
+            head = store.head(event.target)
+        except StoreError:
+            return  # only the warning is lost
+        signal = isinstance(event, events.SignalSent)
+        if head is not None and (signal or head.closed_at is None):
+            continue
+        what = f"signal {event.name!r}" if signal else "cancel request"
+        log.warning(
+            "[%s] its %s for execution %r came to nothing: %s",
+            name,
+            what,
+            event.target,
+            "there is no such execution" if head is None else f"it has closed ({head.status})",
+        )
+
+
+def warn_of_late_signals(turn: Turn) -> None:
+    """Warn of signals that have reached an execution after its end."""
+    if turn.decision is None:
+        return
+    for event in turn.decision.events:
+        if not isinstance(event, events.SignalUnhandled):
+            continue
+        ids = (
+            message.id
+            for message in turn.delivery.messages
+            if isinstance(message, events.SignalReceived) and message.value is event.value
+        )
+        sender = _from(next(ids, ""))
+        log.warning(
+            "[%s] signal %r%s came after the end of the execution, and is unhandled",
+            turn.head.execution_id,
+            event.name,
+            sender,
+        )
+
+
+def warn_of_post(execution_id: str, messages: Iterable[Message], head: Head | None) -> None:
+    """Warn of messages that have come by a queue to an execution that does not exist, or that has
+    closed. Signals do reach what has closed.
+    """
+    for message in messages:
+        if isinstance(message, events.SignalReceived) and head is None:
+            what = f"signal {message.name!r}{_from(message.id)}"
+        elif isinstance(message, (events.CancelRequested, events.ExecutionTerminated)):
+            what = "cancel request" if isinstance(message, events.CancelRequested) else "end"
+        else:
+            continue
+        log.warning(
+            "[%s] a %s for it came to nothing: %s",
+            execution_id,
+            what,
+            "there is no such execution" if head is None else f"it has closed ({head.status})",
+        )
+
+
+def _from(signal_id: str) -> str:
+    """Who has sent a signal, if that was an execution."""
+    sender, sent_by_one, _ = signal_id.partition("/")
+    return f" from execution {sender!r}" if sent_by_one else ""
