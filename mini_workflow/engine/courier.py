@@ -41,8 +41,8 @@ class Courier:
 
     def begin(self, name: str, requests: list[TaskRequest]) -> None:
         """Have attempts of one execution run."""
-        sent = self._sent.get(name, frozenset())
-        requests = [request for request in requests if request.key[1:] not in sent]
+        sent = self._sent.get(name)
+        requests = [r for r in requests if sent is None or r.key[1:] not in sent]
         if not requests:
             return
         problem: StoreError | None = None

@@ -9,33 +9,29 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Final, Protocol, TypeVar
+from dataclasses import dataclass, replace
+from typing import Final
 
 from mini_workflow.core import events, wire
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.commands import CancelTask, Command, RunTask, StartChild
 from mini_workflow.core.events import Message
-from mini_workflow.core.failure import Failure
-from mini_workflow.core.replay import check_update
 from mini_workflow.core.run import Definition, Run
-from mini_workflow.engine.answers import not_found
+from mini_workflow.engine.admission import Admission
+from mini_workflow.engine.arrival import Arrival, Each, one_by_one
 from mini_workflow.engine.cache import Cache
 from mini_workflow.engine.courier import Courier, Waking, put_off, together, waking
 from mini_workflow.engine.dispatch import request_of
+from mini_workflow.engine.inspection import Inspection
 from mini_workflow.engine.notices import warn_of_late_signals, warn_of_post
-from mini_workflow.engine.outbox import not_started, outbox
-from mini_workflow.engine.questions import Questions
-from mini_workflow.engine.requests import Ask
+from mini_workflow.engine.outbox import outbox
 from mini_workflow.engine.runs import blocked, first_event
 from mini_workflow.engine.turn import Delivery, Turn, Turns
 from mini_workflow.engine.watchdog import Watchdog
 from mini_workflow.errors import (
-    ExecutionAlreadyExists,
     StoreError,
     StoreUnavailable,
     TurnTimeout,
-    UnknownWorkflow,
 )
 from mini_workflow.ports import (
     NO_ERRANDS,
@@ -51,8 +47,6 @@ from mini_workflow.ports import (
 
 log = logging.getLogger("mini_workflow.engine")
 
-T = TypeVar("T")
-Item = TypeVar("Item")
 
 RACES: Final = 5
 """How often a turn is done again because another writer was faster, before its messages go back to
@@ -67,44 +61,7 @@ TRIES: Final = 3
 
 GIVE_UP: Final = 40
 """From which delivery of a message on an execution is blocked whose tasks cannot be dispatched.
-Our own bound: with pauses that grow to 300 seconds that is about two hours, in which an outage is
-outlived.
-"""
-
-
-class Each(Protocol):
-    """Calls a function for many items, some at the same time; errors stand in their place."""
-
-    def __call__(self, call: Callable[[Item], T], items: list[Item]) -> list[T | StoreError]:
-        """The results, in order."""
-        ...
-
-
-def one_by_one(call: Callable[[Item], T], items: list[Item]) -> list[T | StoreError]:
-    """An `Each` without any concurrency."""
-    results: list[T | StoreError] = []
-    for item in items:
-        try:
-            results.append(call(item))
-        except StoreError as error:
-            results.append(error)
-    return results
-
-
-@dataclass(slots=True)
-class Arrival:
-    """What a queue has delivered for one execution. `ids` are those of the queue's messages, which
-    are the same when they come again; `delivery` counts how often the queue has tried, from 1.
-    `woken` are the times of alarms that went off.
-    """
-
-    execution_id: str
-    messages: list[Message] = field(default_factory=list[Message])
-    woken: list[int] = field(default_factory=list[int])
-    resume: bool = False
-    ids: tuple[str, ...] = ()
-    delivery: int = 1
-
+Our own bound: with pauses that grow to 300 seconds about two hours, so that outages are outlived."""
 
 NOTHING_SET: Final = Waking(None)
 FROM_NOTHING: Final = Standing(NO_ERRANDS, False, None, 0, None, 0)
@@ -154,10 +111,8 @@ class Orchestrator:
         self._store = store
         self._dispatch = dispatch
         self._clock = clock
-        self._codec = codec
         self._each = each
         self._on_turn = on_turn
-        self._definitions = definitions
         self._entropy = entropy
         self._courier = Courier(dispatch, clock)
         self._cache = Cache(cache_size)
@@ -173,7 +128,9 @@ class Orchestrator:
             entropy=entropy,
             history_limit=history_limit,
         )
-        self._questions = Questions(self._turns, self._cache, codec, self._watchdog)
+        self._admission = Admission(dispatch, codec, definitions)
+        self.inspection = Inspection(store, self._turns, self._cache, codec, self._watchdog)
+        """Answers what is asked of executions directly."""
 
     def close(self) -> None:
         """Forget everything in memory."""
@@ -264,8 +221,9 @@ class Orchestrator:
         started = next((m for m in work.messages if isinstance(m, events.ExecutionStarted)), None)
         work.started = None
         if standing is None and started is not None:
-            known = self._is_known(work, started)
+            known = self._admission.knows(started)
             if not known and started.parent is not None:
+                work.messages.clear()
                 return
             if known and work.arrival.delivery < SUSPICIOUS:
                 work.started = started
@@ -277,40 +235,9 @@ class Orchestrator:
                 self._store.create(commit, started.parent, fingerprint, NO_ERRANDS, None)
                 standing = self._store.standing(work.name)
         if started is not None and standing is not None:
-            self._check_start(work, started, standing)
+            work.messages.remove(started)
+            self._admission.check(work.name, started, standing)
         work.standing = standing
-
-    def _is_known(self, work: _Work, started: events.ExecutionStarted) -> bool:
-        """Whether there is such a workflow. A child without one is not started; what somebody
-        outside has started stays, and waits for its code.
-        """
-        try:
-            self._definitions(started.workflow)
-        except UnknownWorkflow as error:
-            if started.parent is not None:
-                work.messages.clear()
-                self._tell_parent(started, error)
-            return False
-        return True
-
-    def _check_start(
-        self, work: _Work, started: events.ExecutionStarted, standing: Standing
-    ) -> None:
-        """Leave out a start that has taken place, or cannot because the id is taken."""
-        work.messages.remove(started)
-        if started.parent is not None and started.parent != standing.parent:
-            error = ExecutionAlreadyExists(
-                f"execution {work.name!r} exists already; give the child another id",
-                execution_id=work.name,
-            )
-            self._tell_parent(started, error)
-
-    def _tell_parent(self, started: events.ExecutionStarted, error: Exception) -> None:
-        """Tell a parent that its child cannot be started."""
-        assert started.parent is not None
-        parent, seq = started.parent["id"], started.parent["seq"]
-        failure = self._codec.encode_failure(error)
-        self._dispatch.post((not_started(parent, seq, started.at, failure),))
 
     def _advance(self, work: _Work) -> None:
         """Make the turn, and say what is to be done once it is committed."""
@@ -319,7 +246,7 @@ class Orchestrator:
         if standing is None:
             self._first(work)
             return
-        self._drop_stale(name, standing)
+        self._cache.drop_unless(name, standing.length)
         now = self._clock.now()
         head = self._store.head(name)
         error: BaseException | None = None
@@ -362,11 +289,6 @@ class Orchestrator:
         work.turn = self._turns.create(work.name, started, None, others)
         self._plan(work, FROM_NOTHING, self._clock.now())
 
-    def _drop_stale(self, name: str, standing: Standing) -> None:
-        live = self._cache.get(name)
-        if live is not None and live.length != standing.length:
-            self._cache.drop(name)
-
     def _make_sure(
         self, work: _Work, standing: Standing, head: Head | None
     ) -> BaseException | None:
@@ -405,16 +327,10 @@ class Orchestrator:
             work.owed = put_off(errands)
             return error
         finally:
-            self._let_go(name, run)
+            self._turns.let_go(run)
         self._store.done(name)
         self._courier.done(name)
         return None
-
-    def _let_go(self, name: str, run: Run | None) -> None:
-        """Close a run that was only looked at, unless it is the cached one."""
-        live = self._cache.get(name)
-        if run is not None and (live is None or live.run is not run):
-            run.close()
 
     def _counted(self, work: _Work, standing: Standing) -> Standing:
         """Count a try, before anything is done that may end the process."""
@@ -514,55 +430,6 @@ class Orchestrator:
         commit = Commit(work.name, standing.length, head=blocked(head, error))
         self._cache.drop(work.name)
         return self._store.commit(commit, put_off(standing.errands), standing.alarm, 0)
-
-    # What is asked directly
-
-    def ask(self, request: Ask) -> None:
-        """Answer a query, by its reply."""
-        self._refresh(request.execution_id)
-        self._questions.answer(request)
-
-    def refusal(self, execution_id: str, request: events.UpdateRequested) -> Failure | None:
-        """Why an update would be refused now, or None if it would be accepted or has been.
-
-        Raises ExecutionNotFound.
-        """
-        return self._look(
-            execution_id,
-            lambda run: (
-                None
-                if request.id in run.state.updates or run.state.closed or run.fault is not None
-                else self._turns.watched(run, lambda: check_update(run, request))
-            ),
-        )
-
-    def is_open(self, execution_id: str, seq: int, secret: str) -> bool:
-        """Whether a promise can be completed by that secret. Raises ExecutionNotFound."""
-        return self._look(
-            execution_id,
-            lambda run: seq in run.state.promises and run.state.secret(seq) == secret,
-        )
-
-    def _look(self, name: str, look: Callable[[Run], T]) -> T:
-        self._refresh(name)
-        run = self._turns.look(name)
-        if run is None:
-            raise not_found(name)
-        try:
-            return look(run)
-        finally:
-            self._let_go(name, run)
-
-    def _refresh(self, name: str) -> None:
-        """Have what is in memory be as of now."""
-        standing = self._store.standing(name)
-        if standing is None:
-            return
-        commit = Commit(name, standing.length)
-        if not self._store.commit(commit, NO_ERRANDS, standing.alarm, standing.tries):
-            self._cache.drop(name)
-        else:
-            self._drop_stale(name, standing)
 
 
 def _left(standing: Standing) -> Errands:

@@ -329,6 +329,13 @@ class Turns:
         self.watched(run, lambda: repeat(run, history))
         return run
 
+    def let_go(self, run: Run | None) -> None:
+        """Close a run that was only looked at, unless it is the cached one."""
+        if run is not None:
+            live = self._cache.get(run.execution_id)
+            if live is None or live.run is not run:
+                run.close()
+
     def _head_after(self, head: Head, decision: Decision) -> Head:
         fault = decision.fault
         if fault is not None:

@@ -137,7 +137,8 @@ async def updated(ctx: Context) -> int:
 
     async def add(number: int) -> int:
         nonlocal total
-        total += await ctx.task(did, number)
+        value = await ctx.task(did, number)
+        total += value
         return total
 
     ctx.on_update("add", add)

@@ -26,7 +26,7 @@ from botocore.exceptions import EndpointConnectionError, ReadTimeoutError
 
 from mini_workflow import AWSRuntime
 from mini_workflow.core import events, wire
-from mini_workflow.engine.orchestrator import one_by_one
+from mini_workflow.engine.arrival import one_by_one
 from mini_workflow.settings import (
     BUCKET_NAME,
     DLQ_URL,
@@ -127,9 +127,14 @@ class World:
         self.faults: list[Fault] = []
         self.fresh = True
         """Whether another process takes over after one that has died."""
-        self.counting = False
-        """Whether calls are those of the functions: a client's cannot be hit by faults."""
+        self.acting = ""
+        """Which function is at work; calls of a client are not counted, and nothing befalls them."""
+        self.prone = ("orchestrator", "worker")
+        """The functions that faults can hit."""
+        self.stalls: tuple[int, bool, Callable[[], None]] | None = None
+        """At which call the process stalls, whether after it, and what happens in the meantime."""
         self.answers: list[dict[str, Any]] = []
+        self.batch_in_hand: list[Message] = []
         self._processes: list[AWSRuntime] = []
         self.client = self.process()
         self.orchestrator = self.process()
@@ -170,11 +175,21 @@ class World:
         """Answer a request, or fail as a fault says."""
         service, operation = event_name.split(".")[1:]
         call = f"{service}.{operation}"
-        fault = None
-        if self.counting:
+        fault = stall = None
+        if self.acting:
             self.calls.append(call)
             body = request.body
             self.sizes.append(len(body.getvalue() if hasattr(body, "getvalue") else body or b""))
+            if self.stalls is not None and self.stalls[0] == len(self.calls):
+                stall, self.stalls = self.stalls, None
+        if stall is not None:
+            _, after, meanwhile = stall
+            before = None if after else meanwhile()
+            answer = self.services.answer(call, request) or before
+            if after:
+                meanwhile()
+            return answer
+        if self.acting in self.prone:
             for each in self.faults:
                 each.n -= 1
             fault = next((f for f in self.faults if f.n <= 0 < f.n + f.times), None)
@@ -200,33 +215,34 @@ class World:
         self, runtime: AWSRuntime | None = None, messages: list[Message] | None = None
     ) -> int:
         """Hand one batch to the orchestrator, as the event source mapping does; how many came."""
-        batch = messages or self.services.queue[: self.batch]
+        batch = self.services.queue[: self.batch] if messages is None else messages
         if not batch:
             return 0
         for message in batch:
             message.received += 1
         event = {"Records": [message.record() for message in batch]}
+        self.batch_in_hand = batch
+        acting, self.acting = self.acting, "orchestrator"
         try:
-            self.counting = True
             answer = (runtime or self.orchestrator).orchestrate(event, Context())
         except Death:
             self._dead("orchestrator")
             return len(batch)
         finally:
-            self.counting = False
+            self.acting = acting
         self.answers.append(answer)
         failed = {item["itemIdentifier"] for item in answer["batchItemFailures"]}
-        gone = {id(m) for m in batch if m.id not in failed}
-        self.services.queue = [m for m in self.services.queue if id(m) not in gone]
+        gone = {message.id for message in batch} - failed
+        self.services.queue = [m for m in self.services.queue if m.id not in gone]
         return len(batch)
 
-    def attempt(self) -> bool:
-        """Invoke the worker for the oldest event; whether there was one."""
+    def attempt(self, index: int = 0) -> bool:
+        """Invoke the worker for an event, by default the oldest; whether there was one."""
         if not self.services.invoked:
             return False
-        event = self.services.invoked.pop(0)
+        event = self.services.invoked.pop(index)
+        acting, self.acting = self.acting, "worker"
         try:
-            self.counting = True
             self.worker.execute(event, Context(900))
         except Death as death:
             self._dead("worker")
@@ -234,7 +250,7 @@ class World:
         except Exception as error:
             self.lose(event, error)
         finally:
-            self.counting = False
+            self.acting = acting
         return True
 
     def lose(self, event: dict[str, Any], error: BaseException) -> None:
