@@ -170,6 +170,7 @@ REGISTRY = registry_of(
     ),
     *(hasty, cancelled, stubborn, updated, inline),
 )
+REGISTRY = registry_of(*WORKFLOWS)
 
 
 @dataclass(frozen=True, slots=True)

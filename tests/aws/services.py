@@ -25,6 +25,7 @@ from botocore.awsrequest import AWSResponse
 from mini_workflow.testing.clock import ManualClock
 from tests.aws.cloud import Raw
 
+ERRANDS = ("lambda.Invoke", "scheduler.CreateSchedule", "sqs.SendMessageBatch")
 DEDUPLICATED = 5 * 60 * 1000
 """Milliseconds for which a FIFO queue knows the id of a message again."""
 
@@ -70,6 +71,8 @@ class Services:
         default_factory=Counter[tuple[str, int, int]]
     )
     visibility: dict[str, int] = field(default_factory=dict[str, int])
+    refuses: bool = False
+    """Whether nothing is invoked, sent or scheduled any more."""
     asked: Callable[[Any], Any] | None = None
     """What a synchronous invocation of the orchestrator calls."""
     _seen: dict[tuple[str, str], int] = field(default_factory=dict[tuple[str, str], int])
@@ -77,7 +80,10 @@ class Services:
 
     def answer(self, call: str, request: Any) -> AWSResponse:
         """Do what a request asks for."""
-        status, headers, body = getattr(self, "_" + call.replace(".", "_"))(request)
+        if self.refuses and call in ERRANDS:
+            status, headers, body = _json({"message": "no"}, 403, {"x-amzn-errortype": "Denied"})
+        else:
+            status, headers, body = getattr(self, "_" + call.replace(".", "_"))(request)
         headers.setdefault("content-length", str(len(body)))
         return AWSResponse(request.url, status, headers, Raw(body))
 

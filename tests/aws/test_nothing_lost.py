@@ -134,6 +134,7 @@ def overtaken(world: World, scenario: Scenario, n: int, after: bool, far: bool) 
 
     world.stalls = (n, after, meanwhile)
     scenario.start(world)
+    assert (world.stalls is None) == (n > 0)
     for turn in range(200):
         world.orchestrator, second = second, world.orchestrator
         if not (world.deliver() or world.attempt() or world.services.ring()):
@@ -172,7 +173,7 @@ def test_a_client_may_die_while_it_starts_an_execution(n: int, after: bool) -> N
         sound(world, scenario, None)
 
 
-@settings(max_examples=150, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_messages_come_late_twice_and_in_any_order(data: st.DataObject) -> None:
     scenario = data.draw(st.sampled_from(list(SCENARIOS.values())), "scenario")
