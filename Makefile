@@ -49,5 +49,5 @@ lock: ## Pin the newest versions of what pyproject.toml asks for
 	@$(PYTHON) tools/lock.py
 
 clean: ## Remove all that is not in git: environments, caches, builds
-	@rm -rf .venv .venv-* build dist .hypothesis .ruff_cache .import_linter_cache .pytest_cache
+	@rm -rf .venv .venv-* .mini-workflow build dist .hypothesis .ruff_cache .import_linter_cache .pytest_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

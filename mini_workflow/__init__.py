@@ -8,6 +8,8 @@ from mini_workflow.core.promises import Child, Promise
 from mini_workflow.core.retry import RetryPolicy
 from mini_workflow.current import CurrentTask, current_task
 from mini_workflow.engine.execution import Description, Execution
+from mini_workflow.engine.recording import Recording
+from mini_workflow.engine.timeline import Entry, Timeline
 from mini_workflow.errors import (
     ChildFailed,
     ClosureNotSerializable,
@@ -58,6 +60,7 @@ from mini_workflow.workflow import Workflow, workflow
 if TYPE_CHECKING:
     from mini_workflow.aws import AWSRuntime
     from mini_workflow.local import LocalRuntime
+    from mini_workflow.local_client import LocalClient
 
 __all__ = [
     "AWSRuntime",
@@ -69,6 +72,7 @@ __all__ = [
     "Description",
     "DeterminismError",
     "DuplicateWorkflow",
+    "Entry",
     "Execution",
     "ExecutionAlreadyExists",
     "ExecutionBlocked",
@@ -83,6 +87,7 @@ __all__ = [
     "InvalidArguments",
     "InvalidIdentifier",
     "LeaseLost",
+    "LocalClient",
     "LocalRuntime",
     "MiniWorkflowError",
     "NonDeterminismError",
@@ -91,6 +96,7 @@ __all__ = [
     "Promise",
     "PromiseNotOpen",
     "PythonVersionMismatch",
+    "Recording",
     "RetryPolicy",
     "RuntimeClosed",
     "SchemaTooNew",
@@ -105,6 +111,7 @@ __all__ = [
     "TaskCancelled",
     "TaskError",
     "TaskTimeout",
+    "Timeline",
     "TurnTimeout",
     "UnknownHandler",
     "UnknownWorkflow",
@@ -118,7 +125,11 @@ __all__ = [
     "workflow",
 ]
 
-_RUNTIMES = {"AWSRuntime": "mini_workflow.aws", "LocalRuntime": "mini_workflow.local"}
+_RUNTIMES = {
+    "AWSRuntime": "mini_workflow.aws",
+    "LocalClient": "mini_workflow.local_client",
+    "LocalRuntime": "mini_workflow.local",
+}
 
 
 def __getattr__(name: str) -> object:

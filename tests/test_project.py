@@ -21,7 +21,8 @@ from tools import hygiene, pythons
 
 ROOT = Path(__file__).resolve().parent.parent
 LIBRARY = ROOT / "mini_workflow"
-MODULES = sorted(LIBRARY.rglob("*.py"))
+COMPONENTS = ROOT / "pulumi_component"
+MODULES = sorted([*LIBRARY.rglob("*.py"), *COMPONENTS.rglob("*.py")])
 
 LONGEST_MODULE = 450
 
@@ -164,7 +165,8 @@ def metadata(wheel: Path) -> Message:
 def test_wheel_holds_the_packages_and_nothing_else(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         shipped = set(archive.namelist())
-    assert "mini_workflow/py.typed" in shipped
+    assert {"mini_workflow/py.typed", "pulumi_component/py.typed"} <= shipped
+    assert "pulumi_component/PulumiPlugin.yaml" in shipped
     assert {path.relative_to(ROOT).as_posix() for path in MODULES} <= shipped
     tops = {name.partition("/")[0] for name in shipped}
     assert {top for top in tops if not top.endswith(".dist-info")} <= {

@@ -87,7 +87,7 @@ def _fingerprint(pins: Path, python: str) -> str:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     installed = {
         key: project["project"].get(key)
-        for key in ("name", "version", "dependencies", "requires-python", "scripts")
+        for key in ("name", "version", "dependencies", "requires-python", "scripts", "entry-points")
     }
     build = [project["build-system"], project["tool"]["hatch"]]
     version = subprocess.run(

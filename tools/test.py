@@ -24,6 +24,7 @@ MAIN = f"{sys.version_info[0]}.{sys.version_info[1]}"
 
 ONCE = (
     "tests/benchmarks",
+    "tests/cli",
     "tests/docs",
     "tests/emulator",
     "tests/example",

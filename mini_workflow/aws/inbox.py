@@ -16,7 +16,7 @@ from mini_workflow.core.events import TaskFailed
 from mini_workflow.core.starting import check_id
 from mini_workflow.engine.arrival import Arrival
 from mini_workflow.engine.orchestrator import Orchestrator
-from mini_workflow.engine.turn import decode_message
+from mini_workflow.engine.recording import decode_message
 from mini_workflow.errors import (
     InvalidIdentifier,
     SchemaTooNew,

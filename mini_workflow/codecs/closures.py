@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import inspect
 import pickle
 import sys
 from binascii import crc32
@@ -215,19 +214,6 @@ def _fault(value: Any) -> Exception | None:
             return None
         except Exception as error:
             return error
-
-
-def is_async_call(function: Callable[..., Any]) -> bool:
-    """Whether calling it gives a coroutine: through partials, methods and callable objects too."""
-    if type(function) is FunctionType and not function.__dict__:
-        return bool(function.__code__.co_flags & inspect.CO_COROUTINE)
-    if inspect.iscoroutinefunction(function):
-        return True
-    inner: object = function
-    while isinstance(inner, partial):
-        inner = inner.func
-    # A class with an asynchronous __call__ still gives an instance when it is called itself.
-    return not isinstance(inner, type) and inspect.iscoroutinefunction(type(inner).__call__)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Callable
+from functools import partial
+from types import FunctionType
 from typing import Any, Final
 
 from mini_workflow.core import events
@@ -230,7 +232,10 @@ class Operations:
         asked: Event = events.InlineTaskCompleted(seq, name, EMPTY, self._refused)
         if payload is not None and (self._script is None or self._script.ended()):
             if self._inline is None:
-                raise UsageError("inline tasks cannot run here: nothing is there to run them")
+                self.loop.fault = UsageError(
+                    f"inline task {name!r} comes next, and no task runs in a replay"
+                )
+                raise Halt
             with self.loop.outside():
                 outcome = self._inline(self.execution_id, seq, name, payload)
             if isinstance(outcome, Failure):
@@ -355,11 +360,16 @@ class Operations:
 
 
 def is_async(function: Callable[..., Any]) -> bool:
-    """Whether calling it gives a coroutine, as far as can be told without calling it."""
+    """Whether calling it gives a coroutine: through partials, methods and callable objects too."""
+    if type(function) is FunctionType and not function.__dict__:
+        return bool(function.__code__.co_flags & inspect.CO_COROUTINE)
     if inspect.iscoroutinefunction(function):
         return True
-    call = getattr(type(function), "__call__", None)  # noqa: B004
-    return inspect.iscoroutinefunction(call)
+    inner: object = function
+    while isinstance(inner, partial):
+        inner = inner.func
+    # A class with an asynchronous __call__ still gives an instance when it is called itself.
+    return not isinstance(inner, type) and inspect.iscoroutinefunction(type(inner).__call__)
 
 
 def takes_result(undo: Callable[..., Any]) -> bool:

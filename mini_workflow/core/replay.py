@@ -21,6 +21,9 @@ from mini_workflow.core.script import Script
 from mini_workflow.core.state import Condition, ExecutionState
 from mini_workflow.errors import MiniWorkflowError, NonDeterminismError, WireError
 
+Given = events.PromiseCompleted | events.PromiseFailed
+"""What is given to a promise from outside."""
+
 
 @record
 class Decision:
@@ -123,8 +126,9 @@ def decide(run: Run, messages: Sequence[Message]) -> Decision:
             if run.fault is not None:
                 break
             if run.state.condition == "continued":
-                # What else has arrived is for the next run.
-                left.extend(messages[index + 1 :])
+                # What else has arrived is for the next run, but for the promises of this one.
+                for other in messages[index + 1 :]:
+                    (ignored if isinstance(other, Given) else left).append(other)
                 summary = _summary(run.state)
                 break
             if len(taken) == before:

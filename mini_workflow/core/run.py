@@ -20,7 +20,7 @@ from mini_workflow.core.events import Event
 from mini_workflow.core.exchange import ContinueAsNew, Exchange
 from mini_workflow.core.loop import Halt, running_loop
 from mini_workflow.core.numbered import hush, unseen
-from mini_workflow.core.operations import Inline, is_async, takes_result
+from mini_workflow.core.operations import Inline, takes_result
 from mini_workflow.core.retry import RetryPolicy
 from mini_workflow.core.script import Script
 from mini_workflow.core.where import user_line, waiting_line
@@ -35,7 +35,7 @@ from mini_workflow.errors import (
 UNDO_POLICY: Final = RetryPolicy(max_attempts=100, initial=1.0, maximum=300.0)
 """How an undo is retried: for hours, because what it takes back is real."""
 
-__all__ = ["Definition", "Inline", "Run", "is_async"]
+__all__ = ["Definition", "Inline", "Run"]
 
 
 class Definition(Protocol):
@@ -146,6 +146,8 @@ class Run(Exchange):
 
     def close(self) -> None:
         """Drop the run. No code of the workflow that runs because of it can reach the store."""
+        if self.dead:
+            return
         self.dead = True
         for future in self._failed:
             hush(future)

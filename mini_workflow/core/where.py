@@ -14,7 +14,8 @@ _STANDARD_LIBRARY: Final = str(Path(asyncio.__file__).parents[1]) + os.sep
 _LOOP: Final = str(Path(__file__).with_name("loop.py"))
 
 
-def _is_user_code(filename: str) -> bool:
+def is_user_code(filename: str) -> bool:
+    """Whether a file is neither this library's nor the standard library's."""
     if filename.startswith(_STANDARD_LIBRARY):
         return "site-packages" in filename
     return not filename.startswith((_LIBRARY, "<frozen"))
@@ -31,7 +32,7 @@ def user_frame(frame: FrameType | None) -> FrameType | None:
 
     This library and the standard library do not count; what called the loop is not looked at.
     """
-    while frame is not None and not _is_user_code(frame.f_code.co_filename):
+    while frame is not None and not is_user_code(frame.f_code.co_filename):
         if frame.f_code.co_filename == _LOOP and frame.f_code.co_name == "drain":
             return None
         frame = frame.f_back
@@ -49,7 +50,7 @@ def waiting_line(coroutine: Any) -> str:
     found = ""
     while coroutine is not None:
         frame = getattr(coroutine, "cr_frame", None) or getattr(coroutine, "ag_frame", None)
-        if frame is not None and _is_user_code(frame.f_code.co_filename):
+        if frame is not None and is_user_code(frame.f_code.co_filename):
             found = describe_frame(frame)
         coroutine = getattr(coroutine, "cr_await", None) or getattr(coroutine, "ag_await", None)
     return found

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from mini_workflow.core import events, wire
 from mini_workflow.core.carried import Answered
+from mini_workflow.core.replay import Given
 from mini_workflow.core.state import ExecutionState
 from mini_workflow.engine.inquiries import Inquiries, find_answer
 from mini_workflow.engine.requests import Answer, Post, Resume, Start, Started, Update
@@ -19,9 +20,6 @@ from mini_workflow.errors import (
     WireError,
 )
 from mini_workflow.ports import Head, Store
-
-Given = events.PromiseCompleted | events.PromiseFailed
-"""What is given to a promise from outside."""
 
 
 def answer_start(request: Start, turn: Turn | None, store: Store) -> None:
@@ -110,8 +108,9 @@ def _is_not_open(
     the store says so: its history, or what was kept before. Of two that are on their way to another
     process at the same time neither is known to have come too late.
     """
-    if turn is not None and turn.decision is not None:
-        return any(ignored is message for ignored in turn.decision.ignored)
+    decision = None if turn is None else turn.decision
+    if decision is not None and not any(left is message for left in decision.left):
+        return any(ignored is message for ignored in decision.ignored)
     if turn is None and delivery.refused:
         return any(refused is message for refused in delivery.refused)
     stored = store.load(name)

@@ -15,11 +15,12 @@ from mini_workflow.core.events import CLOSING, Event
 from mini_workflow.core.history import History
 from mini_workflow.core.loop import WorkflowLoop, running_loop
 from mini_workflow.core.starting import check_id, encode_arguments
+from mini_workflow.engine.answers import not_found
 from mini_workflow.engine.execution import Description, Execution, Settled
 from mini_workflow.engine.messenger import Messenger
 from mini_workflow.engine.requests import Reply, Request, Resume, Start
-from mini_workflow.errors import ExecutionNotFound, StoreCorrupt, UsageError
-from mini_workflow.ports import STATUSES, Head, Query, Status, Store
+from mini_workflow.errors import StoreCorrupt, UsageError
+from mini_workflow.ports import STATUSES, Head, Query, Status, Store, Stored
 from mini_workflow.workflow import Registry, Workflow
 
 T = TypeVar("T")
@@ -165,21 +166,36 @@ class Client(ABC):
 
         Raises UsageError if there is no such status, or `limit` is less than 1.
         """
-        if status is not None and status not in STATUSES:
-            raise UsageError(f"status={status!r}: choose one of {', '.join(STATUSES)}")
         if limit is not None and (type(limit) is not int or limit < 1):
             raise UsageError(f"limit={limit!r}: give a whole number of 1 or more, or None for all")
-        name = None if workflow is None else _name_of(workflow)
         found: list[Description] = []
         after: str | None = None
         while True:
             size = PAGE if limit is None else min(PAGE, limit - len(found))
-            query = Query(name, status, size, after)
-            page = self._read(lambda query=query: self._store.list(query))
-            found.extend(map(Description.from_head, page.heads))
-            after = page.next
+            page, after = self.list_page(workflow=workflow, status=status, size=size, after=after)
+            found.extend(page)
             if after is None or len(found) == limit:
                 return found
+
+    def list_page(
+        self,
+        *,
+        workflow: Workflow[Any, Any] | str | None = None,
+        status: Status | None = None,
+        size: int = 100,
+        after: str | None = None,
+    ) -> tuple[list[Description], str | None]:
+        """One page of `list_executions`, and the `after` of the next one; None on the last.
+
+        Pages fit together, whatever is started or closes in between. Raises UsageError if there is
+        no such status, `size` is less than 1, or `after` is not what a page before has answered.
+        """
+        if status is not None and status not in STATUSES:
+            raise UsageError(f"status={status!r}: choose one of {', '.join(STATUSES)}")
+        name = None if workflow is None else _name_of(workflow)
+        query = Query(name, status, size, after)
+        page = self._read(lambda: self._store.list(query))
+        return list(map(Description.from_head, page.heads)), page.next
 
     def complete_promise(self, token: str, value: Any = None) -> None:
         """Give a promise its value, by its token.
@@ -198,6 +214,11 @@ class Client(ABC):
         """
         self._messenger.complete_promise(token, self._messenger.failed(why))
 
+    @property
+    def codec(self) -> Codec:
+        """What carries values here, with the runtime's signing key if it has one."""
+        return self._codec
+
     # For handles
 
     def closing(self, execution_id: str) -> Event:
@@ -214,16 +235,20 @@ class Client(ABC):
         check_id(execution_id)
         head = self._read(lambda: self._store.head(execution_id))
         if head is None:
-            raise ExecutionNotFound(
-                f"there is no execution {execution_id!r} in this store; list_executions() shows "
-                "all",
-                execution_id=execution_id,
-            )
+            raise not_found(execution_id)
         return head
 
     def history(self, execution_id: str) -> History:
         """See `Service.history`."""
         return History.from_lines(self._lines(execution_id))
+
+    def stored(self, execution_id: str) -> Stored:
+        """See `Service.stored`."""
+        check_id(execution_id)
+        stored = self._load(execution_id)
+        if stored is None:
+            raise not_found(execution_id)
+        return stored
 
     def signal(self, execution_id: str, name: str, value: Any) -> None:
         """See `Service.signal`."""
@@ -308,6 +333,10 @@ class Client(ABC):
         """Read from the store, on the calling thread."""
 
     # Inside
+
+    def _load(self, execution_id: str) -> Stored | None:
+        """The execution from the store, by whichever thread may do that."""
+        return self._read(lambda: self._store.load(execution_id))
 
     def _lines(self, execution_id: str) -> list[str]:
         check_id(execution_id)

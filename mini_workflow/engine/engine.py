@@ -21,6 +21,7 @@ from mini_workflow.engine.answers import blocked, closed
 from mini_workflow.engine.batch import AT_ONCE, Batch, message_of
 from mini_workflow.engine.cache import Cache
 from mini_workflow.engine.dispatch import Dispatcher
+from mini_workflow.engine.executor import execute
 from mini_workflow.engine.inquiries import Inquiries
 from mini_workflow.engine.lookout import Lookout, Ports
 from mini_workflow.engine.notices import warn_of_late_signals, warn_of_nobody
@@ -36,7 +37,7 @@ from mini_workflow.engine.requests import (
     Waited,
 )
 from mini_workflow.engine.runs import first_event
-from mini_workflow.engine.turn import Delivery, Turn, Turns
+from mini_workflow.engine.turn import Delivery, Execute, Turn, Turns
 from mini_workflow.engine.watchdog import Watchdog
 from mini_workflow.errors import (
     LeaseLost,
@@ -79,6 +80,7 @@ class Engine:
         cache_size: int = 4096,
         turn_limit: float | None = 10.0,
         history_limit: int = DEFAULT_HISTORY_LIMIT,
+        execute_inline: Execute = execute,
     ) -> None:
         self._ports = ports
         self._codec = codec
@@ -96,6 +98,7 @@ class Engine:
             dispatched=self._dispatcher.has,
             entropy=entropy,
             history_limit=history_limit,
+            execute=execute_inline,
         )
         self._lookout = Lookout(ports, known=known, on_look=on_look, on_post=on_post)
         self._nursery = Nursery(ports.store, codec, self._turns, self._first_event)

@@ -12,6 +12,8 @@ from mini_workflow.core.codec import Codec
 from mini_workflow.core.durations import seconds
 from mini_workflow.core.events import Event
 from mini_workflow.core.history import History
+from mini_workflow.engine.recording import Recording
+from mini_workflow.engine.timeline import Reader, Timeline
 from mini_workflow.errors import (
     ExecutionBlocked,
     ExecutionCancelled,
@@ -19,7 +21,7 @@ from mini_workflow.errors import (
     ExecutionTerminated,
     TaskError,
 )
-from mini_workflow.ports import Head, Status
+from mini_workflow.ports import Head, Status, Stored
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -27,7 +29,8 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 @dataclass(frozen=True, slots=True)
 class Description:
     """An execution at a glance. Times are in UTC; `closed_at` is None while it is open, and
-    `blocked_reason` unless it is blocked. `run` counts the generations from 1.
+    `blocked_kind` (the name of an error class) and `blocked_reason` unless it is blocked. `run`
+    counts the generations from 1; `busy` says that a task is in flight.
     """
 
     id: str
@@ -38,6 +41,8 @@ class Description:
     next_wake_at: datetime | None = None
     blocked_reason: str | None = None
     run: int = 1
+    blocked_kind: str | None = None
+    busy: bool = False
 
     @classmethod
     def from_head(cls, head: Head) -> Description:
@@ -51,6 +56,8 @@ class Description:
             next_wake_at=None if head.wake_at is None else _datetime(head.wake_at),
             blocked_reason=head.blocked_reason,
             run=head.run,
+            blocked_kind=head.blocked_kind,
+            busy=head.busy,
         )
 
 
@@ -87,6 +94,10 @@ class Service(Protocol):
 
     def history(self, execution_id: str) -> History:
         """The history. Raises ExecutionNotFound."""
+        ...
+
+    def stored(self, execution_id: str) -> Stored:
+        """All that the store has of the current run. Raises ExecutionNotFound."""
         ...
 
     def signal(self, execution_id: str, name: str, value: Any) -> None:
@@ -166,6 +177,29 @@ class Execution:
     def history(self) -> History:
         """All events so far, in order. Raises ExecutionNotFound."""
         return self._service.history(self.id)
+
+    def timeline(self) -> Timeline:
+        """All events so far as people read them: with times, durations and decoded values.
+
+        A value that cannot be decoded here stands as `Unreadable`. Raises ExecutionNotFound.
+        """
+        return Timeline.of(self.history(), self._codec)
+
+    @property
+    def codec(self) -> Codec:
+        """What carries its values, with the runtime's signing key if it has one."""
+        return self._codec
+
+    def reader(self) -> Reader:
+        """Makes entries of a timeline from events as they come, one at a time."""
+        return Reader(self._codec)
+
+    def recording(self) -> Recording:
+        """What it takes to replay the execution elsewhere; `to_plain` makes JSON of it.
+
+        Raises ExecutionNotFound, or WireError if the history cannot be read.
+        """
+        return Recording.from_stored(self._service.stored(self.id))
 
     def signal(self, name: str, value: Any = None) -> None:
         """Send a signal; when this returns, it survives a crash.

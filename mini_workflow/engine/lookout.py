@@ -11,12 +11,12 @@ from mini_workflow.core import events, wire
 from mini_workflow.core.events import Incoming
 from mini_workflow.core.state import ExecutionState
 from mini_workflow.engine.batch import AT_ONCE, Batch
+from mini_workflow.engine.recording import decode_message
 from mini_workflow.engine.turn import (
     ABOUT_ATTEMPTS,
     ABOUT_PROMISES,
     UNKNOWN_WORKFLOW,
     Delivery,
-    decode_message,
 )
 from mini_workflow.errors import WireError
 from mini_workflow.ports import Agenda, Clock, Leases, Mailbox, Store
@@ -129,7 +129,7 @@ class Lookout:
             if isinstance(message, ABOUT_PROMISES) and not self._is_open(name, message):
                 delivery.refused.append(message)
             else:
-                bodies.append(wire.encode(_to_forward(message)))
+                bodies.append(wire.encode(to_forward(message)))
         if not bodies:
             return
         head = self._ports.store.head(name)
@@ -148,7 +148,7 @@ class Lookout:
             return True  # for the other owner to say
 
 
-def _to_forward(message: Incoming | events.UpdateRequested) -> Incoming | events.UpdateRequested:
+def to_forward(message: Incoming | events.UpdateRequested) -> Incoming | events.UpdateRequested:
     """Whoever asks for an update here reads the answer in the history, a refusal as well."""
     if isinstance(message, events.UpdateRequested):
         return replace(message, forwarded=True)

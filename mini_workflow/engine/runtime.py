@@ -14,9 +14,11 @@ from typing import Final, Self, TypeVar
 from mini_workflow.core.codec import Codec
 from mini_workflow.engine.driver import Driver, Pace
 from mini_workflow.engine.engine import DEFAULT_HISTORY_LIMIT, Engine, Ports
+from mini_workflow.engine.executor import execute
 from mini_workflow.engine.messenger import Messenger
 from mini_workflow.engine.requests import Release
 from mini_workflow.engine.serving import Serving
+from mini_workflow.engine.turn import Execute
 from mini_workflow.errors import (
     RuntimeClosed,
     StoreError,
@@ -44,6 +46,7 @@ class Runtime(Serving):
         look_for_peers: finds out which those are.
         on_stop: called when everything is done, to close the backend.
         registry: where workflows are looked up.
+        execute_inline: runs the tasks that run inside a turn.
     """
 
     def __init__(
@@ -61,6 +64,7 @@ class Runtime(Serving):
         turn_limit: float | None = 10.0,
         grace: float = 10.0,
         history_limit: int = DEFAULT_HISTORY_LIMIT,
+        execute_inline: Execute = execute,
     ) -> None:
         self._ports = ports
         self._store = ports.store
@@ -95,6 +99,7 @@ class Runtime(Serving):
                     cache_size=cache_size,
                     turn_limit=turn_limit,
                     history_limit=history_limit,
+                    execute_inline=execute_inline,
                 )
                 self._engine.open(self._runner)
             except BaseException:

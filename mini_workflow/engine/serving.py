@@ -19,6 +19,7 @@ from mini_workflow.errors import (
     RuntimeClosed,
     StoreError,
 )
+from mini_workflow.ports import Stored
 
 T = TypeVar("T")
 
@@ -119,6 +120,13 @@ class Serving(Client):
         self._driver.call(self._engine.evict)
 
     # Inside
+
+    def _load(self, execution_id: str) -> Stored | None:
+        # This part of a store belongs to the engine's thread.
+        found: list[Stored | None] = []
+        self._check_caller()
+        self._driver.call(lambda: found.append(self._store.load(execution_id)))
+        return found[0]
 
     def _read(self, read: Callable[[], T]) -> T:
         """Read from the store, on the calling thread."""

@@ -25,6 +25,7 @@ from mini_workflow.core.state import ExecutionState
 from mini_workflow.engine.cache import Cache, Live
 from mini_workflow.engine.executor import execute
 from mini_workflow.engine.outbox import farewell, outbox
+from mini_workflow.engine.recording import decode_message
 from mini_workflow.engine.requests import Request, Start
 from mini_workflow.engine.runs import blocked, bounded, next_run
 from mini_workflow.engine.watchdog import Watchdog
@@ -34,7 +35,15 @@ from mini_workflow.errors import (
     WireError,
     WorkerLost,
 )
-from mini_workflow.ports import Commit, Head, Reader, Stored, TaskRequest, reopened
+from mini_workflow.ports import (
+    Commit,
+    Head,
+    Reader,
+    Stored,
+    TaskOutcome,
+    TaskRequest,
+    reopened,
+)
 
 log = logging.getLogger("mini_workflow.engine")
 
@@ -77,7 +86,11 @@ class Turn:
     continues: bool = False
 
 
-def inline_runner(codec: Codec) -> Inline:
+Execute = Callable[[TaskRequest, Codec], TaskOutcome]
+"""Runs one attempt of a task on the calling thread."""
+
+
+def inline_runner(codec: Codec, execute: Execute) -> Inline:
     """Runs inline tasks: on the calling thread, inside the turn."""
 
     def run(execution_id: str, seq: int, name: str, payload: bytes) -> Payload | Failure:
@@ -106,6 +119,7 @@ class Turns:
         dispatched: Callable[[tuple[str, int, int]], bool],
         entropy: Callable[[], int],
         history_limit: int,
+        execute: Execute = execute,
     ) -> None:
         self._store = store
         self._cache = cache
@@ -115,7 +129,7 @@ class Turns:
         self._dispatched = dispatched
         self._entropy = entropy
         self._limit = history_limit
-        self._inline = inline_runner(codec)
+        self._inline = inline_runner(codec, execute)
         self.draining = False
 
     def create(
@@ -325,7 +339,8 @@ class Turns:
         if stored is None:
             return None
         history = [wire.decode(line) for line in stored.events]
-        run = Run(self._definitions(stored.head.workflow), execution_id, self._codec, self._inline)
+        # Without a runner of inline tasks: a question must not run what has not been recorded.
+        run = Run(self._definitions(stored.head.workflow), execution_id, self._codec)
         self.watched(run, lambda: repeat(run, history))
         return run
 
@@ -398,14 +413,6 @@ def _to_park(messages: Iterable[Message], head: Head) -> tuple[str, ...]:
     if head.closed_at is not None:
         return ()
     return tuple(wire.encode(m) for m in messages if not isinstance(m, events.Tick))
-
-
-def decode_message(line: str) -> Message:
-    """A message that was parked, or left in the mailbox. Raises WireError."""
-    event = wire.decode(line)
-    if type(event) not in events.INCOMING and not isinstance(event, events.UpdateRequested):
-        raise WireError(f"not a message: {line[:200]!r}")
-    return event  # type: ignore[return-value]
 
 
 def _time_of(taken: Sequence[Event], otherwise: int) -> int:

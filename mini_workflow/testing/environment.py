@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from mini_workflow.backends.event_loop import EventLoopRunner
 from mini_workflow.backends.memory import MemoryBackend, MemoryState
@@ -23,6 +23,7 @@ from mini_workflow.engine.serving import awaitable_reply, opened, still_running
 from mini_workflow.errors import RuntimeClosed, UsageError
 from mini_workflow.ports import Report, TaskOutcome, TaskRequest, TaskRunner
 from mini_workflow.testing.clock import ManualClock
+from mini_workflow.testing.stubs import Stubs
 
 DEFAULT_START: Final = datetime(2026, 1, 1, tzinfo=UTC)
 """The time at which an environment's clock begins: a constant, so that tests repeat."""
@@ -84,20 +85,39 @@ class WorkflowEnvironment(Runtime):
         )
         backend = self._backend
         codec = StandardCodec()
+        self._stubs = Stubs()
         self.state.is_open = True
         super().__init__(
             Ports(backend.store, backend.agenda, backend.mailbox, backend.leases, self._clock),
             codec=codec,
-            make_runner=partial(_make_runner, codec),
+            make_runner=partial(_make_runner, codec, self._stubs),
             pace=self._skipping,
             on_stop=self._leave_state,
             cache_size=cache_size,
             turn_limit=turn_timeout,
             grace=grace,
             history_limit=history_limit,
+            execute_inline=partial(_execute, self._stubs),
         )
         waiters, engine = self._driver.waiters, self._engine
         self._skipping.is_awaited = lambda: bool(waiters) or engine.awaited
+
+    def stub(self, name: str, function: Callable[..., Any]) -> None:
+        """Have `function` called in place of the tasks of that name, with their arguments.
+
+        What it returns or raises is the task's outcome: retries, timeouts and `current_task()` are
+        as for the task itself. It may be async. A closure has no arguments.
+
+        Args:
+            name: the tasks' name, in which ``*`` stands for any characters; of several stubs that
+                match, the one added last is called.
+            function: what to call.
+        """
+        self._stubs.add(name, function)
+
+    def unstub(self, name: str) -> None:
+        """Take back what `stub` did under that name; harmless if there is nothing."""
+        self._stubs.remove(name)
 
     def now(self) -> datetime:
         """The time on the environment's clock, in UTC."""
@@ -223,11 +243,15 @@ def _first_time(state: EnvironmentState, start: datetime | None) -> int:
     return round(start.timestamp() * 1000)
 
 
-def _make_runner(codec: Codec, report: Report) -> TaskRunner:
+def _execute(stubs: Stubs, request: TaskRequest, codec: Codec) -> TaskOutcome:
+    return execute(request, stubs.codec(request, codec))
+
+
+def _make_runner(codec: Codec, stubs: Stubs, report: Report) -> TaskRunner:
     def run(request: TaskRequest) -> TaskOutcome:
-        return execute(request, codec)
+        return _execute(stubs, request, codec)
 
     async def run_async(request: TaskRequest) -> TaskOutcome:
-        return await execute_async(request, codec)
+        return await execute_async(request, stubs.codec(request, codec))
 
     return RoutedRunner(ThreadRunner(run, report), EventLoopRunner(run_async, report))

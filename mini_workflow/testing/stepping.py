@@ -296,6 +296,8 @@ class Stepper:
         found: list[str] = []
         if decision.fault is not None:
             found.append(f"the replay fails: {decision.fault}")
+        if len(history) == 1 and head.run > 1 and head.busy:
+            return found  # the run before has ended, and this one has not made its first turn
         if decision.events:
             found.append(f"the replay brings more: {decision.events}")
         says = (head.status, head.busy, head.wake_at)

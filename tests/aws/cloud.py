@@ -47,7 +47,15 @@ BUCKET = "histories"
 TAKEN_WITHIN = 10.0
 """Seconds after which nobody waits any more for messages to be taken: one may block the rest."""
 
+IDLE = 0.02
+"""Seconds between two looks at an empty queue. A long poll would hold up the end of a test."""
+
 CALLS = (*("s3", "sqs", "lambda", "scheduler"),)
+
+# One for all: it keeps the descriptions of the services.
+SESSION = boto3.Session(
+    aws_access_key_id="test", aws_secret_access_key="test", region_name="us-east-1"
+)
 
 Hook = Callable[[str, Any], None]
 """Told before each call of AWS by its name, such as ``s3.PutObject``, and its request; may raise."""
@@ -110,9 +118,6 @@ class Cloud:
         self.sent_bytes: Counter[str] = Counter()
         self.hooks: list[Hook] = []
         self.after: list[Hook] = []
-        self._session = boto3.Session(
-            aws_access_key_id="test", aws_secret_access_key="test", region_name=server.region
-        )
         self.s3 = server.client("s3")
         self.sqs = server.client("sqs")
         self._pool = ThreadPoolExecutor(32, thread_name_prefix=f"{self.name}-lambda")
@@ -175,7 +180,7 @@ class Cloud:
 
     def client(self, service: str) -> Any:
         """A client of a service, for a runtime: counted, and open to hooks."""
-        client = self._session.client(
+        client = SESSION.client(
             service,
             endpoint_url=self.server.endpoint,
             config=Config(
@@ -321,7 +326,8 @@ class Cloud:
         def pump() -> None:
             while not stop.is_set():
                 try:
-                    self.poll(runtime)
+                    if not self.poll(runtime, 0):
+                        stop.wait(IDLE)
                 except Exception:
                     log.exception("the batch failed")
 

@@ -154,7 +154,7 @@ async def inline(ctx: Context) -> int:
     return total + await ctx.task(lambda: 100, inline=True)
 
 
-REGISTRY = registry_of(
+WORKFLOWS = (
     *(
         sequence,
         fan_out,

@@ -16,6 +16,8 @@ from mini_workflow import (
     ExecutionCancelled,
     ExecutionClosed,
     ExecutionTerminated,
+    TaskCancelled,
+    current_task,
     workflow,
 )
 from mini_workflow.core import events
@@ -327,6 +329,40 @@ def test_28_reasons_reach_workflow_and_child(runtime: Stage) -> None:
         runtime.get_execution("reasoned").result(WAIT)
     assert ["parent", "over budget"] in LEDGER
     assert ["sleep", "over budget"] in LEDGER
+
+
+def uploads() -> None:
+    """Goes on until its heartbeat says that nobody waits for it any more."""
+    go_through("uploading")
+    task = current_task()
+    try:
+        while True:
+            task.heartbeat()
+    except TaskCancelled as error:
+        note([task.cancelled, str(error)])
+        raise
+    finally:
+        gate("uploaded").reached.set()
+
+
+@workflow("behaviours.upload")
+async def upload(ctx: Context) -> None:
+    await ctx.task(uploads)
+
+
+@pytest.mark.parametrize("how", ["cancel", "terminate"])
+def test_28_the_reason_reaches_the_running_task(runtime: Stage, how: str) -> None:
+    """A task that is at work is told by its next heartbeat that it is not wanted any more, and why."""
+    execution = runtime.start(upload)
+    gate("uploading").wait_until_reached()
+    getattr(execution, how)("out of stock")
+    with pytest.raises((ExecutionCancelled, ExecutionTerminated), match="out of stock"):
+        execution.result(WAIT)
+    gate("uploading").open()
+    gate("uploaded").wait_until_reached()
+    [[cancelled, text]] = LEDGER
+    assert cancelled
+    assert "out of stock" in text
 
 
 @workflow("behaviours.told_of_child")

@@ -719,11 +719,15 @@ def test_38_a_message_to_nobody(runtime: Stage, caplog: pytest.LogCaptureFixture
         # Whoever receives them notices.
         assert sorted(record.getMessage() for record in caplog.records) == [
             "[gone] a cancel request for it came to nothing: it has closed (completed)",
-            ("[gone] signal 'hello' from execution 'lonely' came after the end of the execution, "
-            "and is unhandled"),
+            (
+                "[gone] signal 'hello' from execution 'lonely' came after the end of the execution, "
+                "and is unhandled"
+            ),
             "[nobody] a cancel request for it came to nothing: there is no such execution",
-            ("[nobody] a signal 'hello' from execution 'lonely' for it came to nothing: there is no "
-            "such execution"),
+            (
+                "[nobody] a signal 'hello' from execution 'lonely' for it came to nothing: there is no "
+                "such execution"
+            ),
         ]
         return
     late, closed, *missing = sorted(r.getMessage() for r in caplog.records)

@@ -242,6 +242,8 @@ def test_07_a_worker_that_dies(runtime: Stage, attempts: int | None) -> None:
     gate("lost-1").open()
     gate("lost-2").open()
     assert waiting.get() == 2
+    [lost] = of_kind(runtime.again(execution), "TaskRetryScheduled")
+    assert "its engine stopped" in lost.failure.message
     assert LEDGER == [1, 2]
 
 
@@ -286,6 +288,41 @@ def test_08_an_async_task_that_times_out_is_stopped(runtime: Stage) -> None:
     with pytest.raises(TaskTimeout):
         runtime.run(slow_async)
     assert LEDGER == ["stopped"]
+
+
+def copies(pages: int) -> Any:
+    """Says how far it has come, and then nothing more in its first attempt."""
+    task = current_task()
+    note([task.attempt, task.last_heartbeat])
+    for page in range((task.last_heartbeat or 0) + 1, pages + 1):
+        task.heartbeat(page)
+        if task.attempt == 1 and page == 2:
+            go_through("silent")
+    return pages
+
+
+@workflow("behaviours.copying")
+async def copying(ctx: Context, attempts: int) -> Any:
+    return await ctx.task(copies, 5, heartbeat_timeout=0.1, retry=policy(attempts))
+
+
+def test_08_a_missing_heartbeat_ends_the_attempt(runtime: Stage) -> None:
+    """An attempt that is silent for longer than `heartbeat_timeout` is over, long before any timeout,
+    and the next one knows the details that it gave last."""
+    execution = runtime.start(copying, 2)
+    waiting = Background(lambda: execution.result(WAIT))
+    gate("silent").wait_until_reached()
+    assert waiting.get() == 5
+    assert LEDGER == [[1, None], [2, 2]]
+    gate("silent").open()
+
+
+def test_08_a_missing_heartbeat_in_the_only_attempt(runtime: Stage) -> None:
+    """Without another attempt the task fails with TaskTimeout, which says what was missing."""
+    execution = runtime.start(copying, 1)
+    with pytest.raises(TaskTimeout, match="heartbeat"):
+        execution.result(WAIT)
+    gate("silent").open()
 
 
 def test_09_a_late_result_is_ignored(runtime: Stage) -> None:

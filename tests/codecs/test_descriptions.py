@@ -6,7 +6,8 @@ import pathlib
 import subprocess
 import sys
 
-from mini_workflow.codecs.closures import describe_call, is_async_call
+from mini_workflow.codecs.closures import describe_call
+from mini_workflow.core.operations import is_async
 from tests.codecs import samples
 from tests.codecs.samples import Box, Order
 
@@ -84,7 +85,7 @@ def test_what_gives_a_coroutine_is_known():
         partial(Sync().method),
         functools.wraps(samples.double)(samples.double_async),
     ):
-        assert is_async_call(function)
+        assert is_async(function)
     for function in (
         samples.double,
         Sync(),
@@ -97,4 +98,4 @@ def test_what_gives_a_coroutine_is_known():
         "abc".upper,
         lambda: None,
     ):
-        assert not is_async_call(function)
+        assert not is_async(function)

@@ -68,6 +68,11 @@ def test_every_event_survives_the_round_trip(event: Any) -> None:
     assert wire.encode(wire.decode(again)) == again
 
 
+@given(EVENTS)
+def test_what_is_written_out_is_written_as_all_else(event: Any) -> None:
+    assert wire.encode(event) == wire.encode_any(event)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_line_names_its_kind_and_leaves_defaults_out(kind: Any) -> None:
     values: dict[str, Any] = {

@@ -2,7 +2,8 @@
 
 The ``python`` fences of one document are one program, run in order as a script of its own in an
 empty folder, like a reader who copies them into a file. A fence marked ``python isolated`` is a
-program by itself. There is no mark to leave a fence out. A fence ``text output`` right after a
+program by itself, and one marked ``python pulumi`` a program that deploys, which tests/pulumi runs.
+There is no mark to leave a fence out. A fence ``text output`` right after a
 program fence is what that fence prints; ``...`` in it stands for anything.
 """
 
@@ -164,7 +165,7 @@ def test_programs_run_and_print_what_they_claim(document: Path, tmp_path: Path) 
 
 @every_document
 def test_every_python_fence_is_run(document: Path) -> None:
-    run = {"python", "python isolated"}
+    run = {"python", "python isolated", "python pulumi"}
     for fence in fences(document.read_text(encoding="utf-8")):
         if fence.info.lower().startswith("py"):
             assert fence.info in run, f"{document.name}:{fence.line}: nothing runs {fence.info!r}"

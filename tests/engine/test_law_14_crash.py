@@ -51,11 +51,12 @@ def test_law_14_crash_at_every_call_with_nothing_cached(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_law_14_crash_in_a_file(name: str, tmp_path: Path) -> None:
-    """Each call before and after for most shapes; every third one where there are many."""
+    """Each call before and after for most shapes; every third one where there are many, and for
+    those that are spoken to, whose crashes in memory leave nothing out."""
     shape, n = SHAPES[name], 1
     make = Files(tmp_path)
     while crash_at(make, shape, [(n, False)]) and crash_at(make, shape, [(n, True)]):
-        n += 1 if n < 12 else stride(shape, 3)
+        n += 1 if n < 12 and not shape.says else stride(shape, 3)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -11,7 +12,7 @@ from mini_workflow.backends.sqlite.agenda import SQLiteAgenda
 from mini_workflow.backends.sqlite.connection import Connection, Synchronous
 from mini_workflow.backends.sqlite.leases import Holding, SQLiteLeases
 from mini_workflow.backends.sqlite.mailbox import SQLiteMailbox
-from mini_workflow.backends.sqlite.schema import inspect, upgrade
+from mini_workflow.backends.sqlite.schema import check_version, inspect, upgrade
 from mini_workflow.backends.sqlite.store import SQLiteStore
 from mini_workflow.errors import StoreUnavailable
 from mini_workflow.ports import Clock
@@ -35,6 +36,7 @@ class SQLiteBackend:
         synchronous: "FULL" survives a power cut; "NORMAL" is faster, and a power cut may undo the
             last commits (a crash of the process alone does not).
         patience: seconds to wait for another process that holds the write lock.
+        read_only: open a file that is there, and change nothing in it.
 
     Raises:
         StoreUnavailable: the file or its directory cannot be read and written, or is locked.
@@ -52,25 +54,27 @@ class SQLiteBackend:
         lease: int = 15_000,
         synchronous: Synchronous = "FULL",
         patience: float = _PATIENCE_SECONDS,
+        read_only: bool = False,
     ) -> None:
-        inspect(Path(path))
+        inspect(Path(path), read_only=read_only)
         # A later change of the working directory must not change which file is meant.
         self.path = Path(path).absolute()
         writers = threading.Lock()
-        self._writer = Connection(
-            self.path, synchronous=synchronous, patience=patience, writers=writers
+        connect = partial(
+            Connection,
+            self.path,
+            synchronous=synchronous,
+            patience=patience,
+            writers=writers,
+            read_only=read_only,
         )
+        self._writer = connect()
         try:
-            upgrade(self._writer, self.path)
-            # After the upgrade, so that the header of the file itself always says whose it is.
-            if self._writer.row("PRAGMA journal_mode = WAL") != ("wal",):
-                raise StoreUnavailable(
-                    f"{self.path}: its file system has no shared memory, as SQLite's write-ahead "
-                    "log needs it; keep the store on a local disk"
-                )
-            self._reader = Connection(
-                self.path, synchronous=synchronous, patience=patience, writers=writers
-            )
+            if read_only:
+                check_version(self._writer, self.path)
+            else:
+                self._prepare()
+            self._reader = connect()
         except BaseException:
             self._writer.close()
             raise
@@ -89,6 +93,15 @@ class SQLiteBackend:
             clock=clock,
             lease=lease,
         )
+
+    def _prepare(self) -> None:
+        upgrade(self._writer, self.path)
+        # After the upgrade, so that the header of the file itself always says whose it is.
+        if self._writer.row("PRAGMA journal_mode = WAL") != ("wal",):
+            raise StoreUnavailable(
+                f"{self.path}: its file system has no shared memory, as SQLite's write-ahead "
+                "log needs it; keep the store on a local disk"
+            )
 
     def close(self) -> None:
         """Close the file. Leases are kept until they end, unless they were released before."""

@@ -31,7 +31,8 @@ class Connection:
     committed. `writers` is shared by the connections of one backend: threads queue there, where
     waiting is cheap, and not inside SQLite, which polls.
 
-    `patience` is how many seconds to wait for the lock of another process.
+    `patience` is how many seconds to wait for the lock of another process. SQLite itself refuses
+    whatever would change a file that is opened `read_only`.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class Connection:
         synchronous: Synchronous,
         patience: float,
         writers: threading.Lock,
+        read_only: bool = False,
     ) -> None:
         self._path = path
         self._patience = patience
@@ -63,6 +65,7 @@ class Connection:
                 "temp_store = MEMORY",
                 f"cache_size = -{_CACHE_KIB}",
                 f"journal_size_limit = {_WAL_LIMIT_BYTES}",
+                f"query_only = {int(read_only)}",
             ):
                 self.run(f"PRAGMA {pragma}")
         except BaseException:

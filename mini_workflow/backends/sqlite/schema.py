@@ -106,11 +106,11 @@ _HEADER = struct.Struct(">60xI4xI28x")
 """The parts of SQLite's file header that are of interest: user version and application id."""
 
 
-def inspect(path: Path) -> None:
+def inspect(path: Path, *, read_only: bool = False) -> None:
     """Refuse a file that is not a usable store, without touching it.
 
     Raises StoreUnavailable, StoreCorrupt or StoreTooNew. A file that does not exist is fine as
-    long as it can be made; so is an empty one.
+    long as it can be made; so is an empty one. For reading it has to be there.
     """
     if str(path) == ":memory:":
         raise UsageError("SQLiteBackend needs a file; for a store in memory use MemoryBackend")
@@ -119,6 +119,10 @@ def inspect(path: Path) -> None:
     except OSError as error:
         raise StoreUnavailable(f"cannot open {path}: {error}; check its permissions") from error
     if not header:
+        if read_only:
+            raise StoreUnavailable(
+                f"there is no store at {path}; whatever starts executions makes one"
+            )
         return
     if len(header) < _HEADER.size or not header.startswith(b"SQLite format 3\0"):
         raise StoreCorrupt(
@@ -163,6 +167,16 @@ def upgrade(connection: Connection, path: Path) -> None:
                 raw.execute(statement)
         raw.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         raw.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+
+
+def check_version(connection: Connection, path: Path) -> None:
+    """Refuse a file that would have to be upgraded. Raises StoreUnavailable too."""
+    version = _version(connection, path)
+    if version < len(MIGRATIONS):
+        raise StoreUnavailable(
+            f"{path} has version {version} and has to be upgraded to {len(MIGRATIONS)} before it "
+            "can be read: open it once with LocalRuntime"
+        )
 
 
 def _version(connection: Connection, path: Path) -> int:

@@ -1,0 +1,276 @@
+"""The four ports of a backend over a file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from example.backend.file import File, number
+from mini_workflow.errors import ExecutionNotFound, LeaseLost, UsageError
+from mini_workflow.ports import Clock, Commit, Head, Letter, Page, Query, Stored
+
+
+class FileBackend:
+    """The ports `store`, `agenda`, `mailbox` and `leases`, as one owner has them open.
+
+    A change is written as a whole under a lock that all processes take in turns. So a crash between
+    any two calls leaves what the last call has written, and one inside of a call nothing of it.
+    """
+
+    def __init__(
+        self, path: str | Path, *, owner: str, address: str = "", clock: Clock, lease: int = 15_000
+    ) -> None:
+        self.owner = owner
+        self._file = File(Path(path).absolute())
+        held = Held()
+        self.store = FileStore(self._file, held)
+        self.agenda = FileAgenda(self._file, held)
+        self.mailbox = FileMailbox(self._file, held)
+        self.leases = FileLeases(self._file, held, address, clock, lease)
+
+    def close(self) -> None:
+        """Close, without releasing anything."""
+        self._file.closed = True
+
+
+class Held:
+    """The lease of this owner: its number, or None."""
+
+    def __init__(self) -> None:
+        self.lease: int | None = None
+
+    def verify(self, state: dict[str, Any]) -> int:
+        """The lease, if it still stands. What is checked and what follows share one lock."""
+        if self.lease is None:
+            raise LeaseLost("this owner holds no lease (any more); acquire one to go on")
+        if str(self.lease) not in state["owners"]:
+            self.lease = None
+            raise LeaseLost("another owner has taken over; nothing was written")
+        return self.lease
+
+    def holds(self, state: dict[str, Any], execution: dict[str, Any]) -> bool:
+        """Whether this owner holds the execution."""
+        owner = state["partitions"][str(execution["partition"])]
+        return self.lease is not None and owner == self.lease
+
+
+class FileStore:
+    """Implements `Store`."""
+
+    def __init__(self, file: File, held: Held) -> None:
+        self._file = file
+        self._held = held
+
+    def load(self, execution_id: str) -> Stored | None:
+        with self._file.reading() as state:
+            found = state["executions"].get(execution_id)
+            if found is None:
+                return None
+            held = self._held.holds(state, found)
+            return Stored(Head(**found["head"]), current(found), found["parked"], held)
+
+    def head(self, execution_id: str) -> Head | None:
+        with self._file.reading() as state:
+            found = state["executions"].get(execution_id)
+            return None if found is None else Head(**found["head"])
+
+    def history(self, execution_id: str) -> list[str]:
+        with self._file.reading() as state:
+            found = state["executions"].get(execution_id)
+            return [] if found is None else current(found)
+
+    def list(self, query: Query) -> Page:
+        if query.limit < 1:
+            raise UsageError(f"the limit of a listing must be 1 or more, not {query.limit}")
+        before = position(query.after)
+        with self._file.reading() as state:
+            found = [
+                ((one["head"]["started_at"], one["key"]), Head(**one["head"]))
+                for one in state["executions"].values()
+                if query.workflow in {None, one["head"]["workflow"]}
+                and query.status in {None, one["head"]["status"]}
+            ]
+        found = sorted((p, h) for p, h in found if before is None or p < before)[::-1]
+        page = found[: query.limit]
+        following = "{}-{}".format(*page[-1][0]) if len(found) > query.limit else None
+        return Page([head for _, head in page], following)
+
+    def commit(self, commits: Sequence[Commit]) -> list[bool]:
+        with self._file.changing() as state:
+            self._held.verify(state)
+            for item in commits:
+                check(item)
+            answers = [self._write(state, item) for item in commits]
+            # Letters come last: what is created is there, and what is taken has made room.
+            for item, written in zip(commits, answers, strict=True):
+                for out in item.outbox if written else ():
+                    post(state, out.execution_id, out.body, out.key)
+            return answers
+
+    def _write(self, state: dict[str, Any], item: Commit) -> bool:
+        """The fence: an item is written if the writer has seen all that is stored."""
+        found = state["executions"].get(item.execution_id)
+        if item.expected == 0:
+            if found is not None or item.head is None:
+                return False
+            home = next(p for p, owner in state["partitions"].items() if owner == self._held.lease)
+            found = {"key": number(state), "partition": int(home), "events": [], "parked": []}
+            state["executions"][item.execution_id] = found
+        elif (
+            found is None
+            or item.expected != len(found["events"])
+            or not self._held.holds(state, found)
+        ):
+            return False
+        found["events"] += item.events
+        if item.head is not None:
+            found["head"] = asdict(item.head)
+        found["parked"] = [*([] if item.unpark else found["parked"]), *item.park]
+        state["letters"] = [
+            letter
+            for letter in state["letters"]
+            if letter[0] not in item.taken or letter[1] != item.execution_id
+        ]
+        return True
+
+
+class FileAgenda:
+    """Implements `Agenda`."""
+
+    def __init__(self, file: File, held: Held) -> None:
+        self._file = file
+        self._held = held
+
+    def due(self, now: int, limit: int) -> list[str]:
+        waking = sorted((at, head.execution_id) for at, head in self._waking() if at <= now)
+        return [name for _, name in waking[:limit]]
+
+    def next_wake(self) -> int | None:
+        return min((at for at, _ in self._waking()), default=None)
+
+    def busy(self, after: str, limit: int) -> list[str]:
+        return self._ids(lambda head: head.busy, after, limit)
+
+    def blocked(self, kind: str, after: str, limit: int) -> list[str]:
+        return self._ids(lambda h: h.status == "blocked" and h.blocked_kind == kind, after, limit)
+
+    def _waking(self) -> Iterator[tuple[int, Head]]:
+        return ((head.wake_at, head) for head in self._heads() if head.wake_at is not None)
+
+    def _ids(self, wanted: Callable[[Head], bool], after: str, limit: int) -> list[str]:
+        found = sorted(head.execution_id for head in self._heads() if wanted(head))
+        return [name for name in found if name > after][:limit]
+
+    def _heads(self) -> list[Head]:
+        with self._file.reading() as state:
+            held = (e for e in state["executions"].values() if self._held.holds(state, e))
+            return [Head(**execution["head"]) for execution in held]
+
+
+class FileMailbox:
+    """Implements `Mailbox`."""
+
+    def __init__(self, file: File, held: Held) -> None:
+        self._file = file
+        self._held = held
+
+    def post(self, execution_id: str, body: str, key: str) -> None:
+        with self._file.changing() as state:
+            if execution_id not in state["executions"]:
+                raise ExecutionNotFound(
+                    f"there is no execution {execution_id!r}", execution_id=execution_id
+                )
+            post(state, execution_id, body, key)
+
+    def letters(self, after: int, limit: int) -> list[Letter]:
+        with self._file.reading() as state:
+            return [
+                Letter(n, name, body)
+                for n, name, body, _ in state["letters"]
+                if n > after and self._held.holds(state, state["executions"][name])
+            ][:limit]
+
+
+class FileLeases:
+    """Implements `Leases`."""
+
+    def __init__(self, file: File, held: Held, address: str, clock: Clock, duration: int) -> None:
+        self._file = file
+        self._held = held
+        self._address = address
+        self._clock = clock
+        self._duration = duration
+
+    def acquire(self, now: int) -> bool:
+        held = self._held
+        with self._file.changing() as state:
+            lease = held.verify(state) if held.lease is not None else number(state)
+            owners, partitions = state["owners"], state["partitions"]
+            owners.setdefault(str(lease), {"address": self._address, "until": now + self._duration})
+            for name, owner in list(owners.items()):
+                if int(name) != lease and owner["until"] < now:
+                    del owners[name]
+            taken = {p for p, owner in partitions.items() if str(owner) not in owners}
+            partitions.update(dict.fromkeys(taken, lease))
+            if lease not in partitions.values():
+                partitions[str(number(state))] = lease
+            found = any(str(e["partition"]) in taken for e in state["executions"].values())
+        held.lease = lease  # now that it is written
+        return found
+
+    def renew(self, now: int) -> int:
+        with self._file.changing() as state:
+            state["owners"][str(self._held.verify(state))]["until"] = now + self._duration
+        return now + self._duration // 3
+
+    def release(self) -> None:
+        if self._held.lease is not None:
+            with self._file.changing() as state:
+                state["owners"].pop(str(self._held.lease), None)
+            self._held.lease = None
+
+    def peers(self) -> list[str]:
+        now = self._clock.now()
+        with self._file.reading() as state:
+            return [
+                owner["address"]
+                for name, owner in state["owners"].items()
+                if owner["address"] and int(name) != self._held.lease and owner["until"] >= now
+            ]
+
+
+def current(execution: dict[str, Any]) -> list[str]:
+    """The events of the current run."""
+    return execution["events"][execution["head"]["base"] :]
+
+
+def post(state: dict[str, Any], execution_id: str, body: str, key: str) -> None:
+    """Keep a letter, unless one of its key is there, or the execution is not."""
+    known = any(name == execution_id and k == key for _, name, _, k in state["letters"])
+    if execution_id in state["executions"] and not known:
+        state["letters"].append([number(state), execution_id, body, key])
+
+
+def check(item: Commit) -> None:
+    """Refuse a commit that no execution can have."""
+    if item.expected == 0 and (item.head is None or not item.events):
+        raise UsageError(f"creating {item.execution_id} takes a head and an event at least")
+    for out in item.outbox:
+        for text in (out.execution_id, out.body, out.key):
+            text.encode()  # what is no text is refused, also where it would be dropped
+    length = item.expected + len(item.events)
+    if item.head is not None and not 0 <= item.head.base < length:
+        raise UsageError(f"a run of {item.execution_id} has no event among {length}")
+
+
+def position(after: str | None) -> tuple[int, int] | None:
+    """Where a page begins."""
+    if after is None:
+        return None
+    match = re.fullmatch(r"(-?\d{1,18})-(\d{1,18})", after, re.ASCII)
+    if match is None:
+        raise UsageError(f"not a page of a listing: {after!r}; pass the `next` of the page before")
+    return int(match[1]), int(match[2])

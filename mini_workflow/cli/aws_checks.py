@@ -1,0 +1,136 @@
+"""What `doctor` looks at on AWS: settings, the queues, the functions, and what may be called."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final, cast
+
+from mini_workflow import settings
+from mini_workflow.cli.backends import AWSTarget
+from mini_workflow.cli.failures import in_one_line
+from mini_workflow.cli.findings import Finding
+from mini_workflow.errors import SettingMissing
+
+BACKLOG: Final = "ApproximateNumberOfMessages"
+
+NEEDED: Final = (
+    settings.BUCKET_NAME,
+    settings.QUEUE_URL,
+    settings.ORCHESTRATOR_FUNCTION_NAME,
+    settings.SIGNING_KEY,
+)
+"""What it takes to see and to steer executions; what else is set is looked at as well."""
+
+DENIED: Final = frozenset({"AccessDenied", "AccessDeniedException", "AccessDeniedFault"})
+
+
+def examine_aws(target: AWSTarget) -> Iterator[Finding]:
+    """Look at everything but the executions. Nothing is changed, and no function runs."""
+    environment = {**os.environ, **target.environment()}
+    found = settings.Settings(environment)
+    missing = [name for name in settings.MEANING if not _is_set(found, name)]
+    for name in NEEDED:
+        if name not in missing:
+            continue
+        yield Finding(
+            "problem",
+            f"{name} is not set: {settings.MEANING[name]}",
+            "name the Pulumi stack with --stack, or set the variable",
+        )
+    for what, needed, service, permission, call in _CALLS:
+        if not set(needed) & set(missing):
+            yield _check(what, service, permission, lambda c, call=call: call(c, environment))
+    if environment.get(settings.DLQ_URL):
+        yield _dead_letters(environment[settings.DLQ_URL])
+
+
+def _is_set(found: settings.Settings, name: str) -> bool:
+    try:
+        found.get(name)
+    except SettingMissing:
+        return False
+    return True
+
+
+def _check(what: str, service: str, permission: str, call: Callable[[Any], object]) -> Finding:
+    try:
+        call(_client(service))
+    except Exception as error:
+        return Finding("problem", f"{what}: {in_one_line(error)}", _remedy(error, permission))
+    return Finding("ok", f"{what} answers")
+
+
+def _remedy(error: Exception, permission: str) -> str:
+    response: Any = getattr(error, "response", {})
+    if response.get("Error", {}).get("Code") in DENIED:
+        return f"allow {permission} to the role or user of this process"
+    return "check the names, the region (AWS_REGION) and the credentials; `pulumi up` makes them"
+
+
+def _dead_letters(url: str) -> Finding:
+    try:
+        answer = _client("sqs").get_queue_attributes(QueueUrl=url, AttributeNames=[BACKLOG])
+    except Exception as error:
+        return Finding(
+            "problem",
+            f"the queue of dead letters: {in_one_line(error)}",
+            _remedy(error, "sqs:GetQueueAttributes"),
+        )
+    waiting = int(answer["Attributes"][BACKLOG])
+    if waiting:
+        return Finding(
+            "problem",
+            f"dead letters: {waiting}",
+            f"look at them (aws sqs receive-message --queue-url {url}); mend the cause in the logs of "
+            "the orchestrator, and send them to the queue of events again",
+        )
+    return Finding("ok", "there are no dead letters")
+
+
+def _client(service: str) -> Any:
+    import boto3  # pyright: ignore[reportMissingTypeStubs]
+    from botocore.config import Config  # pyright: ignore[reportMissingTypeStubs]
+
+    make = cast("Callable[..., Any]", boto3.client)  # pyright: ignore[reportUnknownMemberType]
+    config = Config(connect_timeout=5, read_timeout=10, retries={"total_max_attempts": 2})
+    return make(service, config=config)
+
+
+def _queue(name: str) -> Callable[[Any, Mapping[str, str]], object]:
+    return lambda client, found: client.get_queue_attributes(
+        QueueUrl=found[name], AttributeNames=[BACKLOG]
+    )
+
+
+def _may_invoke(name: str) -> Callable[[Any, Mapping[str, str]], object]:
+    # A dry run asks whether the call would be allowed, and runs nothing.
+    return lambda client, found: client.invoke(
+        FunctionName=found[name], InvocationType="DryRun", Payload=b"{}"
+    )
+
+
+_CALLS: Final = (
+    (
+        "the queue of events",
+        [settings.QUEUE_URL],
+        "sqs",
+        "sqs:GetQueueAttributes",
+        _queue(settings.QUEUE_URL),
+    ),
+    (
+        "the queue of timers",
+        [settings.TIMER_QUEUE_URL],
+        "sqs",
+        "sqs:GetQueueAttributes",
+        _queue(settings.TIMER_QUEUE_URL),
+    ),
+    (
+        "the orchestrator function",
+        [settings.ORCHESTRATOR_FUNCTION_NAME],
+        "lambda",
+        "lambda:InvokeFunction",
+        _may_invoke(settings.ORCHESTRATOR_FUNCTION_NAME),
+    ),
+)
+"""(what, the settings that it needs, the service, the permission, the call)"""

@@ -1,0 +1,192 @@
+"""Opens what executions are kept in, by its name; imports it only then."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
+
+from mini_workflow import settings
+from mini_workflow.cli.config import Config
+from mini_workflow.cli.failures import UNAVAILABLE, Failed
+from mini_workflow.engine.client import Client
+from mini_workflow.engine.runtime import Runtime
+from mini_workflow.errors import StoreUnavailable, UsageError
+
+if TYPE_CHECKING:
+    from mini_workflow.aws import AWSRuntime
+    from mini_workflow.local_client import LocalClient
+
+PULUMI_TIMEOUT: Final = 120
+"""Seconds that `pulumi stack output` may take; a backend far away answers within a few."""
+
+
+class Backend(Protocol):
+    """Opens clients and runtimes. Each is a context manager."""
+
+    @property
+    def name(self) -> str:
+        """What it is, for people."""
+        ...
+
+    def reader(self) -> Any:
+        """A client that changes nothing."""
+        ...
+
+    def client(self, *, create: bool = False) -> Any:
+        """A client; `create` makes the store where there is none."""
+        ...
+
+    def server(self, processes: int) -> Any:
+        """A runtime that runs executions in this process, with tasks in so many others."""
+        ...
+
+    def remark(self, client: Client) -> str:
+        """Why what was just sent will not be taken up now; empty if it will."""
+        ...
+
+
+def open_backend(config: Config) -> Backend:
+    """The backend that is configured. Raises UsageError."""
+    if config.backend == "aws":
+        return AWSTarget(config)
+    kind, _, path = config.backend.partition(":")
+    if kind != "sqlite" or not path:
+        raise UsageError(f"--backend {config.backend!r}: give aws or sqlite:PATH")
+    return SQLiteTarget(Path(path))
+
+
+class SQLiteTarget:
+    """Executions in a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.name = f"sqlite:{path}"
+
+    def reader(self) -> LocalClient:
+        """See `Backend.reader`."""
+        from mini_workflow.local_client import LocalClient
+
+        self._check_is_there()
+        return LocalClient(self.path, read_only=True)
+
+    def client(self, *, create: bool = False) -> LocalClient:
+        """See `Backend.client`."""
+        from mini_workflow.local_client import LocalClient
+
+        if create:
+            self._make_folder()
+        else:
+            self._check_is_there()
+        return LocalClient(self.path)
+
+    def server(self, processes: int) -> Runtime:
+        """See `Backend.server`."""
+        from mini_workflow.local import LocalRuntime
+
+        self._make_folder()
+        return LocalRuntime(self.path, workers=processes)
+
+    def remark(self, client: Client) -> str:
+        """See `Backend.remark`."""
+        from mini_workflow.local_client import LocalClient
+
+        if isinstance(client, LocalClient) and not client.is_served():
+            return (
+                f"nobody serves {self.path} now: it is kept, and taken up when "
+                "`mini-workflow worker MODULE` runs"
+            )
+        return ""
+
+    def _check_is_there(self) -> None:
+        if not self.path.exists():
+            raise StoreUnavailable(
+                f"there is no store at {self.path}: name another one with --backend sqlite:PATH; "
+                "`run`, `start` and `worker` make a new one"
+            )
+
+    def _make_folder(self) -> None:
+        # Of the default path alone: a folder that is missing elsewhere is more likely a mistake.
+        if self.path.parent.name == ".mini_workflow":
+            self.path.parent.mkdir(exist_ok=True)
+
+
+class AWSTarget:
+    """Executions on AWS, found by environment variables, a bucket's name or a Pulumi stack."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self.name = "aws" + (f" (stack {config.stack})" if config.stack else "")
+
+    def reader(self) -> AWSRuntime:
+        """See `Backend.reader`."""
+        return self.client()
+
+    def client(self, *, create: bool = False) -> AWSRuntime:
+        """See `Backend.client`. The store is provisioned by Pulumi, and never made here."""
+        from mini_workflow.aws import AWSRuntime
+
+        return AWSRuntime.from_env({**os.environ, **self.environment()})
+
+    def server(self, processes: int) -> Any:
+        """See `Backend.server`: AWS runs them; this process only follows."""
+        raise UsageError(
+            "on AWS the functions of the engine run the executions: there is nothing to serve here"
+        )
+
+    def remark(self, client: Client) -> str:
+        """See `Backend.remark`."""
+        return ""
+
+    def environment(self) -> dict[str, str]:
+        """The settings that the stack and the options give."""
+        found = stack_settings(self._config.stack) if self._config.stack else {}
+        if self._config.bucket:
+            found[settings.BUCKET_NAME] = self._config.bucket
+        return found
+
+
+def stack_settings(stack: str) -> dict[str, str]:
+    """The engine's settings among the outputs of a Pulumi stack."""
+    if shutil.which("pulumi") is None:
+        raise Failed(
+            f"--stack {stack}: the program pulumi is not on the PATH; install it, or set "
+            f"{settings.BUCKET_NAME} and the other variables yourself",
+            UNAVAILABLE,
+        )
+    command = ["pulumi", "stack", "output", "--json", "--show-secrets", "--stack", stack]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, timeout=PULUMI_TIMEOUT
+        )
+        if done.returncode != 0:
+            said = " ".join(done.stderr.split()) or f"exit status {done.returncode}"
+            raise Failed(f"--stack {stack}: pulumi says: {said}", UNAVAILABLE)
+        outputs: object = json.loads(done.stdout)
+    except (OSError, ValueError, subprocess.TimeoutExpired) as error:
+        raise Failed(f"--stack {stack}: `{' '.join(command)}`: {error}", UNAVAILABLE) from error
+    found = dict(_settings_in(outputs))
+    if not found:
+        raise Failed(
+            f"--stack {stack}: none of its outputs has the engine's settings; add "
+            'pulumi.export("engine", engine.link) to the program, and run `pulumi up`',
+            UNAVAILABLE,
+        )
+    return found
+
+
+def _settings_in(outputs: object) -> list[tuple[str, str]]:
+    """Settings by their variables' names, at whatever depth they were exported."""
+    if not isinstance(outputs, Mapping):
+        return []
+    found: list[tuple[str, str]] = []
+    for name, value in cast("Mapping[str, object]", outputs).items():
+        if name in settings.MEANING and isinstance(value, str):
+            found.append((name, value))
+        else:
+            found.extend(_settings_in(value))
+    return found

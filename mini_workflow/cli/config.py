@@ -1,0 +1,96 @@
+"""Where the command line looks for executions: options, environment, pyproject.toml."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, cast
+
+from mini_workflow.errors import UsageError
+
+DEFAULT_BACKEND: Final = "sqlite:.mini_workflow/state.db"
+
+TABLE: Final = "mini-workflow"
+"""The table under [tool] in pyproject.toml."""
+
+_KEYS: Final[dict[str, type]] = {"backend": str, "stack": str, "bucket": str, "modules": list}
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What holds after options, environment variables and pyproject.toml, in this order.
+
+    `origin` says where `backend` was found, and `project` is the folder of the pyproject.toml that
+    has a table for this command line. Relative paths from that file begin there.
+    """
+
+    backend: str
+    stack: str | None = None
+    bucket: str | None = None
+    modules: tuple[str, ...] = ()
+    origin: str = "the default"
+    project: Path | None = None
+
+
+def find_config(
+    folder: Path,
+    *,
+    backend: str | None = None,
+    backend_origin: str = "--backend",
+    stack: str | None = None,
+    bucket: str | None = None,
+    modules: tuple[str, ...] = (),
+) -> Config:
+    """Put what was given before what pyproject.toml says. Raises UsageError."""
+    file, table = _table(folder)
+    origin = backend_origin
+    if backend is not None:
+        if backend != "aws" and (stack or bucket):
+            raise UsageError(f"--backend {backend}: --stack and --bucket belong to aws")
+    elif stack or bucket:
+        backend, origin = "aws", "--stack or --bucket"
+    elif file is not None and "backend" in table:
+        backend, origin = str(table["backend"]), f"[tool.{TABLE}] in {file}"
+        if backend.startswith("sqlite:"):
+            backend = f"sqlite:{file.parent / backend.removeprefix('sqlite:')}"
+    elif "stack" in table or "bucket" in table:
+        backend, origin = "aws", f"[tool.{TABLE}] in {file}"
+    else:
+        backend, origin = DEFAULT_BACKEND, "the default"
+    return Config(
+        backend=backend,
+        stack=stack or table.get("stack"),
+        bucket=bucket or table.get("bucket"),
+        modules=modules or tuple(table.get("modules", ())),
+        origin=origin,
+        project=None if file is None else file.parent,
+    )
+
+
+def _table(folder: Path) -> tuple[Path | None, dict[str, Any]]:
+    """The nearest pyproject.toml upwards that has the table."""
+    for place in (folder, *folder.parents):
+        file = place / "pyproject.toml"
+        if not file.is_file():
+            continue
+        try:
+            table = tomllib.loads(file.read_text(encoding="utf-8")).get("tool", {}).get(TABLE)
+        except (OSError, ValueError) as error:
+            raise UsageError(f"cannot read {file}: {error}") from error
+        if table is not None:
+            return file, _checked(file, table)
+    return None, {}
+
+
+def _checked(file: Path, table: object) -> dict[str, Any]:
+    where = f"[tool.{TABLE}] in {file}"
+    if not isinstance(table, dict):
+        raise UsageError(f"{where} is not a table")
+    fields = cast("dict[str, Any]", table)
+    for key, value in fields.items():
+        if key not in _KEYS:
+            raise UsageError(f"{where}: {key!r} is unknown; there are {', '.join(_KEYS)}")
+        if not isinstance(value, _KEYS[key]):
+            raise UsageError(f"{where}: {key} = {value!r} must be a {_KEYS[key].__name__}")
+    return fields

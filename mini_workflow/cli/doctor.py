@@ -1,0 +1,180 @@
+"""The command `doctor`: what is wrong, and what to do about it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sqlite3
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
+from typing import Any, Final
+
+import click
+
+from mini_workflow.cli.app import Session, json_option, pass_session
+from mini_workflow.cli.aws_checks import examine_aws
+from mini_workflow.cli.backends import AWSTarget, SQLiteTarget
+from mini_workflow.cli.failures import FAILED, OK, in_one_line
+from mini_workflow.cli.findings import Finding
+from mini_workflow.cli.output import duration, say, say_json
+from mini_workflow.core.events import TaskRetryStarted, TaskScheduled
+from mini_workflow.engine.client import Client
+from mini_workflow.engine.execution import Description
+
+OVERDUE: Final = timedelta(seconds=60)
+"""How late a timer may be before it is taken for a sign that nothing runs."""
+
+LONG: Final = timedelta(hours=1)
+"""How long an attempt of a task may run before it is worth a look."""
+
+REMEDIES: Final[dict[str, str]] = {
+    "UnknownWorkflow": "run a worker that imports the module which defines it: "
+    "mini-workflow worker MODULE; it goes on by itself",
+    "NonDeterminismError": "mini-workflow replay {id} MODULE shows both sides; change the code with "
+    "ctx.patched, then mini-workflow resume {id}",
+    "HistoryTooLong": "let the workflow call ctx.continue_as_new(), or raise history_limit, then "
+    "mini-workflow resume {id}",
+    "TurnTimeout": "do long work in a task; mini-workflow replay {id} MODULE runs into the line, "
+    "and mini-workflow resume {id} continues it",
+    "SchemaTooNew": "upgrade mini-workflow where it runs, then mini-workflow resume {id}",
+    "PythonVersionMismatch": "run it on the Python version that the message names, then "
+    "mini-workflow resume {id}",
+}
+REMEDY: Final = (
+    "mini-workflow replay {id} MODULE shows the line; mend it, then mini-workflow resume {id}"
+)
+
+
+@click.command("doctor")
+@click.option(
+    "--limit",
+    type=click.IntRange(1),
+    default=1_000,
+    show_default=True,
+    help="Look at so many executions that run, and at so many that are blocked.",
+)
+@json_option
+@click.pass_context
+@pass_session
+def doctor(session: Session, ctx: click.Context, limit: int, as_json: bool) -> None:
+    """Say what is wrong, and what to do about it.
+
+    Looks at the settings, the store, and the newest executions. The exit status is 1 if anything is
+    wrong.
+    """
+    findings: list[Finding] = []
+    for finding in _examine(session, limit):
+        findings.append(finding)
+        if not as_json:
+            _print(finding)
+    problems = sum(finding.level == "problem" for finding in findings)
+    if as_json:
+        say_json(
+            {
+                "problems": problems,
+                "findings": [
+                    {
+                        "level": f.level,
+                        "what": f.what,
+                        "remedy": f.remedy or None,
+                        "id": f.execution_id,
+                    }
+                    for f in findings
+                ],
+            }
+        )
+    else:
+        say("nothing is wrong" if not problems else f"problems: {problems}")
+    ctx.exit(FAILED if problems else OK)
+
+
+def _print(finding: Finding) -> None:
+    colour = "green" if finding.level == "ok" else "red"
+    say(f"{click.style(f'{finding.level:7}', fg=colour)}  {finding.what}")
+    if finding.remedy:
+        say(f"         -> {finding.remedy}")
+
+
+def _examine(session: Session, limit: int) -> Iterator[Finding]:
+    yield Finding(
+        "ok",
+        f"mini-workflow {version('mini-workflow')}, Python {platform.python_version()}, "
+        f"SQLite {sqlite3.sqlite_version}",
+    )
+    yield Finding("ok", f"backend {session.backend.name}, from {session.config.origin}")
+    if isinstance(session.backend, SQLiteTarget):
+        yield from _examine_file(session.backend)
+    elif isinstance(session.backend, AWSTarget):
+        yield from examine_aws(session.backend)
+    try:
+        with session.backend.reader() as client:
+            yield from _examine_executions(session, client, limit)
+    except Exception as error:
+        yield Finding("problem", in_one_line(error), "the message says what to do")
+
+
+def _examine_file(target: SQLiteTarget) -> Iterator[Finding]:
+    path = target.path
+    if path.exists():
+        for place in (path, path.parent):
+            if not os.access(place, os.R_OK | os.W_OK):
+                yield Finding(
+                    "problem", f"{place} is not readable and writable", f"chmod u+rw {place}"
+                )
+
+
+def _examine_executions(session: Session, client: Client, limit: int) -> Iterator[Finding]:
+    running = client.list_executions(status="running", limit=limit)
+    blocked = client.list_executions(status="blocked", limit=limit)
+    yield Finding("ok", f"the store answers; running: {len(running)}, blocked: {len(blocked)}")
+    unserved = session.backend.remark(client)
+    if unserved and running:
+        yield Finding(
+            "problem",
+            f"nobody serves {session.backend.name}, and executions are running in it",
+            "mini-workflow worker MODULE",
+        )
+    for one in blocked:
+        remedy = REMEDIES.get(one.blocked_kind or "", REMEDY).format(id=one.id)
+        yield Finding(
+            "problem", f"{one.id} ({one.workflow}) is blocked: {one.blocked_reason}", remedy, one.id
+        )
+    if unserved:
+        return
+    now = datetime.now(UTC)
+    for one in running:
+        if one.next_wake_at is not None and now - one.next_wake_at > OVERDUE:
+            yield Finding(
+                "problem",
+                f"{one.id} ({one.workflow}) should have gone on {duration(now - one.next_wake_at)} "
+                "ago",
+                "whoever serves it hangs or cannot write; look at its log, and restart it",
+                one.id,
+            )
+        elif one.busy and now - one.started_at > LONG:
+            yield from _examine_tasks(client, one, now)
+
+
+def _examine_tasks(client: Client, one: Description, now: datetime) -> Iterator[Finding]:
+    history = client.history(one.id)
+    at = history.started.at
+    begun: dict[int, int] = {}
+    for event in history:
+        at = getattr(event, "at", at)
+        if isinstance(event, (TaskScheduled, TaskRetryStarted)):
+            begun[event.seq] = at
+    tasks: dict[int, Any] = history.state().tasks
+    for seq, task in tasks.items():
+        took = now - datetime.fromtimestamp(begun.get(seq, at) / 1000, UTC)
+        if task.retry_at is None and took > LONG:
+            yield Finding(
+                "problem",
+                f"{one.id} ({one.workflow}): attempt {task.attempt} of task #{seq} {task.name!r} "
+                f"has been running for {duration(took)}",
+                "give the task a timeout= or a heartbeat_timeout=, if it hangs",
+                one.id,
+            )
+
+
+COMMANDS: Final = (doctor,)

@@ -1,0 +1,135 @@
+"""What goes wrong, as one line and an exit status."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import traceback
+from typing import Any, Final
+
+import click
+
+from mini_workflow.errors import (
+    ExecutionAlreadyExists,
+    ExecutionBlocked,
+    ExecutionClosed,
+    ExecutionNotFound,
+    MiniWorkflowError,
+    SettingMissing,
+    StoreError,
+    UsageError,
+    ValueNotSerializable,
+)
+
+OK: Final = 0
+FAILED: Final = 1
+USAGE: Final = 2
+NOT_FOUND: Final = 3
+BLOCKED: Final = 4
+TIMEOUT: Final = 5
+UNAVAILABLE: Final = 6
+INTERRUPTED: Final = 130
+
+MEANING: Final[dict[int, str]] = {
+    OK: "it worked; the workflow completed, the replay fits, nothing is wrong",
+    FAILED: "the workflow failed, was cancelled or terminated; a handler refused; the replay does "
+    "not fit; `doctor` has found something",
+    USAGE: "the command or its arguments are wrong; nothing was changed",
+    NOT_FOUND: "there is no such execution, or it has closed",
+    BLOCKED: "the execution is blocked",
+    TIMEOUT: "it is not done after the time given",
+    UNAVAILABLE: "the store or AWS cannot be used, or a setting is missing",
+    INTERRUPTED: "interrupted by Ctrl-C",
+}
+"""What each exit status means, for the documentation."""
+
+_STATUS: Final[tuple[tuple[tuple[type[BaseException], ...], int], ...]] = (
+    ((ExecutionNotFound, ExecutionClosed), NOT_FOUND),
+    ((ExecutionBlocked,), BLOCKED),
+    ((StoreError, SettingMissing), UNAVAILABLE),
+    ((UsageError, ValueNotSerializable, ExecutionAlreadyExists), USAGE),
+)
+
+
+class Failed(Exception):
+    """Something to tell and an exit status, where no error of the library says it."""
+
+    def __init__(self, message: str, status: int = FAILED) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class NotDone(Failed):
+    """It is not done after the time that was given."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, TIMEOUT)
+
+
+def status_of(error: BaseException) -> int:
+    """The exit status for an error."""
+    if isinstance(error, Failed):
+        return error.status
+    if type(error).__module__.partition(".")[0] in {"boto3", "botocore"}:
+        return UNAVAILABLE
+    return next((status for kinds, status in _STATUS if isinstance(error, kinds)), FAILED)
+
+
+def in_one_line(error: BaseException) -> str:
+    """What an error says, on one line."""
+    text = " ".join(str(error).split())
+    if isinstance(error, (MiniWorkflowError, Failed)):
+        return text or type(error).__name__
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def report(error: BaseException, debug: bool) -> None:
+    """Tell of an error on the standard error stream; with `debug`, where it comes from as well."""
+    if debug:
+        traceback.print_exception(error, file=sys.stderr)
+    _echo_error(in_one_line(error))
+
+
+def _echo_error(text: str) -> None:
+    click.echo(f"{click.style('error', fg='red')}: {text}", err=True)
+
+
+class Application(click.Group):
+    """A group of commands whose errors are told in one line."""
+
+    def main(self, *args: Any, standalone_mode: bool = True, **kwargs: Any) -> Any:
+        """Run, and exit with the status; what click finds wrong is told in one line, too."""
+        try:
+            status = super().main(*args, standalone_mode=False, **kwargs)
+        except click.UsageError as error:
+            where = "mini-workflow" if error.ctx is None else error.ctx.command_path
+            _echo_error(f"{error.format_message()} (see {where} --help)")
+            status = USAGE
+        except click.ClickException as error:
+            _echo_error(error.format_message())
+            status = error.exit_code
+        except click.Abort:
+            click.echo("interrupted", err=True)
+            status = INTERRUPTED
+        except OSError as error:
+            if error.errno != errno.EPIPE:
+                raise
+            sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 - nobody reads any more
+            status = FAILED
+        sys.exit(status if isinstance(status, int) else OK)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command, and translate what it raises into an exit status."""
+        try:
+            return super().invoke(ctx)
+        except (click.exceptions.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except KeyboardInterrupt:
+            click.echo("interrupted", err=True)
+            ctx.exit(INTERRUPTED)
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno == errno.EPIPE:
+                raise  # whoever reads the output has seen enough
+            report(error, bool(ctx.params.get("debug")))
+            ctx.exit(status_of(error))

@@ -1,0 +1,202 @@
+"""Commands that look at executions: ls, get, result."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any, Final, cast
+
+import click
+
+from mini_workflow.cli.app import Session, json_option, pass_session
+from mini_workflow.cli.completion import complete_id
+from mini_workflow.cli.failures import NotDone
+from mini_workflow.cli.output import (
+    at_second,
+    coloured,
+    description_json,
+    duration,
+    lasted,
+    remark,
+    say,
+    say_json,
+    say_table,
+)
+from mini_workflow.cli.timelines import WIDTH, growth, print_outcome, print_timeline
+from mini_workflow.engine.execution import Description
+from mini_workflow.errors import UsageError
+from mini_workflow.ports import STATUSES, Status
+
+id_argument = click.argument("execution_id", metavar="ID", shell_complete=complete_id)
+
+COLUMNS: Final[dict[str, Callable[[Description], str]]] = {
+    "id": lambda d: d.id,
+    "workflow": lambda d: d.workflow,
+    "status": lambda d: d.status,
+    "started": lambda d: at_second(d.started_at),
+    "took": lambda d: duration(lasted(d)),
+    "closed": lambda d: at_second(d.closed_at),
+    "wakes": lambda d: at_second(d.next_wake_at),
+    "run": lambda d: str(d.run),
+    "busy": lambda d: "busy" if d.busy else "",
+    "reason": lambda d: d.blocked_reason or "",
+}
+"""What `ls` can show of a description."""
+
+DEFAULT_COLUMNS: Final = "id,workflow,status,started,took"
+
+
+@click.command("ls")
+@click.option("--workflow", metavar="NAME", help="Only executions of this workflow.")
+@click.option("--status", type=click.Choice(STATUSES), help="Only executions of this status.")
+@click.option(
+    "--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, help="A page's size."
+)
+@click.option("--after", metavar="CURSOR", help="Continue where the page before has ended.")
+@click.option(
+    "--columns",
+    default=DEFAULT_COLUMNS,
+    show_default=True,
+    metavar="A,B,...",
+    help=f"Of {', '.join(COLUMNS)}.",
+)
+@json_option
+@pass_session
+def ls(
+    session: Session,
+    workflow: str | None,
+    status: str | None,
+    limit: int,
+    after: str | None,
+    columns: str,
+    as_json: bool,
+) -> None:
+    """List executions, newest first."""
+    names = [name.strip() for name in columns.split(",")]
+    unknown = [name for name in names if name not in COLUMNS]
+    if unknown:
+        raise UsageError(f"--columns: there is no {unknown[0]!r}; choose from {', '.join(COLUMNS)}")
+    with session.backend.reader() as client:
+        page, following = client.list_page(
+            workflow=workflow, status=cast("Status | None", status), size=limit, after=after
+        )
+    if as_json:
+        say_json({"executions": [description_json(one) for one in page], "next": following})
+        return
+    say_table(names, [[COLUMNS[name](one) for name in names] for one in page])
+    if following is not None:
+        remark(f"there are more: --after {following}")
+
+
+@click.command("get")
+@id_argument
+@click.option("--follow", "-f", is_flag=True, help="Go on until it has closed or is blocked.")
+@click.option("--full", is_flag=True, help="Show values in full.")
+@click.option("--lines", is_flag=True, help="The history as it is stored, an event per line.")
+@json_option
+@pass_session
+def get(
+    session: Session, execution_id: str, follow: bool, full: bool, lines: bool, as_json: bool
+) -> None:
+    """Show an execution: what it is, and its history as a timeline.
+
+    What --json and --lines print can be kept in a file, for `replay` and `check_replay`.
+    """
+    if as_json and (lines or follow):
+        raise UsageError("--json shows what there is now: use --lines to follow, and only one")
+    with session.backend.reader() as client:
+        execution = client.get_execution(execution_id)
+        if as_json:
+            answer: dict[str, Any] = description_json(execution.describe())
+            say_json({**answer, **execution.recording().to_plain()})
+        elif lines:
+            for _, grown in growth(client, execution_id, while_running=follow):
+                for line in grown:
+                    say(line)
+        else:
+            description = execution.describe()
+            _print_head(description)
+            if follow and description.status == "running":
+                remark(session.backend.remark(client))
+            print_timeline(client, execution, follow=follow, width=0 if full else WIDTH)
+            if follow:
+                say(f"is {coloured(execution.describe().status)}")
+
+
+def _print_head(description: Description) -> None:
+    took = duration(lasted(description))
+    over = "after" if description.closed_at else "for"
+    say(f"{description.id}  {description.workflow}  {coloured(description.status)} {over} {took}")
+    if description.run > 1:
+        say(f"run {description.run}")
+    if description.next_wake_at is not None:
+        say(f"wakes at {at_second(description.next_wake_at)}")
+    if description.blocked_reason:
+        say(f"blocked: {description.blocked_reason}")
+
+
+@click.command("result")
+@id_argument
+@click.option("--timeout", type=click.FloatRange(0), metavar="SECONDS", help="Wait no longer.")
+@json_option
+@click.pass_context
+@pass_session
+def result(
+    session: Session, ctx: click.Context, execution_id: str, timeout: float | None, as_json: bool
+) -> None:
+    """Wait for the result of an execution, and print it."""
+    with session.backend.reader() as client:
+        execution = client.get_execution(execution_id)
+        if execution.describe().status == "running" and timeout != 0:
+            remark(session.backend.remark(client))
+        try:
+            client.settled(execution_id, timeout)
+        except TimeoutError as error:
+            raise NotDone(str(error)) from None
+        ctx.exit(print_outcome(execution, as_json))
+
+
+@click.command("export")
+@click.argument("folder", type=click.Path(file_okay=False))
+@click.option("--workflow", metavar="NAME", help="Only executions of this workflow.")
+@click.option("--status", type=click.Choice(STATUSES), help="Only executions of this status.")
+@click.option(
+    "--limit", type=click.IntRange(1), default=100, show_default=True, help="The newest so many."
+)
+@json_option
+@pass_session
+def export(
+    session: Session,
+    folder: str,
+    workflow: str | None,
+    status: str | None,
+    limit: int,
+    as_json: bool,
+) -> None:
+    """Write executions into a folder, a file of JSON each.
+
+    `check_replay` and `replay` read them.
+    """
+    from pathlib import Path
+
+    place = Path(folder)
+    place.mkdir(parents=True, exist_ok=True)
+    written: list[str] = []
+    with session.backend.reader() as client:
+        found = client.list_executions(
+            workflow=workflow, status=cast("Status | None", status), limit=limit
+        )
+        for description in found:
+            recording = client.get_execution(description.id).recording()
+            file = place / f"{description.id}.json"
+            plain = {**description_json(description), **recording.to_plain()}
+            file.write_text(json.dumps(plain, ensure_ascii=False) + "\n", encoding="utf-8")
+            written.append(str(file))
+    if as_json:
+        say_json({"files": written})
+    else:
+        for name in written:
+            say(name)
+
+
+COMMANDS: Final = (ls, get, result, export)

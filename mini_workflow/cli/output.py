@@ -1,0 +1,145 @@
+"""Output: tables and colours on a terminal, lines of text elsewhere, JSON where it is asked for."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, cast
+
+import click
+
+from mini_workflow.codecs.standard import StandardCodec
+from mini_workflow.engine.execution import Description
+
+_COLOURS: Final = {
+    "running": "cyan",
+    "completed": "green",
+    "failed": "red",
+    "cancelled": "yellow",
+    "terminated": "yellow",
+    "blocked": "magenta",
+}
+
+
+def is_terminal() -> bool:
+    """Whether the output goes to a terminal."""
+    return sys.stdout.isatty()
+
+
+def say(text: str) -> None:
+    """A line of the answer."""
+    click.echo(text)
+
+
+def remark(text: str) -> None:
+    """A line about the answer, on the standard error stream; nothing for an empty text."""
+    if text:
+        click.echo(f"{click.style('note', fg='yellow')}: {text}", err=True)
+
+
+def say_json(value: Any) -> None:
+    """The answer as one JSON text: indented for people, on one line for programs."""
+    click.echo(json.dumps(value, indent=2 if is_terminal() else None, ensure_ascii=False))
+
+
+def coloured(status: str) -> str:
+    """A status in its colour; click leaves the colour out where there is no terminal."""
+    return click.style(status, fg=_COLOURS.get(status))
+
+
+def say_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table on a terminal; elsewhere its rows alone, with tabs between the columns."""
+    if not is_terminal():
+        for row in rows:
+            click.echo("\t".join(cell.replace("\t", " ").replace("\n", " ") for cell in row))
+        return
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold" if column == "id" else "ellipsis", no_wrap=False)
+    for row in rows:
+        table.add_row(*(Text(cell, style=_COLOURS.get(cell, "")) for cell in row))
+    Console(highlight=False).print(table)
+
+
+def to_json(value: Any, path: str = "result") -> Any:
+    """A value as the library writes it: plain JSON as it is, the rest typed."""
+    return StandardCodec().encode(value, path).tree
+
+
+def shown(value: Any) -> str:
+    """A value for people: a text as it is, plain JSON as JSON, the rest as Python shows it."""
+    if isinstance(value, str):
+        return value
+    try:
+        text = json.dumps(value, ensure_ascii=False, indent=2 if is_terminal() else None)
+        same = not isinstance(value, tuple) and json.loads(text) == value
+    except (TypeError, ValueError):
+        same, text = False, ""
+    return text if same else repr(cast(object, value))
+
+
+def brief(value: Any, width: int) -> str:
+    """A value on one line of at most `width` characters; 0 for no limit."""
+    return cut(repr(value), width)
+
+
+def cut(text: str, width: int) -> str:
+    """A text on one line of at most `width` characters; 0 for no limit."""
+    text = " ".join(text.split())
+    return text if not width or len(text) <= width else f"{text[: width - 1]}…"
+
+
+def at_second(time: datetime | None) -> str:
+    """A time in UTC to the second, or nothing."""
+    return "" if time is None else f"{time:%Y-%m-%d %H:%M:%S}"
+
+
+def duration(took: timedelta | None) -> str:
+    """A duration in the two units that say most."""
+    if took is None:
+        return ""
+    seconds = took.total_seconds()
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 60:
+        return f"{seconds:.3g} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 24:
+        return f"{hours} h {minutes} min"
+    days, hours = divmod(hours, 24)
+    return f"{days} d {hours} h"
+
+
+def lasted(description: Description) -> timedelta:
+    """How long an execution took, or has been running."""
+    return (description.closed_at or datetime.now(UTC)) - description.started_at
+
+
+def description_json(description: Description) -> dict[str, Any]:
+    """A description as plain JSON; times are ISO 8601 in UTC."""
+
+    def iso(time: datetime | None) -> str | None:
+        return None if time is None else time.isoformat()
+
+    return {
+        "id": description.id,
+        "workflow": description.workflow,
+        "status": description.status,
+        "started_at": iso(description.started_at),
+        "closed_at": iso(description.closed_at),
+        "next_wake_at": iso(description.next_wake_at),
+        "run": description.run,
+        "busy": description.busy,
+        "blocked_kind": description.blocked_kind,
+        "blocked_reason": description.blocked_reason,
+    }

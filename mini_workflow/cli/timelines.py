@@ -1,0 +1,141 @@
+"""Timelines for people, whole or as they grow, and what comes of an execution in the end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+import click
+
+from mini_workflow.cli.failures import BLOCKED, FAILED, OK, in_one_line
+from mini_workflow.cli.output import brief, coloured, cut, duration, say, say_json, shown, to_json
+from mini_workflow.core import wire
+from mini_workflow.engine.client import Client
+from mini_workflow.engine.execution import Execution
+from mini_workflow.engine.timeline import Entry
+from mini_workflow.errors import ExecutionBlocked, RuntimeClosed, StoreError
+
+LOOK_AGAIN: Final = 0.1
+"""Seconds between two looks at a history that is followed; more where reading it takes long."""
+
+WIDTH: Final = 100
+"""Characters of a value in a timeline, unless all are asked for."""
+
+
+def line_of(entry: Entry, width: int = WIDTH) -> str:
+    """An entry as one line."""
+    at = f"{entry.at:%Y-%m-%d %H:%M:%S}.{entry.at.microsecond // 1000:03}"
+    parts = [f"{entry.number:4}  {at}  {duration(entry.took):>10}  {entry.subject} "]
+    parts.append(click.style(entry.happened, fg=_colour(entry)))
+    if entry.attempt is not None and (entry.attempt > 1 or entry.error is not None):
+        parts.append(f" (attempt {entry.attempt})")
+    if entry.error is not None:
+        parts.append(f": {brief(entry.error, width)}")
+    for name, value in (entry.values or {}).items():
+        text = _call(value, width) if name == "arguments" else f"{name}={brief(value, width)}"
+        parts.append(f"  {text}")
+    if entry.note:
+        parts.append(f"  {entry.note}")
+    return "".join(parts)
+
+
+def _call(arguments: Any, width: int) -> str:
+    """Positional and keyword arguments as in a call."""
+    try:
+        args, kwargs = arguments
+        words = [repr(one) for one in args] + [f"{name}={one!r}" for name, one in kwargs.items()]
+    except (TypeError, ValueError, AttributeError):
+        return brief(arguments, width)  # they could not be decoded
+    return cut(f"({', '.join(words)})", width)
+
+
+def _colour(entry: Entry) -> str | None:
+    if entry.error is not None:
+        return "red"
+    return "green" if entry.happened == "completed" else None
+
+
+def growth(
+    client: Client, execution_id: str, *, while_running: bool
+) -> Iterator[tuple[int, list[str]]]:
+    """The lines of a history as they come, each time with the number of the run.
+
+    Ends with what there is, or, `while_running`, when the execution has closed or is blocked.
+    """
+    run, seen = 0, 0
+    while True:
+        began = time.monotonic()
+        # The head first: what has settled has its whole history behind it.
+        head = client.head(execution_id)
+        lines = client.lines(execution_id)
+        if client.head(execution_id).run != head.run:
+            continue  # the lines may be those of the next run
+        if head.run != run:
+            run, seen = head.run, 0
+        if len(lines) > seen:
+            yield run, lines[seen:]
+            seen = len(lines)
+        if not while_running or head.status != "running":
+            return
+        wait = max(LOOK_AGAIN, 5 * (time.monotonic() - began))
+        try:
+            client.settled(execution_id, wait)
+        except TimeoutError:
+            continue
+
+
+def print_timeline(
+    client: Client,
+    execution: Execution,
+    *,
+    follow: bool,
+    width: int = WIDTH,
+    write: Callable[[str], None] = say,
+) -> None:
+    """Print the timeline of an execution; with `follow` until it has closed or is blocked."""
+    reader, at_run = execution.reader(), 0
+    for run, lines in growth(client, execution.id, while_running=follow):
+        if run != at_run:
+            if at_run:
+                write(f"      run {run}")
+            reader, at_run = execution.reader(), run
+        for line in lines:
+            write(line_of(reader.read(wire.decode(line)), width))
+
+
+def print_outcome(execution: Execution, as_json: bool) -> int:
+    """Print what has come of an execution that has closed or is blocked; answers the exit status."""
+    status = execution.describe().status
+    answer: dict[str, Any] = {"id": execution.id, "status": status}
+    try:
+        value = execution.result()
+    except ExecutionBlocked as error:
+        failure: BaseException = error
+        code = BLOCKED
+    except (StoreError, RuntimeClosed):
+        raise
+    except BaseException as error:
+        if isinstance(error, (KeyboardInterrupt, SystemExit)) and status != "failed":
+            raise
+        failure, code = error, FAILED
+    else:
+        if as_json:
+            say_json({**answer, "result": to_json(value)})
+        else:
+            say(shown(value))
+        return OK
+    if as_json:
+        kind = type(failure)
+        say_json(
+            {
+                **answer,
+                "error": {
+                    "type": f"{kind.__module__}:{kind.__qualname__}",
+                    "message": str(failure),
+                },
+            }
+        )
+    else:
+        click.echo(f"{coloured(status)}: {in_one_line(failure)}", err=True)
+    return code

@@ -1,0 +1,302 @@
+"""Timeline: a history for people - decoded values, times, durations and attempts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, overload
+
+from mini_workflow.core import events
+from mini_workflow.core.codec import Codec
+from mini_workflow.core.events import Event
+from mini_workflow.core.failure import Failure
+from mini_workflow.core.payload import Payload
+from mini_workflow.errors import SerializationError
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """Stands for a value that cannot be decoded here: its stored text, and why."""
+
+    text: str
+    reason: str
+
+    def __repr__(self) -> str:
+        return f"<unreadable: {self.text}>"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One event of a history. `number` counts from 1.
+
+    `at` is the event's own time, in UTC; what the code asked for has that of the event that it
+    reacted to. `subject` is what it is about ("task #1 'charge'"), `happened` what became of that
+    ("completed"). `took` is the time since that was begun: a task's since the attempt, a timer's,
+    child's or execution's since the start. `values` are decoded: arguments, result or value.
+    `error` is a failure as an exception, and `note` what else there is to say.
+    """
+
+    number: int
+    at: datetime
+    event: Event
+    subject: str
+    happened: str
+    attempt: int | None = None
+    took: timedelta | None = None
+    values: dict[str, Any] | None = None
+    error: BaseException | None = None
+    note: str = ""
+
+    @property
+    def kind(self) -> str:
+        """The kind of the event, as it stands in the history."""
+        return type(self.event).__name__
+
+
+class Timeline(Sequence[Entry]):
+    """The entries of a history, in order."""
+
+    def __init__(self, entries: Iterable[Entry]) -> None:
+        self._entries = tuple(entries)
+
+    @classmethod
+    def of(cls, history: Iterable[Event], codec: Codec) -> Timeline:
+        """The timeline of a history (or of its beginning)."""
+        reader = Reader(codec)
+        return cls(reader.read(event) for event in history)
+
+    @overload
+    def __getitem__(self, index: int) -> Entry: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Entry, ...]: ...
+    def __getitem__(self, index: int | slice) -> Entry | tuple[Entry, ...]:
+        return self._entries[index]
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(self._entries)
+
+    def __repr__(self) -> str:
+        return "\n".join(
+            f"{e.number:5} {e.at.isoformat(sep=' ', timespec='milliseconds')} {e.subject} "
+            f"{e.happened}"
+            for e in self._entries
+        )
+
+
+class Reader:
+    """Reads the events of one history in order, one at a time."""
+
+    def __init__(self, codec: Codec) -> None:
+        self._codec = codec
+        self._number = 0
+        self._now = 0
+        self._started = 0
+        self._names: dict[int, str] = {}
+        self._since: dict[int, int] = {}
+        self._attempts: dict[int, int] = {}
+        self._updates: dict[str, tuple[str, int]] = {}
+
+    def read(self, event: Event) -> Entry:
+        """The entry of the next event."""
+        self._number += 1
+        at = getattr(event, "at", None)
+        self._now = self._now if at is None else at
+        self._remember(event)
+        attempt = self._attempt(event)
+        return Entry(
+            number=self._number,
+            at=moment(self._now),
+            event=event,
+            subject=self._subject(event),
+            happened=_HAPPENED[type(event)],
+            attempt=attempt,
+            took=self._took(event),
+            values=self._values(event),
+            error=self._error(event),
+            note=_note(event),
+        )
+
+    def _remember(self, event: Event) -> None:
+        if isinstance(event, events.ExecutionStarted):
+            self._started = event.at
+        elif isinstance(event, _STARTS):
+            self._since[event.seq] = self._now
+            self._names[event.seq] = getattr(event, "name", "")
+            if isinstance(event, events.TaskScheduled):
+                self._attempts[event.seq] = 1
+        elif isinstance(event, events.TaskRetryStarted):
+            self._since[event.seq] = event.at
+            self._attempts[event.seq] = event.attempt
+        elif isinstance(event, events.UpdateAccepted):
+            self._updates[event.id] = (event.name, event.at)
+
+    def _subject(self, event: Event) -> str:
+        kind = type(event).__name__
+        seq: int | None = getattr(event, "seq", None)
+        name: str = getattr(event, "name", "")
+        if seq is not None and not name:
+            name = self._names.get(seq, "")
+        word = next((word for start, word in _WORDS if kind.startswith(start)), "execution")
+        if isinstance(event, (events.UpdateCompleted, events.UpdateFailed, events.UpdateRefused)):
+            name = self._updates.get(event.id, (event.id, 0))[0]
+        if isinstance(event, events.ExecutionStarted):
+            return f"{event.workflow}"
+        parts = [word]
+        if seq is not None:
+            parts.append(f"#{seq}")
+        if name:
+            parts.append(repr(name))
+        return " ".join(parts)
+
+    def _attempt(self, event: Event) -> int | None:
+        # A retry that is scheduled names the attempt to come; what is told is the one that failed.
+        if isinstance(event, events.TaskRetryScheduled):
+            return event.attempt - 1
+        return getattr(event, "attempt", None)
+
+    def _took(self, event: Event) -> timedelta | None:
+        if isinstance(event, _OUTCOMES):
+            since = self._since.get(event.seq)
+        elif isinstance(event, (events.UpdateCompleted, events.UpdateFailed)):
+            since = self._updates.get(event.id, ("", None))[1]
+        elif type(event) in events.CLOSING:
+            since = self._started
+        else:
+            return None
+        return None if since is None else timedelta(milliseconds=self._now - since)
+
+    def _values(self, event: Event) -> dict[str, Any] | None:
+        found: dict[str, Any] = {}
+        for field in fields(event):
+            value = getattr(event, field.name)
+            if isinstance(value, Payload):
+                found[field.name] = self._decoded(value)
+        return found or None
+
+    def _decoded(self, payload: Payload) -> Any:
+        try:
+            return self._codec.decode(payload)
+        except SerializationError as error:
+            return Unreadable(payload.text, str(error))
+
+    def _error(self, event: Event) -> BaseException | None:
+        failure: Failure | None = getattr(event, "failure", None)
+        return None if failure is None else self._codec.decode_failure(failure)
+
+
+def moment(at: int) -> datetime:
+    """Milliseconds since the epoch as a datetime in UTC."""
+    return _EPOCH + timedelta(milliseconds=at)
+
+
+def _note(event: Event) -> str:
+    note = _NOTES.get(type(event))
+    return "" if note is None else note(event)
+
+
+def _because(event: Any) -> str:
+    return event.reason
+
+
+def _policy(event: events.TaskScheduled) -> str:
+    parts: list[str] = []
+    if event.retry is not None:
+        parts.append(f"up to {event.retry.get('max_attempts', '?')} attempts")
+    if event.timeout is not None:
+        parts.append(f"timeout {event.timeout / 1000:g} s")
+    if event.heartbeat_timeout is not None:
+        parts.append(f"heartbeat within {event.heartbeat_timeout / 1000:g} s")
+    return ", ".join(parts)
+
+
+_NOTES: Final[dict[type[Event], Callable[[Any], str]]] = {
+    events.TaskScheduled: _policy,
+    events.TaskRetryScheduled: lambda e: f"again at {moment(e.retry_at):%Y-%m-%d %H:%M:%S}",
+    events.TimerStarted: lambda e: f"until {moment(e.fire_at):%Y-%m-%d %H:%M:%S}",
+    events.ChildStarted: lambda e: f"as {e.id}",
+    events.SignalSent: lambda e: f"to {e.target}",
+    events.CancelSent: lambda e: f"to {e.target}{': ' if e.reason else ''}{e.reason}",
+    events.MessagesUnhandled: lambda e: ", ".join(f"{n} x {name}" for name, n in e.signals.items()),
+    events.TaskCancelled: _because,
+    events.ChildCancelled: _because,
+    events.CancelRequested: _because,
+    events.ExecutionCancelled: _because,
+    events.ExecutionTerminated: _because,
+}
+
+_STARTS: Final = (
+    events.TaskScheduled,
+    events.TimerStarted,
+    events.PromiseCreated,
+    events.ChildStarted,
+)
+_OUTCOMES: Final = (
+    events.TaskCompleted,
+    events.TaskFailed,
+    events.TaskRetryScheduled,
+    events.TaskCancelled,
+    events.TimerFired,
+    events.PromiseCompleted,
+    events.PromiseFailed,
+    events.ChildCompleted,
+    events.ChildFailed,
+)
+
+_WORDS: Final = (
+    ("Task", "task"),
+    ("InlineTask", "inline task"),
+    ("Timer", "timer"),
+    ("Signal", "signal"),
+    ("Update", "update"),
+    ("Promise", "promise"),
+    ("Child", "child"),
+    ("CancelSent", "cancellation"),
+    ("Patch", "change"),
+    ("Messages", "signals"),
+)
+"""What the kinds of events that begin so are about; the others are about the execution."""
+
+_HAPPENED: Final[dict[type[Event], str]] = {
+    events.ExecutionStarted: "started",
+    events.TaskScheduled: "scheduled",
+    events.TaskCompleted: "completed",
+    events.TaskFailed: "failed",
+    events.TaskRetryScheduled: "failed, to be retried",
+    events.TaskRetryStarted: "retried",
+    events.TaskReleased: "handed back",
+    events.TaskCancelled: "given up",
+    events.InlineTaskCompleted: "completed",
+    events.InlineTaskFailed: "failed",
+    events.TimerStarted: "started",
+    events.TimerFired: "fired",
+    events.TimerCancelled: "cancelled",
+    events.SignalReceived: "received",
+    events.SignalUnhandled: "came too late",
+    events.SignalSent: "sent",
+    events.UpdateAccepted: "accepted",
+    events.UpdateRefused: "refused",
+    events.UpdateCompleted: "completed",
+    events.UpdateFailed: "failed",
+    events.CancelRequested: "asked to cancel",
+    events.CancelSent: "sent",
+    events.PromiseCreated: "made",
+    events.PromiseCompleted: "completed",
+    events.PromiseFailed: "failed",
+    events.ChildStarted: "started",
+    events.ChildCancelled: "asked to cancel",
+    events.ChildCompleted: "completed",
+    events.ChildFailed: "failed",
+    events.PatchMarked: "applies",
+    events.MessagesUnhandled: "never received",
+    events.ContinuedAsNew: "continued as new",
+    events.ExecutionCompleted: "completed",
+    events.ExecutionFailed: "failed",
+    events.ExecutionCancelled: "cancelled",
+    events.ExecutionTerminated: "terminated",
+}

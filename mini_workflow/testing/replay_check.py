@@ -1,0 +1,123 @@
+"""check_replay: whether the code of now can go on with histories that other code has recorded."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator, Iterable
+from pathlib import Path
+from typing import Any
+
+from mini_workflow.core.codec import Codec
+from mini_workflow.core.history import History
+from mini_workflow.core.run import Definition
+from mini_workflow.engine.execution import Execution
+from mini_workflow.engine.recording import Recording
+from mini_workflow.errors import UsageError, WireError
+from mini_workflow.testing.replaying import explain, replay
+from mini_workflow.workflow import REGISTRY, Workflow
+
+Histories = str | Path | Recording | History | Execution
+"""A file as `mini-workflow get` writes it, a folder of them, or what the library gives."""
+
+SUFFIXES = (".json", ".jsonl")
+
+
+def check_replay(
+    histories: Histories | Iterable[Histories],
+    workflows: Iterable[Workflow[Any, Any]] | None = None,
+    *,
+    codec: Codec | None = None,
+    turn_timeout: float | None = 10.0,
+) -> int:
+    """Replay histories against the code of this process. No task runs, and nothing is written.
+
+    Args:
+        histories: files or folders of files (``.json`` or ``.jsonl``), recordings, histories or
+            executions: one of these, or several.
+        workflows: the workflows to replay them with; by default all that are registered.
+        codec: carries the values; of histories from AWS, whose pickled parts are signed, it is
+            ``AWSRuntime.from_env().codec``. Executions bring their own.
+        turn_timeout: seconds that one history may take; None for no limit.
+
+    Returns:
+        How many histories were replayed.
+
+    Raises:
+        AssertionError: some do not fit; the message has for each the event, both sides and the
+            user's line.
+        UsageError: there is no history at all, or a file that is none.
+    """
+    recordings = list(load_recordings(histories))
+    if not recordings:
+        raise UsageError(f"check_replay: there is no history in {histories!r}")
+    known: dict[str, Definition] = (
+        {name: REGISTRY.get(name) for name in REGISTRY.names()}
+        if workflows is None
+        else {workflow.name: workflow for workflow in workflows}
+    )
+    faults: list[str] = []
+    for name, recording, own_codec in recordings:
+        definition = known.get(recording.workflow)
+        if definition is None:
+            have = ", ".join(sorted(known)) or "none"
+            faults.append(f"{name}: no workflow {recording.workflow!r} is given; there are {have}")
+            continue
+        replayed = replay(
+            recording, definition, codec=codec or own_codec, turn_timeout=turn_timeout
+        )
+        if not replayed.fits:
+            faults.append(f"{name}: {explain(replayed)}")
+    if faults:
+        raise AssertionError(
+            f"{len(faults)} of {len(recordings)} histories do not fit the code:\n"
+            + "\n".join(faults)
+        )
+    return len(recordings)
+
+
+def load_recordings(
+    histories: Histories | Iterable[Histories],
+) -> Generator[tuple[str, Recording, Codec | None]]:
+    """The recordings, each with a name for messages, and with its codec where that is known.
+
+    Raises UsageError.
+    """
+    if isinstance(histories, Recording):
+        yield histories.execution_id, histories, None
+    elif isinstance(histories, Execution):
+        yield histories.id, histories.recording(), histories.codec
+    elif isinstance(histories, History):
+        yield "history", Recording("", histories.started.workflow, histories), None
+    elif isinstance(histories, (str, Path)):
+        for name, recording in _from_path(Path(histories)):
+            yield name, recording, None
+    else:
+        for one in histories:
+            yield from load_recordings(one)
+
+
+def _from_path(path: Path) -> Generator[tuple[str, Recording]]:
+    if path.is_dir():
+        for file in sorted(path.rglob("*")):
+            if file.suffix in SUFFIXES and file.is_file():
+                yield str(file), read_recording(file)
+    else:
+        yield str(path), read_recording(path)
+
+
+def read_recording(path: Path) -> Recording:
+    """The recording in a file: one JSON object, or one event per line.
+
+    A file of lines does not name its execution: the name of the file stands for it. Raises
+    UsageError.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read {path}: {error}") from error
+    try:
+        if text.lstrip().startswith('{"event":'):
+            return Recording.from_lines(path.stem, text.splitlines())
+        return Recording.from_plain(json.loads(text))
+    except (WireError, ValueError) as error:
+        raise UsageError(f"{path} holds no recorded execution: {error}") from error

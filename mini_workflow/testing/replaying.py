@@ -1,0 +1,266 @@
+"""Replaying a recorded execution against the code of this process, step by step.
+
+No task runs and nothing is written: the code is fed what is recorded, and must ask for what is
+recorded. `replay` answers where it stands at the end, or where it stopped fitting, and why.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from mini_workflow.codecs.standard import StandardCodec
+from mini_workflow.core import events
+from mini_workflow.core.codec import Codec
+from mini_workflow.core.events import Event
+from mini_workflow.core.failure import Failure
+from mini_workflow.core.loop import Halt
+from mini_workflow.core.payload import Payload
+from mini_workflow.core.replay import decide, repeat
+from mini_workflow.core.run import Definition, Run
+from mini_workflow.core.script import describe
+from mini_workflow.core.where import describe_frame, user_frame, waiting_line
+from mini_workflow.engine.recording import Recording
+from mini_workflow.engine.watchdog import Watchdog
+from mini_workflow.errors import MiniWorkflowError, NonDeterminismError
+from mini_workflow.workflow import REGISTRY
+
+
+class Stopped(MiniWorkflowError):
+    """The replay was told to go no further; the message says why. Never leaves this module."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """An event that is being replayed. `place` is the user's line, as ``file:line in function``:
+    where the code asks for it, or, of what arrives, where the workflow function waits for it.
+    """
+
+    number: int
+    event: Event
+    place: str = ""
+
+
+Observer = Callable[[Step], None]
+"""Told of every step: before the code reacts to what arrives, and when the code asks for something."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mismatch:
+    """Where the code no longer fits the history: event `number`, counted from 1.
+
+    `recorded` is what the history says there, `asked` what the code asks for instead, None if that
+    is nothing more. `place` is the user's line, as ``file:line in function``.
+    """
+
+    number: int
+    recorded: Event | None
+    asked: Event | None
+    place: str
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """What came of a replay.
+
+    `events` is how many events of the history fit. `fault` says why the code cannot go on, and is
+    what blocks an execution; `mismatch` has the two sides of it if it is one. With `parked_fault`
+    the whole history fits, and the fault is at what has arrived behind it. `beyond` is what the
+    code asks for behind the end of the history, which a runtime would do next. `stopped` says why
+    the replay ended early. `waiting` are the user's lines at which asyncio tasks wait, by name.
+    """
+
+    recording: Recording
+    events: int
+    fault: MiniWorkflowError | None = None
+    mismatch: Mismatch | None = None
+    parked_fault: bool = False
+    beyond: tuple[Event, ...] = ()
+    stopped: str = ""
+    waiting: tuple[tuple[str, str], ...] = ()
+    open: tuple[str, ...] = ()
+
+    @property
+    def fits(self) -> bool:
+        """Whether the code can go on where the history ends."""
+        return self.fault is None
+
+
+def replay(
+    recording: Recording,
+    definition: Definition | None = None,
+    *,
+    codec: Codec | None = None,
+    until: int | None = None,
+    observe: Observer | None = None,
+    turn_timeout: float | None = None,
+    now: int | None = None,
+) -> Replayed:
+    """Replay a recorded execution. Runs on this thread, so that a debugger can stop in it.
+
+    Args:
+        recording: what to replay.
+        definition: the workflow; by default the registered one of that name.
+        codec: carries values; by default that of the runtimes.
+        until: stop before the code reacts to the event of this number, or where it asks for it.
+        observe: called at each step.
+        turn_timeout: seconds that the code may compute; None for no limit, as debugging needs it.
+        now: the time in milliseconds since the epoch up to which timers fire behind the end of the
+            history of a blocked execution; None for none.
+
+    Raises:
+        UnknownWorkflow: no workflow of that name is registered in this process.
+    """
+    definition = definition or REGISTRY.get(recording.workflow)
+    run = _ObservedRun(definition, recording, codec or StandardCodec(), until, observe)
+    watchdog = Watchdog(turn_timeout)
+    try:
+        watchdog.begin(run)
+        try:
+            return _replay(run, recording, now)
+        except Halt:
+            return _result(run, recording)
+        finally:
+            watchdog.end()
+    finally:
+        watchdog.close()
+        run.close()
+
+
+def _replay(run: _ObservedRun, recording: Recording, now: int | None) -> Replayed:
+    history = recording.history
+    # A first event that stands alone was recorded, and its code has not run yet.
+    fresh = len(history) == 1
+    if not fresh:
+        repeat(run, history)
+        if run.fault is not None:
+            if isinstance(run.fault, NonDeterminismError) and run.mismatch is None:
+                run.mismatch = run.nothing_more()
+            return _result(run, recording)
+    if recording.status != "blocked" and not fresh:
+        return _result(run, recording, beyond=tuple(run.take()))
+    run.behind = True
+    messages = [*(history if fresh else ()), *recording.parked]
+    if recording.status == "blocked" and now is not None:
+        messages.append(events.Tick(now))
+    decision = decide(run, messages)  # type: ignore[arg-type]
+    beyond = tuple(e for e in decision.events if e is not history[0])
+    return _result(run, recording, beyond=beyond, parked_fault=run.fault is not None)
+
+
+def _result(
+    run: _ObservedRun,
+    recording: Recording,
+    *,
+    beyond: tuple[Event, ...] = (),
+    parked_fault: bool = False,
+) -> Replayed:
+    fault = run.fault
+    stopped = str(fault) if isinstance(fault, Stopped) else ""
+    return Replayed(
+        recording,
+        events=min(run.count, len(recording.history)),
+        fault=None if stopped else fault,
+        mismatch=None if stopped else run.mismatch,
+        parked_fault=parked_fault and not stopped,
+        beyond=beyond,
+        stopped=stopped,
+        waiting=run.waiting(),
+        open=run.open_operations(),
+    )
+
+
+class _ObservedRun(Run):
+    """A run that tells of every event, and stops when it is told to."""
+
+    def __init__(
+        self,
+        definition: Definition,
+        recording: Recording,
+        codec: Codec,
+        until: int | None,
+        observe: Observer | None,
+    ) -> None:
+        super().__init__(definition, recording.execution_id, codec, self._refuse_inline)
+        self._recording = recording
+        self._until = until
+        self._observe = observe
+        self.count = 0
+        self.behind = False
+        self.mismatch: Mismatch | None = None
+
+    def deliver(self, event: Event) -> None:
+        """See `Run.deliver`."""
+        self._step(event, self._place_of_main())
+        if self.fault is None:
+            self.count += 1
+            super().deliver(event)
+
+    def _emit(self, event: Event) -> Event:
+        frame = user_frame(sys._getframe(1))  # pyright: ignore[reportPrivateUsage]
+        place = "" if frame is None else describe_frame(frame)
+        try:
+            kept = super()._emit(event)
+        except Halt:
+            history = self._recording.history
+            recorded = history[self.count] if self.count < len(history) else None
+            self.mismatch = Mismatch(self.count + 1, recorded, event, place)
+            raise
+        self._step(kept, place)
+        if self.fault is not None:
+            raise Halt
+        self.count += 1
+        return kept
+
+    def _step(self, event: Event, place: str) -> None:
+        number = self.count + 1
+        if number == self._until:
+            self.loop.fault = Stopped(f"stopped at event {number}, {describe(event)}")
+        elif self._observe is not None:
+            with self.loop.outside():
+                self._observe(Step(number, event, place))
+
+    def _refuse_inline(
+        self, execution_id: str, seq: int, name: str, payload: bytes
+    ) -> Payload | Failure:
+        self.loop.fault = Stopped(f"inline task {name!r} comes next, and no task runs in a replay")
+        raise Halt
+
+    def nothing_more(self) -> Mismatch:
+        """The mismatch of a history that says more than the code asks for."""
+        return Mismatch(
+            self.count + 1, self._recording.history[self.count], None, self._place_of_main()
+        )
+
+    def _place_of_main(self) -> str:
+        main = self._main
+        if main is None or main.done():
+            return ""
+        return waiting_line(main.get_coro())
+
+    def waiting(self) -> tuple[tuple[str, str], ...]:
+        """The lines at which asyncio tasks of the workflow wait, by their names."""
+        found = (
+            (t.get_name(), waiting_line(t.get_coro())) for t in self.loop.tasks if not t.done()
+        )
+        return tuple((name, place) for name, place in found if place)
+
+    def open_operations(self) -> tuple[str, ...]:
+        """What is under way, in words."""
+        state = self.state
+        found = [f"task #{n} {t.name!r}, attempt {t.attempt}" for n, t in state.tasks.items()]
+        found += [f"timer #{number}" for number in state.timers]
+        found += [f"promise #{number}" for number in state.promises]
+        found += [f"child #{n} {child.id!r}" for n, child in state.children.items()]
+        return tuple(found)
+
+
+def explain(replayed: Replayed) -> str:
+    """What keeps the code from going on, in one line; empty if nothing does."""
+    if replayed.fault is None:
+        return ""
+    if replayed.mismatch is None:
+        where = "behind the history" if replayed.parked_fault else f"after event {replayed.events}"
+        return f"{where}: {type(replayed.fault).__name__}: {replayed.fault}"
+    return str(replayed.fault)

@@ -1,0 +1,53 @@
+"""Stubs: functions that stand in for tasks, by the tasks' names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fnmatch import fnmatchcase
+from typing import Any
+
+from mini_workflow.codecs.standard import StandardCodec
+from mini_workflow.core.codec import Codec
+from mini_workflow.ports import TaskRequest
+
+
+class Stubs:
+    """The stubs of one environment. May be changed while tasks run, on any thread."""
+
+    def __init__(self) -> None:
+        self._stubs: list[tuple[str, Callable[..., Any]]] = []
+
+    def add(self, name: str, function: Callable[..., Any]) -> None:
+        """Have `function` called instead of tasks whose name matches; the last one added wins."""
+        self._stubs = [(name, function), *self._stubs]
+
+    def remove(self, name: str) -> None:
+        """Let the tasks themselves run again."""
+        self._stubs = [stub for stub in self._stubs if stub[0] != name]
+
+    def find(self, name: str) -> Callable[..., Any] | None:
+        """The function that stands in for a task of that name, or None."""
+        for pattern, function in self._stubs:
+            if fnmatchcase(name, pattern):
+                return function
+        return None
+
+    def codec(self, request: TaskRequest, codec: Codec) -> Codec:
+        """The codec to run an attempt with: the task's own call, or the stub's."""
+        function = self.find(request.name)
+        return codec if function is None else _Stubbing(function)
+
+
+class _Stubbing(StandardCodec):
+    """Restores another function with the arguments of the captured call."""
+
+    __slots__ = ("_function",)
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__()
+        self._function = function
+
+    def restore(self, payload: bytes) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
+        """See `Codec.restore`."""
+        _, args, kwargs = super().restore(payload)
+        return self._function, args, kwargs

@@ -1,0 +1,94 @@
+"""What the components take, as users write it, and what it means to them.
+
+Options that take units are of type Any, because "10 minutes", 600 and timedelta(minutes=10) say the
+same; `options.py` reads them. No `from __future__ import annotations` here: Pulumi reads the types
+of these classes to make the package's schema.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Required, TypedDict
+
+import pulumi
+
+
+class Permission(TypedDict, total=False):
+    """What a function may do besides: a statement of a policy that allows."""
+
+    actions: Required[Sequence[str]]
+    """Actions, such as "s3:GetObject"."""
+    resources: Required[pulumi.Input[Sequence[pulumi.Input[str]]]]
+    """The ARNs of what the actions are done to."""
+    conditions: Any
+    """Conditions, as IAM takes them."""
+    sid: str
+    """A name for the statement, in letters and digits."""
+
+
+class Link(TypedDict):
+    """What a function gets from what it is linked to."""
+
+    environment: Mapping[str, pulumi.Input[str]]
+    """Variables for its environment."""
+    permissions: Sequence[Permission]
+    """What it may do."""
+
+
+class CodeOptions(TypedDict, total=False):
+    """How functions are made, packaged and run: the options that both components take."""
+
+    environment: pulumi.Input[Mapping[str, pulumi.Input[str]]]
+    """Variables for the environment. An engine gives them to both of its functions."""
+    permissions: pulumi.Input[Sequence[pulumi.Input[Permission]]]
+    """What the code may do. An engine gives them to the worker: workflows act through tasks."""
+    link: pulumi.Input[Sequence[pulumi.Input[Any]]]
+    """Engines whose executions the code starts and talks to, or their output `link`."""
+    memory: Any
+    """Memory for one call, "128 MB" to "10240 MB". "1024 MB" by default."""
+    architecture: str
+    """ "x86_64" (the default) or "arm64"."""
+    runtime: str
+    """Lambda's runtime, such as "python3.12": that of the deploying Python, which is the default."""
+    root: str
+    """The folder that handlers, include and requirements are relative to. By default that of the
+    Pulumi program."""
+    include: Sequence[str]
+    """Patterns of more files and folders to deploy, such as "shared/**/*.json"."""
+    requirements: Any
+    """Packages from PyPI: a list, or the name of a file such as "requirements.txt"."""
+    log_retention: Any
+    """How long logs are kept: "1 week", "3 months", "forever". "1 month" by default."""
+    tags: pulumi.Input[Mapping[str, pulumi.Input[str]]]
+    """Tags for every resource that can have them."""
+
+
+class FunctionArgs(CodeOptions, total=False):
+    """The arguments of Function."""
+
+    handler: Required[str]
+    """The function to call: "package.module.function" or "package/module.function"."""
+    url: Any
+    """True for an HTTPS URL that IAM guards, or {"authorization": "iam" or "none", "cors": ...}."""
+    timeout: Any
+    """How long one call may take, up to "15 minutes". "20 seconds" by default."""
+    concurrency: int
+    """How many calls may run at a time. Without, as many as the account has left."""
+
+
+class WorkflowEngineArgs(CodeOptions, total=False):
+    """The arguments of WorkflowEngine."""
+
+    worker: Required[Any]
+    """The handler that runs tasks, or the arguments of a Function with it."""
+    orchestrator: Required[Any]
+    """The handler that runs workflows, or the arguments of a Function with it."""
+    concurrency: int
+    """How many batches of events may be worked on at a time, 2 to 1,000."""
+    payload_retention: Any
+    """How long large values are kept, more than "14 days". "30 days" by default."""
+    removal: str
+    """What becomes of the histories when the stack is destroyed: "retain" (the default) or
+    "destroy"."""
+    alarms: Any
+    """True for alarms on everything that needs a person, or {"topics": [ARNs of SNS topics]}."""
+    dashboard: bool
+    """True for a CloudWatch dashboard."""

@@ -1,0 +1,46 @@
+"""Lists and maps among the arguments, which may be outputs as a whole: not known yet.
+
+Programs in other languages hand them over like that as soon as one part is an output.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pulumi
+
+List = Sequence[Any] | pulumi.Output[Any]
+Map = Mapping[str, Any] | pulumi.Output[Any]
+
+
+def checked(value: Any, check: Callable[[Any], None]) -> Any:
+    """The value, checked now, or as soon as it is known."""
+    if isinstance(value, Sequence) and any(isinstance(item, pulumi.Output) for item in value):
+        value = pulumi.Output.all(*value)
+
+    def passed(known: Any) -> Any:
+        check(known)
+        return known
+
+    return value.apply(passed) if isinstance(value, pulumi.Output) else passed(value)
+
+
+def joined(*lists: List | None) -> List:
+    """One list of all; an output if one of them is."""
+    given = [one for one in lists if one is not None]
+    if any(isinstance(one, pulumi.Output) for one in given):
+        return pulumi.Output.all(*given).apply(
+            lambda known: [item for one in known for item in one]
+        )
+    return [item for one in given for item in one]  # type: ignore[union-attr]
+
+
+def merged(*maps: Map | None) -> Map:
+    """One map of all, where later ones win; an output if one of them is."""
+    given = [one for one in maps if one is not None]
+    if any(isinstance(one, pulumi.Output) for one in given):
+        return pulumi.Output.all(*given).apply(_merge)
+    return _merge(given)
+
+
+def _merge(maps: Sequence[Any]) -> dict[str, Any]:
+    return {key: value for one in maps for key, value in one.items()}

@@ -1,0 +1,288 @@
+"""The arguments of the components, checked and with defaults, before anything is created."""
+
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pulumi
+
+from mini_workflow import settings
+from pulumi_component import args, inputs, units
+from pulumi_component.errors import BadOption
+from pulumi_component.wheels import ARCHITECTURES, Target
+
+RUNTIMES = ("python3.11", "python3.12", "python3.13", "python3.14")
+"""Lambda's runtimes that the library supports. Source: AWS Lambda Developer Guide."""
+
+LONGEST_CALL = 900
+"""Seconds. Source: AWS Lambda Developer Guide, "Lambda quotas"."""
+LEAST_MEMORY, MOST_MEMORY = 128, 10_240
+"""MB. Source: the same."""
+MOST_BATCHES = 1_000
+"""Source: API reference of Lambda, ScalingConfig; the least is 2."""
+LONGEST_IN_QUEUE = 14
+"""Days that SQS keeps a message at most. Source: API reference of SQS, SetQueueAttributes."""
+
+LONGEST_ENGINE_NAME = 30
+LONGEST_FUNCTION_NAME = 45
+"""Characters of a component's name: with what is added, the names of functions, roles and pipes
+must stay below 64 characters, and those of buckets below 63."""
+
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]*")
+
+TIMEOUT = "20 seconds"
+WORKER_TIMEOUT = "15 minutes"
+ORCHESTRATOR_TIMEOUT = "1 minute"
+MEMORY = "1024 MB"
+LOG_RETENTION = "1 month"
+PAYLOAD_RETENTION = "30 days"
+
+_CODE = frozenset(args.CodeOptions.__annotations__)
+_FUNCTION = frozenset(args.FunctionArgs.__annotations__)
+_ENGINE = frozenset(args.WorkflowEngineArgs.__annotations__)
+_URL = ("authorization", "cors")
+_ALARMS = ("topics",)
+_PERMISSION = frozenset(args.Permission.__annotations__)
+
+
+def check_name(name: str, longest: int) -> None:
+    """Raises BadOption for the name of a component that its resources could not be named after."""
+    if not _NAME.fullmatch(name) or len(name) > longest:
+        raise BadOption(
+            f"the name {name!r}: it has to begin with a letter, have letters, digits and hyphens, "
+            f"and at most {longest} characters, because buckets and functions are named for it"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Url:
+    """A function's URL: whether IAM guards it, and its settings for CORS, if any."""
+
+    guarded: bool
+    cors: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionOptions:
+    """The arguments of a Function. Times in seconds, memory in MB, retention in days (0: for ever).
+
+    `environment`, `permissions`, `link` and `tags` are as given: they may hold outputs.
+    """
+
+    handler: str
+    root: Path
+    target: Target
+    include: tuple[str, ...]
+    requirements: tuple[str, ...] | str
+    timeout: int
+    memory: int
+    concurrency: int | None
+    url: Url | None
+    log_retention: int
+    environment: inputs.Map
+    permissions: inputs.List
+    link: inputs.List
+    tags: Any
+
+    @property
+    def runtime(self) -> str:
+        """Lambda's name of the runtime."""
+        return f"python{self.target.python}"
+
+    @classmethod
+    def from_args(cls, given: Mapping[str, Any]) -> "FunctionOptions":
+        """Raises BadOption, and names the option."""
+        units.known("a Function", given, _FUNCTION)
+        if not given.get("handler"):
+            raise BadOption('a Function needs a handler, such as "package.module.function"')
+        root = Path(given.get("root") or ".").absolute()
+        if not root.is_dir():
+            raise BadOption(f"root: {root} is not a folder")
+        link = given.get("link") or ()
+        environment = given.get("environment") or {}
+        if link:
+            environment = _checked_environment("environment", given, "The link sets it")
+        wanted = given.get("requirements") or ()
+        return cls(
+            handler=given["handler"],
+            root=root,
+            target=_target(given),
+            include=tuple(given.get("include") or ()),
+            requirements=wanted if isinstance(wanted, str) else tuple(wanted),
+            timeout=units.seconds("timeout", given.get("timeout", TIMEOUT), 1, LONGEST_CALL),
+            memory=units.megabytes(
+                "memory", given.get("memory", MEMORY), LEAST_MEMORY, MOST_MEMORY
+            ),
+            concurrency=_concurrency(given.get("concurrency"), 0),
+            url=_url(given.get("url")),
+            log_retention=units.log_retention(
+                "log_retention", given.get("log_retention", LOG_RETENTION)
+            ),
+            environment=environment,
+            permissions=inputs.checked(given.get("permissions") or (), _check_permissions),
+            link=link,
+            tags=given.get("tags") or {},
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """The arguments of a WorkflowEngine. `payload_retention` is in days.
+
+    `worker` and `orchestrator` are the arguments of their Functions, and `topics` the topics that
+    alarms go to: None without alarms.
+    """
+
+    worker: Mapping[str, Any]
+    orchestrator: Mapping[str, Any]
+    concurrency: int | None
+    payload_retention: int
+    removal: str
+    topics: tuple[Any, ...] | None
+    dashboard: bool
+    tags: Any
+
+    @classmethod
+    def from_args(cls, given: Mapping[str, Any]) -> "EngineOptions":
+        """Raises BadOption, and names the option."""
+        units.known("a WorkflowEngine", given, _ENGINE)
+        given = {
+            **given,
+            "environment": _checked_environment("environment", given, "The engine sets it"),
+        }
+        functions = {
+            "worker": _function(given, "worker", WORKER_TIMEOUT),
+            "orchestrator": _function(given, "orchestrator", ORCHESTRATOR_TIMEOUT),
+        }
+        for name, function in functions.items():
+            if function.get("url"):
+                raise BadOption(
+                    f"{name}: the engine calls it; a URL belongs to a Function of yours"
+                )
+            try:
+                FunctionOptions.from_args(function)
+            except BadOption as error:
+                raise type(error)(f"{name}: {error}") from None
+        return cls(
+            worker=functions["worker"],
+            orchestrator=functions["orchestrator"],
+            concurrency=_concurrency(given.get("concurrency"), 2),
+            payload_retention=units.days(
+                "payload_retention",
+                given.get("payload_retention", PAYLOAD_RETENTION),
+                LONGEST_IN_QUEUE + 1,
+                3_650,
+            ),
+            removal=units.one_of("removal", given.get("removal", "retain"), ("retain", "destroy")),
+            topics=_topics(given.get("alarms")),
+            dashboard=bool(given.get("dashboard")),
+            tags=given.get("tags") or {},
+        )
+
+
+def _function(given: Mapping[str, Any], name: str, timeout: str) -> dict[str, Any]:
+    """The arguments of one of the engine's functions: its own, then those of the engine.
+
+    What tasks may do is granted to the worker alone: workflows do it through tasks.
+    """
+    asked = given.get(name)
+    if isinstance(asked, str):
+        asked = {"handler": asked}
+    if not isinstance(asked, Mapping) or not asked.get("handler"):
+        raise BadOption(f'{name}: {asked!r} is not a handler, such as "package.module.function"')
+    own: dict[str, Any] = {_snake_case(key): value for key, value in asked.items()}
+    shared = {key: given[key] for key in _CODE if given.get(key) is not None}
+    if name != "worker":
+        shared.pop("permissions", None)
+    function: dict[str, Any] = {"timeout": timeout, **shared, **own}
+    why = "The engine sets it"
+    own["environment"] = _checked_environment(f"{name}: environment", own, why)
+    for option in ("environment", "tags"):
+        function[option] = inputs.merged(shared.get(option), own.get(option))
+    for option in ("permissions", "link"):
+        function[option] = inputs.joined(shared.get(option), own.get(option))
+    return function
+
+
+def _checked_environment(option: str, given: Mapping[str, Any], why: str) -> inputs.Map:
+    def check(environment: Mapping[str, Any]) -> None:
+        for name in environment:
+            if name in settings.MEANING:
+                raise BadOption(f"{option}: {name} is {settings.MEANING[name]}. {why}")
+
+    return inputs.checked(given.get("environment") or {}, check)
+
+
+def _snake_case(name: str) -> str:
+    # Programs in other languages write logRetention; inside of Any nobody translates it.
+    return re.sub(r"(?<=[a-z])([A-Z])", r"_\1", name).lower()
+
+
+def _target(given: Mapping[str, Any]) -> Target:
+    deploying = f"python{sys.version_info[0]}.{sys.version_info[1]}"
+    runtime = units.one_of("runtime", given.get("runtime") or deploying, RUNTIMES)
+    architecture = units.one_of(
+        "architecture", given.get("architecture") or "x86_64", tuple(ARCHITECTURES)
+    )
+    return Target(runtime.removeprefix("python"), architecture)
+
+
+def _concurrency(value: Any, least: int) -> int | None:
+    return None if value is None else units.whole("concurrency", value, least, MOST_BATCHES)
+
+
+def _url(value: Any) -> Url | None:
+    if value is None or value is False:
+        return None
+    if value is True:
+        return Url(guarded=True, cors=None)
+    if not isinstance(value, Mapping):
+        raise BadOption(
+            f'url: {value!r} is not True, False or {{"authorization": ..., "cors": ...}}'
+        )
+    units.known("url", value, _URL)
+    guarded = units.one_of("url: authorization", value.get("authorization", "iam"), ("iam", "none"))
+    cors = value.get("cors")
+    if cors is True:
+        cors = {"allow_methods": ["*"], "allow_origins": ["*"], "allow_headers": ["*"]}
+    if isinstance(cors, Mapping):
+        cors = {_snake_case(key): setting for key, setting in cors.items()}
+        units.known("cors", cors, CORS)
+    return Url(guarded == "iam", cors or None)
+
+
+CORS = (
+    "allow_credentials",
+    "allow_headers",
+    "allow_methods",
+    "allow_origins",
+    "expose_headers",
+    "max_age",
+)
+
+
+def _topics(alarms: Any) -> tuple[Any, ...] | None:
+    if alarms is None or alarms is False:
+        return None
+    if alarms is True:
+        return ()
+    if not isinstance(alarms, Mapping):
+        raise BadOption(f'alarms: {alarms!r} is not True, False or {{"topics": [...]}}')
+    units.known("alarms", alarms, _ALARMS)
+    return tuple(alarms.get("topics") or ())
+
+
+def _check_permissions(permissions: Any) -> None:
+    for permission in permissions:
+        if not isinstance(permission, Mapping):
+            raise BadOption(
+                f'permissions: {permission!r} is not {{"actions": [...], "resources": [...]}}'
+            )
+        units.known("a permission", permission, _PERMISSION)
+        for part in ("actions", "resources"):
+            listed = permission.get(part)
+            if not isinstance(listed, pulumi.Output) and (isinstance(listed, str) or not listed):
+                raise BadOption(f"permissions: {part} is a list, and not an empty one: {listed!r}")

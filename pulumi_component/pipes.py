@@ -1,0 +1,98 @@
+"""Pipes from a queue into the queue of events, with the roles by which they do it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pulumi
+import pulumi_aws as aws
+import pulumi_random as random
+
+from pulumi_component import inputs, policies
+
+BATCH = 10
+"""Messages at a time."""
+
+# Values are put in as JSON, strings with their quotes: no quotes around them here. What is missing
+# becomes an empty string. Never the whole body alone, which would not be JSON any more.
+TIMERS: Mapping[str, str] = {
+    "group": "$.messageAttributes.executionId.stringValue",
+    "template": '{"event": <$.body>}',
+}
+"""A timer's message is an event, under its execution's id, that waited in the queue."""
+
+_FAILURE = {
+    "execution_id": "$.body.requestPayload.execution_id",
+    "seq": "$.body.requestPayload.seq",
+    "attempt": "$.body.requestPayload.attempt",
+    "signature": "$.body.requestPayload.lost",
+    "condition": "$.body.requestContext.condition",
+    "error": "$.body.responsePayload.errorMessage",
+    "type": "$.body.responsePayload.errorType",
+}
+_FIELDS = ", ".join(f'"{field}": <{path}>' for field, path in _FAILURE.items())
+FAILURES: Mapping[str, str] = {
+    "group": "$.body.requestPayload.execution_id",
+    "template": f'{{"lost": {{{_FIELDS}}}}}',
+}
+"""What Lambda tells of an attempt that died, without the payload of the task."""
+
+
+def pipe(
+    name: str,
+    source: aws.sqs.Queue,
+    target: aws.sqs.Queue,
+    kind: Mapping[str, str],
+    suffix: random.RandomId,
+    opts: pulumi.ResourceOptions,
+    tags: inputs.Map,
+) -> aws.pipes.Pipe:
+    """A pipe from `source` to the FIFO queue `target`, of the kind TIMERS or FAILURES.
+
+    The role trusts this one pipe, whose name therefore is decided beforehand.
+    """
+    own_name = suffix.hex.apply(lambda unique: f"{name}-{unique}")
+    role = aws.iam.Role(
+        f"{name}-role",
+        assume_role_policy=pulumi.Output.all(source.arn, own_name).apply(_trust),
+        tags=tags,
+        opts=opts,
+    )
+    policy = aws.iam.RolePolicy(
+        f"{name}-policy",
+        role=role.name,
+        policy=pulumi.Output.all(source=source.arn, target=target.arn).apply(
+            lambda arns: policies.allowing(policies.pipe(**arns))
+        ),
+        opts=opts,
+    )
+    # Pipes checks at creation whether the role may receive. The name is fixed, so that what
+    # replaces a pipe cannot be made before the old one is gone.
+    checked = pulumi.ResourceOptions(depends_on=[policy], delete_before_replace=True)
+    return aws.pipes.Pipe(
+        name,
+        name=own_name,
+        role_arn=role.arn,
+        source=source.arn,
+        target=target.arn,
+        source_parameters={"sqs_queue_parameters": {"batch_size": BATCH}},
+        target_parameters={
+            "input_template": kind["template"],
+            "sqs_queue_parameters": {
+                "message_group_id": kind["group"],
+                "message_deduplication_id": "$.messageId",
+            },
+        },
+        tags=tags,
+        opts=pulumi.ResourceOptions.merge(opts, checked),
+    )
+
+
+def account_of(arn: str) -> str:
+    """The account that an ARN is in."""
+    return arn.split(":")[4]
+
+
+def _trust(known: list[Any]) -> str:
+    queue, name = known
+    partition, region, account = (queue.split(":")[place] for place in (1, 3, 4))
+    return policies.trust("pipes", account, f"arn:{partition}:pipes:{region}:{account}:pipe/{name}")

@@ -1,0 +1,193 @@
+"""Who may do what: the policies of all roles and resources, as plain data.
+
+Every statement names the resources it is about. A `*` stands only for the objects, log streams or
+schedules inside of one named resource, which AWS gives no other way to name before they exist.
+"""
+
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+VERSION = "2012-10-17"
+
+Grant = dict[str, Any]
+"""Something that is allowed: `sid`, `actions`, `resources` and perhaps `conditions`."""
+
+
+def grant(
+    sid: str,
+    actions: Sequence[str],
+    resources: Sequence[str],
+    conditions: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Grant:
+    """These actions on these resources, under these conditions."""
+    allowed: Grant = {"sid": sid, "actions": list(actions), "resources": list(resources)}
+    return allowed | ({"conditions": conditions} if conditions else {})
+
+
+def allowing(grants: Sequence[Mapping[str, Any]]) -> str:
+    """The policy that allows all of this. A name that is taken gets a number: names are unique."""
+    statements: dict[str, dict[str, Any]] = {}
+    for granted in grants:
+        wanted = granted.get("sid") or "Permission"
+        numbered = (f"{wanted}{number}" for number in itertools.count(2))
+        sid = (
+            wanted if wanted not in statements else next(n for n in numbered if n not in statements)
+        )
+        statements[sid] = {
+            "Sid": sid,
+            "Effect": "Allow",
+            "Action": list(granted["actions"]),
+            "Resource": list(granted["resources"]),
+        }
+        if granted.get("conditions"):
+            statements[sid]["Condition"] = granted["conditions"]
+    return _document(list(statements.values()))
+
+
+def _document(statements: Sequence[Mapping[str, Any]]) -> str:
+    # JSON text, because Pulumi's mocks do not take anything else.
+    return json.dumps({"Version": VERSION, "Statement": list(statements)})
+
+
+# Trust: who may take on a role
+
+
+def trust(service: str, account: str = "", source: str = "") -> str:
+    """A service may assume the role; with an account and an ARN, on behalf of that resource only."""
+    allowed: dict[str, Any] = {
+        "Effect": "Allow",
+        "Principal": {"Service": f"{service}.amazonaws.com"},
+        "Action": "sts:AssumeRole",
+    }
+    if source:
+        allowed["Condition"] = {
+            "StringEquals": {"aws:SourceAccount": account, "aws:SourceArn": source}
+        }
+    return _document([allowed])
+
+
+# Functions
+
+
+def logging(log_group: str) -> list[Grant]:
+    """Any function: write to its own logs."""
+    # The streams of one group; Lambda makes up their names.
+    return [grant("Logs", ["logs:CreateLogStream", "logs:PutLogEvents"], [f"{log_group}:*"])]
+
+
+def orchestrator(
+    *,
+    history: str,
+    events: str,
+    unreadable: str,
+    timers: str,
+    worker: str,
+    schedules: str,
+    scheduler_role: str,
+) -> list[Grant]:
+    """The function that runs workflows.
+
+    All arguments are ARNs; `unreadable` is that of the queue for messages that nobody can read, and
+    `schedules` is that of the schedule group's schedules, `.../group/*`.
+    """
+    return [
+        grant(
+            "ReceiveEvents",
+            [
+                "sqs:ReceiveMessage",
+                "sqs:DeleteMessage",
+                "sqs:GetQueueAttributes",
+                "sqs:ChangeMessageVisibility",
+            ],
+            [events],
+        ),
+        grant("SendEventsAndTimers", ["sqs:SendMessage"], [events, timers]),
+        grant("SetAside", ["sqs:SendMessage"], [unreadable]),
+        grant(
+            "ReadAndWriteExecutionsAndPayloads",
+            ["s3:GetObject", "s3:PutObject"],
+            [f"{history}/executions/*", f"{history}/payloads/*"],
+        ),
+        # An execution leaves the index of its status when it enters another.
+        grant("RemoveFromIndex", ["s3:DeleteObject"], [f"{history}/executions/index/*"]),
+        _tell_missing_from_forbidden(history),
+        grant("InvokeWorker", ["lambda:InvokeFunction"], [worker]),
+        # The schedules of one group; the engine makes up their names.
+        grant(
+            "ScheduleTimers", ["scheduler:CreateSchedule", "scheduler:DeleteSchedule"], [schedules]
+        ),
+        grant(
+            "LetSchedulerSend",
+            ["iam:PassRole"],
+            [scheduler_role],
+            {"StringEquals": {"iam:PassedToService": "scheduler.amazonaws.com"}},
+        ),
+    ]
+
+
+def worker(*, history: str, events: str, failures: str) -> list[Grant]:
+    """The function that runs tasks: it sees payloads, and no history."""
+    return [
+        grant("SendEvents", ["sqs:SendMessage"], [events]),
+        # Lambda itself sends, with the function's role, when an attempt has died.
+        grant("ReportFailures", ["sqs:SendMessage"], [failures]),
+        grant("ReadAndWritePayloads", ["s3:GetObject", "s3:PutObject"], [f"{history}/payloads/*"]),
+        _tell_missing_from_forbidden(history),
+    ]
+
+
+def starter(*, history: str, events: str, orchestrator: str) -> list[Grant]:
+    """A function that is linked to the engine: it starts executions and talks to them."""
+    return [
+        grant(
+            "ReadAndWriteExecutionsAndPayloads",
+            ["s3:GetObject", "s3:PutObject"],
+            [f"{history}/executions/*", f"{history}/payloads/*"],
+        ),
+        _tell_missing_from_forbidden(history),
+        grant("SendEvents", ["sqs:SendMessage"], [events]),
+        grant("AskOrchestrator", ["lambda:InvokeFunction"], [orchestrator]),
+    ]
+
+
+def _tell_missing_from_forbidden(bucket: str) -> Grant:
+    # Without it S3 answers 403 to a read of what is not there. On a prefix it would be of no use:
+    # a read has no prefix for the condition to be compared with, so that it would never hold.
+    return grant("TellMissingFromForbidden", ["s3:ListBucket"], [bucket])
+
+
+# Pipes and schedules
+
+
+def pipe(*, source: str, target: str) -> list[Grant]:
+    """A pipe: take from one queue, put into another."""
+    return [
+        grant(
+            "Take", ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"], [source]
+        ),
+        grant("Put", ["sqs:SendMessage"], [target]),
+    ]
+
+
+def scheduler(*, events: str, undelivered: str) -> list[Grant]:
+    """The schedules of long timers: send an event, or tell that it could not be sent."""
+    return [grant("Send", ["sqs:SendMessage"], [events, undelivered])]
+
+
+# The bucket
+
+
+def encrypted_transport_only(bucket: str) -> str:
+    """The policy of the bucket: nobody reads or writes without TLS."""
+    refused: dict[str, Any] = {
+        "Sid": "EncryptedTransportOnly",
+        "Effect": "Deny",
+        "Principal": "*",
+        "Action": "s3:*",
+        # A refusal, which has to cover the bucket and all that is in it.
+        "Resource": [bucket, f"{bucket}/*"],
+        "Condition": {"Bool": {"aws:SecureTransport": "false"}},
+    }
+    return _document([refused])

@@ -1,0 +1,31 @@
+"""Where the handlers of the tests are."""
+
+from pathlib import Path
+
+import pytest
+
+HANDLERS = '''\
+"""Handlers that answer with who they are."""
+
+
+def execute(event, context):
+    return ["worker", event]
+
+
+def orchestrate(event, context):
+    return ["orchestrator", event]
+
+
+def api(event, context):
+    return ["api", event]
+'''
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """The folder of a program, with a package `app` in it."""
+    folder = tmp_path / "program"
+    (folder / "app").mkdir(parents=True)
+    (folder / "app" / "__init__.py").touch()
+    (folder / "app" / "index.py").write_text(HANDLERS)
+    return folder

@@ -1,0 +1,336 @@
+"""Options: as users write them, and what is said about those that cannot be."""
+
+import ast
+import inspect
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pulumi
+import pytest
+
+from pulumi_component import BadOption, Function, args, units
+from pulumi_component.options import EngineOptions, FunctionOptions
+from tests.pulumi.recording import Recording, record
+from tests.pulumi.test_engine import engine, made
+
+ENGINE = {"worker": "app.index.execute", "orchestrator": "app.index.orchestrate"}
+
+# Units
+
+
+@pytest.mark.parametrize(
+    ("written", "seconds"),
+    [
+        ("20 seconds", 20),
+        ("1 second", 1),
+        ("10 minutes", 600),
+        ("10 Minutes", 600),
+        ("1.5 hours", 5400),
+        ("2days", 172_800),
+        ("1 week", 604_800),
+        (90, 90),
+        (90.0, 90),
+        (timedelta(minutes=2), 120),
+    ],
+)
+def test_durations(written: Any, seconds: int) -> None:
+    assert units.seconds("timeout", written, 1, 10**6) == seconds
+
+
+@pytest.mark.parametrize(
+    ("written", "megabytes"), [("1024 MB", 1024), ("2 GB", 2048), ("0.5 GB", 512), (256, 256)]
+)
+def test_sizes(written: Any, megabytes: int) -> None:
+    assert units.megabytes("memory", written, 1, 10_000) == megabytes
+
+
+@pytest.mark.parametrize(
+    ("written", "days"),
+    [("1 day", 1), ("2 weeks", 14), ("1 month", 30), ("1 year", 365), ("forever", 0)],
+)
+def test_retention_of_logs(written: Any, days: int) -> None:
+    assert units.log_retention("log_retention", written) == days
+
+
+# What functions become
+
+
+def function(root: Path, /, **options: Any) -> FunctionOptions:
+    given = {"handler": "app.index.api", "root": str(root), **options}
+    return FunctionOptions.from_args(given)
+
+
+def test_defaults_of_a_function(root: Path) -> None:
+    plain = function(root)
+    assert (plain.timeout, plain.memory, plain.log_retention) == (20, 1024, 30)
+    assert plain.runtime == f"python{sys.version_info[0]}.{sys.version_info[1]}"
+    assert plain.target.architecture == "x86_64"
+    assert plain.url is None
+    assert plain.concurrency is None
+
+
+def test_handlers_are_found_in_the_folder_of_the_program(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(root)
+    assert FunctionOptions.from_args({"handler": "app.index.api"}).root == root
+
+
+def built(root: Path, **options: Any) -> Recording:
+    def program() -> None:
+        Function("F", {"handler": "app.index.api", "root": str(root), **options})
+
+    return record(program)
+
+
+def test_options_of_a_function_reach_its_resources(root: Path) -> None:
+    recording = built(
+        root,
+        timeout="2 minutes",
+        memory="2 GB",
+        architecture="arm64",
+        concurrency=7,
+        log_retention="1 week",
+        environment={"A": "1", "B": pulumi.Output.from_input("2")},
+        tags={"team": "blue"},
+        permissions=[
+            {"actions": ["s3:GetObject"], "resources": [pulumi.Output.from_input("arn:x")]}
+        ],
+    )
+    inputs = recording.get("F-function").inputs
+    assert inputs["timeout"] == 120
+    assert inputs["memorySize"] == 2048
+    assert inputs["architectures"] == ["arm64"]
+    assert inputs["reservedConcurrentExecutions"] == 7
+    assert inputs["environment"] == {"variables": {"A": "1", "B": "2"}}
+    assert recording.get("F-logs").inputs["retentionInDays"] == 7
+    assert '"arn:x"' in recording.get("F-policy").inputs["policy"]
+    for name in ("F-function", "F-logs", "F-role"):
+        assert recording.get(name).inputs["tags"] == {"team": "blue"}
+
+
+def test_whole_lists_and_maps_may_be_outputs(root: Path) -> None:
+    permission = {"actions": ["s3:GetObject"], "resources": ["arn:x"]}
+    for permissions in (
+        pulumi.Output.from_input([permission]),
+        [pulumi.Output.from_input(permission)],
+    ):
+        recording = built(
+            root, environment=pulumi.Output.from_input({"A": "1"}), permissions=permissions
+        )
+        assert recording.get("F-function").inputs["environment"] == {"variables": {"A": "1"}}
+        assert '"arn:x"' in recording.get("F-policy").inputs["policy"]
+
+
+# URLs
+
+
+@pytest.mark.parametrize("url", [True, {}, {"authorization": "iam"}])
+def test_a_url_is_guarded_by_iam_unless_it_says_otherwise(root: Path, url: Any) -> None:
+    recording = built(root, url=url)
+    expected = {"functionName": "F-5eed", "authorizationType": "AWS_IAM"}
+    assert recording.get("F-url").inputs == expected
+    assert not recording.of("Permission")
+
+
+def test_an_open_url_has_both_permissions(root: Path) -> None:
+    recording = built(root, url={"authorization": "none", "cors": {"allow_origins": ["*"]}})
+    assert recording.get("F-url").inputs == {
+        "functionName": "F-5eed",
+        "authorizationType": "NONE",
+        "cors": {"allowOrigins": ["*"]},
+    }
+    common = {"function": "F-5eed", "principal": "*"}
+    assert recording.get("F-url-permission").inputs == common | {
+        "action": "lambda:InvokeFunctionUrl",
+        "functionUrlAuthType": "NONE",
+    }
+    assert recording.get("F-url-invoke-permission").inputs == common | {
+        "action": "lambda:InvokeFunction",
+        "invokedViaFunctionUrl": True,
+    }
+
+
+def test_without_a_url_there_is_none(root: Path) -> None:
+    known: list[Any] = []
+
+    def program() -> pulumi.Output[Any]:
+        plain = Function("F", {"handler": "app.index.api", "root": str(root), "url": False})
+        return plain.url.apply(known.append)
+
+    assert not record(program).of("FunctionUrl")
+    assert known == [None]
+
+
+# What engines become
+
+
+def test_options_of_an_engine_reach_both_functions_and_those_of_one_only_that(root: Path) -> None:
+    recording = record(
+        lambda: made(
+            engine(
+                root,
+                worker={
+                    "handler": "app/index.execute",
+                    "memory": "4 GB",
+                    "timeout": "5 minutes",
+                    "concurrency": 50,
+                    "environment": {"B": "worker's"},
+                },
+                orchestrator={"handler": "app.index.orchestrate", "timeout": "30 seconds"},
+                environment={"A": "1", "B": "2"},
+                memory="512 MB",
+                architecture="arm64",
+                log_retention="3 days",
+                concurrency=20,
+                payload_retention="60 days",
+                tags={"team": "blue"},
+                permissions=[{"actions": ["s3:GetObject"], "resources": ["arn:x"]}],
+            )
+        )
+    )
+    worker = recording.get("Flow-worker-function").inputs
+    orchestrator = recording.get("Flow-orchestrator-function").inputs
+    assert worker["handler"] == "app/index.execute"
+    assert (worker["memorySize"], orchestrator["memorySize"]) == (4096, 512)
+    assert (worker["timeout"], orchestrator["timeout"]) == (300, 30)
+    assert (worker["architectures"], orchestrator["architectures"]) == (["arm64"], ["arm64"])
+    assert worker["reservedConcurrentExecutions"] == 50
+    assert "reservedConcurrentExecutions" not in orchestrator
+    assert worker["environment"]["variables"].items() >= {"A": "1", "B": "worker's"}.items()
+    assert orchestrator["environment"]["variables"].items() >= {"A": "1", "B": "2"}.items()
+    # What tasks may do, workflows do through tasks.
+    assert "arn:x" in recording.get("Flow-worker-policy").inputs["policy"]
+    assert "arn:x" not in recording.get("Flow-orchestrator-policy").inputs["policy"]
+    assert recording.get("Flow-events-mapping").inputs["scalingConfig"] == {
+        "maximumConcurrency": 20
+    }
+    assert recording.get("Flow-history-lifecycle").inputs["rules"][0]["expiration"] == {"days": 60}
+    # Six times the orchestrator's timeout.
+    assert recording.get("Flow-events").inputs["visibilityTimeoutSeconds"] == 180
+    for resource in recording:
+        if "tags" in resource.inputs:
+            assert resource.inputs["tags"] == {"team": "blue"}
+
+
+def test_alarms_and_a_dashboard_where_asked(root: Path) -> None:
+    recording = record(lambda: made(engine(root, alarms={"topics": ["arn:topic"]}, dashboard=True)))
+    alarms = {one.name: one.inputs for one in recording.of("MetricAlarm")}
+    assert set(alarms) == {
+        f"Flow-{what}-alarm"
+        for what in (
+            *("events-dlq", "timers-dlq", "failures-dlq", "schedules-dlq"),
+            *("events-age", "orchestrator-errors"),
+        )
+    }
+    for alarm in alarms.values():
+        assert alarm["alarmActions"] == alarm["okActions"] == ["arn:topic"]
+        assert alarm["alarmDescription"].startswith("Flow: ")
+    assert alarms["Flow-events-dlq-alarm"]["dimensions"] == {"QueueName": "Flow-events-dlq.fifo"}
+    assert len(recording.of("Dashboard")) == 1
+    plain = record(lambda: made(engine(root, alarms=False)))
+    assert not plain.of("MetricAlarm") + plain.of("Dashboard")
+
+
+# What cannot be
+
+PERMISSION = {"actions": ["s3:GetObject"], "resources": ["arn:x"]}
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"handler": ""}, "a Function needs a handler"),
+        ({"tmieout": 3}, "no option 'tmieout'; did you mean 'timeout'?"),
+        ({"timeout": "ten minutes"}, "timeout: 'ten minutes' is not a duration"),
+        ({"timeout": "10 parsecs"}, "the units are second, minute"),
+        ({"timeout": "16 minutes"}, "timeout: '16 minutes' is not between 1 and 900 seconds"),
+        ({"timeout": 0}, "timeout: 0 is not between"),
+        ({"timeout": 1.5}, "timeout: 1.5 is not a whole number of seconds"),
+        ({"timeout": True}, "timeout: True is not a duration"),
+        ({"memory": "64 MB"}, "memory: '64 MB' is not between 128 and 10,240 MB"),
+        ({"memory": "lots"}, "memory: 'lots' is not a size"),
+        ({"log_retention": "2 days"}, 'the next longer retention is "3 days"'),
+        ({"log_retention": 30}, 'log_retention: 30 has no unit; write "30 days"'),
+        ({"log_retention": "36 hours"}, "is not a whole number of days"),
+        ({"architecture": "sparc"}, "architecture: 'sparc' is not one of x86_64, arm64"),
+        ({"runtime": "nodejs22.x"}, "runtime: 'nodejs22.x' is not one of python3.11"),
+        ({"concurrency": -1}, "concurrency: -1 is not between 0 and 1,000"),
+        ({"concurrency": "many"}, "concurrency: 'many' is not a number"),
+        ({"root": "/no/such/folder"}, "root: /no/such/folder is not a folder"),
+        ({"url": "yes"}, "url: 'yes' is not True, False or"),
+        ({"url": {"authorization": "basic"}}, "'basic' is not one of iam, none"),
+        ({"url": {"auth": "none"}}, "url has no option 'auth'"),
+        ({"url": {"cors": {"origins": []}}}, "cors has no option 'origins'"),
+        ({"permissions": ["s3:*"]}, "permissions: 's3:*' is not {"),
+        ({"permissions": [{"actions": ["a"]}]}, "permissions: resources is a list"),
+        ({"permissions": [{**PERMISSION, "actions": "a"}]}, "permissions: actions is a list"),
+        ({"permissions": [{**PERMISSION, "effect": "Deny"}]}, "no option 'effect'"),
+        (
+            {"link": [{"environment": {}, "permissions": []}], "environment": {"QUEUE_URL": "x"}},
+            "environment: QUEUE_URL is the URL of the FIFO queue of events. The link sets it",
+        ),
+    ],
+)
+def test_bad_options_of_a_function(root: Path, options: dict[str, Any], told: str) -> None:
+    with pytest.raises(BadOption) as raised:
+        function(root, **options)
+    assert told in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"worker": None}, "worker: None is not a handler"),
+        ({"worker": {"memory": "1 GB"}}, "worker: {'memory': '1 GB'} is not a handler"),
+        ({"worker": {"handler": "a.b", "memory": "1 KB"}}, "worker: memory: '1 KB' is not a size"),
+        ({"orchestrator": {"handler": "a.b", "url": True}}, "orchestrator: the engine calls it"),
+        ({"worker": {"handler": "a.b", "x": 1}}, "worker: a Function has no option 'x'"),
+        ({"timeout": "1 minute"}, "a WorkflowEngine has no option 'timeout'"),
+        ({"concurrency": 1}, "concurrency: 1 is not between 2 and 1,000"),
+        ({"payload_retention": "14 days"}, "is not between 15 and 3,650 days"),
+        ({"removal": "keep"}, "removal: 'keep' is not one of retain, destroy"),
+        ({"alarms": "all"}, "alarms: 'all' is not True, False or"),
+        ({"alarms": {"topic": "arn"}}, "alarms has no option 'topic'; did you mean 'topics'?"),
+        ({"environment": {"BUCKET_NAME": "x"}}, "environment: BUCKET_NAME is the bucket with"),
+        (
+            {"worker": {"handler": "a.b", "environment": {"QUEUE_URL": "x"}}},
+            "worker: environment: QUEUE_URL is",
+        ),
+    ],
+)
+def test_bad_options_of_an_engine(options: dict[str, Any], told: str) -> None:
+    with pytest.raises(BadOption) as raised:
+        EngineOptions.from_args({**ENGINE, **options})
+    assert told in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["1st", "under_score", "", "x" * 31, "with space"])
+def test_names_that_resources_cannot_be_named_after(root: Path, name: str) -> None:
+    with pytest.raises(BadOption, match="the name"):
+        record(lambda: made(engine(root, name)))
+
+
+def test_what_is_bad_registers_nothing(root: Path) -> None:
+    given: Any = {"handler": "app.index.nothing", "root": str(root)}
+
+    def program() -> None:
+        with pytest.raises(BadOption, match="defines no 'nothing'"):
+            Function("F", given)
+        with pytest.raises(BadOption, match="defines no 'nothing'"):
+            engine(root, worker="app.index.nothing")
+
+    assert record(program).registered == []
+
+
+def test_every_option_has_a_description() -> None:
+    for definition in ast.parse(inspect.getsource(args)).body:
+        if isinstance(definition, ast.ClassDef):
+            fields = [
+                i for i, node in enumerate(definition.body) if isinstance(node, ast.AnnAssign)
+            ]
+            for index in fields:
+                following = definition.body[index + 1]
+                assert isinstance(following, ast.Expr), ast.unparse(definition.body[index])
