@@ -256,7 +256,7 @@ class Orchestrator:
         if error is None:
             error = self._make_sure(work, standing, head)
         else:
-            work.owed = put_off(_left(standing))
+            work.owed = put_off(_doubted(work, standing))
         messages = list(work.messages)
         if head is not None and head.wake_at is not None and head.wake_at <= now:
             messages.append(events.Tick(now))
@@ -298,10 +298,7 @@ class Orchestrator:
         The queue hands over the messages of an execution in order, and does not bring new ones
         before those are done with whose turn it was.
         """
-        name, errands = work.name, _left(standing)
-        ids = work.arrival.ids
-        if not (errands.doubtful or work.resume or not set(errands.causes).isdisjoint(ids)):
-            errands = NO_ERRANDS
+        name, errands = work.name, _doubted(work, standing)
         if not errands:
             self._store.done(name)
             return None
@@ -334,7 +331,7 @@ class Orchestrator:
 
     def _counted(self, work: _Work, standing: Standing) -> Standing:
         """Count a try, before anything is done that may end the process."""
-        name, errands, tries = work.name, _left(standing), standing.tries + 1
+        name, errands, tries = work.name, _doubted(work, standing), standing.tries + 1
         commit = Commit(name, standing.length)
         if not self._store.commit(commit, errands, standing.alarm, tries):
             raise StoreUnavailable(f"execution {name!r} is written by another process")
@@ -432,9 +429,11 @@ class Orchestrator:
         return self._store.commit(commit, put_off(standing.errands), standing.alarm, 0)
 
 
-def _left(standing: Standing) -> Errands:
-    """The errands of the last commit that may be left."""
-    return NO_ERRANDS if standing.done else standing.errands
+def _doubted(work: _Work, standing: Standing) -> Errands:
+    """The errands of the last commit if they may not have been done."""
+    errands, ids = standing.errands, work.arrival.ids
+    again = errands.doubtful or work.resume or not set(errands.causes).isdisjoint(ids)
+    return errands if again and not standing.done else NO_ERRANDS
 
 
 def _deadly(standing: Standing) -> TurnTimeout:

@@ -100,7 +100,7 @@ async def generations(ctx: Context, seen: list[Any]) -> list[Any]:
     seen = [*seen, await ctx.task(did, value)]
     if value == "end":
         return seen
-    ctx.continue_as_new(seen)
+    return ctx.continue_as_new(seen)
 
 
 async def hasty(ctx: Context, seen: list[Any]) -> list[Any]:
@@ -108,7 +108,7 @@ async def hasty(ctx: Context, seen: list[Any]) -> list[Any]:
     seen = [*seen, await ctx.wait_for_signal("item")]
     if seen[-1] == "end":
         return seen
-    ctx.continue_as_new(seen)
+    return ctx.continue_as_new(seen)
 
 
 async def cancelled(ctx: Context) -> str:

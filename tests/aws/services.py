@@ -26,6 +26,7 @@ from mini_workflow.testing.clock import ManualClock
 from tests.aws.cloud import Raw
 
 ERRANDS = ("lambda.Invoke", "scheduler.CreateSchedule", "sqs.SendMessageBatch")
+TIMERS = b'/timers"'
 DEDUPLICATED = 5 * 60 * 1000
 """Milliseconds for which a FIFO queue knows the id of a message again."""
 
@@ -80,10 +81,12 @@ class Services:
 
     def answer(self, call: str, request: Any) -> AWSResponse:
         """Do what a request asks for."""
-        if self.refuses and call in ERRANDS:
+        if self.refuses and (
+            call in ERRANDS or (call == "sqs.SendMessage" and TIMERS in _body(request))
+        ):
             status, headers, body = _json({"message": "no"}, 403, {"x-amzn-errortype": "Denied"})
         else:
-            status, headers, body = getattr(self, "_" + call.replace(".", "_"))(request)
+            status, headers, body = getattr(self, "_" + call.replace(".", "_").lower())(request)
         headers.setdefault("content-length", str(len(body)))
         return AWSResponse(request.url, status, headers, Raw(body))
 
@@ -118,10 +121,10 @@ class Services:
                 )
         return True
 
-    def _sqs_SendMessage(self, request: Any) -> Any:
+    def _sqs_sendmessage(self, request: Any) -> Any:
         return _json(self._send(json.loads(request.body)))
 
-    def _sqs_SendMessageBatch(self, request: Any) -> Any:
+    def _sqs_sendmessagebatch(self, request: Any) -> Any:
         plain = json.loads(request.body)
         assert len(plain["Entries"]) <= 10
         done = [
@@ -141,7 +144,7 @@ class Services:
             self.put(plain["MessageGroupId"], body, plain["MessageDeduplicationId"])
         return {"MessageId": "sent", "MD5OfMessageBody": md5(body.encode()).hexdigest()}
 
-    def _sqs_ChangeMessageVisibilityBatch(self, request: Any) -> Any:
+    def _sqs_changemessagevisibilitybatch(self, request: Any) -> Any:
         entries = json.loads(request.body)["Entries"]
         for entry in entries:
             self.visibility[entry["ReceiptHandle"]] = entry["VisibilityTimeout"]
@@ -149,7 +152,7 @@ class Services:
 
     # Functions
 
-    def _lambda_Invoke(self, request: Any) -> Any:
+    def _lambda_invoke(self, request: Any) -> Any:
         plain = json.loads(_body(request))
         if request.headers.get("X-Amz-Invocation-Type") in (b"Event", "Event"):
             assert len(_body(request)) <= 1_000_000
@@ -166,7 +169,7 @@ class Services:
 
     # Schedules
 
-    def _scheduler_CreateSchedule(self, request: Any) -> Any:
+    def _scheduler_createschedule(self, request: Any) -> Any:
         plain, name = json.loads(_body(request)), urlsplit(request.url).path.rpartition("/")[2]
         match = re.fullmatch(r"at\((.+)\)", plain["ScheduleExpression"])
         assert match is not None
@@ -177,7 +180,7 @@ class Services:
         self.schedules[name] = (round(at.timestamp() * 1000), target)
         return _json({"ScheduleArn": f"arn:aws:scheduler:::{name}"})
 
-    def _scheduler_DeleteSchedule(self, request: Any) -> Any:
+    def _scheduler_deleteschedule(self, request: Any) -> Any:
         name = urlsplit(request.url).path.rpartition("/")[2]
         if self.schedules.pop(name, None) is None:
             kind = {"x-amzn-errortype": "ResourceNotFoundException"}
@@ -186,7 +189,7 @@ class Services:
 
     # Objects
 
-    def _s3_PutObject(self, request: Any) -> Any:
+    def _s3_putobject(self, request: Any) -> Any:
         key, body = _key(request), _body(request)
         found = self.objects.get(key)
         if _header(request, "If-None-Match") == "*" and found is not None:
@@ -200,7 +203,7 @@ class Services:
         self.objects[key] = body
         return 200, {"ETag": _etag(body)}, b""
 
-    def _s3_GetObject(self, request: Any) -> Any:
+    def _s3_getobject(self, request: Any) -> Any:
         found = self.objects.get(_key(request))
         if found is None:
             return _error(404, "NoSuchKey")
@@ -212,11 +215,11 @@ class Services:
             return 200, {"ETag": etag}, found
         return 206, {"ETag": etag}, found[: int(part[1]) + 1]
 
-    def _s3_DeleteObject(self, request: Any) -> Any:
+    def _s3_deleteobject(self, request: Any) -> Any:
         self.objects.pop(_key(request), None)
         return 204, {}, b""
 
-    def _s3_ListObjectsV2(self, request: Any) -> Any:
+    def _s3_listobjectsv2(self, request: Any) -> Any:
         query = {k: v[0] for k, v in parse_qs(urlsplit(request.url).query).items()}
         start, limit = query.get("start-after", ""), int(query.get("max-keys", "1000"))
         keys = sorted(

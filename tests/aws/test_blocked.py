@@ -11,9 +11,11 @@ import pytest
 from mini_workflow import Context, ExecutionBlocked
 from mini_workflow.engine.orchestrator import GIVE_UP, SUSPICIOUS, TRIES
 from mini_workflow.engine.turn import Delivery, Turn, Turns
-from tests.aws.flows import BODIES, REGISTRY, SCENARIOS, WORKFLOWS, did
+from tests.aws.flows import BODIES, REGISTRY, SCENARIOS, WORKFLOWS, Scenario, did
 from tests.aws.test_nothing_lost import sound
 from tests.aws.world import Death, Fault, World, registry_of
+
+ANYTHING = Scenario("", None)
 
 
 def statuses(world: World, *names: str) -> list[str]:
@@ -45,7 +47,9 @@ def bad_messages(world: World) -> dict[str, str]:
         "no seq": json.dumps({"lost": {"execution_id": "e"}}),
         "no event": json.dumps(post_content(post, "{}")),
         "no message": json.dumps(post_content(post, '{"event":"ExecutionCompleted","result":1}')),
-        "no hash": json.dumps({**{k: v for k, v in plain.items() if k != "content"}, "claim": ".."}),
+        "no hash": json.dumps(
+            {**{k: v for k, v in plain.items() if k != "content"}, "claim": ".."}
+        ),
         "claim is gone": json.dumps(
             {**{k: v for k, v in plain.items() if k != "content"}, "claim": "0" * 64}
         ),
@@ -54,7 +58,9 @@ def bad_messages(world: World) -> dict[str, str]:
 
 
 def post_content(post: Any, content: str) -> Any:
-    return post._envelopes.seal(content, ("mail", "e", "messages"), execution_id="e", kind="messages")
+    return post._envelopes.seal(
+        content, ("mail", "e", "messages"), execution_id="e", kind="messages"
+    )
 
 
 KINDS = (
@@ -87,7 +93,7 @@ def test_a_message_that_nobody_can_read_holds_nothing_up(
         assert why.split(":")[0] in ("WireError", "SignatureInvalid")
         assert f"goes to the dead letters: {why}"[:60] in caplog.text
         world.services.letters.clear()
-        sound(world, SCENARIOS["signals"], None)
+        sound(world, ANYTHING, None)
 
 
 def test_what_a_newer_version_has_written_waits_for_it() -> None:
@@ -146,7 +152,13 @@ class Poison:
         self.deadly = True
         self.turns = 0
         self._next = Turns.next
-        monkeypatch.setattr(Turns, "next", lambda turns, *a: self._take(turns, *a))
+        monkeypatch.setattr(Turns, "next", self._taker())
+
+    def _taker(self) -> Any:
+        def take(turns: Turns, delivery: Delivery, now: int) -> Turn | None:
+            return self._take(turns, delivery, now)
+
+        return take
 
     def _take(self, turns: Turns, delivery: Delivery, now: int) -> Turn | None:
         if delivery.execution_id == "poison" and self.deadly:
@@ -180,7 +192,8 @@ def test_a_message_that_ends_the_process_blocks_its_execution_alone(
         world.client.get_execution("poison").resume()
         world.run()
         assert world.client.get_execution("poison").result(timeout=0) == "x"
-        sound(world, SCENARIOS["sequence"], None)
+        # The others may be dispatched once more by each process that has not ended in good order.
+        sound(world, ANYTHING, Fault(0, "dies"))
 
 
 def test_innocent_messages_are_not_counted_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,7 +249,7 @@ def test_errands_wait_for_the_code_that_they_need() -> None:
     BODIES.clear()
     with World(REGISTRY) as world:
         world.client.start_execution("sequence", id="e")
-        world.after(Fault(4, "dies"))
+        world.after(Fault(3, "dies"))
         world.registry = registry_of(poison)
         world.run()
         assert statuses(world, "e") == ["blocked"]
@@ -287,7 +300,7 @@ def test_resuming_makes_sure_of_errands() -> None:
     BODIES.clear()
     with World(REGISTRY) as world:
         world.client.start_execution("sequence", id="e")
-        world.after(Fault(4, "dies"))
+        world.after(Fault(3, "dies"))
         world.deliver()
         world.services.queue.clear()
         assert world.services.invoked == []
