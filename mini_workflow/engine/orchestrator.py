@@ -376,7 +376,7 @@ class Orchestrator:
             return
         commit = turn.commit if turn is not None else Commit(work.name, standing.length)
         empty = not (commit.events or commit.head or commit.park or commit.unpark)
-        if empty and not errands.tasks and not errands.outbox and alarm == standing.alarm:
+        if empty and not (errands.tasks or errands.outbox or work.owed or alarm != standing.alarm):
             # Setting the same alarm again is done before this message is done with.
             errands = NO_ERRANDS
         if turn is None and not errands and alarm == standing.alarm:
