@@ -72,6 +72,8 @@ class Services:
         default_factory=Counter[tuple[str, int, int]]
     )
     visibility: dict[str, int] = field(default_factory=dict[str, int])
+    timers: int = 0
+    """How many messages were sent to the queue of timers."""
     refuses: bool = False
     """Whether nothing is invoked, sent or scheduled any more."""
     asked: Callable[[Any], Any] | None = None
@@ -137,6 +139,7 @@ class Services:
         url, body = plain["QueueUrl"], plain["MessageBody"]
         if url.endswith("timers"):
             group = plain["MessageAttributes"]["executionId"]["StringValue"]
+            self.timers += 1
             self.delayed.append((self.clock.now() + plain["DelaySeconds"] * 1000, group, body))
         elif url.endswith("dlq.fifo"):
             self.letters.append(plain)
