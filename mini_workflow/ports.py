@@ -401,8 +401,15 @@ class FencedStore(Reader, Protocol):
         """
         ...
 
-    def create(self, commit: Commit, parent: dict[str, Any] | None, fingerprint: str) -> None:
-        """Write a new execution, with its first event, unless there is one of that id. The
+    def create(
+        self,
+        commit: Commit,
+        parent: dict[str, Any] | None,
+        fingerprint: str,
+        errands: Errands,
+        alarm: Alarm | None,
+    ) -> bool:
+        """Write a new execution with its first events; False if there is one of that id. The
         `fingerprint` is of the arguments.
         """
         ...

@@ -47,7 +47,7 @@ class Functions:
             on_turn=self._metrics.turn,
         )
         self._inbox = Inbox(parts, self._orchestrator, self._metrics)
-        self._inquiry = Inquiry(parts, self._orchestrator, self._shelf)
+        self._inquiry = Inquiry(parts, self._orchestrator.inspection, self._shelf)
         self._worker = Worker(parts)
         self._lock = threading.Lock()
 

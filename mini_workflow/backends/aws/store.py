@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from mini_workflow.backends.aws.document import Document
-from mini_workflow.backends.aws.histories import Histories
+from mini_workflow.backends.aws.histories import Histories, check
 from mini_workflow.errors import UsageError
 from mini_workflow.ports import (
     NO_ERRANDS,
@@ -94,10 +94,7 @@ class S3Store:
     def commit(self, commits: Sequence[Commit]) -> list[bool]:
         """See `Store.commit`."""
         for commit in commits:
-            if commit.expected == 0 and (commit.head is None or not commit.events):
-                raise UsageError(
-                    f"the creation of {commit.execution_id!r} needs a head and its first event"
-                )
+            check(commit)
         answers: list[bool] = []
         for commit in commits:
             answers.append(self._write(commit))
@@ -183,11 +180,19 @@ class Shelf:
             self._known[name] = _Known(new)
         return True
 
-    def create(self, commit: Commit, parent: dict[str, Any] | None, fingerprint: str) -> None:
-        """Write a new execution, unless there is one."""
-        document = self._histories.create(commit, parent, fingerprint)
+    def create(
+        self,
+        commit: Commit,
+        parent: dict[str, Any] | None,
+        fingerprint: str,
+        errands: Errands,
+        alarm: Alarm | None,
+    ) -> bool:
+        """See `FencedStore.create`."""
+        document = self._histories.create(commit, parent, fingerprint, errands, alarm)
         if document is not None:
             self._remember(commit.execution_id, document)
+        return document is not None
 
     def done(self, execution_id: str) -> None:
         """See `FencedStore.done`."""
