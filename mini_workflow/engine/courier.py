@@ -8,7 +8,8 @@ from mini_workflow.core.replay import attempt_of
 from mini_workflow.core.run import Run
 from mini_workflow.engine.dispatch import request_of
 from mini_workflow.errors import StoreError
-from mini_workflow.ports import NO_ERRANDS, Alarm, Clock, Dispatch, Errands, TaskRequest
+from mini_workflow.ports import Clock, TaskRequest
+from mini_workflow.ports.queued import NO_ERRANDS, Alarm, Dispatch, Errands
 
 
 class Courier:

@@ -16,7 +16,8 @@ from mini_workflow.engine.questions import Questions
 from mini_workflow.engine.requests import Ask
 from mini_workflow.engine.turn import Turns
 from mini_workflow.engine.watchdog import Watchdog
-from mini_workflow.ports import NO_ERRANDS, Commit, FencedStore
+from mini_workflow.ports import Commit
+from mini_workflow.ports.queued import NO_ERRANDS, FencedStore
 
 T = TypeVar("T")
 

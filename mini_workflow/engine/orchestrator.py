@@ -33,17 +33,8 @@ from mini_workflow.errors import (
     StoreUnavailable,
     TurnTimeout,
 )
-from mini_workflow.ports import (
-    NO_ERRANDS,
-    Clock,
-    Commit,
-    Dispatch,
-    Errands,
-    FencedStore,
-    Head,
-    Outgoing,
-    Standing,
-)
+from mini_workflow.ports import Clock, Commit, Head, Outgoing
+from mini_workflow.ports.queued import NO_ERRANDS, Dispatch, Errands, FencedStore, Standing
 
 log = logging.getLogger("mini_workflow.engine")
 

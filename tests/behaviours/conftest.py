@@ -42,12 +42,13 @@ def _aws(cache_size: int, request: pytest.FixtureRequest) -> Stage:
     server = request.getfixturevalue("aws")
     clouds: dict[str, Cloud] = {}
 
-    def open_runtime(name: str, *, grace: float = 0, **options: Any) -> Deployed:
-        # The end of a client ends no task: there is nothing to give time to.
+    def open_runtime(name: str, *, grace: float | None = None, **options: Any) -> Deployed:
         if name not in clouds:
             clouds[name] = Cloud(server)
             request.addfinalizer(clouds[name].close)
-        return Deployed(clouds[name], cache_size=cache_size, **options)
+        # Without time to end, what runs is killed.
+        abrupt = grace == 0
+        return Deployed(clouds[name], abrupt=abrupt, cache_size=cache_size, **options)
 
     return Stage(open_runtime, virtual=False, posts=True)
 

@@ -14,7 +14,8 @@ from typing import Any, Final
 
 from mini_workflow.backends.aws.index import place_of
 from mini_workflow.errors import StoreCorrupt, StoreTooNew
-from mini_workflow.ports import NO_ERRANDS, Alarm, Commit, Errands, Head, Outgoing
+from mini_workflow.ports import Commit, Head, Outgoing
+from mini_workflow.ports.queued import NO_ERRANDS, Alarm, Errands
 
 SCHEMA: Final = 1
 """The version of this form that the library writes."""

@@ -15,7 +15,8 @@ from mini_workflow.backends.aws.clients import Clients
 from mini_workflow.backends.aws.document import Document
 from mini_workflow.backends.aws.limits import HEADER_BYTES, SEAL_OVER
 from mini_workflow.errors import StoreCorrupt, UsageError
-from mini_workflow.ports import NO_ERRANDS, Alarm, Commit, Errands
+from mini_workflow.ports import Commit
+from mini_workflow.ports.queued import NO_ERRANDS, Alarm, Errands
 
 ROOT: Final = "executions/"
 """What the keys of all objects begin with that belong to executions."""

@@ -12,19 +12,8 @@ from mini_workflow.backends.aws.document import Document
 from mini_workflow.backends.aws.histories import Histories, check
 from mini_workflow.backends.aws.index import Entry
 from mini_workflow.errors import UsageError
-from mini_workflow.ports import (
-    NO_ERRANDS,
-    STATUSES,
-    Alarm,
-    Commit,
-    Errands,
-    Head,
-    Outgoing,
-    Page,
-    Query,
-    Standing,
-    Stored,
-)
+from mini_workflow.ports import STATUSES, Commit, Head, Outgoing, Page, Query, Stored
+from mini_workflow.ports.queued import NO_ERRANDS, Alarm, Errands, Standing
 
 _PLACE: Final = re.compile(r"\d{17}~\d{17}~[^~]+~[^~]+")
 
