@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from hashlib import md5
 from io import BytesIO
 from itertools import count
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import parse_qs, unquote, urlsplit
 from xml.sax.saxutils import escape
 
@@ -72,6 +72,13 @@ class Services:
         default_factory=Counter[tuple[str, int, int]]
     )
     visibility: dict[str, int] = field(default_factory=dict[str, int])
+    after_answer: list[Literal["again", "conflict", "partly"]] = field(
+        default_factory=list[Literal["again", "conflict", "partly"]]
+    )
+    """What befalls the next writes: ``again``, a write is done, its answer lost, and it is tried once
+    more; ``conflict``, another one is under way; ``partly``, a batch is taken but for one message.
+    """
+    expressions: list[str] = field(default_factory=list[str])
     timers: int = 0
     """How many messages were sent to the queue of timers."""
     refuses: bool = False
@@ -129,11 +136,16 @@ class Services:
     def _sqs_sendmessagebatch(self, request: Any) -> Any:
         plain = json.loads(request.body)
         assert len(plain["Entries"]) <= 10
+        failed = []
+        if self.after_answer:
+            assert self.after_answer.pop(0) == "partly"
+            entry = plain["Entries"].pop()
+            failed = [{"Id": entry["Id"], "Code": "Busy", "Message": "no", "SenderFault": False}]
         done = [
             {"Id": entry["Id"], **self._send({**entry, "QueueUrl": plain["QueueUrl"]})}
             for entry in plain["Entries"]
         ]
-        return _json({"Successful": done, "Failed": []})
+        return _json({"Successful": done, "Failed": failed})
 
     def _send(self, plain: dict[str, Any]) -> dict[str, Any]:
         url, body = plain["QueueUrl"], plain["MessageBody"]
@@ -176,6 +188,7 @@ class Services:
         plain, name = json.loads(_body(request)), urlsplit(request.url).path.rpartition("/")[2]
         match = re.fullmatch(r"at\((.+)\)", plain["ScheduleExpression"])
         assert match is not None
+        self.expressions.append(plain["ScheduleExpression"])
         if name in self.schedules:
             return _json({"Message": "it exists"}, 409, {"x-amzn-errortype": "ConflictException"})
         at = datetime.strptime(match[1], "%Y-%m-%dT%H:%M:%S").replace(tzinfo=UTC)
@@ -194,6 +207,11 @@ class Services:
 
     def _s3_putobject(self, request: Any) -> Any:
         key, body = _key(request), _body(request)
+        befalls = self.after_answer.pop(0) if self.after_answer else None
+        if befalls == "conflict":
+            return _error(409, "ConditionalRequestConflict")
+        if befalls == "again":
+            self._s3_putobject(request)
         found = self.objects.get(key)
         if _header(request, "If-None-Match") == "*" and found is not None:
             return _error(412, "PreconditionFailed")

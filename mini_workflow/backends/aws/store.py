@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from mini_workflow.backends.aws.document import Document
 from mini_workflow.backends.aws.histories import Histories, check
+from mini_workflow.backends.aws.index import Entry
 from mini_workflow.errors import UsageError
 from mini_workflow.ports import STATUSES, Commit, Head, Outgoing, Page, Query, Stored
 from mini_workflow.ports.queued import NO_ERRANDS, Alarm, Errands, Standing
@@ -68,17 +69,26 @@ class S3Store:
             entries, after = self._histories.places(
                 statuses, query.workflow, after, query.limit - len(heads)
             )
-            documents = self._histories.headers([entry.execution_id for entry in entries])
-            for number, (entry, document) in enumerate(zip(entries, documents, strict=True)):
-                if document is None or document.place != entry.place:
-                    continue
-                if query.status is not None and document.head.status != query.status:
-                    continue
-                heads.append(document.head)
+            while entries:
+                # No more heads than the page has room for.
+                room = query.limit - len(heads)
+                looked, entries = entries[:room], entries[room:]
+                heads += self._matching(looked, query)
                 if len(heads) == query.limit:
-                    more = after is not None or number + 1 < len(entries)
-                    return Page(heads, entry.place if more else None)
+                    more = bool(entries) or after is not None
+                    return Page(heads, looked[-1].place if more else None)
         return Page(heads)
+
+    def _matching(self, entries: Sequence[Entry], query: Query) -> list[Head]:
+        """The heads of those that are as the index says, and match."""
+        documents = self._histories.headers([entry.execution_id for entry in entries])
+        return [
+            document.head
+            for entry, document in zip(entries, documents, strict=True)
+            if document is not None
+            and document.place == entry.place
+            and query.status in (None, document.head.status)
+        ]
 
     def commit(self, commits: Sequence[Commit]) -> list[bool]:
         """See `Store.commit`."""
