@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import secrets
 import threading
-from typing import Any, Final
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final
 
-from mini_workflow.aws.inbox import Inbox
-from mini_workflow.aws.inquiry import Inquiry
 from mini_workflow.aws.observe import Metrics, prepare_logging
 from mini_workflow.aws.parts import Parts
-from mini_workflow.aws.worker import Worker
 from mini_workflow.backends.aws.store import Shelf
-from mini_workflow.engine.orchestrator import Orchestrator
 from mini_workflow.errors import UsageError
 from mini_workflow.workflow import Registry
+
+if TYPE_CHECKING:
+    from mini_workflow.aws.inbox import Inbox
+    from mini_workflow.aws.inquiry import Inquiry
+    from mini_workflow.aws.worker import Worker
+    from mini_workflow.engine.orchestrator import Orchestrator
 
 INQUIRIES: Final = ("query", "update", "promise")
 
 
 class Functions:
-    """Made once per process, when the first event comes."""
+    """Made once per process, when the first event comes. Each of the two functions makes, and
+    imports, what it needs itself.
+    """
 
     def __init__(
         self,
@@ -31,25 +36,52 @@ class Functions:
         history_limit: int,
     ) -> None:
         prepare_logging()
-        self._shelf = Shelf(parts.histories, cache_size)
+        self._parts = parts
+        self._registry = registry
+        self._limits = (cache_size, turn_limit, history_limit)
         self._metrics = Metrics()
-        self._orchestrator = Orchestrator(
+        self._lock = threading.Lock()
+
+    @cached_property
+    def _shelf(self) -> Shelf:
+        return Shelf(self._parts.histories, self._limits[0])
+
+    @cached_property
+    def _orchestrator(self) -> Orchestrator:
+        from mini_workflow.engine.orchestrator import Orchestrator
+
+        cache_size, turn_limit, history_limit = self._limits
+        return Orchestrator(
             self._shelf,
-            parts.dispatch,
-            parts.clock,
-            codec=parts.codec,
-            definitions=registry.get,
+            self._parts.dispatch,
+            self._parts.clock,
+            codec=self._parts.codec,
+            definitions=self._registry.get,
             entropy=lambda: secrets.randbits(53),
             cache_size=cache_size,
             turn_limit=turn_limit,
             history_limit=history_limit,
-            each=parts.clients.each,
+            each=self._parts.clients.each,
             on_turn=self._metrics.turn,
         )
-        self._inbox = Inbox(parts, self._orchestrator, self._metrics)
-        self._inquiry = Inquiry(parts, self._orchestrator, self._shelf)
-        self._worker = Worker(parts)
-        self._lock = threading.Lock()
+
+    @cached_property
+    def _inbox(self) -> Inbox:
+        from mini_workflow.aws.inbox import Inbox
+
+        return Inbox(self._parts, self._orchestrator, self._metrics)
+
+    @cached_property
+    def _inquiry(self) -> Inquiry:
+        from mini_workflow.aws.inquiry import Inquiry
+
+        return Inquiry(self._parts, self._orchestrator.inspection, self._shelf)
+
+    @cached_property
+    def _worker(self) -> Worker:
+        from mini_workflow.aws.worker import Worker
+
+        return Worker(self._parts)
 
     def orchestrate(self, event: Any, context: Any) -> Any:
         """See `AWSRuntime.orchestrate`."""
@@ -66,7 +98,9 @@ class Functions:
 
     def execute(self, event: Any, context: Any) -> Any:
         """See `AWSRuntime.execute`."""
-        return self._worker.execute(event, context)
+        with self._lock:
+            worker = self._worker
+        return worker.execute(event, context)
 
     def evict(self) -> None:
         """See `AWSRuntime.evict`."""
@@ -77,5 +111,7 @@ class Functions:
     def close(self) -> None:
         """Release what this process holds."""
         with self._lock:
-            self._orchestrator.close()
-        self._worker.close()
+            if "_orchestrator" in vars(self):
+                self._orchestrator.close()
+        if "_worker" in vars(self):
+            self._worker.close()

@@ -14,7 +14,8 @@ from mini_workflow.backends.aws.limits import BATCH_ENTRIES
 from mini_workflow.backends.aws.mail import Lost, Mail, deduplication_id
 from mini_workflow.core.events import TaskFailed
 from mini_workflow.core.starting import check_id
-from mini_workflow.engine.orchestrator import Arrival, Orchestrator
+from mini_workflow.engine.arrival import Arrival
+from mini_workflow.engine.orchestrator import Orchestrator
 from mini_workflow.engine.recording import decode_message
 from mini_workflow.errors import (
     InvalidIdentifier,

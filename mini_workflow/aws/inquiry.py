@@ -13,7 +13,7 @@ from mini_workflow.backends.aws.store import Shelf
 from mini_workflow.core import events, wire
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.starting import check_id
-from mini_workflow.engine.orchestrator import Orchestrator
+from mini_workflow.engine.inspection import Inspection
 from mini_workflow.engine.requests import Ask
 from mini_workflow.errors import WireError
 
@@ -26,9 +26,9 @@ class Inquiry:
     It writes no history. An update that is accepted goes to the queue, as all that changes one.
     """
 
-    def __init__(self, parts: Parts, orchestrator: Orchestrator, shelf: Shelf) -> None:
+    def __init__(self, parts: Parts, inspection: Inspection, shelf: Shelf) -> None:
         self._parts = parts
-        self._orchestrator = orchestrator
+        self._inspection = inspection
         self._shelf = shelf
 
     def answer(self, event: dict[str, Any]) -> dict[str, Any]:
@@ -47,14 +47,14 @@ class Inquiry:
 
     def _query(self, name: str, content: dict[str, Any]) -> dict[str, Any]:
         request = Ask(name, content["name"], Payload(tree=content["arguments"]))
-        self._orchestrator.ask(request)
+        self._inspection.ask(request)
         return {"value": request.reply.wait(0).tree}
 
     def _update(self, name: str, content: dict[str, Any]) -> dict[str, Any]:
         request = wire.decode(content["request"])
         if not isinstance(request, events.UpdateRequested):
             raise WireError("an inquiry with something else than an update")
-        refusal = self._orchestrator.refusal(name, request)
+        refusal = self._inspection.refusal(name, request)
         if refusal is not None:
             return {"refusal": refusal.to_plain()}
         key = f"update/{name}/{request.id}/{secrets.token_hex(8)}"
@@ -62,7 +62,7 @@ class Inquiry:
         return {"accepted": True}
 
     def _promise(self, name: str, content: dict[str, Any]) -> dict[str, Any]:
-        is_open = self._orchestrator.is_open(name, content["seq"], content["secret"])
+        is_open = self._inspection.is_open(name, content["seq"], content["secret"])
         standing, head = self._shelf.standing(name), self._shelf.head(name)
         assert standing is not None
         assert head is not None

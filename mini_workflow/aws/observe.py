@@ -46,6 +46,9 @@ class JsonFormatter(logging.Formatter):
             value = getattr(record, name, None)
             if value is not None:
                 plain[name] = value
+        if "execution_id" not in plain and str(record.msg).startswith("[%s] ") and record.args:
+            # What the library says about an execution begins with its id.
+            plain["execution_id"] = record.args[0] if isinstance(record.args, tuple) else None
         if record.exc_info:
             plain["exception"] = self.formatException(record.exc_info)
         return json.dumps(plain, default=str, ensure_ascii=False)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from queue import SimpleQueue
 from typing import Any, Final
 
-from mini_workflow.attempts import failed
+from mini_workflow.attempts import failed, timeout_message
 from mini_workflow.aws.observe import Metrics
 from mini_workflow.aws.parts import Parts
 from mini_workflow.backends.aws.dispatch import CANCELLED, HEARTBEATS, purpose_of
@@ -23,7 +23,7 @@ from mini_workflow.core import wire
 from mini_workflow.current import CURRENT, CurrentTask
 from mini_workflow.engine.batch import ended
 from mini_workflow.engine.executor import execute, execute_async
-from mini_workflow.errors import StoreError, TaskTimeout, WireError
+from mini_workflow.errors import RuntimeClosed, StoreError, TaskTimeout, WireError
 from mini_workflow.ports import TaskOutcome, TaskRequest
 
 log = logging.getLogger("mini_workflow.aws")
@@ -40,7 +40,7 @@ class Worker:
         self._parts = parts
         self._metrics = Metrics()
         self._runner: RoutedRunner | None = None
-        self._outcomes: dict[tuple[str, int, int], SimpleQueue[TaskOutcome]] = {}
+        self._outcomes: dict[tuple[str, int, int], SimpleQueue[TaskOutcome | None]] = {}
         self._pulses: dict[tuple[str, int, int], _Pulse] = {}
         self._lock = threading.Lock()
 
@@ -57,9 +57,12 @@ class Worker:
         return {"execution_id": request.execution_id, "seq": request.seq, "done": True}
 
     def close(self) -> None:
-        """End the threads of the runner."""
+        """End the threads of the runner. What is being executed comes to nothing."""
         if self._runner is not None:
             self._runner.close(0)
+        with self._lock:
+            for outcomes in self._outcomes.values():
+                outcomes.put(None)
 
     def _request_of(self, event: Any) -> TaskRequest:
         try:
@@ -80,7 +83,7 @@ class Worker:
         return request
 
     def _run(self, request: TaskRequest) -> TaskOutcome:
-        outcomes: SimpleQueue[TaskOutcome] = SimpleQueue()
+        outcomes: SimpleQueue[TaskOutcome | None] = SimpleQueue()
         pulse = _Pulse(self._parts, request)
         with self._lock:
             self._outcomes[request.key] = outcomes
@@ -92,7 +95,10 @@ class Worker:
                 )
         try:
             self._runner.submit(request)
-            return outcomes.get()
+            outcome = outcomes.get()
+            if outcome is None:
+                raise RuntimeClosed("the runtime was closed while it ran the task")
+            return outcome
         finally:
             pulse.stop()
             with self._lock:
@@ -180,8 +186,7 @@ def _within(request: TaskRequest, context: Any) -> TaskRequest:
 
 def _explained(outcome: TaskOutcome, request: TaskRequest) -> TaskOutcome:
     """A timeout that is not the task's own, in the words that help."""
-    kind = (outcome.failure or {}).get("type")
-    if kind != "mini_workflow.errors:TaskTimeout":
+    if (outcome.failure or {}).get("message") != timeout_message(request):
         return outcome
     text = (
         f"attempt {request.attempt} of task {request.name!r} did not end within the timeout of the "

@@ -24,7 +24,8 @@ class ExecutionStarted(Fact):
     `parent` is ``{"id": ..., "seq": ...}`` for the child of another execution. The numbers of
     operations go on behind `first_seq`, so that they are unique over all runs. `origin` is the
     fingerprint of the arguments of the first run, in those that follow it. `children`, `updates` and
-    `signals` are what the run before has handed over: see the module `carried`.
+    `signals` are what the run before has handed over: see the module `carried`. `cancelled` is the
+    time of the cancellation that it took, so that the same one is known when it comes again.
     """
 
     at: int
@@ -39,6 +40,7 @@ class ExecutionStarted(Fact):
     children: list[dict[str, Any]] | None = None
     updates: list[dict[str, Any]] | None = None
     signals: list[str] | None = None
+    cancelled: int | None = None
 
 
 @fact

@@ -10,7 +10,9 @@ from mini_workflow.core.operations import Operations
 
 
 class WorkflowLogger(logging.LoggerAdapter[logging.Logger]):
-    """Logs once per live line: a replay is silent. Records carry `execution_id`."""
+    """Logs once per live line: a replay is silent. Records carry `execution_id`, and as `event` the
+    number of the event of the run that the line follows, counted from 1.
+    """
 
     def __init__(self, run: Operations) -> None:
         super().__init__(
@@ -27,6 +29,7 @@ class WorkflowLogger(logging.LoggerAdapter[logging.Logger]):
     ) -> tuple[Any, MutableMapping[str, Any]]:
         """Put the execution's id in front of the line."""
         msg, kwargs = super().process(msg, kwargs)
+        kwargs["extra"] = {**kwargs["extra"], "event": self._run.state.length}
         return f"[{self._run.execution_id}] {msg}", kwargs
 
     def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:

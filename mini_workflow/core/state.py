@@ -68,6 +68,7 @@ class ExecutionState:
     __slots__ = (
         "answers",
         "cancel_requested",
+        "cancelled_at",
         "cancelled_tasks",
         "child_ids",
         "children",
@@ -103,6 +104,8 @@ class ExecutionState:
         """The attempt that was in flight when a task was given up, until it reports."""
         self.released: set[int] = set()
         self.cancel_requested = False
+        self.cancelled_at: int | None = None
+        """The time of the last request to cancel, earlier runs included."""
         self.promises: set[int] = set()
         self.children: dict[int, OpenChild] = {}
         self.child_ids: dict[int, str] = {}
@@ -174,8 +177,8 @@ class ExecutionState:
         if isinstance(message, (events.ExecutionTerminated, events.CancelRequested)):
             if self.condition != "running":
                 return None
-            again = self.cancel_requested and isinstance(message, events.CancelRequested)
-            return None if again else message
+            again = self.cancel_requested or message.at == self.cancelled_at
+            return None if again and isinstance(message, events.CancelRequested) else message
         if isinstance(message, events.SignalReceived):
             if message.id in self.signal_ids:
                 return None
@@ -259,6 +262,7 @@ class ExecutionState:
         self.condition = "running"
         self.seed = event.seed
         self.started_at = event.at
+        self.cancelled_at = event.cancelled
         try:
             self.inherited = inherited_children(event)
             self.answers = inherited_answers(event)
@@ -326,8 +330,9 @@ class ExecutionState:
     def _update_refused(self, event: events.UpdateRefused) -> None:
         remember(self.answers, event.at, event)
 
-    def _cancel_requested(self, _event: events.CancelRequested) -> None:
+    def _cancel_requested(self, event: events.CancelRequested) -> None:
         self.cancel_requested = True
+        self.cancelled_at = event.at
 
     def _promise_created(self, event: events.PromiseCreated) -> None:
         self._check_open(event)

@@ -53,6 +53,12 @@ class Cache:
         if live is not None:
             live.run.close()
 
+    def drop_unless(self, execution_id: str, length: int) -> None:
+        """Evict one unless it has that many events."""
+        live = self._live.get(execution_id)
+        if live is not None and live.length != length:
+            self.drop(execution_id)
+
     def clear(self) -> None:
         """Evict all."""
         while self._live:

@@ -9,51 +9,35 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Final, Protocol, TypeVar
+from dataclasses import dataclass, replace
+from typing import Final
 
 from mini_workflow.core import events, wire
 from mini_workflow.core.codec import Codec
-from mini_workflow.core.commands import CancelTask, RunTask, StartChild
+from mini_workflow.core.commands import CancelTask, Command, RunTask, StartChild
 from mini_workflow.core.events import Message
-from mini_workflow.core.failure import Failure
-from mini_workflow.core.replay import attempt_of, check_update
 from mini_workflow.core.run import Definition, Run
-from mini_workflow.engine.answers import not_found
+from mini_workflow.engine.admission import Admission
+from mini_workflow.engine.arrival import Arrival, Each, one_by_one
 from mini_workflow.engine.cache import Cache
+from mini_workflow.engine.courier import Courier, Waking, put_off, together, waking
 from mini_workflow.engine.dispatch import request_of
+from mini_workflow.engine.inspection import Inspection
 from mini_workflow.engine.notices import warn_of_late_signals, warn_of_post
-from mini_workflow.engine.outbox import not_started, outbox
-from mini_workflow.engine.questions import Questions
-from mini_workflow.engine.requests import Ask
+from mini_workflow.engine.outbox import outbox
 from mini_workflow.engine.runs import blocked, first_event
 from mini_workflow.engine.turn import Delivery, Turn, Turns
 from mini_workflow.engine.watchdog import Watchdog
 from mini_workflow.errors import (
-    ExecutionAlreadyExists,
     StoreError,
     StoreUnavailable,
     TurnTimeout,
-    UnknownWorkflow,
 )
-from mini_workflow.ports import (
-    NO_ERRANDS,
-    Alarm,
-    Clock,
-    Commit,
-    Dispatch,
-    Errands,
-    FencedStore,
-    Head,
-    Outgoing,
-    Standing,
-    TaskRequest,
-)
+from mini_workflow.ports import Clock, Commit, Head, Outgoing
+from mini_workflow.ports.queued import NO_ERRANDS, Dispatch, Errands, FencedStore, Standing
 
 log = logging.getLogger("mini_workflow.engine")
 
-T = TypeVar("T")
-Item = TypeVar("Item")
 
 RACES: Final = 5
 """How often a turn is done again because another writer was faster, before its messages go back to
@@ -66,47 +50,12 @@ process. Our own bound."""
 TRIES: Final = 3
 """How many counted tries there are before the execution is blocked. Our own bound."""
 
-GIVE_UP: Final = 8
+GIVE_UP: Final = 40
 """From which delivery of a message on an execution is blocked whose tasks cannot be dispatched.
-Our own bound: with a growing pause between them that is some minutes."""
+Our own bound: with pauses that grow to 300 seconds about two hours, so that outages are outlived."""
 
-OVERDUE: Final = 300_000
-"""Milliseconds after its time at which an alarm that has not gone off is set again: later than any
-queue delivers it in order. Our own bound."""
-
-
-class Each(Protocol):
-    """Calls a function for many items, some at the same time; errors stand in their place."""
-
-    def __call__(self, call: Callable[[Item], T], items: list[Item]) -> list[T | StoreError]:
-        """The results, in order."""
-        ...
-
-
-def one_by_one(call: Callable[[Item], T], items: list[Item]) -> list[T | StoreError]:
-    """An `Each` without any concurrency."""
-    results: list[T | StoreError] = []
-    for item in items:
-        try:
-            results.append(call(item))
-        except StoreError as error:
-            results.append(error)
-    return results
-
-
-@dataclass(slots=True)
-class Arrival:
-    """What a queue has delivered for one execution. `ids` are those of the queue's messages, which
-    are the same when they come again; `delivery` counts how often the queue has tried, from 1.
-    `woken` are the times of alarms that went off.
-    """
-
-    execution_id: str
-    messages: list[Message] = field(default_factory=list[Message])
-    woken: list[int] = field(default_factory=list[int])
-    resume: bool = False
-    ids: tuple[str, ...] = ()
-    delivery: int = 1
+NOTHING_SET: Final = Waking(None)
+FROM_NOTHING: Final = Standing(NO_ERRANDS, False, None, 0, None, 0)
 
 
 @dataclass(slots=True)
@@ -120,10 +69,12 @@ class _Work:
     again: bool = False
     turn: Turn | None = None
     standing: Standing | None = None
+    started: events.ExecutionStarted | None = None
+    """What it begins with, if its first turn creates it."""
+    owed: Errands = NO_ERRANDS
+    """Those of earlier commits that cannot be done now."""
     errands: Errands = NO_ERRANDS
-    alarm: Alarm | None = None
-    unset: Alarm | None = None
-    reset: Alarm | None = None
+    waking: Waking = NOTHING_SET
 
     @property
     def name(self) -> str:
@@ -151,13 +102,10 @@ class Orchestrator:
         self._store = store
         self._dispatch = dispatch
         self._clock = clock
-        self._codec = codec
         self._each = each
         self._on_turn = on_turn
-        self._definitions = definitions
         self._entropy = entropy
-        self._sent: set[tuple[str, int, int]] = set()
-        """The attempts that were dispatched for a turn of which not everything is done yet."""
+        self._courier = Courier(dispatch, clock)
         self._cache = Cache(cache_size)
         self._watchdog = Watchdog(turn_limit)
         self._turns = Turns(
@@ -171,7 +119,9 @@ class Orchestrator:
             entropy=entropy,
             history_limit=history_limit,
         )
-        self._questions = Questions(self._turns, self._cache, codec, self._watchdog)
+        self._admission = Admission(dispatch, codec, definitions)
+        self.inspection = Inspection(store, self._turns, self._cache, codec, self._watchdog)
+        """Answers what is asked of executions directly."""
 
     def close(self) -> None:
         """Forget everything in memory."""
@@ -189,6 +139,15 @@ class Orchestrator:
         messages must be delivered again, with the reason; never raises.
         """
         failed: dict[str, Exception] = {}
+        if any(arrival.delivery >= SUSPICIOUS for arrival in arrivals):
+            # One of them may end the process: the others are done with before or after.
+            for arrival in arrivals:
+                self._take([arrival], failed)
+        else:
+            self._take(arrivals, failed)
+        return failed
+
+    def _take(self, arrivals: Sequence[Arrival], failed: dict[str, Exception]) -> None:
         works = [_Work(a, list(a.messages), a.resume) for a in arrivals]
         while works:
             works = self._stage(self._prepare, works, failed)
@@ -214,7 +173,6 @@ class Orchestrator:
                 if work.turn is not None and work.turn.continues
             ]
             works = again
-        return failed
 
     def _stage(
         self, step: Callable[[_Work], None], works: list[_Work], failed: dict[str, Exception]
@@ -249,135 +207,131 @@ class Orchestrator:
         self._store.forget(work.name)
 
     def _prepare(self, work: _Work) -> None:
-        """Learn how things stand; begin an execution that is to be started here."""
+        """Learn how things stand; have an execution that is to be started here begin."""
         standing = self._store.standing(work.name)
         started = next((m for m in work.messages if isinstance(m, events.ExecutionStarted)), None)
-        if standing is None and started is not None and not self._is_known(work, started):
-            return
+        work.started = None
         if standing is None and started is not None:
-            head = Head(work.name, started.workflow, "running", started.at)
-            commit = Commit(work.name, 0, (wire.encode(started),), head)
-            self._store.create(commit, started.parent, started.arguments.fingerprint())
-            standing = self._store.standing(work.name)
-        if started is not None and standing is not None:
-            self._check_start(work, started, standing)
-        work.standing = standing
-
-    def _is_known(self, work: _Work, started: events.ExecutionStarted) -> bool:
-        """Whether there is such a workflow. A child without one is not started; what somebody
-        outside has started stays, and waits for its code.
-        """
-        try:
-            self._definitions(started.workflow)
-        except UnknownWorkflow as error:
-            if started.parent is not None:
+            known = self._admission.knows(started)
+            if not known and started.parent is not None:
                 work.messages.clear()
-                self._tell_parent(started, error)
-                return False
-        return True
-
-    def _check_start(
-        self, work: _Work, started: events.ExecutionStarted, standing: Standing
-    ) -> None:
-        """Leave out a start that has taken place, or cannot because the id is taken."""
-        work.messages.remove(started)
-        if started.parent is not None and started.parent != standing.parent:
-            error = ExecutionAlreadyExists(
-                f"execution {work.name!r} exists already; give the child another id",
-                execution_id=work.name,
-            )
-            self._tell_parent(started, error)
-
-    def _tell_parent(self, started: events.ExecutionStarted, error: Exception) -> None:
-        """Tell a parent that its child cannot be started."""
-        assert started.parent is not None
-        parent, seq = started.parent["id"], started.parent["seq"]
-        failure = self._codec.encode_failure(error)
-        self._dispatch.post((not_started(parent, seq, started.at, failure),))
+                return
+            if known and work.arrival.delivery < SUSPICIOUS:
+                work.started = started
+            else:
+                # Without a turn, so that it can be blocked, or the tries of its turn counted.
+                head = Head(work.name, started.workflow, "running", started.at)
+                commit = Commit(work.name, 0, (wire.encode(started),), head)
+                fingerprint = started.arguments.fingerprint()
+                self._store.create(commit, started.parent, fingerprint, NO_ERRANDS, None)
+                standing = self._store.standing(work.name)
+        if started is not None and standing is not None:
+            work.messages.remove(started)
+            self._admission.check(work.name, started, standing)
+        work.standing = standing
 
     def _advance(self, work: _Work) -> None:
         """Make the turn, and say what is to be done once it is committed."""
         work.again = False
         name, standing = work.name, work.standing
         if standing is None:
-            warn_of_post(name, work.messages, None)
+            self._first(work)
             return
-        self._drop_stale(name, standing)
-        if standing.errands and not standing.done:
-            self._make_sure(work, standing)
-        if work.arrival.delivery >= SUSPICIOUS and self._is_deadly(work, standing):
-            return
+        self._cache.drop_unless(name, standing.length)
         now = self._clock.now()
         head = self._store.head(name)
+        error: BaseException | None = None
+        if work.arrival.delivery >= SUSPICIOUS and head is not None and head.closed_at is None:
+            standing = self._counted(work, standing)
+            error = _deadly(standing) if standing.tries > TRIES else None
+        if error is None:
+            error = self._make_sure(work, standing, head)
+        else:
+            work.owed = put_off(_doubted(work, standing))
         messages = list(work.messages)
         if head is not None and head.wake_at is not None and head.wake_at <= now:
             messages.append(events.Tick(now))
         signalled = any(isinstance(m, events.SignalReceived) for m in messages)
-        delivery = Delivery(name, messages, resume=work.resume, posted=signalled)
-        try:
-            work.turn = self._turns.next(delivery, now)
-        except StoreError:
-            raise
-        except (Exception, KeyboardInterrupt) as error:
-            # Whatever the code of one workflow does must not take the others with it.
-            log.exception("[%s] the turn failed", name)
+        delivery = Delivery(name, messages, resume=work.resume and error is None, posted=signalled)
+        if error is None:
+            try:
+                work.turn = self._turns.next(delivery, now)
+            except StoreError:
+                raise
+            except (Exception, KeyboardInterrupt) as problem:
+                # Whatever the code of one workflow does must not take the others with it.
+                log.exception("[%s] the turn failed", name)
+                error = problem
+        if error is not None:
             self._cache.drop(name)
+            delivery.resume = False
             work.turn = self._turns.block(delivery, error)
         if head is not None and head.closed_at is not None:
             warn_of_post(name, work.messages, head)
         self._plan(work, standing, now)
 
-    def _drop_stale(self, name: str, standing: Standing) -> None:
-        live = self._cache.get(name)
-        if live is not None and live.length != standing.length:
-            self._cache.drop(name)
+    def _first(self, work: _Work) -> None:
+        """The first turn of an execution that was not there before."""
+        started = work.started
+        if started is None:
+            warn_of_post(work.name, work.messages, None)
+            return
+        others = [message for message in work.messages if message is not started]
+        work.turn = self._turns.create(work.name, started, None, others)
+        self._plan(work, FROM_NOTHING, self._clock.now())
 
-    def _make_sure(self, work: _Work, standing: Standing) -> None:
-        """Do the errands of the last commit if they may not have been done.
+    def _make_sure(
+        self, work: _Work, standing: Standing, head: Head | None
+    ) -> BaseException | None:
+        """Do the errands of the last commit if they may not have been done. Answers why the
+        execution has to be blocked, if that is so.
 
         The queue hands over the messages of an execution in order, and does not bring new ones
         before those are done with whose turn it was.
         """
-        errands = standing.errands
-        if errands.doubtful or not set(errands.causes).isdisjoint(work.arrival.ids):
-            run = self._turns.look(work.name) if errands.tasks else None
-            try:
-                self._do(work.name, errands, standing.alarm, run)
-            finally:
-                self._let_go(work.name, run)
-        self._store.done(work.name)
+        name, errands = work.name, _doubted(work, standing)
+        if not errands:
+            self._store.done(name)
+            return None
+        blocked_now = head is not None and head.status == "blocked"
+        if blocked_now and not work.resume:
+            work.owed = put_off(errands)
+            return None
+        run: Run | None = None
+        try:
+            run = self._turns.look(name) if errands.tasks else None
+            if run is not None and run.fault is not None:
+                # Its code has to be mended first: this turn will say so.
+                work.owed = put_off(errands)
+                return None
+            self._courier.do(name, errands, standing.alarm, run)
+        except StoreError as error:
+            if work.arrival.delivery < GIVE_UP:
+                raise
+            log.error("[%s] is blocked: %s", name, error)
+            work.owed = put_off(errands)
+            return error
+        except Exception as error:
+            work.owed = put_off(errands)
+            return error
+        finally:
+            self._turns.let_go(run)
+        self._store.done(name)
+        self._courier.done(name)
+        return None
 
-    def _let_go(self, name: str, run: Run | None) -> None:
-        """Close a run that was only looked at, unless it is the cached one."""
-        live = self._cache.get(name)
-        if run is not None and (live is None or live.run is not run):
-            run.close()
-
-    def _is_deadly(self, work: _Work, standing: Standing) -> bool:
-        """Count a try; whether there have been too many, so that the execution is blocked."""
-        name = work.name
-        if standing.tries < TRIES:
-            commit = Commit(name, standing.length)
-            tries = standing.tries + 1
-            if not self._store.commit(commit, NO_ERRANDS, standing.alarm, tries):
-                raise StoreUnavailable(f"execution {name!r} is written by another process")
-            work.standing = replace(standing, tries=tries, errands=NO_ERRANDS)
-            return False
-        error = TurnTimeout(
-            f"the process has ended {standing.tries} times during this turn: it ran out of memory "
-            "or of time"
-        )
-        self._cache.drop(name)
-        delivery = Delivery(name, list(work.messages), resume=False)
-        work.turn = self._turns.block(delivery, error)
-        self._plan(work, standing, self._clock.now())
-        return True
+    def _counted(self, work: _Work, standing: Standing) -> Standing:
+        """Count a try, before anything is done that may end the process."""
+        name, errands, tries = work.name, _doubted(work, standing), standing.tries + 1
+        commit = Commit(name, standing.length)
+        if not self._store.commit(commit, errands, standing.alarm, tries):
+            raise StoreUnavailable(f"execution {name!r} is written by another process")
+        work.standing = replace(standing, errands=errands, done=False, tries=tries)
+        return work.standing
 
     def _plan(self, work: _Work, standing: Standing, now: int) -> None:
-        turn = work.turn
+        turn, commands = work.turn, _commands(work.turn)
         head = turn.head if turn is not None else self._store.head(work.name)
-        decision = turn.decision if turn is not None else None
-        commands = decision.commands if decision is not None else ()
         tasks = tuple((c.seq, c.attempt) for c in commands if isinstance(c, RunTask))
         outgoing: list[Outgoing] = []
         # In the order of the commands: what is said to a child must not come before its start.
@@ -386,27 +340,14 @@ class Orchestrator:
                 outgoing.append(self._start_of(work.name, command, now))
             else:
                 outgoing += outbox((command,))
-        if turn is not None and decision is None:
+        if turn is not None and turn.decision is None:
             outgoing += turn.commit.outbox
-        work.alarm = current = standing.alarm
-        work.unset = work.reset = None
-        needed = None if head is None else head.wake_at
-        gone = current is not None and (
-            current.at in work.arrival.woken or current.at + OVERDUE < now
-        )
-        if needed is None:
-            if current is not None and current.schedule:
-                work.unset, work.alarm = current, None
-        elif current is None or gone or needed < current.at:
-            alarm = self._dispatch.alarm(work.name, needed, now)
-            if current is not None and not gone and current.schedule:
-                work.unset = current
-            work.alarm = work.reset = (
-                current if current is not None and current.at == needed else alarm
-            )
-        work.errands = Errands(
-            tasks, tuple(outgoing), alarm=work.reset is not None, causes=work.arrival.ids
-        )
+        at = None if head is None else head.wake_at
+        needed = None if at is None else self._dispatch.alarm(work.name, at, now)
+        work.waking = waking(standing.alarm, needed, work.arrival.woken, now)
+        to_set = work.waking.to_set is not None
+        new = Errands(tasks, tuple(outgoing), alarm=to_set, causes=work.arrival.ids)
+        work.errands = together(work.owed, new)
 
     def _start_of(self, parent: str, command: StartChild, now: int) -> Outgoing:
         """The message that has a child begin, wherever messages to it are taken."""
@@ -415,36 +356,45 @@ class Orchestrator:
         return Outgoing(command.execution_id, wire.encode(started), f"{parent}/{command.seq}/child")
 
     def _commit(self, work: _Work) -> None:
-        turn, standing = work.turn, work.standing
+        turn, standing, started = work.turn, work.standing, work.started
+        alarm, errands = work.waking.alarm, work.errands
         if standing is None:
+            if turn is None or started is None:
+                return
+            fingerprint = started.arguments.fingerprint()
+            if not self._store.create(turn.commit, started.parent, fingerprint, errands, alarm):
+                self._lose_race(work)
             return
         commit = turn.commit if turn is not None else Commit(work.name, standing.length)
         empty = not (commit.events or commit.head or commit.park or commit.unpark)
-        errands = work.errands
-        if empty and not errands.tasks and not errands.outbox and work.alarm == standing.alarm:
+        if empty and not (errands.tasks or errands.outbox or work.owed or alarm != standing.alarm):
             # Setting the same alarm again is done before this message is done with.
             errands = NO_ERRANDS
-        tries = standing.tries if empty and not errands else 0
-        if turn is None and not errands and work.alarm == standing.alarm:
+        if turn is None and not errands and alarm == standing.alarm:
             return  # closed, and nothing is left of it
-        if not self._store.commit(commit, errands, work.alarm, tries):
-            if turn is not None:
-                self._turns.discard(turn)
-            self._cache.drop(work.name)
-            work.races += 1
-            if work.races > RACES:
-                raise StoreUnavailable(f"execution {work.name!r} is written by others all the time")
-            work.turn, work.again = None, True
+        if not self._store.commit(commit, errands, alarm, 0):
+            self._lose_race(work)
+
+    def _lose_race(self, work: _Work) -> None:
+        """Another writer was faster: do the turn again."""
+        if work.turn is not None:
+            self._turns.discard(work.turn)
+        self._cache.drop(work.name)
+        work.races += 1
+        if work.races > RACES:
+            raise StoreUnavailable(f"execution {work.name!r} is written by others all the time")
+        work.turn, work.again, work.owed = None, True, NO_ERRANDS
 
     def _carry_out(self, work: _Work) -> None:
-        if work.standing is None:
+        if work.standing is None and work.turn is None:
             return
-        name, turn = work.name, work.turn
-        decision = turn.decision if turn is not None else None
-        commands = decision.commands if decision is not None else ()
+        name, commands = work.name, _commands(work.turn)
+        new = replace(work.errands, tasks=(), outbox=work.errands.outbox[len(work.owed.outbox) :])
         try:
-            self._run([request_of(name, c) for c in commands if isinstance(c, RunTask)])
-            self._do(name, replace(work.errands, tasks=()), work.reset, None)
+            self._courier.begin(
+                name, [request_of(name, c) for c in commands if isinstance(c, RunTask)]
+            )
+            self._courier.do(name, new, work.waking.to_set, None)
         except StoreError as error:
             if work.arrival.delivery < GIVE_UP or not self._give_up(work, error):
                 raise
@@ -452,36 +402,11 @@ class Orchestrator:
         for command in commands:
             if isinstance(command, CancelTask):
                 self._dispatch.cancel(name, command.seq, command.reason)
-        if work.unset is not None:
-            self._dispatch.unset(work.unset)
-        self._store.done(name)
-        for seq, attempt in work.errands.tasks:
-            self._sent.discard((name, seq, attempt))
-
-    def _run(self, requests: list[TaskRequest]) -> None:
-        """Dispatch attempts; those for which it went well are not dispatched again from here."""
-        requests = [request for request in requests if request.key not in self._sent]
-        problem: StoreError | None = None
-        for request, error in zip(requests, self._dispatch.run(requests), strict=True):
-            if error is None:
-                self._sent.add(request.key)
-            problem = problem or error
-        if problem is not None:
-            raise problem
-
-    def _do(self, name: str, errands: Errands, alarm: Alarm | None, run: Run | None) -> None:
-        requests = [
-            request_of(name, command)
-            for seq, attempt in errands.tasks
-            if run is not None
-            and (command := attempt_of(run, seq)) is not None
-            and command.attempt == attempt
-        ]
-        self._run(requests)
-        if errands.outbox:
-            self._dispatch.post(errands.outbox)
-        if errands.alarm and alarm is not None:
-            self._dispatch.set(name, alarm, self._clock.now())
+        if work.waking.to_unset is not None:
+            self._dispatch.unset(work.waking.to_unset)
+        if not work.owed:
+            self._store.done(name)
+            self._courier.done(name)
 
     def _give_up(self, work: _Work, error: StoreError) -> bool:
         """Block an execution whose errands cannot be done; `resume` tries again."""
@@ -491,55 +416,23 @@ class Orchestrator:
             return False
         log.error("[%s] is blocked: %s", work.name, error)
         commit = Commit(work.name, standing.length, head=blocked(head, error))
-        errands = replace(standing.errands, doubtful=True)
         self._cache.drop(work.name)
-        return self._store.commit(commit, errands, standing.alarm, 0)
+        return self._store.commit(commit, put_off(standing.errands), standing.alarm, 0)
 
-    # What is asked directly
 
-    def ask(self, request: Ask) -> None:
-        """Answer a query, by its reply."""
-        self._refresh(request.execution_id)
-        self._questions.answer(request)
+def _doubted(work: _Work, standing: Standing) -> Errands:
+    """The errands of the last commit if they may not have been done."""
+    errands, ids = standing.errands, work.arrival.ids
+    again = errands.doubtful or work.resume or not set(errands.causes).isdisjoint(ids)
+    return errands if again and not standing.done else NO_ERRANDS
 
-    def refusal(self, execution_id: str, request: events.UpdateRequested) -> Failure | None:
-        """Why an update would be refused now, or None if it would be accepted or has been.
 
-        Raises ExecutionNotFound.
-        """
-        return self._look(
-            execution_id,
-            lambda run: (
-                None
-                if request.id in run.state.updates or run.state.closed or run.fault is not None
-                else self._turns.watched(run, lambda: check_update(run, request))
-            ),
-        )
+def _deadly(standing: Standing) -> TurnTimeout:
+    return TurnTimeout(
+        f"the process has ended {standing.tries - 1} times during this turn: it ran out of memory "
+        "or of time"
+    )
 
-    def is_open(self, execution_id: str, seq: int, secret: str) -> bool:
-        """Whether a promise can be completed by that secret. Raises ExecutionNotFound."""
-        return self._look(
-            execution_id,
-            lambda run: seq in run.state.promises and run.state.secret(seq) == secret,
-        )
 
-    def _look(self, name: str, look: Callable[[Run], T]) -> T:
-        self._refresh(name)
-        run = self._turns.look(name)
-        if run is None:
-            raise not_found(name)
-        try:
-            return look(run)
-        finally:
-            self._let_go(name, run)
-
-    def _refresh(self, name: str) -> None:
-        """Have what is in memory be as of now."""
-        standing = self._store.standing(name)
-        if standing is None:
-            return
-        commit = Commit(name, standing.length)
-        if not self._store.commit(commit, NO_ERRANDS, standing.alarm, standing.tries):
-            self._cache.drop(name)
-        else:
-            self._drop_stale(name, standing)
+def _commands(turn: Turn | None) -> tuple[Command, ...]:
+    return turn.decision.commands if turn is not None and turn.decision is not None else ()

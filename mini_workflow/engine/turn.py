@@ -137,16 +137,14 @@ class Turns:
         execution_id: str,
         started: events.ExecutionStarted,
         start: Start | None,
-        signals: Sequence[events.SignalReceived] = (),
+        others: Sequence[Message] = (),
     ) -> Turn:
         """The first turn of a new execution. Raises UnknownWorkflow."""
         definition = self._definitions(started.workflow)
         run = Run(definition, execution_id, self._codec, self._inline)
         head = Head(execution_id, started.workflow, "running", started.at, run=started.run)
         try:
-            turn = self._advance(
-                Delivery(execution_id, [started, *signals]), Live(run, head, 0), ()
-            )
+            turn = self._advance(Delivery(execution_id, [started, *others]), Live(run, head, 0), ())
         except BaseException:
             run.close()
             raise
@@ -345,6 +343,13 @@ class Turns:
         run = Run(self._definitions(stored.head.workflow), execution_id, self._codec)
         self.watched(run, lambda: repeat(run, history))
         return run
+
+    def let_go(self, run: Run | None) -> None:
+        """Close a run that was only looked at, unless it is the cached one."""
+        if run is not None:
+            live = self._cache.get(run.execution_id)
+            if live is None or live.run is not run:
+                run.close()
 
     def _head_after(self, head: Head, decision: Decision) -> Head:
         fault = decision.fault

@@ -1,6 +1,7 @@
 """What the contract suites of all ports of a backend share. Needs pytest.
 
-A suite is inherited, and told how to open the backend:
+A suite is inherited, and told how to open the backend - or, where it is one of `StoreCase`, which
+takes no owners, how to open a store alone:
 
     class TestMyStore(StoreContract):
         def open_backend(self, owner: str, clock: Clock) -> Backend:
@@ -18,13 +19,21 @@ from mini_workflow.ports import Agenda, Clock, Commit, Head, Leases, Mailbox, St
 from mini_workflow.testing.clock import ManualClock
 
 
-class Backend(Protocol):
-    """The four ports over one state, as one owner has it open."""
+class Opened(Protocol):
+    """A store, as somebody has it open."""
 
     @property
     def store(self) -> Store:
         """Heads and histories."""
         ...
+
+    def close(self) -> None:
+        """Close, without releasing anything. A second time does nothing."""
+        ...
+
+
+class Backend(Opened, Protocol):
+    """The four ports over one state, as one owner has it open."""
 
     @property
     def agenda(self) -> Agenda:
@@ -41,19 +50,51 @@ class Backend(Protocol):
         """Who runs what."""
         ...
 
-    def close(self) -> None:
-        """Close, without releasing anything. A second time does nothing."""
-        ...
+
+class StoreCase:
+    """Opens stores for a suite, and closes them after each test."""
+
+    clock: ManualClock
+    """The clock of all that one test opens. Nothing passes unless a test says so."""
+
+    def open_store(self, name: str, clock: Clock) -> Opened:
+        """Open the state of this test, which is empty at first; to be overridden.
+
+        Each call is another opener, also with the name of an earlier one.
+        """
+        raise NotImplementedError
+
+    @pytest.fixture(autouse=True)
+    def _close_what_was_opened(self) -> Generator[None]:
+        self.clock = ManualClock(1_000_000)
+        self._opened: list[Opened] = []
+        yield
+        for opened in self._opened:
+            opened.close()
+
+    def reader(self) -> Opened:
+        """A store of which nobody has asked to write."""
+        return self._open("reader")
+
+    def writer(self, name: str = "one") -> Opened:
+        """A store that may be written to."""
+        return self._open(name)
+
+    def successor(self, one: Opened) -> Opened:
+        """The next writer, after another one."""
+        return self.writer("two")
+
+    def _open(self, name: str) -> Opened:
+        opened = self.open_store(name, self.clock)
+        self._opened.append(opened)
+        return opened
 
 
-class BackendContract:
-    """Opens backends for a suite, and closes them after each test."""
+class BackendContract(StoreCase):
+    """Opens backends with owners for a suite."""
 
     LEASE = 15_000
     """Milliseconds of a lease; the backend must be opened with it."""
-
-    clock: ManualClock
-    """The clock of all backends of one test. Nothing passes unless a test says so."""
 
     def open_backend(self, owner: str, clock: Clock) -> Backend:
         """Open the state of this test, which is empty at first; to be overridden.
@@ -63,19 +104,24 @@ class BackendContract:
         """
         raise NotImplementedError
 
-    @pytest.fixture(autouse=True)
-    def _close_what_was_opened(self) -> Generator[None]:
-        self.clock = ManualClock(1_000_000)
-        self._backends: list[Backend] = []
-        yield
-        for backend in self._backends:
-            backend.close()
+    def open_store(self, name: str, clock: Clock) -> Opened:
+        """See `StoreCase.open_store`."""
+        return self.open_backend(name, clock)
 
     def onlooker(self, owner: str = "onlooker") -> Backend:
         """A backend that has not acquired anything."""
         backend = self.open_backend(owner, self.clock)
-        self._backends.append(backend)
+        self._opened.append(backend)
         return backend
+
+    def writer(self, name: str = "one") -> Opened:
+        """An owner."""
+        return self.owner(name)
+
+    def successor(self, one: Opened) -> Opened:
+        """The owner that takes over what the first one gives back."""
+        one.leases.release()  # type: ignore[attr-defined]
+        return self.owner("two")
 
     def owner(self, owner: str = "one") -> Backend:
         """A backend that has acquired what there was to acquire."""
@@ -95,13 +141,13 @@ def creation(execution_id: str, *events: str, **fields: Any) -> Commit:
     return Commit(execution_id, 0, events or ("started",), head(execution_id, **fields))
 
 
-def create(backend: Backend, *executions: str, **fields: Any) -> None:
+def create(backend: Opened, *executions: str, **fields: Any) -> None:
     """Create executions of one event each."""
     answers = backend.store.commit([creation(name, **fields) for name in executions])
     assert answers == [True] * len(executions)
 
 
-def change(backend: Backend, execution_id: str, **fields: Any) -> None:
+def change(backend: Opened, execution_id: str, **fields: Any) -> None:
     """Append an event to an execution, with a head of these fields."""
     commit = Commit(
         execution_id, length(backend, execution_id), ("changed",), head(execution_id, **fields)
@@ -109,7 +155,7 @@ def change(backend: Backend, execution_id: str, **fields: Any) -> None:
     assert backend.store.commit([commit]) == [True]
 
 
-def length(backend: Backend, execution_id: str) -> int:
+def length(backend: Opened, execution_id: str) -> int:
     """How many events an execution has, those of earlier runs included; 0 if there is none."""
     found = backend.store.head(execution_id)
     return (found.base if found else 0) + len(backend.store.history(execution_id))

@@ -10,14 +10,14 @@ import pytest
 
 from mini_workflow.errors import UsageError
 from mini_workflow.ports import Commit, Query, Stored
-from mini_workflow.testing.backend_contract import BackendContract, create, creation, head
+from mini_workflow.testing.backend_contract import StoreCase, create, creation, head
 
 
-class RunsContract(BackendContract):
-    """`Head.base`, and the events before it. Inherit it, and override `open_backend`."""
+class RunsContract(StoreCase):
+    """`Head.base`, and the events before it. Inherit it, and override `open_store`."""
 
     def test_a_new_run_begins_in_the_commit_that_ends_the_last(self) -> None:
-        one = self.owner()
+        one = self.writer()
         assert one.store.commit([creation("a", "first", "second")]) == [True]
         anew = head("a", run=2, base=4)
         events = ("third", "end", "begin", "go on")
@@ -28,13 +28,13 @@ class RunsContract(BackendContract):
         assert one.store.list(Query()).heads == [anew]
 
     def test_a_new_run_may_begin_with_an_event_that_is_stored_already(self) -> None:
-        one = self.owner()
+        one = self.writer()
         assert one.store.commit([creation("a", "first", "second", "third")]) == [True]
         assert one.store.commit([Commit("a", 3, head=head("a", run=2, base=2))]) == [True]
         assert one.store.history("a") == ["third"]
 
     def test_several_runs_may_pass_in_one_step(self) -> None:
-        one = self.owner()
+        one = self.writer()
         answers = one.store.commit(
             [
                 creation("a", "1.1", "1.2", "2.1", base=2, run=2),
@@ -47,7 +47,7 @@ class RunsContract(BackendContract):
         assert one.store.load("a") == Stored(head("a", run=4, base=7), ["4.1"], [])
 
     def test_runs_of_one_execution_are_nothing_to_another(self) -> None:
-        one = self.owner()
+        one = self.writer()
         create(one, "a", "b", "c")
         assert one.store.commit([Commit("b", 1, ("end", "begin"), head("b", base=2))]) == [True]
         assert one.store.commit([Commit("a", 1, ("x",)), Commit("c", 1, ("x",))]) == [True, True]
@@ -59,11 +59,10 @@ class RunsContract(BackendContract):
 
     @pytest.mark.parametrize("reopen", ["no", "load", "take over", "take over and load"])
     def test_the_fence_goes_on_counting_all_events(self, reopen: str) -> None:
-        one = self.owner()
+        one = self.writer()
         assert one.store.commit([creation("a", "first", "end", "begin", base=2)]) == [True]
         if "take over" in reopen:
-            one.leases.release()
-            one = self.owner("two")
+            one = self.successor(one)
         if "load" in reopen:
             assert one.store.load("a") is not None
         # Not the number of events of the run, nor 0: the execution exists.
@@ -73,21 +72,21 @@ class RunsContract(BackendContract):
         assert one.store.history("a") == ["begin", "3", "4"]
 
     def test_a_run_that_was_not_begun_leaves_the_last(self) -> None:
-        one = self.owner()
+        one = self.writer()
         create(one, "a")
         stale = Commit("a", 2, ("end", "begin"), head("a", run=2, base=3))
         assert one.store.commit([stale]) == [False]
         assert one.store.load("a") == Stored(head("a"), ["started"], [])
 
     def test_without_a_head_the_run_goes_on(self) -> None:
-        one = self.owner()
+        one = self.writer()
         anew = head("a", run=2, base=1)
         assert one.store.commit([creation("a", "end", "begin", base=1, run=2)]) == [True]
         assert one.store.commit([Commit("a", 2, ("more",), unpark=True)]) == [True]
         assert one.store.load("a") == Stored(anew, ["begin", "more"], [])
 
     def test_the_events_of_earlier_runs_stay_stored(self) -> None:
-        one = self.owner()
+        one = self.writer()
         assert one.store.commit([creation("a", "1", "2", "3", "4", base=3)]) == [True]
         for base in (2, 1, 3, 0):
             assert one.store.commit([Commit("a", 4, head=head("a", base=base))]) == [True]
@@ -98,7 +97,7 @@ class RunsContract(BackendContract):
 
     @pytest.mark.parametrize("base", [-1, 2, 3, 1_000])
     def test_a_run_without_an_event_is_refused_with_its_whole_batch(self, base: int) -> None:
-        one = self.owner()
+        one = self.writer()
         create(one, "a")
         for bad in (
             Commit("a", 1, ("x",), head("a", base=base)),
@@ -111,21 +110,8 @@ class RunsContract(BackendContract):
         assert [item.execution_id for item in one.store.list(Query()).heads] == ["a"]
         assert one.store.commit([Commit("a", 1, ("x",), head("a", base=1))]) == [True]
 
-    def test_what_has_begun_anew_survives_the_owner(self) -> None:
-        one = self.owner()
-        create(one, "a", wake_at=5)
-        anew = head("a", run=2, base=2, busy=True)
-        assert one.store.commit([Commit("a", 1, ("end", "begin"), anew)]) == [True]
-        one.close()
-        self.clock.advance(self.LEASE + 1)
-        two = self.owner("two")
-        assert two.store.load("a") == Stored(anew, ["begin"], [])
-        assert two.agenda.next_wake() is None
-        assert two.agenda.busy("", 10) == ["a"]
-        assert two.store.commit([Commit("a", 3, ("more",))]) == [True]
-
     def test_pages_show_the_run_of_each(self) -> None:
-        one = self.owner()
+        one = self.writer()
         heads = [head(f"e{n}", run=n + 1, base=n) for n in range(5)]
         items = [
             Commit(item.execution_id, 0, ("x",) * (item.base + 1), item) for item in heads
@@ -136,7 +122,7 @@ class RunsContract(BackendContract):
         assert first.heads + second.heads == heads[::-1]
 
     def test_a_reader_sees_one_run_or_the_other(self) -> None:
-        one = self.owner()
+        one = self.writer()
         assert one.store.commit([creation("a", "run 1")]) == [True]
         done = threading.Event()
         seen: list[list[str]] = []

@@ -83,11 +83,17 @@ class Deployed(AWSRuntime):
     and the invocations of the worker reach. A call returns once what it has sent was taken.
     """
 
-    def __init__(self, cloud: Cloud, **options: Any) -> None:
-        super().__init__(Settings(cloud.environment), clients=cloud.client, **options)
+    def __init__(self, cloud: Cloud, *, abrupt: bool = False, **options: Any) -> None:
+        self._dead = threading.Event()
+        super().__init__(
+            Settings(cloud.environment),
+            clients=lambda service: cloud.client(service, self._dead),
+            **options,
+        )
+        self._abrupt = abrupt
+        self._cloud = cloud
         self._serving = cloud.serving(self)
         self._serving.__enter__()
-        self._cloud = cloud
 
     def put_all(self, requests: Iterable[Start]) -> None:
         """Start executions, and wait for their first turns."""
@@ -102,9 +108,17 @@ class Deployed(AWSRuntime):
         return answer
 
     def close(self) -> None:
-        """The end of the deployment, which lets invocations end that have begun."""
-        if not self._closed:
-            self._serving.__exit__(None, None, None)
+        """The end of the deployment, once what has begun is done; at once if it is `abrupt`, and
+        then what has begun is killed.
+        """
+        if self._closed:
+            return
+        if not self._abrupt:
+            self._cloud.wait_until_idle()
+        self._serving.__exit__(None, None, None)
+        if self._abrupt:
+            self._dead.set()
+            self._cloud.kill()
         super().close()
 
 
@@ -121,8 +135,7 @@ class Cloud:
         self.s3 = server.client("s3")
         self.sqs = server.client("sqs")
         self._pool = ThreadPoolExecutor(32, thread_name_prefix=f"{self.name}-lambda")
-        self._in_flight = 0
-        self._idle = threading.Condition()
+        self._running: list[Any] = []
         self._mapping = f"{self.name}-mapping"
         self.worker: Callable[[Any, Any], Any] | None = None
         self.orchestrator: Callable[[Any, Any], Any] | None = None
@@ -178,8 +191,10 @@ class Cloud:
             },
         )
 
-    def client(self, service: str) -> Any:
-        """A client of a service, for a runtime: counted, and open to hooks."""
+    def client(self, service: str, dead: threading.Event | None = None) -> Any:
+        """A client of a service, for a runtime: counted, and open to hooks. It fails as soon as
+        the process that has it is `dead`.
+        """
         client = SESSION.client(
             service,
             endpoint_url=self.server.endpoint,
@@ -195,6 +210,8 @@ class Cloud:
             return client
 
         def before(request: Any, event_name: str, **_: Any) -> AWSResponse | None:
+            if dead is not None and dead.is_set():
+                raise ConnectionError("the process of this client has been killed")
             call = f"{service}.{event_name.rpartition('.')[2]}"
             self.calls[call] += 1
             self.sent_bytes[call] += _length(request.body)
@@ -220,8 +237,7 @@ class Cloud:
         body = request.body
         event = json.loads(body.read() if isinstance(body, io.BytesIO) else body)
         if request.headers.get("X-Amz-Invocation-Type") in (b"Event", "Event"):
-            with self._idle:
-                self._in_flight += 1
+            self._running.append(event)
             self._pool.submit(self._attempt, event)
             return _response(request, 202, b"")
         assert self.orchestrator is not None
@@ -240,11 +256,17 @@ class Cloud:
             assert self.worker is not None
             self.worker(event, Context(900))
         except BaseException as error:
-            self.lose(event, error)
+            if event in self._running:
+                self.lose(event, error)
         finally:
-            with self._idle:
-                self._in_flight -= 1
-                self._idle.notify_all()
+            if event in self._running:
+                self._running.remove(event)
+
+    def kill(self) -> None:
+        """Kill the invocations of the worker that are under way, which Lambda notices."""
+        running, self._running = self._running, []
+        for event in running:
+            self.lose(event, ConnectionError("signal: killed"))
 
     def lose(self, event: Any, error: BaseException) -> None:
         """Pass on that an invocation of the worker has failed, as the pipe would."""
@@ -295,6 +317,13 @@ class Cloud:
             if all(found["Attributes"][name] == "0" for name in names):
                 return
             time.sleep(0.01)
+
+    def wait_until_idle(self) -> None:
+        """Wait until no task is running and its outcome has been taken."""
+        ends = time.monotonic() + TAKEN_WITHIN
+        while self._running and time.monotonic() < ends:
+            time.sleep(0.01)
+        self.wait_until_taken()
 
     def delete(self, records: list[dict[str, Any]]) -> None:
         """Remove records from the queue of events."""

@@ -8,6 +8,7 @@ from mini_workflow.testing.agenda_contract import AgendaContract
 from mini_workflow.testing.backend_contract import Backend, BackendContract
 from mini_workflow.testing.leases_contract import LeasesContract
 from mini_workflow.testing.mailbox_contract import MailboxContract, OutboxContract
+from mini_workflow.testing.ownership_contract import OwnershipContract
 from mini_workflow.testing.runs_contract import RunsContract
 from mini_workflow.testing.store_contract import ListingContract, StoreContract
 
@@ -28,6 +29,9 @@ class TestListing(InMemory, ListingContract): ...
 
 
 class TestRuns(InMemory, RunsContract): ...
+
+
+class TestOwnership(InMemory, OwnershipContract): ...
 
 
 class TestAgenda(InMemory, AgendaContract): ...

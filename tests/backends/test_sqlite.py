@@ -10,6 +10,7 @@ from mini_workflow.testing.agenda_contract import AgendaContract
 from mini_workflow.testing.backend_contract import Backend, BackendContract
 from mini_workflow.testing.leases_contract import LeasesContract
 from mini_workflow.testing.mailbox_contract import MailboxContract, OutboxContract
+from mini_workflow.testing.ownership_contract import OwnershipContract
 from mini_workflow.testing.runs_contract import RunsContract
 from mini_workflow.testing.store_contract import ListingContract, StoreContract
 
@@ -30,6 +31,9 @@ class TestListing(InFile, ListingContract): ...
 
 
 class TestRuns(InFile, RunsContract): ...
+
+
+class TestOwnership(InFile, OwnershipContract): ...
 
 
 class TestAgenda(InFile, AgendaContract): ...

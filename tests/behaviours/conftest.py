@@ -42,12 +42,13 @@ def _aws(cache_size: int, request: pytest.FixtureRequest) -> Stage:
     server = request.getfixturevalue("aws")
     clouds: dict[str, Cloud] = {}
 
-    def open_runtime(name: str, *, grace: float = 0, **options: Any) -> Deployed:
-        # The end of a client ends no task: there is nothing to give time to.
+    def open_runtime(name: str, *, grace: float | None = None, **options: Any) -> Deployed:
         if name not in clouds:
             clouds[name] = Cloud(server)
             request.addfinalizer(clouds[name].close)
-        return Deployed(clouds[name], cache_size=cache_size, **options)
+        # Without time to end, what runs is killed.
+        abrupt = grace == 0
+        return Deployed(clouds[name], abrupt=abrupt, cache_size=cache_size, **options)
 
     return Stage(open_runtime, virtual=False, posts=True)
 
@@ -62,7 +63,12 @@ RUNTIMES: dict[str, Callable[[pytest.FixtureRequest], Stage]] = {
 }
 
 
-@pytest.fixture(params=RUNTIMES)
+@pytest.fixture(
+    params=[
+        pytest.param(name, marks=pytest.mark.aws if name.startswith("aws") else ())
+        for name in RUNTIMES
+    ]
+)
 def runtime(request: pytest.FixtureRequest) -> Iterator[Stage]:
     """A runtime: each test runs on every one of them."""
     GATES.clear()

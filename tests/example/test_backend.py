@@ -17,6 +17,7 @@ from mini_workflow.testing.corpus import SHAPES
 from mini_workflow.testing.leases_contract import LeasesContract
 from mini_workflow.testing.ledger import Ledger
 from mini_workflow.testing.mailbox_contract import MailboxContract, OutboxContract
+from mini_workflow.testing.ownership_contract import OwnershipContract
 from mini_workflow.testing.runs_contract import RunsContract
 from mini_workflow.testing.stepping import LEASE, OpenBackend
 from mini_workflow.testing.store_contract import ListingContract, StoreContract
@@ -39,6 +40,9 @@ class TestListing(InFile, ListingContract): ...
 
 
 class TestRuns(InFile, RunsContract): ...
+
+
+class TestOwnership(InFile, OwnershipContract): ...
 
 
 class TestAgenda(InFile, AgendaContract): ...

@@ -17,7 +17,8 @@ from mini_workflow.backends.aws.limits import MAXIMUM_DELAY, SCHEDULE_EARLY
 from mini_workflow.backends.aws.mail import Mail, Post, deduplication_id
 from mini_workflow.current import traceparent
 from mini_workflow.errors import StoreError
-from mini_workflow.ports import Alarm, Outgoing, TaskRequest
+from mini_workflow.ports import Outgoing, TaskRequest
+from mini_workflow.ports.queued import Alarm
 from mini_workflow.settings import (
     QUEUE_URL,
     ROLE_ARN,

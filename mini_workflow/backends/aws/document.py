@@ -14,7 +14,8 @@ from typing import Any, Final
 
 from mini_workflow.backends.aws.index import place_of
 from mini_workflow.errors import StoreCorrupt, StoreTooNew
-from mini_workflow.ports import NO_ERRANDS, Alarm, Commit, Errands, Head, Outgoing
+from mini_workflow.ports import Commit, Head, Outgoing
+from mini_workflow.ports.queued import NO_ERRANDS, Alarm, Errands
 
 SCHEMA: Final = 1
 """The version of this form that the library writes."""
@@ -91,14 +92,16 @@ class Document:
         return place_of(head.execution_id, head.workflow, head.started_at, self.born)
 
     def tail_bytes(self) -> int:
-        """About how large the tail is."""
-        return sum(map(len, self.tail))
+        """How large the tail is."""
+        return sum(len(line.encode()) for line in self.tail)
 
 
 def encode(document: Document) -> bytes:
     """The object."""
     header: dict[str, Any] = {"schema": SCHEMA}
-    header.update((k, v) for k, v in asdict(document.head).items() if v not in (None, False))
+    header.update(
+        (k, v) for k, v in asdict(document.head).items() if v is not None and v is not False
+    )
     header.update((k, v) for k in _NUMBERS if (v := getattr(document, k)))
     if document.parent is not None:
         header["parent"] = document.parent
@@ -198,10 +201,17 @@ def _corrupt(body: bytes, error: Exception) -> StoreCorrupt:
 
 
 def _listed(lines: tuple[str, ...]) -> Iterable[str]:
+    """Events and messages are JSON objects, and stand there as they are; anything else, and what
+    would not fit a line, as a JSON string.
+    """
     last = len(lines) - 1
-    return (line if index == last else line + "," for index, line in enumerate(lines))
+    for index, line in enumerate(lines):
+        plain = line if line[:1] == "{" and "\n" not in line else _dump(line)
+        yield plain if index == last else plain + ","
 
 
 def _unlisted(lines: list[str]) -> Iterable[str]:
     last = len(lines) - 1
-    return (line if index == last else line[:-1] for index, line in enumerate(lines))
+    for index, line in enumerate(lines):
+        plain = line if index == last else line[:-1]
+        yield json.loads(plain) if plain[:1] == '"' else plain

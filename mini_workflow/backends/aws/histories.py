@@ -15,7 +15,8 @@ from mini_workflow.backends.aws.clients import Clients
 from mini_workflow.backends.aws.document import Document
 from mini_workflow.backends.aws.limits import HEADER_BYTES, SEAL_OVER
 from mini_workflow.errors import StoreCorrupt, UsageError
-from mini_workflow.ports import NO_ERRANDS, Alarm, Commit, Errands
+from mini_workflow.ports import Commit
+from mini_workflow.ports.queued import NO_ERRANDS, Alarm, Errands
 
 ROOT: Final = "executions/"
 """What the keys of all objects begin with that belong to executions."""
@@ -69,16 +70,19 @@ class Histories:
         return [*sealed, *document.tail][start - document.length :]
 
     def create(
-        self, commit: Commit, parent: dict[str, object] | None, fingerprint: str
+        self,
+        commit: Commit,
+        parent: dict[str, object] | None,
+        fingerprint: str,
+        errands: Errands = NO_ERRANDS,
+        alarm: Alarm | None = None,
     ) -> Document | None:
-        """Write a new execution; None if there is one of that id. It has no errands yet."""
-        if commit.head is None or not commit.events:
-            raise UsageError(
-                f"the creation of {commit.execution_id!r} needs a head and its first event"
-            )
+        """Write a new execution; None if there is one of that id."""
+        check(commit)
+        assert commit.head is not None
         born = time.time_ns() // 1000
         empty = Document(commit.head, parent=parent, fingerprint=fingerprint, born=born)
-        new = empty.after(commit, NO_ERRANDS, None, 0, _writer())
+        new = empty.after(commit, errands, alarm, 0, _writer())
         index.enter(self._bucket, commit.head.status, new.place)
         etag = self._bucket.create(_key(commit.execution_id), form.encode(new))
         if etag is None:
@@ -90,10 +94,7 @@ class Histories:
         self, document: Document, commit: Commit, errands: Errands, alarm: Alarm | None, tries: int
     ) -> Document | None:
         """Write what follows the document; None if somebody has written since it was read."""
-        if commit.head is not None and not 0 <= commit.head.base < max(
-            1, document.length + len(commit.events)
-        ):
-            raise UsageError(f"base={commit.head.base} leaves no event to the run")
+        check(commit)
         sealed = self._seal(document) if document.tail_bytes() > SEAL_OVER else document
         new = sealed.after(commit, errands, alarm, tries, _writer())
         moved = new.head.status != document.head.status
@@ -135,6 +136,19 @@ class Histories:
     ) -> tuple[list[index.Entry], str | None]:
         """See `index.entries`."""
         return index.entries(self._bucket, self._clients, statuses, workflow, after, limit)
+
+
+def check(commit: Commit) -> None:
+    """Raise UsageError, or ValueError for what is not text, unless the commit can be written."""
+    name, length = commit.execution_id, commit.expected + len(commit.events)
+    for line in (*commit.events, *commit.park):
+        line.encode()
+    if commit.expected == 0 and (commit.head is None or not commit.events):
+        raise UsageError(f"the creation of {name!r} needs a head and its first event")
+    if commit.head is not None and not 0 <= commit.head.base < length:
+        raise UsageError(
+            f"a run of {name!r} that begins at event {commit.head.base} has no event among {length}"
+        )
 
 
 def _writer() -> str:

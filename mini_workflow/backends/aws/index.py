@@ -17,7 +17,7 @@ from mini_workflow.backends.aws.clients import Clients
 
 ROOT: Final = "executions/index/"
 
-_LATEST: Final = 10**17
+_LATEST: Final = 10**17 - 1
 """Microseconds since the epoch from which times are counted down: the year 5138."""
 
 _PAGE: Final = 1_000
@@ -80,7 +80,7 @@ def entries(
                 break
             if place != last:
                 last = place
-                _, _, name, execution_id = place.split("~")
+                _, _, name, execution_id = place.split("~", 3)
                 if wanted is None or name == wanted:
                     found.append(Entry(place, execution_id))
         if not horizon:

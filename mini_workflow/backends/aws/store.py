@@ -9,21 +9,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from mini_workflow.backends.aws.document import Document
-from mini_workflow.backends.aws.histories import Histories
+from mini_workflow.backends.aws.histories import Histories, check
+from mini_workflow.backends.aws.index import Entry
 from mini_workflow.errors import UsageError
-from mini_workflow.ports import (
-    NO_ERRANDS,
-    STATUSES,
-    Alarm,
-    Commit,
-    Errands,
-    Head,
-    Outgoing,
-    Page,
-    Query,
-    Standing,
-    Stored,
-)
+from mini_workflow.ports import STATUSES, Commit, Head, Outgoing, Page, Query, Stored
+from mini_workflow.ports.queued import NO_ERRANDS, Alarm, Errands, Standing
 
 _PLACE: Final = re.compile(r"\d{17}~\d{17}~[^~]+~[^~]+")
 
@@ -79,25 +69,31 @@ class S3Store:
             entries, after = self._histories.places(
                 statuses, query.workflow, after, query.limit - len(heads)
             )
-            documents = self._histories.headers([entry.execution_id for entry in entries])
-            for number, (entry, document) in enumerate(zip(entries, documents, strict=True)):
-                if document is None or document.place != entry.place:
-                    continue
-                if query.status is not None and document.head.status != query.status:
-                    continue
-                heads.append(document.head)
+            while entries:
+                # No more heads than the page has room for.
+                room = query.limit - len(heads)
+                looked, entries = entries[:room], entries[room:]
+                heads += self._matching(looked, query)
                 if len(heads) == query.limit:
-                    more = after is not None or number + 1 < len(entries)
-                    return Page(heads, entry.place if more else None)
+                    more = bool(entries) or after is not None
+                    return Page(heads, looked[-1].place if more else None)
         return Page(heads)
+
+    def _matching(self, entries: Sequence[Entry], query: Query) -> list[Head]:
+        """The heads of those that are as the index says, and match."""
+        documents = self._histories.headers([entry.execution_id for entry in entries])
+        return [
+            document.head
+            for entry, document in zip(entries, documents, strict=True)
+            if document is not None
+            and document.place == entry.place
+            and query.status in (None, document.head.status)
+        ]
 
     def commit(self, commits: Sequence[Commit]) -> list[bool]:
         """See `Store.commit`."""
         for commit in commits:
-            if commit.expected == 0 and (commit.head is None or not commit.events):
-                raise UsageError(
-                    f"the creation of {commit.execution_id!r} needs a head and its first event"
-                )
+            check(commit)
         answers: list[bool] = []
         for commit in commits:
             answers.append(self._write(commit))
@@ -183,11 +179,19 @@ class Shelf:
             self._known[name] = _Known(new)
         return True
 
-    def create(self, commit: Commit, parent: dict[str, Any] | None, fingerprint: str) -> None:
-        """Write a new execution, unless there is one."""
-        document = self._histories.create(commit, parent, fingerprint)
+    def create(
+        self,
+        commit: Commit,
+        parent: dict[str, Any] | None,
+        fingerprint: str,
+        errands: Errands,
+        alarm: Alarm | None,
+    ) -> bool:
+        """See `FencedStore.create`."""
+        document = self._histories.create(commit, parent, fingerprint, errands, alarm)
         if document is not None:
             self._remember(commit.execution_id, document)
+        return document is not None
 
     def done(self, execution_id: str) -> None:
         """See `FencedStore.done`."""

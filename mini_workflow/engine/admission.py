@@ -1,0 +1,54 @@
+"""Admission: which starts take place, and what parents are told of the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from mini_workflow.core import events
+from mini_workflow.core.codec import Codec
+from mini_workflow.core.run import Definition
+from mini_workflow.engine.outbox import not_started
+from mini_workflow.errors import ExecutionAlreadyExists, InvalidArguments, UnknownWorkflow
+from mini_workflow.ports.queued import Dispatch, Standing
+
+
+class Admission:
+    """Callable from any thread."""
+
+    def __init__(
+        self, dispatch: Dispatch, codec: Codec, definitions: Callable[[str], Definition]
+    ) -> None:
+        self._dispatch = dispatch
+        self._codec = codec
+        self._definitions = definitions
+
+    def knows(self, started: events.ExecutionStarted) -> bool:
+        """Whether there is such a workflow, which for a child must take its arguments too: one that
+        cannot begin is not started, as nothing of it exists yet. What somebody outside has started
+        stays, and waits for its code.
+        """
+        try:
+            definition = self._definitions(started.workflow)
+            if started.parent is not None:
+                definition.check_arguments(*self._codec.decode(started.arguments))
+        except (UnknownWorkflow, InvalidArguments) as error:
+            if started.parent is not None:
+                self._tell_parent(started, error)
+            return False
+        return True
+
+    def check(self, name: str, started: events.ExecutionStarted, standing: Standing) -> None:
+        """Tell a parent whose child cannot be started because the id is taken."""
+        if started.parent is not None and started.parent != standing.parent:
+            error = ExecutionAlreadyExists(
+                f"execution {name!r} exists already; give the child another id",
+                execution_id=name,
+            )
+            self._tell_parent(started, error)
+
+    def _tell_parent(self, started: events.ExecutionStarted, error: Exception) -> None:
+        """Tell a parent that its child cannot be started."""
+        assert started.parent is not None
+        parent, seq = started.parent["id"], started.parent["seq"]
+        failure = self._codec.encode_failure(error)
+        self._dispatch.post((not_started(parent, seq, started.at, failure),))

@@ -1,0 +1,86 @@
+"""Inspection: what is asked of an execution directly, and changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from mini_workflow.core import events
+from mini_workflow.core.codec import Codec
+from mini_workflow.core.failure import Failure
+from mini_workflow.core.replay import check_update
+from mini_workflow.core.run import Run
+from mini_workflow.engine.answers import not_found
+from mini_workflow.engine.cache import Cache
+from mini_workflow.engine.questions import Questions
+from mini_workflow.engine.requests import Ask
+from mini_workflow.engine.turn import Turns
+from mini_workflow.engine.watchdog import Watchdog
+from mini_workflow.ports import Commit
+from mini_workflow.ports.queued import NO_ERRANDS, FencedStore
+
+T = TypeVar("T")
+
+
+class Inspection:
+    """Looks at runs in memory, once it is sure that they are as in the store, or at replayed ones."""
+
+    def __init__(
+        self, store: FencedStore, turns: Turns, cache: Cache, codec: Codec, watchdog: Watchdog
+    ) -> None:
+        self._store = store
+        self._turns = turns
+        self._cache = cache
+        self._questions = Questions(turns, cache, codec, watchdog)
+
+    def ask(self, request: Ask) -> None:
+        """Answer a query, by its reply."""
+        self._refresh(request.execution_id)
+        self._questions.answer(request)
+
+    def refusal(self, execution_id: str, request: events.UpdateRequested) -> Failure | None:
+        """Why an update would be refused now, or None if it would be accepted or has been, and of an
+        execution that is blocked: its code is not asked.
+
+        Raises ExecutionNotFound.
+        """
+        self._refresh(execution_id)
+        head = self._store.head(execution_id)
+        if head is not None and head.status == "blocked":
+            return None
+        return self._look(
+            execution_id,
+            lambda run: (
+                None
+                if request.id in run.state.updates or run.state.closed or run.fault is not None
+                else self._turns.watched(run, lambda: check_update(run, request))
+            ),
+        )
+
+    def is_open(self, execution_id: str, seq: int, secret: str) -> bool:
+        """Whether a promise can be completed by that secret. Raises ExecutionNotFound."""
+        self._refresh(execution_id)
+        return self._look(
+            execution_id,
+            lambda run: seq in run.state.promises and run.state.secret(seq) == secret,
+        )
+
+    def _look(self, name: str, look: Callable[[Run], T]) -> T:
+        run = self._turns.look(name)
+        if run is None:
+            raise not_found(name)
+        try:
+            return look(run)
+        finally:
+            self._turns.let_go(run)
+
+    def _refresh(self, name: str) -> None:
+        """Have what is in memory be as of now."""
+        standing = self._store.standing(name)
+        if standing is None:
+            return
+        commit = Commit(name, standing.length)
+        if not self._store.commit(commit, NO_ERRANDS, standing.alarm, standing.tries):
+            self._cache.drop(name)
+        else:
+            self._cache.drop_unless(name, standing.length)

@@ -1,0 +1,131 @@
+"""What an orchestrator asks of a backend: executions that a queue hands from process to process.
+
+All times are whole milliseconds since the epoch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from mini_workflow.errors import StoreError
+from mini_workflow.ports import Commit, Outgoing, Reader, TaskRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """A wake-up that has been asked for: at `at`, by the schedule `schedule` if it is not empty."""
+
+    at: int
+    schedule: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Errands:
+    """What a commit leaves to be done elsewhere once it is durable: attempts to dispatch, as (seq,
+    attempt), messages to send, and whether the alarm is to be set.
+
+    `causes` are the ids of the queue's messages that led to them: one that comes again says that
+    they may not have been done. `doubtful` says so although none will come.
+    """
+
+    tasks: tuple[tuple[int, int], ...] = ()
+    outbox: tuple[Outgoing, ...] = ()
+    alarm: bool = False
+    causes: tuple[str, ...] = ()
+    doubtful: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(self.tasks or self.outbox or self.alarm)
+
+
+NO_ERRANDS: Final = Errands()
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How things stand with an execution beside what a Head says: the errands of its last commit,
+    whether this process knows them done, the alarm that is set, how often in a row its turns may
+    have ended the process, who its parent is (``{"id": ..., "seq": ...}``), and how many events it has.
+    """
+
+    errands: Errands
+    done: bool
+    alarm: Alarm | None
+    tries: int
+    parent: dict[str, Any] | None
+    length: int
+
+
+class Dispatch(Protocol):
+    """Takes to other functions what a committed turn has decided. At least once: what is done twice
+    is recognized where it arrives. Every method may raise StoreError; then it may have happened all
+    the same.
+    """
+
+    def run(self, requests: Sequence[TaskRequest]) -> list[StoreError | None]:
+        """Have attempts of tasks run, and answer for each what went wrong. Their outcomes come back
+        as messages.
+        """
+        ...
+
+    def cancel(self, execution_id: str, seq: int, reason: str) -> None:
+        """Nobody waits for the task any more: tell whoever runs it, if that is possible."""
+        ...
+
+    def post(self, messages: Sequence[Outgoing]) -> None:
+        """Deliver messages to executions; those for one execution stay in order."""
+        ...
+
+    def alarm(self, execution_id: str, at: int, now: int) -> Alarm:
+        """The alarm that `set` would set for that time. Pure."""
+        ...
+
+    def set(self, execution_id: str, alarm: Alarm, now: int) -> None:
+        """Have the execution woken: it may come early, and then has to be set again."""
+        ...
+
+    def unset(self, alarm: Alarm) -> None:
+        """The alarm is not needed any more; it may go off all the same."""
+        ...
+
+
+class FencedStore(Reader, Protocol):
+    """Executions that one process at a time works on, by the order of a queue; a process that has
+    been overtaken is refused. What it has read and written it remembers, and answers from memory.
+    """
+
+    def standing(self, execution_id: str) -> Standing | None:
+        """How things stand with an execution, from memory where that is known; None if there is
+        none of that id.
+        """
+        ...
+
+    def create(
+        self,
+        commit: Commit,
+        parent: dict[str, Any] | None,
+        fingerprint: str,
+        errands: Errands,
+        alarm: Alarm | None,
+    ) -> bool:
+        """Write a new execution with its first events; False if there is one of that id. The
+        `fingerprint` is of the arguments.
+        """
+        ...
+
+    def commit(self, commit: Commit, errands: Errands, alarm: Alarm | None, tries: int) -> bool:
+        """Write in one durable step, as `Store.commit`; also the errands, which include the outbox.
+
+        A commit that changes nothing only finds out whether what is in memory is still true.
+        """
+        ...
+
+    def done(self, execution_id: str) -> None:
+        """The errands of the last commit have been done."""
+        ...
+
+    def forget(self, execution_id: str) -> None:
+        """What is in memory may not be true any more."""
+        ...

@@ -1,0 +1,285 @@
+"""S3, SQS, Scheduler and Lambda as far as the engine uses them, in this process and in one thread.
+
+They answer what botocore has validated and written, at once and always in the same way, so that a
+test can count calls, stop the world between any two of them, and say what is delivered when.
+test_services.py compares them with the emulator. Time is the world's own.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from hashlib import md5
+from io import BytesIO
+from itertools import count
+from typing import Any, Literal
+from urllib.parse import parse_qs, unquote, urlsplit
+from xml.sax.saxutils import escape
+
+from botocore.awsrequest import AWSResponse
+
+from mini_workflow.testing.clock import ManualClock
+from tests.aws.cloud import Raw
+
+ERRANDS = ("lambda.Invoke", "scheduler.CreateSchedule", "sqs.SendMessageBatch")
+TIMERS = b'/timers"'
+DEDUPLICATED = 5 * 60 * 1000
+"""Milliseconds for which a FIFO queue knows the id of a message again."""
+
+
+@dataclass(slots=True)
+class Message:
+    """A message of the queue of events."""
+
+    id: str
+    group: str
+    body: str
+    received: int = 0
+
+    def record(self) -> dict[str, Any]:
+        """What the function gets."""
+        return {
+            "messageId": self.id,
+            "receiptHandle": f"receipt-{self.id}",
+            "body": self.body,
+            "attributes": {
+                "MessageGroupId": self.group,
+                "ApproximateReceiveCount": str(self.received),
+            },
+        }
+
+
+@dataclass(slots=True)
+class Services:
+    """The state of all of them. `delayed` are (time, group, body); `invoked` what the worker is to
+    be given.
+    """
+
+    clock: ManualClock
+    objects: dict[str, bytes] = field(default_factory=dict[str, bytes])
+    queue: list[Message] = field(default_factory=list[Message])
+    letters: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    delayed: list[tuple[int, str, str]] = field(default_factory=list[tuple[int, str, str]])
+    schedules: dict[str, tuple[int, dict[str, Any]]] = field(
+        default_factory=dict[str, tuple[int, dict[str, Any]]]
+    )
+    invoked: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    invocations: Counter[tuple[str, int, int]] = field(
+        default_factory=Counter[tuple[str, int, int]]
+    )
+    visibility: dict[str, int] = field(default_factory=dict[str, int])
+    after_answer: list[Literal["again", "conflict", "partly"]] = field(
+        default_factory=list[Literal["again", "conflict", "partly"]]
+    )
+    """What befalls the next writes: ``again``, a write is done, its answer lost, and it is tried once
+    more; ``conflict``, another one is under way; ``partly``, a batch is taken but for one message.
+    """
+    expressions: list[str] = field(default_factory=list[str])
+    timers: int = 0
+    """How many messages were sent to the queue of timers."""
+    refuses: bool = False
+    """Whether nothing is invoked, sent or scheduled any more."""
+    asked: Callable[[Any], Any] | None = None
+    """What a synchronous invocation of the orchestrator calls."""
+    _seen: dict[tuple[str, str], int] = field(default_factory=dict[tuple[str, str], int])
+    _numbers: Any = field(default_factory=count)
+
+    def answer(self, call: str, request: Any) -> AWSResponse:
+        """Do what a request asks for."""
+        if self.refuses and (
+            call in ERRANDS or (call == "sqs.SendMessage" and TIMERS in _body(request))
+        ):
+            status, headers, body = _json({"message": "no"}, 403, {"x-amzn-errortype": "Denied"})
+        else:
+            status, headers, body = getattr(self, "_" + call.replace(".", "_").lower())(request)
+        headers.setdefault("content-length", str(len(body)))
+        return AWSResponse(request.url, status, headers, Raw(body))
+
+    # Queues
+
+    def put(self, group: str, body: str, deduplication: str | None = None) -> None:
+        """Add a message to the queue of events."""
+        if deduplication is not None:
+            known = self._seen.get((group, deduplication))
+            if known is not None and self.clock.now() - known < DEDUPLICATED:
+                return
+            self._seen[group, deduplication] = self.clock.now()
+        self.queue.append(Message(f"{next(self._numbers):08x}-message", group, body))
+
+    def ring(self) -> bool:
+        """Let time pass until the next delayed message or schedule; whether there was one."""
+        times = [at for at, _, _ in self.delayed] + [at for at, _ in self.schedules.values()]
+        if not times:
+            return False
+        self.clock.advance(max(0, min(times) - self.clock.now()))
+        now = self.clock.now()
+        due = [item for item in self.delayed if item[0] <= now]
+        self.delayed = [item for item in self.delayed if item[0] > now]
+        for _, group, body in due:
+            # As the pipe passes it on.
+            self.put(group, json.dumps({"event": body}))
+        for name, (at, plain) in list(self.schedules.items()):
+            if at <= now:
+                del self.schedules[name]
+                self.put(
+                    plain["MessageGroupId"], plain["MessageBody"], plain["MessageDeduplicationId"]
+                )
+        return True
+
+    def _sqs_sendmessage(self, request: Any) -> Any:
+        return _json(self._send(json.loads(request.body)))
+
+    def _sqs_sendmessagebatch(self, request: Any) -> Any:
+        plain = json.loads(request.body)
+        assert len(plain["Entries"]) <= 10
+        failed = []
+        if self.after_answer:
+            assert self.after_answer.pop(0) == "partly"
+            entry = plain["Entries"].pop()
+            failed = [{"Id": entry["Id"], "Code": "Busy", "Message": "no", "SenderFault": False}]
+        done = [
+            {"Id": entry["Id"], **self._send({**entry, "QueueUrl": plain["QueueUrl"]})}
+            for entry in plain["Entries"]
+        ]
+        return _json({"Successful": done, "Failed": failed})
+
+    def _send(self, plain: dict[str, Any]) -> dict[str, Any]:
+        url, body = plain["QueueUrl"], plain["MessageBody"]
+        if url.endswith("timers"):
+            group = plain["MessageAttributes"]["executionId"]["StringValue"]
+            self.timers += 1
+            self.delayed.append((self.clock.now() + plain["DelaySeconds"] * 1000, group, body))
+        elif url.endswith("dlq.fifo"):
+            self.letters.append(plain)
+        else:
+            self.put(plain["MessageGroupId"], body, plain["MessageDeduplicationId"])
+        return {"MessageId": "sent", "MD5OfMessageBody": md5(body.encode()).hexdigest()}
+
+    def _sqs_changemessagevisibilitybatch(self, request: Any) -> Any:
+        entries = json.loads(request.body)["Entries"]
+        for entry in entries:
+            self.visibility[entry["ReceiptHandle"]] = entry["VisibilityTimeout"]
+        return _json({"Successful": [{"Id": entry["Id"]} for entry in entries], "Failed": []})
+
+    # Functions
+
+    def _lambda_invoke(self, request: Any) -> Any:
+        plain = json.loads(_body(request))
+        if request.headers.get("X-Amz-Invocation-Type") in (b"Event", "Event"):
+            assert len(_body(request)) <= 1_000_000
+            self.invocations[plain["execution_id"], plain["seq"], plain["attempt"]] += 1
+            self.invoked.append(plain)
+            return 202, {}, b""
+        assert self.asked is not None
+        try:
+            return _json(self.asked(plain))
+        except Exception as error:
+            body = {"errorType": type(error).__name__, "errorMessage": str(error)}
+            status, headers, text = _json(body)
+            return status, {**headers, "X-Amz-Function-Error": "Unhandled"}, text
+
+    # Schedules
+
+    def _scheduler_createschedule(self, request: Any) -> Any:
+        plain, name = json.loads(_body(request)), urlsplit(request.url).path.rpartition("/")[2]
+        match = re.fullmatch(r"at\((.+)\)", plain["ScheduleExpression"])
+        assert match is not None
+        self.expressions.append(plain["ScheduleExpression"])
+        if name in self.schedules:
+            return _json({"Message": "it exists"}, 409, {"x-amzn-errortype": "ConflictException"})
+        at = datetime.strptime(match[1], "%Y-%m-%dT%H:%M:%S").replace(tzinfo=UTC)
+        target = json.loads(plain["Target"]["Input"])
+        self.schedules[name] = (round(at.timestamp() * 1000), target)
+        return _json({"ScheduleArn": f"arn:aws:scheduler:::{name}"})
+
+    def _scheduler_deleteschedule(self, request: Any) -> Any:
+        name = urlsplit(request.url).path.rpartition("/")[2]
+        if self.schedules.pop(name, None) is None:
+            kind = {"x-amzn-errortype": "ResourceNotFoundException"}
+            return _json({"Message": "there is none"}, 404, kind)
+        return _json({})
+
+    # Objects
+
+    def _s3_putobject(self, request: Any) -> Any:
+        key, body = _key(request), _body(request)
+        befalls = self.after_answer.pop(0) if self.after_answer else None
+        if befalls == "conflict":
+            return _error(409, "ConditionalRequestConflict")
+        if befalls == "again":
+            self._s3_putobject(request)
+        found = self.objects.get(key)
+        if _header(request, "If-None-Match") == "*" and found is not None:
+            return _error(412, "PreconditionFailed")
+        expected = _header(request, "If-Match")
+        if expected is not None:
+            if found is None:
+                return _error(404, "NoSuchKey")
+            if expected != _etag(found):
+                return _error(412, "PreconditionFailed")
+        self.objects[key] = body
+        return 200, {"ETag": _etag(body)}, b""
+
+    def _s3_getobject(self, request: Any) -> Any:
+        found = self.objects.get(_key(request))
+        if found is None:
+            return _error(404, "NoSuchKey")
+        etag = _etag(found)
+        if _header(request, "If-None-Match") == etag:
+            return 304, {"ETag": etag}, b""
+        part = re.fullmatch(r"bytes=0-(\d+)", _header(request, "Range") or "")
+        if part is None:
+            return 200, {"ETag": etag}, found
+        return 206, {"ETag": etag}, found[: int(part[1]) + 1]
+
+    def _s3_deleteobject(self, request: Any) -> Any:
+        self.objects.pop(_key(request), None)
+        return 204, {}, b""
+
+    def _s3_listobjectsv2(self, request: Any) -> Any:
+        query = {k: v[0] for k, v in parse_qs(urlsplit(request.url).query).items()}
+        start, limit = query.get("start-after", ""), int(query.get("max-keys", "1000"))
+        keys = sorted(
+            (key for key in self.objects if key.startswith(query["prefix"]) and key > start),
+            key=str.encode,
+        )
+        listed = "".join(f"<Contents><Key>{escape(key)}</Key></Contents>" for key in keys[:limit])
+        more = "true" if len(keys) > limit else "false"
+        text = f"<ListBucketResult><IsTruncated>{more}</IsTruncated>{listed}</ListBucketResult>"
+        return 200, {"content-type": "application/xml"}, text.encode()
+
+
+def _key(request: Any) -> str:
+    """What follows the bucket's name."""
+    return unquote(urlsplit(request.url).path).split("/", 2)[2]
+
+
+def _body(request: Any) -> bytes:
+    body = request.body
+    return body.getvalue() if isinstance(body, BytesIO) else (body or b"")
+
+
+def _header(request: Any, name: str) -> str | None:
+    value = request.headers.get(name)
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def _etag(body: bytes) -> str:
+    return f'"{md5(body).hexdigest()}"'
+
+
+def _json(plain: Any, status: int = 200, headers: dict[str, str] | None = None) -> Any:
+    return (
+        status,
+        {"content-type": "application/json", **(headers or {})},
+        json.dumps(plain).encode(),
+    )
+
+
+def _error(status: int, code: str) -> Any:
+    text = f"<Error><Code>{code}</Code><Message>{code}</Message></Error>"
+    return status, {"content-type": "application/xml"}, text.encode()

@@ -1,0 +1,131 @@
+"""What a step costs: calls and bytes, counted, warm and cold, early and late."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from mini_workflow.backends.aws.limits import SEAL_OVER
+from tests.aws.counting import COMPUTE, GIGABYTES, OTHERS, REGISTRY, SECONDS, dollars, kinds
+from tests.aws.world import World
+
+STEP = {"s3.PutObject": 1, "lambda.Invoke": 1, "sqs.SendMessage": 1}
+TURN_BYTES = 4_000
+"""Bytes that one turn of `steps` adds to what it writes, its head included."""
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "cost.md"
+
+
+def run_to(world: World, step: int) -> None:
+    """Until the result of the step before has been recorded, and the step is under way."""
+    world.until(lambda: world.services.invocations["e", step, 1] == 1)
+
+
+def step_of(world: World) -> tuple[Counter[str], list[int]]:
+    """The calls of one step, and the bytes of each of its writes to the bucket."""
+    before = len(world.calls)
+    assert world.attempt()
+    assert world.deliver() == 1
+    sizes = zip(world.calls[before:], world.sizes[before:], strict=True)
+    return world.cost(before), [size for call, size in sizes if call == "s3.PutObject"]
+
+
+def test_a_step_costs_the_same_early_and_late_warm_and_cold() -> None:
+    with World(REGISTRY) as world:
+        world.client.start_execution("steps", 2_000, id="e")
+        for step in (10, 1_000):
+            run_to(world, step)
+            calls, sizes = step_of(world)
+            assert calls == STEP, step
+            assert max(sizes) < SEAL_OVER + TURN_BYTES
+            world.orchestrator.evict()
+            document = world.client._parts.histories.read("e")
+            assert document is not None
+            calls, sizes = step_of(world)
+            # The head, and every segment once.
+            assert calls == {**STEP, "s3.GetObject": 1 + document.segments}, step
+            assert max(sizes) < SEAL_OVER + TURN_BYTES
+        writes = [n for n, call in zip(world.sizes, world.calls, strict=True) if "Put" in call]
+        assert max(writes) < SEAL_OVER + TURN_BYTES
+        assert sum(writes) < 1_002 * (SEAL_OVER + TURN_BYTES)
+        # Almost every turn is one write: sealing takes one more for each 64 KiB of history.
+        assert len(writes) - 1_002 == document.segments < 5
+
+
+def test_a_step_of_a_workflow_that_has_continued_as_new_reads_its_run_alone() -> None:
+    with World(REGISTRY) as world:
+        world.client.start_execution("steps", 5, id="e")
+        world.run()
+        assert world.recorded("e")["TaskCompleted"] == 5
+        # No GET at all but the first one, from start to end.
+        assert world.cost()["s3.GetObject"] == 1
+
+
+@pytest.mark.parametrize("number", [1, 50])
+def test_inline_tasks_share_one_write(number: int) -> None:
+    with World(REGISTRY) as world:
+        world.client.start_execution("inline", number, id="e")
+        world.run()
+        # One for the history, and one to be found under the status that it ends with.
+        assert world.cost() == {"s3.GetObject": 1, "s3.PutObject": 2, "s3.DeleteObject": 1}
+
+
+def test_a_wide_workflow_dispatches_in_one_turn() -> None:
+    with World(REGISTRY) as world:
+        world.client.start_execution("wide", 1_000, id="e")
+        world.deliver()
+        assert world.cost() == {"s3.GetObject": 1, "s3.PutObject": 1, "lambda.Invoke": 1_000}
+        while world.attempt():
+            pass
+        before = len(world.calls)
+        world.run()
+        assert world.client.get_execution("e").result(timeout=0) == 1_000
+        turns = 1_000 // 10
+        # A batch of ten results is one turn.
+        writes = world.cost(before)["s3.PutObject"] - 1
+        assert turns <= writes <= turns + 10
+
+
+def test_a_child_begins_with_one_write() -> None:
+    with World(REGISTRY) as world:
+        world.client.start_execution("children", 1, id="e")
+        world.deliver()
+        before = len(world.calls)
+        world.deliver()
+        # The child itself, and its marker; it tells its parent.
+        assert world.cost(before) == {
+            "s3.GetObject": 1,
+            "s3.PutObject": 2,
+            "sqs.SendMessage": 1,
+        }
+
+
+def test_the_document_says_what_was_counted() -> None:
+    assert table() in DOCUMENT.read_text(), f"docs/cost.md must have this table:\n{table()}"
+    text = DOCUMENT.read_text()
+    step = dollars(kinds()["step"])
+    for name, (price, _) in OTHERS.items():
+        assert f"| {name} | {price:.2f}" in text
+        assert f"{price / step:.1f}" in text
+    for number in (GIGABYTES, *SECONDS.values(), round(COMPUTE, 2)):
+        assert f"{number:g}" in text
+
+
+def table() -> str:
+    """What is counted, and what a million of each costs."""
+    shown = ("s3.PutObject", "s3.GetObject", "sqs.SendMessage", "lambda.Invoke")
+    lines = [
+        "| a million of | S3 PUT | S3 GET | SQS send | invoke | turns | other | USD |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | --- | ---: |",
+    ]
+    for kind, count in kinds().items():
+        other = [
+            *(["delay queue and pipe"] if count["delayed"] else []),
+            *(["schedule"] if count["scheduler.CreateSchedule"] else []),
+        ]
+        numbers = [count[call] for call in shown] + [count["orchestrator"]]
+        cells = " | ".join(map(str, numbers))
+        lines.append(f"| {kind} | {cells} | {', '.join(other)} | {dollars(count):.2f} |")
+    return "\n".join(lines)

@@ -1,0 +1,349 @@
+"""Histories in a bucket: what is written, what is read, and what a crash leaves behind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mini_workflow.backends.aws import document as form
+from mini_workflow.backends.aws import index
+from mini_workflow.backends.aws.document import Document
+from mini_workflow.backends.aws.histories import Histories
+from mini_workflow.backends.aws.limits import HEADER_BYTES, SEAL_OVER
+from mini_workflow.backends.aws.store import S3Store, Shelf
+from mini_workflow.errors import StoreCorrupt, StoreTooNew, StoreUnavailable
+from mini_workflow.ports import (
+    NO_ERRANDS,
+    STATUSES,
+    Alarm,
+    Commit,
+    Errands,
+    Head,
+    Outgoing,
+    Query,
+)
+from mini_workflow.testing.backend_contract import creation, head
+from tests.aws.world import Death, Fault, World, registry_of
+
+texts = st.text(st.characters(codec="utf-8"))
+lines = st.one_of(
+    texts, st.sampled_from(["", "{}", '"', '{"a":\n1}', "[", "]}", "],", '"events":['])
+)
+numbers = st.integers(0, 2**53)
+errands = st.builds(
+    Errands,
+    tasks=st.lists(st.tuples(numbers, numbers), max_size=3).map(tuple),
+    outbox=st.lists(st.builds(Outgoing, texts, texts, texts), max_size=3).map(tuple),
+    alarm=st.booleans(),
+    causes=st.lists(texts, max_size=3).map(tuple),
+    doubtful=st.booleans(),
+)
+heads = st.builds(
+    Head,
+    execution_id=texts,
+    workflow=texts,
+    status=st.sampled_from(STATUSES),
+    started_at=numbers,
+    closed_at=st.none() | numbers,
+    busy=st.booleans(),
+    wake_at=st.none() | numbers,
+    blocked_kind=st.none() | texts,
+    blocked_reason=st.none() | texts,
+    run=numbers,
+    base=numbers,
+)
+documents = st.builds(
+    Document,
+    head=heads,
+    parent=st.none() | st.just({"id": "p", "seq": 0}),
+    fingerprint=texts,
+    alarm=st.none() | st.builds(Alarm, numbers, texts),
+    errands=errands,
+    parked=st.lists(lines, max_size=4).map(tuple),
+    tail=st.lists(lines, max_size=4).map(tuple),
+    **dict.fromkeys(("born", "length", "sealed", "segments", "first", "turn", "tries"), numbers),
+    writer=texts,
+)
+
+
+@given(documents)
+def test_a_document_comes_back_as_it_was(document: Document) -> None:
+    body = form.encode(document)
+    # Causes matter to errands only.
+    wanted = document.errands or replace(document.errands, causes=())
+    assert form.decode(body, "etag") == replace(document, errands=wanted, etag="etag")
+    header = form.decode_header(body)
+    assert header == replace(document, errands=NO_ERRANDS, parked=(), tail=())
+
+
+@given(st.lists(lines))
+def test_a_segment_comes_back_as_it_was(found: list[str]) -> None:
+    assert form.decode_segment(form.encode_segment(found)) == found
+
+
+@pytest.mark.parametrize("cut", [0, 1, 20, -1, -3, -12])
+def test_what_is_not_whole_is_corrupt(cut: int) -> None:
+    body = form.encode(Document(head("a"), tail=("{}", "{}")))
+    with pytest.raises(StoreCorrupt, match="not the object of an execution"):
+        form.decode(body[:cut], "")
+
+
+def test_what_a_newer_version_has_written_is_left_alone() -> None:
+    body = form.encode(Document(head("a"))).replace(b'"schema":1', b'"schema":2')
+    with pytest.raises(StoreTooNew, match="deploy a newer one"):
+        form.decode(body, "")
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    with World(registry_of()) as made:
+        made.acting = "test"
+        made.prone = ("test",)
+        yield made
+
+
+@pytest.fixture
+def histories(world: World) -> Histories:
+    return world.client._parts.histories
+
+
+def create(histories: Histories, name: str = "a", **fields: Any) -> Document:
+    made = histories.create(creation(name, "{}", **fields), None, "")
+    assert made is not None
+    return made
+
+
+def write(histories: Histories, document: Document, *events: str, **kw: Any) -> Document:
+    commit = Commit(document.head.execution_id, document.length, events, **kw)
+    written = histories.write(document, commit, NO_ERRANDS, None, 0)
+    assert written is not None
+    return written
+
+
+def event(number: int, size: int = 100) -> str:
+    return '{"n":' + f"{number:0{size}}" + "}"
+
+
+def test_a_hundred_thousand_events_are_linear(world: World, histories: Histories) -> None:
+    """In bytes and in calls, to write and to read."""
+    turns, each = 2_000, 50
+    document = create(histories)
+    marks: list[tuple[int, int]] = []
+    for turn in range(turns):
+        if turn in (turns // 2, turns - 1):
+            marks.append((len(world.calls), sum(world.sizes)))
+        events = [event(turn * each + n) for n in range(each)]
+        document = write(histories, document, *events)
+    (calls, sent), (all_calls, all_sent) = marks
+    # The second half costs what the first has cost.
+    assert 1.98 < all_calls / calls < 2.02
+    assert 1.95 < all_sent / sent < 2.05
+    assert max(world.sizes) < SEAL_OVER + 3 * each * len(event(0))
+    assert document.segments == world.cost()["s3.PutObject"] - turns - 2
+    before = len(world.calls)
+    read = histories.read("a")
+    assert read is not None
+    found = histories.lines(read)
+    assert found == ["{}", *map(event, range(turns * each))]
+    assert world.cost(before) == {"s3.GetObject": 1 + document.segments}
+    # The newest ones take no more than the last segment.
+    before = len(world.calls)
+    assert histories.lines(read, read.length - 5) == found[-5:]
+    assert histories.lines(read, read.sealed - 5) == found[read.sealed - 5 :]
+    assert world.cost(before) == {"s3.GetObject": 1}
+
+
+def test_only_the_segments_of_the_run_are_read(world: World, histories: Histories) -> None:
+    document = create(histories)
+    for run in range(2, 6):
+        for _ in range(20):
+            document = write(histories, document, *map(event, range(100)))
+        anew = head("a", run=run, base=document.length)
+        document = write(histories, document, '{"begin":1}', head=anew)
+    document = write(histories, document, *map(event, range(100)))
+    before = len(world.calls)
+    read = histories.read("a")
+    assert read is not None
+    assert histories.lines(read) == ['{"begin":1}', *map(event, range(100))]
+    assert document.segments > 8
+    assert world.cost(before)["s3.GetObject"] <= 2
+    assert len(histories.lines(read, 0)) == read.length
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("n", [1, 2])
+def test_a_segment_of_a_writer_that_died_is_adopted(
+    n: int, after: bool, world: World, histories: Histories
+) -> None:
+    """It died before or after it wrote the segment, or the head that knows of it."""
+    document = write(histories, create(histories), *map(event, range(1_000)))
+    world.after(Fault(n, "dies", after))
+    with pytest.raises(Death):
+        write(histories, document, event(1_000))
+    world.faults.clear()
+    found = histories.read("a")
+    assert found is not None
+    done = int(n == 2 and after)
+    assert (found.segments, found.length) == (done, 1_001 + done)
+    for number in range(found.length - 1, 3_000):
+        found = write(histories, found, event(number))
+    assert histories.lines(found) == ["{}", *map(event, range(3_000))]
+    assert histories.lines(found, 900) == [event(number) for number in range(899, 3_000)]
+
+
+def test_a_segment_that_is_gone_is_named(world: World, histories: Histories) -> None:
+    document = write(histories, create(histories), *map(event, range(1_000)))
+    document = write(histories, document, "{}")
+    (key,) = [key for key in world.services.objects if "segments/" in key]
+    del world.services.objects[key]
+    with pytest.raises(StoreCorrupt, match=r"segment 'executions/segments/a/00000000.json'"):
+        histories.lines(document)
+
+
+# The index
+
+
+def listed(world: World, **fields: Any) -> list[str]:
+    store = S3Store(world.client._parts.histories, lambda messages: None)
+    return [found.execution_id for found in store.list(Query(**fields)).heads]
+
+
+CLOSED = {"status": "completed", "closed_at": 2_000}
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_an_execution_is_found_by_its_status_whenever_its_writer_dies(
+    n: int, after: bool, world: World, histories: Histories
+) -> None:
+    document = create(histories)
+    world.after(Fault(n, "dies", after))
+    with pytest.raises(Death):
+        write(histories, document, "{}", head=head("a", **CLOSED))
+    world.faults.clear()
+    done = n == 3 or (n == 2 and after)
+    assert listed(world, status="completed") == ["a"] * done
+    assert listed(world, status="running") == ["a"] * (not done)
+    # Once, even if it has markers under two statuses.
+    assert listed(world) == ["a"]
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("n", [1, 2])
+def test_an_execution_that_was_not_created_is_not_listed(
+    n: int, after: bool, world: World, histories: Histories
+) -> None:
+    world.after(Fault(n, "dies", after))
+    with pytest.raises(Death):
+        create(histories)
+    world.faults.clear()
+    assert listed(world) == ["a"] * (n == 2 and after)
+
+
+def test_a_start_that_lost_its_race_leaves_no_marker(world: World, histories: Histories) -> None:
+    create(histories)
+    assert histories.create(creation("a", "{}"), None, "") is None
+    assert len([key for key in world.services.objects if key.startswith(index.ROOT)]) == 1
+
+
+def test_a_page_reads_the_heads_that_it_shows(world: World, histories: Histories) -> None:
+    for number in range(120):
+        fields = CLOSED if number % 2 else {}
+        create(histories, f"e{number}", started_at=number, workflow=f"w{number % 3}", **fields)
+    before = len(world.calls)
+    assert len(listed(world, limit=10)) == 10
+    assert world.cost(before) == {"s3.ListObjectsV2": len(STATUSES), "s3.GetObject": 10}
+    before = len(world.calls)
+    assert len(listed(world, limit=10, status="running")) == 10
+    assert world.cost(before) == {"s3.ListObjectsV2": 1, "s3.GetObject": 10}
+    before = len(world.calls)
+    assert len(listed(world, limit=10, status="completed", workflow="w1")) == 10
+    # A workflow is seen by the key: no head of another one is read.
+    assert world.cost(before)["s3.GetObject"] <= 20
+    assert world.cost(before)["s3.ListObjectsV2"] == 1
+
+
+def test_stale_markers_do_not_end_a_page(world: World, histories: Histories) -> None:
+    for number in range(30):
+        document = create(histories, f"e{number:02}", started_at=number)
+        if number % 3:
+            # It has closed, and its marker was not taken away.
+            place = document.place
+            write(
+                histories, document, "{}", head=head(f"e{number:02}", started_at=number, **CLOSED)
+            )
+            index.enter(world.client._parts.bucket, "running", place)
+    store = S3Store(histories, lambda messages: None)
+    first = store.list(Query(status="running", limit=4))
+    assert [found.execution_id for found in first.heads] == ["e27", "e24", "e21", "e18"]
+    second = store.list(Query(status="running", limit=100, after=first.next))
+    assert [found.execution_id for found in second.heads] == [f"e{n:02}" for n in range(15, -1, -3)]
+    assert second.next is None
+
+
+def test_a_head_that_is_too_long_for_one_look_is_read_whole(histories: Histories) -> None:
+    reason = "x" * HEADER_BYTES
+    create(histories, blocked_reason=reason)
+    found = histories.header("a")
+    assert found is not None
+    assert found.head.blocked_reason == reason
+
+
+# What a process remembers
+
+
+def test_a_shelf_answers_from_memory_and_is_told_when_it_is_wrong(
+    world: World, histories: Histories
+) -> None:
+    create(histories)
+    first, second = Shelf(histories, 2), Shelf(histories, 2)
+    for shelf in (first, second):
+        assert shelf.head("a") == head("a")
+    assert first.commit(Commit("a", 1, ("{}",)), NO_ERRANDS, None, 0)
+    before = len(world.calls)
+    stored = first.load("a")
+    assert stored is not None
+    assert stored.events == ["{}", "{}"]
+    assert len(world.calls) == before
+    # A commit that changes nothing only looks.
+    assert not second.commit(Commit("a", 1), NO_ERRANDS, None, 0)
+    assert second.commit(Commit("a", 0), NO_ERRANDS, None, 0) is False
+    stored = second.load("a")
+    assert stored is not None
+    assert len(stored.events) == 2
+    assert second.commit(Commit("a", 2), NO_ERRANDS, None, 0)
+    assert not first.commit(Commit("a", 1, ("{}",)), NO_ERRANDS, None, 0)
+    assert "s3.PutObject" not in world.cost(before)
+
+
+def test_a_shelf_keeps_the_newest(world: World, histories: Histories) -> None:
+    for name in "abc":
+        create(histories, name)
+    shelf = Shelf(histories, 2)
+    for name in "abcbc":
+        shelf.head(name)
+    before = len(world.calls)
+    shelf.head("b")
+    shelf.head("c")
+    assert len(world.calls) == before
+    shelf.head("a")
+    assert world.cost(before) == {"s3.GetObject": 1}
+
+
+def test_a_write_that_may_have_happened_is_forgotten(world: World, histories: Histories) -> None:
+    create(histories)
+    shelf = Shelf(histories, 2)
+    shelf.head("a")
+    world.after(Fault(1, "fails", after=True))
+    with pytest.raises(StoreUnavailable, match=r"writing 'executions/a.json'"):
+        shelf.commit(Commit("a", 1, ("{}",)), Errands(tasks=((1, 1),)), None, 0)
+    world.faults.clear()
+    standing = shelf.standing("a")
+    assert standing is not None
+    assert standing.length == 2
+    assert not standing.done

@@ -1,0 +1,225 @@
+"""Nothing is lost and nothing done twice, whatever goes wrong at whichever call of AWS."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mini_workflow import AWSRuntime
+from mini_workflow.core import events
+from mini_workflow.core.state import ExecutionState
+from mini_workflow.ports import Query
+from tests.aws.flows import BODIES, REGISTRY, SCENARIOS, Scenario
+from tests.aws.services import Message
+from tests.aws.world import Death, Fault, World
+
+every_scenario = pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=SCENARIOS)
+when = pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+
+
+def played(scenario: Scenario, fault: Fault | None = None, *, outage: bool = False) -> World:
+    """The world once the scenario has been played, with at most one fault, and been checked.
+
+    During an outage attempts that have run are not lost: the worker is spared.
+    """
+    BODIES.clear()
+    world = World(REGISTRY)
+    if outage:
+        world.prone = ("orchestrator",)
+    with world:
+        if fault is not None:
+            world.after(fault)
+        scenario.start(world)
+        world.run()
+        try:
+            scenario.check(world)
+            sound(world, scenario, fault)
+        except AssertionError as error:
+            error.add_note(f"{fault}: {world.calls}")
+            raise
+    return world
+
+
+def sound(world: World, scenario: Scenario, fault: Fault | None) -> None:
+    """What holds of every world that has come to rest."""
+    services = world.services
+    assert services.queue == services.invoked == services.letters == []
+    for head in world.client._parts.store.list(Query()).heads:
+        history = world.history(head.execution_id)
+        done = [e for e in history if isinstance(e, (events.TaskCompleted, events.TaskFailed))]
+        assert len({e.seq for e in done}) == len(done)
+        assert len([e for e in history if isinstance(e, events.CancelRequested)]) <= 1
+        for run in runs(history):
+            ExecutionState.of(run)
+            ids = [e.id for e in run if isinstance(e, events.SignalReceived)]
+            assert len(set(ids)) == len(ids)
+    # The code of an attempt runs each time that it is dispatched, and not else.
+    assert services.invocations == BODIES
+    for key, number in services.invocations.items():
+        assert number == 1 or fault is not None, key
+    if scenario.tasks:
+        first = {key for key in BODIES if key[0] == "e" and key[2] == 1}
+        assert len(first) == scenario.tasks
+
+
+def runs(history: list[Any]) -> list[list[Any]]:
+    """The events of each run."""
+    found: list[list[Any]] = []
+    for event in history:
+        if isinstance(event, events.ExecutionStarted):
+            found.append([])
+        found[-1].append(event)
+    return found
+
+
+@every_scenario
+def test_without_faults_everything_happens_once(scenario: Scenario) -> None:
+    world = played(scenario)
+    assert set(BODIES.values()) <= {1}
+    assert all(answer == {"batchItemFailures": []} for answer in world.answers)
+
+
+@when
+@every_scenario
+def test_a_process_may_die_at_any_call(scenario: Scenario, after: bool) -> None:
+    for n in range(1, len(played(scenario).calls) + 1):
+        world = played(scenario, Fault(n, "dies", after))
+        assert world.deaths == 1
+
+
+FAILURES: list[tuple[Literal["fails", "throttled"], bool]] = [
+    *(("fails", False), ("fails", True), ("throttled", False)),
+]
+
+
+@pytest.mark.parametrize(("kind", "after"), FAILURES, ids=["timeout", "lost answer", "throttled"])
+@every_scenario
+def test_any_call_may_fail(
+    scenario: Scenario, kind: Literal["fails", "throttled"], after: bool
+) -> None:
+    for n in range(1, len(played(scenario).calls) + 1):
+        played(scenario, Fault(n, kind, after))
+
+
+@every_scenario
+def test_an_outage_is_outlived(scenario: Scenario) -> None:
+    for n in range(1, len(played(scenario).calls) + 1, 3):
+        played(scenario, Fault(n, "fails", times=5), outage=True)
+
+
+@when
+@pytest.mark.parametrize("far", [False, True], ids=["same batch", "to rest"])
+@every_scenario
+def test_a_process_may_be_overtaken_at_any_call(scenario: Scenario, far: bool, after: bool) -> None:
+    """Its visibility timeout has ended: another one takes the same messages, and both stay warm."""
+    for n in range(1, len(played(scenario).calls) + 1):
+        BODIES.clear()
+        with World(REGISTRY) as world:
+            overtaken(world, scenario, n, after, far)
+
+
+def overtaken(world: World, scenario: Scenario, n: int, after: bool, far: bool) -> None:
+    second = world.process()
+
+    def meanwhile() -> None:
+        if world.acting == "orchestrator":
+            world.deliver(second, list(world.batch_in_hand))
+        if far:
+            world.orchestrator, first = second, world.orchestrator
+            world.settle()
+            world.orchestrator = first
+
+    world.stalls = (n, after, meanwhile)
+    scenario.start(world)
+    assert (world.stalls is None) == (n > 0)
+    for turn in range(200):
+        world.orchestrator, second = second, world.orchestrator
+        if not (world.deliver() or world.attempt() or world.services.ring()):
+            break
+        assert turn < 199
+    scenario.check(world)
+    sound(world, scenario, Fault(n, "fails"))
+
+
+@every_scenario
+def test_two_warm_processes_may_take_turns(scenario: Scenario) -> None:
+    BODIES.clear()
+    with World(REGISTRY, batch=1) as world:
+        overtaken(world, scenario, -1, False, False)
+        assert set(BODIES.values()) <= {1}
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4])
+@when
+def test_a_client_may_die_while_it_starts_an_execution(n: int, after: bool) -> None:
+    scenario = SCENARIOS["sequence"]
+    BODIES.clear()
+    with World(REGISTRY) as world:
+        world.prone = ("client",)
+        world.acting = "client"
+        world.after(Fault(n, "dies", after))
+        with pytest.raises(Death):
+            world.client.start_execution("sequence", id="e")
+        world.faults.clear()
+        world.acting = ""
+        world.settle()
+        # Whether or not it has begun, asking again is what a client does.
+        execution = world.client.start_execution("sequence", id="e")
+        world.run()
+        assert execution.result(timeout=0) == scenario.result
+        sound(world, scenario, None)
+
+
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_messages_come_late_twice_and_in_any_order(data: st.DataObject) -> None:
+    scenario = data.draw(st.sampled_from(list(SCENARIOS.values())), "scenario")
+    BODIES.clear()
+    with World(REGISTRY) as world:
+        scenario.start(world)
+        past: list[tuple[str, str]] = []
+        processes = [world.orchestrator, world.process()]
+        world.prone = ("orchestrator",)
+        for _ in range(data.draw(st.integers(0, 30), "steps")):
+            step(world, processes, past, data)
+        world.faults.clear()
+        world.run()
+        scenario.check(world)
+        sound(world, scenario, Fault(0, "fails"))
+
+
+def step(
+    world: World, processes: list[AWSRuntime], past: list[tuple[str, str]], data: st.DataObject
+) -> None:
+    """Something happens."""
+    services = world.services
+    what = data.draw(st.sampled_from(["deliver"] * 4 + ["attempt"] * 3 + ["ring", *RARE]), "what")
+    if what == "deliver" and services.queue:
+        world.orchestrator = data.draw(st.sampled_from(processes), "process")
+        groups = sorted({message.group for message in services.queue})
+        chosen = data.draw(st.sets(st.sampled_from(groups), min_size=1), "groups")
+        each = data.draw(st.integers(1, 4), "each")
+        batch: list[Message] = []
+        for group in sorted(chosen):
+            batch += [m for m in services.queue if m.group == group][:each]
+        past += [(message.group, message.body) for message in batch]
+        before = world.orchestrator
+        world.deliver(messages=batch[:10])
+        processes[processes.index(before)] = world.orchestrator
+    elif what == "attempt" and services.invoked:
+        world.attempt(data.draw(st.integers(0, len(services.invoked) - 1), "attempt"))
+    elif what == "ring":
+        services.ring()
+    elif what == "again" and past:
+        services.put(*data.draw(st.sampled_from(past), "message"))
+    elif what == "evict":
+        data.draw(st.sampled_from(processes), "process").evict()
+    elif what == "fault" and len(world.faults) < 3:
+        kind = data.draw(st.sampled_from(["dies", "fails", "throttled"]), "kind")
+        world.after(Fault(data.draw(st.integers(1, 8)), kind, data.draw(st.booleans())))
+
+
+RARE = ("again", "again", "evict", "fault", "fault")

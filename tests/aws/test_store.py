@@ -1,0 +1,73 @@
+"""Histories on S3 keep the contracts of a Store that anybody may write to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from uuid import uuid4
+
+import pytest
+
+from mini_workflow.backends.aws.bucket import Bucket
+from mini_workflow.backends.aws.clients import Clients
+from mini_workflow.backends.aws.histories import Histories
+from mini_workflow.backends.aws.store import S3Store
+from mini_workflow.ports import Clock, Commit, Outgoing
+from mini_workflow.testing.backend_contract import Opened, StoreCase, creation
+from mini_workflow.testing.runs_contract import RunsContract
+from mini_workflow.testing.store_contract import ListingContract, StoreContract
+from tests.aws.cloud import BUCKET
+from tests.emulator.server import Server
+
+
+class OpenedStore:
+    """A store on the bucket of the emulator, with clients of its own."""
+
+    def __init__(self, clients: Clients, prefix: str) -> None:
+        self.posted: list[Outgoing] = []
+        self._clients = clients
+        bucket = Bucket(clients, lambda: BUCKET, prefix)
+        self.store = S3Store(Histories(bucket, clients), self._post)
+
+    def _post(self, messages: Sequence[Outgoing]) -> None:
+        self.posted += messages
+
+    def close(self) -> None:
+        self._clients.close()
+
+
+class OnS3(StoreCase):
+    @pytest.fixture(autouse=True)
+    def _bucket(self, aws: Server) -> None:
+        self.aws = aws
+        self.prefix = f"{uuid4().hex}/"
+        s3 = aws.client("s3")
+        with suppress(s3.exceptions.BucketAlreadyOwnedByYou):
+            s3.create_bucket(Bucket=BUCKET)
+
+    def open_store(self, name: str, clock: Clock) -> Opened:
+        return OpenedStore(Clients(self.aws.client), self.prefix)
+
+
+class TestStore(OnS3, StoreContract): ...
+
+
+class TestListing(OnS3, ListingContract): ...
+
+
+class TestRuns(OnS3, RunsContract): ...
+
+
+class TestOutbox(OnS3):
+    def test_messages_are_posted_once_their_commit_is_written(self) -> None:
+        opened = self.open_store("one", self.clock)
+        assert isinstance(opened, OpenedStore)
+        message = Outgoing("b", "{}", "key")
+        first = creation("a")
+        lost = Commit("a", 7, ("{}",), outbox=(message,))
+        won = Commit("a", 1, ("{}",), outbox=(message,))
+        assert opened.store.commit([first, lost]) == [True, False]
+        assert opened.posted == []
+        assert opened.store.commit([won]) == [True]
+        assert opened.posted == [message]
+        opened.close()
