@@ -12,18 +12,12 @@ from mini_workflow.core.events import TaskRetryScheduled
 from tests.e2e.deployment import PATIENCE
 from tests.e2e.flows import Flows, named
 
-SOON = "3"
-"""Seconds after which what a dead function had in hand comes again, in place of a minute."""
-
 
 @pytest.fixture(scope="module")
 def hasty(flows: Flows) -> Iterator[Flows]:
-    """The queue of events with a short visibility timeout."""
-    sqs, url = flows.server.client("sqs"), flows.id_of("Flows-events")
-    asked = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["VisibilityTimeout"])
-    sqs.set_queue_attributes(QueueUrl=url, Attributes={"VisibilityTimeout": SOON})
-    yield flows
-    sqs.set_queue_attributes(QueueUrl=url, Attributes=asked["Attributes"])
+    """The same, where one does not have to wait for long."""
+    with flows.hasty():
+        yield flows
 
 
 # The worker
