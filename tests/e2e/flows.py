@@ -91,6 +91,30 @@ class Flows(Deployment):
                 found[step].append(Entry(int(pid), int(attempt), int(seq)))
         return dict(found)
 
+    def send(self, group: str, body: str) -> None:
+        """Put a message into the queue of events."""
+        self.server.client("sqs").send_message(
+            QueueUrl=self.id_of("Flows-events"),
+            MessageBody=body,
+            MessageGroupId=group,
+            MessageDeduplicationId=named("message"),
+        )
+
+    def set_aside(self, group: str) -> list[dict[str, Any]]:
+        """The messages of a group that nobody could read, taken out of their queue."""
+        sqs, url = self.server.client("sqs"), self.id_of("Flows-events-dlq")
+        answer = sqs.receive_message(
+            QueueUrl=url,
+            MaxNumberOfMessages=10,
+            MessageAttributeNames=["All"],
+            MessageSystemAttributeNames=["MessageGroupId"],
+        )
+        found = answer.get("Messages", [])
+        mine = [message for message in found if message["Attributes"]["MessageGroupId"] == group]
+        for message in mine:
+            sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+        return mine
+
     def once(self, execution: str) -> set[str]:
         """The steps that an execution has done, none of them twice."""
         done = self.ledger(execution)
