@@ -6,7 +6,7 @@ PYTHONS ?=
 ARGS ?=
 RUN := .venv/bin/python -m
 
-.PHONY: help env demo test test-fast e2e check lint types imports hygiene format bench lock clean
+.PHONY: help env demo test test-fast e2e check lint types imports hygiene format bench bench-aws lock clean
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -47,6 +47,9 @@ format: env ## Let ruff fix and format
 
 bench: ## Measure beside the peers, each in its own environment; ARGS=--help, ARGS=--quick
 	@$(PYTHON) -m benchmarks $(ARGS)
+
+bench-aws: env ## Measure on AWS on loopback, beside a chain of functions without an engine
+	@$(RUN) tests.e2e.measure
 
 lock: ## Pin the newest versions of what pyproject.toml asks for
 	@$(PYTHON) tools/lock.py

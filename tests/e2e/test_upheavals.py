@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import pytest
+
 from tests.e2e.deployment import PATIENCE, deployed
 from tests.e2e.flows import PROGRAM, Flows
 from tests.emulator.server import emulator
@@ -31,6 +33,7 @@ def changed(program: Path, before: str, after: str) -> None:
     workflows.write_text(text.replace(before, after))
 
 
+@pytest.mark.timeout(300)
 def test_a_redeployment_and_a_restart_continue_what_is_in_flight(tmp_path: Path) -> None:
     program, state = tmp_path / "program", tmp_path / "state"
     shutil.copytree(PROGRAM, program, ignore=shutil.ignore_patterns("__pycache__", ".*"))
