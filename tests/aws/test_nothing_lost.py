@@ -134,12 +134,12 @@ def overtaken(world: World, scenario: Scenario, n: int, after: bool, far: bool) 
 
     world.stalls = (n, after, meanwhile)
     scenario.start(world)
-    assert (world.stalls is None) == (n > 0)
     for turn in range(200):
         world.orchestrator, second = second, world.orchestrator
         if not (world.deliver() or world.attempt() or world.services.ring()):
             break
         assert turn < 199
+    assert (world.stalls is None) == (n > 0)
     scenario.check(world)
     sound(world, scenario, Fault(n, "fails"))
 
