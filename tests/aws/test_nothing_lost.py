@@ -16,6 +16,9 @@ from tests.aws.flows import BODIES, REGISTRY, SCENARIOS, Scenario
 from tests.aws.services import Message
 from tests.aws.world import Death, Fault, World
 
+# A process that dies closes nothing: what it was running is found by the garbage collector here.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 every_scenario = pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=SCENARIOS)
 when = pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 
