@@ -23,6 +23,7 @@ import pythons
 MAIN = f"{sys.version_info[0]}.{sys.version_info[1]}"
 
 ONCE = (
+    "tests/aws",
     "tests/benchmarks",
     "tests/cli",
     "tests/docs",
@@ -30,8 +31,9 @@ ONCE = (
     "tests/example",
     "tests/test_project.py",
 )
-"""What is tested on the main Python only: programs, documents and packaging. The library itself is
-tested on every version."""
+"""What is tested on the main Python only: programs, documents, packaging, and what takes an account
+of AWS on loopback, with the tests that are marked `aws`. The library itself is tested on every
+version."""
 
 MAIN_ONLY = ("tests/pulumi",)
 """What needs packages that only the main environment has."""
@@ -63,7 +65,7 @@ def main(arguments: list[str]) -> int:
         if version != MAIN:
             suite += [f"--ignore={path}" for path in MAIN_ONLY]
         if len(ready) > 1 and version != MAIN and not options:
-            suite += [f"--ignore={path}" for path in ONCE]
+            suite += [f"--ignore={path}" for path in ONCE] + ["-m", "not aws"]
         verdicts[version] = (
             subprocess.run(suite, cwd=env.ROOT, check=False).returncode,
             time.monotonic() - started,

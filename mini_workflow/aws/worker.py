@@ -9,7 +9,7 @@ from dataclasses import replace
 from queue import SimpleQueue
 from typing import Any, Final
 
-from mini_workflow.attempts import failed
+from mini_workflow.attempts import failed, timeout_message
 from mini_workflow.aws.observe import Metrics
 from mini_workflow.aws.parts import Parts
 from mini_workflow.backends.aws.dispatch import CANCELLED, HEARTBEATS, purpose_of
@@ -186,8 +186,7 @@ def _within(request: TaskRequest, context: Any) -> TaskRequest:
 
 def _explained(outcome: TaskOutcome, request: TaskRequest) -> TaskOutcome:
     """A timeout that is not the task's own, in the words that help."""
-    kind = (outcome.failure or {}).get("type")
-    if kind != "mini_workflow.errors:TaskTimeout":
+    if (outcome.failure or {}).get("message") != timeout_message(request):
         return outcome
     text = (
         f"attempt {request.attempt} of task {request.name!r} did not end within the timeout of the "

@@ -8,7 +8,7 @@ from mini_workflow.core import events
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.run import Definition
 from mini_workflow.engine.outbox import not_started
-from mini_workflow.errors import ExecutionAlreadyExists, UnknownWorkflow
+from mini_workflow.errors import ExecutionAlreadyExists, InvalidArguments, UnknownWorkflow
 from mini_workflow.ports.queued import Dispatch, Standing
 
 
@@ -23,12 +23,15 @@ class Admission:
         self._definitions = definitions
 
     def knows(self, started: events.ExecutionStarted) -> bool:
-        """Whether there is such a workflow. A child without one is not started; what somebody
-        outside has started stays, and waits for its code.
+        """Whether there is such a workflow, which for a child must take its arguments too: one that
+        cannot begin is not started, as nothing of it exists yet. What somebody outside has started
+        stays, and waits for its code.
         """
         try:
-            self._definitions(started.workflow)
-        except UnknownWorkflow as error:
+            definition = self._definitions(started.workflow)
+            if started.parent is not None:
+                definition.check_arguments(*self._codec.decode(started.arguments))
+        except (UnknownWorkflow, InvalidArguments) as error:
             if started.parent is not None:
                 self._tell_parent(started, error)
             return False

@@ -39,10 +39,15 @@ class Inspection:
         self._questions.answer(request)
 
     def refusal(self, execution_id: str, request: events.UpdateRequested) -> Failure | None:
-        """Why an update would be refused now, or None if it would be accepted or has been.
+        """Why an update would be refused now, or None if it would be accepted or has been, and of an
+        execution that is blocked: its code is not asked.
 
         Raises ExecutionNotFound.
         """
+        self._refresh(execution_id)
+        head = self._store.head(execution_id)
+        if head is not None and head.status == "blocked":
+            return None
         return self._look(
             execution_id,
             lambda run: (
@@ -54,13 +59,13 @@ class Inspection:
 
     def is_open(self, execution_id: str, seq: int, secret: str) -> bool:
         """Whether a promise can be completed by that secret. Raises ExecutionNotFound."""
+        self._refresh(execution_id)
         return self._look(
             execution_id,
             lambda run: seq in run.state.promises and run.state.secret(seq) == secret,
         )
 
     def _look(self, name: str, look: Callable[[Run], T]) -> T:
-        self._refresh(name)
         run = self._turns.look(name)
         if run is None:
             raise not_found(name)

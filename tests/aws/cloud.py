@@ -108,17 +108,18 @@ class Deployed(AWSRuntime):
         return answer
 
     def close(self) -> None:
-        """The end of the deployment. Invocations that have begun come to their end, in the way of
-        functions, unless it is `abrupt`: then they are killed.
+        """The end of the deployment, once what has begun is done; at once if it is `abrupt`, and
+        then what has begun is killed.
         """
         if self._closed:
             return
+        if not self._abrupt:
+            self._cloud.wait_until_idle()
         self._serving.__exit__(None, None, None)
-        self._closed = True
         if self._abrupt:
             self._dead.set()
             self._cloud.kill()
-        self._cloud.at_end.append(super().close)
+        super().close()
 
 
 class Cloud:
@@ -135,7 +136,6 @@ class Cloud:
         self.sqs = server.client("sqs")
         self._pool = ThreadPoolExecutor(32, thread_name_prefix=f"{self.name}-lambda")
         self._running: list[Any] = []
-        self.at_end: list[Callable[[], None]] = []
         self._mapping = f"{self.name}-mapping"
         self.worker: Callable[[Any, Any], Any] | None = None
         self.orchestrator: Callable[[Any, Any], Any] | None = None
@@ -318,6 +318,13 @@ class Cloud:
                 return
             time.sleep(0.01)
 
+    def wait_until_idle(self) -> None:
+        """Wait until no task is running and its outcome has been taken."""
+        ends = time.monotonic() + TAKEN_WITHIN
+        while self._running and time.monotonic() < ends:
+            time.sleep(0.01)
+        self.wait_until_taken()
+
     def delete(self, records: list[dict[str, Any]]) -> None:
         """Remove records from the queue of events."""
         if records:
@@ -365,8 +372,6 @@ class Cloud:
 
     def close(self) -> None:
         """Wait for invocations that are under way, and drop the queues."""
-        for end in self.at_end:
-            end()
         self._pool.shutdown(wait=True)
         for name in (QUEUE_URL, DLQ_URL, TIMER_QUEUE_URL):
             self.sqs.delete_queue(QueueUrl=self.environment[name])

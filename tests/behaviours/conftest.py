@@ -63,7 +63,12 @@ RUNTIMES: dict[str, Callable[[pytest.FixtureRequest], Stage]] = {
 }
 
 
-@pytest.fixture(params=RUNTIMES)
+@pytest.fixture(
+    params=[
+        pytest.param(name, marks=pytest.mark.aws if name.startswith("aws") else ())
+        for name in RUNTIMES
+    ]
+)
 def runtime(request: pytest.FixtureRequest) -> Iterator[Stage]:
     """A runtime: each test runs on every one of them."""
     GATES.clear()
