@@ -6,7 +6,7 @@ PYTHONS ?=
 ARGS ?=
 RUN := .venv/bin/python -m
 
-.PHONY: help env demo test test-fast check lint types imports hygiene format bench lock clean
+.PHONY: help env demo test test-fast e2e check lint types imports hygiene format bench lock clean
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -22,6 +22,9 @@ test: ## The test suite on every Python found; PYTHONS="3.11 3.12" restricts, AR
 
 test-fast: env ## The test suite on one Python; ARGS="-k retry -x" goes to pytest
 	@$(RUN) pytest --numprocesses=auto --maxprocesses=8 $(ARGS)
+
+e2e: env ## What is deployed to AWS on loopback, end to end (make test has it too)
+	@$(RUN) pytest --numprocesses=2 --durations=10 tests/e2e $(ARGS)
 
 check: lint types imports hygiene ## All that is checked without running the code
 

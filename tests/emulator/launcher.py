@@ -8,6 +8,8 @@ Runs in an environment of its own (requirements/emulator.txt); server.py starts 
 - Schedules: universal targets that send to a queue, time zones, client tokens, checked
   expressions, and a look at the clock every second instead of every ten.
 - A throttled asynchronous invocation is tried again, and is not counted as an attempt.
+- Permissions: the batch actions of SQS are those of single messages; a schedule is in its group.
+- Calls are recorded (recorder.py).
 
 They replace functions inside of ministack, so that its version is pinned exactly; test_emulator.py
 notices when a new version needs another look.
@@ -32,8 +34,9 @@ from zoneinfo import ZoneInfo
 from hypercorn.asyncio import serve
 from hypercorn.config import Config
 from ministack.app import app
-from ministack.core import responses
+from ministack.core import iam_actions, responses
 from ministack.services import eventbridge, lambda_svc, pipes, scheduler, sqs
+from recorder import Recorder
 
 logger = logging.getLogger("launcher")
 
@@ -227,6 +230,28 @@ def pump_all() -> None:
             time.sleep(PIPE_PAUSE)
 
 
+# Permissions
+
+
+def extract_action(extract, service: str, *request):
+    """The action to be allowed. Source: SQS Developer Guide, "Amazon SQS batch actions"."""
+    action = extract(service, *request)
+    return action.removesuffix("Batch") if service == "sqs" and action else action
+
+
+def extract_resource(
+    extract, service: str, method: str, path: str, headers, body: bytes, query, *at
+):
+    resource = extract(service, method, path, headers, body, query, *at)
+    if service != "scheduler" or ":schedule/default/" not in resource:
+        return resource
+    with contextlib.suppress(ValueError):
+        query = {**query, **json.loads(body or b"{}")}
+    named = query.get("groupName") or query.get("GroupName") or "default"
+    group = named[0] if isinstance(named, list) else named
+    return resource.replace(":schedule/default/", f":schedule/{group}/")
+
+
 # The process
 
 
@@ -241,6 +266,8 @@ def extend() -> None:
         (eventbridge, "_invoke_target", invoke_target),
         (pipes, "_create_pipe", create_pipe),
         (pipes, "_describe_response", describe_pipe),
+        (iam_actions, "extract_iam_action", extract_action),
+        (iam_actions, "extract_resource_arn", extract_resource),
     ):
         setattr(module, name, around(getattr(module, name), extended))
     threading.Thread(target=pump_all, daemon=True, name="pipes").start()
@@ -263,7 +290,7 @@ def main(listening: int) -> None:
     config.bind = [f"fd://{listening}"]
     config.keep_alive_timeout = 75
     config.graceful_timeout = 1
-    asyncio.run(serve(app, config))
+    asyncio.run(serve(Recorder(app), config))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ alone, on a port that was free, and ends with the process that started it, howev
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -86,6 +87,12 @@ class Server:
             aws_session_token=given.get("SessionToken"),
             config=CLIENT,
         )
+
+    def calls(self, execution: str) -> list[dict[str, Any]]:
+        """The calls that were about an execution, in their order: see recorder.py."""
+        url = f"{self.endpoint}/_emulator/calls?about={execution}"
+        with urllib.request.urlopen(url, timeout=READY_WITHIN) as answer:
+            return json.load(answer)
 
     def tail(self, lines: int = 40) -> str:
         """The end of the log."""

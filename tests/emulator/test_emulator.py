@@ -416,6 +416,52 @@ def test_schedules_know_time_zones_tokens_and_bad_expressions(aws: Server) -> No
 # Permissions
 
 
+def session(server: Server, *statements: dict[str, Any]) -> Any:
+    """Credentials of a new role that allows this."""
+    role = named("r")
+    iam = server.client("iam")
+    trust = {"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": "sts:AssumeRole"}
+    document = {"Version": "2012-10-17", "Statement": [trust]}
+    arn = iam.create_role(RoleName=role, AssumeRolePolicyDocument=json.dumps(document))["Role"][
+        "Arn"
+    ]
+    allowed = {"Version": "2012-10-17", "Statement": list(statements)}
+    iam.put_role_policy(RoleName=role, PolicyName="p", PolicyDocument=json.dumps(allowed))
+    sts = server.client("sts")
+    return sts.assume_role(RoleArn=arn, RoleSessionName="test")["Credentials"]
+
+
+def test_who_may_send_a_message_may_send_a_batch(strict_aws: Server) -> None:
+    url, arn = queue(strict_aws)
+    allowed = {"Effect": "Allow", "Action": "sqs:SendMessage", "Resource": arn}
+    sqs = strict_aws.client("sqs", session(strict_aws, allowed))
+    entries = [{"Id": "0", "MessageBody": "b"}]
+    assert sqs.send_message_batch(QueueUrl=url, Entries=entries)["Successful"]
+    with pytest.raises(ClientError, match="AccessDenied"):
+        sqs.receive_message(QueueUrl=url)
+
+
+def test_a_schedule_is_in_its_group(strict_aws: Server) -> None:
+    group = named("g")
+    strict_aws.client("scheduler").create_schedule_group(Name=group)
+    allowed = {
+        "Effect": "Allow",
+        "Action": ["scheduler:CreateSchedule", "scheduler:DeleteSchedule"],
+        "Resource": f"arn:aws:scheduler:*:*:schedule/{group}/*",
+    }
+    scheduler = strict_aws.client("scheduler", session(strict_aws, allowed))
+    request = {
+        "Name": named("s"),
+        "ScheduleExpression": "at(2099-01-01T00:00:00)",
+        "FlexibleTimeWindow": {"Mode": "OFF"},
+        "Target": {"RoleArn": "arn:aws:iam::000000000000:role/s", **sending("url")},
+    }
+    scheduler.create_schedule(**request, GroupName=group)
+    scheduler.delete_schedule(Name=request["Name"], GroupName=group)
+    with pytest.raises(ClientError, match="AccessDenied"):
+        scheduler.create_schedule(**request)
+
+
 def test_a_function_may_do_what_its_role_allows_and_nothing_else(strict_aws: Server) -> None:
     s3, iam = strict_aws.client("s3"), strict_aws.client("iam")
     bucket, role = named("b"), named("r")
@@ -453,3 +499,25 @@ def test_a_function_may_do_what_its_role_allows_and_nothing_else(strict_aws: Ser
     )
     assert call(strict_aws, name, "mine/k") == "mine/k"
     assert call(strict_aws, name, "theirs/k") == "AccessDenied"
+
+
+# What was called
+
+
+def test_calls_are_told_by_what_they_are_about(aws: Server) -> None:
+    name = named("x")
+    url, _ = queue(aws, **FIFO)
+    bucket = named("b")
+    aws.client("s3").create_bucket(Bucket=bucket)
+    aws.client("s3").put_object(Bucket=bucket, Key=f"executions/{name}.json", Body=b"1234")
+    aws.client("s3").put_object(Bucket=bucket, Key=f"executions/{name}2.json", Body=b"")
+    body = json.dumps({"content": json.dumps({"execution_id": name})})
+    aws.client("sqs").send_message(
+        QueueUrl=url, MessageBody=body, MessageGroupId="g", MessageDeduplicationId="d"
+    )
+    told = aws.calls(name)
+    assert [(call["service"], call["operation"]) for call in told] == [
+        ("s3", "PUT"),
+        ("sqs", "SendMessage"),
+    ]
+    assert told[0]["bytes"] == 4

@@ -1,9 +1,10 @@
-"""The example's Pulumi program, run as it is: its stack is made, and its functions work."""
+"""The example, deployed as its users deploy it: its program, its packages, and its HTTP interface."""
 
 import base64
 import json
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -11,20 +12,18 @@ from uuid import uuid4
 import pytest
 import yaml
 
+from tests.e2e.deployment import PATIENCE, Deployment, deployed
 from tests.emulator.server import Server
-from tests.pulumi.monitor import Stack, stack
-from tests.pulumi.provisioning import Provisioning
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 class Example:
-    """The deployed example. `call` is a request to its URL."""
+    """The deployed example, as those see it who call its URL."""
 
-    def __init__(self, server: Server, made: Stack, mocks: Provisioning) -> None:
-        self.server = server
-        self.stack = made
-        self.mocks = mocks
+    def __init__(self, deployment: Deployment) -> None:
+        self.deployment = deployment
+        self.outputs = deployment.stack.outputs
 
     def call(self, method: str, path: str, body: str = "", encoded: bool = False) -> Any:
         event = {
@@ -34,38 +33,33 @@ class Example:
             "body": body,
             "isBase64Encoded": encoded,
         }
-        answer = self.server.client("lambda").invoke(
-            FunctionName=self.stack.outputs["api"], Payload=json.dumps(event)
-        )
-        told = json.loads(answer["Payload"].read())
-        assert "statusCode" in told, f"{told}\n{self.server.tail()}"
+        told = self.deployment.call(self.outputs["api"], event)
+        assert "statusCode" in told, told
         return told["statusCode"], json.loads(told["body"])
 
-    def result(self, name: str, within: float = 60) -> Any:
-        deadline = time.monotonic() + within
+    def result(self, name: str) -> Any:
+        deadline = time.monotonic() + PATIENCE
         while True:
             code, told = self.call("GET", f"/{name}")
             assert code == 200
             if told["status"] != "running":
                 assert told["status"] == "completed", told
                 return told["result"]
-            assert time.monotonic() < deadline, f"{told}\n{self.server.tail()}"
+            assert time.monotonic() < deadline, told
             threading.Event().wait(0.2)
 
 
 @pytest.fixture(scope="module")
-def example(strict_aws: Server) -> Any:
-    mocks = Provisioning(strict_aws)
-    with stack(mocks) as made:
-        made.up(ROOT)
-        yield Example(strict_aws, made, mocks)
+def example(strict_aws: Server) -> Iterator[Example]:
+    with deployed(strict_aws, ROOT, Deployment) as deployment:
+        yield Example(deployment)
 
 
 def test_the_program_makes_its_whole_stack(example: Example) -> None:
     # The bucket of the example, an engine, and a function with a URL.
-    assert len(example.mocks.made) == 1 + 37 + 6
-    assert set(example.stack.outputs) == {"url", "api", "uploads"}
-    assert example.stack.outputs["url"].startswith("http")
+    assert len(example.deployment.mocks.made) == 1 + 37 + 6
+    assert set(example.outputs) == {"url", "api", "uploads"}
+    assert example.outputs["url"].startswith("http")
 
 
 def test_the_project_file_names_what_there_is() -> None:
@@ -80,10 +74,16 @@ def test_an_upload_started_over_http_completes(example: Example) -> None:
     body = json.dumps({"key": "notes/a.txt", "data": "durable ☃", "id": name})
     assert example.call("POST", "/", body) == (202, {"id": name})
     assert example.result(name) == "durable ☃"
-    uploaded = example.server.client("s3").get_object(
-        Bucket=example.stack.outputs["uploads"], Key="notes/a.txt"
-    )
-    assert uploaded["Body"].read().decode() == "durable ☃"
+    assert example.deployment.read(example.outputs["uploads"], "notes/a.txt") == "durable ☃"
+    with example.deployment.linked("Api") as runtime:
+        history = [type(event).__name__ for event in runtime.get_execution(name).history()]
+    assert history == [
+        "ExecutionStarted",
+        *("TimerStarted", "TimerFired"),
+        *("TaskScheduled", "TaskCompleted"),
+        *("TaskScheduled", "TaskCompleted"),
+        "ExecutionCompleted",
+    ]
     # The same again is the same execution.
     again = base64.b64encode(body.encode()).decode()
     assert example.call("POST", "/", again, encoded=True) == (202, {"id": name})

@@ -1,0 +1,86 @@
+"""The program of the end-to-end tests, deployed: its executions, and the ledger of their tasks."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from mini_workflow import AWSRuntime, Execution
+from tests.e2e.deployment import Deployment
+
+PROGRAM = Path(__file__).parent / "program"
+
+
+def named(kind: str) -> str:
+    return f"{kind}-{uuid4().hex[:8]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Something that a task has done: in which process, at which attempt, as which task."""
+
+    pid: int
+    attempt: int
+    seq: int
+
+
+class Flows(Deployment):
+    """The deployed program."""
+
+    @cached_property
+    def runtime(self) -> AWSRuntime:
+        """A runtime that may do what the program's function may that is linked to the engine."""
+        return self.linked("Starter", self._role)
+
+    @cached_property
+    def _role(self) -> Any:
+        return self.credentials("Starter-role")
+
+    @property
+    def caller(self) -> str:
+        """Who the calls of the runtime come from, in the emulator's records."""
+        return self._role["AccessKeyId"]
+
+    @contextlib.contextmanager
+    def at_most(self, function: str, most: int) -> Iterator[None]:
+        """Let a function run so often at a time, and throttle the rest."""
+        client, name = self.server.client("lambda"), self.id_of(function)
+        client.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=most)
+        try:
+            yield
+        finally:
+            client.delete_function_concurrency(FunctionName=name)
+
+    def close(self) -> None:
+        """Release what this process holds."""
+        self.runtime.close()
+
+    def start(self, workflow: str, *arguments: Any, name: str = "") -> Execution[Any]:
+        """Have the program's function start an execution."""
+        name = name or named(workflow)
+        event = {"workflow": workflow, "arguments": arguments, "id": name}
+        assert self.call(self.id_of("Starter-function"), event) == name
+        return self.runtime.get_execution(name)
+
+    def ledger(self, execution: str) -> dict[str, list[Entry]]:
+        """What the tasks of an execution have done, by step."""
+        bucket, found = self.stack.outputs["ledger"], defaultdict[str, list[Entry]](list)
+        pages = self.server.client("s3").get_paginator("list_objects_v2")
+        for page in pages.paginate(Bucket=bucket, Prefix=f"{execution}/"):
+            for listed in page.get("Contents", ()):
+                _, step, entry = listed["Key"].split("/")
+                pid, attempt, seq, _ = entry.split(".")
+                found[step].append(Entry(int(pid), int(attempt), int(seq)))
+        return dict(found)
+
+    def once(self, execution: str) -> set[str]:
+        """The steps that an execution has done, none of them twice."""
+        done = self.ledger(execution)
+        assert [step for step, entries in done.items() if len(entries) != 1] == []
+        return set(done)
