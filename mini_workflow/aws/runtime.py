@@ -171,6 +171,11 @@ class AWSRuntime(Client):
                 raise still_running(execution_id, timeout)
             time.sleep(pauses.take(left))
 
+    def _settled_now(self, execution_id: str) -> Settled | None:
+        resumed = self._starter.is_resumed(execution_id)
+        found = super()._settled_now(execution_id)
+        return None if resumed and found is not None and found.head.status == "blocked" else found
+
     async def settled_async(self, execution_id: str) -> Settled:
         """See `Service.settled_async`."""
         self._check_caller()

@@ -68,6 +68,8 @@ class Starter:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
+        self._resumed: dict[str, str] = {}
+        """The last writers of the executions that were blocked when they were resumed."""
 
     def put_all(self, requests: list[Start]) -> None:
         """Start many executions; each reply says how it went."""
@@ -162,17 +164,29 @@ class Starter:
 
     def _resume(self, request: Resume) -> Head:
         name = request.execution_id
-        head = self._open(name)
+        found = self._parts.store.header(name)
+        head = _still_open(name, found)
+        assert found is not None
+        if head.status == "blocked":
+            self._resumed[name] = found.writer
         self._parts.post.send([Mail(name, "resume", "", secrets.token_hex(8))])
         return head
 
+    def is_resumed(self, execution_id: str) -> bool:
+        """Whether this process has resumed the blocked execution, and it stands as it stood then:
+        the news of how it goes on are still to come.
+        """
+        writer = self._resumed.get(execution_id)
+        if writer is None:
+            return False
+        found = self._parts.store.header(execution_id)
+        if found is not None and found.writer == writer:
+            return True
+        self._resumed.pop(execution_id, None)
+        return False
+
     def _open(self, name: str) -> Head:
-        head = self._parts.store.head(name)
-        if head is None:
-            raise not_found(name)
-        if head.closed_at is not None:
-            raise closed(name, head.status)
-        return head
+        return _still_open(name, self._parts.store.header(name))
 
     def _send(self, name: str, message: events.Incoming, key: str) -> None:
         line = wire.encode(message)
@@ -257,6 +271,14 @@ class Starter:
         if "failure" in plain:
             raise self._parts.codec.decode_failure(Failure.from_plain(plain["failure"]))
         return plain
+
+
+def _still_open(name: str, found: Document | None) -> Head:
+    if found is None:
+        raise not_found(name)
+    if found.head.closed_at is not None:
+        raise closed(name, found.head.status)
+    return found.head
 
 
 def _without_secret(

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-from collections.abc import Iterator
 
 import pytest
 
@@ -11,20 +10,6 @@ from mini_workflow import ExecutionBlocked, StoreUnavailable
 from mini_workflow.core.events import TaskRetryScheduled
 from tests.e2e.deployment import PATIENCE
 from tests.e2e.flows import Flows, named
-
-SOON = "3"
-"""Seconds after which what a dead function had in hand comes again, in place of a minute."""
-
-
-@pytest.fixture(scope="module")
-def hasty(flows: Flows) -> Iterator[Flows]:
-    """The queue of events with a short visibility timeout."""
-    sqs, url = flows.server.client("sqs"), flows.id_of("Flows-events")
-    asked = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["VisibilityTimeout"])
-    sqs.set_queue_attributes(QueueUrl=url, Attributes={"VisibilityTimeout": SOON})
-    yield flows
-    sqs.set_queue_attributes(QueueUrl=url, Attributes=asked["Attributes"])
-
 
 # The worker
 
@@ -118,28 +103,14 @@ def test_an_orchestrator_without_capacity_is_waited_for(flows: Flows) -> None:
 
 
 def test_what_nobody_can_read_is_set_aside_and_the_rest_goes_on(flows: Flows) -> None:
-    sqs = flows.server.client("sqs")
     execution = flows.start("approval", 1)
     forged = {"execution_id": execution.id, "kind": "messages", "content": "{}", "signature": "x"}
-    for poison in ("no json", json.dumps(forged)):
-        sqs.send_message(
-            QueueUrl=flows.id_of("Flows-events"),
-            MessageBody=poison,
-            MessageGroupId=execution.id,
-            MessageDeduplicationId=named("poison"),
-        )
+    poison = ["no json", json.dumps(forged)]
+    for body in poison:
+        flows.send(execution.id, body)
     execution.signal("decide", {"by": "ann"})
     assert execution.result(timeout=PATIENCE) == {"amount": 1, "seen": [], "by": "ann"}
-
-    def aside() -> list[dict]:
-        answer = sqs.receive_message(
-            QueueUrl=flows.id_of("Flows-events-dlq"),
-            MaxNumberOfMessages=10,
-            MessageAttributeNames=["All"],
-        )
-        return answer.get("Messages", [])
-
-    found = flows.eventually(aside)
-    assert [message["Body"] for message in found] == ["no json", json.dumps(forged)]
+    found = flows.eventually(lambda: flows.set_aside(execution.id))
+    assert [message["Body"] for message in found] == poison
     reasons = [message["MessageAttributes"]["reason"]["StringValue"] for message in found]
     assert reasons[0].startswith("WireError")

@@ -34,7 +34,11 @@ def changed(program: Path, before: str, after: str) -> None:
 def test_a_redeployment_and_a_restart_continue_what_is_in_flight(tmp_path: Path) -> None:
     program, state = tmp_path / "program", tmp_path / "state"
     shutil.copytree(PROGRAM, program, ignore=shutil.ignore_patterns("__pycache__", ".*"))
-    with emulator(state, auth=True) as server, deployed(server, program, Flows) as flows:
+    with (
+        emulator(state, auth=True) as server,
+        deployed(server, program, Flows) as flows,
+        flows.hasty(),
+    ):
         old, napping = flows.start("evolving"), flows.start("nap", 8)
         fragile = flows.start("fragile", "hang")
         flows.eventually(lambda: len(old.history()) >= 3)
