@@ -92,7 +92,8 @@ class Starter:
     @contextmanager
     def watch(self) -> Generator[Callable[[float], None]]:
         """See `Desk.watch`: nobody tells, so the pauses grow."""
-        yield lambda seconds: time.sleep(min(seconds, LONGEST_PAUSE / 4))
+        pauses = Pauses()
+        yield lambda seconds: time.sleep(pauses.take(seconds))
 
     # Starting
 

@@ -43,6 +43,7 @@ class Worker:
         self._outcomes: dict[tuple[str, int, int], SimpleQueue[TaskOutcome | None]] = {}
         self._pulses: dict[tuple[str, int, int], _Pulse] = {}
         self._lock = threading.Lock()
+        self._ending: list[_Pulse] = []
 
     def execute(self, event: Any, context: Any) -> dict[str, Any]:
         """See `AWSRuntime.execute`."""
@@ -60,6 +61,10 @@ class Worker:
         """End the threads of the runner. What is being executed comes to nothing."""
         if self._runner is not None:
             self._runner.close(0)
+        with self._lock:
+            ending, self._ending = self._ending, []
+        for pulse in ending:
+            pulse.join(PULSE)
         with self._lock:
             for outcomes in self._outcomes.values():
                 outcomes.put(None)
@@ -102,6 +107,7 @@ class Worker:
         finally:
             pulse.stop()
             with self._lock:
+                self._ending = [*(p for p in self._ending if not p.join(0)), pulse]
                 del self._outcomes[request.key], self._pulses[request.key]
 
     def _report(self, outcome: TaskOutcome) -> None:
@@ -138,16 +144,24 @@ class _Pulse:
         self._request = request
         self._task: CurrentTask | None = None
         self._over = threading.Event()
+        self._thread: threading.Thread | None = None
 
     def start(self, task: CurrentTask) -> None:
         """The attempt begins."""
         self._task = task
         name = "mini-workflow-pulse"
-        threading.Thread(target=self._beat, name=name, daemon=True).start()
+        self._thread = threading.Thread(target=self._beat, name=name, daemon=True)
+        self._thread.start()
 
     def stop(self) -> None:
         """It is over."""
         self._over.set()
+
+    def join(self, seconds: float) -> bool:
+        """Wait for its thread; whether that has ended."""
+        if self._thread is not None:
+            self._thread.join(seconds)
+        return self._thread is None or not self._thread.is_alive()
 
     def _beat(self) -> None:
         kept: str | None = None

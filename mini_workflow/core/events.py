@@ -25,7 +25,7 @@ class ExecutionStarted(Fact):
     operations go on behind `first_seq`, so that they are unique over all runs. `origin` is the
     fingerprint of the arguments of the first run, in those that follow it. `children`, `updates` and
     `signals` are what the run before has handed over: see the module `carried`. `cancelled` is the
-    time of the cancellation that it took, so that the same one is known when it comes again.
+    id of the request to cancel that it took, so that the same one is known when it comes again.
     """
 
     at: int
@@ -40,7 +40,7 @@ class ExecutionStarted(Fact):
     children: list[dict[str, Any]] | None = None
     updates: list[dict[str, Any]] | None = None
     signals: list[str] | None = None
-    cancelled: int | None = None
+    cancelled: str = ""
 
 
 @fact
@@ -151,10 +151,13 @@ class UpdateRefused(Fact):
 
 @fact
 class CancelRequested(Fact):
-    """Somebody outside asked the execution to cancel itself."""
+    """Somebody outside asked the execution to cancel itself. Its `id` is the same in every copy of
+    the message; empty means there is one.
+    """
 
     at: int
     reason: str = ""
+    id: str = ""
 
 
 @fact

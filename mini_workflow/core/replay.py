@@ -272,10 +272,12 @@ def _message_to(
         signal = events.SignalReceived(at, event.name, event.value, key)
         return commands.SendMessage(event.target, signal, key)
     if isinstance(event, events.CancelSent):
-        return commands.SendMessage(event.target, events.CancelRequested(at, event.reason), key)
+        return commands.SendMessage(
+            event.target, events.CancelRequested(at, event.reason, key), key
+        )
     reason = event.reason or f"cancelled by its parent {run.execution_id!r}"
     return commands.SendMessage(
-        run.state.child_ids[event.seq], events.CancelRequested(at, reason), key
+        run.state.child_ids[event.seq], events.CancelRequested(at, reason, key), key
     )
 
 
@@ -285,7 +287,7 @@ def end_children(execution_id: str, state: ExecutionState) -> Iterable[Command]:
     for seq, child in state.family().items():
         key = f"{execution_id}/{state.seed}/{seq}/close"
         if child.on_parent_close == "cancel":
-            message = events.CancelRequested(state.now, reason)
+            message = events.CancelRequested(state.now, reason, key)
             yield commands.SendMessage(child.id, message, key)
         elif child.on_parent_close == "terminate":
             yield commands.SendMessage(child.id, events.ExecutionTerminated(state.now, reason), key)

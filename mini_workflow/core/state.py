@@ -68,7 +68,7 @@ class ExecutionState:
     __slots__ = (
         "answers",
         "cancel_requested",
-        "cancelled_at",
+        "cancelled_by",
         "cancelled_tasks",
         "child_ids",
         "children",
@@ -104,8 +104,8 @@ class ExecutionState:
         """The attempt that was in flight when a task was given up, until it reports."""
         self.released: set[int] = set()
         self.cancel_requested = False
-        self.cancelled_at: int | None = None
-        """The time of the last request to cancel, earlier runs included."""
+        self.cancelled_by = ""
+        """The id of the last request to cancel, earlier runs included."""
         self.promises: set[int] = set()
         self.children: dict[int, OpenChild] = {}
         self.child_ids: dict[int, str] = {}
@@ -175,10 +175,7 @@ class ExecutionState:
         if isinstance(message, events.ExecutionStarted):
             return message if self.condition == "new" else None
         if isinstance(message, (events.ExecutionTerminated, events.CancelRequested)):
-            if self.condition != "running":
-                return None
-            again = self.cancel_requested or message.at == self.cancelled_at
-            return None if again and isinstance(message, events.CancelRequested) else message
+            return self._admit_end(message)
         if isinstance(message, events.SignalReceived):
             if message.id in self.signal_ids:
                 return None
@@ -207,6 +204,16 @@ class ExecutionState:
     def secret(self, seq: int) -> str:
         """What the token of promise number `seq` proves; nobody can guess it."""
         return sha256(f"promise:{self.seed}:{seq}".encode()).hexdigest()[:24]
+
+    def _admit_end(
+        self, message: events.ExecutionTerminated | events.CancelRequested
+    ) -> Event | None:
+        if self.condition != "running":
+            return None
+        if isinstance(message, events.CancelRequested):
+            repeated = message.id != "" and message.id == self.cancelled_by
+            return None if self.cancel_requested or repeated else message
+        return message
 
     def _admit_outcome(self, message: events.TaskCompleted | events.TaskFailed) -> Event | None:
         task = self.tasks.get(message.seq)
@@ -262,7 +269,7 @@ class ExecutionState:
         self.condition = "running"
         self.seed = event.seed
         self.started_at = event.at
-        self.cancelled_at = event.cancelled
+        self.cancelled_by = event.cancelled
         try:
             self.inherited = inherited_children(event)
             self.answers = inherited_answers(event)
@@ -332,7 +339,7 @@ class ExecutionState:
 
     def _cancel_requested(self, event: events.CancelRequested) -> None:
         self.cancel_requested = True
-        self.cancelled_at = event.at
+        self.cancelled_by = event.id or self.cancelled_by
 
     def _promise_created(self, event: events.PromiseCreated) -> None:
         self._check_open(event)

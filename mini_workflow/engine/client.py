@@ -273,7 +273,7 @@ class Client(ABC):
     def cancel(self, execution_id: str, reason: str) -> None:
         """See `Service.cancel`."""
         _check_reason(reason)
-        message = events.CancelRequested(self.clock_now(), reason)
+        message = events.CancelRequested(self.clock_now(), reason, secrets.token_hex(8))
         self._messenger.post(execution_id, message)
 
     def terminate(self, execution_id: str, reason: str) -> None:

@@ -120,8 +120,8 @@ class Messenger:
     def _from_elsewhere(self, request: Update, deadline: float | None) -> Answer:
         """Wait until the process that has the execution has recorded the answer."""
         execution_id = request.execution_id
-        while True:
-            with self._desk.watch(execution_id) as wait:
+        with self._desk.watch(execution_id) as wait:
+            while True:
                 # In this order: an answer is recorded before the end.
                 head = self._desk.head(execution_id)
                 lines = self._desk.lines(execution_id)

@@ -216,10 +216,11 @@ class Orchestrator:
             if not known and started.parent is not None:
                 work.messages.clear()
                 return
-            if known and work.arrival.delivery < SUSPICIOUS:
+            if known and started.parent is not None and work.arrival.delivery < SUSPICIOUS:
                 work.started = started
             else:
-                # Without a turn, so that it can be blocked, or the tries of its turn counted.
+                # Without a turn: a client may write the same at this moment, or the execution has
+                # to be blocked, or the tries of its turn to be counted.
                 head = Head(work.name, started.workflow, "running", started.at)
                 commit = Commit(work.name, 0, (wire.encode(started),), head)
                 fingerprint = started.arguments.fingerprint()

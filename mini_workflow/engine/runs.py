@@ -56,7 +56,7 @@ def next_run(
         origin=run.started.origin or run.started.arguments.fingerprint(),
         children=carried_children(run.state.family()),
         updates=carried_updates(run.state.answers, run.messages.cut),
-        cancelled=run.state.cancelled_at,
+        cancelled=run.state.cancelled_by,
         signals=carried_signals(run.state.signal_ids, (signal.id for signal in waiting)),
     )
     after = replace(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import threading
 from collections.abc import Callable, Generator, Iterable
 from typing import Final, TypeVar
 
@@ -95,18 +96,28 @@ class Serving(Client):
     @contextlib.contextmanager
     def watch(self, execution_id: str) -> Generator[Callable[[float], None]]:
         """See `Desk.watch`."""
-        reply: Reply[Settled] = Reply()
-        self._driver.lookers.add(execution_id, reply.give)
+        lookers, changed = self._driver.lookers, threading.Event()
+        ended = threading.Event()
+
+        def tell(settled: Settled) -> None:
+            if settled is ENDED:
+                ended.set()
+            changed.set()
 
         def wait(seconds: float) -> None:
-            with contextlib.suppress(TimeoutError):
-                if reply.wait(seconds) is ENDED:
-                    raise RuntimeClosed("the runtime was closed meanwhile; open a new one")
+            changed.wait(seconds)
+            # Callbacks are called once. What comes from here on is looked at next.
+            changed.clear()
+            lookers.remove(execution_id, tell)
+            lookers.add(execution_id, tell)
+            if ended.is_set():
+                raise RuntimeClosed("the runtime was closed meanwhile; open a new one")
 
+        lookers.add(execution_id, tell)
         try:
             yield wait
         finally:
-            self._driver.lookers.remove(execution_id, reply.give)
+            lookers.remove(execution_id, tell)
 
     # For other parts of the runtime
 

@@ -199,7 +199,7 @@ class Outside:
             value = self._codec.encode(say.value, "value")
             return Post(name, events.SignalReceived(now, say.name, value, _id(index)))
         if say.kind == "cancel":
-            return Post(name, events.CancelRequested(now, say.name))
+            return Post(name, events.CancelRequested(now, say.name, _id(index)))
         seq = next(
             event.seq
             for event in self._record.events(name)

@@ -15,6 +15,9 @@ from tests.aws.flows import BODIES, REGISTRY, SCENARIOS, WORKFLOWS, Scenario, di
 from tests.aws.test_nothing_lost import sound
 from tests.aws.world import Death, Fault, World, registry_of
 
+# A process that dies closes nothing: what it was running is found by the garbage collector here.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 ANYTHING = Scenario("", None)
 
 

@@ -20,7 +20,8 @@ from mini_workflow.backends.aws.dispatch import purpose_of
 from mini_workflow.backends.aws.limits import BATCH_ENTRIES, MAXIMUM_DELAY, SCHEDULE_EARLY
 from mini_workflow.backends.aws.mail import Lost, Mail
 from mini_workflow.errors import SignatureInvalid, StoreUnavailable, WireError
-from mini_workflow.ports import Alarm, Outgoing, TaskRequest
+from mini_workflow.ports import Outgoing, TaskRequest
+from mini_workflow.ports.queued import Alarm
 from tests.aws.cloud import BUCKET
 from tests.aws.world import START, Fault, World, registry_of
 from tests.emulator.server import Server

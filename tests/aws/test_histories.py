@@ -17,16 +17,8 @@ from mini_workflow.backends.aws.histories import Histories
 from mini_workflow.backends.aws.limits import HEADER_BYTES, SEAL_OVER
 from mini_workflow.backends.aws.store import S3Store, Shelf
 from mini_workflow.errors import StoreCorrupt, StoreTooNew, StoreUnavailable
-from mini_workflow.ports import (
-    NO_ERRANDS,
-    STATUSES,
-    Alarm,
-    Commit,
-    Errands,
-    Head,
-    Outgoing,
-    Query,
-)
+from mini_workflow.ports import STATUSES, Commit, Head, Outgoing, Query
+from mini_workflow.ports.queued import NO_ERRANDS, Alarm, Errands
 from mini_workflow.testing.backend_contract import creation, head
 from tests.aws.world import Death, Fault, World, registry_of
 
