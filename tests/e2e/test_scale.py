@@ -37,9 +37,13 @@ def kind(call: dict[str, Any]) -> str:
 
 @pytest.mark.timeout(300)
 def test_the_last_steps_of_a_thousand_cost_what_the_first_ones_did(flows: Flows) -> None:
+    # The emulator sees no loop in this; Lambda would after sixteen steps, and was told otherwise.
+    client = flows.server.client("lambda")
+    for function in ("Flows-worker-function", "Flows-orchestrator-function"):
+        told = client.get_function_recursion_config(FunctionName=flows.id_of(function))
+        assert told["RecursiveLoop"] == "Allow"
     execution = flows.start("steps", STEPS)
     assert execution.result(timeout=LONG) == STEPS
-    # More than the sixteen after which Lambda would have seen a loop, and none of them twice.
     assert flows.once(execution.id) == {str(number) for number in range(STEPS)}
 
     mine = flows.caller
@@ -68,4 +72,4 @@ def test_two_hundred_tasks_at_once_are_shared_by_processes(flows: Flows) -> None
     assert flows.once(execution.id) == {str(number) for number in range(WIDTH)}
     entries = [entry for (entry,) in flows.ledger(execution.id).values()]
     assert {entry.attempt for entry in entries} == {1}
-    assert len({entry.pid for entry in entries}) == 4
+    assert len({entry.pid for entry in entries}) > 1
