@@ -11,6 +11,12 @@ from mini_workflow.core.events import TaskRetryScheduled
 from tests.e2e.deployment import PATIENCE
 from tests.e2e.flows import Flows, named
 
+
+def dying(function: str, call: str) -> str:
+    """A name for an execution whose function dies at a call: see faults.py of the program."""
+    return f"dies.{function}.{call}.{named('x').replace('-', '_')}"
+
+
 # The worker
 
 
@@ -28,6 +34,20 @@ def test_attempts_that_die_are_made_again(flows: Flows) -> None:
         (retry,) = (e for e in execution.history() if isinstance(e, TaskRetryScheduled))
         expected = "TaskTimeout" if execution is executions["overrun"] else "WorkerLost"
         assert retry.failure.type == f"mini_workflow.errors:{expected}"
+
+
+def test_a_worker_that_dies_with_an_outcome_has_sent_it_or_does_the_task_again(
+    flows: Flows,
+) -> None:
+    unsent = flows.start("steps", 2, name=dying("worker", "before.sqs.SendMessage"))
+    sent = flows.start("steps", 2, name=dying("worker", "after.sqs.SendMessage"))
+    for execution in (unsent, sent):
+        assert execution.result(timeout=PATIENCE) == 2
+        assert flows.read(flows.stack.outputs["ledger"], f"died/{execution.id}") == ""
+    assert flows.once(sent.id) == {"0", "1"}
+    done = flows.ledger(unsent.id)
+    assert sorted((entry.attempt, entry.seq) for entry in done["0"]) == [(1, 1), (2, 1)]
+    assert len(done["1"]) == 1
 
 
 def test_a_throttled_worker_does_everything_later(flows: Flows) -> None:
@@ -57,7 +77,7 @@ def test_a_throttled_worker_does_everything_later(flows: Flows) -> None:
 def test_an_orchestrator_that_dies_is_continued(
     hasty: Flows, workflow: str, argument: int, result: int | None, fatal: str
 ) -> None:
-    name = f"dies.{fatal}.{named('x').replace('-', '_')}"
+    name = dying("orchestrator", fatal)
     execution = hasty.start(workflow, argument, name=name)
     told = execution.result(timeout=PATIENCE)
     assert hasty.read(hasty.stack.outputs["ledger"], f"died/{name}") == ""
@@ -69,7 +89,7 @@ def test_an_orchestrator_that_dies_is_continued(
 
 
 def test_what_was_dispatched_before_a_death_may_run_twice_under_one_key(hasty: Flows) -> None:
-    name = f"dies.after.lambda.Invoke.{named('x').replace('-', '_')}"
+    name = dying("orchestrator", "after.lambda.Invoke")
     execution = hasty.start("steps", 3, name=name)
     assert execution.result(timeout=PATIENCE) == 3
     first, *others = (entries for _, entries in sorted(hasty.ledger(name).items()))

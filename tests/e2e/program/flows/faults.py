@@ -1,7 +1,8 @@
 """The death of a function's process at a chosen call of AWS, once for each execution.
 
-An execution whose id is "dies.before.lambda.Invoke.x" dies before its first task is invoked, one
-called "dies.after.s3.PutObject.x" when its first turn is committed.
+The orchestrator of an execution whose id is "dies.orchestrator.before.lambda.Invoke.x" dies before
+the first task is invoked, the worker of "dies.worker.after.sqs.SendMessage.x" when it has sent the
+first outcome.
 """
 
 import io
@@ -12,7 +13,7 @@ import signal
 import boto3
 from botocore.exceptions import ClientError
 
-CALL = re.compile(rb"dies\.(before|after)\.([a-z0-9]+)\.([A-Za-z]+)\.\w+")
+CALL = re.compile(rb"dies\.(worker|orchestrator)\.(before|after)\.([a-z0-9]+)\.([A-Za-z]+)\.\w+")
 
 s3 = boto3.client("s3")
 
@@ -26,7 +27,7 @@ def client(service: str):
         body = request.body.getvalue() if isinstance(request.body, io.BytesIO) else request.body
         named = CALL.search(request.url.encode() + b" " + (body or b""))
         if named and _is_meant(named, service, event_name.rpartition(".")[2]):
-            if named[1] == b"before":
+            if named[2] == b"before":
                 _die(named[0].decode())
             about["dying"] = named[0].decode()
 
@@ -41,9 +42,10 @@ def client(service: str):
 
 
 def _is_meant(named, service: str, operation: str) -> bool:
-    # The handlers that start executions are to live.
-    mine = os.environ["AWS_LAMBDA_FUNCTION_NAME"].startswith("Flows-orchestrator")
-    return mine and named[2].decode() == service and named[3].decode() == operation
+    mine = f"Flows-{named[1].decode()}-"
+    if not os.environ["AWS_LAMBDA_FUNCTION_NAME"].startswith(mine):
+        return False
+    return (named[3].decode(), named[4].decode()) == (service, operation)
 
 
 def _die(execution: str) -> None:
