@@ -5,7 +5,7 @@
 | BUCKET_NAME | the bucket with the histories |
 | OBJECT_PREFIX | what the keys in it begin with; empty by default |
 | QUEUE_URL | the FIFO queue of events |
-| QUEUE_ARN | its ARN, which schedules are created with |
+| QUEUE_ARN | its ARN, for what of yours needs it: the library sends by the URL |
 | MINI_WORKFLOW_DLQ_URL | the FIFO queue for messages that nobody can read |
 | TIMER_QUEUE_URL | the queue whose messages reach the queue of events after their delay |
 | WORKER_FUNCTION_NAME | the function that runs tasks |

@@ -189,7 +189,7 @@ def test_45_ten_thousand_items_are_linear(runtime: Stage) -> None:
         replays = [timed(lambda e=execution: e.query("n")) for _ in range(3)]
         assert {answer for answer, _ in replays} == {n}
         took[n] = (live, min(seconds for _, seconds in replays))
-    if not runtime.replays:
+    if not runtime.replays and not runtime.posts:
         # Quadratic would be a hundred times as much; the machine may be busy with something else.
         assert took[large][0] < 40 * max(took[small][0], 0.01)
     assert took[large][1] < 40 * max(took[small][1], 0.001)
