@@ -58,14 +58,14 @@ RUNTIMES: dict[str, Callable[[pytest.FixtureRequest], Stage]] = {
     "environment-replaying": partial(_environment, 0),
     "local": partial(_local, 4096),
     "local-evicting": partial(_local, 1),
+    # With nothing in memory it is tested at every call of AWS, in tests/aws.
     "aws": partial(_aws, 256),
-    "aws-evicting": partial(_aws, 1),
 }
 
 
 @pytest.fixture(
     params=[
-        pytest.param(name, marks=pytest.mark.aws if name.startswith("aws") else ())
+        pytest.param(name, marks=pytest.mark.aws if name == "aws" else ())
         for name in RUNTIMES
     ]
 )
