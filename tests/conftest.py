@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,11 @@ if TYPE_CHECKING:
 settings.register_profile("explore", deadline=None, database=None, print_blob=True)
 settings.register_profile("ci", settings.get_profile("explore"), derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "explore")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # Whoever has started this in the background has it ignore Ctrl-C; what the tests start and then
+    # interrupt must not inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

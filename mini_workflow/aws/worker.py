@@ -33,6 +33,10 @@ MARGIN: Final = 2_000
 send that. Our own bound."""
 
 
+ENDING: Final = 1.0
+"""Seconds that threads get to end when the worker is closed. Our own bound."""
+
+
 class Worker:
     """Runs attempts, sends their outcomes, and keeps their heartbeats."""
 
@@ -59,15 +63,14 @@ class Worker:
 
     def close(self) -> None:
         """End the threads of the runner. What is being executed comes to nothing."""
-        if self._runner is not None:
-            self._runner.close(0)
         with self._lock:
             ending, self._ending = self._ending, []
-        for pulse in ending:
-            pulse.join(PULSE)
-        with self._lock:
             for outcomes in self._outcomes.values():
                 outcomes.put(None)
+        if self._runner is not None:
+            self._runner.close(ENDING)
+        for pulse in ending:
+            pulse.join(PULSE)
 
     def _request_of(self, event: Any) -> TaskRequest:
         try:

@@ -52,10 +52,10 @@ STEPS = 3_000
 ENVIRONMENT = {
     BUCKET_NAME: "histories",
     OBJECT_PREFIX: "",
-    QUEUE_URL: "https://sqs.invalid/0/events.fifo",
+    QUEUE_URL: "http://127.0.0.1/0/events.fifo",
     QUEUE_ARN: "arn:aws:sqs:us-east-1:0:events.fifo",
-    DLQ_URL: "https://sqs.invalid/0/dlq.fifo",
-    TIMER_QUEUE_URL: "https://sqs.invalid/0/timers",
+    DLQ_URL: "http://127.0.0.1/0/dlq.fifo",
+    TIMER_QUEUE_URL: "http://127.0.0.1/0/timers",
     WORKER_FUNCTION_NAME: "worker",
     ORCHESTRATOR_FUNCTION_NAME: "orchestrator",
     ROLE_ARN: "arn:aws:iam::000000000000:role/scheduler",
@@ -96,7 +96,7 @@ def _client(service: str) -> Any:
     )
     client = session.client(
         service,
-        endpoint_url=f"http://{service}.invalid",
+        endpoint_url=f"http://127.0.0.1/{service}",
         config=Config(
             retries={"mode": "standard", "total_max_attempts": 1},
             s3={"addressing_style": "path"},

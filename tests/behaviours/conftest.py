@@ -64,10 +64,7 @@ RUNTIMES: dict[str, Callable[[pytest.FixtureRequest], Stage]] = {
 
 
 @pytest.fixture(
-    params=[
-        pytest.param(name, marks=pytest.mark.aws if name == "aws" else ())
-        for name in RUNTIMES
-    ]
+    params=[pytest.param(name, marks=pytest.mark.aws if name == "aws" else ()) for name in RUNTIMES]
 )
 def runtime(request: pytest.FixtureRequest) -> Iterator[Stage]:
     """A runtime: each test runs on every one of them."""

@@ -23,7 +23,7 @@ from google.protobuf import empty_pb2
 from pulumi.runtime.mocks import Mocks
 from pulumi.runtime.proto import engine_pb2, engine_pb2_grpc, resource_pb2, resource_pb2_grpc
 
-from tests.pulumi.recording import Recording
+from tests.pulumi.recording import Recording, give_loop
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = "project"
@@ -124,6 +124,7 @@ def stack(mocks: Mocks) -> Iterator[Stack]:
     """An empty stack, served on loopback as long as the block lasts."""
     recording, engine = Recording(mocks), Engine()
     name = f"stack-{uuid.uuid4().hex[:6]}"
+    give_loop()
     pulumi.runtime.set_mocks(mocks, project=PROJECT, stack=name, monitor=recording)
     # One thread, because the mocks are not made for more, with the loop that they want to have.
     loop = asyncio.new_event_loop()

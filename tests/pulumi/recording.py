@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -154,6 +155,7 @@ def record(program: Callable[[], Any], mocks: Mocks | None = None) -> Recording:
     """Run a program and return when everything has been registered. It raises what that raises."""
     mocks = mocks or Invented()
     recording = Recording(mocks)
+    give_loop()
     pulumi.runtime.set_mocks(
         mocks, project="project", stack=f"stack-{uuid.uuid4().hex[:6]}", monitor=recording
     )
@@ -164,3 +166,12 @@ def record(program: Callable[[], Any], mocks: Mocks | None = None) -> Recording:
 
     run()
     return recording
+
+
+_LOOP = asyncio.new_event_loop()
+"""For as long as the process: the SDK keeps what belongs to it."""
+
+
+def give_loop() -> None:
+    """The SDK wants this thread to have an event loop, and other tests leave none behind."""
+    asyncio.set_event_loop(_LOOP)
