@@ -36,9 +36,9 @@ def test_steps_run_to_the_end(cloud: Cloud) -> None:
         assert runtime.start_execution("steps", 5).result(timeout=30) == [0, 1, 4, 9, 16]
 
 
-def test_a_wide_workflow_runs_to_the_end(cloud: Cloud) -> None:
+def test_a_thousand_tasks_at_once_run_to_the_end(cloud: Cloud) -> None:
     with cloud.runtime(registry=registry(wide)) as runtime, cloud.serving(runtime):
-        assert runtime.start_execution("wide", 50).result(timeout=60) == sum(range(50))
+        assert runtime.start_execution("wide", 1000).result(timeout=100) == sum(range(1000))
 
 
 def test_a_timer_fires(cloud: Cloud) -> None:
