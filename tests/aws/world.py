@@ -96,7 +96,7 @@ def _client(service: str) -> Any:
     )
     client = session.client(
         service,
-        endpoint_url=f"http://127.0.0.1/{service}",
+        endpoint_url="http://127.0.0.1",
         config=Config(
             retries={"mode": "standard", "total_max_attempts": 1},
             s3={"addressing_style": "path"},
