@@ -68,6 +68,7 @@ class Inbox:
         """What has arrived for one execution, and the records that have to come again."""
         arrival = Arrival(name, delivery=max(map(_deliveries, records)))
         ids: list[str] = []
+        left: list[dict[str, Any]] = []
         for index, record in enumerate(records):
             try:
                 self._read(name, record, arrival)
@@ -75,15 +76,15 @@ class Inbox:
             except (StoreError, SchemaTooNew) as error:
                 # Also what a newer version has written: it will be deployed here in a moment.
                 log.warning("[%s] a message will be read again: %s", name, error)
-                arrival.ids = tuple(ids)
-                return (arrival if ids else None), list(records[index:])
+                left = list(records[index:])
+                break
             except (WireError, SignatureInvalid, InvalidIdentifier) as error:
                 self._metrics.malformed()
                 if not self._set_aside(name, record, error):
-                    arrival.ids = tuple(ids)
-                    return (arrival if ids else None), list(records[index:])
+                    left = list(records[index:])
+                    break
         arrival.ids = tuple(ids)
-        return (arrival if ids else None), []
+        return (arrival if ids else None), left
 
     def _read(self, name: str, record: dict[str, Any], arrival: Arrival) -> None:
         mail = self._parts.post.read(record["body"])
