@@ -6,7 +6,6 @@ from mini_workflow.context import Context
 from mini_workflow.core.info import ExecutionInfo
 from mini_workflow.core.promises import Child, Promise
 from mini_workflow.core.retry import RetryPolicy
-from mini_workflow.current import CurrentTask, current_task
 from mini_workflow.engine.execution import Description, Execution
 from mini_workflow.engine.recording import Recording
 from mini_workflow.engine.timeline import Entry, Timeline
@@ -55,12 +54,13 @@ from mini_workflow.errors import (
     WorkerLost,
     WorkflowDeadlock,
 )
+from mini_workflow.task import CurrentTask, current_task
 from mini_workflow.workflow import Workflow, workflow
 
 if TYPE_CHECKING:
-    from mini_workflow.aws import AWSRuntime
-    from mini_workflow.local import LocalRuntime
-    from mini_workflow.local_client import LocalClient
+    from mini_workflow.runtimes.aws import AWSRuntime
+    from mini_workflow.runtimes.local import LocalRuntime
+    from mini_workflow.runtimes.local_client import LocalClient
 
 __all__ = [
     "AWSRuntime",
@@ -126,9 +126,9 @@ __all__ = [
 ]
 
 _RUNTIMES = {
-    "AWSRuntime": "mini_workflow.aws",
-    "LocalClient": "mini_workflow.local_client",
-    "LocalRuntime": "mini_workflow.local",
+    "AWSRuntime": "mini_workflow.runtimes.aws",
+    "LocalClient": "mini_workflow.runtimes.local_client",
+    "LocalRuntime": "mini_workflow.runtimes.local",
 }
 
 

@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, TypeVar, overload
 
-from mini_workflow.core.durations import MAXIMUM_DURATION, milliseconds, seconds
 from mini_workflow.core.exchange import OtherExecution
 from mini_workflow.core.futures import TaskFuture
 from mini_workflow.core.info import ExecutionInfo
@@ -18,7 +17,8 @@ from mini_workflow.core.mapping import as_it_is_now
 from mini_workflow.core.promises import Child, Promise
 from mini_workflow.core.retry import RetryPolicy
 from mini_workflow.core.run import Run
-from mini_workflow.core.starting import Startable, check_id, encode_arguments
+from mini_workflow.core.validation import Startable, check_id, encode_arguments
+from mini_workflow.durations import MAXIMUM_DURATION, milliseconds, seconds
 from mini_workflow.errors import UsageError
 
 if TYPE_CHECKING:

@@ -31,9 +31,9 @@ from benchmarks.systems.script import (
     serve,
 )
 from mini_workflow import Context, LocalRuntime, workflow
-from mini_workflow.backends.sqlite import SQLiteBackend
-from mini_workflow.backends.system_clock import SystemClock
 from mini_workflow.ports import Commit
+from mini_workflow.stores.sqlite import SQLiteBackend
+from mini_workflow.stores.system_clock import SystemClock
 
 TIMEOUT_SECONDS = 100
 MONTH_SECONDS = 30 * 24 * 3600

@@ -93,7 +93,12 @@ def cli(
 
 def add_commands() -> None:
     """Enter the commands; their modules import this one."""
-    from mini_workflow.cli import completion, debugging, doctor, looking, running, steering
+    from mini_workflow.cli import completion
+    from mini_workflow.cli.commands import control as steering
+    from mini_workflow.cli.commands import doctor
+    from mini_workflow.cli.commands import inspect as looking
+    from mini_workflow.cli.commands import replay as debugging
+    from mini_workflow.cli.commands import run as running
 
     for module in (running, looking, steering, debugging, doctor, completion):
         for command in module.COMMANDS:

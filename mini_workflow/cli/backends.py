@@ -18,8 +18,8 @@ from mini_workflow.engine.runtime import Runtime
 from mini_workflow.errors import StoreUnavailable, UsageError
 
 if TYPE_CHECKING:
-    from mini_workflow.aws import AWSRuntime
-    from mini_workflow.local_client import LocalClient
+    from mini_workflow.runtimes.aws import AWSRuntime
+    from mini_workflow.runtimes.local_client import LocalClient
 
 PULUMI_TIMEOUT: Final = 120
 """Seconds that `pulumi stack output` may take; a backend far away answers within a few."""
@@ -69,14 +69,14 @@ class SQLiteTarget:
 
     def reader(self) -> LocalClient:
         """See `Backend.reader`."""
-        from mini_workflow.local_client import LocalClient
+        from mini_workflow.runtimes.local_client import LocalClient
 
         self._check_is_there()
         return LocalClient(self.path, read_only=True)
 
     def client(self, *, create: bool = False) -> LocalClient:
         """See `Backend.client`."""
-        from mini_workflow.local_client import LocalClient
+        from mini_workflow.runtimes.local_client import LocalClient
 
         if create:
             self._make_folder()
@@ -86,14 +86,14 @@ class SQLiteTarget:
 
     def server(self, processes: int) -> Runtime:
         """See `Backend.server`."""
-        from mini_workflow.local import LocalRuntime
+        from mini_workflow.runtimes.local import LocalRuntime
 
         self._make_folder()
         return LocalRuntime(self.path, workers=processes)
 
     def remark(self, client: Client) -> str:
         """See `Backend.remark`."""
-        from mini_workflow.local_client import LocalClient
+        from mini_workflow.runtimes.local_client import LocalClient
 
         if isinstance(client, LocalClient) and not client.is_served():
             return (
@@ -128,7 +128,7 @@ class AWSTarget:
 
     def client(self, *, create: bool = False) -> AWSRuntime:
         """See `Backend.client`. The store is provisioned by Pulumi, and never made here."""
-        from mini_workflow.aws import AWSRuntime
+        from mini_workflow.runtimes.aws import AWSRuntime
 
         return AWSRuntime.from_env({**os.environ, **self.environment()})
 

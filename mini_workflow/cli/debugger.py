@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Final
 
-from mini_workflow.core.loop import WorkflowLoop, running_loop
-from mini_workflow.core.where import is_user_code
+from mini_workflow.loop.loop import WorkflowLoop, running_loop
+from mini_workflow.loop.source_line import is_user_code
 
 _DRAIN: Final = WorkflowLoop.drain.__code__
 

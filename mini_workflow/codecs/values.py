@@ -17,11 +17,7 @@ from mini_workflow.codecs.names import type_of
 from mini_workflow.codecs.scalars import MAX_PLAIN_INT_BITS
 from mini_workflow.codecs.signing import Signer
 from mini_workflow.core.payload import EMPTY, Payload
-from mini_workflow.errors import (
-    PayloadNotReadable,
-    SerializationError,
-    ValueNotSerializable,
-)
+from mini_workflow.errors import PayloadNotReadable, SerializationError, ValueNotSerializable
 
 _MAX_INT: Final = 1 << MAX_PLAIN_INT_BITS
 _ATOMS: Final = frozenset({str, int, float, bool, type(None)})

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from mini_workflow.core.events import Event
-from mini_workflow.core.facts import record
 from mini_workflow.core.payload import Payload
+from mini_workflow.core.records import record
 
 
 @record

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from contextvars import Context, copy_context
 from typing import Any
 
-from mini_workflow.core.loop import Halt, WorkflowLoop
-from mini_workflow.core.numbered import WorkflowFuture
 from mini_workflow.errors import UsageError
+from mini_workflow.loop.loop import Halt, WorkflowLoop
+from mini_workflow.loop.numbered import WorkflowFuture
 
 Predicate = Callable[[], bool]
 

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from mini_workflow.core.facts import Fact, fact
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.payload import Payload
+from mini_workflow.core.records import Fact, fact
 
 
 @fact

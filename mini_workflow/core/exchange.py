@@ -10,12 +10,12 @@ from typing import Any
 from mini_workflow.core import events
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.messages import Messages
-from mini_workflow.core.numbered import WorkflowFuture
 from mini_workflow.core.operations import Inline, Operations
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.promises import Child, Promise, make_token
-from mini_workflow.core.starting import check_name, check_reason
+from mini_workflow.core.validation import check_name, check_reason
 from mini_workflow.errors import ChildFailed, UsageError
+from mini_workflow.loop.numbered import WorkflowFuture
 
 
 class ContinueAsNew(BaseException):

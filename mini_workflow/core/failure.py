@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mini_workflow.core.facts import record
+from mini_workflow.core.records import record
 
 
 @record

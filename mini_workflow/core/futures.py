@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from mini_workflow.core.handles import Handle
-from mini_workflow.core.numbered import NumberingLoop, WorkflowFuture
+from mini_workflow.loop.handles import Handle
+from mini_workflow.loop.numbered import NumberingLoop, WorkflowFuture
 
 
 class Canceller(Protocol):

@@ -8,7 +8,7 @@ from functools import partial
 from types import CellType, FunctionType
 from typing import Any
 
-from mini_workflow.core.numbered import NumberingLoop, WorkflowFuture
+from mini_workflow.loop.numbered import NumberingLoop, WorkflowFuture
 
 
 class Mapping(WorkflowFuture):

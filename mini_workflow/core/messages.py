@@ -11,10 +11,10 @@ from mini_workflow.core import events
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.events import Event
 from mini_workflow.core.failure import Failure
-from mini_workflow.core.loop import Halt, WorkflowLoop
 from mini_workflow.core.payload import Payload
-from mini_workflow.core.starting import check_name
+from mini_workflow.core.validation import check_name
 from mini_workflow.errors import ExecutionClosed, SerializationError, UnknownHandler, UsageError
+from mini_workflow.loop.loop import Halt, WorkflowLoop
 
 Handler = Callable[..., Any]
 

@@ -19,13 +19,10 @@ from mini_workflow.core.conditions import Conditions
 from mini_workflow.core.events import Event
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.futures import SleepFuture, TaskFuture
-from mini_workflow.core.handles import TimerHandle
-from mini_workflow.core.loop import Halt, WorkflowLoop, running_loop
 from mini_workflow.core.mapping import Mapping, as_it_is_now
-from mini_workflow.core.numbered import WorkflowFuture, unseen
 from mini_workflow.core.payload import EMPTY, Payload
+from mini_workflow.core.recorded import INLINE, Script
 from mini_workflow.core.retry import RetryPolicy
-from mini_workflow.core.script import INLINE, Script
 from mini_workflow.core.state import ExecutionState
 from mini_workflow.errors import (
     MiniWorkflowError,
@@ -35,6 +32,9 @@ from mini_workflow.errors import (
     TaskError,
     UsageError,
 )
+from mini_workflow.loop.handles import TimerHandle
+from mini_workflow.loop.loop import Halt, WorkflowLoop, running_loop
+from mini_workflow.loop.numbered import WorkflowFuture, unseen
 
 log = logging.getLogger("mini_workflow.workflow")
 

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Generator
 from typing import Any, Protocol
 
-from mini_workflow.core.numbered import NumberingLoop, WorkflowFuture
 from mini_workflow.errors import PromiseNotOpen
+from mini_workflow.loop.numbered import NumberingLoop, WorkflowFuture
 
 _SEPARATOR = "~"
 """Not a character of an execution id, and safe in a URL."""

@@ -12,12 +12,12 @@ from mini_workflow.core import commands, events
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.commands import Command
 from mini_workflow.core.events import CLOSING, Event, Message, Tick
-from mini_workflow.core.facts import record
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.history import History
 from mini_workflow.core.payload import Payload
+from mini_workflow.core.recorded import Script
+from mini_workflow.core.records import record
 from mini_workflow.core.run import Definition, Inline, Run
-from mini_workflow.core.script import Script
 from mini_workflow.core.state import Condition, ExecutionState
 from mini_workflow.errors import MiniWorkflowError, NonDeterminismError, WireError
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final, Literal
 
-from mini_workflow.core.durations import milliseconds, seconds
 from mini_workflow.core.failure import Failure
+from mini_workflow.durations import milliseconds, seconds
 from mini_workflow.errors import UsageError
 
 Jitter = Literal["full", "equal", "none"]

@@ -14,16 +14,12 @@ from contextvars import Context
 from typing import Any, ClassVar, Final, Protocol
 
 from mini_workflow.core import events
-from mini_workflow.core.closing import name_of, report_unseen, wind_down
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.events import Event
 from mini_workflow.core.exchange import ContinueAsNew, Exchange
-from mini_workflow.core.loop import Halt, running_loop
-from mini_workflow.core.numbered import hush, unseen
 from mini_workflow.core.operations import Inline, takes_result
+from mini_workflow.core.recorded import Script
 from mini_workflow.core.retry import RetryPolicy
-from mini_workflow.core.script import Script
-from mini_workflow.core.where import user_line, waiting_line
 from mini_workflow.errors import (
     DeterminismError,
     InvalidArguments,
@@ -31,6 +27,10 @@ from mini_workflow.errors import (
     SerializationError,
     WorkflowDeadlock,
 )
+from mini_workflow.loop.loop import Halt, running_loop
+from mini_workflow.loop.numbered import hush, unseen
+from mini_workflow.loop.shutdown import name_of, report_unseen, wind_down
+from mini_workflow.loop.source_line import user_line, waiting_line
 
 UNDO_POLICY: Final = RetryPolicy(max_attempts=100, initial=1.0, maximum=300.0)
 """How an undo is retried: for hours, because what it takes back is real."""

@@ -14,7 +14,7 @@ from heapq import heappop, heappush
 from typing import Any, ClassVar, Final, Literal
 
 from mini_workflow.core import events
-from mini_workflow.core.carried import (
+from mini_workflow.core.continuation import (
     Answers,
     OpenChild,
     inherited_answers,

@@ -9,7 +9,7 @@ from mini_workflow.core.codec import Codec
 from mini_workflow.core.run import Definition
 from mini_workflow.engine.outbox import not_started
 from mini_workflow.errors import ExecutionAlreadyExists, InvalidArguments, UnknownWorkflow
-from mini_workflow.ports.queued import Dispatch, Standing
+from mini_workflow.ports.queued import Dispatch, ExecutionMeta
 
 
 class Admission:
@@ -37,7 +37,7 @@ class Admission:
             return False
         return True
 
-    def check(self, name: str, started: events.ExecutionStarted, standing: Standing) -> None:
+    def check(self, name: str, started: events.ExecutionStarted, standing: ExecutionMeta) -> None:
         """Tell a parent whose child cannot be started because the id is taken."""
         if started.parent is not None and started.parent != standing.parent:
             error = ExecutionAlreadyExists(

@@ -8,8 +8,8 @@ from mini_workflow.core import events
 from mini_workflow.core.events import Message
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.payload import Payload
-from mini_workflow.engine.answers import answer_head, answer_start, answer_update
-from mini_workflow.engine.inquiries import Inquiries
+from mini_workflow.engine.pending_updates import PendingUpdates
+from mini_workflow.engine.replies import answer_head, answer_start, answer_update
 from mini_workflow.engine.requests import Ask, Post, Release, Request, Resume, Start, Update
 from mini_workflow.engine.turn import Delivery, Turn
 from mini_workflow.errors import StoreError
@@ -40,7 +40,7 @@ class Batch:
             delivery = self.deliveries[execution_id] = Delivery(execution_id)
         return delivery
 
-    def answer(self, store: Store, inquiries: Inquiries) -> None:
+    def answer(self, store: Store, inquiries: PendingUpdates) -> None:
         """Tell everybody who waits. A store that fails now fails only those who need it."""
         for start in self.starts:
             try:

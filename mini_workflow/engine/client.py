@@ -13,13 +13,13 @@ from mini_workflow.core import events, wire
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.events import CLOSING, Event
 from mini_workflow.core.history import History
-from mini_workflow.core.loop import WorkflowLoop, running_loop
-from mini_workflow.core.starting import check_id, encode_arguments
-from mini_workflow.engine.answers import not_found
+from mini_workflow.core.validation import check_id, encode_arguments
 from mini_workflow.engine.execution import Description, Execution, Settled
 from mini_workflow.engine.messenger import Messenger
+from mini_workflow.engine.replies import not_found
 from mini_workflow.engine.requests import Reply, Request, Resume, Start
 from mini_workflow.errors import StoreCorrupt, UsageError
+from mini_workflow.loop.loop import WorkflowLoop, running_loop
 from mini_workflow.ports import STATUSES, Head, Query, Status, Store, Stored
 from mini_workflow.workflow import Registry, Workflow
 

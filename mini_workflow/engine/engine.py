@@ -17,38 +17,22 @@ from mini_workflow.core.commands import CancelTask, RunTask
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.replay import Decision
 from mini_workflow.core.run import Definition
-from mini_workflow.engine.answers import blocked, closed
 from mini_workflow.engine.batch import AT_ONCE, Batch, message_of
 from mini_workflow.engine.cache import Cache
+from mini_workflow.engine.children import Children
 from mini_workflow.engine.dispatch import Dispatcher
 from mini_workflow.engine.executor import execute
-from mini_workflow.engine.inquiries import Inquiries
-from mini_workflow.engine.lookout import Lookout, Ports
-from mini_workflow.engine.notices import warn_of_late_signals, warn_of_nobody
-from mini_workflow.engine.nursery import Nursery
-from mini_workflow.engine.questions import Questions
-from mini_workflow.engine.requests import (
-    Ask,
-    Nudge,
-    Release,
-    Request,
-    Resume,
-    Start,
-    Waited,
-)
+from mini_workflow.engine.pending_updates import PendingUpdates
+from mini_workflow.engine.queries import Questions
+from mini_workflow.engine.replies import blocked, closed
+from mini_workflow.engine.requests import Ask, Nudge, Release, Request, Resume, Start, Waited
 from mini_workflow.engine.runs import first_event
+from mini_workflow.engine.takeover import Ports, Takeover
 from mini_workflow.engine.turn import Delivery, Execute, Turn, Turns
+from mini_workflow.engine.undelivered import warn_of_late_signals, warn_of_nobody
 from mini_workflow.engine.watchdog import Watchdog
-from mini_workflow.errors import (
-    LeaseLost,
-    MiniWorkflowError,
-    RuntimeClosed,
-    StoreError,
-)
-from mini_workflow.ports import (
-    TaskOutcome,
-    TaskRunner,
-)
+from mini_workflow.errors import LeaseLost, MiniWorkflowError, RuntimeClosed, StoreError
+from mini_workflow.ports import TaskOutcome, TaskRunner
 
 log = logging.getLogger("mini_workflow.engine")
 
@@ -100,9 +84,9 @@ class Engine:
             history_limit=history_limit,
             execute=execute_inline,
         )
-        self._lookout = Lookout(ports, known=known, on_look=on_look, on_post=on_post)
-        self._nursery = Nursery(ports.store, codec, self._turns, self._first_event)
-        self._inquiries = Inquiries()
+        self._lookout = Takeover(ports, known=known, on_look=on_look, on_post=on_post)
+        self._nursery = Children(ports.store, codec, self._turns, self._first_event)
+        self._inquiries = PendingUpdates()
         self._questions = Questions(self._turns, self._cache, codec, self._watchdog)
         self._on_post = on_post
         self._next_wake: int | None = None

@@ -9,9 +9,9 @@ from typing import Any, Final, Protocol
 
 from mini_workflow.core import events
 from mini_workflow.core.codec import Codec
-from mini_workflow.core.durations import seconds
 from mini_workflow.core.events import Event
 from mini_workflow.core.history import History
+from mini_workflow.durations import seconds
 from mini_workflow.engine.recording import Recording
 from mini_workflow.engine.timeline import Reader, Timeline
 from mini_workflow.errors import (

@@ -12,9 +12,9 @@ from typing import Any, Final, TypeGuard
 
 from mini_workflow.attempts import cancelled, timeout_message
 from mini_workflow.core.codec import Codec
-from mini_workflow.current import CURRENT, CurrentTask
 from mini_workflow.errors import TaskCancelled, TaskTimeout
 from mini_workflow.ports import TaskOutcome, TaskRequest
+from mini_workflow.task import CURRENT, CurrentTask
 
 _OURS: Final = frozenset(
     {__file__, *(module.__file__ for module in (base_events, events, runners, tasks, timeouts))}

@@ -10,9 +10,9 @@ from mini_workflow.core.codec import Codec
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.replay import check_update
 from mini_workflow.core.run import Run
-from mini_workflow.engine.answers import not_found
 from mini_workflow.engine.cache import Cache
-from mini_workflow.engine.questions import Questions
+from mini_workflow.engine.queries import Questions
+from mini_workflow.engine.replies import not_found
 from mini_workflow.engine.requests import Ask
 from mini_workflow.engine.turn import Turns
 from mini_workflow.engine.watchdog import Watchdog

@@ -14,16 +14,11 @@ from mini_workflow.core.events import Incoming
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.promises import read_token
-from mini_workflow.core.starting import check_id, check_name, encode_arguments
-from mini_workflow.engine.answers import blocked
-from mini_workflow.engine.inquiries import find_answer
+from mini_workflow.core.validation import check_id, check_name, encode_arguments
+from mini_workflow.engine.pending_updates import find_answer
+from mini_workflow.engine.replies import blocked
 from mini_workflow.engine.requests import Answer, Ask, Post, Reply, Request, Update
-from mini_workflow.errors import (
-    ExecutionClosed,
-    ExecutionNotFound,
-    PromiseNotOpen,
-    UsageError,
-)
+from mini_workflow.errors import ExecutionClosed, ExecutionNotFound, PromiseNotOpen, UsageError
 from mini_workflow.ports import Head
 
 T = TypeVar("T")

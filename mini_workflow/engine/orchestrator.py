@@ -18,23 +18,25 @@ from mini_workflow.core.commands import CancelTask, Command, RunTask, StartChild
 from mini_workflow.core.events import Message
 from mini_workflow.core.run import Definition, Run
 from mini_workflow.engine.admission import Admission
-from mini_workflow.engine.arrival import Arrival, Each, one_by_one
 from mini_workflow.engine.cache import Cache
-from mini_workflow.engine.courier import Courier, Waking, put_off, together, waking
+from mini_workflow.engine.delivery import Arrival, Each, one_by_one
 from mini_workflow.engine.dispatch import request_of
+from mini_workflow.engine.effects import Effects, Waking, put_off, together, waking
 from mini_workflow.engine.inspection import Inspection
-from mini_workflow.engine.notices import warn_of_late_signals, warn_of_post
 from mini_workflow.engine.outbox import outbox
 from mini_workflow.engine.runs import blocked, first_event
 from mini_workflow.engine.turn import Delivery, Turn, Turns
+from mini_workflow.engine.undelivered import warn_of_late_signals, warn_of_post
 from mini_workflow.engine.watchdog import Watchdog
-from mini_workflow.errors import (
-    StoreError,
-    StoreUnavailable,
-    TurnTimeout,
+from mini_workflow.errors import StoreError, StoreUnavailable, TurnTimeout
+from mini_workflow.ports import Clock, Commit, Head, QueuedMessage
+from mini_workflow.ports.queued import (
+    NO_ERRANDS,
+    Dispatch,
+    ExecutionMeta,
+    FencedStore,
+    PendingEffects,
 )
-from mini_workflow.ports import Clock, Commit, Head, Outgoing
-from mini_workflow.ports.queued import NO_ERRANDS, Dispatch, Errands, FencedStore, Standing
 
 log = logging.getLogger("mini_workflow.engine")
 
@@ -55,7 +57,7 @@ GIVE_UP: Final = 40
 Our own bound: with pauses that grow to 300 seconds about two hours, so that outages are outlived."""
 
 NOTHING_SET: Final = Waking(None)
-FROM_NOTHING: Final = Standing(NO_ERRANDS, False, None, 0, None, 0)
+FROM_NOTHING: Final = ExecutionMeta(NO_ERRANDS, False, None, 0, None, 0)
 
 
 @dataclass(slots=True)
@@ -68,12 +70,12 @@ class _Work:
     races: int = 0
     again: bool = False
     turn: Turn | None = None
-    standing: Standing | None = None
+    standing: ExecutionMeta | None = None
     started: events.ExecutionStarted | None = None
     """What it begins with, if its first turn creates it."""
-    owed: Errands = NO_ERRANDS
+    owed: PendingEffects = NO_ERRANDS
     """Those of earlier commits that cannot be done now."""
-    errands: Errands = NO_ERRANDS
+    errands: PendingEffects = NO_ERRANDS
     waking: Waking = NOTHING_SET
 
     @property
@@ -105,7 +107,7 @@ class Orchestrator:
         self._each = each
         self._on_turn = on_turn
         self._entropy = entropy
-        self._courier = Courier(dispatch, clock)
+        self._courier = Effects(dispatch, clock)
         self._cache = Cache(cache_size)
         self._watchdog = Watchdog(turn_limit)
         self._turns = Turns(
@@ -282,7 +284,7 @@ class Orchestrator:
         self._plan(work, FROM_NOTHING, self._clock.now())
 
     def _make_sure(
-        self, work: _Work, standing: Standing, head: Head | None
+        self, work: _Work, standing: ExecutionMeta, head: Head | None
     ) -> BaseException | None:
         """Do the errands of the last commit if they may not have been done. Answers why the
         execution has to be blocked, if that is so.
@@ -321,7 +323,7 @@ class Orchestrator:
         self._courier.done(name)
         return None
 
-    def _counted(self, work: _Work, standing: Standing) -> Standing:
+    def _counted(self, work: _Work, standing: ExecutionMeta) -> ExecutionMeta:
         """Count a try, before anything is done that may end the process."""
         name, errands, tries = work.name, _doubted(work, standing), standing.tries + 1
         commit = Commit(name, standing.length)
@@ -330,11 +332,11 @@ class Orchestrator:
         work.standing = replace(standing, errands=errands, done=False, tries=tries)
         return work.standing
 
-    def _plan(self, work: _Work, standing: Standing, now: int) -> None:
+    def _plan(self, work: _Work, standing: ExecutionMeta, now: int) -> None:
         turn, commands = work.turn, _commands(work.turn)
         head = turn.head if turn is not None else self._store.head(work.name)
         tasks = tuple((c.seq, c.attempt) for c in commands if isinstance(c, RunTask))
-        outgoing: list[Outgoing] = []
+        outgoing: list[QueuedMessage] = []
         # In the order of the commands: what is said to a child must not come before its start.
         for command in commands:
             if isinstance(command, StartChild):
@@ -347,14 +349,16 @@ class Orchestrator:
         needed = None if at is None else self._dispatch.alarm(work.name, at, now)
         work.waking = waking(standing.alarm, needed, work.arrival.woken, now)
         to_set = work.waking.to_set is not None
-        new = Errands(tasks, tuple(outgoing), alarm=to_set, causes=work.arrival.ids)
+        new = PendingEffects(tasks, tuple(outgoing), alarm=to_set, causes=work.arrival.ids)
         work.errands = together(work.owed, new)
 
-    def _start_of(self, parent: str, command: StartChild, now: int) -> Outgoing:
+    def _start_of(self, parent: str, command: StartChild, now: int) -> QueuedMessage:
         """The message that has a child begin, wherever messages to it are taken."""
         about = {"id": parent, "seq": command.seq}
         started = first_event(command.workflow, command.arguments, now, self._entropy(), about)
-        return Outgoing(command.execution_id, wire.encode(started), f"{parent}/{command.seq}/child")
+        return QueuedMessage(
+            command.execution_id, wire.encode(started), f"{parent}/{command.seq}/child"
+        )
 
     def _commit(self, work: _Work) -> None:
         turn, standing, started = work.turn, work.standing, work.started
@@ -421,14 +425,14 @@ class Orchestrator:
         return self._store.commit(commit, put_off(standing.errands), standing.alarm, 0)
 
 
-def _doubted(work: _Work, standing: Standing) -> Errands:
+def _doubted(work: _Work, standing: ExecutionMeta) -> PendingEffects:
     """The errands of the last commit if they may not have been done."""
     errands, ids = standing.errands, work.arrival.ids
     again = errands.doubtful or work.resume or not set(errands.causes).isdisjoint(ids)
     return errands if again and not standing.done else NO_ERRANDS
 
 
-def _deadly(standing: Standing) -> TurnTimeout:
+def _deadly(standing: ExecutionMeta) -> TurnTimeout:
     return TurnTimeout(
         f"the process has ended {standing.tries - 1} times during this turn: it ran out of memory "
         "or of time"

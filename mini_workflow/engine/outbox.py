@@ -11,24 +11,28 @@ from mini_workflow.core.failure import Failure
 from mini_workflow.core.replay import end_children, tell_parent
 from mini_workflow.core.state import ExecutionState
 from mini_workflow.errors import WireError
-from mini_workflow.ports import Outgoing, Stored
+from mini_workflow.ports import QueuedMessage, Stored
 
 
-def outbox(commands: Iterable[Command]) -> tuple[Outgoing, ...]:
+def outbox(commands: Iterable[Command]) -> tuple[QueuedMessage, ...]:
     """The messages among the commands, to be posted with the commit that decides them."""
     return tuple(
-        Outgoing(command.execution_id, wire.encode(command.message), command.key)
+        QueuedMessage(command.execution_id, wire.encode(command.message), command.key)
         for command in commands
         if isinstance(command, SendMessage)
     )
 
 
-def not_started(parent: str, seq: int, at: int, failure: Failure) -> Outgoing:
+def not_started(parent: str, seq: int, at: int, failure: Failure) -> QueuedMessage:
     """Tells a parent that its child could not be started."""
-    return Outgoing(parent, wire.encode(ChildFailed(at, seq, failure)), f"{parent}/{seq}/start")
+    return QueuedMessage(
+        parent, wire.encode(ChildFailed(at, seq, failure)), f"{parent}/{seq}/start"
+    )
 
 
-def farewell(stored: Stored, closing: events.ExecutionTerminated | None) -> tuple[Outgoing, ...]:
+def farewell(
+    stored: Stored, closing: events.ExecutionTerminated | None
+) -> tuple[QueuedMessage, ...]:
     """What an execution that ends without running its code has to say to its family."""
     if closing is None:
         return ()

@@ -7,12 +7,12 @@ from dataclasses import replace
 from typing import Any
 
 from mini_workflow.core import events
-from mini_workflow.core.carried import carried_children, carried_signals, carried_updates
+from mini_workflow.core.continuation import carried_children, carried_signals, carried_updates
 from mini_workflow.core.events import Event, Message
 from mini_workflow.core.payload import Payload
+from mini_workflow.core.recorded import python_version
 from mini_workflow.core.replay import Decision
 from mini_workflow.core.run import Run
-from mini_workflow.core.script import python_version
 from mini_workflow.errors import HistoryTooLong
 from mini_workflow.ports import Head
 

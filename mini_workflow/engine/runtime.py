@@ -12,17 +12,14 @@ from types import TracebackType
 from typing import Final, Self, TypeVar
 
 from mini_workflow.core.codec import Codec
-from mini_workflow.engine.driver import Driver, Pace
 from mini_workflow.engine.engine import DEFAULT_HISTORY_LIMIT, Engine, Ports
+from mini_workflow.engine.engine_thread import EngineThread, Pace
 from mini_workflow.engine.executor import execute
 from mini_workflow.engine.messenger import Messenger
 from mini_workflow.engine.requests import Release
 from mini_workflow.engine.serving import Serving
 from mini_workflow.engine.turn import Execute
-from mini_workflow.errors import (
-    RuntimeClosed,
-    StoreError,
-)
+from mini_workflow.errors import RuntimeClosed, StoreError
 from mini_workflow.ports import Report, TaskRunner
 from mini_workflow.workflow import REGISTRY, Registry
 
@@ -76,7 +73,7 @@ class Runtime(Serving):
         self._closing = threading.Lock()
         self._closed = False
         self._ended = False
-        self._driver = Driver(
+        self._driver = EngineThread(
             store=ports.store,
             clock=ports.clock,
             pace=pace,

@@ -10,16 +10,12 @@ from collections.abc import Callable, Generator, Iterable
 from typing import Final, TypeVar
 
 from mini_workflow.engine.client import Client, refuse_in_workflow, still_running
-from mini_workflow.engine.driver import ENDED, Driver
 from mini_workflow.engine.engine import Engine, Ports
+from mini_workflow.engine.engine_thread import ENDED, EngineThread
 from mini_workflow.engine.execution import Settled
 from mini_workflow.engine.requests import Reply, Request, Start
 from mini_workflow.engine.turn import UNKNOWN_WORKFLOW
-from mini_workflow.errors import (
-    NotAllowedInWorkflow,
-    RuntimeClosed,
-    StoreError,
-)
+from mini_workflow.errors import NotAllowedInWorkflow, RuntimeClosed, StoreError
 from mini_workflow.ports import Stored
 
 T = TypeVar("T")
@@ -33,7 +29,7 @@ class Serving(Client):
     """Hands requests to the engine, and waits for it. Made by a Runtime only."""
 
     _ports: Ports
-    _driver: Driver
+    _driver: EngineThread
     _engine: Engine
     _process: int
     _closed: bool

@@ -11,15 +11,8 @@ from mini_workflow.core import events, wire
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.events import Event, Message
 from mini_workflow.core.failure import Failure
-from mini_workflow.core.loop import Halt
 from mini_workflow.core.payload import Payload
-from mini_workflow.core.replay import (
-    Decision,
-    decide,
-    end_children,
-    repeat,
-    tell_parent,
-)
+from mini_workflow.core.replay import Decision, decide, end_children, repeat, tell_parent
 from mini_workflow.core.run import Definition, Inline, Run
 from mini_workflow.core.state import ExecutionState
 from mini_workflow.engine.cache import Cache, Live
@@ -29,21 +22,9 @@ from mini_workflow.engine.recording import decode_message
 from mini_workflow.engine.requests import Request, Start
 from mini_workflow.engine.runs import blocked, bounded, next_run
 from mini_workflow.engine.watchdog import Watchdog
-from mini_workflow.errors import (
-    DeterminismError,
-    UnknownWorkflow,
-    WireError,
-    WorkerLost,
-)
-from mini_workflow.ports import (
-    Commit,
-    Head,
-    Reader,
-    Stored,
-    TaskOutcome,
-    TaskRequest,
-    reopened,
-)
+from mini_workflow.errors import DeterminismError, UnknownWorkflow, WireError, WorkerLost
+from mini_workflow.loop.loop import Halt
+from mini_workflow.ports import Commit, Head, Reader, Stored, TaskOutcome, TaskRequest, reopened
 
 log = logging.getLogger("mini_workflow.engine")
 

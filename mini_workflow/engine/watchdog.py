@@ -6,10 +6,10 @@ import sys
 import threading
 from typing import Final
 
-from mini_workflow.core.loop import Halt
 from mini_workflow.core.run import Run
-from mini_workflow.core.where import describe_frame, user_frame
 from mini_workflow.errors import TurnTimeout
+from mini_workflow.loop.loop import Halt
+from mini_workflow.loop.source_line import describe_frame, user_frame
 
 DEFAULT_LIMIT: Final = 10.0
 """Seconds that one turn may take: far more than any replay needs, and short enough that the

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal, Protocol
 
-from mini_workflow.core.facts import record
+from mini_workflow.core.records import record
 
 Status = Literal["running", "blocked", "completed", "failed", "cancelled", "terminated"]
 
@@ -64,7 +64,7 @@ class Stored:
 
 
 @record
-class Outgoing:
+class QueuedMessage:
     """A message for an execution's mailbox; what `key` does, `Mailbox.post` says."""
 
     execution_id: str
@@ -94,7 +94,7 @@ class Commit:
     park: tuple[str, ...] = ()
     unpark: bool = False
     taken: tuple[int, ...] = ()
-    outbox: tuple[Outgoing, ...] = ()
+    outbox: tuple[QueuedMessage, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

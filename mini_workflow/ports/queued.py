@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from mini_workflow.errors import StoreError
-from mini_workflow.ports import Commit, Outgoing, Reader, TaskRequest
+from mini_workflow.ports import Commit, QueuedMessage, Reader, TaskRequest
 
 
 @dataclass(frozen=True, slots=True)
-class Alarm:
+class Wakeup:
     """A wake-up that has been asked for: at `at`, by the schedule `schedule` if it is not empty."""
 
     at: int
@@ -22,7 +22,7 @@ class Alarm:
 
 
 @dataclass(frozen=True, slots=True)
-class Errands:
+class PendingEffects:
     """What a commit leaves to be done elsewhere once it is durable: attempts to dispatch, as (seq,
     attempt), messages to send, and whether the alarm is to be set.
 
@@ -31,7 +31,7 @@ class Errands:
     """
 
     tasks: tuple[tuple[int, int], ...] = ()
-    outbox: tuple[Outgoing, ...] = ()
+    outbox: tuple[QueuedMessage, ...] = ()
     alarm: bool = False
     causes: tuple[str, ...] = ()
     doubtful: bool = False
@@ -40,19 +40,19 @@ class Errands:
         return bool(self.tasks or self.outbox or self.alarm)
 
 
-NO_ERRANDS: Final = Errands()
+NO_ERRANDS: Final = PendingEffects()
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class ExecutionMeta:
     """How things stand with an execution beside what a Head says: the errands of its last commit,
     whether this process knows them done, the alarm that is set, how often in a row its turns may
     have ended the process, who its parent is (``{"id": ..., "seq": ...}``), and how many events it has.
     """
 
-    errands: Errands
+    errands: PendingEffects
     done: bool
-    alarm: Alarm | None
+    alarm: Wakeup | None
     tries: int
     parent: dict[str, Any] | None
     length: int
@@ -74,19 +74,19 @@ class Dispatch(Protocol):
         """Nobody waits for the task any more: tell whoever runs it, if that is possible."""
         ...
 
-    def post(self, messages: Sequence[Outgoing]) -> None:
+    def post(self, messages: Sequence[QueuedMessage]) -> None:
         """Deliver messages to executions; those for one execution stay in order."""
         ...
 
-    def alarm(self, execution_id: str, at: int, now: int) -> Alarm:
+    def alarm(self, execution_id: str, at: int, now: int) -> Wakeup:
         """The alarm that `set` would set for that time. Pure."""
         ...
 
-    def set(self, execution_id: str, alarm: Alarm, now: int) -> None:
+    def set(self, execution_id: str, alarm: Wakeup, now: int) -> None:
         """Have the execution woken: it may come early, and then has to be set again."""
         ...
 
-    def unset(self, alarm: Alarm) -> None:
+    def unset(self, alarm: Wakeup) -> None:
         """The alarm is not needed any more; it may go off all the same."""
         ...
 
@@ -96,7 +96,7 @@ class FencedStore(Reader, Protocol):
     been overtaken is refused. What it has read and written it remembers, and answers from memory.
     """
 
-    def standing(self, execution_id: str) -> Standing | None:
+    def standing(self, execution_id: str) -> ExecutionMeta | None:
         """How things stand with an execution, from memory where that is known; None if there is
         none of that id.
         """
@@ -107,15 +107,17 @@ class FencedStore(Reader, Protocol):
         commit: Commit,
         parent: dict[str, Any] | None,
         fingerprint: str,
-        errands: Errands,
-        alarm: Alarm | None,
+        errands: PendingEffects,
+        alarm: Wakeup | None,
     ) -> bool:
         """Write a new execution with its first events; False if there is one of that id. The
         `fingerprint` is of the arguments.
         """
         ...
 
-    def commit(self, commit: Commit, errands: Errands, alarm: Alarm | None, tries: int) -> bool:
+    def commit(
+        self, commit: Commit, errands: PendingEffects, alarm: Wakeup | None, tries: int
+    ) -> bool:
         """Write in one durable step, as `Store.commit`; also the errands, which include the outbox.
 
         A commit that changes nothing only finds out whether what is in memory is still true.

@@ -2,7 +2,7 @@
 
 pytest finds the fixture `workflow_env` by itself where the library is installed. The contract
 suites are imported from their own modules, since they need pytest:
-`mini_workflow.testing.store_contract`, `agenda_contract`, `mailbox_contract`, `leases_contract`,
+`mini_workflow.testing.contracts.store`, `agenda_contract`, `mailbox_contract`, `leases_contract`,
 `runs_contract`, `runner_contract`, `heartbeat_contract`.
 """
 

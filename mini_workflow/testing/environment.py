@@ -7,13 +7,9 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Final
 
-from mini_workflow.backends.event_loop import EventLoopRunner
-from mini_workflow.backends.memory import MemoryBackend, MemoryState
-from mini_workflow.backends.routing import RoutedRunner
-from mini_workflow.backends.threads import ThreadRunner
 from mini_workflow.codecs.standard import StandardCodec
 from mini_workflow.core.codec import Codec
-from mini_workflow.core.durations import MAXIMUM_DURATION, milliseconds, seconds
+from mini_workflow.durations import MAXIMUM_DURATION, milliseconds, seconds
 from mini_workflow.engine.engine import DEFAULT_HISTORY_LIMIT, Ports
 from mini_workflow.engine.execution import Settled
 from mini_workflow.engine.executor import execute, execute_async
@@ -22,6 +18,10 @@ from mini_workflow.engine.runtime import Runtime
 from mini_workflow.engine.serving import awaitable_reply, opened, still_running
 from mini_workflow.errors import RuntimeClosed, UsageError
 from mini_workflow.ports import Report, TaskOutcome, TaskRequest, TaskRunner
+from mini_workflow.runners.event_loop import EventLoopRunner
+from mini_workflow.runners.routed import RoutedRunner
+from mini_workflow.runners.threads import ThreadRunner
+from mini_workflow.stores.memory import MemoryBackend, MemoryState
 from mini_workflow.testing.clock import ManualClock
 from mini_workflow.testing.stubs import Stubs
 

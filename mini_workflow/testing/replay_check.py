@@ -16,14 +16,14 @@ from mini_workflow.errors import UsageError, WireError
 from mini_workflow.testing.replaying import explain, replay
 from mini_workflow.workflow import REGISTRY, Workflow
 
-Histories = str | Path | Recording | History | Execution
+ObjectStore = str | Path | Recording | History | Execution
 """A file as `mini-workflow get` writes it, a folder of them, or what the library gives."""
 
 SUFFIXES = (".json", ".jsonl")
 
 
 def check_replay(
-    histories: Histories | Iterable[Histories],
+    histories: ObjectStore | Iterable[ObjectStore],
     workflows: Iterable[Workflow[Any, Any]] | None = None,
     *,
     codec: Codec | None = None,
@@ -76,7 +76,7 @@ def check_replay(
 
 
 def load_recordings(
-    histories: Histories | Iterable[Histories],
+    histories: ObjectStore | Iterable[ObjectStore],
 ) -> Generator[tuple[str, Recording, Codec | None]]:
     """The recordings, each with a name for messages, and with its codec where that is known.
 

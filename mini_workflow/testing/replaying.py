@@ -15,15 +15,15 @@ from mini_workflow.core import events
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.events import Event
 from mini_workflow.core.failure import Failure
-from mini_workflow.core.loop import Halt
 from mini_workflow.core.payload import Payload
+from mini_workflow.core.recorded import describe
 from mini_workflow.core.replay import decide, repeat
 from mini_workflow.core.run import Definition, Run
-from mini_workflow.core.script import describe
-from mini_workflow.core.where import describe_frame, user_frame, waiting_line
 from mini_workflow.engine.recording import Recording
 from mini_workflow.engine.watchdog import Watchdog
 from mini_workflow.errors import MiniWorkflowError, NonDeterminismError
+from mini_workflow.loop.loop import Halt
+from mini_workflow.loop.source_line import describe_frame, user_frame, waiting_line
 from mini_workflow.workflow import REGISTRY
 
 

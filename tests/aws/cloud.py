@@ -231,7 +231,7 @@ class Cloud:
         """A runtime with these resources."""
         return AWSRuntime.from_env(self.environment, clients=self.client, **options)
 
-    # Functions
+    # Handlers
 
     def _invoke(self, request: Any) -> AWSResponse:
         body = request.body

@@ -10,7 +10,7 @@ from typing import Any
 
 from mini_workflow import ChildFailed, Context, RetryPolicy, current_task
 from mini_workflow.core.payload import Payload
-from mini_workflow.core.starting import encode_arguments
+from mini_workflow.core.validation import encode_arguments
 from mini_workflow.engine.requests import Update
 from tests.aws.world import World, registry_of
 

@@ -165,7 +165,7 @@ class Services:
             self.visibility[entry["ReceiptHandle"]] = entry["VisibilityTimeout"]
         return _json({"Successful": [{"Id": entry["Id"]} for entry in entries], "Failed": []})
 
-    # Functions
+    # Handlers
 
     def _lambda_invoke(self, request: Any) -> Any:
         plain = json.loads(_body(request))

@@ -218,7 +218,7 @@ def test_innocent_messages_are_not_counted_with_it(monkeypatch: pytest.MonkeyPat
         assert world.client.get_execution("e").result(timeout=0) == list(range(20))
 
 
-# Errands that cannot be done
+# PendingEffects that cannot be done
 
 
 @pytest.mark.parametrize("scenario", ["sequence", "parent", "timers", "fan_out"])

@@ -14,14 +14,14 @@ from uuid import uuid4
 import pytest
 from botocore.exceptions import ClientError
 
-from mini_workflow.backends.aws.bucket import CONFLICTS, Bucket
-from mini_workflow.backends.aws.clients import Clients
-from mini_workflow.backends.aws.dispatch import purpose_of
-from mini_workflow.backends.aws.limits import BATCH_ENTRIES, MAXIMUM_DELAY, SCHEDULE_EARLY
-from mini_workflow.backends.aws.mail import Lost, Mail
 from mini_workflow.errors import SignatureInvalid, StoreUnavailable, WireError
-from mini_workflow.ports import Outgoing, TaskRequest
-from mini_workflow.ports.queued import Alarm
+from mini_workflow.ports import QueuedMessage, TaskRequest
+from mini_workflow.ports.queued import Wakeup
+from mini_workflow.stores.aws_clients import Clients
+from mini_workflow.stores.aws_limits import BATCH_ENTRIES, MAXIMUM_DELAY, SCHEDULE_EARLY
+from mini_workflow.stores.s3.bucket import CONFLICTS, Bucket
+from mini_workflow.stores.sqs.dispatch import purpose_of
+from mini_workflow.stores.sqs.messages import Lost, Mail
 from tests.aws.cloud import BUCKET
 from tests.aws.world import START, Fault, World, registry_of
 from tests.emulator.server import Server
@@ -257,7 +257,7 @@ def test_a_delay_is_rounded_up(milliseconds: int, seconds: int, world: World) ->
     dispatch = world.client._parts.dispatch
     at = START + milliseconds
     alarm = dispatch.alarm("e", at, START)
-    assert alarm == Alarm(at)
+    assert alarm == Wakeup(at)
     dispatch.set("e", alarm, START)
     ((due, group, body),) = world.services.delayed
     assert (due, group) == (START + seconds * 1000, "e")
@@ -299,5 +299,7 @@ def test_the_expression_of_a_schedule_is_in_utc(world: World) -> None:
 
 
 def test_messages_to_executions_are_posted_by_their_keys(world: World) -> None:
-    world.client._parts.dispatch.post([Outgoing("a", "{}", "k"), Outgoing("a", "{}", "k")])
+    world.client._parts.dispatch.post(
+        [QueuedMessage("a", "{}", "k"), QueuedMessage("a", "{}", "k")]
+    )
     assert sent(world) == [Mail("a", "messages", "{}", "")]

@@ -9,12 +9,12 @@ import pytest
 
 NEVER = {
     *("sqlite3", "multiprocessing", "click", "rich", "pulumi", "pytest", "dill", "pydantic"),
-    *("mini_workflow.local", "mini_workflow.backends.sqlite", "mini_workflow.backends.memory"),
-    *("mini_workflow.backends.processes", "mini_workflow.testing", "mini_workflow.cli"),
+    *("mini_workflow.runtimes.local", "mini_workflow.stores.sqlite", "mini_workflow.stores.memory"),
+    *("mini_workflow.runners.processes", "mini_workflow.testing", "mini_workflow.cli"),
 }
 CLIENTS = {"boto3", "botocore"}
-ORCHESTRATOR = {"mini_workflow.engine.orchestrator", "mini_workflow.aws.inbox"}
-WORKER = {"mini_workflow.aws.worker", "mini_workflow.backends.threads"}
+ORCHESTRATOR = {"mini_workflow.engine.orchestrator", "mini_workflow.runtimes.aws.event_batch"}
+WORKER = {"mini_workflow.runtimes.aws.worker", "mini_workflow.runners.threads"}
 
 PROGRAM = """
 import sys
@@ -51,5 +51,5 @@ def test_a_function_imports_what_it_needs(event: str, missing: set[str]) -> None
         [sys.executable, "-c", PROGRAM % event], capture_output=True, text=True, check=True
     )
     loaded = set(done.stdout.split())
-    assert "mini_workflow.aws.runtime" in loaded
+    assert "mini_workflow.runtimes.aws.runtime" in loaded
     assert loaded & (NEVER | missing) == set()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mini_workflow.backends.aws.limits import SEAL_OVER
+from mini_workflow.stores.aws_limits import SEAL_OVER
 from tests.aws.counting import COMPUTE, GIGABYTES, OTHERS, REGISTRY, SECONDS, dollars, kinds
 from tests.aws.world import World
 

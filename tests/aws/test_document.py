@@ -6,9 +6,11 @@ import re
 from pathlib import Path
 
 from mini_workflow import settings
-from mini_workflow.aws import inbox, observe, runtime, worker
-from mini_workflow.backends.aws import limits
 from mini_workflow.engine import orchestrator
+from mini_workflow.runtimes.aws import event_batch as inbox
+from mini_workflow.runtimes.aws import runtime, worker
+from mini_workflow.runtimes.aws import telemetry as observe
+from mini_workflow.stores import aws_limits as limits
 
 TEXT = (Path(__file__).parents[2] / "docs" / "aws.md").read_text()
 BOUNDS = (limits, orchestrator, worker, inbox, runtime)

@@ -1,4 +1,4 @@
-"""Histories in a bucket: what is written, what is read, and what a crash leaves behind."""
+"""ObjectStore in a bucket: what is written, what is read, and what a crash leaves behind."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mini_workflow.backends.aws import document as form
-from mini_workflow.backends.aws import index
-from mini_workflow.backends.aws.document import Document
-from mini_workflow.backends.aws.histories import Histories
-from mini_workflow.backends.aws.limits import HEADER_BYTES, SEAL_OVER
-from mini_workflow.backends.aws.store import S3Store, Shelf
 from mini_workflow.errors import StoreCorrupt, StoreTooNew, StoreUnavailable
-from mini_workflow.ports import STATUSES, Commit, Head, Outgoing, Query
-from mini_workflow.ports.queued import NO_ERRANDS, Alarm, Errands
-from mini_workflow.testing.backend_contract import creation, head
+from mini_workflow.ports import STATUSES, Commit, Head, Query, QueuedMessage
+from mini_workflow.ports.queued import NO_ERRANDS, PendingEffects, Wakeup
+from mini_workflow.stores.aws_limits import HEADER_BYTES, SEAL_OVER
+from mini_workflow.stores.s3 import execution_object as form
+from mini_workflow.stores.s3 import index
+from mini_workflow.stores.s3.execution_object import ExecutionObject
+from mini_workflow.stores.s3.object_store import ObjectStore
+from mini_workflow.stores.s3.store import CachedStore, S3Store
+from mini_workflow.testing.contracts.backend import creation, head
 from tests.aws.world import Death, Fault, World, registry_of
 
 texts = st.text(st.characters(codec="utf-8"))
@@ -28,9 +28,9 @@ lines = st.one_of(
 )
 numbers = st.integers(0, 2**53)
 errands = st.builds(
-    Errands,
+    PendingEffects,
     tasks=st.lists(st.tuples(numbers, numbers), max_size=3).map(tuple),
-    outbox=st.lists(st.builds(Outgoing, texts, texts, texts), max_size=3).map(tuple),
+    outbox=st.lists(st.builds(QueuedMessage, texts, texts, texts), max_size=3).map(tuple),
     alarm=st.booleans(),
     causes=st.lists(texts, max_size=3).map(tuple),
     doubtful=st.booleans(),
@@ -50,11 +50,11 @@ heads = st.builds(
     base=numbers,
 )
 documents = st.builds(
-    Document,
+    ExecutionObject,
     head=heads,
     parent=st.none() | st.just({"id": "p", "seq": 0}),
     fingerprint=texts,
-    alarm=st.none() | st.builds(Alarm, numbers, texts),
+    alarm=st.none() | st.builds(Wakeup, numbers, texts),
     errands=errands,
     parked=st.lists(lines, max_size=4).map(tuple),
     tail=st.lists(lines, max_size=4).map(tuple),
@@ -64,7 +64,7 @@ documents = st.builds(
 
 
 @given(documents)
-def test_a_document_comes_back_as_it_was(document: Document) -> None:
+def test_a_document_comes_back_as_it_was(document: ExecutionObject) -> None:
     body = form.encode(document)
     # Causes matter to errands only.
     wanted = document.errands or replace(document.errands, causes=())
@@ -80,13 +80,13 @@ def test_a_segment_comes_back_as_it_was(found: list[str]) -> None:
 
 @pytest.mark.parametrize("cut", [0, 1, 20, -1, -3, -12])
 def test_what_is_not_whole_is_corrupt(cut: int) -> None:
-    body = form.encode(Document(head("a"), tail=("{}", "{}")))
+    body = form.encode(ExecutionObject(head("a"), tail=("{}", "{}")))
     with pytest.raises(StoreCorrupt, match="not the object of an execution"):
         form.decode(body[:cut], "")
 
 
 def test_what_a_newer_version_has_written_is_left_alone() -> None:
-    body = form.encode(Document(head("a"))).replace(b'"schema":1', b'"schema":2')
+    body = form.encode(ExecutionObject(head("a"))).replace(b'"schema":1', b'"schema":2')
     with pytest.raises(StoreTooNew, match="deploy a newer one"):
         form.decode(body, "")
 
@@ -100,17 +100,19 @@ def world() -> Iterator[World]:
 
 
 @pytest.fixture
-def histories(world: World) -> Histories:
+def histories(world: World) -> ObjectStore:
     return world.client._parts.histories
 
 
-def create(histories: Histories, name: str = "a", **fields: Any) -> Document:
+def create(histories: ObjectStore, name: str = "a", **fields: Any) -> ExecutionObject:
     made = histories.create(creation(name, "{}", **fields), None, "")
     assert made is not None
     return made
 
 
-def write(histories: Histories, document: Document, *events: str, **kw: Any) -> Document:
+def write(
+    histories: ObjectStore, document: ExecutionObject, *events: str, **kw: Any
+) -> ExecutionObject:
     commit = Commit(document.head.execution_id, document.length, events, **kw)
     written = histories.write(document, commit, NO_ERRANDS, None, 0)
     assert written is not None
@@ -121,7 +123,7 @@ def event(number: int, size: int = 100) -> str:
     return '{"n":' + f"{number:0{size}}" + "}"
 
 
-def test_a_hundred_thousand_events_are_linear(world: World, histories: Histories) -> None:
+def test_a_hundred_thousand_events_are_linear(world: World, histories: ObjectStore) -> None:
     """In bytes and in calls, to write and to read."""
     turns, each = 2_000, 50
     document = create(histories)
@@ -150,7 +152,7 @@ def test_a_hundred_thousand_events_are_linear(world: World, histories: Histories
     assert world.cost(before) == {"s3.GetObject": 1}
 
 
-def test_only_the_segments_of_the_run_are_read(world: World, histories: Histories) -> None:
+def test_only_the_segments_of_the_run_are_read(world: World, histories: ObjectStore) -> None:
     document = create(histories)
     for run in range(2, 6):
         for _ in range(20):
@@ -170,7 +172,7 @@ def test_only_the_segments_of_the_run_are_read(world: World, histories: Historie
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("n", [1, 2])
 def test_a_segment_of_a_writer_that_died_is_adopted(
-    n: int, after: bool, world: World, histories: Histories
+    n: int, after: bool, world: World, histories: ObjectStore
 ) -> None:
     """It died before or after it wrote the segment, or the head that knows of it."""
     document = write(histories, create(histories), *map(event, range(1_000)))
@@ -188,7 +190,7 @@ def test_a_segment_of_a_writer_that_died_is_adopted(
     assert histories.lines(found, 900) == [event(number) for number in range(899, 3_000)]
 
 
-def test_a_segment_that_is_gone_is_named(world: World, histories: Histories) -> None:
+def test_a_segment_that_is_gone_is_named(world: World, histories: ObjectStore) -> None:
     document = write(histories, create(histories), *map(event, range(1_000)))
     document = write(histories, document, "{}")
     (key,) = [key for key in world.services.objects if "segments/" in key]
@@ -211,7 +213,7 @@ CLOSED = {"status": "completed", "closed_at": 2_000}
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("n", [1, 2, 3])
 def test_an_execution_is_found_by_its_status_whenever_its_writer_dies(
-    n: int, after: bool, world: World, histories: Histories
+    n: int, after: bool, world: World, histories: ObjectStore
 ) -> None:
     document = create(histories)
     world.after(Fault(n, "dies", after))
@@ -228,7 +230,7 @@ def test_an_execution_is_found_by_its_status_whenever_its_writer_dies(
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("n", [1, 2])
 def test_an_execution_that_was_not_created_is_not_listed(
-    n: int, after: bool, world: World, histories: Histories
+    n: int, after: bool, world: World, histories: ObjectStore
 ) -> None:
     world.after(Fault(n, "dies", after))
     with pytest.raises(Death):
@@ -237,13 +239,13 @@ def test_an_execution_that_was_not_created_is_not_listed(
     assert listed(world) == ["a"] * (n == 2 and after)
 
 
-def test_a_start_that_lost_its_race_leaves_no_marker(world: World, histories: Histories) -> None:
+def test_a_start_that_lost_its_race_leaves_no_marker(world: World, histories: ObjectStore) -> None:
     create(histories)
     assert histories.create(creation("a", "{}"), None, "") is None
     assert len([key for key in world.services.objects if key.startswith(index.ROOT)]) == 1
 
 
-def test_a_page_reads_the_heads_that_it_shows(world: World, histories: Histories) -> None:
+def test_a_page_reads_the_heads_that_it_shows(world: World, histories: ObjectStore) -> None:
     for number in range(120):
         fields = CLOSED if number % 2 else {}
         create(histories, f"e{number}", started_at=number, workflow=f"w{number % 3}", **fields)
@@ -260,7 +262,7 @@ def test_a_page_reads_the_heads_that_it_shows(world: World, histories: Histories
     assert world.cost(before)["s3.ListObjectsV2"] == 1
 
 
-def test_stale_markers_do_not_end_a_page(world: World, histories: Histories) -> None:
+def test_stale_markers_do_not_end_a_page(world: World, histories: ObjectStore) -> None:
     for number in range(30):
         document = create(histories, f"e{number:02}", started_at=number)
         if number % 3:
@@ -278,7 +280,7 @@ def test_stale_markers_do_not_end_a_page(world: World, histories: Histories) -> 
     assert second.next is None
 
 
-def test_a_head_that_is_too_long_for_one_look_is_read_whole(histories: Histories) -> None:
+def test_a_head_that_is_too_long_for_one_look_is_read_whole(histories: ObjectStore) -> None:
     reason = "x" * HEADER_BYTES
     create(histories, blocked_reason=reason)
     found = histories.header("a")
@@ -290,10 +292,10 @@ def test_a_head_that_is_too_long_for_one_look_is_read_whole(histories: Histories
 
 
 def test_a_shelf_answers_from_memory_and_is_told_when_it_is_wrong(
-    world: World, histories: Histories
+    world: World, histories: ObjectStore
 ) -> None:
     create(histories)
-    first, second = Shelf(histories, 2), Shelf(histories, 2)
+    first, second = CachedStore(histories, 2), CachedStore(histories, 2)
     for shelf in (first, second):
         assert shelf.head("a") == head("a")
     assert first.commit(Commit("a", 1, ("{}",)), NO_ERRANDS, None, 0)
@@ -313,10 +315,10 @@ def test_a_shelf_answers_from_memory_and_is_told_when_it_is_wrong(
     assert "s3.PutObject" not in world.cost(before)
 
 
-def test_a_shelf_keeps_the_newest(world: World, histories: Histories) -> None:
+def test_a_shelf_keeps_the_newest(world: World, histories: ObjectStore) -> None:
     for name in "abc":
         create(histories, name)
-    shelf = Shelf(histories, 2)
+    shelf = CachedStore(histories, 2)
     for name in "abcbc":
         shelf.head(name)
     before = len(world.calls)
@@ -327,13 +329,13 @@ def test_a_shelf_keeps_the_newest(world: World, histories: Histories) -> None:
     assert world.cost(before) == {"s3.GetObject": 1}
 
 
-def test_a_write_that_may_have_happened_is_forgotten(world: World, histories: Histories) -> None:
+def test_a_write_that_may_have_happened_is_forgotten(world: World, histories: ObjectStore) -> None:
     create(histories)
-    shelf = Shelf(histories, 2)
+    shelf = CachedStore(histories, 2)
     shelf.head("a")
     world.after(Fault(1, "fails", after=True))
     with pytest.raises(StoreUnavailable, match=r"writing 'executions/a.json'"):
-        shelf.commit(Commit("a", 1, ("{}",)), Errands(tasks=((1, 1),)), None, 0)
+        shelf.commit(Commit("a", 1, ("{}",)), PendingEffects(tasks=((1, 1),)), None, 0)
     world.faults.clear()
     standing = shelf.standing("a")
     assert standing is not None

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from mini_workflow import Context, RetryPolicy, current_task
-from mini_workflow.aws.observe import NAMESPACE, JsonFormatter
-from mini_workflow.current import traceparent
+from mini_workflow.runtimes.aws.telemetry import NAMESPACE, JsonFormatter
+from mini_workflow.task import traceparent
 from tests.aws.flows import BODIES, REGISTRY
 from tests.aws.world import World, registry_of
 
@@ -62,7 +62,7 @@ def test_logs_are_json_with_the_execution_and_the_event(
     # After its start, and after the result of its task.
     assert [line["event"] for line in said] == [1, 3]
     assert all(line["execution_id"] == "order-1" for line in logs)
-    turns = [line for line in logs if line["logger"] == "mini_workflow.aws.turns"]
+    turns = [line for line in logs if line["logger"] == "mini_workflow.runtimes.aws.turns"]
     assert [line["event"] for line in turns] == [2, 4]
     (letter,) = [line for line in logs if line["level"] == "ERROR"]
     assert "goes to the dead letters: WireError: not JSON" in letter["message"]

@@ -1,4 +1,4 @@
-"""Histories on S3 keep the contracts of a Store that anybody may write to."""
+"""ObjectStore on S3 keep the contracts of a Store that anybody may write to."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from uuid import uuid4
 
 import pytest
 
-from mini_workflow.backends.aws.bucket import Bucket
-from mini_workflow.backends.aws.clients import Clients
-from mini_workflow.backends.aws.histories import Histories
-from mini_workflow.backends.aws.store import S3Store
-from mini_workflow.ports import Clock, Commit, Outgoing
-from mini_workflow.testing.backend_contract import Opened, StoreCase, creation
-from mini_workflow.testing.runs_contract import RunsContract
-from mini_workflow.testing.store_contract import ListingContract, StoreContract
+from mini_workflow.ports import Clock, Commit, QueuedMessage
+from mini_workflow.stores.aws_clients import Clients
+from mini_workflow.stores.s3.bucket import Bucket
+from mini_workflow.stores.s3.object_store import ObjectStore
+from mini_workflow.stores.s3.store import S3Store
+from mini_workflow.testing.contracts.backend import Opened, StoreCase, creation
+from mini_workflow.testing.contracts.runs import RunsContract
+from mini_workflow.testing.contracts.store import ListingContract, StoreContract
 from tests.aws.cloud import BUCKET
 from tests.emulator.server import Server
 
@@ -24,12 +24,12 @@ class OpenedStore:
     """A store on the bucket of the emulator, with clients of its own."""
 
     def __init__(self, clients: Clients, prefix: str) -> None:
-        self.posted: list[Outgoing] = []
+        self.posted: list[QueuedMessage] = []
         self._clients = clients
         bucket = Bucket(clients, lambda: BUCKET, prefix)
-        self.store = S3Store(Histories(bucket, clients), self._post)
+        self.store = S3Store(ObjectStore(bucket, clients), self._post)
 
-    def _post(self, messages: Sequence[Outgoing]) -> None:
+    def _post(self, messages: Sequence[QueuedMessage]) -> None:
         self.posted += messages
 
     def close(self) -> None:
@@ -62,7 +62,7 @@ class TestOutbox(OnS3):
     def test_messages_are_posted_once_their_commit_is_written(self) -> None:
         opened = self.open_store("one", self.clock)
         assert isinstance(opened, OpenedStore)
-        message = Outgoing("b", "{}", "key")
+        message = QueuedMessage("b", "{}", "key")
         first = creation("a")
         lost = Commit("a", 7, ("{}",), outbox=(message,))
         won = Commit("a", 1, ("{}",), outbox=(message,))

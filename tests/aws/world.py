@@ -26,7 +26,7 @@ from botocore.exceptions import EndpointConnectionError, ReadTimeoutError
 
 from mini_workflow import AWSRuntime
 from mini_workflow.core import events, wire
-from mini_workflow.engine.arrival import one_by_one
+from mini_workflow.engine.delivery import one_by_one
 from mini_workflow.settings import (
     BUCKET_NAME,
     DLQ_URL,

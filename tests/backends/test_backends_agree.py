@@ -10,12 +10,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from mini_workflow.backends.memory import MemoryBackend, MemoryState
-from mini_workflow.backends.sqlite import SQLiteBackend
 from mini_workflow.errors import MiniWorkflowError
-from mini_workflow.ports import STATUSES, Commit, Head, Outgoing, Query
+from mini_workflow.ports import STATUSES, Commit, Head, Query, QueuedMessage
+from mini_workflow.stores.memory import MemoryBackend, MemoryState
+from mini_workflow.stores.sqlite import SQLiteBackend
 from mini_workflow.testing import ManualClock
-from mini_workflow.testing.backend_contract import Backend, length
+from mini_workflow.testing.contracts.backend import Backend, length
 
 OWNERS = ("one", "two", "three")
 NAMES = ("a", "b", "c", "d")
@@ -53,7 +53,7 @@ items = st.builds(
     taken=st.lists(st.integers(0, 3), max_size=2),
     # Where a new run begins, in events before the last; 0 would leave it none.
     anew=st.sampled_from([None, None, None, None, 1, 1, 2, 3, 0]),
-    outbox=st.lists(st.builds(Outgoing, names, texts, keys), max_size=3).map(tuple),
+    outbox=st.lists(st.builds(QueuedMessage, names, texts, keys), max_size=3).map(tuple),
 )
 
 

@@ -2,15 +2,15 @@
 
 import pytest
 
-from mini_workflow.backends.memory import MemoryBackend, MemoryState
 from mini_workflow.ports import Clock
-from mini_workflow.testing.agenda_contract import AgendaContract
-from mini_workflow.testing.backend_contract import Backend, BackendContract
-from mini_workflow.testing.leases_contract import LeasesContract
-from mini_workflow.testing.mailbox_contract import MailboxContract, OutboxContract
-from mini_workflow.testing.ownership_contract import OwnershipContract
-from mini_workflow.testing.runs_contract import RunsContract
-from mini_workflow.testing.store_contract import ListingContract, StoreContract
+from mini_workflow.stores.memory import MemoryBackend, MemoryState
+from mini_workflow.testing.contracts.agenda import AgendaContract
+from mini_workflow.testing.contracts.backend import Backend, BackendContract
+from mini_workflow.testing.contracts.leases import LeasesContract
+from mini_workflow.testing.contracts.mailbox import MailboxContract, OutboxContract
+from mini_workflow.testing.contracts.ownership import OwnershipContract
+from mini_workflow.testing.contracts.runs import RunsContract
+from mini_workflow.testing.contracts.store import ListingContract, StoreContract
 
 
 class InMemory(BackendContract):

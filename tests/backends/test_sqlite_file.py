@@ -10,8 +10,6 @@ from typing import Any
 
 import pytest
 
-from mini_workflow.backends.sqlite import SQLiteBackend, leases, schema
-from mini_workflow.backends.sqlite.connection import Connection
 from mini_workflow.errors import (
     StoreCorrupt,
     StoreError,
@@ -20,9 +18,11 @@ from mini_workflow.errors import (
     StoreUnavailable,
     UsageError,
 )
-from mini_workflow.ports import Commit, Outgoing, Query
+from mini_workflow.ports import Commit, Query, QueuedMessage
+from mini_workflow.stores.sqlite import SQLiteBackend, leases, schema
+from mini_workflow.stores.sqlite.connection import Connection
 from mini_workflow.testing import ManualClock
-from mini_workflow.testing.backend_contract import change, create, creation, head
+from mini_workflow.testing.contracts.backend import change, create, creation, head
 
 Open = Callable[..., SQLiteBackend]
 
@@ -231,7 +231,7 @@ def test_a_full_disk_undoes_the_commit_and_is_survived(open_store: Open):
     for _ in range(2):
         with pytest.raises(StoreFull, match="no space left"):
             one.store.commit([creation("b"), Commit("a", 1, ("x" * 100_000,))])
-        letter = Outgoing("a", "x" * 100_000, "key")
+        letter = QueuedMessage("a", "x" * 100_000, "key")
         with pytest.raises(StoreFull, match="no space left"):
             one.store.commit([creation("b"), Commit("a", 1, ("more",), outbox=(letter,))])
         assert one.store.history("a") == ["started"]
@@ -301,7 +301,7 @@ def test_no_statement_reads_more_than_it_has_to(open_store: Open):
         connection.set_trace_callback(statements.append)
     create(one, "a", "b", busy=True, wake_at=5)
     one.store.commit([Commit("a", 1, ("x",), park=("p",)), Commit("b", 1, unpark=True)])
-    one.store.commit([Commit("a", 2, outbox=(Outgoing("b", "letter", "key"),))])
+    one.store.commit([Commit("a", 2, outbox=(QueuedMessage("b", "letter", "key"),))])
     one.mailbox.post("a", "letter", "key")
     letters = one.mailbox.letters(0, 10)
     one.store.commit([Commit("a", 2, taken=tuple(letter.number for letter in letters))])

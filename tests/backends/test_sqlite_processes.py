@@ -14,18 +14,18 @@ from pathlib import Path
 import pytest
 
 import mini_workflow
-from mini_workflow.backends.sqlite import SQLiteBackend
-from mini_workflow.backends.sqlite.process import Process
 from mini_workflow.ports import Query
+from mini_workflow.stores.sqlite import SQLiteBackend
+from mini_workflow.stores.sqlite.process import Process
 from mini_workflow.testing import ManualClock
-from mini_workflow.testing.backend_contract import create
+from mini_workflow.testing.contracts.backend import create
 
 PRELUDE = """
 import sys
-from mini_workflow.backends.sqlite import SQLiteBackend
-from mini_workflow.ports import Commit, Outgoing, Query
+from mini_workflow.stores.sqlite import SQLiteBackend
+from mini_workflow.ports import Commit, QueuedMessage, Query
 from mini_workflow.testing import ManualClock
-from mini_workflow.testing.backend_contract import create, creation
+from mini_workflow.testing.contracts.backend import create, creation
 
 def say(*words):
     print(*words, flush=True)
@@ -96,7 +96,7 @@ names = [f"e{number}" for number in range(5)]
 create(backend, *names)
 length = 1
 while True:
-    letter = Outgoing("e4", str(length), str(length))
+    letter = QueuedMessage("e4", str(length), str(length))
     commits = [Commit(name, length, (str(length), str(length + 1))) for name in names[1:]]
     commits.insert(0, Commit("e0", length, (str(length), str(length + 1)), outbox=(letter,)))
     assert all(backend.store.commit(commits))

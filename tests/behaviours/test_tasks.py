@@ -15,14 +15,7 @@ from uuid import UUID
 
 import pytest
 
-from mini_workflow import (
-    Context,
-    RetryPolicy,
-    TaskTimeout,
-    WorkerLost,
-    current_task,
-    workflow,
-)
+from mini_workflow import Context, RetryPolicy, TaskTimeout, WorkerLost, current_task, workflow
 from tests.behaviours.stage import (
     LEDGER,
     WAIT,

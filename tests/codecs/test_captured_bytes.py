@@ -9,10 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mini_workflow.codecs import closures
-from mini_workflow.errors import (
-    PayloadNotReadable,
-    PythonVersionMismatch,
-)
+from mini_workflow.errors import PayloadNotReadable, PythonVersionMismatch
 from tests.codecs import samples
 from tests.codecs.crossing import CODEC, is_dilled
 from tests.codecs.samples import Order

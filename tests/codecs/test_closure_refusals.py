@@ -13,9 +13,7 @@ import weakref
 
 import pytest
 
-from mini_workflow.errors import (
-    ClosureNotSerializable,
-)
+from mini_workflow.errors import ClosureNotSerializable
 from tests.codecs import samples
 from tests.codecs.crossing import CODEC, restored
 from tests.codecs.samples import Box, Client, Context

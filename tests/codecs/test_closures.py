@@ -11,9 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mini_workflow.errors import (
-    ClosureNotSerializable,
-)
+from mini_workflow.errors import ClosureNotSerializable
 from tests.codecs import samples
 from tests.codecs.crossing import CODEC, is_dilled, restored
 from tests.codecs.samples import Box, Order

@@ -8,10 +8,7 @@ import pytest
 
 from mini_workflow.codecs import Signer, StandardCodec
 from mini_workflow.core.payload import Payload
-from mini_workflow.errors import (
-    PythonVersionMismatch,
-    SignatureInvalid,
-)
+from mini_workflow.errors import PythonVersionMismatch, SignatureInvalid
 from tests.codecs.crossing import CODEC
 from tests.codecs.samples import (
     Color,

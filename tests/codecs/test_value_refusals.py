@@ -15,10 +15,7 @@ import pytest
 
 from mini_workflow.codecs.encoding import MAX_DEPTH
 from mini_workflow.core.payload import Payload
-from mini_workflow.errors import (
-    PayloadNotReadable,
-    ValueNotSerializable,
-)
+from mini_workflow.errors import PayloadNotReadable, ValueNotSerializable
 from tests.codecs import samples
 from tests.codecs.crossing import CODEC, round_trip
 from tests.codecs.samples import (

@@ -18,9 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mini_workflow.core.payload import Payload
-from mini_workflow.errors import (
-    PayloadNotReadable,
-)
+from mini_workflow.errors import PayloadNotReadable
 from tests.codecs import samples
 from tests.codecs.crossing import CODEC, round_trip, same
 from tests.codecs.samples import (

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mini_workflow.core import events, wire
-from mini_workflow.core.carried import (
+from mini_workflow.core.continuation import (
     CARRIED_ANSWER,
     CARRIED_SIGNALS,
     CARRIED_UPDATES,

@@ -13,11 +13,11 @@ from mini_workflow.core.history import History
 from mini_workflow.engine.requests import Nudge, Post, Request, Update
 from mini_workflow.errors import StoreFull
 from mini_workflow.ports import TaskOutcome
-from mini_workflow.testing.corpus import SHAPES
-from mini_workflow.testing.ledger import Ledger
-from mini_workflow.testing.outside import again
-from mini_workflow.testing.shapes import Shape
-from mini_workflow.testing.stepping import Stepper
+from mini_workflow.testing.simulation.corpus import SHAPES
+from mini_workflow.testing.simulation.ledger import Ledger
+from mini_workflow.testing.simulation.outside import again
+from mini_workflow.testing.simulation.shapes import Shape
+from mini_workflow.testing.simulation.stepping import Stepper
 from tests.engine.harness import ID, Files, MakeState, check, finish, in_memory, stepping
 
 NARROW = sorted(name for name, shape in SHAPES.items() if not shape.wide)

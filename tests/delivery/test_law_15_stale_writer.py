@@ -11,9 +11,9 @@ import pytest
 from mini_workflow.core.history import History
 from mini_workflow.engine.requests import Nudge
 from mini_workflow.testing.clock import ManualClock
-from mini_workflow.testing.corpus import SHAPES
-from mini_workflow.testing.ledger import Ledger
-from mini_workflow.testing.stepping import LEASE, START, Stepper
+from mini_workflow.testing.simulation.corpus import SHAPES
+from mini_workflow.testing.simulation.ledger import Ledger
+from mini_workflow.testing.simulation.stepping import LEASE, START, Stepper
 from tests.engine.harness import ID, Files, MakeState, check, in_memory, is_answered, stepping
 
 

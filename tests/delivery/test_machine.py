@@ -23,11 +23,11 @@ from mini_workflow.core.history import History
 from mini_workflow.engine.requests import Nudge, Post, Start
 from mini_workflow.errors import ExecutionError, StoreError, StoreFull
 from mini_workflow.ports import Head, TaskOutcome, TaskRequest
-from mini_workflow.testing import corpus
-from mini_workflow.testing.corpus import SHAPES
-from mini_workflow.testing.crash import SimulatedCrash
-from mini_workflow.testing.ledger import Ledger
-from mini_workflow.testing.stepping import Stepper
+from mini_workflow.testing.simulation import corpus
+from mini_workflow.testing.simulation.corpus import SHAPES
+from mini_workflow.testing.simulation.crash import SimulatedCrash
+from mini_workflow.testing.simulation.ledger import Ledger
+from mini_workflow.testing.simulation.stepping import Stepper
 from tests.engine.harness import Files, MakeState, in_memory
 
 NAMES = [

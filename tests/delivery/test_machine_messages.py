@@ -29,10 +29,10 @@ from mini_workflow.core.state import ExecutionState
 from mini_workflow.engine.requests import Post, Start, Update
 from mini_workflow.errors import MiniWorkflowError
 from mini_workflow.ports import Query
-from mini_workflow.testing.ledger import Ledger
-from mini_workflow.testing.outside import again
-from mini_workflow.testing.shapes import PATIENT, step
-from mini_workflow.testing.stepping import LEASE, Stepper
+from mini_workflow.testing.simulation.ledger import Ledger
+from mini_workflow.testing.simulation.outside import again
+from mini_workflow.testing.simulation.shapes import PATIENT, step
+from mini_workflow.testing.simulation.stepping import LEASE, Stepper
 from mini_workflow.workflow import Registry, Workflow
 from tests.delivery.test_machine import LOSSES, Machine
 from tests.engine.harness import Files, in_memory

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from mini_workflow import Execution, StoreError
-from mini_workflow.backends.aws.mail import Mail
+from mini_workflow.stores.sqs.messages import Mail
 from tests.e2e.deployment import PATIENCE
 from tests.e2e.flows import Flows, named
 

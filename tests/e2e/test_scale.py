@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from mini_workflow.backends.aws.limits import SEAL_OVER
+from mini_workflow.stores.aws_limits import SEAL_OVER
 from tests.e2e.flows import Flows
 
 STEPS = 1_000

@@ -8,18 +8,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mini_workflow.backends.memory import MemoryBackend, MemoryState
-from mini_workflow.backends.sqlite import SQLiteBackend
 from mini_workflow.core import events
 from mini_workflow.core.events import Event
 from mini_workflow.engine.requests import Reply
-from mini_workflow.testing import corpus
-from mini_workflow.testing.backends import Backend
+from mini_workflow.stores.memory import MemoryBackend, MemoryState
+from mini_workflow.stores.sqlite import SQLiteBackend
 from mini_workflow.testing.clock import ManualClock
-from mini_workflow.testing.crash import SimulatedCrash
-from mini_workflow.testing.ledger import Ledger
-from mini_workflow.testing.shapes import Shape
-from mini_workflow.testing.stepping import LEASE, OpenBackend, Stepper
+from mini_workflow.testing.contracts.opening import Backend
+from mini_workflow.testing.simulation import corpus
+from mini_workflow.testing.simulation.crash import SimulatedCrash
+from mini_workflow.testing.simulation.ledger import Ledger
+from mini_workflow.testing.simulation.shapes import Shape
+from mini_workflow.testing.simulation.stepping import LEASE, OpenBackend, Stepper
 
 ID = "x-1"
 

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from mini_workflow.backends.memory import MemoryBackend, MemoryState
 from mini_workflow.context import Context
 from mini_workflow.errors import ChildFailed, PayloadNotReadable, PromiseNotOpen
-from mini_workflow.testing.ledger import Ledger
-from mini_workflow.testing.outside import Say
-from mini_workflow.testing.shapes import broken, step
-from mini_workflow.testing.stepping import LEASE, Stepper
+from mini_workflow.stores.memory import MemoryBackend, MemoryState
+from mini_workflow.testing.simulation.ledger import Ledger
+from mini_workflow.testing.simulation.outside import Say
+from mini_workflow.testing.simulation.shapes import broken, step
+from mini_workflow.testing.simulation.stepping import LEASE, Stepper
 from mini_workflow.workflow import Registry, Workflow
 from tests.engine.harness import ID, Files, MakeState, in_memory, stepping
 

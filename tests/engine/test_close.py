@@ -12,10 +12,10 @@ from mini_workflow.core import events
 from mini_workflow.core.history import History
 from mini_workflow.core.retry import RetryPolicy
 from mini_workflow.errors import StoreUnavailable
-from mini_workflow.testing.corpus import SHAPES
-from mini_workflow.testing.crash import SimulatedCrash
-from mini_workflow.testing.ledger import Ledger
-from mini_workflow.testing.shapes import Shape, step
+from mini_workflow.testing.simulation.corpus import SHAPES
+from mini_workflow.testing.simulation.crash import SimulatedCrash
+from mini_workflow.testing.simulation.ledger import Ledger
+from mini_workflow.testing.simulation.shapes import Shape, step
 from mini_workflow.workflow import Registry, Workflow
 from tests.engine.harness import ID, Files, MakeState, check, in_memory, stepping
 

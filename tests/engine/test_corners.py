@@ -11,16 +11,16 @@ from mini_workflow.context import Context
 from mini_workflow.core import wire
 from mini_workflow.core.events import ExecutionTerminated
 from mini_workflow.engine import engine as engine_module
-from mini_workflow.engine import lookout
+from mini_workflow.engine import takeover as lookout
 from mini_workflow.engine.engine import RETRY_AFTER
 from mini_workflow.engine.requests import Nudge
 from mini_workflow.errors import StoreFull, StoreUnavailable
-from mini_workflow.testing import corpus
 from mini_workflow.testing.clock import ManualClock
-from mini_workflow.testing.corpus import SHAPES
-from mini_workflow.testing.ledger import Ledger
-from mini_workflow.testing.shapes import step
-from mini_workflow.testing.stepping import LEASE, START, Stepper
+from mini_workflow.testing.simulation import corpus
+from mini_workflow.testing.simulation.corpus import SHAPES
+from mini_workflow.testing.simulation.ledger import Ledger
+from mini_workflow.testing.simulation.shapes import step
+from mini_workflow.testing.simulation.stepping import LEASE, START, Stepper
 from mini_workflow.workflow import Registry, Workflow
 from tests.engine.harness import ID, check, in_memory, stepping
 

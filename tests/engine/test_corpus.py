@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from mini_workflow.testing.corpus import SHAPES
-from mini_workflow.testing.ledger import Ledger
+from mini_workflow.testing.simulation.corpus import SHAPES
+from mini_workflow.testing.simulation.ledger import Ledger
 from tests.engine.harness import ID, Files, check, finish, in_memory, stepping
 
 

@@ -8,18 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mini_workflow.engine.courier import Courier, put_off, together, waking
+from mini_workflow.engine.effects import Effects, put_off, together, waking
 from mini_workflow.errors import StoreError, StoreUnavailable
-from mini_workflow.ports import Outgoing, TaskRequest
-from mini_workflow.ports.queued import NO_ERRANDS, Alarm, Errands
+from mini_workflow.ports import QueuedMessage, TaskRequest
+from mini_workflow.ports.queued import NO_ERRANDS, PendingEffects, Wakeup
 from mini_workflow.testing.clock import ManualClock
 
-alarms = st.builds(Alarm, st.integers(0, 20), st.sampled_from(["", "schedule"]))
+alarms = st.builds(Wakeup, st.integers(0, 20), st.sampled_from(["", "schedule"]))
 
 
 @given(st.none() | alarms, st.none() | alarms, st.lists(st.integers(0, 20)), st.integers(0, 20))
 def test_whoever_has_to_be_woken_is_woken(
-    current: Alarm | None, needed: Alarm | None, woken: list[int], now: int
+    current: Wakeup | None, needed: Wakeup | None, woken: list[int], now: int
 ) -> None:
     plan = waking(current, needed, woken, now)
     if needed is not None:
@@ -43,15 +43,15 @@ def test_whoever_has_to_be_woken_is_woken(
 @pytest.mark.parametrize("woken", [[], [5]])
 def test_a_second_timer_is_set_after_the_first_one_fired(woken: list[int]) -> None:
     """Whether its own message, or another one, brought the turn in which it fired."""
-    first = Alarm(5)
+    first = Wakeup(5)
     assert waking(first, None, woken, 5).to_set is None
     kept = waking(first, None, woken, 5).alarm
-    assert waking(kept, Alarm(9), [], 6).to_set == Alarm(9)
+    assert waking(kept, Wakeup(9), [], 6).to_set == Wakeup(9)
 
 
 def test_a_schedule_that_went_off_early_is_waited_for_once_more() -> None:
-    alarm = Alarm(5_000, "schedule")
-    plan = waking(alarm, Alarm(5_000), [5_000], 4_000)
+    alarm = Wakeup(5_000, "schedule")
+    plan = waking(alarm, Wakeup(5_000), [5_000], 4_000)
     assert (plan.alarm, plan.to_set, plan.to_unset) == (alarm, alarm, None)
     # And if nobody waits for it any more, it does not count for what comes later.
     assert waking(alarm, None, [5_000], 4_000).alarm is None
@@ -63,19 +63,19 @@ class Flaky:
     def __init__(self) -> None:
         self.bad: set[int] = set()
         self.ran: list[int] = []
-        self.posted: list[Outgoing] = []
+        self.posted: list[QueuedMessage] = []
 
     def run(self, requests: Sequence[TaskRequest]) -> list[StoreError | None]:
         self.ran += [r.seq for r in requests if r.seq not in self.bad]
         return [StoreUnavailable("no") if r.seq in self.bad else None for r in requests]
 
-    def post(self, messages: Sequence[Outgoing]) -> None:
+    def post(self, messages: Sequence[QueuedMessage]) -> None:
         self.posted += messages
 
 
 def test_what_was_dispatched_is_not_dispatched_again_when_others_failed() -> None:
     flaky = Flaky()
-    courier = Courier(flaky, ManualClock())  # type: ignore[arg-type]
+    courier = Effects(flaky, ManualClock())  # type: ignore[arg-type]
     requests = [TaskRequest("e", seq, 1, "t", b"") for seq in range(1, 5)]
     flaky.bad = {2, 3}
     with pytest.raises(StoreUnavailable):
@@ -96,8 +96,8 @@ def test_what_was_dispatched_is_not_dispatched_again_when_others_failed() -> Non
 
 
 def test_errands_that_are_owed_come_before_new_ones() -> None:
-    old = Errands(((1, 1),), (Outgoing("a", "1", "1"),), causes=("m1",))
-    new = Errands(((2, 1),), (Outgoing("a", "2", "2"),), alarm=True, causes=("m2",))
+    old = PendingEffects(((1, 1),), (QueuedMessage("a", "1", "1"),), causes=("m1",))
+    new = PendingEffects(((2, 1),), (QueuedMessage("a", "2", "2"),), alarm=True, causes=("m2",))
     assert together(NO_ERRANDS, new) == new
     both = together(put_off(old), new)
     assert both.tasks == ((1, 1), (2, 1))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mini_workflow.testing.corpus import SHAPES
+from mini_workflow.testing.simulation.corpus import SHAPES
 from tests.engine.harness import ID, in_memory, stepping
 
 

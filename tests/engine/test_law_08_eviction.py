@@ -8,9 +8,9 @@ import random
 import pytest
 
 from mini_workflow.context import Context
-from mini_workflow.testing.corpus import SHAPES
-from mini_workflow.testing.ledger import Ledger
-from mini_workflow.testing.shapes import work
+from mini_workflow.testing.simulation.corpus import SHAPES
+from mini_workflow.testing.simulation.ledger import Ledger
+from mini_workflow.testing.simulation.shapes import work
 from mini_workflow.workflow import Registry, Workflow
 from tests.engine.harness import ID, check, finish, in_memory, stepping
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from mini_workflow.testing.corpus import SHAPES
-from mini_workflow.testing.ledger import Ledger
-from mini_workflow.testing.shapes import Shape
+from mini_workflow.testing.simulation.corpus import SHAPES
+from mini_workflow.testing.simulation.ledger import Ledger
+from mini_workflow.testing.simulation.shapes import Shape
 from tests.engine.harness import Files, MakeState, check, in_memory, run_through, stepping
 
 NAMES = sorted(SHAPES)

@@ -13,10 +13,10 @@ import pytest
 from mini_workflow.context import Context
 from mini_workflow.engine.engine import RETRY_AFTER
 from mini_workflow.errors import ChildFailed, StoreError, StoreUnavailable
-from mini_workflow.testing.crash import SimulatedCrash
-from mini_workflow.testing.ledger import Ledger
-from mini_workflow.testing.shapes import broken, step
-from mini_workflow.testing.stepping import Stepper
+from mini_workflow.testing.simulation.crash import SimulatedCrash
+from mini_workflow.testing.simulation.ledger import Ledger
+from mini_workflow.testing.simulation.shapes import broken, step
+from mini_workflow.testing.simulation.stepping import Stepper
 from mini_workflow.workflow import Registry, Workflow
 from tests.engine.harness import ID, Files, MakeState, in_memory, is_answered, stepping
 

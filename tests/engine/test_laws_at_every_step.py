@@ -13,10 +13,10 @@ from mini_workflow.core.events import Incoming
 from mini_workflow.core.payload import Payload
 from mini_workflow.engine.requests import Post, Update
 from mini_workflow.errors import ExecutionClosed, UnknownHandler
-from mini_workflow.testing.corpus import SHAPES
-from mini_workflow.testing.ledger import Ledger
-from mini_workflow.testing.shapes import Shape
-from mini_workflow.testing.stepping import Stepper
+from mini_workflow.testing.simulation.corpus import SHAPES
+from mini_workflow.testing.simulation.ledger import Ledger
+from mini_workflow.testing.simulation.shapes import Shape
+from mini_workflow.testing.simulation.stepping import Stepper
 from tests.engine.harness import ID, check, in_memory, is_answered, stepping
 
 NARROW = sorted(name for name, shape in SHAPES.items() if not shape.wide)

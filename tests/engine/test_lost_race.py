@@ -12,9 +12,9 @@ from mini_workflow.engine.requests import Nudge
 from mini_workflow.errors import ExecutionAlreadyExists
 from mini_workflow.ports import Commit
 from mini_workflow.testing.clock import ManualClock
-from mini_workflow.testing.corpus import SHAPES
-from mini_workflow.testing.ledger import Ledger
-from mini_workflow.testing.stepping import START, Stepper
+from mini_workflow.testing.simulation.corpus import SHAPES
+from mini_workflow.testing.simulation.ledger import Ledger
+from mini_workflow.testing.simulation.stepping import START, Stepper
 from tests.engine.harness import ID, check, in_memory, stepping
 
 NARROW = sorted(name for name, shape in SHAPES.items() if not shape.wide)

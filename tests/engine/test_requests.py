@@ -16,7 +16,7 @@ from mini_workflow.errors import (
     UnknownWorkflow,
 )
 from mini_workflow.ports import TaskOutcome
-from mini_workflow.testing import corpus
+from mini_workflow.testing.simulation import corpus
 from mini_workflow.workflow import Registry, Workflow
 from tests.engine.harness import ID, in_memory, is_answered, stepping
 

@@ -13,10 +13,10 @@ import pytest
 from mini_workflow.core.history import History
 from mini_workflow.engine.engine import RETRY_AFTER
 from mini_workflow.errors import LeaseLost, StoreError, StoreFull, StoreUnavailable
-from mini_workflow.testing.corpus import SHAPES
-from mini_workflow.testing.ledger import Ledger
-from mini_workflow.testing.shapes import Shape
-from mini_workflow.testing.stepping import Stepper
+from mini_workflow.testing.simulation.corpus import SHAPES
+from mini_workflow.testing.simulation.ledger import Ledger
+from mini_workflow.testing.simulation.shapes import Shape
+from mini_workflow.testing.simulation.stepping import Stepper
 from tests.engine.harness import ID, Files, MakeState, check, in_memory, is_answered, stepping
 
 NARROW = sorted(name for name, shape in SHAPES.items() if not shape.wide)

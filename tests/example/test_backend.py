@@ -10,17 +10,17 @@ import pytest
 
 from example.backend import FileBackend
 from mini_workflow.ports import Clock
-from mini_workflow.testing.agenda_contract import AgendaContract
-from mini_workflow.testing.backend_contract import Backend, BackendContract
 from mini_workflow.testing.clock import ManualClock
-from mini_workflow.testing.corpus import SHAPES
-from mini_workflow.testing.leases_contract import LeasesContract
-from mini_workflow.testing.ledger import Ledger
-from mini_workflow.testing.mailbox_contract import MailboxContract, OutboxContract
-from mini_workflow.testing.ownership_contract import OwnershipContract
-from mini_workflow.testing.runs_contract import RunsContract
-from mini_workflow.testing.stepping import LEASE, OpenBackend
-from mini_workflow.testing.store_contract import ListingContract, StoreContract
+from mini_workflow.testing.contracts.agenda import AgendaContract
+from mini_workflow.testing.contracts.backend import Backend, BackendContract
+from mini_workflow.testing.contracts.leases import LeasesContract
+from mini_workflow.testing.contracts.mailbox import MailboxContract, OutboxContract
+from mini_workflow.testing.contracts.ownership import OwnershipContract
+from mini_workflow.testing.contracts.runs import RunsContract
+from mini_workflow.testing.contracts.store import ListingContract, StoreContract
+from mini_workflow.testing.simulation.corpus import SHAPES
+from mini_workflow.testing.simulation.ledger import Ledger
+from mini_workflow.testing.simulation.stepping import LEASE, OpenBackend
 from tests.engine.harness import ID, check, finish, run_through, stepping
 
 

@@ -16,9 +16,9 @@ from mini_workflow.core.events import Event, Message, Tick
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.history import History
 from mini_workflow.core.payload import Payload
+from mini_workflow.core.recorded import python_version
 from mini_workflow.core.replay import Decision, decide, revive
 from mini_workflow.core.run import Inline, Run
-from mini_workflow.core.script import python_version
 from mini_workflow.workflow import Workflow
 from tests.laws.shapes import LETTERS
 

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from mini_workflow.context import Context
-from mini_workflow.core.ordering import OrderedSet
 from mini_workflow.errors import NotAllowedInWorkflow
+from mini_workflow.loop.ordered import OrderedSet
 from tests.laws import corpus
 from tests.laws.driver import Driver, check_replays, chosen, replayed, run
 

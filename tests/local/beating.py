@@ -11,7 +11,7 @@ import time
 from typing import Any
 
 from mini_workflow import TaskCancelled, current_task
-from mini_workflow.testing.runner_tasks import Gate
+from mini_workflow.testing.contracts.runner_tasks import Gate
 
 DETAILS = ("rows", 40)
 

@@ -14,7 +14,7 @@ from mini_workflow import (
     workflow,
 )
 from mini_workflow.testing import WorkflowEnvironment
-from mini_workflow.testing.runner_tasks import Gate
+from mini_workflow.testing.contracts.runner_tasks import Gate
 from tests.local import beating
 
 PATIENCE = 0.5

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from mini_workflow import LocalRuntime
-from mini_workflow.backends.system_clock import SystemClock
 from mini_workflow.core.run import Run
 from mini_workflow.engine.engine import Engine
+from mini_workflow.stores.system_clock import SystemClock
 from tests.local import flows
 
 WAIT = 60

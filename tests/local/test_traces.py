@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from mini_workflow import LocalRuntime, RuntimeClosed
-from mini_workflow.backends.doorbell import Doorbell
+from mini_workflow.stores.wakeup_socket import WakeupSocket
 from mini_workflow.testing import WorkflowEnvironment
 from tests.local import flows
 from tests.local.child import Child
@@ -72,7 +72,7 @@ def test_a_runner_that_cannot_be_made(path: Path, monkeypatch: Any) -> None:
 
     threads = set(threading.enumerate())
     with monkeypatch.context() as patch:
-        patch.setattr("mini_workflow.local._make_runner", fail)
+        patch.setattr("mini_workflow.runtimes.local._make_runner", fail)
         with pytest.raises(RuntimeError, match="no runner today"):
             LocalRuntime(path)
     assert set(threading.enumerate()) == threads
@@ -104,7 +104,7 @@ def test_two_runtimes_on_one_file_in_one_process(path: Path) -> None:
 class TestDoorbell:
     def test_rings_before_there_is_a_listener(self) -> None:
         heard = threading.Event()
-        one, two = Doorbell(), Doorbell()
+        one, two = WakeupSocket(), WakeupSocket()
         two.ring([one.address])
         one.listen(heard.set)
         assert heard.wait(WAIT)
@@ -113,7 +113,7 @@ class TestDoorbell:
 
     @pytest.mark.parametrize("address", ["", "nobody", "0", "65536", "99999999999", "-1", "²"])
     def test_addresses_that_are_none(self, address: str) -> None:
-        bell = Doorbell()
+        bell = WakeupSocket()
         bell.ring([address])
         bell.close()
         bell.close()
@@ -125,7 +125,7 @@ class TestDoorbell:
 
         with monkeypatch.context() as patch:
             patch.setattr("socket.socket", refuse)
-            bell = Doorbell()
+            bell = WakeupSocket()
             assert bell.address == ""
             bell.listen(lambda: None)
             bell.ring(["1"])

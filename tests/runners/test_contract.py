@@ -3,12 +3,12 @@
 from functools import partial
 from secrets import token_bytes
 
-from mini_workflow.backends.event_loop import EventLoopRunner
-from mini_workflow.backends.processes import ProcessRunner
-from mini_workflow.backends.routing import RoutedRunner
-from mini_workflow.backends.threads import ThreadRunner
 from mini_workflow.ports import Report
-from mini_workflow.testing.runner_contract import TaskRunnerContract
+from mini_workflow.runners.event_loop import EventLoopRunner
+from mini_workflow.runners.processes import ProcessRunner
+from mini_workflow.runners.routed import RoutedRunner
+from mini_workflow.runners.threads import ThreadRunner
+from mini_workflow.testing.contracts.runner import TaskRunnerContract
 from tests.runners.equipment import EXECUTE, EXECUTE_ASYNC, make
 
 

@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 
-from mini_workflow.backends.processes import Equipment, ProcessRunner
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.payload import Payload
 from mini_workflow.errors import SignatureInvalid, TaskError, TaskTimeout, UsageError, WorkerLost
 from mini_workflow.ports import TaskOutcome, TaskRequest
-from mini_workflow.testing import runner_tasks as tasks
-from mini_workflow.testing.runner_tasks import Gate
+from mini_workflow.runners.processes import ProcessRunner, WorkerConfig
+from mini_workflow.testing.contracts import runner_tasks as tasks
+from mini_workflow.testing.contracts.runner_tasks import Gate
 from tests.runners import equipment
 from tests.runners.equipment import CODEC
 
@@ -31,7 +31,7 @@ KEY = b"a key for tests only"
 class Workers:
     """A runner and its reports, read as values and exceptions."""
 
-    def __init__(self, factory: Callable[[], Equipment], workers: int) -> None:
+    def __init__(self, factory: Callable[[], WorkerConfig], workers: int) -> None:
         self.outcomes: SimpleQueue[TaskOutcome] = SimpleQueue()
         self.runner = ProcessRunner(factory, self.outcomes.put, workers=workers)
         self.submitted = 0
@@ -66,7 +66,7 @@ Make = Callable[..., Workers]
 def _make() -> Iterator[Make]:
     made: list[Workers] = []
 
-    def make(workers: int = 1, factory: Callable[[], Equipment] | None = None) -> Workers:
+    def make(workers: int = 1, factory: Callable[[], WorkerConfig] | None = None) -> Workers:
         made.append(Workers(factory or partial(equipment.make, KEY), workers))
         return made[-1]
 
@@ -256,7 +256,7 @@ PRELUDE = """
 import os, sys, time
 from functools import partial
 from queue import SimpleQueue
-from mini_workflow.backends.processes import ProcessRunner
+from mini_workflow.runners.processes import ProcessRunner
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.payload import Payload
 from mini_workflow.ports import TaskRequest
@@ -339,7 +339,7 @@ class TestMainScripts:
             PRELUDE
             + f"""
 from pathlib import Path
-from mini_workflow.testing.runner_tasks import Gate, hold_on
+from mini_workflow.testing.contracts.runner_tasks import Gate, hold_on
 
 def begin(path):
     Path(path).write_text(str(os.getpid()))

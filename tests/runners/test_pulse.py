@@ -5,20 +5,20 @@ from typing import Any
 
 import pytest
 
-from mini_workflow.backends.processes.pulse import INTERVAL, Pulse, interval
 from mini_workflow.ports import TaskRequest
+from mini_workflow.runners.processes.heartbeats import INTERVAL, Heartbeats, interval
 
 
 class Later:
     """What a pulse has asked for, to happen when the test says so."""
 
     def __init__(self) -> None:
-        self.watched: dict[Pulse, float] = {}
+        self.watched: dict[Heartbeats, float] = {}
 
-    def watch(self, item: Pulse, at: float) -> None:
+    def watch(self, item: Heartbeats, at: float) -> None:
         self.watched[item] = at
 
-    def forget(self, item: Pulse) -> None:
+    def forget(self, item: Heartbeats) -> None:
         self.watched.pop(item, None)
 
     def happen(self) -> None:
@@ -36,8 +36,8 @@ def request(heartbeat_timeout: int | None = None) -> TaskRequest:
     return TaskRequest("e", 1, 1, "t", b"", heartbeat_timeout=heartbeat_timeout)
 
 
-def pulse(sent: list[str | None], later: Any) -> Pulse:
-    return Pulse(request(), sent.append, later)
+def pulse(sent: list[str | None], later: Any) -> Heartbeats:
+    return Heartbeats(request(), sent.append, later)
 
 
 def test_the_first_leaves_at_once_and_the_last_of_the_interval_at_its_end(later: Later) -> None:

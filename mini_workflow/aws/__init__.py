@@ -1,5 +1,0 @@
-"""AWSRuntime: workflows on AWS Lambda, S3, SQS and EventBridge."""
-
-from mini_workflow.aws.runtime import AWSRuntime
-
-__all__ = ["AWSRuntime"]

@@ -1,1 +1,0 @@
-"""The stores of AWSRuntime: histories on S3, and queues, timers and workers around them."""

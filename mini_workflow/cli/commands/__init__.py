@@ -1,0 +1,1 @@
+"""The commands of `mini-workflow`, one module per kind."""

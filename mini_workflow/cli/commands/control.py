@@ -1,0 +1,187 @@
+"""Commands that send something to an execution, or ask it."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import click
+
+from mini_workflow.cli.app import Session, json_option, pass_session
+from mini_workflow.cli.arguments import read_arguments, read_value
+from mini_workflow.cli.commands.inspect import id_argument
+from mini_workflow.cli.failures import NotDone
+from mini_workflow.cli.output import remark, say, say_json, shown, to_json
+from mini_workflow.engine.client import Client
+
+reason_option = click.option("--reason", default="", help="Why; kept in the history.")
+
+
+def _sent(session: Session, client: Client, what: str, execution_id: str, as_json: bool) -> None:
+    """Tell that something was sent, and when it will not be taken up now."""
+    why = session.backend.remark(client)
+    if as_json:
+        say_json({"id": execution_id, what: True, "served": not why})
+    else:
+        say(f"{execution_id}: {what}")
+    remark(why)
+
+
+@click.command("signal")
+@id_argument
+@click.argument("name")
+@click.argument("value", required=False)
+@json_option
+@pass_session
+def signal(
+    session: Session, execution_id: str, name: str, value: str | None, as_json: bool
+) -> None:
+    """Send a signal. VALUE is JSON, or else a text."""
+    with session.backend.client() as client:
+        sent = None if value is None else read_value(value)
+        client.get_execution(execution_id).signal(name, sent)
+        _sent(session, client, "sent", execution_id, as_json)
+
+
+@click.command("query")
+@id_argument
+@click.argument("name")
+@click.argument("arguments", nargs=-1, metavar="[ARGUMENT]...")
+@click.option("-m", "--module", "modules", multiple=True, metavar="MODULE", help="Import it first.")
+@json_option
+@pass_session
+def query(
+    session: Session,
+    execution_id: str,
+    name: str,
+    arguments: tuple[str, ...],
+    modules: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Put a question to the workflow. Changes nothing.
+
+    On SQLite the history is replayed here, so that the workflow's module is needed: -m MODULE.
+    """
+    session.import_modules(*modules)
+    args, kwargs = read_arguments(arguments)
+    with session.backend.reader() as client:
+        answer = client.get_execution(execution_id).query(name, *args, **kwargs)
+    _print_answer(execution_id, answer, as_json)
+
+
+@click.command("update")
+@id_argument
+@click.argument("name")
+@click.argument("arguments", nargs=-1, metavar="[ARGUMENT]...")
+@click.option("--id", "update_id", help="The same id again is the same request.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0, min_open=True),
+    default=30.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Wait no longer; the request goes on.",
+)
+@json_option
+@pass_session
+def update(
+    session: Session,
+    execution_id: str,
+    name: str,
+    arguments: tuple[str, ...],
+    update_id: str | None,
+    timeout: float,
+    as_json: bool,
+) -> None:
+    """Have the workflow handle a request, and print its answer."""
+    args, kwargs = read_arguments(arguments)
+    with session.backend.client() as client:
+        execution = client.get_execution(execution_id)
+        remark(session.backend.remark(client))
+        try:
+            answer = client.update(execution.id, name, args, kwargs, update_id, timeout)
+        except TimeoutError as error:
+            if "is not done after" in str(error):
+                raise NotDone(str(error)) from None
+            raise
+    _print_answer(execution_id, answer, as_json)
+
+
+def _print_answer(execution_id: str, answer: Any, as_json: bool) -> None:
+    if as_json:
+        say_json({"id": execution_id, "answer": to_json(answer, "answer")})
+    else:
+        say(shown(answer))
+
+
+@click.command("cancel")
+@id_argument
+@reason_option
+@json_option
+@pass_session
+def cancel(session: Session, execution_id: str, reason: str, as_json: bool) -> None:
+    """Ask an execution to cancel itself; it may clean up."""
+    with session.backend.client() as client:
+        client.get_execution(execution_id).cancel(reason)
+        _sent(session, client, "asked to cancel", execution_id, as_json)
+
+
+@click.command("terminate")
+@id_argument
+@reason_option
+@json_option
+@pass_session
+def terminate(session: Session, execution_id: str, reason: str, as_json: bool) -> None:
+    """End an execution without running any of its code."""
+    with session.backend.client() as client:
+        client.get_execution(execution_id).terminate(reason)
+        _sent(session, client, "asked to terminate", execution_id, as_json)
+
+
+@click.command("resume")
+@id_argument
+@json_option
+@pass_session
+def resume(session: Session, execution_id: str, as_json: bool) -> None:
+    """Let a blocked execution go on, once the cause is mended."""
+    with session.backend.client() as client:
+        execution = client.get_execution(execution_id)
+        if execution.describe().status != "blocked":
+            remark(f"{execution_id} is not blocked: nothing changes")
+        execution.resume()
+        _sent(session, client, "asked to resume", execution_id, as_json)
+
+
+@click.command("complete-promise")
+@click.argument("token")
+@click.argument("value", required=False)
+@json_option
+@pass_session
+def complete_promise(session: Session, token: str, value: str | None, as_json: bool) -> None:
+    """Give a promise its value, by its token. VALUE is JSON, or else a text."""
+    with session.backend.client() as client:
+        client.complete_promise(token, None if value is None else read_value(value))
+        _sent(session, client, "completed", "promise", as_json)
+
+
+@click.command("fail-promise")
+@click.argument("token")
+@click.argument("why")
+@json_option
+@pass_session
+def fail_promise(session: Session, token: str, why: str, as_json: bool) -> None:
+    """Have a promise raise a RuntimeError with a text, by its token."""
+    with session.backend.client() as client:
+        client.fail_promise(token, why)
+        _sent(session, client, "failed", "promise", as_json)
+
+
+COMMANDS: Final = (
+    signal,
+    query,
+    update,
+    cancel,
+    terminate,
+    resume,
+    complete_promise,
+    fail_promise,
+)

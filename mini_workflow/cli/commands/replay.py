@@ -1,0 +1,201 @@
+"""The command `replay`: a history against the code on this machine."""
+
+from __future__ import annotations
+
+import linecache
+import os
+import re
+import sys
+import time
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from mini_workflow.cli.app import Session, json_option, pass_session
+from mini_workflow.cli.backends import AWSTarget
+from mini_workflow.cli.commands.inspect import id_argument
+from mini_workflow.cli.debugger import Debugger
+from mini_workflow.cli.failures import FAILED, OK
+from mini_workflow.cli.output import say, say_json
+from mini_workflow.core.codec import Codec
+from mini_workflow.core.events import RECORDED
+from mini_workflow.core.recorded import describe
+from mini_workflow.engine.execution import Execution
+from mini_workflow.engine.recording import Recording
+from mini_workflow.errors import ExecutionNotFound, UsageError
+from mini_workflow.loop.source_line import user_frame
+from mini_workflow.testing.replay_check import SUFFIXES, read_recording
+from mini_workflow.testing.replaying import Replayed, Step, replay
+
+PLACE: Final = re.compile(r"(.*):(\d+) in (.*)")
+"""How the library writes the place of a line."""
+
+IN_MESSAGE: Final = re.compile(r"at ([^()\n]+?:\d+ in [^\s();,]+)")
+"""The same inside an error's message."""
+
+
+@click.command("replay")
+@id_argument
+@click.argument("modules", nargs=-1, metavar="[MODULE]...")
+@click.option("--until", type=click.IntRange(1), metavar="EVENT", help="Stop at this event.")
+@click.option("--pdb", "use_pdb", is_flag=True, help="Stop there, or at the start, in pdb.")
+@click.option("--trace", is_flag=True, help="Print each event with the line that is at it.")
+@json_option
+@click.pass_context
+@pass_session
+def replay_command(
+    session: Session,
+    ctx: click.Context,
+    execution_id: str,
+    modules: tuple[str, ...],
+    until: int | None,
+    use_pdb: bool,
+    trace: bool,
+    as_json: bool,
+) -> None:
+    """Run the history of an execution against the code here. No task runs; nothing is written.
+
+    ID is an execution, or a file that `get --json`, `get --lines` or `export` has written. MODULE
+    defines the workflow. breakpoint() in the code stops in pdb, as with --pdb; an IDE's debugger
+    starts the module mini_workflow.cli. The exit status is 1 if the code does not fit, or cannot go
+    on with what has arrived.
+    """
+    recording, codec = _recording(session, execution_id)
+    session.import_modules(*modules)
+    if until is not None and until > len(recording.history):
+        raise UsageError(f"--until {until}: the history has {len(recording.history)} events")
+    debugger = Debugger()
+    watch = _Watch(debugger, (until or 1) if use_pdb else None, trace)
+    with debugger.installed():
+        replayed = replay(
+            recording,
+            codec=codec,
+            until=None if use_pdb else until,
+            observe=watch,
+            now=round(time.time() * 1000),
+        )
+    if debugger.left:
+        say("left the debugger")
+        ctx.exit(OK)
+    if as_json:
+        say_json(_plain(replayed))
+    else:
+        _print(replayed)
+    ctx.exit(OK if replayed.fits else FAILED)
+
+
+def _recording(session: Session, name: str) -> tuple[Recording, Codec | None]:
+    """What is to be replayed, and what carries its values: on AWS, with the signing key."""
+    path = Path(name)
+    if path.suffix in SUFFIXES and path.is_file():
+        recording = read_recording(path)
+        if not isinstance(session.backend, AWSTarget):
+            return recording, None
+        with session.backend.client() as client:
+            return recording, client.codec
+    with session.backend.reader() as client:
+        try:
+            execution: Execution = client.get_execution(name)
+            return execution.recording(), execution.codec
+        except ExecutionNotFound as error:
+            if path.suffix in SUFFIXES:
+                raise UsageError(f"there is no file {name}, nor an execution of that id") from error
+            raise
+
+
+class _Watch:
+    """Looks at each step: prints it, or stops there."""
+
+    def __init__(self, debugger: Debugger, stop_at: int | None, trace: bool) -> None:
+        self._debugger = debugger
+        self._stop_at = stop_at
+        self._trace = trace
+
+    def __call__(self, step: Step) -> None:
+        if self._trace:
+            place = f"  {_short(step.place)}" if step.place else ""
+            say(f"{step.number:4}  {describe(step.event)}{place}")
+        if step.number == self._stop_at:
+            if not self._trace:
+                say(f"event {step.number}: {describe(step.event)}")
+            # What asks for something is on the stack; what waits for something is not.
+            asks = type(step.event) in RECORDED
+            frame = user_frame(sys._getframe(1)) if asks else None  # pyright: ignore[reportPrivateUsage]
+            if frame is None:
+                self._debugger.stop_soon()
+            else:
+                self._debugger.stop_at(frame)
+
+
+def _print(replayed: Replayed) -> None:
+    recording, mismatch = replayed.recording, replayed.mismatch
+    total = len(recording.history)
+    name = f"{recording.execution_id or 'the history'}  {recording.workflow}"
+    if replayed.stopped:
+        say(f"{name}  {replayed.stopped}")
+    elif replayed.fits:
+        say(f"{name}  all {total} events fit")
+    elif mismatch is not None:
+        say(f"{name}  does not fit at event {mismatch.number} of {total}")
+        recorded = "nothing more" if mismatch.recorded is None else describe(mismatch.recorded)
+        asked = "nothing more" if mismatch.asked is None else describe(mismatch.asked)
+        say(f"  the history says    {recorded}")
+        say(f"  the code asks for   {asked}")
+        if mismatch.place:
+            say(f"  at                  {_short(mismatch.place)}")
+            _print_line(mismatch.place)
+    else:
+        where = "with what has arrived behind" if replayed.parked_fault else "after event"
+        what = f"its {total} events" if replayed.parked_fault else f"{replayed.events} of {total}"
+        say(f"{name}  cannot go on {where} {what}")
+        say(f"  {type(replayed.fault).__name__}: {replayed.fault}")
+        if found := IN_MESSAGE.search(str(replayed.fault)):
+            _print_line(found[1])
+    for task, place in replayed.waiting:
+        say(f"  {task} waits at {_short(place)}")
+        _print_line(place)
+    for operation in replayed.open:
+        say(f"  open: {operation}")
+    for event in replayed.beyond:
+        say(f"  next: {describe(event)}")
+
+
+def _short(place: str) -> str:
+    """A place with a path that is relative to the current directory, if it is in there."""
+    return place.removeprefix(f"{Path.cwd()}{os.sep}")
+
+
+def _print_line(place: str) -> None:
+    match = PLACE.fullmatch(place)
+    line = linecache.getline(match[1], int(match[2])).rstrip() if match else ""
+    if match and line:
+        say(f"    {match[2]}  {line}")
+
+
+def _plain(replayed: Replayed) -> dict[str, Any]:
+    mismatch = replayed.mismatch
+    return {
+        "id": replayed.recording.execution_id,
+        "workflow": replayed.recording.workflow,
+        "fits": replayed.fits,
+        "events": replayed.events,
+        "stopped": replayed.stopped or None,
+        "fault": None
+        if replayed.fault is None
+        else {"type": type(replayed.fault).__name__, "message": str(replayed.fault)},
+        "mismatch": None
+        if mismatch is None
+        else {
+            "event": mismatch.number,
+            "recorded": None if mismatch.recorded is None else describe(mismatch.recorded),
+            "asked": None if mismatch.asked is None else describe(mismatch.asked),
+            "place": mismatch.place,
+        },
+        "waiting": [{"task": task, "place": place} for task, place in replayed.waiting],
+        "open": list(replayed.open),
+        "next": [describe(event) for event in replayed.beyond],
+    }
+
+
+COMMANDS: Final = (replay_command,)

@@ -1,0 +1,240 @@
+"""EngineThread: an engine on a thread of its own, and the inbox through which other threads reach it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
+from typing import Final, Protocol, TypeVar
+
+from mini_workflow.engine.engine import Engine
+from mini_workflow.engine.execution import Settled
+from mini_workflow.engine.requests import Nudge, Reply, Request, Waited
+from mini_workflow.engine.turn import Turn
+from mini_workflow.engine.waiters import Waiters
+from mini_workflow.errors import RuntimeClosed
+from mini_workflow.ports import Clock, Head, Store
+
+log = logging.getLogger("mini_workflow.engine")
+
+T = TypeVar("T")
+
+BATCH: Final = 1_000
+"""How many requests are taken into one commit at most."""
+
+ENDED: Final = Settled(Head("", "", "running", 0))
+"""What those who wait are told when the driver ends before their execution does."""
+
+
+LOOK: Final = Settled(Head("", "", "running", 0))
+"""What those who look at executions of other processes are told when that may be worth it."""
+
+
+class Pace(Protocol):
+    """How the engine's thread waits."""
+
+    def wait(self, until: int | None, idle: bool) -> float | None:
+        """How many seconds to wait for a request: 0 for not at all, None for without end.
+
+        `until` is when something is due (milliseconds since the epoch), or None; `idle` says that
+        no task is running and no request is there.
+        """
+        ...
+
+
+@dataclass(slots=True)
+class _Call:
+    """Not the engine's business: it must be done also when the store fails."""
+
+    function: Callable[[], None]
+    reply: Reply[None] = field(default_factory=Reply[None])
+
+    def run(self) -> None:
+        try:
+            self.reply.give(self.function())
+        except Exception as error:
+            self.reply.fail(error)
+
+
+class EngineThread:
+    """Has an engine process what is put into the inbox, and what the time brings.
+
+    `wake_peers` is called after a commit that processes elsewhere may wait for, `on_end` as the
+    last thing on the thread.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        clock: Clock,
+        pace: Pace,
+        wake_peers: Callable[[], None],
+        on_end: Callable[[], None],
+    ) -> None:
+        self.waiters: Final = Waiters()
+        self.lookers: Final = Waiters()
+        """Who wants to look at an execution again whenever another process may have changed it."""
+        self._store = store
+        self._clock = clock
+        self._pace = pace
+        self._wake_peers = wake_peers
+        self._on_end = on_end
+        self._engine: Engine | None = None
+        self._inbox: SimpleQueue[Request | _Call] = SimpleQueue()
+        self._taken: list[Request | _Call] = []  # from the inbox, and not done with
+        self._open = True
+        self._stopping = False
+        self._ring = False
+        self._nudged = False
+        # What is put in with the lock held, while open, is answered.
+        self._lock = threading.Lock()
+        self._thread = threading.Thread(target=self._run, name="mini-workflow-engine", daemon=True)
+
+    # Any thread
+
+    def start(self, engine: Engine) -> None:
+        """Begin."""
+        self._engine = engine
+        self._thread.start()
+
+    def is_current(self) -> bool:
+        """Whether the calling thread is the engine's."""
+        return threading.current_thread() is self._thread
+
+    def put(self, request: Request) -> None:
+        """Have the engine take the request; nobody waits for an answer."""
+        self._inbox.put(request)
+
+    def ask(self, request: Request, reply: Reply[T]) -> T:
+        """Have the engine take the request, and wait for its reply. Raises RuntimeClosed."""
+        return self.ask_within(request, reply, None)
+
+    def ask_within(self, request: Request, reply: Reply[T], timeout: float | None) -> T:
+        """The same, for at most `timeout` seconds. Raises TimeoutError too."""
+        self._put_in(request)
+        return reply.wait(timeout)
+
+    def put_all(self, requests: Iterable[Request]) -> None:
+        """Have the engine take the requests, together as far as it can. Raises RuntimeClosed."""
+        with self._lock:
+            if not self._open:
+                raise RuntimeClosed("the runtime was closed; open a new one")
+            for request in requests:
+                self._inbox.put(request)
+
+    def call(self, function: Callable[[], None]) -> None:
+        """Call a function on the engine's thread, and wait for that. Raises RuntimeClosed."""
+        call = _Call(function)
+        self._put_in(call)
+        call.reply.wait()
+
+    def resumes(self, execution_id: str) -> bool:
+        """Whether the engine is about to resume the execution by itself. Raises RuntimeClosed."""
+        found: list[bool] = []
+        self.call(lambda: found.append(self.will_resume(execution_id)))
+        return found[0]
+
+    def nudge(self) -> None:
+        """Another process may have changed something in the store: look at it. Does not wait."""
+        if not self._nudged:  # one look is enough for all who have rung before it
+            self._nudged = True
+            self._inbox.put(_Call(self._recheck))
+            self._inbox.put(Nudge())
+
+    def stop(self) -> None:
+        """Do what is in the inbox, end the thread, and wait for that. May be repeated."""
+        self._inbox.put(_Call(self._stop))
+        self._thread.join()
+
+    def _put_in(self, item: Request | _Call) -> None:
+        with self._lock:
+            if not self._open:
+                raise RuntimeClosed("the runtime was closed; open a new one")
+            self._inbox.put(item)
+
+    # The engine's thread
+
+    def announce(self, turn: Turn) -> None:
+        """A turn has closed or blocked its execution."""
+        self._ring = True
+        self.waiters.tell(turn.head.execution_id, Settled(turn.head, turn.closing))
+
+    def ring_later(self) -> None:
+        """Other processes shall look at the store after this commit."""
+        self._ring = True
+
+    def _recheck(self) -> None:
+        """Tell those who wait for executions that another process runs."""
+        self._nudged = False
+        for name in self.waiters.names():
+            head = self._store.head(name)
+            if head is not None and head.status != "running" and not self.will_resume(name):
+                self.waiters.tell(name, Settled(head))
+        self.lookers.tell_all(LOOK)
+
+    def will_resume(self, execution_id: str) -> bool:
+        """The same as `resumes`, on the engine's thread."""
+        return self._engine is not None and self._engine.resumes(execution_id)
+
+    def _stop(self) -> None:
+        self._stopping = True
+
+    def _run(self) -> None:
+        assert self._engine is not None
+        try:
+            self._serve(self._engine)
+        except BaseException:
+            log.critical("the engine's thread has failed; open a new runtime", exc_info=True)
+        finally:
+            self._end(self._engine)
+
+    def _serve(self, engine: Engine) -> None:
+        while not (self._stopping and self._inbox.empty() and not engine.unsettled):
+            requests: list[Request] = []
+            self._taken = self._receive(engine)
+            for item in self._taken:
+                if isinstance(item, _Call):
+                    item.run()
+                else:
+                    requests.append(item)
+            engine.process(requests)
+            self._taken = []
+            if self._ring:
+                self._ring = False
+                self._wake_peers()
+
+    def _receive(self, engine: Engine) -> list[Request | _Call]:
+        """Wait for what comes next, or until something is due."""
+        inbox, until = self._inbox, engine.deadline()
+        items: list[Request | _Call] = []
+        if until is None or until > self._clock.now() or not inbox.empty():
+            timeout = self._pace.wait(until, engine.in_flight == 0 and inbox.empty())
+            with contextlib.suppress(Empty):
+                items.append(inbox.get(timeout != 0, timeout))
+                items.extend(inbox.get_nowait() for _ in range(min(inbox.qsize(), BATCH)))
+        return items
+
+    def _end(self, engine: Engine) -> None:
+        with self._lock:
+            self._open = False
+        try:
+            engine.close()
+        finally:
+            try:
+                self._on_end()
+            finally:
+                self._answer_all()
+
+    def _answer_all(self) -> None:
+        left = self._taken
+        while not self._inbox.empty():
+            left.append(self._inbox.get_nowait())
+        for item in left:
+            if isinstance(item, _Call | Waited):
+                item.reply.fail(RuntimeClosed("the runtime was closed meanwhile; open a new one"))
+        self.waiters.tell_all(ENDED)
+        self.lookers.tell_all(ENDED)

@@ -1,0 +1,57 @@
+"""Questions: queries put to executions, which change nothing."""
+
+from __future__ import annotations
+
+from mini_workflow.core.codec import Codec
+from mini_workflow.core.payload import Payload
+from mini_workflow.core.replay import ask
+from mini_workflow.core.run import Run
+from mini_workflow.engine.cache import Cache
+from mini_workflow.engine.replies import not_found
+from mini_workflow.engine.requests import Ask
+from mini_workflow.engine.turn import Turns
+from mini_workflow.engine.watchdog import Watchdog
+from mini_workflow.errors import NotAllowedInWorkflow, TurnTimeout
+from mini_workflow.loop.loop import Halt
+
+
+class Questions:
+    """Answers questions, of executions in whatever condition and wherever they run."""
+
+    def __init__(self, turns: Turns, cache: Cache, codec: Codec, watchdog: Watchdog) -> None:
+        self._turns = turns
+        self._cache = cache
+        self._codec = codec
+        self._watchdog = watchdog
+
+    def answer(self, request: Ask) -> None:
+        """Answer a question, or say why it cannot be answered."""
+        name = request.execution_id
+        try:
+            run = self._turns.look(name)
+            if run is None:
+                request.reply.fail(not_found(name))
+                return
+            try:
+                request.reply.give(self._ask(run, request))
+            finally:
+                live = self._cache.get(name)
+                if live is None or live.run is not run:
+                    run.close()
+        except (Exception, KeyboardInterrupt) as error:
+            if isinstance(error, NotAllowedInWorkflow):
+                self._cache.drop(name)  # it may have changed what a replay would not
+            request.reply.fail(error)
+
+    def _ask(self, run: Run, request: Ask) -> Payload:
+        watchdog = self._watchdog
+        try:
+            watchdog.begin(run)
+            try:
+                return ask(run, self._codec, request.name, request.arguments)
+            finally:
+                watchdog.end()
+        except Halt:
+            watchdog.end()
+            fault, run.loop.fault = run.loop.fault, None
+            raise fault or TurnTimeout(f"query {request.name!r} took too long") from None

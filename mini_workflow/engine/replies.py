@@ -1,0 +1,200 @@
+"""What those who asked the engine are told, once their turn is committed or cannot be."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from mini_workflow.core import events, wire
+from mini_workflow.core.continuation import Answered
+from mini_workflow.core.replay import Given
+from mini_workflow.core.state import ExecutionState
+from mini_workflow.engine.pending_updates import PendingUpdates, find_answer
+from mini_workflow.engine.requests import Answer, Post, Resume, Start, Started, Update
+from mini_workflow.engine.turn import Delivery, Turn
+from mini_workflow.errors import (
+    ExecutionAlreadyExists,
+    ExecutionBlocked,
+    ExecutionClosed,
+    ExecutionNotFound,
+    PromiseNotOpen,
+    WireError,
+)
+from mini_workflow.ports import Head, Store
+
+
+def answer_start(request: Start, turn: Turn | None, store: Store) -> None:
+    """Answer with the execution: the new one, or the one that the same request made before."""
+    name = request.execution_id
+    if turn is not None and turn.start is request:
+        request.reply.give(Started(turn.head, turn.closing))
+        return
+    head = store.head(name)
+    if head is None:
+        request.reply.fail(ExecutionNotFound(f"execution {name!r} is gone", execution_id=name))
+        return
+    if head.workflow != request.workflow:
+        request.reply.fail(
+            ExecutionAlreadyExists(
+                f"execution {name!r} exists and is one of workflow {head.workflow!r}, not "
+                f"{request.workflow!r}; choose another id",
+                execution_id=name,
+            )
+        )
+        return
+    if request.signal is not None:
+        if head.closed_at is not None and (turn is None or turn.closing is None):
+            request.reply.fail(closed(name, head.status))
+        else:
+            request.reply.give(Started(head))
+        return
+    try:
+        first = wire.decode(store.history(name)[0])
+    except (WireError, IndexError) as error:
+        request.reply.fail(error)
+        return
+    if isinstance(first, events.ExecutionStarted) and _others(first, request):
+        shown = "" if first.origin else f": {first.arguments.text[:300]}"
+        request.reply.fail(
+            ExecutionAlreadyExists(
+                f"execution {name!r} exists and was started with other arguments{shown}; choose "
+                "another id",
+                execution_id=name,
+            )
+        )
+        return
+    request.reply.give(Started(head))
+
+
+def _others(first: events.ExecutionStarted, request: Start) -> bool:
+    """Whether the execution was started with other arguments, in the first of its runs."""
+    if first.origin:
+        return first.origin != request.arguments.fingerprint()
+    return first.arguments != request.arguments
+
+
+def answer_head(
+    request: Post | Resume, delivery: Delivery, turn: Turn | None, store: Store
+) -> None:
+    """Answer with the execution's head, or say why the request came to nothing."""
+    name = request.execution_id
+    head = turn.head if turn is not None else store.head(name)
+    if head is None:
+        request.reply.fail(not_found(name))
+    elif head.closed_at is not None and (
+        turn is None or turn.closing is None or _came_too_late(request, turn)
+    ):
+        request.reply.fail(closed(name, head.status))
+    elif (
+        isinstance(request, Post)
+        and isinstance(request.message, Given)
+        and _is_not_open(request.message, name, delivery, turn, store)
+    ):
+        request.reply.fail(
+            PromiseNotOpen(
+                "the promise was completed, failed or given up before, or the token is wrong; "
+                "nothing was changed"
+            )
+        )
+    else:
+        request.reply.give(head)
+
+
+def _is_not_open(
+    message: Given, name: str, delivery: Delivery, turn: Turn | None, store: Store
+) -> bool:
+    """Whether the promise was not open any more when this was given to it.
+
+    Where no code has taken the message, since another process holds the execution or it is blocked,
+    the store says so: its history, or what was kept before. Of two that are on their way to another
+    process at the same time neither is known to have come too late.
+    """
+    decision = None if turn is None else turn.decision
+    if decision is not None and not any(left is message for left in decision.left):
+        return any(ignored is message for ignored in decision.ignored)
+    if turn is None and delivery.refused:
+        return any(refused is message for refused in delivery.refused)
+    stored = store.load(name)
+    if stored is None:
+        return False
+    try:
+        state = ExecutionState.of([wire.decode(line) for line in stored.events])
+        kept = [wire.decode(line) for line in stored.parked]
+    except WireError:
+        return False
+    if state.admit(message) is None:
+        # By another process meanwhile, perhaps, which has taken this very message.
+        return _recorded(message) not in stored.events
+    rivals = [m for m in kept if isinstance(m, Given) and state.admit(m) and m.seq == message.seq]
+    return rivals[:1] not in ([], [message])
+
+
+def _recorded(message: Given) -> str:
+    return wire.encode(replace(message, secret=""))
+
+
+def _came_too_late(request: Post | Resume, turn: Turn) -> bool:
+    """Whether the execution came to its own end in the turn that was to terminate it."""
+    return (
+        isinstance(request, Post)
+        and isinstance(request.message, events.ExecutionTerminated)
+        and not isinstance(turn.closing, events.ExecutionTerminated)
+    )
+
+
+def answer_update(
+    request: Update, turn: Turn | None, store: Store, inquiries: PendingUpdates
+) -> None:
+    """Answer an update that is done or refused; have one that is at work answered later."""
+    name, update_id = request.execution_id, request.update_id
+    decision = turn.decision if turn is not None else None
+    if decision is not None:
+        for event in decision.events:
+            if isinstance(event, Answered) and event.id == update_id:
+                request.reply.give(Answer(event))
+                return
+        for refused, failure in decision.refusals:
+            if refused == update_id:
+                request.reply.give(Answer(refusal=failure))
+                return
+    head = turn.head if turn is not None else store.head(name)
+    if head is None:
+        request.reply.fail(not_found(name))
+        return
+    new = decision is not None and any(
+        isinstance(event, events.UpdateAccepted) and event.id == update_id
+        for event in decision.events
+    )
+    before = None if new else find_answer(store.history(name), update_id, request.at)
+    if before is not None:
+        request.reply.give(Answer(before))
+    elif head.closed_at is not None:
+        request.reply.fail(closed(name, head.status))
+    elif head.status == "blocked":
+        request.reply.fail(blocked(head))
+    elif turn is None:
+        request.reply.give(Answer())
+    else:
+        inquiries.add(request)
+
+
+def not_found(name: str) -> ExecutionNotFound:
+    """The error about an execution that is not there."""
+    return ExecutionNotFound(
+        f"there is no execution {name!r} in this store; list_executions() shows all",
+        execution_id=name,
+    )
+
+
+def blocked(head: Head) -> ExecutionBlocked:
+    """The error about an update of an execution that cannot go on now."""
+    name = head.execution_id
+    return ExecutionBlocked(
+        f"execution {name!r} is blocked: {head.blocked_reason}. The update is kept, and is handled "
+        "once resume() lets the execution go on; ask again with the same id for the answer",
+        execution_id=name,
+    )
+
+
+def closed(name: str, status: str) -> ExecutionClosed:
+    """The error about an execution that has closed."""
+    return ExecutionClosed(f"execution {name!r} has closed before ({status})", execution_id=name)

@@ -1,0 +1,150 @@
+"""Takeover: what other processes that have the same store open leave to this one, and get from it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Final
+
+from mini_workflow.core import events, wire
+from mini_workflow.core.events import Incoming
+from mini_workflow.core.state import ExecutionState
+from mini_workflow.engine.batch import AT_ONCE, Batch
+from mini_workflow.engine.recording import decode_message
+from mini_workflow.engine.turn import ABOUT_ATTEMPTS, ABOUT_PROMISES, UNKNOWN_WORKFLOW, Delivery
+from mini_workflow.errors import WireError
+from mini_workflow.ports import Agenda, Clock, Leases, Mailbox, Store
+
+log = logging.getLogger("mini_workflow.engine")
+
+RESUME: Final = "resume"
+"""The body of a letter that asks for a blocked execution to go on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """The backend of an engine."""
+
+    store: Store
+    agenda: Agenda
+    mailbox: Mailbox
+    leases: Leases
+    clock: Clock
+
+
+class Takeover:
+    """Takes over executions, finds out what they need, and exchanges letters.
+
+    Every method may raise what the ports raise, and can be called again then. `on_look` is called
+    when it looks around, `on_post` when it has left a letter.
+    """
+
+    def __init__(
+        self,
+        ports: Ports,
+        *,
+        known: Callable[[], Iterable[str]],
+        on_look: Callable[[], None],
+        on_post: Callable[[], None],
+    ) -> None:
+        self._ports = ports
+        self._known = known
+        self._on_look = on_look
+        self._on_post = on_post
+        self._letter = 0
+        self._unrecovered = True
+
+    def take(self, now: int) -> bool:
+        """Take over what nobody holds; whether `recover` is to be called, also for earlier."""
+        if self._ports.leases.acquire(now):
+            self._unrecovered = True
+        return self._unrecovered
+
+    def look(self, now: int) -> bool:
+        """The same, now that another process may have changed something."""
+        self._on_look()
+        return self.take(now)
+
+    def recover(self, awake: dict[str, bool]) -> int | None:
+        """Add the executions that must be looked at: those with an attempt in flight, and, to be
+        resumed, those that a registration has unblocked. Answers when the next one is due.
+        """
+        after = ""
+        while names := self._ports.agenda.busy(after, AT_ONCE):
+            for name in names:
+                awake.setdefault(name, False)
+            after = names[-1]
+        after = ""
+        known = set(self._known())
+        while names := self._ports.agenda.blocked(UNKNOWN_WORKFLOW, after, AT_ONCE):
+            for name in names:
+                head = self._ports.store.head(name)
+                if head is not None and head.workflow in known:
+                    awake[name] = True
+            after = names[-1]
+        next_wake = self._ports.agenda.next_wake()
+        self._letter = 0
+        self._unrecovered = False
+        return next_wake
+
+    def read(self, batch: Batch) -> None:
+        """Put the letters that have not been read yet into the batch."""
+        while letters := self._ports.mailbox.letters(self._letter, AT_ONCE):
+            for letter in letters:
+                self._letter = letter.number
+                try:
+                    message = None if letter.body == RESUME else decode_message(letter.body)
+                except WireError as error:
+                    # It stays in the mailbox, for a process that can read it.
+                    log.error("[%s] an unreadable letter: %s", letter.execution_id, error)
+                    continue
+                delivery = batch.delivery(letter.execution_id)
+                delivery.letters.append(letter.number)
+                if message is None:
+                    delivery.resume = True
+                else:
+                    delivery.messages.append(message)
+
+    def read_again(self) -> None:
+        """What was read has not been committed: begin at the first letter again."""
+        self._letter = 0
+
+    def forward(self, delivery: Delivery) -> None:
+        """Leave what has arrived as letters, unless the execution has closed or does not exist.
+
+        Not what becomes of attempts: the other owner has counted those as lost when it took over.
+        Nor what is for a promise that is not open, so that the sender can be told.
+        """
+        name = delivery.execution_id
+        bodies = [RESUME] if delivery.resume else []
+        for message in delivery.messages:
+            if isinstance(message, (events.Tick, *ABOUT_ATTEMPTS)):
+                continue
+            if isinstance(message, ABOUT_PROMISES) and not self._is_open(name, message):
+                delivery.refused.append(message)
+            else:
+                bodies.append(wire.encode(to_forward(message)))
+        if not bodies:
+            return
+        head = self._ports.store.head(name)
+        if head is None or head.closed_at is not None:
+            return
+        for body in bodies:
+            self._ports.mailbox.post(name, body, body)
+        self._on_post()
+
+    def _is_open(self, execution_id: str, message: Incoming) -> bool:
+        """Whether what is recorded so far lets the promise be completed."""
+        try:
+            history = map(wire.decode, self._ports.store.history(execution_id))
+            return ExecutionState.of(history).admit(message) is not None
+        except WireError:
+            return True  # for the other owner to say
+
+
+def to_forward(message: Incoming | events.UpdateRequested) -> Incoming | events.UpdateRequested:
+    """Whoever asks for an update here reads the answer in the history, a refusal as well."""
+    if isinstance(message, events.UpdateRequested):
+        return replace(message, forwarded=True)
+    return message

@@ -1,0 +1,1 @@
+"""The deterministic asyncio loop that workflow code runs on. Knows no workflow."""

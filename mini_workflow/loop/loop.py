@@ -1,0 +1,431 @@
+"""The deterministic asyncio loop that workflow code runs on.
+
+It has no selector and no clock of its own. Callbacks run first in, first out until none is left;
+time is set from outside and stands still in between; ``call_at`` and ``call_later`` become
+durable timers. The standard Task and Future run on it, in subclasses whose hash follows the order
+of creation, so that code which keeps them in sets behaves the same on every replay.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import asyncio.tasks
+import inspect
+import logging
+import sys
+from asyncio import events
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import contextmanager, suppress
+from contextvars import Context
+from types import CoroutineType
+from typing import Any, Final, NoReturn, Protocol
+
+from mini_workflow.durations import MAXIMUM_DURATION, milliseconds
+from mini_workflow.errors import DeterminismError, NotAllowedInWorkflow, UsageError
+from mini_workflow.loop import guard
+from mini_workflow.loop import ordered as ordering
+from mini_workflow.loop.handles import Handle, TimerHandle, Timers
+from mini_workflow.loop.numbered import WorkflowFuture, WorkflowTask, hush, unseen
+from mini_workflow.loop.sandbox import RefusingLoop
+from mini_workflow.loop.source_line import user_line, waiting_line
+
+log = logging.getLogger("mini_workflow.workflow")
+
+# Underscored, but made for those who write loops: asyncio.events lists them in __all__.
+running_loop = events._get_running_loop  # pyright: ignore[reportPrivateUsage]
+_set_running_loop = events._set_running_loop  # pyright: ignore[reportPrivateUsage]
+_swap_current_task: Callable[[Any, Any], Any] | None = getattr(
+    asyncio.tasks, "_swap_current_task", None
+)
+"""Since Python 3.14 a thread has one current task, whichever loops run on it; before 3.12 the
+function does not exist, and is not needed."""
+
+_enter_task: Callable[[Any, Any], None] = asyncio.tasks._enter_task  # pyright: ignore[reportPrivateUsage]
+_exit_task: Callable[[Any, Any], None] = asyncio.tasks._leave_task  # pyright: ignore[reportPrivateUsage]
+
+_PRUNE_AT: Final = 64
+"""How many finished tasks or generators may be remembered before they are dropped."""
+
+_CLOSE_ATTEMPTS: Final = 100
+"""How often a coroutine is told to end that goes on waiting instead; each nested ``finally`` that
+awaits takes one."""
+
+
+class Halt(BaseException):
+    """Stops workflow code that must not run on; the reason is the loop's `fault`."""
+
+
+class Owner(Timers, Protocol):
+    """What the loop asks of the run it belongs to."""
+
+    def warn(self, message: str, *args: Any, exc_info: BaseException | None = None) -> None:
+        """Log a warning about this execution."""
+        ...
+
+
+class WorkflowLoop(RefusingLoop):
+    """Runs callbacks in order, one delivery at a time. See the module's description."""
+
+    def __init__(self, identity: str, owner: Owner) -> None:
+        super().__init__(identity)
+        _install()
+        self._owner = owner
+        self._ready: deque[Handle] = deque()
+        self.now = 0
+        self._looking = False
+        self.ended = False
+        """Whether the workflow has come to its end: nothing that is still ready runs."""
+        self.tasks: list[WorkflowTask] = []
+        self._tasks_prune = _PRUNE_AT
+        self._generators: list[AsyncGenerator[Any, Any]] = []
+        self._generators_prune = _PRUNE_AT
+
+    # Running
+
+    def drain(self, idle: Callable[[], bool]) -> None:
+        """Run what is ready, and what that makes ready, until nothing is.
+
+        `idle` is asked then whether it has made something ready. Stops early when there is a
+        `fault`. Raises KeyboardInterrupt only; the run cannot go on after that.
+        """
+        outer, outer_hooks = running_loop(), sys.get_asyncgen_hooks()
+        outer_task = None if outer is None else _leave_task(outer)
+        _set_running_loop(self)
+        sys.set_asyncgen_hooks(self._generator_started, _ignore)
+        ready = self._ready
+        try:
+            while True:
+                while ready:
+                    handle = ready.popleft()
+                    try:
+                        handle.run()
+                    except KeyboardInterrupt:
+                        raise
+                    except Halt:
+                        pass
+                    except BaseException as error:
+                        self._callback_failed(handle, error)
+                    if self.fault is not None or self.ended:
+                        return
+                if not idle():
+                    return
+        except Halt:
+            return
+        except KeyboardInterrupt:
+            if self.fault is None:
+                self.fault = DeterminismError("the turn was interrupted by KeyboardInterrupt")
+            raise
+        finally:
+            sys.set_asyncgen_hooks(*outer_hooks)
+            _set_running_loop(outer)
+            if outer_task is not None:
+                _return_to_task(outer, outer_task)
+
+    def _callback_failed(self, handle: Handle, error: BaseException) -> None:
+        if isinstance(error, SystemExit) and isinstance(
+            getattr(handle.callback, "__self__", None), asyncio.Task
+        ):
+            return  # the task keeps it as its exception, and whoever awaits the task gets it
+        self._owner.warn("a callback of the workflow failed: %r", error, exc_info=error)
+
+    @contextmanager
+    def inside(self) -> Generator[None]:
+        """Inside the block code runs as part of the workflow, but only to look at it: what it must
+        not do, and whatever would make something run, is refused without harm to the run.
+        """
+        outer = running_loop()
+        outer_task = _leave_task(outer)
+        fault, self.fault = self.fault, None
+        self._looking = True
+        _set_running_loop(self)
+        try:
+            yield
+        finally:
+            self._looking = False
+            self.fault = fault
+            _set_running_loop(outer)
+            _return_to_task(outer, outer_task)
+
+    @contextmanager
+    def outside(self) -> Generator[None]:
+        """Inside the block code runs as if it were not part of the workflow."""
+        loop, hooks = running_loop(), sys.get_asyncgen_hooks()
+        task = _leave_task(loop)
+        _set_running_loop(None)
+        sys.set_asyncgen_hooks(None, None)
+        try:
+            yield
+        finally:
+            _set_running_loop(loop)
+            sys.set_asyncgen_hooks(*hooks)
+            _return_to_task(loop, task)
+
+    def drop(self) -> None:
+        """Drop everything that still waits, in order of creation.
+
+        The coroutines' ``finally`` blocks run, as Python has it; but this loop runs nothing of
+        what they start, and refuses what it refuses in a workflow.
+        """
+        self.dead = True
+        self._ready.clear()
+        outer, outer_hooks = running_loop(), sys.get_asyncgen_hooks()
+        outer_task = _leave_task(outer)
+        _set_running_loop(self)
+        sys.set_asyncgen_hooks(_ignore, _ignore)
+        try:
+            # What ends may start new tasks. They never run, so this comes to an end.
+            while self.tasks:
+                tasks, self.tasks = self.tasks, []
+                for task in tasks:
+                    hush(task)
+                for task in tasks:
+                    if not task.done():
+                        # asyncio's context managers want to know their task.
+                        _enter_task(self, task)
+                        _close(task.get_coro())
+                        _exit_task(self, task)
+        finally:
+            sys.set_asyncgen_hooks(*outer_hooks)
+            _set_running_loop(outer)
+            _return_to_task(outer, outer_task)
+        self._generators.clear()
+        self._ready.clear()
+
+    # What asyncio asks of a loop
+
+    def call_soon(
+        self, callback: Callable[..., Any], *args: Any, context: Context | None = None
+    ) -> Any:
+        if self._looking:
+            self._refuse_to_look()
+        handle = Handle(callback, args, context)
+        if not self.dead:
+            self._ready.append(handle)
+        return handle
+
+    def call_soon_threadsafe(
+        self, callback: Callable[..., Any], *args: Any, context: Context | None = None
+    ) -> Any:
+        if running_loop() is not self:
+            raise NotAllowedInWorkflow(
+                "call_soon_threadsafe() from outside a workflow's turn: threads cannot reach a "
+                "workflow; send it a signal, or complete a task"
+            )
+        return self.call_soon(callback, *args, context=context)
+
+    def call_later(
+        self, delay: float, callback: Callable[..., Any], *args: Any, context: Context | None = None
+    ) -> Any:
+        return self._call_after(milliseconds(delay), callback, args, context)
+
+    def call_at(
+        self, when: float, callback: Callable[..., Any], *args: Any, context: Context | None = None
+    ) -> Any:
+        return self._call_after(milliseconds(when) - self.now, callback, args, context)
+
+    def _call_after(
+        self,
+        wait: int,
+        callback: Callable[..., Any],
+        args: tuple[Any, ...],
+        context: Context | None,
+    ) -> Handle:
+        if wait <= 0:
+            handle: Handle = self.call_soon(callback, *args, context=context)
+            return handle
+        if wait > MAXIMUM_DURATION:
+            raise UsageError("a timer of more than a hundred years; a delay is meant in seconds")
+        return TimerHandle(self.now + wait, callback, args, context, self._owner)
+
+    def timer_fired(self, handle: TimerHandle) -> None:
+        """Make the callback of a timer ready."""
+        handle.fired()
+        self._ready.append(handle)
+
+    def time(self) -> float:
+        return self.now / 1000
+
+    def create_future(self) -> WorkflowFuture:
+        return WorkflowFuture(loop=self)
+
+    def create_task(
+        self,
+        coro: Any,
+        *,
+        name: str | None = None,
+        context: Context | None = None,
+        **_options: Any,
+    ) -> WorkflowTask:
+        """Take any awaitable. Tasks never start eagerly, whatever the options say."""
+        if self._looking:
+            if asyncio.iscoroutine(coro):
+                coro.close()
+            self._refuse_to_look()
+        future: asyncio.Future[Any] | None = None
+        if not asyncio.iscoroutine(coro):
+            if not inspect.isawaitable(coro):
+                raise TypeError(f"a coroutine was expected, got {coro!r}")
+            future = coro if isinstance(coro, asyncio.Future) else None
+            coro = _awaiting(coro)
+        task = WorkflowTask(coro, loop=self, name=name, context=context)
+        if future is not None:
+            task.add_done_callback(_Passing(future))
+        # Kept until it is done: asyncio's own references are weak, and the garbage collector
+        # must not decide what happens.
+        self.tasks.append(task)
+        if len(self.tasks) > self._tasks_prune:
+            self.tasks = [t for t in self.tasks if not t.done() or unseen(t)]
+            self._tasks_prune = max(_PRUNE_AT, 2 * len(self.tasks))
+        return task
+
+    def _refuse_to_look(self) -> NoReturn:
+        raise NotAllowedInWorkflow(
+            "the handler of a query, or a validator, tried to start or to wake something; it may "
+            "only look at the workflow's variables: use an update handler for what changes them"
+            f"{user_line()}"
+        )
+
+    def _generator_started(self, generator: AsyncGenerator[Any, Any]) -> None:
+        self._generators.append(generator)
+        if len(self._generators) > self._generators_prune:
+            self._generators = [g for g in self._generators if _is_open(g)]
+            self._generators_prune = max(_PRUNE_AT, 2 * len(self._generators))
+
+    def take_open_generators(self) -> list[AsyncGenerator[Any, Any]]:
+        """Asynchronous generators that have begun and not ended, in order; each only once."""
+        generators, self._generators = self._generators, []
+        return [g for g in generators if _is_open(g)]
+
+    def get_debug(self) -> bool:
+        return False
+
+    def set_debug(self, enabled: bool) -> None:
+        if enabled:
+            raise NotAllowedInWorkflow("asyncio's debug mode cannot be used in a workflow")
+
+    def is_running(self) -> bool:
+        return running_loop() is self
+
+    def is_closed(self) -> bool:
+        return False
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        if not self.dead:
+            error = context.get("exception")
+            self._owner.warn("%s: %r", context.get("message"), error, exc_info=error)
+
+    def default_exception_handler(self, context: dict[str, Any]) -> None:
+        self.call_exception_handler(context)
+
+    def get_exception_handler(self) -> None:
+        return None
+
+    def get_task_factory(self) -> None:
+        return None
+
+    def _timer_handle_cancelled(self, handle: Any) -> None:
+        """asyncio calls this for its own timer handles; there are none here."""
+
+
+class _Passing:
+    """Passes the cancellation of a task on to the future that it awaits, also when the task was
+    cancelled before its first step and so never came to await it.
+    """
+
+    __slots__ = ("_future",)
+
+    def __init__(self, future: asyncio.Future[Any]) -> None:
+        self._future = future
+
+    def __call__(self, task: asyncio.Future[Any]) -> None:
+        if task.cancelled():
+            self._future.cancel()
+
+
+async def _awaiting(awaitable: Any) -> Any:
+    return await awaitable
+
+
+def _ignore(_generator: AsyncGenerator[Any, Any]) -> None:
+    """What the garbage collector finds does not matter: generators are closed in order."""
+
+
+def _is_open(generator: AsyncGenerator[Any, Any]) -> bool:
+    return getattr(generator, "ag_frame", None) is not None
+
+
+def _close(coroutine: Any) -> None:
+    """Close a coroutine and those it awaits, from the innermost outwards.
+
+    The other way round an inner one that awaits in a ``finally`` block would be left to the
+    garbage collector. Such a one is closed again and again.
+    """
+    ignored = 0
+    while (inner := _innermost(coroutine)) is not None:
+        with suppress(BaseException):
+            inner.close()
+        if inner.cr_frame is not None:
+            ignored += 1
+            if ignored == _CLOSE_ATTEMPTS:
+                _make_immortal(coroutine)
+                log.warning(
+                    "workflow code cannot be dropped from memory: it catches BaseException and "
+                    "waits again (at %s); let GeneratorExit pass",
+                    waiting_line(coroutine),
+                )
+                return
+
+
+def _make_immortal(coroutine: Any) -> None:
+    """Keep a coroutine that refuses to end. Whatever freed it, at the latest the interpreter when
+    it exits, would tell it to end once more, and might wait for that for ever.
+    """
+    import ctypes
+
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(coroutine))
+
+
+def _innermost(coroutine: Any) -> Any:
+    """The last coroutine in the chain of awaits that has not ended; None if the first one has."""
+    found: Any = None
+    while _has_not_ended(coroutine):
+        found = coroutine
+        coroutine = coroutine.cr_await
+    return found
+
+
+def _has_not_ended(awaited: Any) -> bool:
+    return isinstance(awaited, CoroutineType) and awaited.cr_frame is not None
+
+
+def _leave_task(loop: asyncio.AbstractEventLoop | None) -> Any:
+    if loop is None or _swap_current_task is None or asyncio.current_task(loop) is None:
+        return None
+    return _swap_current_task(loop, None)
+
+
+def _return_to_task(loop: asyncio.AbstractEventLoop | None, task: Any) -> None:
+    if task is not None and _swap_current_task is not None:
+        _swap_current_task(loop, task)
+
+
+def _in_workflow() -> bool:
+    return isinstance(running_loop(), WorkflowLoop)
+
+
+def _refuse_if_in_workflow(what: str, instead: str) -> None:
+    loop = running_loop()
+    if isinstance(loop, WorkflowLoop):
+        loop.refuse(what, instead)
+
+
+_installed = False
+
+
+def _install() -> None:
+    global _installed
+    if not _installed:
+        _installed = True
+        ordering.install(_in_workflow, _refuse_if_in_workflow)
+        guard.install(_refuse_if_in_workflow)

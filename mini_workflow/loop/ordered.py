@@ -1,0 +1,179 @@
+"""Sets that keep their order, for the parts of asyncio that walk over a set.
+
+``asyncio.wait``, ``as_completed`` and ``TaskGroup`` keep tasks in a ``set`` and walk over it, so
+the order in which siblings are cancelled or reported would follow memory addresses. Inside a
+workflow's loop the name ``set`` in those modules gives an OrderedSet; any other loop gets the
+built-in set as before. The future of ``gather`` gets a number for a hash in the same way.
+"""
+
+from __future__ import annotations
+
+import asyncio.taskgroups
+import asyncio.tasks
+from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Set as AbstractSet
+from typing import Any, TypeVar
+
+from mini_workflow.loop.numbered import NumberingLoop
+
+T = TypeVar("T")
+
+
+class OrderedSet(set[T]):
+    """A set that iterates, and pops, in the order of insertion."""
+
+    __slots__ = ("_order",)
+
+    def __init__(self, items: Iterable[T] = ()) -> None:
+        self._order: dict[T, None] = dict.fromkeys(items)
+        super().__init__(self._order)
+
+    def __iter__(self) -> Iterator[T]:
+        return iter(self._order)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (set, (list(self._order),))
+
+    def add(self, element: T, /) -> None:
+        self._order[element] = None
+        super().add(element)
+
+    def discard(self, element: Any, /) -> None:
+        self._order.pop(element, None)
+        super().discard(element)
+
+    def remove(self, element: T, /) -> None:
+        super().remove(element)
+        del self._order[element]
+
+    def pop(self) -> T:
+        for first in self._order:
+            self.remove(first)
+            return first
+        raise KeyError("pop from an empty set")
+
+    def clear(self) -> None:
+        self._order.clear()
+        super().clear()
+
+    def copy(self) -> OrderedSet[T]:
+        return OrderedSet(self._order)
+
+    def keep_in_step(self, others: Iterable[Iterable[T]]) -> None:
+        """Bring the order up to date after the members have changed; new ones come from `others`."""
+        for element in [e for e in self._order if e not in self]:
+            del self._order[element]
+        for other in others:
+            for element in other:
+                if element in self:
+                    self._order[element] = None
+
+
+def _method(name: str) -> Callable[..., Any]:
+    """``update`` and its like: changes the members as the built-in does, then the order."""
+    builtin = getattr(set, name)
+
+    def method(self: OrderedSet[Any], *others: Iterable[Any]) -> None:
+        kept = [list(other) for other in others]
+        builtin(self, *kept)
+        self.keep_in_step(kept)
+
+    return method
+
+
+def _members(other: Any) -> list[Any]:
+    """The members of a set, in its order; none of what is not a set."""
+    return [*other] if isinstance(other, AbstractSet) else []  # pyright: ignore[reportUnknownVariableType]
+
+
+def _in_place(name: str) -> Callable[..., Any]:
+    """``|=`` and its like, which take sets only."""
+    builtin = getattr(set, name)
+
+    def method(self: OrderedSet[Any], other: Any) -> Any:
+        kept = _members(other)
+        if builtin(self, other) is NotImplemented:
+            return NotImplemented
+        self.keep_in_step([kept])
+        return self
+
+    return method
+
+
+def _operator(in_place: str) -> Callable[..., Any]:
+    def method(self: OrderedSet[Any], other: Any) -> Any:
+        return getattr(self.copy(), in_place)(other)
+
+    return method
+
+
+def _reflected(in_place: str) -> Callable[..., Any]:
+    def method(self: OrderedSet[Any], other: Any) -> Any:
+        if not isinstance(other, AbstractSet):
+            return NotImplemented
+        return getattr(OrderedSet(_members(other)), in_place)(self)
+
+    return method
+
+
+def _named(update: str) -> Callable[..., Any]:
+    def method(self: OrderedSet[Any], *others: Iterable[Any]) -> Any:
+        result = self.copy()
+        getattr(result, update)(*others)
+        return result
+
+    return method
+
+
+for _sign in ("or", "sub", "and", "xor"):
+    setattr(OrderedSet, f"__i{_sign}__", _in_place(f"__i{_sign}__"))
+    setattr(OrderedSet, f"__{_sign}__", _operator(f"__i{_sign}__"))
+    setattr(OrderedSet, f"__r{_sign}__", _reflected(f"__i{_sign}__"))
+for _plain, _update in (
+    ("union", "update"),
+    ("difference", "difference_update"),
+    ("intersection", "intersection_update"),
+    ("symmetric_difference", "symmetric_difference_update"),
+):
+    setattr(OrderedSet, _update, _method(_update))
+    setattr(OrderedSet, _plain, _named(_update))
+
+
+_GatheringFuture: type[asyncio.Future[Any]] = getattr(asyncio.tasks, "_GatheringFuture")  # noqa: B009
+
+
+class NumberedGathering(_GatheringFuture):
+    """The future of a ``gather`` in a workflow: its hash follows the order of creation."""
+
+    def __init__(self, children: Any, *, loop: NumberingLoop) -> None:
+        super().__init__(children, loop=loop)  # type: ignore[call-arg]
+        self._mw_hash = loop.next_hash()
+
+    def __hash__(self) -> int:
+        return self._mw_hash
+
+
+def install(in_workflow: Callable[[], bool], refuse: Callable[[str, str], None]) -> None:
+    """Shadow those names in asyncio's modules while `in_workflow` answers True.
+
+    `refuse` is called for what has no order at all: a set of coroutines.
+    """
+
+    def make_set(items: Iterable[Any] = ()) -> set[Any]:
+        if not in_workflow():
+            return set(items)
+        if type(items) in (set, frozenset):
+            coroutines = [item for item in items if asyncio.iscoroutine(item)]
+            if len(coroutines) > 1:
+                for coroutine in coroutines:
+                    coroutine.close()
+                refuse("waiting for a set of coroutines, which has no order,", "give a list")
+        return OrderedSet(items)
+
+    def make_gathering(children: Any, *, loop: Any) -> asyncio.Future[Any]:
+        kind: Any = NumberedGathering if isinstance(loop, NumberingLoop) else _GatheringFuture
+        return kind(children, loop=loop)
+
+    asyncio.tasks.set = make_set  # type: ignore[attr-defined]
+    asyncio.taskgroups.set = make_set  # type: ignore[attr-defined]
+    asyncio.tasks._GatheringFuture = make_gathering  # type: ignore[attr-defined]

@@ -1,0 +1,180 @@
+"""A worker process: sync tasks one at a time on its main thread, async ones together on a loop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+import time
+from contextvars import Context
+from multiprocessing.connection import Connection
+from typing import Final, NoReturn
+
+from mini_workflow.attempts import Deadlines, broken, cancelled, failed
+from mini_workflow.ports import TaskOutcome, TaskRequest
+from mini_workflow.runners.processes import protocol as frames
+from mini_workflow.runners.processes.heartbeats import Heartbeats
+from mini_workflow.runners.processes.protocol import Frame, Key, Kind
+from mini_workflow.runners.processes.worker_config import Factory, WorkerConfig
+from mini_workflow.task import CURRENT, CurrentTask
+
+EARLY_CANCELLATIONS: Final = 1_000
+"""How many cancellations are kept of attempts that are not here yet; they come another way."""
+ORPHANED: Final = 70
+"""The exit code of a worker whose engine is gone."""
+
+
+def serve(work: Connection, control: Connection, factory: Factory) -> None:
+    """The main function of a worker: returns when the engine says so, ends when it is gone."""
+    # Ctrl-C is for the engine, which ends its workers in order.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # A process that a task forks must not keep the engine from seeing that this one has died.
+    os.register_at_fork(after_in_child=lambda: _drop(work, control))
+    try:
+        equipment = factory()
+    except Exception as error:
+        work.send_bytes(frames.plain(Kind.UNFIT, f"{type(error).__name__}: {error}"))
+        raise
+    _Worker(work, control, equipment).run()
+
+
+def _drop(*connections: Connection) -> None:
+    for connection in connections:
+        connection.close()
+
+
+def _orphaned() -> NoReturn:
+    os._exit(ORPHANED)
+
+
+class _Worker:
+    def __init__(self, work: Connection, control: Connection, equipment: WorkerConfig) -> None:
+        self._work: Final = work
+        self._control: Final = control
+        self._equipment: Final = equipment
+        self._sending: Final = threading.Lock()
+        self._current: tuple[Key, CurrentTask] | None = None  # the sync attempt
+        self._running: Final[dict[Key, tuple[asyncio.Task[None], CurrentTask]]] = {}
+        self._early: Final[dict[Key, str]] = {}  # and the reasons
+        self._pulses: Final = Deadlines(Heartbeats.flush, "mini-workflow-heartbeats")
+        self._loop: Final = asyncio.new_event_loop()
+        self._leaving = False
+
+    def run(self) -> None:
+        loop_thread = threading.Thread(
+            target=self._run_loop, name="mini-workflow-async", daemon=True
+        )
+        loop_thread.start()
+        self._send(frames.plain(Kind.READY))
+        while True:
+            try:
+                frame = frames.read(self._work.recv_bytes())
+            except (EOFError, OSError):
+                _orphaned()
+            if frame.kind == Kind.BYE:
+                break
+            self._send(frames.from_outcome(self._execute(frame), self._equipment.seal))
+        self._leaving = True
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        loop_thread.join()
+        self._pulses.close()
+
+    def _send(self, data: bytes) -> None:
+        try:
+            with self._sending:
+                self._work.send_bytes(data)
+        except OSError:
+            _orphaned()
+
+    def _execute(self, frame: Frame) -> TaskOutcome:
+        try:
+            request = frames.to_request(frame, self._equipment.unseal)
+        except Exception as error:
+            return _refused(frame, error)
+        current, pulse = self._begin(request)
+        self._current = (frame.key, current)
+        if (reason := self._early.get(frame.key)) is not None:
+            current.cancel(reason)
+        token = CURRENT.set(current)
+        try:
+            return self._equipment.execute(request)
+        except BaseException as error:
+            return broken(request, error, current.details)
+        finally:
+            CURRENT.reset(token)
+            self._current = None
+            pulse.stop()
+
+    def _begin(self, request: TaskRequest) -> tuple[CurrentTask, Heartbeats]:
+        def send(details: str | None) -> None:
+            self._send(frames.heartbeat(request.key, details, self._equipment.seal))
+
+        timeout = request.timeout
+        pulse = Heartbeats(request, send, self._pulses)
+        deadline = None if timeout is None else time.time() + timeout / 1000
+        return CurrentTask(request, deadline, pulse.beat), pulse
+
+    def _run_loop(self) -> None:
+        loop = self._loop
+        loop.add_reader(self._control.fileno(), self._on_control)
+        while not self._leaving:
+            try:
+                loop.run_forever()
+            except (KeyboardInterrupt, SystemExit):
+                # Raised by something that a task has started, and set on it; asyncio lets the two
+                # through all the same. The other tasks go on.
+                continue
+        loop.set_exception_handler(lambda _loop, _context: None)
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.close()
+
+    def _on_control(self) -> None:
+        try:
+            frame = frames.read(self._control.recv_bytes())
+        except (EOFError, OSError):
+            _orphaned()
+        if frame.kind == Kind.RUN_ASYNC:
+            try:
+                request = frames.to_request(frame, self._equipment.unseal)
+            except Exception as error:
+                self._send(frames.from_outcome(_refused(frame, error), self._equipment.seal))
+                return
+            if request.key in self._early:
+                self._send(frames.from_outcome(cancelled(request), self._equipment.seal))
+                return
+            current, pulse = self._begin(request)
+            # A context of its own, so that tasks do not see each other's variables.
+            work = self._execute_async(request, current, pulse)
+            task = self._loop.create_task(work, context=Context())
+            self._running[request.key] = (task, current)
+        elif frame.kind == Kind.CANCEL:
+            reason = frames.to_text(frame, self._equipment.unseal)
+            if (running := self._running.get(frame.key)) is not None:
+                task, current = running
+                current.cancel(reason)
+                task.cancel()
+            elif (sync := self._current) is not None and sync[0] == frame.key:
+                sync[1].cancel(reason)
+            else:
+                self._early[frame.key] = reason
+                if len(self._early) > EARLY_CANCELLATIONS:
+                    del self._early[next(iter(self._early))]
+
+    async def _execute_async(
+        self, request: TaskRequest, current: CurrentTask, pulse: Heartbeats
+    ) -> None:
+        CURRENT.set(current)
+        try:
+            outcome = await self._equipment.execute_async(request)
+        except asyncio.CancelledError:
+            outcome = cancelled(request)
+        except BaseException as error:
+            outcome = broken(request, error, current.details)
+        pulse.stop()
+        self._running.pop(request.key, None)
+        self._send(frames.from_outcome(outcome, self._equipment.seal))
+
+
+def _refused(frame: Frame, error: Exception) -> TaskOutcome:
+    return failed(TaskRequest(*frame.key, name="", payload=b""), frames.unreadable(error))

@@ -1,0 +1,72 @@
+"""Heartbeats: takes the heartbeats of one attempt from its worker process to the engine, and not too many."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Final
+
+from mini_workflow.attempts import Deadlines
+from mini_workflow.ports import TaskRequest
+
+INTERVAL: Final = 0.1
+"""Seconds between two messages about the heartbeats of one attempt."""
+
+
+def interval(request: TaskRequest) -> float:
+    """Seconds that a heartbeat of the attempt may wait before it is sent."""
+    silence = request.heartbeat_timeout
+    return INTERVAL if silence is None else min(INTERVAL, silence / 4000)
+
+
+class Heartbeats:
+    """The first heartbeat is sent at once, and what comes within the interval at its end, as one.
+
+    `send` sends the details; `later` must call `flush` of what it watches.
+    """
+
+    __slots__ = ("_details", "_interval", "_later", "_lock", "_next_at", "_send", "_waiting")
+
+    def __init__(
+        self, request: TaskRequest, send: Callable[[str | None], None], later: Deadlines[Heartbeats]
+    ) -> None:
+        self._interval: Final = interval(request)
+        self._send: Callable[[str | None], None] | None = send
+        self._later: Final = later
+        # Held while sending, so that older details never arrive behind newer ones.
+        self._lock: Final = threading.Lock()
+        self._details: str | None = None
+        self._next_at = 0.0
+        self._waiting = False
+
+    def beat(self, details: str | None) -> None:
+        """There was a heartbeat. Any thread."""
+        with self._lock:
+            self._details = details
+            now = time.monotonic()
+            if now >= self._next_at:
+                self._send_now(now)
+            elif not self._waiting and self._send is not None:
+                self._waiting = True
+                self._later.watch(self, self._next_at)
+
+    def flush(self) -> None:
+        """The interval is over."""
+        with self._lock:
+            if self._waiting:
+                self._send_now(time.monotonic())
+
+    def stop(self) -> None:
+        """The attempt has ended: send nothing any more."""
+        with self._lock:
+            self._send = None
+            if self._waiting:
+                self._waiting = False
+                self._later.forget(self)
+
+    def _send_now(self, now: float) -> None:
+        self._waiting = False
+        self._next_at = now + self._interval
+        if self._send is not None:
+            self._send(self._details)

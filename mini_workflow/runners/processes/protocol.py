@@ -1,0 +1,150 @@
+"""Messages between the engine and a worker process, as bytes.
+
+A frame is a head (kind, attempt, execution id) and a sealed body. The body begins with the kind
+again, so that the seal covers it.
+"""
+
+from __future__ import annotations
+
+import json
+from enum import IntEnum
+from struct import Struct
+from typing import Final, NamedTuple
+
+from mini_workflow.errors import MiniWorkflowError, TaskError
+from mini_workflow.ports import TaskOutcome, TaskRequest
+from mini_workflow.runners.processes.worker_config import Seal, Unseal
+
+Key = tuple[str, int, int]
+
+_HEAD: Final = Struct(">BQIH")  # kind, sequence number, attempt, bytes of the execution id
+# Kind, timeout or -1, heartbeat timeout or -1, bytes of the name, bytes of the details.
+_REQUEST: Final = Struct(">BqqII")
+_CODING: Final = ("utf-8", "surrogatepass")
+
+
+class Kind(IntEnum):
+    """What a frame says."""
+
+    READY = 1  # worker: send me work
+    UNFIT = 2  # worker: I cannot start; the rest is why, as text
+    RUN = 3  # engine: run this attempt
+    RUN_ASYNC = 4
+    CANCEL = 5  # engine: nobody waits for this attempt
+    BYE = 6  # engine: end
+    RESULT = 7  # worker: the attempt has ended
+    FAILURE = 8
+    HEARTBEAT = 9  # worker: the attempt is alive
+
+
+class Frame(NamedTuple):
+    """A frame with its head read and its body still sealed."""
+
+    kind: int
+    key: Key
+    sealed: bytes
+
+
+def plain(kind: Kind, text: str = "") -> bytes:
+    """A frame about no attempt, which needs no seal."""
+    return _HEAD.pack(kind, 0, 0, 0) + text.encode("utf-8", "backslashreplace")
+
+
+def cancellation(key: Key, reason: str, seal: Seal) -> bytes:
+    """A CANCEL frame."""
+    return _frame(Kind.CANCEL, key, _text(Kind.CANCEL, reason), seal)
+
+
+def heartbeat(key: Key, details: str | None, seal: Seal) -> bytes:
+    """A HEARTBEAT frame."""
+    return _frame(Kind.HEARTBEAT, key, _text(Kind.HEARTBEAT, details or ""), seal)
+
+
+def from_request(request: TaskRequest, seal: Seal) -> bytes:
+    """A RUN or RUN_ASYNC frame."""
+    kind = Kind.RUN_ASYNC if request.is_async else Kind.RUN
+    name = request.name.encode(*_CODING)
+    details = b"" if request.heartbeat is None else request.heartbeat.encode(*_CODING)
+    head = _REQUEST.pack(
+        kind, _number(request.timeout), _number(request.heartbeat_timeout), len(name), len(details)
+    )
+    return _frame(kind, request.key, head + name + details + request.payload, seal)
+
+
+def from_outcome(outcome: TaskOutcome, seal: Seal) -> bytes:
+    """A RESULT or FAILURE frame."""
+    if outcome.failure is None:
+        kind, text = Kind.RESULT, outcome.result or "null"
+    else:
+        kind, text = Kind.FAILURE, json.dumps([outcome.failure, outcome.heartbeat])
+    return _frame(kind, outcome.key, _text(kind, text), seal)
+
+
+def read(data: bytes) -> Frame:
+    """The frame. Raises ValueError when it is none."""
+    try:
+        kind, seq, attempt, size = _HEAD.unpack_from(data)
+        start = _HEAD.size + size
+        return Frame(kind, (data[_HEAD.size : start].decode(), seq, attempt), data[start:])
+    except Exception as error:
+        raise ValueError(f"not a frame: {error}") from error
+
+
+def to_request(frame: Frame, unseal: Unseal) -> TaskRequest:
+    """The attempt to run. Raises what `unseal` raises, and ValueError."""
+    body = _unsealed(frame, unseal)
+    kind, timeout, heartbeat_timeout, name_size, details_size = _REQUEST.unpack_from(body)
+    name_ends = _REQUEST.size + name_size
+    details_end = name_ends + details_size
+    details = body[name_ends:details_end]
+    return TaskRequest(
+        *frame.key,
+        name=body[_REQUEST.size : name_ends].decode(*_CODING),
+        payload=body[details_end:],
+        timeout=None if timeout < 0 else timeout,
+        is_async=kind == Kind.RUN_ASYNC,
+        heartbeat_timeout=None if heartbeat_timeout < 0 else heartbeat_timeout,
+        heartbeat=details.decode(*_CODING) if details else None,
+    )
+
+
+def to_outcome(frame: Frame, unseal: Unseal) -> TaskOutcome:
+    """What became of the attempt. Raises what `unseal` raises, and ValueError."""
+    text = to_text(frame, unseal)
+    if frame.kind == Kind.RESULT:
+        return TaskOutcome(*frame.key, result=text)
+    failure, details = json.loads(text)
+    return TaskOutcome(*frame.key, failure=failure, heartbeat=details)
+
+
+def to_text(frame: Frame, unseal: Unseal) -> str:
+    """The text of a CANCEL frame (why) or a HEARTBEAT frame (the details, if any)."""
+    return _unsealed(frame, unseal)[1:].decode(*_CODING)
+
+
+def unreadable(error: Exception) -> Exception:
+    """The error to report for a message that was refused: the library's own ones say enough."""
+    if isinstance(error, MiniWorkflowError):
+        return error
+    return TaskError(f"a message between the engine and a worker cannot be read: {error}")
+
+
+def _number(value: int | None) -> int:
+    return -1 if value is None else value
+
+
+def _text(kind: Kind, text: str) -> bytes:
+    return bytes((kind,)) + text.encode(*_CODING)
+
+
+def _frame(kind: Kind, key: Key, body: bytes, seal: Seal) -> bytes:
+    execution_id, seq, attempt = key
+    name = execution_id.encode()
+    return _HEAD.pack(kind, seq, attempt, len(name)) + name + seal(body, execution_id, seq, attempt)
+
+
+def _unsealed(frame: Frame, unseal: Unseal) -> bytes:
+    body = unseal(frame.sealed, *frame.key)
+    if not body or body[0] != frame.kind:
+        raise ValueError("the head of a message does not belong to its body")
+    return body

@@ -1,0 +1,426 @@
+"""ProcessRunner: hands attempts of tasks to worker processes, and replaces those that die."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+import time
+from collections import deque
+from typing import Final
+
+from mini_workflow.attempts import (
+    TOO_SILENT,
+    Deadlines,
+    Limits,
+    cancelled,
+    failed,
+    lost,
+    silent,
+    timed_out,
+)
+from mini_workflow.errors import RuntimeClosed, UsageError
+from mini_workflow.ports import Report, TaskRequest
+from mini_workflow.runners.processes import protocol as frames
+from mini_workflow.runners.processes.heartbeats import interval
+from mini_workflow.runners.processes.protocol import Frame, Kind
+from mini_workflow.runners.processes.slot import Attempt, Slot, grace
+from mini_workflow.runners.processes.worker import EXIT_GRACE, Worker, WorkerUnfit, check_main
+from mini_workflow.runners.processes.worker_config import Factory
+
+ASYNC_PER_WORKER: Final = 1_000
+"""How many async attempts one worker runs at a time."""
+STARTS_TRIED: Final = 3
+"""After so many failed starts in a row, waiting attempts are given up."""
+FIRST_DELAY: Final = 0.1
+LAST_DELAY: Final = 5.0
+"""Seconds before a start that follows failed ones: doubled from the first up to the last."""
+
+
+class ProcessRunner:
+    """A TaskRunner on worker processes, which are started when they are needed, `workers` at most.
+
+    `factory` makes the equipment of this side and, pickled, that of each worker. A sync attempt
+    that runs into its timeout, or whose heartbeat is missing, is stopped by killing its worker,
+    which loses the async attempts there. An attempt that was sent to a worker which then dies is
+    reported as lost.
+    """
+
+    def __init__(
+        self,
+        factory: Factory,
+        report: Report,
+        workers: int | None = None,
+        async_per_worker: int = ASYNC_PER_WORKER,
+    ) -> None:
+        check_main()
+        self._size: Final = (os.cpu_count() or 1) if workers is None else workers
+        if self._size < 1:
+            raise UsageError(f"workers must be at least 1, not {workers}")
+        if async_per_worker < 1:
+            raise UsageError(f"async_per_worker must be at least 1, not {async_per_worker}")
+        self._async_per_worker: Final = async_per_worker
+        self._factory: Final = factory
+        self._equipment: Final = factory()
+        self._report: Final = report
+        self._lock: Final = threading.Lock()
+        self._attempts: Final[dict[tuple[str, int], Attempt]] = {}
+        self._waiting: Final[deque[Attempt]] = deque()  # sync, in order; some may be over
+        self._waiting_async: Final[deque[Attempt]] = deque()
+        self._idle: Final[list[Slot]] = []  # without a sync attempt, the last one to end is next
+        self._hosts: Final[set[Slot]] = set()
+        self._slots: Final[dict[threading.Thread, Worker | None]] = {}
+        self._deadlines: Final = Deadlines(self._expire, "mini-workflow-worker-timeouts")
+        self._closing: Final = threading.Event()
+        self._drained: Final = threading.Event()
+        self._begun = 0
+        self._started = 0
+        self._failed_starts = 0
+        self._closed = False
+
+    def start(self) -> None:
+        """Start all workers now instead of with the first attempts. Does not wait for them."""
+        with self._lock:
+            while len(self._slots) < self._size and not self._closed:
+                self._start_slot()
+
+    def submit(self, request: TaskRequest) -> None:
+        """See TaskRunner. Raises RuntimeClosed after `close`."""
+        attempt = Attempt(request)
+        with self._lock:
+            if self._closed:
+                raise RuntimeClosed("the runner of tasks was closed")
+            self._attempts[request.execution_id, request.seq] = attempt
+            host = self._choose(request)
+            if host is not None:
+                self._assign(host, attempt)
+            else:
+                (self._waiting_async if request.is_async else self._waiting).append(attempt)
+                starting = len(self._slots) - len(self._hosts)
+                waiting = len(self._waiting) + len(self._waiting_async)
+                if len(self._slots) < self._size and starting < waiting:
+                    self._start_slot()
+        if host is not None:
+            self._send(host, attempt)
+
+    def cancel(self, execution_id: str, seq: int, reason: str = "") -> None:
+        """See TaskRunner: drops an attempt that has not begun, and tells one that has."""
+        with self._lock:
+            attempt = self._attempts.get((execution_id, seq))
+            if attempt is None:
+                return
+            host = attempt.host
+            if host is None:
+                self._end(attempt)
+        if host is None:
+            self._report(cancelled(attempt.request))
+        else:
+            self._tell(host, attempt, reason)
+
+    def close(self, grace: float) -> list[TaskRequest]:
+        """See TaskRunner. Workers that are still busy after the grace are killed."""
+        with self._lock:
+            self._closed = True
+            self._closing.set()
+            not_begun = [one for one in self._attempts.values() if one.host is None]
+            for attempt in not_begun:
+                self._end(attempt)
+            self._waiting.clear()
+            self._waiting_async.clear()
+            if not self._begun:
+                self._drained.set()
+        self._drained.wait(grace)
+        with self._lock:
+            busy = {attempt.host for attempt in self._attempts.values()}
+            for attempt in list(self._attempts.values()):
+                self._end(attempt)
+            ready = {host.worker for host in self._hosts - busy}
+            slots = dict(self._slots)
+        for worker in slots.values():
+            if worker in ready:
+                worker.send(frames.plain(Kind.BYE))
+            elif worker is not None:
+                worker.kill()
+        ends_at = time.monotonic() + EXIT_GRACE
+        for thread, worker in slots.items():
+            thread.join(max(0.0, ends_at - time.monotonic()))
+            if thread.is_alive() and worker is not None:
+                worker.kill()
+                thread.join(EXIT_GRACE)
+        self._deadlines.close()
+        atexit.unregister(self.close)
+        return [attempt.request for attempt in not_begun]
+
+    # What follows is called with the lock held, down to _end.
+
+    def _choose(self, request: TaskRequest) -> Slot | None:
+        if not request.is_async:
+            return self._idle.pop() if self._idle else None
+        able = [host for host in self._hosts if host.doomed is None]
+        host = min(able, key=lambda one: len(one.running), default=None)
+        return None if host is None or len(host.running) >= self._async_per_worker else host
+
+    def _assign(self, host: Slot, attempt: Attempt) -> None:
+        request = attempt.request
+        attempt.host = host
+        self._begun += 1
+        if request.is_async:
+            host.running[request.key] = attempt
+        else:
+            host.sync = attempt
+        # A heartbeat may arrive late by the interval in which the worker sends them.
+        limits = attempt.limits = Limits.of(request, grace(request), interval(request))
+        if limits is not None:
+            self._deadlines.watch(attempt, limits.due)
+
+    def _assign_again(self, attempt: Attempt) -> Slot | None:
+        """Give an attempt that did not reach its worker to another one, or let it wait first."""
+        attempt.host = None
+        self._begun -= 1
+        host = self._choose(attempt.request)
+        if host is not None:
+            self._assign(host, attempt)
+        else:
+            waiting = self._waiting_async if attempt.request.is_async else self._waiting
+            waiting.appendleft(attempt)
+        return host
+
+    def _assign_next(self, host: Slot) -> list[Attempt]:
+        """Give the worker the next sync attempt, or put it among the idle ones."""
+        host.sync = None
+        while self._waiting:
+            attempt = self._waiting.popleft()
+            if not attempt.over:
+                self._assign(host, attempt)
+                return [attempt]
+        self._idle.append(host)
+        return []
+
+    def _assign_next_async(self, host: Slot) -> list[Attempt]:
+        assigned: list[Attempt] = []
+        while self._waiting_async and len(host.running) < self._async_per_worker:
+            attempt = self._waiting_async.popleft()
+            if not attempt.over:
+                self._assign(host, attempt)
+                assigned.append(attempt)
+        return assigned
+
+    def _start_slot(self) -> None:
+        if not self._started:
+            # multiprocessing would wait for the workers for ever, unless they are ended before.
+            atexit.register(self.close, 0.0)
+        self._started += 1
+        thread = threading.Thread(
+            target=self._keep_worker,
+            args=(self._started,),
+            name=f"mini-workflow-worker-{self._started}",
+            daemon=True,
+        )
+        self._slots[thread] = None
+        thread.start()
+
+    def _end(self, attempt: Attempt) -> bool:
+        """Answers whether the caller is the one who ended it."""
+        if attempt.over:
+            return False
+        attempt.over = True
+        if attempt.host is not None:
+            self._begun -= 1
+            if self._closed and not self._begun:
+                self._drained.set()
+        key = attempt.request.execution_id, attempt.request.seq
+        if self._attempts.get(key) is attempt:
+            del self._attempts[key]
+        return True
+
+    def _give_up(self, host: Slot, attempt: Attempt) -> list[Attempt]:
+        """End an attempt that its worker did not end; what takes its place is to be sent."""
+        self._end(attempt)
+        if host.sync is not attempt:
+            host.running.pop(attempt.request.key, None)
+            return self._assign_next_async(host)
+        which = "heartbeat timeout" if attempt.silent else "timeout"
+        what = "was silent" if attempt.silent else "ran"
+        host.doomed = f"it was stopped because a task in it {what} longer than its {which}"
+        host.worker.kill()
+        return []
+
+    # What follows is called without the lock.
+
+    def _send(self, host: Slot, attempt: Attempt) -> None:
+        data = frames.from_request(attempt.request, self._equipment.seal)
+        if attempt.request.is_async:
+            host.worker.send_aside(data, attempt)
+        else:
+            host.worker.send(data, attempt)
+
+    def _tell(self, host: Slot, attempt: Attempt, reason: str) -> None:
+        key = attempt.request.key
+        host.worker.send_aside(frames.cancellation(key, reason, self._equipment.seal))
+
+    def _expire(self, attempt: Attempt) -> None:
+        with self._lock:
+            host, limits = attempt.host, attempt.limits
+            if attempt.over or host is None or limits is None:
+                return
+            now = time.monotonic()
+            telling = False
+            started: list[Attempt] = []
+            if not attempt.silent and limits.due > now:  # there was a heartbeat
+                self._deadlines.watch(attempt, limits.due)
+                return
+            if not attempt.silent and limits.silent:
+                attempt.silent = telling = True
+                self._deadlines.watch(attempt, now + grace(attempt.request))
+            else:
+                started = self._give_up(host, attempt)
+        if telling:
+            self._tell(host, attempt, TOO_SILENT)
+            return
+        outcome = silent if attempt.silent else timed_out
+        self._report(outcome(attempt.request, attempt.details))
+        for following in started:
+            self._send(host, following)
+
+    def _keep_worker(self, number: int) -> None:
+        """Run a worker, and another when it has died, for as long as there is work for one."""
+        this = threading.current_thread()
+        while True:
+            with self._lock:
+                failures = self._failed_starts
+            if failures:
+                self._closing.wait(min(FIRST_DELAY * 2 ** (failures - 1), LAST_DELAY))
+            problem = self._run_worker(number)
+            given_up: list[Attempt] = []
+            with self._lock:
+                self._slots[this] = None
+                if problem is not None and not self._closed:
+                    self._failed_starts += 1
+                    if self._failed_starts >= STARTS_TRIED and not self._hosts:
+                        given_up = [one for one in self._attempts.values() if one.host is None]
+                        for attempt in given_up:
+                            self._end(attempt)
+                if self._closed or (problem is not None and not self._is_anything_waiting()):
+                    del self._slots[this]
+                    ended = True
+                else:
+                    ended = False
+            for attempt in given_up:
+                how = f"no worker process can be started: {problem}."
+                self._report(lost(attempt.request, how))
+            if ended:
+                return
+
+    def _is_anything_waiting(self) -> bool:
+        return any(attempt.host is None for attempt in self._attempts.values())
+
+    def _run_worker(self, number: int) -> str | None:
+        """Run one process to its end. Answers what kept it from getting ready, if it did not."""
+        if self._closed:
+            return None
+        try:
+            worker = Worker(number, self._factory)
+        except Exception as error:
+            return f"{type(error).__name__}: {error}"
+        with self._lock:
+            self._slots[threading.current_thread()] = worker
+            if self._closed:
+                worker.kill()
+        try:
+            worker.wait_until_ready()
+        except (WorkerUnfit, ValueError) as error:
+            worker.end()
+            return str(error)
+        host = Slot(worker)
+        try:
+            self._serve(host)
+        except (EOFError, OSError, ValueError) as error:
+            if isinstance(error, ValueError):
+                host.doomed = f"it was stopped because it sent what cannot be read ({error})"
+                worker.kill()
+        self._bury(host)
+        return None
+
+    def _serve(self, host: Slot) -> None:
+        """Feed the worker until it is gone. Raises EOFError, OSError or ValueError then."""
+        with self._lock:
+            self._failed_starts = 0
+            self._hosts.add(host)
+            started = [*self._assign_next(host), *self._assign_next_async(host)]
+        for attempt in started:
+            self._send(host, attempt)
+        while host.doomed is None:
+            frame = host.worker.receive()
+            if frame.kind == Kind.HEARTBEAT:
+                self._note(host, frame)
+            else:
+                self._take(host, frame)
+
+    def _note(self, host: Slot, frame: Frame) -> None:
+        """Note a heartbeat. Raises ValueError if it is not the worker's."""
+        try:
+            details = frames.to_text(frame, self._equipment.unseal)
+        except Exception as error:
+            raise ValueError(str(error)) from error
+        with self._lock:
+            attempt = host.find(frame.key)
+        if attempt is None:
+            return  # it was given up
+        attempt.details = details or None
+        if attempt.limits is not None:
+            attempt.limits.beat()
+
+    def _take(self, host: Slot, frame: Frame) -> None:
+        """Give the worker its next attempt, and then report the one that has ended."""
+        with self._lock:
+            if host.doomed is not None:
+                return
+            attempt = host.sync
+            if attempt is not None and attempt.request.key == frame.key:
+                started = self._assign_next(host)
+            else:
+                attempt = host.running.pop(frame.key, None)
+                started = self._assign_next_async(host)
+            mine = attempt is not None and self._end(attempt)
+        for following in started:
+            self._send(host, following)
+        if attempt is None:
+            return  # it was given up: this comes too late
+        if attempt.limits is not None:
+            self._deadlines.forget(attempt)
+        if not mine:
+            return
+        try:
+            outcome = frames.to_outcome(frame, self._equipment.unseal)
+        except Exception as error:
+            self._report(failed(attempt.request, frames.unreadable(error), attempt.details))
+            raise ValueError(str(error)) from error
+        if attempt.silent:
+            outcome = silent(attempt.request, outcome.heartbeat or attempt.details)
+        self._report(outcome)
+
+    def _bury(self, host: Slot) -> None:
+        """Report what the dead worker had begun; give what did not reach it to others."""
+        gone: list[Attempt] = []
+        moved: list[tuple[Slot, Attempt]] = []
+        with self._lock:
+            self._hosts.discard(host)
+            if host in self._idle:
+                self._idle.remove(host)
+            held = [*([] if host.sync is None else [host.sync]), *host.running.values()]
+            for attempt in held:
+                self._deadlines.forget(attempt)
+                if attempt.over:
+                    continue
+                if attempt.sent or self._closed:
+                    self._end(attempt)
+                    gone.append(attempt)
+                elif (other := self._assign_again(attempt)) is not None:
+                    moved.append((other, attempt))
+        for other, attempt in moved:
+            self._send(other, attempt)
+        how = host.worker.end()
+        if host.doomed is not None:
+            how = f"{how}: {host.doomed}"
+        for attempt in gone:
+            self._report(lost(attempt.request, f"{how}.", attempt.details))

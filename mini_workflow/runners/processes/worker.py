@@ -1,0 +1,202 @@
+"""One worker process as the engine sees it: how it starts, what is sent to it, how it ended."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Final, Protocol
+from weakref import WeakSet
+
+from mini_workflow.errors import UsageError
+from mini_workflow.runners.processes import protocol as frames
+from mini_workflow.runners.processes.child import serve
+from mini_workflow.runners.processes.protocol import Frame, Kind
+from mini_workflow.runners.processes.worker_config import Factory
+
+START_TIMEOUT: Final = 60.0
+"""Seconds after which a worker that has not said that it is ready is given up."""
+EXIT_GRACE: Final = 2.0
+"""Seconds that a worker has to end, after it was told to or has closed its end."""
+SMALL_FRAME: Final = 32 * 1024
+"""Bytes that always fit into the buffer of a pipe whose other end waits for them."""
+
+GUARD_HINT: Final = (
+    "A worker imports the main script again, so a script must start its runtime behind"
+    " `if __name__ == '__main__':`; what it printed on stderr says more"
+)
+
+
+class Sent(Protocol):
+    """Something to note down whether it was sent."""
+
+    sent: bool
+
+
+class WorkerUnfit(Exception):
+    """A worker ended before it was ready."""
+
+
+def check_main() -> None:
+    """Raise UsageError where the main script would start workers for ever, or cannot be found."""
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise UsageError(f"worker processes cannot be started while one is starting. {GUARD_HINT}.")
+    main = sys.modules.get("__main__")
+    path = getattr(main, "__file__", None)
+    if path is not None and getattr(main, "__spec__", None) is None and not Path(path).exists():
+        raise UsageError(
+            f"a worker process imports the main script again, and {path} is not there: save the"
+            " program in a file, or run its tasks on threads"
+        )
+
+
+class Worker:
+    """A started process with two channels.
+
+    One carries sync attempts and all outcomes: the worker reads it on its main thread, when it
+    has nothing to do. The other carries async attempts and cancellations, which it reads always.
+    """
+
+    def __init__(self, number: int, factory: Factory) -> None:
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe(duplex=True)
+        their_control, our_control = context.Pipe(duplex=False)
+        self._work: Final[Connection] = ours
+        self._control: Final[Connection] = our_control
+        self._outbox: Final[SimpleQueue[tuple[Connection, bytes, Sent | None] | None]] = (
+            SimpleQueue()
+        )
+        self._writer: threading.Thread | None = None
+        # A channel must not be closed while another thread writes to it: the file descriptor
+        # could belong to something else by then.
+        self._lock: Final = threading.Lock()
+        self._how: str | None = None
+        self._number: Final = number
+        self.process: Final = context.Process(
+            target=serve, args=(theirs, their_control, factory), name=f"mini-workflow-{number}"
+        )
+        try:
+            self.process.start()
+        except BaseException:
+            ours.close()
+            our_control.close()
+            raise
+        finally:
+            theirs.close()
+            their_control.close()
+        self.pid: Final = self.process.pid or 0
+        _LIVE.add(self)
+
+    def wait_until_ready(self) -> None:
+        """Raises WorkerUnfit when it ends before that, or does not get there in time."""
+        try:
+            if not self._work.poll(START_TIMEOUT):
+                self.kill()
+                raise WorkerUnfit(f"it was not ready within {START_TIMEOUT:g} s")
+            frame = self.receive()
+        except (EOFError, OSError):
+            raise WorkerUnfit(f"{self.end()} before it was ready. {GUARD_HINT}") from None
+        if frame.kind != Kind.READY:
+            raise WorkerUnfit(f"its start failed with {frame.sealed.decode()}")
+
+    def receive(self) -> Frame:
+        """The next frame. Raises EOFError or OSError when the worker is gone."""
+        return frames.read(self._work.recv_bytes())
+
+    def send(self, data: bytes, attempt: Sent | None = None) -> None:
+        """Send to the main thread, which waits for it. Does not block, and does not raise."""
+        if len(data) <= SMALL_FRAME:
+            with self._lock:
+                _write(self._work, data, attempt)
+        else:
+            self._post(self._work, data, attempt)
+
+    def send_aside(self, data: bytes, attempt: Sent | None = None) -> None:
+        """Send to the loop, which may be busy. Does not block, and does not raise."""
+        self._post(self._control, data, attempt)
+
+    def kill(self) -> None:
+        """End it at once; harmless when it has ended."""
+        with suppress(ValueError):  # it has ended and was closed
+            self.process.kill()
+
+    def end(self) -> str:
+        """Wait for its end, force it if need be, free what it took, and say how it ended."""
+        if self._how is not None:
+            return self._how
+        self.process.join(EXIT_GRACE)
+        if self.process.exitcode is None:
+            self.process.kill()
+            self.process.join()
+        code = self.process.exitcode
+        self.process.close()
+        with self._lock:
+            self._outbox.put(None)
+            writer = self._writer
+            self._work.close()
+        if writer is not None:
+            writer.join()
+        self._control.close()
+        name = f"worker process {self.pid}"
+        if code is not None and code < 0:
+            self._how = f"{name} was ended by {_signal_name(-code)}"
+        else:
+            self._how = f"{name} exited with code {code}"
+        return self._how
+
+    def forget(self) -> None:
+        """Close this process's copies of the channels, in a process forked from the engine's."""
+        self._work.close()
+        self._control.close()
+
+    def _post(self, channel: Connection, data: bytes, attempt: Sent | None) -> None:
+        with self._lock:
+            if self._how is not None:
+                return
+            self._outbox.put((channel, data, attempt))
+            if self._writer is None:
+                self._writer = threading.Thread(
+                    target=self._write_all, name=f"mini-workflow-to-{self._number}", daemon=True
+                )
+                self._writer.start()
+
+    def _write_all(self) -> None:
+        while (letter := self._outbox.get()) is not None:
+            _write(*letter)
+
+
+def _write(channel: Connection, data: bytes, attempt: Sent | None) -> None:
+    if attempt is not None:
+        attempt.sent = True
+    try:
+        channel.send_bytes(data)
+    except OSError:
+        # The worker is gone, as whoever reads from it learns as well.
+        if attempt is not None:
+            attempt.sent = False
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return f"{signal.Signals(number).name} (signal {number})"
+    except ValueError:
+        return f"signal {number}"
+
+
+_LIVE: Final[WeakSet[Worker]] = WeakSet()
+
+
+def _forget_all() -> None:
+    for worker in list(_LIVE):
+        worker.forget()
+
+
+# A process forked from the engine's would keep the channels open, and the workers would not see
+# that the engine has died.
+os.register_at_fork(after_in_child=_forget_all)

@@ -1,0 +1,33 @@
+"""What the two ends of a worker process are given: how to run tasks, and how to trust a message."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+from mini_workflow.ports import TaskOutcome, TaskRequest
+
+Seal = Callable[[bytes, str, int, int], bytes]
+"""Bytes, execution id, sequence number and attempt, to bytes that only `unseal` gives back."""
+
+Unseal = Callable[[bytes, str, int, int], bytes]
+"""The reverse. Raises an exception when they were not sealed for this attempt with this key."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerConfig:
+    """Made by a factory in the engine's process and, by the same factory, in every worker.
+
+    `execute` and `execute_async` run an attempt and do not raise; `seal` and `unseal` protect the
+    messages between the two, so that nothing is unpickled that does not come from the other side.
+    """
+
+    execute: Callable[[TaskRequest], TaskOutcome]
+    execute_async: Callable[[TaskRequest], Coroutine[Any, Any, TaskOutcome]]
+    seal: Seal
+    unseal: Unseal
+
+
+Factory = Callable[[], WorkerConfig]
+"""Makes the equipment; it is pickled once for each worker, by the rules of multiprocessing."""

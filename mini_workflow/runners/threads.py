@@ -1,0 +1,207 @@
+"""ThreadRunner: runs attempts of tasks on a pool of threads in this process."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import Final
+
+from mini_workflow.attempts import (
+    TOO_LONG,
+    TOO_SILENT,
+    Deadlines,
+    Limits,
+    broken,
+    cancelled,
+    silent,
+    timed_out,
+)
+from mini_workflow.errors import RuntimeClosed, UsageError
+from mini_workflow.ports import Report, TaskOutcome, TaskRequest
+from mini_workflow.task import CURRENT, CurrentTask
+
+MAX_DEFAULT_THREADS: Final = 32
+
+
+def default_threads() -> int:
+    """As many as the cores and a few that wait, 32 at most."""
+    return min(MAX_DEFAULT_THREADS, (os.cpu_count() or 1) + 4)
+
+
+class _Attempt:
+    __slots__ = ("limits", "over", "request", "task", "thread")
+
+    def __init__(self, request: TaskRequest) -> None:
+        self.request: Final = request
+        self.task: CurrentTask | None = None  # once it has begun, as is the next
+        self.thread: threading.Thread | None = None
+        self.limits: Limits | None = None
+        self.over = False  # reported, or handed back
+
+
+class ThreadRunner:
+    """A TaskRunner on threads.
+
+    Threads start when they are needed, `threads` at most, and stay. An attempt that runs into its
+    timeout, or whose heartbeat is missing, is reported then; its thread is replaced, and whatever
+    it still returns is dropped.
+    """
+
+    def __init__(
+        self,
+        execute: Callable[[TaskRequest], TaskOutcome],
+        report: Report,
+        threads: int | None = None,
+    ) -> None:
+        self._size: Final = default_threads() if threads is None else threads
+        if self._size < 1:
+            raise UsageError(f"threads must be at least 1, not {threads}")
+        self._execute: Final = execute
+        self._report: Final = report
+        self._queue: Final[SimpleQueue[_Attempt | None]] = SimpleQueue()
+        self._deadlines: Final = Deadlines(self._expire, "mini-workflow-task-timeouts")
+        self._lock: Final = threading.Lock()
+        self._attempts: Final[dict[tuple[str, int], _Attempt]] = {}
+        self._threads: Final[set[threading.Thread]] = set()
+        self._started = 0
+        self._idle = 0  # threads that wait and that no queued attempt is meant for
+        self._waiting = 0  # queued attempts that no waiting thread is meant for
+        self._closed = False
+
+    def submit(self, request: TaskRequest) -> None:
+        """See TaskRunner. Raises RuntimeClosed after `close`."""
+        attempt = _Attempt(request)
+        with self._lock:
+            if self._closed:
+                raise RuntimeClosed("the runner of tasks was closed")
+            self._attempts[request.execution_id, request.seq] = attempt
+            if self._idle:
+                self._idle -= 1
+            elif len(self._threads) < self._size:
+                self._start_thread()
+            else:
+                self._waiting += 1
+        self._queue.put(attempt)
+
+    def cancel(self, execution_id: str, seq: int, reason: str = "") -> None:
+        """See TaskRunner: drops an attempt that has not begun, and tells one that has."""
+        with self._lock:
+            attempt = self._attempts.get((execution_id, seq))
+            if attempt is None:
+                return
+            task = attempt.task
+            if task is None:
+                self._end(attempt)
+        if task is None:
+            self._report(cancelled(attempt.request))
+        else:
+            task.cancel(reason)
+
+    def close(self, grace: float) -> list[TaskRequest]:
+        """See TaskRunner."""
+        ends_at = time.monotonic() + grace
+        with self._lock:
+            self._closed = True
+            not_begun = [one for one in self._attempts.values() if one.task is None]
+            for attempt in not_begun:
+                self._end(attempt)
+            threads = list(self._threads)
+        for _ in threads:
+            self._queue.put(None)
+        for thread in threads:
+            if thread is not threading.current_thread():
+                thread.join(max(0.0, ends_at - time.monotonic()))
+        with self._lock:
+            for attempt in list(self._attempts.values()):
+                self._end(attempt)
+        self._deadlines.close()
+        return [attempt.request for attempt in not_begun]
+
+    def _start_thread(self) -> None:
+        self._started += 1
+        thread = threading.Thread(
+            target=self._work, name=f"mini-workflow-task-{self._started}", daemon=True
+        )
+        self._threads.add(thread)
+        thread.start()
+
+    def _end(self, attempt: _Attempt) -> bool:
+        """Answers whether the caller is the one who ended it. With the lock held."""
+        if attempt.over:
+            return False
+        attempt.over = True
+        key = attempt.request.execution_id, attempt.request.seq
+        if self._attempts.get(key) is attempt:
+            del self._attempts[key]
+        return True
+
+    def _work(self) -> None:
+        this = threading.current_thread()
+        while True:
+            attempt = self._queue.get()
+            if attempt is None:
+                return
+            outcome = self._run(attempt)
+            with self._lock:
+                if this not in self._threads:
+                    return  # it was replaced
+                if self._waiting:
+                    self._waiting -= 1
+                else:
+                    self._idle += 1
+                mine = self._end(attempt)
+            if mine and outcome is not None:
+                self._report(outcome)
+            del attempt, outcome  # what they hold must not live until the next one
+
+    def _run(self, attempt: _Attempt) -> TaskOutcome | None:
+        request = attempt.request
+        timeout = request.timeout
+        limits = Limits.of(request)
+        task = CurrentTask(
+            request,
+            None if timeout is None else time.time() + timeout / 1000,
+            None if limits is None else limits.beat,
+        )
+        with self._lock:
+            if attempt.over:
+                return None
+            attempt.task = task
+            attempt.limits = limits
+            attempt.thread = threading.current_thread()
+        if limits is not None:
+            self._deadlines.watch(attempt, limits.due)
+        token = CURRENT.set(task)
+        try:
+            return self._execute(request)
+        except BaseException as error:
+            return broken(request, error, task.details)
+        finally:
+            CURRENT.reset(token)
+            if limits is not None:
+                self._deadlines.forget(attempt)
+
+    def _expire(self, attempt: _Attempt) -> None:
+        with self._lock:
+            limits, task = attempt.limits, attempt.task
+            if attempt.over or limits is None or task is None:
+                return
+            if limits.due > time.monotonic():  # there was a heartbeat
+                self._deadlines.watch(attempt, limits.due)
+                return
+            self._end(attempt)
+            # Its thread may never come back: it no longer counts, and ends when it does.
+            if attempt.thread is not None:
+                self._threads.discard(attempt.thread)
+            if self._waiting and not self._closed:
+                self._waiting -= 1
+                self._start_thread()
+        if limits.silent:
+            task.cancel(TOO_SILENT)
+            self._report(silent(attempt.request, task.details))
+        else:
+            task.cancel(TOO_LONG)
+            self._report(timed_out(attempt.request, task.details))

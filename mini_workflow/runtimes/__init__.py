@@ -1,0 +1,1 @@
+"""Put a runtime together: the engine over one store and its runners."""

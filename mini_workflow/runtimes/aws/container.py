@@ -1,0 +1,79 @@
+"""Container: what the functions of an engine have in common, each made when it is first needed."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from mini_workflow.codecs.signing import Signer
+from mini_workflow.codecs.standard import StandardCodec
+from mini_workflow.settings import BUCKET_NAME, OBJECT_PREFIX, QUEUE_URL, SIGNING_KEY, Settings
+from mini_workflow.stores.aws_clients import Clients
+from mini_workflow.stores.aws_limits import CLAIM_OVER, MAXIMUM_DELAY
+from mini_workflow.stores.s3.bucket import Bucket
+from mini_workflow.stores.s3.object_store import ObjectStore
+from mini_workflow.stores.s3.store import S3Store
+from mini_workflow.stores.sqs.dispatch import AWSDispatch
+from mini_workflow.stores.sqs.envelopes import Envelopes
+from mini_workflow.stores.sqs.messages import Post
+from mini_workflow.stores.system_clock import SystemClock
+
+if TYPE_CHECKING:
+    from mini_workflow.ports import Clock
+
+
+class Container:
+    """Everything is lazy: no setting is read and no client is made before it is used.
+
+    `queued` is the number of seconds up to which a timer waits in the delay queue, and
+    `claim_over` the number of bytes above which content goes to the bucket.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        clients: Clients,
+        clock: Clock | None = None,
+        queued: int = MAXIMUM_DELAY,
+        claim_over: int = CLAIM_OVER,
+    ) -> None:
+        self.settings = settings
+        self.clients = clients
+        self.clock: Clock = clock or SystemClock()
+        self._queued = queued
+        self._claim_over = claim_over
+        self.signer = Signer(lambda: settings.get(SIGNING_KEY).encode())
+        self.codec = StandardCodec(self.signer)
+
+    @cached_property
+    def bucket(self) -> Bucket:
+        """The bucket with histories and payloads."""
+        prefix = self.settings.get(OBJECT_PREFIX)
+        return Bucket(self.clients, lambda: self.settings.get(BUCKET_NAME), prefix)
+
+    @cached_property
+    def envelopes(self) -> Envelopes:
+        """What signs and opens messages."""
+        return Envelopes(self.signer, self.bucket, self._claim_over)
+
+    @cached_property
+    def post(self) -> Post:
+        """The way to the queue of events."""
+        return Post(self.clients, lambda: self.settings.get(QUEUE_URL), self.envelopes)
+
+    @cached_property
+    def histories(self) -> ObjectStore:
+        """The executions in the bucket."""
+        return ObjectStore(self.bucket, self.clients)
+
+    @cached_property
+    def dispatch(self) -> AWSDispatch:
+        """The way to workers, other executions and timers."""
+        return AWSDispatch(
+            self.clients, self.settings, self.post, self.envelopes, self.bucket, self._queued
+        )
+
+    @cached_property
+    def store(self) -> S3Store:
+        """The executions, as anybody reads them."""
+        return S3Store(self.histories, self.dispatch.post)

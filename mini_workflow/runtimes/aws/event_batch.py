@@ -1,0 +1,179 @@
+"""EventBatch: batches of the queue of events, sorted by execution, and what has to come again."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Sequence
+from typing import Any, Final
+
+from mini_workflow.core.events import TaskFailed
+from mini_workflow.core.validation import check_id
+from mini_workflow.engine.delivery import Arrival
+from mini_workflow.engine.orchestrator import Orchestrator
+from mini_workflow.engine.recording import decode_message
+from mini_workflow.errors import (
+    InvalidIdentifier,
+    SchemaTooNew,
+    SignatureInvalid,
+    StoreError,
+    WireError,
+    WorkerLost,
+)
+from mini_workflow.runtimes.aws.container import Container
+from mini_workflow.runtimes.aws.telemetry import Metrics
+from mini_workflow.settings import DLQ_URL, QUEUE_URL
+from mini_workflow.stores.aws_clients import translate_errors
+from mini_workflow.stores.aws_limits import BATCH_ENTRIES
+from mini_workflow.stores.sqs.messages import Lost, Mail, deduplication_id
+
+log = logging.getLogger("mini_workflow.runtimes.aws")
+
+LONGEST_WAIT: Final = 300
+"""Seconds after which a message comes again at the latest. Our own bound."""
+
+
+class EventBatch:
+    """Takes batches. A batch may mix groups; one that fails does not touch the others."""
+
+    def __init__(self, parts: Container, orchestrator: Orchestrator, metrics: Metrics) -> None:
+        self._parts = parts
+        self._orchestrator = orchestrator
+        self._metrics = metrics
+
+    def take(self, records: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """The answer of the function: the records that are to be delivered again."""
+        with self._metrics.batch(len(records)):
+            groups: dict[str, list[dict[str, Any]]] = {}
+            for record in records:
+                groups.setdefault(_group_of(record), []).append(record)
+            failed: list[dict[str, Any]] = []
+            arrivals: list[Arrival] = []
+            for name, members in groups.items():
+                arrival, left = self._sort(name, members)
+                failed += left
+                if arrival is not None:
+                    arrivals.append(arrival)
+            problems = self._orchestrator.take(arrivals)
+            for name in problems:
+                # Those that could not even be read stand behind, and are among them.
+                failed = [r for r in failed if _group_of(r) != name] + groups[name]
+            self._metrics.failed(len(failed))
+            self._hurry(failed)
+            return {"batchItemFailures": [{"itemIdentifier": r["messageId"]} for r in failed]}
+
+    def _sort(
+        self, name: str, records: Sequence[dict[str, Any]]
+    ) -> tuple[Arrival | None, list[dict[str, Any]]]:
+        """What has arrived for one execution, and the records that have to come again."""
+        arrival = Arrival(name, delivery=max(map(_deliveries, records)))
+        ids: list[str] = []
+        left: list[dict[str, Any]] = []
+        for index, record in enumerate(records):
+            try:
+                self._read(name, record, arrival)
+                ids.append(record["messageId"][:8])
+            except (StoreError, SchemaTooNew) as error:
+                # Also what a newer version has written: it will be deployed here in a moment.
+                log.warning("[%s] a message will be read again: %s", name, error)
+                left = list(records[index:])
+                break
+            except (WireError, SignatureInvalid, InvalidIdentifier) as error:
+                self._metrics.malformed()
+                if not self._set_aside(name, record, error):
+                    left = list(records[index:])
+                    break
+        arrival.ids = tuple(ids)
+        return (arrival if ids else None), left
+
+    def _read(self, name: str, record: dict[str, Any], arrival: Arrival) -> None:
+        mail = self._parts.post.read(record["body"])
+        if mail.execution_id != name:
+            raise WireError(f"a message to execution {mail.execution_id!r} in the group {name!r}")
+        check_id(name)
+        if isinstance(mail, Lost):
+            arrival.messages.append(self._lost(mail))
+        elif mail.kind == "wake":
+            arrival.woken.append(int(mail.content))
+        elif mail.kind == "resume":
+            arrival.resume = True
+        else:
+            arrival.messages += _messages_of(mail)
+
+    def _lost(self, news: Lost) -> TaskFailed:
+        error = WorkerLost(
+            f"attempt {news.attempt} of task #{news.seq} is lost: the worker function ended without "
+            f"an answer{f' ({news.why})' if news.why else ''}"
+        )
+        now = self._parts.clock.now()
+        return TaskFailed(now, news.seq, news.attempt, self._parts.codec.encode_failure(error))
+
+    def _set_aside(self, name: str, record: dict[str, Any], error: Exception) -> bool:
+        """Move a message that nobody can read to the dead letters; whether that is done.
+
+        Left in the queue, it would keep back all that follows it in its group.
+        """
+        log.error(
+            "[%s] message %s goes to the dead letters: %s: %s",
+            name,
+            record["messageId"],
+            type(error).__name__,
+            error,
+        )
+        try:
+            url = self._parts.settings.get(DLQ_URL)
+            with translate_errors(f"sending to queue {url!r}"):
+                self._parts.clients.get("sqs").send_message(
+                    QueueUrl=url,
+                    MessageBody=record["body"] or " ",
+                    MessageGroupId=name,
+                    MessageDeduplicationId=deduplication_id(record["messageId"]),
+                    MessageAttributes={
+                        "reason": {
+                            "DataType": "String",
+                            "StringValue": f"{type(error).__name__}: {error}"[:1000],
+                        }
+                    },
+                )
+        except StoreError as problem:
+            log.error("[%s] the dead letters cannot be reached: %s", name, problem)
+            return False
+        return True
+
+    def _hurry(self, records: list[dict[str, Any]]) -> None:
+        """Have what failed come again soon: by itself it would after the visibility timeout."""
+        url = ""
+        for start in range(0, len(records), BATCH_ENTRIES):
+            entries = [
+                {
+                    "Id": str(number),
+                    "ReceiptHandle": record["receiptHandle"],
+                    "VisibilityTimeout": _wait(_deliveries(record)),
+                }
+                for number, record in enumerate(records[start : start + BATCH_ENTRIES])
+            ]
+            try:
+                url = url or self._parts.settings.get(QUEUE_URL)
+                with translate_errors(f"changing the visibility of messages in queue {url!r}"):
+                    self._parts.clients.get("sqs").change_message_visibility_batch(
+                        QueueUrl=url, Entries=entries
+                    )
+            except StoreError as error:
+                log.warning("%s", error)
+
+
+def _messages_of(mail: Mail) -> list[Any]:
+    return [decode_message(line) for line in mail.content.split("\n") if line]
+
+
+def _group_of(record: dict[str, Any]) -> str:
+    return str(record.get("attributes", {}).get("MessageGroupId", ""))
+
+
+def _deliveries(record: dict[str, Any]) -> int:
+    return int(record.get("attributes", {}).get("ApproximateReceiveCount", 1))
+
+
+def _wait(deliveries: int) -> int:
+    longest = min(LONGEST_WAIT, 2 ** min(deliveries - 1, 10))
+    return round(random.uniform(longest / 2, longest)) if deliveries > 1 else 0

@@ -1,0 +1,117 @@
+"""Handlers: what the two functions of an engine do when Lambda invokes them."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final
+
+from mini_workflow.errors import UsageError
+from mini_workflow.runtimes.aws.container import Container
+from mini_workflow.runtimes.aws.telemetry import Metrics, prepare_logging
+from mini_workflow.stores.s3.store import CachedStore
+from mini_workflow.workflow import Registry
+
+if TYPE_CHECKING:
+    from mini_workflow.engine.orchestrator import Orchestrator
+    from mini_workflow.runtimes.aws.event_batch import EventBatch
+    from mini_workflow.runtimes.aws.query_handler import QueryHandler
+    from mini_workflow.runtimes.aws.worker import Worker
+
+INQUIRIES: Final = ("query", "update", "promise")
+
+
+class Handlers:
+    """Made once per process, when the first event comes. Each of the two functions makes, and
+    imports, what it needs itself.
+    """
+
+    def __init__(
+        self,
+        parts: Container,
+        registry: Registry,
+        cache_size: int,
+        turn_limit: float | None,
+        history_limit: int,
+    ) -> None:
+        prepare_logging()
+        self._parts = parts
+        self._registry = registry
+        self._limits = (cache_size, turn_limit, history_limit)
+        self._metrics = Metrics()
+        self._lock = threading.Lock()
+
+    @cached_property
+    def _shelf(self) -> CachedStore:
+        return CachedStore(self._parts.histories, self._limits[0])
+
+    @cached_property
+    def _orchestrator(self) -> Orchestrator:
+        from mini_workflow.engine.orchestrator import Orchestrator
+
+        cache_size, turn_limit, history_limit = self._limits
+        return Orchestrator(
+            self._shelf,
+            self._parts.dispatch,
+            self._parts.clock,
+            codec=self._parts.codec,
+            definitions=self._registry.get,
+            entropy=lambda: secrets.randbits(53),
+            cache_size=cache_size,
+            turn_limit=turn_limit,
+            history_limit=history_limit,
+            each=self._parts.clients.each,
+            on_turn=self._metrics.turn,
+        )
+
+    @cached_property
+    def _inbox(self) -> EventBatch:
+        from mini_workflow.runtimes.aws.event_batch import EventBatch
+
+        return EventBatch(self._parts, self._orchestrator, self._metrics)
+
+    @cached_property
+    def _inquiry(self) -> QueryHandler:
+        from mini_workflow.runtimes.aws.query_handler import QueryHandler
+
+        return QueryHandler(self._parts, self._orchestrator.inspection, self._shelf)
+
+    @cached_property
+    def _worker(self) -> Worker:
+        from mini_workflow.runtimes.aws.worker import Worker
+
+        return Worker(self._parts)
+
+    def orchestrate(self, event: Any, context: Any) -> Any:
+        """See `AWSRuntime.orchestrate`."""
+        if isinstance(event, dict) and isinstance(event.get("Records"), list):  # pyright: ignore[reportUnknownMemberType]
+            with self._lock:
+                return self._inbox.take(event["Records"])  # pyright: ignore[reportUnknownArgumentType]
+        if isinstance(event, dict) and event.get("mini_workflow") in INQUIRIES:  # pyright: ignore[reportUnknownMemberType]
+            with self._lock:
+                return self._inquiry.answer(event)  # pyright: ignore[reportUnknownArgumentType]
+        raise UsageError(
+            "the orchestrator takes batches of its queue, and what a runtime asks of it; this is "
+            f"neither: {str(event)[:500]}"  # pyright: ignore[reportUnknownArgumentType]
+        )
+
+    def execute(self, event: Any, context: Any) -> Any:
+        """See `AWSRuntime.execute`."""
+        with self._lock:
+            worker = self._worker
+        return worker.execute(event, context)
+
+    def evict(self) -> None:
+        """See `AWSRuntime.evict`."""
+        with self._lock:
+            self._orchestrator.evict()
+            self._shelf.forget_all()
+
+    def close(self) -> None:
+        """Release what this process holds."""
+        with self._lock:
+            if "_orchestrator" in vars(self):
+                self._orchestrator.close()
+        if "_worker" in vars(self):
+            self._worker.close()

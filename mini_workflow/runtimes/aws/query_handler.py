@@ -1,0 +1,69 @@
+"""QueryHandler: what a client asks of the orchestrator directly, and waits for."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from typing import Any
+
+from mini_workflow.core import events, wire
+from mini_workflow.core.payload import Payload
+from mini_workflow.core.validation import check_id
+from mini_workflow.engine.inspection import Inspection
+from mini_workflow.engine.requests import Ask
+from mini_workflow.errors import WireError
+from mini_workflow.runtimes.aws.container import Container
+from mini_workflow.stores.s3.store import CachedStore
+from mini_workflow.stores.sqs.envelopes import dump, parse
+from mini_workflow.stores.sqs.messages import Mail
+
+log = logging.getLogger("mini_workflow.runtimes.aws")
+
+
+class QueryHandler:
+    """Answers queries, has updates validated, and tells whether a promise is open.
+
+    It writes no history. An update that is accepted goes to the queue, as all that changes one.
+    """
+
+    def __init__(self, parts: Container, inspection: Inspection, shelf: CachedStore) -> None:
+        self._parts = parts
+        self._inspection = inspection
+        self._shelf = shelf
+
+    def answer(self, event: dict[str, Any]) -> dict[str, Any]:
+        """The answer, as an envelope. Raises SignatureInvalid or WireError if it is not ours."""
+        kind, name = event["mini_workflow"], event.get("execution_id")
+        if not isinstance(name, str):
+            raise WireError(f"an inquiry about no execution: {str(event)[:200]}")
+        check_id(name)
+        envelopes = self._parts.envelopes
+        content = parse(envelopes.open(event, ("ask", name, kind)))
+        try:
+            plain = getattr(self, f"_{kind}")(name, content)
+        except Exception as error:
+            plain = {"failure": self._parts.codec.encode_failure(error).to_plain()}
+        return envelopes.seal(dump(plain), ("answer", name, kind))
+
+    def _query(self, name: str, content: dict[str, Any]) -> dict[str, Any]:
+        request = Ask(name, content["name"], Payload(tree=content["arguments"]))
+        self._inspection.ask(request)
+        return {"value": request.reply.wait(0).tree}
+
+    def _update(self, name: str, content: dict[str, Any]) -> dict[str, Any]:
+        request = wire.decode(content["request"])
+        if not isinstance(request, events.UpdateRequested):
+            raise WireError("an inquiry with something else than an update")
+        refusal = self._inspection.refusal(name, request)
+        if refusal is not None:
+            return {"refusal": refusal.to_plain()}
+        key = f"update/{name}/{request.id}/{secrets.token_hex(8)}"
+        self._parts.post.send([Mail(name, "messages", content["request"], key)])
+        return {"accepted": True}
+
+    def _promise(self, name: str, content: dict[str, Any]) -> dict[str, Any]:
+        is_open = self._inspection.is_open(name, content["seq"], content["secret"])
+        standing, head = self._shelf.standing(name), self._shelf.head(name)
+        assert standing is not None
+        assert head is not None
+        return {"open": is_open, "length": standing.length, "run": head.run}

@@ -1,0 +1,213 @@
+"""Worker: one attempt of a task per invocation."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from base64 import b64decode
+from dataclasses import replace
+from queue import SimpleQueue
+from typing import Any, Final
+
+from mini_workflow.attempts import failed, timeout_message
+from mini_workflow.core import wire
+from mini_workflow.engine.batch import ended
+from mini_workflow.engine.executor import execute, execute_async
+from mini_workflow.errors import RuntimeClosed, StoreError, TaskTimeout, WireError
+from mini_workflow.ports import TaskOutcome, TaskRequest
+from mini_workflow.runners.event_loop import EventLoopRunner
+from mini_workflow.runners.routed import RoutedRunner
+from mini_workflow.runners.threads import ThreadRunner
+from mini_workflow.runtimes.aws.container import Container
+from mini_workflow.runtimes.aws.telemetry import Metrics
+from mini_workflow.stores.aws_limits import PULSE
+from mini_workflow.stores.sqs.dispatch import CANCELLED, HEARTBEATS, purpose_of
+from mini_workflow.stores.sqs.envelopes import parse
+from mini_workflow.stores.sqs.messages import Mail
+from mini_workflow.task import CURRENT, CurrentTask
+
+log = logging.getLogger("mini_workflow.runtimes.aws")
+
+MARGIN: Final = 2_000
+"""Milliseconds before the end of the function's own time at which an attempt is given up: time to
+send that. Our own bound."""
+
+
+ENDING: Final = 1.0
+"""Seconds that threads get to end when the worker is closed. Our own bound."""
+
+
+class Worker:
+    """Runs attempts, sends their outcomes, and keeps their heartbeats."""
+
+    def __init__(self, parts: Container) -> None:
+        self._parts = parts
+        self._metrics = Metrics()
+        self._runner: RoutedRunner | None = None
+        self._outcomes: dict[tuple[str, int, int], SimpleQueue[TaskOutcome | None]] = {}
+        self._pulses: dict[tuple[str, int, int], _Pulse] = {}
+        self._lock = threading.Lock()
+        self._ending: list[_Pulse] = []
+
+    def execute(self, event: Any, context: Any) -> dict[str, Any]:
+        """See `AWSRuntime.execute`."""
+        request = self._request_of(event)
+        limited = _within(request, context)
+        with self._metrics.attempt(request):
+            outcome = self._run(limited)
+            if limited.timeout != request.timeout and outcome.failure is not None:
+                outcome = _explained(outcome, limited)
+            self._metrics.outcome(failed=outcome.failure is not None)
+            self._send(outcome)
+        return {"execution_id": request.execution_id, "seq": request.seq, "done": True}
+
+    def close(self) -> None:
+        """End the threads of the runner. What is being executed comes to nothing."""
+        with self._lock:
+            ending, self._ending = self._ending, []
+            for outcomes in self._outcomes.values():
+                outcomes.put(None)
+        if self._runner is not None:
+            self._runner.close(ENDING)
+        for pulse in ending:
+            pulse.join(PULSE)
+
+    def _request_of(self, event: Any) -> TaskRequest:
+        try:
+            name, seq, attempt = event["execution_id"], event["seq"], event["attempt"]
+            if not isinstance(name, str) or type(seq) is not int or type(attempt) is not int:
+                raise TypeError("an attempt is named by a text and two numbers")
+        except (KeyError, TypeError) as error:
+            raise WireError(f"not an attempt of a task: {str(event)[:200]}") from error
+        plain = parse(self._parts.envelopes.open(event, purpose_of(name, seq, attempt)))
+        plain["payload"] = b64decode(plain["payload"])
+        plain.pop("traceparent", None)
+        request = TaskRequest(name, seq, attempt, **plain)
+        if attempt > 1 and request.heartbeat is None and request.heartbeat_timeout is not None:
+            # The one before may have been lost with its function: what it kept is in the bucket.
+            found = self._parts.bucket.get(_heartbeat_key(request))
+            if found is not None:
+                request = replace(request, heartbeat=found.body.decode())
+        return request
+
+    def _run(self, request: TaskRequest) -> TaskOutcome:
+        outcomes: SimpleQueue[TaskOutcome | None] = SimpleQueue()
+        pulse = _Pulse(self._parts, request)
+        with self._lock:
+            self._outcomes[request.key] = outcomes
+            self._pulses[request.key] = pulse
+            if self._runner is None:
+                self._runner = RoutedRunner(
+                    ThreadRunner(self._execute, self._report),
+                    EventLoopRunner(self._execute_async, self._report),
+                )
+        try:
+            self._runner.submit(request)
+            outcome = outcomes.get()
+            if outcome is None:
+                raise RuntimeClosed("the runtime was closed while it ran the task")
+            return outcome
+        finally:
+            pulse.stop()
+            with self._lock:
+                self._ending = [*(p for p in self._ending if not p.join(0)), pulse]
+                del self._outcomes[request.key], self._pulses[request.key]
+
+    def _report(self, outcome: TaskOutcome) -> None:
+        waiting = self._outcomes.get(outcome.key)
+        if waiting is not None:
+            waiting.put(outcome)
+
+    def _execute(self, request: TaskRequest) -> TaskOutcome:
+        self._begin(request)
+        return execute(request, self._parts.codec)
+
+    async def _execute_async(self, request: TaskRequest) -> TaskOutcome:
+        self._begin(request)
+        return await execute_async(request, self._parts.codec)
+
+    def _begin(self, request: TaskRequest) -> None:
+        pulse = self._pulses.get(request.key)
+        if pulse is not None:
+            pulse.start(CURRENT.get())
+
+    def _send(self, outcome: TaskOutcome) -> None:
+        message = ended(outcome, self._parts.clock.now())
+        key = "/".join(map(str, ("outcome", *outcome.key)))
+        self._parts.post.send([Mail(outcome.execution_id, "messages", wire.encode(message), key)])
+
+
+class _Pulse:
+    """Looks at the bucket while an attempt runs: puts the details of its heartbeats there, and
+    finds out whether anybody still waits for it.
+    """
+
+    def __init__(self, parts: Container, request: TaskRequest) -> None:
+        self._parts = parts
+        self._request = request
+        self._task: CurrentTask | None = None
+        self._over = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self, task: CurrentTask) -> None:
+        """The attempt begins."""
+        self._task = task
+        name = "mini-workflow-pulse"
+        self._thread = threading.Thread(target=self._beat, name=name, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """It is over."""
+        self._over.set()
+
+    def join(self, seconds: float) -> bool:
+        """Wait for its thread; whether that has ended."""
+        if self._thread is not None:
+            self._thread.join(seconds)
+        return self._thread is None or not self._thread.is_alive()
+
+    def _beat(self) -> None:
+        kept: str | None = None
+        task = self._task
+        assert task is not None
+        while not self._over.wait(PULSE):
+            try:
+                details = task.details
+                if details is not None and details != kept:
+                    self._parts.bucket.put(_heartbeat_key(self._request), details.encode())
+                    kept = details
+                found = self._parts.bucket.get(
+                    f"{CANCELLED}{self._request.execution_id}/{self._request.seq}"
+                )
+                if found is not None:
+                    task.cancel(found.body.decode())
+                    return
+            except StoreError as error:
+                log.warning("[%s] no pulse: %s", self._request.execution_id, error)
+
+
+def _heartbeat_key(request: TaskRequest) -> str:
+    return f"{HEARTBEATS}{request.execution_id}/{request.seq}"
+
+
+def _within(request: TaskRequest, context: Any) -> TaskRequest:
+    """The request with a timeout before Lambda's own."""
+    remaining = getattr(context, "get_remaining_time_in_millis", None)
+    if remaining is None:
+        return request
+    left = max(1, remaining() - MARGIN)
+    if request.timeout is not None and request.timeout <= left:
+        return request
+    return replace(request, timeout=left)
+
+
+def _explained(outcome: TaskOutcome, request: TaskRequest) -> TaskOutcome:
+    """A timeout that is not the task's own, in the words that help."""
+    if (outcome.failure or {}).get("message") != timeout_message(request):
+        return outcome
+    text = (
+        f"attempt {request.attempt} of task {request.name!r} did not end within the timeout of the "
+        f"worker function ({(request.timeout or 0) / 1000:g} s were left to it): give the function "
+        "more time, up to 15 minutes, or split the task"
+    )
+    return failed(request, TaskTimeout(text), outcome.heartbeat)

@@ -1,0 +1,192 @@
+"""LocalRuntime: workflows embedded in this process, on one SQLite file."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+from functools import partial
+from typing import TYPE_CHECKING, Final, Literal
+
+from mini_workflow.codecs.standard import StandardCodec
+from mini_workflow.engine.cache import DEFAULT_SIZE
+from mini_workflow.engine.engine import DEFAULT_HISTORY_LIMIT, Ports
+from mini_workflow.engine.executor import execute, execute_async
+from mini_workflow.engine.runtime import Runtime
+from mini_workflow.engine.watchdog import DEFAULT_LIMIT
+from mini_workflow.errors import StoreError, UsageError
+from mini_workflow.ports import Clock, Report, TaskOutcome, TaskRequest, TaskRunner
+from mini_workflow.runners.event_loop import EventLoopRunner
+from mini_workflow.runners.routed import RoutedRunner
+from mini_workflow.runners.threads import ThreadRunner
+from mini_workflow.stores.sqlite import SQLiteBackend
+from mini_workflow.stores.system_clock import SystemClock
+from mini_workflow.stores.wakeup_socket import WakeupSocket
+
+if TYPE_CHECKING:
+    from mini_workflow.runners.processes import WorkerConfig
+
+DEFAULT_LEASE: Final = 15.0
+"""Seconds after which the executions of a process that hangs are taken over by another one."""
+
+MAXIMUM_LEASE: Final = 24 * 3600
+"""Seconds in a day: our own bound against mistaken units."""
+
+DEFAULT_GRACE: Final = 10.0
+"""Seconds that `close` gives to tasks that have begun."""
+
+
+class LocalRuntime(Runtime):
+    """Runs workflows in this process and keeps them in one SQLite file; a context manager.
+
+    Opening a file continues every execution that is running in it, unless another live process
+    has it open and holds them. Several processes may open one file. After a fork, open one anew.
+
+    Args:
+        path: the file; it is created where there is none, in a directory that exists.
+        workers: processes that run the tasks; 0 runs them in this process, sync ones on threads
+            and async ones on an event loop. A script that uses workers must start under
+            ``if __name__ == "__main__":``.
+        threads: threads for sync tasks, where there are no workers; by default a few more than
+            there are cores.
+        synchronous: "FULL" loses nothing that was acknowledged, even in a power cut; "NORMAL" is
+            faster and may lose the last moments in one (not in a crash of the process).
+        cache_size: how many waiting executions are kept in memory (about 5 KiB each).
+        lease: seconds after which another process may take over from one that hangs. From one
+            that has died it takes over within a third of that.
+        turn_timeout: seconds that a workflow may compute between two awaits; None for no limit.
+        grace: seconds that `close` waits for tasks that have begun.
+        history_limit: events after which an execution that has not continued as new is blocked; a
+            warning is logged at half of them.
+
+    Raises:
+        StoreUnavailable, StoreCorrupt, StoreTooNew: the file cannot be used; it is left as it is.
+        UsageError: an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        workers: int = 0,
+        threads: int | None = None,
+        synchronous: Literal["FULL", "NORMAL"] = "FULL",
+        cache_size: int = DEFAULT_SIZE,
+        lease: float = DEFAULT_LEASE,
+        turn_timeout: float | None = DEFAULT_LIMIT,
+        grace: float = DEFAULT_GRACE,
+        history_limit: int = DEFAULT_HISTORY_LIMIT,
+    ) -> None:
+        _check("workers", workers, workers >= 0, "0 or more")
+        _check("threads", threads, threads is None or threads >= 1, "1 or more, or None")
+        _check("synchronous", synchronous, synchronous in ("FULL", "NORMAL"), '"FULL" or "NORMAL"')
+        _check("cache_size", cache_size, cache_size >= 0, "0 or more")
+        _check("lease", lease, 1 <= lease <= MAXIMUM_LEASE, f"1 to {MAXIMUM_LEASE} seconds")
+        _check(
+            "turn_timeout", turn_timeout, turn_timeout is None or turn_timeout > 0, "more than 0"
+        )
+        _check("grace", grace, 0 <= grace <= MAXIMUM_LEASE, f"0 to {MAXIMUM_LEASE} seconds")
+        _check(
+            "history_limit",
+            history_limit,
+            type(history_limit) is int and history_limit >= 10,
+            "10 or more",
+        )
+        clock = SystemClock()
+        self._doorbell = WakeupSocket()
+        try:
+            self._backend = SQLiteBackend(
+                path,
+                owner=f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}",
+                address=self._doorbell.address,
+                clock=clock,
+                lease=round(lease * 1000),
+                synchronous=synchronous,
+            )
+        except BaseException:
+            self._doorbell.close()
+            raise
+        backend = self._backend
+        self._peers: list[str] = []
+        super().__init__(
+            Ports(backend.store, backend.agenda, backend.mailbox, backend.leases, clock),
+            codec=_CODEC,
+            make_runner=partial(_make_runner, workers, threads),
+            pace=_RealTime(clock),
+            wake_peers=self._ring_peers,
+            look_for_peers=self._look_for_peers,
+            on_stop=self._close_backend,
+            cache_size=cache_size,
+            turn_limit=turn_timeout,
+            grace=grace,
+            history_limit=history_limit,
+        )
+        self._doorbell.listen(self.look_around)
+
+    def _ring_peers(self) -> None:
+        self._doorbell.ring(self._peers)
+
+    def _look_for_peers(self) -> None:
+        try:
+            self._peers = self._backend.leases.peers()
+        except StoreError:  # busy: they look for themselves soon
+            return
+
+    def _close_backend(self) -> None:
+        self._look_for_peers()
+        self._ring_peers()
+        self._doorbell.close()
+        self._backend.close()
+
+
+class _RealTime:
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+
+    def wait(self, until: int | None, idle: bool) -> float | None:
+        """See `Pace.wait`."""
+        return None if until is None else max(0.0, (until - self._clock.now()) / 1000)
+
+
+def _check(name: str, value: object, fits: bool, wanted: str) -> None:
+    if not fits:
+        raise UsageError(f"LocalRuntime({name}={value!r}): give {wanted}")
+
+
+def _make_runner(workers: int, threads: int | None, report: Report) -> TaskRunner:
+    if workers:
+        # Only here, because multiprocessing takes a while to import.
+        from mini_workflow.runners.processes import ProcessRunner
+
+        # The key never leaves this process and its workers.
+        return ProcessRunner(partial(_equipment, secrets.token_bytes(32)), report, workers)
+    return RoutedRunner(
+        ThreadRunner(_execute, report, threads), EventLoopRunner(_execute_async, report)
+    )
+
+
+def _equipment(key: bytes) -> WorkerConfig:
+    """What the engine and its worker processes have in common; each makes its own."""
+    from mini_workflow.codecs.signing import Signer
+    from mini_workflow.runners.processes import WorkerConfig
+
+    signer = Signer(key)
+
+    def seal(data: bytes, execution_id: str, seq: int, attempt: int) -> bytes:
+        return signer.sign(data, execution_id=execution_id, seq=seq, attempt=attempt)
+
+    def unseal(data: bytes, execution_id: str, seq: int, attempt: int) -> bytes:
+        return signer.verify(data, execution_id=execution_id, seq=seq, attempt=attempt)
+
+    return WorkerConfig(_execute, _execute_async, seal, unseal)
+
+
+_CODEC: Final = StandardCodec()
+
+
+def _execute(request: TaskRequest) -> TaskOutcome:
+    return execute(request, _CODEC)
+
+
+async def _execute_async(request: TaskRequest) -> TaskOutcome:
+    return await execute_async(request, _CODEC)

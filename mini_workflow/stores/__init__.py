@@ -1,0 +1,1 @@
+"""Store executions: each store implements the ports, and imports no other store."""

@@ -1,0 +1,144 @@
+"""The clients of AWS services, each made when it is first needed, and what their errors mean."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any, Final, TypeVar
+
+from mini_workflow.errors import StoreError, StoreUnavailable
+from mini_workflow.stores.aws_limits import PARALLEL
+
+_DENIED: Final = ("AccessDenied", "AccessDeniedException", "403")
+_MISSING: Final = (
+    *("NoSuchBucket", "ResourceNotFoundException", "QueueDoesNotExist"),
+    "AWS.SimpleQueueService.NonExistentQueue",
+)
+
+T = TypeVar("T")
+Item = TypeVar("Item")
+
+ATTEMPTS: Final = 4
+"""How often boto3 tries a call that is throttled or gets no answer. Our own bound."""
+
+
+class Clients:
+    """One client per service, shared by all threads. `make` stands in for `boto3.client`."""
+
+    def __init__(self, make: Callable[[str], Any] | None = None) -> None:
+        self._make = make or _boto3_client()
+        self._made: dict[str, Any] = {}
+        self._lock = threading.Lock()
+        self._pools: list[ThreadPoolExecutor] = []
+        self._depth = threading.local()
+
+    def get(self, service: str) -> Any:
+        """The client of a service, such as ``s3``."""
+        client = self._made.get(service)
+        if client is None:
+            with self._lock:
+                client = self._made.get(service)
+                if client is None:
+                    client = self._made[service] = self._make(service)
+        return client
+
+    def each(self, call: Callable[[Item], T], items: list[Item]) -> list[T | StoreError]:
+        """Call for every item, many at a time; the results in order, or the errors in their place.
+
+        A call may do the same with items of its own.
+        """
+        depth: int = getattr(self._depth, "value", 0)
+
+        def attempt(item: Item) -> T | StoreError:
+            self._depth.value = depth + 1
+            try:
+                return call(item)
+            except StoreError as error:
+                return error
+            finally:
+                self._depth.value = depth
+
+        if len(items) < 2:
+            return [attempt(item) for item in items]
+        with self._lock:
+            while len(self._pools) <= depth:
+                # One for each depth: no call waits for a thread that waits for it.
+                name = f"mini-workflow-aws-{depth}"
+                self._pools.append(ThreadPoolExecutor(PARALLEL, thread_name_prefix=name))
+        return list(self._pools[depth].map(attempt, items))
+
+    def all(self, call: Callable[[Item], T], items: list[Item]) -> list[T]:
+        """The same, but the first error is raised once every call has been made."""
+        found: list[T] = []
+        for result in self.each(call, items):
+            if isinstance(result, StoreError):
+                raise result
+            found.append(result)
+        return found
+
+    def close(self) -> None:
+        """End the threads."""
+        with self._lock:
+            pools, self._pools = self._pools, []
+        for pool in pools:
+            pool.shutdown()
+
+
+def _boto3_client() -> Callable[[str], Any]:
+    session: Any = None
+
+    def make(service: str) -> Any:
+        nonlocal session
+        try:
+            import boto3  # pyright: ignore[reportMissingTypeStubs]
+            from botocore.config import Config  # pyright: ignore[reportMissingTypeStubs]
+        except ImportError as error:
+            raise StoreUnavailable("AWSRuntime needs boto3: install mini-workflow[aws]") from error
+        session = session or boto3.Session()
+        return session.client(
+            service,
+            config=Config(
+                retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
+                connect_timeout=3,
+                read_timeout=10,
+                max_pool_connections=PARALLEL,
+                tcp_keepalive=True,
+            ),
+        )
+
+    return make
+
+
+def code_of(error: BaseException) -> str:
+    """The code by which AWS names an error, such as ``PreconditionFailed``; empty for others."""
+    response: Any = getattr(error, "response", None)
+    return str(response.get("Error", {}).get("Code", "")) if isinstance(response, dict) else ""  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
+
+
+@contextmanager
+def translate_errors(doing: str) -> Generator[None]:
+    """Turn the errors of boto3 into ours. `doing` says what was tried, on what."""
+    from botocore.exceptions import (  # pyright: ignore[reportMissingTypeStubs]
+        BotoCoreError,
+        ClientError,
+    )
+
+    try:
+        yield
+    except ClientError as error:
+        code = code_of(error)
+        remedy = ""
+        if code in ("AccessDenied", "AccessDeniedException", "403", "AllAccessDisabled"):
+            remedy = "; the role of this function does not allow it"
+        elif code in (
+            "NoSuchBucket",
+            "ResourceNotFoundException",
+            "AWS.SimpleQueueService.NonExistentQueue",
+            "QueueDoesNotExist",
+        ):
+            remedy = "; it does not exist: check the settings"
+        raise StoreUnavailable(f"{doing}: {error}{remedy}") from error
+    except BotoCoreError as error:
+        raise StoreUnavailable(f"{doing}: {error}") from error

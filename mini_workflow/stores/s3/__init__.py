@@ -1,0 +1,1 @@
+"""Store histories in a bucket on S3."""

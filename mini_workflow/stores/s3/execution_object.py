@@ -1,0 +1,217 @@
+"""ExecutionObject: what the object of an execution holds, and how it is written down.
+
+The object is JSON in lines: the first has all that a listing shows, the second what is still to be
+done for the last commit; the parked messages and the newest events follow, a line each. Older
+events are sealed in segments.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Final
+
+from mini_workflow.errors import StoreCorrupt, StoreTooNew
+from mini_workflow.ports import Commit, Head, QueuedMessage
+from mini_workflow.ports.queued import NO_ERRANDS, PendingEffects, Wakeup
+from mini_workflow.stores.s3.index import place_of
+
+SCHEMA: Final = 1
+"""The version of this form that the library writes."""
+
+_HEAD: Final = '{"head":'
+_ERRANDS: Final = '"errands":'
+_PARKED: Final = '"parked":['
+_EVENTS: Final = '"events":['
+_END: Final = "]}"
+
+_NUMBERS: Final = (
+    *("fingerprint", "born", "length", "sealed", "segments", "first", "turn", "writer", "tries"),
+)
+"""The fields of the first line that are left out when they are empty."""
+
+_dump = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionObject:
+    """The object of an execution.
+
+    The history has `length` events over all runs: `sealed` of them are in `segments` segments, and
+    the others are the `tail`. Those of the current run begin in segment `first`, or behind all.
+    `fingerprint` is of the arguments that the execution was started with, and `born` when it was
+    written first, in microseconds since the epoch. `turn` counts the writes, and `writer` is
+    another with each. `etag` is of the object that it was read from.
+    """
+
+    head: Head
+    parent: dict[str, Any] | None = None
+    fingerprint: str = ""
+    born: int = 0
+    length: int = 0
+    sealed: int = 0
+    segments: int = 0
+    first: int = 0
+    turn: int = 0
+    writer: str = ""
+    tries: int = 0
+    alarm: Wakeup | None = None
+    errands: PendingEffects = NO_ERRANDS
+    parked: tuple[str, ...] = ()
+    tail: tuple[str, ...] = ()
+    etag: str = ""
+
+    def after(
+        self, commit: Commit, errands: PendingEffects, alarm: Wakeup | None, tries: int, writer: str
+    ) -> ExecutionObject:
+        """The document once the commit is written, by a writer of that name."""
+        head = commit.head or self.head
+        first = self.first
+        if head.base != self.head.base:
+            # Where the new run begins is not sealed yet: it will be in the next segment or later.
+            first = self.segments
+        return replace(
+            self,
+            head=head,
+            length=self.length + len(commit.events),
+            first=first,
+            turn=self.turn + 1,
+            writer=writer,
+            tries=tries,
+            alarm=alarm,
+            errands=errands,
+            parked=(*(() if commit.unpark else self.parked), *commit.park),
+            tail=(*self.tail, *commit.events),
+        )
+
+    @property
+    def place(self) -> str:
+        """Where the execution stands in listings."""
+        head = self.head
+        return place_of(head.execution_id, head.workflow, head.started_at, self.born)
+
+    def tail_bytes(self) -> int:
+        """How large the tail is."""
+        return sum(len(line.encode()) for line in self.tail)
+
+
+def encode(document: ExecutionObject) -> bytes:
+    """The object."""
+    header: dict[str, Any] = {"schema": SCHEMA}
+    header.update(
+        (k, v) for k, v in asdict(document.head).items() if v is not None and v is not False
+    )
+    header.update((k, v) for k in _NUMBERS if (v := getattr(document, k)))
+    if document.parent is not None:
+        header["parent"] = document.parent
+    errands = document.errands
+    plain: dict[str, Any] = {}
+    if document.alarm is not None:
+        header["alarm"] = [document.alarm.at, document.alarm.schedule]
+    if errands.tasks:
+        plain["tasks"] = errands.tasks
+    if errands.outbox:
+        plain["outbox"] = [(out.execution_id, out.body, out.key) for out in errands.outbox]
+    if errands.alarm:
+        plain["alarm"] = True
+    if errands and errands.causes:
+        plain["causes"] = errands.causes
+    if errands.doubtful:
+        plain["doubtful"] = True
+    return "\n".join(
+        (
+            f"{_HEAD}{_dump(header)},",
+            f"{_ERRANDS}{_dump(plain)},",
+            _PARKED,
+            *_listed(document.parked),
+            "],",
+            _EVENTS,
+            *_listed(document.tail),
+            _END,
+        )
+    ).encode()
+
+
+def decode(body: bytes, etag: str) -> ExecutionObject:
+    """The document in an object. Raises StoreCorrupt or StoreTooNew."""
+    try:
+        lines = body.decode().split("\n")
+        document = _header(lines[0])
+        plain = json.loads(lines[1][len(_ERRANDS) : -1])
+        end = lines.index("],", 3)
+        if lines[2] != _PARKED or lines[end + 1] != _EVENTS or lines[-1] != _END:
+            raise ValueError("a line is out of place")
+        errands = PendingEffects(
+            tasks=tuple((seq, attempt) for seq, attempt in plain.get("tasks", ())),
+            outbox=tuple(QueuedMessage(*fields) for fields in plain.get("outbox", ())),
+            alarm=plain.get("alarm", False),
+            causes=tuple(plain.get("causes", ())),
+            doubtful=plain.get("doubtful", False),
+        )
+        return replace(
+            document,
+            errands=errands,
+            parked=tuple(_unlisted(lines[3:end])),
+            tail=tuple(_unlisted(lines[end + 2 : -1])),
+            etag=etag,
+        )
+    except (ValueError, IndexError, KeyError, TypeError) as error:
+        raise _corrupt(body, error) from error
+
+
+def decode_header(body: bytes) -> ExecutionObject | None:
+    """The document without its lines, from the beginning of an object; None if that is too short."""
+    line, newline, _ = body.partition(b"\n")
+    if not newline:
+        return None
+    try:
+        return _header(line.decode())
+    except (ValueError, KeyError, TypeError) as error:
+        raise _corrupt(body, error) from error
+
+
+def encode_segment(events: Iterable[str]) -> bytes:
+    """A segment: its events, a line each, in a JSON list."""
+    return "\n".join(("[", *_listed(tuple(events)), "]")).encode()
+
+
+def decode_segment(body: bytes) -> list[str]:
+    """The events of a segment."""
+    return list(_unlisted(body.decode().split("\n")[1:-1]))
+
+
+def _header(line: str) -> ExecutionObject:
+    if not line.startswith(_HEAD):
+        raise ValueError("it does not begin with its head")
+    plain = json.loads(line[len(_HEAD) : -1])
+    schema = plain.pop("schema")
+    if schema > SCHEMA:
+        raise StoreTooNew(
+            f"execution {plain.get('execution_id')!r} was written in form {schema}, and this "
+            f"version of mini-workflow reads {SCHEMA} at most: deploy a newer one"
+        )
+    alarm = plain.pop("alarm", None)
+    rest = {name: plain.pop(name) for name in ("parent", *_NUMBERS) if name in plain}
+    return ExecutionObject(Head(**plain), alarm=None if alarm is None else Wakeup(*alarm), **rest)
+
+
+def _corrupt(body: bytes, error: Exception) -> StoreCorrupt:
+    return StoreCorrupt(f"not the object of an execution ({error}): {body[:200]!r}")
+
+
+def _listed(lines: tuple[str, ...]) -> Iterable[str]:
+    """Events and messages are JSON objects, and stand there as they are; anything else, and what
+    would not fit a line, as a JSON string.
+    """
+    last = len(lines) - 1
+    for index, line in enumerate(lines):
+        plain = line if line[:1] == "{" and "\n" not in line else _dump(line)
+        yield plain if index == last else plain + ","
+
+
+def _unlisted(lines: list[str]) -> Iterable[str]:
+    last = len(lines) - 1
+    for index, line in enumerate(lines):
+        plain = line if index == last else line[:-1]
+        yield json.loads(plain) if plain[:1] == '"' else plain

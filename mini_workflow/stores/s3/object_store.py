@@ -1,0 +1,168 @@
+"""ObjectStore: the objects of executions in a bucket, their segments, and the index of statuses."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
+from mini_workflow.errors import StoreCorrupt, UsageError
+from mini_workflow.ports import Commit
+from mini_workflow.ports.queued import NO_ERRANDS, PendingEffects, Wakeup
+from mini_workflow.stores.aws_clients import Clients
+from mini_workflow.stores.aws_limits import HEADER_BYTES, SEAL_OVER
+from mini_workflow.stores.s3 import execution_object as form
+from mini_workflow.stores.s3 import index
+from mini_workflow.stores.s3.bucket import Bucket
+from mini_workflow.stores.s3.execution_object import ExecutionObject
+
+ROOT: Final = "executions/"
+"""What the keys of all objects begin with that belong to executions."""
+
+
+class ObjectStore:
+    """Reads and writes executions. What it answers is as of the last write; it remembers nothing."""
+
+    def __init__(self, bucket: Bucket, clients: Clients) -> None:
+        self._bucket = bucket
+        self._clients = clients
+
+    def read(self, execution_id: str) -> ExecutionObject | None:
+        """The object of an execution, or None."""
+        found = self._bucket.get(_key(execution_id))
+        return None if found is None else form.decode(found.body, found.etag)
+
+    def header(self, execution_id: str) -> ExecutionObject | None:
+        """The same without its lines, for less."""
+        found = self._bucket.get(_key(execution_id), first=HEADER_BYTES)
+        if found is None:
+            return None
+        return form.decode_header(found.body) or self.read(execution_id)
+
+    def headers(self, execution_ids: list[str]) -> list[ExecutionObject | None]:
+        """Those of many."""
+        return self._clients.all(self.header, execution_ids)
+
+    def changed(self, document: ExecutionObject) -> bool:
+        """Whether somebody has written the execution since the document was read or written."""
+        return self._bucket.changed(_key(document.head.execution_id), document.etag)
+
+    def lines(self, document: ExecutionObject, start: int | None = None) -> list[str]:
+        """The events from number `start` on, counted from 0; by default those of the run."""
+        start = document.head.base if start is None else start
+        if start >= document.sealed:
+            return list(document.tail[start - document.sealed :])
+        name = document.head.execution_id
+        if start != document.head.base:
+            # A look at what is new: that is rarely more than the last one.
+            sealed: list[str] = []
+            for number in reversed(range(document.segments)):
+                sealed = self._segment(name, number) + sealed
+                if len(sealed) >= document.sealed - start:
+                    break
+        else:
+            numbers = list(range(document.first, document.segments))
+            found = self._clients.all(lambda number: self._segment(name, number), numbers)
+            sealed = [line for lines in found for line in lines]
+        # The first of these segments may begin before.
+        return [*sealed, *document.tail][start - document.length :]
+
+    def create(
+        self,
+        commit: Commit,
+        parent: dict[str, object] | None,
+        fingerprint: str,
+        errands: PendingEffects = NO_ERRANDS,
+        alarm: Wakeup | None = None,
+    ) -> ExecutionObject | None:
+        """Write a new execution; None if there is one of that id."""
+        check(commit)
+        assert commit.head is not None
+        born = time.time_ns() // 1000
+        empty = ExecutionObject(commit.head, parent=parent, fingerprint=fingerprint, born=born)
+        new = empty.after(commit, errands, alarm, 0, _writer())
+        index.enter(self._bucket, commit.head.status, new.place)
+        etag = self._bucket.create(_key(commit.execution_id), form.encode(new))
+        if etag is None:
+            index.leave(self._bucket, commit.head.status, new.place)
+            return None
+        return replace(new, etag=etag)
+
+    def write(
+        self,
+        document: ExecutionObject,
+        commit: Commit,
+        errands: PendingEffects,
+        alarm: Wakeup | None,
+        tries: int,
+    ) -> ExecutionObject | None:
+        """Write what follows the document; None if somebody has written since it was read."""
+        check(commit)
+        sealed = self._seal(document) if document.tail_bytes() > SEAL_OVER else document
+        new = sealed.after(commit, errands, alarm, tries, _writer())
+        moved = new.head.status != document.head.status
+        if moved:
+            # Before the execution has the status: it must be found under the one that it has.
+            index.enter(self._bucket, new.head.status, new.place)
+        etag = self._bucket.replace(_key(commit.execution_id), form.encode(new), document.etag)
+        if etag is None:
+            return None
+        if moved:
+            index.leave(self._bucket, document.head.status, document.place)
+        return replace(new, etag=etag)
+
+    def _seal(self, document: ExecutionObject) -> ExecutionObject:
+        """Move the tail into a segment. It is committed already, so that whoever was here before
+        and failed has left a part of the same.
+        """
+        name, number = document.head.execution_id, document.segments
+        key, body = _segment_key(name, number), form.encode_segment(document.tail)
+        count = len(document.tail)
+        if self._bucket.create(key, body) is None:
+            count = len(self._segment(name, number))
+        return replace(
+            document,
+            sealed=document.sealed + count,
+            segments=number + 1,
+            tail=document.tail[count:],
+        )
+
+    def _segment(self, execution_id: str, number: int) -> list[str]:
+        key = _segment_key(execution_id, number)
+        found = self._bucket.get(key)
+        if found is None:
+            raise StoreCorrupt(f"segment {key!r} of execution {execution_id!r} is gone")
+        return form.decode_segment(found.body)
+
+    def places(
+        self, statuses: Sequence[str], workflow: str | None, after: str, limit: int
+    ) -> tuple[list[index.Entry], str | None]:
+        """See `index.entries`."""
+        return index.entries(self._bucket, self._clients, statuses, workflow, after, limit)
+
+
+def check(commit: Commit) -> None:
+    """Raise UsageError, or ValueError for what is not text, unless the commit can be written."""
+    name, length = commit.execution_id, commit.expected + len(commit.events)
+    for line in (*commit.events, *commit.park):
+        line.encode()
+    if commit.expected == 0 and (commit.head is None or not commit.events):
+        raise UsageError(f"the creation of {name!r} needs a head and its first event")
+    if commit.head is not None and not 0 <= commit.head.base < length:
+        raise UsageError(
+            f"a run of {name!r} that begins at event {commit.head.base} has no event among {length}"
+        )
+
+
+def _writer() -> str:
+    return secrets.token_hex(8)
+
+
+def _key(execution_id: str) -> str:
+    return f"{ROOT}{execution_id}.json"
+
+
+def _segment_key(execution_id: str, number: int) -> str:
+    return f"{ROOT}segments/{execution_id}/{number:08}.json"

@@ -1,0 +1,233 @@
+"""S3Store: heads and histories in a bucket."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from mini_workflow.errors import UsageError
+from mini_workflow.ports import STATUSES, Commit, Head, Page, Query, QueuedMessage, Stored
+from mini_workflow.ports.queued import NO_ERRANDS, ExecutionMeta, PendingEffects, Wakeup
+from mini_workflow.stores.s3.execution_object import ExecutionObject
+from mini_workflow.stores.s3.index import Entry
+from mini_workflow.stores.s3.object_store import ObjectStore, check
+
+_PLACE: Final = re.compile(r"\d{17}~\d{17}~[^~]+~[^~]+")
+
+
+class S3Store:
+    """A Store that every process may write to: the fence is the ETag of an execution's object.
+
+    Executions that are committed together are written one after the other: no two of them are
+    atomic. `post` sends the messages of outboxes.
+    """
+
+    def __init__(
+        self, histories: ObjectStore, post: Callable[[Sequence[QueuedMessage]], None]
+    ) -> None:
+        self._histories = histories
+        self._post = post
+
+    def load(self, execution_id: str) -> Stored | None:
+        """See `Store.load`."""
+        document = self._histories.read(execution_id)
+        return None if document is None else stored(document, self._histories)
+
+    def head(self, execution_id: str) -> Head | None:
+        """See `Store.head`."""
+        document = self._histories.header(execution_id)
+        return None if document is None else document.head
+
+    def header(self, execution_id: str) -> ExecutionObject | None:
+        """The head with the other facts about an execution, or None."""
+        return self._histories.header(execution_id)
+
+    def history(self, execution_id: str) -> list[str]:
+        """See `Store.history`."""
+        return self.lines_since(execution_id, None)[0]
+
+    def lines_since(
+        self, execution_id: str, start: int | None
+    ) -> tuple[list[str], ExecutionObject | None]:
+        """The events from number `start` on, of all runs; of the current run for None."""
+        document = self._histories.read(execution_id)
+        if document is None:
+            return [], None
+        return self._histories.lines(document, start), document
+
+    def list(self, query: Query) -> Page:
+        """See `Store.list`."""
+        if query.limit < 1:
+            raise UsageError(f"limit={query.limit}: give 1 or more")
+        if query.after is not None and not _PLACE.fullmatch(query.after):
+            raise UsageError(f"after={query.after!r} is not the `next` of a page")
+        statuses = STATUSES if query.status is None else (query.status,)
+        heads: list[Head] = []
+        after: str | None = query.after or ""
+        while after is not None:
+            entries, after = self._histories.places(
+                statuses, query.workflow, after, query.limit - len(heads)
+            )
+            while entries:
+                # No more heads than the page has room for.
+                room = query.limit - len(heads)
+                looked, entries = entries[:room], entries[room:]
+                heads += self._matching(looked, query)
+                if len(heads) == query.limit:
+                    more = bool(entries) or after is not None
+                    return Page(heads, looked[-1].place if more else None)
+        return Page(heads)
+
+    def _matching(self, entries: Sequence[Entry], query: Query) -> list[Head]:
+        """The heads of those that are as the index says, and match."""
+        documents = self._histories.headers([entry.execution_id for entry in entries])
+        return [
+            document.head
+            for entry, document in zip(entries, documents, strict=True)
+            if document is not None
+            and document.place == entry.place
+            and query.status in (None, document.head.status)
+        ]
+
+    def commit(self, commits: Sequence[Commit]) -> list[bool]:
+        """See `Store.commit`."""
+        for commit in commits:
+            check(commit)
+        answers: list[bool] = []
+        for commit in commits:
+            answers.append(self._write(commit))
+            if answers[-1] and commit.outbox:
+                self._post(commit.outbox)
+        return answers
+
+    def create(self, commit: Commit, parent: dict[str, Any] | None, fingerprint: str) -> bool:
+        """Write a new execution whose first turn is still to come; whether there was none."""
+        return self._histories.create(commit, parent, fingerprint) is not None
+
+    def _write(self, commit: Commit) -> bool:
+        if commit.expected == 0:
+            return self.create(commit, None, "")
+        document = self._histories.read(commit.execution_id)
+        if document is None or document.length != commit.expected:
+            return False
+        written = self._histories.write(document, commit, NO_ERRANDS, document.alarm, 0)
+        return written is not None
+
+
+@dataclass(slots=True)
+class _Known:
+    document: ExecutionObject
+    done: bool = False
+
+
+class CachedStore:
+    """A FencedStore: what this process has read and written, and the bucket behind it.
+
+    Keeps the newest `size` executions. Threads may use it, each for executions of its own.
+    """
+
+    def __init__(self, histories: ObjectStore, size: int) -> None:
+        self._histories = histories
+        self._size = size
+        self._known: dict[str, _Known] = {}
+        self._lock = threading.Lock()
+
+    def head(self, execution_id: str) -> Head | None:
+        """See `FencedStore.head`."""
+        known = self._find(execution_id)
+        return None if known is None else known.document.head
+
+    def load(self, execution_id: str) -> Stored | None:
+        """See `FencedStore.load`."""
+        known = self._find(execution_id)
+        return None if known is None else stored(known.document, self._histories)
+
+    def standing(self, execution_id: str) -> ExecutionMeta | None:
+        """See `FencedStore.standing`."""
+        known = self._find(execution_id)
+        if known is None:
+            return None
+        found = known.document
+        return ExecutionMeta(
+            found.errands, known.done, found.alarm, found.tries, found.parent, found.length
+        )
+
+    def commit(
+        self, commit: Commit, errands: PendingEffects, alarm: Wakeup | None, tries: int
+    ) -> bool:
+        """See `FencedStore.commit`."""
+        name = commit.execution_id
+        known = self._known.get(name)
+        if known is None or known.document.length != commit.expected:
+            self.forget(name)
+            return False
+        document = known.document
+        nothing = not (commit.events or commit.park or commit.unpark or errands)
+        if nothing and commit.head is None and (alarm, tries) == (document.alarm, document.tries):
+            fresh = not self._histories.changed(document)
+            if not fresh:
+                self.forget(name)
+            return fresh
+        try:
+            new = self._histories.write(document, commit, errands, alarm, tries)
+        except BaseException:
+            self.forget(name)  # it may have been written
+            raise
+        if new is None:
+            self.forget(name)
+            return False
+        with self._lock:
+            self._known[name] = _Known(new)
+        return True
+
+    def create(
+        self,
+        commit: Commit,
+        parent: dict[str, Any] | None,
+        fingerprint: str,
+        errands: PendingEffects,
+        alarm: Wakeup | None,
+    ) -> bool:
+        """See `FencedStore.create`."""
+        document = self._histories.create(commit, parent, fingerprint, errands, alarm)
+        if document is not None:
+            self._remember(commit.execution_id, document)
+        return document is not None
+
+    def done(self, execution_id: str) -> None:
+        """See `FencedStore.done`."""
+        known = self._known.get(execution_id)
+        if known is not None:
+            known.done = True
+
+    def forget(self, execution_id: str) -> None:
+        """See `FencedStore.forget`."""
+        with self._lock:
+            self._known.pop(execution_id, None)
+
+    def forget_all(self) -> None:
+        """Nothing in memory counts any more."""
+        with self._lock:
+            self._known.clear()
+
+    def _find(self, execution_id: str) -> _Known | None:
+        known = self._known.get(execution_id)
+        if known is not None:
+            return known
+        document = self._histories.read(execution_id)
+        return None if document is None else self._remember(execution_id, document)
+
+    def _remember(self, execution_id: str, document: ExecutionObject) -> _Known:
+        with self._lock:
+            while len(self._known) >= self._size:
+                del self._known[next(iter(self._known))]
+            known = self._known[execution_id] = _Known(document)
+        return known
+
+
+def stored(document: ExecutionObject, histories: ObjectStore) -> Stored:
+    """The execution with the events of its run."""
+    return Stored(document.head, histories.lines(document), list(document.parked))

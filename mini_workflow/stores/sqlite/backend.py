@@ -1,0 +1,110 @@
+"""The file opened: its connections, and the ports over them."""
+
+from __future__ import annotations
+
+import os
+import threading
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from mini_workflow.errors import StoreUnavailable
+from mini_workflow.ports import Clock
+from mini_workflow.stores.sqlite.agenda import SQLiteAgenda
+from mini_workflow.stores.sqlite.connection import Connection, Synchronous
+from mini_workflow.stores.sqlite.leases import Holding, SQLiteLeases
+from mini_workflow.stores.sqlite.mailbox import SQLiteMailbox
+from mini_workflow.stores.sqlite.schema import check_version, inspect, upgrade
+from mini_workflow.stores.sqlite.store import SQLiteStore
+
+_PATIENCE_SECONDS: Final = 10.0
+
+
+class SQLiteBackend:
+    """The ports `store`, `agenda`, `mailbox` and `leases` over one SQLite file.
+
+    What a port allows from any thread goes over a connection of its own, so that a reader never
+    waits for the engine; everything else belongs to the one thread of the engine.
+
+    Args:
+        path: the file; it is created where there is none.
+        owner: a name for this opener, for people who look at the file.
+        address: where the owner can be woken up by others; empty if it cannot.
+        clock: the time, against which leases of others are judged.
+        lease: milliseconds after which the executions of an owner that has stopped renewing its
+            lease may be taken over. (One that is dead on the same machine is found out at once.)
+        synchronous: "FULL" survives a power cut; "NORMAL" is faster, and a power cut may undo the
+            last commits (a crash of the process alone does not).
+        patience: seconds to wait for another process that holds the write lock.
+        read_only: open a file that is there, and change nothing in it.
+
+    Raises:
+        StoreUnavailable: the file or its directory cannot be read and written, or is locked.
+        StoreCorrupt: the file is not a store of this library, or is damaged.
+        StoreTooNew: a newer version of this library wrote it.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        owner: str,
+        address: str = "",
+        clock: Clock,
+        lease: int = 15_000,
+        synchronous: Synchronous = "FULL",
+        patience: float = _PATIENCE_SECONDS,
+        read_only: bool = False,
+    ) -> None:
+        inspect(Path(path), read_only=read_only)
+        # A later change of the working directory must not change which file is meant.
+        self.path = Path(path).absolute()
+        writers = threading.Lock()
+        connect = partial(
+            Connection,
+            self.path,
+            synchronous=synchronous,
+            patience=patience,
+            writers=writers,
+            read_only=read_only,
+        )
+        self._writer = connect()
+        try:
+            if read_only:
+                check_version(self._writer, self.path)
+            else:
+                self._prepare()
+            self._reader = connect()
+        except BaseException:
+            self._writer.close()
+            raise
+        self._reading = threading.Lock()
+        holding = Holding()
+        self.store = SQLiteStore(self._writer, self._reader, self._reading, holding)
+        self.agenda = SQLiteAgenda(self._writer, holding)
+        self.mailbox = SQLiteMailbox(self._writer, self._reader, self._reading, holding)
+        self.leases = SQLiteLeases(
+            self._writer,
+            self._reader,
+            self._reading,
+            holding,
+            owner=owner,
+            address=address,
+            clock=clock,
+            lease=lease,
+        )
+
+    def _prepare(self) -> None:
+        upgrade(self._writer, self.path)
+        # After the upgrade, so that the header of the file itself always says whose it is.
+        if self._writer.row("PRAGMA journal_mode = WAL") != ("wal",):
+            raise StoreUnavailable(
+                f"{self.path}: its file system has no shared memory, as SQLite's write-ahead "
+                "log needs it; keep the store on a local disk"
+            )
+
+    def close(self) -> None:
+        """Close the file. Leases are kept until they end, unless they were released before."""
+        with self._reading:
+            self._reader.close()
+        self._writer.close()

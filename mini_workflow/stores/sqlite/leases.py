@@ -1,0 +1,212 @@
+"""Who runs what: leases of owners, and the partitions that they hold."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from typing import Any, Final
+
+from mini_workflow.errors import LeaseLost
+from mini_workflow.ports import Clock
+from mini_workflow.stores.sqlite.connection import Connection
+from mini_workflow.stores.sqlite.process import Process
+
+FOLD_LIMIT: Final = 1_000
+"""A partition taken over with at most so many executions is emptied into the owner's own one.
+
+This bounds how many partitions there can be, whatever the number of short-lived owners, without
+a takeover ever having to touch the rows of many executions.
+"""
+
+_KNOWN_LIMIT: Final = 65_536
+
+
+class Holding:
+    """What this owner holds right now; the store, the agenda and the mailbox share it."""
+
+    def __init__(self) -> None:
+        self.lease: int | None = None
+        self.partitions: list[int] = []
+        self._lengths: dict[str, tuple[int, int]] = {}
+
+    @property
+    def home(self) -> int:
+        """The partition of new executions."""
+        return self.partitions[0]
+
+    def verify(self, raw: sqlite3.Connection) -> None:
+        """Within a transaction: raise LeaseLost unless the lease still stands."""
+        if self.lease is None:
+            raise LeaseLost("this owner holds no lease (any more); acquire one to go on")
+        if raw.execute("SELECT 1 FROM owners WHERE id = ?", (self.lease,)).fetchone() is None:
+            self.forget()
+            raise LeaseLost(
+                "another process has taken over the executions of this one, because the lease was "
+                "not renewed in time; nothing was written"
+            )
+
+    def forget(self) -> None:
+        """Nothing is held any more."""
+        self.lease = None
+        self.partitions = []
+        self._lengths.clear()
+
+    def length(self, execution_id: str) -> tuple[int, int] | None:
+        """The key and the number of events of an execution that is held, if remembered.
+
+        That can be trusted while the lease stands: nobody else may append to what is held.
+        """
+        return self._lengths.get(execution_id)
+
+    def remember(self, execution_id: str, key: int, length: int) -> None:
+        """Remember the key and the number of events of an execution that is held."""
+        lengths = self._lengths
+        # Taken out and put in again it is the youngest; the oldest make room.
+        lengths.pop(execution_id, None)
+        lengths[execution_id] = (key, length)
+        if len(lengths) > _KNOWN_LIMIT:
+            del lengths[next(iter(lengths))]
+
+
+class SQLiteLeases:
+    """Implements `Leases`."""
+
+    def __init__(
+        self,
+        writer: Connection,
+        reader: Connection,
+        reading: threading.Lock,
+        holding: Holding,
+        *,
+        owner: str,
+        address: str,
+        clock: Clock,
+        lease: int,
+    ) -> None:
+        self._writer = writer
+        self._reader = reader
+        self._reading = reading
+        self._holding = holding
+        self._owner = owner
+        self._address = address
+        self._clock = clock
+        self._lease = lease
+
+    def acquire(self, now: int) -> bool:
+        """See `Leases.acquire`."""
+        holding = self._holding
+        if holding.lease is not None and not self._free(now):
+            return False
+        with self._writer as raw:
+            if holding.lease is not None:
+                holding.verify(raw)
+            dead = self._dead(raw.execute(_OWNERS).fetchall(), now)
+            taken: list[int] = [
+                partition
+                for partition, owner in raw.execute(_PARTITIONS).fetchall()
+                if owner is None or owner in dead
+            ]
+            lease = holding.lease or self._enter(raw, now)
+            raw.executemany("DELETE FROM owners WHERE id = ?", [(owner,) for owner in dead])
+            held, found = self._take(raw, lease, taken)
+        holding.lease = lease
+        holding.partitions = held
+        return found
+
+    def renew(self, now: int) -> int:
+        """See `Leases.renew`."""
+        with self._writer as raw:
+            self._holding.verify(raw)
+            raw.execute(
+                "UPDATE owners SET until = ? WHERE id = ?",
+                (now + self._lease, self._holding.lease),
+            )
+        return now + self._lease // 3
+
+    def release(self) -> None:
+        """See `Leases.release`."""
+        holding = self._holding
+        if holding.lease is None:
+            return
+        with self._writer as raw:
+            # Were the lease lost in the meantime, nothing would match.
+            raw.execute(
+                "DELETE FROM partitions WHERE owner = ? AND NOT EXISTS "
+                "(SELECT 1 FROM executions WHERE partition = partitions.id)",
+                (holding.lease,),
+            )
+            raw.execute("UPDATE partitions SET owner = NULL WHERE owner = ?", (holding.lease,))
+            raw.execute("DELETE FROM owners WHERE id = ?", (holding.lease,))
+        holding.forget()
+
+    def peers(self) -> list[str]:
+        """See `Leases.peers`."""
+        now = self._clock.now()
+        with self._reading:
+            owners = self._reader.rows(_OWNERS)
+        dead = self._dead(owners, now)
+        return [
+            address
+            for owner, address, *_ in owners
+            if address and owner != self._holding.lease and owner not in dead
+        ]
+
+    def _free(self, now: int) -> bool:
+        """Whether there may be anything to take; looking is cheaper than locking."""
+        owners = self._writer.rows(_OWNERS)
+        standing = {owner for owner, *_ in owners}
+        if self._holding.lease not in standing or self._dead(owners, now):
+            return True
+        return any(owner not in standing for _, owner in self._writer.rows(_PARTITIONS))
+
+    def _dead(self, owners: list[Any], now: int) -> set[int]:
+        return {
+            owner
+            for owner, _, until, host, pid, born in owners
+            if owner != self._holding.lease and (until < now or Process(host, pid, born).is_dead())
+        }
+
+    def _enter(self, raw: sqlite3.Connection, now: int) -> int:
+        process = Process.current()
+        lease = raw.execute(
+            "INSERT INTO owners (name, address, until, host, pid, born) VALUES (?, ?, ?, ?, ?, ?)",
+            (
+                self._owner,
+                self._address,
+                now + self._lease,
+                process.host,
+                process.pid,
+                process.born,
+            ),
+        ).lastrowid
+        assert lease is not None
+        return lease
+
+    def _take(
+        self, raw: sqlite3.Connection, lease: int, taken: list[int]
+    ) -> tuple[list[int], bool]:
+        """Give the partitions to the lease; answers all it holds, and whether any was in use."""
+        held = list(self._holding.partitions)
+        if not held and not taken:
+            number = raw.execute("INSERT INTO partitions (owner) VALUES (?)", (lease,)).lastrowid
+            assert number is not None
+            return [number], False
+        found = False
+        for partition in taken:
+            count = raw.execute(_COUNT, (partition, FOLD_LIMIT + 1)).fetchone()[0]
+            found = found or count > 0
+            if held and count <= FOLD_LIMIT:
+                raw.execute(
+                    "UPDATE executions SET partition = ? WHERE partition = ?",
+                    (held[0], partition),
+                )
+                raw.execute("DELETE FROM partitions WHERE id = ?", (partition,))
+            else:
+                raw.execute("UPDATE partitions SET owner = ? WHERE id = ?", (lease, partition))
+                held.append(partition)
+        return held, found
+
+
+_OWNERS = "SELECT id, address, until, host, pid, born FROM owners"
+_PARTITIONS = "SELECT id, owner FROM partitions"
+_COUNT = "SELECT count(*) FROM (SELECT 1 FROM executions WHERE partition = ? LIMIT ?)"

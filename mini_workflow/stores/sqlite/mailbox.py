@@ -1,0 +1,54 @@
+"""Messages to executions, from whichever process."""
+
+from __future__ import annotations
+
+import threading
+
+from mini_workflow.errors import ExecutionNotFound
+from mini_workflow.ports import Letter
+from mini_workflow.stores.sqlite.connection import Connection
+from mini_workflow.stores.sqlite.leases import Holding
+
+
+class SQLiteMailbox:
+    """Implements `Mailbox`."""
+
+    def __init__(
+        self, writer: Connection, reader: Connection, reading: threading.Lock, holding: Holding
+    ) -> None:
+        self._writer = writer
+        self._reader = reader
+        self._reading = reading
+        self._holding = holding
+
+    def post(self, execution_id: str, body: str, key: str) -> None:
+        """See `Mailbox.post`."""
+        with self._reading, self._reader as raw:
+            row = raw.execute("SELECT key FROM executions WHERE id = ?", (execution_id,)).fetchone()
+            if row is None:
+                raise ExecutionNotFound(
+                    f"there is no execution {execution_id!r}", execution_id=execution_id
+                )
+            raw.execute(
+                "INSERT INTO mailbox (execution, body, key) VALUES (?, ?, ?) "
+                "ON CONFLICT (execution, key) DO NOTHING",
+                (row[0], body, key),
+            )
+
+    def letters(self, after: int, limit: int) -> list[Letter]:
+        """See `Mailbox.letters`."""
+        rows = self._writer.rows(_LETTERS, (after, self._holding.lease, limit))
+        return [Letter(*row) for row in rows]
+
+
+# The mailbox is short, since letters leave it as they are taken: it leads, and what a letter is
+# for is looked up. (CROSS JOIN is SQLite's way to say so.) An empty one costs one look, however
+# many partitions are held.
+_LETTERS = """
+    SELECT mailbox.number, executions.id, mailbox.body
+    FROM mailbox
+        CROSS JOIN executions ON executions.key = mailbox.execution
+        CROSS JOIN partitions ON partitions.id = executions.partition
+    WHERE mailbox.number > ? AND partitions.owner = ?
+    ORDER BY mailbox.number LIMIT ?
+"""

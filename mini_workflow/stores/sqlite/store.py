@@ -1,0 +1,264 @@
+"""Heads and histories."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+import threading
+from collections.abc import Sequence
+from heapq import merge
+from itertools import count, repeat
+from typing import Any, Final
+
+from mini_workflow.errors import UsageError
+from mini_workflow.ports import STATUSES, Commit, Head, Page, Query, Stored
+from mini_workflow.stores.sqlite.connection import Connection
+from mini_workflow.stores.sqlite.leases import Holding
+
+_ELSEWHERE: Final = (-1, -1)
+"""Where an execution is that another owner holds: its length is none that a commit may expect."""
+
+_FIELDS = (
+    "id, workflow, status, started_at, closed_at, busy, wake_at, blocked_kind, blocked_reason, "
+    "run, base"
+)
+
+
+class SQLiteStore:
+    """Implements `Store`."""
+
+    def __init__(
+        self, writer: Connection, reader: Connection, reading: threading.Lock, holding: Holding
+    ) -> None:
+        self._writer = writer
+        self._reader = reader
+        self._reading = reading
+        self._holding = holding
+
+    def load(self, execution_id: str) -> Stored | None:
+        """See `Store.load`."""
+        with self._writer.snapshot() as connection:
+            row = connection.row(
+                f"SELECT {_FIELDS}, key, partition FROM executions WHERE id = ?", (execution_id,)
+            )
+            if row is None:
+                return None
+            head = _head(row)
+            key, partition = row[11:]
+            events: list[str] = [body for (body,) in connection.rows(_EVENTS, (key, head.base))]
+            parked: list[str] = [body for (body,) in connection.rows(_PARKED, (key,))]
+        held = partition in self._holding.partitions
+        if held:
+            self._holding.remember(execution_id, key, head.base + len(events))
+        return Stored(head, events, parked, held)
+
+    def head(self, execution_id: str) -> Head | None:
+        """See `Store.head`."""
+        with self._reading:
+            row = self._reader.row(
+                f"SELECT {_FIELDS} FROM executions WHERE id = ?", (execution_id,)
+            )
+        return None if row is None else _head(row)
+
+    def history(self, execution_id: str) -> list[str]:
+        """See `Store.history`."""
+        with self._reading:
+            rows = self._reader.rows(_HISTORY, (execution_id,))
+        return [body for (body,) in rows]
+
+    def commit(self, commits: Sequence[Commit]) -> list[bool]:
+        """See `Store.commit`."""
+        with self._writer as raw:
+            self._holding.verify(raw)
+            batch = _Batch(raw, self._holding)
+            answers = [batch.add(item) for item in commits]
+            batch.write()
+        for name, (key, length) in batch.lengths.items():
+            self._holding.remember(name, key, length)
+        return answers
+
+    def list(self, query: Query) -> Page:
+        """See `Store.list`."""
+        if query.limit < 1:
+            raise UsageError(f"the limit of a listing must be 1 or more, not {query.limit}")
+        before = _position(query.after)
+        where = "status = ? AND (started_at, key) < (?, ?)"
+        arguments: tuple[Any, ...] = ()
+        if query.workflow is not None:
+            where = f"workflow = ? AND {where}"
+            arguments = (query.workflow,)
+        sql = (
+            f"SELECT {_FIELDS}, key FROM executions WHERE {where} "
+            "ORDER BY started_at DESC, key DESC LIMIT ?"
+        )
+        statuses = STATUSES if query.status is None else (query.status,)
+        with self._reading, self._reader.snapshot() as connection:
+            found = [
+                connection.rows(sql, (*arguments, status, *before, query.limit + 1))
+                for status in statuses
+            ]
+        rows = list(merge(*found, key=_place, reverse=True))
+        page = rows[: query.limit]
+        more = len(rows) > query.limit
+        return Page(
+            [_head(row) for row in page],
+            "{}-{}".format(*_place(page[-1])) if more else None,
+        )
+
+
+class _Batch:
+    """The rows of one commit, collected so that each kind is written by one call.
+
+    Lives within a transaction that holds the write lock: nothing can change any more, so what
+    `add` has checked decides, and no statement can fail later on account of another writer.
+    """
+
+    def __init__(self, raw: sqlite3.Connection, holding: Holding) -> None:
+        self.lengths: dict[str, tuple[int, int]] = {}
+        self._raw = raw
+        self._holding = holding
+        self._last_key = 0
+        self._created: list[tuple[Any, ...]] = []
+        self._events: list[tuple[int, int, str]] = []
+        self._heads: list[tuple[Any, ...]] = []
+        self._taken: list[tuple[int, int]] = []
+        self._posted: list[tuple[str, str, str]] = []
+
+    def add(self, item: Commit) -> bool:
+        """Take up the item, unless its fence forbids it."""
+        name, expected, head = item.execution_id, item.expected, item.head
+        length = expected + len(item.events)
+        place = self.lengths.get(name) or self._holding.length(name) or self._find(name)
+        if expected == 0 and (head is None or not item.events):
+            raise UsageError(f"creating {name} takes a head and an event at least")
+        if head is not None and not 0 <= head.base < length:
+            raise UsageError(
+                f"a run of {name} that begins at event {head.base} has no event among {length}"
+            )
+        if expected == 0:
+            if place is not None or head is None:
+                return False
+            key = self._new_key()
+            self._created.append((key, self._holding.home, *_values(head), name))
+        elif place is not None and place[1] == expected:
+            key = place[0]
+            if head is not None:
+                self._heads.append((*_values(head), key))
+        else:
+            return False
+        self.lengths[name] = (key, length)
+        self._events.extend(zip(repeat(key), count(expected), item.events, strict=False))
+        if item.unpark:
+            self._raw.execute("DELETE FROM parked WHERE execution = ?", (key,))
+        if item.park:
+            _park(self._raw, key, item.park)
+        if item.taken:
+            self._taken.extend((number, key) for number in item.taken)
+        if item.outbox:
+            self._posted.extend((out.body, out.key, out.execution_id) for out in item.outbox)
+        return True
+
+    def write(self) -> None:
+        """Write what was taken up; creations before changes of the same executions.
+
+        Letters come last: what is created is there to be written to, and what is taken makes room
+        for another letter of the same key.
+        """
+        if self._created:
+            self._raw.executemany(_CREATE, self._created)
+        if self._events:
+            self._raw.executemany(_APPEND, self._events)
+        if self._heads:
+            self._raw.executemany(_UPDATE, self._heads)
+        if self._taken:
+            self._raw.executemany(_TAKE, self._taken)
+        if self._posted:
+            self._raw.executemany(_POST, self._posted)
+
+    def _new_key(self) -> int:
+        last: int = self._last_key or self._raw.execute(_LAST_KEY).fetchone()[0]
+        self._last_key = last + 1
+        return last + 1
+
+    def _find(self, name: str) -> tuple[int, int] | None:
+        row = self._raw.execute(_FIND, (name,)).fetchone()
+        if row is None:
+            return None
+        key, partition, length = row
+        return (key, length) if partition in self._holding.partitions else _ELSEWHERE
+
+
+def _park(raw: sqlite3.Connection, key: int, bodies: tuple[str, ...]) -> None:
+    first = raw.execute(
+        "SELECT coalesce(max(number), -1) + 1 FROM parked WHERE execution = ?", (key,)
+    ).fetchone()[0]
+    raw.executemany(
+        "INSERT INTO parked (execution, number, body) VALUES (?, ?, ?)",
+        zip(repeat(key), count(first), bodies, strict=False),
+    )
+
+
+def _head(row: Any) -> Head:
+    name, workflow, status, started_at, closed_at, busy, *rest = row[:11]
+    return Head(name, workflow, status, started_at, closed_at, bool(busy), *rest)
+
+
+def _values(head: Head) -> tuple[Any, ...]:
+    return (
+        head.workflow,
+        head.status,
+        head.started_at,
+        head.closed_at,
+        int(head.busy),
+        head.wake_at,
+        head.blocked_kind,
+        head.blocked_reason,
+        head.run,
+        head.base,
+    )
+
+
+def _place(row: Any) -> tuple[int, int]:
+    """Where a row stands in a listing: by start, and among equal starts by order of creation."""
+    return row[3], row[11]
+
+
+def _position(after: str | None) -> tuple[int, int]:
+    if after is None:
+        return (2**63 - 1, 2**63 - 1)
+    match = re.fullmatch(r"(-?\d{1,18})-(\d{1,18})", after, re.ASCII)
+    if match is None:
+        raise UsageError(f"not a page of a listing: {after!r}; pass the `next` of the page before")
+    return int(match[1]), int(match[2])
+
+
+_FIND = """
+    SELECT key, partition,
+        (SELECT coalesce(max(number) + 1, 0) FROM events WHERE execution = executions.key)
+    FROM executions WHERE id = ?
+"""
+_EVENTS = "SELECT body FROM events WHERE execution = ? AND number >= ? ORDER BY number"
+_PARKED = "SELECT body FROM parked WHERE execution = ? ORDER BY number"
+_HISTORY = """
+    SELECT events.body
+    FROM executions
+        CROSS JOIN events ON events.execution = executions.key AND events.number >= executions.base
+    WHERE executions.id = ? ORDER BY events.number
+"""
+_LAST_KEY = "SELECT coalesce(max(key), 0) FROM executions"
+_CREATE = """
+    INSERT INTO executions (key, partition, workflow, status, started_at, closed_at, busy,
+        wake_at, blocked_kind, blocked_reason, run, base, id)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+_APPEND = "INSERT INTO events (execution, number, body) VALUES (?, ?, ?)"
+_TAKE = "DELETE FROM mailbox WHERE number = ? AND execution = ?"
+_POST = """
+    INSERT INTO mailbox (execution, body, key) SELECT key, ?, ? FROM executions WHERE id = ?
+    ON CONFLICT (execution, key) DO NOTHING
+"""
+_UPDATE = """
+    UPDATE executions SET workflow = ?, status = ?, started_at = ?, closed_at = ?, busy = ?,
+        wake_at = ?, blocked_kind = ?, blocked_reason = ?, run = ?, base = ?
+    WHERE key = ?
+"""

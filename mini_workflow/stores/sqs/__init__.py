@@ -1,0 +1,1 @@
+"""Dispatch tasks, messages and wake-ups through AWS services."""

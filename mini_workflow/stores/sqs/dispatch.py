@@ -1,0 +1,182 @@
+"""AWSDispatch: attempts to the worker function, messages to the queue, alarms to the timers."""
+
+from __future__ import annotations
+
+import json
+import logging
+from base64 import b64encode
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from typing import Any, Final
+
+from mini_workflow.errors import StoreError
+from mini_workflow.ports import QueuedMessage, TaskRequest
+from mini_workflow.ports.queued import Wakeup
+from mini_workflow.settings import (
+    QUEUE_URL,
+    ROLE_ARN,
+    SCHEDULE_DLQ_ARN,
+    SCHEDULE_GROUP,
+    TIMER_QUEUE_URL,
+    WORKER_FUNCTION_NAME,
+    Settings,
+)
+from mini_workflow.stores.aws_clients import Clients, code_of, translate_errors
+from mini_workflow.stores.aws_limits import MAXIMUM_DELAY, SCHEDULE_EARLY
+from mini_workflow.stores.s3.bucket import Bucket
+from mini_workflow.stores.sqs.envelopes import PAYLOADS, Envelopes, dump
+from mini_workflow.stores.sqs.messages import Mail, Post, deduplication_id
+from mini_workflow.task import traceparent
+
+log = logging.getLogger("mini_workflow.runtimes.aws")
+
+SEND_MESSAGE: Final = "arn:aws:scheduler:::aws-sdk:sqs:sendMessage"
+"""The universal target of a schedule: the templated one cannot give a deduplication id."""
+
+CANCELLED: Final = PAYLOADS + "cancelled/"
+HEARTBEATS: Final = PAYLOADS + "heartbeats/"
+
+
+class AWSDispatch:
+    """See `Dispatch`. `queued` is the number of seconds up to which an alarm is a delayed message."""
+
+    def __init__(
+        self,
+        clients: Clients,
+        settings: Settings,
+        post: Post,
+        envelopes: Envelopes,
+        bucket: Bucket,
+        queued: int = MAXIMUM_DELAY,
+    ) -> None:
+        self._clients = clients
+        self._settings = settings
+        self._post = post
+        self._envelopes = envelopes
+        self._bucket = bucket
+        self._queued = min(queued, MAXIMUM_DELAY)
+
+    def run(self, requests: Sequence[TaskRequest]) -> list[StoreError | None]:
+        """See `Dispatch.run`."""
+        return self._clients.each(self._invoke, list(requests))
+
+    def cancel(self, execution_id: str, seq: int, reason: str) -> None:
+        """See `Dispatch.cancel`. The worker looks for this object while it runs the task."""
+        try:
+            self._bucket.put(f"{CANCELLED}{execution_id}/{seq}", reason.encode())
+        except StoreError as error:
+            # It runs on, and its outcome will come late.
+            log.warning("[%s] task #%d could not be told: %s", execution_id, seq, error)
+
+    def post(self, messages: Sequence[QueuedMessage]) -> None:
+        """See `Dispatch.post`."""
+        self._post.send(Mail(m.execution_id, "messages", m.body, m.key) for m in messages)
+
+    def alarm(self, execution_id: str, at: int, now: int) -> Wakeup:
+        """See `Dispatch.alarm`."""
+        if at - now <= self._queued * 1000:
+            return Wakeup(at)
+        return Wakeup(at, "mw-" + sha256(f"{execution_id}:{at}".encode()).hexdigest()[:48])
+
+    def set(self, execution_id: str, alarm: Wakeup, now: int) -> None:
+        """See `Dispatch.set`."""
+        mail = Mail(execution_id, "wake", str(alarm.at), f"wake/{execution_id}/{alarm.at}/{now}")
+        if alarm.schedule and alarm.at - now > self._queued * 1000:
+            self._schedule(alarm, mail)
+        else:
+            self._delay(mail, min(self._queued, max(0, -(-(alarm.at - now) // 1000))))
+
+    def unset(self, alarm: Wakeup) -> None:
+        """See `Dispatch.unset`. A message that is delayed arrives all the same."""
+        if not alarm.schedule:
+            return
+        scheduler = self._clients.get("scheduler")
+        with translate_errors(f"deleting schedule {alarm.schedule!r}"):
+            try:
+                scheduler.delete_schedule(
+                    Name=alarm.schedule, GroupName=self._settings.get(SCHEDULE_GROUP)
+                )
+            except Exception as error:
+                if code_of(error) != "ResourceNotFoundException":
+                    raise
+
+    def _invoke(self, request: TaskRequest) -> None:
+        function = self._settings.get(WORKER_FUNCTION_NAME)
+        body = dump(envelope_of(request, self._envelopes, self._post)).encode()
+        with translate_errors(f"invoking function {function!r}"):
+            self._clients.get("lambda").invoke(
+                FunctionName=function, InvocationType="Event", Payload=body
+            )
+
+    def _delay(self, mail: Mail, seconds: int) -> None:
+        url = self._settings.get(TIMER_QUEUE_URL)
+        with translate_errors(f"sending to queue {url!r}"):
+            self._clients.get("sqs").send_message(
+                QueueUrl=url,
+                MessageBody=self._post.write(mail),
+                DelaySeconds=seconds,
+                MessageAttributes={
+                    "executionId": {"DataType": "String", "StringValue": mail.execution_id}
+                },
+            )
+
+    def _schedule(self, alarm: Wakeup, mail: Mail) -> None:
+        early = min(SCHEDULE_EARLY, self._queued // 2)
+        at = datetime.fromtimestamp(alarm.at / 1000, UTC) - timedelta(seconds=early)
+        target: dict[str, Any] = {
+            "Arn": SEND_MESSAGE,
+            "RoleArn": self._settings.get(ROLE_ARN),
+            "Input": json.dumps(
+                {
+                    "QueueUrl": self._settings.get(QUEUE_URL),
+                    "MessageBody": self._post.write(mail),
+                    "MessageGroupId": mail.execution_id,
+                    "MessageDeduplicationId": deduplication_id(mail.key),
+                }
+            ),
+        }
+        letters = self._settings.get(SCHEDULE_DLQ_ARN)
+        if letters:
+            target["DeadLetterConfig"] = {"Arn": letters}
+        with translate_errors(f"creating schedule {alarm.schedule!r}"):
+            try:
+                self._clients.get("scheduler").create_schedule(
+                    Name=alarm.schedule,
+                    GroupName=self._settings.get(SCHEDULE_GROUP),
+                    ScheduleExpression=f"at({at:%Y-%m-%dT%H:%M:%S})",
+                    ScheduleExpressionTimezone="UTC",
+                    FlexibleTimeWindow={"Mode": "OFF"},
+                    ActionAfterCompletion="DELETE",
+                    Target=target,
+                )
+            except Exception as error:
+                if code_of(error) != "ConflictException":  # it is set already
+                    raise
+
+
+def envelope_of(request: TaskRequest, envelopes: Envelopes, post: Post) -> dict[str, Any]:
+    """What the worker is invoked with."""
+    content = {
+        "name": request.name,
+        "payload": b64encode(request.payload).decode(),
+        "timeout": request.timeout,
+        "is_async": request.is_async,
+        "heartbeat_timeout": request.heartbeat_timeout,
+        "heartbeat": request.heartbeat,
+        "traceparent": traceparent(*request.key),
+    }
+    plain = {name: value for name, value in content.items() if value not in (None, False)}
+    return envelopes.seal(
+        dump(plain),
+        purpose_of(*request.key),
+        execution_id=request.execution_id,
+        seq=request.seq,
+        attempt=request.attempt,
+        lost=post.certificate(*request.key),
+    )
+
+
+def purpose_of(execution_id: str, seq: int, attempt: int) -> tuple[str, ...]:
+    """What an envelope with a task is for."""
+    return ("task", execution_id, str(seq), str(attempt))

@@ -1,0 +1,155 @@
+"""Mail: messages to executions, as they travel through the queues."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any, Final, Literal
+
+from mini_workflow.errors import SignatureInvalid, StoreUnavailable, WireError
+from mini_workflow.stores.aws_clients import Clients, translate_errors
+from mini_workflow.stores.aws_limits import BATCH_BYTES, BATCH_ENTRIES
+from mini_workflow.stores.sqs.envelopes import Envelopes, dump, parse
+
+Kind = Literal["messages", "wake", "resume"]
+
+KINDS: Final = ("messages", "wake", "resume")
+
+
+@dataclass(frozen=True, slots=True)
+class Mail:
+    """What is sent to an execution: wire lines (``messages``), the time of an alarm in milliseconds
+    (``wake``), or nothing (``resume``). Of two with the same `key`, sent within five minutes of
+    each other, one arrives.
+    """
+
+    execution_id: str
+    kind: Kind
+    content: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """The news that an invocation of the worker has ended without a word of its own."""
+
+    execution_id: str
+    seq: int
+    attempt: int
+    why: str
+
+
+class Post:
+    """Writes mail, sends it to the queue of events, and reads what comes from there."""
+
+    def __init__(
+        self, clients: Clients, queue_url: Callable[[], str], envelopes: Envelopes
+    ) -> None:
+        self._clients = clients
+        self._queue_url = queue_url
+        self._envelopes = envelopes
+
+    def write(self, mail: Mail) -> str:
+        """The text of a message."""
+        return dump(
+            self._envelopes.seal(
+                mail.content,
+                ("mail", mail.execution_id, mail.kind),
+                execution_id=mail.execution_id,
+                kind=mail.kind,
+            )
+        )
+
+    def read(self, text: str) -> Mail | Lost:
+        """The mail in a message, as sent, or as a pipe has passed it on.
+
+        Raises WireError or SignatureInvalid if it is not ours, StoreUnavailable if its content
+        cannot be read now.
+        """
+        plain = parse(text)
+        inner = plain.get("event")
+        if isinstance(inner, str):
+            plain = parse(inner)
+        elif isinstance(inner, dict):
+            plain = inner  # pyright: ignore[reportUnknownVariableType]
+        lost = plain.get("lost")  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+        if isinstance(lost, dict):
+            return self._lost(lost)  # pyright: ignore[reportUnknownArgumentType]
+        name, kind = plain.get("execution_id"), plain.get("kind")  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+        if not isinstance(name, str) or kind not in KINDS:
+            raise WireError(f"not a message to an execution: {text[:200]!r}")
+        content = self._envelopes.open(plain, ("mail", name, kind))  # pyright: ignore[reportUnknownArgumentType]
+        if kind == "wake" and not content.isdecimal():
+            raise WireError(f"not the time of an alarm: {content[:100]!r}")
+        return Mail(name, kind, content, "")  # pyright: ignore[reportArgumentType]
+
+    def certificate(self, execution_id: str, seq: int, attempt: int) -> str:
+        """What the news of a lost attempt has to bring along to be believed."""
+        return self._envelopes.certify(_attempt(execution_id, seq, attempt))
+
+    def _lost(self, plain: dict[str, Any]) -> Lost:
+        try:
+            name, seq, attempt = plain["execution_id"], int(plain["seq"]), int(plain["attempt"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise WireError(f"not the news of a lost attempt: {str(plain)[:200]}") from error
+        if not isinstance(name, str):
+            raise SignatureInvalid("the news of a lost attempt names no execution")
+        self._envelopes.verify(plain.get("signature"), _attempt(name, seq, attempt))
+        words = [str(plain.get(word) or "") for word in ("type", "error")]
+        why = ": ".join(word for word in words if word) or str(plain.get("condition") or "")
+        return Lost(name, seq, attempt, why)
+
+    def send(self, mails: Iterable[Mail]) -> None:
+        """Send; those for one execution arrive in order. Raises StoreUnavailable; some may have
+        been sent then.
+        """
+        entries = [
+            {
+                "MessageBody": self.write(mail),
+                "MessageGroupId": mail.execution_id,
+                "MessageDeduplicationId": deduplication_id(mail.key),
+            }
+            for mail in mails
+        ]
+        for batch in _batches(entries):
+            self._send(batch)
+
+    def _send(self, entries: list[dict[str, str]]) -> None:
+        sqs, url = self._clients.get("sqs"), self._queue_url()
+        with translate_errors(f"sending to queue {url!r}"):
+            if len(entries) == 1:
+                sqs.send_message(QueueUrl=url, **entries[0])
+                return
+            numbered = [{"Id": str(number), **entry} for number, entry in enumerate(entries)]
+            answer = sqs.send_message_batch(QueueUrl=url, Entries=numbered)
+        failed = answer.get("Failed", ())
+        if failed:
+            first = failed[0]
+            raise StoreUnavailable(
+                f"sending to queue {url!r}: {len(failed)} of {len(entries)} messages failed, the "
+                f"first one with {first.get('Code')}: {first.get('Message')}"
+            )
+
+
+def deduplication_id(key: str) -> str:
+    """An id that SQS accepts, the same for the same key."""
+    return sha256(key.encode()).hexdigest()
+
+
+def _attempt(execution_id: str, seq: int, attempt: int) -> tuple[str, ...]:
+    return ("lost", execution_id, str(seq), str(attempt))
+
+
+def _batches(entries: list[dict[str, str]]) -> Iterable[list[dict[str, str]]]:
+    batch: list[dict[str, str]] = []
+    size = 0
+    for entry in entries:
+        length = len(entry["MessageBody"].encode())
+        if batch and (len(batch) == BATCH_ENTRIES or size + length > BATCH_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(entry)
+        size += length
+    if batch:
+        yield batch

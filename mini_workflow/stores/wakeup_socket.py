@@ -1,0 +1,84 @@
+"""WakeupSocket: wakes other processes that have the same store open, over UDP on loopback.
+
+A ring carries nothing and proves nothing: whoever hears it looks at the store. A lost one costs
+time only, since every owner also looks around when it renews its lease.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections.abc import Callable, Iterable
+from typing import Final
+
+_LOOPBACK: Final = "127.0.0.1"
+_PAUSE: Final = 1.0
+"""Seconds to wait after an error of the socket, which might not be the last one."""
+
+
+class WakeupSocket:
+    """Can be rung at `address` from now on, and is heard once there is somebody to `listen`.
+
+    Where there are no sockets the address is empty: nobody can ring then.
+    """
+
+    def __init__(self) -> None:
+        self._closed = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._socket: socket.socket | None = None
+        self.address = ""
+        try:
+            self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            self._socket.bind((_LOOPBACK, 0))
+            self.address = str(self._socket.getsockname()[1])
+        except OSError:
+            if self._socket is not None:
+                self._socket.close()
+            self._socket = None
+
+    def listen(self, heard: Callable[[], None]) -> None:
+        """Call `heard`, on a thread of its own, whenever somebody rings or has rung before."""
+        if self._socket is not None:
+            self._thread = threading.Thread(
+                target=self._listen,
+                args=(self._socket, heard),
+                name="mini-workflow-doorbell",
+                daemon=True,
+            )
+            self._thread.start()
+
+    def ring(self, addresses: Iterable[str]) -> None:
+        """Wake the owners at these addresses, as far as they still listen."""
+        bell = self._socket
+        if bell is None:
+            return
+        for address in addresses:
+            # What stands in the store need not be a port; OverflowError says that it is none.
+            if address.isdecimal():
+                with contextlib.suppress(OSError, OverflowError):
+                    bell.sendto(b"", (_LOOPBACK, int(address)))
+
+    def close(self) -> None:
+        """Stop listening. Harmless if that has happened."""
+        if self._socket is None:
+            return
+        self._closed.set()
+        # Either of the two wakes the thread; not every system knows the first.
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self.ring([self.address])
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join()
+        self._socket.close()
+        self._socket = None
+
+    def _listen(self, bell: socket.socket, heard: Callable[[], None]) -> None:
+        while True:
+            try:
+                bell.recv(1)
+            except OSError:
+                self._closed.wait(_PAUSE)
+            if self._closed.is_set():
+                return
+            heard()

@@ -1,0 +1,221 @@
+"""What every `Leases` must do, between openers in one process. Needs pytest."""
+
+# ruff: noqa: D102 - the name of a test says what it pins
+
+from __future__ import annotations
+
+import pytest
+
+from mini_workflow.errors import LeaseLost
+from mini_workflow.ports import Commit
+from mini_workflow.testing.contracts.backend import (
+    Backend,
+    BackendContract,
+    bodies,
+    create,
+    creation,
+    length,
+)
+
+
+class LeasesContract(BackendContract):
+    """Inherit it, and override `open_backend`."""
+
+    def acquire(self, backend: Backend) -> bool:
+        """Acquire, now."""
+        return backend.leases.acquire(self.clock.now())
+
+    def writes(self, backend: Backend, name: str) -> bool:
+        """Whether the backend may append to the execution."""
+        return backend.store.commit([Commit(name, length(backend, name), ("more",))]) == [True]
+
+    def test_at_first_there_is_nothing_to_take_over(self) -> None:
+        one = self.onlooker("one")
+        assert not self.acquire(one)
+        create(one, "a")
+        assert not self.acquire(one)
+        assert self.writes(one, "a")
+
+    def test_what_is_held_is_left_alone(self) -> None:
+        one = self.owner("one")
+        create(one, "a")
+        two = self.onlooker("two")
+        assert not self.acquire(two)
+        self.clock.advance(self.LEASE)
+        assert not self.acquire(two)
+        assert not self.writes(two, "a")
+        assert self.writes(one, "a")
+
+    def test_what_was_released_is_taken_at_once(self) -> None:
+        one = self.owner("one")
+        create(one, "a")
+        one.leases.release()
+        two = self.onlooker("two")
+        assert self.acquire(two)
+        assert self.writes(two, "a")
+
+    def test_taking_over_what_holds_nothing_is_not_worth_mentioning(self) -> None:
+        self.owner("one").leases.release()
+        assert not self.acquire(self.onlooker("two"))
+
+    def test_what_was_closed_without_a_release_is_taken_when_the_lease_has_ended(self) -> None:
+        one = self.owner("one")
+        create(one, "a")
+        one.close()
+        two = self.onlooker("two")
+        self.clock.advance(self.LEASE)
+        assert not self.acquire(two)
+        self.clock.advance(1)
+        assert self.acquire(two)
+        assert not self.acquire(two)
+        assert self.writes(two, "a")
+
+    def test_an_owner_that_comes_back_is_another_one(self) -> None:
+        one = self.owner("one")
+        create(one, "a")
+        one.close()
+        again = self.onlooker("one")
+        assert not self.acquire(again)
+        self.clock.advance(self.LEASE + 1)
+        assert self.acquire(again)
+
+    def test_renewing_keeps_the_lease(self) -> None:
+        one, two = self.owner("one"), self.owner("two")
+        create(one, "a")
+        for _ in range(5):
+            now = self.clock.now()
+            following = one.leases.renew(now)
+            assert now < following <= now + self.LEASE // 2
+            self.clock.set(following)
+            two.leases.renew(following)
+            assert not self.acquire(two)
+        self.clock.advance(self.LEASE)
+        assert self.acquire(two)
+
+    def test_a_lease_that_has_ended_holds_until_somebody_takes_over(self) -> None:
+        one = self.owner("one")
+        create(one, "a")
+        self.clock.advance(100 * self.LEASE)
+        assert self.writes(one, "a")
+        one.leases.renew(self.clock.now())
+        assert not self.acquire(self.onlooker("two"))
+        assert self.writes(one, "a")
+
+    def test_a_stale_owner_learns_it_whatever_it_does(self) -> None:
+        stale = [self.owner(f"one {number}") for number in range(4)]
+        create(stale[0], "a")
+        self.clock.advance(self.LEASE + 1)
+        self.owner("two")
+        with pytest.raises(LeaseLost):
+            stale[0].store.commit([Commit("a", 1, ("stale",))])
+        with pytest.raises(LeaseLost):
+            stale[1].leases.renew(self.clock.now())
+        with pytest.raises(LeaseLost):
+            self.acquire(stale[2])
+        stale[3].leases.release()
+
+    def test_a_stale_owner_that_has_learnt_it_may_start_again(self) -> None:
+        one = self.owner("one")
+        create(one, "a", wake_at=5)
+        self.clock.advance(self.LEASE + 1)
+        two = self.owner("two")
+        with pytest.raises(LeaseLost):
+            one.leases.renew(self.clock.now())
+        with pytest.raises(LeaseLost):
+            one.leases.renew(self.clock.now())
+        assert not self.acquire(one)
+        create(one, "b", wake_at=6)
+        assert not self.writes(one, "a")
+        assert one.agenda.due(10, 10) == ["b"]
+        assert two.agenda.due(10, 10) == ["a"]
+        two.leases.release()
+        assert self.acquire(one)
+        assert one.agenda.due(10, 10) == ["a", "b"]
+        assert self.writes(one, "a")
+
+    def test_a_stale_owner_is_not_taken_for_a_later_one(self) -> None:
+        one = self.owner("one")
+        create(one, "a")
+        self.clock.advance(self.LEASE + 1)
+        for name in ("two", "three"):
+            self.owner(name).leases.release()
+        self.owner("one")
+        with pytest.raises(LeaseLost):
+            one.store.commit([Commit("a", 1, ("stale",))])
+
+    def test_what_came_back_is_known_as_the_other_owner_left_it(self) -> None:
+        one = self.owner("one")
+        create(one, "a")
+        one.leases.release()
+        two = self.owner("two")
+        assert two.store.commit([Commit("a", 1, ("second", "third"))]) == [True]
+        two.leases.release()
+        assert self.acquire(one)
+        assert one.store.commit([Commit("a", 1, ("second",))]) == [False]
+        assert one.store.commit([Commit("a", 3, ("fourth",))]) == [True]
+
+    def test_who_has_released_holds_nothing(self) -> None:
+        one = self.owner("one")
+        create(one, "a", wake_at=5)
+        one.mailbox.post("a", "letter", "key")
+        one.leases.release()
+        one.leases.release()
+        assert one.agenda.due(10, 10) == []
+        assert bodies(one) == []
+        for call in (lambda: one.store.commit([creation("b")]), lambda: one.leases.renew(0)):
+            with pytest.raises(LeaseLost):
+                call()
+        assert self.acquire(one)
+        assert bodies(one) == ["letter"]
+        assert self.writes(one, "a")
+
+    def test_only_one_takes_over(self) -> None:
+        one = self.owner("one")
+        create(one, "a")
+        one.close()
+        self.clock.advance(self.LEASE + 1)
+        others = [self.onlooker(str(number)) for number in range(3)]
+        assert [self.acquire(other) for other in others] == [True, False, False]
+        assert [self.writes(other, "a") for other in others] == [True, False, False]
+
+    def test_an_owner_takes_over_from_the_dead_and_not_from_the_living(self) -> None:
+        dead, living = self.owner("dead"), self.owner("living")
+        create(dead, "a")
+        create(living, "b")
+        self.clock.advance(self.LEASE + 1)
+        living.leases.renew(self.clock.now())
+        two = self.onlooker("two")
+        assert self.acquire(two)
+        create(two, "c")
+        assert [self.writes(two, name) for name in "abc"] == [True, False, True]
+        assert [self.writes(living, name) for name in "abc"] == [False, True, False]
+
+    def test_many_owners_that_come_and_go_leave_all_to_the_last(self) -> None:
+        names = [f"e{number:02}" for number in range(30)]
+        staying = self.owner("staying")
+        for name in names:
+            passing = self.owner(name)
+            create(passing, name, busy=True)
+            passing.leases.release()
+            passing.close()
+            if int(name[1:]) % 7 == 0:
+                assert self.acquire(staying)
+        assert self.acquire(staying)
+        assert staying.agenda.busy("", 100) == names
+        assert all(self.writes(staying, name) for name in names)
+        staying.leases.release()
+        last = self.onlooker("last")
+        assert self.acquire(last)
+        assert last.agenda.busy("", 100) == names
+
+    def test_the_peers_are_the_other_living_owners(self) -> None:
+        one, two = self.owner("one"), self.owner("two")
+        onlooker = self.onlooker()
+        assert one.leases.peers() == ["two"]
+        assert two.leases.peers() == ["one"]
+        assert sorted(onlooker.leases.peers()) == ["one", "two"]
+        self.clock.advance(self.LEASE + 1)
+        two.leases.renew(self.clock.now())
+        assert onlooker.leases.peers() == ["two"]
+        two.leases.release()
+        assert onlooker.leases.peers() == []

@@ -1,0 +1,1 @@
+"""Simulate crashes, lost messages and time for tests of engines and stores."""

@@ -1,0 +1,237 @@
+"""Workflows that are spoken to: shapes with signals, updates and promises.
+
+As those of the corpus, each comes to the same result after any number of crashes, delays and
+duplicates, whatever the order in which tasks end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from mini_workflow.context import Context
+from mini_workflow.core import events
+from mini_workflow.errors import PromiseNotOpen, UnknownHandler
+from mini_workflow.testing.simulation.outside import Say
+from mini_workflow.testing.simulation.shapes import broken, shape, signals, step
+
+__all__: list[str] = []
+
+# Signals
+
+
+@shape([0, 1, 2], says=signals("go", [0, 1, 2]), first=1, between=3)
+async def signals_before_anybody_listens(ctx: Context) -> list[int]:
+    await step(ctx, "first")
+    seen: list[int] = []
+    for _ in range(3):
+        seen.append(await ctx.wait_for_signal("go"))
+        await step(ctx, "between")
+    return seen
+
+
+@shape(
+    ["a", "b", "c"],
+    says=[Say("signal", "go", value, events.TaskCompleted, n) for n, value in enumerate("abc")],
+    round=3,
+)
+async def signals_while_it_listens(ctx: Context) -> list[str]:
+    seen: list[str] = []
+    for _ in range(3):
+        seen.append(await ctx.wait_for_signal("go"))
+        await step(ctx, "round")
+    return seen
+
+
+@shape(
+    [0, 1, 2, 3, 4],
+    says=[*signals("item", [0, 1]), *signals("item", [2, 3, 4], events.TaskCompleted)],
+    first=1,
+    handled=5,
+    last=1,
+)
+async def signal_handlers(ctx: Context) -> list[int]:
+    """An asynchronous handler, for signals from before it was there and from after."""
+    seen: list[int] = []
+
+    async def handle(value: int) -> None:
+        seen.append(value)
+        await step(ctx, "handled", value)
+        done.append(value)
+
+    done: list[int] = []
+    await step(ctx, "first")
+    ctx.on_signal("item", handle)
+    await ctx.wait_for(lambda: len(done) == 5, timeout=3600)
+    await step(ctx, "last")
+    return seen
+
+
+@shape(
+    [["a", 1], ["b", 2], ["a", 3]],
+    says=[
+        Say("signal", "a", 1),
+        Say("signal", "b", 2),
+        Say("signal", "a", 3),
+        Say("signal", "end"),
+    ],
+    item=3,
+)
+async def signal_streams(ctx: Context) -> list[list[Any]]:
+    """Two names at a time; what one of them brings does not disturb the other."""
+    seen: list[list[Any]] = []
+
+    async def listen(name: str) -> None:
+        async for value in ctx.signals(name):
+            await step(ctx, "item", value)
+            seen.append([name, value])
+
+    listening = [asyncio.create_task(listen(name)) for name in "ab"]
+    await ctx.wait_for_signal("end")
+    await ctx.wait_for(lambda: len(seen) == 3)
+    for task in listening:
+        task.cancel()
+    return sorted(seen, key=lambda entry: entry[1])
+
+
+@shape(
+    ["late", "then", "kept"],
+    says=[Say("signal", "go", "then", events.TimerFired), Say("signal", "go", "kept")],
+    after=1,
+)
+async def signal_after_the_timeout(ctx: Context) -> list[str]:
+    seen: list[str] = []
+    try:
+        async with asyncio.timeout(5):
+            await ctx.wait_for_signal("go")
+    except TimeoutError:
+        seen.append("late")
+    await step(ctx, "after")
+    return [*seen, await ctx.wait_for_signal("go"), await ctx.wait_for_signal("go")]
+
+
+@shape("done", says=[*signals("nobody", [1, 2]), Say("signal", "end")], step=1)
+async def signals_that_nobody_receives(ctx: Context) -> str:
+    await step(ctx, "step")
+    await ctx.wait_for_signal("end")
+    return "done"
+
+
+# Updates
+
+
+@shape(
+    5,
+    says=[
+        Say("update", "add", (2,), told=2),
+        Say("update", "add", (-1,), told=ValueError),
+        Say("update", "forget", (1,), told=UnknownHandler),
+        Say("update", "divide", (0,), told=ZeroDivisionError),
+        Say("update", "add", (3,), events.UpdateCompleted, told=5),
+    ],
+)
+async def updates(ctx: Context) -> int:
+    """Accepted, refused, unknown and failing ones, handled at once."""
+    total = 0
+
+    def add(n: int) -> int:
+        nonlocal total
+        total += n
+        return total
+
+    def is_positive(n: int) -> None:
+        if n < 0:
+            raise ValueError(n)
+
+    def divide(n: int) -> float:
+        return 1 / n
+
+    ctx.on_update("add", add, validator=is_positive)
+    ctx.on_update("divide", divide)
+    await ctx.wait_for(lambda: total == 5)
+    return total
+
+
+@shape(
+    ["x", "y", "z"],
+    attempts=5,
+    says=[
+        *(Say("update", "put", (name,), told=f"stored {name}") for name in "xyz"),
+        Say("update", "break", (), told=ValueError),
+        Say("signal", "end", None, events.UpdateCompleted, 3),
+    ],
+    stored=3,
+    last=1,
+)
+async def updates_with_tasks(ctx: Context) -> list[str]:
+    """Handlers that run tasks, one at a time by a lock."""
+    lock, stored, failures = asyncio.Lock(), list[str](), 0
+
+    async def put(name: str) -> str:
+        async with lock:
+            await step(ctx, "stored", name)
+            stored.append(name)
+            return f"stored {name}"
+
+    async def fail() -> None:
+        nonlocal failures
+        try:
+            await ctx.task(broken, "no")
+        finally:
+            failures += 1
+
+    ctx.on_update("put", put)
+    ctx.on_update("break", fail)
+    await ctx.wait_for_signal("end")
+    await ctx.wait_for(lambda: len(stored) == 3 and failures == 1)
+    await step(ctx, "last")
+    return sorted(stored)
+
+
+# Promises
+
+
+@shape(
+    ["by card", "ValueError"],
+    says=[
+        Say("complete", "paid", "by card", events.PromiseCreated),
+        Say("complete", "paid", "in cash", events.PromiseCreated, told=PromiseNotOpen),
+        Say("fail", "sent", ValueError("lost"), events.PromiseCreated, 2),
+        Say("fail", "sent", ValueError("found"), events.PromiseCreated, told=PromiseNotOpen),
+        Say("signal", "end"),
+    ],
+    step=1,
+)
+async def promises(ctx: Context) -> list[str]:
+    """One is completed before it is awaited, the other one fails while it is."""
+    paid = ctx.promise("paid")
+    await step(ctx, "step", paid.token)
+    sent = ctx.promise("sent")
+    seen: list[str] = []
+    try:
+        await sent
+    except ValueError as error:
+        seen.append(type(error).__name__)
+    await ctx.wait_for_signal("end")
+    return [await paid, *seen]
+
+
+@shape(
+    ["late", "yes", "never"],
+    says=[Say("complete", "answer", "yes", events.TimerFired)],
+    reminded=1,
+)
+async def promise_with_a_timeout(ctx: Context) -> list[str]:
+    answer, other, seen = ctx.promise("answer"), ctx.promise("other"), list[str]()
+    try:
+        await asyncio.wait_for(answer, 5)
+    except TimeoutError:
+        seen.append("late")
+    await step(ctx, "reminded")
+    seen.append(await answer)
+    try:
+        async with asyncio.timeout(60):
+            await other
+    except TimeoutError:
+        seen.append("never")
+    return seen

@@ -1,0 +1,101 @@
+"""A ledger of what tasks have done to the world outside, which no crash undoes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import ClassVar, Self
+
+from mini_workflow.core import events
+from mini_workflow.core.events import Event
+from mini_workflow.task import current_task
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """What one attempt of a task did. `key` is its idempotency key."""
+
+    execution_id: str
+    seq: int
+    attempt: int
+    key: str
+    name: str
+
+
+class Ledger:
+    """Collects effects while it is open; tasks of this process find it by `Ledger.note`."""
+
+    _open: ClassVar[list[Ledger]] = []
+
+    def __init__(self) -> None:
+        self.effects: list[Effect] = []
+
+    def __enter__(self) -> Self:
+        Ledger._open.append(self)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        Ledger._open.remove(self)
+
+    @staticmethod
+    def note() -> None:
+        """Called by the code of a task: note the running attempt in the ledger opened last."""
+        task = current_task()
+        effect = Effect(
+            execution_id=task.execution_id,
+            seq=task.request.seq,
+            attempt=task.attempt,
+            key=task.idempotency_key,
+            name=task.name,
+        )
+        if Ledger._open:
+            Ledger._open[-1].effects.append(effect)
+
+    def of(self, execution_id: str) -> list[Effect]:
+        """The effects of one execution, in order."""
+        return [effect for effect in self.effects if effect.execution_id == execution_id]
+
+    def names(self, execution_id: str) -> Counter[str]:
+        """How often each task of an execution was attempted, by name."""
+        return Counter(effect.name for effect in self.of(execution_id))
+
+    def faults(self, execution_id: str, history: Iterable[Event]) -> list[str]:
+        """What cannot be, given the history: empty when all is well.
+
+        Each attempt has its effect once at most, was dispatched by what the history says, and
+        none follows the one whose result is recorded. No task has two results.
+        """
+        dispatched: set[tuple[int, int]] = set()
+        results: dict[int, int] = {}
+        found: list[str] = []
+        for event in history:
+            if isinstance(event, events.TaskScheduled):
+                dispatched.add((event.seq, 1))
+            elif isinstance(event, events.TaskRetryStarted):
+                dispatched.add((event.seq, event.attempt))
+            elif isinstance(event, (events.TaskCompleted, events.TaskFailed)):
+                if event.seq in results:
+                    found.append(f"task {event.seq} has two results")
+                results[event.seq] = event.attempt
+                if (event.seq, event.attempt) not in dispatched:
+                    found.append(f"task {event.seq}: attempt {event.attempt} was never begun")
+        done: Counter[tuple[int, int]] = Counter()
+        for effect in self.of(execution_id):
+            attempt = (effect.seq, effect.attempt)
+            done[attempt] += 1
+            if done[attempt] > 1:
+                found.append(f"twice: {effect}")
+            if attempt not in dispatched:
+                found.append(f"not in the history: {effect}")
+            if effect.attempt > results.get(effect.seq, effect.attempt):
+                found.append(f"after the result was there: {effect}")
+            if effect.key != f"{execution_id}:{effect.seq}":
+                found.append(f"under a wrong key: {effect}")
+        return found

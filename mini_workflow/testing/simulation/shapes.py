@@ -1,0 +1,140 @@
+"""What a shape of a workflow is, and the tasks that shapes are made of."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from mini_workflow.context import Context
+from mini_workflow.core import events
+from mini_workflow.core.retry import RetryPolicy
+from mini_workflow.task import current_task
+from mini_workflow.testing.simulation.ledger import Ledger
+from mini_workflow.testing.simulation.outside import Say
+from mini_workflow.workflow import Registry, Workflow
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A workflow with what comes of it.
+
+    `result` is what it returns, unless `failure` names the exception that it fails with, or is
+    "ExecutionCancelled". `done` says how many tasks of each name complete, and `attempts` how many
+    attempts are made in all where nothing is lost. `slow` are names of tasks with the milliseconds
+    that they take, and `dies` those whose worker dies in so many attempts; the others take no time,
+    and none. `wide` marks those with very many tasks. `says` is what it is told from outside.
+    """
+
+    workflow: Workflow[Any, Any]
+    result: Any = None
+    failure: str | None = None
+    done: Mapping[str, int] = field(default_factory=dict[str, int])
+    attempts: int = 0
+    slow: Mapping[str, int] = field(default_factory=dict[str, int])
+    dies: Mapping[str, int] = field(default_factory=dict[str, int])
+    wide: bool = False
+    says: tuple[Say, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The workflow's name."""
+        return self.workflow.name
+
+    @property
+    def status(self) -> str:
+        """The status in which it ends."""
+        if self.failure is None:
+            return "completed"
+        return "cancelled" if self.failure == "ExecutionCancelled" else "failed"
+
+
+SHAPES: Final[dict[str, Shape]] = {}
+"""All shapes, by name."""
+
+
+def registry() -> Registry:
+    """A registry of all shapes."""
+    made = Registry()
+    for shape in SHAPES.values():
+        made.add(shape.workflow)
+    return made
+
+
+def shape(
+    result: Any = None,
+    *,
+    failure: str | None = None,
+    attempts: int | None = None,
+    slow: Mapping[str, int] | None = None,
+    dies: Mapping[str, int] | None = None,
+    wide: bool = False,
+    says: Sequence[Say] = (),
+    also: Mapping[str, int] | None = None,
+    **done: int,
+) -> Callable[[Any], Any]:
+    """A decorator that enters a workflow into `SHAPES`. By default no attempt fails.
+
+    `also` are tasks, as in `done`, whose name is no identifier.
+    """
+    done = {**done, **(also or {})}
+
+    def enter(handler: Any) -> Any:
+        SHAPES[handler.__name__] = Shape(
+            Workflow(handler.__name__, handler),
+            result,
+            failure,
+            done,
+            sum(done.values()) if attempts is None else attempts,
+            slow or {},
+            dies or {},
+            wide,
+            tuple(says),
+        )
+        return handler
+
+    return enter
+
+
+def signals(
+    name: str, values: Sequence[Any], after: type[Any] = events.ExecutionStarted
+) -> list[Say]:
+    """Signals with these values, one after the other."""
+    return [Say("signal", name, value, after) for value in values]
+
+
+PATIENT: Final = RetryPolicy(max_attempts=12, initial=2.0, factor=1.5, jitter="none")
+"""Survives a few lost attempts on top of those that fail by themselves."""
+
+
+def work(value: Any = None) -> Any:
+    """A task that does something and returns its argument."""
+    Ledger.note()
+    return value
+
+
+async def work_async(value: Any = None) -> Any:
+    """The same, asynchronously."""
+    Ledger.note()
+    await asyncio.sleep(0)
+    return value
+
+
+def flaky(good: int) -> int:
+    """A task that succeeds from attempt number `good` on."""
+    Ledger.note()
+    if current_task().attempt < good:
+        raise ConnectionError(f"attempt {current_task().attempt}")
+    return good
+
+
+def broken(text: str) -> None:
+    """A task that always fails."""
+    Ledger.note()
+    raise ValueError(text)
+
+
+def step(ctx: Context, name: str, value: Any = None, **options: Any) -> asyncio.Future[Any]:
+    """Start `work` under a name."""
+    return ctx.task(work, value, name=name, **options)

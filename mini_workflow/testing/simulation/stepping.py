@@ -1,0 +1,337 @@
+"""An engine driven by hand: without threads, on a clock that stands still, through crashes.
+
+`Stepper` is a process with its engine, cache, runner and backend. `crash` throws all of them away
+and leaves what is stored. What people outside say to an execution is said between two steps.
+
+Leases. A crashed owner cannot give its lease back, and on this machine its process still lives. So
+another one may take over only when the lease has ended: `crash` lets the clock pass it. With the
+short `LEASE` of this module that is too little to matter to any workflow of the corpus.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any, Final
+
+from mini_workflow.codecs.standard import StandardCodec
+from mini_workflow.core.events import (
+    CLOSING,
+    ExecutionCompleted,
+    ExecutionFailed,
+    ExecutionTerminated,
+)
+from mini_workflow.core.history import History
+from mini_workflow.core.payload import Payload
+from mini_workflow.core.replay import advance
+from mini_workflow.core.run import Definition, Run
+from mini_workflow.engine.engine import Engine, Ports
+from mini_workflow.engine.requests import Post, Release, Request, Resume, Start
+from mini_workflow.engine.turn import Turn
+from mini_workflow.ports import Head
+from mini_workflow.testing.clock import ManualClock
+from mini_workflow.testing.contracts.opening import Backend
+from mini_workflow.testing.simulation.crash import Crashes
+from mini_workflow.testing.simulation.held_runner import HeldRunner
+from mini_workflow.testing.simulation.outside import Outside, Record, Say
+from mini_workflow.workflow import Registry
+
+LEASE: Final = 60
+"""Milliseconds of a lease, to be given to the backends that a `Stepper` opens."""
+
+START: Final = 1_767_225_600_000
+"""The time at which a stepper's clock begins: the first of January 2026, in milliseconds."""
+
+
+OpenBackend = Callable[[str, ManualClock], "Backend"]
+"""Opens the state of a test for an owner: (name, clock) -> backend, with leases of `LEASE`."""
+
+
+class Stepper:
+    """One process after the other on the same state. See the module's description."""
+
+    def __init__(
+        self,
+        open_backend: OpenBackend,
+        registry: Registry,
+        *,
+        slow: Mapping[str, int] | None = None,
+        dies: Mapping[str, int] | None = None,
+        clock: ManualClock | None = None,
+        cache_size: int = 100,
+        turn_limit: float | None = None,
+        obeys: bool = False,
+    ) -> None:
+        self.clock = ManualClock(START) if clock is None else clock
+        self.crashes = Crashes()
+        self.codec = StandardCodec()
+        self.inbox: list[Request] = []
+        self.registry = registry
+        self.told: dict[str, Turn] = {}
+        """The last turn that closed or blocked each execution, as its waiters were told."""
+        self.record = Record()
+        self.outside: Outside | None = None
+        """Who speaks to an execution between two steps."""
+        self.rings = 0
+        self.owners = 0
+        self.backend: Backend
+        self.engine: Engine
+        self.runner: HeldRunner
+        self._open_backend = open_backend
+        self._slow: Mapping[str, int] = slow or {}
+        self._dies: Mapping[str, int] = dies or {}
+        self._cache_size = cache_size
+        self._turn_limit = turn_limit
+        self._obeys = obeys
+        self._runs: list[Run] = []
+        self._latest = 0
+        self._is_open = False
+
+    def speak(self, execution_id: str, says: Sequence[Say]) -> None:
+        """Have this said to an execution, between two steps."""
+        self.outside = Outside(execution_id, says, self.codec, self.record)
+
+    def share(self, other: Stepper) -> None:
+        """Both have the same state, and the same world outside."""
+        self.record, self.outside = other.record, other.outside
+
+    # Life
+
+    def open(self) -> None:
+        """A process opens the state."""
+        self.owners += 1
+        self._latest = max(self._latest, self.clock.now())
+        crashes = self.crashes
+        crashes.revive()
+        self.inbox = []
+        if self.outside is not None:
+            self.outside.forget()
+        self.backend = backend = self._open_backend(f"owner-{self.owners}", self.clock)
+        self._is_open = True
+        self.runner = HeldRunner(
+            crashes.report(self.inbox.append),
+            self.clock,
+            self.codec,
+            self._slow,
+            self._dies,
+            obeys=self._obeys,
+        )
+        store = self.record.watch(backend.store)
+        ports = Ports(store, backend.agenda, backend.mailbox, backend.leases, self.clock)
+        self.engine = Engine(
+            crashes.ports(ports),
+            codec=self.codec,
+            definitions=self._definition,
+            known=self.registry.names,
+            entropy=lambda: 4711,
+            on_close=self._on_close,
+            on_post=self._on_post,
+            cache_size=self._cache_size,
+            turn_limit=self._turn_limit,
+        )
+        self.engine.open(crashes.runner(self.runner))
+
+    def crash(self) -> None:
+        """The process dies. Nothing of it can reach the state any more; its lease ends."""
+        self._drop()
+        # Also if the clock has been set back since the lease was renewed.
+        self.clock.set(max(self.clock.now(), self._latest) + LEASE + 1)
+
+    def close(self) -> None:
+        """The process ends in good order, as a runtime has it."""
+        self.engine.drain()
+        for request in self.crashes.runner(self.runner).close(0):
+            self.inbox.append(Release(*request.key))
+        for _ in range(100):
+            if not self.inbox and not self.engine.unsettled:
+                break
+            self.process()
+        else:
+            raise AssertionError("the engine does not come to rest")
+        self.engine.close()
+        self.crashes.ports(self.ports).leases.release()
+        self._drop()
+
+    def discard(self) -> None:
+        """Let go of everything; harmless if there is nothing."""
+        if self._is_open:
+            self._drop()
+
+    @property
+    def ports(self) -> Ports:
+        """The backend's own ports, uncounted, for a test to look at."""
+        one = self.backend
+        return Ports(one.store, one.agenda, one.mailbox, one.leases, self.clock)
+
+    def _drop(self) -> None:
+        self.crashes.kill()
+        # Left to the garbage collector, live coroutines would end at an unforeseeable time.
+        self.engine.close()
+        for run in self._runs:
+            run.close()
+        self._runs.clear()
+        self.inbox = []
+        self.backend.close()
+        self._is_open = False
+        if self.crashes.intruders:
+            raise AssertionError(f"reached after the end: {self.crashes.intruders}")
+
+    # Requests
+
+    def start(self, workflow: str, *args: Any, execution_id: str, fresh: bool = False) -> Start:
+        """Ask for an execution; the answer is in its `reply` once `process` has run."""
+        encoded = ",".join(self.codec.encode(arg, "argument").text for arg in args)
+        request = Start(execution_id, workflow, Payload(text=f"[[{encoded}],{{}}]"), fresh)
+        self.inbox.append(request)
+        return request
+
+    def terminate(self, execution_id: str, reason: str = "") -> Post:
+        """Ask for the end of an execution."""
+        request = Post(execution_id, ExecutionTerminated(self.clock.now(), reason))
+        self.inbox.append(request)
+        return request
+
+    def resume(self, execution_id: str) -> Resume:
+        """Ask for a blocked execution to go on."""
+        request = Resume(execution_id)
+        self.inbox.append(request)
+        return request
+
+    # Steps
+
+    def process(self) -> None:
+        """Let the engine take what has arrived."""
+        # The same list is kept: the runner reports into it.
+        requests = self.inbox[:]
+        del self.inbox[:]
+        self._latest = max(self._latest, self.clock.now())
+        self.engine.process(requests)
+
+    def settle(self) -> None:
+        """Process until nothing is left that need not wait."""
+        for _ in range(1000):
+            self.process()
+            if not self.inbox and not self._is_due():
+                return
+        raise AssertionError("the engine does not come to rest")
+
+    def step(self) -> bool:
+        """Settle, then say what is to be said, or else run the next attempt, or else let time pass
+        to what is next.
+
+        Answers whether there was anything to do.
+        """
+        self.settle()
+        if self.outside is not None and self.outside.step(self.inbox.append):
+            return True
+        ready = self.runner.ready()
+        if ready:
+            self.runner.run(ready[0])
+            return True
+        engine = self.engine
+        times = [engine.retry_at, self.runner.next_ready(), self.backend.agenda.next_wake()]
+        later = min((at for at in times if at is not None), default=None)
+        if later is None:
+            return False
+        if later <= self.clock.now():
+            # It is due, and the engine waits all the same: for a store that has failed.
+            later = engine.deadline() or later
+        self.clock.set(max(self.clock.now(), later))
+        return True
+
+    def run(self, limit: int = 2_000) -> None:
+        """Step until nothing is left to do."""
+        for _ in range(limit):
+            if not self.step():
+                return
+        raise AssertionError(f"still at work after {limit} steps")
+
+    def run_wide(self, limit: int = 2_000) -> None:
+        """The same, with all attempts that are ready run before the engine hears of them."""
+        for _ in range(limit):
+            self.settle()
+            for request in self.runner.ready():
+                self.runner.run(request)
+            if not self.inbox and not self.step():
+                return
+        raise AssertionError(f"still at work after {limit} steps")
+
+    def _is_due(self) -> bool:
+        at = self.engine.deadline()
+        return at is not None and at <= self.clock.now()
+
+    # What is there
+
+    def head(self, execution_id: str) -> Head | None:
+        """The stored head."""
+        return self.backend.store.head(execution_id)
+
+    def lines(self, execution_id: str) -> list[str]:
+        """The stored history."""
+        return self.backend.store.history(execution_id)
+
+    def outcome(self, execution_id: str) -> Any:
+        """The result of a closed execution, or the name of what it failed with or how it ended."""
+        for event in reversed(History.from_lines(self.lines(execution_id))):
+            if isinstance(event, ExecutionCompleted):
+                return self.codec.decode(event.result)
+            if isinstance(event, ExecutionFailed):
+                return event.failure.type
+            if type(event) in CLOSING:
+                return type(event).__name__
+        return None
+
+    def faults(self, execution_id: str) -> list[str]:
+        """What is wrong with an execution as it is stored; empty when all is well.
+
+        Its history replays to the end without anything new, and its head says the same.
+        """
+        head = self.head(execution_id)
+        if head is None:
+            return [f"{execution_id} is gone"]
+        if head.status == "blocked":
+            return [f"{execution_id} is blocked: {head.blocked_reason}"]
+        history = History.from_lines(self.lines(execution_id))
+        definition = self.registry.get(head.workflow)
+        decision = advance(definition, history, (), self.codec, execution_id=execution_id)
+        found: list[str] = []
+        if decision.fault is not None:
+            found.append(f"the replay fails: {decision.fault}")
+        if len(history) == 1 and head.run > 1 and head.busy:
+            return found  # the run before has ended, and this one has not made its first turn
+        if decision.events:
+            found.append(f"the replay brings more: {decision.events}")
+        says = (head.status, head.busy, head.wake_at)
+        if says != (decision.condition, decision.busy, decision.wake_at):
+            found.append(f"the head {head} does not fit its history, {decision}")
+        if (head.closed_at is None) != (head.status == "running"):
+            found.append(f"the head is half closed: {head}")
+        return found
+
+    # Inside
+
+    def _definition(self, name: str) -> Definition:
+        return _Watched(self.registry.get(name), self._runs)
+
+    def _on_close(self, turn: Turn) -> None:
+        self.told[turn.head.execution_id] = turn
+
+    def _on_post(self) -> None:
+        self.rings += 1
+
+
+class _Watched:
+    """A definition whose runs are remembered."""
+
+    def __init__(self, definition: Definition, runs: list[Run]) -> None:
+        self._definition = definition
+        self._runs = runs
+        self.name = definition.name
+        self.place = definition.place
+
+    def begin(self, run: Run, args: list[Any], kwargs: dict[str, Any]) -> Coroutine[Any, Any, Any]:
+        if not self._runs or self._runs[-1] is not run:
+            self._runs.append(run)
+        return self._definition.begin(run, args, kwargs)
+
+    def check_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._definition.check_arguments(args, kwargs)
