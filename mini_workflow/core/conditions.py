@@ -9,7 +9,7 @@ from typing import Any
 
 from mini_workflow.errors import UsageError
 from mini_workflow.loop.loop import Halt, WorkflowLoop
-from mini_workflow.loop.numbered import WorkflowFuture
+from mini_workflow.loop.ordered import WorkflowFuture
 
 Predicate = Callable[[], bool]
 

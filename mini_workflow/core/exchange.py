@@ -15,7 +15,7 @@ from mini_workflow.core.payload import Payload
 from mini_workflow.core.promises import Child, Promise, make_token
 from mini_workflow.core.validation import check_name, check_reason
 from mini_workflow.errors import ChildFailed, UsageError
-from mini_workflow.loop.numbered import WorkflowFuture
+from mini_workflow.loop.ordered import WorkflowFuture
 
 
 class ContinueAsNew(BaseException):

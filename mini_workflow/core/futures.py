@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from mini_workflow.loop.handles import Handle
-from mini_workflow.loop.numbered import NumberingLoop, WorkflowFuture
+from mini_workflow.loop.loop import WorkflowLoop
+from mini_workflow.loop.ordered import WorkflowFuture
 
 
 class Canceller(Protocol):
@@ -25,7 +26,7 @@ class TaskFuture(WorkflowFuture):
 
     undo: Callable[..., Any] | None = None
 
-    def __init__(self, seq: int, name: str, *, loop: NumberingLoop, operations: Canceller) -> None:
+    def __init__(self, seq: int, name: str, *, loop: WorkflowLoop, operations: Canceller) -> None:
         super().__init__(loop=loop)
         self.seq = seq
         self.name = name

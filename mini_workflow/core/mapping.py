@@ -8,7 +8,8 @@ from functools import partial
 from types import CellType, FunctionType
 from typing import Any
 
-from mini_workflow.loop.numbered import NumberingLoop, WorkflowFuture
+from mini_workflow.loop.loop import WorkflowLoop
+from mini_workflow.loop.ordered import WorkflowFuture
 
 
 class Mapping(WorkflowFuture):
@@ -23,7 +24,7 @@ class Mapping(WorkflowFuture):
         items: list[Any],
         concurrency: int | None,
         *,
-        loop: NumberingLoop,
+        loop: WorkflowLoop,
     ) -> None:
         super().__init__(loop=loop)
         self._start = start

@@ -34,7 +34,7 @@ from mini_workflow.errors import (
 )
 from mini_workflow.loop.handles import TimerHandle
 from mini_workflow.loop.loop import Halt, WorkflowLoop, running_loop
-from mini_workflow.loop.numbered import WorkflowFuture, unseen
+from mini_workflow.loop.ordered import WorkflowFuture, unseen
 
 log = logging.getLogger("mini_workflow.workflow")
 

@@ -7,7 +7,8 @@ from collections.abc import Generator
 from typing import Any, Protocol
 
 from mini_workflow.errors import PromiseNotOpen
-from mini_workflow.loop.numbered import NumberingLoop, WorkflowFuture
+from mini_workflow.loop.loop import WorkflowLoop
+from mini_workflow.loop.ordered import WorkflowFuture
 
 _SEPARATOR = "~"
 """Not a character of an execution id, and safe in a URL."""
@@ -37,7 +38,7 @@ class Promise(WorkflowFuture):
     __mini_workflow_refused__ = "a promise"
     __mini_workflow_instead__ = "pass its .token, with which it is completed"
 
-    def __init__(self, token: str, name: str, *, loop: NumberingLoop) -> None:
+    def __init__(self, token: str, name: str, *, loop: WorkflowLoop) -> None:
         super().__init__(loop=loop)
         self.token = token
         self.name = name
@@ -90,7 +91,7 @@ class Child(WorkflowFuture):
         name: str,
         id: str,  # noqa: A002
         *,
-        loop: NumberingLoop,
+        loop: WorkflowLoop,
         operations: Children,
     ) -> None:
         super().__init__(loop=loop)

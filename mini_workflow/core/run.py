@@ -28,7 +28,7 @@ from mini_workflow.errors import (
     WorkflowDeadlock,
 )
 from mini_workflow.loop.loop import Halt, running_loop
-from mini_workflow.loop.numbered import hush, unseen
+from mini_workflow.loop.ordered import hush, unseen
 from mini_workflow.loop.shutdown import name_of, report_unseen, wind_down
 from mini_workflow.loop.source_line import user_line, waiting_line
 

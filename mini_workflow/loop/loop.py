@@ -22,12 +22,15 @@ from types import CoroutineType
 from typing import Any, Final, NoReturn, Protocol
 
 from mini_workflow.durations import MAXIMUM_DURATION, milliseconds
-from mini_workflow.errors import DeterminismError, NotAllowedInWorkflow, UsageError
-from mini_workflow.loop import guard
-from mini_workflow.loop import ordered as ordering
+from mini_workflow.errors import (
+    DeterminismError,
+    MiniWorkflowError,
+    NotAllowedInWorkflow,
+    UsageError,
+)
+from mini_workflow.loop import ordered, sandbox
 from mini_workflow.loop.handles import Handle, TimerHandle, Timers
-from mini_workflow.loop.numbered import WorkflowFuture, WorkflowTask, hush, unseen
-from mini_workflow.loop.sandbox import RefusingLoop
+from mini_workflow.loop.ordered import WorkflowFuture, WorkflowTask, hash_base, hush, unseen
 from mini_workflow.loop.source_line import user_line, waiting_line
 
 log = logging.getLogger("mini_workflow.workflow")
@@ -64,12 +67,21 @@ class Owner(Timers, Protocol):
         ...
 
 
-class WorkflowLoop(RefusingLoop):
+@sandbox.refuse_the_rest
+class WorkflowLoop(asyncio.AbstractEventLoop):
     """Runs callbacks in order, one delivery at a time. See the module's description."""
 
+    fault: MiniWorkflowError | None = None
+    """Why the workflow cannot go on, or None."""
+
+    dead = False
+    """Whether the execution has been dropped from memory."""
+
     def __init__(self, identity: str, owner: Owner) -> None:
-        super().__init__(identity)
         _install()
+        self._hash_base = hash_base(identity)
+        self.created = 0
+        """How many tasks and futures have been made."""
         self._owner = owner
         self._ready: deque[Handle] = deque()
         self.now = 0
@@ -80,6 +92,21 @@ class WorkflowLoop(RefusingLoop):
         self._tasks_prune = _PRUNE_AT
         self._generators: list[AsyncGenerator[Any, Any]] = []
         self._generators_prune = _PRUNE_AT
+
+    def next_hash(self) -> int:
+        """Return the hash of the next task or future."""
+        self.created += 1
+        return self._hash_base + self.created
+
+    def refuse(self, what: str, instead: str) -> NoReturn:
+        """Record that the workflow did what it must not, and raise the error at that place."""
+        error = NotAllowedInWorkflow(
+            f"{what} is not allowed in a workflow, because a replay cannot repeat it; {instead}"
+            f"{user_line()}"
+        )
+        if not self.dead and self.fault is None:
+            self.fault = error
+        raise error
 
     # Running
 
@@ -427,5 +454,5 @@ def _install() -> None:
     global _installed
     if not _installed:
         _installed = True
-        ordering.install(_in_workflow, _refuse_if_in_workflow)
-        guard.install(_refuse_if_in_workflow)
+        ordered.install(_in_workflow, _refuse_if_in_workflow)
+        sandbox.install(_refuse_if_in_workflow)

@@ -1,4 +1,4 @@
-"""Sets that keep their order, for the parts of asyncio that walk over a set.
+"""Order what asyncio keeps in sets: tasks and futures by number, sets by insertion.
 
 ``asyncio.wait``, ``as_completed`` and ``TaskGroup`` keep tasks in a ``set`` and walk over it, so
 the order in which siblings are cancelled or reported would follow memory addresses. Inside a
@@ -10,13 +10,72 @@ from __future__ import annotations
 
 import asyncio.taskgroups
 import asyncio.tasks
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from collections.abc import Set as AbstractSet
-from typing import Any, TypeVar
-
-from mini_workflow.loop.numbered import NumberingLoop
+from contextvars import Context
+from typing import Any, Final, TypeVar
+from zlib import crc32
 
 T = TypeVar("T")
+
+_SPREAD: Final = 0x9E3779B97F4A7C15
+_HASH_MASK: Final = (1 << 56) - 1
+
+
+def hash_base(identity: str) -> int:
+    """Return the number behind which the hashes of one execution's tasks and futures follow.
+
+    Those of two executions begin far apart, because asyncio keeps the tasks of all loops in one set.
+    """
+    return crc32(identity.encode("utf-8", "surrogatepass")) * _SPREAD & _HASH_MASK
+
+
+class WorkflowFuture(asyncio.Future[Any]):
+    """A future whose hash follows the order of creation. `loop` is a WorkflowLoop."""
+
+    __mini_workflow_refused__ = "a future of the workflow"
+    __mini_workflow_instead__ = "await it in the workflow, and pass its result"
+
+    def __init__(self, *, loop: Any) -> None:
+        super().__init__(loop=loop)
+        self._mw_hash = loop.next_hash()
+
+    def __hash__(self) -> int:
+        return self._mw_hash
+
+
+class WorkflowTask(asyncio.Task[Any]):
+    """An ``asyncio.Task`` whose hash follows the order of creation. `loop` is a WorkflowLoop."""
+
+    def __init__(
+        self,
+        coro: Coroutine[Any, Any, Any],
+        *,
+        loop: Any,
+        name: str | None,
+        context: Context | None,
+    ) -> None:
+        # The hash comes first: the base class enters the task into a set.
+        self._mw_hash = loop.next_hash()
+        name = name if name is not None else f"Task-{loop.created}"
+        super().__init__(coro, loop=loop, name=name, context=context)
+
+    def __hash__(self) -> int:
+        return self._mw_hash
+
+
+def unseen(future: asyncio.Future[Any]) -> bool:
+    """Whether it has failed and nobody has looked at the exception."""
+    return bool(getattr(future, "_log_traceback", False))
+
+
+def hush(future: asyncio.Future[Any]) -> None:
+    """Say nothing about the future or task when the garbage collector finds it."""
+    # Both attributes are asyncio's own means to this end; no public one exists.
+    if unseen(future):
+        future._log_traceback = False  # type: ignore[attr-defined]
+    if isinstance(future, asyncio.Task):
+        future._log_destroy_pending = False  # type: ignore[attr-defined]
 
 
 class OrderedSet(set[T]):
@@ -145,7 +204,7 @@ _GatheringFuture: type[asyncio.Future[Any]] = getattr(asyncio.tasks, "_Gathering
 class NumberedGathering(_GatheringFuture):
     """The future of a ``gather`` in a workflow: its hash follows the order of creation."""
 
-    def __init__(self, children: Any, *, loop: NumberingLoop) -> None:
+    def __init__(self, children: Any, *, loop: Any) -> None:
         super().__init__(children, loop=loop)  # type: ignore[call-arg]
         self._mw_hash = loop.next_hash()
 
@@ -171,7 +230,7 @@ def install(in_workflow: Callable[[], bool], refuse: Callable[[str, str], None])
         return OrderedSet(items)
 
     def make_gathering(children: Any, *, loop: Any) -> asyncio.Future[Any]:
-        kind: Any = NumberedGathering if isinstance(loop, NumberingLoop) else _GatheringFuture
+        kind: Any = NumberedGathering if hasattr(loop, "next_hash") else _GatheringFuture
         return kind(children, loop=loop)
 
     asyncio.tasks.set = make_set  # type: ignore[attr-defined]

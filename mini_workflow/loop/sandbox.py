@@ -1,13 +1,31 @@
-"""The part of a loop's interface that a workflow cannot have: every method says what to use."""
+"""Refuse, while workflow code runs, what a replay cannot repeat: sockets, threads, processes, sleep.
+
+Two doors lead there. The methods of a loop that a workflow cannot have are refused by name. All else
+Python announces as audit events; a hook turns them into an error when they come from a workflow.
+Older Pythons do not announce ``time.sleep`` (before 3.13) and the start of a thread (before 3.12),
+and none announces a new event loop: there the announcement is added.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import asyncio.events
+import sys
+import threading
+import time
 from collections.abc import Callable
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, Protocol, TypeVar
 
-from mini_workflow.errors import MiniWorkflowError, NotAllowedInWorkflow
-from mini_workflow.loop.numbered import NumberingLoop
-from mini_workflow.loop.source_line import user_line
+
+class Refuses(Protocol):
+    """A loop that can refuse."""
+
+    def refuse(self, what: str, instead: str) -> NoReturn:
+        """Raise NotAllowedInWorkflow."""
+        ...
+
+
+L = TypeVar("L", bound=Refuses)
 
 _TASK: Final = "do it in a task: await ctx.task(...)"
 _CONNECTION: Final = "opening a connection"
@@ -66,35 +84,71 @@ _NEEDLESS: Final[dict[str, str]] = {
 """What the engine does itself."""
 
 
-class RefusingLoop(NumberingLoop):
-    """Refuses everything; subclasses define what is possible."""
-
-    fault: MiniWorkflowError | None = None
-    """Why the workflow cannot go on, or None."""
-
-    dead = False
-    """Whether the execution has been dropped from memory."""
-
-    def refuse(self, what: str, instead: str) -> NoReturn:
-        """Record that the workflow did what it must not, and raise the error at that place."""
-        error = NotAllowedInWorkflow(
-            f"{what} is not allowed in a workflow, because a replay cannot repeat it; {instead}"
-            f"{user_line()}"
-        )
-        if not self.dead and self.fault is None:
-            self.fault = error
-        raise error
+def refuse_the_rest(loop: type[L]) -> type[L]:
+    """Give a class of loops a method that refuses, for each one that a workflow cannot have."""
+    for name, what in _REFUSED.items():
+        setattr(loop, name, _refused(name, what, _TASK))
+    for name, what in _NEEDLESS.items():
+        setattr(loop, name, _refused(name, what, "the engine does that"))
+    return loop
 
 
 def _refused(name: str, what: str, instead: str) -> Callable[..., NoReturn]:
-    def method(self: RefusingLoop, *_args: Any, **_kwargs: Any) -> NoReturn:
+    def method(self: Refuses, *_args: Any, **_kwargs: Any) -> NoReturn:
         self.refuse(what, instead)
 
     method.__name__ = name
     return method
 
 
-for _name, _what in _REFUSED.items():
-    setattr(RefusingLoop, _name, _refused(_name, _what, _TASK))
-for _name, _what in _NEEDLESS.items():
-    setattr(RefusingLoop, _name, _refused(_name, _what, "the engine does that"))
+ADVICE: Final[dict[str, tuple[str, str]]] = {
+    "time.sleep": ("time.sleep()", "use await ctx.sleep(...)"),
+    "asyncio.new_event_loop": ("starting another event loop", "await the coroutine"),
+    "socket.__new__": ("opening a socket", _TASK),
+    "socket.connect": ("connecting a socket", _TASK),
+    "socket.getaddrinfo": ("a name lookup", _TASK),
+    "socket.gethostbyname": ("a name lookup", _TASK),
+    "subprocess.Popen": ("starting a process", _TASK),
+    "os.system": ("os.system()", _TASK),
+    "os.exec": ("os.exec()", _TASK),
+    "os.fork": ("os.fork()", _TASK),
+    "os.forkpty": ("os.forkpty()", _TASK),
+    "os.spawn": ("os.spawn()", _TASK),
+    "os.posix_spawn": ("os.posix_spawn()", _TASK),
+    "_thread.start_new_thread": ("starting a thread", _TASK),
+    "_thread.start_joinable_thread": ("starting a thread", _TASK),
+}
+"""Audit event -> what it is called in an error, and what to use instead."""
+
+
+def install(refuse: Callable[[str, str], None]) -> None:
+    """From now on call ``refuse(what, instead)`` at each such event; it raises or returns."""
+    advice = ADVICE
+
+    def hook(event: str, _arguments: tuple[Any, ...]) -> None:
+        if event in advice:
+            refuse(*advice[event])
+
+    sys.addaudithook(hook)
+    # A loop that is only refused its sockets is left half-made, and complains when it is collected.
+    asyncio.new_event_loop = asyncio.events.new_event_loop = _announced(
+        "asyncio.new_event_loop", asyncio.events.new_event_loop
+    )
+    if sys.version_info < (3, 13):
+        time.sleep = _announced("time.sleep", time.sleep)
+    if sys.version_info < (3, 12):
+        # What threading.Thread calls; it has no public name.
+        name = "_start_new_thread"
+        setattr(threading, name, _announced("_thread.start_new_thread", getattr(threading, name)))
+
+
+def _announced(event: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    def announced(*args: Any) -> Any:
+        sys.audit(event, *args)
+        return function(*args)
+
+    announced.__name__ = function.__name__
+    announced.__qualname__ = function.__qualname__
+    announced.__module__ = function.__module__
+    announced.__doc__ = function.__doc__
+    return announced

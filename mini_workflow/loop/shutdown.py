@@ -7,7 +7,7 @@ import contextlib
 from typing import Any, Protocol
 
 from mini_workflow.loop.loop import Halt, WorkflowLoop
-from mini_workflow.loop.numbered import hush, unseen
+from mini_workflow.loop.ordered import hush, unseen
 
 
 class Warn(Protocol):

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from mini_workflow.context import Context
-from mini_workflow.loop.numbered import WorkflowFuture
+from mini_workflow.loop.ordered import WorkflowFuture
 from tests.laws import corpus
 from tests.laws.corpus import double
 from tests.laws.driver import Driver, chosen, run

@@ -16,8 +16,7 @@ from mini_workflow.stores.wakeup_socket import Allowance, WakeupSocket
 from mini_workflow.testing import WorkflowEnvironment
 from tests.local import flows
 from tests.local.child import Child
-
-WAIT = 60
+from tests.waiting import WAIT, eventually
 
 
 def open_files() -> list[str]:
@@ -149,8 +148,7 @@ class TestEngineThread:
         runtime = LocalRuntime(path)
         execution = runtime.start_execution(flows.sleeper, 1000, id="one")
         outcome = in_thread(execution.result)
-        while not runtime._driver.waiters:
-            threading.Event().wait(0.001)
+        eventually(lambda: runtime._driver.waiters)
 
         def fail() -> None:
             raise SystemExit("a fault")
