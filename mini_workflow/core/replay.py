@@ -98,8 +98,13 @@ def repeat(run: Run, history: Sequence[Event]) -> None:
     run.restore(fresh)
 
 
-def decide(run: Run, messages: Sequence[Message]) -> Decision:
-    """Feed messages to a live run, one at a time, until all are taken or it cannot go on."""
+def decide(run: Run, messages: Sequence[Message], now: int | None = None) -> Decision:
+    """Feed messages to a live run, one at a time, until all are taken or it cannot go on.
+
+    `now` is what the time really is (milliseconds since the epoch), which durations begin at; by
+    default the time of the last message.
+    """
+    run.loop.clock = now
     taken: list[Event] = []
     left: list[Message] = []
     refusals: list[tuple[str, Failure]] = []
