@@ -5,6 +5,7 @@ nothing fires early by more than the jump.
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any, Final
 
@@ -39,20 +40,16 @@ async def _times_out(ctx: Context) -> None:
 
 
 async def _waits_for(ctx: Context) -> None:
-    try:
+    with suppress(TimeoutError):
         await asyncio.wait_for(ctx.wait_for_signal("never"), 1)
-    except TimeoutError:
-        pass
 
 
 async def _retries(ctx: Context) -> None:
     def fail() -> None:
         raise ConnectionError("once more")
 
-    try:
+    with suppress(ConnectionError):
         await ctx.task(fail, retry=RetryPolicy(max_attempts=2, initial=1, jitter="none"))
-    except ConnectionError:
-        pass
 
 
 async def _until(ctx: Context) -> None:
