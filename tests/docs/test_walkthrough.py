@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.docs.test_snippets import ROOT, fences, matches
+from tests.waiting import WAIT
 
 DOCUMENTS = [ROOT / "README.md", ROOT / "docs" / "debugging.md"]
 PROGRAMS = Path(sys.executable).parent
@@ -52,12 +53,12 @@ class Shell:
             self.background = process
             assert process.stdout is not None
             return process.stdout.readline()
-        return process.communicate(typed, timeout=60)[0]
+        return process.communicate(typed, timeout=WAIT)[0]
 
     def kill(self) -> None:
         if self.background is not None:
             self.background.terminate()
-            self.background.communicate(timeout=30)
+            self.background.communicate(timeout=WAIT)
             self.background = None
 
 
