@@ -10,7 +10,7 @@ from typing import Any
 
 from example.backend.file import File, number
 from mini_workflow.errors import ExecutionNotFound, LeaseLost, UsageError
-from mini_workflow.ports import Clock, Commit, Head, Letter, Page, Query, Stored
+from mini_workflow.ports import Clock, Commit, Extent, Head, Letter, Page, Query, Stored
 
 
 class FileBackend:
@@ -72,15 +72,22 @@ class FileStore:
             held = self._held.holds(state, found)
             return Stored(Head(**found["head"]), current(found), found["parked"], held)
 
+    def extent(self, execution_id: str) -> Extent | None:
+        with self._file.reading() as state:
+            found = state["executions"].get(execution_id)
+            if found is None:
+                return None
+            return Extent(len(found["events"]), self._held.holds(state, found))
+
     def head(self, execution_id: str) -> Head | None:
         with self._file.reading() as state:
             found = state["executions"].get(execution_id)
             return None if found is None else Head(**found["head"])
 
-    def history(self, execution_id: str) -> list[str]:
+    def history(self, execution_id: str, since: int = 0) -> list[str]:
         with self._file.reading() as state:
             found = state["executions"].get(execution_id)
-            return [] if found is None else current(found)
+            return [] if found is None else current(found, since)
 
     def list(self, query: Query) -> Page:
         if query.limit < 1:
@@ -242,9 +249,9 @@ class FileLeases:
             ]
 
 
-def current(execution: dict[str, Any]) -> list[str]:
-    """The events of the current run."""
-    return execution["events"][execution["head"]["base"] :]
+def current(execution: dict[str, Any], since: int = 0) -> list[str]:
+    """The events of the current run, from number `since` on."""
+    return execution["events"][max(execution["head"]["base"], since) :]
 
 
 def post(state: dict[str, Any], execution_id: str, body: str, key: str) -> None:

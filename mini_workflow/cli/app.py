@@ -39,7 +39,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Answer with 
     "--backend",
     envvar="MINI_WORKFLOW_BACKEND",
     metavar="B",
-    help="Where executions are kept: sqlite:PATH or aws.  [default: sqlite:.mini_workflow/state.db]",
+    help="Where executions are kept: sqlite:PATH or aws.  [default: sqlite:state.db]",
 )
 @click.option(
     "--stack",

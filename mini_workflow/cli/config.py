@@ -9,7 +9,7 @@ from typing import Any, Final, cast
 
 from mini_workflow.errors import UsageError
 
-DEFAULT_BACKEND: Final = "sqlite:.mini_workflow/state.db"
+DEFAULT_BACKEND: Final = "sqlite:state.db"
 
 TABLE: Final = "mini-workflow"
 """The table under [tool] in pyproject.toml."""

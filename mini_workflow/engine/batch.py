@@ -31,7 +31,6 @@ class Batch:
         self.starts: list[Start] = []
         self.questions: list[Ask] = []
         self.again: list[Request] = []
-        self.nudged = False
 
     def delivery(self, execution_id: str) -> Delivery:
         """What has arrived for the execution so far."""

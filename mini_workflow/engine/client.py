@@ -290,8 +290,10 @@ class Client(ABC):
 
     # For the messenger
 
-    def lines(self, execution_id: str) -> list[str]:
+    def lines(self, execution_id: str, since: int = 0) -> list[str]:
         """See `Desk.lines`."""
+        if since:
+            return self._read(lambda: self._store.history(execution_id, since))
         return self._lines(execution_id)
 
     # How requests get to where they are answered

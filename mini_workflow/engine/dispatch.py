@@ -73,6 +73,17 @@ class Dispatcher:
         for name, seq, _ in [key for key in self._in_hand if key[0] == execution_id]:
             self.give_up(name, seq, reason)
 
+    def executions(self) -> list[str]:
+        """The executions that have attempts in hand."""
+        return list(dict.fromkeys(name for name, _, _ in self._in_hand))
+
+    def disown(self, execution_id: str, reason: str) -> None:
+        """Give up the attempts of an execution that another process has by now, which counts them
+        as lost; what they report is not waited for.
+        """
+        self.give_up_all(execution_id, reason)
+        self._in_hand = {key for key in self._in_hand if key[0] != execution_id}
+
 
 def request_of(execution_id: str, command: RunTask) -> TaskRequest:
     """What a runner is given for an attempt."""

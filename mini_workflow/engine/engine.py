@@ -25,7 +25,17 @@ from mini_workflow.engine.executor import execute
 from mini_workflow.engine.pending_updates import PendingUpdates
 from mini_workflow.engine.queries import Questions
 from mini_workflow.engine.replies import blocked, closed
-from mini_workflow.engine.requests import Ask, Nudge, Release, Request, Resume, Start, Waited
+from mini_workflow.engine.requests import (
+    Ask,
+    Nudge,
+    Post,
+    Release,
+    Request,
+    Resume,
+    Start,
+    Update,
+    Waited,
+)
 from mini_workflow.engine.runs import first_event
 from mini_workflow.engine.takeover import Ports, Takeover
 from mini_workflow.engine.turn import Delivery, Execute, Turn, Turns
@@ -98,6 +108,8 @@ class Engine:
         self._awake: dict[str, bool] = {}
         """Executions to look at without any message, and whether they are to be resumed."""
         self._now = 0
+        self._disown = False
+        """Whether attempts are in hand whose executions another process may have by now."""
 
     # Life
 
@@ -193,13 +205,14 @@ class Engine:
             del self._awake[name]
             batch.delivery(name).resume = resume
         try:
-            for request in requests:
-                self._take(request, batch, now)
-            if batch.nudged:
+            # What is in the mailbox was sent before what arrives now, perhaps by the same sender.
+            if any(isinstance(request, Nudge) for request in requests):
                 self._look_around(batch)
-            elif self._letters_due:
+            elif self._letters_due or any(map(_brings_a_message, requests)):
                 self._lookout.read(batch)
             self._letters_due = False
+            for request in requests:
+                self._take(request, batch, now)
             if self._next_wake is not None and self._next_wake <= now:
                 for name in self._ports.agenda.due(now, AT_ONCE):
                     batch.delivery(name).messages.append(events.Tick(now))
@@ -239,7 +252,7 @@ class Engine:
         if isinstance(request, Start):
             self._start(request, batch, now)
         elif isinstance(request, Nudge):
-            batch.nudged = True
+            pass  # it was looked around before
         elif isinstance(request, Ask):
             batch.questions.append(request)
         elif request.execution_id in batch.turns:
@@ -366,6 +379,8 @@ class Engine:
         self._lookout.take(self._now)
         self._renew_at = self._ports.leases.renew(self._now)
         self._recover()
+        if self._disown:
+            self._give_up_disowned()
 
     def _look_around(self, batch: Batch) -> None:
         """Another process may have changed something: take over what is free, read the letters."""
@@ -386,11 +401,22 @@ class Engine:
         self._cache.clear()
         self._awake = {}
         self._keep(requests)
+        # Whoever records the answers now, they are found in the histories.
+        self._inquiries.refer_to_history()
+        self._disown = True
         try:
             self._take_over()
         except StoreError as error:
             log.error("the store is not available: %s", error)
             self._retry_at = self._renew_at = self._now + RETRY_AFTER
+
+    def _give_up_disowned(self) -> None:
+        """Tell the attempts of executions that another process has now that nobody waits."""
+        for name in self._dispatcher.executions():
+            extent = self._ports.store.extent(name)
+            if extent is None or not extent.held:
+                self._dispatcher.disown(name, "another process has taken over the execution")
+        self._disown = False
 
     def _refused(self, requests: Sequence[Request], error: Exception, now: int) -> None:
         """Nothing could be committed: tell those who wait, keep what nobody would send again."""
@@ -408,3 +434,10 @@ class Engine:
     def _keep(self, requests: Sequence[Request]) -> None:
         kept = [r for r in (*self._held_back, *requests) if not isinstance(r, Nudge)]
         self._held_back = [*kept, Nudge()]
+
+
+def _brings_a_message(request: Request) -> bool:
+    """Whether it is from somebody who may have left a message in the mailbox before."""
+    if isinstance(request, Start):
+        return request.signal is not None
+    return isinstance(request, (Post, Resume, Update))

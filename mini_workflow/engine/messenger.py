@@ -43,8 +43,10 @@ class Desk(Protocol):
         """Milliseconds since the epoch."""
         ...
 
-    def lines(self, execution_id: str) -> list[str]:
-        """The lines of a history. Raises ExecutionNotFound."""
+    def lines(self, execution_id: str, since: int = 0) -> list[str]:
+        """The lines of a history, from event number `since` on, counted over all runs. Raises
+        ExecutionNotFound.
+        """
         ...
 
     def watch(self, execution_id: str) -> AbstractContextManager[Callable[[float], None]]:
@@ -115,11 +117,14 @@ class Messenger:
     def _from_elsewhere(self, request: Update, deadline: float | None) -> Answer:
         """Wait until the process that has the execution has recorded the answer."""
         execution_id = request.execution_id
+        seen = 0
         with self._desk.watch(execution_id) as wait:
             while True:
-                # In this order: an answer is recorded before the end.
+                # In this order: an answer is recorded before the end. Also, a run that begins in
+                # between has lines read again, and none left out.
                 head = self._desk.head(execution_id)
-                lines = self._desk.lines(execution_id)
+                lines = self._desk.lines(execution_id, seen)
+                seen = max(seen, head.base) + len(lines)
                 found = find_answer(lines, request.update_id, request.at)
                 if found is not None:
                     return Answer(found)

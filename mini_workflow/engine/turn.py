@@ -146,12 +146,17 @@ class Turns:
             head.busy or head.wake_at is not None or delivery.letters or delivery.posted
         ):
             return None
+        ends = _termination(delivery.messages) is not None
+        if head.status == "blocked" and not delivery.resume and not ends:
+            # It is only kept: that must not cost what reading the history does.
+            extent = self._store.extent(delivery.execution_id)
+            if extent is None or not extent.held:
+                return None
+            return self._kept(delivery, Stored(head, [], []), head, extent.length)
         stored = self._store.load(delivery.execution_id)
         if stored is None or not stored.held:
             return None
-        if stored.head.status == "blocked" and (
-            not delivery.resume or _termination(delivery.messages) is not None
-        ):
+        if stored.head.status == "blocked" and (not delivery.resume or ends):
             return self._kept(delivery, stored, stored.head)
         return self._cold(delivery, stored, now)
 
@@ -361,8 +366,13 @@ class Turns:
             after = blocked(head, error)
         return self._kept(delivery, stored, after)
 
-    def _kept(self, delivery: Delivery, stored: Stored, after: Head) -> Turn:
-        """Keep what has arrived; only a termination takes place, since it needs no code."""
+    def _kept(
+        self, delivery: Delivery, stored: Stored, after: Head, length: int | None = None
+    ) -> Turn:
+        """Keep what has arrived; only a termination takes place, since it needs no code. The
+        `length` is given where the events are not.
+        """
+        length = stored.head.base + len(stored.events) if length is None else length
         closing = _termination(delivery.messages) if after.closed_at is None else None
         if closing is not None:
             after = replace(
@@ -374,7 +384,7 @@ class Turns:
             )
         commit = Commit(
             execution_id=delivery.execution_id,
-            expected=stored.head.base + len(stored.events),
+            expected=length,
             events=(wire.encode(closing),) if closing is not None else (),
             head=after if after != stored.head else None,
             park=_to_park(delivery.messages, after),

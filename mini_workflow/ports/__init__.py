@@ -124,6 +124,16 @@ class Letter:
     body: str
 
 
+@record
+class Extent:
+    """How many events an execution has, those of earlier runs included, and whether the owner that
+    asks holds it.
+    """
+
+    length: int
+    held: bool
+
+
 class Reader(Protocol):
     """What making a turn takes of a store."""
 
@@ -134,6 +144,10 @@ class Reader(Protocol):
         """
         ...
 
+    def extent(self, execution_id: str) -> Extent | None:
+        """How long the execution is, or None if there is none. The cost does not depend on that."""
+        ...
+
     def head(self, execution_id: str) -> Head | None:
         """The head as of the last commit, or None. Callable from any thread."""
         ...
@@ -142,10 +156,12 @@ class Reader(Protocol):
 class Store(Reader, Protocol):
     """Heads and histories."""
 
-    def history(self, execution_id: str) -> list[str]:
-        """The lines of the current run's history as of the last commit. Any thread.
+    def history(self, execution_id: str, since: int = 0) -> list[str]:
+        """The lines of the current run's history as of the last commit, from event number `since`
+        on, counted from 0 over all runs. Any thread.
 
-        Empty if there is no such execution. The cost is as for `load`.
+        Empty if there is no such execution. The cost is as for `load`, or that of those lines where
+        a store can read them alone.
         """
         ...
 

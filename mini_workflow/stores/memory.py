@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from itertools import compress
 
 from mini_workflow.errors import ExecutionNotFound, LeaseLost, StoreUnavailable, UsageError
-from mini_workflow.ports import Clock, Commit, Head, Letter, Page, Query, Stored
+from mini_workflow.ports import Clock, Commit, Extent, Head, Letter, Page, Query, Stored
 
 
 @dataclass(slots=True)
@@ -153,17 +153,23 @@ class MemoryStore:
             held = self._session.holds(state, found)
             return Stored(found.head, found.run(), list(found.parked), held)
 
+    def extent(self, execution_id: str) -> Extent | None:
+        """See `Store.extent`."""
+        with self._session.open() as state:
+            found = state.executions.get(execution_id)
+            return found and Extent(len(found.events), self._session.holds(state, found))
+
     def head(self, execution_id: str) -> Head | None:
         """See `Store.head`."""
         with self._session.open() as state:
             found = state.executions.get(execution_id)
             return found and found.head
 
-    def history(self, execution_id: str) -> list[str]:
+    def history(self, execution_id: str, since: int = 0) -> list[str]:
         """See `Store.history`."""
         with self._session.open() as state:
             found = state.executions.get(execution_id)
-            return found.run() if found else []
+            return found.events[max(found.head.base, since) :] if found else []
 
     def commit(self, commits: Sequence[Commit]) -> list[bool]:
         """See `Store.commit`."""

@@ -9,12 +9,20 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterable
 from typing import Final
 
 _LOOPBACK: Final = "127.0.0.1"
 _PAUSE: Final = 1.0
 """Seconds to wait after an error of the socket, which might not be the last one."""
+
+BURST: Final = 20
+"""Rings that are heard one right after the other."""
+
+INTERVAL: Final = 0.01
+"""Seconds from one ring that is heard to the next after such a burst. Anybody on the machine can
+ring, as often as they like; this is what it may cost."""
 
 
 class WakeupSocket:
@@ -74,6 +82,9 @@ class WakeupSocket:
         self._socket = None
 
     def _listen(self, bell: socket.socket, heard: Callable[[], None]) -> None:
+        # What is rung meanwhile waits in the socket, or is dropped there when that is full: then
+        # others are left, and whoever hears one of these sees all that was written before.
+        allowance = Allowance(BURST, INTERVAL)
         while True:
             try:
                 bell.recv(1)
@@ -82,3 +93,20 @@ class WakeupSocket:
             if self._closed.is_set():
                 return
             heard()
+            pause = allowance.take(time.monotonic())
+            if pause:
+                self._closed.wait(pause)
+
+
+class Allowance:
+    """So many at once, and one more per `interval` (in the unit of the times given)."""
+
+    def __init__(self, burst: int, interval: float) -> None:
+        self._credit: Final = (burst - 1) * interval
+        self._interval: Final = interval
+        self._next = float("-inf")
+
+    def take(self, now: float) -> float:
+        """Take one; how long to wait before the next."""
+        self._next = max(self._next, now) + self._interval
+        return max(0.0, self._next - now - self._credit)

@@ -1,8 +1,9 @@
-"""A cloud for one test: the engine's resources on the emulator, and its two functions in this process.
+"""A cloud for one test: the engine's resources, and its two functions in this process.
 
-S3, SQS, the pipe of the timers and the schedules are the emulator's. The queue of events is polled
-here, as an event source mapping does, and invocations of functions end here, as botocore has
-validated and written them: so a test can make any of them fail, or crash between any two.
+S3, SQS, the pipe of the timers and the schedules are the emulator's, or those of in_process.py. The
+queue of events is polled here, as an event source mapping does, and invocations of functions end
+here, as botocore has validated and written them: so a test can make any of them fail, or crash
+between any two.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import logging
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -39,7 +41,7 @@ from mini_workflow.settings import (
     WORKER_FUNCTION_NAME,
     Settings,
 )
-from tests.emulator.server import Server
+from tests.emulator.server import ACCOUNT, Server
 
 log = logging.getLogger(__name__)
 
@@ -122,90 +124,71 @@ class Deployed(AWSRuntime):
         super().close()
 
 
-class Cloud:
+class Cloud(ABC):
     """The resources of one engine. `calls` counts what was called, by service and operation."""
 
-    def __init__(self, server: Server, name: str | None = None) -> None:
-        self.server = server
+    def __init__(self, name: str | None = None) -> None:
         self.name = name or f"c{uuid4().hex[:12]}"
         self.calls: Counter[str] = Counter()
         self.sent_bytes: Counter[str] = Counter()
         self.hooks: list[Hook] = []
         self.after: list[Hook] = []
-        self.s3 = server.client("s3")
-        self.sqs = server.client("sqs")
         self._pool = ThreadPoolExecutor(32, thread_name_prefix=f"{self.name}-lambda")
         self._running: list[Any] = []
         self._mapping = f"{self.name}-mapping"
         self.worker: Callable[[Any, Any], Any] | None = None
         self.orchestrator: Callable[[Any, Any], Any] | None = None
-        self.environment = self._create()
-
-    def _create(self) -> dict[str, str]:
-        with suppress(self.s3.exceptions.BucketAlreadyOwnedByYou):
-            self.s3.create_bucket(Bucket=BUCKET)
-        fifo = {"FifoQueue": "true", "VisibilityTimeout": "30"}
-        throughput = {
-            "DeduplicationScope": "messageGroup",
-            "FifoThroughputLimit": "perMessageGroupId",
-        }
-        events = self._queue(f"{self.name}-events.fifo", fifo | throughput)
-        letters = self._queue(f"{self.name}-dlq.fifo", fifo)
-        timers = self._queue(f"{self.name}-timers", {})
-        self._pipe(timers, events)
-        scheduler = self.server.client("scheduler")
-        scheduler.create_schedule_group(Name=self.name)
-        return {
+        self.environment = {
             BUCKET_NAME: BUCKET,
             OBJECT_PREFIX: f"{self.name}/",
-            QUEUE_URL: events,
-            QUEUE_ARN: self._arn(events),
-            DLQ_URL: letters,
-            TIMER_QUEUE_URL: timers,
             WORKER_FUNCTION_NAME: f"{self.name}-worker",
             ORCHESTRATOR_FUNCTION_NAME: f"{self.name}-orchestrator",
-            ROLE_ARN: f"arn:aws:iam::{self.server.account}:role/{self.name}",
+            ROLE_ARN: f"arn:aws:iam::{ACCOUNT}:role/{self.name}",
             SCHEDULE_GROUP: self.name,
             SIGNING_KEY: "a key for tests, and for tests only",
-        }
+        } | self._create()
 
-    def _queue(self, name: str, attributes: dict[str, str]) -> str:
-        return self.sqs.create_queue(QueueName=name, Attributes=attributes)["QueueUrl"]
+    # The services
 
-    def _arn(self, url: str) -> str:
-        found = self.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])
-        return found["Attributes"]["QueueArn"]
+    @abstractmethod
+    def _create(self) -> dict[str, str]:
+        """Make the bucket, the queues and the rest; the settings that name the queues."""
 
-    def _pipe(self, timers: str, events: str) -> None:
-        self.server.client("pipes").create_pipe(
-            Name=self.name,
-            RoleArn=f"arn:aws:iam::{self.server.account}:role/{self.name}",
-            Source=self._arn(timers),
-            Target=self._arn(events),
-            TargetParameters={
-                "InputTemplate": '{"event": <$.body>}',
-                "SqsQueueParameters": {
-                    "MessageGroupId": "$.messageAttributes.executionId.stringValue",
-                    "MessageDeduplicationId": "$.messageId",
-                },
-            },
-        )
+    @abstractmethod
+    def _connect(self, service: str) -> Any:
+        """A new client of boto3."""
+
+    @abstractmethod
+    def _answer(self, call: str, request: Any) -> AWSResponse | None:
+        """The answer of a service to a call; None where the client gets it over the wire."""
+
+    @abstractmethod
+    def put(self, group: str, body: str) -> None:
+        """Add a message to the queue of events."""
+
+    @abstractmethod
+    def receive(self, stop: threading.Event) -> list[dict[str, Any]]:
+        """The next batch of the queue of events, as records for the orchestrator; nothing once
+        `stop` is set and `interrupt` has been called.
+        """
+
+    @abstractmethod
+    def interrupt(self) -> None:
+        """Have whoever receives look whether it is to stop."""
+
+    @abstractmethod
+    def finish(self, records: list[dict[str, Any]], failed: set[str]) -> None:
+        """Remove records from the queue of events but for those that have failed."""
+
+    @abstractmethod
+    def wait_until_taken(self) -> None:
+        """Wait until the queue of events is empty, as far as it is not a turn that waits."""
 
     def client(self, service: str, dead: threading.Event | None = None) -> Any:
         """A client of a service, for a runtime: counted, and open to hooks. It fails as soon as
         the process that has it is `dead`.
         """
-        client = SESSION.client(
-            service,
-            endpoint_url=self.server.endpoint,
-            config=Config(
-                retries={"mode": "standard", "total_max_attempts": 2},
-                connect_timeout=5,
-                read_timeout=60,
-                max_pool_connections=40,
-                s3={"addressing_style": "path"},
-            ),
-        )
+        client = self._connect(service)
         if service not in CALLS:
             return client
 
@@ -217,7 +200,7 @@ class Cloud:
             self.sent_bytes[call] += _length(request.body)
             for hook in list(self.hooks):
                 hook(call, request)
-            return self._invoke(request) if call == "lambda.Invoke" else None
+            return self._invoke(request) if call == "lambda.Invoke" else self._answer(call, request)
 
         def after(http_response: Any, model: Any, **_: Any) -> None:
             for hook in list(self.after):
@@ -279,44 +262,9 @@ class Cloud:
             "type": type(error).__name__,
             "error": str(error),
         }
-        self.sqs.send_message(
-            QueueUrl=self.environment[QUEUE_URL],
-            MessageBody=json.dumps({"lost": news}),
-            MessageGroupId=event["execution_id"],
-            MessageDeduplicationId=uuid4().hex,
-        )
+        self.put(event["execution_id"], json.dumps({"lost": news}))
 
     # The event source mapping
-
-    def receive(self, wait: int = 1) -> list[dict[str, Any]]:
-        """A batch of the queue of events, as records for the orchestrator."""
-        answer = self.sqs.receive_message(
-            QueueUrl=self.environment[QUEUE_URL],
-            MaxNumberOfMessages=10,
-            WaitTimeSeconds=wait,
-            AttributeNames=["All"],
-        )
-        return [
-            {
-                "messageId": message["MessageId"],
-                "receiptHandle": message["ReceiptHandle"],
-                "body": message["Body"],
-                "attributes": message["Attributes"],
-            }
-            for message in answer.get("Messages", ())
-        ]
-
-    def wait_until_taken(self) -> None:
-        """Wait until the queue of events is empty, as far as it is not a turn that waits."""
-        ends = time.monotonic() + TAKEN_WITHIN
-        names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
-        while threading.current_thread().name != self._mapping and time.monotonic() < ends:
-            found = self.sqs.get_queue_attributes(
-                QueueUrl=self.environment[QUEUE_URL], AttributeNames=names
-            )
-            if all(found["Attributes"][name] == "0" for name in names):
-                return
-            time.sleep(0.01)
 
     def wait_until_idle(self) -> None:
         """Wait until no task is running and its outcome has been taken."""
@@ -325,25 +273,17 @@ class Cloud:
             time.sleep(0.01)
         self.wait_until_taken()
 
-    def delete(self, records: list[dict[str, Any]]) -> None:
-        """Remove records from the queue of events."""
-        if records:
-            self.sqs.delete_message_batch(
-                QueueUrl=self.environment[QUEUE_URL],
-                Entries=[
-                    {"Id": str(number), "ReceiptHandle": record["receiptHandle"]}
-                    for number, record in enumerate(records)
-                ],
-            )
-
-    def poll(self, runtime: AWSRuntime, wait: int = 1) -> int:
-        """Hand one batch to the orchestrator, and remove what went well; how many came."""
-        records = self.receive(wait)
-        if records:
+    def poll(self, runtime: AWSRuntime, stop: threading.Event) -> None:
+        """Hand one batch to the orchestrator, and remove what went well."""
+        records = self.receive(stop)
+        if not records:
+            return
+        failed = {record["messageId"] for record in records}
+        try:
             answer = runtime.orchestrate({"Records": records}, Context())
             failed = {item["itemIdentifier"] for item in answer["batchItemFailures"]}
-            self.delete([record for record in records if record["messageId"] not in failed])
-        return len(records)
+        finally:
+            self.finish(records, failed)
 
     @contextmanager
     def serving(self, runtime: AWSRuntime) -> Iterator[AWSRuntime]:
@@ -355,8 +295,7 @@ class Cloud:
         def pump() -> None:
             while not stop.is_set():
                 try:
-                    if not self.poll(runtime, 0):
-                        stop.wait(IDLE)
+                    self.poll(runtime, stop)
                 except Exception:
                     log.exception("the batch failed")
 
@@ -366,13 +305,144 @@ class Cloud:
             yield runtime
         finally:
             stop.set()
+            self.interrupt()
             thread.join()
             if (self.worker, self.orchestrator) == ours:
                 self.worker, self.orchestrator = before
 
     def close(self) -> None:
-        """Wait for invocations that are under way, and drop the queues."""
+        """Wait for invocations that are under way."""
         self._pool.shutdown(wait=True)
+
+
+class EmulatedCloud(Cloud):
+    """On the emulator: S3, SQS, the pipe of the timers and the schedules are its own."""
+
+    def __init__(self, server: Server, name: str | None = None) -> None:
+        self.server = server
+        self.s3 = server.client("s3")
+        self.sqs = server.client("sqs")
+        super().__init__(name)
+
+    def _create(self) -> dict[str, str]:
+        with suppress(self.s3.exceptions.BucketAlreadyOwnedByYou):
+            self.s3.create_bucket(Bucket=BUCKET)
+        fifo = {"FifoQueue": "true", "VisibilityTimeout": "30"}
+        throughput = {
+            "DeduplicationScope": "messageGroup",
+            "FifoThroughputLimit": "perMessageGroupId",
+        }
+        events = self._queue(f"{self.name}-events.fifo", fifo | throughput)
+        letters = self._queue(f"{self.name}-dlq.fifo", fifo)
+        timers = self._queue(f"{self.name}-timers", {})
+        self._pipe(timers, events)
+        self.server.client("scheduler").create_schedule_group(Name=self.name)
+        return {
+            QUEUE_URL: events,
+            QUEUE_ARN: self._arn(events),
+            DLQ_URL: letters,
+            TIMER_QUEUE_URL: timers,
+        }
+
+    def _queue(self, name: str, attributes: dict[str, str]) -> str:
+        return self.sqs.create_queue(QueueName=name, Attributes=attributes)["QueueUrl"]
+
+    def _arn(self, url: str) -> str:
+        found = self.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])
+        return found["Attributes"]["QueueArn"]
+
+    def _pipe(self, timers: str, events: str) -> None:
+        self.server.client("pipes").create_pipe(
+            Name=self.name,
+            RoleArn=f"arn:aws:iam::{ACCOUNT}:role/{self.name}",
+            Source=self._arn(timers),
+            Target=self._arn(events),
+            TargetParameters={
+                "InputTemplate": '{"event": <$.body>}',
+                "SqsQueueParameters": {
+                    "MessageGroupId": "$.messageAttributes.executionId.stringValue",
+                    "MessageDeduplicationId": "$.messageId",
+                },
+            },
+        )
+
+    def _connect(self, service: str) -> Any:
+        return SESSION.client(
+            service,
+            endpoint_url=self.server.endpoint,
+            config=Config(
+                retries={"mode": "standard", "total_max_attempts": 2},
+                connect_timeout=5,
+                read_timeout=60,
+                max_pool_connections=40,
+                s3={"addressing_style": "path"},
+            ),
+        )
+
+    def _answer(self, call: str, request: Any) -> None:
+        """It comes over the wire."""
+
+    def put(self, group: str, body: str) -> None:
+        """Add a message to the queue of events."""
+        self.sqs.send_message(
+            QueueUrl=self.environment[QUEUE_URL],
+            MessageBody=body,
+            MessageGroupId=group,
+            MessageDeduplicationId=uuid4().hex,
+        )
+
+    def receive(self, stop: threading.Event) -> list[dict[str, Any]]:
+        """A batch, when there is one."""
+        while not stop.is_set():
+            answer = self.sqs.receive_message(
+                QueueUrl=self.environment[QUEUE_URL],
+                MaxNumberOfMessages=10,
+                WaitTimeSeconds=0,
+                AttributeNames=["All"],
+            )
+            if answer.get("Messages"):
+                return [
+                    {
+                        "messageId": message["MessageId"],
+                        "receiptHandle": message["ReceiptHandle"],
+                        "body": message["Body"],
+                        "attributes": message["Attributes"],
+                    }
+                    for message in answer["Messages"]
+                ]
+            stop.wait(IDLE)
+        return []
+
+    def interrupt(self) -> None:
+        """It looks soon."""
+
+    def finish(self, records: list[dict[str, Any]], failed: set[str]) -> None:
+        """Delete what went well."""
+        done = [record for record in records if record["messageId"] not in failed]
+        if done:
+            self.sqs.delete_message_batch(
+                QueueUrl=self.environment[QUEUE_URL],
+                Entries=[
+                    {"Id": str(number), "ReceiptHandle": record["receiptHandle"]}
+                    for number, record in enumerate(done)
+                ],
+            )
+
+    def wait_until_taken(self) -> None:
+        """Wait until the queue is empty; one turn that waits may hold this up, for a while."""
+        ends = time.monotonic() + TAKEN_WITHIN
+        names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+        while threading.current_thread().name != self._mapping and time.monotonic() < ends:
+            found = self.sqs.get_queue_attributes(
+                QueueUrl=self.environment[QUEUE_URL], AttributeNames=names
+            )
+            if all(found["Attributes"][name] == "0" for name in names):
+                return
+            time.sleep(0.01)
+
+    def close(self) -> None:
+        """Wait for invocations that are under way, and drop the queues."""
+        super().close()
         for name in (QUEUE_URL, DLQ_URL, TIMER_QUEUE_URL):
             self.sqs.delete_queue(QueueUrl=self.environment[name])
         self.server.client("pipes").delete_pipe(Name=self.name)

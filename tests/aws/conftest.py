@@ -6,14 +6,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.aws.cloud import Cloud
+from tests.aws.cloud import Cloud, EmulatedCloud
 from tests.emulator.server import Server
 
 
 @pytest.fixture
 def cloud(aws: Server) -> Iterator[Cloud]:
     """An engine's resources on the emulator."""
-    made = Cloud(aws)
+    made = EmulatedCloud(aws)
     try:
         yield made
     finally:

@@ -1,8 +1,9 @@
-"""S3, SQS, Scheduler and Lambda as far as the engine uses them, in this process and in one thread.
+"""S3, SQS, Scheduler and Lambda as far as the engine uses them, in this process, for one thread at a
+time.
 
 They answer what botocore has validated and written, at once and always in the same way, so that a
 test can count calls, stop the world between any two of them, and say what is delivered when.
-test_services.py compares them with the emulator. Time is the world's own.
+test_services.py compares them with the emulator. Time is that of their clock.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from xml.sax.saxutils import escape
 
 from botocore.awsrequest import AWSResponse
 
+from mini_workflow.ports import Clock
 from mini_workflow.testing.clock import ManualClock
 from tests.aws.cloud import Raw
 
@@ -59,7 +61,7 @@ class Services:
     be given.
     """
 
-    clock: ManualClock
+    clock: Clock
     objects: dict[str, bytes] = field(default_factory=dict[str, bytes])
     queue: list[Message] = field(default_factory=list[Message])
     letters: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
@@ -112,10 +114,21 @@ class Services:
 
     def ring(self) -> bool:
         """Let time pass until the next delayed message or schedule; whether there was one."""
-        times = [at for at, _, _ in self.delayed] + [at for at, _ in self.schedules.values()]
-        if not times:
+        due = self.next()
+        if due is None:
             return False
-        self.clock.advance(max(0, min(times) - self.clock.now()))
+        assert isinstance(self.clock, ManualClock)
+        self.clock.advance(max(0, due - self.clock.now()))
+        self.pass_on()
+        return True
+
+    def next(self) -> int | None:
+        """When the next delayed message or schedule is due."""
+        times = [at for at, _, _ in self.delayed] + [at for at, _ in self.schedules.values()]
+        return min(times, default=None)
+
+    def pass_on(self) -> None:
+        """Put what is due into the queue of events."""
         now = self.clock.now()
         due = [item for item in self.delayed if item[0] <= now]
         self.delayed = [item for item in self.delayed if item[0] > now]
@@ -128,7 +141,6 @@ class Services:
                 self.put(
                     plain["MessageGroupId"], plain["MessageBody"], plain["MessageDeduplicationId"]
                 )
-        return True
 
     def _sqs_sendmessage(self, request: Any) -> Any:
         return _json(self._send(json.loads(request.body)))

@@ -9,6 +9,7 @@ from typing import Any
 from mini_workflow import Context
 from mini_workflow.workflow import Registry, Workflow
 from tests.aws.cloud import Cloud
+from tests.waiting import WAIT
 
 
 def registry(*workflows: Any) -> Registry:
@@ -33,7 +34,7 @@ async def sleeper(ctx: Context, seconds: float) -> str:
 
 def test_steps_run_to_the_end(cloud: Cloud) -> None:
     with cloud.runtime(registry=registry(steps)) as runtime, cloud.serving(runtime):
-        assert runtime.start_execution("steps", 5).result(timeout=30) == [0, 1, 4, 9, 16]
+        assert runtime.start_execution("steps", 5).result(timeout=WAIT) == [0, 1, 4, 9, 16]
 
 
 def test_a_thousand_tasks_at_once_run_to_the_end(cloud: Cloud) -> None:
@@ -43,4 +44,4 @@ def test_a_thousand_tasks_at_once_run_to_the_end(cloud: Cloud) -> None:
 
 def test_a_timer_fires(cloud: Cloud) -> None:
     with cloud.runtime(registry=registry(sleeper)) as runtime, cloud.serving(runtime):
-        assert runtime.start_execution("sleeper", 1).result(timeout=30) == "awake"
+        assert runtime.start_execution("sleeper", 1).result(timeout=WAIT) == "awake"

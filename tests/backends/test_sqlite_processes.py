@@ -19,6 +19,7 @@ from mini_workflow.stores.sqlite import SQLiteBackend
 from mini_workflow.stores.sqlite.process import Process
 from mini_workflow.testing import ManualClock
 from mini_workflow.testing.contracts.backend import create
+from tests.waiting import WAIT
 
 PRELUDE = """
 import sys
@@ -55,7 +56,7 @@ class Script:
 
     def rest(self, stdin: str = "") -> list[str]:
         """What it still has to say, once it has ended one way or another."""
-        out, err = self.process.communicate(stdin, timeout=60)
+        out, err = self.process.communicate(stdin, timeout=WAIT)
         assert err == ""
         return out.splitlines()
 

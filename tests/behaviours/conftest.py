@@ -13,6 +13,7 @@ import pytest
 from mini_workflow import LocalRuntime
 from mini_workflow.testing import EnvironmentState, WorkflowEnvironment
 from tests.behaviours.stage import GATES, LEDGER, Stage
+from tests.behaviours.table import FIRST
 
 
 def _environment(cache_size: int, _: pytest.FixtureRequest) -> Stage:
@@ -36,21 +37,35 @@ def _local(cache_size: int, request: pytest.FixtureRequest) -> Stage:
     return Stage(open_runtime, virtual=False)
 
 
-def _aws(cache_size: int, request: pytest.FixtureRequest) -> Stage:
-    from tests.aws.cloud import Cloud, Deployed
+def _aws(create: Callable[[pytest.FixtureRequest], Any], request: pytest.FixtureRequest) -> Stage:
+    from tests.aws.cloud import Deployed
 
-    server = request.getfixturevalue("aws")
-    clouds: dict[str, Cloud] = {}
+    clouds: dict[str, Any] = {}
+    # What a task learns when it looks is tested, not how seldom it does.
+    patch: pytest.MonkeyPatch = request.getfixturevalue("monkeypatch")
+    patch.setattr("mini_workflow.runtimes.aws.worker._Pulse.every", 0.1)
 
     def open_runtime(name: str, *, grace: float | None = None, **options: Any) -> Deployed:
         if name not in clouds:
-            clouds[name] = Cloud(server)
+            clouds[name] = create(request)
             request.addfinalizer(clouds[name].close)
         # Without time to end, what runs is killed.
-        abrupt = grace == 0
-        return Deployed(clouds[name], abrupt=abrupt, cache_size=cache_size, **options)
+        # With nothing in memory it is tested at every call of AWS, in tests/aws.
+        return Deployed(clouds[name], abrupt=grace == 0, cache_size=256, **options)
 
     return Stage(open_runtime, virtual=False, posts=True)
+
+
+def _in_process(_: pytest.FixtureRequest) -> Any:
+    from tests.aws.in_process import InProcessCloud
+
+    return InProcessCloud()
+
+
+def _emulated(request: pytest.FixtureRequest) -> Any:
+    from tests.aws.cloud import EmulatedCloud
+
+    return EmulatedCloud(request.getfixturevalue("aws"))
 
 
 RUNTIMES: dict[str, Callable[[pytest.FixtureRequest], Stage]] = {
@@ -58,19 +73,30 @@ RUNTIMES: dict[str, Callable[[pytest.FixtureRequest], Stage]] = {
     "environment-replaying": partial(_environment, 0),
     "local": partial(_local, 4096),
     "local-evicting": partial(_local, 1),
-    # With nothing in memory it is tested at every call of AWS, in tests/aws.
-    "aws": partial(_aws, 256),
+    "aws": partial(_aws, _in_process),
 }
+EMULATED = "aws-emulated"
+"""AWSRuntime with its services over HTTP: for one test of each behaviour."""
 
 
-@pytest.fixture(
-    params=[pytest.param(name, marks=pytest.mark.aws if name == "aws" else ()) for name in RUNTIMES]
-)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run each test on every runtime."""
+    if "runtime" in metafunc.fixturenames:
+        chosen = [*RUNTIMES, EMULATED] if metafunc.definition.originalname in FIRST else RUNTIMES
+        metafunc.parametrize(
+            "runtime",
+            [pytest.param(n, marks=pytest.mark.aws if n.startswith("aws") else ()) for n in chosen],
+            indirect=True,
+        )
+
+
+@pytest.fixture
 def runtime(request: pytest.FixtureRequest) -> Iterator[Stage]:
-    """A runtime: each test runs on every one of them."""
+    """A runtime, opened for one test."""
     GATES.clear()
     LEDGER.clear()
-    stage = RUNTIMES[request.param](request)
+    create = RUNTIMES.get(request.param) or partial(_aws, _emulated)
+    stage = create(request)
     try:
         yield stage
     finally:

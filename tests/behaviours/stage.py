@@ -9,12 +9,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from mini_workflow import Context, Execution, ExecutionNotFound
-
-WAIT: Final = 30
-"""Seconds after which a test gives up waiting. No test waits for time to pass."""
-
-SEEN_WITHIN: Final = 5
-"""Seconds within which a message from one execution to another has arrived."""
+from tests.waiting import WAIT
 
 MINUTE: Final = 60.0
 DAY: Final = 24 * 3600.0
@@ -59,7 +54,7 @@ class Stage:
 
     def get_execution(self, id: str) -> Execution:  # noqa: A002
         """A handle to an execution, also to a child whose start is on its way."""
-        ends = time.monotonic() + (SEEN_WITHIN if self.posts else 0)
+        ends = time.monotonic() + (WAIT if self.posts else 0)
         while True:
             try:
                 found: Execution = self.runtime.get_execution(id)

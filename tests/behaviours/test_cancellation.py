@@ -21,7 +21,8 @@ from mini_workflow import (
     workflow,
 )
 from mini_workflow.core import events
-from tests.behaviours.stage import DAY, LEDGER, WAIT, Background, Stage, gate, go_through, note
+from tests.behaviours.stage import DAY, LEDGER, Background, Stage, gate, go_through, note
+from tests.waiting import WAIT
 
 
 def kinds(execution: Any) -> list[str]:

@@ -23,7 +23,8 @@ from mini_workflow import (
     UsageError,
     workflow,
 )
-from tests.behaviours.stage import DAY, LEDGER, WAIT, Background, Stage, gate, go_through, note
+from tests.behaviours.stage import DAY, LEDGER, Background, Stage, gate, go_through, note
+from tests.waiting import WAIT
 
 
 def kinds(execution: Any) -> list[str]:
@@ -553,6 +554,7 @@ def test_37_another_process_has_an_update_at_work_when_the_run_continues(runtime
             waiting.get()
         gate("work-2").open()
         assert handle.update("work", id="w", timeout=WAIT) == "work-2"
+        gate("work-1").open()
     execution.signal("next")
     assert execution.result(WAIT) == "done"
 

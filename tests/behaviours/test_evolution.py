@@ -21,7 +21,8 @@ from mini_workflow import (
     ExecutionTerminated,
     workflow,
 )
-from tests.behaviours.stage import DAY, LEDGER, WAIT, Stage, note, settle, watched
+from tests.behaviours.stage import DAY, LEDGER, Stage, note, settle, watched
+from tests.waiting import WAIT
 
 DEPLOYED = {"version": 1}
 

@@ -26,7 +26,8 @@ from mini_workflow import (
     UsageError,
     workflow,
 )
-from tests.behaviours.stage import DAY, LEDGER, WAIT, Background, Stage, gate, go_through, note
+from tests.behaviours.stage import DAY, LEDGER, Background, Stage, gate, go_through, note
+from tests.waiting import WAIT
 
 
 def kinds(execution: Any) -> list[str]:

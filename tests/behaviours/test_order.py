@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from mini_workflow import Context, workflow
-from tests.behaviours.stage import LEDGER, WAIT, Stage, gate, go_through, note
+from tests.behaviours.stage import LEDGER, Stage, gate, go_through, note
+from tests.waiting import WAIT
 
 
 def shape(execution: Any) -> list[str]:

@@ -6,10 +6,9 @@ import ast
 import re
 from pathlib import Path
 
+from tests.behaviours.table import DOCUMENT, ROOT, TABLE
+
 HERE = Path(__file__).parent
-ROOT = HERE.parent.parent
-DOCUMENT = (ROOT / "docs" / "behaviours.md").read_text(encoding="utf-8")
-ROW = re.compile(r"^\| (\d+) \| (.+) \| (.+) \|$", re.MULTILINE)
 
 
 def numbered() -> dict[str, str]:
@@ -23,22 +22,16 @@ def numbered() -> dict[str, str]:
     return found
 
 
-def rows() -> dict[int, set[str]]:
-    return {
-        int(n): set(re.findall(r"`(test_\w+)`", names)) for n, _, names in ROW.findall(DOCUMENT)
-    }
-
-
 def test_every_behaviour_has_its_tests() -> None:
-    assert sorted(rows()) == list(range(1, 53))
-    for number, names in rows().items():
+    assert sorted(TABLE) == list(range(1, 53))
+    for number, names in TABLE.items():
         assert names, number
         assert all(name.startswith(f"test_{number:02}_") for name in names), number
 
 
 def test_every_test_is_in_the_table_and_says_what_it_is_for() -> None:
     found = numbered()
-    assert set().union(*rows().values()) == set(found)
+    assert set().union(*TABLE.values()) == set(found)
     assert [name for name, text in found.items() if not text.endswith(".")] == []
 
 

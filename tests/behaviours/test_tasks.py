@@ -18,7 +18,6 @@ import pytest
 from mini_workflow import Context, RetryPolicy, TaskTimeout, WorkerLost, current_task, workflow
 from tests.behaviours.stage import (
     LEDGER,
-    WAIT,
     Background,
     Stage,
     gate,
@@ -27,6 +26,7 @@ from tests.behaviours.stage import (
     settle,
     watched,
 )
+from tests.waiting import WAIT
 
 
 def of_kind(execution: Any, kind: str) -> list[Any]:

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from mini_workflow import Context, RetryPolicy, UsageError, workflow
-from tests.behaviours.stage import DAY, WAIT, Stage, settle, watched
+from tests.behaviours.stage import DAY, Stage, settle, watched
+from tests.waiting import WAIT
 
 
 def of_kind(execution: Any, kind: str) -> list[Any]:
@@ -217,10 +218,10 @@ def test_16_time_stands_still_between_two_events(runtime: Stage) -> None:
 
 
 @workflow("behaviours.reminder")
-async def reminder(ctx: Context, month: float, signals: int) -> list[int]:
+async def reminder(ctx: Context, month: float, year: int, signals: int) -> list[int]:
     ctx.child(writes_now_and_then, month * 2.5, signals, on_parent_close="abandon")
     months = letters = 0
-    while months < 12 or letters < signals:
+    while months < year or letters < signals:
         try:
             async with asyncio.timeout(month):
                 await ctx.wait_for_signal("letter")
@@ -240,10 +241,12 @@ async def writes_now_and_then(ctx: Context, wait: float, n: int) -> None:
 
 def test_17_a_month_against_a_signal_for_a_year(runtime: Stage) -> None:
     """A long timer that is raced against a signal, over and over, loses neither."""
-    execution = runtime.start(reminder, runtime.far(30 * DAY), 4)
+    # A timer of AWS takes a second at least.
+    year = 3 if runtime.posts else 12
+    execution = runtime.start(reminder, runtime.far(30 * DAY), year, 4)
     months, letters = execution.result(WAIT)
     assert letters == 4
-    assert months >= 12
+    assert months >= year
     if runtime.virtual:
         began, now = execution.describe().started_at, runtime.now()
         assert timedelta(days=360) <= now - began <= timedelta(days=600)

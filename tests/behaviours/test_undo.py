@@ -15,7 +15,6 @@ from mini_workflow import Context, ExecutionCancelled, ExecutionTerminated, work
 from tests.behaviours.stage import (
     DAY,
     LEDGER,
-    WAIT,
     Background,
     Stage,
     gate,
@@ -24,6 +23,7 @@ from tests.behaviours.stage import (
     settle,
     watched,
 )
+from tests.waiting import WAIT
 
 STEPS = ("flight", "hotel", "car")
 

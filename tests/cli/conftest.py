@@ -72,10 +72,10 @@ def on_aws(world: World, server: Server) -> Iterator[None]:
     """Executions on the emulator. Its queue and the worker function are served here; what the
     command asks the orchestrator directly is answered by a function on the emulator.
     """
-    from tests.aws.cloud import Cloud
+    from tests.aws.cloud import EmulatedCloud
     from tests.emulator import functions
 
-    cloud = Cloud(server)
+    cloud = EmulatedCloud(server)
     try:
         world.environment |= {
             "MINI_WORKFLOW_BACKEND": "aws",

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.world import World
+from tests.waiting import WAIT
 
 
 def test_run_follows_an_execution_to_its_result(mw: World) -> None:
@@ -47,7 +48,7 @@ def test_run_tells_how_it_failed(mw: World) -> None:
 
 def test_run_in_worker_processes(mw: World) -> None:
     process = mw.popen("run", "cli_flows:who", "--processes", "1", "--quiet")
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=WAIT)
     assert process.returncode == 0, err
     assert int(out) != process.pid
 
@@ -58,7 +59,7 @@ def test_an_interrupted_run_is_continued(mw: World) -> None:
     while "task #1 'charge' completed" not in process.stderr.readline():
         assert process.poll() is None
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=WAIT)
     assert process.returncode == 130
     assert "order-1 is not done" in err
     assert mw("ls", "--columns", "id,status").out == "order-1\trunning"
@@ -79,7 +80,7 @@ def test_what_is_started_and_sent_is_kept_for_a_worker(mw: World) -> None:
     with mw.served("worker", "cli_flows", "--processes", "1", "--json") as process:
         assert mw("result", "order-1", "--json").json["result"]["by"] == "ann"
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
+        assert process.wait(WAIT) == 0
     assert mw("doctor").out.endswith("nothing is wrong")
 
 

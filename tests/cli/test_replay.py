@@ -3,6 +3,7 @@
 import pytest
 
 from tests.cli.world import World
+from tests.waiting import WAIT
 
 BEFORE = """\
 from mini_workflow import Context, workflow
@@ -31,7 +32,7 @@ def trip(mw: World) -> World:
     while "timer #2 started" not in process.stderr.readline():
         assert process.poll() is None
     process.terminate()
-    process.communicate(timeout=30)
+    process.communicate(timeout=WAIT)
     return mw
 
 

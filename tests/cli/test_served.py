@@ -6,6 +6,7 @@ import cli_flows
 
 from mini_workflow.testing import check_replay
 from tests.cli.world import World
+from tests.waiting import WAIT
 
 
 def test_start_signal_result(served: World) -> None:
@@ -88,7 +89,7 @@ def test_get_follows_to_the_end(served: World) -> None:
         lines.append(line)
     assert lines[0].startswith("order-3  order  running for ")
     served("signal", "order-3", "approve")
-    rest, _ = follower.communicate(timeout=30)
+    rest, _ = follower.communicate(timeout=WAIT)
     assert "signal 'approve' received" in rest
     assert rest.rstrip().endswith("is completed")
     assert follower.returncode == 0

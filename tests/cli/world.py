@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.waiting import WAIT
+
 PROGRAM = Path(sys.executable).with_name("mini-workflow")
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -61,7 +63,7 @@ class World:
     def __call__(self, *words: object, status: int | None = 0, typed: str = "") -> Said:
         """Run a command to its end. `status` is the exit status that it must have."""
         process = self.popen(*words)
-        out, err = process.communicate(typed, timeout=60)
+        out, err = process.communicate(typed, timeout=WAIT)
         said = Said(process.returncode, out.rstrip("\n"), err.rstrip("\n"))
         if status is not None:
             assert said.status == status, f"{words}: {said}"
@@ -79,4 +81,4 @@ class World:
             yield process
         finally:
             process.terminate()
-            process.communicate(timeout=30)
+            process.communicate(timeout=WAIT)

@@ -10,6 +10,7 @@ from mini_workflow.codecs.closures import describe_call
 from mini_workflow.core.operations import is_async
 from tests.codecs import samples
 from tests.codecs.samples import Box, Order
+from tests.waiting import WAIT
 
 
 def make_adder(n):
@@ -48,7 +49,7 @@ def test_the_code_hash_ignores_lines_and_hash_seeds():
             capture_output=True,
             text=True,
             check=True,
-            timeout=60,
+            timeout=WAIT,
             env={"PYTHONHASHSEED": seed, "PYTHONPATH": str(pathlib.Path(__file__).parents[2])},
         ).stdout.strip()
         for seed in ("1", "2", "3")

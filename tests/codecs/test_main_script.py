@@ -9,6 +9,7 @@ import pytest
 
 from tests.codecs import samples
 from tests.codecs.crossing import CODEC
+from tests.waiting import WAIT
 
 SCRIPT = """
 import multiprocessing, sys
@@ -103,7 +104,7 @@ def test_the_main_script_is_found_in_its_children(method, tmp_path):
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=WAIT,
         env={"PYTHONPATH": str(pathlib.Path(__file__).parents[2])},
     )
     assert ran.returncode == 0, ran.stderr
@@ -134,7 +135,7 @@ def test_bytes_do_not_depend_on_the_process(tmp_path):
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=WAIT,
         cwd=pathlib.Path(__file__).parents[2],
     )
     assert ran.stdout.split() == ["42", "False"]

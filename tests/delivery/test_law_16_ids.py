@@ -12,6 +12,7 @@ from mini_workflow.context import Context
 from mini_workflow.errors import ExecutionNotFound, InvalidIdentifier, UsageError
 from mini_workflow.testing import WorkflowEnvironment
 from mini_workflow.workflow import workflow
+from tests.waiting import WAIT
 
 GOOD = ["a", "A-1", "order:2026-01-01", "_x", "user@example.test", "v1.2.3", "0", "x" * 100]
 BAD = [
@@ -49,7 +50,7 @@ async def law_16(ctx: Context) -> str:
 @pytest.mark.parametrize("name", GOOD)
 def test_law_16_good_ids(name: str) -> None:
     with WorkflowEnvironment() as environment:
-        assert environment.start_execution(law_16, id=name).result(timeout=10) == name
+        assert environment.start_execution(law_16, id=name).result(timeout=WAIT) == name
         assert environment.get_execution(name).describe().status == "completed"
 
 
@@ -74,7 +75,7 @@ def test_law_16_made_up_ids_are_good_and_differ() -> None:
         executions = [environment.start_execution(law_16) for _ in range(20)]
         assert len({execution.id for execution in executions}) == 20
         for execution in executions:
-            assert execution.result(timeout=10) == execution.id
+            assert execution.result(timeout=WAIT) == execution.id
 
 
 @given(st.text(max_size=120))

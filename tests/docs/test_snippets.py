@@ -9,14 +9,19 @@ program fence is what that fence prints; ``...`` in it stands for anything.
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.metadata import distribution
 from pathlib import Path
 
+import click
 import pytest
+
+from mini_workflow.cli.app import cli
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 TOP_LEVEL = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")
@@ -184,6 +189,44 @@ def test_make_targets_exist(document: Path) -> None:
         if (match := re.match(r"\s*(?:\$ )?make(?: -\S+)* ([a-z][a-z-]*)(?![\w=-])", command))
     }
     assert named <= targets()
+
+
+def shell_lines(text: str) -> list[str]:
+    """The commands of the shell fences that nothing runs."""
+    found: list[str] = []
+    for fence in fences(text):
+        if fence.info in {"sh", "bash", "shell"}:
+            found += [re.sub(r"\s+#.*$", "", line).strip() for line in fence.body]
+    return [line for line in found if line]
+
+
+@every_document
+def test_shell_lines_name_what_there_is(document: Path) -> None:
+    """An installation names this project and its extras; a command its options and arguments."""
+    extras = set(distribution("mini-workflow").metadata.get_all("Provides-Extra") or ())
+    for line in shell_lines(document.read_text(encoding="utf-8")):
+        words = [word for word in shlex.split(line) if word != "&"]
+        if words[:2] == ["pip", "install"]:
+            for match in re.finditer(r"mini-workflow\[([\w,-]+)\]", line):
+                assert set(match[1].split(",")) <= extras, line
+        elif words[0] == "mini-workflow":
+            check_command(words[1:])
+
+
+def check_command(words: list[str]) -> None:
+    """Parse a command line of ours as click would, without running it. Raises click's errors."""
+    group = click.Context(cli, info_name="mini-workflow")
+    _, rest, _ = cli.make_parser(group).parse_args(list(words))
+    name, command, arguments = cli.resolve_command(group, rest)
+    assert command is not None
+    command.make_parser(click.Context(command, info_name=name, parent=group)).parse_args(arguments)
+
+
+def test_a_command_that_does_not_exist_is_noticed() -> None:
+    check_command(["--backend", "aws", "get", "order-o-1", "--follow"])
+    for wrong in (["gett", "x"], ["get", "--folow", "x"]):
+        with pytest.raises(click.UsageError):
+            check_command(wrong)
 
 
 @every_document

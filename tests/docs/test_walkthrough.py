@@ -1,4 +1,4 @@
-"""The walk-through of docs/debugging.md, done step by step in an empty folder.
+"""The walk-throughs of README.md and docs/debugging.md, each done step by step in an empty folder.
 
 A program whose first line is a comment with a file's name is written to that file. In a console
 fence ``$`` begins a command, which has to print the lines behind it, ``...`` standing for anything.
@@ -17,8 +17,9 @@ from pathlib import Path
 import pytest
 
 from tests.docs.test_snippets import ROOT, fences, matches
+from tests.waiting import WAIT
 
-DOCUMENT = ROOT / "docs" / "debugging.md"
+DOCUMENTS = [ROOT / "README.md", ROOT / "docs" / "debugging.md"]
 PROGRAMS = Path(sys.executable).parent
 
 
@@ -52,12 +53,12 @@ class Shell:
             self.background = process
             assert process.stdout is not None
             return process.stdout.readline()
-        return process.communicate(typed, timeout=60)[0]
+        return process.communicate(typed, timeout=WAIT)[0]
 
     def kill(self) -> None:
         if self.background is not None:
             self.background.terminate()
-            self.background.communicate(timeout=30)
+            self.background.communicate(timeout=WAIT)
             self.background = None
 
 
@@ -77,24 +78,25 @@ def commands(body: tuple[str, ...]) -> list[tuple[str, str, str]]:
     return [(command, "\n".join(typed) + "\n", printed) for command, typed, printed in found]
 
 
-def test_the_walk_through_works(tmp_path: Path) -> None:
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_the_walk_through_works(document: Path, tmp_path: Path) -> None:
     shell = Shell(tmp_path)
     done = 0
     try:
-        for fence in fences(DOCUMENT.read_text(encoding="utf-8")):
+        for fence in fences(document.read_text(encoding="utf-8")):
             if fence.info == "python isolated":
                 name = fence.body[0].removeprefix("# ")
                 assert name.endswith(".py"), fence
                 (tmp_path / name).write_text(fence.code + "\n", encoding="utf-8")
-            elif fence.info == "console":
+            elif fence.info == "console" and fence.body[0].startswith("$ "):
                 for command, typed, expected in commands(fence.body):
                     printed = shell.run(command, typed)
-                    where = f"{DOCUMENT.name}:{fence.line}: {command}"
+                    where = f"{document.name}:{fence.line}: {command}"
                     assert matches(expected, printed), f"{where}\n{expected}\nbut:\n{printed}"
                     done += 1
     finally:
         shell.kill()
-    assert done > 10
+    assert done >= 9
 
 
 def test_a_command_that_prints_something_else_is_noticed(tmp_path: Path) -> None:

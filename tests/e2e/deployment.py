@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,12 +13,10 @@ from mini_workflow.settings import MEANING, Settings
 from tests.emulator.server import Server
 from tests.pulumi.monitor import Stack, stack
 from tests.pulumi.provisioning import Provisioning
+from tests.waiting import eventually
 
 D = TypeVar("D", bound="Deployment")
 T = TypeVar("T")
-
-PATIENCE = 60.0
-"""Seconds within which everything happens that is waited for, on a machine that is busy."""
 
 
 class Deployment:
@@ -72,15 +68,13 @@ class Deployment:
     def close(self) -> None:
         """Release what this process holds."""
 
-    def eventually(self, look: Callable[[], T | None], within: float = PATIENCE) -> T:
+    def eventually(self, look: Callable[[], T | None]) -> T:
         """What a look finds at last."""
-        deadline = time.monotonic() + within
-        while True:
-            found = look()
-            if found:
-                return found
-            assert time.monotonic() < deadline, f"nothing in time\n{self.server.tail(80)}"
-            threading.Event().wait(0.1)
+        try:
+            return eventually(look, every=0.1)
+        except AssertionError as error:
+            error.add_note(self.server.tail(80))
+            raise
 
 
 @contextlib.contextmanager

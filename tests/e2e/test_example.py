@@ -12,8 +12,9 @@ from uuid import uuid4
 import pytest
 import yaml
 
-from tests.e2e.deployment import PATIENCE, Deployment, deployed
+from tests.e2e.deployment import Deployment, deployed
 from tests.emulator.server import Server
+from tests.waiting import WAIT
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -38,7 +39,7 @@ class Example:
         return told["statusCode"], json.loads(told["body"])
 
     def result(self, name: str) -> Any:
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + WAIT
         while True:
             code, told = self.call("GET", f"/{name}")
             assert code == 200

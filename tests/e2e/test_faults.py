@@ -8,8 +8,8 @@ import pytest
 
 from mini_workflow import ExecutionBlocked, StoreUnavailable
 from mini_workflow.core.events import TaskRetryScheduled
-from tests.e2e.deployment import PATIENCE
 from tests.e2e.flows import Flows, named
+from tests.waiting import WAIT
 
 
 def dying(function: str, call: str) -> str:
@@ -29,7 +29,7 @@ def test_attempts_that_die_are_made_again(flows: Flows) -> None:
     (hanging,) = flows.eventually(lambda: flows.ledger(executions["hang"].id).get("hanging"))
     os.kill(hanging.pid, signal.SIGKILL)
     for execution in executions.values():
-        assert execution.result(timeout=PATIENCE) == 2
+        assert execution.result(timeout=WAIT) == 2
         assert flows.once(execution.id) > {"first", "risky", "last"}
         (retry,) = (e for e in execution.history() if isinstance(e, TaskRetryScheduled))
         expected = "TaskTimeout" if execution is executions["overrun"] else "WorkerLost"
@@ -42,7 +42,7 @@ def test_a_worker_that_dies_with_an_outcome_has_sent_it_or_does_the_task_again(
     unsent = flows.start("steps", 2, name=dying("worker", "before.sqs.SendMessage"))
     sent = flows.start("steps", 2, name=dying("worker", "after.sqs.SendMessage"))
     for execution in (unsent, sent):
-        assert execution.result(timeout=PATIENCE) == 2
+        assert execution.result(timeout=WAIT) == 2
         assert flows.read(flows.stack.outputs["ledger"], f"died/{execution.id}") == ""
     assert flows.once(sent.id) == {"0", "1"}
     done = flows.ledger(unsent.id)
@@ -53,7 +53,7 @@ def test_a_worker_that_dies_with_an_outcome_has_sent_it_or_does_the_task_again(
 def test_a_throttled_worker_does_everything_later(flows: Flows) -> None:
     with flows.at_most("Flows-worker-function", 1):
         execution = flows.start("fan_out", 8)
-        assert execution.result(timeout=PATIENCE) == sum(n * n for n in range(8))
+        assert execution.result(timeout=WAIT) == sum(n * n for n in range(8))
     done = flows.ledger(execution.id)
     assert flows.once(execution.id) == {str(n) for n in range(8)}
     assert len({entry.pid for (entry,) in done.values()}) == 1
@@ -79,7 +79,7 @@ def test_an_orchestrator_that_dies_is_continued(
 ) -> None:
     name = dying("orchestrator", fatal)
     execution = hasty.start(workflow, argument, name=name)
-    told = execution.result(timeout=PATIENCE)
+    told = execution.result(timeout=WAIT)
     assert hasty.read(hasty.stack.outputs["ledger"], f"died/{name}") == ""
     if result is None:
         assert told >= argument
@@ -91,7 +91,7 @@ def test_an_orchestrator_that_dies_is_continued(
 def test_what_was_dispatched_before_a_death_may_run_twice_under_one_key(hasty: Flows) -> None:
     name = dying("orchestrator", "after.lambda.Invoke")
     execution = hasty.start("steps", 3, name=name)
-    assert execution.result(timeout=PATIENCE) == 3
+    assert execution.result(timeout=WAIT) == 3
     first, *others = (entries for _, entries in sorted(hasty.ledger(name).items()))
     assert len(first) in (1, 2)
     assert {(entry.attempt, entry.seq) for entry in first} == {(1, 1)}
@@ -101,10 +101,10 @@ def test_what_was_dispatched_before_a_death_may_run_twice_under_one_key(hasty: F
 def test_a_turn_that_always_kills_is_blocked_and_its_neighbours_go_on(hasty: Flows) -> None:
     deadly, neighbours = hasty.start("deadly"), [hasty.start("steps", 2) for _ in range(3)]
     for neighbour in neighbours:
-        assert neighbour.result(timeout=PATIENCE) == 2
+        assert neighbour.result(timeout=WAIT) == 2
         assert hasty.once(neighbour.id) == {"0", "1"}
     with pytest.raises(ExecutionBlocked, match="ended 3 times during this turn"):
-        deadly.result(timeout=PATIENCE)
+        deadly.result(timeout=WAIT)
 
 
 def test_an_orchestrator_without_capacity_is_waited_for(flows: Flows) -> None:
@@ -115,7 +115,7 @@ def test_an_orchestrator_without_capacity_is_waited_for(flows: Flows) -> None:
         with pytest.raises(StoreUnavailable, match="TooManyRequests"):
             execution.query("seen")
         assert execution.describe().status == "running"
-    assert execution.result(timeout=PATIENCE) == {"amount": 1, "seen": ["early"], "by": "ann"}
+    assert execution.result(timeout=WAIT) == {"amount": 1, "seen": ["early"], "by": "ann"}
     assert flows.once(execution.id) == {"decided"}
 
 
@@ -129,7 +129,7 @@ def test_what_nobody_can_read_is_set_aside_and_the_rest_goes_on(flows: Flows) ->
     for body in poison:
         flows.send(execution.id, body)
     execution.signal("decide", {"by": "ann"})
-    assert execution.result(timeout=PATIENCE) == {"amount": 1, "seen": [], "by": "ann"}
+    assert execution.result(timeout=WAIT) == {"amount": 1, "seen": [], "by": "ann"}
     found = flows.eventually(lambda: flows.set_aside(execution.id))
     assert [message["Body"] for message in found] == poison
     reasons = [message["MessageAttributes"]["reason"]["StringValue"] for message in found]

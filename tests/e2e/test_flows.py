@@ -3,13 +3,13 @@
 import pytest
 
 from mini_workflow import ExecutionCancelled
-from tests.e2e.deployment import PATIENCE
 from tests.e2e.flows import Flows
+from tests.waiting import WAIT
 
 
 def test_a_linked_function_starts_executions(flows: Flows) -> None:
     execution = flows.start("steps", 3)
-    assert execution.result(timeout=PATIENCE) == 3
+    assert execution.result(timeout=WAIT) == 3
     assert flows.once(execution.id) == {"0", "1", "2"}
 
 
@@ -20,7 +20,7 @@ def test_signals_queries_and_updates_reach_a_waiting_execution(flows: Flows) -> 
     flows.eventually(lambda: execution.query("seen") == ["hm", "well"])
     assert execution.update("raise", 5) == 105
     execution.signal("decide", {"by": "ann"})
-    assert execution.result(timeout=PATIENCE) == {
+    assert execution.result(timeout=WAIT) == {
         "amount": 100,
         "seen": ["hm", "well"],
         "by": "ann",
@@ -31,19 +31,19 @@ def test_signals_queries_and_updates_reach_a_waiting_execution(flows: Flows) -> 
 def test_a_promise_is_completed_from_outside(flows: Flows) -> None:
     execution = flows.start("promised")
     flows.runtime.complete_promise(execution.query("token"), {"answer": 42})
-    assert execution.result(timeout=PATIENCE) == {"answer": 42}
+    assert execution.result(timeout=WAIT) == {"answer": 42}
 
 
 @pytest.mark.parametrize("seconds", [2, 5], ids=["delay queue", "schedule"])
 def test_timers_are_never_early(flows: Flows, seconds: int) -> None:
     # The program counts on schedules from three seconds on.
     execution = flows.start("nap", seconds)
-    assert execution.result(timeout=PATIENCE) >= seconds
+    assert execution.result(timeout=WAIT) >= seconds
 
 
 def test_children_run_side_by_side(flows: Flows) -> None:
     execution = flows.start("family", 4)
-    assert execution.result(timeout=PATIENCE) == 12
+    assert execution.result(timeout=WAIT) == 12
     children = [
         entry.id
         for entry in flows.runtime.list_executions(workflow="double", status="completed")
@@ -65,19 +65,19 @@ def test_a_cancelled_execution_cleans_up_and_takes_its_schedule_along(flows: Flo
     flows.eventually(lambda: set(schedules()) - before)
     execution.cancel("no longer wanted")
     with pytest.raises(ExecutionCancelled, match="no longer wanted"):
-        execution.result(timeout=PATIENCE)
+        execution.result(timeout=WAIT)
     assert flows.once(execution.id) == {"cleaned up"}
     flows.eventually(lambda: not set(schedules()) - before)
 
 
 def test_an_execution_continues_as_new(flows: Flows) -> None:
     execution = flows.start("again", 3)
-    assert execution.result(timeout=PATIENCE) == 3
+    assert execution.result(timeout=WAIT) == 3
     assert execution.describe().run == 3
     assert flows.once(execution.id) == {"0", "1", "2"}
 
 
 def test_what_is_too_large_for_a_message_goes_by_way_of_the_bucket(flows: Flows) -> None:
     execution = flows.start("bulky", 700_000)
-    assert execution.result(timeout=PATIENCE) == 700_000
+    assert execution.result(timeout=WAIT) == 700_000
     assert flows.once(execution.id) == {"reversed"}

@@ -16,8 +16,8 @@ import pytest
 
 from mini_workflow import Execution, StoreError
 from mini_workflow.stores.sqs.messages import Mail
-from tests.e2e.deployment import PATIENCE
 from tests.e2e.flows import Flows, named
+from tests.waiting import WAIT
 
 UNASKED = {
     "Flows-orchestrator-policy": {
@@ -68,7 +68,7 @@ def runs(workflow: str, *arguments: Any) -> Probe:
         execution = flows.start(workflow, *arguments)
         refusal()
         yield
-        execution.result(timeout=PATIENCE)
+        execution.result(timeout=WAIT)
 
     return probe
 

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.deployment import PATIENCE, deployed
+from tests.e2e.deployment import deployed
 from tests.e2e.flows import PROGRAM, Flows
 from tests.emulator.server import emulator
+from tests.waiting import WAIT
 
 OLD = """    done = [await ctx.task(lambda: "old first")]
     await ctx.wait_for_signal("go")
@@ -50,12 +51,12 @@ def test_a_redeployment_and_a_restart_continue_what_is_in_flight(tmp_path: Path)
         # A new version, which kills the processes of the old one.
         changed(program, OLD, NEW)
         flows.stack.up(program)
-        assert fragile.result(timeout=PATIENCE) == 2
+        assert fragile.result(timeout=WAIT) == 2
         new = flows.start("evolving")
         for execution in (old, new):
             execution.signal("go")
-        assert old.result(timeout=PATIENCE) == ["old first", "new second"]
-        assert new.result(timeout=PATIENCE) == ["new first", "new second"]
+        assert old.result(timeout=WAIT) == ["old first", "new second"]
+        assert new.result(timeout=WAIT) == ["new first", "new second"]
 
         # A version that no longer fits what has happened blocks, until there is one that does.
         waiting = flows.start("evolving")
@@ -67,20 +68,20 @@ def test_a_redeployment_and_a_restart_continue_what_is_in_flight(tmp_path: Path)
         changed(program, GONE, NEW)
         flows.stack.up(program)
         waiting.resume()
-        assert waiting.result(timeout=PATIENCE) == ["new first", "new second"]
+        assert waiting.result(timeout=WAIT) == ["new first", "new second"]
         assert flows.once(fragile.id) == {"first", "hanging", "risky", "last"}
 
         asleep, approval = flows.start("nap", 6), flows.start("approval", 7)
         flows.eventually(lambda: len(asleep.history()) >= 2 and len(approval.history()) >= 1)
-        assert napping.result(timeout=PATIENCE) >= 8
+        assert napping.result(timeout=WAIT) >= 8
         approval.signal("decide", {"by": "ann"})
 
     with emulator(state, auth=True) as server:
         flows.server = server
         again = Flows(server, flows.stack, flows.mocks)
         runtime = again.runtime
-        assert runtime.get_execution(asleep.id).result(timeout=PATIENCE) >= 6
-        told = runtime.get_execution(approval.id).result(timeout=PATIENCE)
+        assert runtime.get_execution(asleep.id).result(timeout=WAIT) >= 6
+        told = runtime.get_execution(approval.id).result(timeout=WAIT)
         assert told == {"amount": 7, "seen": [], "by": "ann"}
         assert again.once(approval.id) == {"decided"}
         assert runtime.get_execution(old.id).result() == ["old first", "new second"]

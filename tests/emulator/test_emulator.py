@@ -18,6 +18,7 @@ from botocore.exceptions import ClientError
 
 from tests.emulator import functions
 from tests.emulator.server import HEALTH, Server, emulator
+from tests.waiting import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -42,19 +43,21 @@ FIFO = {
 }
 
 
-def received(server: Server, url: str, count: int, within: float = 20) -> list[dict[str, Any]]:
+def received(server: Server, url: str, count: int) -> list[dict[str, Any]]:
     """The next messages of a queue, taken out of it."""
     sqs = server.client("sqs")
-    deadline = time.monotonic() + within
     messages: list[dict[str, Any]] = []
-    while len(messages) < count:
-        assert time.monotonic() < deadline, f"{len(messages)} of {count} messages: {messages}"
+
+    def take() -> bool:
         answer = sqs.receive_message(
             QueueUrl=url, MaxNumberOfMessages=10, WaitTimeSeconds=1, AttributeNames=["All"]
         )
         for message in answer.get("Messages", []):
             sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
             messages.append(message)
+        return len(messages) >= count
+
+    eventually(take)
     return messages
 
 
@@ -75,18 +78,15 @@ def call(server: Server, name: str, event: Any, kind: str = "RequestResponse") -
     return json.loads(answer["Payload"].read() or "null")
 
 
-def eventually_raises(
-    action: Callable[[], Any], error: type[Exception], text: str, within: float = 20
-) -> None:
-    deadline = time.monotonic() + within
-    while True:
+def eventually_raises(action: Callable[[], Any], error: type[Exception], text: str) -> None:
+    def raises() -> bool:
         try:
             action()
         except error as raised:
-            if text in str(raised):
-                return
-        assert time.monotonic() < deadline, f"no {text}"
-        threading.Event().wait(0.05)
+            return text in str(raised)
+        return False
+
+    eventually(raises, every=0.05)
 
 
 # The process
@@ -248,7 +248,7 @@ def test_groups_run_side_by_side_and_each_in_order(aws: Server) -> None:
     senders = [threading.Thread(target=send, args=(group,)) for group in "abc"]
     for sender in senders:
         sender.start()
-    spans = [json.loads(message["Body"]) for message in received(aws, out, 12, within=40)]
+    spans = [json.loads(message["Body"]) for message in received(aws, out, 12)]
     for group in "abc":
         ordered = sorted((began, body) for name, body, began, _ in spans if name == group)
         assert [body for _, body in ordered] == ["0", "1", "2", "3"]

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import WAIT
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
@@ -61,7 +63,7 @@ def hear_signals() -> None:
 def demonstrate(environment: dict[str, str], *arguments: str | Path) -> tuple[int, str, str]:
     """Exit status, output and errors."""
     with started(environment, *arguments) as demo:
-        output, errors = demo.communicate(timeout=60)
+        output, errors = demo.communicate(timeout=WAIT)
         return demo.returncode, output, errors
 
 
@@ -177,7 +179,7 @@ def test_it_can_be_interrupted(
             assert line, "the demo ended early"
             output += line
         demo.send_signal(number)
-        rest, errors = demo.communicate(timeout=60)
+        rest, errors = demo.communicate(timeout=WAIT)
         assert demo.returncode == status, errors
         assert "Traceback" not in errors
         assert_nothing_left(output + rest, environment)
@@ -190,7 +192,7 @@ def test_the_reader_of_the_output_may_go(environment: dict[str, str]) -> None:
         output = demo.stdout.readline() + demo.stdout.readline() + demo.stdout.readline()
         demo.stdout.close()
         assert demo.stderr.read() == ""
-        assert demo.wait(timeout=60) == 1
+        assert demo.wait(timeout=WAIT) == 1
         assert_nothing_left(output, environment)
 
 

@@ -7,7 +7,6 @@ import importlib
 import os
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -37,6 +36,8 @@ from mini_workflow import (
 )
 from mini_workflow.core.events import TaskScheduled
 from mini_workflow.testing import WorkflowEnvironment
+from tests import waiting
+from tests.waiting import WAIT
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PROGRAMS = sorted(path.stem for path in ROOT.glob("example/programs/[a-z]*.py"))
@@ -78,14 +79,13 @@ def _fresh_effects(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def eventually(runtime: Either, holds: Callable[[], Any]) -> Any:
     """Let things happen that need no time, until there is an answer that is true."""
-    deadline = time.monotonic() + 20
-    while not (answer := holds()):
-        assert time.monotonic() < deadline, "it did not come true"
+
+    def look() -> Any:
         if isinstance(runtime, WorkflowEnvironment):
             runtime.advance(0)
-        else:
-            time.sleep(0.005)
-    return answer
+        return holds()
+
+    return waiting.eventually(look)
 
 
 def now(runtime: Either) -> datetime:
@@ -114,7 +114,7 @@ def test_each_runs_by_itself(name: str, tmp_path: Path) -> None:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=WAIT,
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
@@ -137,7 +137,7 @@ def test_an_order_is_approved(runtime: Either) -> None:
     [(subject, token)] = approval.MAILS
     assert subject == "PO-1: approve 900 EUR?"
     runtime.complete_promise(token, {"approved": True, "by": "ann"})
-    assert order.result(timeout=20) == "PO-1 placed, approved by ann"
+    assert order.result(timeout=WAIT) == "PO-1 placed, approved by ann"
     assert order.query("stage") == "ordered"
     assert names(order) == ["send_mail", "place_order"]
     assert counts(order)["PromiseCompleted"] == 1
@@ -151,7 +151,7 @@ def test_an_order_is_rejected(runtime: Either) -> None:
     order = runtime.start_execution(approval.purchase_order, "PO-1", 900)
     eventually(runtime, lambda: order.query("stage") == "waiting for approval")
     runtime.complete_promise(approval.MAILS[0][1], {"approved": False, "by": "bob"})
-    assert order.result(timeout=20) == "PO-1 rejected by bob"
+    assert order.result(timeout=WAIT) == "PO-1 rejected by bob"
     assert names(order) == ["send_mail"]
 
 
@@ -172,7 +172,7 @@ def test_an_order_that_nobody_looks_at_expires(env: WorkflowEnvironment) -> None
 
 def test_a_trip_is_booked(runtime: Either) -> None:
     trip = runtime.start_execution(saga.book_trip, "ann", timedelta(0))
-    assert trip.result(timeout=20) == ["flight-1", "hotel-1", "car-1"]
+    assert trip.result(timeout=WAIT) == ["flight-1", "hotel-1", "car-1"]
     assert saga.LEDGER == ["book flight", "book hotel", "book car"]
     assert names(trip) == ["flight", "hotel", "car"]
 
@@ -180,7 +180,7 @@ def test_a_trip_is_booked(runtime: Either) -> None:
 def test_a_trip_that_fails_is_taken_back(runtime: Either) -> None:
     trip = runtime.start_execution(saga.book_trip, "unlucky", timedelta(days=1))
     with pytest.raises(saga.SoldOut, match="car"):
-        trip.result(timeout=20)
+        trip.result(timeout=WAIT)
     assert saga.LEDGER == ["book flight", "book hotel", "cancel hotel-1", "cancel flight-1"]
     assert names(trip) == ["flight", "hotel", "car", "undo hotel", "undo flight"]
     assert kinds(trip)[-1] == "ExecutionFailed"
@@ -191,7 +191,7 @@ def test_a_trip_that_is_cancelled_is_taken_back(runtime: Either) -> None:
     eventually(runtime, lambda: "TimerStarted" in kinds(trip))
     trip.cancel("ill")
     with pytest.raises(ExecutionCancelled, match="ill"):
-        trip.result(timeout=20)
+        trip.result(timeout=WAIT)
     assert saga.LEDGER[3:] == ["cancel car-1", "cancel hotel-1", "cancel flight-1"]
     assert kinds(trip)[-1] == "ExecutionCancelled"
 
@@ -224,7 +224,7 @@ def test_a_thousand(where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def check_fan_out(runtime: Either, count: int, limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fan_out, "SERVICE", fan_out.Service())
     execution = runtime.start_execution(fan_out.sum_of_squares, count, limit)
-    assert execution.result(timeout=60) == sum(n * n for n in range(count))
+    assert execution.result(timeout=WAIT) == sum(n * n for n in range(count))
     assert fan_out.SERVICE.calls == count
     assert fan_out.SERVICE.peak <= limit
     at_work = most = 0
@@ -259,7 +259,7 @@ def journal(*names: str) -> list[str]:
 def test_the_lock_goes_round_in_the_order_in_which_it_was_asked_for(runtime: Either) -> None:
     lock = runtime.start_execution(mutex.mutex, HOUR, id="lock")
     for execution in deployments(runtime, lock, "ann", "bob", "eve"):
-        execution.result(timeout=20)
+        execution.result(timeout=WAIT)
         assert kinds(execution)[:4] == [
             "ExecutionStarted",
             "SignalSent",
@@ -314,7 +314,7 @@ def test_the_queue_survives_a_new_run(runtime: Either, monkeypatch: pytest.Monke
     lock = runtime.start_execution(mutex.mutex, HOUR, id="lock")
     everybody = [f"no-{number}" for number in range(8)]
     for execution in deployments(runtime, lock, *everybody):
-        execution.result(timeout=20)
+        execution.result(timeout=WAIT)
     assert [*mutex.JOURNAL] == journal(*everybody)
     assert lock.describe().run > 3
     assert len(lock.history()) < 12
@@ -325,7 +325,7 @@ def test_the_queue_survives_a_new_run(runtime: Either, monkeypatch: pytest.Monke
 
 def test_every_record_is_processed_once_across_runs(runtime: Either) -> None:
     batch = runtime.start_execution(sliding_window.process_all, 50, id="batch")
-    assert batch.result(timeout=60) == {"processed": 50, "failed": [7, 17, 27, 37, 47], "runs": 3}
+    assert batch.result(timeout=WAIT) == {"processed": 50, "failed": [7, 17, 27, 37, 47], "runs": 3}
     assert sorted(sliding_window.PROCESSED) == list(range(50))
     assert len(runtime.list_executions(workflow=sliding_window.process_record)) == 50
     last = counts(batch)
@@ -373,8 +373,8 @@ def test_the_alarm_can_be_moved(env: WorkflowEnvironment) -> None:
 def test_the_alarm_rings_at_once_when_it_is_moved_into_the_past(runtime: Either) -> None:
     began = now(runtime)
     alarm = runtime.start_execution(updatable_timer.alarm, began + HOUR)
-    assert alarm.update("move", began - HOUR) < -HOUR + timedelta(seconds=60)
-    assert began <= alarm.result(timeout=20) < began + timedelta(seconds=60)
+    assert alarm.update("move", began - HOUR) < 0 * HOUR
+    assert began <= alarm.result(timeout=WAIT) < began + HOUR
 
 
 def test_a_time_without_a_zone_is_refused(runtime: Either) -> None:
@@ -394,7 +394,7 @@ def test_a_service_becomes_ready(runtime: Either, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setitem(polling.CLUSTERS, "new", cluster)
     monkeypatch.setattr(polling, "FIRST_PAUSE", timedelta(milliseconds=5))
     execution = runtime.start_execution(polling.wait_until_ready, "new")
-    assert execution.result(timeout=20) > timedelta(milliseconds=5 + 10 + 20)
+    assert execution.result(timeout=WAIT) > timedelta(milliseconds=5 + 10 + 20)
     assert cluster.questions == 5
     assert names(execution) == ["status"] * 4
     assert counts(execution)["TaskRetryScheduled"] == 1
@@ -434,20 +434,23 @@ def test_a_program_in_yaml(env: WorkflowEnvironment) -> None:
 
 def test_the_other_branch(runtime: Either) -> None:
     execution = interpreted(runtime, yaml_flow.PROGRAM, item="book")
-    assert execution.result(timeout=20) == {"parcel": "parcel with a book", "approved by": "nobody"}
+    assert execution.result(timeout=WAIT) == {
+        "parcel": "parcel with a book",
+        "approved by": "nobody",
+    }
     assert names(execution) == ["price_of", "charge", "pack", "ship"]
     assert "TimerStarted" not in kinds(execution)
 
 
 def test_a_return_ends_all_blocks(runtime: Either) -> None:
     text = "- if: [$n, '=', 1]\n  then: [{return: $n}]\n- return: 2"
-    assert interpreted(runtime, text, n=1).result(timeout=20) == 1
-    assert interpreted(runtime, text, n=3).result(timeout=20) == 2
+    assert interpreted(runtime, text, n=1).result(timeout=WAIT) == 1
+    assert interpreted(runtime, text, n=3).result(timeout=WAIT) == 2
 
 
 def test_a_step_that_is_none_is_refused(runtime: Either) -> None:
     with pytest.raises(ValueError, match="there is no such step"):
-        interpreted(runtime, "- dance: tango").result(timeout=20)
+        interpreted(runtime, "- dance: tango").result(timeout=WAIT)
 
 
 # An agent
@@ -463,7 +466,7 @@ def test_the_agent_asks_before_it_deletes(runtime: Either) -> None:
     runtime.complete_promise(asked["delete(web-1, access.log)"], True)
     eventually(runtime, lambda: agent.USED[-1] == "delete web-1 access.log")
     runtime.complete_promise(asked["delete(web-1, database)"], False)
-    assert execution.result(timeout=20) == agent.SCRIPT[-1]["text"]
+    assert execution.result(timeout=WAIT) == agent.SCRIPT[-1]["text"]
     assert sorted(agent.USED[:2]) == ["disk_usage web-1", "disk_usage web-2"]
     assert sorted(agent.USED[2:4]) == ["disk_usage web-9", "list_files web-1"]
     assert agent.USED[4:] == ["delete web-1 access.log"]
@@ -481,7 +484,7 @@ def test_a_long_conversation_goes_on_in_a_new_run(
     monkeypatch.setattr(agent, "HISTORY_LIMIT", 1)
     monkeypatch.setattr(agent, "DANGEROUS", set[str]())
     execution = runtime.start_execution(agent.agent, [QUESTION])
-    assert execution.result(timeout=20) == agent.SCRIPT[-1]["text"]
+    assert execution.result(timeout=WAIT) == agent.SCRIPT[-1]["text"]
     assert execution.describe().run == len(agent.SCRIPT)
     assert kinds(execution) == [
         "ExecutionStarted",

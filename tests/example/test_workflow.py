@@ -10,6 +10,7 @@ import pytest
 
 from example.demo.s3 import S3Server
 from mini_workflow.testing.environment import WorkflowEnvironment
+from tests.waiting import WAIT
 
 
 @pytest.fixture
@@ -35,7 +36,7 @@ def test_what_was_put_comes_back(example: ModuleType, s3: S3Server, data: str) -
     with WorkflowEnvironment() as environment:
         began = environment.now()
         execution = environment.start_execution(example.upload_object, "a key/of 100%.txt", data)
-        assert execution.result(timeout=30) == data
+        assert execution.result(timeout=WAIT) == data
         assert (environment.now() - began).total_seconds() == 1
     assert s3.requests == {"PUT": 1, "GET": 1}
 
@@ -43,7 +44,7 @@ def test_what_was_put_comes_back(example: ModuleType, s3: S3Server, data: str) -
 def test_the_steps_are_in_the_history(example: ModuleType) -> None:
     with WorkflowEnvironment() as environment:
         execution = environment.start_execution(example.upload_object, "key", "data")
-        execution.result(timeout=30)
+        execution.result(timeout=WAIT)
         assert [type(event).__name__ for event in execution.history()] == [
             "ExecutionStarted",
             "TimerStarted",
@@ -63,5 +64,5 @@ def test_what_s3_refuses_fails_the_workflow(
     with WorkflowEnvironment() as environment:
         execution = environment.start_execution(example.upload_object, "key", "data")
         with pytest.raises(Exception, match="NoSuchBucket"):
-            execution.result(timeout=30)
+            execution.result(timeout=WAIT)
         assert execution.describe().status == "failed"

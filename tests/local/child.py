@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Self
 
 import mini_workflow
+from tests.waiting import WAIT
 
 ROOT = Path(mini_workflow.__file__).parents[1]
 
@@ -88,7 +89,7 @@ class Child:
 
     def end(self) -> None:
         """Wait until it ends by itself, and well."""
-        assert self._process.wait(60) == 0
+        assert self._process.wait(WAIT) == 0
 
 
 def wait_until_gone(pid: int) -> None:

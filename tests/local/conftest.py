@@ -8,6 +8,7 @@ import pytest
 
 from mini_workflow import LocalRuntime
 from tests.local import flows
+from tests.waiting import WAIT
 
 
 @pytest.fixture
@@ -41,7 +42,7 @@ def in_thread() -> Iterator[Callable[[Callable[[], object]], "Outcome"]]:
 
     yield start
     for outcome in outcomes:
-        outcome.thread.join(30)
+        outcome.thread.join(WAIT)
 
 
 class Outcome:
@@ -59,7 +60,7 @@ class Outcome:
             self._error = error
 
     def get(self) -> object:
-        self.thread.join(30)
+        self.thread.join(WAIT)
         assert not self.thread.is_alive(), "it hangs"
         if self._error is not None:
             raise self._error

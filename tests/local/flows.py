@@ -15,6 +15,7 @@ from pathlib import Path
 from uuid import UUID
 
 from mini_workflow import Context, RetryPolicy, current_task, workflow
+from tests.waiting import WAIT
 
 
 class Gate:
@@ -26,7 +27,7 @@ class Gate:
 
     def go_through(self) -> None:
         self.reached.set()
-        assert self.opened.wait(30)
+        assert self.opened.wait(WAIT)
 
 
 GATES: dict[str, Gate] = {}

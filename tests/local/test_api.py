@@ -1,7 +1,6 @@
 """What callers on other threads see of a LocalRuntime: starting, waiting, looking, ending."""
 
 import contextlib
-import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -27,8 +26,7 @@ from mini_workflow import (
 )
 from mini_workflow.core import events
 from tests.local import flows
-
-WAIT = 30
+from tests.waiting import WAIT, eventually
 
 
 class TestStart:
@@ -370,8 +368,7 @@ class TestClosing:
         runtime = LocalRuntime(path)
         execution = runtime.start_execution(flows.sleeper, 1000)
         outcome = in_thread(execution.result)
-        while not runtime._driver.waiters:  # until it waits
-            threading.Event().wait(0.001)
+        eventually(lambda: runtime._driver.waiters)
         runtime.close()
         with pytest.raises(RuntimeClosed, match="closed while"):
             outcome.get()

@@ -19,8 +19,7 @@ from mini_workflow import (
 )
 from mini_workflow.engine.execution import Execution
 from tests.local import flows
-
-WAIT = 30
+from tests.waiting import WAIT
 
 
 def asynchronous(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:

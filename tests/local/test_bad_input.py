@@ -24,8 +24,7 @@ from mini_workflow import (
     workflow,
 )
 from tests.local import flows
-
-WAIT = 60
+from tests.waiting import WAIT
 
 HELD: dict[str, Any] = {}
 

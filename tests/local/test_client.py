@@ -25,6 +25,7 @@ from mini_workflow import (
 )
 from mini_workflow.core import events
 from tests.local.child import Child
+from tests.waiting import WAIT
 
 ran: list[str] = []
 
@@ -94,8 +95,8 @@ def test_a_runtime_takes_up_what_a_client_has_left(path: Path, client: LocalClie
     client.signal_with_start(talk, "hi", id="u", signal="word", value=None)
     execution.signal("word", None)
     with LocalRuntime(path) as runtime:
-        assert runtime.get_execution("t").result(timeout=10) == ["hi", 1, 2]
-        assert runtime.get_execution("u").result(timeout=10) == ["hi"]
+        assert runtime.get_execution("t").result(timeout=WAIT) == ["hi", 1, 2]
+        assert runtime.get_execution("u").result(timeout=WAIT) == ["hi"]
     assert execution.result() == ["hi", 1, 2]
 
 
@@ -105,9 +106,12 @@ def test_a_runtime_that_is_open_is_woken(path: Path, client: LocalClient) -> Non
         # Without the ring it would be seen after a third of the lease only.
         started = client.start_executions(talk, [("a",), ("b",)], ids=["a", "b"])
         for execution in started:
-            assert execution.update("say", "x", timeout=4) in (1, 2)
+            assert execution.update("say", "x", timeout=WAIT) in (1, 2)
             execution.signal("word", None)
-        assert [sorted(map(str, e.result(timeout=4))) for e in started] == [["a", "x"], ["b", "x"]]
+        assert [sorted(map(str, e.result(timeout=WAIT))) for e in started] == [
+            ["a", "x"],
+            ["b", "x"],
+        ]
     assert not client.is_served()
 
 
@@ -127,11 +131,11 @@ def test_updates(path: Path, client: LocalClient) -> None:
     with LocalRuntime(path):
         execution = client.start_execution(talk, id="t")
         with pytest.raises(ValueError, match="be polite"):
-            execution.update("say", "damn", timeout=10)
+            execution.update("say", "damn", timeout=WAIT)
         with pytest.raises(UnknownHandler):
-            execution.update("shout", "x", timeout=10)
-        answer = execution.update("say", "x", id="once", timeout=10)
-        assert execution.update("say", "x", id="once", timeout=10) == answer
+            execution.update("shout", "x", timeout=WAIT)
+        answer = execution.update("say", "x", id="once", timeout=WAIT)
+        assert execution.update("say", "x", id="once", timeout=WAIT) == answer
         assert asyncio.run(_ended(client))[-1] == "x"
 
 
@@ -171,7 +175,7 @@ def test_promises_are_checked_before_they_are_sent(path: Path, client: LocalClie
         client.complete_promise(token.replace("p", "q", 1), 1)
     client.complete_promise(token, 1)
     with LocalRuntime(path) as runtime:
-        assert runtime.get_execution("p").result(timeout=10) == 1
+        assert runtime.get_execution("p").result(timeout=WAIT) == 1
     with pytest.raises(ExecutionClosed):
         client.complete_promise(token, 1)
 
@@ -180,7 +184,7 @@ def test_what_is_closed_or_not_there_is_refused(path: Path, client: LocalClient)
     execution = client.start_execution(talk, id="t")
     execution.terminate("enough")
     with LocalRuntime(path) as runtime, pytest.raises(Exception, match="enough"):
-        runtime.get_execution("t").result(timeout=10)
+        runtime.get_execution("t").result(timeout=WAIT)
     for send in (
         lambda: execution.signal("x"),
         execution.cancel,
@@ -199,13 +203,13 @@ def test_blocked_and_resumed(path: Path, client: LocalClient) -> None:
         execution = client.start_execution(blocks, id="b")
         execution.signal("go")
         with pytest.raises(ExecutionBlocked):
-            execution.result(timeout=10)
+            execution.result(timeout=WAIT)
     recording = execution.recording()
     assert [type(message) for message in recording.parked] == [events.SignalReceived]
     before = len(execution.history())
     execution.resume()
     with LocalRuntime(path) as runtime, pytest.raises(ExecutionBlocked):
-        runtime.get_execution("b").result(timeout=10)
+        runtime.get_execution("b").result(timeout=WAIT)
     assert len(execution.history()) == before
 
 
@@ -254,7 +258,7 @@ def test_a_client_that_dies_between_its_steps_loses_nothing(path: Path) -> None:
         child.expect("committed")
         child.kill()
     with LocalRuntime(path) as runtime:
-        assert runtime.get_execution("a").result(timeout=10) == 42
+        assert runtime.get_execution("a").result(timeout=WAIT) == 42
 
 
 def test_pages_fit_together(client: LocalClient) -> None:

@@ -3,7 +3,6 @@
 # ruff: noqa: B023 - ctx.task captures the loop's variable when it is called
 
 import asyncio
-import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -23,8 +22,8 @@ from mini_workflow import (
 )
 from mini_workflow.testing import WorkflowEnvironment
 from tests.local import flows
+from tests.waiting import WAIT, eventually
 
-WAIT = 60
 DAY = timedelta(days=1)
 
 
@@ -204,8 +203,7 @@ class TestMisuse:
         environment.start_execution(flows.gated, "env")
         assert flows.gate("env").reached.wait(WAIT)
         outcome = in_thread(lambda: environment.advance(1))  # waits for the task
-        while not environment._skipping._trips:
-            threading.Event().wait(0.001)
+        eventually(lambda: environment._skipping._trips)
         environment.close()
         with pytest.raises(RuntimeClosed):
             outcome.get()

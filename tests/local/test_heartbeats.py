@@ -16,11 +16,11 @@ from mini_workflow import (
 from mini_workflow.testing import WorkflowEnvironment
 from mini_workflow.testing.contracts.runner_tasks import Gate
 from tests.local import beating
+from tests.waiting import WAIT
 
 PATIENCE = 0.5
 """Seconds of a heartbeat timeout that is meant to pass."""
 POLICY = RetryPolicy(max_attempts=20, initial=0.01)
-WAIT = 60
 
 
 @workflow("heartbeats.watched")

@@ -12,8 +12,7 @@ from mini_workflow import LocalRuntime, WorkerLost
 from mini_workflow.core import events
 from tests.local import flows
 from tests.local.child import Child, wait_until_gone
-
-WAIT = 60
+from tests.waiting import WAIT
 
 STEPS = int(os.environ.get("MINI_WORKFLOW_KILL_STEPS", "5000"))
 KILLS = int(os.environ.get("MINI_WORKFLOW_KILLS", "20"))

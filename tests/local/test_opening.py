@@ -13,8 +13,7 @@ from mini_workflow.engine.engine import Engine
 from mini_workflow.engine.runtime import Runtime
 from mini_workflow.testing import EnvironmentState, WorkflowEnvironment
 from mini_workflow.workflow import REGISTRY
-
-WAIT = 30
+from tests.waiting import WAIT
 
 
 @workflow("local.waits_for_a_word")

@@ -11,8 +11,7 @@ import pytest
 
 from mini_workflow import ExecutionBlocked, LocalRuntime
 from tests.local.child import ROOT
-
-WAIT = 60
+from tests.waiting import WAIT
 
 SCRIPT = """
     import sys

@@ -24,8 +24,7 @@ from mini_workflow import (
 from mini_workflow.testing import WorkflowEnvironment
 from tests.local import flows
 from tests.local.child import Child
-
-WAIT = 60
+from tests.waiting import WAIT
 
 
 def refused(path: Path, kind: type[StoreError], message: str) -> None:

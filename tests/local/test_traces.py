@@ -12,12 +12,11 @@ from typing import Any
 import pytest
 
 from mini_workflow import LocalRuntime, RuntimeClosed
-from mini_workflow.stores.wakeup_socket import WakeupSocket
+from mini_workflow.stores.wakeup_socket import Allowance, WakeupSocket
 from mini_workflow.testing import WorkflowEnvironment
 from tests.local import flows
 from tests.local.child import Child
-
-WAIT = 60
+from tests.waiting import WAIT, eventually
 
 
 def open_files() -> list[str]:
@@ -149,8 +148,7 @@ class TestEngineThread:
         runtime = LocalRuntime(path)
         execution = runtime.start_execution(flows.sleeper, 1000, id="one")
         outcome = in_thread(execution.result)
-        while not runtime._driver.waiters:
-            threading.Event().wait(0.001)
+        eventually(lambda: runtime._driver.waiters)
 
         def fail() -> None:
             raise SystemExit("a fault")
@@ -250,3 +248,44 @@ def test_a_fork_does_not_have_the_runtime(path: Path) -> None:
     with Child(code, path) as child:
         child.expect("0", "6")
         child.end()
+
+
+class TestAllowance:
+    """How often a wake-up is heard: anybody on the machine can send one."""
+
+    def test_a_burst_is_heard_at_once(self) -> None:
+        allowance = Allowance(3, 10)
+        assert [allowance.take(0) for _ in range(3)] == [0, 0, 10]
+
+    def test_a_flood_is_heard_at_intervals(self) -> None:
+        allowance = Allowance(3, 10)
+        now, heard = 0.0, 0
+        while now < 1_000:
+            now += allowance.take(now)
+            heard += 1
+        assert heard == 102
+
+    def test_silence_gives_the_burst_again(self) -> None:
+        allowance = Allowance(3, 10)
+        for _ in range(3):
+            allowance.take(0)
+        assert [allowance.take(1_000) for _ in range(3)] == [0, 0, 10]
+
+    def test_of_a_flood_few_are_heard(self) -> None:
+        bell, sender = WakeupSocket(), WakeupSocket()
+        heard: list[None] = []
+        enough = threading.Event()
+
+        def hear() -> None:
+            heard.append(None)
+            if len(heard) == 30:
+                enough.set()
+
+        bell.listen(hear)
+        rung = 0
+        while not enough.is_set():
+            sender.ring([bell.address])
+            rung += 1
+        bell.close()
+        sender.close()
+        assert len(heard) < rung

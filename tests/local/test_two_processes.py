@@ -1,7 +1,6 @@
 """Two processes on one file: each execution is run by one of them, and never twice."""
 
 import signal
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,7 @@ from mini_workflow import (
 from mini_workflow.core import events
 from tests.local import flows
 from tests.local.child import Child
-
-WAIT = 60
+from tests.waiting import WAIT, eventually
 
 LONG_LEASE = 3600
 """Seconds. With it nobody looks around by itself within a test: what is noticed was rung for."""
@@ -58,14 +56,6 @@ def listening(path: Path) -> Iterator[Callable[[], LocalRuntime]]:
 Open = Callable[[], LocalRuntime]
 
 
-def until(condition: Callable[[], object]) -> None:
-    for _ in range(60_000):
-        if condition():
-            return
-        threading.Event().wait(0.001)
-    raise AssertionError("it did not come true")
-
-
 def test_seen_and_awaited(path: Path, listening: Open, in_thread: Callable[..., Any]) -> None:
     with Child(GATED, path) as other:
         other.expect("started")
@@ -73,7 +63,7 @@ def test_seen_and_awaited(path: Path, listening: Open, in_thread: Callable[..., 
         assert [found.id for found in runtime.list_executions(status="running")] == ["one"]
         execution = runtime.get_execution("one")
         outcome = in_thread(execution.result)
-        until(lambda: runtime._driver.waiters)
+        eventually(lambda: runtime._driver.waiters)
         other.tell("go on")
         other.expect("gate")
         assert outcome.get() == "gate"
@@ -136,7 +126,7 @@ def test_resumed_by_letter(path: Path, listening: Open) -> None:
         other.tell("permit")
         other.expect("permitted")
         execution.resume()
-        until(lambda: execution.describe().status != "blocked")
+        eventually(lambda: execution.describe().status != "blocked")
         assert execution.result(WAIT) == "permitted"
 
 
@@ -154,11 +144,11 @@ def test_killed(path: Path, tmp_path: Path) -> None:
         with LocalRuntime(path, lease=1) as runtime:
             execution = runtime.get_execution("one")
             other.kill()
-            until(lambda: execution.describe().status != "running")
+            eventually(lambda: execution.describe().status != "running")
             assert execution.result(WAIT) == 2
             for number in range(20):
                 many = runtime.get_execution(f"many-{number}")
-                until(lambda many=many: many.describe().status != "running")
+                eventually(lambda many=many: many.describe().status != "running")
                 assert many.result(WAIT) == 1225
                 completed = [e for e in many.history() if isinstance(e, events.TaskCompleted)]
                 assert len(completed) == 50
@@ -207,7 +197,7 @@ def test_stopped_for_longer_than_its_lease(path: Path, tmp_path: Path) -> None:
             execution = runtime.get_execution("one")
             assert execution.describe().status == "running"
             other.stop()
-            until(lambda: execution.describe().status != "running")
+            eventually(lambda: execution.describe().status != "running")
             assert execution.result(WAIT) == 2
             before = execution.history()
             other.signal(signal.SIGCONT)

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.pulumi.recording import give_loop
+
 HANDLERS = '''\
 """Handlers that answer with who they are."""
 
@@ -19,6 +21,12 @@ def orchestrate(event, context):
 def api(event, context):
     return ["api", event]
 '''
+
+
+@pytest.fixture(autouse=True)
+def _loop() -> None:
+    """Any test that has called asyncio.run before has left this thread without an event loop."""
+    give_loop()
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from typing import Any, Self
 from uuid import uuid4
 
 from tests.emulator import functions
+from tests.waiting import WAIT
 
 VERSION = "2018-06-01"
 ARN = "arn:aws:lambda:us-east-1:123456789012:function:f"
@@ -61,7 +62,7 @@ class RuntimeAPI:
 
     def __enter__(self) -> Self:
         try:
-            failed = self._ready.get(timeout=30)
+            failed = self._ready.get(timeout=WAIT)
         except queue.Empty:
             self.close()
             raise
@@ -89,7 +90,7 @@ class RuntimeAPI:
     def call(self, event: Any) -> Any:
         """The answer of the function, or the error it reported: {"errorType": ...}."""
         self._waiting.put((str(uuid4()), json.dumps(event).encode()))
-        return self._answers.get(timeout=30)
+        return self._answers.get(timeout=WAIT)
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         api = self

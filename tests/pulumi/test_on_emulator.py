@@ -1,8 +1,6 @@
 """The components' resources, made for real: AWS's models take every input, and the parts fit."""
 
 import json
-import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from tests.emulator.server import Server
 from tests.pulumi.provisioning import Provisioning
 from tests.pulumi.recording import Recording, record
 from tests.pulumi.test_engine import engine
+from tests.waiting import eventually
 
 
 class Deployed:
@@ -140,16 +139,15 @@ def test_archives_import_and_answer(deployed: Deployed, function: str, lacks: se
     assert {name for name, value in answer.items() if not value} == lacks
 
 
-def seen(deployed: Deployed, count: int, within: float = 40) -> list[dict[str, Any]]:
+def seen(deployed: Deployed, count: int) -> list[dict[str, Any]]:
     """What the orchestrator was given."""
     s3, bucket = deployed.server.client("s3"), deployed.id_of("Flow-history")
-    deadline = time.monotonic() + within
-    while True:
+
+    def enough() -> list[Any] | None:
         listed = s3.list_objects_v2(Bucket=bucket, Prefix="executions/seen/").get("Contents", [])
-        if len(listed) >= count:
-            break
-        assert time.monotonic() < deadline, f"{len(listed)} of {count}\n{deployed.server.tail()}"
-        threading.Event().wait(0.1)
+        return listed if len(listed) >= count else None
+
+    listed = eventually(enough, every=0.1)
     keys = [one["Key"] for one in listed]
     found = [json.loads(s3.get_object(Bucket=bucket, Key=key)["Body"].read()) for key in keys]
     for key in keys:

@@ -7,7 +7,7 @@ import threading
 from base64 import b64decode
 from dataclasses import replace
 from queue import SimpleQueue
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from mini_workflow.attempts import failed, timeout_message
 from mini_workflow.core import wire
@@ -142,6 +142,9 @@ class _Pulse:
     finds out whether anybody still waits for it.
     """
 
+    every: ClassVar[float] = PULSE
+    """Seconds between two looks."""
+
     def __init__(self, parts: Container, request: TaskRequest) -> None:
         self._parts = parts
         self._request = request
@@ -170,7 +173,7 @@ class _Pulse:
         kept: str | None = None
         task = self._task
         assert task is not None
-        while not self._over.wait(PULSE):
+        while not self._over.wait(self.every):
             try:
                 details = task.details
                 if details is not None and details != kept:

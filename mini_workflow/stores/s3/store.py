@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from mini_workflow.errors import UsageError
-from mini_workflow.ports import STATUSES, Commit, Head, Page, Query, QueuedMessage, Stored
+from mini_workflow.ports import STATUSES, Commit, Extent, Head, Page, Query, QueuedMessage, Stored
 from mini_workflow.ports.queued import NO_ERRANDS, ExecutionMeta, PendingEffects, Wakeup
 from mini_workflow.stores.s3.execution_object import ExecutionObject
 from mini_workflow.stores.s3.index import Entry
@@ -36,6 +36,11 @@ class S3Store:
         document = self._histories.read(execution_id)
         return None if document is None else stored(document, self._histories)
 
+    def extent(self, execution_id: str) -> Extent | None:
+        """See `Store.extent`."""
+        document = self._histories.header(execution_id)
+        return None if document is None else Extent(document.length, True)
+
     def head(self, execution_id: str) -> Head | None:
         """See `Store.head`."""
         document = self._histories.header(execution_id)
@@ -45,9 +50,12 @@ class S3Store:
         """The head with the other facts about an execution, or None."""
         return self._histories.header(execution_id)
 
-    def history(self, execution_id: str) -> list[str]:
+    def history(self, execution_id: str, since: int = 0) -> list[str]:
         """See `Store.history`."""
-        return self.lines_since(execution_id, None)[0]
+        document = self._histories.read(execution_id)
+        if document is None:
+            return []
+        return self._histories.lines(document, max(document.head.base, since))
 
     def lines_since(
         self, execution_id: str, start: int | None
@@ -139,6 +147,11 @@ class CachedStore:
         """See `FencedStore.head`."""
         known = self._find(execution_id)
         return None if known is None else known.document.head
+
+    def extent(self, execution_id: str) -> Extent | None:
+        """See `FencedStore.extent`."""
+        known = self._find(execution_id)
+        return None if known is None else Extent(known.document.length, True)
 
     def load(self, execution_id: str) -> Stored | None:
         """See `FencedStore.load`."""

@@ -11,7 +11,7 @@ from itertools import count, repeat
 from typing import Any, Final
 
 from mini_workflow.errors import UsageError
-from mini_workflow.ports import STATUSES, Commit, Head, Page, Query, Stored
+from mini_workflow.ports import STATUSES, Commit, Extent, Head, Page, Query, Stored
 from mini_workflow.stores.sqlite.connection import Connection
 from mini_workflow.stores.sqlite.leases import Holding
 
@@ -52,6 +52,14 @@ class SQLiteStore:
             self._holding.remember(execution_id, key, head.base + len(events))
         return Stored(head, events, parked, held)
 
+    def extent(self, execution_id: str) -> Extent | None:
+        """See `Store.extent`."""
+        row = self._writer.row(_FIND, (execution_id,))
+        if row is None:
+            return None
+        _, partition, length = row
+        return Extent(length, partition in self._holding.partitions)
+
     def head(self, execution_id: str) -> Head | None:
         """See `Store.head`."""
         with self._reading:
@@ -60,10 +68,10 @@ class SQLiteStore:
             )
         return None if row is None else _head(row)
 
-    def history(self, execution_id: str) -> list[str]:
+    def history(self, execution_id: str, since: int = 0) -> list[str]:
         """See `Store.history`."""
         with self._reading:
-            rows = self._reader.rows(_HISTORY, (execution_id,))
+            rows = self._reader.rows(_HISTORY, (since, execution_id))
         return [body for (body,) in rows]
 
     def commit(self, commits: Sequence[Commit]) -> list[bool]:
@@ -242,7 +250,7 @@ _PARKED = "SELECT body FROM parked WHERE execution = ? ORDER BY number"
 _HISTORY = """
     SELECT events.body
     FROM executions
-        CROSS JOIN events ON events.execution = executions.key AND events.number >= executions.base
+        CROSS JOIN events ON events.execution = executions.key AND events.number >= max(executions.base, ?)
     WHERE executions.id = ? ORDER BY events.number
 """
 _LAST_KEY = "SELECT coalesce(max(key), 0) FROM executions"

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from mini_workflow.errors import UsageError
-from mini_workflow.ports import Commit, Query, Stored
+from mini_workflow.ports import Commit, Extent, Query, Stored
 from mini_workflow.testing.contracts.backend import Opened, StoreCase, create, creation, head
 
 _BLOCKED = {
@@ -37,6 +37,30 @@ class StoreContract(StoreCase):
         assert one.store.head("a") == whole
         assert one.store.history("a") == ["first", "second"]
         assert one.store.list(Query()).heads == [whole]
+
+    def test_extent_says_how_many_events_there_are(self) -> None:
+        one = self.writer()
+        assert one.store.extent("a") is None
+        create(one, "a")
+        assert one.store.commit([Commit("a", 1, ("1", "2"))]) == [True]
+        assert one.store.extent("a") == Extent(3, True)
+        assert one.store.commit([Commit("a", 3, ("next",), head("a", run=2, base=3))]) == [True]
+        assert one.store.extent("a") == Extent(4, True)
+
+    def test_history_can_begin_at_an_event(self) -> None:
+        one = self.writer()
+        create(one, "a")
+        assert one.store.commit([Commit("a", 1, ("1", "2"))]) == [True]
+        assert [one.store.history("a", n) for n in range(5)] == [
+            ["started", "1", "2"],
+            ["1", "2"],
+            ["2"],
+            [],
+            [],
+        ]
+        assert one.store.commit([Commit("a", 3, ("next", "4"), head("a", run=2, base=3))]) == [True]
+        assert one.store.history("a", 1) == ["next", "4"]
+        assert one.store.history("a", 4) == ["4"]
 
     def test_of_an_unknown_execution_there_is_nothing(self) -> None:
         one = self.writer()

@@ -15,6 +15,7 @@ from mini_workflow.engine.engine import Ports
 from mini_workflow.ports import (
     Agenda,
     Commit,
+    Extent,
     Head,
     Leases,
     Letter,
@@ -168,8 +169,11 @@ class _Store:
     def head(self, execution_id: str) -> Head | None:
         return self._life.call("store.head", self._store.head, execution_id)
 
-    def history(self, execution_id: str) -> list[str]:
-        return self._life.call("store.history", self._store.history, execution_id)
+    def extent(self, execution_id: str) -> Extent | None:
+        return self._life.call("store.extent", self._store.extent, execution_id)
+
+    def history(self, execution_id: str, since: int = 0) -> list[str]:
+        return self._life.call("store.history", self._store.history, execution_id, since)
 
     def list(self, query: Query) -> Page:
         return self._life.call("store.list", self._store.list, query)

@@ -234,6 +234,7 @@ class _Watched:
         self._store = store
         self._record = record
         self.load = store.load
+        self.extent = store.extent
         self.head = store.head
         self.history = store.history
         self.list = store.list

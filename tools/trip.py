@@ -1,0 +1,115 @@
+"""Print the trip of one task through the library: each change of module, from ``ctx.task`` to its result.
+
+Run a workflow of a few sequential tasks on a LocalRuntime, watch the calls of the second one with a
+profile hook on every thread, and count how often the trip changes module and package. The numbers
+say how straight the way is: ``python tools/trip.py`` prints them, ``--steps`` each step.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import threading
+from itertools import pairwise
+from pathlib import Path
+from types import CodeType, FrameType
+
+import mini_workflow
+from mini_workflow import Context, LocalRuntime, workflow
+
+LIBRARY = str(Path(mini_workflow.__file__).parent) + "/"
+_WATCHED = 3
+"""Which of the tasks is watched: the first ones still import and fill caches."""
+
+
+@workflow("trip")
+async def trip(ctx: Context, recorder: str, tasks: int) -> int:
+    done = 0
+    for number in range(tasks):
+        if number == _WATCHED:
+            RECORDERS[recorder].begin()
+        done += await ctx.task(one)
+        if number == _WATCHED:
+            RECORDERS[recorder].end()
+    return done
+
+
+def one() -> int:
+    return 1
+
+
+class Recorder:
+    """Keeps the code objects of the library that are called while it is recording."""
+
+    def __init__(self) -> None:
+        self.calls: list[CodeType] = []
+        self._recording = False
+
+    def begin(self) -> None:
+        self._recording = True
+
+    def end(self) -> None:
+        self._recording = False
+
+    def hook(self, frame: FrameType, event: str, _argument: object) -> None:
+        if event == "call" and self._recording and frame.f_code.co_filename.startswith(LIBRARY):
+            self.calls.append(frame.f_code)
+
+
+RECORDERS: dict[str, Recorder] = {}
+
+
+def module_of(code: CodeType) -> str:
+    return code.co_filename.removeprefix(LIBRARY).removesuffix(".py").removesuffix("/__init__")
+
+
+def package_of(code: CodeType) -> str:
+    return module_of(code).partition("/")[0]
+
+
+def record() -> list[CodeType]:
+    """Return the calls of one task's trip, in order, those of all threads together."""
+    recorder = RECORDERS["main"] = Recorder()
+    threading.setprofile(recorder.hook)
+    sys.setprofile(recorder.hook)
+    try:
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            LocalRuntime(Path(folder) / "trip.db") as runtime,
+        ):
+            assert runtime.start_execution(trip, "main", 6).result(timeout=60) == 6
+    finally:
+        sys.setprofile(None)
+        threading.setprofile(None)  # type: ignore[arg-type]
+    return recorder.calls
+
+
+def changes(names: list[str]) -> int:
+    return sum(1 for before, after in pairwise(names) if before != after)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument(
+        "--steps", action="store_true", help="print each call where the module changes"
+    )
+    options = parser.parse_args()
+    calls = record()
+    if options.steps:
+        before = ""
+        for code in calls:
+            if (module := module_of(code)) != before:
+                print(f"  {module}:{code.co_firstlineno} {code.co_qualname}")
+            before = module
+    modules = [module_of(code) for code in calls]
+    print(
+        f"{len(calls)} calls in {len(set(modules))} modules: {changes(modules)} changes of module, "
+        f"{changes([package_of(code) for code in calls])} of package"
+    )
+
+
+if __name__ == "__main__":
+    main()
