@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from mini_workflow.codecs.closures import capture_call, restore_call
 from mini_workflow.codecs.failures import decode_failure, encode_failure
+from mini_workflow.codecs.fingerprints import fingerprint_call, outline_payload
 from mini_workflow.codecs.signing import Signer
 from mini_workflow.codecs.values import decode_value, encode_value
 from mini_workflow.core.failure import Failure
@@ -57,11 +58,25 @@ class StandardCodec:
         """See `Codec.decode`. Also raises PythonVersionMismatch and SignatureInvalid."""
         return decode_value(payload, self._signer)
 
+    def decode_ordered(self, payload: Payload) -> Any:
+        """See `Codec.decode_ordered`. Raises like `decode`."""
+        return decode_value(payload, self._signer, ordered=True)
+
     def capture(
         self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> bytes:
         """See `Codec.capture`."""
         return capture_call(function, args, kwargs)
+
+    def fingerprint(
+        self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> str:
+        """See `Codec.fingerprint`."""
+        return fingerprint_call(function, args, kwargs)
+
+    def outline(self, payload: Payload) -> str:
+        """See `Codec.outline`."""
+        return outline_payload(payload)
 
     def restore(self, payload: bytes) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
         """See `Codec.restore`."""

@@ -100,6 +100,7 @@ class LocalClient(Client):
         self._watchdog = Watchdog(turn_timeout)
         # The part of the backend that belongs to one thread, whichever that is at the moment.
         self._using = threading.RLock()
+        self._process = os.getpid()
         self._closed = False
 
     @property
@@ -113,6 +114,8 @@ class LocalClient(Client):
 
     def close(self) -> None:
         """Close the file. Harmless if it was closed before."""
+        if self._process != os.getpid():
+            return  # a copy made by fork: the client itself is the other process's
         with self._using:
             if not self._closed:
                 self._closed = True
@@ -307,4 +310,8 @@ class LocalClient(Client):
     def _check_caller(self) -> None:
         if self._closed:
             raise RuntimeClosed("the client was closed; open a new one")
+        if self._process != os.getpid():
+            raise RuntimeClosed(
+                "the client belongs to the process that forked this one; open one in this process"
+            )
         refuse_in_workflow()
