@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, TypeVar, overload
 
+from mini_workflow.core.calls import default_name
 from mini_workflow.core.exchange import OtherExecution
 from mini_workflow.core.futures import TaskFuture
 from mini_workflow.core.info import ExecutionInfo
@@ -106,7 +107,8 @@ class Context:
             fn: a sync or async callable.
             *args: what it is called with.
             **kwargs: what it is called with by name.
-            name: what the task is called in the history; by default the function's name.
+            name: what the task is called in the history; by default the function's name; for a
+                lambda, those of the functions and methods that it calls.
             retry: when a failed attempt is made again; by default only after the death of a
                 worker, at most five attempts in all.
             timeout: seconds (or a timedelta) that one attempt may take from its start.
@@ -145,7 +147,7 @@ class Context:
                 f"ctx.task({fn!r}): give a function, not its result; for example "
                 "ctx.task(lambda: charge(card)) or ctx.task(charge, card)"
             )
-        name = _task_name(fn) if name is None else name
+        name = default_name(fn) if name is None else name
         if inline:
             limits = (retry, timeout, heartbeat_timeout, undo)
             if any(limit is not None for limit in limits):
@@ -200,7 +202,7 @@ class Context:
                 f"ctx.map(concurrency={concurrency!r}): give a whole number of 1 or more, or None"
             )
         function = as_it_is_now(fn)
-        task_name = _task_name(fn) if name is None else name
+        task_name = default_name(fn) if name is None else name
         limit = _timeout(task_name, "timeout", timeout)
         silence = _timeout(task_name, "heartbeat_timeout", heartbeat_timeout)
 
@@ -354,7 +356,11 @@ class Context:
                 f"ctx.sleep_until({when!r}): the time has no time zone; use for example "
                 "datetime(..., tzinfo=timezone.utc) or ctx.now() + timedelta(...)"
             )
-        return self.sleep(when - self.now())
+        since = when - _EPOCH
+        wait = since - (self.now() - _EPOCH)
+        if milliseconds(wait.total_seconds()) > MAXIMUM_DURATION:
+            raise UsageError(f"ctx.sleep_until({when!r}): more than a hundred years from now")
+        return self._run.sleep_until(milliseconds(since.total_seconds()))
 
     def now(self) -> datetime:
         """The time in UTC, to the millisecond. It stands still between two awaits of anything
@@ -431,13 +437,6 @@ def _datetime(at: int) -> datetime:
 
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-def _task_name(fn: Any) -> str:
-    while isinstance(fn, functools.partial):
-        fn = fn.func
-    name = getattr(fn, "__name__", None)
-    return name if isinstance(name, str) else type(fn).__name__
 
 
 def _timeout(name: str, which: str, timeout: float | timedelta | None) -> int | None:

@@ -212,7 +212,9 @@ class TaskScheduled(Fact):
 
     `heartbeat_timeout` are the milliseconds that an attempt may be silent. `refused` counts the
     calls since the event before this one that could not be captured, so that the code got an error
-    instead of a task: a replay must not take such a call for this one.
+    instead of a task: a replay must not take such a call for this one. `call` is the fingerprint of
+    what is called and with which values; without a name before its ``#`` it calls what the task is
+    named after. Histories from before have none.
     """
 
     seq: int
@@ -221,26 +223,29 @@ class TaskScheduled(Fact):
     timeout: int | None = None
     refused: int = 0
     heartbeat_timeout: int | None = None
+    call: str = ""
 
 
 @fact
 class InlineTaskCompleted(Fact):
-    """A task ran inside the turn and returned. `refused` as in TaskScheduled."""
+    """A task ran inside the turn and returned. `refused` and `call` as in TaskScheduled."""
 
     seq: int
     name: str
     result: Payload
     refused: int = 0
+    call: str = ""
 
 
 @fact
 class InlineTaskFailed(Fact):
-    """A task ran inside the turn and raised. `refused` as in TaskScheduled."""
+    """A task ran inside the turn and raised. `refused` and `call` as in TaskScheduled."""
 
     seq: int
     name: str
     failure: Failure
     refused: int = 0
+    call: str = ""
 
 
 @fact

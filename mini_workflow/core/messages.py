@@ -91,7 +91,7 @@ class Messages:
             finally:
                 self._waiting -= 1
             try:
-                return self._codec.decode(event.value)
+                return self._codec.decode_ordered(event.value)
             except SerializationError as error:
                 self._unreadable(event, error)
 
@@ -140,7 +140,7 @@ class Messages:
 
     def _handle_signal(self, handler: Handler, number: int, event: events.SignalReceived) -> None:
         try:
-            value = self._codec.decode(event.value)
+            value = self._codec.decode_ordered(event.value)
         except SerializationError as error:
             self._unreadable(event, error)
             return
@@ -213,7 +213,7 @@ class Messages:
 
     def update_accepted(self, event: events.UpdateAccepted) -> None:
         """Hand a request to its handler."""
-        args, kwargs = self._codec.decode(event.arguments)
+        args, kwargs = self._codec.decode_ordered(event.arguments)
         found = self._updates.get(event.name)
         if found is None:
             error = UnknownHandler(_unknown("update", event.name, self._updates))

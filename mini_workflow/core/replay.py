@@ -83,7 +83,7 @@ def repeat(run: Run, history: Sequence[Event]) -> None:
         return
     first = history[0]
     python = first.python if isinstance(first, events.ExecutionStarted) else ""
-    script = Script(history, python, run.place)
+    script = Script(history, python, run.place, run.comparison)
     try:
         state = ExecutionState.of(history)
         run.recorded = frozenset(state.patches)
@@ -98,8 +98,13 @@ def repeat(run: Run, history: Sequence[Event]) -> None:
     run.restore(fresh)
 
 
-def decide(run: Run, messages: Sequence[Message]) -> Decision:
-    """Feed messages to a live run, one at a time, until all are taken or it cannot go on."""
+def decide(run: Run, messages: Sequence[Message], now: int | None = None) -> Decision:
+    """Feed messages to a live run, one at a time, until all are taken or it cannot go on.
+
+    `now` is what the time really is (milliseconds since the epoch), which durations begin at; by
+    default the time of the last message.
+    """
+    run.loop.clock = now
     taken: list[Event] = []
     left: list[Message] = []
     refusals: list[tuple[str, Failure]] = []
@@ -153,7 +158,7 @@ def decide(run: Run, messages: Sequence[Message]) -> Decision:
 
 def ask(run: Run, codec: Codec, name: str, arguments: Payload) -> Payload:
     """Answer a query. Raises UnknownHandler, NotAllowedInWorkflow, or what the handler raises."""
-    args, kwargs = codec.decode(arguments)
+    args, kwargs = codec.decode_ordered(arguments)
     run.reading = f"the handler of query {name!r}"
     try:
         with run.loop.inside():

@@ -240,7 +240,7 @@ class ExecutionState:
             message.at,
             message.seq,
             task.attempt + 1,
-            max(message.at, self.now) + wait,
+            message.at + wait,
             failure,
             message.heartbeat,
         )

@@ -62,7 +62,8 @@ def encode(event: Event | events.UpdateRequested) -> str:
             and not event.refused
         ):
             name = dump_json(event.name)
-            return f'{{"event":"TaskScheduled","seq":{event.seq},"name":{name}}}'
+            call = f',"call":{dump_json(event.call)}' if event.call else ""
+            return f'{{"event":"TaskScheduled","seq":{event.seq},"name":{name}{call}}}'
     return encode_any(event)
 
 

@@ -148,7 +148,9 @@ class Runtime(Serving):
         self._closed = True
         try:
             self._ports.leases.release()
-        except StoreError:
-            log.exception("the store could not be left in good order; the next opening repairs it")
+        except StoreError as error:
+            log.error(
+                "the store could not be left in good order; the next opening repairs it: %s", error
+            )
         finally:
             self._on_stop()

@@ -125,7 +125,8 @@ class Turns:
         run = Run(definition, execution_id, self._codec, self._inline)
         head = Head(execution_id, started.workflow, "running", started.at, run=started.run)
         try:
-            turn = self._advance(Delivery(execution_id, [started, *others]), Live(run, head, 0), ())
+            delivery = Delivery(execution_id, [started, *others])
+            turn = self._advance(delivery, Live(run, head, 0), (), started.at)
         except BaseException:
             run.close()
             raise
@@ -138,7 +139,7 @@ class Turns:
         """
         live = self._cache.get(delivery.execution_id)
         if live is not None:
-            return self._advance(delivery, live, ())
+            return self._advance(delivery, live, (), now)
         head = self._store.head(delivery.execution_id)
         if head is None:
             return None
@@ -189,7 +190,7 @@ class Turns:
             live = Live(run, stored.head, head.base + len(history))
             before: list[Message] = [*fresh, *parked, *lost]
             return self._advance(
-                delivery, live, before, known=len(fresh), unpark=bool(parked), reopen=head
+                delivery, live, before, now, known=len(fresh), unpark=bool(parked), reopen=head
             )
         except BaseException:
             run.close()
@@ -247,6 +248,7 @@ class Turns:
         delivery: Delivery,
         live: Live,
         before: Sequence[Message],
+        now: int,
         *,
         known: int = 0,
         unpark: bool = False,
@@ -254,7 +256,7 @@ class Turns:
     ) -> Turn:
         run, head = live.run, live.head
         messages = (*before, *delivery.messages)
-        decision = self.watched(run, lambda: decide(run, messages))
+        decision = self.watched(run, lambda: decide(run, messages, now))
         if decision is None:
             # Interrupted between two steps: nothing of this turn counts. Only that the execution
             # was started does: none is without its first event.

@@ -93,6 +93,9 @@ class OrderedSet(set[T]):
     def __reduce__(self) -> tuple[Any, ...]:
         return (set, (list(self._order),))
 
+    def __repr__(self) -> str:
+        return f"{{{', '.join(map(repr, self._order))}}}" if self._order else "set()"
+
     def add(self, element: T, /) -> None:
         self._order[element] = None
         super().add(element)
@@ -196,6 +199,66 @@ for _plain, _update in (
 ):
     setattr(OrderedSet, _update, _method(_update))
     setattr(OrderedSet, _plain, _named(_update))
+
+
+class OrderedFrozenSet(frozenset[T]):
+    """A frozenset that iterates in the order of insertion."""
+
+    __slots__ = ("_order",)
+
+    _order: tuple[T, ...]
+
+    def __new__(cls, items: Iterable[T] = ()) -> OrderedFrozenSet[T]:
+        """Members in the order in which they come."""
+        order = tuple(dict.fromkeys(items))
+        made = super().__new__(cls, order)
+        made._order = order
+        return made
+
+    def __iter__(self) -> Iterator[T]:
+        return iter(self._order)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (frozenset, (list(self._order),))
+
+    def __repr__(self) -> str:
+        return (
+            f"frozenset({{{', '.join(map(repr, self._order))}}})" if self._order else "frozenset()"
+        )
+
+    def copy(self) -> OrderedFrozenSet[T]:
+        return self
+
+
+def _combined(name: str) -> Callable[..., Any]:
+    """``union`` and its like: the members as the built-in has them, in order."""
+    builtin = getattr(frozenset, name)
+
+    def method(self: OrderedFrozenSet[Any], *others: Any) -> Any:
+        kept: list[Any] = [
+            other if isinstance(other, AbstractSet) else list(other) for other in others
+        ]
+        result = builtin(self, *kept)
+        if result is NotImplemented:
+            return result
+        return OrderedFrozenSet(e for part in (self, *kept) for e in part if e in result)
+
+    return method
+
+
+def _combined_operator(name: str) -> Callable[..., Any]:
+    method = _combined(name)
+
+    def operator(self: OrderedFrozenSet[Any], other: Any) -> Any:
+        return method(self, other) if isinstance(other, AbstractSet) else NotImplemented
+
+    return operator
+
+
+for _named_method in ("union", "intersection", "difference", "symmetric_difference"):
+    setattr(OrderedFrozenSet, _named_method, _combined(_named_method))
+for _sign in ("or", "and", "sub", "xor"):
+    setattr(OrderedFrozenSet, f"__{_sign}__", _combined_operator(f"__{_sign}__"))
 
 
 _GatheringFuture: type[asyncio.Future[Any]] = getattr(asyncio.tasks, "_GatheringFuture")  # noqa: B009
