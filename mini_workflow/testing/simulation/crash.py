@@ -226,6 +226,10 @@ class _Leases:
     def extend(self, now: int) -> None:
         self._life.call("leases.extend", self._leases.extend, now)
 
+    def note_turn(self, execution_id: str | None) -> None:
+        # No call of its own to crash at: a crash in the turn is one beside it.
+        self._leases.note_turn(execution_id)
+
     def release(self) -> None:
         self._life.call("leases.release", self._leases.release)
 
