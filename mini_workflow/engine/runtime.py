@@ -16,6 +16,7 @@ from mini_workflow.engine.engine import DEFAULT_HISTORY_LIMIT, Engine, Ports
 from mini_workflow.engine.engine_thread import EngineThread, Pace
 from mini_workflow.engine.executor import execute
 from mini_workflow.engine.messenger import Messenger
+from mini_workflow.engine.renewal import LeaseRenewal
 from mini_workflow.engine.requests import Release
 from mini_workflow.engine.serving import Serving
 from mini_workflow.engine.turn import Execute
@@ -44,6 +45,8 @@ class Runtime(Serving):
         on_stop: called when everything is done, to close the backend.
         registry: where workflows are looked up.
         execute_inline: runs the tasks that run inside a turn.
+        renew_every: seconds between two extensions of the lease by a thread of its own; None for
+            none, where no other process can take over.
     """
 
     def __init__(
@@ -62,6 +65,7 @@ class Runtime(Serving):
         grace: float = 10.0,
         history_limit: int = DEFAULT_HISTORY_LIMIT,
         execute_inline: Execute = execute,
+        renew_every: float | None = None,
     ) -> None:
         self._ports = ports
         self._store = ports.store
@@ -81,6 +85,7 @@ class Runtime(Serving):
             on_end=self._end,
         )
         self._messenger = Messenger(self, codec)
+        self._renewal: LeaseRenewal | None = None
         try:
             self._runner = make_runner(self._driver.put)
             try:
@@ -98,8 +103,14 @@ class Runtime(Serving):
                     history_limit=history_limit,
                     execute_inline=execute_inline,
                 )
+                if renew_every is not None:
+                    self._renewal = LeaseRenewal(
+                        ports.leases, ports.clock, interval=renew_every, hangs=self._engine.hangs
+                    )
+                    self._renewal.start()
                 self._engine.open(self._runner)
             except BaseException:
+                self._stop_renewal()
                 self._runner.close(0)
                 raise
         except BaseException:
@@ -146,6 +157,7 @@ class Runtime(Serving):
     def _end(self) -> None:
         """The last thing on the engine's thread, however it ends."""
         self._closed = True
+        self._stop_renewal()
         try:
             self._ports.leases.release()
         except StoreError as error:
@@ -154,3 +166,7 @@ class Runtime(Serving):
             )
         finally:
             self._on_stop()
+
+    def _stop_renewal(self) -> None:
+        if self._renewal is not None:
+            self._renewal.stop()

@@ -261,6 +261,10 @@ class Leases(Protocol):
         """
         ...
 
+    def extend(self, now: int) -> None:
+        """Extend this owner's lease if it has one that stands, and do nothing otherwise. Any thread."""
+        ...
+
     def release(self) -> None:
         """Give everything back, so that another owner can take it at once. Holding nothing is fine."""
         ...

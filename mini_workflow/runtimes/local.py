@@ -135,6 +135,7 @@ class LocalRuntime(Runtime):
             turn_limit=turn_timeout,
             grace=grace,
             history_limit=history_limit,
+            renew_every=lease / 4,
         )
         self._doorbell.listen(self.look_around)
 
