@@ -139,7 +139,7 @@ class Runtime(Serving):
             with contextlib.suppress(RuntimeClosed):
                 self._driver.call(self._engine.drain)
             for request in self._runner.close(self._grace):
-                self._driver.put(Release(*request.key))
+                self._driver.put(Release(*request.key, request.heartbeat))
             self._driver.stop()
             self._ended = True
 
