@@ -202,12 +202,14 @@ class FileMailbox:
                 )
             post(state, execution_id, body, key)
 
-    def letters(self, after: int, limit: int) -> list[Letter]:
+    def letters(self, after: int, limit: int, execution_id: str | None = None) -> list[Letter]:
         with self._file.reading() as state:
             return [
                 Letter(n, name, body)
                 for n, name, body, _ in state["letters"]
-                if n > after and self._held.holds(state, state["executions"][name])
+                if n > after
+                and execution_id in (None, name)
+                and self._held.holds(state, state["executions"][name])
             ][:limit]
 
 

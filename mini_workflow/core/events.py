@@ -24,8 +24,9 @@ class ExecutionStarted(Fact):
     `parent` is ``{"id": ..., "seq": ...}`` for the child of another execution. The numbers of
     operations go on behind `first_seq`, so that they are unique over all runs. `origin` is the
     fingerprint of the arguments of the first run, in those that follow it. `children`, `updates` and
-    `signals` are what the run before has handed over: see the module `carried`. `cancelled` is the
-    id of the request to cancel that it took, so that the same one is known when it comes again.
+    `signals` are what the run before has handed over: see the module `continuation`. `cancelled` is the
+    id of the request to cancel that it took, so that the same one is known when it comes again; `cancel`
+    is the reason of one that came when the run before had ended, and is for this one.
     """
 
     at: int
@@ -41,6 +42,7 @@ class ExecutionStarted(Fact):
     updates: list[dict[str, Any]] | None = None
     signals: list[str] | None = None
     cancelled: str = ""
+    cancel: str | None = None
 
 
 @fact

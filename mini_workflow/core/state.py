@@ -270,6 +270,7 @@ class ExecutionState:
         self.seed = event.seed
         self.started_at = event.at
         self.cancelled_by = event.cancelled
+        self.cancel_requested = event.cancel is not None
         try:
             self.inherited = inherited_children(event)
             self.answers = inherited_answers(event)

@@ -229,8 +229,9 @@ class Mailbox(Protocol):
         """
         ...
 
-    def letters(self, after: int, limit: int) -> list[Letter]:
-        """Messages for executions that this owner holds, by number, beginning behind `after`.
+    def letters(self, after: int, limit: int, execution_id: str | None = None) -> list[Letter]:
+        """Messages for executions that this owner holds, by number, beginning behind `after`: all,
+        or those for one of them.
 
         To find that there are none is cheap: it may be asked often. A number is never used twice.
         A takeover may bring messages with lower numbers than those already read: begin at 0 again

@@ -278,13 +278,14 @@ class MemoryMailbox:
                     f"there is no execution {execution_id!r}", execution_id=execution_id
                 )
 
-    def letters(self, after: int, limit: int) -> list[Letter]:
+    def letters(self, after: int, limit: int, execution_id: str | None = None) -> list[Letter]:
         """See `Mailbox.letters`."""
         with self._session.open() as state:
             return [
                 letter
                 for letter, _ in state.letters.values()
                 if letter.number > after
+                and execution_id in (None, letter.execution_id)
                 and self._session.holds(state, state.executions[letter.execution_id])
             ][:limit]
 

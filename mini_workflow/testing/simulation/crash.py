@@ -208,8 +208,8 @@ class _Mailbox:
     def post(self, execution_id: str, body: str, key: str) -> None:
         self._life.call("mailbox.post", self._mailbox.post, execution_id, body, key)
 
-    def letters(self, after: int, limit: int) -> list[Letter]:
-        return self._life.call("mailbox.letters", self._mailbox.letters, after, limit)
+    def letters(self, after: int, limit: int, execution_id: str | None = None) -> list[Letter]:
+        return self._life.call("mailbox.letters", self._mailbox.letters, after, limit, execution_id)
 
 
 class _Leases:
