@@ -40,7 +40,7 @@ from mini_workflow.engine.runs import first_event
 from mini_workflow.engine.takeover import RESUME, to_forward
 from mini_workflow.engine.turn import Turns
 from mini_workflow.engine.watchdog import DEFAULT_LIMIT, Watchdog
-from mini_workflow.errors import PromiseNotOpen, RuntimeClosed, UsageError
+from mini_workflow.errors import LeaseLost, PromiseNotOpen, RuntimeClosed, UsageError
 from mini_workflow.ports import Commit, Head
 from mini_workflow.stores.sqlite import SQLiteBackend
 from mini_workflow.stores.system_clock import SystemClock
@@ -215,6 +215,10 @@ class LocalClient(Client):
         with self._using:
             leases.acquire(self._clock.now())
             try:
+                return self._store.commit(commits)
+            except LeaseLost:
+                # Paused for longer than the lease; nothing was written.
+                leases.acquire(self._clock.now())
                 return self._store.commit(commits)
             finally:
                 leases.release()
