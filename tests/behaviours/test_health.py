@@ -54,7 +54,7 @@ def test_41_a_workflow_that_blocks_the_loop(runtime: Stage) -> None:
     """A turn that does not end is interrupted, and its line reported; others go on; when the code
     is mended, so does it."""
     MENDED.clear()
-    runtime.reopen(turn_timeout=0.1)
+    runtime.reopen(turn_timeout=1)
     stuck = runtime.start(spins, True)
     others = [runtime.start(spins, False) for _ in range(5)]
     assert [execution.result(WAIT) for execution in others] == ["done"] * 5
@@ -355,7 +355,7 @@ def test_50_opening_and_closing_leaves_nothing(runtime: Stage) -> None:
         runtime.run(handed_over_at_once)
         runtime.close()
         runtime.close()
-    assert threading.active_count() == threads
+    assert threading.active_count() <= threads
     with pytest.raises(RuntimeClosed):
         runtime.start(handed_over_at_once)
 
