@@ -17,7 +17,7 @@ from asyncio import events
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import contextmanager, suppress
-from contextvars import Context
+from contextvars import Context, copy_context
 from types import CoroutineType
 from typing import Any, Final, NoReturn, Protocol
 
@@ -86,11 +86,13 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         self._ready: deque[Handle] = deque()
         self.now = 0
         self._looking = False
+        self.touched = False
+        """Whether code that may only look tried something else: the run may have changed by it."""
         self.ended = False
         """Whether the workflow has come to its end: nothing that is still ready runs."""
         self.tasks: list[WorkflowTask] = []
         self._tasks_prune = _PRUNE_AT
-        self._generators: list[AsyncGenerator[Any, Any]] = []
+        self._generators: list[tuple[AsyncGenerator[Any, Any], Context]] = []
         self._generators_prune = _PRUNE_AT
 
     def next_hash(self) -> int:
@@ -170,6 +172,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
             yield
         finally:
             self._looking = False
+            self.touched = self.touched or self.fault is not None
             self.fault = fault
             _set_running_loop(outer)
             _return_to_task(outer, outer_task)
@@ -199,7 +202,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         outer, outer_hooks = running_loop(), sys.get_asyncgen_hooks()
         outer_task = _leave_task(outer)
         _set_running_loop(self)
-        sys.set_asyncgen_hooks(_ignore, _ignore)
+        sys.set_asyncgen_hooks(self._generator_started, _ignore)
         try:
             # What ends may start new tasks. They never run, so this comes to an end.
             while self.tasks:
@@ -210,14 +213,22 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
                     if not task.done():
                         # asyncio's context managers want to know their task.
                         _enter_task(self, task)
-                        _close(task.get_coro())
+                        task.context.run(_close, task.get_coro())
                         _exit_task(self, task)
+            self._close_generators()
         finally:
             sys.set_asyncgen_hooks(*outer_hooks)
             _set_running_loop(outer)
             _return_to_task(outer, outer_task)
-        self._generators.clear()
         self._ready.clear()
+
+    def _close_generators(self) -> None:
+        """End the open asynchronous generators, in order, each in the context that began it."""
+        while self._generators:
+            generators, self._generators = self._generators, []
+            for generator, context in generators:
+                if _is_open(generator):
+                    context.run(_end_generator, generator)
 
     # What asyncio asks of a loop
 
@@ -307,6 +318,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         return task
 
     def _refuse_to_look(self) -> NoReturn:
+        self.touched = True
         raise NotAllowedInWorkflow(
             "the handler of a query, or a validator, tried to start or to wake something; it may "
             "only look at the workflow's variables: use an update handler for what changes them"
@@ -314,15 +326,17 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         )
 
     def _generator_started(self, generator: AsyncGenerator[Any, Any]) -> None:
-        self._generators.append(generator)
+        task = asyncio.current_task(self)
+        context = task.context if isinstance(task, WorkflowTask) else copy_context()
+        self._generators.append((generator, context))
         if len(self._generators) > self._generators_prune:
-            self._generators = [g for g in self._generators if _is_open(g)]
+            self._generators = [entry for entry in self._generators if _is_open(entry[0])]
             self._generators_prune = max(_PRUNE_AT, 2 * len(self._generators))
 
     def take_open_generators(self) -> list[AsyncGenerator[Any, Any]]:
         """Asynchronous generators that have begun and not ended, in order; each only once."""
         generators, self._generators = self._generators, []
-        return [g for g in generators if _is_open(g)]
+        return [generator for generator, _ in generators if _is_open(generator)]
 
     def get_debug(self) -> bool:
         return False
@@ -380,6 +394,14 @@ def _ignore(_generator: AsyncGenerator[Any, Any]) -> None:
 
 def _is_open(generator: AsyncGenerator[Any, Any]) -> bool:
     return getattr(generator, "ag_frame", None) is not None
+
+
+def _end_generator(generator: AsyncGenerator[Any, Any]) -> None:
+    """Run the ``finally`` blocks of an asynchronous generator, as far as they do not wait."""
+    closing: Any = generator.aclose()
+    with suppress(BaseException):
+        closing.send(None)
+        closing.close()
 
 
 def _close(coroutine: Any) -> None:
