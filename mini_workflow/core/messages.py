@@ -177,12 +177,6 @@ class Messages:
         handler = self._queries.get(name)
         if handler is None:
             raise UnknownHandler(_unknown("query", name, self._queries))
-        try:
-            inspect.signature(handler).bind(*args, **kwargs)
-        except TypeError as error:
-            raise UsageError(f"query {name!r}: {error}") from None
-        except ValueError:
-            pass  # a builtin whose signature is not known
         answer = _look(f"the handler of query {name!r}", handler, args, kwargs)
         if inspect.iscoroutine(answer):
             answer.close()

@@ -17,7 +17,7 @@ from asyncio import events
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import contextmanager, suppress
-from contextvars import Context, copy_context
+from contextvars import Context
 from types import CoroutineType
 from typing import Any, Final, NoReturn, Protocol
 
@@ -49,6 +49,10 @@ _exit_task: Callable[[Any, Any], None] = asyncio.tasks._leave_task  # pyright: i
 
 _PRUNE_AT: Final = 64
 """How many finished tasks or generators may be remembered before they are dropped."""
+
+_CANCELS: Final = 100
+"""How often a task is cancelled in one delivery by what cancels it in every pass of the loop. Our own
+bound."""
 
 _CLOSE_ATTEMPTS: Final = 100
 """How often a coroutine is told to end that goes on waiting instead; each nested ``finally`` that
@@ -88,11 +92,16 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         self._looking = False
         self.touched = False
         """Whether code that may only look tried something else: the run may have changed by it."""
+        self._current: Handle | None = None
+        self._repeated: dict[WorkflowTask, int] = {}
+        self._repeating: Handle | None = None
+        self._held: list[Handle] = []
+        """What goes on cancelling at the next delivery."""
         self.ended = False
         """Whether the workflow has come to its end: nothing that is still ready runs."""
         self.tasks: list[WorkflowTask] = []
         self._tasks_prune = _PRUNE_AT
-        self._generators: list[tuple[AsyncGenerator[Any, Any], Context]] = []
+        self._generators: list[AsyncGenerator[Any, Any]] = []
         self._generators_prune = _PRUNE_AT
 
     def next_hash(self) -> int:
@@ -123,10 +132,14 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         _set_running_loop(self)
         sys.set_asyncgen_hooks(self._generator_started, _ignore)
         ready = self._ready
+        self._repeated.clear()
+        if self._held:
+            ready.extend(self._held)
+            self._held.clear()
         try:
             while True:
                 while ready:
-                    handle = ready.popleft()
+                    handle = self._current = ready.popleft()
                     try:
                         handle.run()
                     except KeyboardInterrupt:
@@ -199,10 +212,13 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         """
         self.dead = True
         self._ready.clear()
+        self._held.clear()
+        self._repeated.clear()
+        self._current = self._repeating = None
         outer, outer_hooks = running_loop(), sys.get_asyncgen_hooks()
         outer_task = _leave_task(outer)
         _set_running_loop(self)
-        sys.set_asyncgen_hooks(self._generator_started, _ignore)
+        sys.set_asyncgen_hooks(_ignore, _ignore)
         try:
             # What ends may start new tasks. They never run, so this comes to an end.
             while self.tasks:
@@ -215,20 +231,12 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
                         _enter_task(self, task)
                         task.context.run(_close, task.get_coro())
                         _exit_task(self, task)
-            self._close_generators()
         finally:
             sys.set_asyncgen_hooks(*outer_hooks)
             _set_running_loop(outer)
             _return_to_task(outer, outer_task)
+        self._generators.clear()
         self._ready.clear()
-
-    def _close_generators(self) -> None:
-        """End the open asynchronous generators, in order, each in the context that began it."""
-        while self._generators:
-            generators, self._generators = self._generators, []
-            for generator, context in generators:
-                if _is_open(generator):
-                    context.run(_end_generator, generator)
 
     # What asyncio asks of a loop
 
@@ -239,8 +247,25 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
             self._refuse_to_look()
         handle = Handle(callback, args, context)
         if not self.dead:
-            self._ready.append(handle)
+            (self._held if self._is_repeating(callback) else self._ready).append(handle)
         return handle
+
+    def cancelled_again(self, task: WorkflowTask) -> None:
+        """Take note that a task is cancelled: a scope of anyio cancels again in every pass of the
+        loop until the task has left it, also while the task cleans up.
+        """
+        count = self._repeated.get(task, 0) + 1
+        self._repeated[task] = count
+        self._repeating = self._current if count > _CANCELS else None
+
+    def _is_repeating(self, callback: Callable[..., Any]) -> bool:
+        """Whether it is the callback that runs now, which only cancels again what has been cancelled
+        often enough in this delivery: it goes on with the next one.
+        """
+        repeating = self._repeating
+        return (
+            repeating is not None and repeating is self._current and repeating.callback == callback
+        )
 
     def call_soon_threadsafe(
         self, callback: Callable[..., Any], *args: Any, context: Context | None = None
@@ -326,17 +351,15 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         )
 
     def _generator_started(self, generator: AsyncGenerator[Any, Any]) -> None:
-        task = asyncio.current_task(self)
-        context = task.context if isinstance(task, WorkflowTask) else copy_context()
-        self._generators.append((generator, context))
+        self._generators.append(generator)
         if len(self._generators) > self._generators_prune:
-            self._generators = [entry for entry in self._generators if _is_open(entry[0])]
+            self._generators = [g for g in self._generators if _is_open(g)]
             self._generators_prune = max(_PRUNE_AT, 2 * len(self._generators))
 
     def take_open_generators(self) -> list[AsyncGenerator[Any, Any]]:
         """Asynchronous generators that have begun and not ended, in order; each only once."""
         generators, self._generators = self._generators, []
-        return [generator for generator, _ in generators if _is_open(generator)]
+        return [g for g in generators if _is_open(g)]
 
     def get_debug(self) -> bool:
         return False
@@ -394,14 +417,6 @@ def _ignore(_generator: AsyncGenerator[Any, Any]) -> None:
 
 def _is_open(generator: AsyncGenerator[Any, Any]) -> bool:
     return getattr(generator, "ag_frame", None) is not None
-
-
-def _end_generator(generator: AsyncGenerator[Any, Any]) -> None:
-    """Run the ``finally`` blocks of an asynchronous generator, as far as they do not wait."""
-    closing: Any = generator.aclose()
-    with suppress(BaseException):
-        closing.send(None)
-        closing.close()
 
 
 def _close(coroutine: Any) -> None:

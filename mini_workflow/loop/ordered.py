@@ -58,11 +58,18 @@ class WorkflowTask(asyncio.Task[Any]):
         # The hash comes first: the base class enters the task into a set.
         self._mw_hash = loop.next_hash()
         name = name if name is not None else f"Task-{loop.created}"
+        self._numbering = loop
         self.context = copy_context() if context is None else context
         super().__init__(coro, loop=loop, name=name, context=self.context)
 
     def __hash__(self) -> int:
         return self._mw_hash
+
+    def cancel(self, msg: Any = None) -> bool:
+        """Cancel it, as asyncio has it; the loop is told, since some cancel in every pass."""
+        if not self.done():
+            self._numbering.cancelled_again(self)
+        return super().cancel(msg)
 
 
 def unseen(future: asyncio.Future[Any]) -> bool:
