@@ -370,7 +370,11 @@ class Context:
                 f"ctx.sleep_until({when!r}): the time has no time zone; use for example "
                 "datetime(..., tzinfo=timezone.utc) or ctx.now() + timedelta(...)"
             )
-        return self.sleep(when - self.now())
+        since = when - _EPOCH
+        wait = since - (self.now() - _EPOCH)
+        if milliseconds(wait.total_seconds()) > MAXIMUM_DURATION:
+            raise UsageError(f"ctx.sleep_until({when!r}): more than a hundred years from now")
+        return self._run.sleep_until(milliseconds(since.total_seconds()))
 
     def now(self) -> datetime:
         """The time in UTC, to the millisecond. It stands still between two awaits of anything

@@ -96,11 +96,15 @@ class TaskRetryStarted(Fact):
 
 @fact
 class TaskReleased(Fact):
-    """A runtime closed in good order before it had begun the attempt; it is dispatched again."""
+    """A runtime closed in good order before the attempt had ended; it is dispatched again.
+
+    `heartbeat` as in TaskFailed, if the attempt had begun: what it goes on from.
+    """
 
     at: int
     seq: int
     attempt: int
+    heartbeat: Payload | None = None
 
 
 @fact

@@ -415,6 +415,13 @@ class Operations:
             future.timer = self.loop.call_later(wait / 1000, future.wake)
         return future
 
+    def sleep_until(self, fire_at: int) -> WorkflowFuture:
+        """A future that is done at a time of the clock (milliseconds since the epoch)."""
+        future = SleepFuture(loop=self.loop)
+        if self.may_start():
+            future.timer = self.loop.call_when(fire_at, future.wake)
+        return future
+
     def holds(self, predicate: Callable[[], bool]) -> bool:
         """Try a predicate, which can start nothing."""
         return self._conditions.holds(predicate)

@@ -76,7 +76,7 @@ def advance(
     while True:
         run = revive(definition, execution_id, history, codec, inline)
         try:
-            decision = decide(run, taken, refused)
+            decision = decide(run, taken, refused=refused)
         finally:
             run.close()
         if decision.spoilt_by is None:
@@ -119,12 +119,18 @@ def repeat(run: Run, history: Sequence[Event]) -> None:
 
 
 def decide(
-    run: Run, messages: Sequence[Message], refused: Mapping[str, Failure] = NOBODY
+    run: Run,
+    messages: Sequence[Message],
+    now: int | None = None,
+    refused: Mapping[str, Failure] = NOBODY,
 ) -> Decision:
     """Feed messages to a live run, one at a time, until all are taken or it cannot go on.
 
-    The validators of the updates in `refused`, by id, are not asked again.
+    `now` is what the time really is (milliseconds since the epoch), which durations begin at; by
+    default the time of the last message. The validators of the updates in `refused`, by id, are not
+    asked again.
     """
+    run.loop.clock = now
     taken: list[Event] = []
     left: list[Message] = []
     refusals: list[tuple[str, Failure]] = []

@@ -245,7 +245,7 @@ class ExecutionState:
             message.at,
             message.seq,
             task.attempt + 1,
-            max(message.at, self.now) + wait,
+            message.at + wait,
             failure,
             message.heartbeat,
         )
@@ -319,6 +319,8 @@ class ExecutionState:
 
     def _task_released(self, event: events.TaskReleased) -> None:
         self.released.add(event.seq)
+        if event.heartbeat is not None:
+            self.tasks[event.seq].heartbeat = event.heartbeat
 
     def _task_cancelled(self, event: events.TaskCancelled) -> None:
         task = self.tasks.pop(event.seq)

@@ -115,8 +115,8 @@ def decode(line: str) -> Event:
             plain[field] = Payload(tree=plain[field])
         if "failure" in plain:
             plain["failure"] = Failure.from_plain(plain["failure"])
-            if "heartbeat" in plain:
-                plain["heartbeat"] = Payload(tree=plain["heartbeat"])
+        if "heartbeat" in plain:
+            plain["heartbeat"] = Payload(tree=plain["heartbeat"])
         for number in _INTEGERS:
             if number in plain and type(plain[number]) is not int:
                 raise TypeError(f"{number} is {plain[number]!r}, not a whole number")

@@ -69,7 +69,8 @@ def message_of(request: Post | Update | Release | TaskOutcome, now: int) -> Mess
         return events.UpdateRequested(at, request.update_id, request.name, request.arguments)
     seq, attempt = request.seq, request.attempt
     if isinstance(request, Release):
-        return events.TaskReleased(now, seq, attempt)
+        heartbeat = None if request.heartbeat is None else Payload(text=request.heartbeat)
+        return events.TaskReleased(now, seq, attempt, heartbeat)
     return ended(request, now)
 
 

@@ -132,6 +132,10 @@ class Engine:
         self._cache.clear()
         self._watchdog.close()
 
+    def hangs(self) -> str | None:
+        """The execution whose turn cannot be interrupted, or None. Any thread."""
+        return self._watchdog.hangs()
+
     @property
     def in_flight(self) -> int:
         """How many attempts this engine has dispatched and not heard of."""

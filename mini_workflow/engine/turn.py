@@ -126,7 +126,8 @@ class Turns:
         run = Run(definition, execution_id, self._codec, self._inline)
         head = Head(execution_id, started.workflow, "running", started.at, run=started.run)
         try:
-            turn = self._advance(Delivery(execution_id, [started, *others]), Live(run, head, 0), ())
+            delivery = Delivery(execution_id, [started, *others])
+            turn = self._advance(delivery, Live(run, head, 0), (), started.at)
         except BaseException:
             run.close()
             raise
@@ -139,7 +140,7 @@ class Turns:
         """
         live = self._cache.get(delivery.execution_id)
         if live is not None:
-            return self._advance(delivery, live, ())
+            return self._advance(delivery, live, (), now)
         head = self._store.head(delivery.execution_id)
         if head is None:
             return None
@@ -190,7 +191,7 @@ class Turns:
             live = Live(run, stored.head, head.base + len(history))
             before: list[Message] = [*fresh, *parked, *lost]
             return self._advance(
-                delivery, live, before, known=len(fresh), unpark=bool(parked), reopen=head
+                delivery, live, before, now, known=len(fresh), unpark=bool(parked), reopen=head
             )
         except BaseException:
             run.close()
@@ -248,6 +249,7 @@ class Turns:
         delivery: Delivery,
         live: Live,
         before: Sequence[Message],
+        now: int,
         *,
         known: int = 0,
         unpark: bool = False,
@@ -255,13 +257,13 @@ class Turns:
     ) -> Turn:
         run, head = live.run, live.head
         messages = (*before, *delivery.messages)
-        decision = self.watched(run, lambda: decide(run, messages))
+        decision = self.watched(run, lambda: decide(run, messages, now))
         refused: dict[str, Failure] = {}
         while decision is not None and decision.spoilt_by is not None:
             refused.update([decision.spoilt_by])
             live = self._anew(live, fresh=bool(known))
             run = live.run
-            decision = self.watched(run, partial(decide, run, messages, refused))
+            decision = self.watched(run, partial(decide, run, messages, now, refused))
         if decision is None:
             # Interrupted between two steps: nothing of this turn counts. Only that the execution
             # was started does: none is without its first event.

@@ -54,6 +54,10 @@ _CANCELS: Final = 100
 """How often a task is cancelled in one delivery by what cancels it in every pass of the loop. Our own
 bound."""
 
+UNDER_WAY: Final = 10_000
+"""Milliseconds that an event may be under way, in a queue for example, and durations still begin
+with it. Our own bound."""
+
 _CLOSE_ATTEMPTS: Final = 100
 """How often a coroutine is told to end that goes on waiting instead; each nested ``finally`` that
 awaits takes one."""
@@ -89,6 +93,10 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         self._owner = owner
         self._ready: deque[Handle] = deque()
         self.now = 0
+        self.clock: int | None = None
+        """What the time really is, where that is known: durations begin at it. `now` is ahead of it
+        after the clock was set back, since it never goes back itself.
+        """
         self._looking = False
         self.touched = False
         """Whether code that may only look tried something else: the run may have changed by it."""
@@ -299,7 +307,28 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
             return handle
         if wait > MAXIMUM_DURATION:
             raise UsageError("a timer of more than a hundred years; a delay is meant in seconds")
-        return TimerHandle(self.now + wait, callback, args, context, self._owner)
+        fire_at = self._beginning() + wait
+        return TimerHandle(self.now + wait, fire_at, callback, args, context, self._owner)
+
+    def _beginning(self) -> int:
+        """When a duration that starts now begins: with the event that is delivered, unless the
+        clock was set back since, or the event was long under way.
+        """
+        clock = self.clock
+        if clock is None or 0 <= clock - self.now <= UNDER_WAY:
+            return self.now
+        return clock
+
+    def call_when(self, fire_at: int, callback: Callable[..., Any]) -> Handle:
+        """Call back at a time of the clock (milliseconds since the epoch); soon, if `now` is there
+        or beyond.
+        """
+        if fire_at <= self.now:
+            handle: Handle = self.call_soon(callback)
+            return handle
+        if fire_at - self.now > MAXIMUM_DURATION:
+            raise UsageError("a timer of more than a hundred years; a delay is meant in seconds")
+        return TimerHandle(fire_at, fire_at, callback, (), None, self._owner)
 
     def timer_fired(self, handle: TimerHandle) -> None:
         """Make the callback of a timer ready."""

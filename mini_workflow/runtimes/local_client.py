@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar, cast
 
-from mini_workflow.codecs.standard import StandardCodec
+from mini_workflow.codecs.standard import DEFAULT_VALUE_LIMIT, StandardCodec
 from mini_workflow.core import events, wire
 from mini_workflow.core.history import History
 from mini_workflow.engine.cache import Cache
@@ -68,6 +68,8 @@ class LocalClient(Client):
         path: the file; unless it is only read it is created where there is none.
         read_only: change nothing in the file; SQLite itself refuses it.
         turn_timeout: seconds that a query may compute; None for no limit.
+        value_limit: bytes that one value may take, encoded: an argument, a result, what a signal
+            brings. More is refused with ValueTooLarge.
 
     Raises:
         StoreUnavailable, StoreCorrupt, StoreTooNew: the file cannot be used; it is left as it is.
@@ -79,6 +81,7 @@ class LocalClient(Client):
         *,
         read_only: bool = False,
         turn_timeout: float | None = DEFAULT_LIMIT,
+        value_limit: int = DEFAULT_VALUE_LIMIT,
     ) -> None:
         self._read_only = read_only
         self._clock = SystemClock()
@@ -90,13 +93,14 @@ class LocalClient(Client):
             read_only=read_only,
         )
         self._store = self._backend.store
-        self._codec = StandardCodec()
+        self._codec = StandardCodec(value_limit=value_limit)
         self._registry = REGISTRY
         self._doorbell = WakeupSocket()
         self._messenger = Messenger(self, self._codec)
         self._watchdog = Watchdog(turn_timeout)
         # The part of the backend that belongs to one thread, whichever that is at the moment.
         self._using = threading.RLock()
+        self._process = os.getpid()
         self._closed = False
 
     @property
@@ -110,6 +114,8 @@ class LocalClient(Client):
 
     def close(self) -> None:
         """Close the file. Harmless if it was closed before."""
+        if self._process != os.getpid():
+            return  # a copy made by fork: the client itself is the other process's
         with self._using:
             if not self._closed:
                 self._closed = True
@@ -306,4 +312,8 @@ class LocalClient(Client):
     def _check_caller(self) -> None:
         if self._closed:
             raise RuntimeClosed("the client was closed; open a new one")
+        if self._process != os.getpid():
+            raise RuntimeClosed(
+                "the client belongs to the process that forked this one; open one in this process"
+            )
         refuse_in_workflow()
