@@ -16,7 +16,7 @@ import sys
 from asyncio import events
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Generator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from contextvars import Context
 from types import CoroutineType
 from typing import Any, Final, NoReturn, Protocol
@@ -513,6 +513,11 @@ def _refuse_if_in_workflow(what: str, instead: str) -> None:
         loop.refuse(what, instead)
 
 
+def _outside_workflow() -> AbstractContextManager[None]:
+    loop = running_loop()
+    return loop.outside() if isinstance(loop, WorkflowLoop) else nullcontext()
+
+
 _installed = False
 
 
@@ -521,4 +526,4 @@ def _install() -> None:
     if not _installed:
         _installed = True
         ordered.install(_in_workflow, _refuse_if_in_workflow)
-        sandbox.install(_refuse_if_in_workflow)
+        sandbox.install(_refuse_if_in_workflow, _outside_workflow)

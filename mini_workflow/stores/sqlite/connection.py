@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Literal
 
+from mini_workflow.core.wire import text_of
 from mini_workflow.errors import StoreCorrupt, StoreError, StoreFull, StoreUnavailable
 from mini_workflow.stores.sqlite import forking
 
@@ -84,6 +85,8 @@ class Connection:
             )
         except sqlite3.Error as error:
             raise self.translated(error) from error
+        # By default one damaged text would fail every query that comes across it.
+        self.raw.text_factory = text_of
         try:
             for pragma in self._pragmas:
                 self._execute(f"PRAGMA {pragma}", ())
