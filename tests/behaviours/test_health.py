@@ -19,6 +19,7 @@ from mini_workflow import (
     NotAllowedInWorkflow,
     RetryPolicy,
     RuntimeClosed,
+    ValueTooLarge,
     WorkerLost,
     current_task,
     workflow,
@@ -164,8 +165,13 @@ def test_44_payloads_of_any_size(runtime: Stage, size: int, how: str) -> None:
 
 
 def test_44_fifty_megabytes(runtime: Stage) -> None:
-    """The same, where nobody would expect it."""
+    """The same, where nobody would expect it: refused, until the limit is raised."""
     data = "x" * 50 * 1024**2
+    refused = runtime.start(carries, "", "signal")
+    with pytest.raises(ValueTooLarge, match="value_limit"):
+        refused.signal("data", data)
+    refused.terminate()
+    runtime.reopen(value_limit=64 * 1024**2)
     execution = runtime.start(carries, "", "signal")
     execution.signal("data", data)
     assert len(execution.result(WAIT)) == len(data)
