@@ -36,7 +36,7 @@ from mini_workflow.engine.requests import (
     Started,
     Update,
 )
-from mini_workflow.engine.runs import first_event
+from mini_workflow.engine.runs import ENTROPY_BITS, first_event
 from mini_workflow.engine.takeover import RESUME, to_forward
 from mini_workflow.engine.turn import Turns
 from mini_workflow.engine.watchdog import DEFAULT_LIMIT, Watchdog
@@ -200,7 +200,9 @@ class LocalClient(Client):
         busy tells whoever takes it over to begin.
         """
         now = self._clock.now()
-        started = first_event(request.workflow, request.arguments, now, secrets.randbits(53))
+        started = first_event(
+            request.workflow, request.arguments, now, secrets.randbits(ENTROPY_BITS)
+        )
         return Commit(
             request.execution_id,
             0,
