@@ -14,7 +14,7 @@ from types import FunctionType
 from typing import Any, Final
 
 from mini_workflow.core import events
-from mini_workflow.core.calls import is_lambda
+from mini_workflow.core.calls import check_call, is_lambda
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.comparison import COMPARED, Comparison
 from mini_workflow.core.conditions import Conditions
@@ -45,6 +45,7 @@ Inline = Callable[[str, int, str, bytes], "Payload | Failure"]
 """Runs a captured call inside the turn: (execution id, seq, name, payload) -> what came of it."""
 
 _SCHEDULED: Final = (events.TaskScheduled,)
+NONE: Final[set[str]] = set()
 _HALTS: Final = 10
 """How often code that must not run on is told so; code that catches even that waits for ever."""
 _FAILED_PRUNE_AT: Final = 64
@@ -161,9 +162,10 @@ class Operations:
         False for code that goes on all the same: what it starts is never done.
         """
         if self.reading is not None:
+            self.loop.touched = True
             raise NotAllowedInWorkflow(
                 f"{self.reading} tried to start something; it may only look at the workflow's "
-                "variables: use an update handler for what changes them"
+                f"variables: use an update handler for what changes them{user_line()}"
             )
         if running_loop() is not self.loop:
             raise NotAllowedInWorkflow(
@@ -181,6 +183,20 @@ class Operations:
                 "only look at the workflow's variables there",
             )
         return True
+
+    def may_change(self, what: str) -> None:
+        """Raise where code may only look: `what` is something that a replay would see."""
+        if self.reading is not None:
+            self.loop.touched = True
+            raise NotAllowedInWorkflow(
+                f"{self.reading} tried {what}, which changes what the workflow does next; it may only "
+                f"look at the workflow's variables: use an update handler{user_line()}"
+            )
+        if self._conditions.trying:
+            self.loop.refuse(
+                f"{what} in the predicate of ctx.wait_for()",
+                "only look at the workflow's variables there",
+            )
 
     def _emit(self, event: Event) -> Event:
         script = self._script
@@ -219,8 +235,10 @@ class Operations:
         timeout: int | None,
         heartbeat_timeout: int | None = None,
         undo: Callable[..., Any] | None = None,
+        options: set[str] = NONE,
     ) -> TaskFuture:
-        """Start a task now. The timeouts are in milliseconds.
+        """Start a task now. The timeouts are in milliseconds; `options` are what the user has given
+        of the engine's own arguments.
 
         The call is captured before anything is recorded, so that a failure to capture it leaves
         no trace.
@@ -229,7 +247,7 @@ class Operations:
             return TaskFuture(0, name, loop=self.loop, operations=self)
         seq = self._seq + 1
         name = self._name_before(name, function)
-        payload = self._capture(_SCHEDULED, seq, name, function, args, kwargs)
+        payload = self._capture(_SCHEDULED, seq, name, function, args, kwargs, options)
         if payload is not None:
             self._calls[seq] = (payload, is_async(function))
         self._seq = seq
@@ -251,13 +269,14 @@ class Operations:
         kwargs: dict[str, Any],
         *,
         name: str,
+        options: set[str] = NONE,
     ) -> TaskFuture:
         """Run a task inside the turn, or take its recorded result; the future is done."""
         if not self.may_start():
             return TaskFuture(0, name, loop=self.loop, operations=self)
         seq = self._seq + 1
         name = self._name_before(name, function)
-        payload = self._capture(INLINE, seq, name, function, args, kwargs)
+        payload = self._capture(INLINE, seq, name, function, args, kwargs, options)
         call = self._fingerprint(name, function, args, kwargs)
         asked: Event = events.InlineTaskCompleted(seq, name, EMPTY, self._refused, call)
         if payload is not None and (self._script is None or self._script.ended()):
@@ -301,6 +320,7 @@ class Operations:
         function: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
+        options: set[str],
     ) -> bytes | None:
         """The call as bytes, or None when the task is recorded and over.
 
@@ -317,6 +337,7 @@ class Operations:
                 self.loop.fault = error
                 raise Halt from error
         try:
+            check_call(function, args, kwargs, options)
             return self._codec.capture(function, args, kwargs)
         except Exception:
             self._refused += 1

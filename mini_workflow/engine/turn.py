@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Final, TypeVar
 
 from mini_workflow.core import events, wire
@@ -275,6 +276,12 @@ class Turns:
         run, head = live.run, live.head
         messages = (*before, *delivery.messages)
         decision = self.watched(run, lambda: decide(run, messages, now))
+        refused: dict[str, Failure] = {}
+        while decision is not None and decision.spoilt_by is not None:
+            refused.update([decision.spoilt_by])
+            live = self._anew(live, fresh=bool(known))
+            run = live.run
+            decision = self.watched(run, partial(decide, run, messages, now, refused))
         if decision is None:
             # Interrupted between two steps: nothing of this turn counts. Only that the execution
             # was started does: none is without its first event.
@@ -296,8 +303,8 @@ class Turns:
         left: tuple[Message, ...] = decision.left
         continues = decision.condition == "continued" and decision.fault is None
         if continues:
-            seed = self._entropy()
-            taken, after, left = next_run(run, decision, after, live.length, seed)
+            entropy = self._entropy()
+            taken, after, left = next_run(run, decision, after, live.length, entropy)
             if (end := _termination(left)) is not None:
                 # The next run has not begun, and no code of it has to.
                 continues, left = False, ()
@@ -324,6 +331,18 @@ class Turns:
             tries=0 if live.tries else None,
         )
         return Turn(delivery, commit, after, live, decision, closing, continues=continues)
+
+    def _anew(self, live: Live, *, fresh: bool) -> Live:
+        """The same execution as it is in the store; `fresh` if no code of it has run yet."""
+        name = live.head.execution_id
+        self._cache.drop(name)
+        live.run.close()
+        run = Run(self._definitions(live.head.workflow), name, self._codec, self._inline)
+        stored = self._store.load(name) if live.length and not fresh else None
+        if stored is not None:
+            history = [wire.decode(line) for line in stored.events]
+            self.watched(run, lambda: repeat(run, history))
+        return Live(run, live.head, live.length)
 
     def committed(self, turn: Turn) -> None:
         """Keep the run of a turn that is committed in memory, if it goes on and nothing is amiss."""

@@ -36,11 +36,11 @@ from mini_workflow.engine.requests import (
     Started,
     Update,
 )
-from mini_workflow.engine.runs import first_event
+from mini_workflow.engine.runs import ENTROPY_BITS, first_event
 from mini_workflow.engine.takeover import RESUME, to_forward
 from mini_workflow.engine.turn import Turns
 from mini_workflow.engine.watchdog import DEFAULT_LIMIT, Watchdog
-from mini_workflow.errors import PromiseNotOpen, RuntimeClosed, UsageError
+from mini_workflow.errors import LeaseLost, PromiseNotOpen, RuntimeClosed, UsageError
 from mini_workflow.ports import Commit, Head
 from mini_workflow.stores.sqlite import SQLiteBackend
 from mini_workflow.stores.system_clock import SystemClock
@@ -200,7 +200,9 @@ class LocalClient(Client):
         busy tells whoever takes it over to begin.
         """
         now = self._clock.now()
-        started = first_event(request.workflow, request.arguments, now, secrets.randbits(53))
+        started = first_event(
+            request.workflow, request.arguments, now, secrets.randbits(ENTROPY_BITS)
+        )
         return Commit(
             request.execution_id,
             0,
@@ -215,6 +217,10 @@ class LocalClient(Client):
         with self._using:
             leases.acquire(self._clock.now())
             try:
+                return self._store.commit(commits)
+            except LeaseLost:
+                # Paused for longer than the lease; nothing was written.
+                leases.acquire(self._clock.now())
                 return self._store.commit(commits)
             finally:
                 leases.release()

@@ -202,6 +202,7 @@ DOORS: dict[str, Callable[[Path], object]] = {
     "get": run_command("get", "one"),
     "result": run_command("result", "one"),
     "doctor": run_command("doctor"),
+    "backup": lambda path: run_command("backup", str(path.with_name("copy.db")))(path),
     "start": run_command("-m", "tests.local.flows", "start", "steps", "n=1"),
 }
 

@@ -189,6 +189,12 @@ def check_version(connection: Connection, path: Path) -> None:
         )
 
 
+def check_is_store(connection: Connection, path: Path) -> None:
+    """Refuse a file that is no store of a version that is known. Raises StoreUnavailable too."""
+    if not _version(connection, path):
+        raise StoreUnavailable(f"there is no store at {path}; whatever starts executions makes one")
+
+
 def _version(connection: Connection, path: Path) -> int:
     """The version of the file; 0 of an empty one. One statement, so that it sees one state of it."""
     try:
