@@ -280,8 +280,12 @@ class Engine:
             pass  # it was looked around before
         elif isinstance(request, Ask):
             batch.questions.append(request)
-        elif request.execution_id in batch.turns or self._must_wait(request, batch):
-            # Started in this very batch, it is found once that is committed.
+        elif request.execution_id in batch.turns:
+            # Started in this very batch: it is found once that is committed.
+            batch.again.append(request)
+        elif self._is_full(request.execution_id, batch) or (
+            _brings_a_message(request) and self._lookout.is_behind(request.execution_id)
+        ):
             batch.again.append(request)
         else:
             delivery = batch.delivery(request.execution_id)
@@ -291,12 +295,10 @@ class Engine:
             else:
                 delivery.messages.append(message_of(request, now))
 
-    def _must_wait(self, request: Request, batch: Batch) -> bool:
-        """Whether its execution has got as much as one turn takes, or letters that come before."""
-        name = request.execution_id
-        delivery = batch.deliveries.get(name)
-        full = delivery is not None and len(delivery.messages) >= MESSAGES
-        return full or (self._lookout.is_behind(name) and _brings_a_message(request))
+    def _is_full(self, execution_id: str, batch: Batch) -> bool:
+        """Whether the execution has got as much as one turn takes."""
+        delivery = batch.deliveries.get(execution_id)
+        return delivery is not None and len(delivery.messages) >= MESSAGES
 
     def _start(self, request: Start, batch: Batch, now: int) -> None:
         name = request.execution_id
