@@ -220,6 +220,20 @@ def note_and_hang_once(path: str) -> int:
     return attempt
 
 
+def note_and_hang_the_first_time(path: str) -> int:
+    first = not any(line.startswith("one:") for line in lines(path))
+    attempt = note(path)
+    if first:
+        say("attempt 1")
+        threading.Event().wait()
+    return attempt
+
+
+@workflow("local.hangs_the_first_time")
+async def hangs_the_first_time(ctx: Context, path: str) -> int:
+    return await ctx.task(note_and_hang_the_first_time, path)
+
+
 @workflow("local.hangs_once")
 async def hangs_once(ctx: Context, path: str, attempts: int = 3) -> int:
     policy = RetryPolicy(max_attempts=attempts, initial=0.01)
