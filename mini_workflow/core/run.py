@@ -208,6 +208,7 @@ class Run(Exchange):
             raise PayloadNotReadable(
                 f"the arguments of execution {self.execution_id!r} are damaged: {arguments!r}"
             ) from None
+        self.loop.generators.closes_early = event.behaviour >= 1
         # An empty context: what the caller has in its own is not there on replay.
         self._main = self.loop.create_task(
             self._conduct(args, kwargs), name=event.workflow, context=Context()
