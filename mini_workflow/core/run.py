@@ -253,7 +253,7 @@ class Run(Exchange):
 
     def _called(self, args: list[Any], kwargs: dict[str, Any]) -> Coroutine[Any, Any, Any]:
         """The workflow function's coroutine. That it cannot be called is no end of the execution:
-        its parameters were changed, and may be mended.
+        its parameters were changed, and may be fixed.
         """
         try:
             return self._definition.begin(self, args, kwargs)
