@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any, Final, cast
 
-from mini_workflow.codecs.decoding import Decoder
+from mini_workflow.codecs.decoding import Decoder, Viewer
 from mini_workflow.codecs.encoding import Encoder
 from mini_workflow.codecs.exceptions import REMOTE, exception_state, rebuild_exception
-from mini_workflow.codecs.names import load_class, name_of
+from mini_workflow.codecs.names import name_of
 from mini_workflow.codecs.opaque import decode_opaque, encode_opaque
 from mini_workflow.codecs.signing import Signer
 from mini_workflow.core.failure import Failure
-from mini_workflow.errors import TaskError
+from mini_workflow.errors import PayloadNotReadable, TaskError
 
 MAX_TEXT: Final = 16 * 1024
 """Characters kept of a message and of a traceback; the middle of a longer one is left out."""
@@ -151,43 +151,57 @@ def _is_control_flow(kind: type[Any]) -> bool:
     return issubclass(kind, StopIteration) or not issubclass(kind, Exception)
 
 
-def decode_failure(failure: Failure, signer: Signer | None = None) -> BaseException:
+def decode_failure(
+    failure: Failure, signer: Signer | None = None, *, trust: bool = True
+) -> BaseException:
     """The exception again, as its own type where it can be rebuilt, otherwise a TaskError.
 
     Its causes are chained to it as they were; the last of them has the traceback texts of all as a
-    `RemoteTraceback`. Never raises.
+    `RemoteTraceback`. Without `trust` only classes of modules that are imported are found, and
+    nothing is unpickled that is not signed. Never raises.
     """
     try:
-        return _decode(failure, signer, [])
+        return _decode(failure, Decoder(signer, trust=trust), [])
     except Exception:
         return _generic(failure)
 
 
-def _decode(failure: Failure, signer: Signer | None, outer: list[str]) -> BaseException:
-    error = _rebuild(failure, signer)
+def show_failure(failure: Failure) -> BaseException:
+    """The exception for people to look at: builtin ones as themselves, others as a TaskError.
+
+    Nothing is imported, and no code but Python's own runs. Never raises.
+    """
+    try:
+        return _decode(failure, Viewer(), [])
+    except Exception:
+        return _generic(failure)
+
+
+def _decode(failure: Failure, decoder: Decoder, outer: list[str]) -> BaseException:
+    error = _rebuild(failure, decoder)
     text = failure.traceback
     texts = [text, *outer] if text else outer
     if text:
         setattr(error, REMOTE, text)
     if failure.cause is not None:
-        error.__cause__ = _decode(failure.cause, signer, texts)
+        error.__cause__ = _decode(failure.cause, decoder, texts)
     elif texts:
         joint = "\nThe above exception was the cause of the following:\n\n"
         error.__cause__ = RemoteTraceback(joint.join(texts))
     return error
 
 
-def _rebuild(failure: Failure, signer: Signer | None) -> BaseException:
+def _rebuild(failure: Failure, decoder: Decoder) -> BaseException:
     state = failure.state
     if state is None:
         return _generic(failure)
     try:
         if "$" in state:
-            error = decode_opaque(state, signer)
+            error = decoder.decode(state)
         elif "group" in state:
-            error = _rebuild_group(failure, signer)
+            error = _rebuild_group(failure, decoder)
         else:
-            error = rebuild_exception(failure.type, state, Decoder(signer).decode)
+            error = rebuild_exception(failure.type, state, decoder.decode, decoder.load_class)
         if isinstance(error, Exception) and not _is_control_flow(type(error)):
             return error
     except Exception:
@@ -195,14 +209,18 @@ def _rebuild(failure: Failure, signer: Signer | None) -> BaseException:
     return _generic(failure)
 
 
-def _rebuild_group(failure: Failure, signer: Signer | None) -> BaseException:
-    members = [_decode(Failure.from_plain(plain), signer, []) for plain in failure.state["members"]]
+def _rebuild_group(failure: Failure, decoder: Decoder) -> BaseException:
+    members = [
+        _decode(Failure.from_plain(plain), decoder, []) for plain in failure.state["members"]
+    ]
     errors = [member for member in members if isinstance(member, Exception)]
     try:
-        kind: Any = load_class(failure.type)
+        kind = decoder.load_class(failure.type)
         # The name comes from outside: never call what is no exception group.
-        made: Any = kind if issubclass(kind, ExceptionGroup) else ExceptionGroup
-        group: Any = made(failure.state["group"], errors)
+        if not issubclass(kind, ExceptionGroup):
+            raise PayloadNotReadable(f"{failure.type!r} is no longer an exception group")
+        make = cast("Any", kind)
+        group: Any = make(failure.state["group"], errors)
     except Exception:
         group = None
     if not isinstance(group, ExceptionGroup):
