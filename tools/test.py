@@ -35,7 +35,7 @@ ONCE = (
 of AWS on loopback, with the tests that are marked `aws`. The library itself is tested on every
 version."""
 
-MAIN_ONLY = ("tests/e2e", "tests/pulumi")
+MAIN_ONLY = ("tests/e2e", "tests/e2e_pulumi", "tests/pulumi")
 """What needs packages that only the main environment has."""
 
 
