@@ -1,24 +1,29 @@
-# Everything is done in .venv, which is made when it is missing and again when its pins change.
-# Needs make and Python 3.11 or later, nothing else. `make help` lists the targets.
+# Everything is done in .venv, which is made when it is missing and brought up to date when its pins
+# change. Needs make and Python 3.11 or later, nothing else: nox and uv are installed in .venv-tools.
+# `make help` lists the targets.
 
 PYTHON ?= python3
 PYTHONS ?=
 ARGS ?=
 RUN := .venv/bin/python -m
+NOX := PYTHONS="$(PYTHONS)" .venv-tools/bin/python -m nox
 
-.PHONY: help env demo test test-fast e2e e2e-pulumi check lint types imports hygiene format bench bench-aws lock clean
+.PHONY: help env tools demo test test-fast e2e e2e-pulumi check lint types imports hygiene format bench bench-aws lock clean
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
 env: ## The environment that the other targets use, .venv
-	@$(PYTHON) tools/env.py
+	@$(PYTHON) -m tools.env
+
+tools:
+	@$(PYTHON) -m tools.env tools
 
 demo: env ## Run the example
 	@$(RUN) example
 
-test: ## The test suite on every Python found; PYTHONS="3.11 3.12" restricts, ARGS go to pytest
-	@$(PYTHON) tools/test.py $(PYTHONS) -- $(ARGS)
+test: tools ## The test suite on every Python found; PYTHONS="3.11 3.12" restricts, ARGS go to pytest
+	@$(NOX) --session test -- $(ARGS); status=$$?; $(RUN) tests.left_out; exit $$status
 
 test-fast: env ## The test suite on one Python; ARGS="-k retry -x" goes to pytest
 	@$(RUN) pytest --numprocesses=auto --maxprocesses=8 $(ARGS)
@@ -55,9 +60,9 @@ bench: ## Measure beside the peers, each in its own environment; ARGS=--help, AR
 bench-aws: env ## Measure on AWS on loopback, beside a chain of functions without an engine
 	@$(RUN) tests.e2e.measure
 
-lock: ## Pin the newest versions of what pyproject.toml asks for
-	@$(PYTHON) tools/lock.py
+lock: tools ## Pin the newest versions of what pyproject.toml asks for
+	@$(NOX) --session lock
 
 clean: ## Remove all that is not in git: environments, caches, builds
-	@rm -rf .venv .venv-* .mini-workflow build dist .hypothesis .ruff_cache .import_linter_cache .pytest_cache
+	@rm -rf .venv .venv-* .nox .mini-workflow build dist .hypothesis .ruff_cache .import_linter_cache .pytest_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -12,10 +12,7 @@ from benchmarks import report
 from benchmarks.cases import CASES
 from benchmarks.measure import ROOT, Plan, choose, measure, needed
 from benchmarks.systems import SYSTEMS
-
-sys.path.insert(0, str(ROOT / "tools"))
-
-import env
+from tools import env
 
 _ABOUT = """\
 Measure mini-workflow side by side with its peers and with what the storage allows.

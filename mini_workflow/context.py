@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, TypeVar, overload
 
+from mini_workflow.core.calls import default_name
+from mini_workflow.core.chance import WorkflowRandom
 from mini_workflow.core.exchange import OtherExecution
 from mini_workflow.core.futures import TaskFuture
 from mini_workflow.core.info import ExecutionInfo
@@ -106,7 +108,8 @@ class Context:
             fn: a sync or async callable.
             *args: what it is called with.
             **kwargs: what it is called with by name.
-            name: what the task is called in the history; by default the function's name.
+            name: what the task is called in the history; by default the function's name; for a
+                lambda, those of the functions and methods that it calls.
             retry: when a failed attempt is made again; by default only after the death of a
                 worker, at most five attempts in all.
             timeout: seconds (or a timedelta) that one attempt may take from its start.
@@ -145,7 +148,12 @@ class Context:
                 f"ctx.task({fn!r}): give a function, not its result; for example "
                 "ctx.task(lambda: charge(card)) or ctx.task(charge, card)"
             )
-        name = _task_name(fn) if name is None else name
+        _check_policy(retry)
+        given = {"name": name, "retry": retry, "timeout": timeout, "undo": undo}
+        given["heartbeat_timeout"] = heartbeat_timeout
+        given["inline"] = inline or None
+        options = {option for option, value in given.items() if value is not None}
+        name = default_name(fn) if name is None else name
         if inline:
             limits = (retry, timeout, heartbeat_timeout, undo)
             if any(limit is not None for limit in limits):
@@ -153,7 +161,7 @@ class Context:
                     f"task {name!r}: an inline task runs inside the turn and can neither be "
                     "retried nor timed out; drop inline=True"
                 )
-            return self._run.run_inline(fn, args, kwargs, name=name)
+            return self._run.run_inline(fn, args, kwargs, name=name, options=options)
         return self._run.start_task(
             fn,
             args,
@@ -163,6 +171,7 @@ class Context:
             timeout=_timeout(name, "timeout", timeout),
             heartbeat_timeout=_timeout(name, "heartbeat_timeout", heartbeat_timeout),
             undo=undo,
+            options=options,
         )
 
     def map(
@@ -199,8 +208,9 @@ class Context:
             raise UsageError(
                 f"ctx.map(concurrency={concurrency!r}): give a whole number of 1 or more, or None"
             )
+        _check_policy(retry)
         function = as_it_is_now(fn)
-        task_name = _task_name(fn) if name is None else name
+        task_name = default_name(fn) if name is None else name
         limit = _timeout(task_name, "timeout", timeout)
         silence = _timeout(task_name, "heartbeat_timeout", heartbeat_timeout)
 
@@ -236,12 +246,14 @@ class Context:
         Those that are waiting are handed over at once, in order. An exception of the handler fails
         the execution.
         """
+        self._run.may_change("registering a handler")
         self._run.messages.on_signal(name, handler)
 
     def on_query(self, name: str, handler: Callable[..., Any]) -> None:
         """Answer ``execution.query(name, ...)`` by `handler`, a plain function that only looks at
         the workflow's variables. Queries are answered also after the end.
         """
+        self._run.may_change("registering a handler")
         self._run.messages.on_query(name, handler)
 
     def on_update(
@@ -258,6 +270,7 @@ class Context:
             validator: a plain function with the same arguments; if it raises, the update is
                 refused with that exception and leaves no trace in the history.
         """
+        self._run.may_change("registering a handler")
         self._run.messages.on_update(name, handler, validator)
 
     def promise(self, name: str | None = None) -> Promise:
@@ -303,6 +316,9 @@ class Context:
         if id is not None:
             check_id(id)
         if not isinstance(workflow, str):
+            given = {"id"} if id is not None else set[str]()
+            given |= {"on_parent_close"} if on_parent_close != "terminate" else set()
+            workflow.check_options(given, args)
             workflow.check_arguments(args, kwargs)
         name = workflow if isinstance(workflow, str) else workflow.name
         arguments = encode_arguments(self._run.encode, args, kwargs)
@@ -354,7 +370,11 @@ class Context:
                 f"ctx.sleep_until({when!r}): the time has no time zone; use for example "
                 "datetime(..., tzinfo=timezone.utc) or ctx.now() + timedelta(...)"
             )
-        return self.sleep(when - self.now())
+        since = when - _EPOCH
+        wait = since - (self.now() - _EPOCH)
+        if milliseconds(wait.total_seconds()) > MAXIMUM_DURATION:
+            raise UsageError(f"ctx.sleep_until({when!r}): more than a hundred years from now")
+        return self._run.sleep_until(milliseconds(since.total_seconds()))
 
     def now(self) -> datetime:
         """The time in UTC, to the millisecond. It stands still between two awaits of anything
@@ -387,11 +407,12 @@ class Context:
     def random(self) -> random.Random:
         """A generator of random numbers that gives the same ones on replay."""
         if self._random is None:
-            self._random = random.Random(f"random:{self._run.state.seed}")
+            self._random = WorkflowRandom(f"random:{self._run.state.seed}", self._run.may_change)
         return self._random
 
     def uuid4(self) -> UUID:
         """A random UUID that is the same on replay."""
+        self._run.may_change("drawing ctx.uuid4()")
         if self._uuids is None:
             self._uuids = random.Random(f"uuid:{self._run.state.seed}")
         # Imported here: the module looks for much that nobody needs.
@@ -433,11 +454,11 @@ def _datetime(at: int) -> datetime:
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def _task_name(fn: Any) -> str:
-    while isinstance(fn, functools.partial):
-        fn = fn.func
-    name = getattr(fn, "__name__", None)
-    return name if isinstance(name, str) else type(fn).__name__
+def _check_policy(retry: object) -> None:
+    if retry is not None and not isinstance(retry, RetryPolicy):
+        raise UsageError(
+            f"retry={retry!r} is not a RetryPolicy; for example retry=RetryPolicy(max_attempts=3)"
+        )
 
 
 def _timeout(name: str, which: str, timeout: float | timedelta | None) -> int | None:

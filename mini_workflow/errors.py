@@ -12,6 +12,7 @@ MiniWorkflowError
 ├── SettingMissing                  a setting is needed and absent
 ├── SerializationError              a value or a closure cannot cross a boundary
 │   ├── ValueNotSerializable        names the path of the value
+│   │   └── ValueTooLarge           is larger than value_limit
 │   ├── ClosureNotSerializable      names the captured variable
 │   ├── PayloadNotReadable          stored bytes cannot be turned back into a value
 │   ├── PythonVersionMismatch       a closure made under another Python minor version
@@ -96,6 +97,10 @@ class ValueNotSerializable(SerializationError, TypeError):
     def __init__(self, message: str, *, path: str = "") -> None:
         super().__init__(message)
         self.path = path
+
+
+class ValueTooLarge(ValueNotSerializable):
+    """A value takes more bytes than a single value may: see `value_limit` of the runtimes."""
 
 
 class ClosureNotSerializable(SerializationError, TypeError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Coroutine
-from typing import Any, Concatenate, Final, Generic, ParamSpec, TypeVar, cast, overload
+from typing import Any, Concatenate, Final, Generic, Literal, ParamSpec, TypeVar, cast, overload
 
 from mini_workflow.context import Context
 from mini_workflow.core.run import Run
@@ -22,6 +22,8 @@ R = TypeVar("R")
 
 Handler = Callable[Concatenate[Context, P], Coroutine[Any, Any, R]]
 
+ChangedValues = Literal["warn", "block"]
+
 NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,99}")
 """What a workflow may be called; 100 characters is the limit of execution ids as well."""
 
@@ -33,8 +35,11 @@ class Workflow(Generic[P, R]):
     by a runtime.
     """
 
-    def __init__(self, name: str, handler: Handler[P, R]) -> None:
+    def __init__(
+        self, name: str, handler: Handler[P, R], changed_values: ChangedValues = "warn"
+    ) -> None:
         self.name = name
+        self.changed_values: ChangedValues = changed_values
         self.handler = handler
         self.__wrapped__ = handler
         self.__doc__ = handler.__doc__
@@ -47,6 +52,11 @@ class Workflow(Generic[P, R]):
         ):
             raise UsageError(
                 f"workflow {name!r} takes no context: declare it as async def {name}(ctx, ...)"
+            )
+        if parameters[0].name in ("self", "cls"):
+            raise UsageError(
+                f"workflow {name!r} is a method: an object does not survive a restart; make it a "
+                f"function, async def {name}(ctx, ...), and pass the data that it needs"
             )
         first = 0 if parameters[0].kind is inspect.Parameter.VAR_POSITIONAL else 1
         self._parameters = signature.replace(parameters=parameters[first:])
@@ -73,6 +83,19 @@ class Workflow(Generic[P, R]):
         except TypeError:
             self.check_arguments(tuple(args), kwargs)
             raise
+
+    def check_options(self, options: set[str], args: tuple[Any, ...]) -> None:
+        """Raise UsageError if the function has a parameter that is called like one of the engine's
+        options that were given, and is not among the positional arguments.
+        """
+        for option in options & self._parameters.parameters.keys():
+            parameter = self._parameters.parameters[option]
+            place = list(self._parameters.parameters).index(option)
+            if parameter.kind is not parameter.POSITIONAL_OR_KEYWORD or place >= len(args):
+                raise UsageError(
+                    f"{option}= is an option of the engine, and workflow {self.name!r} has a parameter "
+                    f"of that name: give the parameter by position; it takes {self._parameters}"
+                )
 
     def check_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Raise InvalidArguments unless the function can be called with them."""
@@ -125,37 +148,55 @@ REGISTRY: Final = Registry()
 
 
 @overload
-def workflow(name: Handler[P, R] | Workflow[P, R], /) -> Workflow[P, R]: ...
-@overload
-def workflow(name: str, handler: Handler[P, R] | Workflow[P, R], /) -> Workflow[P, R]: ...
+def workflow(
+    name: Handler[P, R] | Workflow[P, R], /, *, changed_values: ChangedValues = "warn"
+) -> Workflow[P, R]: ...
 @overload
 def workflow(
-    name: str | None = None, handler: None = None, /
+    name: str,
+    handler: Handler[P, R] | Workflow[P, R],
+    /,
+    *,
+    changed_values: ChangedValues = "warn",
+) -> Workflow[P, R]: ...
+@overload
+def workflow(
+    name: str | None = None, handler: None = None, /, *, changed_values: ChangedValues = "warn"
 ) -> Callable[[Handler[P, R] | Workflow[P, R]], Workflow[P, R]]: ...
-def workflow(name: Any = None, handler: Any = None, /) -> Any:
+def workflow(
+    name: Any = None, handler: Any = None, /, *, changed_values: ChangedValues = "warn"
+) -> Any:
     """Make a workflow of an ``async def`` function whose first parameter is the context.
 
     As ``@workflow``, ``@workflow("name")`` or ``workflow("name", function)``. Without a name the
     function's own is taken. A workflow may stand for its function: ``workflow("old", order)``
     registers that of `order` under another name too.
 
+    `changed_values` is for executions in flight whose recorded tasks, children or messages were
+    given other arguments or captured values than the code gives them now. "warn" logs a warning and
+    takes the recorded results, "block" blocks the execution. Results that would go to another call
+    block it in any case: docs/changing-code.md has the reasons.
+
     Raises:
-        UsageError: not an ``async def`` function, or one without a parameter for the context.
+        UsageError: not an ``async def`` function, or one without a parameter for the context; or
+            `changed_values` is neither.
         InvalidIdentifier: the name has forbidden characters or more than 100 of them.
         DuplicateWorkflow: another function is registered under the name.
     """
     if callable(name):
-        return _register(_name_of(name), name)
+        return _register(_name_of(name), name, changed_values)
     if handler is not None:
-        return _register(name, handler)
+        return _register(name, handler, changed_values)
 
     def decorate(function: Any) -> Workflow[Any, Any]:
-        return _register(name if name is not None else _name_of(function), function)
+        return _register(name if name is not None else _name_of(function), function, changed_values)
 
     return decorate
 
 
-def _register(name: Any, handler: Any) -> Workflow[Any, Any]:
+def _register(name: Any, handler: Any, changed_values: Any) -> Workflow[Any, Any]:
+    if changed_values not in ("warn", "block"):
+        raise UsageError(f"changed_values={changed_values!r}: choose 'warn' or 'block'")
     if not isinstance(name, str) or NAME.fullmatch(name) is None:
         raise InvalidIdentifier(
             f"{name!r} cannot name a workflow: use 1 to 100 letters, digits, '_', '-' and '.', "
@@ -164,7 +205,7 @@ def _register(name: Any, handler: Any) -> Workflow[Any, Any]:
     handler = _function_of(handler)
     if not inspect.iscoroutinefunction(handler):
         raise UsageError(f"workflow {name!r} must be an async def function, not {handler!r}")
-    made: Workflow[Any, Any] = Workflow(name, handler)
+    made: Workflow[Any, Any] = Workflow(name, handler, changed_values)
     REGISTRY.add(made)
     return made
 
@@ -193,8 +234,11 @@ def _same_function(one: Any, other: Any) -> bool:
     """Whether the second is the first one, defined again in its place."""
     if one is other:
         return True
-    if one.__qualname__ != other.__qualname__ or "<locals>" in one.__qualname__:
+    if one.__qualname__ != other.__qualname__:
         return False
+    if "<locals>" in one.__qualname__:
+        # Made once more at the same place: in a test that is run again, or by a factory.
+        return _place(one) == _place(other)
     # A cell of a notebook is another file each time, in the same namespace.
     return (
         one.__code__.co_filename == other.__code__.co_filename

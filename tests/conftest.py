@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
+
+from tests import left_out
 
 if TYPE_CHECKING:
     from tests.emulator.server import Server
@@ -23,6 +25,19 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # Whoever has started this in the background has it ignore Ctrl-C; what the tests start and then
     # interrupt must not inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Leave out what needs something that is not here."""
+    left_out.check(item)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Say what was left out."""
+    texts = left_out.found(terminalreporter.stats)
+    left_out.record(texts)
+    if texts:
+        terminalreporter.write_line(f"{left_out.MARK}{'; '.join(texts)}")
 
 
 @pytest.fixture(scope="session")

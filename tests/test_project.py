@@ -2,6 +2,7 @@
 
 import ast
 import io
+import os
 import re
 import subprocess
 import sys
@@ -252,7 +253,17 @@ def test_hygiene_leaves_the_rest_alone() -> None:
 
 
 def test_the_running_python_is_found() -> None:
-    assert sys.version_info[:2] in pythons.find()
+    assert f"{sys.version_info[0]}.{sys.version_info[1]}" in pythons.find()
+
+
+def test_a_python_that_does_not_start_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shim = tmp_path / "python3.99"
+    shim.write_text("#!/bin/sh\nexit 127\n")
+    shim.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    assert "3.99" not in pythons.find()
 
 
 def test_a_python_that_is_missing_is_an_error() -> None:

@@ -1,34 +1,30 @@
-"""Make the virtual environments of the project, from the pinned lists in requirements/.
+"""Virtual environments, made in seconds by uv from the pinned lists in requirements/.
 
-    python3 tools/env.py              # .venv, with everything in requirements/dev.txt
-    python3 tools/env.py test 3.12    # .venv-3.12, with what tests need
-    python3 tools/env.py bench-dbos   # .venv-bench-dbos, with requirements/bench-dbos.txt
+    python3 -m tools.env              # .venv, the development environment
+    python3 -m tools.env tools        # .venv-tools, with nox and uv, made by pip
 
-An environment that is up to date costs nothing. It is brought up to date when its list, its
-Python, or a part of pyproject.toml that an installation depends on has changed. Several of these
-may run at once, for different environments or for the same one.
+Uses the standard library only: the Makefile and the tests call it when nothing is installed yet.
+Several of these may run at once. An environment that is up to date stays as it is.
 """
 
 from __future__ import annotations
 
 import fcntl
-import hashlib
-import json
 import os
 import subprocess
 import sys
-import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-try:
-    import tomllib
-except ImportError:
+if sys.version_info < (3, 11):  # noqa: UP036
     raise SystemExit(
         f"Python 3.11 or later is needed and {sys.executable} is older; "
         "name another one: make PYTHON=python3.12"
-    ) from None
+    )
 
 ROOT = Path(__file__).resolve().parent.parent
+REQUIREMENTS = ROOT / "requirements"
 
 MAIN = "dev"
 
@@ -38,7 +34,25 @@ processes in them, on the Python that the tests run on."""
 
 
 class EnvironmentFailed(SystemExit):
-    """An environment could not be made; the message says which, and why."""
+    """A command failed; the message says which, and why."""
+
+
+def tools() -> Path:
+    """The folder with the programs nox and uv."""
+    folder, pins = ROOT / ".venv-tools", (REQUIREMENTS / "tools.txt").read_text()
+    with _alone():
+        installed = folder / "pins.txt"
+        if not installed.is_file() or installed.read_text() != pins:
+            _run([sys.executable, "-m", "venv", "--clear", folder])
+            pip = [folder / "bin" / "python", "-m", "pip", "--disable-pip-version-check"]
+            _run([*pip, "install", "--quiet", "--no-deps", "-r", REQUIREMENTS / "tools.txt"])
+            installed.write_text(pins)
+    return folder / "bin"
+
+
+def uv(*arguments: str | Path, text: str = "", path: str = "") -> str:
+    """What uv prints. `text` is its input, `path` another PATH for it."""
+    return _run([tools() / "uv", *arguments], text, path)
 
 
 def environment(profile: str = MAIN, python: str = sys.executable, label: str = "") -> Path:
@@ -48,14 +62,20 @@ def environment(profile: str = MAIN, python: str = sys.executable, label: str = 
     """
     suffix = label or profile
     folder = ROOT / (".venv" if suffix == MAIN else f".venv-{suffix}")
-    folder.mkdir(exist_ok=True)
-    lock = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        _bring_up_to_date(folder, profile, python)
-    finally:
-        os.close(lock)
-    return folder / "bin" / "python"
+    interpreter = folder / "bin" / "python"
+    tools()
+    with _alone():
+        if _version(interpreter) != _version(python):
+            print(f"{folder.name}: creating from {profile}.txt", file=sys.stderr, flush=True)
+            uv("venv", "--clear", "--python", python, folder)
+        sync = ["pip", "sync", "--python", interpreter, REQUIREMENTS / f"{profile}.txt"]
+        if profile in BARE:
+            uv(*sync)
+        else:
+            # What builds the project is pinned as well.
+            build = ["--build-constraints", REQUIREMENTS / "dev.txt"]
+            uv(*sync, *build, "-", text="--editable .")
+    return interpreter
 
 
 def beside(profile: str) -> Path:
@@ -63,61 +83,43 @@ def beside(profile: str) -> Path:
     return environment(profile, label=f"{profile}-{sys.version_info[0]}.{sys.version_info[1]}")
 
 
-def _bring_up_to_date(folder: Path, profile: str, python: str) -> None:
-    stamp = folder / "up-to-date"
-    pins = ROOT / "requirements" / f"{profile}.txt"
-    wanted = _fingerprint(pins, python)
-    if stamp.is_file() and stamp.read_text() == wanted:
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Hold the lock of all environments of this checkout; a thread may hold it several times."""
+    if _HELD:
+        yield
         return
-    started = time.monotonic()
-    stamp.unlink(missing_ok=True)
-    _say(folder, f"creating from requirements/{pins.name}")
-    _run(folder, [python, "-m", "venv", "--clear", str(folder)])
-    pip = [str(folder / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "install"]
-    pip += ["--quiet", "--no-input", "--prefer-binary", "--no-deps", "--no-compile"]
-    _run(folder, [*pip, "--requirement", str(pins)])
-    if profile not in BARE:
-        _run(folder, [*pip, "--no-build-isolation", "--editable", str(ROOT)])
-    stamp.write_text(wanted)
-    _say(folder, f"ready after {time.monotonic() - started:.0f} s")
+    lock = os.open(REQUIREMENTS, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        _HELD.append(lock)
+        yield
+    finally:
+        _HELD.clear()
+        os.close(lock)
 
 
-def _fingerprint(pins: Path, python: str) -> str:
-    """What an environment depends on, in one line. Settings of tools are not part of it."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    installed = {
-        key: project["project"].get(key)
-        for key in ("name", "version", "dependencies", "requires-python", "scripts", "entry-points")
-    }
-    build = [project["build-system"], project["tool"]["hatch"]]
-    version = subprocess.run(
-        [python, "-c", "import sys; print(sys.version)"], capture_output=True, text=True, check=True
-    ).stdout
-    parts = [pins.read_text(), json.dumps([installed, build], sort_keys=True), version, str(ROOT)]
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest() + "\n"
+_HELD: list[int] = []
 
 
-def _run(folder: Path, command: list[str]) -> None:
-    # Captured, so that environments made side by side do not mix their output.
+def _version(python: str | Path) -> str:
+    try:
+        return _run([python, "-c", "import sys; print(sys.version)"])
+    except OSError:
+        return ""
+
+
+def _run(command: list[str | Path], text: str = "", path: str = "") -> str:
+    surroundings = {**os.environ, "UV_PYTHON_DOWNLOADS": "never"}
+    if path:
+        surroundings["PATH"] = path
     done = subprocess.run(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+        command, cwd=ROOT, env=surroundings, input=text, capture_output=True, text=True, check=False
     )
     if done.returncode != 0:
-        raise EnvironmentFailed(f"{done.stdout}\n{folder.name}: {' '.join(command)} failed")
-
-
-def _say(folder: Path, text: str) -> None:
-    print(f"{folder.name}: {text}", file=sys.stderr, flush=True)
-
-
-def _main(profile: str = MAIN, version: str = "") -> None:
-    python = sys.executable
-    if version:
-        import pythons
-
-        (python,) = pythons.choose([version]).values()
-    environment(profile, python, version)
+        raise EnvironmentFailed(f"{done.stdout}{done.stderr}\n{' '.join(map(str, command))} failed")
+    return done.stdout
 
 
 if __name__ == "__main__":
-    _main(*sys.argv[1:])
+    tools() if sys.argv[1:] == ["tools"] else environment(*sys.argv[1:])

@@ -16,11 +16,12 @@ import tomllib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from packaging.requirements import InvalidRequirement, Requirement
+
 ROOT = Path(__file__).resolve().parent.parent
 
 _HOME = re.compile(r"(?<![\w.~*{}-])/(?:home|root|Users|work)/[\w.]")
 _HOST = re.compile(r"\bhttps?://(?:[^\s/@\"'`]*@)?([A-Za-z0-9.-]+)")
-_PIN = re.compile(r"[a-z0-9-]+==[0-9][\w.!+]*( ; [^/:]+)?")
 
 # Names that lead nowhere, by convention: loopback and the domains reserved for examples.
 _NOWHERE = re.compile(
@@ -37,8 +38,16 @@ def findings(path: str, text: str, hosts: Iterable[str]) -> Iterator[tuple[int, 
         for host in _HOST.findall(line):
             if not _NOWHERE.fullmatch(host) and not _allowed(host, hosts):
                 yield number, f"a link to {host}, which tool.hygiene in pyproject.toml lacks"
-        if path.startswith("requirements/") and not _PIN.fullmatch(line):
+        if path.startswith("requirements/") and not _is_pin(line):
             yield number, "not a plain pin: name==version ; marker"
+
+
+def _is_pin(line: str) -> bool:
+    try:
+        wanted = Requirement(line)
+    except InvalidRequirement:
+        return False
+    return wanted.url is None and [each.operator for each in wanted.specifier] == ["=="]
 
 
 def _allowed(host: str, hosts: Iterable[str]) -> bool:

@@ -233,6 +233,11 @@ class FileLeases:
             state["owners"][str(self._held.verify(state))]["until"] = now + self._duration
         return now + self._duration // 3
 
+    def extend(self, now: int) -> None:
+        with self._file.changing() as state:
+            if (owner := state["owners"].get(str(self._held.lease))) is not None:
+                owner["until"] = now + self._duration
+
     def release(self) -> None:
         if self._held.lease is not None:
             with self._file.changing() as state:

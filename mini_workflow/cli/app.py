@@ -94,13 +94,13 @@ def cli(
 def add_commands() -> None:
     """Enter the commands; their modules import this one."""
     from mini_workflow.cli import completion
+    from mini_workflow.cli.commands import backup, doctor
     from mini_workflow.cli.commands import control as steering
-    from mini_workflow.cli.commands import doctor
     from mini_workflow.cli.commands import inspect as looking
     from mini_workflow.cli.commands import replay as debugging
     from mini_workflow.cli.commands import run as running
 
-    for module in (running, looking, steering, debugging, doctor, completion):
+    for module in (running, looking, steering, debugging, doctor, backup, completion):
         for command in module.COMMANDS:
             cli.add_command(command)
 

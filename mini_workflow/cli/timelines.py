@@ -10,7 +10,7 @@ import click
 
 from mini_workflow.cli.failures import BLOCKED, FAILED, OK, in_one_line
 from mini_workflow.cli.output import brief, coloured, cut, duration, say, say_json, shown, to_json
-from mini_workflow.core import wire
+from mini_workflow.core import events, wire
 from mini_workflow.engine.client import Client
 from mini_workflow.engine.execution import Execution
 from mini_workflow.engine.timeline import Entry
@@ -25,7 +25,7 @@ WIDTH: Final = 100
 
 def line_of(entry: Entry, width: int = WIDTH) -> str:
     """An entry as one line."""
-    at = f"{entry.at:%Y-%m-%d %H:%M:%S}.{entry.at.microsecond // 1000:03}"
+    at = f"{entry.at:%Y-%m-%d %H:%M:%S}.{entry.at.microsecond // 1000:03}Z"
     parts = [f"{entry.number:4}  {at}  {duration(entry.took):>10}  {entry.subject} "]
     parts.append(click.style(entry.happened, fg=_colour(entry)))
     if entry.attempt is not None and (entry.attempt > 1 or entry.error is not None):
@@ -138,4 +138,17 @@ def print_outcome(execution: Execution, as_json: bool) -> int:
         )
     else:
         click.echo(f"{coloured(status)}: {in_one_line(failure)}", err=True)
+        _print_stacks(execution)
     return code
+
+
+def _print_stacks(execution: Execution) -> None:
+    """Print the stack of the task whose error ended the workflow, if one did, and the workflow's."""
+    closing = execution.history()[-1]
+    text = closing.failure.traceback if isinstance(closing, events.ExecutionFailed) else ""
+    if text:
+        click.echo("\nwhere it failed, innermost last:\n", err=True)
+        for line in text.rstrip().splitlines():
+            # The text is whatever was raised: nothing of it steers the terminal.
+            safe = "".join(one if one.isprintable() else ascii(one)[1:-1] for one in line)
+            click.echo(f"  {safe}", err=True)

@@ -11,7 +11,9 @@ from mini_workflow.codecs.names import load_class, type_of
 from mini_workflow.codecs.opaque import DILL, PICKLE, decode_opaque
 from mini_workflow.codecs.signing import Signer
 from mini_workflow.errors import PayloadNotReadable
+from mini_workflow.loop.ordered import OrderedFrozenSet, OrderedSet
 
+_ORDERED: Final[dict[type[Any], type[Any]]] = {set: OrderedSet, frozenset: OrderedFrozenSet}
 _ATOMS: Final = frozenset({str, int, float, bool, type(None)})
 
 
@@ -22,10 +24,11 @@ class Decoder:
     any other exception.
     """
 
-    __slots__ = ("_signer",)
+    __slots__ = ("_ordered", "_signer")
 
-    def __init__(self, signer: Signer | None) -> None:
+    def __init__(self, signer: Signer | None, *, ordered: bool = False) -> None:
         self._signer = signer
+        self._ordered = ordered
 
     def decode(self, tree: Any) -> Any:
         """The value of a tree."""
@@ -49,6 +52,12 @@ class Decoder:
     def pairs(self, trees: list[Any]) -> dict[Any, Any]:
         """The dict of a list of pairs of trees."""
         return {self.decode(key): self.decode(item) for key, item in trees}
+
+    def members(self, kind: type[Any], tagged: dict[str, Any]) -> Any:
+        """A set of that kind."""
+        if self._ordered:
+            kind = _ORDERED[kind]
+        return kind(self.items(tagged["v"]))
 
     def _tagged(self, tagged: dict[str, Any]) -> Any:
         tag = tagged["$"]
@@ -81,8 +90,8 @@ def _decode_exception(decoder: Decoder, tagged: dict[str, Any]) -> BaseException
 
 _DECODERS: Final[dict[str, Callable[[Decoder, dict[str, Any]], Any]]] = {
     "tuple": lambda decoder, tagged: tuple(decoder.items(tagged["v"])),
-    "set": lambda decoder, tagged: set(decoder.items(tagged["v"])),
-    "frozenset": lambda decoder, tagged: frozenset(decoder.items(tagged["v"])),
+    "set": lambda decoder, tagged: decoder.members(set, tagged),
+    "frozenset": lambda decoder, tagged: decoder.members(frozenset, tagged),
     "slice": lambda decoder, tagged: slice(*decoder.items(tagged["v"])),
     "dict": lambda decoder, tagged: decoder.pairs(tagged["v"]),
     "OrderedDict": lambda decoder, tagged: collections.OrderedDict(decoder.pairs(tagged["v"])),

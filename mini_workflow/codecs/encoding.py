@@ -22,6 +22,7 @@ from mini_workflow.codecs.picklers import type_name
 from mini_workflow.codecs.refusals import Refused, instead_of, refusal
 from mini_workflow.codecs.scalars import MAX_PLAIN_INT_BITS
 from mini_workflow.codecs.signing import Signer
+from mini_workflow.loop.ordered import OrderedFrozenSet, OrderedSet
 
 MAX_DEPTH: Final = 100
 """How deep containers may be nested in each other."""
@@ -182,7 +183,7 @@ def _encode_set(encoder: Encoder, value: set[Any] | frozenset[Any]) -> Any:
     trees = [encoder.part(item, f"{{{item!r}}}") for item in value]
     # In a fixed order, so that equal sets have equal trees in every process.
     trees.sort(key=lambda tree: json.dumps(tree, sort_keys=True))
-    return {"$": type(value).__name__, "v": trees}
+    return {"$": "frozenset" if isinstance(value, frozenset) else "set", "v": trees}
 
 
 def _encode_slice(encoder: Encoder, value: slice) -> Any:
@@ -245,6 +246,8 @@ _encoders: dict[type[Any], Encode] = {
     tuple: _encode_tuple,
     set: _encode_set,
     frozenset: _encode_set,
+    OrderedSet: _encode_set,
+    OrderedFrozenSet: _encode_set,
     slice: _encode_slice,
     dt.datetime: _encode_moment,
     dt.time: _encode_moment,

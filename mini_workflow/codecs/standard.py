@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from mini_workflow.codecs.closures import capture_call, restore_call
 from mini_workflow.codecs.failures import decode_failure, encode_failure
+from mini_workflow.codecs.fingerprints import fingerprint_call, outline_payload
 from mini_workflow.codecs.signing import Signer
 from mini_workflow.codecs.values import decode_value, encode_value
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.payload import Payload
+from mini_workflow.errors import ValueTooLarge
+
+DEFAULT_VALUE_LIMIT: Final = 32 * 1024 * 1024
+"""Bytes that one value (an argument, a result, what a signal carries, ...) may take, encoded. Our own
+bound: it is written and read as a whole, and kept in memory with the execution."""
+
+MAXIMUM_VALUE_LIMIT: Final = 256 * 1024 * 1024
+"""Bytes to which the limit can be raised. SQLite refuses texts from 1,000,000,000 bytes on."""
+
+_LONGEST_CHARACTER: Final = 4
+"""Bytes of a character in UTF-8, at most."""
+
+_TOLD: Final = 200
+"""Characters of the message that are told of an exception which is too large."""
 
 
 class StandardCodec:
@@ -18,20 +34,33 @@ class StandardCodec:
 
     With a `signer`, the parts of values and exceptions that have to be pickled are signed, and
     refused when they are not. Calls are signed by whoever sends them, who knows the attempt.
+
+    A value of more than `value_limit` bytes is refused: ValueTooLarge.
     """
 
-    __slots__ = ("_signer",)
+    __slots__ = ("_signer", "_value_limit")
 
-    def __init__(self, signer: Signer | None = None) -> None:
+    def __init__(
+        self, signer: Signer | None = None, *, value_limit: int = DEFAULT_VALUE_LIMIT
+    ) -> None:
         self._signer = signer
+        self._value_limit = value_limit
 
     def encode(self, value: object, path: str) -> Payload:
         """See `Codec.encode`."""
-        return encode_value(value, path, self._signer)
+        payload = encode_value(value, path, self._signer)
+        size = self._size_beyond(payload.text)
+        if size:
+            raise ValueTooLarge(f"the {path} takes {size:,} bytes. {self._remedy()}", path=path)
+        return payload
 
     def decode(self, payload: Payload) -> Any:
         """See `Codec.decode`. Also raises PythonVersionMismatch and SignatureInvalid."""
         return decode_value(payload, self._signer)
+
+    def decode_ordered(self, payload: Payload) -> Any:
+        """See `Codec.decode_ordered`. Raises like `decode`."""
+        return decode_value(payload, self._signer, ordered=True)
 
     def capture(
         self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -39,14 +68,44 @@ class StandardCodec:
         """See `Codec.capture`."""
         return capture_call(function, args, kwargs)
 
+    def fingerprint(
+        self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> str:
+        """See `Codec.fingerprint`."""
+        return fingerprint_call(function, args, kwargs)
+
+    def outline(self, payload: Payload) -> str:
+        """See `Codec.outline`."""
+        return outline_payload(payload)
+
     def restore(self, payload: bytes) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
         """See `Codec.restore`."""
         return restore_call(payload)
 
     def encode_failure(self, error: BaseException) -> Failure:
-        """See `Codec.encode_failure`."""
-        return encode_failure(error, self._signer)
+        """See `Codec.encode_failure`. Of one that is too large only that is told."""
+        failure = encode_failure(error, self._signer)
+        size = self._size_beyond(json.dumps(failure.to_plain(), ensure_ascii=False))
+        if size:
+            told = f"{failure.type.rpartition(':')[2]}: {failure.message[:_TOLD]}"
+            return encode_failure(
+                ValueTooLarge(f"an exception takes {size:,} bytes ({told}...). {self._remedy()}")
+            )
+        return failure
 
     def decode_failure(self, failure: Failure) -> BaseException:
         """See `Codec.decode_failure`."""
         return decode_failure(failure, self._signer)
+
+    def _size_beyond(self, text: str) -> int:
+        """How many bytes a text takes if that is more than a value may; 0 otherwise."""
+        if len(text) * _LONGEST_CHARACTER <= self._value_limit:
+            return 0
+        size = len(text) if text.isascii() else len(text.encode(errors="surrogatepass"))
+        return size if size > self._value_limit else 0
+
+    def _remedy(self) -> str:
+        return (
+            f"One value may take {self._value_limit:,} bytes (value_limit of the runtime): keep large "
+            "data in a file or an object store and pass its name, or raise the limit"
+        )

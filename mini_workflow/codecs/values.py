@@ -128,22 +128,23 @@ def _not_serializable(root: str, stop: Unencodable) -> ValueNotSerializable:
 _text_of: Final[Callable[[Payload], str | None]] = cast(Any, Payload)._text.__get__
 
 
-def decode_value(payload: Payload, signer: Signer | None = None) -> Any:
+def decode_value(payload: Payload, signer: Signer | None = None, *, ordered: bool = False) -> Any:
     """The value again, to the type; every call makes a new one.
 
-    With a `signer`, pickled parts that it did not sign are refused before they are read. Raises
+    With a `signer`, pickled parts that it did not sign are refused before they are read; `ordered`
+    sets keep the order in which they are stored. Raises
     PayloadNotReadable, PythonVersionMismatch or SignatureInvalid.
     """
     text = _text_of(payload)
     try:
         if text is None:
-            return Decoder(signer).decode(payload.tree)
+            return Decoder(signer, ordered=ordered).decode(payload.tree)
         tree, end = _scan(text)
         if end != len(text):
             raise PayloadNotReadable("a stored value has something after its end")
         if '"$"' not in text:
             return tree
-        return Decoder(signer).decode(tree)
+        return Decoder(signer, ordered=ordered).decode(tree)
     except SerializationError:
         raise
     except RecursionError as error:

@@ -27,6 +27,10 @@ class Codec(Protocol):
         """The value again, to the type. Raises PayloadNotReadable."""
         ...
 
+    def decode_ordered(self, payload: Payload) -> Any:
+        """The same for a workflow: its sets are walked through in the same order in every process."""
+        ...
+
     def capture(
         self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> bytes:
@@ -34,6 +38,20 @@ class Codec(Protocol):
 
         Raises ClosureNotSerializable, which names the variable at fault.
         """
+        ...
+
+    def fingerprint(
+        self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> str:
+        """Whom a call calls, and two checksums: ``charge#0c1f22aa.9b2d11c0``. Never raises.
+
+        The first is of what else the source of the call says, the second of its arguments and
+        captured values. It is the same in every process.
+        """
+        ...
+
+    def outline(self, payload: Payload) -> str:
+        """A text that is the same for equal encoded values, in every process."""
         ...
 
     def restore(self, payload: bytes) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:

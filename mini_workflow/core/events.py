@@ -25,7 +25,9 @@ class ExecutionStarted(Fact):
     operations go on behind `first_seq`, so that they are unique over all runs. `origin` is the
     fingerprint of the arguments of the first run, in those that follow it. `children`, `updates` and
     `signals` are what the run before has handed over: see the module `carried`. `cancelled` is the
-    id of the request to cancel that it took, so that the same one is known when it comes again.
+    id of the request to cancel that it took, so that the same one is known when it comes again. `key`
+    is what the tokens of the run's promises are made from, and nothing else is; histories from before
+    have none.
     """
 
     at: int
@@ -41,6 +43,7 @@ class ExecutionStarted(Fact):
     updates: list[dict[str, Any]] | None = None
     signals: list[str] | None = None
     cancelled: str = ""
+    key: str = ""
 
 
 @fact
@@ -93,11 +96,15 @@ class TaskRetryStarted(Fact):
 
 @fact
 class TaskReleased(Fact):
-    """A runtime closed in good order before it had begun the attempt; it is dispatched again."""
+    """A runtime closed in good order before the attempt had ended; it is dispatched again.
+
+    `heartbeat` as in TaskFailed, if the attempt had begun: what it goes on from.
+    """
 
     at: int
     seq: int
     attempt: int
+    heartbeat: Payload | None = None
 
 
 @fact
@@ -212,7 +219,9 @@ class TaskScheduled(Fact):
 
     `heartbeat_timeout` are the milliseconds that an attempt may be silent. `refused` counts the
     calls since the event before this one that could not be captured, so that the code got an error
-    instead of a task: a replay must not take such a call for this one.
+    instead of a task: a replay must not take such a call for this one. `call` is the fingerprint of
+    what is called and with which values; without a name before its ``#`` it calls what the task is
+    named after. Histories from before have none.
     """
 
     seq: int
@@ -221,26 +230,29 @@ class TaskScheduled(Fact):
     timeout: int | None = None
     refused: int = 0
     heartbeat_timeout: int | None = None
+    call: str = ""
 
 
 @fact
 class InlineTaskCompleted(Fact):
-    """A task ran inside the turn and returned. `refused` as in TaskScheduled."""
+    """A task ran inside the turn and returned. `refused` and `call` as in TaskScheduled."""
 
     seq: int
     name: str
     result: Payload
     refused: int = 0
+    call: str = ""
 
 
 @fact
 class InlineTaskFailed(Fact):
-    """A task ran inside the turn and raised. `refused` as in TaskScheduled."""
+    """A task ran inside the turn and raised. `refused` and `call` as in TaskScheduled."""
 
     seq: int
     name: str
     failure: Failure
     refused: int = 0
+    call: str = ""
 
 
 @fact

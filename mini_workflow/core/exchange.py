@@ -31,8 +31,10 @@ class Exchange(Operations):
 
     __slots__ = ("_abort", "_children", "_main", "_patched", "_promises", "messages", "recorded")
 
-    def __init__(self, execution_id: str, codec: Codec, inline: Inline | None) -> None:
-        super().__init__(execution_id, codec, inline)
+    def __init__(
+        self, execution_id: str, codec: Codec, inline: Inline | None, *, strict: bool = False
+    ) -> None:
+        super().__init__(execution_id, codec, inline, strict=strict)
         self.messages = Messages(self, codec)
         self.recorded: frozenset[str] = frozenset()
         """The changes whose new path the history that is replayed has taken."""
@@ -70,7 +72,7 @@ class Exchange(Operations):
     def _promise_completed(self, event: events.PromiseCompleted) -> None:
         promise = self._promises.pop(event.seq, None)
         if promise is not None and (future := promise.unsettled) is not None:
-            future.set_result(self._codec.decode(event.value))
+            future.set_result(self._codec.decode_ordered(event.value))
 
     def _promise_failed(self, event: events.PromiseFailed) -> None:
         promise = self._promises.pop(event.seq, None)
@@ -120,7 +122,7 @@ class Exchange(Operations):
     def _child_completed(self, event: events.ChildCompleted) -> None:
         child = self._children.pop(event.seq, None)
         if child is not None and not child.done():
-            child.set_result(self._codec.decode(event.result))
+            child.set_result(self._codec.decode_ordered(event.result))
 
     def _child_failed(self, event: events.ChildFailed) -> None:
         child = self._children.pop(event.seq, None)

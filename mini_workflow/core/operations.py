@@ -14,7 +14,9 @@ from types import FunctionType
 from typing import Any, Final
 
 from mini_workflow.core import events
+from mini_workflow.core.calls import check_call, is_lambda
 from mini_workflow.core.codec import Codec
+from mini_workflow.core.comparison import COMPARED, Comparison
 from mini_workflow.core.conditions import Conditions
 from mini_workflow.core.events import Event
 from mini_workflow.core.failure import Failure
@@ -35,6 +37,7 @@ from mini_workflow.errors import (
 from mini_workflow.loop.handles import TimerHandle
 from mini_workflow.loop.loop import Halt, WorkflowLoop, running_loop
 from mini_workflow.loop.ordered import WorkflowFuture, unseen
+from mini_workflow.loop.source_line import user_line
 
 log = logging.getLogger("mini_workflow.workflow")
 
@@ -42,6 +45,7 @@ Inline = Callable[[str, int, str, bytes], "Payload | Failure"]
 """Runs a captured call inside the turn: (execution id, seq, name, payload) -> what came of it."""
 
 _SCHEDULED: Final = (events.TaskScheduled,)
+NONE: Final[set[str]] = set()
 _HALTS: Final = 10
 """How often code that must not run on is told so; code that catches even that waits for ever."""
 _FAILED_PRUNE_AT: Final = 64
@@ -53,6 +57,7 @@ class Operations:
     __slots__ = (
         "_calls",
         "_codec",
+        "comparison",
         "_conditions",
         "_failed",
         "_failed_prune",
@@ -74,7 +79,9 @@ class Operations:
         "undos",
     )
 
-    def __init__(self, execution_id: str, codec: Codec, inline: Inline | None) -> None:
+    def __init__(
+        self, execution_id: str, codec: Codec, inline: Inline | None, *, strict: bool = False
+    ) -> None:
         self._codec = codec
         self._inline = inline
         self.execution_id = execution_id
@@ -86,6 +93,7 @@ class Operations:
         self.undos: list[tuple[str, Callable[..., Any], tuple[Any, ...]]] = []
         """What takes back the tasks that have succeeded, in their order."""
         self._conditions = Conditions(self.loop)
+        self.comparison = Comparison(codec.outline, strict, self._changed)
         self._seq = 0
         self._futures: dict[int, TaskFuture] = {}
         self._timers: dict[int, TimerHandle] = {}
@@ -121,6 +129,12 @@ class Operations:
             with self.loop.outside():
                 log.warning(line, self.execution_id, *args, exc_info=exc_info)
 
+    def _changed(self, message: str) -> None:
+        """Say that the code has changed: while replaying too, when it is found out."""
+        line = message + user_line()
+        with self.loop.outside():
+            log.warning("[%s] %s", self.execution_id, line)
+
     @property
     def last_seq(self) -> int:
         """The number of the operation that was started last."""
@@ -128,7 +142,7 @@ class Operations:
 
     def decode(self, payload: Payload) -> Any:
         """An encoded value again."""
-        return self._codec.decode(payload)
+        return self._codec.decode_ordered(payload)
 
     def encode(self, value: object, path: str) -> Payload:
         """A value, encoded; `path` names it in an error."""
@@ -148,9 +162,10 @@ class Operations:
         False for code that goes on all the same: what it starts is never done.
         """
         if self.reading is not None:
+            self.loop.touched = True
             raise NotAllowedInWorkflow(
                 f"{self.reading} tried to start something; it may only look at the workflow's "
-                "variables: use an update handler for what changes them"
+                f"variables: use an update handler for what changes them{user_line()}"
             )
         if running_loop() is not self.loop:
             raise NotAllowedInWorkflow(
@@ -169,6 +184,20 @@ class Operations:
             )
         return True
 
+    def may_change(self, what: str) -> None:
+        """Raise where code may only look: `what` is something that a replay would see."""
+        if self.reading is not None:
+            self.loop.touched = True
+            raise NotAllowedInWorkflow(
+                f"{self.reading} tried {what}, which changes what the workflow does next; it may only "
+                f"look at the workflow's variables: use an update handler{user_line()}"
+            )
+        if self._conditions.trying:
+            self.loop.refuse(
+                f"{what} in the predicate of ctx.wait_for()",
+                "only look at the workflow's variables there",
+            )
+
     def _emit(self, event: Event) -> Event:
         script = self._script
         if script is not None and not script.ended():
@@ -176,6 +205,14 @@ class Operations:
                 event = script.expect(event)
             except NonDeterminismError as error:
                 self.loop.fault = error
+                raise Halt from error
+        elif type(event) in COMPARED:
+            try:
+                self.comparison.check_new(event)
+            except NonDeterminismError as error:
+                self.loop.fault = NonDeterminismError(
+                    f"the code no longer matches the history: {error}{user_line()}"
+                )
                 raise Halt from error
         self.state.apply(event)
         self._out.append(event)
@@ -195,8 +232,10 @@ class Operations:
         timeout: int | None,
         heartbeat_timeout: int | None = None,
         undo: Callable[..., Any] | None = None,
+        options: set[str] = NONE,
     ) -> TaskFuture:
-        """Start a task now. The timeouts are in milliseconds.
+        """Start a task now. The timeouts are in milliseconds; `options` are what the user has given
+        of the engine's own arguments.
 
         The call is captured before anything is recorded, so that a failure to capture it leaves
         no trace.
@@ -204,12 +243,16 @@ class Operations:
         if not self.may_start():
             return TaskFuture(0, name, loop=self.loop, operations=self)
         seq = self._seq + 1
-        payload = self._capture(_SCHEDULED, seq, name, function, args, kwargs)
+        name = self._name_before(name, function)
+        payload = self._capture(_SCHEDULED, seq, name, function, args, kwargs, options)
         if payload is not None:
             self._calls[seq] = (payload, is_async(function))
         self._seq = seq
         plan = None if retry is None else retry.to_plain()
-        self._emit(events.TaskScheduled(seq, name, plan, timeout, self._refused, heartbeat_timeout))
+        call = self._fingerprint(name, function, args, kwargs)
+        self._emit(
+            events.TaskScheduled(seq, name, plan, timeout, self._refused, heartbeat_timeout, call)
+        )
         future = TaskFuture(seq, name, loop=self.loop, operations=self)
         if undo is not None:
             future.undo = as_it_is_now(undo)
@@ -223,13 +266,16 @@ class Operations:
         kwargs: dict[str, Any],
         *,
         name: str,
+        options: set[str] = NONE,
     ) -> TaskFuture:
         """Run a task inside the turn, or take its recorded result; the future is done."""
         if not self.may_start():
             return TaskFuture(0, name, loop=self.loop, operations=self)
         seq = self._seq + 1
-        payload = self._capture(INLINE, seq, name, function, args, kwargs)
-        asked: Event = events.InlineTaskCompleted(seq, name, EMPTY, self._refused)
+        name = self._name_before(name, function)
+        payload = self._capture(INLINE, seq, name, function, args, kwargs, options)
+        call = self._fingerprint(name, function, args, kwargs)
+        asked: Event = events.InlineTaskCompleted(seq, name, EMPTY, self._refused, call)
         if payload is not None and (self._script is None or self._script.ended()):
             if self._inline is None:
                 self.loop.fault = UsageError(
@@ -239,9 +285,9 @@ class Operations:
             with self.loop.outside():
                 outcome = self._inline(self.execution_id, seq, name, payload)
             if isinstance(outcome, Failure):
-                asked = events.InlineTaskFailed(seq, name, outcome, self._refused)
+                asked = events.InlineTaskFailed(seq, name, outcome, self._refused, call)
             else:
-                asked = events.InlineTaskCompleted(seq, name, outcome, self._refused)
+                asked = events.InlineTaskCompleted(seq, name, outcome, self._refused, call)
         self._seq = seq
         event = self._emit(asked)
         future = TaskFuture(seq, name, loop=self.loop, operations=self)
@@ -249,7 +295,7 @@ class Operations:
             self._fail(future, event.failure)
         elif isinstance(event, events.InlineTaskCompleted):
             try:
-                future.set_result(self._codec.decode(event.result))
+                future.set_result(self._codec.decode_ordered(event.result))
             except SerializationError as error:
                 self.loop.fault = error
                 raise Halt from error
@@ -271,6 +317,7 @@ class Operations:
         function: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
+        options: set[str],
     ) -> bytes | None:
         """The call as bytes, or None when the task is recorded and over.
 
@@ -287,10 +334,30 @@ class Operations:
                 self.loop.fault = error
                 raise Halt from error
         try:
+            check_call(function, args, kwargs, options)
             return self._codec.capture(function, args, kwargs)
         except Exception:
             self._refused += 1
             raise
+
+    def _name_before(self, name: str, function: Callable[..., Any]) -> str:
+        """The name of a task, in a history from before lambdas were named after what they call."""
+        script = self._script
+        if script is None or not is_lambda(function):
+            return name
+        return script.name_before(name)
+
+    def _fingerprint(
+        self, name: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> str:
+        """The fingerprint of a call, without the name that the task has anyway; empty where there
+        is nothing to compare it with.
+        """
+        script = self._script
+        if script is not None and not script.calls_next():
+            return ""
+        call = self._codec.fingerprint(function, args, kwargs)
+        return call[len(name) :] if call.startswith(name) and call[len(name)] == "#" else call
 
     def cancel_task(self, seq: int, reason: str = "") -> None:
         """Give an open task up; without a `reason` it is that of the delivery."""
@@ -346,6 +413,13 @@ class Operations:
         future = SleepFuture(loop=self.loop)
         if self.may_start():
             future.timer = self.loop.call_later(wait / 1000, future.wake)
+        return future
+
+    def sleep_until(self, fire_at: int) -> WorkflowFuture:
+        """A future that is done at a time of the clock (milliseconds since the epoch)."""
+        future = SleepFuture(loop=self.loop)
+        if self.may_start():
+            future.timer = self.loop.call_when(fire_at, future.wake)
         return future
 
     def holds(self, predicate: Callable[[], bool]) -> bool:

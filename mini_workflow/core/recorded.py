@@ -9,11 +9,14 @@ from operator import attrgetter
 from typing import Any, Final
 
 from mini_workflow.core import events
+from mini_workflow.core.calls import LAMBDA
+from mini_workflow.core.comparison import COMPARED, Comparison
 from mini_workflow.core.events import RECORDED, Event
 from mini_workflow.errors import NonDeterminismError
 
 INLINE: Final = (events.InlineTaskCompleted, events.InlineTaskFailed)
 _INLINE: Final = frozenset(INLINE)
+_TASKS: Final = frozenset({events.TaskScheduled, *INLINE})
 
 
 def describe(event: Event) -> str:
@@ -54,13 +57,20 @@ class Script:
     `python` is the version that recorded them; `place` tells, for an error, where the code is.
     """
 
-    __slots__ = ("_events", "_place", "_position", "_python")
+    __slots__ = ("_comparison", "_events", "_place", "_position", "_python")
 
-    def __init__(self, recorded: Sequence[Event], python: str, place: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        recorded: Sequence[Event],
+        python: str,
+        place: Callable[[], str],
+        comparison: Comparison,
+    ) -> None:
         self._events = recorded
         self._position = 0
         self._python = python
         self._place = place
+        self._comparison = comparison
 
     def next_incoming(self) -> Event | None:
         """The incoming event at the position, stepping over it; None at the end.
@@ -115,7 +125,34 @@ class Script:
                 f"{self._other_python()}"
             )
         self._position += 1
+        if type(asked) in COMPARED:
+            try:
+                self._comparison.check(recorded, asked, self._later)
+            except NonDeterminismError as error:
+                raise NonDeterminismError(
+                    f"the code no longer matches the history: event {self._position}: {error}"
+                    f"{self._place()}{self._other_python()}"
+                ) from None
         return recorded
+
+    def name_before(self, name: str) -> str:
+        """The name of a lambda's task: what all were called when the next event was recorded, if
+        that is so long ago.
+        """
+        if self._position < len(self._events):
+            event: Any = self._events[self._position]
+            if type(event) in _TASKS and event.name == LAMBDA and not event.call:
+                return LAMBDA
+        return name
+
+    def calls_next(self) -> bool:
+        """Whether what comes next is a task with a fingerprint, or nothing."""
+        if self._position == len(self._events):
+            return True
+        return bool(getattr(self._events[self._position], "call", ""))
+
+    def _later(self) -> Sequence[Event]:
+        return self._events[self._position :]
 
     def _other_python(self) -> str:
         here = python_version()

@@ -11,7 +11,7 @@ import contextlib
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from contextvars import Context
-from typing import Any, ClassVar, Final, Protocol
+from typing import Any, ClassVar, Final, Literal, Protocol
 
 from mini_workflow.core import events
 from mini_workflow.core.codec import Codec
@@ -51,6 +51,11 @@ class Definition(Protocol):
         """Where it is defined, as ``file:line in function``, for an error."""
         ...
 
+    @property
+    def changed_values(self) -> Literal["warn", "block"]:
+        """What becomes of an execution whose recorded calls were given other values."""
+        ...
+
     def begin(self, run: Run, args: list[Any], kwargs: dict[str, Any]) -> Coroutine[Any, Any, Any]:
         """The coroutine of a new run. Raises InvalidArguments."""
         ...
@@ -80,7 +85,7 @@ class Run(Exchange):
     def __init__(
         self, definition: Definition, execution_id: str, codec: Codec, inline: Inline | None = None
     ) -> None:
-        super().__init__(execution_id, codec, inline)
+        super().__init__(execution_id, codec, inline, strict=definition.changed_values == "block")
         self._definition = definition
         self.started: events.ExecutionStarted | None = None
         self._cancel_reason: str | None = None
@@ -194,7 +199,7 @@ class Run(Exchange):
     def _begin(self, event: events.ExecutionStarted) -> None:
         self.started = event
         self._seq = event.first_seq
-        arguments = self._codec.decode(event.arguments)
+        arguments = self._codec.decode_ordered(event.arguments)
         try:
             args, kwargs = arguments
         except (TypeError, ValueError):
@@ -292,7 +297,7 @@ class Run(Exchange):
         self._calls.pop(event.seq, None)
         future = self._futures.pop(event.seq, None)
         if future is not None and not future.done():
-            result = self._codec.decode(event.result)
+            result = self._codec.decode_ordered(event.result)
             if future.undo is not None:
                 takes = takes_result(future.undo)
                 self.undos.append((f"undo {future.name}", future.undo, (result,) if takes else ()))

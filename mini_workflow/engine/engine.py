@@ -56,6 +56,9 @@ RETRY_AFTER: Final = 1_000
 Closed = Callable[[Turn], None]
 """Told of every turn that has closed or blocked its execution, after its commit."""
 
+_OPENINGS: Final = 5
+"""How often an opening begins anew that was paused for longer than its lease each time."""
+
 
 class Engine:
     """See the module's description. Every method belongs to one thread."""
@@ -116,6 +119,14 @@ class Engine:
     def open(self, runner: TaskRunner) -> None:
         """Take over what nobody runs, and continue it."""
         self._dispatcher.use(runner)
+        for _ in range(_OPENINGS - 1):
+            try:
+                self._take_over()
+            except LeaseLost as error:
+                # Paused between two steps of the opening for longer than its lease.
+                log.warning("opening anew: %s", error)
+            else:
+                return
         self._take_over()
 
     def drain(self) -> None:
@@ -131,6 +142,10 @@ class Engine:
         self._inquiries.fail_all(error)
         self._cache.clear()
         self._watchdog.close()
+
+    def hangs(self) -> str | None:
+        """The execution whose turn cannot be interrupted, or None. Any thread."""
+        return self._watchdog.hangs()
 
     @property
     def in_flight(self) -> int:

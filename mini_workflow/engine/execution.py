@@ -215,7 +215,8 @@ class Execution:
 
         Raises:
             UnknownHandler: it answers no such question; the message lists those it does.
-            NotAllowedInWorkflow: its handler tried to start something.
+            NotAllowedInWorkflow: its handler tried to start or change something.
+            NonDeterminismError: the history no longer fits the code; the message names the line.
             Exception: whatever the handler raises.
         """
         return self._service.query(self.id, name, args, kwargs)

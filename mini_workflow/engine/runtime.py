@@ -16,7 +16,9 @@ from mini_workflow.engine.engine import DEFAULT_HISTORY_LIMIT, Engine, Ports
 from mini_workflow.engine.engine_thread import EngineThread, Pace
 from mini_workflow.engine.executor import execute
 from mini_workflow.engine.messenger import Messenger
+from mini_workflow.engine.renewal import LeaseRenewal
 from mini_workflow.engine.requests import Release
+from mini_workflow.engine.runs import ENTROPY_BITS
 from mini_workflow.engine.serving import Serving
 from mini_workflow.engine.turn import Execute
 from mini_workflow.errors import RuntimeClosed, StoreError
@@ -44,6 +46,8 @@ class Runtime(Serving):
         on_stop: called when everything is done, to close the backend.
         registry: where workflows are looked up.
         execute_inline: runs the tasks that run inside a turn.
+        renew_every: seconds between two extensions of the lease by a thread of its own; None for
+            none, where no other process can take over.
     """
 
     def __init__(
@@ -62,6 +66,7 @@ class Runtime(Serving):
         grace: float = 10.0,
         history_limit: int = DEFAULT_HISTORY_LIMIT,
         execute_inline: Execute = execute,
+        renew_every: float | None = None,
     ) -> None:
         self._ports = ports
         self._store = ports.store
@@ -81,6 +86,7 @@ class Runtime(Serving):
             on_end=self._end,
         )
         self._messenger = Messenger(self, codec)
+        self._renewal: LeaseRenewal | None = None
         try:
             self._runner = make_runner(self._driver.put)
             try:
@@ -89,7 +95,7 @@ class Runtime(Serving):
                     codec=codec,
                     definitions=registry.get,
                     known=registry.names,
-                    entropy=lambda: secrets.randbits(53),
+                    entropy=lambda: secrets.randbits(ENTROPY_BITS),
                     on_close=self._driver.announce,
                     on_post=self._driver.ring_later,
                     on_look=look_for_peers,
@@ -98,8 +104,14 @@ class Runtime(Serving):
                     history_limit=history_limit,
                     execute_inline=execute_inline,
                 )
+                if renew_every is not None:
+                    self._renewal = LeaseRenewal(
+                        ports.leases, ports.clock, interval=renew_every, hangs=self._engine.hangs
+                    )
+                    self._renewal.start()
                 self._engine.open(self._runner)
             except BaseException:
+                self._stop_renewal()
                 self._runner.close(0)
                 raise
         except BaseException:
@@ -128,7 +140,7 @@ class Runtime(Serving):
             with contextlib.suppress(RuntimeClosed):
                 self._driver.call(self._engine.drain)
             for request in self._runner.close(self._grace):
-                self._driver.put(Release(*request.key))
+                self._driver.put(Release(*request.key, request.heartbeat))
             self._driver.stop()
             self._ended = True
 
@@ -146,9 +158,16 @@ class Runtime(Serving):
     def _end(self) -> None:
         """The last thing on the engine's thread, however it ends."""
         self._closed = True
+        self._stop_renewal()
         try:
             self._ports.leases.release()
-        except StoreError:
-            log.exception("the store could not be left in good order; the next opening repairs it")
+        except StoreError as error:
+            log.error(
+                "the store could not be left in good order; the next opening repairs it: %s", error
+            )
         finally:
             self._on_stop()
+
+    def _stop_renewal(self) -> None:
+        if self._renewal is not None:
+            self._renewal.stop()

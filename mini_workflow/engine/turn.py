@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Final, TypeVar
 
 from mini_workflow.core import events, wire
@@ -125,7 +126,8 @@ class Turns:
         run = Run(definition, execution_id, self._codec, self._inline)
         head = Head(execution_id, started.workflow, "running", started.at, run=started.run)
         try:
-            turn = self._advance(Delivery(execution_id, [started, *others]), Live(run, head, 0), ())
+            delivery = Delivery(execution_id, [started, *others])
+            turn = self._advance(delivery, Live(run, head, 0), (), started.at)
         except BaseException:
             run.close()
             raise
@@ -138,7 +140,7 @@ class Turns:
         """
         live = self._cache.get(delivery.execution_id)
         if live is not None:
-            return self._advance(delivery, live, ())
+            return self._advance(delivery, live, (), now)
         head = self._store.head(delivery.execution_id)
         if head is None:
             return None
@@ -189,7 +191,7 @@ class Turns:
             live = Live(run, stored.head, head.base + len(history))
             before: list[Message] = [*fresh, *parked, *lost]
             return self._advance(
-                delivery, live, before, known=len(fresh), unpark=bool(parked), reopen=head
+                delivery, live, before, now, known=len(fresh), unpark=bool(parked), reopen=head
             )
         except BaseException:
             run.close()
@@ -247,6 +249,7 @@ class Turns:
         delivery: Delivery,
         live: Live,
         before: Sequence[Message],
+        now: int,
         *,
         known: int = 0,
         unpark: bool = False,
@@ -254,7 +257,13 @@ class Turns:
     ) -> Turn:
         run, head = live.run, live.head
         messages = (*before, *delivery.messages)
-        decision = self.watched(run, lambda: decide(run, messages))
+        decision = self.watched(run, lambda: decide(run, messages, now))
+        refused: dict[str, Failure] = {}
+        while decision is not None and decision.spoilt_by is not None:
+            refused.update([decision.spoilt_by])
+            live = self._anew(live, fresh=bool(known))
+            run = live.run
+            decision = self.watched(run, partial(decide, run, messages, now, refused))
         if decision is None:
             # Interrupted between two steps: nothing of this turn counts. Only that the execution
             # was started does: none is without its first event.
@@ -276,8 +285,8 @@ class Turns:
         left: tuple[Message, ...] = decision.left
         continues = decision.condition == "continued" and decision.fault is None
         if continues:
-            seed = self._entropy()
-            taken, after, carried = next_run(run, decision, after, live.length, seed)
+            entropy = self._entropy()
+            taken, after, carried = next_run(run, decision, after, live.length, entropy)
             left = (*carried, *left)
         else:
             after = bounded(after, live.length, live.length + len(taken), self._limit)
@@ -294,6 +303,18 @@ class Turns:
             outbox=outbox(decision.commands),
         )
         return Turn(delivery, commit, after, live, decision, closing, continues=continues)
+
+    def _anew(self, live: Live, *, fresh: bool) -> Live:
+        """The same execution as it is in the store; `fresh` if no code of it has run yet."""
+        name = live.head.execution_id
+        self._cache.drop(name)
+        live.run.close()
+        run = Run(self._definitions(live.head.workflow), name, self._codec, self._inline)
+        stored = self._store.load(name) if live.length and not fresh else None
+        if stored is not None:
+            history = [wire.decode(line) for line in stored.events]
+            self.watched(run, lambda: repeat(run, history))
+        return Live(run, live.head, live.length)
 
     def committed(self, turn: Turn) -> None:
         """Keep the run of a turn that is committed in memory, if it goes on and nothing is amiss."""

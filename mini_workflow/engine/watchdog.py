@@ -32,6 +32,7 @@ class Watchdog:
         self._turn = 0
         self._asleep = True
         self._struck = False
+        self._strikes = 0
         self._closed = False
         self._watched = 0
         self._thread: threading.Thread | None = None
@@ -41,6 +42,7 @@ class Watchdog:
         if self._limit is None:
             return
         self._turn += 1
+        self._strikes = 0
         self._run = run
         if self._asleep:
             self._asleep = False
@@ -65,6 +67,15 @@ class Watchdog:
                     pass
         except Halt:
             self._struck = False
+
+    def hangs(self) -> str | None:
+        """The execution whose turn goes on although it was interrupted, or None. Any thread.
+
+        Such a turn is in a call that never comes back to Python, or swallows the interruption.
+        """
+        with self._lock:
+            run = self._run
+            return run.execution_id if run is not None and self._strikes > 1 else None
 
     def close(self) -> None:
         """End the watching thread."""
@@ -106,6 +117,7 @@ class Watchdog:
                     "await ctx.sleep(...)"
                 )
             self._struck = True
+            self._strikes += 1
             ctypes.pythonapi.PyThreadState_SetAsyncExc(
                 ctypes.c_ulong(self._watched), ctypes.py_object(Halt)
             )

@@ -54,15 +54,17 @@ class TimerHandle(Handle):
     def __init__(
         self,
         when: int,
+        fire_at: int,
         callback: Callable[..., Any],
         args: tuple[Any, ...],
         context: Context | None,
         timers: Timers,
     ) -> None:
+        """It fires at `when` on the loop's clock, which is `fire_at` on the real one."""
         super().__init__(callback, args, context)
         self._when = when
         self._timers: Timers | None = timers
-        self.seq = timers.start_timer(when, self)
+        self.seq = timers.start_timer(fire_at, self)
 
     def when(self) -> float:
         """When it fires, in seconds on the loop's clock."""

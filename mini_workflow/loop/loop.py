@@ -16,7 +16,7 @@ import sys
 from asyncio import events
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Generator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from contextvars import Context
 from types import CoroutineType
 from typing import Any, Final, NoReturn, Protocol
@@ -49,6 +49,14 @@ _exit_task: Callable[[Any, Any], None] = asyncio.tasks._leave_task  # pyright: i
 
 _PRUNE_AT: Final = 64
 """How many finished tasks or generators may be remembered before they are dropped."""
+
+_CANCELS: Final = 100
+"""How often a task is cancelled in one delivery by what cancels it in every pass of the loop. Our own
+bound."""
+
+UNDER_WAY: Final = 10_000
+"""Milliseconds that an event may be under way, in a queue for example, and durations still begin
+with it. Our own bound."""
 
 _CLOSE_ATTEMPTS: Final = 100
 """How often a coroutine is told to end that goes on waiting instead; each nested ``finally`` that
@@ -85,7 +93,18 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         self._owner = owner
         self._ready: deque[Handle] = deque()
         self.now = 0
+        self.clock: int | None = None
+        """What the time really is, where that is known: durations begin at it. `now` is ahead of it
+        after the clock was set back, since it never goes back itself.
+        """
         self._looking = False
+        self.touched = False
+        """Whether code that may only look tried something else: the run may have changed by it."""
+        self._current: Handle | None = None
+        self._repeated: dict[WorkflowTask, int] = {}
+        self._repeating: Handle | None = None
+        self._held: list[Handle] = []
+        """What goes on cancelling at the next delivery."""
         self.ended = False
         """Whether the workflow has come to its end: nothing that is still ready runs."""
         self.tasks: list[WorkflowTask] = []
@@ -121,10 +140,14 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         _set_running_loop(self)
         sys.set_asyncgen_hooks(self._generator_started, _ignore)
         ready = self._ready
+        self._repeated.clear()
+        if self._held:
+            ready.extend(self._held)
+            self._held.clear()
         try:
             while True:
                 while ready:
-                    handle = ready.popleft()
+                    handle = self._current = ready.popleft()
                     try:
                         handle.run()
                     except KeyboardInterrupt:
@@ -170,6 +193,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
             yield
         finally:
             self._looking = False
+            self.touched = self.touched or self.fault is not None
             self.fault = fault
             _set_running_loop(outer)
             _return_to_task(outer, outer_task)
@@ -196,6 +220,9 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         """
         self.dead = True
         self._ready.clear()
+        self._held.clear()
+        self._repeated.clear()
+        self._current = self._repeating = None
         outer, outer_hooks = running_loop(), sys.get_asyncgen_hooks()
         outer_task = _leave_task(outer)
         _set_running_loop(self)
@@ -210,7 +237,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
                     if not task.done():
                         # asyncio's context managers want to know their task.
                         _enter_task(self, task)
-                        _close(task.get_coro())
+                        task.context.run(_close, task.get_coro())
                         _exit_task(self, task)
         finally:
             sys.set_asyncgen_hooks(*outer_hooks)
@@ -228,8 +255,25 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
             self._refuse_to_look()
         handle = Handle(callback, args, context)
         if not self.dead:
-            self._ready.append(handle)
+            (self._held if self._is_repeating(callback) else self._ready).append(handle)
         return handle
+
+    def cancelled_again(self, task: WorkflowTask) -> None:
+        """Take note that a task is cancelled: a scope of anyio cancels again in every pass of the
+        loop until the task has left it, also while the task cleans up.
+        """
+        count = self._repeated.get(task, 0) + 1
+        self._repeated[task] = count
+        self._repeating = self._current if count > _CANCELS else None
+
+    def _is_repeating(self, callback: Callable[..., Any]) -> bool:
+        """Whether it is the callback that runs now, which only cancels again what has been cancelled
+        often enough in this delivery: it goes on with the next one.
+        """
+        repeating = self._repeating
+        return (
+            repeating is not None and repeating is self._current and repeating.callback == callback
+        )
 
     def call_soon_threadsafe(
         self, callback: Callable[..., Any], *args: Any, context: Context | None = None
@@ -263,7 +307,28 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
             return handle
         if wait > MAXIMUM_DURATION:
             raise UsageError("a timer of more than a hundred years; a delay is meant in seconds")
-        return TimerHandle(self.now + wait, callback, args, context, self._owner)
+        fire_at = self._beginning() + wait
+        return TimerHandle(self.now + wait, fire_at, callback, args, context, self._owner)
+
+    def _beginning(self) -> int:
+        """When a duration that starts now begins: with the event that is delivered, unless the
+        clock was set back since, or the event was long under way.
+        """
+        clock = self.clock
+        if clock is None or 0 <= clock - self.now <= UNDER_WAY:
+            return self.now
+        return clock
+
+    def call_when(self, fire_at: int, callback: Callable[..., Any]) -> Handle:
+        """Call back at a time of the clock (milliseconds since the epoch); soon, if `now` is there
+        or beyond.
+        """
+        if fire_at <= self.now:
+            handle: Handle = self.call_soon(callback)
+            return handle
+        if fire_at - self.now > MAXIMUM_DURATION:
+            raise UsageError("a timer of more than a hundred years; a delay is meant in seconds")
+        return TimerHandle(fire_at, fire_at, callback, (), None, self._owner)
 
     def timer_fired(self, handle: TimerHandle) -> None:
         """Make the callback of a timer ready."""
@@ -307,6 +372,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         return task
 
     def _refuse_to_look(self) -> NoReturn:
+        self.touched = True
         raise NotAllowedInWorkflow(
             "the handler of a query, or a validator, tried to start or to wake something; it may "
             "only look at the workflow's variables: use an update handler for what changes them"
@@ -447,6 +513,11 @@ def _refuse_if_in_workflow(what: str, instead: str) -> None:
         loop.refuse(what, instead)
 
 
+def _outside_workflow() -> AbstractContextManager[None]:
+    loop = running_loop()
+    return loop.outside() if isinstance(loop, WorkflowLoop) else nullcontext()
+
+
 _installed = False
 
 
@@ -455,4 +526,4 @@ def _install() -> None:
     if not _installed:
         _installed = True
         ordered.install(_in_workflow, _refuse_if_in_workflow)
-        sandbox.install(_refuse_if_in_workflow)
+        sandbox.install(_refuse_if_in_workflow, _outside_workflow)

@@ -12,7 +12,7 @@ import asyncio.taskgroups
 import asyncio.tasks
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from collections.abc import Set as AbstractSet
-from contextvars import Context
+from contextvars import Context, copy_context
 from typing import Any, Final, TypeVar
 from zlib import crc32
 
@@ -58,10 +58,18 @@ class WorkflowTask(asyncio.Task[Any]):
         # The hash comes first: the base class enters the task into a set.
         self._mw_hash = loop.next_hash()
         name = name if name is not None else f"Task-{loop.created}"
-        super().__init__(coro, loop=loop, name=name, context=context)
+        self._numbering = loop
+        self.context = copy_context() if context is None else context
+        super().__init__(coro, loop=loop, name=name, context=self.context)
 
     def __hash__(self) -> int:
         return self._mw_hash
+
+    def cancel(self, msg: Any = None) -> bool:
+        """Cancel it, as asyncio has it; the loop is told, since some cancel in every pass."""
+        if not self.done():
+            self._numbering.cancelled_again(self)
+        return super().cancel(msg)
 
 
 def unseen(future: asyncio.Future[Any]) -> bool:
@@ -92,6 +100,9 @@ class OrderedSet(set[T]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (set, (list(self._order),))
+
+    def __repr__(self) -> str:
+        return f"{{{', '.join(map(repr, self._order))}}}" if self._order else "set()"
 
     def add(self, element: T, /) -> None:
         self._order[element] = None
@@ -196,6 +207,66 @@ for _plain, _update in (
 ):
     setattr(OrderedSet, _update, _method(_update))
     setattr(OrderedSet, _plain, _named(_update))
+
+
+class OrderedFrozenSet(frozenset[T]):
+    """A frozenset that iterates in the order of insertion."""
+
+    __slots__ = ("_order",)
+
+    _order: tuple[T, ...]
+
+    def __new__(cls, items: Iterable[T] = ()) -> OrderedFrozenSet[T]:
+        """Members in the order in which they come."""
+        order = tuple(dict.fromkeys(items))
+        made = super().__new__(cls, order)
+        made._order = order
+        return made
+
+    def __iter__(self) -> Iterator[T]:
+        return iter(self._order)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (frozenset, (list(self._order),))
+
+    def __repr__(self) -> str:
+        return (
+            f"frozenset({{{', '.join(map(repr, self._order))}}})" if self._order else "frozenset()"
+        )
+
+    def copy(self) -> OrderedFrozenSet[T]:
+        return self
+
+
+def _combined(name: str) -> Callable[..., Any]:
+    """``union`` and its like: the members as the built-in has them, in order."""
+    builtin = getattr(frozenset, name)
+
+    def method(self: OrderedFrozenSet[Any], *others: Any) -> Any:
+        kept: list[Any] = [
+            other if isinstance(other, AbstractSet) else list(other) for other in others
+        ]
+        result = builtin(self, *kept)
+        if result is NotImplemented:
+            return result
+        return OrderedFrozenSet(e for part in (self, *kept) for e in part if e in result)
+
+    return method
+
+
+def _combined_operator(name: str) -> Callable[..., Any]:
+    method = _combined(name)
+
+    def operator(self: OrderedFrozenSet[Any], other: Any) -> Any:
+        return method(self, other) if isinstance(other, AbstractSet) else NotImplemented
+
+    return operator
+
+
+for _named_method in ("union", "intersection", "difference", "symmetric_difference"):
+    setattr(OrderedFrozenSet, _named_method, _combined(_named_method))
+for _sign in ("or", "and", "sub", "xor"):
+    setattr(OrderedFrozenSet, f"__{_sign}__", _combined_operator(f"__{_sign}__"))
 
 
 _GatheringFuture: type[asyncio.Future[Any]] = getattr(asyncio.tasks, "_GatheringFuture")  # noqa: B009

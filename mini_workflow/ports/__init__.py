@@ -261,6 +261,10 @@ class Leases(Protocol):
         """
         ...
 
+    def extend(self, now: int) -> None:
+        """Extend this owner's lease if it has one that stands, and do nothing otherwise. Any thread."""
+        ...
+
     def release(self) -> None:
         """Give everything back, so that another owner can take it at once. Holding nothing is fine."""
         ...
@@ -347,11 +351,15 @@ class TaskRunner(Protocol):
         ...
 
     def close(self, grace: float) -> list[TaskRequest]:
-        """Stop: wait up to `grace` seconds for attempts that have begun, reporting them as usual.
+        """Stop: tell the attempts that have begun that they shall end, and wait up to `grace` seconds
+        for them, reporting them as usual.
 
-        Answers the attempts that had not begun; those that had and did not end in time are
-        neither reported nor answered. No thread or process of the runner's own is left behind,
-        except a thread that runs a task which does not end.
+        Answers the attempts that had not begun, and those that had and did not end in time, or
+        ended because they were told to: these are not reported. The `heartbeat` of what is
+        answered are the details that the attempt gave last, or those before it.
+
+        No thread or process of the runner's own is left behind, except a thread that runs a task
+        which does not end.
         """
         ...
 

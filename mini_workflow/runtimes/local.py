@@ -8,14 +8,19 @@ import socket
 from functools import partial
 from typing import TYPE_CHECKING, Final, Literal
 
-from mini_workflow.codecs.standard import StandardCodec
+from mini_workflow.codecs.standard import (
+    DEFAULT_VALUE_LIMIT,
+    MAXIMUM_VALUE_LIMIT,
+    StandardCodec,
+)
+from mini_workflow.core.codec import Codec
 from mini_workflow.engine.cache import DEFAULT_SIZE
 from mini_workflow.engine.engine import DEFAULT_HISTORY_LIMIT, Ports
 from mini_workflow.engine.executor import execute, execute_async
 from mini_workflow.engine.runtime import Runtime
 from mini_workflow.engine.watchdog import DEFAULT_LIMIT
 from mini_workflow.errors import StoreError, UsageError
-from mini_workflow.ports import Clock, Report, TaskOutcome, TaskRequest, TaskRunner
+from mini_workflow.ports import Clock, Report, TaskRunner
 from mini_workflow.runners.event_loop import EventLoopRunner
 from mini_workflow.runners.routed import RoutedRunner
 from mini_workflow.runners.threads import ThreadRunner
@@ -58,6 +63,8 @@ class LocalRuntime(Runtime):
         grace: seconds that `close` waits for tasks that have begun.
         history_limit: events after which an execution that has not continued as new is blocked; a
             warning is logged at half of them.
+        value_limit: bytes that one value may take, encoded: an argument, a result, what a signal
+            brings. More is refused with ValueTooLarge.
 
     Raises:
         StoreUnavailable, StoreCorrupt, StoreTooNew: the file cannot be used; it is left as it is.
@@ -76,6 +83,7 @@ class LocalRuntime(Runtime):
         turn_timeout: float | None = DEFAULT_LIMIT,
         grace: float = DEFAULT_GRACE,
         history_limit: int = DEFAULT_HISTORY_LIMIT,
+        value_limit: int = DEFAULT_VALUE_LIMIT,
     ) -> None:
         _check("workers", workers, workers >= 0, "0 or more")
         _check("threads", threads, threads is None or threads >= 1, "1 or more, or None")
@@ -92,6 +100,13 @@ class LocalRuntime(Runtime):
             type(history_limit) is int and history_limit >= 10,
             "10 or more",
         )
+        _check(
+            "value_limit",
+            value_limit,
+            type(value_limit) is int and 1 <= value_limit <= MAXIMUM_VALUE_LIMIT,
+            f"1 to {MAXIMUM_VALUE_LIMIT} bytes",
+        )
+        codec = StandardCodec(value_limit=value_limit)
         clock = SystemClock()
         self._doorbell = WakeupSocket()
         try:
@@ -110,8 +125,8 @@ class LocalRuntime(Runtime):
         self._peers: list[str] = []
         super().__init__(
             Ports(backend.store, backend.agenda, backend.mailbox, backend.leases, clock),
-            codec=_CODEC,
-            make_runner=partial(_make_runner, workers, threads),
+            codec=codec,
+            make_runner=partial(_make_runner, codec, value_limit, workers, threads),
             pace=_RealTime(clock),
             wake_peers=self._ring_peers,
             look_for_peers=self._look_for_peers,
@@ -120,6 +135,7 @@ class LocalRuntime(Runtime):
             turn_limit=turn_timeout,
             grace=grace,
             history_limit=history_limit,
+            renew_every=lease / 4,
         )
         self._doorbell.listen(self.look_around)
 
@@ -153,19 +169,24 @@ def _check(name: str, value: object, fits: bool, wanted: str) -> None:
         raise UsageError(f"LocalRuntime({name}={value!r}): give {wanted}")
 
 
-def _make_runner(workers: int, threads: int | None, report: Report) -> TaskRunner:
+def _make_runner(
+    codec: Codec, value_limit: int, workers: int, threads: int | None, report: Report
+) -> TaskRunner:
     if workers:
         # Only here, because multiprocessing takes a while to import.
         from mini_workflow.runners.processes import ProcessRunner
 
         # The key never leaves this process and its workers.
-        return ProcessRunner(partial(_equipment, secrets.token_bytes(32)), report, workers)
+        return ProcessRunner(
+            partial(_equipment, secrets.token_bytes(32), value_limit), report, workers
+        )
     return RoutedRunner(
-        ThreadRunner(_execute, report, threads), EventLoopRunner(_execute_async, report)
+        ThreadRunner(partial(execute, codec=codec), report, threads),
+        EventLoopRunner(partial(execute_async, codec=codec), report),
     )
 
 
-def _equipment(key: bytes) -> WorkerConfig:
+def _equipment(key: bytes, value_limit: int) -> WorkerConfig:
     """What the engine and its worker processes have in common; each makes its own."""
     from mini_workflow.codecs.signing import Signer
     from mini_workflow.runners.processes import WorkerConfig
@@ -178,15 +199,7 @@ def _equipment(key: bytes) -> WorkerConfig:
     def unseal(data: bytes, execution_id: str, seq: int, attempt: int) -> bytes:
         return signer.verify(data, execution_id=execution_id, seq=seq, attempt=attempt)
 
-    return WorkerConfig(_execute, _execute_async, seal, unseal)
-
-
-_CODEC: Final = StandardCodec()
-
-
-def _execute(request: TaskRequest) -> TaskOutcome:
-    return execute(request, _CODEC)
-
-
-async def _execute_async(request: TaskRequest) -> TaskOutcome:
-    return await execute_async(request, _CODEC)
+    codec = StandardCodec(value_limit=value_limit)
+    return WorkerConfig(
+        partial(execute, codec=codec), partial(execute_async, codec=codec), seal, unseal
+    )

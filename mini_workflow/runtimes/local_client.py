@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar, cast
 
-from mini_workflow.codecs.standard import StandardCodec
+from mini_workflow.codecs.standard import DEFAULT_VALUE_LIMIT, StandardCodec
 from mini_workflow.core import events, wire
 from mini_workflow.core.history import History
 from mini_workflow.engine.cache import Cache
@@ -36,11 +36,11 @@ from mini_workflow.engine.requests import (
     Started,
     Update,
 )
-from mini_workflow.engine.runs import first_event
+from mini_workflow.engine.runs import ENTROPY_BITS, first_event
 from mini_workflow.engine.takeover import RESUME, to_forward
 from mini_workflow.engine.turn import Turns
 from mini_workflow.engine.watchdog import DEFAULT_LIMIT, Watchdog
-from mini_workflow.errors import PromiseNotOpen, RuntimeClosed, UsageError
+from mini_workflow.errors import LeaseLost, PromiseNotOpen, RuntimeClosed, UsageError
 from mini_workflow.ports import Commit, Head
 from mini_workflow.stores.sqlite import SQLiteBackend
 from mini_workflow.stores.system_clock import SystemClock
@@ -68,6 +68,8 @@ class LocalClient(Client):
         path: the file; unless it is only read it is created where there is none.
         read_only: change nothing in the file; SQLite itself refuses it.
         turn_timeout: seconds that a query may compute; None for no limit.
+        value_limit: bytes that one value may take, encoded: an argument, a result, what a signal
+            brings. More is refused with ValueTooLarge.
 
     Raises:
         StoreUnavailable, StoreCorrupt, StoreTooNew: the file cannot be used; it is left as it is.
@@ -79,6 +81,7 @@ class LocalClient(Client):
         *,
         read_only: bool = False,
         turn_timeout: float | None = DEFAULT_LIMIT,
+        value_limit: int = DEFAULT_VALUE_LIMIT,
     ) -> None:
         self._read_only = read_only
         self._clock = SystemClock()
@@ -90,13 +93,14 @@ class LocalClient(Client):
             read_only=read_only,
         )
         self._store = self._backend.store
-        self._codec = StandardCodec()
+        self._codec = StandardCodec(value_limit=value_limit)
         self._registry = REGISTRY
         self._doorbell = WakeupSocket()
         self._messenger = Messenger(self, self._codec)
         self._watchdog = Watchdog(turn_timeout)
         # The part of the backend that belongs to one thread, whichever that is at the moment.
         self._using = threading.RLock()
+        self._process = os.getpid()
         self._closed = False
 
     @property
@@ -110,6 +114,8 @@ class LocalClient(Client):
 
     def close(self) -> None:
         """Close the file. Harmless if it was closed before."""
+        if self._process != os.getpid():
+            return  # a copy made by fork: the client itself is the other process's
         with self._using:
             if not self._closed:
                 self._closed = True
@@ -194,7 +200,9 @@ class LocalClient(Client):
         busy tells whoever takes it over to begin.
         """
         now = self._clock.now()
-        started = first_event(request.workflow, request.arguments, now, secrets.randbits(53))
+        started = first_event(
+            request.workflow, request.arguments, now, secrets.randbits(ENTROPY_BITS)
+        )
         return Commit(
             request.execution_id,
             0,
@@ -209,6 +217,10 @@ class LocalClient(Client):
         with self._using:
             leases.acquire(self._clock.now())
             try:
+                return self._store.commit(commits)
+            except LeaseLost:
+                # Paused for longer than the lease; nothing was written.
+                leases.acquire(self._clock.now())
                 return self._store.commit(commits)
             finally:
                 leases.release()
@@ -304,4 +316,8 @@ class LocalClient(Client):
     def _check_caller(self) -> None:
         if self._closed:
             raise RuntimeClosed("the client was closed; open a new one")
+        if self._process != os.getpid():
+            raise RuntimeClosed(
+                "the client belongs to the process that forked this one; open one in this process"
+            )
         refuse_in_workflow()

@@ -320,6 +320,13 @@ class MemoryLeases:
             state.owners[lease].until = now + self._duration
         return now + self._duration // 3
 
+    def extend(self, now: int) -> None:
+        """See `Leases.extend`."""
+        with self._session.open() as state:
+            owner = state.owners.get(self._session.lease or 0)
+            if owner is not None:
+                owner.until = now + self._duration
+
     def release(self) -> None:
         """See `Leases.release`."""
         with self._session.open() as state:

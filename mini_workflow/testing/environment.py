@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Final
 
-from mini_workflow.codecs.standard import StandardCodec
+from mini_workflow.codecs.standard import DEFAULT_VALUE_LIMIT, StandardCodec
 from mini_workflow.core.codec import Codec
 from mini_workflow.durations import MAXIMUM_DURATION, milliseconds, seconds
 from mini_workflow.engine.engine import DEFAULT_HISTORY_LIMIT, Ports
@@ -57,6 +57,8 @@ class WorkflowEnvironment(Runtime):
         turn_timeout: seconds that a workflow may compute between two awaits; None for no limit.
         grace: seconds that `close` waits for tasks that have begun.
         history_limit: events after which an execution that has not continued as new is blocked.
+        value_limit: bytes that one value may take, encoded: an argument, a result, what a signal
+            brings. More is refused with ValueTooLarge.
 
     Raises:
         UsageError: the state is that of an environment which is open, or `start` has no time zone.
@@ -71,6 +73,7 @@ class WorkflowEnvironment(Runtime):
         turn_timeout: float | None = 10.0,
         grace: float = 10.0,
         history_limit: int = DEFAULT_HISTORY_LIMIT,
+        value_limit: int = DEFAULT_VALUE_LIMIT,
     ) -> None:
         self.state = EnvironmentState() if state is None else state
         if self.state.is_open:
@@ -84,7 +87,7 @@ class WorkflowEnvironment(Runtime):
             self.state.executions, owner="environment", clock=self._clock, lease=_LEASE
         )
         backend = self._backend
-        codec = StandardCodec()
+        codec = StandardCodec(value_limit=value_limit)
         self._stubs = Stubs()
         self.state.is_open = True
         super().__init__(

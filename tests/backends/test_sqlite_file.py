@@ -129,7 +129,11 @@ def test_an_sqlite_file_of_another_program(path: Path, open_store: Open, mode: s
         before = contents(path.parent)
         with pytest.raises(StoreCorrupt, match=f"{path} is an SQLite file of another program"):
             open_store()
-        assert contents(path.parent) == before
+        after = contents(path.parent)
+        # Who reads by SQLite leaves a mark in the memory that all who have it open share.
+        before.pop("state.db-shm", None)
+        after.pop("state.db-shm", None)
+        assert after == before
 
 
 def test_an_empty_file_becomes_a_store(path: Path, open_store: Open):

@@ -84,10 +84,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "runtime" in metafunc.fixturenames:
         chosen = [*RUNTIMES, EMULATED] if metafunc.definition.originalname in FIRST else RUNTIMES
         metafunc.parametrize(
-            "runtime",
-            [pytest.param(n, marks=pytest.mark.aws if n.startswith("aws") else ()) for n in chosen],
-            indirect=True,
+            "runtime", [pytest.param(name, marks=_mark(name)) for name in chosen], indirect=True
         )
+
+
+def _mark(name: str) -> Any:
+    kind = name.partition("-")[0]
+    return getattr(pytest.mark, kind) if kind in ("aws", "local") else ()
 
 
 @pytest.fixture

@@ -28,6 +28,10 @@ from tests.behaviours.stage import (
 )
 from tests.waiting import WAIT
 
+SOON = 1.0
+"""Seconds of a timeout that is meant to pass. An attempt that is to be in time needs a small part of
+it, on a machine that is busy too."""
+
 
 def of_kind(execution: Any, kind: str) -> list[Any]:
     return [event for event in execution.history() if type(event).__name__ == kind]
@@ -253,7 +257,7 @@ def test_07_a_worker_that_dies_in_the_only_attempt(runtime: Stage) -> None:
 
 @workflow("behaviours.slow_task")
 async def slow_task(ctx: Context, attempts: int) -> Any:
-    return await ctx.task(hang, "slow", timeout=0.05, retry=policy(attempts))
+    return await ctx.task(hang, "slow", timeout=SOON, retry=policy(attempts))
 
 
 def test_08_a_timeout_is_per_attempt(runtime: Stage) -> None:
@@ -274,7 +278,7 @@ async def hang_async() -> None:
 
 @workflow("behaviours.slow_async")
 async def slow_async(ctx: Context) -> None:
-    await ctx.task(hang_async, timeout=0.05)
+    await ctx.task(hang_async, timeout=SOON)
 
 
 def test_08_an_async_task_that_times_out_is_stopped(runtime: Stage) -> None:
@@ -297,7 +301,7 @@ def copies(pages: int) -> Any:
 
 @workflow("behaviours.copying")
 async def copying(ctx: Context, attempts: int) -> Any:
-    return await ctx.task(copies, 5, heartbeat_timeout=0.1, retry=policy(attempts))
+    return await ctx.task(copies, 5, heartbeat_timeout=SOON, retry=policy(attempts))
 
 
 def test_08_a_missing_heartbeat_ends_the_attempt(runtime: Stage) -> None:
@@ -335,7 +339,7 @@ def test_09_a_late_result_is_ignored(runtime: Stage) -> None:
 
 @workflow("behaviours.late_result")
 async def late_result(ctx: Context) -> list[Any]:
-    first = await ctx.task(hang, "slow", timeout=0.3, retry=policy(2))
+    first = await ctx.task(hang, "slow", timeout=SOON, retry=policy(2))
     second = await ctx.task(go_through, "between")
     return [first, second, await ctx.task(lambda: "after")]
 

@@ -233,18 +233,18 @@ def test_every_statement_is_tested_here_or_by_name(flows: Flows) -> None:
 
 @pytest.mark.parametrize("need", NEEDS, ids=str)
 def test_without_a_statement_something_is_refused_and_nothing_is_lost(
-    hasty: Flows, need: Need
+    flows: Flows, need: Need
 ) -> None:
-    policies = Policies(hasty)
+    policies = Policies(flows)
     who = f"assumed-role/{policies.role(need.policy)}/"
-    told = hasty.server.log.stat().st_size
+    told = flows.server.log.stat().st_size
 
     def refused() -> bool:
-        with hasty.server.log.open() as log:
+        with flows.server.log.open() as log:
             log.seek(told)
             return any(who in line and f"perform: {need.action} " in line for line in log)
 
-    probe = need.probe(hasty, lambda: hasty.eventually(refused))
+    probe = need.probe(flows, lambda: flows.eventually(refused))
     next(probe)
     with policies.without(need.policy, need.sid):
         next(probe)

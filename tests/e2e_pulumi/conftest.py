@@ -10,6 +10,7 @@ import pytest
 from tests.e2e_pulumi import build
 from tests.e2e_pulumi.stack import Stack
 from tests.emulator.server import Server
+from tests.left_out import left_out
 
 LIMIT = 1_500
 """Seconds for a test: many commands of half a minute on a busy machine, the first of which may have
@@ -26,7 +27,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _built() -> None:
     why = build.missing()
     if why:
-        pytest.skip(f"Pulumi's engine: {why}")
+        left_out("the deployment by Pulumi's engine", why)
     build.engine()
 
 

@@ -371,7 +371,7 @@ def test_endless_loop_during_a_replay_is_interrupted(make: MakeState) -> None:
 def test_undecodable_result(make: MakeState, monkeypatch: pytest.MonkeyPatch) -> None:
     with Ledger() as ledger, stepping(make, registry=registered(flow=two_steps)) as stepper:
         started(stepper)
-        decode: Callable[..., Any] = type(stepper.codec).decode
+        decode: Callable[..., Any] = type(stepper.codec).decode_ordered
 
         def refuse(self: Any, payload: Any) -> Any:
             if payload.text == "1" and refusing:
@@ -379,7 +379,7 @@ def test_undecodable_result(make: MakeState, monkeypatch: pytest.MonkeyPatch) ->
             return decode(self, payload)
 
         refusing = True
-        monkeypatch.setattr(type(stepper.codec), "decode", refuse)
+        monkeypatch.setattr(type(stepper.codec), "decode_ordered", refuse)
         for request in [r for r in stepper.runner.ready() if r.execution_id == ID]:
             stepper.runner.run(request)
         stepper.settle()

@@ -15,7 +15,16 @@ import pytest
 from mini_workflow.testing.simulation.corpus import SHAPES
 from mini_workflow.testing.simulation.ledger import Ledger
 from mini_workflow.testing.simulation.shapes import Shape
-from tests.engine.harness import Files, MakeState, check, in_memory, run_through, stepping
+from tests.engine.harness import (
+    EVERY,
+    FIRST,
+    Files,
+    MakeState,
+    check,
+    in_memory,
+    run_through,
+    stepping,
+)
 
 NAMES = sorted(SHAPES)
 
@@ -36,17 +45,17 @@ def stride(shape: Shape, usual: int) -> int:
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("name", NAMES)
 def test_law_14_crash_at_every_call_in_memory(name: str, after: bool) -> None:
-    shape, n = SHAPES[name], 1
+    shape, n = SHAPES[name], 1 + FIRST
     while crash_at(in_memory, shape, [(n, after)]):
-        n += 1 if n < 40 else stride(shape, 1)
+        n += EVERY if n < 40 else stride(shape, EVERY)
     assert n > 5
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_law_14_crash_at_every_call_with_nothing_cached(name: str) -> None:
-    shape, n = SHAPES[name], 1
+    shape, n = SHAPES[name], 1 + FIRST
     while crash_at(in_memory, shape, [(n, n % 2 == 0)], cache_size=0):
-        n += stride(shape, 1)
+        n += stride(shape, EVERY)
 
 
 @pytest.mark.parametrize("name", NAMES)

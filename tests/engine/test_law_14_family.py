@@ -18,7 +18,16 @@ from mini_workflow.testing.simulation.ledger import Ledger
 from mini_workflow.testing.simulation.shapes import broken, step
 from mini_workflow.testing.simulation.stepping import Stepper
 from mini_workflow.workflow import Registry, Workflow
-from tests.engine.harness import ID, Files, MakeState, in_memory, is_answered, stepping
+from tests.engine.harness import (
+    EVERY,
+    FIRST,
+    ID,
+    Files,
+    MakeState,
+    in_memory,
+    is_answered,
+    stepping,
+)
 
 
 async def leaf(ctx: Context, n: int) -> int:
@@ -231,17 +240,17 @@ def test_family_in_peace(name: str, cache_size: int) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_law_14_crash_at_every_call_of_a_family(name: str) -> None:
-    n = 1
+    n = 1 + FIRST
     while go_through(in_memory, name, [(n, False)]) and go_through(in_memory, name, [(n, True)]):
-        n += 1
+        n += EVERY
     assert n > 8
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_law_14_crash_at_every_call_of_a_family_with_nothing_cached(name: str) -> None:
-    n = 1
+    n = 1 + FIRST
     while go_through(in_memory, name, [(n, n % 2 == 0)], cache_size=0):
-        n += 1
+        n += EVERY
 
 
 @pytest.mark.parametrize("name", NAMES)

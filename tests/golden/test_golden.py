@@ -27,6 +27,7 @@ from tests.laws import corpus
 from tests.laws.driver import Driver, check_replays, chosen, inline_runner
 
 HERE = Path(__file__).parent
+EARLIER = sorted((HERE / "before_fingerprints").glob("*.jsonl"))
 
 
 class Codec(StandardCodec):
@@ -74,6 +75,23 @@ def test_every_prefix_of_a_golden_history_replays(name: str) -> None:
     for prefix in history.prefixes():
         decision = advance(
             corpus.SHAPES[name],
+            prefix,
+            [],
+            Codec(),
+            execution_id="execution-1",
+            inline=inline_runner(Codec()),
+        )
+        assert decision.fault is None
+        assert decision.events == ()
+
+
+@pytest.mark.parametrize("file", EARLIER, ids=lambda file: file.stem)
+def test_histories_from_before_calls_had_fingerprints_replay(file: Path) -> None:
+    history = History.from_lines(file.read_text(encoding="utf-8").splitlines())
+    assert not any(getattr(event, "call", "") for event in history)
+    for prefix in history.prefixes():
+        decision = advance(
+            corpus.SHAPES[file.stem],
             prefix,
             [],
             Codec(),

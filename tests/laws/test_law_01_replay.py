@@ -183,13 +183,20 @@ def test_law_01_what_may_change() -> None:
     change while an execution is under way."""
 
     async def before(ctx: Context) -> Any:
+        def work(what: Any) -> Any:
+            return what
+
         await ctx.sleep(1)
-        return await ctx.task(corpus.double, 1, name="x")
+        return await ctx.task(work, 1, name="x")
 
     async def after(ctx: Context) -> Any:
         """With a docstring."""
+
+        def work(what: Any) -> Any:
+            raise ValueError(what)
+
         await ctx.sleep(1000)
-        return await ctx.task(corpus.fail, "y", name="x", timeout=9)
+        return await ctx.task(work, "y", name="x", timeout=9)
 
     recorded = run(before)
     for upto in range(1, len(recorded.events)):

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import logging
 import multiprocessing
 import os
 import socket
@@ -611,3 +612,40 @@ def test_advance_never_raises() -> None:
     run = revive(definition, "x", broken, CODEC)
     assert isinstance(run.fault, MiniWorkflowError)
     run.close()
+
+
+class ConnectsAtFirst(logging.Handler):
+    """As handlers do that send their lines to a server."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM):
+            thread = threading.Thread(target=self.lines.append, args=(record.getMessage(),))
+            thread.start()
+            thread.join()
+
+
+def test_what_handlers_of_a_log_do_is_not_the_workflows() -> None:
+    log, handler = logging.getLogger("tests.connects"), ConnectsAtFirst()
+    log.addHandler(handler)
+
+    async def flow(ctx: Context) -> int:
+        log.warning("before")
+        done = await ctx.task(double, 4)
+        logging.LoggerAdapter(log).warning("behind")
+        return done
+
+    async def refused_all_the_same(ctx: Context) -> None:
+        log.warning("then")
+        socket.socket()
+
+    try:
+        assert run(flow).result() == 8
+        assert handler.lines[:2] == ["before", "behind"]
+        with pytest.raises(NotAllowedInWorkflow):
+            run(refused_all_the_same)
+    finally:
+        log.removeHandler(handler)

@@ -307,3 +307,33 @@ def note_and_make(path: str, name: str, size: int) -> str:
 @workflow("local.large")
 async def large(ctx: Context, path: str, name: str, size: int) -> int:
     return len(await ctx.task(note_and_make, path, name, size))
+
+
+@workflow("local.computes_until")
+async def computes_until(ctx: Context, path: str) -> str:
+    """Computes in one turn until there is a file."""
+    Path(f"{path}.reached").touch()
+    while not Path(path).exists():
+        pass
+    return "computed"
+
+
+HELD: dict[str, tuple[threading.Event, threading.Event]] = {}
+"""For `holds`: says that it is reached, and waits to be opened."""
+
+
+@workflow("local.holds")
+async def holds(ctx: Context, name: str) -> None:
+    """Waits in a call that nothing interrupts."""
+    reached, opened = HELD[name]
+    reached.set()
+    opened.wait()
+
+
+@workflow("local.hangs_in")
+async def hangs_in(ctx: Context, pid: int) -> None:
+    """Never comes back, in one process."""
+    if os.getpid() == pid:
+        lock = threading.Lock()
+        lock.acquire()
+        lock.acquire()

@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from mini_workflow.codecs.signing import Signer
-from mini_workflow.codecs.standard import StandardCodec
+from mini_workflow.codecs.standard import DEFAULT_VALUE_LIMIT, StandardCodec
 from mini_workflow.settings import BUCKET_NAME, OBJECT_PREFIX, QUEUE_URL, SIGNING_KEY, Settings
 from mini_workflow.stores.aws_clients import Clients
 from mini_workflow.stores.aws_limits import CLAIM_OVER, MAXIMUM_DELAY
@@ -36,6 +36,7 @@ class Container:
         clock: Clock | None = None,
         queued: int = MAXIMUM_DELAY,
         claim_over: int = CLAIM_OVER,
+        value_limit: int = DEFAULT_VALUE_LIMIT,
     ) -> None:
         self.settings = settings
         self.clients = clients
@@ -43,7 +44,7 @@ class Container:
         self._queued = queued
         self._claim_over = claim_over
         self.signer = Signer(lambda: settings.get(SIGNING_KEY).encode())
-        self.codec = StandardCodec(self.signer)
+        self.codec = StandardCodec(self.signer, value_limit=value_limit)
 
     @cached_property
     def bucket(self) -> Bucket:

@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
+from mini_workflow.codecs.standard import DEFAULT_VALUE_LIMIT
 from mini_workflow.engine.client import Client, refuse_in_workflow, still_running
 from mini_workflow.engine.execution import Settled
 from mini_workflow.engine.messenger import Messenger
@@ -57,6 +58,8 @@ class AWSRuntime(Client):
         queued: seconds up to which a timer waits in the delay queue, 900 at most; longer ones are
             schedules.
         claim_over: bytes of a message's content above which it goes by way of the bucket.
+        value_limit: bytes that one value may take, encoded: an argument, a result, what a signal
+            brings. More is refused with ValueTooLarge.
 
     Raises UsageError if an argument is out of range.
     """
@@ -72,14 +75,22 @@ class AWSRuntime(Client):
         history_limit: int = DEFAULT_HISTORY_LIMIT,
         queued: int = MAXIMUM_DELAY,
         claim_over: int = CLAIM_OVER,
+        value_limit: int = DEFAULT_VALUE_LIMIT,
     ) -> None:
         _check("cache_size", cache_size, cache_size >= 1, "1 or more")
         _check("history_limit", history_limit, history_limit >= 10, "10 or more")
         _check("queued", queued, 1 <= queued <= MAXIMUM_DELAY, f"1 to {MAXIMUM_DELAY} seconds")
         _check("claim_over", claim_over, 0 <= claim_over <= CLAIM_OVER, f"0 to {CLAIM_OVER} bytes")
+        _check("value_limit", value_limit, value_limit >= 1, "1 or more bytes")
         fits = turn_timeout is None or turn_timeout > 0
         _check("turn_timeout", turn_timeout, fits, "more than 0 seconds, or None")
-        self._parts = Container(settings, Clients(clients), queued=queued, claim_over=claim_over)
+        self._parts = Container(
+            settings,
+            Clients(clients),
+            queued=queued,
+            claim_over=claim_over,
+            value_limit=value_limit,
+        )
         self._codec = self._parts.codec
         self._registry = registry
         self._starter = ClientTransport(self._parts)

@@ -14,7 +14,7 @@ from mini_workflow.stores.sqlite.agenda import SQLiteAgenda
 from mini_workflow.stores.sqlite.connection import Connection, Synchronous
 from mini_workflow.stores.sqlite.leases import Holding, SQLiteLeases
 from mini_workflow.stores.sqlite.mailbox import SQLiteMailbox
-from mini_workflow.stores.sqlite.schema import check_version, inspect, upgrade
+from mini_workflow.stores.sqlite.schema import check_version, inspect, make_private, upgrade
 from mini_workflow.stores.sqlite.store import SQLiteStore
 
 _PATIENCE_SECONDS: Final = 10.0
@@ -68,6 +68,8 @@ class SQLiteBackend:
             writers=writers,
             read_only=read_only,
         )
+        if not read_only:
+            make_private(self.path)
         self._writer = connect()
         try:
             if read_only:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sqlite3
 import threading
 import time
@@ -10,7 +12,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Literal
 
+from mini_workflow.core.wire import text_of
 from mini_workflow.errors import StoreCorrupt, StoreError, StoreFull, StoreUnavailable
+from mini_workflow.stores.sqlite import forking
 
 Synchronous = Literal["FULL", "NORMAL"]
 
@@ -33,6 +37,10 @@ class Connection:
 
     `patience` is how many seconds to wait for the lock of another process. SQLite itself refuses
     whatever would change a file that is opened `read_only`.
+
+    Every use begins with a look whether the file is still the one that was opened: SQLite would go
+    on with a file that was deleted or replaced, and what it acknowledges would be in no file. Around a
+    fork it is closed; in the child every use fails.
     """
 
     def __init__(
@@ -45,13 +53,31 @@ class Connection:
         read_only: bool = False,
     ) -> None:
         self._path = path
+        self._name = str(path)
         self._patience = patience
         self._writers = writers
+        self._pragmas = (
+            f"synchronous = {synchronous}",
+            "temp_store = MEMORY",
+            f"cache_size = -{_CACHE_KIB}",
+            f"journal_size_limit = {_WAL_LIMIT_BYTES}",
+            f"query_only = {int(read_only)}",
+        )
+        self._using = threading.RLock()
+        self._file: _Identity | None = None
+        self._log: _Identity | None = None
+        self._closed: str | None = None
+        """Why it cannot be used any more, or None."""
+        with forking.OPENING:
+            self.raw = self._open()
+            forking.enter(self)
+
+    def _open(self) -> sqlite3.Connection:
         try:
             # SQLite's own waiting sleeps up to 100 ms at a time, and starves beside a busy
             # writer: it is switched off (timeout=0) for the finer one below.
             self.raw = sqlite3.connect(
-                path,
+                self._path,
                 timeout=0,
                 isolation_level=None,
                 check_same_thread=False,
@@ -59,21 +85,73 @@ class Connection:
             )
         except sqlite3.Error as error:
             raise self.translated(error) from error
+        # By default one damaged text would fail every query that comes across it.
+        self.raw.text_factory = text_of
         try:
-            for pragma in (
-                f"synchronous = {synchronous}",
-                "temp_store = MEMORY",
-                f"cache_size = -{_CACHE_KIB}",
-                f"journal_size_limit = {_WAL_LIMIT_BYTES}",
-                f"query_only = {int(read_only)}",
-            ):
-                self.run(f"PRAGMA {pragma}")
+            for pragma in self._pragmas:
+                self._execute(f"PRAGMA {pragma}", ())
+            self._file = self._file or _identity(self._name)
+            self._log = _identity(self._name + "-wal")
         except BaseException:
             self.raw.close()
             raise
+        return self.raw
+
+    def _check_file(self) -> None:
+        """Raise StoreUnavailable unless the file, and its log, are those that were opened."""
+        if self._closed is not None:
+            raise StoreUnavailable(f"{self._path}: {self._closed}")
+        log = _identity(self._name + "-wal")
+        if _identity(self._name) != self._file or (self._log is not None and log != self._log):
+            raise StoreUnavailable(
+                f"{self._path} was deleted or replaced while it was open: nothing is read or written "
+                "any more. End this process, put the file and its -wal back or restore a backup, and "
+                "open it again"
+            )
+        self._log = log
+
+    # Around a fork
+
+    def suspend(self) -> None:
+        """See `Forkable.suspend`."""
+        self._using.acquire()
+        # In a transaction of the thread that forks it stays open, and the child must not open it.
+        if self._closed is None and not self.raw.in_transaction:
+            self.raw.close()
+
+    def reopen(self) -> None:
+        """See `Forkable.reopen`."""
+        try:
+            # A file that was replaced stays closed: the next use says so.
+            if not self._is_usable() and _identity(self._name) == self._file:
+                self._open()
+        finally:
+            self._using.release()
+
+    def abandon(self) -> None:
+        """See `Forkable.abandon`."""
+        self._closed = (
+            "this connection belongs to the process that forked this one; open the file anew in "
+            "this process"
+        )
+        self._using.release()
+
+    def _is_usable(self) -> bool:
+        try:
+            return self._closed is not None or self.raw.total_changes >= 0
+        except sqlite3.ProgrammingError:
+            return False
+
+    # Use
 
     def run(self, sql: str, parameters: Sequence[Any] = ()) -> sqlite3.Cursor:
         """Execute one statement, waiting for other processes if they are in the way."""
+        with self._using:
+            if self._closed is not None or not self.raw.in_transaction:
+                self._check_file()
+            return self._execute(sql, parameters)
+
+    def _execute(self, sql: str, parameters: Sequence[Any]) -> sqlite3.Cursor:
         try:
             return self.raw.execute(sql, parameters)
         except sqlite3.Error as error:
@@ -83,31 +161,35 @@ class Connection:
 
     def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[Any]:
         """All rows of a query."""
-        cursor = self.run(sql, parameters)
-        try:
-            return cursor.fetchall()
-        except sqlite3.Error as error:
-            raise self.translated(error) from error
+        with self._using:
+            cursor = self.run(sql, parameters)
+            try:
+                return cursor.fetchall()
+            except sqlite3.Error as error:
+                raise self.translated(error) from error
 
     def row(self, sql: str, parameters: Sequence[Any] = ()) -> Any:
         """The first row of a query, or None."""
-        cursor = self.run(sql, parameters)
-        try:
-            row = cursor.fetchone()
-            cursor.close()
-        except sqlite3.Error as error:
-            raise self.translated(error) from error
-        return row
+        with self._using:
+            cursor = self.run(sql, parameters)
+            try:
+                row = cursor.fetchone()
+                cursor.close()
+            except sqlite3.Error as error:
+                raise self.translated(error) from error
+            return row
 
     def snapshot(self) -> Snapshot:
         """A `with` block in which all queries see the same state of the file."""
-        return Snapshot(self)
+        return Snapshot(self, self._using)
 
     def __enter__(self) -> sqlite3.Connection:
         self._writers.acquire()
+        self._using.acquire()
         try:
             self.run("BEGIN IMMEDIATE")
         except BaseException:
+            self._using.release()
             self._writers.release()
             raise
         return self.raw
@@ -126,6 +208,7 @@ class Connection:
                 if isinstance(error, sqlite3.Error):
                     raise self.translated(error) from error
         finally:
+            self._using.release()
             self._writers.release()
 
     def _commit(self) -> None:
@@ -149,7 +232,10 @@ class Connection:
 
     def close(self) -> None:
         """Close; the last connection to the file also empties and removes the log."""
-        self.raw.close()
+        with self._using:
+            self._closed = self._closed or "the store was closed"
+            self.raw.close()
+        forking.leave(self)
 
     def translated(self, error: sqlite3.Error) -> StoreError:
         """The library's error for an error of SQLite."""
@@ -158,7 +244,11 @@ class Connection:
         code: int | None = getattr(error, "sqlite_errorcode", None)
         if code is None:
             return StoreUnavailable(f"{self._path}: {error}")
-        match code & 0xFF:
+        primary = code & 0xFF
+        # Some calls, such as making the log's index, say "disk I/O error" where the disk is full.
+        if primary in {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN} and self._is_disk_full():
+            primary = sqlite3.SQLITE_FULL
+        match primary:
             case sqlite3.SQLITE_FULL:
                 return StoreFull(
                     f"{self._path}: there is no space left; nothing was written. "
@@ -169,7 +259,12 @@ class Connection:
                     f"{self._path}: locked by another process for more than "
                     f"{self._patience:g} s; find out which one keeps a transaction open"
                 )
-            case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
+            case sqlite3.SQLITE_NOTADB:
+                return StoreCorrupt(
+                    f"{self._path} is not an SQLite file, or its beginning is damaged; nothing was "
+                    "changed. Name another file, or restore this one from a backup"
+                )
+            case sqlite3.SQLITE_CORRUPT:
                 return StoreCorrupt(f"{self._path}: {error}; restore the file from a backup")
             case (
                 sqlite3.SQLITE_READONLY
@@ -183,6 +278,12 @@ class Connection:
                 )
             case _:
                 return StoreError(f"{self._path}: {error}")
+
+    def _is_disk_full(self) -> bool:
+        try:
+            return shutil.disk_usage(self._path.parent).free == 0
+        except OSError:
+            return False
 
     def _run_patiently(self, sql: str, parameters: Sequence[Any]) -> sqlite3.Cursor:
         deadline = time.monotonic() + self._patience
@@ -200,16 +301,38 @@ class Connection:
 class Snapshot:
     """See `Connection.snapshot`."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, using: threading.RLock) -> None:
         self._connection = connection
+        self._using = using
 
     def __enter__(self) -> Connection:
-        self._connection.run("BEGIN")
+        self._using.acquire()
+        try:
+            self._connection.run("BEGIN")
+        except BaseException:
+            self._using.release()
+            raise
         return self._connection
 
     def __exit__(self, *_: object) -> None:
-        # There is nothing to commit: this only lets go of the state that was read.
-        self._connection.roll_back()
+        try:
+            # There is nothing to commit: this only lets go of the state that was read.
+            self._connection.roll_back()
+        finally:
+            self._using.release()
+
+
+_Identity = tuple[int, int]
+"""What tells a file from another one that has its name later: device and number of the inode."""
+
+
+def _identity(name: str) -> _Identity | None:
+    """The identity of a file, or None if there is none. A look at its name: it is not opened."""
+    try:
+        found = os.stat(name)  # noqa: PTH116 - at every commit, and Path takes twice as long
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _is_busy(error: sqlite3.Error) -> bool:

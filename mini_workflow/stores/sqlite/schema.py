@@ -7,8 +7,9 @@ fence of a lease: an owner whose row is gone has lost everything it held.
 
 from __future__ import annotations
 
+import contextlib
 import os
-import struct
+import tempfile
 from pathlib import Path
 from typing import Final
 
@@ -96,39 +97,28 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
 )
 """The statements of each version; the version of a file is how many of them it has seen."""
 
-_HEADER = struct.Struct(">60xI4xI28x")
-"""The parts of SQLite's file header that are of interest: user version and application id."""
+
+_HEADER_BYTES: Final = 100
+"""Bytes of the header of every SQLite file that is not empty (SQLite, "Database File Format", 1.3)."""
 
 
 def inspect(path: Path, *, read_only: bool = False) -> None:
-    """Refuse a file that is not a usable store, without touching it.
+    """Refuse a path at which no store can be, without touching it. Raises StoreUnavailable or
+    StoreCorrupt.
 
-    Raises StoreUnavailable, StoreCorrupt or StoreTooNew. A file that does not exist is fine as
-    long as it can be made; so is an empty one. For reading it has to be there.
+    A file that does not exist is fine as long as it can be made; for reading it has to be there. The
+    file is not opened: closing a descriptor of a file drops every lock that the process has on it, those
+    of SQLite included.
     """
     if str(path) == ":memory:":
         raise UsageError("SQLiteBackend needs a file; for a store in memory use MemoryBackend")
     try:
-        header = _header(path)
+        _inspect(path, read_only)
     except OSError as error:
         raise StoreUnavailable(f"cannot open {path}: {error}; check its permissions") from error
-    if not header:
-        if read_only:
-            raise StoreUnavailable(
-                f"there is no store at {path}; whatever starts executions makes one"
-            )
-        return
-    if len(header) < _HEADER.size or not header.startswith(b"SQLite format 3\0"):
-        raise StoreCorrupt(
-            f"{path} is not an SQLite file, or its beginning is damaged; nothing was changed. "
-            "Name another file, or restore this one from a backup"
-        )
-    version, application = _HEADER.unpack(header)
-    _check(path, application, version)
 
 
-def _header(path: Path) -> bytes:
-    """The first bytes of the file; none if there is no file yet."""
+def _inspect(path: Path, read_only: bool) -> None:
     folder = path.parent
     if not folder.is_dir():
         raise StoreUnavailable(f"cannot open {path}: there is no directory {folder}; create it")
@@ -139,15 +129,40 @@ def _header(path: Path) -> bytes:
         )
     if path.is_dir():
         raise StoreUnavailable(f"cannot open {path}: it is a directory; name a file in it")
+    size = path.stat().st_size if path.exists() else 0
+    if not size and read_only:
+        raise StoreUnavailable(f"there is no store at {path}; whatever starts executions makes one")
     if not path.exists():
-        return b""
+        return
     if not os.access(path, os.R_OK | os.W_OK):
         raise StoreUnavailable(
             f"cannot open {path}: the file is not readable and writable for this user; "
             "change its permissions"
         )
-    with path.open("rb") as file:
-        return file.read(_HEADER.size)
+    if 0 < size < _HEADER_BYTES:
+        # SQLite would take it for empty, and write over it.
+        raise StoreCorrupt(
+            f"{path} is not an SQLite file; nothing was changed. Name another file, or restore this "
+            "one from a backup"
+        )
+
+
+def make_private(path: Path) -> None:
+    """Make an empty file that only its owner can read, unless there is a file.
+
+    SQLite gives the files beside it the same mode. It is made under another name and linked, so
+    that no descriptor of the file itself is ever closed.
+    """
+    if path.exists():
+        return
+    with contextlib.suppress(OSError):  # SQLite itself says best why no file can be made here
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+        os.close(descriptor)
+        try:
+            # Fails if another process was faster.
+            os.link(name, path)
+        finally:
+            Path(name).unlink()
 
 
 def upgrade(connection: Connection, path: Path) -> None:
@@ -173,18 +188,31 @@ def check_version(connection: Connection, path: Path) -> None:
         )
 
 
+def check_is_store(connection: Connection, path: Path) -> None:
+    """Refuse a file that is no store of a version that is known. Raises StoreUnavailable too."""
+    if not _version(connection, path):
+        raise StoreUnavailable(f"there is no store at {path}; whatever starts executions makes one")
+
+
 def _version(connection: Connection, path: Path) -> int:
+    """The version of the file; 0 of an empty one. One statement, so that it sees one state of it."""
     try:
-        ((application,),) = connection.rows("PRAGMA application_id")
-        ((version,),) = connection.rows("PRAGMA user_version")
-        ((tables,),) = connection.rows("SELECT count(*) FROM sqlite_master")
+        application, version, tables = connection.row(_MARKS)
     except StoreError as error:
-        if isinstance(error, StoreUnavailable):
+        if isinstance(error, StoreUnavailable) or "not an SQLite file" in str(error):
             raise
         raise StoreCorrupt(f"{path} is damaged: {error}; restore it from a backup") from error
     if tables or application or version:
         _check(path, application, version)
-    return version
+    return int(version)
+
+
+_MARKS: Final = """
+    SELECT
+        (SELECT application_id FROM pragma_application_id),
+        (SELECT user_version FROM pragma_user_version),
+        (SELECT count(*) FROM sqlite_master)
+"""
 
 
 def _check(path: Path, application: int, version: int) -> None:

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from mini_workflow.errors import LeaseLost
@@ -91,6 +93,30 @@ class LeasesContract(BackendContract):
             assert not self.acquire(two)
         self.clock.advance(self.LEASE)
         assert self.acquire(two)
+
+    def test_extending_on_another_thread_keeps_the_lease(self) -> None:
+        one = self.owner("one")
+        create(one, "a")
+        two = self.onlooker("two")
+        for _ in range(3):
+            self.clock.advance(self.LEASE)
+            with ThreadPoolExecutor(1) as threads:
+                threads.submit(one.leases.extend, self.clock.now()).result()
+            assert not self.acquire(two)
+        assert self.writes(one, "a")
+
+    def test_extending_a_lease_that_was_lost_or_released_brings_nothing_back(self) -> None:
+        one = self.owner("one")
+        create(one, "a")
+        self.clock.advance(self.LEASE + 1)
+        two = self.owner("two")
+        one.leases.extend(self.clock.now())
+        with pytest.raises(LeaseLost):
+            self.writes(one, "a")
+        assert self.writes(two, "a")
+        two.leases.release()
+        two.leases.extend(self.clock.now())
+        assert self.acquire(self.onlooker("three"))
 
     def test_a_lease_that_has_ended_holds_until_somebody_takes_over(self) -> None:
         one = self.owner("one")

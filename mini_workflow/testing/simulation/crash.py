@@ -223,6 +223,9 @@ class _Leases:
     def renew(self, now: int) -> int:
         return self._life.call("leases.renew", self._leases.renew, now)
 
+    def extend(self, now: int) -> None:
+        self._life.call("leases.extend", self._leases.extend, now)
+
     def release(self) -> None:
         self._life.call("leases.release", self._leases.release)
 

@@ -11,7 +11,7 @@ short `LEASE` of this module that is too little to matter to any workflow of the
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from mini_workflow.codecs.standard import StandardCodec
 from mini_workflow.core.events import (
@@ -140,7 +140,7 @@ class Stepper:
         """The process ends in good order, as a runtime has it."""
         self.engine.drain()
         for request in self.crashes.runner(self.runner).close(0):
-            self.inbox.append(Release(*request.key))
+            self.inbox.append(Release(*request.key, request.heartbeat))
         for _ in range(100):
             if not self.inbox and not self.engine.unsettled:
                 break
@@ -327,6 +327,7 @@ class _Watched:
         self._runs = runs
         self.name = definition.name
         self.place = definition.place
+        self.changed_values: Literal["warn", "block"] = definition.changed_values
 
     def begin(self, run: Run, args: list[Any], kwargs: dict[str, Any]) -> Coroutine[Any, Any, Any]:
         if not self._runs or self._runs[-1] is not run:

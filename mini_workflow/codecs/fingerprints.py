@@ -1,0 +1,151 @@
+"""Fingerprints of calls: whom a call calls and with which values, in a few characters.
+
+``charge#0c1f22aa.9b2d11c0`` calls `charge`. The first number is a checksum of what is beside it in
+the source of a lambda (or of the place of a function), the second one of the arguments and the
+captured variables. The same call has the same fingerprint in every process: no memory address, no
+seed of a hash and no pickle has a part in it.
+"""
+
+from __future__ import annotations
+
+import json
+import marshal
+from collections.abc import Callable
+from functools import partial
+from pathlib import PurePath
+from types import BuiltinFunctionType, CodeType, FunctionType, MethodType
+from typing import Any, Final
+from zlib import crc32
+
+from mini_workflow.codecs.encoding import Encoder, Unencodable
+from mini_workflow.codecs.functions import LEAVES
+from mini_workflow.codecs.names import type_of
+from mini_workflow.codecs.opaque import DILL, PICKLE
+from mini_workflow.codecs.picklers import type_name
+from mini_workflow.core.calls import LAMBDA, about_code, inner_function, name_of_call
+from mini_workflow.core.payload import Payload
+
+_MARSHAL_WITHOUT_REFERENCES: Final = 2
+"""The version of marshal's format in which equal values are equal bytes."""
+_REMEMBERED: Final = 2048
+_known: dict[int, tuple[CodeType, str, int]] = {}
+
+
+def fingerprint_call(
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> str:
+    """The fingerprint of a call. Never raises."""
+    values: list[Any] = []
+    if type(function) is FunctionType:
+        calls, details = _about(function)
+        inner: Any = function
+    else:
+        inner = inner_function(function)
+        calls, details = name_of_call(function), 0
+        outer: Any = function
+        while isinstance(outer, partial):
+            values.append(outer.args)  # pyright: ignore[reportUnknownMemberType]
+            values.append(outer.keywords)  # pyright: ignore[reportUnknownMemberType]
+            outer = outer.func  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+        if isinstance(inner, MethodType):
+            values.append(inner.__self__)
+            inner = inner.__func__
+        elif not isinstance(inner, (FunctionType, BuiltinFunctionType, type)):
+            values.append(inner)
+        if isinstance(inner, FunctionType):
+            details = _about(inner)[1]
+    if isinstance(inner, FunctionType):
+        for cell in inner.__closure__ or ():
+            try:
+                values.append(cell.cell_contents)
+            except ValueError:  # a variable that is not yet set
+                values.append(None)
+        if inner.__defaults__ and inner.__name__ == LAMBDA:
+            values.append(inner.__defaults__)
+    if args:
+        values.append(args)
+    if kwargs:
+        values.append(kwargs)
+    return f"{calls}#{details:x}.{_checksum(values) if values else 0:x}"
+
+
+def _about(function: FunctionType) -> tuple[str, int]:
+    code = function.__code__
+    entry = _known.get(id(code))
+    if entry is not None:
+        return entry[1], entry[2]
+    calls = name_of_call(function)
+    if function.__name__ == LAMBDA:
+        details = about_code(code).details
+    else:
+        # The file's name, which is the same for a script and for the module of that name.
+        details = crc32(PurePath(code.co_filename).stem.encode("utf-8", "replace"))
+    if len(_known) >= _REMEMBERED:
+        _known.clear()
+    _known[id(code)] = (code, calls, details)
+    return calls, details
+
+
+def _checksum(values: list[Any]) -> int:
+    for value in values:
+        kind = type_of(value)
+        if kind not in LEAVES and not (kind is tuple and LEAVES.issuperset(map(type, value))):
+            return crc32(_text(values).encode("utf-8", "replace"))
+    return crc32(marshal.dumps(values, _MARSHAL_WITHOUT_REFERENCES))
+
+
+def _text(value: Any) -> str:
+    """The same text for equal values, however they are ordered where order means nothing."""
+    try:
+        return json.dumps(value, sort_keys=True, default=_outline)
+    except (TypeError, ValueError, RecursionError):
+        pass  # keys that are no text, or a value that contains itself
+    try:
+        return json.dumps(_Outline(None).encode(value), sort_keys=True)
+    except Exception:
+        return type_name(value)
+
+
+def _outline(value: Any) -> Any:
+    """What JSON can say of a value that it has no word for."""
+    if isinstance(value, (FunctionType, MethodType, BuiltinFunctionType, type, partial)):
+        return {"$": name_of_call(value)}  # pyright: ignore[reportUnknownArgumentType]
+    try:
+        return _Outline(None).encode(value)
+    except Exception:
+        return {"$": type_name(value)}
+
+
+class _Outline(Encoder):
+    """Encodes values for comparison only: of what is opaque it tells the class."""
+
+    __slots__ = ()
+
+    def opaque(self, value: object) -> Any:
+        if isinstance(value, (FunctionType, MethodType, BuiltinFunctionType, type, partial)):
+            return {"$": name_of_call(value)}  # pyright: ignore[reportUnknownArgumentType]
+        return {"$": type_name(value)}
+
+    def part(self, value: Any, step: str) -> Any:
+        try:
+            return self.encode(value)
+        except Unencodable:
+            return {"$": type_name(value)}
+
+
+_OPAQUE: Final = frozenset({PICKLE, DILL})
+
+
+def outline_payload(payload: Payload) -> str:
+    """The same text for equal encoded values. Pickled parts are not compared."""
+    return json.dumps(_without_pickles(payload.tree), sort_keys=True)
+
+
+def _without_pickles(tree: Any) -> Any:
+    if isinstance(tree, dict):
+        if tree.get("$") in _OPAQUE:  # pyright: ignore[reportUnknownMemberType]
+            return {"$": "opaque"}
+        return {key: _without_pickles(item) for key, item in tree.items()}  # pyright: ignore[reportUnknownVariableType]
+    if isinstance(tree, list):
+        return [_without_pickles(item) for item in tree]  # pyright: ignore[reportUnknownVariableType]
+    return tree

@@ -1,0 +1,247 @@
+"""What a call calls: the name of a function, and for a lambda those that its code calls.
+
+Read from the bytecode, so that comments and formatting make no difference.
+"""
+
+from __future__ import annotations
+
+import dis
+import functools
+import inspect
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from types import CodeType, FunctionType, MethodType
+from typing import Any, Final
+from zlib import crc32
+
+from mini_workflow.errors import ClosureNotSerializable, UsageError
+
+LAMBDA: Final = "<lambda>"
+"""What Python calls every lambda, and a task is called whose lambda calls nothing by a name."""
+
+NAME_LENGTH: Final = 60
+"""Characters of the default name of a lambda's task; the rest is cut. Our own bound."""
+
+_REMEMBERED: Final = 2048
+_NULL_COMES_LATER: Final = sys.version_info >= (3, 13)
+"""Whether PUSH_NULL, which marks what is called, follows the load of it or comes before."""
+_METHOD_MARKED: Final = sys.version_info >= (3, 12)
+_BEGINS: Final = ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_DEREF", "LOAD_CLASSDEREF", "LOAD_FAST")
+_FOLLOWS: Final = ("LOAD_ATTR", "LOAD_METHOD")
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """What is known of a lambda's code: whom it `calls`, and a checksum of its other `details`,
+    which are the names and the constants in it.
+    """
+
+    calls: str
+    details: int
+
+
+_known: dict[int, tuple[CodeType, Code]] = {}
+
+
+def inner_function(function: Any) -> Any:
+    """What is called in the end: behind partials, and the function of a method."""
+    while isinstance(function, functools.partial):
+        function = function.func  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    return function  # pyright: ignore[reportUnknownVariableType]
+
+
+def is_lambda(function: Any) -> bool:
+    """Whether it has no name but that of every lambda."""
+    return getattr(inner_function(function), "__name__", None) == LAMBDA
+
+
+def default_name(function: Callable[..., Any]) -> str:
+    """What a task is called that is given no name."""
+    inner = inner_function(function)
+    name = getattr(inner, "__name__", None)
+    if not isinstance(name, str):
+        return type(inner).__name__
+    if name == LAMBDA and (calls := name_of_call(inner)):
+        return calls if len(calls) <= NAME_LENGTH else calls[: NAME_LENGTH - 3] + "..."
+    return name
+
+
+def name_of_call(function: Callable[..., Any]) -> str:
+    """Whom it calls: its own name, with that of its class; for a lambda, those that it calls."""
+    inner = inner_function(function)
+    if isinstance(inner, MethodType):
+        inner = inner.__func__
+    if isinstance(inner, FunctionType) and inner.__name__ == LAMBDA:
+        return about_code(inner.__code__).calls or LAMBDA
+    name = getattr(inner, "__qualname__", None)
+    if not isinstance(name, str):
+        name = type(inner).__qualname__
+    return name.rpartition("<locals>.")[2]
+
+
+def about_code(code: CodeType) -> Code:
+    """What is known of a lambda's code. Remembered, by identity."""
+    entry = _known.get(id(code))
+    if entry is not None:
+        return entry[1]
+    details = sorted({*_names(code), *map(repr, _constants(code))})
+    about = Code(", ".join(_callees(code)), crc32("\n".join(details).encode("utf-8", "replace")))
+    if len(_known) >= _REMEMBERED:
+        _known.clear()
+    _known[id(code)] = (code, about)
+    return about
+
+
+def _callees(code: CodeType) -> list[str]:
+    """The dotted names that the code calls, each once, in the order in which they are loaded."""
+    found: dict[str, None] = {}
+    name, marked = "", False
+    for step in dis.get_instructions(code):
+        operation, calls = step.opname, False
+        follows = operation in _FOLLOWS
+        if marked and name and not follows:
+            found[name] = None
+            marked = False
+        if operation.startswith(_BEGINS):
+            name = step.argval if isinstance(step.argval, str) else ""
+            calls = operation.startswith("LOAD_GLOBAL") and bool((step.arg or 0) & 1)
+        elif follows:
+            # What the attribute is of may have no name, as in "a b".split().
+            name = f"{name}.{step.argval}" if name else str(step.argval)
+            calls = operation == "LOAD_METHOD" or (_METHOD_MARKED and bool((step.arg or 0) & 1))
+        elif operation == "PUSH_NULL":
+            calls, marked = _NULL_COMES_LATER and bool(name), not _NULL_COMES_LATER
+        else:
+            if isinstance(step.argval, CodeType):
+                found.update(dict.fromkeys(_callees(step.argval)))
+        if calls:
+            found[name] = None
+            marked = False
+        if calls or not (operation.startswith(_BEGINS) or follows):
+            name = ""
+    return list(found)
+
+
+def _names(code: CodeType) -> Iterator[str]:
+    yield from code.co_names
+    yield from code.co_freevars
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _names(constant)
+
+
+def _constants(code: CodeType) -> Iterator[Any]:
+    yield from _parts(code.co_consts)
+    for step in dis.get_instructions(code):
+        if step.opname == "LOAD_SMALL_INT":
+            yield step.argval
+
+
+def _parts(constants: Any) -> Iterator[Any]:
+    for constant in constants:
+        if isinstance(constant, CodeType):
+            yield from _constants(constant)
+        elif isinstance(constant, (tuple, frozenset)):
+            yield from _parts(constant)
+        elif constant is not None and constant.__class__ is not bool:
+            yield constant
+
+
+OPTIONS: Final = ("name", "retry", "timeout", "heartbeat_timeout", "inline", "undo")
+"""The options of ``ctx.task``."""
+
+
+def check_call(
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], options: set[str]
+) -> None:
+    """Raise UsageError if the call cannot mean what it says.
+
+    `options` are the engine's own arguments that were given with it.
+    """
+    if type(function) is FunctionType and (lost := _assigned(function.__code__)):
+        raise ClosureNotSerializable(
+            f"{function.__qualname__} assigns the captured variable {lost!r} (nonlocal); a task works "
+            "on a copy, so the workflow would never see it: return the value, and assign it in the "
+            "workflow",
+            variable=lost,
+        )
+    if not options and not kwargs:
+        return
+    known = _parameters(function)
+    if known is None:
+        return
+    parameters, takes_more = known
+    for option in options:
+        # Given by position it is not meant twice.
+        if option in parameters and parameters[option] >= len(args):
+            raise UsageError(
+                f"{option}= is an option of ctx.task(), and {name_of_call(function)} has a parameter "
+                f"of that name: for the function write ctx.task(lambda: ...) or "
+                f"functools.partial(function, {option}=...); for the option give the function its "
+                "own by position"
+            )
+    if takes_more:
+        return
+    for name in kwargs:
+        if name not in parameters:
+            raise UsageError(
+                f"{name}= is neither an option of ctx.task() ({', '.join(OPTIONS)}) nor a parameter "
+                f"of {name_of_call(function)}"
+            )
+
+
+_assignments: dict[int, tuple[CodeType, str]] = {}
+
+
+def _assigned(code: CodeType) -> str:
+    """A captured variable that the code assigns, or an empty text."""
+    if not code.co_freevars:
+        return ""
+    entry = _assignments.get(id(code))
+    if entry is not None:
+        return entry[1]
+    found = next(_assignments_in(code, frozenset(code.co_freevars)), "")
+    if len(_assignments) >= _REMEMBERED:
+        _assignments.clear()
+    _assignments[id(code)] = (code, found)
+    return found
+
+
+def _assignments_in(code: CodeType, captured: frozenset[str]) -> Iterator[str]:
+    captured &= frozenset(code.co_freevars)
+    for step in dis.get_instructions(code):
+        if step.opname in ("STORE_DEREF", "DELETE_DEREF") and step.argval in captured:
+            yield step.argval
+        elif isinstance(step.argval, CodeType):
+            yield from _assignments_in(step.argval, captured)
+
+
+_POSITION_OF_KEYWORDS: Final = sys.maxsize
+
+
+def _parameters(function: Callable[..., Any]) -> tuple[dict[str, int], bool] | None:
+    """The parameters that can be given by name, with their positions, and whether it takes any
+    other; None if that is not known.
+    """
+    if type(function) is FunctionType and "__wrapped__" not in function.__dict__:
+        code = function.__code__
+        first, last = code.co_posonlyargcount, code.co_argcount
+        named = {name: place for place, name in enumerate(code.co_varnames[first:last], first)}
+        keywords = code.co_varnames[last : last + code.co_kwonlyargcount]
+        named.update(dict.fromkeys(keywords, _POSITION_OF_KEYWORDS))
+        return named, bool(code.co_flags & inspect.CO_VARKEYWORDS)
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return None
+    parameters: dict[str, int] = {}
+    takes_more = False
+    for place, parameter in enumerate(signature.parameters.values()):
+        if parameter.kind is parameter.VAR_KEYWORD:
+            takes_more = True
+        elif parameter.kind is parameter.KEYWORD_ONLY:
+            parameters[parameter.name] = _POSITION_OF_KEYWORDS
+        elif parameter.kind is parameter.POSITIONAL_OR_KEYWORD:
+            parameters[parameter.name] = place
+    return parameters, takes_more

@@ -1,0 +1,137 @@
+"""Comparison: whether recorded results still belong to the calls that the code makes now.
+
+Kind, number and name say which operation is which; the values that it is given say whether its
+result may be taken. Other values are an edit of the code, which may be meant, or they mean that the
+results have got to other calls. It is the second if the recorded call is made somewhere else, or
+the call that is made now is recorded somewhere else: that is refused in any case.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from mini_workflow.core import events
+from mini_workflow.core.events import Event
+from mini_workflow.core.payload import Payload
+from mini_workflow.errors import NonDeterminismError
+
+_CALLS: Final = (
+    events.TaskScheduled,
+    events.InlineTaskCompleted,
+    events.InlineTaskFailed,
+)
+COMPARED: Final = frozenset({*_CALLS, events.ChildStarted, events.SignalSent, events.CancelSent})
+"""The events that say more than their kind, number and name."""
+
+
+class Comparison:
+    """Compares what the code of one run asks for with what is recorded.
+
+    `outline` gives a text that is the same for equal values. With `strict`, other values are refused
+    even if they are an edit.
+    """
+
+    __slots__ = ("_moved", "_outline", "_strict", "_warn")
+
+    def __init__(
+        self, outline: Callable[[Payload], str], strict: bool, warn: Callable[[str], None]
+    ) -> None:
+        self._outline = outline
+        self._strict = strict
+        self._warn = warn
+        self._moved: dict[tuple[Any, ...], str] = {}
+        """The recorded calls in whose place the code has made another one, with that one."""
+
+    def check(self, recorded: Event, asked: Event, later: Callable[[], Sequence[Event]]) -> None:
+        """Compare with the counterpart that is recorded, and with what is recorded `later`.
+
+        Raises NonDeterminismError, without the place in the code.
+        """
+        if _says_nothing(recorded):
+            return
+        mine, theirs = self._key(asked), self._key(recorded)
+        if mine == theirs:
+            if self._moved:
+                self.check_new(asked)
+            return
+        if isinstance(recorded, _CALLS) and _calls_another(recorded, asked):
+            raise NonDeterminismError(
+                f"{_shown(recorded)} is recorded, but the workflow's code asks for {_shown(asked)}"
+            )
+        if any(
+            type(event) in COMPARED and not _says_nothing(event) and self._key(event) == mine
+            for event in later()
+        ):
+            raise NonDeterminismError(
+                f"{_shown(asked)} is recorded later in the history, and {_shown(recorded)} was given "
+                "other values: the recorded results would go to other calls"
+            )
+        self.check_new(asked)
+        what = _difference(recorded, asked)
+        if self._strict and what != "constants":
+            raise NonDeterminismError(
+                f"{_shown(recorded)} was given other {what} than the workflow's code gives it now, "
+                'and the workflow was declared with changed_values="block"'
+            )
+        self._moved.setdefault(theirs, _shown(asked))
+        self._warn(
+            f"{_shown(recorded)} was recorded with other {what} than the workflow's code gives it "
+            "now; its recorded result is taken all the same"
+        )
+
+    def check_new(self, asked: Event) -> None:
+        """Compare something that is not recorded. Raises like `check`."""
+        if self._moved and type(asked) in COMPARED and not _says_nothing(asked):
+            instead = self._moved.get(self._key(asked))
+            if instead is not None:
+                raise NonDeterminismError(
+                    f"{_shown(asked)} was done before, and its recorded result has gone to "
+                    f"{instead}, in whose place it is recorded: something was put in front of it, "
+                    "or the order has changed"
+                )
+
+    def _key(self, event: Any) -> tuple[Any, ...]:
+        """What is equal for equal calls."""
+        if isinstance(event, _CALLS):
+            return ("task", event.name, event.call)
+        if isinstance(event, events.ChildStarted):
+            return ("child", event.name, self._outline(event.arguments))
+        if isinstance(event, events.SignalSent):
+            return ("signal", event.name, event.target, self._outline(event.value))
+        return ("cancel", event.target)
+
+
+def _says_nothing(event: Event) -> bool:
+    """Whether it was recorded before calls had fingerprints."""
+    return isinstance(event, _CALLS) and not event.call
+
+
+def _called(event: Any) -> str:
+    return event.call.rpartition("#")[0] or event.name
+
+
+def _calls_another(recorded: Any, asked: Any) -> bool:
+    """Whether another function is called. A task may keep the name of a function that was renamed."""
+    if _called(recorded) == _called(asked):
+        return False
+    return not recorded.call.startswith("#")
+
+
+def _difference(recorded: Any, asked: Any) -> str:
+    if isinstance(recorded, events.CancelSent):
+        return "targets"
+    if not isinstance(recorded, _CALLS):
+        return "arguments"
+    same = recorded.call.rpartition(".")[2] == asked.call.rpartition(".")[2]
+    return "constants" if same else "values"
+
+
+def _shown(event: Any) -> str:
+    kind = type(event).__name__
+    if isinstance(event, events.CancelSent):
+        return f"{kind} #{event.seq} to {event.target!r}"
+    text = f"{kind} #{event.seq} {event.name!r}"
+    if isinstance(event, _CALLS) and not event.call.startswith("#"):
+        text += f" (which calls {_called(event)})"
+    return text
