@@ -24,10 +24,10 @@ class ExecutionStarted(Fact):
     `parent` is ``{"id": ..., "seq": ...}`` for the child of another execution. The numbers of
     operations go on behind `first_seq`, so that they are unique over all runs. `origin` is the
     fingerprint of the arguments of the first run, in those that follow it. `children`, `updates` and
-    `signals` are what the run before has handed over: see the module `carried`. `cancelled` is the
-    id of the request to cancel that it took, so that the same one is known when it comes again. `key`
-    is what the tokens of the run's promises are made from, and nothing else is; histories from before
-    have none.
+    `signals` are what the run before has handed over: see the module `continuation`. `cancelled` is the
+    id of the request to cancel that it took, so that the same one is known when it comes again; `cancel`
+    is the reason of one that came when the run before had ended, and is for this one. `key` is what the
+    tokens of the run's promises are made from, and nothing else is; histories from before have none.
     """
 
     at: int
@@ -43,6 +43,7 @@ class ExecutionStarted(Fact):
     updates: list[dict[str, Any]] | None = None
     signals: list[str] | None = None
     cancelled: str = ""
+    cancel: str | None = None
     key: str = ""
 
 

@@ -201,6 +201,9 @@ class Operations:
     def _emit(self, event: Event) -> Event:
         script = self._script
         if script is not None and not script.ended():
+            if script.is_terminated():
+                self.loop.ended = True
+                raise Halt
             try:
                 event = script.expect(event)
             except NonDeterminismError as error:

@@ -276,6 +276,7 @@ class ExecutionState:
         self.key = event.key
         self.started_at = event.at
         self.cancelled_by = event.cancelled
+        self.cancel_requested = event.cancel is not None
         try:
             self.inherited = inherited_children(event)
             self.answers = inherited_answers(event)

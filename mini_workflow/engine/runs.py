@@ -54,12 +54,15 @@ def next_run(
     """What to commit when a run has continued as new: events, head, and messages that move on.
 
     The first event of the next run is recorded with the end of this one, and its code runs in a
-    turn of its own. `before` is the number of events that are stored already.
+    turn of its own. A request to cancel that has arrived meanwhile goes with that event: code that
+    continues as new without ever waiting would never see it. `before` is the number of events that
+    are stored already.
     """
     taken = decision.events
     closing = next(e for e in taken if isinstance(e, events.ContinuedAsNew))
     assert run.started is not None
     waiting = tuple(run.messages.unreceived())
+    cancel = next((m for m in decision.left if isinstance(m, events.CancelRequested)), None)
     seed, key = seed_and_key(entropy)
     started = replace(
         run.started,
@@ -73,7 +76,8 @@ def next_run(
         origin=run.started.origin or run.started.arguments.fingerprint(),
         children=carried_children(run.state.family()),
         updates=carried_updates(run.state.answers, run.messages.cut),
-        cancelled=run.state.cancelled_by,
+        cancelled=run.state.cancelled_by if cancel is None else cancel.id,
+        cancel=None if cancel is None else cancel.reason,
         signals=carried_signals(run.state.signal_ids, (signal.id for signal in waiting)),
     )
     after = replace(
@@ -85,7 +89,8 @@ def next_run(
         run=started.run,
         base=before + len(taken),
     )
-    return (*taken, started), after, waiting
+    left = tuple(message for message in decision.left if message is not cancel)
+    return (*taken, started), after, (*waiting, *left)
 
 
 def bounded(head: Head, before: int, after: int, limit: int) -> Head:

@@ -228,7 +228,7 @@ def test_a_file_that_is_not_there_any_more_acknowledges_nothing(path: Path, chan
     """Law 26: a store that was deleted or replaced refuses, and names what to do."""
     log = path.with_name("state.db-wal")
     with LocalRuntime(path) as runtime, LocalClient(path) as client:
-        runtime.start_execution(flows.wants_permission, id="before")
+        runtime.start_execution(flows.asks, id="before")
         kept = path.with_name("kept.db")
         if change == "replaced":
             shutil.copy(path, kept)

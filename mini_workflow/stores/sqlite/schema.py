@@ -94,6 +94,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX executions_status ON executions (status, started_at)",
         "CREATE INDEX executions_workflow ON executions (workflow, status, started_at)",
     ),
+    ("ALTER TABLE executions ADD COLUMN tries INTEGER NOT NULL DEFAULT 0",),
 )
 """The statements of each version; the version of a file is how many of them it has seen."""
 
