@@ -200,7 +200,9 @@ def _rebuild_group(failure: Failure, signer: Signer | None) -> BaseException:
     errors = [member for member in members if isinstance(member, Exception)]
     try:
         kind: Any = load_class(failure.type)
-        group: Any = kind(failure.state["group"], errors)
+        # The name comes from outside: never call what is no exception group.
+        made: Any = kind if issubclass(kind, ExceptionGroup) else ExceptionGroup
+        group: Any = made(failure.state["group"], errors)
     except Exception:
         group = None
     if not isinstance(group, ExceptionGroup):

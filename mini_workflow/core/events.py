@@ -16,6 +16,10 @@ from mini_workflow.core.failure import Failure
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.records import Fact, fact
 
+BEHAVIOUR: Final = 1
+"""What new runs are recorded with. From 1 on an asynchronous generator that nothing refers to any more is
+closed in the next pass of the loop, as asyncio does; before, all were closed at the end."""
+
 
 @fact
 class ExecutionStarted(Fact):
@@ -28,6 +32,8 @@ class ExecutionStarted(Fact):
     id of the request to cancel that it took, so that the same one is known when it comes again; `cancel`
     is the reason of one that came when the run before had ended, and is for this one. `key` is what the
     tokens of the run's promises are made from, and nothing else is; histories from before have none.
+    `behaviour` says which choices of this library a run was recorded with, so that a replay makes the
+    same: see BEHAVIOUR.
     """
 
     at: int
@@ -45,6 +51,7 @@ class ExecutionStarted(Fact):
     cancelled: str = ""
     cancel: str | None = None
     key: str = ""
+    behaviour: int = 0
 
 
 @fact

@@ -146,7 +146,7 @@ def decide(
                 if run.fault is not None:
                     run.take()
                     # An execution is never without its first event: what the code decided at it
-                    # is found out again when the cause is mended.
+                    # is found out again when the cause is fixed.
                     first = isinstance(event, events.ExecutionStarted)
                     if first:
                         taken.append(event)

@@ -208,6 +208,7 @@ class Run(Exchange):
             raise PayloadNotReadable(
                 f"the arguments of execution {self.execution_id!r} are damaged: {arguments!r}"
             ) from None
+        self.loop.generators.closes_early = event.behaviour >= 1
         # An empty context: what the caller has in its own is not there on replay.
         self._main = self.loop.create_task(
             self._conduct(args, kwargs), name=event.workflow, context=Context()
@@ -252,7 +253,7 @@ class Run(Exchange):
 
     def _called(self, args: list[Any], kwargs: dict[str, Any]) -> Coroutine[Any, Any, Any]:
         """The workflow function's coroutine. That it cannot be called is no end of the execution:
-        its parameters were changed, and may be mended.
+        its parameters were changed, and may be fixed.
         """
         try:
             return self._definition.begin(self, args, kwargs)

@@ -264,7 +264,7 @@ class Execution:
         self._service.terminate(self.id, reason)
 
     def resume(self) -> None:
-        """Let a blocked execution go on, after the cause has been mended; else without effect.
+        """Let a blocked execution go on, after the cause has been fixed; else without effect.
 
         Raises ExecutionNotFound, or ExecutionClosed if it has ended.
         """
@@ -276,8 +276,8 @@ class Execution:
     def _unwrap(self, settled: Settled) -> Any:
         if settled.head.status == "blocked":
             raise ExecutionBlocked(
-                f"execution {self.id!r} is blocked: {settled.head.blocked_reason}. Mend the cause, "
-                "then resume() continues it",
+                f"execution {self.id!r} is blocked: {settled.head.blocked_reason}. Fix the cause, "
+                "then call resume() to continue",
                 execution_id=self.id,
             )
         closing = settled.closing or self._service.closing(self.id)

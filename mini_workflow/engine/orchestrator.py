@@ -310,7 +310,7 @@ class Orchestrator:
         try:
             run = self._turns.look(name) if errands.tasks else None
             if run is not None and run.fault is not None:
-                # Its code has to be mended first: this turn will say so.
+                # Its code has to be fixed first: this turn will say so.
                 work.owed = put_off(errands)
                 return None
             self._courier.do(name, errands, standing.alarm, run)

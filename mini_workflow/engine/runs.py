@@ -45,6 +45,7 @@ def first_event(
         python=python_version(),
         parent=parent,
         key=key,
+        behaviour=events.BEHAVIOUR,
     )
 
 
@@ -78,6 +79,7 @@ def next_run(
         updates=carried_updates(run.state.answers, run.messages.cut),
         cancelled=run.state.cancelled_by if cancel is None else cancel.id,
         cancel=None if cancel is None else cancel.reason,
+        behaviour=events.BEHAVIOUR,
         signals=carried_signals(run.state.signal_ids, (signal.id for signal in waiting)),
     )
     after = replace(

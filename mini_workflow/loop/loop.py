@@ -29,6 +29,7 @@ from mini_workflow.errors import (
     UsageError,
 )
 from mini_workflow.loop import ordered, sandbox
+from mini_workflow.loop.generators import OpenGenerators
 from mini_workflow.loop.handles import Handle, TimerHandle, Timers
 from mini_workflow.loop.ordered import WorkflowFuture, WorkflowTask, hash_base, hush, unseen
 from mini_workflow.loop.source_line import user_line, waiting_line
@@ -48,7 +49,7 @@ _enter_task: Callable[[Any, Any], None] = asyncio.tasks._enter_task  # pyright: 
 _exit_task: Callable[[Any, Any], None] = asyncio.tasks._leave_task  # pyright: ignore[reportPrivateUsage]
 
 _PRUNE_AT: Final = 64
-"""How many finished tasks or generators may be remembered before they are dropped."""
+"""How many finished tasks may be remembered before they are dropped."""
 
 _CANCELS: Final = 100
 """How often a task is cancelled in one delivery by what cancels it in every pass of the loop. Our own
@@ -109,8 +110,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         """Whether the workflow has come to its end: nothing that is still ready runs."""
         self.tasks: list[WorkflowTask] = []
         self._tasks_prune = _PRUNE_AT
-        self._generators: list[AsyncGenerator[Any, Any]] = []
-        self._generators_prune = _PRUNE_AT
+        self.generators = OpenGenerators()
 
     def next_hash(self) -> int:
         """Return the hash of the next task or future."""
@@ -138,7 +138,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         outer, outer_hooks = running_loop(), sys.get_asyncgen_hooks()
         outer_task = None if outer is None else _leave_task(outer)
         _set_running_loop(self)
-        sys.set_asyncgen_hooks(self._generator_started, _ignore)
+        sys.set_asyncgen_hooks(self.generators.enter, self._generator_abandoned)
         ready = self._ready
         self._repeated.clear()
         if self._held:
@@ -243,7 +243,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
             sys.set_asyncgen_hooks(*outer_hooks)
             _set_running_loop(outer)
             _return_to_task(outer, outer_task)
-        self._generators.clear()
+        self.generators.clear()
         self._ready.clear()
 
     # What asyncio asks of a loop
@@ -379,16 +379,20 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
             f"{user_line()}"
         )
 
-    def _generator_started(self, generator: AsyncGenerator[Any, Any]) -> None:
-        self._generators.append(generator)
-        if len(self._generators) > self._generators_prune:
-            self._generators = [g for g in self._generators if _is_open(g)]
-            self._generators_prune = max(_PRUNE_AT, 2 * len(self._generators))
+    def _generator_abandoned(self, generator: AsyncGenerator[Any, Any]) -> None:
+        """Close a generator that nothing refers to any more, in the next pass, as asyncio does."""
+        if self.dead or self.ended or not self.generators.leave(generator):
+            return
+        if running_loop() is self and not self._looking:
+            self.create_task(self._close_generator(generator))
 
-    def take_open_generators(self) -> list[AsyncGenerator[Any, Any]]:
-        """Asynchronous generators that have begun and not ended, in order; each only once."""
-        generators, self._generators = self._generators, []
-        return [g for g in generators if _is_open(g)]
+    async def _close_generator(self, generator: AsyncGenerator[Any, Any]) -> None:
+        try:
+            await generator.aclose()
+        except (Halt, KeyboardInterrupt, asyncio.CancelledError):
+            raise
+        except BaseException as error:
+            self._owner.warn("an asynchronous generator failed while it was closed", exc_info=error)
 
     def get_debug(self) -> bool:
         return False
@@ -442,10 +446,6 @@ async def _awaiting(awaitable: Any) -> Any:
 
 def _ignore(_generator: AsyncGenerator[Any, Any]) -> None:
     """What the garbage collector finds does not matter: generators are closed in order."""
-
-
-def _is_open(generator: AsyncGenerator[Any, Any]) -> bool:
-    return getattr(generator, "ag_frame", None) is not None
 
 
 def _close(coroutine: Any) -> None:

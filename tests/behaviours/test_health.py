@@ -53,7 +53,7 @@ MENDED: list[bool] = []
 
 def test_41_a_workflow_that_blocks_the_loop(runtime: Stage) -> None:
     """A turn that does not end is interrupted, and its line reported; others go on; when the code
-    is mended, so does it."""
+    is fixed, so does it."""
     MENDED.clear()
     runtime.reopen(turn_timeout=1)
     stuck = runtime.start(spins, True)

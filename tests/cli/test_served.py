@@ -163,7 +163,7 @@ def test_a_blocked_execution_is_found_and_resumed(served: World) -> None:
     assert "mini-workflow resume stuck-1" in problem["remedy"]
     replayed = served("replay", "stuck-1", "cli_flows", status=1)
     assert "await asyncio.Event().wait()" in replayed.out
-    # Nothing was mended: it is blocked again.
+    # Nothing was fixed: it is blocked again.
     assert served("resume", "stuck-1").out == "stuck-1: asked to resume"
     assert served("result", "stuck-1", status=4).err == blocked.err
     served("terminate", "stuck-1")

@@ -432,7 +432,7 @@ def test_a_result_that_cannot_be_encoded_fails_the_execution() -> None:
 
 
 def test_arguments_that_do_not_fit_are_a_fault() -> None:
-    """No failure: the code may have been changed, and may be mended."""
+    """No failure: the code may have been changed, and may be fixed."""
 
     async def workflow(ctx: Context, a: int) -> None: ...
 
@@ -575,7 +575,7 @@ def test_any_awaitable_can_become_a_task() -> None:
 
 
 def test_fault_in_the_first_turn_keeps_the_first_event() -> None:
-    """An execution is never without it, so the start is not lost when the code is mended."""
+    """An execution is never without it, so the start is not lost when the code is fixed."""
 
     async def workflow(ctx: Context) -> None:
         time.sleep(1)

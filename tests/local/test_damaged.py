@@ -79,7 +79,7 @@ def test_it_blocks_its_own_execution_only(path: Path, how: str, number: str) -> 
             }
             with pytest.raises(ExecutionBlocked):
                 client.get_execution("bad").result(WAIT)
-        bad.terminate("it cannot be mended")
+        bad.terminate("it cannot be fixed")
         assert bad.describe().status == "terminated"
 
 

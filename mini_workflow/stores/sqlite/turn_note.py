@@ -53,8 +53,9 @@ class TurnNote:
     def _make(self, lease: int) -> mmap.mmap:
         mode = self._path.stat().st_mode & 0o666
         try:
-            descriptor = os.open(_name(self._path, lease), os.O_RDWR | os.O_CREAT, mode)
+            descriptor = os.open(_name(self._path, lease), os.O_RDWR | os.O_CREAT, 0o600)
             try:
+                os.fchmod(descriptor, mode)  # as SQLite does for the files beside the store
                 os.ftruncate(descriptor, _BYTES)
                 return mmap.mmap(descriptor, _BYTES)
             finally:

@@ -74,7 +74,7 @@ class Crashes:
         """Raise the error at the next calls of that name, which are then not carried out."""
         self._failures.extend([(name, error)] * times)
 
-    def mend(self) -> None:
+    def recover(self) -> None:
         """Forget about failures that have not been met yet."""
         self._failures.clear()
 
