@@ -4,6 +4,7 @@ Only wheels: a source distribution would be built for the machine that deploys, 
 what the package's author wrote.
 """
 
+import importlib.util
 import re
 import shutil
 import subprocess
@@ -81,17 +82,34 @@ def install(wanted: Sequence[str], target: Target, folder: Path) -> None:
     constraints = folder.with_name(f"{folder.name}.constraints")
     # Closures are pickled where the function was deployed from, or in another function.
     constraints.write_text(f"dill=={version('dill')}\n")
-    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", "install"]
-    command += ["--quiet", "--no-compile", "--only-binary", ":all:", "--target", str(folder)]
-    command += ["--implementation", "cp", "--python-version", target.python]
-    for platform in target.platforms:
-        command += ["--platform", platform]
-    command += ["--constraint", str(constraints), *wanted]
+    command = _installer(target)
+    command += ["--quiet", "--only-binary", ":all:", "--target", str(folder)]
+    command += ["--python-version", target.python, "--constraint", str(constraints), *wanted]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     constraints.unlink()
     if done.returncode != 0:
         raise _refusal(wanted, target, done.stderr)
     _remove_what_varies(folder)
+
+
+def _installer(target: Target) -> list[str]:
+    """pip, or uv in its place: the environments that uv makes have no pip."""
+    if importlib.util.find_spec("pip") is not None:
+        command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input"]
+        command += ["install", "--no-compile", "--implementation", "cp"]
+        for platform in target.platforms:
+            command += ["--platform", platform]
+        return command
+    uv = shutil.which("uv")
+    if uv is None:
+        raise BadPackage(
+            f"requirements: neither pip is installed for {sys.executable}, nor uv anywhere on PATH; "
+            "install one of them to have packages fetched"
+        )
+    # The newest platform: uv takes the wheels of older ones too.
+    machine = ARCHITECTURES[target.architecture]
+    named = f"{machine}-{target.platforms[0].removesuffix(f'_{machine}')}"
+    return [uv, "pip", "install", "--no-compile-bytecode", "--python-platform", named]
 
 
 def _refusal(wanted: Sequence[str], target: Target, told: str) -> BadPackage:

@@ -162,12 +162,47 @@ def test_both_forms_of_a_handler_are_taken(root: Path, handler: str) -> None:
 
 
 def test_a_package_that_is_not_asked_for_is_missing(root: Path) -> None:
-    (root / "app" / "index.py").write_text("import yaml\ndef api(event, context): pass\n")
+    source = "try:\n    import yaml\nfinally:\n    pass\ndef api(event, context): pass\n"
+    (root / "app" / "index.py").write_text(source)
     with (
         pytest.raises(InitFailed, match="No module named 'yaml'"),
         RuntimeAPI(stage(root), "app.index.api"),
     ):
         pass
+
+
+@pytest.mark.parametrize(
+    ("source", "importer"),
+    [
+        ("import yaml", "app.index"),
+        ("from yaml.nodes import Node", "app.index"),
+        ("from . import helper", "app.helper"),
+        ("from app import helper as h", "app.helper"),
+        ("import app.helper", "app.helper"),
+        ("from .helper import x", "app.helper"),
+    ],
+)
+def test_an_import_that_the_function_would_not_have(root: Path, source: str, importer: str) -> None:
+    (root / "app" / "helper.py").write_text("import json, yaml\nx = 1\n")
+    (root / "app" / "index.py").write_text(f"{source}\ndef api(event, context): pass\n")
+    with pytest.raises(BadPackage, match=f"{importer} imports yaml, which its function would not"):
+        stage(root)
+
+
+def test_imports_that_there_are_and_those_that_may_not_take_place(
+    root: Path, packages: Path
+) -> None:
+    (root / "shared").mkdir()
+    (root / "shared" / "thing.py").write_text("")
+    wheel(packages, "stated", "1", "py3-none-any")
+    (root / "app" / "index.py").write_text(
+        "from __future__ import annotations\n"
+        "import os.path, boto3, dill, mini_workflow.errors, shared.thing, stated\n"
+        "from typing import TYPE_CHECKING\n"
+        "if TYPE_CHECKING:\n    import unheard_of\n"
+        "def api(event, context):\n    import unheard_of\n"
+    )
+    stage(root, include=["shared"], requirements=["stated"])
 
 
 def test_the_example_runs_as_it_is_packaged() -> None:
@@ -250,15 +285,12 @@ def test_another_python_than_the_deploying_one(root: Path) -> None:
         stage(root, target=Target("3.99", "x86_64"))
 
 
-@pytest.mark.parametrize("size", ["LARGEST_UNZIPPED", "LARGEST_ZIPPED"])
-def test_a_function_that_is_too_large(
-    root: Path, monkeypatch: pytest.MonkeyPatch, size: str
-) -> None:
-    monkeypatch.setattr(staging, size, 10_000)
+def test_a_function_that_is_too_large(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(staging, "LARGEST_UNZIPPED", 10_000)
     (root / "app" / "large.bin").write_bytes(os.urandom(5_000_000))
     with pytest.raises(BadPackage, match=r"Lambda takes 0\.0 MB \(the largest parts: app 5\.0 MB"):
         stage(root)
-    assert not list((root / staging.CACHE).iterdir())
+    assert [path.name for path in (root / staging.CACHE).iterdir()] == ["lock"]
 
 
 # Wheels
@@ -362,7 +394,7 @@ def test_requirements_without_a_wheel_are_refused(
     with pytest.raises(BadPackage, match=told):
         stage(root, target=Target(PYTHON, architecture), requirements=[requirement])
     cache = root / staging.CACHE
-    assert not [path for path in cache.glob("*") if not path.name.endswith(".part")]
+    assert not [path for path in cache.glob("*-*") if not path.name.endswith(".part")]
 
 
 def test_a_file_of_requirements_that_is_not_there(root: Path) -> None:
