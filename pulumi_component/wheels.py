@@ -92,9 +92,14 @@ def install(wanted: Sequence[str], target: Target, folder: Path) -> None:
     _remove_what_varies(folder)
 
 
+def has_pip() -> bool:
+    """Whether the environment that deploys has pip."""
+    return importlib.util.find_spec("pip") is not None
+
+
 def _installer(target: Target) -> list[str]:
     """pip, or uv in its place: the environments that uv makes have no pip."""
-    if importlib.util.find_spec("pip") is not None:
+    if has_pip():
         command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input"]
         command += ["install", "--no-compile", "--implementation", "cp"]
         for platform in target.platforms:
@@ -106,9 +111,11 @@ def _installer(target: Target) -> list[str]:
             f"requirements: neither pip is installed for {sys.executable}, nor uv anywhere on PATH; "
             "install one of them to have packages fetched"
         )
-    # The newest platform: uv takes the wheels of older ones too.
+    # One platform, for uv takes the wheels of older ones too, and it does not know all of them.
     machine = ARCHITECTURES[target.architecture]
-    named = f"{machine}-{target.platforms[0].removesuffix(f'_{machine}')}"
+    newest, oldest = target.platforms[0], target.platforms[-1]
+    known = newest if f"_{_GLIBC_OF_AMAZON_LINUX_2023}_" in newest else oldest
+    named = f"{machine}-{known.removesuffix(f'_{machine}')}"
     return [uv, "pip", "install", "--no-compile-bytecode", "--python-platform", named]
 
 
@@ -122,7 +129,7 @@ def _refusal(wanted: Sequence[str], target: Target, told: str) -> BadPackage:
             "and let pip find it (PIP_FIND_LINKS)"
         )
     last = "\n".join(line for line in told.strip().splitlines() if "WARNING" not in line)
-    return BadPackage(f"requirements: pip cannot install {', '.join(wanted)} for {where}:\n{last}")
+    return BadPackage(f"requirements: {', '.join(wanted)} cannot be installed for {where}:\n{last}")
 
 
 def _remove_what_varies(folder: Path) -> None:

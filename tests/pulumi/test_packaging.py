@@ -3,6 +3,7 @@
 import hashlib
 import os
 import shutil
+import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
@@ -11,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from pulumi_component import BadPackage, staging
+from pulumi_component import BadPackage, staging, wheels
 from pulumi_component.wheels import Target
 from tests.pulumi.runtime_api import InitFailed, RuntimeAPI
+from tools import env
 
 PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
 TARGET = Target(PYTHON, "x86_64")
@@ -382,7 +384,7 @@ def test_wheels_installed_twice_are_the_same_bytes(root: Path, packages: Path) -
         ("foreign", "x86_64", r"no wheel of foreign"),
         ("intel", "arm64", rf"no wheel of intel for Python {PYTHON} on arm64"),
         ("nowhere==9", "x86_64", r"no wheel of nowhere==9"),
-        ("dill==0.0.1", "x86_64", r"pip cannot install dill==0\.0\.1|no wheel of dill"),
+        ("dill==0.0.1", "x86_64", r"dill==0\.0\.1 cannot be installed|no wheel of dill"),
         ("--index-url=x", "x86_64", r"'--index-url=x' is not the name of a package"),
         ("./local", "x86_64", r"'\./local' is not the name of a package"),
         ("git+https://example.com/x", "x86_64", r"is not the name of a package"),
@@ -395,6 +397,42 @@ def test_requirements_without_a_wheel_are_refused(
         stage(root, target=Target(PYTHON, architecture), requirements=[requirement])
     cache = root / staging.CACHE
     assert not [path for path in cache.glob("*-*") if not path.name.endswith(".part")]
+
+
+def test_uv_fetches_where_there_is_no_pip(
+    root: Path, packages: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wheel(packages, "stated", "1", "py3-none-any")
+    monkeypatch.setattr(wheels, "has_pip", lambda: False)
+    monkeypatch.setenv("PATH", str(env.tools()))
+    monkeypatch.setenv("UV_NO_CONFIG", "1")
+    monkeypatch.setenv("UV_OFFLINE", "1")
+    monkeypatch.setenv("UV_NO_INDEX", "1")
+    monkeypatch.setenv("UV_FIND_LINKS", str(packages))
+    folder = stage(root, requirements=["stated"])
+    assert (folder / "stated" / "__init__.py").is_file()
+    with pytest.raises(BadPackage, match=r"requirements: nowhere==9 cannot be installed"):
+        stage(root, requirements=["nowhere==9"])
+
+
+@pytest.mark.parametrize("python", ["3.11", "3.12", "3.14"])
+@pytest.mark.parametrize("architecture", ["x86_64", "arm64"])
+def test_uv_knows_the_platforms(
+    python: str, architecture: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wheels, "has_pip", lambda: False)
+    monkeypatch.setenv("PATH", str(env.tools()))
+    asked = [*wheels._installer(Target(python, architecture)), "--help"]
+    assert subprocess.run(asked, capture_output=True, check=False).returncode == 0
+
+
+def test_neither_pip_nor_uv(
+    root: Path, packages: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wheels, "has_pip", lambda: False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(BadPackage, match=r"neither pip is installed for .*, nor uv anywhere"):
+        stage(root, requirements=["stated"])
 
 
 def test_a_file_of_requirements_that_is_not_there(root: Path) -> None:
