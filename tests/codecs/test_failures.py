@@ -452,7 +452,7 @@ def test_a_part_that_was_not_signed_is_not_read(monkeypatch):
         pass
 
     failure = CODEC.encode_failure(LocalError("x"))
-    signing = StandardCodec(Signer(b"k" * 16))
+    signing = StandardCodec(Signer(b"k" * 32))
     assert type(crossed(LocalError("x"), signing)).__name__ == "LocalError"
     monkeypatch.setattr("mini_workflow.codecs.dill_pickler.load", lambda data: pytest.fail("read"))
     again = signing.decode_failure(failure)
