@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import builtins
 import math
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, cast
 
 from mini_workflow.core.failure import Failure
+from mini_workflow.core.raised import FINAL, add_note
 from mini_workflow.durations import milliseconds, seconds
 from mini_workflow.errors import UsageError
 
@@ -43,8 +46,13 @@ class RetryPolicy:
         jitter: "full" draws each wait evenly between 0 and the computed one, "equal" between half
             of it and it, "none" waits exactly as computed. The draw depends on the execution's
             seed alone, so it is the same on replay.
-        retry_on: exception classes (or their ``module:qualname``) that are tried again; an empty
-            tuple means every ``Exception``. The death of a worker is always tried again.
+        retry_on: exception classes that are tried again, or their names: ``module:qualname``, or the
+            bare name of a builtin one; an empty tuple means every ``Exception``. The death of a
+            worker is always tried again.
+        no_retry_on: exception classes, or their names, that are not, although `retry_on` has them.
+        retry_if: called with the exception, where the task runs and fails; another attempt is made
+            only if it answers true. It is carried to the task as the task itself is. One that
+            raises is taken for a refusal, and its exception is noted with the task's.
 
     An exception with an attribute ``retry_after`` (seconds or a timedelta) chooses its own wait.
 
@@ -58,6 +66,8 @@ class RetryPolicy:
     maximum: float | timedelta = 60.0
     jitter: Jitter = "full"
     retry_on: tuple[type[BaseException] | str, ...] = ()
+    no_retry_on: tuple[type[BaseException] | str, ...] = ()
+    retry_if: Callable[[Exception], bool] | None = None
 
     def __post_init__(self) -> None:
         attempts: Any = self.max_attempts
@@ -79,7 +89,12 @@ class RetryPolicy:
             raise UsageError(
                 f"RetryPolicy(jitter={self.jitter!r}): choose 'full', 'equal' or 'none'"
             )
-        object.__setattr__(self, "retry_on", _kinds(self.retry_on))
+        for name in ("retry_on", "no_retry_on"):
+            object.__setattr__(self, name, _kinds(name, getattr(self, name)))
+        if self.retry_if is not None and not callable(self.retry_if):
+            raise UsageError(
+                f"RetryPolicy(retry_if={self.retry_if!r}): give a function that takes the exception"
+            )
 
     def retries(self, failure: Failure, attempt: int) -> bool:
         """Whether attempt number `attempt` (from 1), which ended in `failure`, is followed."""
@@ -87,10 +102,11 @@ class RetryPolicy:
             return False
         if failure.type == WORKER_LOST:
             return True
+        if failure.final or _names(self.no_retry_on, failure):
+            return False
         if not self.retry_on:
             return not failure.lineage or "builtins:Exception" in failure.lineage
-        wanted = {kind if isinstance(kind, str) else error_name(kind) for kind in self.retry_on}
-        return failure.type in wanted or not wanted.isdisjoint(failure.lineage)
+        return _names(self.retry_on, failure)
 
     def delay(self, failure: Failure, attempt: int, draw: float) -> int:
         """Milliseconds to wait after attempt `attempt` (from 1); `draw` is in [0, 1)."""
@@ -114,18 +130,61 @@ class RetryPolicy:
             value = getattr(self, name)
             if value != _DEFAULTS[name]:
                 plain[name] = value
-        if self.retry_on:
-            plain["retry_on"] = [
-                kind if isinstance(kind, str) else error_name(kind) for kind in self.retry_on
-            ]
+        for name in ("retry_on", "no_retry_on"):
+            if kinds := getattr(self, name):
+                plain[name] = [_name(kind) for kind in kinds]
         return plain
 
     @classmethod
     def from_plain(cls, plain: dict[str, Any]) -> RetryPolicy:
         """The policy that `to_plain` described."""
         fields = dict(plain)
-        fields["retry_on"] = tuple(fields.get("retry_on", ()))
+        for name in ("retry_on", "no_retry_on"):
+            # Bare names were accepted once, and meant nothing.
+            fields[name] = tuple(kind for kind in fields.get(name, ()) if ":" in kind)
+        if plain.get("retry_on") and not fields["retry_on"]:
+            fields["retry_on"] = ("unknown:unknown",)
         return cls(**fields)
+
+
+class JudgedCall:
+    """A task's function with the predicate that judges its exceptions where they are at hand."""
+
+    __slots__ = ("function", "retry_if")
+
+    def __init__(self, function: Callable[..., Any], retry_if: Callable[[Exception], bool]) -> None:
+        self.function = function
+        self.retry_if = retry_if
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the function, and await what it returns if that is awaitable."""
+        value: Any
+        try:
+            value = self.function(*args, **kwargs)
+        except Exception as error:
+            self._judge(error)
+            raise
+        return self._awaited(cast("Awaitable[Any]", value)) if _is_awaitable(value) else value
+
+    async def _awaited(self, value: Awaitable[Any]) -> Any:
+        try:
+            return await value
+        except Exception as error:
+            self._judge(error)
+            raise
+
+    def _judge(self, error: Exception) -> None:
+        try:
+            again = self.retry_if(error)
+        except Exception as problem:
+            again = False
+            add_note(error, f"(not tried again: retry_if raised {problem!r})")
+        if not again:
+            vars(error)[FINAL] = True
+
+
+def _is_awaitable(value: object) -> bool:
+    return isinstance(value, Awaitable)
 
 
 def _factor(factor: Any) -> float:
@@ -138,19 +197,40 @@ def _factor(factor: Any) -> float:
     raise UsageError(f"RetryPolicy(factor={str(factor)[:20]}): give a number of 1 or more")
 
 
-def _kinds(kinds: Any) -> tuple[type[BaseException] | str, ...]:
+def _kinds(option: str, kinds: Any) -> tuple[type[BaseException] | str, ...]:
     if isinstance(kinds, (type, str)):
         kinds = (kinds,)
     try:
         chosen = tuple(kinds)
     except TypeError:
         chosen = (kinds,)
-    for kind in chosen:
-        if not (
-            isinstance(kind, str) or (isinstance(kind, type) and issubclass(kind, BaseException))
-        ):
-            raise UsageError(f"RetryPolicy(retry_on={kind!r}): give exception classes")
-    return chosen
+    return tuple(_kind(option, kind) for kind in chosen)
+
+
+def _kind(option: str, kind: Any) -> type[BaseException] | str:
+    if isinstance(kind, str):
+        if ":" in kind:
+            return kind
+        builtin = getattr(builtins, kind, None)
+        if isinstance(builtin, type) and issubclass(builtin, BaseException):
+            return error_name(builtin)
+        raise UsageError(
+            f"RetryPolicy({option}={kind!r}): no builtin exception has that name; give the class, or "
+            "its module and name, as in 'package.module:SomeError'"
+        )
+    if isinstance(kind, type) and issubclass(kind, BaseException):
+        return kind  # pyright: ignore[reportUnknownVariableType]
+    raise UsageError(f"RetryPolicy({option}={kind!r}): give exception classes")
+
+
+def _name(kind: type[BaseException] | str) -> str:
+    return kind if isinstance(kind, str) else error_name(kind)
+
+
+def _names(kinds: tuple[type[BaseException] | str, ...], failure: Failure) -> bool:
+    """Whether the failure is of one of these kinds."""
+    wanted = {_name(kind) for kind in kinds}
+    return failure.type in wanted or not wanted.isdisjoint(failure.lineage)
 
 
 _DEFAULTS: Final[dict[str, Any]] = {
