@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from mini_workflow.codecs import exceptions, objects, scalars
-from mini_workflow.codecs.names import load_class, type_of
+from mini_workflow.codecs.names import load_factory, type_of
 from mini_workflow.codecs.opaque import DILL, PICKLE, decode_opaque
 from mini_workflow.codecs.signing import Signer
 from mini_workflow.errors import PayloadNotReadable
@@ -77,7 +77,7 @@ class Decoder:
 
 def _decode_default_dict(decoder: Decoder, tagged: dict[str, Any]) -> Any:
     name = tagged["factory"]
-    factory = None if name is None else load_class(name)
+    factory = None if name is None else load_factory(name)
     return collections.defaultdict(factory, decoder.pairs(tagged["v"]))
 
 

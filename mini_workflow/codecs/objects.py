@@ -8,13 +8,12 @@ A field that a class has gained since takes its default; a field that it has los
 from __future__ import annotations
 
 import dataclasses
-import sys
 from collections.abc import Callable, Mapping
 from enum import Enum, Flag
 from types import MemberDescriptorType
 from typing import Any, Final
 
-from mini_workflow.codecs.names import is_importable, load_class, name_of, type_of
+from mini_workflow.codecs.names import is_importable, is_model_class, load_class, name_of, type_of
 from mini_workflow.errors import PayloadNotReadable
 
 Part = Callable[[Any, str], Any]
@@ -30,7 +29,7 @@ def object_encoder(kind: type[Any]) -> Callable[[Any, Part], dict[str, Any]] | N
         return _encode_model if _is_parametrised(kind) else None
     if issubclass(kind, Enum):
         return _encode_flag if issubclass(kind, Flag) else _encode_enum
-    if _is_model_class(kind):
+    if is_model_class(kind):
         return _encode_model
     if _reduces_itself(kind):
         return None
@@ -179,16 +178,10 @@ def decode_dataclass(tagged: dict[str, Any], recurse: Callable[[Any], Any]) -> A
     return value
 
 
-def _is_model_class(kind: type[Any]) -> bool:
-    pydantic = sys.modules.get("pydantic")
-    model: Any = getattr(pydantic, "BaseModel", None)
-    return isinstance(model, type) and issubclass(kind, model)
-
-
 def _is_parametrised(kind: type[Any]) -> bool:
     """Whether it is a generic model with arguments, such as ``Page[int]``, of an importable one."""
     metadata: dict[str, Any] = getattr(kind, "__pydantic_generic_metadata__", _NOTHING)
-    return _is_model_class(kind) and bool(metadata["args"]) and is_importable(metadata["origin"])
+    return is_model_class(kind) and bool(metadata["args"]) and is_importable(metadata["origin"])
 
 
 def _encode_model_class(kind: Any, part: Part) -> dict[str, Any]:
@@ -206,7 +199,7 @@ def _encode_model_class(kind: Any, part: Part) -> dict[str, Any]:
 
 def _decode_model_class(tagged: dict[str, Any], recurse: Callable[[Any], Any]) -> Any:
     kind: Any = load_class(tagged["class"])
-    if not _is_model_class(kind):
+    if not is_model_class(kind):
         raise _no_longer(tagged["class"], "a pydantic model")
     if "args" not in tagged:
         return kind

@@ -46,18 +46,22 @@ class RetryPolicy:
         jitter: "full" draws each wait evenly between 0 and the computed one, "equal" between half
             of it and it, "none" waits exactly as computed. The draw depends on the execution's
             seed alone, so it is the same on replay.
-        retry_on: exception classes that are tried again, or their names: ``module:qualname``, or the
-            bare name of a builtin one; an empty tuple means every ``Exception``. The death of a
-            worker is always tried again.
-        no_retry_on: exception classes, or their names, that are not, although `retry_on` has them.
+        retry_on: exception classes (or their ``module:qualname``, or the bare name of a builtin one)
+            that are tried again, subclasses included; an empty tuple means every ``Exception``. The
+            death of a worker is always tried again.
+        no_retry_on: the same, of what is not tried again. It takes precedence over `retry_on`;
+            naming `WorkerLost` or a base of it, such as ``Exception``, does not include the death
+            of a worker.
         retry_if: called with the exception, where the task runs and fails; another attempt is made
             only if it answers true. It is carried to the task as the task itself is. One that
-            raises is taken for a refusal, and its exception is noted with the task's.
+            raises is taken for a refusal, and that is noted with the task's exception.
 
-    An exception with an attribute ``retry_after`` (seconds or a timedelta) chooses its own wait.
+    Which classes an exception has is recorded with its failure, so a name decides also where the
+    class cannot be imported. An exception with an attribute ``retry_after`` (seconds or a timedelta)
+    chooses its own wait.
 
     Raises:
-        UsageError: a value is out of range.
+        UsageError: a value is out of range, or a name can match nothing.
     """
 
     max_attempts: int = 3
@@ -89,7 +93,7 @@ class RetryPolicy:
             raise UsageError(
                 f"RetryPolicy(jitter={self.jitter!r}): choose 'full', 'equal' or 'none'"
             )
-        for name in ("retry_on", "no_retry_on"):
+        for name in _KINDS:
             object.__setattr__(self, name, _kinds(name, getattr(self, name)))
         if self.retry_if is not None and not callable(self.retry_if):
             raise UsageError(
@@ -102,11 +106,11 @@ class RetryPolicy:
             return False
         if failure.type == WORKER_LOST:
             return True
-        if failure.final or _names(self.no_retry_on, failure):
+        if failure.final or _matches(failure, self.no_retry_on):
             return False
         if not self.retry_on:
             return not failure.lineage or "builtins:Exception" in failure.lineage
-        return _names(self.retry_on, failure)
+        return _matches(failure, self.retry_on)
 
     def delay(self, failure: Failure, attempt: int, draw: float) -> int:
         """Milliseconds to wait after attempt `attempt` (from 1); `draw` is in [0, 1)."""
@@ -130,20 +134,19 @@ class RetryPolicy:
             value = getattr(self, name)
             if value != _DEFAULTS[name]:
                 plain[name] = value
-        for name in ("retry_on", "no_retry_on"):
+        for name in _KINDS:
             if kinds := getattr(self, name):
-                plain[name] = [_name(kind) for kind in kinds]
+                plain[name] = [_written(kind) for kind in kinds]
         return plain
 
     @classmethod
     def from_plain(cls, plain: dict[str, Any]) -> RetryPolicy:
         """The policy that `to_plain` described."""
         fields = dict(plain)
-        for name in ("retry_on", "no_retry_on"):
-            # Bare names were accepted once, and meant nothing.
-            fields[name] = tuple(kind for kind in fields.get(name, ()) if ":" in kind)
-        if plain.get("retry_on") and not fields["retry_on"]:
-            fields["retry_on"] = ("unknown:unknown",)
+        for name in _KINDS:
+            # A name that is refused today may stand in a history of before: it matches nothing.
+            kinds = fields.get(name, ())
+            fields[name] = tuple(kind if ":" in kind else f":{kind}" for kind in kinds)
         return cls(**fields)
 
 
@@ -197,41 +200,45 @@ def _factor(factor: Any) -> float:
     raise UsageError(f"RetryPolicy(factor={str(factor)[:20]}): give a number of 1 or more")
 
 
-def _kinds(option: str, kinds: Any) -> tuple[type[BaseException] | str, ...]:
+Kind = type[BaseException] | str
+
+
+def _kinds(argument: str, kinds: Any) -> tuple[Kind, ...]:
     if isinstance(kinds, (type, str)):
         kinds = (kinds,)
     try:
         chosen = tuple(kinds)
     except TypeError:
         chosen = (kinds,)
-    return tuple(_kind(option, kind) for kind in chosen)
+    return tuple(_kind(argument, kind) for kind in chosen)
 
 
-def _kind(option: str, kind: Any) -> type[BaseException] | str:
-    if isinstance(kind, str):
-        if ":" in kind:
-            return kind
-        builtin = getattr(builtins, kind, None)
-        if isinstance(builtin, type) and issubclass(builtin, BaseException):
-            return error_name(builtin)
-        raise UsageError(
-            f"RetryPolicy({option}={kind!r}): no builtin exception has that name; give the class, or "
-            "its module and name, as in 'package.module:SomeError'"
-        )
+def _kind(argument: str, kind: Any) -> Kind:
     if isinstance(kind, type) and issubclass(kind, BaseException):
-        return kind  # pyright: ignore[reportUnknownVariableType]
-    raise UsageError(f"RetryPolicy({option}={kind!r}): give exception classes")
+        return kind
+    if not isinstance(kind, str):
+        raise UsageError(f"RetryPolicy({argument}={kind!r}): give exception classes")
+    if ":" in kind:
+        return kind
+    builtin = getattr(builtins, kind, None)
+    if isinstance(builtin, type) and issubclass(builtin, BaseException):
+        return error_name(builtin)
+    raise UsageError(
+        f"RetryPolicy({argument}={kind!r}): no builtin exception has that name, so it would match "
+        "nothing. Give the class itself, or its name as 'module:qualname'"
+    )
 
 
-def _name(kind: type[BaseException] | str) -> str:
+def _written(kind: Kind) -> str:
     return kind if isinstance(kind, str) else error_name(kind)
 
 
-def _names(kinds: tuple[type[BaseException] | str, ...], failure: Failure) -> bool:
-    """Whether the failure is of one of these kinds."""
-    wanted = {_name(kind) for kind in kinds}
+def _matches(failure: Failure, kinds: tuple[Kind, ...]) -> bool:
+    wanted = {_written(kind) for kind in kinds}
     return failure.type in wanted or not wanted.isdisjoint(failure.lineage)
 
+
+_KINDS: Final = ("retry_on", "no_retry_on")
 
 _DEFAULTS: Final[dict[str, Any]] = {
     "initial": 1.0,

@@ -15,7 +15,15 @@ from uuid import UUID
 
 import pytest
 
-from mini_workflow import Context, RetryPolicy, TaskTimeout, WorkerLost, current_task, workflow
+from mini_workflow import (
+    Context,
+    RetryPolicy,
+    TaskTimeout,
+    UsageError,
+    WorkerLost,
+    current_task,
+    workflow,
+)
 from tests.behaviours.stage import (
     LEDGER,
     Background,
@@ -245,7 +253,7 @@ async def judged(ctx: Context, how: str) -> Any:
         ("not by name", 1, 503),
     ],
 )
-def test_06_what_is_not_retried(runtime: Stage, how: str, attempts: int, status: int) -> None:
+def test_06_what_a_predicate_refuses(runtime: Stage, how: str, attempts: int, status: int) -> None:
     """`no_retry_on` names what is never tried again; `retry_if` looks at the exception itself,
     where it was raised."""
     with pytest.raises(Refused, match=f"status {status}") as refused:
@@ -254,6 +262,35 @@ def test_06_what_is_not_retried(runtime: Stage, how: str, attempts: int, status:
     assert list(range(1, attempts + 1)) == LEDGER
     noted = "retry_if raised" in "".join(getattr(refused.value, "__notes__", ()))
     assert noted == (how == "by a predicate that raises")
+
+
+@workflow("behaviours.choosy_by_name")
+async def choosy_by_name(ctx: Context, kind: str) -> None:
+    retry = policy(3, retry_on=("Exception",), no_retry_on=("ValueError", TooMany))
+    await ctx.task(ask_politely, kind, retry=retry)
+
+
+@pytest.mark.parametrize(("kind", "attempts"), [("other", 1), ("listed", 3), ("polite", 1)])
+def test_06_what_is_not_retried(runtime: Stage, kind: str, attempts: int) -> None:
+    """`no_retry_on` lists what is not tried again, before `retry_on`; both take the bare name of
+    a builtin exception."""
+    with pytest.raises(Exception, match=kind):
+        runtime.run(choosy_by_name, kind)
+    assert [kind] * attempts == LEDGER
+
+
+@workflow("behaviours.misspelt")
+async def misspelt(ctx: Context) -> str:
+    try:
+        policy(3, retry_on=("TooMany",))
+    except UsageError as error:
+        return str(error)
+    return "accepted"
+
+
+def test_06_a_name_that_matches_nothing_is_refused(runtime: Stage) -> None:
+    """A bare name that is no builtin exception is refused, with what to write instead."""
+    assert "module:qualname" in runtime.run(misspelt)
 
 
 def hang(name: str) -> int:
