@@ -124,9 +124,11 @@ def _slots_of(error: BaseException) -> list[tuple[str, Any]]:
     return found
 
 
-def rebuild_exception(name: str, state: dict[str, Any], decode: Recurse) -> BaseException:
+def rebuild_exception(
+    name: str, state: dict[str, Any], decode: Recurse, load: Callable[[str], type[Any]] = load_class
+) -> BaseException:
     """The exception again. Raises PayloadNotReadable, or whatever its class raises."""
-    kind = load_class(name)
+    kind = load(name)
     if not issubclass(kind, BaseException):
         raise PayloadNotReadable(f"{name!r} is no longer an exception: restore it under that name")
     return _rebuild(kind, state, decode)

@@ -6,7 +6,7 @@ import math
 from datetime import timedelta
 from typing import Any, Final
 
-from mini_workflow.codecs.decoding import Decoder
+from mini_workflow.codecs.decoding import Decoder, Viewer
 from mini_workflow.codecs.encoding import Encoder
 from mini_workflow.codecs.exceptions import (
     REMOTE,
@@ -15,7 +15,7 @@ from mini_workflow.codecs.exceptions import (
     rebuild_exception,
     restore_attributes,
 )
-from mini_workflow.codecs.names import load_class, name_of
+from mini_workflow.codecs.names import name_of
 from mini_workflow.codecs.opaque import decode_opaque, encode_opaque
 from mini_workflow.codecs.signing import Signer
 from mini_workflow.core.failure import Failure
@@ -174,43 +174,57 @@ def _is_control_flow(kind: type[Any]) -> bool:
     return issubclass(kind, StopIteration) or not issubclass(kind, Exception)
 
 
-def decode_failure(failure: Failure, signer: Signer | None = None) -> BaseException:
+def decode_failure(
+    failure: Failure, signer: Signer | None = None, *, trust: bool = True
+) -> BaseException:
     """The exception again, as its own type where it can be rebuilt, otherwise a TaskError.
 
     Its causes are chained to it as they were; the last of them has the traceback texts of all as a
-    `RemoteTraceback`. Never raises.
+    `RemoteTraceback`. Without `trust` only classes of modules that are imported are found, and
+    nothing is unpickled that is not signed. Never raises.
     """
     try:
-        return _decode(failure, signer, [])
+        return _decode(failure, Decoder(signer, trust=trust), [])
     except Exception:
         return _generic(failure)
 
 
-def _decode(failure: Failure, signer: Signer | None, outer: list[str]) -> BaseException:
-    error = _rebuild(failure, signer)
+def show_failure(failure: Failure) -> BaseException:
+    """The exception for people to look at: builtin ones as themselves, others as a TaskError.
+
+    Nothing is imported, and no code but Python's own runs. Never raises.
+    """
+    try:
+        return _decode(failure, Viewer(), [])
+    except Exception:
+        return _generic(failure)
+
+
+def _decode(failure: Failure, decoder: Decoder, outer: list[str]) -> BaseException:
+    error = _rebuild(failure, decoder)
     text = failure.traceback
     texts = [text, *outer] if text else outer
     if text:
         vars(error)[REMOTE] = text
     if failure.cause is not None:
-        set_cause(error, _decode(failure.cause, signer, texts))
+        set_cause(error, _decode(failure.cause, decoder, texts))
     elif texts:
         joint = "\nThe above exception was the cause of the following:\n\n"
         set_cause(error, RemoteTraceback(joint.join(texts)))
     return error
 
 
-def _rebuild(failure: Failure, signer: Signer | None) -> BaseException:
+def _rebuild(failure: Failure, decoder: Decoder) -> BaseException:
     state = failure.state
     if state is None:
         return _generic(failure)
     try:
         if "$" in state:
-            error = decode_opaque(state, signer)
+            error = decoder.decode(state)
         elif "group" in state:
-            error = _rebuild_group(failure, signer)
+            error = _rebuild_group(failure, decoder)
         else:
-            error = rebuild_exception(failure.type, state, Decoder(signer).decode)
+            error = rebuild_exception(failure.type, state, decoder.decode, decoder.load_class)
         if isinstance(error, Exception) and not _is_control_flow(type(error)):
             return error
     except Exception:
@@ -218,21 +232,21 @@ def _rebuild(failure: Failure, signer: Signer | None) -> BaseException:
     return _generic(failure)
 
 
-def _rebuild_group(failure: Failure, signer: Signer | None) -> BaseException:
+def _rebuild_group(failure: Failure, decoder: Decoder) -> BaseException:
     """The group without its constructor: that of a class of one's own may want other arguments."""
     state = failure.state
-    members = [_decode(Failure.from_plain(plain), signer, []) for plain in state["members"]]
+    members = [_decode(Failure.from_plain(plain), decoder, []) for plain in state["members"]]
     errors = [member for member in members if isinstance(member, Exception)]
     kind: type[Any] = ExceptionGroup
     try:
-        found = load_class(failure.type)
+        found = decoder.load_class(failure.type)
         # Never call what is no group: the name comes from outside.
         if issubclass(found, ExceptionGroup):
             kind = found  # pyright: ignore[reportUnknownVariableType]
     except Exception:
         pass
     group: Any = BaseExceptionGroup.__new__(kind, state["group"], errors)
-    restore_attributes(group, state, Decoder(signer).decode)
+    restore_attributes(group, state, decoder.decode)
     for note in state.get("notes", ()):
         add_note(group, note)
     return group
