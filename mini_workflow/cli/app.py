@@ -28,6 +28,12 @@ class Session:
 
 pass_session = click.make_pass_decorator(Session)
 
+trust_option = click.option(
+    "--trust",
+    is_flag=True,
+    help="Load values as themselves, which may run code that is stored.",
+)
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Answer with JSON.")
 
 

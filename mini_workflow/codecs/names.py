@@ -152,7 +152,30 @@ def load_class(name: str) -> type[Any]:
             f"a stored value names {name!r}, and importing {module!r} runs a program: do not trust "
             "whatever wrote this"
         )
-    found = load(name)
+    return _value_class(name, load(name))
+
+
+def load_known_class(name: str) -> type[Any]:
+    """The same, if its module is imported already. Imports nothing, whatever the name.
+
+    Raises PayloadNotReadable.
+    """
+    module, _, qualname = name.partition(":")
+    for candidate in (SPAWNED_MAIN, MAIN) if module in (MAIN, SPAWNED_MAIN) else (module,):
+        # By what lies there: a module may import something when it is asked for an attribute.
+        found: Any = sys.modules.get(candidate)
+        for part in qualname.split("."):
+            found = getattr(found, "__dict__", {}).get(part)
+        if found is not None:
+            return _value_class(name, found)
+    raise PayloadNotReadable(
+        f"a stored value is of {name!r}, which is not imported here, and looking imports nothing by a "
+        "stored name: import the module, or say that you trust where the value comes from (--trust, "
+        "or trust=True)"
+    )
+
+
+def _value_class(name: str, found: object) -> type[Any]:
     if not isinstance(found, type):
         raise PayloadNotReadable(
             f"{name!r} is no longer a class but a {type(found).__qualname__}. Keep the class under "
@@ -186,9 +209,9 @@ def factory_name(factory: object) -> str | None:
     return name if name in _FACTORIES or is_value_class(factory) else None
 
 
-def load_factory(name: str) -> type[Any]:
-    """The class that `factory_name` named. Raises PayloadNotReadable."""
-    return _FACTORIES.get(name) or load_class(name)
+def load_factory(name: str, load: Callable[[str], type[Any]]) -> type[Any]:
+    """The class that `factory_name` named; `load` finds it. Raises PayloadNotReadable."""
+    return _FACTORIES.get(name) or load(name)
 
 
 def is_model_class(kind: type[Any]) -> bool:

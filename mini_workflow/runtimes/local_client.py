@@ -67,7 +67,11 @@ class LocalClient(Client):
 
     Args:
         path: the file; unless it is only read it is created where there is none.
-        read_only: change nothing in the file; SQLite itself refuses it.
+        read_only: change nothing in the file; SQLite itself refuses it. Such a client also runs no
+            code from the file: values of classes whose modules are not imported, and pickled ones,
+            are refused with PayloadNotReadable.
+        trust: have a client that only reads load everything all the same. Do that where you trust
+            whoever can write to the file.
         turn_timeout: seconds that a query may compute; None for no limit.
         value_limit: bytes that one value may take, encoded: an argument, a result, what a signal
             brings. More is refused with ValueTooLarge.
@@ -83,6 +87,7 @@ class LocalClient(Client):
         read_only: bool = False,
         turn_timeout: float | None = DEFAULT_LIMIT,
         value_limit: int = DEFAULT_VALUE_LIMIT,
+        trust: bool = False,
     ) -> None:
         self._read_only = read_only
         self._clock = SystemClock()
@@ -94,7 +99,7 @@ class LocalClient(Client):
             read_only=read_only,
         )
         self._store = self._backend.store
-        self._codec = StandardCodec(value_limit=value_limit)
+        self._codec = StandardCodec(value_limit=value_limit, trust=trust or not read_only)
         self._registry = REGISTRY
         self._doorbell = WakeupSocket()
         self._messenger = Messenger(self, self._codec)

@@ -119,7 +119,7 @@ def test_a_replay_knows_the_key_of_what_is_signed(served: World) -> None:
     assert served("result", "opaque-1").out == "kept"
     (served.folder / "opaque.json").write_text(served("get", "opaque-1", "--json").out)
     for name in ("opaque-1", "opaque.json"):
-        assert served("replay", name, "cli_flows").out.endswith("all 4 events fit")
+        assert served("replay", name, "cli_flows", "--trust").out.endswith("all 4 events fit")
 
 
 def test_export_for_check_replay(served: World) -> None:
