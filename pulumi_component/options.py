@@ -29,8 +29,8 @@ MOST_RESERVED = 1_000_000
 """Calls at a time. Lambda has no limit but the account's, which its owner can have raised."""
 SHORTEST_KEY = 32
 """Characters. What the library asks for (mini_workflow/settings.py)."""
-LOG_LEVELS = ("TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL")
-"""Source: API reference of Lambda, LoggingConfig."""
+LOG_LEVELS = ("DEBUG", "INFO", "WARN", "ERROR", "FATAL")
+"""Source: API reference of Lambda, LoggingConfig. Its TRACE is no level of Python's."""
 RESERVED_VARIABLES = frozenset(
     {
         "_HANDLER",

@@ -23,8 +23,9 @@ from mini_workflow.core.failure import Failure
 from mini_workflow.core.futures import SleepFuture, TaskFuture
 from mini_workflow.core.mapping import Mapping, as_it_is_now
 from mini_workflow.core.payload import EMPTY, Payload
+from mini_workflow.core.raised import add_note
 from mini_workflow.core.recorded import INLINE, Script
-from mini_workflow.core.retry import RetryPolicy
+from mini_workflow.core.retry import JudgedCall, RetryPolicy
 from mini_workflow.core.state import ExecutionState
 from mini_workflow.errors import (
     MiniWorkflowError,
@@ -247,7 +248,8 @@ class Operations:
             return TaskFuture(0, name, loop=self.loop, operations=self)
         seq = self._seq + 1
         name = self._name_before(name, function)
-        payload = self._capture(_SCHEDULED, seq, name, function, args, kwargs, options)
+        judge = None if retry is None else retry.retry_if
+        payload = self._capture(_SCHEDULED, seq, name, function, args, kwargs, options, judge)
         if payload is not None:
             self._calls[seq] = (payload, is_async(function))
         self._seq = seq
@@ -321,24 +323,26 @@ class Operations:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         options: set[str],
+        judge: Callable[[Exception], bool] | None = None,
     ) -> bytes | None:
         """The call as bytes, or None when the task is recorded and over.
 
         A call that could not be captured when it was recorded has left no event behind. So
         whatever does not stand in the script is captured again, and fails again.
         """
+        carried = function if judge is None else JudgedCall(function, judge)
         script = self._script
         if script is not None and script.stands_next(kinds, seq, name, self._refused):
             if seq not in self._wanted:
                 return None
             try:
-                return self._codec.capture(function, args, kwargs)
+                return self._codec.capture(carried, args, kwargs)
             except SerializationError as error:
                 self.loop.fault = error
                 raise Halt from error
         try:
             check_call(function, args, kwargs, options)
-            return self._codec.capture(function, args, kwargs)
+            return self._codec.capture(carried, args, kwargs)
         except Exception:
             self._refused += 1
             raise
@@ -387,7 +391,7 @@ class Operations:
             replacement.__cause__ = error
             error = replacement
         if failure.attempts is not None and failure.attempts > 1:
-            error.add_note(f"task {future.name!r} failed after {failure.attempts} attempts")
+            add_note(error, f"task {future.name!r} failed after {failure.attempts} attempts")
         future.set_exception(error)
         self._failed.append(future)
         if len(self._failed) > self._failed_prune:

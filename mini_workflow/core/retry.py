@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import builtins
 import math
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, cast
 
 from mini_workflow.core.failure import Failure
+from mini_workflow.core.raised import FINAL, add_note
 from mini_workflow.durations import milliseconds, seconds
 from mini_workflow.errors import UsageError
 
@@ -50,6 +52,9 @@ class RetryPolicy:
         no_retry_on: the same, of what is not tried again. It takes precedence over `retry_on`;
             naming `WorkerLost` or a base of it, such as ``Exception``, does not include the death
             of a worker.
+        retry_if: called with the exception, where the task runs and fails; another attempt is made
+            only if it answers true. It is carried to the task as the task itself is. One that
+            raises is taken for a refusal, and that is noted with the task's exception.
 
     Which classes an exception has is recorded with its failure, so a name decides also where the
     class cannot be imported. An exception with an attribute ``retry_after`` (seconds or a timedelta)
@@ -66,6 +71,7 @@ class RetryPolicy:
     jitter: Jitter = "full"
     retry_on: tuple[type[BaseException] | str, ...] = ()
     no_retry_on: tuple[type[BaseException] | str, ...] = ()
+    retry_if: Callable[[Exception], bool] | None = None
 
     def __post_init__(self) -> None:
         attempts: Any = self.max_attempts
@@ -89,6 +95,10 @@ class RetryPolicy:
             )
         for name in _KINDS:
             object.__setattr__(self, name, _kinds(name, getattr(self, name)))
+        if self.retry_if is not None and not callable(self.retry_if):
+            raise UsageError(
+                f"RetryPolicy(retry_if={self.retry_if!r}): give a function that takes the exception"
+            )
 
     def retries(self, failure: Failure, attempt: int) -> bool:
         """Whether attempt number `attempt` (from 1), which ended in `failure`, is followed."""
@@ -96,7 +106,7 @@ class RetryPolicy:
             return False
         if failure.type == WORKER_LOST:
             return True
-        if _matches(failure, self.no_retry_on):
+        if failure.final or _matches(failure, self.no_retry_on):
             return False
         if not self.retry_on:
             return not failure.lineage or "builtins:Exception" in failure.lineage
@@ -138,6 +148,46 @@ class RetryPolicy:
             kinds = fields.get(name, ())
             fields[name] = tuple(kind if ":" in kind else f":{kind}" for kind in kinds)
         return cls(**fields)
+
+
+class JudgedCall:
+    """A task's function with the predicate that judges its exceptions where they are at hand."""
+
+    __slots__ = ("function", "retry_if")
+
+    def __init__(self, function: Callable[..., Any], retry_if: Callable[[Exception], bool]) -> None:
+        self.function = function
+        self.retry_if = retry_if
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the function, and await what it returns if that is awaitable."""
+        value: Any
+        try:
+            value = self.function(*args, **kwargs)
+        except Exception as error:
+            self._judge(error)
+            raise
+        return self._awaited(cast("Awaitable[Any]", value)) if _is_awaitable(value) else value
+
+    async def _awaited(self, value: Awaitable[Any]) -> Any:
+        try:
+            return await value
+        except Exception as error:
+            self._judge(error)
+            raise
+
+    def _judge(self, error: Exception) -> None:
+        try:
+            again = self.retry_if(error)
+        except Exception as problem:
+            again = False
+            add_note(error, f"(not tried again: retry_if raised {problem!r})")
+        if not again:
+            vars(error)[FINAL] = True
+
+
+def _is_awaitable(value: object) -> bool:
+    return isinstance(value, Awaitable)
 
 
 def _factor(factor: Any) -> float:

@@ -18,6 +18,7 @@ from mini_workflow.core.codec import Codec
 from mini_workflow.core.events import Event
 from mini_workflow.core.exchange import ContinueAsNew, Exchange
 from mini_workflow.core.operations import Inline, takes_result
+from mini_workflow.core.raised import set_traceback
 from mini_workflow.core.recorded import Script
 from mini_workflow.core.retry import RetryPolicy
 from mini_workflow.errors import (
@@ -248,7 +249,7 @@ class Run(Exchange):
             if (request := _continues(error)) is not None:
                 return events.ContinuedAsNew(request.arguments)
             if error.__traceback__ is not None:
-                error.__traceback__ = error.__traceback__.tb_next  # begin at the user's code
+                set_traceback(error, error.__traceback__.tb_next)  # begin at the user's code
             return await self._undo(self._failed_with(error))
 
     def _called(self, args: list[Any], kwargs: dict[str, Any]) -> Coroutine[Any, Any, Any]:

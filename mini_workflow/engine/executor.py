@@ -12,6 +12,7 @@ from typing import Any, Final, TypeGuard
 
 from mini_workflow.attempts import cancelled, timeout_message
 from mini_workflow.core.codec import Codec
+from mini_workflow.core.raised import set_traceback
 from mini_workflow.errors import TaskCancelled, TaskTimeout
 from mini_workflow.ports import TaskOutcome, TaskRequest
 from mini_workflow.task import CURRENT, CurrentTask
@@ -140,7 +141,7 @@ def _failed(request: TaskRequest, codec: Codec, error: BaseException) -> TaskOut
     task = CURRENT.get()
     if isinstance(error, TaskCancelled) and task.cancelled:
         return cancelled(request, task.details)
-    error.__traceback__ = _from_users_code(error.__traceback__)
+    set_traceback(error, _from_users_code(error.__traceback__))
     failure = codec.encode_failure(error)
     return TaskOutcome(*request.key, failure=failure.to_plain(), heartbeat=task.details)
 

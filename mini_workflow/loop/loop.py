@@ -15,8 +15,8 @@ import logging
 import sys
 from asyncio import events
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Generator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractContextManager, nullcontext, suppress
 from contextvars import Context
 from types import CoroutineType
 from typing import Any, Final, NoReturn, Protocol
@@ -98,7 +98,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         """What the time really is, where that is known: durations begin at it. `now` is ahead of it
         after the clock was set back, since it never goes back itself.
         """
-        self._looking = False
+        self.looking = False
         self.touched = False
         """Whether code that may only look tried something else: the run may have changed by it."""
         self._current: Handle | None = None
@@ -179,38 +179,15 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
             return  # the task keeps it as its exception, and whoever awaits the task gets it
         self._owner.warn("a callback of the workflow failed: %r", error, exc_info=error)
 
-    @contextmanager
-    def inside(self) -> Generator[None]:
-        """Inside the block code runs as part of the workflow, but only to look at it: what it must
+    def inside(self) -> _Inside:
+        """Give a block in which code runs as part of the workflow, but only to look at it: what it must
         not do, and whatever would make something run, is refused without harm to the run.
         """
-        outer = running_loop()
-        outer_task = _leave_task(outer)
-        fault, self.fault = self.fault, None
-        self._looking = True
-        _set_running_loop(self)
-        try:
-            yield
-        finally:
-            self._looking = False
-            self.touched = self.touched or self.fault is not None
-            self.fault = fault
-            _set_running_loop(outer)
-            _return_to_task(outer, outer_task)
+        return _Inside(self)
 
-    @contextmanager
-    def outside(self) -> Generator[None]:
-        """Inside the block code runs as if it were not part of the workflow."""
-        loop, hooks = running_loop(), sys.get_asyncgen_hooks()
-        task = _leave_task(loop)
-        _set_running_loop(None)
-        sys.set_asyncgen_hooks(None, None)
-        try:
-            yield
-        finally:
-            _set_running_loop(loop)
-            sys.set_asyncgen_hooks(*hooks)
-            _return_to_task(loop, task)
+    def outside(self) -> _Outside:
+        """Give a block in which code runs as if it were not part of the workflow."""
+        return _Outside()
 
     def drop(self) -> None:
         """Drop everything that still waits, in order of creation.
@@ -251,7 +228,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
     def call_soon(
         self, callback: Callable[..., Any], *args: Any, context: Context | None = None
     ) -> Any:
-        if self._looking:
+        if self.looking:
             self._refuse_to_look()
         handle = Handle(callback, args, context)
         if not self.dead:
@@ -350,7 +327,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         **_options: Any,
     ) -> WorkflowTask:
         """Take any awaitable. Tasks never start eagerly, whatever the options say."""
-        if self._looking:
+        if self.looking:
             if asyncio.iscoroutine(coro):
                 coro.close()
             self._refuse_to_look()
@@ -383,7 +360,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         """Close a generator that nothing refers to any more, in the next pass, as asyncio does."""
         if self.dead or self.ended or not self.generators.leave(generator):
             return
-        if running_loop() is self and not self._looking:
+        if running_loop() is self and not self.looking:
             self.create_task(self._close_generator(generator))
 
     async def _close_generator(self, generator: AsyncGenerator[Any, Any]) -> None:
@@ -423,6 +400,48 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
 
     def _timer_handle_cancelled(self, handle: Any) -> None:
         """asyncio calls this for its own timer handles; there are none here."""
+
+
+class _Inside:
+    """See `WorkflowLoop.inside`. No generator: that would set attributes of an exception on its way."""
+
+    __slots__ = ("_fault", "_loop", "_outer", "_task")
+
+    def __init__(self, loop: WorkflowLoop) -> None:
+        self._loop = loop
+
+    def __enter__(self) -> None:
+        loop = self._loop
+        self._outer = running_loop()
+        self._task = _leave_task(self._outer)
+        self._fault, loop.fault = loop.fault, None
+        loop.looking = True
+        _set_running_loop(loop)
+
+    def __exit__(self, *_error: object) -> None:
+        loop = self._loop
+        loop.looking = False
+        loop.touched = loop.touched or loop.fault is not None
+        loop.fault = self._fault
+        _set_running_loop(self._outer)
+        _return_to_task(self._outer, self._task)
+
+
+class _Outside:
+    """See `WorkflowLoop.outside`."""
+
+    __slots__ = ("_hooks", "_loop", "_task")
+
+    def __enter__(self) -> None:
+        self._loop, self._hooks = running_loop(), sys.get_asyncgen_hooks()
+        self._task = _leave_task(self._loop)
+        _set_running_loop(None)
+        sys.set_asyncgen_hooks(None, None)
+
+    def __exit__(self, *_error: object) -> None:
+        _set_running_loop(self._loop)
+        sys.set_asyncgen_hooks(*self._hooks)
+        _return_to_task(self._loop, self._task)
 
 
 class _Passing:

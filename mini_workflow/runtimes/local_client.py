@@ -45,6 +45,7 @@ from mini_workflow.ports import Commit, Head
 from mini_workflow.stores.sqlite import SQLiteBackend
 from mini_workflow.stores.system_clock import SystemClock
 from mini_workflow.stores.wakeup_socket import WakeupSocket
+from mini_workflow.waiting import blocking_wait
 from mini_workflow.workflow import REGISTRY
 
 T = TypeVar("T")
@@ -144,11 +145,18 @@ class LocalClient(Client):
     def settled(self, execution_id: str, timeout: float | None) -> Settled:
         """See `Service.settled`."""
         deadline = None if timeout is None else time.monotonic() + timeout
-        while (found := self._settled_now(execution_id)) is None:
-            left = LOOK_AGAIN if deadline is None else deadline - time.monotonic()
-            if left <= 0:
-                raise still_running(execution_id, timeout)
-            time.sleep(min(LOOK_AGAIN, left))
+        found = self._settled_now(execution_id)
+        if found is not None:
+            return found
+        refused: list[BaseException] = []
+        with blocking_wait(refused.append):
+            while (found := self._settled_now(execution_id)) is None:
+                left = LOOK_AGAIN if deadline is None else deadline - time.monotonic()
+                if left <= 0:
+                    raise still_running(execution_id, timeout)
+                if refused:
+                    raise refused[0]
+                time.sleep(min(LOOK_AGAIN, left))
         return found
 
     async def settled_async(self, execution_id: str) -> Settled:

@@ -221,6 +221,49 @@ def test_06_what_is_retried(runtime: Stage, kind: str, attempts: int, waits: lis
     assert [event.retry_at - event.at for event in found] == waits
 
 
+class Refused(Exception):
+    def __init__(self, status: int) -> None:
+        super().__init__(f"status {status}")
+        self.status = status
+
+
+def refuse(*statuses: int) -> int:
+    note(current_task().attempt)
+    raise Refused(statuses[current_task().attempt - 1])
+
+
+@workflow("behaviours.judged")
+async def judged(ctx: Context, how: str) -> Any:
+    policies: dict[str, dict[str, Any]] = {
+        "by a predicate": {"retry_if": lambda error: error.status >= 500},
+        "by a predicate that raises": {"retry_if": lambda error: error.nothing},
+        "not this one": {"retry_on": (Exception,), "no_retry_on": (Refused,)},
+        "not by name": {"no_retry_on": (f"{Refused.__module__}:Refused",)},
+    }
+    retry = RetryPolicy(max_attempts=5, initial=0.001, **policies[how])
+    return await ctx.task(refuse, 503, 502, 404, 503, retry=retry)
+
+
+@pytest.mark.parametrize(
+    ("how", "attempts", "status"),
+    [
+        ("by a predicate", 3, 404),
+        ("by a predicate that raises", 1, 503),
+        ("not this one", 1, 503),
+        ("not by name", 1, 503),
+    ],
+)
+def test_06_what_a_predicate_refuses(runtime: Stage, how: str, attempts: int, status: int) -> None:
+    """`no_retry_on` names what is never tried again; `retry_if` looks at the exception itself,
+    where it was raised."""
+    with pytest.raises(Refused, match=f"status {status}") as refused:
+        runtime.start(judged, how).result(WAIT)
+    assert refused.value.status == status
+    assert list(range(1, attempts + 1)) == LEDGER
+    noted = "retry_if raised" in "".join(getattr(refused.value, "__notes__", ()))
+    assert noted == (how == "by a predicate that raises")
+
+
 @workflow("behaviours.choosy_by_name")
 async def choosy_by_name(ctx: Context, kind: str) -> None:
     retry = policy(3, retry_on=("Exception",), no_retry_on=("ValueError", TooMany))
@@ -269,6 +312,7 @@ def test_07_a_worker_that_dies(runtime: Stage, attempts: int | None) -> None:
     runtime.reopen(grace=0)
     execution = runtime.start(loses_its_worker, attempts)
     gate("lost-1").wait_until_reached()
+    runtime.die()
     runtime.reopen()
     # Where time stands still, it goes on while somebody waits.
     waiting = Background(lambda: runtime.again(execution).result(WAIT))
@@ -287,6 +331,7 @@ def test_07_a_worker_that_dies_in_the_only_attempt(runtime: Stage) -> None:
     runtime.reopen(grace=0)
     execution = runtime.start(loses_its_worker, 1)
     gate("lost-1").wait_until_reached()
+    runtime.die()
     runtime.reopen()
     with pytest.raises(WorkerLost):
         runtime.again(execution).result(WAIT)

@@ -288,6 +288,37 @@ class BucketPolicy(OfBucket):
         return {"bucket": made, "policy": client("s3").get_bucket_policy(Bucket=made)["Policy"]}
 
 
+def package(archive: Values) -> bytes:
+    """An archive of code, as the emulator runs it: with a bootstrap that names its Python."""
+    return functions.archive(functions.files_of(Path(archive["path"])))
+
+
+class BucketObjectv2(Kind):
+    replaces = ("bucket", "key")
+    outputs = ("arn", "etag", "versionId")
+
+    def id_of(self, values: Values) -> str:
+        return f"{values['bucket']}/{values['key']}"
+
+    def create(self, values: Values) -> Values:
+        made = client("s3").put_object(
+            Bucket=values["bucket"], Key=values["key"], Body=package(values["source"])
+        )
+        place = f"{values['bucket']}/{values['key']}"
+        return {"arn": f"arn:aws:s3:::{place}", "etag": made["ETag"], "versionId": ""}
+
+    def update(self, olds: Values, news: Values) -> None:
+        self.create(news)
+
+    def delete(self, values: Values) -> None:
+        client("s3").delete_object(Bucket=values["bucket"], Key=values["key"])
+
+    def read(self, made: str, values: Values) -> Values | None:
+        bucket, _, key = made.partition("/")
+        client("s3").head_object(Bucket=bucket, Key=key)
+        return {"bucket": bucket, "key": key}
+
+
 # SQS
 
 _ATTRIBUTES = {
@@ -512,9 +543,11 @@ class Function(Kind):
             "LoggingConfig": shaped(values["loggingConfig"]),
         }
 
-    def _package(self, values: Values) -> bytes:
-        """The archive, as the emulator runs it: with a bootstrap that names its Python."""
-        return functions.archive(functions.files_of(Path(values["code"]["path"])))
+    def _code(self, values: Values) -> Values:
+        """Where the code is: in the request, or in a bucket."""
+        if "code" in values:
+            return {"ZipFile": package(values["code"])}
+        return {"S3Bucket": values["s3Bucket"], "S3Key": values["s3Key"]}
 
     def _reserve(self, values: Values) -> None:
         name, reserved = values["name"], values["reservedConcurrentExecutions"]
@@ -536,7 +569,7 @@ class Function(Kind):
         made = client("lambda").create_function(
             FunctionName=values["name"],
             Runtime=functions.RUNTIME,
-            Code={"ZipFile": self._package(values)},
+            Code=self._code(values),
             Architectures=values["architectures"],
             Tags=values.get("tags") or {},
             **self._configuration(values),
@@ -553,13 +586,10 @@ class Function(Kind):
 
     def update(self, olds: Values, news: Values) -> None:
         name = news["name"]
-        if "path" in news["code"]:
-            client("lambda").update_function_code(
-                FunctionName=name,
-                ZipFile=self._package(news),
-                Architectures=news["architectures"],
-            )
-            self._wait(name, "function_updated_v2")
+        client("lambda").update_function_code(
+            FunctionName=name, **self._code(news), Architectures=news["architectures"]
+        )
+        self._wait(name, "function_updated_v2")
         client("lambda").update_function_configuration(
             FunctionName=name, **self._configuration(news)
         )
@@ -866,6 +896,7 @@ KINDS: dict[str, Kind] = {
         BucketLifecycleConfiguration()
     ),
     "aws:s3/bucketPolicy:BucketPolicy": BucketPolicy(),
+    "aws:s3/bucketObjectv2:BucketObjectv2": BucketObjectv2(),
     "aws:sqs/queue:Queue": Queue(),
     "aws:iam/role:Role": Role(),
     "aws:iam/rolePolicy:RolePolicy": RolePolicy(),

@@ -63,12 +63,15 @@ def function(option: str, **options: Any) -> Change:
 
 CHANGES = [
     engine("the code, or `include`, `requirements`", include=["more.txt"]),
-    engine("`environment`", environment={"COLOR": "blue"}),
-    engine("`permissions`", permissions=[{"actions": ["s3:GetObject"], "resources": ["arn:x"]}]),
-    engine("`link`", linked=True),
-    engine("`memory`", memory="2 GB"),
-    engine("`architecture`", architecture="arm64"),
-    engine("`log_level`", log_level="DEBUG"),
+    function("`environment` of a function", environment={"COLOR": "blue"}),
+    function(
+        "`permissions` of a function",
+        permissions=[{"actions": ["s3:GetObject"], "resources": ["arn:x"]}],
+    ),
+    function("`link` of a function", linked=True),
+    function("`memory` of a function", memory="2 GB"),
+    function("`architecture` of a function", architecture="arm64"),
+    function("`log_level` of a function", log_level="DEBUG"),
     engine("`log_retention`", log_retention="1 week"),
     engine("`tags`", tags={"team": "blue"}),
     engine("`timeout` of the worker", worker={**WORKER, "timeout": "5 minutes"}),
@@ -82,8 +85,7 @@ CHANGES = [
     engine("`payload_retention`", payload_retention="60 days"),
     engine("`signing_key`", signing_key="k" * 40),
     engine("`removal`", removal="destroy"),
-    engine("`alarms`", alarms=True),
-    engine("`dashboard`", dashboard=True),
+    engine("`alarms`, `dashboard`", alarms=True, dashboard=True),
     function("`url` of a function", url={"authorization": "none"}),
     function("`handler` of a function", handler="app.execute"),
 ]

@@ -3,6 +3,7 @@
 import ast
 import inspect
 import json
+import logging
 import sys
 from datetime import timedelta
 from pathlib import Path
@@ -15,7 +16,7 @@ from mini_workflow import settings
 from mini_workflow.errors import SettingMissing
 from mini_workflow.runtimes.aws import telemetry
 from pulumi_component import BadOption, Function, args, staging, units
-from pulumi_component.options import EngineOptions, FunctionOptions
+from pulumi_component.options import LOG_LEVELS, EngineOptions, FunctionOptions
 from tests.pulumi.recording import Recording, is_secret, record
 from tests.pulumi.test_engine import engine, made
 
@@ -297,7 +298,7 @@ PERMISSION = {"actions": ["s3:GetObject"], "resources": ["arn:x"]}
         ({"permissions": [{"actions": ["a"]}]}, "permissions: resources is a list"),
         ({"permissions": [{**PERMISSION, "actions": "a"}]}, "permissions: actions is a list"),
         ({"permissions": [{**PERMISSION, "effect": "Deny"}]}, "no option 'effect'"),
-        ({"log_level": "LOUD"}, "log_level: 'LOUD' is not one of TRACE"),
+        ({"log_level": "TRACE"}, "log_level: 'TRACE' is not one of DEBUG"),
         ({"environment": {"AWS_REGION": "x"}}, "environment: AWS_REGION is set by Lambda itself"),
         ({"environment": {"A-B": "x"}}, "'A-B' cannot be the name of a variable"),
         ({"environment": {"1A": "x"}}, "'1A' cannot be the name of a variable"),
@@ -473,3 +474,9 @@ def test_code_that_is_too_large_for_a_request_goes_through_a_bucket(
     assert "code" not in inputs
     assert (inputs["s3Bucket"], inputs["s3Key"]) == ("F-code", archive["key"])
     assert archive["key"] == f"{Path(archive['source'].path).name}.zip"
+
+
+def test_log_levels_are_those_of_python() -> None:
+    logger = logging.getLogger("tests.of.levels")
+    for level in LOG_LEVELS:
+        logger.setLevel(level)
