@@ -46,6 +46,7 @@ from mini_workflow.runtimes.file_watcher import FileWatcher
 from mini_workflow.stores.sqlite import SQLiteBackend
 from mini_workflow.stores.system_clock import SystemClock
 from mini_workflow.stores.wakeup_socket import WakeupSocket
+from mini_workflow.waiting import blocking_wait
 from mini_workflow.workflow import REGISTRY
 
 T = TypeVar("T")
@@ -148,11 +149,19 @@ class LocalClient(Client):
         if found is not None:
             return found
         changed = threading.Event()
-        with self._watcher.until_end(execution_id, changed.set):
+        refused: list[BaseException] = []
+
+        def refuse(error: BaseException) -> None:
+            refused.append(error)
+            changed.set()
+
+        with self._watcher.until_end(execution_id, changed.set), blocking_wait(refuse):
             while (found := self._settled_now(execution_id)) is None:
                 left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0:
                     raise still_running(execution_id, timeout)
+                if refused:
+                    raise refused[0]
                 changed.wait(left)
                 changed.clear()
         return found
