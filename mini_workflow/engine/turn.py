@@ -314,7 +314,12 @@ class Turns:
                     *end_children(run.execution_id, run.state),
                     *tell_parent(run.execution_id, run.started, run.state, end),
                 )
-                decision = replace(decision, commands=(*decision.commands, *parting))
+                decision = replace(
+                    decision,
+                    commands=(*decision.commands, *parting),
+                    condition="terminated",
+                    busy=False,
+                )
         else:
             after = bounded(after, live.length, live.length + len(taken), self._limit)
         closing = next((e for e in reversed(taken) if type(e) in events.CLOSING), None)
