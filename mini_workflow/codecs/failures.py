@@ -16,7 +16,7 @@ from mini_workflow.codecs.exceptions import (
     rebuild_exception,
     restore_attributes,
 )
-from mini_workflow.codecs.names import name_of
+from mini_workflow.codecs.names import name_of, type_of
 from mini_workflow.codecs.opaque import decode_opaque, encode_opaque
 from mini_workflow.codecs.signing import Signer
 from mini_workflow.core.failure import Failure
@@ -163,12 +163,12 @@ def _lines(error: BaseException, frames: TracebackType | None) -> list[str]:
 def _weight(error: Any, enough: int = _PRINTED_MEMBERS) -> int:
     """How many exceptions a group consists of, counted until they are more than enough."""
     count = 1
-    if isinstance(error, BaseExceptionGroup):
-        members: tuple[Any, ...] = getattr(error, "exceptions", ())
-        for member in members:
-            count += _weight(member, enough - count)
-            if count > enough:
-                break
+    if not issubclass(type_of(error), BaseExceptionGroup):
+        return count
+    for member in error.exceptions:
+        count += _weight(member, enough - count)
+        if count > enough:
+            break
     return count
 
 
