@@ -444,6 +444,15 @@ def test_every_exception_comes_back_as_itself_or_says_what_it_was(
     assert isinstance(again.__cause__, KeyError)
 
 
+def test_groups_that_share_members_take_no_time_of_their_number_on_paper():
+    error = ValueError("x")
+    for _ in range(9):
+        error = ExceptionGroup("g", [error] * 10)  # ten to the power of nine
+    failure = CODEC.encode_failure(raised(error))
+    assert "raise error" in failure.traceback
+    assert isinstance(crossed(error), (ExceptionGroup, TaskError))
+
+
 # What cannot be raised at whoever waits
 
 
