@@ -65,6 +65,10 @@ class Turn:
     closing: Event | None = None
     start: Start | None = None
     continues: bool = False
+    first: bool = False
+    """Whether the code of the run has begun in it."""
+    failed: dict[int, str] = field(default_factory=dict[int, str])
+    """The names of the tasks whose attempts are reported to have failed, by number."""
 
 
 Execute = Callable[[TaskRequest, Codec], TaskOutcome]
@@ -256,6 +260,7 @@ class Turns:
     ) -> Turn:
         run, head = live.run, live.head
         messages = (*before, *delivery.messages)
+        failed = _names_of_failed(run, messages)
         decision = self.watched(run, lambda: decide(run, messages, now))
         if decision is None:
             # Interrupted between two steps: nothing of this turn counts. Only that the execution
@@ -295,7 +300,9 @@ class Turns:
             taken=tuple(delivery.letters),
             outbox=outbox(decision.commands),
         )
-        return Turn(delivery, commit, after, live, decision, closing, continues=continues)
+        turn = Turn(delivery, commit, after, live, decision, closing, continues=continues)
+        turn.first, turn.failed = bool(known) or live.length == 0, failed
+        return turn
 
     def committed(self, turn: Turn) -> None:
         """Keep the run of a turn that is committed in memory, if it goes on and nothing is amiss."""
@@ -399,6 +406,15 @@ class Turns:
 
 def _termination(messages: Iterable[Message]) -> events.ExecutionTerminated | None:
     return next((m for m in messages if isinstance(m, events.ExecutionTerminated)), None)
+
+
+def _names_of_failed(run: Run, messages: Iterable[Message]) -> dict[int, str]:
+    tasks = run.state.tasks
+    return {
+        m.seq: tasks[m.seq].name
+        for m in messages
+        if type(m) is events.TaskFailed and m.seq in tasks
+    }
 
 
 def _to_park(messages: Iterable[Message], head: Head) -> tuple[str, ...]:
