@@ -85,11 +85,12 @@ class Takeover:
                     awake[name] = True
             after = names[-1]
         next_wake = self._ports.agenda.next_wake()
-        log.info(
-            "took over what no other process holds: executions to continue now: %d, next due: %s",
-            len(awake),
-            "none" if next_wake is None else datetime.fromtimestamp(next_wake / 1000, UTC),
-        )
+        if awake or next_wake is not None:
+            log.info(
+                "took over what no other process holds: executions to continue now: %d, next due: %s",
+                len(awake),
+                "none" if next_wake is None else datetime.fromtimestamp(next_wake / 1000, UTC),
+            )
         self._letter = 0
         self._unrecovered = False
         return next_wake
