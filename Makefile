@@ -8,7 +8,7 @@ ARGS ?=
 RUN := .venv/bin/python -m
 NOX := PYTHONS="$(PYTHONS)" .venv-tools/bin/python -m nox
 
-.PHONY: help env tools demo test test-fast e2e check lint types imports hygiene format bench bench-aws lock clean
+.PHONY: help env tools demo test test-fast e2e e2e-pulumi check lint types imports hygiene format bench bench-aws lock clean
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -30,6 +30,10 @@ test-fast: env ## The test suite on one Python; ARGS="-k retry -x" goes to pytes
 
 e2e: env ## What is deployed to AWS on loopback, end to end (make test has it too)
 	@$(RUN) pytest --numprocesses=2 --durations=10 tests/e2e $(ARGS)
+
+e2e-pulumi: env ## The deployment by Pulumi's own engine, which Go builds once (make test has it too)
+	@$(RUN) tests.e2e_pulumi.build
+	@$(RUN) pytest --numprocesses=2 --durations=10 tests/e2e_pulumi $(ARGS)
 
 check: lint types imports hygiene ## All that is checked without running the code
 

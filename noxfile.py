@@ -25,7 +25,7 @@ MAIN = f"{sys.version_info[0]}.{sys.version_info[1]}"
 
 ONCE = (
     *("tests/aws", "tests/benchmarks", "tests/cli", "tests/docs", "tests/e2e", "tests/emulator"),
-    *("tests/example", "tests/pulumi", "tests/test_project.py"),
+    *("tests/e2e_pulumi", "tests/example", "tests/pulumi", "tests/test_project.py"),
 )
 """What is tested on the main Python only, beside the tests that are marked `aws`: programs, documents,
 packaging, and what takes an account of AWS on loopback. The library itself is tested on the newest

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Hashable
+from dataclasses import replace
 from math import inf
 from typing import Final, Generic, TypeVar
 
@@ -54,9 +55,19 @@ def silent(request: TaskRequest, heartbeat: str | None = None) -> TaskOutcome:
     return failed(request, TaskTimeout(text), heartbeat)
 
 
-def cancelled(request: TaskRequest) -> TaskOutcome:
+def cancelled(request: TaskRequest, heartbeat: str | None = None) -> TaskOutcome:
     """The outcome of an attempt that was stopped because nobody waits for it."""
-    return failed(request, TaskError("cancelled"))
+    return failed(request, TaskError(_CANCELLED), heartbeat)
+
+
+def was_cancelled(outcome: TaskOutcome) -> bool:
+    """Whether it is the outcome of an attempt that has ended because it was told to."""
+    return outcome.failure is not None and outcome.failure.get("message") == _CANCELLED
+
+
+def handed_back(request: TaskRequest, heartbeat: str | None) -> TaskRequest:
+    """An attempt that has begun and is handed back: the next one begins with its details."""
+    return request if heartbeat is None else replace(request, heartbeat=heartbeat)
 
 
 def broken(request: TaskRequest, error: BaseException, heartbeat: str | None = None) -> TaskOutcome:
@@ -70,6 +81,11 @@ def lost(request: TaskRequest, how: str, heartbeat: str | None = None) -> TaskOu
     text = f"attempt {request.attempt} of task {request.name!r} is lost: {how}"
     return failed(request, WorkerLost(text), heartbeat)
 
+
+_CANCELLED: Final = "cancelled"
+
+CLOSING: Final = "its runtime closes, and the task goes on when it is opened again"
+"""The reason that the attempts are told which run when their runner is closed."""
 
 TOO_LONG: Final = "it ran longer than its timeout"
 TOO_SILENT: Final = "its heartbeat is missing"

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, TypeVar, overload
 
 from mini_workflow.core.calls import default_name
+from mini_workflow.core.chance import WorkflowRandom
 from mini_workflow.core.exchange import OtherExecution
 from mini_workflow.core.futures import TaskFuture
 from mini_workflow.core.info import ExecutionInfo
@@ -147,6 +148,11 @@ class Context:
                 f"ctx.task({fn!r}): give a function, not its result; for example "
                 "ctx.task(lambda: charge(card)) or ctx.task(charge, card)"
             )
+        _check_policy(retry)
+        given = {"name": name, "retry": retry, "timeout": timeout, "undo": undo}
+        given["heartbeat_timeout"] = heartbeat_timeout
+        given["inline"] = inline or None
+        options = {option for option, value in given.items() if value is not None}
         name = default_name(fn) if name is None else name
         if inline:
             limits = (retry, timeout, heartbeat_timeout, undo)
@@ -155,7 +161,7 @@ class Context:
                     f"task {name!r}: an inline task runs inside the turn and can neither be "
                     "retried nor timed out; drop inline=True"
                 )
-            return self._run.run_inline(fn, args, kwargs, name=name)
+            return self._run.run_inline(fn, args, kwargs, name=name, options=options)
         return self._run.start_task(
             fn,
             args,
@@ -165,6 +171,7 @@ class Context:
             timeout=_timeout(name, "timeout", timeout),
             heartbeat_timeout=_timeout(name, "heartbeat_timeout", heartbeat_timeout),
             undo=undo,
+            options=options,
         )
 
     def map(
@@ -201,6 +208,7 @@ class Context:
             raise UsageError(
                 f"ctx.map(concurrency={concurrency!r}): give a whole number of 1 or more, or None"
             )
+        _check_policy(retry)
         function = as_it_is_now(fn)
         task_name = default_name(fn) if name is None else name
         limit = _timeout(task_name, "timeout", timeout)
@@ -238,12 +246,14 @@ class Context:
         Those that are waiting are handed over at once, in order. An exception of the handler fails
         the execution.
         """
+        self._run.may_change("registering a handler")
         self._run.messages.on_signal(name, handler)
 
     def on_query(self, name: str, handler: Callable[..., Any]) -> None:
         """Answer ``execution.query(name, ...)`` by `handler`, a plain function that only looks at
         the workflow's variables. Queries are answered also after the end.
         """
+        self._run.may_change("registering a handler")
         self._run.messages.on_query(name, handler)
 
     def on_update(
@@ -260,6 +270,7 @@ class Context:
             validator: a plain function with the same arguments; if it raises, the update is
                 refused with that exception and leaves no trace in the history.
         """
+        self._run.may_change("registering a handler")
         self._run.messages.on_update(name, handler, validator)
 
     def promise(self, name: str | None = None) -> Promise:
@@ -305,6 +316,9 @@ class Context:
         if id is not None:
             check_id(id)
         if not isinstance(workflow, str):
+            given = {"id"} if id is not None else set[str]()
+            given |= {"on_parent_close"} if on_parent_close != "terminate" else set()
+            workflow.check_options(given, args)
             workflow.check_arguments(args, kwargs)
         name = workflow if isinstance(workflow, str) else workflow.name
         arguments = encode_arguments(self._run.encode, args, kwargs)
@@ -393,11 +407,12 @@ class Context:
     def random(self) -> random.Random:
         """A generator of random numbers that gives the same ones on replay."""
         if self._random is None:
-            self._random = random.Random(f"random:{self._run.state.seed}")
+            self._random = WorkflowRandom(f"random:{self._run.state.seed}", self._run.may_change)
         return self._random
 
     def uuid4(self) -> UUID:
         """A random UUID that is the same on replay."""
+        self._run.may_change("drawing ctx.uuid4()")
         if self._uuids is None:
             self._uuids = random.Random(f"uuid:{self._run.state.seed}")
         # Imported here: the module looks for much that nobody needs.
@@ -437,6 +452,13 @@ def _datetime(at: int) -> datetime:
 
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def _check_policy(retry: object) -> None:
+    if retry is not None and not isinstance(retry, RetryPolicy):
+        raise UsageError(
+            f"retry={retry!r} is not a RetryPolicy; for example retry=RetryPolicy(max_attempts=3)"
+        )
 
 
 def _timeout(name: str, which: str, timeout: float | timedelta | None) -> int | None:

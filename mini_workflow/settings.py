@@ -19,6 +19,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -57,6 +58,34 @@ OPTIONAL: Final[dict[str, str]] = {OBJECT_PREFIX: "", SCHEDULE_DLQ_ARN: ""}
 """The variables that may be absent, and what they are then."""
 
 
+def prefix_of(engine: str) -> str:
+    """What the variables with the settings of an engine begin with in a function linked to it."""
+    return re.sub(r"[^A-Z0-9]", "_", engine.upper()) + "__"
+
+
+def of_engine(engine: str, environment: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The settings of one of the engines that a function is linked to, by the engine's name.
+
+        orders = AWSRuntime.from_env(of_engine("Orders"))
+
+    A function that is linked to several engines has no others. `environment` stands in for the
+    process's. Raises SettingMissing if the function is not linked to an engine of this name.
+    """
+    variables = os.environ if environment is None else environment
+    prefix = prefix_of(engine)
+    found = {
+        name.removeprefix(prefix): value
+        for name, value in variables.items()
+        if name.startswith(prefix) and name.removeprefix(prefix) in MEANING
+    }
+    if not found:
+        raise SettingMissing(
+            f"no variable begins with {prefix}: this function is not linked to an engine named "
+            f"{engine!r}. The Pulumi component sets them by link=[engine]"
+        )
+    return found
+
+
 class Settings:
     """Reads settings when they are needed. `environment` stands in for the process's."""
 
@@ -70,5 +99,6 @@ class Settings:
             return value or OPTIONAL[name]
         raise SettingMissing(
             f"the environment variable {name} is not set: it holds {MEANING[name]}. The Pulumi "
-            "component sets it on the engine's functions, and on others by link=[engine]"
+            "component sets it on the engine's functions, and on others by link=[engine]; a function "
+            "linked to several engines finds each by settings.of_engine(its name)"
         )

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any, Final
 
+from mini_workflow.attempts import CLOSING
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.payload import Payload
 from mini_workflow.errors import TaskCancelled, UsageError
@@ -20,7 +21,16 @@ Beat = Callable[[str | None], None]
 class CurrentTask:
     """The attempt that runs the calling code; `current_task` gives it."""
 
-    __slots__ = ("_beat", "_cancelled", "_deadline", "_on_cancel", "codec", "details", "request")
+    __slots__ = (
+        "_beat",
+        "_cancelled",
+        "_deadline",
+        "_on_cancel",
+        "codec",
+        "details",
+        "request",
+        "stops_early",
+    )
 
     def __init__(
         self, request: TaskRequest, deadline: float | None = None, beat: Beat | None = None
@@ -32,6 +42,8 @@ class CurrentTask:
         """The details that this attempt gave last, as JSON text; None if it gave none."""
         self._deadline = deadline
         self._beat = beat
+        self.stops_early = False
+        """Whether the code has seen that the runtime closes: what it returns is no result."""
         self._cancelled: str | None = None
         self._on_cancel: Callable[[], None] | None = None
 
@@ -82,17 +94,20 @@ class CurrentTask:
         running are lost. None is no details, and leaves those given before.
 
         Raises:
-            TaskCancelled: nobody waits for the attempt any more; let it pass, and the task stops.
+            TaskCancelled: nobody waits for the attempt any more, or the runtime closes; let it
+                pass, and the task stops. The details are kept even so.
             ValueNotSerializable: the details cannot be encoded; nothing was said.
         """
-        if self._cancelled is not None:
-            because = f": {self._cancelled}" if self._cancelled else ""
-            raise TaskCancelled(
-                f"nobody waits for attempt {self.attempt} of task {self.name!r} any more{because}"
-            )
         if details is not None:
             codec = self._the_codec()
             self.details = codec.encode(details, f"heartbeat of task {self.name!r}").text
+        if self._cancelled is not None:
+            because = f": {self._cancelled}" if self._cancelled else ""
+            raise TaskCancelled(
+                f"attempt {self.attempt} of task {self.name!r} shall end{because}"
+                if self._cancelled == CLOSING
+                else f"nobody waits for attempt {self.attempt} of task {self.name!r} any more{because}"
+            )
         if self._beat is not None:
             self._beat(self.details)
 
@@ -104,11 +119,15 @@ class CurrentTask:
 
     @property
     def cancelled(self) -> bool:
-        """Whether nobody waits for the result any more: a long task looks here and stops early.
+        """Whether the attempt shall end: a long task looks here and stops early.
 
-        True after a cancellation and, where the code cannot be stopped, after the timeout. Async
+        True when the runtime closes: what a task returns that has seen this does not count, and
+        the same attempt begins again, from its `last_heartbeat`, when the runtime is opened again.
+        Also true after a cancellation and, where the code cannot be stopped, after the timeout. Async
         tasks are stopped by asyncio and need not look; `heartbeat` looks by itself.
         """
+        if self._cancelled == CLOSING:
+            self.stops_early = True
         return self._cancelled is not None
 
     def cancel(self, reason: str = "") -> None:
@@ -118,6 +137,11 @@ class CurrentTask:
         on_cancel = self._on_cancel
         if on_cancel is not None:
             on_cancel()
+
+    def tell(self, reason: str) -> None:
+        """Say that the attempt shall end early, and why, without stopping it. Any thread."""
+        if self._cancelled is None:
+            self._cancelled = reason
 
     def on_cancel(self, callback: Callable[[], None] | None) -> None:
         """Have `callback` called by `cancel`, on its thread: at once if that was before."""

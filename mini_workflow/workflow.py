@@ -53,6 +53,11 @@ class Workflow(Generic[P, R]):
             raise UsageError(
                 f"workflow {name!r} takes no context: declare it as async def {name}(ctx, ...)"
             )
+        if parameters[0].name in ("self", "cls"):
+            raise UsageError(
+                f"workflow {name!r} is a method: an object does not survive a restart; make it a "
+                f"function, async def {name}(ctx, ...), and pass the data that it needs"
+            )
         first = 0 if parameters[0].kind is inspect.Parameter.VAR_POSITIONAL else 1
         self._parameters = signature.replace(parameters=parameters[first:])
 
@@ -78,6 +83,19 @@ class Workflow(Generic[P, R]):
         except TypeError:
             self.check_arguments(tuple(args), kwargs)
             raise
+
+    def check_options(self, options: set[str], args: tuple[Any, ...]) -> None:
+        """Raise UsageError if the function has a parameter that is called like one of the engine's
+        options that were given, and is not among the positional arguments.
+        """
+        for option in options & self._parameters.parameters.keys():
+            parameter = self._parameters.parameters[option]
+            place = list(self._parameters.parameters).index(option)
+            if parameter.kind is not parameter.POSITIONAL_OR_KEYWORD or place >= len(args):
+                raise UsageError(
+                    f"{option}= is an option of the engine, and workflow {self.name!r} has a parameter "
+                    f"of that name: give the parameter by position; it takes {self._parameters}"
+                )
 
     def check_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Raise InvalidArguments unless the function can be called with them."""
@@ -216,8 +234,11 @@ def _same_function(one: Any, other: Any) -> bool:
     """Whether the second is the first one, defined again in its place."""
     if one is other:
         return True
-    if one.__qualname__ != other.__qualname__ or "<locals>" in one.__qualname__:
+    if one.__qualname__ != other.__qualname__:
         return False
+    if "<locals>" in one.__qualname__:
+        # Made once more at the same place: in a test that is run again, or by a factory.
+        return _place(one) == _place(other)
     # A cell of a notebook is another file each time, in the same namespace.
     return (
         one.__code__.co_filename == other.__code__.co_filename

@@ -6,7 +6,7 @@ of these classes to make the package's schema.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Required, TypedDict
+from typing import Any, NotRequired, Required, TypedDict
 
 import pulumi
 
@@ -27,6 +27,8 @@ class Permission(TypedDict, total=False):
 class Link(TypedDict):
     """What a function gets from what it is linked to."""
 
+    engine: NotRequired[str]
+    """The name of the engine, which its settings are found by."""
     environment: Mapping[str, pulumi.Input[str]]
     """Variables for its environment."""
     permissions: Sequence[Permission]
@@ -55,6 +57,8 @@ class CodeOptions(TypedDict, total=False):
     """Patterns of more files and folders to deploy, such as "shared/**/*.json"."""
     requirements: Any
     """Packages from PyPI: a list, or the name of a file such as "requirements.txt"."""
+    log_level: str
+    """The least level of what is logged: "DEBUG", "INFO" (the default), "WARN" or "ERROR"."""
     log_retention: Any
     """How long logs are kept: "1 week", "3 months", "forever". "1 month" by default."""
     tags: pulumi.Input[Mapping[str, pulumi.Input[str]]]
@@ -85,6 +89,12 @@ class WorkflowEngineArgs(CodeOptions, total=False):
     """How many batches of events may be worked on at a time, 2 to 1,000."""
     payload_retention: Any
     """How long large values are kept, more than "14 days". "30 days" by default."""
+    history: pulumi.Input[str]
+    """The name of a bucket that an engine has left behind: its histories go on. Without, a new
+    bucket is made."""
+    signing_key: pulumi.Input[str]
+    """The key that signs what crosses from one function to another, 32 characters or more: that of
+    the engine that left `history` behind. Without, one is made up."""
     removal: str
     """What becomes of the histories when the stack is destroyed: "retain" (the default) or
     "destroy"."""

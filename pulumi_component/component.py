@@ -8,7 +8,7 @@ import pulumi_aws as aws
 import pulumi_random as random
 
 from mini_workflow import settings
-from pulumi_component import inputs, monitoring, pipes, policies
+from pulumi_component import inputs, links, monitoring, pipes, policies
 from pulumi_component.args import Link, WorkflowEngineArgs
 from pulumi_component.function import Function, packaged
 from pulumi_component.options import (
@@ -59,7 +59,8 @@ class WorkflowEngine(pulumi.ComponentResource):
     orchestrator: aws.lambda_.Function
     """The function that runs workflows."""
     link: pulumi.Output[Link]
-    """What a function needs to start executions and to talk to them."""
+    """What a function needs to start executions and to talk to them, for programs in other
+    languages and other stacks: secret as a whole, because the signing key is in it."""
 
     def __init__(
         self, name: str, args: WorkflowEngineArgs, opts: pulumi.ResourceOptions | None = None
@@ -70,14 +71,19 @@ class WorkflowEngine(pulumi.ComponentResource):
             # Before anything is registered: half an engine is worse than none.
             packaged(FunctionOptions.from_args(function))
         super().__init__("mini-workflow:index:WorkflowEngine", name, {}, opts)
+        if all(one.get("concurrency") is None for one in (options.worker, options.orchestrator)):
+            pulumi.log.warn(
+                f"{name}: as many tasks at a time as the account allows leave no call for the "
+                'orchestrator. Give it some of its own, such as "orchestrator": {"handler": ..., '
+                '"concurrency": 100}, or the worker a limit by the same option',
+                resource=self,
+            )
         self._name_of = name
         self._options = options
         self._mine = pulumi.ResourceOptions(parent=self)
 
         suffix = random.RandomId(f"{name}-suffix", byte_length=4, opts=self._mine)
-        key = random.RandomPassword(
-            f"{name}-signing-key", length=SIGNING_KEY_LENGTH, special=False, opts=self._mine
-        )
+        key = self._signing_key()
         self.history = self._bucket()
         visibility = VISIBILITY * FunctionOptions.from_args(options.orchestrator).timeout
         self.events, unprocessed = self._queue(
@@ -99,25 +105,23 @@ class WorkflowEngine(pulumi.ComponentResource):
         orchestrator = self._orchestrator(key, unprocessed, group, scheduler_role, undelivered)
         self.orchestrator = orchestrator.function
         self._feed(worker, orchestrator)
-        pipes.pipe(
-            f"{name}-timers-pipe",
-            self.timers,
-            self.events,
-            pipes.TIMERS,
-            suffix,
-            self._mine,
-            options.tags,
-        )
-        pipes.pipe(
-            f"{name}-failures-pipe",
-            failures,
-            self.events,
-            pipes.FAILURES,
-            suffix,
-            self._mine,
-            options.tags,
-        )
-        self.link = self._link(key)
+        moved = [
+            pipes.pipe(
+                f"{name}-{kind['of']}-pipe",
+                source,
+                self.events,
+                kind,
+                suffix,
+                options.log_retention,
+                self._mine,
+                options.tags,
+            )
+            for kind, source in ((pipes.TIMERS, self.timers), (pipes.FAILURES, failures))
+        ]
+        # What `link=[engine]` takes: in parts, of which the signing key alone is secret. It is no
+        # output of the component, so that it is not declared above.
+        self.linked = self._linked(key)
+        self.link = links.as_output(self.linked)
         if options.topics is not None:
             monitoring.alarms(
                 name,
@@ -128,14 +132,20 @@ class WorkflowEngine(pulumi.ComponentResource):
                     "schedules": undelivered,
                 },
                 events=self.events,
+                worker=self.worker,
                 orchestrator=self.orchestrator,
+                pipes={"timers": moved[0], "failures": moved[1]},
+                schedules=group,
                 topics=options.topics,
                 tags=options.tags,
                 opts=self._mine,
             )
         if options.dashboard:
             monitoring.dashboard(
-                name, self.events, self.timers, self.worker, self.orchestrator, self._mine
+                name,
+                {"events": self.events, "timers": self.timers, "failures": failures},
+                {"worker": self.worker, "orchestrator": self.orchestrator},
+                self._mine,
             )
         self.register_outputs(
             {
@@ -148,6 +158,17 @@ class WorkflowEngine(pulumi.ComponentResource):
             }
         )
 
+    def _signing_key(self) -> pulumi.Output[str]:
+        given = self._options.signing_key
+        if given is not None:
+            return pulumi.Output.secret(given)
+        return random.RandomPassword(
+            f"{self._name_of}-signing-key",
+            length=SIGNING_KEY_LENGTH,
+            special=False,
+            opts=self._mine,
+        ).result
+
     # The bucket
 
     def _bucket(self) -> aws.s3.Bucket:
@@ -155,11 +176,16 @@ class WorkflowEngine(pulumi.ComponentResource):
         retained = self._options.removal == "retain"
         # What is kept stays as private and encrypted as it was.
         kept = pulumi.ResourceOptions(parent=self, retain_on_delete=retained)
-        bucket = aws.s3.Bucket(
-            f"{name}-history",
-            force_destroy=not retained,
-            tags=self._options.tags,
-            opts=kept,
+        bucket = (
+            aws.s3.Bucket(
+                f"{name}-history",
+                force_destroy=not retained,
+                tags=self._options.tags,
+                opts=kept,
+            )
+            if self._options.history is None
+            # What is only read is never deleted.
+            else aws.s3.Bucket.get(f"{name}-history", self._options.history, opts=self._mine)
         )
         private = aws.s3.BucketPublicAccessBlock(
             f"{name}-history-private",
@@ -260,18 +286,18 @@ class WorkflowEngine(pulumi.ComponentResource):
         variables: Mapping[str, pulumi.Input[str]],
         permissions: pulumi.Output[Any],
     ) -> Function:
-        engine = {"environment": variables, "permissions": permissions}
-        given: Any = {**args, "link": inputs.joined([engine], args["link"])}
+        own = {"engine": links.OWN, "environment": variables, "permissions": permissions}
+        given: Any = {**args, "link": inputs.joined([own], args["link"])}
         return Function(f"{self._name_of}-{what}", given, self._mine)
 
-    def _worker(self, key: random.RandomPassword, failures: aws.sqs.Queue) -> Function:
+    def _worker(self, key: pulumi.Output[str], failures: aws.sqs.Queue) -> Function:
         worker = self._function(
             "worker",
             self._options.worker,
             {
                 settings.BUCKET_NAME: self.history.bucket,
                 settings.QUEUE_URL: self.events.url,
-                settings.SIGNING_KEY: key.result,
+                settings.SIGNING_KEY: key,
             },
             pulumi.Output.all(
                 history=self.history.arn, events=self.events.arn, failures=failures.arn
@@ -291,7 +317,7 @@ class WorkflowEngine(pulumi.ComponentResource):
 
     def _orchestrator(
         self,
-        key: random.RandomPassword,
+        key: pulumi.Output[str],
         unprocessed: aws.sqs.Queue,
         group: aws.scheduler.ScheduleGroup,
         scheduler_role: aws.iam.Role,
@@ -310,7 +336,7 @@ class WorkflowEngine(pulumi.ComponentResource):
                 settings.ROLE_ARN: scheduler_role.arn,
                 settings.SCHEDULE_GROUP: group.name,
                 settings.SCHEDULE_DLQ_ARN: undelivered.arn,
-                settings.SIGNING_KEY: key.result,
+                settings.SIGNING_KEY: key,
             },
             pulumi.Output.all(
                 history=self.history.arn,
@@ -348,21 +374,22 @@ class WorkflowEngine(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(parent=self, depends_on=[orchestrator.policy, *allowed]),
         )
 
-    def _link(self, key: random.RandomPassword) -> pulumi.Output[Link]:
-        return pulumi.Output.all(
-            environment={
+    def _linked(self, key: pulumi.Output[str]) -> Link:
+        return {
+            "engine": self._name_of,
+            "environment": {
                 settings.BUCKET_NAME: self.history.bucket,
                 settings.QUEUE_URL: self.events.url,
                 settings.QUEUE_ARN: self.events.arn,
                 settings.ORCHESTRATOR_FUNCTION_NAME: self.orchestrator.name,
-                settings.SIGNING_KEY: key.result,
+                settings.SIGNING_KEY: key,
             },
-            permissions=pulumi.Output.all(
+            "permissions": pulumi.Output.all(
                 history=self.history.arn,
                 events=self.events.arn,
                 orchestrator=self.orchestrator.arn,
-            ).apply(lambda arns: policies.starter(**arns)),
-        )  # type: ignore[return-value]
+            ).apply(lambda arns: policies.starter(**arns)),  # type: ignore[typeddict-item]
+        }
 
 
 def _schedules_of(group: str) -> str:

@@ -1,17 +1,21 @@
 """Function: a Python function on Lambda, with its code, its role, its logs and perhaps a URL."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pulumi
 import pulumi_aws as aws
-import pulumi_random as random
 
-from pulumi_component import inputs, policies, staging
+from pulumi_component import links, policies, staging
 from pulumi_component.args import FunctionArgs
-from pulumi_component.errors import BadOption
-from pulumi_component.options import LONGEST_FUNCTION_NAME, FunctionOptions, Url, check_name
+from pulumi_component.options import (
+    LONGEST_FUNCTION_NAME,
+    FunctionOptions,
+    Url,
+    check_name,
+    check_size,
+)
 
 
 class Function(pulumi.ComponentResource):
@@ -42,14 +46,11 @@ class Function(pulumi.ComponentResource):
         code = packaged(options)
         super().__init__("mini-workflow:index:Function", name, {}, opts)
         mine = pulumi.ResourceOptions(parent=self)
-        suffix = random.RandomId(f"{name}-suffix", byte_length=4, opts=mine)
-        # First, and named for the function: Lambda would make one that keeps logs for ever.
+        # Names are made up by Pulumi, here and wherever nothing has to know one beforehand: it
+        # keeps them when a component is renamed with an alias, and has another one for what
+        # replaces a resource, which is made before the old one is gone.
         logs = aws.cloudwatch.LogGroup(
-            f"{name}-logs",
-            name=suffix.hex.apply(lambda unique: f"/aws/lambda/{name}-{unique}"),
-            retention_in_days=options.log_retention,
-            tags=options.tags,
-            opts=mine,
+            f"{name}-logs", retention_in_days=options.log_retention, tags=options.tags, opts=mine
         )
         self.role = aws.iam.Role(
             f"{name}-role",
@@ -57,8 +58,8 @@ class Function(pulumi.ComponentResource):
             tags=options.tags,
             opts=mine,
         )
-        links = _links(options.link)
-        granted = pulumi.Output.all(logs.arn, links, options.permissions)
+        linked = links.given(options.link)
+        granted = pulumi.Output.all(logs.arn, links.permissions(linked), options.permissions)
         policy = aws.iam.RolePolicy(
             f"{name}-policy",
             role=self.role.name,
@@ -68,20 +69,31 @@ class Function(pulumi.ComponentResource):
         )
         self.function = aws.lambda_.Function(
             f"{name}-function",
-            name=suffix.hex.apply(lambda unique: f"{name}-{unique}"),
             role=self.role.arn,
             runtime=options.runtime,
             architectures=[options.target.architecture],
             handler=options.handler,
-            code=pulumi.FileArchive(str(code)),
             timeout=options.timeout,
             memory_size=options.memory,
             reserved_concurrent_executions=options.concurrency,
-            environment={"variables": _environment(options, links)},
-            logging_config={"log_format": "JSON", "log_group": logs.name},
+            environment={"variables": check_size(links.environment(linked, options.environment))},
+            logging_config={
+                "log_format": "JSON",
+                "log_group": logs.name,
+                "application_log_level": options.log_level,
+            },
             tags=options.tags,
             opts=pulumi.ResourceOptions(parent=self, depends_on=[policy]),
+            **_code(name, code, mine),
         )
+        if options.link and not links.of_engine(linked):
+            # It starts executions, whose tasks may call it: a loop that Lambda would stop.
+            aws.lambda_.FunctionRecursionConfig(
+                f"{name}-recursion",
+                function_name=self.function.name,
+                recursive_loop="Allow",
+                opts=mine,
+            )
         self.arn = self.function.arn
         self.name = self.function.name
         self.url = (
@@ -102,33 +114,31 @@ def packaged(options: FunctionOptions) -> Path:
     return staging.stage(planned, options.root, pulumi.log.info)
 
 
-def _links(link: inputs.List) -> pulumi.Output[Any]:
-    """What comes with each link: of a component that can be linked, or given as it is."""
-    if isinstance(link, pulumi.Output):
-        return link.apply(lambda items: [_linked(item) for item in items])
-    return pulumi.Output.all(*(_linked(item) for item in link))
-
-
-def _linked(item: Any) -> Any:
-    # An output has every attribute.
-    link = item if isinstance(item, pulumi.Output) else getattr(item, "link", item)
-    if isinstance(link, pulumi.Output):
-        return link
-    if not isinstance(link, Mapping) or not {"environment", "permissions"} <= link.keys():
-        raise BadOption(f"link: {item!r} is not an engine, nor its output link")
-    return link
-
-
 def _policy(granted: Sequence[Any]) -> str:
-    log_group, links, permissions = granted
-    of_links = [permission for link in links for permission in link["permissions"]]
+    log_group, of_links, permissions = granted
     return policies.allowing([*policies.logging(log_group), *of_links, *permissions])
 
 
-def _environment(options: FunctionOptions, links: pulumi.Output[Any]) -> Any:
-    """The variables of links, then those of the function itself."""
-    of_links = links.apply(lambda known: inputs.merged(*(link["environment"] for link in known)))
-    return inputs.merged(of_links, options.environment)
+def _code(name: str, folder: Path, opts: pulumi.ResourceOptions) -> dict[str, Any]:
+    """Where Lambda gets the code from: the request itself, or a bucket if it is too large for it."""
+    archive = pulumi.FileArchive(str(folder))
+    if not staging.too_large_for_a_request(folder):
+        return {"code": archive}
+    bucket = aws.s3.Bucket(f"{name}-code", force_destroy=True, opts=opts)
+    aws.s3.BucketPublicAccessBlock(
+        f"{name}-code-private",
+        bucket=bucket.bucket,
+        block_public_acls=True,
+        block_public_policy=True,
+        ignore_public_acls=True,
+        restrict_public_buckets=True,
+        opts=opts,
+    )
+    # Folders are named for what is in them: other code has another key, and the function changes.
+    uploaded = aws.s3.BucketObjectv2(
+        f"{name}-archive", bucket=bucket.bucket, key=f"{folder.name}.zip", source=archive, opts=opts
+    )
+    return {"s3_bucket": bucket.bucket, "s3_key": uploaded.key}
 
 
 def _address(

@@ -24,6 +24,11 @@ def checked(value: Any, check: Callable[[Any], None]) -> Any:
     return value.apply(passed) if isinstance(value, pulumi.Output) else passed(value)
 
 
+def checked_text(value: Any, check: Callable[[Any], None]) -> Any:
+    """The text, checked now or as soon as it is known; None stays None."""
+    return None if value is None else checked(value, check)
+
+
 def joined(*lists: List | None) -> List:
     """One list of all; an output if one of them is."""
     given = [one for one in lists if one is not None]

@@ -13,6 +13,14 @@ OLDEST_EVENT = 300
 """Seconds that an event may wait before it is an alarm: the orchestrator cannot keep up, or every
 call of it fails."""
 
+LASTING = 5
+"""Periods for which something has to go on before it is an alarm, if it may happen now and then."""
+
+METRICS = "mini-workflow"
+"""The namespace of what the functions themselves count (docs/aws.md, "What to watch")."""
+LAMBDA, SQS = "AWS/Lambda", "AWS/SQS"
+PIPES, SCHEDULER = "AWS/EventBridge/Pipes", "AWS/Scheduler"
+
 _PERIOD = 60
 
 
@@ -20,28 +28,31 @@ def alarms(
     name: str,
     set_aside: Mapping[str, aws.sqs.Queue],
     events: aws.sqs.Queue,
+    worker: aws.lambda_.Function,
     orchestrator: aws.lambda_.Function,
+    pipes: Mapping[str, aws.pipes.Pipe],
+    schedules: aws.scheduler.ScheduleGroup,
     topics: Sequence[pulumi.Input[str]],
     tags: inputs.Map,
     opts: pulumi.ResourceOptions,
 ) -> None:
-    """An alarm for each queue with messages that could not be processed, and two for delays."""
+    """An alarm for everything that needs a person."""
 
     def alarm(
         what: str,
         description: str,
-        namespace: str,
         metric: str,
         dimensions: Mapping[str, pulumi.Input[str]],
-        more_than: float,
+        more_than: float = 0,
         periods: int = 1,
-        statistic: str = "Maximum",
+        statistic: str = "Sum",
     ) -> None:
+        namespace, _, metric_name = metric.rpartition(" ")
         aws.cloudwatch.MetricAlarm(
             f"{name}-{what}-alarm",
-            alarm_description=description,
+            alarm_description=f"{name}: {description}",
             namespace=namespace,
-            metric_name=metric,
+            metric_name=metric_name,
             dimensions=dimensions,
             statistic=statistic,
             comparison_operator="GreaterThanThreshold",
@@ -58,73 +69,102 @@ def alarms(
     for what, queue in set_aside.items():
         alarm(
             f"{what}-dlq",
-            f"{name}: messages of the queue of {what} could not be processed",
-            "AWS/SQS",
-            "ApproximateNumberOfMessagesVisible",
+            f"messages of the queue of {what} could not be processed",
+            f"{SQS} ApproximateNumberOfMessagesVisible",
             {"QueueName": queue.name},
-            0,
+            statistic="Maximum",
         )
     alarm(
         "events-age",
-        f"{name}: events have waited for more than {OLDEST_EVENT} seconds",
-        "AWS/SQS",
-        "ApproximateAgeOfOldestMessage",
+        f"events have waited for more than {OLDEST_EVENT} seconds",
+        f"{SQS} ApproximateAgeOfOldestMessage",
         {"QueueName": events.name},
         OLDEST_EVENT,
+        statistic="Maximum",
     )
+    for what, description, metric, periods in (
+        ("orchestrator-errors", "calls of the orchestrator fail", f"{LAMBDA} Errors", LASTING),
+        (
+            "orchestrator-throttles",
+            "the orchestrator gets no free call",
+            f"{LAMBDA} Throttles",
+            LASTING,
+        ),
+        ("blocked", "executions wait for somebody to look at them", f"{METRICS} Blocked", 1),
+        ("malformed", "messages could not be read", f"{METRICS} Malformed", 1),
+    ):
+        of = "Function" if metric.startswith(METRICS) else "FunctionName"
+        alarm(what, description, metric, {of: orchestrator.name}, periods=periods)
+    for what, description, metric, periods in (
+        ("worker-throttles", "tasks wait for a free call", "Throttles", LASTING),
+        ("worker-deaths", "attempts die or wait for too long", "AsyncEventsDropped", LASTING),
+        ("worker-news", "news of dead attempts is lost", "DestinationDeliveryFailures", 1),
+    ):
+        dimensions = {"FunctionName": worker.name}
+        alarm(what, description, f"{LAMBDA} {metric}", dimensions, periods=periods)
+    for what, pipe in pipes.items():
+        alarm(
+            f"{what}-pipe",
+            f"the pipe of {what} fails",
+            f"{PIPES} ExecutionFailed",
+            {"PipeName": pipe.name},
+            periods=LASTING,
+        )
     alarm(
-        "orchestrator-errors",
-        f"{name}: calls of the orchestrator fail",
-        "AWS/Lambda",
-        "Errors",
-        {"FunctionName": orchestrator.name},
-        0,
-        periods=5,
-        statistic="Sum",
+        "schedules-dropped",
+        "long timers could not be sent",
+        f"{SCHEDULER} InvocationDroppedCount",
+        {"ScheduleGroup": schedules.name},
     )
 
 
 def dashboard(
     name: str,
-    events: aws.sqs.Queue,
-    timers: aws.sqs.Queue,
-    worker: aws.lambda_.Function,
-    orchestrator: aws.lambda_.Function,
+    queues: Mapping[str, aws.sqs.Queue],
+    functions: Mapping[str, aws.lambda_.Function],
     opts: pulumi.ResourceOptions,
 ) -> None:
     """One page: what waits, what runs, what fails, and how long it takes."""
+    events = queues["events"]
     aws.cloudwatch.Dashboard(
         f"{name}-dashboard",
         dashboard_name=events.name.apply(lambda queue: queue.removesuffix(".fifo")),
         dashboard_body=pulumi.Output.all(
-            events=events.name,
-            timers=timers.name,
-            worker=worker.name,
-            orchestrator=orchestrator.name,
+            queues={what: queue.name for what, queue in queues.items()},
+            functions={what: function.name for what, function in functions.items()},
             arn=events.arn,
         ).apply(_body),
         opts=opts,
     )
 
 
-def _body(known: Mapping[str, str]) -> str:
+def _body(known: Mapping[str, Any]) -> str:
     region = known["arn"].split(":")[3]
-    queues = [("events", known["events"]), ("timers", known["timers"])]
-    functions = [("orchestrator", known["orchestrator"]), ("worker", known["worker"])]
+    queues, functions = known["queues"], known["functions"]
+    worker, orchestrator = functions["worker"], functions["orchestrator"]
 
-    def rows(namespace: str, metric: str, dimension: str, of: list[tuple[str, str]]) -> list[Any]:
-        return [[namespace, metric, dimension, name, {"label": label}] for label, name in of]
+    def of(namespace: str, metric: str, dimension: str, names: Mapping[str, str]) -> list[Any]:
+        return [
+            [namespace, metric, dimension, name, {"label": label}] for label, name in names.items()
+        ]
+
+    def counted(function: str, *metrics: str) -> list[Any]:
+        return [[METRICS, metric, "Function", function, {"label": metric}] for metric in metrics]
 
     graphs = [
-        ("Waiting", "Maximum",
-         rows("AWS/SQS", "ApproximateNumberOfMessagesVisible", "QueueName", queues)),
+        ("Turns and attempts", "Sum",
+         [*counted(orchestrator, "Turns", "Events"), *counted(worker, "Attempts")]),
+        ("Needs a person", "Sum", counted(orchestrator, "Blocked", "Malformed", "Redelivered")),
+        ("Failed attempts", "Sum", counted(worker, "FailedAttempts")),
+        ("Time of a batch and of an attempt, ms", "p90",
+         [*counted(orchestrator, "BatchDuration"), *counted(worker, "AttemptDuration")]),
+        ("Waiting", "Maximum", of(SQS, "ApproximateNumberOfMessagesVisible", "QueueName", queues)),
         ("Age of the oldest", "Maximum",
-         rows("AWS/SQS", "ApproximateAgeOfOldestMessage", "QueueName", queues)),
-        ("Running", "Maximum",
-         rows("AWS/Lambda", "ConcurrentExecutions", "FunctionName", functions)),
-        ("Calls", "Sum", rows("AWS/Lambda", "Invocations", "FunctionName", functions)),
-        ("Failures", "Sum", rows("AWS/Lambda", "Errors", "FunctionName", functions)),
-        ("Duration", "p90", rows("AWS/Lambda", "Duration", "FunctionName", functions)),
+         of(SQS, "ApproximateAgeOfOldestMessage", "QueueName", queues)),
+        ("Running", "Maximum", of(LAMBDA, "ConcurrentExecutions", "FunctionName", functions)),
+        ("Throttled", "Sum", of(LAMBDA, "Throttles", "FunctionName", functions)),
+        ("Calls", "Sum", of(LAMBDA, "Invocations", "FunctionName", functions)),
+        ("Failures", "Sum", of(LAMBDA, "Errors", "FunctionName", functions)),
     ]  # fmt: skip
     widgets = [
         {

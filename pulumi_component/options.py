@@ -2,7 +2,7 @@
 
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,15 +14,47 @@ from pulumi_component import args, inputs, units
 from pulumi_component.errors import BadOption
 from pulumi_component.wheels import ARCHITECTURES, Target
 
-RUNTIMES = ("python3.11", "python3.12", "python3.13", "python3.14")
+RUNTIMES = ("python3.11", "python3.12", "python3.13", "python3.14", "python3.15")
 """Lambda's runtimes that the library supports. Source: AWS Lambda Developer Guide."""
 
 LONGEST_CALL = 900
 """Seconds. Source: AWS Lambda Developer Guide, "Lambda quotas"."""
 LEAST_MEMORY, MOST_MEMORY = 128, 10_240
 """MB. Source: the same."""
+LARGEST_ENVIRONMENT = 4_096
+"""Bytes of all names and values. Source: the same."""
 MOST_BATCHES = 1_000
 """Source: API reference of Lambda, ScalingConfig; the least is 2."""
+MOST_RESERVED = 1_000_000
+"""Calls at a time. Lambda has no limit but the account's, which its owner can have raised."""
+SHORTEST_KEY = 32
+"""Characters. What the library asks for (mini_workflow/settings.py)."""
+LOG_LEVELS = ("DEBUG", "INFO", "WARN", "ERROR", "FATAL")
+"""Source: API reference of Lambda, LoggingConfig. Its TRACE is no level of Python's."""
+RESERVED_VARIABLES = frozenset(
+    {
+        "_HANDLER",
+        "_X_AMZN_TRACE_ID",
+        "AWS_ACCESS_KEY",
+        "AWS_ACCESS_KEY_ID",
+        "AWS_DEFAULT_REGION",
+        "AWS_EXECUTION_ENV",
+        "AWS_LAMBDA_FUNCTION_MEMORY_SIZE",
+        "AWS_LAMBDA_FUNCTION_NAME",
+        "AWS_LAMBDA_FUNCTION_VERSION",
+        "AWS_LAMBDA_INITIALIZATION_TYPE",
+        "AWS_LAMBDA_LOG_GROUP_NAME",
+        "AWS_LAMBDA_LOG_STREAM_NAME",
+        "AWS_LAMBDA_RUNTIME_API",
+        "AWS_REGION",
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_SESSION_TOKEN",
+        "LAMBDA_RUNTIME_DIR",
+        "LAMBDA_TASK_ROOT",
+    }
+)
+"""Variables that Lambda sets itself and lets nobody set. Source: AWS Lambda Developer Guide,
+"Working with Lambda environment variables"."""
 LONGEST_IN_QUEUE = 14
 """Days that SQS keeps a message at most. Source: API reference of SQS, SetQueueAttributes."""
 
@@ -31,6 +63,7 @@ LONGEST_FUNCTION_NAME = 45
 """Characters of a component's name: with what is added, the names of functions, roles and pipes
 must stay below 64 characters, and those of buckets below 63."""
 
+_VARIABLE = re.compile(r"[A-Za-z][A-Za-z0-9_]+")
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]*")
 
 TIMEOUT = "20 seconds"
@@ -38,6 +71,7 @@ WORKER_TIMEOUT = "15 minutes"
 ORCHESTRATOR_TIMEOUT = "1 minute"
 MEMORY = "1024 MB"
 LOG_RETENTION = "1 month"
+LOG_LEVEL = "INFO"
 PAYLOAD_RETENTION = "30 days"
 
 _CODE = frozenset(args.CodeOptions.__annotations__)
@@ -81,6 +115,7 @@ class FunctionOptions:
     memory: int
     concurrency: int | None
     url: Url | None
+    log_level: str
     log_retention: int
     environment: inputs.Map
     permissions: inputs.List
@@ -102,9 +137,9 @@ class FunctionOptions:
         if not root.is_dir():
             raise BadOption(f"root: {root} is not a folder")
         link = given.get("link") or ()
-        environment = given.get("environment") or {}
-        if link:
-            environment = _checked_environment("environment", given, "The link sets it")
+        environment = _checked_environment(
+            "environment", given, settings.MEANING if link else (), "The link sets it"
+        )
         wanted = given.get("requirements") or ()
         return cls(
             handler=given["handler"],
@@ -116,8 +151,9 @@ class FunctionOptions:
             memory=units.megabytes(
                 "memory", given.get("memory", MEMORY), LEAST_MEMORY, MOST_MEMORY
             ),
-            concurrency=_concurrency(given.get("concurrency"), 0),
+            concurrency=_concurrency(given.get("concurrency"), 0, MOST_RESERVED),
             url=_url(given.get("url")),
+            log_level=units.one_of("log_level", given.get("log_level") or LOG_LEVEL, LOG_LEVELS),
             log_retention=units.log_retention(
                 "log_retention", given.get("log_retention", LOG_RETENTION)
             ),
@@ -140,7 +176,10 @@ class EngineOptions:
     orchestrator: Mapping[str, Any]
     concurrency: int | None
     payload_retention: int
+    history: Any
+    signing_key: Any
     removal: str
+    log_retention: int
     topics: tuple[Any, ...] | None
     dashboard: bool
     tags: Any
@@ -148,11 +187,10 @@ class EngineOptions:
     @classmethod
     def from_args(cls, given: Mapping[str, Any]) -> "EngineOptions":
         """Raises BadOption, and names the option."""
+        _refuse_what_belongs_to_functions(given)
         units.known("a WorkflowEngine", given, _ENGINE)
-        given = {
-            **given,
-            "environment": _checked_environment("environment", given, "The engine sets it"),
-        }
+        checked = _checked_environment("environment", given, settings.MEANING, "The engine sets it")
+        given = {**given, "environment": checked}
         functions = {
             "worker": _function(given, "worker", WORKER_TIMEOUT),
             "orchestrator": _function(given, "orchestrator", ORCHESTRATOR_TIMEOUT),
@@ -166,17 +204,31 @@ class EngineOptions:
                 FunctionOptions.from_args(function)
             except BadOption as error:
                 raise type(error)(f"{name}: {error}") from None
+        removal = units.one_of("removal", given.get("removal", "retain"), ("retain", "destroy"))
+        history = given.get("history")
+        if history is not None and removal == "destroy":
+            raise BadOption(
+                'removal: "destroy" is for the bucket that the engine makes; the one that the option '
+                "history names stays"
+            )
+        concurrency = _concurrency(given.get("concurrency"), 2, MOST_BATCHES)
+        _check_reserved(concurrency, functions["orchestrator"].get("concurrency"))
         return cls(
             worker=functions["worker"],
             orchestrator=functions["orchestrator"],
-            concurrency=_concurrency(given.get("concurrency"), 2),
+            concurrency=concurrency,
             payload_retention=units.days(
                 "payload_retention",
                 given.get("payload_retention", PAYLOAD_RETENTION),
                 LONGEST_IN_QUEUE + 1,
                 3_650,
             ),
-            removal=units.one_of("removal", given.get("removal", "retain"), ("retain", "destroy")),
+            history=history,
+            signing_key=inputs.checked_text(given.get("signing_key"), _check_key),
+            removal=removal,
+            log_retention=units.log_retention(
+                "log_retention", given.get("log_retention", LOG_RETENTION)
+            ),
             topics=_topics(given.get("alarms")),
             dashboard=bool(given.get("dashboard")),
             tags=given.get("tags") or {},
@@ -198,8 +250,9 @@ def _function(given: Mapping[str, Any], name: str, timeout: str) -> dict[str, An
     if name != "worker":
         shared.pop("permissions", None)
     function: dict[str, Any] = {"timeout": timeout, **shared, **own}
-    why = "The engine sets it"
-    own["environment"] = _checked_environment(f"{name}: environment", own, why)
+    own["environment"] = _checked_environment(
+        f"{name}: environment", own, settings.MEANING, "The engine sets it"
+    )
     for option in ("environment", "tags"):
         function[option] = inputs.merged(shared.get(option), own.get(option))
     for option in ("permissions", "link"):
@@ -207,13 +260,67 @@ def _function(given: Mapping[str, Any], name: str, timeout: str) -> dict[str, An
     return function
 
 
-def _checked_environment(option: str, given: Mapping[str, Any], why: str) -> inputs.Map:
+def _refuse_what_belongs_to_functions(given: Mapping[str, Any]) -> None:
+    """Options that the two functions have and that would mean nothing for both of them."""
+    for name in ("timeout", "handler", "url"):
+        if name in given:
+            where = (
+                'of a Function of yours: Function("Api", {"handler": ..., "url": True})'
+                if name == "url"
+                else f'of its functions: "worker": {{"handler": ..., "{name}": ...}}'
+            )
+            raise BadOption(f"a WorkflowEngine has no option {name!r}; it is one {where}")
+
+
+def _check_reserved(batches: int | None, reserved: int | None) -> None:
+    if batches is not None and reserved is not None and reserved < batches:
+        raise BadOption(
+            f"orchestrator: concurrency: {reserved} calls at a time are fewer than the {batches} "
+            "batches that the engine's option concurrency has them work on; batches that find no "
+            f"free call would be counted as failed. Reserve {batches} or more"
+        )
+
+
+def _checked_environment(
+    option: str, given: Mapping[str, Any], taken: Collection[str], why: str
+) -> inputs.Map:
     def check(environment: Mapping[str, Any]) -> None:
         for name in environment:
-            if name in settings.MEANING:
+            if name in RESERVED_VARIABLES:
+                raise BadOption(f"{option}: {name} is set by Lambda itself, and by nobody else")
+            if not _VARIABLE.fullmatch(name):
+                raise BadOption(
+                    f"{option}: {name!r} cannot be the name of a variable: Lambda takes letters, "
+                    "digits and underscores, two or more, of which a letter is the first"
+                )
+            if name in taken:
                 raise BadOption(f"{option}: {name} is {settings.MEANING[name]}. {why}")
+        check_size(environment)
 
     return inputs.checked(given.get("environment") or {}, check)
+
+
+def check_size(environment: inputs.Map) -> inputs.Map:
+    """The variables, unless those that are known already are more than a function can have.
+
+    Raises BadOption, or has an output raise it.
+    """
+
+    def check(variables: Mapping[str, Any]) -> None:
+        sizes = {
+            name: len(name.encode()) + len(value.encode()) if isinstance(value, str) else len(name)
+            for name, value in variables.items()
+        }
+        total = sum(sizes.values())
+        if total > LARGEST_ENVIRONMENT:
+            largest = sorted(sizes, key=lambda name: -sizes[name])[:3]
+            raise BadOption(
+                f"environment: the variables have {total:,} bytes, and Lambda takes "
+                f"{LARGEST_ENVIRONMENT:,} (the largest: {', '.join(largest)}). Put what is large "
+                "into a file of the package (include), a parameter or a bucket"
+            )
+
+    return inputs.checked(environment, check)
 
 
 def _snake_case(name: str) -> str:
@@ -230,8 +337,13 @@ def _target(given: Mapping[str, Any]) -> Target:
     return Target(runtime.removeprefix("python"), architecture)
 
 
-def _concurrency(value: Any, least: int) -> int | None:
-    return None if value is None else units.whole("concurrency", value, least, MOST_BATCHES)
+def _check_key(key: str) -> None:
+    if not isinstance(key, str) or len(key) < SHORTEST_KEY:
+        raise BadOption(f"signing_key: a key has {SHORTEST_KEY} characters or more")
+
+
+def _concurrency(value: Any, least: int, most: int) -> int | None:
+    return None if value is None else units.whole("concurrency", value, least, most)
 
 
 def _url(value: Any) -> Url | None:

@@ -15,6 +15,7 @@ BATCH = 10
 # Values are put in as JSON, strings with their quotes: no quotes around them here. What is missing
 # becomes an empty string. Never the whole body alone, which would not be JSON any more.
 TIMERS: Mapping[str, str] = {
+    "of": "timers",
     "group": "$.messageAttributes.executionId.stringValue",
     "template": '{"event": <$.body>}',
 }
@@ -31,6 +32,7 @@ _FAILURE = {
 }
 _FIELDS = ", ".join(f'"{field}": <{path}>' for field, path in _FAILURE.items())
 FAILURES: Mapping[str, str] = {
+    "of": "failures",
     "group": "$.body.requestPayload.execution_id",
     "template": f'{{"lost": {{{_FIELDS}}}}}',
 }
@@ -43,14 +45,25 @@ def pipe(
     target: aws.sqs.Queue,
     kind: Mapping[str, str],
     suffix: random.RandomId,
+    log_retention: int,
     opts: pulumi.ResourceOptions,
     tags: inputs.Map,
 ) -> aws.pipes.Pipe:
     """A pipe from `source` to the FIFO queue `target`, of the kind TIMERS or FAILURES.
 
-    The role trusts this one pipe, whose name therefore is decided beforehand.
+    The role trusts this one pipe, whose name therefore is decided beforehand. It does not depend on
+    the engine's, so that the pipe stays when the engine is renamed.
     """
-    own_name = suffix.hex.apply(lambda unique: f"{name}-{unique}")
+    own_name = suffix.hex.apply(lambda unique: f"mini-workflow-{kind['of']}-{unique}")
+    logs = aws.cloudwatch.LogGroup(
+        f"{name}-logs",
+        # For groups with this prefix AWS does not have to change an account's policy of limited
+        # size. Source: CloudWatch Logs User Guide, "Enable logging from AWS services".
+        name=own_name.apply(lambda pipe: f"/aws/vendedlogs/pipes/{pipe}"),
+        retention_in_days=log_retention,
+        tags=tags,
+        opts=opts,
+    )
     role = aws.iam.Role(
         f"{name}-role",
         assume_role_policy=pulumi.Output.all(source.arn, own_name).apply(_trust),
@@ -60,8 +73,13 @@ def pipe(
     policy = aws.iam.RolePolicy(
         f"{name}-policy",
         role=role.name,
-        policy=pulumi.Output.all(source=source.arn, target=target.arn).apply(
-            lambda arns: policies.allowing(policies.pipe(**arns))
+        policy=pulumi.Output.all(source=source.arn, target=target.arn, logs=logs.arn).apply(
+            lambda arns: policies.allowing(
+                [
+                    *policies.pipe(source=arns["source"], target=arns["target"]),
+                    *policies.logging(arns["logs"]),
+                ]
+            )
         ),
         opts=opts,
     )
@@ -81,6 +99,11 @@ def pipe(
                 "message_group_id": kind["group"],
                 "message_deduplication_id": "$.messageId",
             },
+        },
+        # What could not be moved, and why; never what was in it.
+        log_configuration={
+            "level": "ERROR",
+            "cloudwatch_logs_log_destination": {"log_group_arn": logs.arn},
         },
         tags=tags,
         opts=pulumi.ResourceOptions.merge(opts, checked),

@@ -111,7 +111,7 @@ def orchestrator(
             [f"{history}/executions/*", f"{history}/payloads/*"],
         ),
         # An execution leaves the index of its status when it enters another.
-        grant("RemoveFromIndex", ["s3:DeleteObject"], [f"{history}/executions/index/*"]),
+        _remove_from_index(history),
         _tell_missing_from_forbidden(history),
         grant("InvokeWorker", ["lambda:InvokeFunction"], [worker]),
         # The schedules of one group; the engine makes up their names.
@@ -128,12 +128,17 @@ def orchestrator(
 
 
 def worker(*, history: str, events: str, failures: str) -> list[Grant]:
-    """The function that runs tasks: it sees payloads, and no history."""
+    """The function that runs tasks, which may start executions and send them signals."""
     return [
         grant("SendEvents", ["sqs:SendMessage"], [events]),
         # Lambda itself sends, with the function's role, when an attempt has died.
         grant("ReportFailures", ["sqs:SendMessage"], [failures]),
-        grant("ReadAndWritePayloads", ["s3:GetObject", "s3:PutObject"], [f"{history}/payloads/*"]),
+        grant(
+            "ReadAndWriteExecutionsAndPayloads",
+            ["s3:GetObject", "s3:PutObject"],
+            [f"{history}/executions/*", f"{history}/payloads/*"],
+        ),
+        _remove_from_index(history),
         _tell_missing_from_forbidden(history),
     ]
 
@@ -146,10 +151,16 @@ def starter(*, history: str, events: str, orchestrator: str) -> list[Grant]:
             ["s3:GetObject", "s3:PutObject"],
             [f"{history}/executions/*", f"{history}/payloads/*"],
         ),
+        _remove_from_index(history),
         _tell_missing_from_forbidden(history),
         grant("SendEvents", ["sqs:SendMessage"], [events]),
         grant("AskOrchestrator", ["lambda:InvokeFunction"], [orchestrator]),
     ]
+
+
+def _remove_from_index(bucket: str) -> Grant:
+    # Who starts an execution that somebody else starts at the same time takes its own mark away.
+    return grant("RemoveFromIndex", ["s3:DeleteObject"], [f"{bucket}/executions/index/*"])
 
 
 def _tell_missing_from_forbidden(bucket: str) -> Grant:

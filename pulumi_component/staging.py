@@ -6,7 +6,6 @@ sources, and functions with the same code share one.
 """
 
 import contextlib
-import fcntl
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -18,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from pulumi_component import handlers, wheels
+from pulumi_component import handlers, imports, locks, wheels
 from pulumi_component.errors import BadPackage
 from pulumi_component.wheels import Target
 
@@ -27,8 +26,9 @@ CACHE = ".mini-workflow/packages"
 
 LARGEST_UNZIPPED = 262_144_000
 """Bytes, of all files of a function. Source: AWS Lambda Developer Guide, "Lambda quotas"."""
-LARGEST_ZIPPED = 52_428_800
-"""Bytes, of an archive that is uploaded directly. Source: the same."""
+LARGEST_REQUEST = 52_428_800
+"""Bytes, of an archive that is in the request itself; a larger one comes from a bucket. Source: the
+same."""
 
 # Counted into the name of each folder: a change of how folders are made must make new ones.
 _FORMAT = "1"
@@ -107,6 +107,7 @@ def stage(planned: Plan, root: Path, say: Callable[[str], None] = lambda _: None
             place = work / path
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_bytes(content)
+        imports.check(planned.handler, work)
         _check_size(planned, work)
         _normalize(work)
         work.rename(folder)
@@ -215,32 +216,27 @@ def _check_size(planned: Plan, folder: Path) -> None:
             sizes[top] = sizes.get(top, 0) + path.stat().st_size
     unzipped = sum(sizes.values())
     if unzipped > LARGEST_UNZIPPED:
-        raise _too_large(planned, folder, sizes, unzipped, LARGEST_UNZIPPED, "unzipped")
-    if unzipped > LARGEST_ZIPPED:
-        files = [path for path in folder.rglob("*") if path.is_file()]
-        zipped = sum(len(zlib.compress(path.read_bytes())) for path in files)
-        if zipped > LARGEST_ZIPPED:
-            raise _too_large(planned, folder, sizes, zipped, LARGEST_ZIPPED, "zipped")
+        shutil.rmtree(folder)
+        largest = sorted(sizes.items(), key=lambda item: -item[1])[:3]
+        listed = ", ".join(f"{name} {count / 1e6:.1f} MB" for name, count in largest)
+        raise BadPackage(
+            f"the handler {planned.handler.text!r}: its function has {unzipped / 1e6:.1f} MB "
+            f"unzipped, and Lambda takes {LARGEST_UNZIPPED / 1e6:.1f} MB (the largest parts: "
+            f"{listed})"
+        )
 
 
-def _too_large(
-    planned: Plan, folder: Path, sizes: dict[str, int], size: int, most: int, how: str
-) -> BadPackage:
-    shutil.rmtree(folder)
-    largest = sorted(sizes.items(), key=lambda item: -item[1])[:3]
-    listed = ", ".join(f"{name} {count / 1e6:.1f} MB" for name, count in largest)
-    return BadPackage(
-        f"the handler {planned.handler.text!r}: its function has {size / 1e6:.1f} MB {how}, and "
-        f"Lambda takes {most / 1e6:.1f} MB (the largest parts: {listed})"
-    )
+def too_large_for_a_request(folder: Path) -> bool:
+    """Whether the archive of a folder has to go through a bucket."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    if sum(path.stat().st_size for path in files) <= LARGEST_REQUEST:
+        return False
+    return sum(len(zlib.compress(path.read_bytes())) for path in files) > LARGEST_REQUEST
 
 
 @contextlib.contextmanager
 def _alone(cache: Path) -> Iterator[None]:
     """One process at a time; what one of them made, the next one finds."""
-    lock = os.open(cache, os.O_RDONLY)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with (cache / "lock").open("ab") as lock:
+        locks.take(lock)
         yield
-    finally:
-        os.close(lock)

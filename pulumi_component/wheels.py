@@ -4,6 +4,7 @@ Only wheels: a source distribution would be built for the machine that deploys, 
 what the package's author wrote.
 """
 
+import importlib.util
 import re
 import shutil
 import subprocess
@@ -81,17 +82,41 @@ def install(wanted: Sequence[str], target: Target, folder: Path) -> None:
     constraints = folder.with_name(f"{folder.name}.constraints")
     # Closures are pickled where the function was deployed from, or in another function.
     constraints.write_text(f"dill=={version('dill')}\n")
-    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", "install"]
-    command += ["--quiet", "--no-compile", "--only-binary", ":all:", "--target", str(folder)]
-    command += ["--implementation", "cp", "--python-version", target.python]
-    for platform in target.platforms:
-        command += ["--platform", platform]
-    command += ["--constraint", str(constraints), *wanted]
+    command = _installer(target)
+    command += ["--quiet", "--only-binary", ":all:", "--target", str(folder)]
+    command += ["--python-version", target.python, "--constraint", str(constraints), *wanted]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     constraints.unlink()
     if done.returncode != 0:
         raise _refusal(wanted, target, done.stderr)
     _remove_what_varies(folder)
+
+
+def has_pip() -> bool:
+    """Whether the environment that deploys has pip."""
+    return importlib.util.find_spec("pip") is not None
+
+
+def _installer(target: Target) -> list[str]:
+    """pip, or uv in its place: the environments that uv makes have no pip."""
+    if has_pip():
+        command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input"]
+        command += ["install", "--no-compile", "--implementation", "cp"]
+        for platform in target.platforms:
+            command += ["--platform", platform]
+        return command
+    uv = shutil.which("uv")
+    if uv is None:
+        raise BadPackage(
+            f"requirements: neither pip is installed for {sys.executable}, nor uv anywhere on PATH; "
+            "install one of them to have packages fetched"
+        )
+    # One platform, for uv takes the wheels of older ones too, and it does not know all of them.
+    machine = ARCHITECTURES[target.architecture]
+    newest, oldest = target.platforms[0], target.platforms[-1]
+    known = newest if f"_{_GLIBC_OF_AMAZON_LINUX_2023}_" in newest else oldest
+    named = f"{machine}-{known.removesuffix(f'_{machine}')}"
+    return [uv, "pip", "install", "--no-compile-bytecode", "--python-platform", named]
 
 
 def _refusal(wanted: Sequence[str], target: Target, told: str) -> BadPackage:
@@ -104,7 +129,7 @@ def _refusal(wanted: Sequence[str], target: Target, told: str) -> BadPackage:
             "and let pip find it (PIP_FIND_LINKS)"
         )
     last = "\n".join(line for line in told.strip().splitlines() if "WARNING" not in line)
-    return BadPackage(f"requirements: pip cannot install {', '.join(wanted)} for {where}:\n{last}")
+    return BadPackage(f"requirements: {', '.join(wanted)} cannot be installed for {where}:\n{last}")
 
 
 def _remove_what_varies(folder: Path) -> None:

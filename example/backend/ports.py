@@ -70,7 +70,9 @@ class FileStore:
             if found is None:
                 return None
             held = self._held.holds(state, found)
-            return Stored(Head(**found["head"]), current(found), found["parked"], held)
+            return Stored(
+                Head(**found["head"]), current(found), found["parked"], held, found["tries"]
+            )
 
     def extent(self, execution_id: str) -> Extent | None:
         with self._file.reading() as state:
@@ -124,7 +126,13 @@ class FileStore:
             if found is not None or item.head is None:
                 return False
             home = next(p for p, owner in state["partitions"].items() if owner == self._held.lease)
-            found = {"key": number(state), "partition": int(home), "events": [], "parked": []}
+            found = {
+                "key": number(state),
+                "partition": int(home),
+                "events": [],
+                "parked": [],
+                "tries": 0,
+            }
             state["executions"][item.execution_id] = found
         elif (
             found is None
@@ -135,6 +143,8 @@ class FileStore:
         found["events"] += item.events
         if item.head is not None:
             found["head"] = asdict(item.head)
+        if item.tries is not None:
+            found["tries"] = item.tries
         found["parked"] = [*([] if item.unpark else found["parked"]), *item.park]
         state["letters"] = [
             letter
@@ -192,12 +202,14 @@ class FileMailbox:
                 )
             post(state, execution_id, body, key)
 
-    def letters(self, after: int, limit: int) -> list[Letter]:
+    def letters(self, after: int, limit: int, execution_id: str | None = None) -> list[Letter]:
         with self._file.reading() as state:
             return [
                 Letter(n, name, body)
                 for n, name, body, _ in state["letters"]
-                if n > after and self._held.holds(state, state["executions"][name])
+                if n > after
+                and execution_id in (None, name)
+                and self._held.holds(state, state["executions"][name])
             ][:limit]
 
 
@@ -220,6 +232,11 @@ class FileLeases:
             for name, owner in list(owners.items()):
                 if int(name) != lease and owner["until"] < now:
                     del owners[name]
+                    note = self._note(int(name))
+                    lost = state["executions"].get(note.read_text() if note.exists() else "")
+                    if lost is not None:
+                        lost["tries"] += 2  # it may still hang: nobody can tell
+                    note.unlink(missing_ok=True)
             taken = {p for p, owner in partitions.items() if str(owner) not in owners}
             partitions.update(dict.fromkeys(taken, lease))
             if lease not in partitions.values():
@@ -238,8 +255,17 @@ class FileLeases:
             if (owner := state["owners"].get(str(self._held.lease))) is not None:
                 owner["until"] = now + self._duration
 
+    def note_turn(self, execution_id: str | None) -> None:
+        if self._held.lease is not None:
+            # Not synced: it has to outlive the process, not the machine.
+            self._note(self._held.lease).write_text(execution_id or "")
+
+    def _note(self, lease: int) -> Path:
+        return self._file.path.with_name(f"{self._file.path.name}-turn-{lease}")
+
     def release(self) -> None:
         if self._held.lease is not None:
+            self._note(self._held.lease).unlink(missing_ok=True)
             with self._file.changing() as state:
                 state["owners"].pop(str(self._held.lease), None)
             self._held.lease = None

@@ -28,6 +28,12 @@ class Session:
 
 pass_session = click.make_pass_decorator(Session)
 
+trust_option = click.option(
+    "--trust",
+    is_flag=True,
+    help="Load values as themselves, which may run code that is stored.",
+)
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Answer with JSON.")
 
 
@@ -94,13 +100,13 @@ def cli(
 def add_commands() -> None:
     """Enter the commands; their modules import this one."""
     from mini_workflow.cli import completion
+    from mini_workflow.cli.commands import backup, doctor
     from mini_workflow.cli.commands import control as steering
-    from mini_workflow.cli.commands import doctor
     from mini_workflow.cli.commands import inspect as looking
     from mini_workflow.cli.commands import replay as debugging
     from mini_workflow.cli.commands import run as running
 
-    for module in (running, looking, steering, debugging, doctor, completion):
+    for module in (running, looking, steering, debugging, doctor, backup, completion):
         for command in module.COMMANDS:
             cli.add_command(command)
 

@@ -33,8 +33,8 @@ class Backend(Protocol):
         """What it is, for people."""
         ...
 
-    def reader(self) -> Any:
-        """A client that changes nothing."""
+    def reader(self, *, trust: bool = False) -> Any:
+        """A client that changes nothing; without `trust` it runs no code from the store."""
         ...
 
     def client(self, *, create: bool = False) -> Any:
@@ -67,12 +67,12 @@ class SQLiteTarget:
         self.path = path
         self.name = f"sqlite:{path}"
 
-    def reader(self) -> LocalClient:
+    def reader(self, *, trust: bool = False) -> LocalClient:
         """See `Backend.reader`."""
         from mini_workflow.runtimes.local_client import LocalClient
 
         self._check_is_there()
-        return LocalClient(self.path, read_only=True)
+        return LocalClient(self.path, read_only=True, trust=trust)
 
     def client(self, *, create: bool = False) -> LocalClient:
         """See `Backend.client`."""
@@ -122,8 +122,8 @@ class AWSTarget:
         self._config = config
         self.name = "aws" + (f" (stack {config.stack})" if config.stack else "")
 
-    def reader(self) -> AWSRuntime:
-        """See `Backend.reader`."""
+    def reader(self, *, trust: bool = False) -> AWSRuntime:
+        """See `Backend.reader`. What is unpickled has to be signed."""
         return self.client()
 
     def client(self, *, create: bool = False) -> AWSRuntime:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, cast
@@ -69,10 +71,14 @@ def find_config(
 
 
 def _table(folder: Path) -> tuple[Path | None, dict[str, Any]]:
-    """The nearest pyproject.toml upwards that has the table."""
-    for place in (folder, *folder.parents):
+    """The nearest pyproject.toml upwards that has the table, up to the boundary of the project.
+
+    A file or a folder of another user is not asked: it would say from which store, and with which
+    modules, this user's commands run.
+    """
+    for place in _places(folder):
         file = place / "pyproject.toml"
-        if not file.is_file():
+        if not file.is_file() or not _is_own(file):
             continue
         try:
             table = tomllib.loads(file.read_text(encoding="utf-8")).get("tool", {}).get(TABLE)
@@ -81,6 +87,42 @@ def _table(folder: Path) -> tuple[Path | None, dict[str, Any]]:
         if table is not None:
             return file, _checked(file, table)
     return None, {}
+
+
+def _places(folder: Path) -> Iterator[Path]:
+    """The folder and those above it, up to the root of a Git repository, the home folder, the border
+    of a file system, or a folder of another user, which is left out.
+    """
+    home = _home()
+    for place in (folder, *folder.parents):
+        if not _is_own(place) or _device(place) != _device(folder):
+            return
+        yield place
+        if place == home or (place / ".git").exists():
+            return
+
+
+def _home() -> Path | None:
+    try:
+        return Path.home().resolve()
+    except (OSError, RuntimeError):
+        return None
+
+
+def _device(place: Path) -> int | None:
+    try:
+        return place.stat().st_dev
+    except OSError:
+        return None
+
+
+def _is_own(place: Path) -> bool:
+    """Whether this user owns it. Of systems without owners that are numbers, all are one's own."""
+    me: Callable[[], int] | None = getattr(os, "geteuid", None)
+    try:
+        return me is None or place.stat().st_uid == me()
+    except OSError:
+        return False
 
 
 def _checked(file: Path, table: object) -> dict[str, Any]:

@@ -97,8 +97,8 @@ def cut(text: str, width: int) -> str:
 
 
 def at_second(time: datetime | None) -> str:
-    """A time in UTC to the second, or nothing."""
-    return "" if time is None else f"{time:%Y-%m-%d %H:%M:%S}"
+    """A time to the second with its zone, UTC, or nothing."""
+    return "" if time is None else f"{time:%Y-%m-%d %H:%M:%S}Z"
 
 
 def duration(took: timedelta | None) -> str:

@@ -10,11 +10,11 @@ import click
 
 from mini_workflow.cli.failures import BLOCKED, FAILED, OK, in_one_line
 from mini_workflow.cli.output import brief, coloured, cut, duration, say, say_json, shown, to_json
-from mini_workflow.core import wire
+from mini_workflow.core import events, wire
 from mini_workflow.engine.client import Client
 from mini_workflow.engine.execution import Execution
 from mini_workflow.engine.timeline import Entry
-from mini_workflow.errors import ExecutionBlocked, RuntimeClosed, StoreError
+from mini_workflow.errors import ExecutionBlocked, RuntimeClosed, StoreCorrupt, StoreError
 
 LOOK_AGAIN: Final = 0.1
 """Seconds between two looks at a history that is followed; more where reading it takes long."""
@@ -25,7 +25,7 @@ WIDTH: Final = 100
 
 def line_of(entry: Entry, width: int = WIDTH) -> str:
     """An entry as one line."""
-    at = f"{entry.at:%Y-%m-%d %H:%M:%S}.{entry.at.microsecond // 1000:03}"
+    at = f"{entry.at:%Y-%m-%d %H:%M:%S}.{entry.at.microsecond // 1000:03}Z"
     parts = [f"{entry.number:4}  {at}  {duration(entry.took):>10}  {entry.subject} "]
     parts.append(click.style(entry.happened, fg=_colour(entry)))
     if entry.attempt is not None and (entry.attempt > 1 or entry.error is not None):
@@ -91,23 +91,29 @@ def print_timeline(
     *,
     follow: bool,
     width: int = WIDTH,
+    trust: bool = False,
     write: Callable[[str], None] = say,
 ) -> None:
     """Print the timeline of an execution; with `follow` until it has closed or is blocked."""
-    reader, at_run = execution.reader(), 0
+    reader, at_run = execution.reader(trust=trust), 0
     for run, lines in growth(client, execution.id, while_running=follow):
         if run != at_run:
             if at_run:
                 write(f"      run {run}")
-            reader, at_run = execution.reader(), run
+            reader, at_run = execution.reader(trust=trust), run
         for line in lines:
             write(line_of(reader.read(wire.decode(line)), width))
 
 
-def print_outcome(execution: Execution, as_json: bool) -> int:
-    """Print what has come of an execution that has closed or is blocked; answers the exit status."""
+def print_outcome(execution: Execution, as_json: bool, *, trust: bool = False) -> int:
+    """Print what has come of an execution that has closed or is blocked; answers the exit status.
+
+    Without `trust` values and errors are shown as they are stored, and not loaded.
+    """
     status = execution.describe().status
     answer: dict[str, Any] = {"id": execution.id, "status": status}
+    if not trust and status in ("completed", "failed"):
+        return _print_shown(execution, answer, as_json)
     try:
         value = execution.result()
     except ExecutionBlocked as error:
@@ -127,15 +133,45 @@ def print_outcome(execution: Execution, as_json: bool) -> int:
         return OK
     if as_json:
         kind = type(failure)
-        say_json(
-            {
-                **answer,
-                "error": {
-                    "type": f"{kind.__module__}:{kind.__qualname__}",
-                    "message": str(failure),
-                },
-            }
-        )
+        told = {"type": f"{kind.__module__}:{kind.__qualname__}", "message": str(failure)}
+        say_json({**answer, "error": told})
     else:
-        click.echo(f"{coloured(status)}: {in_one_line(failure)}", err=True)
+        _tell_failure(execution, status, failure)
     return code
+
+
+def _print_shown(execution: Execution, answer: dict[str, Any], as_json: bool) -> int:
+    """The same of one that has completed or failed, by what is stored alone."""
+    closing = execution.history()[-1]
+    if isinstance(closing, events.ExecutionFailed):
+        failure = closing.failure
+        if as_json:
+            told = {"type": failure.type, "message": failure.message}
+            say_json({**answer, "error": told})
+        else:
+            _tell_failure(execution, answer["status"], execution.codec.show_failure(failure))
+        return FAILED
+    if not isinstance(closing, events.ExecutionCompleted):
+        raise StoreCorrupt(f"execution {execution.id!r} has closed without a closing event")
+    if as_json:
+        say_json({**answer, "result": closing.result.tree})
+    else:
+        say(shown(execution.codec.show(closing.result)))
+    return OK
+
+
+def _tell_failure(execution: Execution, status: str, failure: BaseException) -> None:
+    click.echo(f"{coloured(status)}: {in_one_line(failure)}", err=True)
+    _print_stacks(execution)
+
+
+def _print_stacks(execution: Execution) -> None:
+    """Print the stack of the task whose error ended the workflow, if one did, and the workflow's."""
+    closing = execution.history()[-1]
+    text = closing.failure.traceback if isinstance(closing, events.ExecutionFailed) else ""
+    if text:
+        click.echo("\nwhere it failed, innermost last:\n", err=True)
+        for line in text.rstrip().splitlines():
+            # The text is whatever was raised: nothing of it steers the terminal.
+            safe = "".join(one if one.isprintable() else ascii(one)[1:-1] for one in line)
+            click.echo(f"  {safe}", err=True)

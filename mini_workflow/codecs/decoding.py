@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import builtins
 import collections
 from collections.abc import Callable
 from typing import Any, Final
 
 from mini_workflow.codecs import exceptions, objects, scalars
-from mini_workflow.codecs.names import load_class, type_of
-from mini_workflow.codecs.opaque import DILL, PICKLE, decode_opaque
+from mini_workflow.codecs.names import load_class, load_factory, load_known_class, type_of
+from mini_workflow.codecs.opaque import DILL, PICKLE, decode_opaque, show_opaque
 from mini_workflow.codecs.signing import Signer
 from mini_workflow.errors import PayloadNotReadable
 from mini_workflow.loop.ordered import OrderedFrozenSet, OrderedSet
@@ -24,11 +25,16 @@ class Decoder:
     any other exception.
     """
 
-    __slots__ = ("_ordered", "_signer")
+    __slots__ = ("_ordered", "_signer", "_trust", "load_class")
 
-    def __init__(self, signer: Signer | None, *, ordered: bool = False) -> None:
+    load_class: Callable[[str], type[Any]]
+    """Finds the class that a value names. Raises PayloadNotReadable."""
+
+    def __init__(self, signer: Signer | None, *, ordered: bool = False, trust: bool = True) -> None:
         self._signer = signer
         self._ordered = ordered
+        self._trust = trust
+        self.load_class = load_class if trust else load_known_class
 
     def decode(self, tree: Any) -> Any:
         """The value of a tree."""
@@ -68,6 +74,11 @@ class Decoder:
         if scalar is not None:
             return scalar(tagged.get("v"))
         if tag in (PICKLE, DILL):
+            if not self._trust and self._signer is None:
+                raise PayloadNotReadable(
+                    "a stored value is pickled, and loading it may run any code: say that you trust "
+                    "where it comes from (--trust, or trust=True)"
+                )
             return decode_opaque(tagged, self._signer)
         raise PayloadNotReadable(
             f"a stored value has the unknown tag {tag!r}: it was written by a newer version of "
@@ -77,12 +88,14 @@ class Decoder:
 
 def _decode_default_dict(decoder: Decoder, tagged: dict[str, Any]) -> Any:
     name = tagged["factory"]
-    factory = None if name is None else load_class(name)
+    factory = None if name is None else load_factory(name, decoder.load_class)
     return collections.defaultdict(factory, decoder.pairs(tagged["v"]))
 
 
 def _decode_exception(decoder: Decoder, tagged: dict[str, Any]) -> BaseException:
-    error = exceptions.rebuild_exception(tagged["class"], tagged["v"], decoder.decode)
+    error = exceptions.rebuild_exception(
+        tagged["class"], tagged["v"], decoder.decode, decoder.load_class
+    )
     if "cause" in tagged:
         error.__cause__ = decoder.decode(tagged["cause"])
     return error
@@ -102,9 +115,94 @@ _DECODERS: Final[dict[str, Callable[[Decoder, dict[str, Any]], Any]]] = {
     ),
     "datetime": lambda decoder, tagged: scalars.decode_moment(tagged, decoder.decode),
     "time": lambda decoder, tagged: scalars.decode_moment(tagged, decoder.decode),
-    "enum": lambda decoder, tagged: objects.decode_enum(tagged, decoder.decode),
-    "namedtuple": lambda decoder, tagged: objects.decode_named_tuple(tagged, decoder.decode),
-    "dataclass": lambda decoder, tagged: objects.decode_dataclass(tagged, decoder.decode),
-    "model": lambda decoder, tagged: objects.decode_model(tagged, decoder.decode),
+    "enum": lambda decoder, tagged: objects.decode_enum(tagged, decoder.decode, decoder.load_class),
+    "namedtuple": lambda decoder, tagged: objects.decode_named_tuple(
+        tagged, decoder.decode, decoder.load_class
+    ),
+    "dataclass": lambda decoder, tagged: objects.decode_dataclass(
+        tagged, decoder.decode, decoder.load_class
+    ),
+    "model": lambda decoder, tagged: objects.decode_model(
+        tagged, decoder.decode, decoder.load_class
+    ),
     "exception": _decode_exception,
+}
+
+
+class Shown:
+    """Stands for a value whose class is not loaded: `text` is what is stored of it, for people."""
+
+    __slots__ = ("text",)
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+class Viewer(Decoder):
+    """Makes of trees what people can look at: imports nothing and runs no code but Python's own.
+
+    Values of the library's own kinds are themselves; what has a class is `Shown`.
+    """
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        super().__init__(None, trust=False)
+        self.load_class = _builtin_exception
+
+    def _tagged(self, tagged: dict[str, Any]) -> Any:
+        tag = tagged["$"]
+        if tag in (PICKLE, DILL):
+            return Shown(show_opaque(tagged))
+        show = _SHOWN.get(tag)
+        if show is not None:
+            return Shown(show(self, tagged))
+        if tag not in _DECODERS and scalars.scalar_decoder(tag) is None:
+            return Shown(f"<of an unknown kind: {tag!r}>")
+        return super()._tagged(tagged)
+
+
+def _builtin_exception(name: str) -> type[Any]:
+    module, _, qualname = name.partition(":")
+    found: Any = vars(builtins).get(qualname) if module == "builtins" else None
+    if isinstance(found, type) and issubclass(found, BaseException):
+        return found
+    raise PayloadNotReadable(f"{name!r} is not loaded for looking at it")
+
+
+def _short(name: object) -> str:
+    return str(name).rpartition(":")[2]
+
+
+def _call(viewer: Viewer, tagged: dict[str, Any]) -> str:
+    """A value as the call that would make it."""
+    fields = {**tagged["v"], **tagged.get("more", {}), **tagged.get("extra", {})}
+    parts = (f"{name}={viewer.decode(item)!r}" for name, item in fields.items())
+    return f"{_short(tagged['class'])}({', '.join(parts)})"
+
+
+def _member(viewer: Viewer, tagged: dict[str, Any]) -> str:
+    name = _short(tagged["class"])
+    return f"{name}.{tagged['name']}" if "name" in tagged else f"{name}({tagged.get('v')!r})"
+
+
+def _raised(viewer: Viewer, tagged: dict[str, Any]) -> str:
+    args = (repr(viewer.decode(item)) for item in tagged["v"]["args"])
+    return f"{_short(tagged['class'])}({', '.join(args)})"
+
+
+def _default_dict(viewer: Viewer, tagged: dict[str, Any]) -> str:
+    return f"defaultdict({_short(tagged['factory'])}, {viewer.pairs(tagged['v'])!r})"
+
+
+_SHOWN: Final[dict[str, Callable[[Viewer, dict[str, Any]], str]]] = {
+    "enum": _member,
+    "namedtuple": _call,
+    "dataclass": _call,
+    "model": _call,
+    "exception": _raised,
+    "defaultdict": _default_dict,
 }

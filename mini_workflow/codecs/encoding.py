@@ -16,7 +16,7 @@ from typing import Any, Final
 from mini_workflow.codecs import exceptions, objects, scalars
 from mini_workflow.codecs.culprit import find_culprit, why_not
 from mini_workflow.codecs.decoding import Decoder
-from mini_workflow.codecs.names import is_importable, name_of, type_of
+from mini_workflow.codecs.names import factory_name, name_of, type_of
 from mini_workflow.codecs.opaque import encode_opaque
 from mini_workflow.codecs.picklers import type_name
 from mini_workflow.codecs.refusals import Refused, instead_of, refusal
@@ -198,9 +198,9 @@ def _encode_ordered_dict(encoder: Encoder, value: dict[Any, Any]) -> Any:
 
 def _encode_default_dict(encoder: Encoder, value: collections.defaultdict[Any, Any]) -> Any:
     factory: Any = value.default_factory
-    if factory is not None and not (isinstance(factory, type) and is_importable(factory)):
+    name = None if factory is None else factory_name(factory)
+    if factory is not None and name is None:
         return encoder.opaque(value)
-    name = None if factory is None else name_of(factory)
     return {"$": "defaultdict", "factory": name, "v": encoder.pairs(value)}
 
 

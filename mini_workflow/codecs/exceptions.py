@@ -12,10 +12,13 @@ from types import MemberDescriptorType
 from typing import Any, Final
 
 from mini_workflow.codecs.names import is_importable, load_class
+from mini_workflow.core.raised import FINAL, add_note, set_args
 from mini_workflow.errors import PayloadNotReadable
 
 REMOTE: Final = "__remote_traceback__"
 """The attribute that holds the traceback text of an exception from elsewhere; it is not state."""
+
+NOT_STATE: Final = frozenset({REMOTE, FINAL})
 
 # What builtin exceptions keep outside `args` and `__dict__`.
 _HIDDEN: Final[tuple[tuple[type[BaseException], tuple[str, ...]], ...]] = (
@@ -75,18 +78,24 @@ def _state_of(error: BaseException, encode: Recurse) -> dict[str, Any]:
         for name in _hidden_names(type(error))
         if (value := getattr(error, name, None)) is not None
     }
+    state: dict[str, Any] = {"args": [encode(item) for item in error.args]}
+    if hidden:
+        state["hidden"] = hidden
+    return state | attributes_state(error, encode)
+
+
+def attributes_state(error: BaseException, encode: Recurse) -> dict[str, Any]:
+    """Encode the attributes of an exception, those in slots too; name those that cannot be."""
     attributes: dict[str, Any] = {}
     dropped: list[str] = []
     for name, value in [*vars(error).items(), *_slots_of(error)]:
-        if name == REMOTE:
+        if name in NOT_STATE:
             continue
         try:
             attributes[name] = encode(value)
         except Exception:
             dropped.append(name)
-    state: dict[str, Any] = {"args": [encode(item) for item in error.args]}
-    if hidden:
-        state["hidden"] = hidden
+    state: dict[str, Any] = {}
     if attributes:
         state["attributes"] = attributes
     if dropped:
@@ -115,9 +124,11 @@ def _slots_of(error: BaseException) -> list[tuple[str, Any]]:
     return found
 
 
-def rebuild_exception(name: str, state: dict[str, Any], decode: Recurse) -> BaseException:
+def rebuild_exception(
+    name: str, state: dict[str, Any], decode: Recurse, load: Callable[[str], type[Any]] = load_class
+) -> BaseException:
     """The exception again. Raises PayloadNotReadable, or whatever its class raises."""
-    kind = load_class(name)
+    kind = load(name)
     if not issubclass(kind, BaseException):
         raise PayloadNotReadable(f"{name!r} is no longer an exception: restore it under that name")
     return _rebuild(kind, state, decode)
@@ -128,21 +139,26 @@ def _rebuild(kind: type[BaseException], state: dict[str, Any], decode: Recurse) 
     if state.get("how") == "new":
         native = next(base for base in kind.__mro__ if not base.__flags__ & _HEAP_TYPE)
         error: BaseException = native.__new__(kind, *args)
-        error.args = args
+        set_args(error, args)
     else:
         error = kind(*args)
     hidden: dict[str, Any] = state.get("hidden", {})
     for name, tree in hidden.items():
         value = decode(tree)
         if getattr(error, name, None) != value:
-            setattr(error, name, value)
+            object.__setattr__(error, name, value)
+    restore_attributes(error, state, decode)
+    return error
+
+
+def restore_attributes(error: BaseException, state: dict[str, Any], decode: Recurse) -> None:
+    """Give an exception the attributes of `attributes_state`, whatever its class says to that."""
     attributes: dict[str, Any] = state.get("attributes", {})
     for name, tree in attributes.items():
-        if isinstance(getattr(kind, name, None), MemberDescriptorType):
-            setattr(error, name, decode(tree))
+        if isinstance(getattr(type(error), name, None), MemberDescriptorType):
+            object.__setattr__(error, name, decode(tree))
         else:
             vars(error)[name] = decode(tree)
     dropped: list[str] = state.get("dropped", [])
     if dropped:
-        error.add_note(f"(these attributes could not be carried along: {', '.join(dropped)})")
-    return error
+        add_note(error, f"(these attributes could not be carried along: {', '.join(dropped)})")

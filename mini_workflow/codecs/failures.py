@@ -6,21 +6,29 @@ import math
 from datetime import timedelta
 from typing import Any, Final
 
-from mini_workflow.codecs.decoding import Decoder
+from mini_workflow.codecs.decoding import Decoder, Viewer
 from mini_workflow.codecs.encoding import Encoder
-from mini_workflow.codecs.exceptions import REMOTE, exception_state, rebuild_exception
-from mini_workflow.codecs.names import load_class, name_of
+from mini_workflow.codecs.exceptions import (
+    REMOTE,
+    attributes_state,
+    exception_state,
+    rebuild_exception,
+    restore_attributes,
+)
+from mini_workflow.codecs.names import name_of
 from mini_workflow.codecs.opaque import decode_opaque, encode_opaque
 from mini_workflow.codecs.signing import Signer
 from mini_workflow.core.failure import Failure
+from mini_workflow.core.raised import FINAL, add_note, set_cause
 from mini_workflow.errors import TaskError
 
 MAX_TEXT: Final = 16 * 1024
 """Characters kept of a message and of a traceback; the middle of a longer one is left out."""
-MAX_CAUSES: Final = 8
-"""How many causes are followed, and how deep exception groups are."""
-MAX_MEMBERS: Final = 100
-"""How many exceptions of one group are carried along."""
+MAX_DEPTH: Final = 64
+"""How many causes are followed, and how deep exception groups are. What is left out is said."""
+MAX_EXCEPTIONS: Final = 10_000
+"""How many exceptions are carried along with one, its causes and the members of groups: a bound for
+those that refer to each other many times. What is left out is said."""
 
 
 class RemoteTraceback(Exception):
@@ -37,7 +45,7 @@ class RemoteTraceback(Exception):
 def encode_failure(error: BaseException, signer: Signer | None = None) -> Failure:
     """An exception as data. Never raises."""
     try:
-        return _encode(error, signer, MAX_CAUSES, set())
+        return _Encoding(signer).encode(error, MAX_DEPTH, ())
     except Exception as problem:
         kind = type(error)
         return Failure(
@@ -46,23 +54,71 @@ def encode_failure(error: BaseException, signer: Signer | None = None) -> Failur
         )
 
 
-def _encode(error: BaseException, signer: Signer | None, room: int, seen: set[int]) -> Failure:
-    seen.add(id(error))
-    kind = type(error)
-    cause = error.__cause__
-    if cause is None and not error.__suppress_context__:
-        cause = error.__context__
-    follow = cause is not None and room > 0 and id(cause) not in seen
-    follow = follow and not isinstance(cause, RemoteTraceback)
-    return Failure(
-        type=name_of(kind),
-        message=_message(error),
-        traceback=_traceback(error),
-        lineage=tuple(name_of(base) for base in kind.__mro__ if base is not object),
-        state=_state(error, signer, room, seen),
-        cause=_encode(cause, signer, room - 1, seen) if follow and cause is not None else None,
-        retry_after=_retry_after(error),
-    )
+class _Encoding:
+    """Encodes one exception with all that belongs to it."""
+
+    def __init__(self, signer: Signer | None) -> None:
+        self._signer = signer
+        self._left = MAX_EXCEPTIONS
+
+    def encode(self, error: BaseException, room: int, outer: tuple[int, ...]) -> Failure:
+        """Encode an exception inside those of `outer`, with `room` for so many levels more."""
+        self._left -= 1
+        kind = type(error)
+        outer = (*outer, id(error))
+        cause = error.__cause__
+        if cause is None and not error.__suppress_context__:
+            cause = error.__context__
+        if isinstance(cause, RemoteTraceback) or (cause is not None and id(cause) in outer):
+            cause = None
+        traceback = _traceback(error)
+        inner: Failure | None = None
+        if cause is not None:
+            if room > 0 and self._left > 0:
+                inner = self.encode(cause, room - 1, outer)
+            else:
+                traceback += f"(its cause, {name_of(type(cause))}, and further ones are left out)\n"
+        return Failure(
+            type=name_of(kind),
+            message=_message(error),
+            traceback=traceback,
+            lineage=tuple(name_of(base) for base in kind.__mro__ if base is not object),
+            state=self._state(error, room, outer),
+            cause=inner,
+            retry_after=_retry_after(error),
+            final=bool(vars(error).get(FINAL)),
+        )
+
+    def _state(self, error: BaseException, room: int, outer: tuple[int, ...]) -> Any:
+        signer = self._signer
+        if _is_control_flow(type(error)):
+            return None
+        encoder = Encoder(signer, check_text=True)
+        if isinstance(error, BaseExceptionGroup):
+            return self._group_state(error, encoder, room, outer)
+        state = exception_state(error, encoder.encode, encoder.decode)
+        if state is not None:
+            return state
+        try:
+            tagged = encode_opaque(error, signer)
+            again = decode_opaque(tagged, signer)
+            return tagged if str(again) == str(error) else None
+        except Exception:
+            return None
+
+    def _group_state(
+        self, error: Any, encoder: Encoder, room: int, outer: tuple[int, ...]
+    ) -> dict[str, Any] | None:
+        """Encode the members and the attributes; None, which makes it a TaskError, without room."""
+        if room <= 0 or self._left < len(error.exceptions):
+            return None
+        return {
+            "group": _bounded(str(error.message)),
+            "members": [
+                self.encode(member, room - 1, outer).to_plain() for member in error.exceptions
+            ],
+            **attributes_state(error, encoder.encode),
+        }
 
 
 def _message(error: BaseException) -> str:
@@ -108,39 +164,6 @@ def _retry_after(error: BaseException) -> int | None:
         return None
 
 
-def _state(error: BaseException, signer: Signer | None, room: int, seen: set[int]) -> Any:
-    if _is_control_flow(type(error)):
-        return None
-    if isinstance(error, BaseExceptionGroup):
-        return _group_state(error, signer, room, seen)
-    encoder = Encoder(signer, check_text=True)
-    state = exception_state(error, encoder.encode, encoder.decode)
-    if state is not None:
-        return state
-    try:
-        tagged = encode_opaque(error, signer)
-        again = decode_opaque(tagged, signer)
-        return tagged if str(again) == str(error) else None
-    except Exception:
-        return None
-
-
-def _group_state(error: Any, signer: Signer | None, room: int, seen: set[int]) -> Any:
-    if room <= 0:
-        return None
-    members = error.exceptions[:MAX_MEMBERS]
-    notes = [_bounded(str(note)) for note in getattr(error, "__notes__", ())]
-    if len(members) < len(error.exceptions):
-        notes.append(f"({len(error.exceptions) - len(members)} more were left out)")
-    state: dict[str, Any] = {
-        "group": _bounded(str(error.message)),
-        "members": [_encode(member, signer, room - 1, seen).to_plain() for member in members],
-    }
-    if notes:
-        state["notes"] = notes
-    return state
-
-
 def _is_control_flow(kind: type[Any]) -> bool:
     """Whether it must not be raised at whoever waits for the task.
 
@@ -151,43 +174,57 @@ def _is_control_flow(kind: type[Any]) -> bool:
     return issubclass(kind, StopIteration) or not issubclass(kind, Exception)
 
 
-def decode_failure(failure: Failure, signer: Signer | None = None) -> BaseException:
+def decode_failure(
+    failure: Failure, signer: Signer | None = None, *, trust: bool = True
+) -> BaseException:
     """The exception again, as its own type where it can be rebuilt, otherwise a TaskError.
 
     Its causes are chained to it as they were; the last of them has the traceback texts of all as a
-    `RemoteTraceback`. Never raises.
+    `RemoteTraceback`. Without `trust` only classes of modules that are imported are found, and
+    nothing is unpickled that is not signed. Never raises.
     """
     try:
-        return _decode(failure, signer, [])
+        return _decode(failure, Decoder(signer, trust=trust), [])
     except Exception:
         return _generic(failure)
 
 
-def _decode(failure: Failure, signer: Signer | None, outer: list[str]) -> BaseException:
-    error = _rebuild(failure, signer)
+def show_failure(failure: Failure) -> BaseException:
+    """The exception for people to look at: builtin ones as themselves, others as a TaskError.
+
+    Nothing is imported, and no code but Python's own runs. Never raises.
+    """
+    try:
+        return _decode(failure, Viewer(), [])
+    except Exception:
+        return _generic(failure)
+
+
+def _decode(failure: Failure, decoder: Decoder, outer: list[str]) -> BaseException:
+    error = _rebuild(failure, decoder)
     text = failure.traceback
     texts = [text, *outer] if text else outer
     if text:
-        setattr(error, REMOTE, text)
+        vars(error)[REMOTE] = text
     if failure.cause is not None:
-        error.__cause__ = _decode(failure.cause, signer, texts)
+        set_cause(error, _decode(failure.cause, decoder, texts))
     elif texts:
         joint = "\nThe above exception was the cause of the following:\n\n"
-        error.__cause__ = RemoteTraceback(joint.join(texts))
+        set_cause(error, RemoteTraceback(joint.join(texts)))
     return error
 
 
-def _rebuild(failure: Failure, signer: Signer | None) -> BaseException:
+def _rebuild(failure: Failure, decoder: Decoder) -> BaseException:
     state = failure.state
     if state is None:
         return _generic(failure)
     try:
         if "$" in state:
-            error = decode_opaque(state, signer)
+            error = decoder.decode(state)
         elif "group" in state:
-            error = _rebuild_group(failure, signer)
+            error = _rebuild_group(failure, decoder)
         else:
-            error = rebuild_exception(failure.type, state, Decoder(signer).decode)
+            error = rebuild_exception(failure.type, state, decoder.decode, decoder.load_class)
         if isinstance(error, Exception) and not _is_control_flow(type(error)):
             return error
     except Exception:
@@ -195,19 +232,24 @@ def _rebuild(failure: Failure, signer: Signer | None) -> BaseException:
     return _generic(failure)
 
 
-def _rebuild_group(failure: Failure, signer: Signer | None) -> BaseException:
-    members = [_decode(Failure.from_plain(plain), signer, []) for plain in failure.state["members"]]
+def _rebuild_group(failure: Failure, decoder: Decoder) -> BaseException:
+    """The group without its constructor: that of a class of one's own may want other arguments."""
+    state = failure.state
+    members = [_decode(Failure.from_plain(plain), decoder, []) for plain in state["members"]]
     errors = [member for member in members if isinstance(member, Exception)]
+    kind: type[Any] = ExceptionGroup
     try:
-        kind: Any = load_class(failure.type)
-        group: Any = kind(failure.state["group"], errors)
+        found = decoder.load_class(failure.type)
+        # Never call what is no group: the name comes from outside.
+        if issubclass(found, ExceptionGroup):
+            kind = found  # pyright: ignore[reportUnknownVariableType]
     except Exception:
-        group = None
-    if not isinstance(group, ExceptionGroup):
-        group = ExceptionGroup(failure.state["group"], errors)
-    for note in failure.state.get("notes", ()):
-        group.add_note(note)
-    return group  # pyright: ignore[reportUnknownVariableType]
+        pass
+    group: Any = BaseExceptionGroup.__new__(kind, state["group"], errors)
+    restore_attributes(group, state, decoder.decode)
+    for note in state.get("notes", ()):
+        add_note(group, note)
+    return group
 
 
 def _generic(failure: Failure) -> TaskError:

@@ -6,9 +6,12 @@ written as `__main__` and each is found under the other's name.
 
 from __future__ import annotations
 
+import collections
+import dataclasses
 import importlib
 import sys
 from collections.abc import Callable
+from enum import Enum
 from types import FunctionType, ModuleType
 from typing import Any, Final
 
@@ -16,6 +19,16 @@ from mini_workflow.errors import PayloadNotReadable
 
 MAIN: Final = "__main__"
 SPAWNED_MAIN: Final = "__mp_main__"
+
+_PROGRAMS: Final = frozenset({"this", "antigravity", "__hello__", "__phello__"})
+"""Modules of the standard library that do something when they are imported."""
+
+_CONTAINERS: Final[tuple[type[Any], ...]] = (
+    *(list, dict, set, frozenset, tuple, int, float, complex, bool, str, bytes, bytearray),
+    *(collections.Counter, collections.OrderedDict, collections.deque),
+)
+_FACTORIES: Final = {f"{kind.__module__}:{kind.__qualname__}": kind for kind in _CONTAINERS}
+"""What a stored value may have a defaultdict call, besides the classes of values."""
 
 type_of: Final[Callable[[object], type[Any]]] = type
 """`type`, declared so that what is known of a value's class does not depend on the value."""
@@ -127,11 +140,82 @@ def load(name: str) -> Any:
 
 
 def load_class(name: str) -> type[Any]:
-    """The class that `name_of` named. Raises PayloadNotReadable."""
-    found = load(name)
+    """The class that a stored value names: an exception, a dataclass, an enum, a pydantic model or a
+    named tuple. Raises PayloadNotReadable of anything else.
+
+    The name comes from outside, and whoever has the class may call it. So a class of another kind
+    is refused, and no module is imported that runs a program.
+    """
+    module, _, _ = name.partition(":")
+    if module not in sys.modules and (module in _PROGRAMS or module.endswith(f".{MAIN}")):
+        raise PayloadNotReadable(
+            f"a stored value names {name!r}, and importing {module!r} runs a program: do not trust "
+            "whatever wrote this"
+        )
+    return _value_class(name, load(name))
+
+
+def load_known_class(name: str) -> type[Any]:
+    """The same, if its module is imported already. Imports nothing, whatever the name.
+
+    Raises PayloadNotReadable.
+    """
+    module, _, qualname = name.partition(":")
+    for candidate in (SPAWNED_MAIN, MAIN) if module in (MAIN, SPAWNED_MAIN) else (module,):
+        # By what lies there: a module may import something when it is asked for an attribute.
+        found: Any = sys.modules.get(candidate)
+        for part in qualname.split("."):
+            found = getattr(found, "__dict__", {}).get(part)
+        if found is not None:
+            return _value_class(name, found)
+    raise PayloadNotReadable(
+        f"a stored value is of {name!r}, which is not imported here, and looking imports nothing by a "
+        "stored name: import the module, or say that you trust where the value comes from (--trust, "
+        "or trust=True)"
+    )
+
+
+def _value_class(name: str, found: object) -> type[Any]:
     if not isinstance(found, type):
         raise PayloadNotReadable(
             f"{name!r} is no longer a class but a {type(found).__qualname__}. Keep the class under "
             "the old name until no execution holds a value of it"
         )
-    return found  # pyright: ignore[reportUnknownVariableType]
+    kind: type[Any] = found  # pyright: ignore[reportUnknownVariableType]
+    if not is_value_class(kind):
+        raise PayloadNotReadable(
+            f"{name!r} is no exception, dataclass, enum, pydantic model or named tuple: keep it one "
+            "until no execution holds a value of it. If it never was, do not trust whatever wrote "
+            "this"
+        )
+    return kind
+
+
+def is_value_class(kind: type[Any]) -> bool:
+    """Whether a stored value may name that class."""
+    return (
+        issubclass(kind, (BaseException, Enum))
+        or dataclasses.is_dataclass(kind)
+        or is_model_class(kind)
+        or (tuple in kind.__mro__ and isinstance(getattr(kind, "_fields", None), tuple))
+    )
+
+
+def factory_name(factory: object) -> str | None:
+    """The name of what a defaultdict calls, or None if a stored value may not name it."""
+    if not isinstance(factory, type) or not is_importable(factory):
+        return None
+    name = name_of(factory)
+    return name if name in _FACTORIES or is_value_class(factory) else None
+
+
+def load_factory(name: str, load: Callable[[str], type[Any]]) -> type[Any]:
+    """The class that `factory_name` named; `load` finds it. Raises PayloadNotReadable."""
+    return _FACTORIES.get(name) or load(name)
+
+
+def is_model_class(kind: type[Any]) -> bool:
+    """Whether it is a pydantic model."""
+    pydantic = sys.modules.get("pydantic")
+    model: Any = getattr(pydantic, "BaseModel", None)
+    return isinstance(model, type) and issubclass(kind, model)

@@ -8,17 +8,19 @@ A field that a class has gained since takes its default; a field that it has los
 from __future__ import annotations
 
 import dataclasses
-import sys
 from collections.abc import Callable, Mapping
 from enum import Enum, Flag
 from types import MemberDescriptorType
 from typing import Any, Final
 
-from mini_workflow.codecs.names import is_importable, load_class, name_of, type_of
+from mini_workflow.codecs.names import is_importable, is_model_class, load_class, name_of, type_of
 from mini_workflow.errors import PayloadNotReadable
 
 Part = Callable[[Any, str], Any]
 """Encodes a part, given its place in the whole, for example ``.field``."""
+
+Load = Callable[[str], type[Any]]
+"""Finds the class that a stored value names."""
 
 _NOTHING: Final[dict[str, Any]] = {}
 _SIMPLE_BASES: Final = frozenset({object})
@@ -30,7 +32,7 @@ def object_encoder(kind: type[Any]) -> Callable[[Any, Part], dict[str, Any]] | N
         return _encode_model if _is_parametrised(kind) else None
     if issubclass(kind, Enum):
         return _encode_flag if issubclass(kind, Flag) else _encode_enum
-    if _is_model_class(kind):
+    if is_model_class(kind):
         return _encode_model
     if _reduces_itself(kind):
         return None
@@ -60,9 +62,11 @@ def _encode_flag(value: Flag, part: Part) -> dict[str, Any]:
     return {"$": "enum", "class": name_of(type(value)), "v": part(value.value, ".value")}
 
 
-def decode_enum(tagged: dict[str, Any], recurse: Callable[[Any], Any]) -> Enum:
+def decode_enum(
+    tagged: dict[str, Any], recurse: Callable[[Any], Any], load: Load = load_class
+) -> Enum:
     """A member of an enum, by name; a flag, by value."""
-    kind: Any = load_class(tagged["class"])
+    kind: Any = load(tagged["class"])
     # The name comes from outside: never call what is not an enum.
     if not issubclass(kind, Enum):
         raise _no_longer(tagged["class"], "an enum")
@@ -91,9 +95,11 @@ def _encode_named_tuple(value: Any, part: Part) -> dict[str, Any]:
     return {"$": "namedtuple", "class": name_of(type(value)), "v": fields}
 
 
-def decode_named_tuple(tagged: dict[str, Any], recurse: Callable[[Any], Any]) -> Any:
+def decode_named_tuple(
+    tagged: dict[str, Any], recurse: Callable[[Any], Any], load: Load = load_class
+) -> Any:
     """A named tuple, by field."""
-    kind: Any = load_class(tagged["class"])
+    kind: Any = load(tagged["class"])
     if tuple not in kind.__mro__ or not hasattr(kind, "_fields"):
         raise _no_longer(tagged["class"], "a named tuple")
     stored: dict[str, Any] = tagged["v"]
@@ -156,9 +162,11 @@ def _dataclass_encoder(kind: type[Any]) -> Callable[[Any, Part], dict[str, Any]]
     return encode
 
 
-def decode_dataclass(tagged: dict[str, Any], recurse: Callable[[Any], Any]) -> Any:
+def decode_dataclass(
+    tagged: dict[str, Any], recurse: Callable[[Any], Any], load: Load = load_class
+) -> Any:
     """A dataclass, by field, without its constructor."""
-    kind = load_class(tagged["class"])
+    kind = load(tagged["class"])
     if not dataclasses.is_dataclass(kind):
         raise _no_longer(tagged["class"], "a dataclass")
     stored: dict[str, Any] = tagged["v"]
@@ -179,16 +187,10 @@ def decode_dataclass(tagged: dict[str, Any], recurse: Callable[[Any], Any]) -> A
     return value
 
 
-def _is_model_class(kind: type[Any]) -> bool:
-    pydantic = sys.modules.get("pydantic")
-    model: Any = getattr(pydantic, "BaseModel", None)
-    return isinstance(model, type) and issubclass(kind, model)
-
-
 def _is_parametrised(kind: type[Any]) -> bool:
     """Whether it is a generic model with arguments, such as ``Page[int]``, of an importable one."""
     metadata: dict[str, Any] = getattr(kind, "__pydantic_generic_metadata__", _NOTHING)
-    return _is_model_class(kind) and bool(metadata["args"]) and is_importable(metadata["origin"])
+    return is_model_class(kind) and bool(metadata["args"]) and is_importable(metadata["origin"])
 
 
 def _encode_model_class(kind: Any, part: Part) -> dict[str, Any]:
@@ -204,15 +206,17 @@ def _encode_model_class(kind: Any, part: Part) -> dict[str, Any]:
     return {"class": name_of(metadata["origin"]), "args": arguments}
 
 
-def _decode_model_class(tagged: dict[str, Any], recurse: Callable[[Any], Any]) -> Any:
-    kind: Any = load_class(tagged["class"])
-    if not _is_model_class(kind):
+def _decode_model_class(
+    tagged: dict[str, Any], recurse: Callable[[Any], Any], load: Load = load_class
+) -> Any:
+    kind: Any = load(tagged["class"])
+    if not is_model_class(kind):
         raise _no_longer(tagged["class"], "a pydantic model")
     if "args" not in tagged:
         return kind
     return kind[
         tuple(
-            _decode_model_class(argument["model"], recurse)
+            _decode_model_class(argument["model"], recurse, load)
             if "model" in argument
             else recurse(argument["type"])
             for argument in tagged["args"]
@@ -245,9 +249,11 @@ def _encode_model(value: Any, part: Part) -> dict[str, Any]:
     return tagged
 
 
-def decode_model(tagged: dict[str, Any], recurse: Callable[[Any], Any]) -> Any:
+def decode_model(
+    tagged: dict[str, Any], recurse: Callable[[Any], Any], load: Load = load_class
+) -> Any:
     """A pydantic model, by field, without its validators."""
-    kind = _decode_model_class(tagged, recurse)
+    kind = _decode_model_class(tagged, recurse, load)
     stored: dict[str, Any] = tagged["v"]
     contents: dict[str, Any] = {}
     for name, field in kind.model_fields.items():

@@ -78,6 +78,13 @@ def decode_opaque(tagged: dict[str, Any], signer: Signer | None) -> Any:
         ) from error
 
 
+def show_opaque(tagged: dict[str, Any]) -> str:
+    """What can be said of such a part without reading it."""
+    size = len(str(tagged.get("v", ""))) * 3 // 4
+    code = " with its code" if tagged["$"] == DILL else ""
+    return f"<pickled{code}, {size} bytes>"
+
+
 def _form(tagged: dict[str, Any]) -> str:
     # Kind and version decide how the data is read, so the signature has to cover them.
     return f"{tagged['$']} {tagged.get('python', '')}"

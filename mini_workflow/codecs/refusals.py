@@ -134,4 +134,7 @@ def _decide(kind: type[Any]) -> str | None:
             return None
         if name in _REFUSED:
             return _REFUSED[name]
+    # It would do its work where it is read, and again whenever that is.
+    if hasattr(kind, "__next__") and hasattr(kind, "__iter__"):
+        return "an iterator"
     return None

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from mini_workflow.codecs.closures import capture_call, restore_call
-from mini_workflow.codecs.failures import decode_failure, encode_failure
+from mini_workflow.codecs.failures import decode_failure, encode_failure, show_failure
 from mini_workflow.codecs.fingerprints import fingerprint_call, outline_payload
 from mini_workflow.codecs.signing import Signer
-from mini_workflow.codecs.values import decode_value, encode_value
+from mini_workflow.codecs.values import decode_value, encode_value, show_value
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.payload import Payload
 from mini_workflow.errors import ValueTooLarge
@@ -35,15 +35,23 @@ class StandardCodec:
     With a `signer`, the parts of values and exceptions that have to be pickled are signed, and
     refused when they are not. Calls are signed by whoever sends them, who knows the attempt.
 
+    Without `trust` values are loaded for looking only: classes of modules that are imported, and
+    pickled parts that are signed. The rest is PayloadNotReadable.
+
     A value of more than `value_limit` bytes is refused: ValueTooLarge.
     """
 
-    __slots__ = ("_signer", "_value_limit")
+    __slots__ = ("_signer", "_trust", "_value_limit")
 
     def __init__(
-        self, signer: Signer | None = None, *, value_limit: int = DEFAULT_VALUE_LIMIT
+        self,
+        signer: Signer | None = None,
+        *,
+        value_limit: int = DEFAULT_VALUE_LIMIT,
+        trust: bool = True,
     ) -> None:
         self._signer = signer
+        self._trust = trust
         self._value_limit = value_limit
 
     def encode(self, value: object, path: str) -> Payload:
@@ -56,11 +64,11 @@ class StandardCodec:
 
     def decode(self, payload: Payload) -> Any:
         """See `Codec.decode`. Also raises PythonVersionMismatch and SignatureInvalid."""
-        return decode_value(payload, self._signer)
+        return decode_value(payload, self._signer, trust=self._trust)
 
     def decode_ordered(self, payload: Payload) -> Any:
         """See `Codec.decode_ordered`. Raises like `decode`."""
-        return decode_value(payload, self._signer, ordered=True)
+        return decode_value(payload, self._signer, ordered=True, trust=self._trust)
 
     def capture(
         self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -95,7 +103,15 @@ class StandardCodec:
 
     def decode_failure(self, failure: Failure) -> BaseException:
         """See `Codec.decode_failure`."""
-        return decode_failure(failure, self._signer)
+        return decode_failure(failure, self._signer, trust=self._trust)
+
+    def show(self, payload: Payload) -> Any:
+        """See `Codec.show`."""
+        return show_value(payload)
+
+    def show_failure(self, failure: Failure) -> BaseException:
+        """See `Codec.show_failure`."""
+        return show_failure(failure)
 
     def _size_beyond(self, text: str) -> int:
         """How many bytes a text takes if that is more than a value may; 0 otherwise."""

@@ -11,7 +11,7 @@ import json.encoder
 from collections.abc import Callable, Iterable
 from typing import Any, Final, cast
 
-from mini_workflow.codecs.decoding import Decoder
+from mini_workflow.codecs.decoding import Decoder, Viewer
 from mini_workflow.codecs.encoding import MAX_DEPTH, Encoder, Unencodable
 from mini_workflow.codecs.names import type_of
 from mini_workflow.codecs.scalars import MAX_PLAIN_INT_BITS
@@ -128,23 +128,38 @@ def _not_serializable(root: str, stop: Unencodable) -> ValueNotSerializable:
 _text_of: Final[Callable[[Payload], str | None]] = cast(Any, Payload)._text.__get__
 
 
-def decode_value(payload: Payload, signer: Signer | None = None, *, ordered: bool = False) -> Any:
+def decode_value(
+    payload: Payload, signer: Signer | None = None, *, ordered: bool = False, trust: bool = True
+) -> Any:
     """The value again, to the type; every call makes a new one.
 
     With a `signer`, pickled parts that it did not sign are refused before they are read; `ordered`
-    sets keep the order in which they are stored. Raises
+    sets keep the order in which they are stored. Without `trust` no module is imported, and nothing
+    is unpickled that is not signed. Raises
     PayloadNotReadable, PythonVersionMismatch or SignatureInvalid.
     """
+    return _decoded(payload, lambda: Decoder(signer, ordered=ordered, trust=trust))
+
+
+def show_value(payload: Payload) -> Any:
+    """The value for people to look at: what has a class stands as its name and fields.
+
+    Imports nothing and runs no code but Python's own. Raises PayloadNotReadable.
+    """
+    return _decoded(payload, Viewer)
+
+
+def _decoded(payload: Payload, make: Callable[[], Decoder]) -> Any:
     text = _text_of(payload)
     try:
         if text is None:
-            return Decoder(signer, ordered=ordered).decode(payload.tree)
+            return make().decode(payload.tree)
         tree, end = _scan(text)
         if end != len(text):
             raise PayloadNotReadable("a stored value has something after its end")
         if '"$"' not in text:
             return tree
-        return Decoder(signer, ordered=ordered).decode(tree)
+        return make().decode(tree)
     except SerializationError:
         raise
     except RecursionError as error:

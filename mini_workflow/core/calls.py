@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import dis
 import functools
+import inspect
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import CodeType, FunctionType, MethodType
 from typing import Any, Final
 from zlib import crc32
+
+from mini_workflow.errors import ClosureNotSerializable, UsageError
 
 LAMBDA: Final = "<lambda>"
 """What Python calls every lambda, and a task is called whose lambda calls nothing by a name."""
@@ -143,3 +146,102 @@ def _parts(constants: Any) -> Iterator[Any]:
             yield from _parts(constant)
         elif constant is not None and constant.__class__ is not bool:
             yield constant
+
+
+OPTIONS: Final = ("name", "retry", "timeout", "heartbeat_timeout", "inline", "undo")
+"""The options of ``ctx.task``."""
+
+
+def check_call(
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], options: set[str]
+) -> None:
+    """Raise UsageError if the call cannot mean what it says.
+
+    `options` are the engine's own arguments that were given with it.
+    """
+    if type(function) is FunctionType and (lost := _assigned(function.__code__)):
+        raise ClosureNotSerializable(
+            f"{function.__qualname__} assigns the captured variable {lost!r} (nonlocal); a task works "
+            "on a copy, so the workflow would never see it: return the value, and assign it in the "
+            "workflow",
+            variable=lost,
+        )
+    if not options and not kwargs:
+        return
+    known = _parameters(function)
+    if known is None:
+        return
+    parameters, takes_more = known
+    for option in options:
+        # Given by position it is not meant twice.
+        if option in parameters and parameters[option] >= len(args):
+            raise UsageError(
+                f"{option}= is an option of ctx.task(), and {name_of_call(function)} has a parameter "
+                f"of that name: for the function write ctx.task(lambda: ...) or "
+                f"functools.partial(function, {option}=...); for the option give the function its "
+                "own by position"
+            )
+    if takes_more:
+        return
+    for name in kwargs:
+        if name not in parameters:
+            raise UsageError(
+                f"{name}= is neither an option of ctx.task() ({', '.join(OPTIONS)}) nor a parameter "
+                f"of {name_of_call(function)}"
+            )
+
+
+_assignments: dict[int, tuple[CodeType, str]] = {}
+
+
+def _assigned(code: CodeType) -> str:
+    """A captured variable that the code assigns, or an empty text."""
+    if not code.co_freevars:
+        return ""
+    entry = _assignments.get(id(code))
+    if entry is not None:
+        return entry[1]
+    found = next(_assignments_in(code, frozenset(code.co_freevars)), "")
+    if len(_assignments) >= _REMEMBERED:
+        _assignments.clear()
+    _assignments[id(code)] = (code, found)
+    return found
+
+
+def _assignments_in(code: CodeType, captured: frozenset[str]) -> Iterator[str]:
+    captured &= frozenset(code.co_freevars)
+    for step in dis.get_instructions(code):
+        if step.opname in ("STORE_DEREF", "DELETE_DEREF") and step.argval in captured:
+            yield step.argval
+        elif isinstance(step.argval, CodeType):
+            yield from _assignments_in(step.argval, captured)
+
+
+_POSITION_OF_KEYWORDS: Final = sys.maxsize
+
+
+def _parameters(function: Callable[..., Any]) -> tuple[dict[str, int], bool] | None:
+    """The parameters that can be given by name, with their positions, and whether it takes any
+    other; None if that is not known.
+    """
+    if type(function) is FunctionType and "__wrapped__" not in function.__dict__:
+        code = function.__code__
+        first, last = code.co_posonlyargcount, code.co_argcount
+        named = {name: place for place, name in enumerate(code.co_varnames[first:last], first)}
+        keywords = code.co_varnames[last : last + code.co_kwonlyargcount]
+        named.update(dict.fromkeys(keywords, _POSITION_OF_KEYWORDS))
+        return named, bool(code.co_flags & inspect.CO_VARKEYWORDS)
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return None
+    parameters: dict[str, int] = {}
+    takes_more = False
+    for place, parameter in enumerate(signature.parameters.values()):
+        if parameter.kind is parameter.VAR_KEYWORD:
+            takes_more = True
+        elif parameter.kind is parameter.KEYWORD_ONLY:
+            parameters[parameter.name] = _POSITION_OF_KEYWORDS
+        elif parameter.kind is parameter.POSITIONAL_OR_KEYWORD:
+            parameters[parameter.name] = place
+    return parameters, takes_more

@@ -31,6 +31,16 @@ class Codec(Protocol):
         """The same for a workflow: its sets are walked through in the same order in every process."""
         ...
 
+    def show(self, payload: Payload) -> Any:
+        """The value for people to look at, without its classes. Runs no code that is stored, and
+        imports nothing by a stored name. Raises PayloadNotReadable.
+        """
+        ...
+
+    def show_failure(self, failure: Failure) -> BaseException:
+        """An exception for people to look at, in the same way. Never raises."""
+        ...
+
     def capture(
         self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> bytes:

@@ -16,6 +16,10 @@ from mini_workflow.core.failure import Failure
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.records import Fact, fact
 
+BEHAVIOUR: Final = 1
+"""What new runs are recorded with. From 1 on an asynchronous generator that nothing refers to any more is
+closed in the next pass of the loop, as asyncio does; before, all were closed at the end."""
+
 
 @fact
 class ExecutionStarted(Fact):
@@ -24,8 +28,12 @@ class ExecutionStarted(Fact):
     `parent` is ``{"id": ..., "seq": ...}`` for the child of another execution. The numbers of
     operations go on behind `first_seq`, so that they are unique over all runs. `origin` is the
     fingerprint of the arguments of the first run, in those that follow it. `children`, `updates` and
-    `signals` are what the run before has handed over: see the module `carried`. `cancelled` is the
-    id of the request to cancel that it took, so that the same one is known when it comes again.
+    `signals` are what the run before has handed over: see the module `continuation`. `cancelled` is the
+    id of the request to cancel that it took, so that the same one is known when it comes again; `cancel`
+    is the reason of one that came when the run before had ended, and is for this one. `key` is what the
+    tokens of the run's promises are made from, and nothing else is; histories from before have none.
+    `behaviour` says which choices of this library a run was recorded with, so that a replay makes the
+    same: see BEHAVIOUR.
     """
 
     at: int
@@ -41,6 +49,9 @@ class ExecutionStarted(Fact):
     updates: list[dict[str, Any]] | None = None
     signals: list[str] | None = None
     cancelled: str = ""
+    cancel: str | None = None
+    key: str = ""
+    behaviour: int = 0
 
 
 @fact
@@ -93,11 +104,15 @@ class TaskRetryStarted(Fact):
 
 @fact
 class TaskReleased(Fact):
-    """A runtime closed in good order before it had begun the attempt; it is dispatched again."""
+    """A runtime closed in good order before the attempt had ended; it is dispatched again.
+
+    `heartbeat` as in TaskFailed, if the attempt had begun: what it goes on from.
+    """
 
     at: int
     seq: int
     attempt: int
+    heartbeat: Payload | None = None
 
 
 @fact

@@ -29,12 +29,24 @@ class ContinueAsNew(BaseException):
 class Exchange(Operations):
     """The part of a run that is about others."""
 
-    __slots__ = ("_abort", "_children", "_main", "_patched", "_promises", "messages", "recorded")
+    __slots__ = (
+        "_abort",
+        "_cancel_at_start",
+        "_cancel_reason",
+        "_children",
+        "_main",
+        "_patched",
+        "_promises",
+        "messages",
+        "recorded",
+    )
 
     def __init__(
         self, execution_id: str, codec: Codec, inline: Inline | None, *, strict: bool = False
     ) -> None:
         super().__init__(execution_id, codec, inline, strict=strict)
+        self._cancel_reason: str | None = None
+        self._cancel_at_start: str | None = None
         self.messages = Messages(self, codec)
         self.recorded: frozenset[str] = frozenset()
         """The changes whose new path the history that is replayed has taken."""
@@ -163,7 +175,19 @@ class Exchange(Operations):
                 "ctx.continue_as_new() was called in a handler or in another asyncio.Task; set a "
                 "variable there, and call it in the workflow function itself"
             )
+        if (reason := self.take_cancel()) is not None:
+            raise asyncio.CancelledError(reason)
         raise ContinueAsNew(arguments)
+
+    def take_cancel(self) -> str | None:
+        """Take the reason for which the run was cancelled before it began, until its code is told.
+
+        A run that continues as new without waiting is told there, since it would never be otherwise.
+        """
+        reason, self._cancel_at_start = self._cancel_at_start, None
+        if reason is not None:
+            self._cancel_reason = self._why = reason
+        return reason
 
 
 class OtherExecution:

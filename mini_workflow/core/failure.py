@@ -15,7 +15,8 @@ class Failure:
     ``object``, so that ``retry_on`` can be decided without importing anything. `state` is what the
     failures codec needs to rebuild the exception (plain JSON), or None if it cannot be rebuilt.
     `retry_after` is a delay in milliseconds that the exception itself asks for. `attempts` is how
-    many attempts were made, the failed one included.
+    many attempts were made, the failed one included. `final` says that the policy's `retry_if` has
+    refused another attempt, where the exception itself was at hand.
     """
 
     type: str
@@ -26,6 +27,7 @@ class Failure:
     cause: Failure | None = None
     retry_after: int | None = None
     attempts: int | None = None
+    final: bool = False
 
     def to_plain(self) -> dict[str, Any]:
         """The failure as plain JSON; fields that say nothing are left out."""
@@ -42,6 +44,8 @@ class Failure:
             plain["retry_after"] = self.retry_after
         if self.attempts is not None:
             plain["attempts"] = self.attempts
+        if self.final:
+            plain["final"] = True
         return plain
 
     @classmethod
@@ -57,4 +61,5 @@ class Failure:
             cause=None if cause is None else cls.from_plain(cause),
             retry_after=plain.get("retry_after"),
             attempts=plain.get("attempts"),
+            final=plain.get("final", False),
         )

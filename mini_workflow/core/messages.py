@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import AsyncIterator, Callable, Coroutine
+from contextvars import Context
 from typing import Any, Protocol
 
 from mini_workflow.core import events
@@ -103,6 +104,11 @@ class Messages:
     def on_signal(self, name: str, handler: Handler) -> None:
         """Handle each signal of that name, also those that are waiting, in order."""
         _check_handler("signal", name, handler)
+        if not _takes(handler, 1):
+            raise UsageError(
+                f"{handler!r} cannot handle signal {name!r}: it is called with the signal's value, so "
+                "it has to take one argument"
+            )
         self._signal_handlers[name] = handler
         queue = self._queue(name)
         while not queue.empty():
@@ -187,6 +193,11 @@ class Messages:
         _check_handler("update", name, handler)
         if validator is not None:
             _check_handler("update", name, validator)
+            if (count := _required(handler)) is not None and not _takes(validator, count):
+                raise UsageError(
+                    f"{validator!r} cannot validate update {name!r}: it is called with the arguments "
+                    f"of the handler, of which there are {count}"
+                )
         self._updates[name] = (handler, validator)
 
     def validate(self, name: str, args: list[Any], kwargs: dict[str, Any]) -> None:
@@ -260,7 +271,9 @@ class Messages:
         return self._codec.encode_failure(error)
 
     def _start(self, what: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[Any]:
-        task = self._owner.loop.create_task(work, name=what)
+        # Outside of the workflow's code the context is that of whoever drives it.
+        context = Context() if asyncio.current_task(self._owner.loop) is None else None
+        task = self._owner.loop.create_task(work, name=what, context=context)
         self._handlers[task] = what
         task.add_done_callback(lambda done: self._handlers.pop(done, None) and None)
         return task
@@ -291,6 +304,29 @@ def _check_handler(kind: str, name: str, handler: object) -> None:
     check_name(kind, name)
     if not callable(handler):
         raise UsageError(f"{handler!r} cannot handle {kind} {name!r}: give a function")
+
+
+def _takes(function: Handler, count: int) -> bool:
+    """Whether it can be called with that many arguments, as far as that is known."""
+    try:
+        inspect.signature(function).bind(*[None] * count)
+    except TypeError:
+        return False
+    except ValueError:
+        pass  # a builtin whose signature is not known
+    return True
+
+
+def _required(function: Handler) -> int | None:
+    """How many positional arguments it must have; None if it takes some by name only."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return None
+    if any(p.kind is p.KEYWORD_ONLY and p.default is p.empty for p in parameters):
+        return None
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return sum(p.kind in positional and p.default is p.empty for p in parameters)
 
 
 def _unknown(kind: str, name: str, known: dict[str, Any]) -> str:

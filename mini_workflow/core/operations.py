@@ -14,7 +14,7 @@ from types import FunctionType
 from typing import Any, Final
 
 from mini_workflow.core import events
-from mini_workflow.core.calls import is_lambda
+from mini_workflow.core.calls import check_call, is_lambda
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.comparison import COMPARED, Comparison
 from mini_workflow.core.conditions import Conditions
@@ -23,8 +23,9 @@ from mini_workflow.core.failure import Failure
 from mini_workflow.core.futures import SleepFuture, TaskFuture
 from mini_workflow.core.mapping import Mapping, as_it_is_now
 from mini_workflow.core.payload import EMPTY, Payload
+from mini_workflow.core.raised import add_note
 from mini_workflow.core.recorded import INLINE, Script
-from mini_workflow.core.retry import RetryPolicy
+from mini_workflow.core.retry import JudgedCall, RetryPolicy
 from mini_workflow.core.state import ExecutionState
 from mini_workflow.errors import (
     MiniWorkflowError,
@@ -45,6 +46,7 @@ Inline = Callable[[str, int, str, bytes], "Payload | Failure"]
 """Runs a captured call inside the turn: (execution id, seq, name, payload) -> what came of it."""
 
 _SCHEDULED: Final = (events.TaskScheduled,)
+NONE: Final[set[str]] = set()
 _HALTS: Final = 10
 """How often code that must not run on is told so; code that catches even that waits for ever."""
 _FAILED_PRUNE_AT: Final = 64
@@ -161,9 +163,10 @@ class Operations:
         False for code that goes on all the same: what it starts is never done.
         """
         if self.reading is not None:
+            self.loop.touched = True
             raise NotAllowedInWorkflow(
                 f"{self.reading} tried to start something; it may only look at the workflow's "
-                "variables: use an update handler for what changes them"
+                f"variables: use an update handler for what changes them{user_line()}"
             )
         if running_loop() is not self.loop:
             raise NotAllowedInWorkflow(
@@ -182,9 +185,26 @@ class Operations:
             )
         return True
 
+    def may_change(self, what: str) -> None:
+        """Raise where code may only look: `what` is something that a replay would see."""
+        if self.reading is not None:
+            self.loop.touched = True
+            raise NotAllowedInWorkflow(
+                f"{self.reading} tried {what}, which changes what the workflow does next; it may only "
+                f"look at the workflow's variables: use an update handler{user_line()}"
+            )
+        if self._conditions.trying:
+            self.loop.refuse(
+                f"{what} in the predicate of ctx.wait_for()",
+                "only look at the workflow's variables there",
+            )
+
     def _emit(self, event: Event) -> Event:
         script = self._script
         if script is not None and not script.ended():
+            if script.is_terminated():
+                self.loop.ended = True
+                raise Halt
             try:
                 event = script.expect(event)
             except NonDeterminismError as error:
@@ -216,8 +236,10 @@ class Operations:
         timeout: int | None,
         heartbeat_timeout: int | None = None,
         undo: Callable[..., Any] | None = None,
+        options: set[str] = NONE,
     ) -> TaskFuture:
-        """Start a task now. The timeouts are in milliseconds.
+        """Start a task now. The timeouts are in milliseconds; `options` are what the user has given
+        of the engine's own arguments.
 
         The call is captured before anything is recorded, so that a failure to capture it leaves
         no trace.
@@ -226,7 +248,8 @@ class Operations:
             return TaskFuture(0, name, loop=self.loop, operations=self)
         seq = self._seq + 1
         name = self._name_before(name, function)
-        payload = self._capture(_SCHEDULED, seq, name, function, args, kwargs)
+        judge = None if retry is None else retry.retry_if
+        payload = self._capture(_SCHEDULED, seq, name, function, args, kwargs, options, judge)
         if payload is not None:
             self._calls[seq] = (payload, is_async(function))
         self._seq = seq
@@ -248,13 +271,14 @@ class Operations:
         kwargs: dict[str, Any],
         *,
         name: str,
+        options: set[str] = NONE,
     ) -> TaskFuture:
         """Run a task inside the turn, or take its recorded result; the future is done."""
         if not self.may_start():
             return TaskFuture(0, name, loop=self.loop, operations=self)
         seq = self._seq + 1
         name = self._name_before(name, function)
-        payload = self._capture(INLINE, seq, name, function, args, kwargs)
+        payload = self._capture(INLINE, seq, name, function, args, kwargs, options)
         call = self._fingerprint(name, function, args, kwargs)
         asked: Event = events.InlineTaskCompleted(seq, name, EMPTY, self._refused, call)
         if payload is not None and (self._script is None or self._script.ended()):
@@ -298,23 +322,27 @@ class Operations:
         function: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
+        options: set[str],
+        judge: Callable[[Exception], bool] | None = None,
     ) -> bytes | None:
         """The call as bytes, or None when the task is recorded and over.
 
         A call that could not be captured when it was recorded has left no event behind. So
         whatever does not stand in the script is captured again, and fails again.
         """
+        carried = function if judge is None else JudgedCall(function, judge)
         script = self._script
         if script is not None and script.stands_next(kinds, seq, name, self._refused):
             if seq not in self._wanted:
                 return None
             try:
-                return self._codec.capture(function, args, kwargs)
+                return self._codec.capture(carried, args, kwargs)
             except SerializationError as error:
                 self.loop.fault = error
                 raise Halt from error
         try:
-            return self._codec.capture(function, args, kwargs)
+            check_call(function, args, kwargs, options)
+            return self._codec.capture(carried, args, kwargs)
         except Exception:
             self._refused += 1
             raise
@@ -363,7 +391,7 @@ class Operations:
             replacement.__cause__ = error
             error = replacement
         if failure.attempts is not None and failure.attempts > 1:
-            error.add_note(f"task {future.name!r} failed after {failure.attempts} attempts")
+            add_note(error, f"task {future.name!r} failed after {failure.attempts} attempts")
         future.set_exception(error)
         self._failed.append(future)
         if len(self._failed) > self._failed_prune:

@@ -89,6 +89,15 @@ class Script:
         self._position += 1
         return event
 
+    def is_terminated(self) -> bool:
+        """Whether the execution was terminated at the position: what its code asked for at that moment
+        was not recorded, because ending it takes none of its code.
+        """
+        return (
+            self._position < len(self._events)
+            and type(self._events[self._position]) is events.ExecutionTerminated
+        )
+
     def ended(self) -> bool:
         """Whether nothing recorded is left."""
         return self._position == len(self._events)

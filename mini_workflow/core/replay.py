@@ -6,7 +6,9 @@ append, what to dispatch once that is committed, and what could not be taken.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextvars import Context
+from typing import Final
 
 from mini_workflow.core import commands, events
 from mini_workflow.core.codec import Codec
@@ -19,10 +21,19 @@ from mini_workflow.core.recorded import Script
 from mini_workflow.core.records import record
 from mini_workflow.core.run import Definition, Inline, Run
 from mini_workflow.core.state import Condition, ExecutionState
-from mini_workflow.errors import MiniWorkflowError, NonDeterminismError, WireError
+from mini_workflow.errors import (
+    MiniWorkflowError,
+    NonDeterminismError,
+    NotAllowedInWorkflow,
+    UsageError,
+    WireError,
+)
 
 Given = events.PromiseCompleted | events.PromiseFailed
 """What is given to a promise from outside."""
+
+
+NOBODY: Final[dict[str, Failure]] = {}
 
 
 @record
@@ -45,6 +56,9 @@ class Decision:
     """The updates that were refused, by id, with the reason."""
     ignored: tuple[Message, ...] = ()
     """The messages that said nothing new, or that came too late."""
+    spoilt_by: tuple[str, Failure] | None = None
+    """The update whose validator tried to change the run, and its refusal. The run is of no use any
+    more, and nothing of this decision counts: another run has to decide, and be told of it."""
 
 
 def advance(
@@ -57,11 +71,17 @@ def advance(
     inline: Inline | None = None,
 ) -> Decision:
     """Replay the history, take the messages in order, and say what follows. Never raises."""
-    run = revive(definition, execution_id, history, codec, inline)
-    try:
-        return decide(run, tuple(messages))
-    finally:
-        run.close()
+    refused: dict[str, Failure] = {}
+    taken = tuple(messages)
+    while True:
+        run = revive(definition, execution_id, history, codec, inline)
+        try:
+            decision = decide(run, taken, refused=refused)
+        finally:
+            run.close()
+        if decision.spoilt_by is None:
+            return decision
+        refused.update([decision.spoilt_by])
 
 
 def revive(
@@ -98,11 +118,17 @@ def repeat(run: Run, history: Sequence[Event]) -> None:
     run.restore(fresh)
 
 
-def decide(run: Run, messages: Sequence[Message], now: int | None = None) -> Decision:
+def decide(
+    run: Run,
+    messages: Sequence[Message],
+    now: int | None = None,
+    refused: Mapping[str, Failure] = NOBODY,
+) -> Decision:
     """Feed messages to a live run, one at a time, until all are taken or it cannot go on.
 
     `now` is what the time really is (milliseconds since the epoch), which durations begin at; by
-    default the time of the last message.
+    default the time of the last message. The validators of the updates in `refused`, by id, are not
+    asked again.
     """
     run.loop.clock = now
     taken: list[Event] = []
@@ -114,13 +140,13 @@ def decide(run: Run, messages: Sequence[Message], now: int | None = None) -> Dec
         taken.extend(run.take())
         for index, message in enumerate(messages):
             before = len(taken)
-            for event in _events_of(run, message, refusals):
+            for event in _events_of(run, message, refusals, refused):
                 summary = _summary(run.state)
                 run.deliver(event)
                 if run.fault is not None:
                     run.take()
                     # An execution is never without its first event: what the code decided at it
-                    # is found out again when the cause is mended.
+                    # is found out again when the cause is fixed.
                     first = isinstance(event, events.ExecutionStarted)
                     if first:
                         taken.append(event)
@@ -130,6 +156,8 @@ def decide(run: Run, messages: Sequence[Message], now: int | None = None) -> Dec
                 taken.extend(run.take())
             if run.fault is not None:
                 break
+            if run.loop.touched:
+                return Decision((), (), "running", False, None, spoilt_by=refusals[-1])
             if run.state.condition == "continued":
                 # What else has arrived is for the next run, but for the promises of this one.
                 for other in messages[index + 1 :]:
@@ -157,24 +185,37 @@ def decide(run: Run, messages: Sequence[Message], now: int | None = None) -> Dec
 
 
 def ask(run: Run, codec: Codec, name: str, arguments: Payload) -> Payload:
-    """Answer a query. Raises UnknownHandler, NotAllowedInWorkflow, or what the handler raises."""
+    """Answer a query. Raises UnknownHandler, NotAllowedInWorkflow, what the handler raises, or the
+    run's fault: a run that has stopped half-way has nothing to say.
+    """
+    fault = run.fault
+    # That an inline task comes next is no fault of the code: it has not been run yet.
+    if fault is not None and type(fault) is not UsageError:
+        raise fault
     args, kwargs = codec.decode_ordered(arguments)
     run.reading = f"the handler of query {name!r}"
     try:
         with run.loop.inside():
-            return run.messages.encode_answer(run.messages.ask(name, args, kwargs), name)
+            # In a context of its own: what it sets there is not seen by anybody else.
+            answer = Context().run(run.messages.ask, name, args, kwargs)
+            return run.messages.encode_answer(answer, name)
     finally:
         run.reading = None
 
 
-def _events_of(run: Run, message: Message, refusals: list[tuple[str, Failure]]) -> Iterable[Event]:
+def _events_of(
+    run: Run,
+    message: Message,
+    refusals: list[tuple[str, Failure]],
+    refused: Mapping[str, Failure],
+) -> Iterable[Event]:
     state = run.state
     if isinstance(message, Tick):
         while (due := state.due(message.at)) is not None:
             yield due
         return
     if isinstance(message, events.UpdateRequested):
-        event = _accept(run, message, refusals)
+        event = _accept(run, message, refusals, refused)
     else:
         event = state.admit(message)
     if event is not None:
@@ -182,12 +223,15 @@ def _events_of(run: Run, message: Message, refusals: list[tuple[str, Failure]]) 
 
 
 def _accept(
-    run: Run, message: events.UpdateRequested, refusals: list[tuple[str, Failure]]
+    run: Run,
+    message: events.UpdateRequested,
+    refusals: list[tuple[str, Failure]],
+    refused: Mapping[str, Failure],
 ) -> Event | None:
     """Ask the validator. A refusal leaves no history."""
     if message.id in run.state.updates or run.state.closed:
         return None
-    failure = check_update(run, message)
+    failure = refused.get(message.id) or check_update(run, message)
     if failure is not None:
         refusals.append((message.id, failure))
         return events.UpdateRefused(message.at, message.id, failure) if message.forwarded else None
@@ -195,16 +239,24 @@ def _accept(
 
 
 def check_update(run: Run, message: events.UpdateRequested) -> Failure | None:
-    """Why the workflow refuses an update now, or None. Nothing changes by asking."""
-    run.reading = f"the validator of update {message.name!r}"
+    """Why the workflow refuses an update now, or None.
+
+    Nothing changes by asking, unless the run's loop is `touched` then.
+    """
+    what = run.reading = f"the validator of update {message.name!r}"
     try:
         with run.loop.inside():
             args, kwargs = run.decode(message.arguments)
-            run.messages.validate(message.name, args, kwargs)
+            # In a context of its own: what it sets there is not seen by anybody else.
+            Context().run(run.messages.validate, message.name, args, kwargs)
     except Exception as error:
         return run.encode_failure(error)
     finally:
         run.reading = None
+    if run.loop.touched:
+        return run.encode_failure(
+            NotAllowedInWorkflow(f"{what} tried to change the workflow; it may only look at it")
+        )
     return None
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import builtins
 import math
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, cast
 
 from mini_workflow.core.failure import Failure
+from mini_workflow.core.raised import FINAL, add_note
 from mini_workflow.durations import milliseconds, seconds
 from mini_workflow.errors import UsageError
 
@@ -43,13 +46,22 @@ class RetryPolicy:
         jitter: "full" draws each wait evenly between 0 and the computed one, "equal" between half
             of it and it, "none" waits exactly as computed. The draw depends on the execution's
             seed alone, so it is the same on replay.
-        retry_on: exception classes (or their ``module:qualname``) that are tried again; an empty
-            tuple means every ``Exception``. The death of a worker is always tried again.
+        retry_on: exception classes (or their ``module:qualname``, or the bare name of a builtin one)
+            that are tried again, subclasses included; an empty tuple means every ``Exception``. The
+            death of a worker is always tried again.
+        no_retry_on: the same, of what is not tried again. It takes precedence over `retry_on`;
+            naming `WorkerLost` or a base of it, such as ``Exception``, does not include the death
+            of a worker.
+        retry_if: called with the exception, where the task runs and fails; another attempt is made
+            only if it answers true. It is carried to the task as the task itself is. One that
+            raises is taken for a refusal, and that is noted with the task's exception.
 
-    An exception with an attribute ``retry_after`` (seconds or a timedelta) chooses its own wait.
+    Which classes an exception has is recorded with its failure, so a name decides also where the
+    class cannot be imported. An exception with an attribute ``retry_after`` (seconds or a timedelta)
+    chooses its own wait.
 
     Raises:
-        UsageError: a value is out of range.
+        UsageError: a value is out of range, or a name can match nothing.
     """
 
     max_attempts: int = 3
@@ -58,6 +70,8 @@ class RetryPolicy:
     maximum: float | timedelta = 60.0
     jitter: Jitter = "full"
     retry_on: tuple[type[BaseException] | str, ...] = ()
+    no_retry_on: tuple[type[BaseException] | str, ...] = ()
+    retry_if: Callable[[Exception], bool] | None = None
 
     def __post_init__(self) -> None:
         attempts: Any = self.max_attempts
@@ -79,7 +93,12 @@ class RetryPolicy:
             raise UsageError(
                 f"RetryPolicy(jitter={self.jitter!r}): choose 'full', 'equal' or 'none'"
             )
-        object.__setattr__(self, "retry_on", _kinds(self.retry_on))
+        for name in _KINDS:
+            object.__setattr__(self, name, _kinds(name, getattr(self, name)))
+        if self.retry_if is not None and not callable(self.retry_if):
+            raise UsageError(
+                f"RetryPolicy(retry_if={self.retry_if!r}): give a function that takes the exception"
+            )
 
     def retries(self, failure: Failure, attempt: int) -> bool:
         """Whether attempt number `attempt` (from 1), which ended in `failure`, is followed."""
@@ -87,10 +106,11 @@ class RetryPolicy:
             return False
         if failure.type == WORKER_LOST:
             return True
+        if failure.final or _matches(failure, self.no_retry_on):
+            return False
         if not self.retry_on:
             return not failure.lineage or "builtins:Exception" in failure.lineage
-        wanted = {kind if isinstance(kind, str) else error_name(kind) for kind in self.retry_on}
-        return failure.type in wanted or not wanted.isdisjoint(failure.lineage)
+        return _matches(failure, self.retry_on)
 
     def delay(self, failure: Failure, attempt: int, draw: float) -> int:
         """Milliseconds to wait after attempt `attempt` (from 1); `draw` is in [0, 1)."""
@@ -114,18 +134,60 @@ class RetryPolicy:
             value = getattr(self, name)
             if value != _DEFAULTS[name]:
                 plain[name] = value
-        if self.retry_on:
-            plain["retry_on"] = [
-                kind if isinstance(kind, str) else error_name(kind) for kind in self.retry_on
-            ]
+        for name in _KINDS:
+            if kinds := getattr(self, name):
+                plain[name] = [_written(kind) for kind in kinds]
         return plain
 
     @classmethod
     def from_plain(cls, plain: dict[str, Any]) -> RetryPolicy:
         """The policy that `to_plain` described."""
         fields = dict(plain)
-        fields["retry_on"] = tuple(fields.get("retry_on", ()))
+        for name in _KINDS:
+            # A name that is refused today may stand in a history of before: it matches nothing.
+            kinds = fields.get(name, ())
+            fields[name] = tuple(kind if ":" in kind else f":{kind}" for kind in kinds)
         return cls(**fields)
+
+
+class JudgedCall:
+    """A task's function with the predicate that judges its exceptions where they are at hand."""
+
+    __slots__ = ("function", "retry_if")
+
+    def __init__(self, function: Callable[..., Any], retry_if: Callable[[Exception], bool]) -> None:
+        self.function = function
+        self.retry_if = retry_if
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the function, and await what it returns if that is awaitable."""
+        value: Any
+        try:
+            value = self.function(*args, **kwargs)
+        except Exception as error:
+            self._judge(error)
+            raise
+        return self._awaited(cast("Awaitable[Any]", value)) if _is_awaitable(value) else value
+
+    async def _awaited(self, value: Awaitable[Any]) -> Any:
+        try:
+            return await value
+        except Exception as error:
+            self._judge(error)
+            raise
+
+    def _judge(self, error: Exception) -> None:
+        try:
+            again = self.retry_if(error)
+        except Exception as problem:
+            again = False
+            add_note(error, f"(not tried again: retry_if raised {problem!r})")
+        if not again:
+            vars(error)[FINAL] = True
+
+
+def _is_awaitable(value: object) -> bool:
+    return isinstance(value, Awaitable)
 
 
 def _factor(factor: Any) -> float:
@@ -138,20 +200,45 @@ def _factor(factor: Any) -> float:
     raise UsageError(f"RetryPolicy(factor={str(factor)[:20]}): give a number of 1 or more")
 
 
-def _kinds(kinds: Any) -> tuple[type[BaseException] | str, ...]:
+Kind = type[BaseException] | str
+
+
+def _kinds(argument: str, kinds: Any) -> tuple[Kind, ...]:
     if isinstance(kinds, (type, str)):
         kinds = (kinds,)
     try:
         chosen = tuple(kinds)
     except TypeError:
         chosen = (kinds,)
-    for kind in chosen:
-        if not (
-            isinstance(kind, str) or (isinstance(kind, type) and issubclass(kind, BaseException))
-        ):
-            raise UsageError(f"RetryPolicy(retry_on={kind!r}): give exception classes")
-    return chosen
+    return tuple(_kind(argument, kind) for kind in chosen)
 
+
+def _kind(argument: str, kind: Any) -> Kind:
+    if isinstance(kind, type) and issubclass(kind, BaseException):
+        return kind
+    if not isinstance(kind, str):
+        raise UsageError(f"RetryPolicy({argument}={kind!r}): give exception classes")
+    if ":" in kind:
+        return kind
+    builtin = getattr(builtins, kind, None)
+    if isinstance(builtin, type) and issubclass(builtin, BaseException):
+        return error_name(builtin)
+    raise UsageError(
+        f"RetryPolicy({argument}={kind!r}): no builtin exception has that name, so it would match "
+        "nothing. Give the class itself, or its name as 'module:qualname'"
+    )
+
+
+def _written(kind: Kind) -> str:
+    return kind if isinstance(kind, str) else error_name(kind)
+
+
+def _matches(failure: Failure, kinds: tuple[Kind, ...]) -> bool:
+    wanted = {_written(kind) for kind in kinds}
+    return failure.type in wanted or not wanted.isdisjoint(failure.lineage)
+
+
+_KINDS: Final = ("retry_on", "no_retry_on")
 
 _DEFAULTS: Final[dict[str, Any]] = {
     "initial": 1.0,

@@ -18,6 +18,7 @@ from mini_workflow.core.codec import Codec
 from mini_workflow.core.events import Event
 from mini_workflow.core.exchange import ContinueAsNew, Exchange
 from mini_workflow.core.operations import Inline, takes_result
+from mini_workflow.core.raised import set_traceback
 from mini_workflow.core.recorded import Script
 from mini_workflow.core.retry import RetryPolicy
 from mini_workflow.errors import (
@@ -80,7 +81,7 @@ def _continues(error: BaseException) -> ContinueAsNew | None:
 class Run(Exchange):
     """One execution in memory. Not thread-safe: one thread at a time may drive it."""
 
-    __slots__ = ("_cancel_reason", "_definition", "started")
+    __slots__ = ("_definition", "delivered", "started")
 
     def __init__(
         self, definition: Definition, execution_id: str, codec: Codec, inline: Inline | None = None
@@ -88,7 +89,8 @@ class Run(Exchange):
         super().__init__(execution_id, codec, inline, strict=definition.changed_values == "block")
         self._definition = definition
         self.started: events.ExecutionStarted | None = None
-        self._cancel_reason: str | None = None
+        self.delivered = 0
+        """How many incoming events it has taken."""
 
     def follow(self, script: Script | None, wanted: frozenset[int] = frozenset()) -> None:
         """Hold the run to a script; None ends that.
@@ -127,6 +129,7 @@ class Run(Exchange):
         late = state.tasks.get(getattr(event, "seq", 0)) if closed else None
         state.apply(event)
         self._out.append(event)
+        self.delivered += 1
         self._refused = 0
         self._why = ""
         if state.now > loop.now:
@@ -174,7 +177,7 @@ class Run(Exchange):
 
     def _look_for_trouble(self) -> None:
         main, name = self._main, self._definition.name
-        if main is None:
+        if main is None or self.loop.ended:
             return
         if main.done():
             self.loop.fault = DeterminismError(
@@ -206,10 +209,18 @@ class Run(Exchange):
             raise PayloadNotReadable(
                 f"the arguments of execution {self.execution_id!r} are damaged: {arguments!r}"
             ) from None
+        self.loop.generators.closes_early = event.behaviour >= 1
         # An empty context: what the caller has in its own is not there on replay.
         self._main = self.loop.create_task(
             self._conduct(args, kwargs), name=event.workflow, context=Context()
         )
+        if event.cancel is not None:
+            self._cancel_at_start = event.cancel
+            self.loop.call_soon(self._cancel_now)  # behind the first step of the code
+
+    def _cancel_now(self) -> None:
+        if (reason := self.take_cancel()) is not None and self._main is not None:
+            self._main.cancel(reason)
 
     async def _conduct(self, args: list[Any], kwargs: dict[str, Any]) -> None:
         closing = await self._work(args, kwargs)
@@ -238,12 +249,12 @@ class Run(Exchange):
             if (request := _continues(error)) is not None:
                 return events.ContinuedAsNew(request.arguments)
             if error.__traceback__ is not None:
-                error.__traceback__ = error.__traceback__.tb_next  # begin at the user's code
+                set_traceback(error, error.__traceback__.tb_next)  # begin at the user's code
             return await self._undo(self._failed_with(error))
 
     def _called(self, args: list[Any], kwargs: dict[str, Any]) -> Coroutine[Any, Any, Any]:
         """The workflow function's coroutine. That it cannot be called is no end of the execution:
-        its parameters were changed, and may be mended.
+        its parameters were changed, and may be fixed.
         """
         try:
             return self._definition.begin(self, args, kwargs)

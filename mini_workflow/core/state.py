@@ -82,6 +82,7 @@ class ExecutionState:
         "patches",
         "promises",
         "released",
+        "key",
         "seed",
         "signal_ids",
         "started_at",
@@ -95,6 +96,7 @@ class ExecutionState:
         self.condition: Condition = "new"
         self.length = 0
         self.now = 0
+        self.key = ""
         self.seed = 0
         self.started_at = 0
         self.in_flight = 0
@@ -203,6 +205,9 @@ class ExecutionState:
 
     def secret(self, seq: int) -> str:
         """What the token of promise number `seq` proves; nobody can guess it."""
+        if self.key:
+            return sha256(f"{self.key}:{seq}".encode()).hexdigest()[:32]
+        # As in histories from before there was a key.
         return sha256(f"promise:{self.seed}:{seq}".encode()).hexdigest()[:24]
 
     def _admit_end(
@@ -268,8 +273,10 @@ class ExecutionState:
             raise WireError("ExecutionStarted twice in one history")
         self.condition = "running"
         self.seed = event.seed
+        self.key = event.key
         self.started_at = event.at
         self.cancelled_by = event.cancelled
+        self.cancel_requested = event.cancel is not None
         try:
             self.inherited = inherited_children(event)
             self.answers = inherited_answers(event)
@@ -313,6 +320,8 @@ class ExecutionState:
 
     def _task_released(self, event: events.TaskReleased) -> None:
         self.released.add(event.seq)
+        if event.heartbeat is not None:
+            self.tasks[event.seq].heartbeat = event.heartbeat
 
     def _task_cancelled(self, event: events.TaskCancelled) -> None:
         task = self.tasks.pop(event.seq)

@@ -19,6 +19,10 @@ class Startable(Protocol):
         """The name under which it is registered."""
         ...
 
+    def check_options(self, options: set[str], args: tuple[Any, ...]) -> None:
+        """Raise UsageError if it has a parameter, not among `args`, called like one of them."""
+        ...
+
     def check_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Raise InvalidArguments unless it can be called with them."""
         ...

@@ -88,6 +88,16 @@ def encode_any(event: Event | events.UpdateRequested) -> str:
     return text + "}"
 
 
+def text_of(raw: bytes) -> str:
+    """Stored bytes as text. Where they are not UTF-8 it is a text that `decode` refuses, and that
+    shows them: what is damaged is the matter of whoever reads that line, and of nobody else.
+    """
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return f"damaged, not UTF-8: {raw.decode(errors='backslashreplace')}"
+
+
 def decode(line: str) -> Event:
     """The event that `encode` wrote.
 
@@ -115,8 +125,8 @@ def decode(line: str) -> Event:
             plain[field] = Payload(tree=plain[field])
         if "failure" in plain:
             plain["failure"] = Failure.from_plain(plain["failure"])
-            if "heartbeat" in plain:
-                plain["heartbeat"] = Payload(tree=plain["heartbeat"])
+        if "heartbeat" in plain:
+            plain["heartbeat"] = Payload(tree=plain["heartbeat"])
         for number in _INTEGERS:
             if number in plain and type(plain[number]) is not int:
                 raise TypeError(f"{number} is {plain[number]!r}, not a whole number")

@@ -12,11 +12,15 @@ from mini_workflow.engine.pending_updates import PendingUpdates
 from mini_workflow.engine.replies import answer_head, answer_start, answer_update
 from mini_workflow.engine.requests import Ask, Post, Release, Request, Resume, Start, Update
 from mini_workflow.engine.turn import Delivery, Turn
-from mini_workflow.errors import StoreError
+from mini_workflow.errors import MiniWorkflowError
 from mini_workflow.ports import Store, TaskOutcome
 
 AT_ONCE: Final = 500
 """How many executions that want attention by themselves are taken into one commit."""
+
+MESSAGES: Final = 200
+"""How many messages one turn of an execution takes: with handlers of 0.2 ms that is 40 ms, for which the
+others wait. Our own bound."""
 
 
 class Batch:
@@ -40,11 +44,13 @@ class Batch:
         return delivery
 
     def answer(self, store: Store, inquiries: PendingUpdates) -> None:
-        """Tell everybody who waits. A store that fails now fails only those who need it."""
+        """Tell everybody who waits. A store that fails now, and a history that is damaged, fail
+        only those who need them.
+        """
         for start in self.starts:
             try:
                 answer_start(start, self.turns.get(start.execution_id), store)
-            except StoreError as error:
+            except MiniWorkflowError as error:
                 start.reply.fail(error)
         for name, delivery in self.deliveries.items():
             for request in delivery.requests:
@@ -56,7 +62,7 @@ class Batch:
                         answer_update(request, turn, store, inquiries)
                     else:
                         answer_head(request, delivery, turn, store)
-                except StoreError as error:
+                except MiniWorkflowError as error:
                     request.reply.fail(error)
 
 
@@ -69,7 +75,8 @@ def message_of(request: Post | Update | Release | TaskOutcome, now: int) -> Mess
         return events.UpdateRequested(at, request.update_id, request.name, request.arguments)
     seq, attempt = request.seq, request.attempt
     if isinstance(request, Release):
-        return events.TaskReleased(now, seq, attempt)
+        heartbeat = None if request.heartbeat is None else Payload(text=request.heartbeat)
+        return events.TaskReleased(now, seq, attempt, heartbeat)
     return ended(request, now)
 
 

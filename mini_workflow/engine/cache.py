@@ -15,11 +15,14 @@ DEFAULT_SIZE: Final = 4096
 
 @dataclass(slots=True)
 class Live:
-    """A live run with what the store has of it: the head and the number of committed events."""
+    """A live run with what the store has of it: the head, the number of committed events, and the
+    tries that are counted.
+    """
 
     run: Run
     head: Head
     length: int
+    tries: int = 0
 
 
 class Cache:

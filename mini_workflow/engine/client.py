@@ -64,6 +64,7 @@ class Client(ABC):
             ExecutionAlreadyExists: the id belongs to another workflow or other arguments.
             StoreError: the store refused; nothing was started.
         """
+        _check_options(workflow, {"id"} if id is not None else set(), args)
         return self._start(workflow, args, kwargs, id, None)
 
     def start_executions(
@@ -116,6 +117,8 @@ class Client(ABC):
 
         Raises what `start_execution` and `Execution.signal` raise.
         """
+        given = {"id", "signal"} if value is None else {"id", "signal", "value"}
+        _check_options(workflow, given, args)
         return self._start(workflow, args, kwargs, id, self._messenger.make_signal(signal, value))
 
     def _start(
@@ -362,6 +365,13 @@ def refuse_in_workflow() -> None:
 def still_running(execution_id: str, timeout: float | None) -> TimeoutError:
     """The error of `result(timeout)`."""
     return TimeoutError(f"execution {execution_id!r} is still running after {timeout:g} s")
+
+
+def _check_options(
+    workflow: Workflow[Any, Any] | str, options: set[str], args: tuple[Any, ...]
+) -> None:
+    if isinstance(workflow, Workflow):
+        workflow.check_options(options, args)
 
 
 def _name_of(workflow: object) -> str:

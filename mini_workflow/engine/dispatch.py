@@ -50,7 +50,7 @@ class Dispatcher:
         """Run an attempt, unless it is in hand already."""
         request = request_of(execution_id, command)
         if self.draining:
-            self._again(Release(*request.key))
+            self._again(Release(*request.key, request.heartbeat))
         elif request.key not in self._in_hand and self._runner is not None:
             self._in_hand.add(request.key)
             try:

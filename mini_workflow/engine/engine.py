@@ -17,7 +17,7 @@ from mini_workflow.core.commands import CancelTask, RunTask
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.replay import Decision
 from mini_workflow.core.run import Definition
-from mini_workflow.engine.batch import AT_ONCE, Batch, message_of
+from mini_workflow.engine.batch import AT_ONCE, MESSAGES, Batch, message_of
 from mini_workflow.engine.cache import Cache
 from mini_workflow.engine.children import Children
 from mini_workflow.engine.dispatch import Dispatcher
@@ -57,6 +57,9 @@ RETRY_AFTER: Final = 1_000
 Closed = Callable[[Turn], None]
 """Told of every turn that has closed or blocked its execution, after its commit."""
 
+_OPENINGS: Final = 5
+"""How often an opening begins anew that was paused for longer than its lease each time."""
+
 
 class Engine:
     """See the module's description. Every method belongs to one thread."""
@@ -94,6 +97,7 @@ class Engine:
             entropy=entropy,
             history_limit=history_limit,
             execute=execute_inline,
+            note=ports.leases.note_turn,
         )
         self._lookout = Takeover(ports, known=known, on_look=on_look, on_post=on_post)
         self._nursery = Children(ports.store, codec, self._turns, self._first_event)
@@ -117,6 +121,14 @@ class Engine:
     def open(self, runner: TaskRunner) -> None:
         """Take over what nobody runs, and continue it."""
         self._dispatcher.use(runner)
+        for _ in range(_OPENINGS - 1):
+            try:
+                self._take_over()
+            except LeaseLost as error:
+                # Paused between two steps of the opening for longer than its lease.
+                log.warning("opening anew: %s", error)
+            else:
+                return
         self._take_over()
 
     def drain(self) -> None:
@@ -160,6 +172,11 @@ class Engine:
     def resumes(self, execution_id: str) -> bool:
         """Whether it will resume the execution by itself, at its next call."""
         return self._awake.get(execution_id, False)
+
+    @property
+    def waiting(self) -> int:
+        """How many requests it has put off to its next call."""
+        return len(self._held_back)
 
     def deadline(self) -> int | None:
         """When `process` wants to be called at the latest (milliseconds), or None."""
@@ -205,17 +222,20 @@ class Engine:
 
     def _process(self, requests: Sequence[Request], now: int) -> None:
         batch = Batch()
-        awake = dict(islice(self._awake.items(), AT_ONCE))
+        # What only goes on by itself is left to the next engine while this one ends.
+        awake = {} if self._turns.draining else dict(islice(self._awake.items(), AT_ONCE))
         for name, resume in awake.items():
             del self._awake[name]
             batch.delivery(name).resume = resume
         try:
             # What is in the mailbox was sent before what arrives now, perhaps by the same sender.
             if any(isinstance(request, Nudge) for request in requests):
-                self._look_around(batch)
+                more = self._look_around(batch)
             elif self._letters_due or any(map(_brings_a_message, requests)):
-                self._lookout.read(batch)
-            self._letters_due = False
+                more = self._lookout.read(batch)
+            else:
+                more = False
+            self._letters_due = more
             for request in requests:
                 self._take(request, batch, now)
             if self._next_wake is not None and self._next_wake <= now:
@@ -247,7 +267,8 @@ class Engine:
                 self._next_wake = self._ports.agenda.next_wake()
             except StoreError as error:
                 log.error("what is due next could not be found out: %s", error)
-        if batch.again or self._awake or self._letters_due:
+        going_on = not self._turns.draining and (self._awake or self._letters_due)
+        if batch.again or going_on:
             self._again(*batch.again)
         batch.answer(self._ports.store, self._inquiries)
         for question in batch.questions:
@@ -263,6 +284,10 @@ class Engine:
         elif request.execution_id in batch.turns:
             # Started in this very batch: it is found once that is committed.
             batch.again.append(request)
+        elif self._is_full(request.execution_id, batch) or (
+            _brings_a_message(request) and self._lookout.is_behind(request.execution_id)
+        ):
+            batch.again.append(request)
         else:
             delivery = batch.delivery(request.execution_id)
             delivery.requests.append(request)
@@ -270,6 +295,11 @@ class Engine:
                 delivery.resume = True
             else:
                 delivery.messages.append(message_of(request, now))
+
+    def _is_full(self, execution_id: str, batch: Batch) -> bool:
+        """Whether the execution has got as much as one turn takes."""
+        delivery = batch.deliveries.get(execution_id)
+        return delivery is not None and len(delivery.messages) >= MESSAGES
 
     def _start(self, request: Start, batch: Batch, now: int) -> None:
         name = request.execution_id
@@ -388,11 +418,14 @@ class Engine:
         if self._disown:
             self._give_up_disowned()
 
-    def _look_around(self, batch: Batch) -> None:
-        """Another process may have changed something: take over what is free, read the letters."""
+    def _look_around(self, batch: Batch) -> bool:
+        """Another process may have changed something: take over what is free, read the letters.
+
+        Answers whether there may be more of them.
+        """
         if self._lookout.look(self._now):
             self._recover()
-        self._lookout.read(batch)
+        return self._lookout.read(batch)
 
     def _recover(self) -> None:
         self._next_wake = self._lookout.recover(self._awake)

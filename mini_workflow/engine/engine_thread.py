@@ -215,7 +215,8 @@ class EngineThread:
             timeout = self._pace.wait(until, engine.in_flight == 0 and inbox.empty())
             with contextlib.suppress(Empty):
                 items.append(inbox.get(timeout != 0, timeout))
-                items.extend(inbox.get_nowait() for _ in range(min(inbox.qsize(), BATCH)))
+                room = max(0, BATCH - engine.waiting)
+                items.extend(inbox.get_nowait() for _ in range(min(inbox.qsize(), room)))
         return items
 
     def _end(self, engine: Engine) -> None:

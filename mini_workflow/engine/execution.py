@@ -178,21 +178,25 @@ class Execution:
         """All events so far, in order. Raises ExecutionNotFound."""
         return self._service.history(self.id)
 
-    def timeline(self) -> Timeline:
-        """All events so far as people read them: with times, durations and decoded values.
+    def timeline(self, *, trust: bool = False) -> Timeline:
+        """All events so far as people read them: with times, durations and values.
 
-        A value that cannot be decoded here stands as `Unreadable`. Raises ExecutionNotFound.
+        Looking runs no code that is stored and imports nothing by a stored name: what has a class
+        of its own stands as the class's name and fields, an exception that is none of Python's as
+        a TaskError. With `trust` everything is loaded as itself; only do that where you trust
+        whoever can write to the store. A value that cannot be decoded stands as `Unreadable`.
+        Raises ExecutionNotFound.
         """
-        return Timeline.of(self.history(), self._codec)
+        return Timeline.of(self.history(), self._codec, trust=trust)
 
     @property
     def codec(self) -> Codec:
         """What carries its values, with the runtime's signing key if it has one."""
         return self._codec
 
-    def reader(self) -> Reader:
+    def reader(self, *, trust: bool = False) -> Reader:
         """Makes entries of a timeline from events as they come, one at a time."""
-        return Reader(self._codec)
+        return Reader(self._codec, trust=trust)
 
     def recording(self) -> Recording:
         """What it takes to replay the execution elsewhere; `to_plain` makes JSON of it.
@@ -215,7 +219,8 @@ class Execution:
 
         Raises:
             UnknownHandler: it answers no such question; the message lists those it does.
-            NotAllowedInWorkflow: its handler tried to start something.
+            NotAllowedInWorkflow: its handler tried to start or change something.
+            NonDeterminismError: the history no longer fits the code; the message names the line.
             Exception: whatever the handler raises.
         """
         return self._service.query(self.id, name, args, kwargs)
@@ -263,7 +268,7 @@ class Execution:
         self._service.terminate(self.id, reason)
 
     def resume(self) -> None:
-        """Let a blocked execution go on, after the cause has been mended; else without effect.
+        """Let a blocked execution go on, after the cause has been fixed; else without effect.
 
         Raises ExecutionNotFound, or ExecutionClosed if it has ended.
         """
@@ -275,8 +280,8 @@ class Execution:
     def _unwrap(self, settled: Settled) -> Any:
         if settled.head.status == "blocked":
             raise ExecutionBlocked(
-                f"execution {self.id!r} is blocked: {settled.head.blocked_reason}. Mend the cause, "
-                "then resume() continues it",
+                f"execution {self.id!r} is blocked: {settled.head.blocked_reason}. Fix the cause, "
+                "then call resume() to continue",
                 execution_id=self.id,
             )
         closing = settled.closing or self._service.closing(self.id)

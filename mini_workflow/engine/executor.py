@@ -12,6 +12,7 @@ from typing import Any, Final, TypeGuard
 
 from mini_workflow.attempts import cancelled, timeout_message
 from mini_workflow.core.codec import Codec
+from mini_workflow.core.raised import set_traceback
 from mini_workflow.errors import TaskCancelled, TaskTimeout
 from mini_workflow.ports import TaskOutcome, TaskRequest
 from mini_workflow.task import CURRENT, CurrentTask
@@ -64,7 +65,7 @@ def _execute(request: TaskRequest, codec: Codec) -> TaskOutcome:
         return _completed(request, codec, value)
     except BaseException as error:
         if isinstance(error, asyncio.CancelledError) and CURRENT.get().cancelled:
-            return cancelled(request)
+            return cancelled(request, CURRENT.get().details)
         return _failed(request, codec, error)
 
 
@@ -129,6 +130,9 @@ def _is_cancelled() -> bool:
 
 
 def _completed(request: TaskRequest, codec: Codec, value: object) -> TaskOutcome:
+    task = CURRENT.get()
+    if task.stops_early:
+        return cancelled(request, task.details)
     payload = codec.encode(value, f"result of task {request.name!r}")
     return TaskOutcome(request.execution_id, request.seq, request.attempt, result=payload.text)
 
@@ -136,8 +140,8 @@ def _completed(request: TaskRequest, codec: Codec, value: object) -> TaskOutcome
 def _failed(request: TaskRequest, codec: Codec, error: BaseException) -> TaskOutcome:
     task = CURRENT.get()
     if isinstance(error, TaskCancelled) and task.cancelled:
-        return cancelled(request)
-    error.__traceback__ = _from_users_code(error.__traceback__)
+        return cancelled(request, task.details)
+    set_traceback(error, _from_users_code(error.__traceback__))
     failure = codec.encode_failure(error)
     return TaskOutcome(*request.key, failure=failure.to_plain(), heartbeat=task.details)
 

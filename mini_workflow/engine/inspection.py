@@ -16,6 +16,7 @@ from mini_workflow.engine.replies import not_found
 from mini_workflow.engine.requests import Ask
 from mini_workflow.engine.turn import Turns
 from mini_workflow.engine.watchdog import Watchdog
+from mini_workflow.errors import UsageError
 from mini_workflow.ports import Commit
 from mini_workflow.ports.queued import NO_ERRANDS, FencedStore
 
@@ -42,20 +43,21 @@ class Inspection:
         """Why an update would be refused now, or None if it would be accepted or has been, and of an
         execution that is blocked: its code is not asked.
 
-        Raises ExecutionNotFound.
+        Raises ExecutionNotFound, or what keeps its code from going on.
         """
         self._refresh(execution_id)
         head = self._store.head(execution_id)
         if head is not None and head.status == "blocked":
             return None
-        return self._look(
-            execution_id,
-            lambda run: (
-                None
-                if request.id in run.state.updates or run.state.closed or run.fault is not None
-                else self._turns.watched(run, lambda: check_update(run, request))
-            ),
-        )
+
+        def refusal(run: Run) -> Failure | None:
+            if request.id in run.state.updates or run.state.closed:
+                return None
+            if run.fault is not None and type(run.fault) is not UsageError:
+                raise run.fault
+            return self._turns.watched(run, lambda: check_update(run, request))
+
+        return self._look(execution_id, refusal)
 
     def is_open(self, execution_id: str, seq: int, secret: str) -> bool:
         """Whether a promise can be completed by that secret. Raises ExecutionNotFound."""
@@ -72,6 +74,8 @@ class Inspection:
         try:
             return look(run)
         finally:
+            if run.loop.touched:
+                self._cache.drop(name)
             self._turns.let_go(run)
 
     def _refresh(self, name: str) -> None:

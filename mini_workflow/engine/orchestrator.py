@@ -57,6 +57,10 @@ GIVE_UP: Final = 40
 """From which delivery of a message on an execution is blocked whose tasks cannot be dispatched.
 Our own bound: with pauses that grow to 300 seconds about two hours, so that outages are outlived."""
 
+RUNS_AT_ONCE: Final = 10
+"""How many runs of an execution follow each other before its other messages get in between: those that
+continue as new without waiting. Our own bound."""
+
 NOTHING_SET: Final = Waking(None)
 FROM_NOTHING: Final = ExecutionMeta(NO_ERRANDS, False, None, 0, None, 0)
 
@@ -69,6 +73,8 @@ class _Work:
     messages: list[Message]
     resume: bool
     races: int = 0
+    runs: int = 1
+    """Which run in a row this is."""
     again: bool = False
     turn: Turn | None = None
     standing: ExecutionMeta | None = None
@@ -172,9 +178,9 @@ class Orchestrator:
                     warn_of_late_signals(work.turn)
             done = self._stage(self._carry_out, finished, failed)
             again += [
-                _Work(work.arrival, [], False)
+                _Work(work.arrival, [], False, runs=work.runs + 1)
                 for work in done
-                if work.turn is not None and work.turn.continues
+                if work.turn is not None and work.turn.continues and work.runs < RUNS_AT_ONCE
             ]
             works = again
 
@@ -306,7 +312,7 @@ class Orchestrator:
         try:
             run = self._turns.look(name) if errands.tasks else None
             if run is not None and run.fault is not None:
-                # Its code has to be mended first: this turn will say so.
+                # Its code has to be fixed first: this turn will say so.
                 work.owed = put_off(errands)
                 return None
             self._courier.do(name, errands, standing.alarm, run)
@@ -348,6 +354,8 @@ class Orchestrator:
         if turn is not None and turn.decision is None:
             outgoing += turn.commit.outbox
         at = None if head is None else head.wake_at
+        if turn is not None and turn.continues and work.runs >= RUNS_AT_ONCE:
+            at = now  # behind the messages that have arrived meanwhile
         needed = None if at is None else self._dispatch.alarm(work.name, at, now)
         work.waking = waking(standing.alarm, needed, work.arrival.woken, now)
         to_set = work.waking.to_set is not None

@@ -11,7 +11,7 @@ from mini_workflow.engine.replies import not_found
 from mini_workflow.engine.requests import Ask
 from mini_workflow.engine.turn import Turns
 from mini_workflow.engine.watchdog import Watchdog
-from mini_workflow.errors import NotAllowedInWorkflow, TurnTimeout
+from mini_workflow.errors import TurnTimeout
 from mini_workflow.loop.loop import Halt
 
 
@@ -38,9 +38,9 @@ class Questions:
                 live = self._cache.get(name)
                 if live is None or live.run is not run:
                     run.close()
+                elif run.loop.touched:
+                    self._cache.drop(name)  # it may have changed what a replay would not
         except (Exception, KeyboardInterrupt) as error:
-            if isinstance(error, NotAllowedInWorkflow):
-                self._cache.drop(name)  # it may have changed what a replay would not
             request.reply.fail(error)
 
     def _ask(self, run: Run, request: Ask) -> Payload:

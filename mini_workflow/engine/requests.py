@@ -132,11 +132,14 @@ class Ask:
 
 @dataclass(slots=True)
 class Release:
-    """The runner has handed back an attempt that had not begun."""
+    """The runner has handed back an attempt that had not begun, or not ended. `heartbeat` are the
+    details, as JSON text, that it gave last, or those before it.
+    """
 
     execution_id: str
     seq: int
     attempt: int
+    heartbeat: str | None = None
 
 
 @dataclass(slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from mini_workflow.core import events
 from mini_workflow.core.continuation import carried_children, carried_signals, carried_updates
@@ -19,10 +19,24 @@ from mini_workflow.ports import Head
 log = logging.getLogger("mini_workflow.engine")
 
 
+SEED_BITS: Final = 53
+"""Bits of the seed of a run's random numbers, which JSON numbers hold in every language."""
+
+ENTROPY_BITS: Final = SEED_BITS + 128
+"""Random bits that a run takes: for its seed, and for the key of the tokens of its promises."""
+
+
+def seed_and_key(entropy: int) -> tuple[int, str]:
+    """What a run takes from ENTROPY_BITS random bits. The seed tells nothing of the key."""
+    key = entropy >> SEED_BITS
+    return entropy & ((1 << SEED_BITS) - 1), f"{key:032x}" if key else ""
+
+
 def first_event(
-    workflow: str, arguments: Payload, now: int, seed: int, parent: dict[str, Any] | None = None
+    workflow: str, arguments: Payload, now: int, entropy: int, parent: dict[str, Any] | None = None
 ) -> events.ExecutionStarted:
-    """What an execution begins with."""
+    """What an execution begins with; `entropy` are ENTROPY_BITS random bits."""
+    seed, key = seed_and_key(entropy)
     return events.ExecutionStarted(
         at=now,
         workflow=workflow,
@@ -30,33 +44,42 @@ def first_event(
         seed=seed,
         python=python_version(),
         parent=parent,
+        key=key,
+        behaviour=events.BEHAVIOUR,
     )
 
 
 def next_run(
-    run: Run, decision: Decision, head: Head, before: int, seed: int
+    run: Run, decision: Decision, head: Head, before: int, entropy: int
 ) -> tuple[tuple[Event, ...], Head, tuple[Message, ...]]:
     """What to commit when a run has continued as new: events, head, and messages that move on.
 
     The first event of the next run is recorded with the end of this one, and its code runs in a
-    turn of its own. `before` is the number of events that are stored already.
+    turn of its own. A request to cancel that has arrived meanwhile goes with that event: code that
+    continues as new without ever waiting would never see it. `before` is the number of events that
+    are stored already.
     """
     taken = decision.events
     closing = next(e for e in taken if isinstance(e, events.ContinuedAsNew))
     assert run.started is not None
     waiting = tuple(run.messages.unreceived())
+    cancel = next((m for m in decision.left if isinstance(m, events.CancelRequested)), None)
+    seed, key = seed_and_key(entropy)
     started = replace(
         run.started,
         at=run.state.now,
         arguments=closing.arguments,
         seed=seed,
+        key=key,
         python=python_version(),
         run=run.started.run + 1,
         first_seq=run.last_seq,
         origin=run.started.origin or run.started.arguments.fingerprint(),
         children=carried_children(run.state.family()),
         updates=carried_updates(run.state.answers, run.messages.cut),
-        cancelled=run.state.cancelled_by,
+        cancelled=run.state.cancelled_by if cancel is None else cancel.id,
+        cancel=None if cancel is None else cancel.reason,
+        behaviour=events.BEHAVIOUR,
         signals=carried_signals(run.state.signal_ids, (signal.id for signal in waiting)),
     )
     after = replace(
@@ -68,7 +91,8 @@ def next_run(
         run=started.run,
         base=before + len(taken),
     )
-    return (*taken, started), after, waiting
+    left = tuple(message for message in decision.left if message is not cancel)
+    return (*taken, started), after, (*waiting, *left)
 
 
 def bounded(head: Head, before: int, after: int, limit: int) -> Head:

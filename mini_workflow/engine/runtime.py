@@ -18,6 +18,7 @@ from mini_workflow.engine.executor import execute
 from mini_workflow.engine.messenger import Messenger
 from mini_workflow.engine.renewal import LeaseRenewal
 from mini_workflow.engine.requests import Release
+from mini_workflow.engine.runs import ENTROPY_BITS
 from mini_workflow.engine.serving import Serving
 from mini_workflow.engine.turn import Execute
 from mini_workflow.errors import RuntimeClosed, StoreError
@@ -94,7 +95,7 @@ class Runtime(Serving):
                     codec=codec,
                     definitions=registry.get,
                     known=registry.names,
-                    entropy=lambda: secrets.randbits(53),
+                    entropy=lambda: secrets.randbits(ENTROPY_BITS),
                     on_close=self._driver.announce,
                     on_post=self._driver.ring_later,
                     on_look=look_for_peers,
@@ -139,7 +140,7 @@ class Runtime(Serving):
             with contextlib.suppress(RuntimeClosed):
                 self._driver.call(self._engine.drain)
             for request in self._runner.close(self._grace):
-                self._driver.put(Release(*request.key))
+                self._driver.put(Release(*request.key, request.heartbeat))
             self._driver.stop()
             self._ended = True
 

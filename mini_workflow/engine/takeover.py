@@ -11,11 +11,11 @@ from typing import Final
 from mini_workflow.core import events, wire
 from mini_workflow.core.events import Incoming
 from mini_workflow.core.state import ExecutionState
-from mini_workflow.engine.batch import AT_ONCE, Batch
+from mini_workflow.engine.batch import AT_ONCE, MESSAGES, Batch
 from mini_workflow.engine.recording import decode_message
 from mini_workflow.engine.turn import ABOUT_ATTEMPTS, ABOUT_PROMISES, UNKNOWN_WORKFLOW, Delivery
 from mini_workflow.errors import WireError
-from mini_workflow.ports import Agenda, Clock, Leases, Mailbox, Store
+from mini_workflow.ports import Agenda, Clock, Leases, Letter, Mailbox, Store
 
 log = logging.getLogger("mini_workflow.engine")
 
@@ -54,6 +54,8 @@ class Takeover:
         self._on_look = on_look
         self._on_post = on_post
         self._letter = 0
+        self._behind: dict[str, int] = {}
+        """The executions with more letters than one turn takes, and the last one that was taken."""
         self._unrecovered = True
 
     def take(self, now: int) -> bool:
@@ -91,31 +93,61 @@ class Takeover:
                 len(awake),
                 "none" if next_wake is None else datetime.fromtimestamp(next_wake / 1000, UTC),
             )
-        self._letter = 0
+        self.read_again()
         self._unrecovered = False
         return next_wake
 
-    def read(self, batch: Batch) -> None:
-        """Put the letters that have not been read yet into the batch."""
-        while letters := self._ports.mailbox.letters(self._letter, AT_ONCE):
+    def read(self, batch: Batch) -> bool:
+        """Put letters that have not been read yet into the batch; whether there may be more.
+
+        An execution gets no more than one turn takes: the others shall not wait for a backlog.
+        """
+        taken = 0
+        more = True
+        while taken < AT_ONCE:
+            letters = self._ports.mailbox.letters(self._letter, AT_ONCE)
             for letter in letters:
                 self._letter = letter.number
-                try:
-                    message = None if letter.body == RESUME else decode_message(letter.body)
-                except WireError as error:
-                    # It stays in the mailbox, for a process that can read it.
-                    log.error("[%s] an unreadable letter: %s", letter.execution_id, error)
-                    continue
-                delivery = batch.delivery(letter.execution_id)
-                delivery.letters.append(letter.number)
-                if message is None:
-                    delivery.resume = True
-                else:
-                    delivery.messages.append(message)
+                if letter.execution_id not in self._behind:
+                    self._deliver(letter, batch)
+                    taken += 1
+            if len(letters) < AT_ONCE:
+                more = False
+                break
+        for name, after in list(self._behind.items()):
+            room = MESSAGES - len(batch.delivery(name).letters)
+            letters = self._ports.mailbox.letters(after, room, name) if room > 0 else []
+            for letter in letters:
+                self._behind[name] = letter.number
+                self._deliver(letter, batch)
+            if len(letters) < room:
+                del self._behind[name]
+        return more or bool(self._behind)
+
+    def _deliver(self, letter: Letter, batch: Batch) -> None:
+        delivery = batch.delivery(letter.execution_id)
+        try:
+            message = None if letter.body == RESUME else decode_message(letter.body)
+        except WireError as error:
+            # It stays in the mailbox, for a process that can read it.
+            log.error("[%s] an unreadable letter: %s", letter.execution_id, error)
+            return
+        delivery.letters.append(letter.number)
+        if message is None:
+            delivery.resume = True
+        else:
+            delivery.messages.append(message)
+        if len(delivery.letters) >= MESSAGES:
+            self._behind.setdefault(letter.execution_id, letter.number)
 
     def read_again(self) -> None:
         """What was read has not been committed: begin at the first letter again."""
         self._letter = 0
+        self._behind = {}
+
+    def is_behind(self, execution_id: str) -> bool:
+        """Whether letters for the execution are there that have to be taken before anything else."""
+        return execution_id in self._behind
 
     def forward(self, delivery: Delivery) -> None:
         """Leave what has arrived as letters, unless the execution has closed or does not exist.

@@ -63,9 +63,9 @@ class Timeline(Sequence[Entry]):
         self._entries = tuple(entries)
 
     @classmethod
-    def of(cls, history: Iterable[Event], codec: Codec) -> Timeline:
-        """The timeline of a history (or of its beginning)."""
-        reader = Reader(codec)
+    def of(cls, history: Iterable[Event], codec: Codec, *, trust: bool = False) -> Timeline:
+        """The timeline of a history (or of its beginning). For `trust` see `Execution.timeline`."""
+        reader = Reader(codec, trust=trust)
         return cls(reader.read(event) for event in history)
 
     @overload
@@ -92,8 +92,9 @@ class Timeline(Sequence[Entry]):
 class Reader:
     """Reads the events of one history in order, one at a time."""
 
-    def __init__(self, codec: Codec) -> None:
-        self._codec = codec
+    def __init__(self, codec: Codec, *, trust: bool = False) -> None:
+        self._decode = codec.decode if trust else codec.show
+        self._decode_failure = codec.decode_failure if trust else codec.show_failure
         self._number = 0
         self._now = 0
         self._started = 0
@@ -181,13 +182,13 @@ class Reader:
 
     def _decoded(self, payload: Payload) -> Any:
         try:
-            return self._codec.decode(payload)
+            return self._decode(payload)
         except SerializationError as error:
             return Unreadable(payload.text, str(error))
 
     def _error(self, event: Event) -> BaseException | None:
         failure: Failure | None = getattr(event, "failure", None)
-        return None if failure is None else self._codec.decode_failure(failure)
+        return None if failure is None else self._decode_failure(failure)
 
 
 def moment(at: int) -> datetime:

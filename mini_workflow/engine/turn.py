@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Final, TypeVar
 
 from mini_workflow.core import events, wire
@@ -22,7 +23,13 @@ from mini_workflow.engine.recording import decode_message
 from mini_workflow.engine.requests import Request, Start
 from mini_workflow.engine.runs import blocked, bounded, next_run
 from mini_workflow.engine.watchdog import Watchdog
-from mini_workflow.errors import DeterminismError, UnknownWorkflow, WireError, WorkerLost
+from mini_workflow.errors import (
+    DeterminismError,
+    TurnTimeout,
+    UnknownWorkflow,
+    WireError,
+    WorkerLost,
+)
 from mini_workflow.loop.loop import Halt
 from mini_workflow.ports import Commit, Head, Reader, Stored, TaskOutcome, TaskRequest, reopened
 
@@ -32,6 +39,10 @@ T = TypeVar("T")
 
 ABOUT_ATTEMPTS: Final = (events.TaskCompleted, events.TaskFailed, events.TaskReleased)
 ABOUT_PROMISES: Final = (events.PromiseCompleted, events.PromiseFailed)
+
+DEADLY: Final = 4
+"""At how many tries an execution is blocked. A process that has died in the middle of its turn counts
+1, one that hangs 2 (`Leases.note_turn`): four that die, or two that hang. Our own bound."""
 
 UNKNOWN_WORKFLOW: Final = "UnknownWorkflow"
 """The kind of block that the registration of the workflow resolves by itself."""
@@ -105,7 +116,9 @@ class Turns:
         entropy: Callable[[], int],
         history_limit: int,
         execute: Execute = execute,
+        note: Callable[[str | None], None] = lambda execution_id: None,
     ) -> None:
+        self._note = note
         self._store = store
         self._cache = cache
         self._codec = codec
@@ -161,8 +174,12 @@ class Turns:
         stored = self._store.load(delivery.execution_id)
         if stored is None or not stored.held:
             return None
-        if stored.head.status == "blocked" and (not delivery.resume or ends):
+        if (stored.head.status == "blocked" and not delivery.resume) or (
+            ends and (stored.head.status == "blocked" or stored.tries)
+        ):
             return self._kept(delivery, stored, stored.head)
+        if stored.tries >= DEADLY and not delivery.resume and stored.head.closed_at is None:
+            return self._block(delivery, stored, deadly(stored.tries))
         return self._cold(delivery, stored, now)
 
     def block(self, delivery: Delivery, reason: BaseException) -> Turn | None:
@@ -191,7 +208,7 @@ class Turns:
             lost = self._lost(head.execution_id, state, parked, delivery.messages, now)
             if lost and stored.head.status != "blocked":
                 log.info("[%s] attempts without a worker: %d", head.execution_id, len(lost))
-            live = Live(run, stored.head, head.base + len(history))
+            live = Live(run, stored.head, head.base + len(history), stored.tries)
             before: list[Message] = [*fresh, *parked, *lost]
             return self._advance(
                 delivery, live, before, now, known=len(fresh), unpark=bool(parked), reopen=head
@@ -235,11 +252,13 @@ class Turns:
         """Call `work`, which runs code of the workflow; None if that was interrupted."""
         watchdog = self._watchdog
         try:
+            self._note(run.execution_id)
             watchdog.begin(run)
             try:
                 return work()
             finally:
                 watchdog.end()
+                self._note(None)
         except (Halt, KeyboardInterrupt):
             # The interruption may have hit the watchdog's own call on the way out.
             watchdog.end()
@@ -262,6 +281,12 @@ class Turns:
         messages = (*before, *delivery.messages)
         failed = _names_of_failed(run, messages)
         decision = self.watched(run, lambda: decide(run, messages, now))
+        refused: dict[str, Failure] = {}
+        while decision is not None and decision.spoilt_by is not None:
+            refused.update([decision.spoilt_by])
+            live = self._anew(live, fresh=bool(known))
+            run = live.run
+            decision = self.watched(run, partial(decide, run, messages, now, refused))
         if decision is None:
             # Interrupted between two steps: nothing of this turn counts. Only that the execution
             # was started does: none is without its first event.
@@ -283,12 +308,21 @@ class Turns:
         left: tuple[Message, ...] = decision.left
         continues = decision.condition == "continued" and decision.fault is None
         if continues:
-            seed = self._entropy()
-            taken, after, carried = next_run(run, decision, after, live.length, seed)
-            left = (*carried, *left)
+            entropy = self._entropy()
+            taken, after, left = next_run(run, decision, after, live.length, entropy)
+            if (end := _termination(left)) is not None:
+                # The next run has not begun, and no code of it has to.
+                continues, left = False, ()
+                taken = (*taken, end)
+                after = replace(after, status="terminated", closed_at=end.at, busy=False)
+                parting = (
+                    *end_children(run.execution_id, run.state),
+                    *tell_parent(run.execution_id, run.started, run.state, end),
+                )
+                decision = replace(decision, commands=(*decision.commands, *parting))
         else:
             after = bounded(after, live.length, live.length + len(taken), self._limit)
-        closing = next((e for e in taken if type(e) in events.CLOSING), None)
+        closing = next((e for e in reversed(taken) if type(e) in events.CLOSING), None)
         closing = None if continues else closing
         commit = Commit(
             execution_id=delivery.execution_id,
@@ -299,10 +333,23 @@ class Turns:
             unpark=unpark,
             taken=tuple(delivery.letters),
             outbox=outbox(decision.commands),
+            tries=0 if live.tries else None,
         )
         turn = Turn(delivery, commit, after, live, decision, closing, continues=continues)
         turn.first, turn.failed = bool(known) or live.length == 0, failed
         return turn
+
+    def _anew(self, live: Live, *, fresh: bool) -> Live:
+        """The same execution as it is in the store; `fresh` if no code of it has run yet."""
+        name = live.head.execution_id
+        self._cache.drop(name)
+        live.run.close()
+        run = Run(self._definitions(live.head.workflow), name, self._codec, self._inline)
+        stored = self._store.load(name) if live.length and not fresh else None
+        if stored is not None:
+            history = [wire.decode(line) for line in stored.events]
+            self.watched(run, lambda: repeat(run, history))
+        return Live(run, live.head, live.length)
 
     def committed(self, turn: Turn) -> None:
         """Keep the run of a turn that is committed in memory, if it goes on and nothing is amiss."""
@@ -311,6 +358,7 @@ class Turns:
             return
         head = live.head = turn.head
         live.length += len(decision.events)
+        live.tries = 0
         done = head.closed_at is not None and not decision.busy
         if live.run.fault is not None or turn.continues or head.status == "blocked" or done:
             self.discard(turn)
@@ -402,6 +450,15 @@ class Turns:
             outbox=farewell(stored, closing),
         )
         return Turn(delivery, commit, after, None, closing=closing)
+
+
+def deadly(tries: int) -> TurnTimeout:
+    """The error about an execution whose turns have ended, or stopped, the process that made them."""
+    return TurnTimeout(
+        f"its turn has ended or stopped the processes that made it, again and again (counted: {tries}): "
+        "look at what they said last, take what ends a process (a crash in a C extension, too much "
+        "memory, an endless call) out of the workflow and into a task, and resume() it"
+    )
 
 
 def _termination(messages: Iterable[Message]) -> events.ExecutionTerminated | None:

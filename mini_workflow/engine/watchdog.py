@@ -12,16 +12,17 @@ from mini_workflow.loop.loop import Halt
 from mini_workflow.loop.source_line import describe_frame, user_frame
 
 DEFAULT_LIMIT: Final = 10.0
-"""Seconds that one turn may take: far more than any replay needs, and short enough that the
-other executions on the same engine do not starve. Our own bound."""
+"""Seconds that workflow code may run between two events: short enough that the other executions on
+the same engine do not starve for long. Our own bound."""
 
 
 class Watchdog:
     """Watches the turns of one thread.
 
-    A turn that takes longer than `limit` seconds (and at most twice that) gets a TurnTimeout as
-    its run's fault, which names the line, and is interrupted at its next Python instruction. The
-    watching thread sleeps while there are no turns, and wakes once per `limit` while there are.
+    A turn in which no event is delivered for longer than `limit` seconds (and at most twice that)
+    gets a TurnTimeout as its run's fault, which names the line, and is interrupted at its next Python
+    instruction. A replay of many events may take as long as it needs. The watching thread sleeps
+    while there are no turns, and wakes once per `limit` while there are.
     """
 
     def __init__(self, limit: float | None = DEFAULT_LIMIT) -> None:
@@ -85,7 +86,7 @@ class Watchdog:
             self._thread.join()
 
     def _watch(self) -> None:
-        seen = -1
+        seen = (-1, -1)
         while not self._closed:
             if self._run is None:
                 # Marked before the second look: a turn that begins after it sees the mark.
@@ -93,19 +94,24 @@ class Watchdog:
                 if self._run is None:
                     self._wake.wait()
                 self._asleep = False
-            elif seen == self._turn:
+            elif seen == self._progress():
                 self._strike(seen)
-            seen = self._turn
+            seen = self._progress()
             self._wake.clear()
             if not self._closed:
                 self._wake.wait(self._limit)
 
-    def _strike(self, turn: int) -> None:
+    def _progress(self) -> tuple[int, int]:
+        """Which turn it is, and how many events it has delivered."""
+        run = self._run
+        return self._turn, 0 if run is None else run.delivered
+
+    def _strike(self, seen: tuple[int, int]) -> None:
         import ctypes
 
         with self._lock:
             run = self._run
-            if run is None or turn != self._turn:
+            if run is None or seen != self._progress():
                 return
             frames = sys._current_frames()  # pyright: ignore[reportPrivateUsage]
             frame = user_frame(frames.get(self._watched))

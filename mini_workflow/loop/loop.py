@@ -15,8 +15,8 @@ import logging
 import sys
 from asyncio import events
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Generator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractContextManager, nullcontext, suppress
 from contextvars import Context
 from types import CoroutineType
 from typing import Any, Final, NoReturn, Protocol
@@ -29,6 +29,7 @@ from mini_workflow.errors import (
     UsageError,
 )
 from mini_workflow.loop import ordered, sandbox
+from mini_workflow.loop.generators import OpenGenerators
 from mini_workflow.loop.handles import Handle, TimerHandle, Timers
 from mini_workflow.loop.ordered import WorkflowFuture, WorkflowTask, hash_base, hush, unseen
 from mini_workflow.loop.source_line import user_line, waiting_line
@@ -48,7 +49,11 @@ _enter_task: Callable[[Any, Any], None] = asyncio.tasks._enter_task  # pyright: 
 _exit_task: Callable[[Any, Any], None] = asyncio.tasks._leave_task  # pyright: ignore[reportPrivateUsage]
 
 _PRUNE_AT: Final = 64
-"""How many finished tasks or generators may be remembered before they are dropped."""
+"""How many finished tasks may be remembered before they are dropped."""
+
+_CANCELS: Final = 100
+"""How often a task is cancelled in one delivery by what cancels it in every pass of the loop. Our own
+bound."""
 
 UNDER_WAY: Final = 10_000
 """Milliseconds that an event may be under way, in a queue for example, and durations still begin
@@ -93,13 +98,19 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         """What the time really is, where that is known: durations begin at it. `now` is ahead of it
         after the clock was set back, since it never goes back itself.
         """
-        self._looking = False
+        self.looking = False
+        self.touched = False
+        """Whether code that may only look tried something else: the run may have changed by it."""
+        self._current: Handle | None = None
+        self._repeated: dict[WorkflowTask, int] = {}
+        self._repeating: Handle | None = None
+        self._held: list[Handle] = []
+        """What goes on cancelling at the next delivery."""
         self.ended = False
         """Whether the workflow has come to its end: nothing that is still ready runs."""
         self.tasks: list[WorkflowTask] = []
         self._tasks_prune = _PRUNE_AT
-        self._generators: list[AsyncGenerator[Any, Any]] = []
-        self._generators_prune = _PRUNE_AT
+        self.generators = OpenGenerators()
 
     def next_hash(self) -> int:
         """Return the hash of the next task or future."""
@@ -127,12 +138,16 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         outer, outer_hooks = running_loop(), sys.get_asyncgen_hooks()
         outer_task = None if outer is None else _leave_task(outer)
         _set_running_loop(self)
-        sys.set_asyncgen_hooks(self._generator_started, _ignore)
+        sys.set_asyncgen_hooks(self.generators.enter, self._generator_abandoned)
         ready = self._ready
+        self._repeated.clear()
+        if self._held:
+            ready.extend(self._held)
+            self._held.clear()
         try:
             while True:
                 while ready:
-                    handle = ready.popleft()
+                    handle = self._current = ready.popleft()
                     try:
                         handle.run()
                     except KeyboardInterrupt:
@@ -164,37 +179,15 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
             return  # the task keeps it as its exception, and whoever awaits the task gets it
         self._owner.warn("a callback of the workflow failed: %r", error, exc_info=error)
 
-    @contextmanager
-    def inside(self) -> Generator[None]:
-        """Inside the block code runs as part of the workflow, but only to look at it: what it must
+    def inside(self) -> _Inside:
+        """Give a block in which code runs as part of the workflow, but only to look at it: what it must
         not do, and whatever would make something run, is refused without harm to the run.
         """
-        outer = running_loop()
-        outer_task = _leave_task(outer)
-        fault, self.fault = self.fault, None
-        self._looking = True
-        _set_running_loop(self)
-        try:
-            yield
-        finally:
-            self._looking = False
-            self.fault = fault
-            _set_running_loop(outer)
-            _return_to_task(outer, outer_task)
+        return _Inside(self)
 
-    @contextmanager
-    def outside(self) -> Generator[None]:
-        """Inside the block code runs as if it were not part of the workflow."""
-        loop, hooks = running_loop(), sys.get_asyncgen_hooks()
-        task = _leave_task(loop)
-        _set_running_loop(None)
-        sys.set_asyncgen_hooks(None, None)
-        try:
-            yield
-        finally:
-            _set_running_loop(loop)
-            sys.set_asyncgen_hooks(*hooks)
-            _return_to_task(loop, task)
+    def outside(self) -> _Outside:
+        """Give a block in which code runs as if it were not part of the workflow."""
+        return _Outside()
 
     def drop(self) -> None:
         """Drop everything that still waits, in order of creation.
@@ -204,6 +197,9 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         """
         self.dead = True
         self._ready.clear()
+        self._held.clear()
+        self._repeated.clear()
+        self._current = self._repeating = None
         outer, outer_hooks = running_loop(), sys.get_asyncgen_hooks()
         outer_task = _leave_task(outer)
         _set_running_loop(self)
@@ -218,13 +214,13 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
                     if not task.done():
                         # asyncio's context managers want to know their task.
                         _enter_task(self, task)
-                        _close(task.get_coro())
+                        task.context.run(_close, task.get_coro())
                         _exit_task(self, task)
         finally:
             sys.set_asyncgen_hooks(*outer_hooks)
             _set_running_loop(outer)
             _return_to_task(outer, outer_task)
-        self._generators.clear()
+        self.generators.clear()
         self._ready.clear()
 
     # What asyncio asks of a loop
@@ -232,12 +228,29 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
     def call_soon(
         self, callback: Callable[..., Any], *args: Any, context: Context | None = None
     ) -> Any:
-        if self._looking:
+        if self.looking:
             self._refuse_to_look()
         handle = Handle(callback, args, context)
         if not self.dead:
-            self._ready.append(handle)
+            (self._held if self._is_repeating(callback) else self._ready).append(handle)
         return handle
+
+    def cancelled_again(self, task: WorkflowTask) -> None:
+        """Take note that a task is cancelled: a scope of anyio cancels again in every pass of the
+        loop until the task has left it, also while the task cleans up.
+        """
+        count = self._repeated.get(task, 0) + 1
+        self._repeated[task] = count
+        self._repeating = self._current if count > _CANCELS else None
+
+    def _is_repeating(self, callback: Callable[..., Any]) -> bool:
+        """Whether it is the callback that runs now, which only cancels again what has been cancelled
+        often enough in this delivery: it goes on with the next one.
+        """
+        repeating = self._repeating
+        return (
+            repeating is not None and repeating is self._current and repeating.callback == callback
+        )
 
     def call_soon_threadsafe(
         self, callback: Callable[..., Any], *args: Any, context: Context | None = None
@@ -314,7 +327,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         **_options: Any,
     ) -> WorkflowTask:
         """Take any awaitable. Tasks never start eagerly, whatever the options say."""
-        if self._looking:
+        if self.looking:
             if asyncio.iscoroutine(coro):
                 coro.close()
             self._refuse_to_look()
@@ -336,22 +349,27 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         return task
 
     def _refuse_to_look(self) -> NoReturn:
+        self.touched = True
         raise NotAllowedInWorkflow(
             "the handler of a query, or a validator, tried to start or to wake something; it may "
             "only look at the workflow's variables: use an update handler for what changes them"
             f"{user_line()}"
         )
 
-    def _generator_started(self, generator: AsyncGenerator[Any, Any]) -> None:
-        self._generators.append(generator)
-        if len(self._generators) > self._generators_prune:
-            self._generators = [g for g in self._generators if _is_open(g)]
-            self._generators_prune = max(_PRUNE_AT, 2 * len(self._generators))
+    def _generator_abandoned(self, generator: AsyncGenerator[Any, Any]) -> None:
+        """Close a generator that nothing refers to any more, in the next pass, as asyncio does."""
+        if self.dead or self.ended or not self.generators.leave(generator):
+            return
+        if running_loop() is self and not self.looking:
+            self.create_task(self._close_generator(generator))
 
-    def take_open_generators(self) -> list[AsyncGenerator[Any, Any]]:
-        """Asynchronous generators that have begun and not ended, in order; each only once."""
-        generators, self._generators = self._generators, []
-        return [g for g in generators if _is_open(g)]
+    async def _close_generator(self, generator: AsyncGenerator[Any, Any]) -> None:
+        try:
+            await generator.aclose()
+        except (Halt, KeyboardInterrupt, asyncio.CancelledError):
+            raise
+        except BaseException as error:
+            self._owner.warn("an asynchronous generator failed while it was closed", exc_info=error)
 
     def get_debug(self) -> bool:
         return False
@@ -384,6 +402,48 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         """asyncio calls this for its own timer handles; there are none here."""
 
 
+class _Inside:
+    """See `WorkflowLoop.inside`. No generator: that would set attributes of an exception on its way."""
+
+    __slots__ = ("_fault", "_loop", "_outer", "_task")
+
+    def __init__(self, loop: WorkflowLoop) -> None:
+        self._loop = loop
+
+    def __enter__(self) -> None:
+        loop = self._loop
+        self._outer = running_loop()
+        self._task = _leave_task(self._outer)
+        self._fault, loop.fault = loop.fault, None
+        loop.looking = True
+        _set_running_loop(loop)
+
+    def __exit__(self, *_error: object) -> None:
+        loop = self._loop
+        loop.looking = False
+        loop.touched = loop.touched or loop.fault is not None
+        loop.fault = self._fault
+        _set_running_loop(self._outer)
+        _return_to_task(self._outer, self._task)
+
+
+class _Outside:
+    """See `WorkflowLoop.outside`."""
+
+    __slots__ = ("_hooks", "_loop", "_task")
+
+    def __enter__(self) -> None:
+        self._loop, self._hooks = running_loop(), sys.get_asyncgen_hooks()
+        self._task = _leave_task(self._loop)
+        _set_running_loop(None)
+        sys.set_asyncgen_hooks(None, None)
+
+    def __exit__(self, *_error: object) -> None:
+        _set_running_loop(self._loop)
+        sys.set_asyncgen_hooks(*self._hooks)
+        _return_to_task(self._loop, self._task)
+
+
 class _Passing:
     """Passes the cancellation of a task on to the future that it awaits, also when the task was
     cancelled before its first step and so never came to await it.
@@ -405,10 +465,6 @@ async def _awaiting(awaitable: Any) -> Any:
 
 def _ignore(_generator: AsyncGenerator[Any, Any]) -> None:
     """What the garbage collector finds does not matter: generators are closed in order."""
-
-
-def _is_open(generator: AsyncGenerator[Any, Any]) -> bool:
-    return getattr(generator, "ag_frame", None) is not None
 
 
 def _close(coroutine: Any) -> None:
@@ -476,6 +532,11 @@ def _refuse_if_in_workflow(what: str, instead: str) -> None:
         loop.refuse(what, instead)
 
 
+def _outside_workflow() -> AbstractContextManager[None]:
+    loop = running_loop()
+    return loop.outside() if isinstance(loop, WorkflowLoop) else nullcontext()
+
+
 _installed = False
 
 
@@ -484,4 +545,4 @@ def _install() -> None:
     if not _installed:
         _installed = True
         ordered.install(_in_workflow, _refuse_if_in_workflow)
-        sandbox.install(_refuse_if_in_workflow)
+        sandbox.install(_refuse_if_in_workflow, _outside_workflow)

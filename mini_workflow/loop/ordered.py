@@ -12,7 +12,7 @@ import asyncio.taskgroups
 import asyncio.tasks
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from collections.abc import Set as AbstractSet
-from contextvars import Context
+from contextvars import Context, copy_context
 from typing import Any, Final, TypeVar
 from zlib import crc32
 
@@ -58,10 +58,18 @@ class WorkflowTask(asyncio.Task[Any]):
         # The hash comes first: the base class enters the task into a set.
         self._mw_hash = loop.next_hash()
         name = name if name is not None else f"Task-{loop.created}"
-        super().__init__(coro, loop=loop, name=name, context=context)
+        self._numbering = loop
+        self.context = copy_context() if context is None else context
+        super().__init__(coro, loop=loop, name=name, context=self.context)
 
     def __hash__(self) -> int:
         return self._mw_hash
+
+    def cancel(self, msg: Any = None) -> bool:
+        """Cancel it, as asyncio has it; the loop is told, since some cancel in every pass."""
+        if not self.done():
+            self._numbering.cancelled_again(self)
+        return super().cancel(msg)
 
 
 def unseen(future: asyncio.Future[Any]) -> bool:

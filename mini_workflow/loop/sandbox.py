@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import asyncio.events
+import logging
 import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import wraps
 from typing import Any, Final, NoReturn, Protocol, TypeVar
 
 
@@ -121,8 +124,14 @@ ADVICE: Final[dict[str, tuple[str, str]]] = {
 """Audit event -> what it is called in an error, and what to use instead."""
 
 
-def install(refuse: Callable[[str, str], None]) -> None:
-    """From now on call ``refuse(what, instead)`` at each such event; it raises or returns."""
+def install(
+    refuse: Callable[[str, str], None], outside: Callable[[], AbstractContextManager[None]]
+) -> None:
+    """From now on call ``refuse(what, instead)`` at each such event; it raises or returns.
+
+    Log records are handled in ``outside()``: a handler may connect, or start a thread, when it
+    first emits, and no replay has to repeat that.
+    """
     advice = ADVICE
 
     def hook(event: str, _arguments: tuple[Any, ...]) -> None:
@@ -130,6 +139,14 @@ def install(refuse: Callable[[str, str], None]) -> None:
             refuse(*advice[event])
 
     sys.addaudithook(hook)
+    handle = logging.Logger.handle
+
+    @wraps(handle)
+    def handle_outside(self: logging.Logger, record: logging.LogRecord) -> None:
+        with outside():
+            handle(self, record)
+
+    logging.Logger.handle = handle_outside
     # A loop that is only refused its sockets is left half-made, and complains when it is collected.
     asyncio.new_event_loop = asyncio.events.new_event_loop = _announced(
         "asyncio.new_event_loop", asyncio.events.new_event_loop

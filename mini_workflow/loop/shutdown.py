@@ -36,7 +36,7 @@ async def wind_down(loop: WorkflowLoop, warn: Warn) -> None:
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.wait(left)
             continue
-        generators = loop.take_open_generators()
+        generators = loop.generators.take()
         if not generators:
             return
         for generator in generators:

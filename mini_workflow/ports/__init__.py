@@ -54,13 +54,15 @@ class Stored:
     """An execution as loaded: its head, the lines of its history, and its parked messages.
 
     `events` are those of the current run, so that `head.base + len(events)` is the number of all.
-    `held` says whether the owner that loads it holds it.
+    `held` says whether the owner that loads it holds it. `tries` counts the owners that were lost
+    in the middle of its turn, since a commit has set it last (see `Leases.note_turn`).
     """
 
     head: Head
     events: list[str]
     parked: list[str]
     held: bool = True
+    tries: int = 0
 
 
 @record
@@ -84,7 +86,7 @@ class Commit:
     all parked messages that were there before. `taken` are numbers of mailbox messages that are
     done with. `outbox` are messages to post, to whichever executions: also those of other owners,
     those that the same step creates, and this one. What is for an execution that does not exist
-    even so is dropped.
+    even so is dropped. `tries` is set to that number, or stays as it is if it is None.
     """
 
     execution_id: str
@@ -95,6 +97,7 @@ class Commit:
     unpark: bool = False
     taken: tuple[int, ...] = ()
     outbox: tuple[QueuedMessage, ...] = ()
+    tries: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,8 +229,9 @@ class Mailbox(Protocol):
         """
         ...
 
-    def letters(self, after: int, limit: int) -> list[Letter]:
-        """Messages for executions that this owner holds, by number, beginning behind `after`.
+    def letters(self, after: int, limit: int, execution_id: str | None = None) -> list[Letter]:
+        """Messages for executions that this owner holds, by number, beginning behind `after`: all,
+        or those for one of them.
 
         To find that there are none is cheap: it may be asked often. A number is never used twice.
         A takeover may bring messages with lower numbers than those already read: begin at 0 again
@@ -263,6 +267,16 @@ class Leases(Protocol):
 
     def extend(self, now: int) -> None:
         """Extend this owner's lease if it has one that stands, and do nothing otherwise. Any thread."""
+        ...
+
+    def note_turn(self, execution_id: str | None) -> None:
+        """Note in the middle of whose turn this owner is; None for nobody's.
+
+        It must cost next to nothing, since every turn does it twice, and outlive the end of the
+        process, not of the machine. Whoever takes over from an owner that is gone or hangs adds to
+        the `tries` of the execution that is noted: 1 if the owner has died, 2 if it may still
+        hang. Nothing is added for an owner that has released what it held.
+        """
         ...
 
     def release(self) -> None:
@@ -351,11 +365,15 @@ class TaskRunner(Protocol):
         ...
 
     def close(self, grace: float) -> list[TaskRequest]:
-        """Stop: wait up to `grace` seconds for attempts that have begun, reporting them as usual.
+        """Stop: tell the attempts that have begun that they shall end, and wait up to `grace` seconds
+        for them, reporting them as usual.
 
-        Answers the attempts that had not begun; those that had and did not end in time are
-        neither reported nor answered. No thread or process of the runner's own is left behind,
-        except a thread that runs a task which does not end.
+        Answers the attempts that had not begun, and those that had and did not end in time, or
+        ended because they were told to: these are not reported. The `heartbeat` of what is
+        answered are the details that the attempt gave last, or those before it.
+
+        No thread or process of the runner's own is left behind, except a thread that runs a task
+        which does not end.
         """
         ...
 

@@ -11,13 +11,16 @@ from contextvars import Context
 from typing import Any, Final
 
 from mini_workflow.attempts import (
+    CLOSING,
     TOO_SILENT,
     Deadlines,
     Limits,
     broken,
     cancelled,
+    handed_back,
     silent,
     timed_out,
+    was_cancelled,
 )
 from mini_workflow.errors import RuntimeClosed, UsageError
 from mini_workflow.ports import Report, TaskOutcome, TaskRequest
@@ -70,6 +73,7 @@ class EventLoopRunner:
         self._woken = False  # the loop is about to look at the inbox
         self._closed = False
         self._stopping = False
+        self._returned: Final[list[TaskRequest]] = []  # that were told to end, and did
 
     def submit(self, request: TaskRequest) -> None:
         """See TaskRunner. Raises RuntimeClosed after `close`."""
@@ -98,26 +102,44 @@ class EventLoopRunner:
 
     def close(self, grace: float) -> list[TaskRequest]:
         """See TaskRunner. What still runs after the grace is cancelled."""
+        self.prepare_close()
         with self._lock:
-            self._closed = True
             not_begun = [one for one in self._attempts.values() if one.current is None]
             for attempt in not_begun:
                 self._end(attempt)
             self._inbox.clear()
             loop, thread = self._loop, self._thread
+            running: list[_Attempt] = []
             if not self._running:
                 self._drained.set()
         if loop is not None and thread is not None and thread.is_alive():
             self._drained.wait(grace)
             with self._lock:
-                for attempt in list(self._attempts.values()):
+                running = list(self._attempts.values())
+                for attempt in running:
                     self._end(attempt)
                 self._stopping = True
                 loop.call_soon_threadsafe(loop.stop)
             if thread is not threading.current_thread():
                 thread.join(2 * CLEANUP_GRACE)
         self._deadlines.close()
-        return [attempt.request for attempt in not_begun]
+        # What a task has said in its cleanup is among the details.
+        returned = [
+            handed_back(attempt.request, attempt.current.details)
+            for attempt in running
+            if attempt.current is not None
+        ]
+        returned += self._returned
+        self._returned.clear()
+        return [*(attempt.request for attempt in not_begun), *returned]
+
+    def prepare_close(self) -> None:
+        """Begin nothing any more, and tell what runs that it shall end."""
+        with self._lock:
+            self._closed = True
+            for attempt in self._attempts.values():
+                if attempt.current is not None:
+                    attempt.current.tell(CLOSING)
 
     def _wake(self) -> None:
         """Have the loop look at the inbox: once for all that is put in until it does."""
@@ -183,6 +205,9 @@ class EventLoopRunner:
             self._deadlines.forget(attempt)
         with self._lock:
             mine = self._end(attempt)
+            if mine and self._closed and was_cancelled(outcome):
+                self._returned.append(handed_back(request, current.details))
+                mine = False
         if mine:
             self._report(silent(request, current.details) if attempt.silent else outcome)
 

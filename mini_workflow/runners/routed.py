@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import time
-from typing import Final
+from typing import Final, Protocol
 
 from mini_workflow.ports import TaskRequest, TaskRunner
+
+
+class Closing(TaskRunner, Protocol):
+    """A runner that can be told beforehand that it will be closed."""
+
+    def prepare_close(self) -> None:
+        """Begin nothing any more, and tell what runs that it shall end."""
+        ...
 
 
 class RoutedRunner:
@@ -14,7 +22,7 @@ class RoutedRunner:
     Both must have been made with the same report. Closing it closes both.
     """
 
-    def __init__(self, sync_runner: TaskRunner, async_runner: TaskRunner) -> None:
+    def __init__(self, sync_runner: Closing, async_runner: Closing) -> None:
         self._sync: Final = sync_runner
         self._async: Final = async_runner
 
@@ -30,5 +38,6 @@ class RoutedRunner:
     def close(self, grace: float) -> list[TaskRequest]:
         """See TaskRunner: the two share the grace."""
         ends_at = time.monotonic() + grace
+        self._async.prepare_close()
         not_begun = self._sync.close(grace)
         return not_begun + self._async.close(max(0.0, ends_at - time.monotonic()))

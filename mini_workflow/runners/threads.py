@@ -10,14 +10,17 @@ from queue import SimpleQueue
 from typing import Final
 
 from mini_workflow.attempts import (
+    CLOSING,
     TOO_LONG,
     TOO_SILENT,
     Deadlines,
     Limits,
     broken,
     cancelled,
+    handed_back,
     silent,
     timed_out,
+    was_cancelled,
 )
 from mini_workflow.errors import RuntimeClosed, UsageError
 from mini_workflow.ports import Report, TaskOutcome, TaskRequest
@@ -70,6 +73,7 @@ class ThreadRunner:
         self._idle = 0  # threads that wait and that no queued attempt is meant for
         self._waiting = 0  # queued attempts that no waiting thread is meant for
         self._closed = False
+        self._returned: Final[list[TaskRequest]] = []  # that were told to end, and did
 
     def submit(self, request: TaskRequest) -> None:
         """See TaskRunner. Raises RuntimeClosed after `close`."""
@@ -103,8 +107,8 @@ class ThreadRunner:
     def close(self, grace: float) -> list[TaskRequest]:
         """See TaskRunner."""
         ends_at = time.monotonic() + grace
+        self.prepare_close()
         with self._lock:
-            self._closed = True
             not_begun = [one for one in self._attempts.values() if one.task is None]
             for attempt in not_begun:
                 self._end(attempt)
@@ -115,10 +119,25 @@ class ThreadRunner:
             if thread is not threading.current_thread():
                 thread.join(max(0.0, ends_at - time.monotonic()))
         with self._lock:
-            for attempt in list(self._attempts.values()):
+            running = list(self._attempts.values())
+            for attempt in running:
                 self._end(attempt)
+            returned = [*self._returned]
+            self._returned.clear()
+        for attempt in running:
+            if attempt.task is not None:
+                attempt.task.cancel(CLOSING)
+                returned.append(handed_back(attempt.request, attempt.task.details))
         self._deadlines.close()
-        return [attempt.request for attempt in not_begun]
+        return [*(attempt.request for attempt in not_begun), *returned]
+
+    def prepare_close(self) -> None:
+        """Begin nothing any more, and tell what runs that it shall end."""
+        with self._lock:
+            self._closed = True
+            for attempt in self._attempts.values():
+                if attempt.task is not None:
+                    attempt.task.tell(CLOSING)
 
     def _start_thread(self) -> None:
         self._started += 1
@@ -153,6 +172,9 @@ class ThreadRunner:
                 else:
                     self._idle += 1
                 mine = self._end(attempt)
+                if mine and outcome is not None and self._closed and was_cancelled(outcome):
+                    self._returned.append(handed_back(attempt.request, outcome.heartbeat))
+                    mine = False
             if mine and outcome is not None:
                 self._report(outcome)
             del attempt, outcome  # what they hold must not live until the next one

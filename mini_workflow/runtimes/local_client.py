@@ -36,11 +36,11 @@ from mini_workflow.engine.requests import (
     Started,
     Update,
 )
-from mini_workflow.engine.runs import first_event
+from mini_workflow.engine.runs import ENTROPY_BITS, first_event
 from mini_workflow.engine.takeover import RESUME, to_forward
 from mini_workflow.engine.turn import Turns
 from mini_workflow.engine.watchdog import DEFAULT_LIMIT, Watchdog
-from mini_workflow.errors import PromiseNotOpen, RuntimeClosed, UsageError
+from mini_workflow.errors import LeaseLost, PromiseNotOpen, RuntimeClosed, UsageError
 from mini_workflow.ports import Commit, Head
 from mini_workflow.stores.sqlite import SQLiteBackend
 from mini_workflow.stores.system_clock import SystemClock
@@ -66,7 +66,11 @@ class LocalClient(Client):
 
     Args:
         path: the file; unless it is only read it is created where there is none.
-        read_only: change nothing in the file; SQLite itself refuses it.
+        read_only: change nothing in the file; SQLite itself refuses it. Such a client also runs no
+            code from the file: values of classes whose modules are not imported, and pickled ones,
+            are refused with PayloadNotReadable.
+        trust: have a client that only reads load everything all the same. Do that where you trust
+            whoever can write to the file.
         turn_timeout: seconds that a query may compute; None for no limit.
         value_limit: bytes that one value may take, encoded: an argument, a result, what a signal
             brings. More is refused with ValueTooLarge.
@@ -82,6 +86,7 @@ class LocalClient(Client):
         read_only: bool = False,
         turn_timeout: float | None = DEFAULT_LIMIT,
         value_limit: int = DEFAULT_VALUE_LIMIT,
+        trust: bool = False,
     ) -> None:
         self._read_only = read_only
         self._clock = SystemClock()
@@ -93,7 +98,7 @@ class LocalClient(Client):
             read_only=read_only,
         )
         self._store = self._backend.store
-        self._codec = StandardCodec(value_limit=value_limit)
+        self._codec = StandardCodec(value_limit=value_limit, trust=trust or not read_only)
         self._registry = REGISTRY
         self._doorbell = WakeupSocket()
         self._messenger = Messenger(self, self._codec)
@@ -200,7 +205,9 @@ class LocalClient(Client):
         busy tells whoever takes it over to begin.
         """
         now = self._clock.now()
-        started = first_event(request.workflow, request.arguments, now, secrets.randbits(53))
+        started = first_event(
+            request.workflow, request.arguments, now, secrets.randbits(ENTROPY_BITS)
+        )
         return Commit(
             request.execution_id,
             0,
@@ -215,6 +222,10 @@ class LocalClient(Client):
         with self._using:
             leases.acquire(self._clock.now())
             try:
+                return self._store.commit(commits)
+            except LeaseLost:
+                # Paused for longer than the lease; nothing was written.
+                leases.acquire(self._clock.now())
                 return self._store.commit(commits)
             finally:
                 leases.release()

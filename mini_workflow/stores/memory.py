@@ -25,6 +25,7 @@ class _Execution:
     head: Head
     events: list[str] = field(default_factory=list[str])
     parked: list[str] = field(default_factory=list[str])
+    tries: int = 0
 
     def run(self) -> list[str]:
         """The events of the current run."""
@@ -35,6 +36,7 @@ class _Execution:
 class _Owner:
     address: str
     until: int
+    turn: str | None = None
 
 
 class MemoryState:
@@ -151,7 +153,7 @@ class MemoryStore:
             if found is None:
                 return None
             held = self._session.holds(state, found)
-            return Stored(found.head, found.run(), list(found.parked), held)
+            return Stored(found.head, found.run(), list(found.parked), held, found.tries)
 
     def extent(self, execution_id: str) -> Extent | None:
         """See `Store.extent`."""
@@ -199,6 +201,7 @@ class MemoryStore:
             return False
         found.events += item.events
         found.head = item.head or found.head
+        found.tries = found.tries if item.tries is None else item.tries
         if item.unpark:
             found.parked.clear()
         found.parked += item.park
@@ -275,13 +278,14 @@ class MemoryMailbox:
                     f"there is no execution {execution_id!r}", execution_id=execution_id
                 )
 
-    def letters(self, after: int, limit: int) -> list[Letter]:
+    def letters(self, after: int, limit: int, execution_id: str | None = None) -> list[Letter]:
         """See `Mailbox.letters`."""
         with self._session.open() as state:
             return [
                 letter
                 for letter, _ in state.letters.values()
                 if letter.number > after
+                and execution_id in (None, letter.execution_id)
                 and self._session.holds(state, state.executions[letter.execution_id])
             ][:limit]
 
@@ -307,6 +311,9 @@ class MemoryLeases:
             for number, owner in list(state.owners.items()):
                 if number != session.lease and owner.until < now:
                     del state.owners[number]
+                    lost = state.executions.get(owner.turn or "")
+                    if lost is not None:
+                        lost.tries += 2  # it may still hang: nobody can tell
             taken = {n for n, owner in state.partitions.items() if owner not in state.owners}
             state.partitions.update(dict.fromkeys(taken, session.lease))
             if session.lease not in state.partitions.values():
@@ -326,6 +333,13 @@ class MemoryLeases:
             owner = state.owners.get(self._session.lease or 0)
             if owner is not None:
                 owner.until = now + self._duration
+
+    def note_turn(self, execution_id: str | None) -> None:
+        """See `Leases.note_turn`."""
+        with self._session.open() as state:
+            owner = state.owners.get(self._session.lease or 0)
+            if owner is not None:
+                owner.turn = execution_id
 
     def release(self) -> None:
         """See `Leases.release`."""

@@ -28,6 +28,7 @@ def check_replay(
     *,
     codec: Codec | None = None,
     turn_timeout: float | None = 10.0,
+    trust: bool = False,
 ) -> int:
     """Replay histories against the code of this process. No task runs, and nothing is written.
 
@@ -38,6 +39,8 @@ def check_replay(
         codec: carries the values; of histories from AWS, whose pickled parts are signed, it is
             ``AWSRuntime.from_env().codec``. Executions bring their own.
         turn_timeout: seconds that one history may take; None for no limit.
+        trust: load whatever the histories hold. Otherwise only classes of modules that are imported
+            are found and nothing is unpickled, so that a history is data, wherever it comes from.
 
     Returns:
         How many histories were replayed.
@@ -63,7 +66,11 @@ def check_replay(
             faults.append(f"{name}: no workflow {recording.workflow!r} is given; there are {have}")
             continue
         replayed = replay(
-            recording, definition, codec=codec or own_codec, turn_timeout=turn_timeout
+            recording,
+            definition,
+            codec=codec or own_codec,
+            turn_timeout=turn_timeout,
+            trust=trust,
         )
         if not replayed.fits:
             faults.append(f"{name}: {explain(replayed)}")

@@ -96,24 +96,27 @@ def replay(
     observe: Observer | None = None,
     turn_timeout: float | None = None,
     now: int | None = None,
+    trust: bool = False,
 ) -> Replayed:
     """Replay a recorded execution. Runs on this thread, so that a debugger can stop in it.
 
     Args:
         recording: what to replay.
         definition: the workflow; by default the registered one of that name.
-        codec: carries values; by default that of the runtimes.
+        codec: carries values; by default that of the runtimes, which without `trust` finds classes
+            of modules that are imported, and unpickles nothing.
         until: stop before the code reacts to the event of this number, or where it asks for it.
         observe: called at each step.
         turn_timeout: seconds that the code may compute; None for no limit, as debugging needs it.
         now: the time in milliseconds since the epoch up to which timers fire behind the end of the
             history of a blocked execution; None for none.
+        trust: load whatever the recording holds. Do that where you trust where it comes from.
 
     Raises:
         UnknownWorkflow: no workflow of that name is registered in this process.
     """
     definition = definition or REGISTRY.get(recording.workflow)
-    run = _ObservedRun(definition, recording, codec or StandardCodec(), until, observe)
+    run = _ObservedRun(definition, recording, codec or StandardCodec(trust=trust), until, observe)
     watchdog = Watchdog(turn_timeout)
     try:
         watchdog.begin(run)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from contextlib import suppress
 from uuid import uuid4
@@ -47,6 +48,15 @@ class OnS3(StoreCase):
 
     def open_store(self, name: str, clock: Clock) -> Opened:
         return OpenedStore(Clients(self.aws.client), self.prefix)
+
+    def damage(self, text: str) -> None:
+        s3 = self.aws.client("s3")
+        damaged = text[:-1].encode() + b"\xff"
+        for found in s3.list_objects_v2(Bucket=BUCKET, Prefix=self.prefix).get("Contents", ()):
+            body = s3.get_object(Bucket=BUCKET, Key=found["Key"])["Body"].read()
+            changed = re.sub(re.escape(text.encode()) + b'(?=")', lambda _: damaged, body)
+            if changed != body:
+                s3.put_object(Bucket=BUCKET, Key=found["Key"], Body=changed)
 
 
 class TestStore(OnS3, StoreContract): ...

@@ -1,5 +1,6 @@
 """SQLite keeps the contracts."""
 
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,16 @@ class InFile(BackendContract):
 
     def open_backend(self, owner: str, clock: Clock) -> Backend:
         return SQLiteBackend(self.path, owner=owner, address=owner, clock=clock, lease=self.LEASE)
+
+    def damage(self, text: str) -> None:
+        raw = sqlite3.connect(self.path)
+        damaged = text[:-1].encode() + b"\xff"
+        for table in ("events", "parked", "mailbox"):
+            raw.execute(
+                f"UPDATE {table} SET body = CAST(? AS TEXT) WHERE body = ?", (damaged, text)
+            )
+        raw.commit()
+        raw.close()
 
 
 class TestStore(InFile, StoreContract): ...

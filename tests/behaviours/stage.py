@@ -69,6 +69,19 @@ class Stage:
         self.runtime.close()
         self.runtime = self._open_runtime("state", **options)
 
+    def die(self) -> None:
+        """Lose the process: what its tasks do comes to nobody, and no attempt is handed back."""
+        runner = getattr(self.runtime, "_runner", None)
+        if runner is not None:
+            close = runner.close
+
+            def hand_nothing_back(grace: float) -> list[Any]:
+                close(0)
+                return []
+
+            runner.close = hand_nothing_back
+        self.runtime.close()
+
     def hand_over(self) -> None:
         """Open another runtime on the same state, and close the one before; where two cannot be
         open at a time, the other way round."""

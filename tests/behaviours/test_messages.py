@@ -873,7 +873,7 @@ async def blocks_when_told(ctx: Context) -> str:
     ctx.on_update("add", lambda n: n, validator=lambda n: 1 / n)
     await ctx.wait_for_signal("block")
     if MENDED:
-        return "mended"
+        return "fixed"
     import socket
 
     socket.socket()
@@ -902,7 +902,7 @@ def test_33_updates_of_a_blocked_execution(runtime: Stage) -> None:
     MENDED.append(True)
     gate("blocked").open()
     execution.resume()
-    assert execution.result(WAIT) == "mended"
+    assert execution.result(WAIT) == "fixed"
 
 
 def test_33_everything_works_from_another_process(runtime: Stage) -> None:

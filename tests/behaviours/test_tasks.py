@@ -15,7 +15,15 @@ from uuid import UUID
 
 import pytest
 
-from mini_workflow import Context, RetryPolicy, TaskTimeout, WorkerLost, current_task, workflow
+from mini_workflow import (
+    Context,
+    RetryPolicy,
+    TaskTimeout,
+    UsageError,
+    WorkerLost,
+    current_task,
+    workflow,
+)
 from tests.behaviours.stage import (
     LEDGER,
     Background,
@@ -27,6 +35,10 @@ from tests.behaviours.stage import (
     watched,
 )
 from tests.waiting import WAIT
+
+SOON = 1.0
+"""Seconds of a timeout that is meant to pass. An attempt that is to be in time needs a small part of
+it, on a machine that is busy too."""
 
 
 def of_kind(execution: Any, kind: str) -> list[Any]:
@@ -209,6 +221,78 @@ def test_06_what_is_retried(runtime: Stage, kind: str, attempts: int, waits: lis
     assert [event.retry_at - event.at for event in found] == waits
 
 
+class Refused(Exception):
+    def __init__(self, status: int) -> None:
+        super().__init__(f"status {status}")
+        self.status = status
+
+
+def refuse(*statuses: int) -> int:
+    note(current_task().attempt)
+    raise Refused(statuses[current_task().attempt - 1])
+
+
+@workflow("behaviours.judged")
+async def judged(ctx: Context, how: str) -> Any:
+    policies: dict[str, dict[str, Any]] = {
+        "by a predicate": {"retry_if": lambda error: error.status >= 500},
+        "by a predicate that raises": {"retry_if": lambda error: error.nothing},
+        "not this one": {"retry_on": (Exception,), "no_retry_on": (Refused,)},
+        "not by name": {"no_retry_on": (f"{Refused.__module__}:Refused",)},
+    }
+    retry = RetryPolicy(max_attempts=5, initial=0.001, **policies[how])
+    return await ctx.task(refuse, 503, 502, 404, 503, retry=retry)
+
+
+@pytest.mark.parametrize(
+    ("how", "attempts", "status"),
+    [
+        ("by a predicate", 3, 404),
+        ("by a predicate that raises", 1, 503),
+        ("not this one", 1, 503),
+        ("not by name", 1, 503),
+    ],
+)
+def test_06_what_a_predicate_refuses(runtime: Stage, how: str, attempts: int, status: int) -> None:
+    """`no_retry_on` names what is never tried again; `retry_if` looks at the exception itself,
+    where it was raised."""
+    with pytest.raises(Refused, match=f"status {status}") as refused:
+        runtime.start(judged, how).result(WAIT)
+    assert refused.value.status == status
+    assert list(range(1, attempts + 1)) == LEDGER
+    noted = "retry_if raised" in "".join(getattr(refused.value, "__notes__", ()))
+    assert noted == (how == "by a predicate that raises")
+
+
+@workflow("behaviours.choosy_by_name")
+async def choosy_by_name(ctx: Context, kind: str) -> None:
+    retry = policy(3, retry_on=("Exception",), no_retry_on=("ValueError", TooMany))
+    await ctx.task(ask_politely, kind, retry=retry)
+
+
+@pytest.mark.parametrize(("kind", "attempts"), [("other", 1), ("listed", 3), ("polite", 1)])
+def test_06_what_is_not_retried(runtime: Stage, kind: str, attempts: int) -> None:
+    """`no_retry_on` lists what is not tried again, before `retry_on`; both take the bare name of
+    a builtin exception."""
+    with pytest.raises(Exception, match=kind):
+        runtime.run(choosy_by_name, kind)
+    assert [kind] * attempts == LEDGER
+
+
+@workflow("behaviours.misspelt")
+async def misspelt(ctx: Context) -> str:
+    try:
+        policy(3, retry_on=("TooMany",))
+    except UsageError as error:
+        return str(error)
+    return "accepted"
+
+
+def test_06_a_name_that_matches_nothing_is_refused(runtime: Stage) -> None:
+    """A bare name that is no builtin exception is refused, with what to write instead."""
+    assert "module:qualname" in runtime.run(misspelt)
+
+
 def hang(name: str) -> int:
     attempt = current_task().attempt
     note(attempt)
@@ -228,6 +312,7 @@ def test_07_a_worker_that_dies(runtime: Stage, attempts: int | None) -> None:
     runtime.reopen(grace=0)
     execution = runtime.start(loses_its_worker, attempts)
     gate("lost-1").wait_until_reached()
+    runtime.die()
     runtime.reopen()
     # Where time stands still, it goes on while somebody waits.
     waiting = Background(lambda: runtime.again(execution).result(WAIT))
@@ -246,6 +331,7 @@ def test_07_a_worker_that_dies_in_the_only_attempt(runtime: Stage) -> None:
     runtime.reopen(grace=0)
     execution = runtime.start(loses_its_worker, 1)
     gate("lost-1").wait_until_reached()
+    runtime.die()
     runtime.reopen()
     with pytest.raises(WorkerLost):
         runtime.again(execution).result(WAIT)
@@ -253,7 +339,7 @@ def test_07_a_worker_that_dies_in_the_only_attempt(runtime: Stage) -> None:
 
 @workflow("behaviours.slow_task")
 async def slow_task(ctx: Context, attempts: int) -> Any:
-    return await ctx.task(hang, "slow", timeout=0.05, retry=policy(attempts))
+    return await ctx.task(hang, "slow", timeout=SOON, retry=policy(attempts))
 
 
 def test_08_a_timeout_is_per_attempt(runtime: Stage) -> None:
@@ -274,7 +360,7 @@ async def hang_async() -> None:
 
 @workflow("behaviours.slow_async")
 async def slow_async(ctx: Context) -> None:
-    await ctx.task(hang_async, timeout=0.05)
+    await ctx.task(hang_async, timeout=SOON)
 
 
 def test_08_an_async_task_that_times_out_is_stopped(runtime: Stage) -> None:
@@ -297,7 +383,7 @@ def copies(pages: int) -> Any:
 
 @workflow("behaviours.copying")
 async def copying(ctx: Context, attempts: int) -> Any:
-    return await ctx.task(copies, 5, heartbeat_timeout=0.1, retry=policy(attempts))
+    return await ctx.task(copies, 5, heartbeat_timeout=SOON, retry=policy(attempts))
 
 
 def test_08_a_missing_heartbeat_ends_the_attempt(runtime: Stage) -> None:
@@ -335,7 +421,7 @@ def test_09_a_late_result_is_ignored(runtime: Stage) -> None:
 
 @workflow("behaviours.late_result")
 async def late_result(ctx: Context) -> list[Any]:
-    first = await ctx.task(hang, "slow", timeout=0.3, retry=policy(2))
+    first = await ctx.task(hang, "slow", timeout=SOON, retry=policy(2))
     second = await ctx.task(go_through, "between")
     return [first, second, await ctx.task(lambda: "after")]
 

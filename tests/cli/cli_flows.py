@@ -63,7 +63,7 @@ async def tokens(ctx: Context) -> str:
 async def stuck(ctx: Context) -> str:
     await ctx.task(lambda: None, name="first")
     limit = (await ctx.wait_for_signal("go")) or 1
-    while limit == 1:  # the deadlock that a deployment would mend
+    while limit == 1:  # the deadlock that a deployment would fix
         await asyncio.Event().wait()
     return "went on"
 

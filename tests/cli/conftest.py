@@ -58,6 +58,8 @@ def served(
         with world.served():
             yield world
     else:
+        # The variant on a file runs the installed program at each command.
+        world.inside = True
         with on_aws(world, request.getfixturevalue("aws")):
             yield world
 

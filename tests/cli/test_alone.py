@@ -41,9 +41,22 @@ def test_output_that_nobody_reads_to_its_end_is_no_error(mw: World) -> None:
 
 
 def test_run_tells_how_it_failed(mw: World) -> None:
-    assert (
-        mw("run", "cli_flows:failing", "-q", status=1).err == "failed: LookupError: no such thing"
-    )
+    said = mw("run", "cli_flows:failing", "--id", "f", "-q", status=None)
+    assert said.status == 1
+    # The first line says what; behind it stands where.
+    assert said.err.splitlines()[0] == "failed: LookupError: no such thing"
+    assert said.err.count("LookupError: no such thing") == 2
+    assert "in failing" in said.err
+    assert "site-packages" not in said.err
+    assert mw("result", "f", status=None).err == said.err
+
+
+def test_times_say_their_zone(mw: World) -> None:
+    mw("run", "cli_flows:greet", "name=ann", "--id", "one", "-q")
+    assert mw("ls", "--columns", "started").out.endswith("Z")
+    events = mw("get", "one").out.splitlines()[1:]
+    assert events
+    assert all("Z  " in line for line in events)
 
 
 def test_run_in_worker_processes(mw: World) -> None:
@@ -104,7 +117,7 @@ def test_reading_changes_nothing(mw: World) -> None:
 
 
 def contents(folder: Path) -> dict[str, list[object]]:
-    with sqlite3.connect(folder / ".mini_workflow" / "state.db") as connection:
+    with sqlite3.connect(folder / "state.db") as connection:
         names = [name for (name,) in connection.execute("SELECT name FROM sqlite_master")]
         tables = [name for name in names if not name.startswith(("executions_", "sqlite_auto"))]
         found = {name: connection.execute(f"SELECT * FROM {name}").fetchall() for name in tables}

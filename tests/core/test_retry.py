@@ -44,6 +44,7 @@ def made(**values: Any) -> RetryPolicy:
         {"factor": True}, {"factor": 10**400}, {"factor": None},
         {"jitter": "some"}, {"jitter": None},
         {"retry_on": 5}, {"retry_on": (5,)}, {"retry_on": (int,)}, {"retry_on": (ValueError(),)},
+        {"no_retry_on": 5}, {"no_retry_on": (int,)}, {"no_retry_on": "print"},
     ],
 )  # fmt: skip
 def test_values_out_of_range_are_usage_errors(values: dict[str, Any]) -> None:
@@ -75,6 +76,7 @@ def test_what_is_accepted() -> None:
         maximum=DELAYS,
         jitter=st.sampled_from(["full", "equal", "none"]),
         retry_on=st.lists(st.sampled_from(["a:B", "c:D"])),
+        no_retry_on=st.lists(st.sampled_from(["a:B", "e:F", "KeyError"])),
     ),
     st.integers(1, MAXIMUM_ATTEMPTS),
     st.floats(0, 1, exclude_max=True),
@@ -132,6 +134,33 @@ def test_what_is_retried() -> None:
     assert not made(max_attempts=1).retries(lost, 1)
     assert not DEFAULT_POLICY.retries(PLAIN, 1)
     assert not network.retries(Failure(TASK_TIMEOUT, ""), 1)
+
+
+def test_a_bare_name_is_a_builtin_exception_or_refused() -> None:
+    for argument in ("retry_on", "no_retry_on"):
+        policy = made(**{argument: ("ValueError", "ConnectionError")})
+        assert getattr(policy, argument) == ("builtins:ValueError", "builtins:ConnectionError")
+        for wrong in ("Problem", "requests.Timeout", "int", "", "builtins.ValueError"):
+            with pytest.raises(UsageError, match=rf"{argument}='{wrong}'.*module:qualname"):
+                made(**{argument: (wrong,)})
+    assert made(retry_on="ValueError").retries(PLAIN, 1)
+    assert not made(retry_on="KeyError").retries(PLAIN, 1)
+
+
+def test_a_bare_name_in_an_old_history_still_matches_nothing() -> None:
+    old = RetryPolicy.from_plain({"max_attempts": 3, "retry_on": ["ValueError", "Problem"]})
+    assert not old.retries(PLAIN, 1)
+    assert RetryPolicy.from_plain(old.to_plain()) == old
+
+
+def test_no_retry_on_takes_precedence_and_knows_subclasses_by_name() -> None:
+    own = Failure("gone:Declined", "", lineage=("gone:Declined", "gone:Bank", "builtins:Exception"))
+    assert not made(no_retry_on=("gone:Bank",)).retries(own, 1)
+    assert not made(no_retry_on="gone:Declined", retry_on="gone:Bank").retries(own, 1)
+    assert made(no_retry_on=(KeyError,)).retries(own, 1)
+    assert not made(no_retry_on=(ValueError,)).retries(PLAIN, 1)
+    assert not made(no_retry_on="Exception").retries(PLAIN, 1)
+    assert made(no_retry_on="Exception").retries(Failure(WORKER_LOST, ""), 1)
 
 
 def test_attempts_are_counted_and_delayed_as_the_policy_says() -> None:

@@ -46,6 +46,7 @@ BY_TYPE = {
     "Payload": PAYLOADS,
     "Failure": FAILURES,
     "int | None": st.none() | NUMBERS,
+    "str | None": st.none() | TEXT,
     "Payload | None": st.none() | PAYLOADS,
     "dict[str, int]": st.dictionaries(TEXT, NUMBERS),
     "list[dict[str, Any]] | None": st.none() | st.just([{"id": "u", "at": 1, "result": [2]}]),

@@ -212,7 +212,7 @@ class Machine(RuleBasedStateMachine):
     @rule()
     def close(self) -> None:
         def close() -> None:
-            self.stepper.crashes.mend()
+            self.stepper.crashes.recover()
             self.stepper.close()
             self.is_open = False
 
@@ -289,7 +289,7 @@ class Machine(RuleBasedStateMachine):
         stepper = self.stepper
         try:
             stepper.crashes.crash_at(None)
-            stepper.crashes.mend()
+            stepper.crashes.recover()
             if self.is_open:
                 self.look()
                 stepper.crash()

@@ -315,7 +315,7 @@ class Mail(Machine):
         stepper = self.stepper
         try:
             stepper.crashes.crash_at(None)
-            stepper.crashes.mend()
+            stepper.crashes.recover()
             if self.stale is not None:
                 self.stale.crash()
             if self.is_open:

@@ -16,10 +16,3 @@ def flows(strict_aws: Server) -> Iterator[Flows]:
     """The engine of the tests' own program, under enforced permissions."""
     with deployed(strict_aws, PROGRAM, Flows) as deployment:
         yield deployment
-
-
-@pytest.fixture(scope="module")
-def hasty(flows: Flows) -> Iterator[Flows]:
-    """The same, where what a function fails with or dies of comes again soon."""
-    with flows.hasty():
-        yield flows

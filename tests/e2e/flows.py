@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Any
 from uuid import uuid4
 
 from mini_workflow import AWSRuntime, Execution
+from mini_workflow.core.events import TaskCompleted
 from tests.e2e.deployment import Deployment
 
 PROGRAM = Path(__file__).parent / "program"
@@ -48,18 +50,6 @@ class Flows(Deployment):
         return self._role["AccessKeyId"]
 
     @contextlib.contextmanager
-    def hasty(self, seconds: int = 3) -> Iterator[None]:
-        """Have what a dead orchestrator had in hand come again so soon, in place of a minute."""
-        sqs, url = self.server.client("sqs"), self.id_of("Flows-events")
-        asked = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["VisibilityTimeout"])
-        hasty = {"VisibilityTimeout": str(seconds)}
-        sqs.set_queue_attributes(QueueUrl=url, Attributes=hasty)
-        try:
-            yield
-        finally:
-            sqs.set_queue_attributes(QueueUrl=url, Attributes=asked["Attributes"])
-
-    @contextlib.contextmanager
     def at_most(self, function: str, most: int) -> Iterator[None]:
         """Let a function run so often at a time, and throttle the rest."""
         client, name = self.server.client("lambda"), self.id_of(function)
@@ -91,6 +81,19 @@ class Flows(Deployment):
                 found[step].append(Entry(int(pid), int(attempt), int(seq)))
         return dict(found)
 
+    def schedules(self, execution: str) -> list[str]:
+        """The names of the schedules that are to wake an execution."""
+        client, group = self.server.client("scheduler"), self.id_of("Flows-schedules")
+        found: list[str] = []
+        for page in client.get_paginator("list_schedules").paginate(GroupName=group):
+            for name in (schedule["Name"] for schedule in page["Schedules"]):
+                # Another test's may be gone by now.
+                with contextlib.suppress(client.exceptions.ResourceNotFoundException):
+                    target = client.get_schedule(Name=name, GroupName=group)["Target"]
+                    if json.loads(target["Input"])["MessageGroupId"] == execution:
+                        found.append(name)
+        return found
+
     def send(self, group: str, body: str) -> None:
         """Put a message into the queue of events."""
         self.server.client("sqs").send_message(
@@ -119,4 +122,16 @@ class Flows(Deployment):
         """The steps that an execution has done, none of them twice."""
         done = self.ledger(execution)
         assert [step for step, entries in done.items() if len(entries) != 1] == []
+        return set(done)
+
+    def under_one_key(self, execution: str) -> set[str]:
+        """The steps that an execution has done, each under one key and with one result. After the
+        death of a turn, what it had dispatched may be dispatched again.
+        """
+        done = self.ledger(execution)
+        keys = {step: {(entry.seq, entry.attempt) for entry in done[step]} for step in done}
+        assert [step for step in keys if len(keys[step]) != 1] == []
+        history = self.runtime.get_execution(execution).history()
+        ended = [event.seq for event in history if isinstance(event, TaskCompleted)]
+        assert len(ended) == len(set(ended))
         return set(done)

@@ -75,34 +75,34 @@ def test_a_throttled_worker_does_everything_later(flows: Flows) -> None:
     ],
 )
 def test_an_orchestrator_that_dies_is_continued(
-    hasty: Flows, workflow: str, argument: int, result: int | None, fatal: str
+    flows: Flows, workflow: str, argument: int, result: int | None, fatal: str
 ) -> None:
     name = dying("orchestrator", fatal)
-    execution = hasty.start(workflow, argument, name=name)
+    execution = flows.start(workflow, argument, name=name)
     told = execution.result(timeout=WAIT)
-    assert hasty.read(hasty.stack.outputs["ledger"], f"died/{name}") == ""
+    assert flows.read(flows.stack.outputs["ledger"], f"died/{name}") == ""
     if result is None:
         assert told >= argument
     else:
         assert told == result
-        assert hasty.once(name) == {str(n) for n in range(argument)}
+        assert flows.under_one_key(name) == {str(n) for n in range(argument)}
 
 
-def test_what_was_dispatched_before_a_death_may_run_twice_under_one_key(hasty: Flows) -> None:
+def test_what_was_dispatched_before_a_death_may_run_twice_under_one_key(flows: Flows) -> None:
     name = dying("orchestrator", "after.lambda.Invoke")
-    execution = hasty.start("steps", 3, name=name)
+    execution = flows.start("steps", 3, name=name)
     assert execution.result(timeout=WAIT) == 3
-    first, *others = (entries for _, entries in sorted(hasty.ledger(name).items()))
+    first, *others = (entries for _, entries in sorted(flows.ledger(name).items()))
     assert len(first) in (1, 2)
     assert {(entry.attempt, entry.seq) for entry in first} == {(1, 1)}
     assert [len(entries) for entries in others] == [1, 1]
 
 
-def test_a_turn_that_always_kills_is_blocked_and_its_neighbours_go_on(hasty: Flows) -> None:
-    deadly, neighbours = hasty.start("deadly"), [hasty.start("steps", 2) for _ in range(3)]
+def test_a_turn_that_always_kills_is_blocked_and_its_neighbours_go_on(flows: Flows) -> None:
+    deadly, neighbours = flows.start("deadly"), [flows.start("steps", 2) for _ in range(3)]
     for neighbour in neighbours:
         assert neighbour.result(timeout=WAIT) == 2
-        assert hasty.once(neighbour.id) == {"0", "1"}
+        assert flows.under_one_key(neighbour.id) == {"0", "1"}
     with pytest.raises(ExecutionBlocked, match="ended 3 times during this turn"):
         deadly.result(timeout=WAIT)
 

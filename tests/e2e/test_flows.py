@@ -54,20 +54,13 @@ def test_children_run_side_by_side(flows: Flows) -> None:
 
 
 def test_a_cancelled_execution_cleans_up_and_takes_its_schedule_along(flows: Flows) -> None:
-    def schedules() -> list[str]:
-        found = flows.server.client("scheduler").list_schedules(
-            GroupName=flows.id_of("Flows-schedules")
-        )
-        return [schedule["Name"] for schedule in found["Schedules"]]
-
-    before = set(schedules())
     execution = flows.start("endless")
-    flows.eventually(lambda: set(schedules()) - before)
+    flows.eventually(lambda: flows.schedules(execution.id))
     execution.cancel("no longer wanted")
     with pytest.raises(ExecutionCancelled, match="no longer wanted"):
         execution.result(timeout=WAIT)
     assert flows.once(execution.id) == {"cleaned up"}
-    flows.eventually(lambda: not set(schedules()) - before)
+    flows.eventually(lambda: not flows.schedules(execution.id))
 
 
 def test_an_execution_continues_as_new(flows: Flows) -> None:

@@ -11,11 +11,13 @@ import json
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
-from mini_workflow import Execution, StoreError
+from mini_workflow import Context, Execution, StoreError
 from mini_workflow.stores.sqs.messages import Mail
+from mini_workflow.workflow import Registry, Workflow
 from tests.e2e.flows import Flows, named
 from tests.waiting import WAIT
 
@@ -28,13 +30,14 @@ UNASKED = {
     },
     "Flows-worker-policy": {
         "Logs": "Lambda writes logs",
+        "RemoveFromIndex": "as a linked function's",
         "ReportFailures": "Lambda sends to destinations",
         "TellMissingFromForbidden": "here, a read of what is missing is never refused",
         "Ledger": "a part of the tests",
     },
     "Starter-policy": {"Logs": "Lambda writes logs"},
-    "Flows-timers-pipe-policy": dict.fromkeys(("Take", "Put"), "Pipes"),
-    "Flows-failures-pipe-policy": dict.fromkeys(("Take", "Put"), "Pipes"),
+    "Flows-timers-pipe-policy": dict.fromkeys(("Take", "Put", "Logs"), "Pipes"),
+    "Flows-failures-pipe-policy": dict.fromkeys(("Take", "Put", "Logs"), "Pipes"),
     "Flows-scheduler-policy": {"Send": "Scheduler sends"},
 }
 """The statements that the emulator never looks at, and who would."""
@@ -106,6 +109,39 @@ def asks(question: Callable[[Execution[Any]], Any]) -> Probe:
     return probe
 
 
+async def approval(ctx: Context, amount: int) -> dict[str, Any]:
+    """The workflow of the program, as a process knows it that only starts it."""
+    raise NotImplementedError
+
+
+def loses(flows: Flows) -> Execution[Any]:
+    """Start an execution that somebody else starts at the same time, a little earlier."""
+    store, name = flows.runtime._parts.store, named("race")
+    flows.start("approval", 1, name=name)
+    looks: list[str] = []
+
+    def header(execution: str) -> Any:
+        # The first look was before the other's start.
+        looks.append(execution)
+        return type(store).header(store, execution) if len(looks) > 1 else None
+
+    registry = Registry()
+    registry.add(Workflow("approval", approval))
+    with patch.object(store, "header", header), patch.object(flows.runtime, "_registry", registry):
+        started = flows.runtime.start_execution("approval", 1, id=name)
+    assert looks == [name, name]
+    return started
+
+
+def loses_the_race(flows: Flows, _: Refusal) -> Generator[None]:
+    """The start that comes second takes its mark in the index away."""
+    yield
+    with pytest.raises(StoreError, match="no identity-based policy allows"):
+        loses(flows)
+    yield
+    loses(flows)
+
+
 def lists(flows: Flows, _: Refusal) -> Generator[None]:
     """The executions that there are."""
     yield
@@ -129,7 +165,7 @@ NEEDS = [
         ],
         "Flows-worker-policy": [
             ("SendEvents", "sqs:SendMessage", runs("steps", 1)),
-            ("ReadAndWritePayloads", "s3:GetObject", runs("bulky", 400_000)),
+            ("ReadAndWriteExecutionsAndPayloads", "s3:GetObject", runs("bulky", 400_000)),
         ],
         "Starter-policy": [
             (
@@ -137,6 +173,7 @@ NEEDS = [
                 "s3:GetObject",
                 asks(lambda execution: execution.describe()),
             ),
+            ("RemoveFromIndex", "s3:DeleteObject", loses_the_race),
             ("TellMissingFromForbidden", "s3:ListBucket", lists),
             ("SendEvents", "sqs:SendMessage", asks(lambda execution: execution.signal("remark"))),
             (
@@ -196,19 +233,33 @@ def test_every_statement_is_tested_here_or_by_name(flows: Flows) -> None:
 
 @pytest.mark.parametrize("need", NEEDS, ids=str)
 def test_without_a_statement_something_is_refused_and_nothing_is_lost(
-    hasty: Flows, need: Need
+    flows: Flows, need: Need
 ) -> None:
-    policies = Policies(hasty)
+    policies = Policies(flows)
     who = f"assumed-role/{policies.role(need.policy)}/"
-    told = hasty.server.log.stat().st_size
+    told = flows.server.log.stat().st_size
 
     def refused() -> bool:
-        with hasty.server.log.open() as log:
+        with flows.server.log.open() as log:
             log.seek(told)
             return any(who in line and f"perform: {need.action} " in line for line in log)
 
-    probe = need.probe(hasty, lambda: hasty.eventually(refused))
+    probe = need.probe(flows, lambda: flows.eventually(refused))
     next(probe)
     with policies.without(need.policy, need.sid):
         next(probe)
     next(probe, None)
+
+
+def test_who_loses_a_race_of_two_starts_has_the_same_execution(flows: Flows) -> None:
+    started = loses(flows)
+    assert started.describe().workflow == "approval"
+    listed = [one.id for one in flows.runtime.list_executions() if one.id == started.id]
+    assert listed == [started.id]
+
+
+def test_a_task_starts_executions_of_its_own_engine_and_sends_them_signals(flows: Flows) -> None:
+    name = named("launched")
+    flows.start("launches", name).result(timeout=WAIT)
+    result = flows.runtime.get_execution(name).result(timeout=WAIT)
+    assert result == {"amount": 7, "seen": [], "by": "a task"}

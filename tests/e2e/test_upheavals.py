@@ -38,11 +38,7 @@ def changed(program: Path, before: str, after: str) -> None:
 def test_a_redeployment_and_a_restart_continue_what_is_in_flight(tmp_path: Path) -> None:
     program, state = tmp_path / "program", tmp_path / "state"
     shutil.copytree(PROGRAM, program, ignore=shutil.ignore_patterns("__pycache__", ".*"))
-    with (
-        emulator(state, auth=True) as server,
-        deployed(server, program, Flows) as flows,
-        flows.hasty(),
-    ):
+    with emulator(state, auth=True) as server, deployed(server, program, Flows) as flows:
         old, napping = flows.start("evolving"), flows.start("nap", 8)
         fragile = flows.start("fragile", "hang")
         flows.eventually(lambda: len(old.history()) >= 3)
@@ -69,7 +65,7 @@ def test_a_redeployment_and_a_restart_continue_what_is_in_flight(tmp_path: Path)
         flows.stack.up(program)
         waiting.resume()
         assert waiting.result(timeout=WAIT) == ["new first", "new second"]
-        assert flows.once(fragile.id) == {"first", "hanging", "risky", "last"}
+        assert flows.under_one_key(fragile.id) == {"first", "hanging", "risky", "last"}
 
         asleep, approval = flows.start("nap", 6), flows.start("approval", 7)
         flows.eventually(lambda: len(asleep.history()) >= 2 and len(approval.history()) >= 1)
@@ -83,6 +79,6 @@ def test_a_redeployment_and_a_restart_continue_what_is_in_flight(tmp_path: Path)
         assert runtime.get_execution(asleep.id).result(timeout=WAIT) >= 6
         told = runtime.get_execution(approval.id).result(timeout=WAIT)
         assert told == {"amount": 7, "seen": [], "by": "ann"}
-        assert again.once(approval.id) == {"decided"}
+        assert again.under_one_key(approval.id) == {"decided"}
         assert runtime.get_execution(old.id).result() == ["old first", "new second"]
         again.close()

@@ -7,6 +7,8 @@ Runs in an environment of its own (requirements/emulator.txt); server.py starts 
 - Pipes from queue to queue: dynamic values, input templates, bodies in JSON parsed once.
 - Schedules: universal targets that send to a queue, time zones, client tokens, checked
   expressions, and a look at the clock every second instead of every ten.
+- What a function was handed when it failed or died is in the queue again at once: AWS waits for the
+  end of the visibility timeout, which is longer than the function may run.
 - A throttled asynchronous invocation is tried again, and is not counted as an attempt.
 - Permissions: the batch actions of SQS are those of single messages; a schedule is in its group.
 - Calls are recorded (recorder.py).
@@ -47,6 +49,23 @@ def parallel_batches(esm: dict, function: dict, config: dict, queue: dict | None
     limit = (esm.get("ScalingConfig") or {}).get("MaximumConcurrency") or 10
     reserved = lambda_svc._reserved_concurrency(function, config)
     return limit if reserved is None else min(limit, reserved)
+
+
+def run_batch(run, esm: dict, function: dict, event: dict, batch: list[dict], *queue) -> None:
+    results = []
+
+    def execute(*arguments) -> dict:
+        results.append(lambda_svc._execute_function(*arguments))
+        return results[-1]
+
+    with_globals(run, _execute_function=execute)(esm, function, event, batch, *queue)
+    if results[-1].get("error") and not results[-1].get("throttle"):
+        handed = {message["receipt_handle"] for message in batch}
+        with sqs._queues_lock:
+            for message in sqs._get_q(queue[0])["messages"]:
+                if message["receipt_handle"] in handed:
+                    message["visible_at"] = time.time()
+        lambda_svc._esm_wake.set()
 
 
 # Asynchronous invocations
@@ -262,6 +281,7 @@ def extend() -> None:
     )
     scheduler._SCHEDULE_TICK_INTERVAL = 1
     for module, name, extended in (
+        (lambda_svc, "_run_sqs_batch", run_batch),
         (scheduler, "_create_schedule", create_schedule),
         (eventbridge, "_invoke_target", invoke_target),
         (pipes, "_create_pipe", create_pipe),

@@ -1,4 +1,4 @@
-"""Blocked, not lost: what cannot go on keeps its history and what arrives, and goes on when mended."""
+"""Blocked, not lost: what cannot go on keeps its history and what arrives, and goes on when fixed."""
 
 from __future__ import annotations
 

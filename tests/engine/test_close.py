@@ -178,7 +178,7 @@ def test_unavailable_store_does_not_keep_an_engine_from_closing() -> None:
         stepper.settle()
         stepper.crashes.fail("store.commit", StoreUnavailable("away"), times=1000)
         stepper.close()
-        stepper.crashes.mend()
+        stepper.crashes.recover()
         stepper.open()
         stepper.run()
         assert stepper.outcome(ID) == [0, 1, 4, 9, 16]

@@ -140,7 +140,7 @@ def test_outcome_is_kept_until_the_store_is_back() -> None:
             assert stepper.lines(ID) == before
             assert stepper.runner.held == []
             stepper.clock.advance(RETRY_AFTER)
-        stepper.crashes.mend()
+        stepper.crashes.recover()
         stepper.run()
         check(stepper, shape, ledger)
         assert len(ledger.of(ID)) == 4

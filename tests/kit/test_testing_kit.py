@@ -166,7 +166,7 @@ def test_check_replay_of_an_execution_that_is_blocked(workflow_env: WorkflowEnvi
         await ctx.wait_for_signal("go")
         await asyncio.Event().wait()
 
-    async def mended(ctx: Context) -> str:
+    async def fixed(ctx: Context) -> str:
         return str(await ctx.wait_for_signal("go"))
 
     execution = workflow_env.start_execution(deadlock, id="d")
@@ -174,7 +174,7 @@ def test_check_replay_of_an_execution_that_is_blocked(workflow_env: WorkflowEnvi
     assert execution.describe().status == "blocked"
     with pytest.raises(AssertionError, match="behind the history: WorkflowDeadlock"):
         check_replay(execution)
-    replayed = replay(execution.recording(), Workflow("kit.deadlock", mended))
+    replayed = replay(execution.recording(), Workflow("kit.deadlock", fixed))
     assert replayed.fits
     assert [type(event).__name__ for event in replayed.beyond] == [
         "SignalReceived",

@@ -48,11 +48,18 @@ def inline_runner(codec: Any) -> Inline:
 
 
 def started(
-    definition: Workflow[Any, Any], args: Sequence[Any] = (), *, at: int = START, seed: int = SEED
+    definition: Workflow[Any, Any],
+    args: Sequence[Any] = (),
+    *,
+    at: int = START,
+    seed: int = SEED,
+    behaviour: int = 0,
 ) -> events.ExecutionStarted:
     """The first event of an execution."""
     arguments = CODEC.encode([list(args), {}], "arguments")
-    return events.ExecutionStarted(at, definition.name, arguments, seed, python_version())
+    return events.ExecutionStarted(
+        at, definition.name, arguments, seed, python_version(), behaviour=behaviour
+    )
 
 
 DRIVERS: list[Driver] = []
@@ -72,6 +79,7 @@ class Driver:
         duplicates: float = 0.0,
         codec: Any = CODEC,
         seed: int = SEED,
+        behaviour: int = 0,
     ) -> None:
         self.definition = definition if isinstance(definition, Workflow) else define(definition)
         self.execution_id = execution_id
@@ -92,7 +100,7 @@ class Driver:
         self.run: Run | None = None
         self.letters = list(LETTERS.get(self.definition.name, ()))
         DRIVERS.append(self)
-        self.deliver(started(self.definition, args, seed=seed))
+        self.deliver(started(self.definition, args, seed=seed, behaviour=behaviour))
 
     # What happened
 

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from mini_workflow.context import Context
+from mini_workflow.core import commands, events
 from mini_workflow.errors import NotAllowedInWorkflow
 from mini_workflow.loop.ordered import OrderedSet
 from tests.laws import corpus
@@ -373,3 +374,34 @@ def test_law_04_replay_of_a_long_wait_is_the_same() -> None:
     decision, revived = replayed(driver, 4)
     revived.close()
     assert decision.fault is None
+
+
+def test_law_04_an_abandoned_generator_is_closed_by_its_references() -> None:
+    """Law 4: in the next pass of the loop, in order; one that only the garbage collector finds is kept
+    until the end, whenever that runs."""
+
+    async def workflow(ctx: Context) -> list[str]:
+        async def numbers(name: str) -> AsyncIterator[int]:
+            cycle: list[Any] = [name]
+            cycle.append(cycle)
+            try:
+                yield 1
+            finally:
+                await ctx.task(corpus.double, 1, name=f"cleanup of {name}")
+
+        for name in "cab":
+            async for _ in numbers(name):
+                break
+        circle: list[Any] = [numbers("circle")]
+        await anext(circle[0])
+        circle.append(circle)
+        del circle
+        gc.collect()
+        await ctx.sleep(1)
+        await ctx.task(corpus.double, 1, name="last")
+        return []
+
+    driver = run(workflow, behaviour=events.BEHAVIOUR)
+    names = [c.name for c in driver.commands if isinstance(c, commands.RunTask)]
+    assert names == ["cleanup of c", "cleanup of a", "cleanup of b", "last", "cleanup of circle"]
+    check_replays(driver)

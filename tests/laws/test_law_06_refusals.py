@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import logging
 import multiprocessing
 import os
 import socket
@@ -431,7 +432,7 @@ def test_a_result_that_cannot_be_encoded_fails_the_execution() -> None:
 
 
 def test_arguments_that_do_not_fit_are_a_fault() -> None:
-    """No failure: the code may have been changed, and may be mended."""
+    """No failure: the code may have been changed, and may be fixed."""
 
     async def workflow(ctx: Context, a: int) -> None: ...
 
@@ -574,7 +575,7 @@ def test_any_awaitable_can_become_a_task() -> None:
 
 
 def test_fault_in_the_first_turn_keeps_the_first_event() -> None:
-    """An execution is never without it, so the start is not lost when the code is mended."""
+    """An execution is never without it, so the start is not lost when the code is fixed."""
 
     async def workflow(ctx: Context) -> None:
         time.sleep(1)
@@ -611,3 +612,40 @@ def test_advance_never_raises() -> None:
     run = revive(definition, "x", broken, CODEC)
     assert isinstance(run.fault, MiniWorkflowError)
     run.close()
+
+
+class ConnectsAtFirst(logging.Handler):
+    """As handlers do that send their lines to a server."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM):
+            thread = threading.Thread(target=self.lines.append, args=(record.getMessage(),))
+            thread.start()
+            thread.join()
+
+
+def test_what_handlers_of_a_log_do_is_not_the_workflows() -> None:
+    log, handler = logging.getLogger("tests.connects"), ConnectsAtFirst()
+    log.addHandler(handler)
+
+    async def flow(ctx: Context) -> int:
+        log.warning("before")
+        done = await ctx.task(double, 4)
+        logging.LoggerAdapter(log).warning("behind")
+        return done
+
+    async def refused_all_the_same(ctx: Context) -> None:
+        log.warning("then")
+        socket.socket()
+
+    try:
+        assert run(flow).result() == 8
+        assert handler.lines[:2] == ["before", "behind"]
+        with pytest.raises(NotAllowedInWorkflow):
+            run(refused_all_the_same)
+    finally:
+        log.removeHandler(handler)

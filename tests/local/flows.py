@@ -220,6 +220,20 @@ def note_and_hang_once(path: str) -> int:
     return attempt
 
 
+def note_and_hang_the_first_time(path: str) -> int:
+    first = not any(line.startswith("one:") for line in lines(path))
+    attempt = note(path)
+    if first:
+        say("attempt 1")
+        threading.Event().wait()
+    return attempt
+
+
+@workflow("local.hangs_the_first_time")
+async def hangs_the_first_time(ctx: Context, path: str) -> int:
+    return await ctx.task(note_and_hang_the_first_time, path)
+
+
 @workflow("local.hangs_once")
 async def hangs_once(ctx: Context, path: str, attempts: int = 3) -> int:
     policy = RetryPolicy(max_attempts=attempts, initial=0.01)
@@ -337,3 +351,52 @@ async def hangs_in(ctx: Context, pid: int) -> None:
         lock = threading.Lock()
         lock.acquire()
         lock.acquire()
+
+
+@workflow("local.ends_its_process")
+async def ends_its_process(ctx: Context, where: str) -> None:
+    """Ends the process that runs it, as a crash in a C extension does."""
+    if where == "after a timer":
+        await ctx.sleep(0.01)
+    if where == "inline":
+        await ctx.task(lambda: os._exit(9), inline=True)
+    os._exit(9)
+
+
+@workflow("local.ends_its_process_unless")
+async def ends_its_process_unless(ctx: Context, path: str) -> str:
+    if not Path(path).exists():
+        os._exit(9)
+    return "fixed"
+
+
+PAUSE: dict[str, float] = {}
+"""Seconds that workflows compute at each step, by name."""
+
+
+@workflow("local.computes_a_little")
+async def computes_a_little(ctx: Context, n: int, seconds: float) -> int:
+    total = 0
+    for _ in range(n):
+        total += await ctx.task(lambda: 1)
+        end = time.perf_counter() + PAUSE.get("computes_a_little", seconds)
+        while time.perf_counter() < end:
+            pass
+    await ctx.wait_for_signal("go")
+    return total
+
+
+@workflow("local.counts_signals")
+async def counts_signals(ctx: Context, n: int) -> list[int]:
+    return [await ctx.wait_for_signal("tick") for _ in range(n)]
+
+
+@workflow("local.loops")
+async def loops(ctx: Context, n: int) -> None:
+    """Continues as new without ever waiting."""
+    ctx.continue_as_new(n + 1)
+
+
+@workflow("local.asks")
+async def asks(ctx: Context) -> object:
+    return await ctx.wait_for_signal("permission")

@@ -229,33 +229,32 @@ class TestBehaviour:
 
 
 def test_loops_for_ever(path: Path) -> None:
-    with LocalRuntime(path.with_name("other.db"), turn_timeout=0.1) as runtime:
+    with LocalRuntime(path.with_name("other.db"), turn_timeout=1) as runtime:
         runtime.start_execution(flows.sleeper, 0.3, id="asleep")
         working = runtime.start_execution(flows.steps, 200)
         spinning = runtime.start_execution(flows.spins)
-        with pytest.raises(ExecutionBlocked, match=r"0\.1 s without awaiting.*flows\.py:\d+"):
+        with pytest.raises(ExecutionBlocked, match=r"1 s without awaiting.*flows\.py:\d+"):
             spinning.result(WAIT)
         assert working.result(WAIT) == 19900
         assert runtime.get_execution("asleep").result(WAIT) >= 0.3
-        for _ in range(3):
-            spinning.resume()
-            with pytest.raises(ExecutionBlocked):
-                spinning.result(WAIT)
+        spinning.resume()
+        with pytest.raises(ExecutionBlocked):
+            spinning.result(WAIT)
         spinning.terminate()
         assert runtime.start_execution(flows.answer).result(WAIT) == 42
 
 
 def test_blocks_in_c(path: Path) -> None:
     """Nothing can interrupt it; it is told apart, and the others go on afterwards."""
-    with LocalRuntime(path.with_name("other.db"), turn_timeout=0.05) as runtime:
+    with LocalRuntime(path.with_name("other.db"), turn_timeout=0.5) as runtime:
         working = runtime.start_execution(flows.steps, 50)
-        blocking = runtime.start_execution(flows.blocks, 1_000_000)
+        blocking = runtime.start_execution(flows.blocks, 10_000_000)
         with pytest.raises(ExecutionBlocked, match=r"flows\.py:\d+ in blocks"):
             blocking.result(WAIT)
         assert working.result(WAIT) == 1225
 
 
-@pytest.mark.parametrize("size", [1, 255 << 10, 1 << 20, 5 << 20, 50 << 20])
+@pytest.mark.parametrize("size", [1, 255 << 10, 1 << 20, 5 << 20, 15 << 20])
 def test_payloads(runtime: LocalRuntime, size: int) -> None:
     execution = runtime.start_execution(carries, "x" * size)
     assert len(execution.result(WAIT)) == 2 * size

@@ -30,14 +30,14 @@ def test_a_thousand_sleep_and_finish(path: Path, monkeypatch: Any, others: int) 
             runtime.start_execution(flows.sleeper, 1000, id=f"sleeper-{number}")
             for number in range(MANY)
         ]
-        assert threading.active_count() == before
+        assert threading.active_count() <= before
         gc.collect()
         assert live_runs() - others <= 10
         ahead[0] = 1_001_000
         runtime.look_around()  # as somebody would who has set the clock
         for execution in executions:
             assert execution.result(WAIT) >= 1000
-        assert threading.active_count() == before
+        assert threading.active_count() <= before
 
 
 def live_runs() -> int:

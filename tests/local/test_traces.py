@@ -46,8 +46,8 @@ def test_fifty_times(path: Path, used: bool) -> None:
                     runtime.start_execution(flows.sleeper, 1000, id=f"sleeper-{number}")
                     assert runtime.start_execution(flows.where, True).result(WAIT) == os.getpid()
         gc.collect()
-    assert set(threading.enumerate()) == threads
-    assert open_files() == files
+    assert set(threading.enumerate()) <= threads
+    assert set(open_files()) <= set(files)
     assert sorted(file.name for file in path.parent.iterdir()) == ["state.db"]
 
 
@@ -61,7 +61,7 @@ def test_with_workers(path: Path) -> None:
     # multiprocessing keeps one process of its own, once it has been used.
     del runtime
     gc.collect()
-    assert set(threading.enumerate()) == threads
+    assert set(threading.enumerate()) <= threads
     assert len(open_files()) <= len(files) + 2
 
 
@@ -74,7 +74,7 @@ def test_a_runner_that_cannot_be_made(path: Path, monkeypatch: Any) -> None:
         patch.setattr("mini_workflow.runtimes.local._make_runner", fail)
         with pytest.raises(RuntimeError, match="no runner today"):
             LocalRuntime(path)
-    assert set(threading.enumerate()) == threads
+    assert set(threading.enumerate()) <= threads
     LocalRuntime(path).close()
 
 

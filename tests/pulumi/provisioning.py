@@ -190,25 +190,22 @@ class Provisioning(Mocks):
     # Functions
 
     def _LogGroup(self, name: str, inputs: Mapping[str, Any]) -> Made:
-        logs = self._client("logs")
-        logs.create_log_group(logGroupName=inputs["name"], tags=tags_of(inputs) or {"made": "here"})
+        logs, group = self._client("logs"), self._name(name, inputs)
+        logs.create_log_group(logGroupName=group, tags=tags_of(inputs) or {"made": "here"})
         if inputs["retentionInDays"]:
-            logs.put_retention_policy(
-                logGroupName=inputs["name"], retentionInDays=inputs["retentionInDays"]
-            )
+            logs.put_retention_policy(logGroupName=group, retentionInDays=inputs["retentionInDays"])
         region, account = self.server.region, self.server.account
-        return inputs["name"], {
-            "arn": f"arn:aws:logs:{region}:{account}:log-group:{inputs['name']}"
-        }
+        arn = f"arn:aws:logs:{region}:{account}:log-group:{group}"
+        return group, {"name": group, "arn": arn}
 
     def _Function(self, name: str, inputs: Mapping[str, Any]) -> Made:
-        assert inputs["name"] == self._name(name, inputs)
+        function = self._name(name, inputs)
         code = inputs["code"]
         assert isinstance(code, pulumi.FileArchive)
         self._check_runtime(inputs)
         made = functions.create(
             self.server,
-            inputs["name"],
+            function,
             inputs["handler"],
             functions.archive(functions.files_of(Path(code.path))),
             role=inputs["role"],
@@ -221,10 +218,10 @@ class Provisioning(Mocks):
         )
         if inputs.get("reservedConcurrentExecutions") is not None:
             self._client("lambda").put_function_concurrency(
-                FunctionName=inputs["name"],
+                FunctionName=function,
                 ReservedConcurrentExecutions=inputs["reservedConcurrentExecutions"],
             )
-        return inputs["name"], {"arn": made}
+        return function, {"name": function, "arn": made}
 
     def _update_code(self, name: str, inputs: Mapping[str, Any]) -> None:
         package = functions.archive(functions.files_of(Path(inputs["code"].path)))

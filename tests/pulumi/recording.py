@@ -75,7 +75,9 @@ class Invented(Mocks):
         given = revealed(args.inputs)
         answer = dict(args.inputs)
         named_by = NAMED_BY.get(args.typ, "name")
-        name = given.get(named_by) or args.name + (".fifo" if given.get("fifoQueue") else "")
+        made_up = args.name + (".fifo" if given.get("fifoQueue") else "")
+        # What is only read has its id, which is the name of a bucket.
+        name = given.get(named_by) or args.resource_id or made_up
         answer[named_by] = name
         if args.typ in ARNS:
             answer["arn"] = ARNS[args.typ].format(name=name)

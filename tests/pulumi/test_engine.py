@@ -46,7 +46,6 @@ def resources(name: str = "Flow") -> set[tuple[str, str, str]]:
         (kind, f"{name}-{what}-{part}", f"{name}-{what}")
         for what in ("worker", "orchestrator")
         for kind, part in (
-            ("random:index/randomId:RandomId", "suffix"),
             ("aws:cloudwatch/logGroup:LogGroup", "logs"),
             ("aws:iam/role:Role", "role"),
             ("aws:iam/rolePolicy:RolePolicy", "policy"),
@@ -86,6 +85,8 @@ def resources(name: str = "Flow") -> set[tuple[str, str, str]]:
         ("aws:iam/role:Role", "timers-pipe-role"),
         ("aws:iam/rolePolicy:RolePolicy", "timers-pipe-policy"),
         ("aws:pipes/pipe:Pipe", "timers-pipe"),
+        ("aws:cloudwatch/logGroup:LogGroup", "timers-pipe-logs"),
+        ("aws:cloudwatch/logGroup:LogGroup", "failures-pipe-logs"),
         ("aws:iam/role:Role", "failures-pipe-role"),
         ("aws:iam/rolePolicy:RolePolicy", "failures-pipe-policy"),
         ("aws:pipes/pipe:Pipe", "failures-pipe"),
@@ -228,7 +229,7 @@ ORCHESTRATOR = HISTORY | {
     settings.QUEUE_ARN: f"arn:aws:sqs:{REGION}:{ACCOUNT}:Flow-events.fifo",
     settings.DLQ_URL: f"{SQS}/Flow-events-dlq.fifo",
     settings.TIMER_QUEUE_URL: f"{SQS}/Flow-timers",
-    settings.WORKER_FUNCTION_NAME: "Flow-worker-5eed",
+    settings.WORKER_FUNCTION_NAME: "Flow-worker-function",
     settings.ROLE_ARN: f"arn:aws:iam::{ACCOUNT}:role/Flow-scheduler-role",
     settings.SCHEDULE_GROUP: "Flow-schedules",
     settings.SCHEDULE_DLQ_ARN: f"arn:aws:sqs:{REGION}:{ACCOUNT}:Flow-schedules-dlq",
@@ -251,7 +252,6 @@ def test_functions(
     assert isinstance(code, pulumi.FileArchive)
     assert (Path(code.path) / "app" / "index.py").is_file()
     assert inputs == {
-        "name": f"Flow-{what}-5eed",
         "role": f"arn:aws:iam::{ACCOUNT}:role/Flow-{what}-role",
         "runtime": current_runtime(),
         "architectures": ["x86_64"],
@@ -259,12 +259,15 @@ def test_functions(
         "timeout": timeout,
         "memorySize": 1024,
         "environment": {"variables": variables},
-        "loggingConfig": {"logFormat": "JSON", "logGroup": f"/aws/lambda/Flow-{what}-5eed"},
+        "loggingConfig": {
+            "logFormat": "JSON",
+            "logGroup": f"Flow-{what}-logs",
+            "applicationLogLevel": "INFO",
+        },
         "tags": {},
     }
     assert f"Flow-{what}-policy" in function.dependencies
     assert plain.get(f"Flow-{what}-logs").inputs == {
-        "name": f"/aws/lambda/Flow-{what}-5eed",
         "retentionInDays": 30,
         "tags": {},
     }
@@ -293,7 +296,7 @@ def test_the_signing_key_is_a_secret_wherever_it_goes(plain: Recording) -> None:
 def test_a_task_that_dies_is_not_tried_again_by_lambda_but_told_of(plain: Recording) -> None:
     config = plain.get("Flow-worker-invocations")
     assert config.inputs == {
-        "functionName": "Flow-worker-5eed",
+        "functionName": "Flow-worker-function",
         "maximumRetryAttempts": 0,
         "maximumEventAgeInSeconds": 21_600,
         "destinationConfig": {
@@ -307,7 +310,7 @@ def test_events_reach_the_orchestrator_when_loops_are_allowed(plain: Recording) 
     mapping = plain.get("Flow-events-mapping")
     assert mapping.inputs == {
         "eventSourceArn": f"arn:aws:sqs:{REGION}:{ACCOUNT}:Flow-events.fifo",
-        "functionName": f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:Flow-orchestrator-5eed",
+        "functionName": f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:Flow-orchestrator-function",
         "batchSize": 10,
         "functionResponseTypes": ["ReportBatchItemFailures"],
         "tags": {},
@@ -319,13 +322,16 @@ def test_events_reach_the_orchestrator_when_loops_are_allowed(plain: Recording) 
     } <= mapping.dependencies
     for what in ("worker", "orchestrator"):
         assert plain.get(f"Flow-{what}-recursion").inputs == {
-            "functionName": f"Flow-{what}-5eed",
+            "functionName": f"Flow-{what}-function",
             "recursiveLoop": "Allow",
         }
 
 
 # Pipes and schedules
 
+LOGS = (
+    f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:/aws/vendedlogs/pipes/mini-workflow-{{what}}-5eed"
+)
 FAILURE = (
     '{"lost": {'
     '"execution_id": <$.body.requestPayload.execution_id>, '
@@ -348,7 +354,7 @@ FAILURE = (
 def test_pipes(plain: Recording, what: str, group: str, template: str) -> None:
     pipe = plain.get(f"Flow-{what}-pipe")
     assert pipe.inputs == {
-        "name": f"Flow-{what}-pipe-5eed",
+        "name": f"mini-workflow-{what}-5eed",
         "roleArn": f"arn:aws:iam::{ACCOUNT}:role/Flow-{what}-pipe-role",
         "source": f"arn:aws:sqs:{REGION}:{ACCOUNT}:Flow-{what}",
         "target": f"arn:aws:sqs:{REGION}:{ACCOUNT}:Flow-events.fifo",
@@ -360,9 +366,18 @@ def test_pipes(plain: Recording, what: str, group: str, template: str) -> None:
                 "messageDeduplicationId": "$.messageId",
             },
         },
+        "logConfiguration": {
+            "level": "ERROR",
+            "cloudwatchLogsLogDestination": {"logGroupArn": LOGS.format(what=what)},
+        },
         "tags": {},
     }
     assert f"Flow-{what}-pipe-policy" in pipe.dependencies
+    assert plain.get(f"Flow-{what}-pipe-logs").inputs == {
+        "name": f"/aws/vendedlogs/pipes/mini-workflow-{what}-5eed",
+        "retentionInDays": 30,
+        "tags": {},
+    }
     assert pipe.options["delete first"]
 
 
@@ -394,14 +409,16 @@ def test_outputs(root: Path) -> None:
         "Flow-history",
         "Flow-events.fifo",
         "Flow-timers",
-        "Flow-worker-5eed",
-        "Flow-orchestrator-5eed",
+        "Flow-worker-function",
+        "Flow-orchestrator-function",
     ]
     assert link["environment"] == HISTORY | {
         settings.QUEUE_ARN: f"arn:aws:sqs:{REGION}:{ACCOUNT}:Flow-events.fifo",
-        settings.ORCHESTRATOR_FUNCTION_NAME: "Flow-orchestrator-5eed",
+        settings.ORCHESTRATOR_FUNCTION_NAME: "Flow-orchestrator-function",
     }
+    assert link["engine"] == "Flow"
     assert {grant["sid"] for grant in link["permissions"]} == {
+        "RemoveFromIndex",
         "ReadAndWriteExecutionsAndPayloads",
         "TellMissingFromForbidden",
         "SendEvents",

@@ -104,7 +104,7 @@ def test_every_resource_has_been_made(deployed: Deployed) -> None:
     asked = [(one.type, one.name) for one in deployed.recording]
     assert made == sorted(one for one in asked if not one[0].startswith("mini-workflow"))
     # An engine, its alarms and its dashboard, and two functions with a URL, one of them for all.
-    assert len(made) == 37 + 6 + 1 + 6 + 8
+    assert len(made) == 37 + 15 + 1 + 6 + 7
     assert list(deployed.mocks.bucket_policies) == [deployed.id_of("Flow-history")]
 
 

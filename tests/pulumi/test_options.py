@@ -2,6 +2,8 @@
 
 import ast
 import inspect
+import json
+import logging
 import sys
 from datetime import timedelta
 from pathlib import Path
@@ -10,9 +12,12 @@ from typing import Any
 import pulumi
 import pytest
 
-from pulumi_component import BadOption, Function, args, units
-from pulumi_component.options import EngineOptions, FunctionOptions
-from tests.pulumi.recording import Recording, record
+from mini_workflow import settings
+from mini_workflow.errors import SettingMissing
+from mini_workflow.runtimes.aws import telemetry
+from pulumi_component import BadOption, Function, args, staging, units
+from pulumi_component.options import LOG_LEVELS, EngineOptions, FunctionOptions
+from tests.pulumi.recording import Recording, is_secret, record
 from tests.pulumi.test_engine import engine, made
 
 ENGINE = {"worker": "app.index.execute", "orchestrator": "app.index.orchestrate"}
@@ -93,7 +98,7 @@ def test_options_of_a_function_reach_its_resources(root: Path) -> None:
         architecture="arm64",
         concurrency=7,
         log_retention="1 week",
-        environment={"A": "1", "B": pulumi.Output.from_input("2")},
+        environment={"AA": "1", "BB": pulumi.Output.from_input("2")},
         tags={"team": "blue"},
         permissions=[
             {"actions": ["s3:GetObject"], "resources": [pulumi.Output.from_input("arn:x")]}
@@ -104,7 +109,7 @@ def test_options_of_a_function_reach_its_resources(root: Path) -> None:
     assert inputs["memorySize"] == 2048
     assert inputs["architectures"] == ["arm64"]
     assert inputs["reservedConcurrentExecutions"] == 7
-    assert inputs["environment"] == {"variables": {"A": "1", "B": "2"}}
+    assert inputs["environment"] == {"variables": {"AA": "1", "BB": "2"}}
     assert recording.get("F-logs").inputs["retentionInDays"] == 7
     assert '"arn:x"' in recording.get("F-policy").inputs["policy"]
     for name in ("F-function", "F-logs", "F-role"):
@@ -118,9 +123,9 @@ def test_whole_lists_and_maps_may_be_outputs(root: Path) -> None:
         [pulumi.Output.from_input(permission)],
     ):
         recording = built(
-            root, environment=pulumi.Output.from_input({"A": "1"}), permissions=permissions
+            root, environment=pulumi.Output.from_input({"AA": "1"}), permissions=permissions
         )
-        assert recording.get("F-function").inputs["environment"] == {"variables": {"A": "1"}}
+        assert recording.get("F-function").inputs["environment"] == {"variables": {"AA": "1"}}
         assert '"arn:x"' in recording.get("F-policy").inputs["policy"]
 
 
@@ -130,7 +135,7 @@ def test_whole_lists_and_maps_may_be_outputs(root: Path) -> None:
 @pytest.mark.parametrize("url", [True, {}, {"authorization": "iam"}])
 def test_a_url_is_guarded_by_iam_unless_it_says_otherwise(root: Path, url: Any) -> None:
     recording = built(root, url=url)
-    expected = {"functionName": "F-5eed", "authorizationType": "AWS_IAM"}
+    expected = {"functionName": "F-function", "authorizationType": "AWS_IAM"}
     assert recording.get("F-url").inputs == expected
     assert not recording.of("Permission")
 
@@ -138,11 +143,11 @@ def test_a_url_is_guarded_by_iam_unless_it_says_otherwise(root: Path, url: Any) 
 def test_an_open_url_has_both_permissions(root: Path) -> None:
     recording = built(root, url={"authorization": "none", "cors": {"allow_origins": ["*"]}})
     assert recording.get("F-url").inputs == {
-        "functionName": "F-5eed",
+        "functionName": "F-function",
         "authorizationType": "NONE",
         "cors": {"allowOrigins": ["*"]},
     }
-    common = {"function": "F-5eed", "principal": "*"}
+    common = {"function": "F-function", "principal": "*"}
     assert recording.get("F-url-permission").inputs == common | {
         "action": "lambda:InvokeFunctionUrl",
         "functionUrlAuthType": "NONE",
@@ -177,10 +182,10 @@ def test_options_of_an_engine_reach_both_functions_and_those_of_one_only_that(ro
                     "memory": "4 GB",
                     "timeout": "5 minutes",
                     "concurrency": 50,
-                    "environment": {"B": "worker's"},
+                    "environment": {"BB": "worker's"},
                 },
                 orchestrator={"handler": "app.index.orchestrate", "timeout": "30 seconds"},
-                environment={"A": "1", "B": "2"},
+                environment={"AA": "1", "BB": "2"},
                 memory="512 MB",
                 architecture="arm64",
                 log_retention="3 days",
@@ -199,8 +204,8 @@ def test_options_of_an_engine_reach_both_functions_and_those_of_one_only_that(ro
     assert (worker["architectures"], orchestrator["architectures"]) == (["arm64"], ["arm64"])
     assert worker["reservedConcurrentExecutions"] == 50
     assert "reservedConcurrentExecutions" not in orchestrator
-    assert worker["environment"]["variables"].items() >= {"A": "1", "B": "worker's"}.items()
-    assert orchestrator["environment"]["variables"].items() >= {"A": "1", "B": "2"}.items()
+    assert worker["environment"]["variables"].items() >= {"AA": "1", "BB": "worker's"}.items()
+    assert orchestrator["environment"]["variables"].items() >= {"AA": "1", "BB": "2"}.items()
     # What tasks may do, workflows do through tasks.
     assert "arn:x" in recording.get("Flow-worker-policy").inputs["policy"]
     assert "arn:x" not in recording.get("Flow-orchestrator-policy").inputs["policy"]
@@ -222,14 +227,39 @@ def test_alarms_and_a_dashboard_where_asked(root: Path) -> None:
         f"Flow-{what}-alarm"
         for what in (
             *("events-dlq", "timers-dlq", "failures-dlq", "schedules-dlq"),
-            *("events-age", "orchestrator-errors"),
+            *("events-age", "orchestrator-errors", "orchestrator-throttles"),
+            *("blocked", "malformed", "worker-throttles", "worker-deaths", "worker-news"),
+            *("timers-pipe", "failures-pipe", "schedules-dropped"),
         )
     }
     for alarm in alarms.values():
         assert alarm["alarmActions"] == alarm["okActions"] == ["arn:topic"]
         assert alarm["alarmDescription"].startswith("Flow: ")
     assert alarms["Flow-events-dlq-alarm"]["dimensions"] == {"QueueName": "Flow-events-dlq.fifo"}
-    assert len(recording.of("Dashboard")) == 1
+    # The names by which the functions count, and the services.
+    told = {
+        (alarm["namespace"], alarm["metricName"], *alarm["dimensions"].items())
+        for alarm in alarms.values()
+    }
+    orchestrator, worker = "Flow-orchestrator-function", "Flow-worker-function"
+    assert told >= {
+        (telemetry.NAMESPACE, "Blocked", ("Function", orchestrator)),
+        (telemetry.NAMESPACE, "Malformed", ("Function", orchestrator)),
+        ("AWS/Lambda", "Throttles", ("FunctionName", worker)),
+        ("AWS/Lambda", "AsyncEventsDropped", ("FunctionName", worker)),
+        ("AWS/Lambda", "DestinationDeliveryFailures", ("FunctionName", worker)),
+        ("AWS/EventBridge/Pipes", "ExecutionFailed", ("PipeName", "mini-workflow-timers-5eed")),
+        ("AWS/Scheduler", "InvocationDroppedCount", ("ScheduleGroup", "Flow-schedules")),
+    }
+    (page,) = recording.of("Dashboard")
+    shown = {
+        (metric[0], metric[1])
+        for widget in json.loads(page.inputs["dashboardBody"])["widgets"]
+        for metric in widget["properties"]["metrics"]
+    }
+    assert {name for space, name in shown if space == telemetry.NAMESPACE} == set(
+        telemetry._UNITS
+    ) - {"Messages"}
     plain = record(lambda: made(engine(root, alarms=False)))
     assert not plain.of("MetricAlarm") + plain.of("Dashboard")
 
@@ -257,7 +287,7 @@ PERMISSION = {"actions": ["s3:GetObject"], "resources": ["arn:x"]}
         ({"log_retention": "36 hours"}, "is not a whole number of days"),
         ({"architecture": "sparc"}, "architecture: 'sparc' is not one of x86_64, arm64"),
         ({"runtime": "nodejs22.x"}, "runtime: 'nodejs22.x' is not one of python3.11"),
-        ({"concurrency": -1}, "concurrency: -1 is not between 0 and 1,000"),
+        ({"concurrency": -1}, "concurrency: -1 is not between 0 and 1,000,000"),
         ({"concurrency": "many"}, "concurrency: 'many' is not a number"),
         ({"root": "/no/such/folder"}, "root: /no/such/folder is not a folder"),
         ({"url": "yes"}, "url: 'yes' is not True, False or"),
@@ -268,6 +298,14 @@ PERMISSION = {"actions": ["s3:GetObject"], "resources": ["arn:x"]}
         ({"permissions": [{"actions": ["a"]}]}, "permissions: resources is a list"),
         ({"permissions": [{**PERMISSION, "actions": "a"}]}, "permissions: actions is a list"),
         ({"permissions": [{**PERMISSION, "effect": "Deny"}]}, "no option 'effect'"),
+        ({"log_level": "TRACE"}, "log_level: 'TRACE' is not one of DEBUG"),
+        ({"environment": {"AWS_REGION": "x"}}, "environment: AWS_REGION is set by Lambda itself"),
+        ({"environment": {"A-B": "x"}}, "'A-B' cannot be the name of a variable"),
+        ({"environment": {"1A": "x"}}, "'1A' cannot be the name of a variable"),
+        (
+            {"environment": {"SMALL": "x", "LARGE": "x" * 4_096}},
+            "the variables have 4,107 bytes, and Lambda takes 4,096 (the largest: LARGE, SMALL)",
+        ),
         (
             {"link": [{"environment": {}, "permissions": []}], "environment": {"QUEUE_URL": "x"}},
             "environment: QUEUE_URL is the URL of the FIFO queue of events. The link sets it",
@@ -288,7 +326,18 @@ def test_bad_options_of_a_function(root: Path, options: dict[str, Any], told: st
         ({"worker": {"handler": "a.b", "memory": "1 KB"}}, "worker: memory: '1 KB' is not a size"),
         ({"orchestrator": {"handler": "a.b", "url": True}}, "orchestrator: the engine calls it"),
         ({"worker": {"handler": "a.b", "x": 1}}, "worker: a Function has no option 'x'"),
-        ({"timeout": "1 minute"}, "a WorkflowEngine has no option 'timeout'"),
+        (
+            {"timeout": "1 minute"},
+            "a WorkflowEngine has no option 'timeout'; it is one of its functions: ",
+        ),
+        ({"url": True}, "a WorkflowEngine has no option 'url'; it is one of a Function of yours"),
+        (
+            {"concurrency": 20, "orchestrator": {"handler": "a.b", "concurrency": 10}},
+            "orchestrator: concurrency: 10 calls at a time are fewer than the 20 batches",
+        ),
+        ({"worker": {"handler": "a.b", "environment": {"AWS_REGION": "x"}}}, "set by Lambda"),
+        ({"history": "b", "removal": "destroy"}, 'removal: "destroy" is for the bucket that'),
+        ({"signing_key": "short"}, "signing_key: a key has 32 characters or more"),
         ({"concurrency": 1}, "concurrency: 1 is not between 2 and 1,000"),
         ({"payload_retention": "14 days"}, "is not between 15 and 3,650 days"),
         ({"removal": "keep"}, "removal: 'keep' is not one of retain, destroy"),
@@ -334,3 +383,100 @@ def test_every_option_has_a_description() -> None:
             for index in fields:
                 following = definition.body[index + 1]
                 assert isinstance(following, ast.Expr), ast.unparse(definition.body[index])
+
+
+# Links
+
+
+def both(root: Path, **options: Any) -> dict[str, Any]:
+    """The variables of a function that is linked to two engines."""
+
+    def program() -> None:
+        one, two = engine(root, "One"), engine(root, "Two-2")
+        given: Any = {"handler": "app.index.api", "root": str(root), "link": [one, two]}
+        Function("Both", {**given, **options})
+
+    return record(program).get("Both-function").inputs["environment"]["variables"]
+
+
+def test_a_function_of_two_engines_has_the_settings_of_both_by_name(root: Path) -> None:
+    variables = both(root)
+    assert not set(settings.MEANING) & set(variables)
+    for name in ("One", "Two-2"):
+        known = settings.of_engine(name, variables)
+        assert known[settings.BUCKET_NAME] == f"{name}-history"
+        assert settings.Settings(known).get(settings.ORCHESTRATOR_FUNCTION_NAME)
+    with pytest.raises(SettingMissing, match="not linked to an engine named 'Three'"):
+        settings.of_engine("Three", variables)
+
+
+def test_a_variable_that_two_set_is_refused(root: Path) -> None:
+    with pytest.raises(Exception, match="ONE__QUEUE_URL is set by link to One too"):
+        both(root, environment={"ONE__QUEUE_URL": "x"})
+
+    def twice() -> None:
+        one = engine(root, "One")
+        Function("F", {"handler": "app.index.api", "root": str(root), "link": [one, one]})
+
+    with pytest.raises(Exception, match="ONE__BUCKET_NAME is set by link to One too"):
+        record(twice)
+
+
+def test_a_link_of_an_engine_leaves_its_own_settings_alone(root: Path) -> None:
+    def program() -> None:
+        made(engine(root, "Two", link=[engine(root, "One")]))
+
+    recording = record(program)
+    for what in ("worker", "orchestrator"):
+        variables = recording.get(f"Two-{what}-function").inputs["environment"]["variables"]
+        assert variables[settings.BUCKET_NAME] == "Two-history"
+        assert settings.of_engine("One", variables)[settings.BUCKET_NAME] == "One-history"
+
+
+def test_a_linked_function_may_be_part_of_a_loop(root: Path) -> None:
+    def program() -> None:
+        handler: Any = {"handler": "app.index.api", "root": str(root)}
+        Function("Linked", {**handler, "link": [engine(root)]})
+        Function("Alone", handler)
+
+    recording = record(program)
+    assert recording.get("Linked-recursion").inputs == {
+        "functionName": "Linked-function",
+        "recursiveLoop": "Allow",
+    }
+    assert "Alone-recursion" not in {one.name for one in recording}
+
+
+# What an engine takes on
+
+
+def test_an_engine_takes_on_a_bucket_and_its_key(root: Path) -> None:
+    recording = record(lambda: made(engine(root, history="left", signing_key="k" * 32)))
+    assert not recording.of("RandomPassword")
+    # It is read, and not made; what keeps it private is made anew.
+    assert not recording.of("Bucket")
+    assert recording.get("Flow-history-private").inputs["bucket"] == "left"
+    for what in ("worker", "orchestrator"):
+        function = recording.get(f"Flow-{what}-function")
+        assert function.inputs["environment"]["variables"][settings.BUCKET_NAME] == "left"
+        assert is_secret(function.raw["environment"])
+
+
+def test_code_that_is_too_large_for_a_request_goes_through_a_bucket(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = built(root)
+    assert isinstance(plain.get("F-function").inputs["code"], pulumi.FileArchive)
+    monkeypatch.setattr(staging, "LARGEST_REQUEST", 1_000)
+    large = built(root)
+    inputs = large.get("F-function").inputs
+    archive = large.get("F-archive").inputs
+    assert "code" not in inputs
+    assert (inputs["s3Bucket"], inputs["s3Key"]) == ("F-code", archive["key"])
+    assert archive["key"] == f"{Path(archive['source'].path).name}.zip"
+
+
+def test_log_levels_are_those_of_python() -> None:
+    logger = logging.getLogger("tests.of.levels")
+    for level in LOG_LEVELS:
+        logger.setLevel(level)

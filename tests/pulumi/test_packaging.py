@@ -3,6 +3,7 @@
 import hashlib
 import os
 import shutil
+import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
@@ -11,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from pulumi_component import BadPackage, staging
+from pulumi_component import BadPackage, staging, wheels
 from pulumi_component.wheels import Target
 from tests.pulumi.runtime_api import InitFailed, RuntimeAPI
+from tools import env
 
 PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
 TARGET = Target(PYTHON, "x86_64")
@@ -162,12 +164,47 @@ def test_both_forms_of_a_handler_are_taken(root: Path, handler: str) -> None:
 
 
 def test_a_package_that_is_not_asked_for_is_missing(root: Path) -> None:
-    (root / "app" / "index.py").write_text("import yaml\ndef api(event, context): pass\n")
+    source = "try:\n    import yaml\nfinally:\n    pass\ndef api(event, context): pass\n"
+    (root / "app" / "index.py").write_text(source)
     with (
         pytest.raises(InitFailed, match="No module named 'yaml'"),
         RuntimeAPI(stage(root), "app.index.api"),
     ):
         pass
+
+
+@pytest.mark.parametrize(
+    ("source", "importer"),
+    [
+        ("import yaml", "app.index"),
+        ("from yaml.nodes import Node", "app.index"),
+        ("from . import helper", "app.helper"),
+        ("from app import helper as h", "app.helper"),
+        ("import app.helper", "app.helper"),
+        ("from .helper import x", "app.helper"),
+    ],
+)
+def test_an_import_that_the_function_would_not_have(root: Path, source: str, importer: str) -> None:
+    (root / "app" / "helper.py").write_text("import json, yaml\nx = 1\n")
+    (root / "app" / "index.py").write_text(f"{source}\ndef api(event, context): pass\n")
+    with pytest.raises(BadPackage, match=f"{importer} imports yaml, which its function would not"):
+        stage(root)
+
+
+def test_imports_that_there_are_and_those_that_may_not_take_place(
+    root: Path, packages: Path
+) -> None:
+    (root / "shared").mkdir()
+    (root / "shared" / "thing.py").write_text("")
+    wheel(packages, "stated", "1", "py3-none-any")
+    (root / "app" / "index.py").write_text(
+        "from __future__ import annotations\n"
+        "import os.path, boto3, dill, mini_workflow.errors, shared.thing, stated\n"
+        "from typing import TYPE_CHECKING\n"
+        "if TYPE_CHECKING:\n    import unheard_of\n"
+        "def api(event, context):\n    import unheard_of\n"
+    )
+    stage(root, include=["shared"], requirements=["stated"])
 
 
 def test_the_example_runs_as_it_is_packaged() -> None:
@@ -250,15 +287,12 @@ def test_another_python_than_the_deploying_one(root: Path) -> None:
         stage(root, target=Target("3.99", "x86_64"))
 
 
-@pytest.mark.parametrize("size", ["LARGEST_UNZIPPED", "LARGEST_ZIPPED"])
-def test_a_function_that_is_too_large(
-    root: Path, monkeypatch: pytest.MonkeyPatch, size: str
-) -> None:
-    monkeypatch.setattr(staging, size, 10_000)
+def test_a_function_that_is_too_large(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(staging, "LARGEST_UNZIPPED", 10_000)
     (root / "app" / "large.bin").write_bytes(os.urandom(5_000_000))
     with pytest.raises(BadPackage, match=r"Lambda takes 0\.0 MB \(the largest parts: app 5\.0 MB"):
         stage(root)
-    assert not list((root / staging.CACHE).iterdir())
+    assert [path.name for path in (root / staging.CACHE).iterdir()] == ["lock"]
 
 
 # Wheels
@@ -350,7 +384,7 @@ def test_wheels_installed_twice_are_the_same_bytes(root: Path, packages: Path) -
         ("foreign", "x86_64", r"no wheel of foreign"),
         ("intel", "arm64", rf"no wheel of intel for Python {PYTHON} on arm64"),
         ("nowhere==9", "x86_64", r"no wheel of nowhere==9"),
-        ("dill==0.0.1", "x86_64", r"pip cannot install dill==0\.0\.1|no wheel of dill"),
+        ("dill==0.0.1", "x86_64", r"dill==0\.0\.1 cannot be installed|no wheel of dill"),
         ("--index-url=x", "x86_64", r"'--index-url=x' is not the name of a package"),
         ("./local", "x86_64", r"'\./local' is not the name of a package"),
         ("git+https://example.com/x", "x86_64", r"is not the name of a package"),
@@ -362,7 +396,43 @@ def test_requirements_without_a_wheel_are_refused(
     with pytest.raises(BadPackage, match=told):
         stage(root, target=Target(PYTHON, architecture), requirements=[requirement])
     cache = root / staging.CACHE
-    assert not [path for path in cache.glob("*") if not path.name.endswith(".part")]
+    assert not [path for path in cache.glob("*-*") if not path.name.endswith(".part")]
+
+
+def test_uv_fetches_where_there_is_no_pip(
+    root: Path, packages: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wheel(packages, "stated", "1", "py3-none-any")
+    monkeypatch.setattr(wheels, "has_pip", lambda: False)
+    monkeypatch.setenv("PATH", str(env.tools()))
+    monkeypatch.setenv("UV_NO_CONFIG", "1")
+    monkeypatch.setenv("UV_OFFLINE", "1")
+    monkeypatch.setenv("UV_NO_INDEX", "1")
+    monkeypatch.setenv("UV_FIND_LINKS", str(packages))
+    folder = stage(root, requirements=["stated"])
+    assert (folder / "stated" / "__init__.py").is_file()
+    with pytest.raises(BadPackage, match=r"requirements: nowhere==9 cannot be installed"):
+        stage(root, requirements=["nowhere==9"])
+
+
+@pytest.mark.parametrize("python", ["3.11", "3.12", "3.14"])
+@pytest.mark.parametrize("architecture", ["x86_64", "arm64"])
+def test_uv_knows_the_platforms(
+    python: str, architecture: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wheels, "has_pip", lambda: False)
+    monkeypatch.setenv("PATH", str(env.tools()))
+    asked = [*wheels._installer(Target(python, architecture)), "--help"]
+    assert subprocess.run(asked, capture_output=True, check=False).returncode == 0
+
+
+def test_neither_pip_nor_uv(
+    root: Path, packages: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wheels, "has_pip", lambda: False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(BadPackage, match=r"neither pip is installed for .*, nor uv anywhere"):
+        stage(root, requirements=["stated"])
 
 
 def test_a_file_of_requirements_that_is_not_there(root: Path) -> None:

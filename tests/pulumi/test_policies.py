@@ -34,7 +34,7 @@ def allow(sid: str, actions: list[str], resources: list[str], **more: Any) -> di
 
 
 def logs(function: str) -> dict[str, Any]:
-    group = f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:/aws/lambda/{function}-5eed:*"
+    group = f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:{function}:*"
     return allow("Logs", ["logs:CreateLogStream", "logs:PutLogEvents"], [group])
 
 
@@ -44,10 +44,11 @@ EXECUTIONS = allow(
     ["s3:GetObject", "s3:PutObject"],
     [f"{HISTORY}/executions/*", f"{HISTORY}/payloads/*"],
 )
+REMOVE = allow("RemoveFromIndex", ["s3:DeleteObject"], [f"{HISTORY}/executions/index/*"])
 
 POLICIES = {
     "Flow-orchestrator-policy": [
-        logs("Flow-orchestrator"),
+        logs("Flow-orchestrator-logs"),
         allow(
             "ReceiveEvents",
             [
@@ -61,12 +62,12 @@ POLICIES = {
         allow("SendEventsAndTimers", ["sqs:SendMessage"], [EVENTS, f"{SQS}-timers"]),
         allow("SetAside", ["sqs:SendMessage"], [f"{SQS}-events-dlq.fifo"]),
         EXECUTIONS,
-        allow("RemoveFromIndex", ["s3:DeleteObject"], [f"{HISTORY}/executions/index/*"]),
+        REMOVE,
         LIST,
         allow(
             "InvokeWorker",
             ["lambda:InvokeFunction"],
-            [f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:Flow-worker-5eed"],
+            [f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:Flow-worker-function"],
         ),
         allow(
             "ScheduleTimers",
@@ -81,24 +82,26 @@ POLICIES = {
         ),
     ],
     "Flow-worker-policy": [
-        logs("Flow-worker"),
+        logs("Flow-worker-logs"),
         allow("SendEvents", ["sqs:SendMessage"], [EVENTS]),
         allow("ReportFailures", ["sqs:SendMessage"], [f"{SQS}-failures"]),
-        allow("ReadAndWritePayloads", ["s3:GetObject", "s3:PutObject"], [f"{HISTORY}/payloads/*"]),
+        EXECUTIONS,
+        REMOVE,
         LIST,
     ],
     "Api-policy": [
-        logs("Api"),
+        logs("Api-logs"),
         EXECUTIONS,
+        REMOVE,
         LIST,
         allow("SendEvents", ["sqs:SendMessage"], [EVENTS]),
         allow(
             "AskOrchestrator",
             ["lambda:InvokeFunction"],
-            [f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:Flow-orchestrator-5eed"],
+            [f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:Flow-orchestrator-function"],
         ),
     ],
-    "Alone-policy": [logs("Alone")],
+    "Alone-policy": [logs("Alone-logs")],
     "Flow-scheduler-policy": [allow("Send", ["sqs:SendMessage"], [EVENTS, f"{SQS}-schedules-dlq"])],
     **{
         f"Flow-{what}-pipe-policy": [
@@ -108,6 +111,7 @@ POLICIES = {
                 [f"{SQS}-{what}"],
             ),
             allow("Put", ["sqs:SendMessage"], [EVENTS]),
+            logs(f"/aws/vendedlogs/pipes/mini-workflow-{what}-5eed"),
         ]
         for what in ("timers", "failures")
     },
@@ -126,12 +130,12 @@ def trusting(service: str, source: str = "") -> list[dict[str, Any]]:
     return [statement]
 
 
-PIPE = f"arn:aws:pipes:{REGION}:{ACCOUNT}:pipe/Flow"
+PIPE = f"arn:aws:pipes:{REGION}:{ACCOUNT}:pipe/mini-workflow"
 TRUST = {
     **{f"{name}-role": trusting("lambda") for name in ("Flow-orchestrator", "Flow-worker")},
     **{f"{name}-role": trusting("lambda") for name in ("Api", "Alone")},
-    "Flow-timers-pipe-role": trusting("pipes", f"{PIPE}-timers-pipe-5eed"),
-    "Flow-failures-pipe-role": trusting("pipes", f"{PIPE}-failures-pipe-5eed"),
+    "Flow-timers-pipe-role": trusting("pipes", f"{PIPE}-timers-5eed"),
+    "Flow-failures-pipe-role": trusting("pipes", f"{PIPE}-failures-5eed"),
     "Flow-scheduler-role": trusting(
         "scheduler", f"arn:aws:scheduler:{REGION}:{ACCOUNT}:schedule-group/Flow-schedules"
     ),
@@ -216,6 +220,6 @@ def test_names_of_statements_are_unique(root: Path) -> None:
 
     found = statements(record(program).get("Both-policy").inputs["policy"])
     names = [statement["Sid"] for statement in found]
-    assert len(names) == len(set(names)) == 11
+    assert len(names) == len(set(names)) == 13
     assert {"SendEvents", "SendEvents2", "Permission", "Permission2"} <= set(names)
     assert found[-1]["Condition"] == {"Bool": {"k": "v"}}

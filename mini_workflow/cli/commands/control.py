@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import click
 
-from mini_workflow.cli.app import Session, json_option, pass_session
+from mini_workflow.cli.app import Session, json_option, pass_session, trust_option
 from mini_workflow.cli.arguments import read_arguments, read_value
 from mini_workflow.cli.commands.inspect import id_argument
 from mini_workflow.cli.failures import NotDone
@@ -47,6 +47,7 @@ def signal(
 @click.argument("name")
 @click.argument("arguments", nargs=-1, metavar="[ARGUMENT]...")
 @click.option("-m", "--module", "modules", multiple=True, metavar="MODULE", help="Import it first.")
+@trust_option
 @json_option
 @pass_session
 def query(
@@ -55,6 +56,7 @@ def query(
     name: str,
     arguments: tuple[str, ...],
     modules: tuple[str, ...],
+    trust: bool,
     as_json: bool,
 ) -> None:
     """Put a question to the workflow. Changes nothing.
@@ -63,7 +65,7 @@ def query(
     """
     session.import_modules(*modules)
     args, kwargs = read_arguments(arguments)
-    with session.backend.reader() as client:
+    with session.backend.reader(trust=trust) as client:
         answer = client.get_execution(execution_id).query(name, *args, **kwargs)
     _print_answer(execution_id, answer, as_json)
 

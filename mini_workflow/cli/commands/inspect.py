@@ -8,7 +8,7 @@ from typing import Any, Final, cast
 
 import click
 
-from mini_workflow.cli.app import Session, json_option, pass_session
+from mini_workflow.cli.app import Session, json_option, pass_session, trust_option
 from mini_workflow.cli.completion import complete_id
 from mini_workflow.cli.failures import NotDone
 from mini_workflow.cli.output import (
@@ -93,18 +93,26 @@ def ls(
 @click.option("--follow", "-f", is_flag=True, help="Go on until it has closed or is blocked.")
 @click.option("--full", is_flag=True, help="Show values in full.")
 @click.option("--lines", is_flag=True, help="The history as it is stored, an event per line.")
+@trust_option
 @json_option
 @pass_session
 def get(
-    session: Session, execution_id: str, follow: bool, full: bool, lines: bool, as_json: bool
+    session: Session,
+    execution_id: str,
+    follow: bool,
+    full: bool,
+    lines: bool,
+    trust: bool,
+    as_json: bool,
 ) -> None:
     """Show an execution: what it is, and its history as a timeline.
 
-    What --json and --lines print can be kept in a file, for `replay` and `check_replay`.
+    Values of classes are shown by name and fields, pickled ones by their size: that runs no code
+    from the store. What --json and --lines print can be kept in a file, for `replay` and `check_replay`.
     """
     if as_json and (lines or follow):
         raise UsageError("--json shows what there is now: use --lines to follow, and only one")
-    with session.backend.reader() as client:
+    with session.backend.reader(trust=trust) as client:
         execution = client.get_execution(execution_id)
         if as_json:
             answer: dict[str, Any] = description_json(execution.describe())
@@ -118,7 +126,9 @@ def get(
             _print_head(description)
             if follow and description.status == "running":
                 remark(session.backend.remark(client))
-            print_timeline(client, execution, follow=follow, width=0 if full else WIDTH)
+            print_timeline(
+                client, execution, follow=follow, width=0 if full else WIDTH, trust=trust
+            )
             if follow:
                 say(f"is {coloured(execution.describe().status)}")
 
@@ -138,14 +148,20 @@ def _print_head(description: Description) -> None:
 @click.command("result")
 @id_argument
 @click.option("--timeout", type=click.FloatRange(0), metavar="SECONDS", help="Wait no longer.")
+@trust_option
 @json_option
 @click.pass_context
 @pass_session
 def result(
-    session: Session, ctx: click.Context, execution_id: str, timeout: float | None, as_json: bool
+    session: Session,
+    ctx: click.Context,
+    execution_id: str,
+    timeout: float | None,
+    trust: bool,
+    as_json: bool,
 ) -> None:
     """Wait for the result of an execution, and print it."""
-    with session.backend.reader() as client:
+    with session.backend.reader(trust=trust) as client:
         execution = client.get_execution(execution_id)
         if execution.describe().status == "running" and timeout != 0:
             remark(session.backend.remark(client))
@@ -153,7 +169,7 @@ def result(
             client.settled(execution_id, timeout)
         except TimeoutError as error:
             raise NotDone(str(error)) from None
-        ctx.exit(print_outcome(execution, as_json))
+        ctx.exit(print_outcome(execution, as_json, trust=trust))
 
 
 @click.command("export")

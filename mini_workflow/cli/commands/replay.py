@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import click
 
-from mini_workflow.cli.app import Session, json_option, pass_session
+from mini_workflow.cli.app import Session, json_option, pass_session, trust_option
 from mini_workflow.cli.backends import AWSTarget
 from mini_workflow.cli.commands.inspect import id_argument
 from mini_workflow.cli.debugger import Debugger
@@ -41,6 +41,7 @@ IN_MESSAGE: Final = re.compile(r"at ([^()\n]+?:\d+ in [^\s();,]+)")
 @click.option("--until", type=click.IntRange(1), metavar="EVENT", help="Stop at this event.")
 @click.option("--pdb", "use_pdb", is_flag=True, help="Stop there, or at the start, in pdb.")
 @click.option("--trace", is_flag=True, help="Print each event with the line that is at it.")
+@trust_option
 @json_option
 @click.pass_context
 @pass_session
@@ -52,6 +53,7 @@ def replay_command(
     until: int | None,
     use_pdb: bool,
     trace: bool,
+    trust: bool,
     as_json: bool,
 ) -> None:
     """Run the history of an execution against the code here. No task runs; nothing is written.
@@ -59,9 +61,10 @@ def replay_command(
     ID is an execution, or a file that `get --json`, `get --lines` or `export` has written. MODULE
     defines the workflow. breakpoint() in the code stops in pdb, as with --pdb; an IDE's debugger
     starts the module mini_workflow.cli. The exit status is 1 if the code does not fit, or cannot go
-    on with what has arrived.
+    on with what has arrived. Classes are found in the modules that are imported, and nothing is
+    unpickled unless it is signed, or you --trust where the history comes from.
     """
-    recording, codec = _recording(session, execution_id)
+    recording, codec = _recording(session, execution_id, trust)
     session.import_modules(*modules)
     if until is not None and until > len(recording.history):
         raise UsageError(f"--until {until}: the history has {len(recording.history)} events")
@@ -74,6 +77,7 @@ def replay_command(
             until=None if use_pdb else until,
             observe=watch,
             now=round(time.time() * 1000),
+            trust=trust,
         )
     if debugger.left:
         say("left the debugger")
@@ -85,7 +89,7 @@ def replay_command(
     ctx.exit(OK if replayed.fits else FAILED)
 
 
-def _recording(session: Session, name: str) -> tuple[Recording, Codec | None]:
+def _recording(session: Session, name: str, trust: bool) -> tuple[Recording, Codec | None]:
     """What is to be replayed, and what carries its values: on AWS, with the signing key."""
     path = Path(name)
     if path.suffix in SUFFIXES and path.is_file():
@@ -94,7 +98,7 @@ def _recording(session: Session, name: str) -> tuple[Recording, Codec | None]:
             return recording, None
         with session.backend.client() as client:
             return recording, client.codec
-    with session.backend.reader() as client:
+    with session.backend.reader(trust=trust) as client:
         try:
             execution: Execution = client.get_execution(name)
             return execution.recording(), execution.codec

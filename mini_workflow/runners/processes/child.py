@@ -11,7 +11,7 @@ from contextvars import Context
 from multiprocessing.connection import Connection
 from typing import Final, NoReturn
 
-from mini_workflow.attempts import Deadlines, broken, cancelled, failed
+from mini_workflow.attempts import CLOSING, Deadlines, broken, cancelled, failed
 from mini_workflow.ports import TaskOutcome, TaskRequest
 from mini_workflow.runners.processes import protocol as frames
 from mini_workflow.runners.processes.heartbeats import Heartbeats
@@ -152,10 +152,16 @@ class _Worker:
             reason = frames.to_text(frame, self._equipment.unseal)
             if (running := self._running.get(frame.key)) is not None:
                 task, current = running
-                current.cancel(reason)
-                task.cancel()
+                if reason == CLOSING:
+                    current.tell(reason)
+                else:
+                    current.cancel(reason)
+                    task.cancel()
             elif (sync := self._current) is not None and sync[0] == frame.key:
-                sync[1].cancel(reason)
+                if reason == CLOSING:
+                    sync[1].tell(reason)
+                else:
+                    sync[1].cancel(reason)
             else:
                 self._early[frame.key] = reason
                 if len(self._early) > EARLY_CANCELLATIONS:
@@ -168,7 +174,7 @@ class _Worker:
         try:
             outcome = await self._equipment.execute_async(request)
         except asyncio.CancelledError:
-            outcome = cancelled(request)
+            outcome = cancelled(request, current.details)
         except BaseException as error:
             outcome = broken(request, error, current.details)
         pulse.stop()

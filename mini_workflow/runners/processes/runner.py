@@ -10,14 +10,17 @@ from collections import deque
 from typing import Final
 
 from mini_workflow.attempts import (
+    CLOSING,
     TOO_SILENT,
     Deadlines,
     Limits,
     cancelled,
     failed,
+    handed_back,
     lost,
     silent,
     timed_out,
+    was_cancelled,
 )
 from mini_workflow.errors import RuntimeClosed, UsageError
 from mini_workflow.ports import Report, TaskRequest
@@ -77,6 +80,7 @@ class ProcessRunner:
         self._started = 0
         self._failed_starts = 0
         self._closed = False
+        self._returned: Final[list[TaskRequest]] = []  # that were told to end, and did
 
     def start(self) -> None:
         """Start all workers now instead of with the first attempts. Does not wait for them."""
@@ -129,11 +133,17 @@ class ProcessRunner:
             self._waiting_async.clear()
             if not self._begun:
                 self._drained.set()
+            begun = [(one.host, one) for one in self._attempts.values() if one.host is not None]
+        for host, attempt in begun:
+            self._tell(host, attempt, CLOSING)
         self._drained.wait(grace)
         with self._lock:
-            busy = {attempt.host for attempt in self._attempts.values()}
-            for attempt in list(self._attempts.values()):
+            running = list(self._attempts.values())
+            busy = {attempt.host for attempt in running}
+            for attempt in running:
                 self._end(attempt)
+            returned = [*self._returned, *(handed_back(a.request, a.details) for a in running)]
+            self._returned.clear()
             ready = {host.worker for host in self._hosts - busy}
             slots = dict(self._slots)
         for worker in slots.values():
@@ -149,7 +159,7 @@ class ProcessRunner:
                 thread.join(EXIT_GRACE)
         self._deadlines.close()
         atexit.unregister(self.close)
-        return [attempt.request for attempt in not_begun]
+        return [*(attempt.request for attempt in not_begun), *returned]
 
     # What follows is called with the lock held, down to _end.
 
@@ -381,7 +391,11 @@ class ProcessRunner:
             else:
                 attempt = host.running.pop(frame.key, None)
                 started = self._assign_next_async(host)
-            mine = attempt is not None and self._end(attempt)
+            mine = attempt is not None and not attempt.over
+            if attempt is not None and mine:
+                # Before it counts as ended, or whoever closes might look too early.
+                mine = not self._is_handed_back(attempt, frame)
+                self._end(attempt)
         for following in started:
             self._send(host, following)
         if attempt is None:
@@ -398,6 +412,20 @@ class ProcessRunner:
         if attempt.silent:
             outcome = silent(attempt.request, outcome.heartbeat or attempt.details)
         self._report(outcome)
+
+    def _is_handed_back(self, attempt: Attempt, frame: Frame) -> bool:
+        """Whether it has ended because the runner closes. With the lock held."""
+        if not self._closed:
+            return False
+        try:
+            outcome = frames.to_outcome(frame, self._equipment.unseal)
+        except Exception:
+            return False  # for whoever reports it
+        if not was_cancelled(outcome):
+            return False
+        details = outcome.heartbeat or attempt.details
+        self._returned.append(handed_back(attempt.request, details))
+        return True
 
     def _bury(self, host: Slot) -> None:
         """Report what the dead worker had begun; give what did not reach it to others."""

@@ -24,7 +24,7 @@ from mini_workflow.engine.requests import (
     Started,
     Update,
 )
-from mini_workflow.engine.runs import first_event
+from mini_workflow.engine.runs import ENTROPY_BITS, first_event
 from mini_workflow.errors import ExecutionAlreadyExists, PromiseNotOpen, StoreUnavailable
 from mini_workflow.ports import Commit, Head
 from mini_workflow.runtimes.aws.container import Container
@@ -107,12 +107,14 @@ class ClientTransport:
         found = None if request.fresh else self._parts.store.header(name)
         if found is not None:
             return self._found(request, found)
-        now, seed = self._parts.clock.now(), secrets.randbits(53)
-        started = first_event(request.workflow, request.arguments, now, seed)
+        now, entropy = self._parts.clock.now(), secrets.randbits(ENTROPY_BITS)
+        started = first_event(request.workflow, request.arguments, now, entropy)
         lines = [wire.encode(started)]
         if request.signal is not None:
             lines.append(wire.encode(request.signal))
-        self._parts.post.send([Mail(name, "messages", "\n".join(lines), f"start/{name}/{seed}")])
+        self._parts.post.send(
+            [Mail(name, "messages", "\n".join(lines), f"start/{name}/{started.seed}")]
+        )
         head = Head(name, request.workflow, "running", now)
         commit = Commit(name, 0, (lines[0],), head)
         if self._parts.store.create(commit, None, request.arguments.fingerprint()):

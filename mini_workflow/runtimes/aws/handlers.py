@@ -7,6 +7,7 @@ import threading
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
+from mini_workflow.engine.runs import ENTROPY_BITS
 from mini_workflow.errors import UsageError
 from mini_workflow.runtimes.aws.container import Container
 from mini_workflow.runtimes.aws.telemetry import Metrics, prepare_logging
@@ -57,7 +58,7 @@ class Handlers:
             self._parts.clock,
             codec=self._parts.codec,
             definitions=self._registry.get,
-            entropy=lambda: secrets.randbits(53),
+            entropy=lambda: secrets.randbits(ENTROPY_BITS),
             cache_size=cache_size,
             turn_limit=turn_limit,
             history_limit=history_limit,

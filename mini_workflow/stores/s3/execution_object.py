@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
+from mini_workflow.core.wire import text_of
 from mini_workflow.errors import StoreCorrupt, StoreTooNew
 from mini_workflow.ports import Commit, Head, QueuedMessage
 from mini_workflow.ports.queued import NO_ERRANDS, PendingEffects, Wakeup
@@ -136,7 +137,7 @@ def encode(document: ExecutionObject) -> bytes:
 def decode(body: bytes, etag: str) -> ExecutionObject:
     """The document in an object. Raises StoreCorrupt or StoreTooNew."""
     try:
-        lines = body.decode().split("\n")
+        lines = _lines(body)
         document = _header(lines[0])
         plain = json.loads(lines[1][len(_ERRANDS) : -1])
         end = lines.index("],", 3)
@@ -178,7 +179,7 @@ def encode_segment(events: Iterable[str]) -> bytes:
 
 def decode_segment(body: bytes) -> list[str]:
     """The events of a segment."""
-    return list(_unlisted(body.decode().split("\n")[1:-1]))
+    return list(_unlisted(_lines(body)[1:-1]))
 
 
 def _header(line: str) -> ExecutionObject:
@@ -194,6 +195,14 @@ def _header(line: str) -> ExecutionObject:
     alarm = plain.pop("alarm", None)
     rest = {name: plain.pop(name) for name in ("parent", *_NUMBERS) if name in plain}
     return ExecutionObject(Head(**plain), alarm=None if alarm is None else Wakeup(*alarm), **rest)
+
+
+def _lines(body: bytes) -> list[str]:
+    """The lines of an object. A damaged one hurts none but whoever reads it."""
+    try:
+        return body.decode().split("\n")
+    except UnicodeDecodeError:
+        return list(map(text_of, body.split(b"\n")))
 
 
 def _corrupt(body: bytes, error: Exception) -> StoreCorrupt:

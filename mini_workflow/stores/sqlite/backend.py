@@ -94,6 +94,7 @@ class SQLiteBackend:
             address=address,
             clock=clock,
             lease=lease,
+            path=self.path,
         )
 
     def _prepare(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import threading
 import time
@@ -11,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Literal
 
+from mini_workflow.core.wire import text_of
 from mini_workflow.errors import StoreCorrupt, StoreError, StoreFull, StoreUnavailable
 from mini_workflow.stores.sqlite import forking
 
@@ -83,6 +85,8 @@ class Connection:
             )
         except sqlite3.Error as error:
             raise self.translated(error) from error
+        # By default one damaged text would fail every query that comes across it.
+        self.raw.text_factory = text_of
         try:
             for pragma in self._pragmas:
                 self._execute(f"PRAGMA {pragma}", ())
@@ -240,7 +244,11 @@ class Connection:
         code: int | None = getattr(error, "sqlite_errorcode", None)
         if code is None:
             return StoreUnavailable(f"{self._path}: {error}")
-        match code & 0xFF:
+        primary = code & 0xFF
+        # Some calls, such as making the log's index, say "disk I/O error" where the disk is full.
+        if primary in {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN} and self._is_disk_full():
+            primary = sqlite3.SQLITE_FULL
+        match primary:
             case sqlite3.SQLITE_FULL:
                 return StoreFull(
                     f"{self._path}: there is no space left; nothing was written. "
@@ -270,6 +278,12 @@ class Connection:
                 )
             case _:
                 return StoreError(f"{self._path}: {error}")
+
+    def _is_disk_full(self) -> bool:
+        try:
+            return shutil.disk_usage(self._path.parent).free == 0
+        except OSError:
+            return False
 
     def _run_patiently(self, sql: str, parameters: Sequence[Any]) -> sqlite3.Cursor:
         deadline = time.monotonic() + self._patience

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+from pathlib import Path
 from typing import Any, Final
 
 from mini_workflow.errors import LeaseLost
 from mini_workflow.ports import Clock
+from mini_workflow.stores.sqlite import turn_note
 from mini_workflow.stores.sqlite.connection import Connection
 from mini_workflow.stores.sqlite.process import Process
 
@@ -82,7 +84,10 @@ class SQLiteLeases:
         address: str,
         clock: Clock,
         lease: int,
+        path: Path,
     ) -> None:
+        self._path = path
+        self._note = turn_note.TurnNote(path)
         self._writer = writer
         self._reader = reader
         self._reading = reading
@@ -108,9 +113,14 @@ class SQLiteLeases:
             ]
             lease = holding.lease or self._enter(raw, now)
             raw.executemany("DELETE FROM owners WHERE id = ?", [(owner,) for owner in dead])
+            for owner, weight in dead.items():
+                if (name := turn_note.read(self._path, owner)) is not None:
+                    raw.execute(_COUNT_TRY, (weight, name))
             held, found = self._take(raw, lease, taken)
         holding.lease = lease
         holding.partitions = held
+        for owner in dead:
+            turn_note.forget(self._path, owner)
         return found
 
     def renew(self, now: int) -> int:
@@ -132,8 +142,13 @@ class SQLiteLeases:
                 (now + self._lease, self._holding.lease),
             )
 
+    def note_turn(self, execution_id: str | None) -> None:
+        """See `Leases.note_turn`."""
+        self._note.write(self._holding.lease, execution_id)
+
     def release(self) -> None:
         """See `Leases.release`."""
+        self._note.remove()
         holding = self._holding
         if holding.lease is None:
             return
@@ -168,12 +183,16 @@ class SQLiteLeases:
             return True
         return any(owner not in standing for _, owner in self._writer.rows(_PARTITIONS))
 
-    def _dead(self, owners: list[Any], now: int) -> set[int]:
-        return {
-            owner
-            for owner, _, until, host, pid, born in owners
-            if owner != self._holding.lease and (until < now or Process(host, pid, born).is_dead())
-        }
+    def _dead(self, owners: list[Any], now: int) -> dict[int, int]:
+        """The owners that are gone, and what each adds to the tries of the turn that it was in."""
+        dead: dict[int, int] = {}
+        for owner, _, until, host, pid, born in owners:
+            if owner != self._holding.lease:
+                if Process(host, pid, born).is_dead():
+                    dead[owner] = 1
+                elif until < now:
+                    dead[owner] = 2
+        return dead
 
     def _enter(self, raw: sqlite3.Connection, now: int) -> int:
         process = Process.current()
@@ -216,6 +235,7 @@ class SQLiteLeases:
         return held, found
 
 
+_COUNT_TRY = "UPDATE executions SET tries = tries + ? WHERE id = ?"
 _OWNERS = "SELECT id, address, until, host, pid, born FROM owners"
 _PARTITIONS = "SELECT id, owner FROM partitions"
 _COUNT = "SELECT count(*) FROM (SELECT 1 FROM executions WHERE partition = ? LIMIT ?)"

@@ -35,9 +35,14 @@ class SQLiteMailbox:
                 (row[0], body, key),
             )
 
-    def letters(self, after: int, limit: int) -> list[Letter]:
+    def letters(self, after: int, limit: int, execution_id: str | None = None) -> list[Letter]:
         """See `Mailbox.letters`."""
-        rows = self._writer.rows(_LETTERS, (after, self._holding.lease, limit))
+        if execution_id is None:
+            rows = self._writer.rows(_LETTERS, (after, self._holding.lease, limit))
+        else:
+            rows = self._writer.rows(
+                _LETTERS_OF_ONE, (after, execution_id, self._holding.lease, limit)
+            )
         return [Letter(*row) for row in rows]
 
 
@@ -50,5 +55,15 @@ _LETTERS = """
         CROSS JOIN executions ON executions.key = mailbox.execution
         CROSS JOIN partitions ON partitions.id = executions.partition
     WHERE mailbox.number > ? AND partitions.owner = ?
+    ORDER BY mailbox.number LIMIT ?
+"""
+# The letters of one execution with many: they follow each other closely, so that few others are
+# passed over.
+_LETTERS_OF_ONE = """
+    SELECT mailbox.number, executions.id, mailbox.body
+    FROM mailbox
+        CROSS JOIN executions ON executions.key = mailbox.execution
+        CROSS JOIN partitions ON partitions.id = executions.partition
+    WHERE mailbox.number > ? AND executions.id = ? AND partitions.owner = ?
     ORDER BY mailbox.number LIMIT ?
 """

@@ -94,6 +94,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX executions_status ON executions (status, started_at)",
         "CREATE INDEX executions_workflow ON executions (workflow, status, started_at)",
     ),
+    ("ALTER TABLE executions ADD COLUMN tries INTEGER NOT NULL DEFAULT 0",),
 )
 """The statements of each version; the version of a file is how many of them it has seen."""
 
@@ -186,6 +187,12 @@ def check_version(connection: Connection, path: Path) -> None:
             f"{path} has version {version} and has to be upgraded to {len(MIGRATIONS)} before it "
             "can be read: open it once with LocalRuntime"
         )
+
+
+def check_is_store(connection: Connection, path: Path) -> None:
+    """Refuse a file that is no store of a version that is known. Raises StoreUnavailable too."""
+    if not _version(connection, path):
+        raise StoreUnavailable(f"there is no store at {path}; whatever starts executions makes one")
 
 
 def _version(connection: Connection, path: Path) -> int:

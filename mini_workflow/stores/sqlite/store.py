@@ -39,18 +39,19 @@ class SQLiteStore:
         """See `Store.load`."""
         with self._writer.snapshot() as connection:
             row = connection.row(
-                f"SELECT {_FIELDS}, key, partition FROM executions WHERE id = ?", (execution_id,)
+                f"SELECT {_FIELDS}, key, partition, tries FROM executions WHERE id = ?",
+                (execution_id,),
             )
             if row is None:
                 return None
             head = _head(row)
-            key, partition = row[11:]
+            key, partition, tries = row[11:]
             events: list[str] = [body for (body,) in connection.rows(_EVENTS, (key, head.base))]
             parked: list[str] = [body for (body,) in connection.rows(_PARKED, (key,))]
         held = partition in self._holding.partitions
         if held:
             self._holding.remember(execution_id, key, head.base + len(events))
-        return Stored(head, events, parked, held)
+        return Stored(head, events, parked, held, tries)
 
     def extent(self, execution_id: str) -> Extent | None:
         """See `Store.extent`."""
@@ -156,6 +157,8 @@ class _Batch:
             return False
         self.lengths[name] = (key, length)
         self._events.extend(zip(repeat(key), count(expected), item.events, strict=False))
+        if item.tries is not None:
+            self._raw.execute("UPDATE executions SET tries = ? WHERE key = ?", (item.tries, key))
         if item.unpark:
             self._raw.execute("DELETE FROM parked WHERE execution = ?", (key,))
         if item.park:

@@ -64,6 +64,11 @@ class StoreCase:
         """
         raise NotImplementedError
 
+    def damage(self, text: str) -> None:
+        """Put a byte that is no UTF-8 into the stored text `text`, wherever it stands, in place of
+        its last one; to be overridden by stores that keep bytes. Nothing is open meanwhile.
+        """
+
     @pytest.fixture(autouse=True)
     def _close_what_was_opened(self) -> Generator[None]:
         self.clock = ManualClock(1_000_000)

@@ -118,6 +118,55 @@ class LeasesContract(BackendContract):
         two.leases.extend(self.clock.now())
         assert self.acquire(self.onlooker("three"))
 
+    def test_the_turn_that_an_owner_was_lost_in_is_counted(self) -> None:
+        one = self.owner("one")
+        create(one, "a", "b")
+        one.leases.note_turn("a")
+        self.clock.advance(self.LEASE + 1)
+        two = self.owner("two")
+        assert [self.tries(two, name) for name in "ab"] == [2, 0]
+        assert self.writes(two, "a")
+        assert self.tries(two, "a") == 2
+        assert two.store.commit([Commit("a", length(two, "a"), tries=0)]) == [True]
+        assert self.tries(two, "a") == 0
+
+    def test_tries_add_up_from_owner_to_owner(self) -> None:
+        create(self.owner("one"), "a")
+        for number in range(3):
+            self.clock.advance(self.LEASE + 1)
+            owner = self.owner(f"next {number}")
+            assert self.tries(owner, "a") == 2 * number
+            owner.leases.note_turn("a")
+
+    def test_an_owner_between_two_turns_counts_for_nobody(self) -> None:
+        one = self.owner("one")
+        create(one, "a")
+        one.leases.note_turn("a")
+        one.leases.note_turn(None)
+        self.clock.advance(self.LEASE + 1)
+        assert self.tries(self.owner("two"), "a") == 0
+
+    def test_an_owner_that_has_released_counts_for_nobody(self) -> None:
+        one = self.owner("one")
+        create(one, "a")
+        one.leases.note_turn("a")
+        one.leases.release()
+        self.clock.advance(self.LEASE + 1)
+        assert self.tries(self.owner("two"), "a") == 0
+
+    def test_a_note_about_nobody_that_is_there_is_harmless(self) -> None:
+        one = self.owner("one")
+        create(one, "a")
+        one.leases.note_turn("x" * 100)
+        self.clock.advance(self.LEASE + 1)
+        assert self.tries(self.owner("two"), "a") == 0
+
+    def tries(self, backend: Backend, name: str) -> int:
+        """How often owners were lost in the middle of the execution's turn."""
+        stored = backend.store.load(name)
+        assert stored is not None
+        return stored.tries
+
     def test_a_lease_that_has_ended_holds_until_somebody_takes_over(self) -> None:
         one = self.owner("one")
         create(one, "a")

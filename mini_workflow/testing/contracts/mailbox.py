@@ -60,6 +60,19 @@ class MailboxContract(BackendContract):
         create(one, "a")
         assert bodies(one) == []
 
+    def test_the_letters_of_one_execution_can_be_read_alone(self) -> None:
+        one = self.owner("one")
+        create(one, "a", "b")
+        for number in range(3):
+            one.mailbox.post("a", f"a{number}", f"{number}")
+            one.mailbox.post("b", f"b{number}", f"{number}")
+        found = one.mailbox.letters(0, 2, "b")
+        assert [letter.body for letter in found] == ["b0", "b1"]
+        rest = one.mailbox.letters(found[-1].number, 10, "b")
+        assert [letter.body for letter in rest] == ["b2"]
+        assert one.mailbox.letters(0, 10, "c") == []
+        assert self.onlooker("two").mailbox.letters(0, 10, "b") == []
+
     def test_a_second_letter_of_the_same_key_is_ignored_while_the_first_is_there(self) -> None:
         one = self.owner()
         create(one, "a", "b")

@@ -249,7 +249,7 @@ class TaskRunnerContract(HeartbeatContract):
         self, tmp_path: Path
     ) -> None:
         runner, gate = self.runner(room=1), Gate(tmp_path)
-        running = self.request(tasks.hold, gate)
+        running = self.request(tasks.hold_on, gate)
         waiting = [self.request(tasks.echo, number) for number in range(3)]
         runner.submit(running)
         Gate.wait(gate.begun)
@@ -265,17 +265,38 @@ class TaskRunnerContract(HeartbeatContract):
             runner.submit(waiting[0])
         assert runner.close(0.0) == []
 
-    def test_what_does_not_end_within_the_grace_is_never_heard_of(self, tmp_path: Path) -> None:
+    def test_what_does_not_end_within_the_grace_is_handed_back(self, tmp_path: Path) -> None:
         runner, gate = self.runner(room=1), Gate(tmp_path)
-        runner.submit(self.request(tasks.hold_on, gate))
+        request = self.request(tasks.hold_on, gate)
+        runner.submit(request)
         Gate.wait(gate.begun)
-        assert runner.close(0.05) == []
+        assert runner.close(0.05) == [request]
+        assert runner.close(0.0) == []
         gate.open()
+        self.assert_no_more()
+
+    def test_what_stops_early_because_of_the_close_has_no_result(self, tmp_path: Path) -> None:
+        runner, gate = self.runner(room=1), Gate(tmp_path)
+        request = self.request(tasks.hold, gate)
+        runner.submit(request)
+        Gate.wait(gate.begun)
+        assert runner.close(WAIT) == [request]
+        self.assert_no_more()
+
+    def test_what_ends_because_of_the_close_is_handed_back(self, tmp_path: Path) -> None:
+        runner, gate = self.runner(room=1), Gate(tmp_path)
+        request = self.request(tasks.beat_until_told, gate)
+        runner.submit(request)
+        Gate.wait(gate.begun)
+        (returned,) = runner.close(WAIT)
+        assert returned.key == request.key
+        assert returned.heartbeat is not None
+        assert int(returned.heartbeat) >= 0
         self.assert_no_more()
 
     def test_closing_does_not_wait_longer_than_it_must(self, tmp_path: Path) -> None:
         runner, gate = self.runner(room=2), Gate(tmp_path)
-        runner.submit(self.request(tasks.hold, gate))
+        runner.submit(self.request(tasks.hold_on, gate))
         Gate.wait(gate.begun)
         gate.open()
         began = time.monotonic()

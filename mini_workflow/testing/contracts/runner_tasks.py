@@ -118,6 +118,28 @@ def hold_on(gate: Gate) -> str:
     return "held"
 
 
+def beat_until_told(gate: Gate) -> str:
+    """Give heartbeats that count up, until one says that the task shall end."""
+    gate.begun.touch()
+    number = 0
+    while not gate.opened.exists():
+        current_task().heartbeat(number)
+        number += 1
+        time.sleep(PAUSE)
+    return "held"
+
+
+async def beat_until_told_async(gate: Gate) -> str:
+    """The same."""
+    gate.begun.touch()
+    number = 0
+    while not gate.opened.exists():
+        current_task().heartbeat(number)
+        number += 1
+        await asyncio.sleep(PAUSE)
+    return "held"
+
+
 async def hold_async(gate: Gate) -> str:
     """Wait until the gate opens."""
     gate.begun.touch()

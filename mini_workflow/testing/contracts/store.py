@@ -9,7 +9,8 @@ from dataclasses import replace
 
 import pytest
 
-from mini_workflow.errors import UsageError
+from mini_workflow.core import wire
+from mini_workflow.errors import UsageError, WireError
 from mini_workflow.ports import Commit, Extent, Query, Stored
 from mini_workflow.testing.contracts.backend import Opened, StoreCase, create, creation, head
 
@@ -165,6 +166,28 @@ class StoreContract(StoreCase):
         stored.parked.clear()
         one.store.history("a").clear()
         assert one.store.load("a") == Stored(head("a"), ["started"], ["p"])
+
+    def test_a_damaged_event_hurts_nothing_else(self) -> None:
+        one = self.writer()
+        create(one, "a", "b")
+        assert one.store.commit([Commit("a", 1, ("before", "damage-me", "behind"))]) == [True]
+        assert one.store.commit([Commit("b", 1, park=("damage-me-too",))]) == [True]
+        one.close()
+        self.damage("damage-me")
+        self.damage("damage-me-too")
+        two = self.writer()
+        stored, parked = two.store.load("a"), two.store.load("b")
+        assert stored is not None
+        assert parked is not None
+        assert len(stored.events) == 4
+        assert [stored.events[n] for n in (0, 1, 3)] == ["started", "before", "behind"]
+        assert two.store.history("a") == stored.events
+        assert len(parked.parked) == 1
+        for line in (stored.events[2], parked.parked[0]):
+            with pytest.raises(WireError):
+                wire.decode(line)
+        assert {one.execution_id for one in two.store.list(Query()).heads} == {"a", "b"}
+        assert two.store.extent("a") == Extent(4, stored.held)
 
     @pytest.mark.parametrize("text", TEXTS, ids=ascii)
     def test_any_text_comes_back_as_it_was(self, text: str) -> None:

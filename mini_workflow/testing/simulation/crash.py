@@ -74,7 +74,7 @@ class Crashes:
         """Raise the error at the next calls of that name, which are then not carried out."""
         self._failures.extend([(name, error)] * times)
 
-    def mend(self) -> None:
+    def recover(self) -> None:
         """Forget about failures that have not been met yet."""
         self._failures.clear()
 
@@ -208,8 +208,8 @@ class _Mailbox:
     def post(self, execution_id: str, body: str, key: str) -> None:
         self._life.call("mailbox.post", self._mailbox.post, execution_id, body, key)
 
-    def letters(self, after: int, limit: int) -> list[Letter]:
-        return self._life.call("mailbox.letters", self._mailbox.letters, after, limit)
+    def letters(self, after: int, limit: int, execution_id: str | None = None) -> list[Letter]:
+        return self._life.call("mailbox.letters", self._mailbox.letters, after, limit, execution_id)
 
 
 class _Leases:
@@ -225,6 +225,10 @@ class _Leases:
 
     def extend(self, now: int) -> None:
         self._life.call("leases.extend", self._leases.extend, now)
+
+    def note_turn(self, execution_id: str | None) -> None:
+        # No call of its own to crash at: a crash in the turn is one beside it.
+        self._leases.note_turn(execution_id)
 
     def release(self) -> None:
         self._life.call("leases.release", self._leases.release)

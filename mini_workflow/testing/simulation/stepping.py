@@ -140,7 +140,7 @@ class Stepper:
         """The process ends in good order, as a runtime has it."""
         self.engine.drain()
         for request in self.crashes.runner(self.runner).close(0):
-            self.inbox.append(Release(*request.key))
+            self.inbox.append(Release(*request.key, request.heartbeat))
         for _ in range(100):
             if not self.inbox and not self.engine.unsettled:
                 break

@@ -42,6 +42,18 @@ async def approval(ctx: Context, amount: int) -> dict:
 
 
 @workflow
+async def launches(ctx: Context, name: str) -> None:
+    """Its task starts an execution of the same engine, and sends it a signal."""
+
+    def launch() -> None:
+        from flows.index import runtime  # which imports this module
+
+        runtime.start_execution(approval, 7, id=name).signal("decide", {"by": "a task"})
+
+    await ctx.task(launch)
+
+
+@workflow
 async def nap(ctx: Context, seconds: float) -> float:
     """How long the nap was, in seconds."""
     began = ctx.now()

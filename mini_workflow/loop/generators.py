@@ -1,0 +1,90 @@
+"""Close asynchronous generators in order: those that nothing refers to any more, and the rest at the end.
+
+An abandoned generator is told by its reference count, which is the same on every replay. What only
+the garbage collector finds, in a cycle, is kept and closed at the end: when that runs, nobody knows.
+"""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import AsyncGenerator
+from typing import Any, Final
+
+_PRUNE_AT: Final = 64
+"""How many generators may be remembered before those that have ended are dropped."""
+
+_collecting = False
+
+
+class OpenGenerators:
+    """The asynchronous generators of one execution that have begun, by the order in which they did.
+
+    All are held until the end, unless `closes_early`: then only the program itself holds them.
+    """
+
+    __slots__ = ("_begun", "_entries", "_held", "_prune_at", "closes_early")
+
+    def __init__(self) -> None:
+        _install()
+        self.closes_early = False
+        self._begun = 0
+        self._entries: dict[int, tuple[int, weakref.ref[AsyncGenerator[Any, Any]]]] = {}
+        self._held: list[tuple[int, AsyncGenerator[Any, Any]]] = []
+        self._prune_at = _PRUNE_AT
+
+    def enter(self, generator: AsyncGenerator[Any, Any]) -> None:
+        """Remember a generator that begins."""
+        self._begun += 1
+        if not self.closes_early:
+            self._held.append((self._begun, generator))
+        else:
+            self._entries[id(generator)] = (self._begun, weakref.ref(generator))
+        if len(self._held) + len(self._entries) > self._prune_at:
+            self._held = [held for held in self._held if is_open(held[1])]
+            self._entries = {
+                key: entry
+                for key, entry in self._entries.items()
+                if (found := entry[1]()) is not None and is_open(found)
+            }
+            self._prune_at = max(_PRUNE_AT, 2 * (len(self._held) + len(self._entries)))
+
+    def leave(self, generator: AsyncGenerator[Any, Any]) -> bool:
+        """Answer whether a generator that nothing refers to is to be closed now; keep it if not."""
+        number, _ = self._entries.pop(id(generator), (0, None))
+        if _collecting:
+            self._held.append((number, generator))
+        return not _collecting
+
+    def take(self) -> list[AsyncGenerator[Any, Any]]:
+        """Take those that have begun and not ended, in order; each only once."""
+        held, self._held = self._held, []
+        entries, self._entries = self._entries, {}
+        for number, reference in entries.values():
+            if (found := reference()) is not None:
+                held.append((number, found))
+        return [found for _, found in sorted(held, key=_number) if is_open(found)]
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._held.clear()
+        self._entries.clear()
+
+
+def _number(entry: tuple[int, Any]) -> int:
+    return entry[0]
+
+
+def is_open(generator: AsyncGenerator[Any, Any]) -> bool:
+    """Whether a generator has not ended."""
+    return getattr(generator, "ag_frame", None) is not None
+
+
+def _collected(phase: str, _info: dict[str, int]) -> None:
+    global _collecting
+    _collecting = phase == "start"
+
+
+def _install() -> None:
+    if _collected not in gc.callbacks:
+        gc.callbacks.append(_collected)

@@ -1,0 +1,86 @@
+"""Note in the middle of whose turn an owner is, where it outlives the process and costs no commit.
+
+The note is a small file beside the store, mapped into memory: writing it takes less than a microsecond,
+and what was written stays when the process is killed in the next instruction.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from mini_workflow.errors import StoreUnavailable
+
+_BYTES: Final = 256
+"""Room for an id: 100 characters of one byte each are the most that one has."""
+
+
+class TurnNote:
+    """The note of one owner of the file at `path`. It is made when it is first written."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lease: int | None = None
+        self._map: mmap.mmap | None = None
+
+    def write(self, lease: int | None, execution_id: str | None) -> None:
+        """Note whose turn the owner with that lease is in. Raises StoreUnavailable."""
+        if lease is None:
+            return
+        if lease != self._lease:
+            self.remove()
+            self._map = self._make(lease)
+            self._lease = lease
+        assert self._map is not None
+        if execution_id is None:
+            self._map[0] = 0
+        else:
+            data = execution_id.encode()[: _BYTES - 1] + b"\0"
+            self._map[: len(data)] = data
+
+    def remove(self) -> None:
+        """Forget the note, and remove its file. Harmless if there is none."""
+        lease, self._lease = self._lease, None
+        if self._map is not None:
+            self._map.close()
+            self._map = None
+        if lease is not None:
+            forget(self._path, lease)
+
+    def _make(self, lease: int) -> mmap.mmap:
+        mode = self._path.stat().st_mode & 0o666
+        try:
+            descriptor = os.open(_name(self._path, lease), os.O_RDWR | os.O_CREAT, 0o600)
+            try:
+                os.fchmod(descriptor, mode)  # as SQLite does for the files beside the store
+                os.ftruncate(descriptor, _BYTES)
+                return mmap.mmap(descriptor, _BYTES)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            raise StoreUnavailable(
+                f"{_name(self._path, lease)}: {error}; SQLite keeps files beside the store, and so "
+                "does this library: free some space, or change the permissions of the directory"
+            ) from error
+
+
+def read(path: Path, lease: int) -> str | None:
+    """Return in the middle of whose turn an owner was, or None."""
+    try:
+        data = _name(path, lease).read_bytes()
+    except OSError:
+        return None
+    return data.partition(b"\0")[0].decode(errors="replace") or None
+
+
+def forget(path: Path, lease: int) -> None:
+    """Remove the note of an owner that is gone."""
+    with suppress(OSError):
+        _name(path, lease).unlink()
+
+
+def _name(path: Path, lease: int) -> Path:
+    return path.with_name(f"{path.name}-turn-{lease}")

@@ -1,0 +1,86 @@
+"""Law 18: every limit has a name, a default, and an error that says what to do."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mini_workflow import (
+    Context,
+    ExecutionBlocked,
+    InvalidIdentifier,
+    LocalRuntime,
+    RetryPolicy,
+    UsageError,
+    ValueTooLarge,
+    workflow,
+)
+
+WAIT = 60
+
+
+@workflow("limits.echo")
+async def echo(ctx: Context, value: object) -> object:
+    return value
+
+
+@workflow("limits.grows")
+async def grows(ctx: Context) -> None:
+    while True:
+        await ctx.task(lambda: None)
+
+
+@workflow("limits.spins")
+async def spins(ctx: Context) -> None:
+    while True:
+        pass
+
+
+@workflow("limits.sleeps")
+async def sleeps(ctx: Context, seconds: float) -> None:
+    await ctx.sleep(seconds)
+
+
+def started(runtime: LocalRuntime, *call: object, **options: str) -> None:
+    target, *arguments = call
+    runtime.start_execution(target, *arguments, **options).result(WAIT)  # type: ignore[arg-type]
+
+
+LIMITS: dict[str, tuple[Callable[[LocalRuntime], None], type[Exception], str]] = {
+    "a value": (lambda r: started(r, echo, "x" * 2_000_000), ValueTooLarge, "value_limit"),
+    "the events of a run": (lambda r: started(r, grows), ExecutionBlocked, "history_limit"),
+    "a turn": (lambda r: started(r, spins), ExecutionBlocked, "do long work in a task"),
+    "an id": (lambda r: started(r, echo, 1, id="x" * 101), InvalidIdentifier, "1 to 100"),
+    "a name": (lambda r: workflow("x" * 101, echo) and None, InvalidIdentifier, "1 to 100"),
+    "a duration": (lambda r: started(r, sleeps, 1e10), UsageError, "seconds are meant"),
+    "a pause between attempts": (
+        lambda r: RetryPolicy(maximum=1e9) and None,
+        UsageError,
+        "seconds",
+    ),
+}
+
+
+@pytest.mark.parametrize("limit", LIMITS)
+def test_law_18_what_passes_a_limit_is_told_which_and_what_to_do(
+    limit: str, tmp_path: Path
+) -> None:
+    """Law 18: the error names the limit, or the option that raises it."""
+    passing, error, told = LIMITS[limit]
+    path = tmp_path / "state.db"
+    with LocalRuntime(path, value_limit=1_000_000, history_limit=50, turn_timeout=0.5) as runtime:
+        with pytest.raises(error, match=told):
+            passing(runtime)
+        # Nothing else is harmed by it.
+        assert runtime.start_execution(echo, 1).result(WAIT) == 1
+
+
+@pytest.mark.parametrize("option", ["value_limit", "history_limit", "turn_timeout", "cache_size"])
+def test_law_18_every_limit_has_a_default_and_is_documented(option: str) -> None:
+    """Law 18: an option of the runtime, with a default, which its docstring describes."""
+    parameter = inspect.signature(LocalRuntime).parameters[option]
+    assert parameter.default is not inspect.Parameter.empty
+    assert f"{option}:" in (LocalRuntime.__doc__ or "")
