@@ -14,7 +14,8 @@ from mini_workflow.core.failure import Failure
 from mini_workflow.engine.turn import Turn
 from mini_workflow.ports import Head
 
-log = logging.getLogger("mini_workflow.engine")
+log = logging.getLogger("mini_workflow.engine.executions")
+log.addHandler(logging.NullHandler())  # a program without logging keeps its stderr to itself
 
 LONGEST: Final = 500
 """Characters of a failure's message in the log; the history has the rest. Our own bound."""
