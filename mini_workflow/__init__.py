@@ -55,6 +55,7 @@ from mini_workflow.errors import (
     WorkerLost,
     WorkflowDeadlock,
 )
+from mini_workflow.printable import protect_logs
 from mini_workflow.task import CurrentTask, current_task
 from mini_workflow.workflow import Workflow, workflow
 
@@ -126,6 +127,8 @@ __all__ = [
     "current_task",
     "workflow",
 ]
+
+protect_logs()
 
 _RUNTIMES = {
     "AWSRuntime": "mini_workflow.runtimes.aws",

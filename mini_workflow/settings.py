@@ -14,6 +14,9 @@
 | MINI_WORKFLOW_SCHEDULE_GROUP | the group of the schedules of long timers |
 | MINI_WORKFLOW_SCHEDULE_DLQ_ARN | the queue for what a schedule could not send; none by default |
 | MINI_WORKFLOW_SIGNING_KEY | signs what crosses from one function to another: 32 characters or more |
+
+The signing key may be a ring: several keys with bars between them, of which the first signs and all
+verify.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -28,6 +29,7 @@ class CurrentTask:
         "_on_cancel",
         "codec",
         "details",
+        "on_wait",
         "request",
         "stops_early",
     )
@@ -40,6 +42,8 @@ class CurrentTask:
         """What encodes the details of heartbeats; set by who runs the code of the task."""
         self.details: str | None = None
         """The details that this attempt gave last, as JSON text; None if it gave none."""
+        self.on_wait: Callable[[], AbstractContextManager[None]] | None = None
+        """Surrounds a wait of the code for an execution; set by a runner that needs to know."""
         self._deadline = deadline
         self._beat = beat
         self.stops_early = False

@@ -103,6 +103,8 @@ def _json(text: str) -> Any:
         return json.loads(text)
     except ValueError:
         return _NOT_JSON
+    except RecursionError as error:
+        raise UsageError(f"{text[:20]!r}... is nested too deeply") from error
 
 
 def _text_parameters(workflow: Workflow[Any, Any]) -> set[str]:

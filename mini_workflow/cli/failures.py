@@ -21,6 +21,7 @@ from mini_workflow.errors import (
     UsageError,
     ValueNotSerializable,
 )
+from mini_workflow.printable import printable
 
 OK: Final = 0
 FAILED: Final = 1
@@ -78,7 +79,7 @@ def status_of(error: BaseException) -> int:
 
 def in_one_line(error: BaseException) -> str:
     """What an error says, on one line."""
-    text = " ".join(str(error).split())
+    text = printable(" ".join(str(error).split()))
     if isinstance(error, (MiniWorkflowError, Failed)):
         return text or type(error).__name__
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
@@ -92,7 +93,7 @@ def report(error: BaseException, debug: bool) -> None:
 
 
 def _echo_error(text: str) -> None:
-    click.echo(f"{click.style('error', fg='red')}: {text}", err=True)
+    click.echo(f"{click.style('error', fg='red')}: {printable(text)}", err=True)
 
 
 class Application(click.Group):

@@ -12,6 +12,7 @@ import click
 
 from mini_workflow.codecs.standard import StandardCodec
 from mini_workflow.engine.execution import Description
+from mini_workflow.printable import printable
 
 _COLOURS: Final = {
     "running": "cyan",
@@ -28,20 +29,26 @@ def is_terminal() -> bool:
     return sys.stdout.isatty()
 
 
-def say(text: str) -> None:
-    """A line of the answer."""
-    click.echo(text)
+def say(text: str, *, err: bool = False) -> None:
+    """A text of the answer, printable; `err` writes it to the standard error stream."""
+    click.echo(printable(text, line=False, colours=True), err=err)
+
+
+def say_line_of_json(text: str) -> None:
+    """A line of the answer that is JSON already."""
+    click.echo(printable(text, line=False, json=True))
 
 
 def remark(text: str) -> None:
     """A line about the answer, on the standard error stream; nothing for an empty text."""
     if text:
-        click.echo(f"{click.style('note', fg='yellow')}: {text}", err=True)
+        say(f"{click.style('note', fg='yellow')}: {text}", err=True)
 
 
 def say_json(value: Any) -> None:
     """The answer as one JSON text: indented for people, on one line for programs."""
-    click.echo(json.dumps(value, indent=2 if is_terminal() else None, ensure_ascii=False))
+    text = json.dumps(value, indent=2 if is_terminal() else None, ensure_ascii=False)
+    say_line_of_json(text)
 
 
 def coloured(status: str) -> str:
@@ -53,7 +60,7 @@ def say_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table on a terminal; elsewhere its rows alone, with tabs between the columns."""
     if not is_terminal():
         for row in rows:
-            click.echo("\t".join(cell.replace("\t", " ").replace("\n", " ") for cell in row))
+            say("\t".join(cell.replace("\t", " ").replace("\n", " ") for cell in row))
         return
     from rich import box
     from rich.console import Console
@@ -64,7 +71,7 @@ def say_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for column in columns:
         table.add_column(column, overflow="fold" if column == "id" else "ellipsis", no_wrap=False)
     for row in rows:
-        table.add_row(*(Text(cell, style=_COLOURS.get(cell, "")) for cell in row))
+        table.add_row(*(Text(printable(cell), style=_COLOURS.get(cell, "")) for cell in row))
     Console(highlight=False).print(table)
 
 

@@ -161,7 +161,7 @@ def _print_shown(execution: Execution, answer: dict[str, Any], as_json: bool) ->
 
 
 def _tell_failure(execution: Execution, status: str, failure: BaseException) -> None:
-    click.echo(f"{coloured(status)}: {in_one_line(failure)}", err=True)
+    say(f"{coloured(status)}: {in_one_line(failure)}", err=True)
     _print_stacks(execution)
 
 
@@ -172,6 +172,4 @@ def _print_stacks(execution: Execution) -> None:
     if text:
         click.echo("\nwhere it failed, innermost last:\n", err=True)
         for line in text.rstrip().splitlines():
-            # The text is whatever was raised: nothing of it steers the terminal.
-            safe = "".join(one if one.isprintable() else ascii(one)[1:-1] for one in line)
-            click.echo(f"  {safe}", err=True)
+            say(f"  {line}", err=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from datetime import timedelta
+from types import TracebackType
 from typing import Any, Final
 
 from mini_workflow.codecs.decoding import Decoder, Viewer
@@ -15,7 +16,7 @@ from mini_workflow.codecs.exceptions import (
     rebuild_exception,
     restore_attributes,
 )
-from mini_workflow.codecs.names import name_of
+from mini_workflow.codecs.names import name_of, type_of
 from mini_workflow.codecs.opaque import decode_opaque, encode_opaque
 from mini_workflow.codecs.signing import Signer
 from mini_workflow.core.failure import Failure
@@ -29,6 +30,9 @@ MAX_DEPTH: Final = 64
 MAX_EXCEPTIONS: Final = 10_000
 """How many exceptions are carried along with one, its causes and the members of groups: a bound for
 those that refer to each other many times. What is left out is said."""
+
+_PRINTED_MEMBERS: Final = 100
+"""The traceback of a group of more exceptions does without theirs, which each has itself."""
 
 
 class RemoteTraceback(Exception):
@@ -129,18 +133,43 @@ def _message(error: BaseException) -> str:
 
 
 def _traceback(error: BaseException) -> str:
+    remote, frames = "", None
+    try:
+        frames = error.__traceback__
+        found: object = vars(error).get(REMOTE)
+        remote = found if isinstance(found, str) else ""
+    except Exception:  # it cannot even be looked at; where it was raised can
+        frames = BaseException.__getattribute__(error, "__traceback__")
+    if remote and frames is None:
+        return _bounded(remote)
+    lines = "".join(_lines(error, frames))
+    return _bounded(f"{remote}\n{lines}" if remote else lines)
+
+
+def _lines(error: BaseException, frames: TracebackType | None) -> list[str]:
     import traceback
 
     try:
-        remote: str = getattr(error, REMOTE, "")
-        if remote and error.__traceback__ is None:
-            return _bounded(remote)
-        lines = "".join(
-            traceback.format_exception(type(error), error, error.__traceback__, chain=False)
-        )
-        return _bounded(f"{remote}\n{lines}" if remote else lines)
-    except Exception as problem:
-        return f"(no traceback: {type(problem).__name__})"
+        # Python would walk through every member of a group, however often it is one of it.
+        if _weight(error) <= _PRINTED_MEMBERS:
+            return traceback.format_exception(type(error), error, frames, chain=False)
+    except Exception:
+        pass
+    where = traceback.format_tb(frames)
+    start = ["Traceback (most recent call last):\n"] if where else []
+    return [*start, *where, f"{type(error).__qualname__}: {_message(error)}\n"]
+
+
+def _weight(error: Any, enough: int = _PRINTED_MEMBERS) -> int:
+    """How many exceptions a group consists of, counted until they are more than enough."""
+    count = 1
+    if not issubclass(type_of(error), BaseExceptionGroup):
+        return count
+    for member in error.exceptions:
+        count += _weight(member, enough - count)
+        if count > enough:
+            break
+    return count
 
 
 def _bounded(text: str) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import marshal
-from types import CellType, CodeType, FunctionType, MethodType
+import pickle
+from types import CellType, CodeType, FunctionType, GenericAlias, MethodType
 from typing import Any, Final
 
 from mini_workflow.codecs.names import (
@@ -77,9 +78,17 @@ def traits_of(function: FunctionType, home: str) -> dict[str, Any] | None:
 
 def _is_portable(annotation: Any) -> bool:
     """Whether an annotation can go along; a task is not worth failing for one that cannot."""
-    if isinstance(annotation, type):
+    kind = type_of(annotation)
+    if annotation is None or kind is str:
+        return True
+    if isinstance(annotation, type) and kind is not GenericAlias:
         return is_importable(annotation)
-    return annotation is None or type(annotation) is str
+    try:
+        # Such as ``list[int] | None``: what it consists of can be imported, or it is left out.
+        pickle.dumps(annotation)
+    except Exception:
+        return False
+    return True
 
 
 def reduce_function(function: FunctionType) -> Any:

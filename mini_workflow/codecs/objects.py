@@ -244,7 +244,7 @@ def _encode_model(value: Any, part: Part) -> dict[str, Any]:
     if more:
         tagged["more"] = more
     for name, key in zip(_MODEL_STATE, ("extra", "private"), strict=True):
-        if state[name] is not None:
+        if state.get(name) is not None:  # a RootModel has neither
             tagged[key] = {inner: part(item, f".{inner}") for inner, item in state[name].items()}
     return tagged
 

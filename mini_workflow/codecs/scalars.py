@@ -11,6 +11,17 @@ import importlib
 from collections.abc import Callable
 from typing import Any, Final
 
+MAX_EXPONENT: Final = 10_000
+"""How large an exponent a stored fraction may have, up or down: each adds a digit to a whole number.
+The library itself writes fractions without any."""
+
+MAX_DIGITS: Final = 200_000
+"""Characters that a stored fraction may have: longer ones take seconds to read, since decimal
+conversion is quadratic."""
+
+MAX_SCALAR: Final = 4_300
+"""Characters that a stored float, or the exponent of a decimal, may have."""
+
 MAX_PLAIN_INT_BITS: Final = 2048
 """Integers longer than this are written in hexadecimal; Python limits the decimal conversion."""
 
@@ -53,7 +64,7 @@ def _encode_timezone(value: dt.timezone) -> list[Any]:
 
 def _decode_timezone(plain: list[Any]) -> dt.timezone:
     offset, *name = plain
-    zone = dt.timezone(dt.timedelta(*offset), *name)
+    zone = dt.timezone(_decode_timedelta(offset), *name)
     return dt.UTC if not name and zone == dt.UTC else zone
 
 
@@ -66,6 +77,38 @@ def _lazy(module: str, name: str) -> Callable[[Any], Any]:
         return getattr(importlib.import_module(module), name)(plain)
 
     return decode
+
+
+def _decode_int(plain: str) -> int:
+    return int(_text(plain, None), 16)  # hexadecimal: linear in its length
+
+
+def _decode_float(plain: str) -> float:
+    return float(_text(plain, MAX_SCALAR))
+
+
+def _decode_fraction(plain: str) -> Any:
+    _, mark, exponent = _text(plain, MAX_DIGITS).lower().partition("e")
+    if mark and (len(exponent) > 9 or abs(int(exponent)) > MAX_EXPONENT):
+        raise ValueError(f"a fraction with the exponent {exponent[:20]} is refused")
+    return _lazy("fractions", "Fraction")(plain)
+
+
+def _decode_timedelta(plain: list[int]) -> dt.timedelta:
+    if len(plain) > 3 or any(type(part) is not int for part in plain):
+        raise ValueError("a timedelta is days, seconds and microseconds, as whole numbers")
+    return dt.timedelta(*plain)
+
+
+def _text(plain: object, longest: int | None) -> str:
+    """The text that must stand there, if it is not longer than that. Raises ValueError."""
+    if not isinstance(plain, str):
+        raise ValueError(f"a text is expected, and there is a {type(plain).__name__}")
+    if longest is not None and len(plain) > longest:
+        raise ValueError(
+            f"a number of {len(plain):,} characters is refused: {longest:,} are the most"
+        )
+    return plain
 
 
 _ENCODERS: Final[dict[str, tuple[str, Callable[[Any], Any]]]] = {
@@ -82,18 +125,18 @@ _ENCODERS: Final[dict[str, tuple[str, Callable[[Any], Any]]]] = {
 }
 
 _DECODERS: Final[dict[str, Callable[[Any], Any]]] = {
-    "int": lambda plain: int(plain, 16),
-    "float": float,
+    "int": _decode_int,
+    "float": _decode_float,
     "bytes": _decode_bytes,
     "bytearray": lambda plain: bytearray(_decode_bytes(plain)),
-    "complex": lambda plain: complex(float(plain[0]), float(plain[1])),
+    "complex": lambda plain: complex(_decode_float(plain[0]), _decode_float(plain[1])),
     "range": lambda plain: range(*plain),
     "date": dt.date.fromisoformat,
-    "timedelta": lambda plain: dt.timedelta(*plain),
+    "timedelta": _decode_timedelta,
     "timezone": _decode_timezone,
     "ZoneInfo": _lazy("zoneinfo", "ZoneInfo"),
     "Decimal": _lazy("decimal", "Decimal"),
-    "Fraction": _lazy("fractions", "Fraction"),
+    "Fraction": _decode_fraction,
     "UUID": _lazy("uuid", "UUID"),
     "PurePosixPath": _lazy("pathlib", "PurePosixPath"),
     "PureWindowsPath": _lazy("pathlib", "PureWindowsPath"),

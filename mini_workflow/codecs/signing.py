@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from mini_workflow.errors import SignatureInvalid, UsageError
 
-MIN_KEY_BYTES: Final = 16
+MIN_KEY_BYTES: Final = 32
+"""As many as HMAC-SHA-256 puts out: fewer could be guessed before the code could."""
+
+KEY_SEPARATOR: Final = "|"
+"""What stands between the keys of a ring where they are one text."""
 
 _PREFIX: Final = b"mws1"
 _MAC_BYTES: Final = 32
 _TASK: Final = b"task"
 _VALUE: Final = b"value"
 _TEXT: Final = b"text"
+
+
+Keys = bytes | Sequence[bytes]
+"""A key, or a ring of keys of which the first signs."""
 
 
 class Signer:
@@ -24,18 +32,20 @@ class Signer:
     what the payload is for as well as its bytes, so an envelope cannot be replayed for another
     attempt.
 
-    `key` is secret and at least 16 bytes long; a shorter one raises UsageError. A function is
-    called for it when it is first needed.
+    `key` is secret and at least 32 bytes long; a shorter one raises UsageError. It may be a ring of
+    keys: the first signs, and what any of them has signed is accepted, so that a key can be changed
+    while what was signed with the old one is still about. A function is called for it when it is
+    first needed.
     """
 
     __slots__ = ("_given", "_known")
 
-    def __init__(self, key: bytes | Callable[[], bytes]) -> None:
+    def __init__(self, key: Keys | Callable[[], Keys]) -> None:
         self._given = key
         self._known = None if callable(key) else _checked(key)
 
     @property
-    def _key(self) -> bytes:
+    def _keys(self) -> tuple[bytes, ...]:
         if self._known is None:
             assert callable(self._given)
             self._known = _checked(self._given())
@@ -71,14 +81,23 @@ class Signer:
                 f"the message ({', '.join(purpose)}) is not signed. Give the process that made it "
                 "the signing key"
             )
-        if not hmac.compare_digest(code.encode(), self.code(text, *purpose).encode()):
+        fields = _fields(_TEXT, *(part.encode() for part in purpose))
+        given = code.encode()
+        if not any(
+            hmac.compare_digest(given, one.hex().encode())
+            for one in self._codes(text.encode(), fields)
+        ):
             raise SignatureInvalid(
                 f"the message ({', '.join(purpose)}) was signed with another key, was made for "
                 "something else, or was changed since"
             )
 
     def _code(self, payload: bytes, purpose: bytes) -> bytes:
-        return hmac.digest(self._key, purpose + payload, "sha256")
+        return hmac.digest(self._keys[0], purpose + payload, "sha256")
+
+    def _codes(self, payload: bytes, purpose: bytes) -> Iterator[bytes]:
+        """The code by each key of the ring."""
+        return (hmac.digest(key, purpose + payload, "sha256") for key in self._keys)
 
     def _open(self, envelope: bytes, purpose: bytes, what: str) -> bytes:
         start = len(_PREFIX) + _MAC_BYTES
@@ -87,7 +106,8 @@ class Signer:
                 f"{what} is not signed. Give the process that made it the signing key"
             )
         payload = envelope[start:]
-        if not hmac.compare_digest(envelope[len(_PREFIX) : start], self._code(payload, purpose)):
+        given = envelope[len(_PREFIX) : start]
+        if not any(hmac.compare_digest(given, one) for one in self._codes(payload, purpose)):
             raise SignatureInvalid(
                 f"{what} was signed with another key, was made for something else, or was changed "
                 "since. Give every process the same signing key; if they have it, do not trust "
@@ -96,13 +116,23 @@ class Signer:
         return payload
 
 
-def _checked(key: bytes) -> bytes:
-    if len(key) < MIN_KEY_BYTES:
-        raise UsageError(
-            f"the signing key has {len(key)} bytes and needs at least {MIN_KEY_BYTES}: make "
-            "one with secrets.token_bytes(32) and give the same to every process"
-        )
-    return key
+def read_keys(text: str) -> tuple[bytes, ...]:
+    """The keys of a setting: one, or several with bars between them, the one that signs first."""
+    return tuple(part.strip().encode() for part in text.split(KEY_SEPARATOR))
+
+
+def _checked(given: Keys) -> tuple[bytes, ...]:
+    keys = (given,) if isinstance(given, bytes) else tuple(given)
+    if not keys:
+        raise UsageError("there is no signing key: give one, or several")
+    for number, key in enumerate(keys, 1):
+        if len(key) < MIN_KEY_BYTES:
+            which = "the signing key" if len(keys) == 1 else f"signing key {number} of {len(keys)}"
+            raise UsageError(
+                f"{which} has {len(key)} bytes and needs at least {MIN_KEY_BYTES}: make "
+                "one with secrets.token_urlsafe(32) and give the same to every process"
+            )
+    return keys
 
 
 def _task(execution_id: str, seq: int, attempt: int) -> bytes:

@@ -20,6 +20,7 @@ from mini_workflow.engine.replies import blocked
 from mini_workflow.engine.requests import Answer, Ask, Post, Reply, Request, Update
 from mini_workflow.errors import ExecutionClosed, ExecutionNotFound, PromiseNotOpen, UsageError
 from mini_workflow.ports import Head
+from mini_workflow.waiting import blocking_wait
 
 T = TypeVar("T")
 
@@ -104,9 +105,10 @@ class Messenger:
         request = Update(execution_id, update_id, name, arguments, self._desk.clock_now())
         deadline = None if timeout is None else time.monotonic() + timeout
         try:
-            answer = self._desk.ask_within(request, request.reply, timeout)
-            if answer.event is None and answer.refusal is None:
-                answer = self._from_elsewhere(request, deadline)
+            with blocking_wait(request.reply.fail):
+                answer = self._desk.ask_within(request, request.reply, timeout)
+                if answer.event is None and answer.refusal is None:
+                    answer = self._from_elsewhere(request, deadline)
         except TimeoutError:
             raise TimeoutError(
                 f"update {name!r} of execution {execution_id!r} is not done after {timeout:g} s; "

@@ -53,10 +53,9 @@ def answer_start(request: Start, turn: Turn | None, store: Store) -> None:
         request.reply.fail(error)
         return
     if isinstance(first, events.ExecutionStarted) and _others(first, request):
-        shown = "" if first.origin else f": {first.arguments.text[:300]}"
         request.reply.fail(
             ExecutionAlreadyExists(
-                f"execution {name!r} exists and was started with other arguments{shown}; choose "
+                f"execution {name!r} exists and was started with other arguments; choose "
                 "another id",
                 execution_id=name,
             )

@@ -17,6 +17,7 @@ from mini_workflow.engine.requests import Reply, Request, Start
 from mini_workflow.engine.turn import UNKNOWN_WORKFLOW
 from mini_workflow.errors import NotAllowedInWorkflow, RuntimeClosed, StoreError
 from mini_workflow.ports import Stored
+from mini_workflow.waiting import blocking_wait
 
 T = TypeVar("T")
 
@@ -39,24 +40,33 @@ class Serving(Client):
     def settled(self, execution_id: str, timeout: float | None) -> Settled:
         """See `Service.settled`."""
         self._check_caller()
+        found = self._settled_now(execution_id)
+        if found is not None:
+            return found
         reply: Reply[Settled] = Reply()
         self._driver.waiters.add(execution_id, reply.give)
         try:
-            left = timeout
-            while True:
-                found = self._settled_now(execution_id)
-                if found is not None:
-                    return found
-                wait = RECHECK if left is None else min(RECHECK, left)
-                try:
-                    return opened(reply.wait(wait))
-                except TimeoutError:
-                    if left is not None:
-                        left -= wait
-                        if left <= 0:
-                            raise still_running(execution_id, timeout) from None
+            with blocking_wait(reply.fail):
+                return self._wait_until_settled(execution_id, reply, timeout)
         finally:
             self._driver.waiters.remove(execution_id, reply.give)
+
+    def _wait_until_settled(
+        self, execution_id: str, reply: Reply[Settled], timeout: float | None
+    ) -> Settled:
+        left = timeout
+        while True:
+            found = self._settled_now(execution_id)
+            if found is not None:
+                return found
+            wait = RECHECK if left is None else min(RECHECK, left)
+            try:
+                return opened(reply.wait(wait))
+            except TimeoutError:
+                if left is not None:
+                    left -= wait
+                    if left <= 0:
+                        raise still_running(execution_id, timeout) from None
 
     async def settled_async(self, execution_id: str) -> Settled:
         """See `Service.settled_async`."""

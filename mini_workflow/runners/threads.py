@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from functools import partial
 from queue import SimpleQueue
 from typing import Final
 
@@ -27,6 +29,8 @@ from mini_workflow.ports import Report, TaskOutcome, TaskRequest
 from mini_workflow.task import CURRENT, CurrentTask
 
 MAX_DEFAULT_THREADS: Final = 32
+MAX_WAITING: Final = 256
+"""How many tasks may wait for executions at a time: our own bound, since each keeps a thread."""
 
 
 def default_threads() -> int:
@@ -35,13 +39,14 @@ def default_threads() -> int:
 
 
 class _Attempt:
-    __slots__ = ("limits", "over", "request", "task", "thread")
+    __slots__ = ("limits", "over", "request", "task", "thread", "waits")
 
     def __init__(self, request: TaskRequest) -> None:
         self.request: Final = request
         self.task: CurrentTask | None = None  # once it has begun, as is the next
         self.thread: threading.Thread | None = None
         self.limits: Limits | None = None
+        self.waits = False  # for an execution
         self.over = False  # reported, or handed back
 
 
@@ -50,7 +55,8 @@ class ThreadRunner:
 
     Threads start when they are needed, `threads` at most, and stay. An attempt that runs into its
     timeout, or whose heartbeat is missing, is reported then; its thread is replaced, and whatever
-    it still returns is dropped.
+    it still returns is dropped. A thread whose attempt waits for an execution does not count, so
+    that what it waits for can run; MAX_WAITING attempts at most may wait like that.
     """
 
     def __init__(
@@ -72,6 +78,7 @@ class ThreadRunner:
         self._started = 0
         self._idle = 0  # threads that wait and that no queued attempt is meant for
         self._waiting = 0  # queued attempts that no waiting thread is meant for
+        self._asleep = 0  # threads whose attempts wait for an execution
         self._closed = False
         self._returned: Final[list[TaskRequest]] = []  # that were told to end, and did
 
@@ -84,7 +91,7 @@ class ThreadRunner:
             self._attempts[request.execution_id, request.seq] = attempt
             if self._idle:
                 self._idle -= 1
-            elif len(self._threads) < self._size:
+            elif len(self._threads) - self._asleep < self._size:
                 self._start_thread()
             else:
                 self._waiting += 1
@@ -167,7 +174,10 @@ class ThreadRunner:
             with self._lock:
                 if this not in self._threads:
                     return  # it was replaced
-                if self._waiting:
+                surplus = len(self._threads) - self._asleep > self._size
+                if surplus:
+                    self._threads.discard(this)  # others have waited, and go on
+                elif self._waiting:
                     self._waiting -= 1
                 else:
                     self._idle += 1
@@ -177,6 +187,8 @@ class ThreadRunner:
                     mine = False
             if mine and outcome is not None:
                 self._report(outcome)
+            if surplus:
+                return
             del attempt, outcome  # what they hold must not live until the next one
 
     def _run(self, attempt: _Attempt) -> TaskOutcome | None:
@@ -188,6 +200,7 @@ class ThreadRunner:
             None if timeout is None else time.time() + timeout / 1000,
             None if limits is None else limits.beat,
         )
+        task.on_wait = partial(self._wait, attempt)
         with self._lock:
             if attempt.over:
                 return None
@@ -206,6 +219,38 @@ class ThreadRunner:
             if limits is not None:
                 self._deadlines.forget(attempt)
 
+    @contextmanager
+    def _wait(self, attempt: _Attempt) -> Generator[None]:
+        """Surrounds a wait of the attempt for an execution: its thread does not count meanwhile."""
+        with self._lock:
+            # Threads that the attempt has started itself are none of the pool's.
+            mine = attempt.thread is threading.current_thread() and not attempt.over
+            if mine and self._asleep >= MAX_WAITING:
+                request = attempt.request
+                raise UsageError(
+                    f"task {request.name!r} of execution {request.execution_id!r} cannot wait for"
+                    f" an execution: {MAX_WAITING} tasks do so already, and each keeps a thread."
+                    " Have workflows wait for executions, with ctx.child, instead of tasks"
+                )
+            if mine:
+                attempt.waits = True
+                self._asleep += 1
+                if self._waiting and not self._closed:
+                    self._waiting -= 1
+                    self._start_thread()
+        try:
+            yield
+        finally:
+            if mine:
+                with self._lock:
+                    self._wakes(attempt)
+
+    def _wakes(self, attempt: _Attempt) -> None:
+        """Its thread counts again, unless that was noted before. With the lock held."""
+        if attempt.waits:
+            attempt.waits = False
+            self._asleep -= 1
+
     def _expire(self, attempt: _Attempt) -> None:
         with self._lock:
             limits, task = attempt.limits, attempt.task
@@ -218,6 +263,7 @@ class ThreadRunner:
             # Its thread may never come back: it no longer counts, and ends when it does.
             if attempt.thread is not None:
                 self._threads.discard(attempt.thread)
+                self._wakes(attempt)
             if self._waiting and not self._closed:
                 self._waiting -= 1
                 self._start_thread()

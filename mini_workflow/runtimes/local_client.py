@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar, cast
@@ -42,15 +42,14 @@ from mini_workflow.engine.turn import Turns
 from mini_workflow.engine.watchdog import DEFAULT_LIMIT, Watchdog
 from mini_workflow.errors import LeaseLost, PromiseNotOpen, RuntimeClosed, UsageError
 from mini_workflow.ports import Commit, Head
+from mini_workflow.runtimes.file_watcher import FileWatcher
 from mini_workflow.stores.sqlite import SQLiteBackend
 from mini_workflow.stores.system_clock import SystemClock
 from mini_workflow.stores.wakeup_socket import WakeupSocket
+from mini_workflow.waiting import blocking_wait
 from mini_workflow.workflow import REGISTRY
 
 T = TypeVar("T")
-
-LOOK_AGAIN: Final = 0.05
-"""Seconds after which the file is looked at again by somebody who waits for a change in it."""
 
 LEASE: Final = 15.0
 """Seconds for which a client may hold what it needs to put an execution into the file; it takes
@@ -101,6 +100,7 @@ class LocalClient(Client):
         self._codec = StandardCodec(value_limit=value_limit, trust=trust or not read_only)
         self._registry = REGISTRY
         self._doorbell = WakeupSocket()
+        self._watcher = FileWatcher(self._store.version, self._store.ended)
         self._messenger = Messenger(self, self._codec)
         self._watchdog = Watchdog(turn_timeout)
         # The part of the backend that belongs to one thread, whichever that is at the moment.
@@ -124,6 +124,7 @@ class LocalClient(Client):
         with self._using:
             if not self._closed:
                 self._closed = True
+                self._watcher.close()
                 self._doorbell.close()
                 self._watchdog.close()
                 self._backend.close()
@@ -144,18 +145,43 @@ class LocalClient(Client):
     def settled(self, execution_id: str, timeout: float | None) -> Settled:
         """See `Service.settled`."""
         deadline = None if timeout is None else time.monotonic() + timeout
-        while (found := self._settled_now(execution_id)) is None:
-            left = LOOK_AGAIN if deadline is None else deadline - time.monotonic()
-            if left <= 0:
-                raise still_running(execution_id, timeout)
-            time.sleep(min(LOOK_AGAIN, left))
+        found = self._settled_now(execution_id)
+        if found is not None:
+            return found
+        changed = threading.Event()
+        refused: list[BaseException] = []
+
+        def refuse(error: BaseException) -> None:
+            refused.append(error)
+            changed.set()
+
+        with self._watcher.until_end(execution_id, changed.set), blocking_wait(refuse):
+            while (found := self._settled_now(execution_id)) is None:
+                left = None if deadline is None else deadline - time.monotonic()
+                if left is not None and left <= 0:
+                    raise still_running(execution_id, timeout)
+                if refused:
+                    raise refused[0]
+                changed.wait(left)
+                changed.clear()
         return found
 
     async def settled_async(self, execution_id: str) -> Settled:
         """See `Service.settled_async`."""
-        # What happens is in a file: there is nothing to await.
-        while (found := self._settled_now(execution_id)) is None:  # noqa: ASYNC110
-            await asyncio.sleep(LOOK_AGAIN)
+        found = self._settled_now(execution_id)
+        if found is not None:
+            return found
+        loop, changed = asyncio.get_running_loop(), asyncio.Event()
+
+        def wake() -> None:
+            # A loop that was closed meanwhile has nobody left who waits.
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(changed.set)
+
+        with self._watcher.until_end(execution_id, wake):
+            while (found := self._settled_now(execution_id)) is None:
+                await changed.wait()
+                changed.clear()
         return found
 
     # Requests, which others will meet
@@ -167,7 +193,15 @@ class LocalClient(Client):
     @contextmanager
     def watch(self, execution_id: str) -> Generator[Callable[[float], None]]:
         """See `Desk.watch`."""
-        yield lambda seconds: time.sleep(min(seconds, LOOK_AGAIN))
+        self._check_caller()
+        changed = threading.Event()
+
+        def wait(seconds: float) -> None:
+            changed.wait(seconds)
+            changed.clear()
+
+        with self._watcher.until_change(execution_id, changed.set):
+            yield wait
 
     def put_all(self, requests: Iterable[Start]) -> None:
         """See `Client.put_all`: put the new executions into the file, for others to begin."""

@@ -7,7 +7,7 @@ import threading
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, RootModel
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 
@@ -112,6 +112,10 @@ class Customer(BaseModel):
 class Account(BaseModel):
     owner: Customer
     balance: Any = None
+
+
+class Names(RootModel[list[str]]):
+    """A model of one value without a name."""
 
 
 T = TypeVar("T")

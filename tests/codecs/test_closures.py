@@ -2,10 +2,13 @@
 
 import asyncio
 import functools
+import inspect
 import json
 import operator
 import sys
 import types
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, Optional
 
 import pytest
 from hypothesis import given
@@ -268,6 +271,36 @@ def test_a_model_made_in_a_function_is_refused_with_the_remedy():
         match=r"captures 'model' .*Local\).* is a class made in a function: define it at the top",
     ):
         CODEC.capture(lambda: model.value, (), {})
+
+
+def test_annotations_go_along_whatever_they_are_made_of():
+    unit = "cm"
+
+    def tool(
+        ids: list[int],
+        name: Optional[str] = None,  # noqa: UP045
+        top: int | None = 3,
+        kind: Literal["a", "b"] = "a",
+        unit: Annotated[str, "cm or inch"] = unit,
+        call: Callable[[int], dict[str, samples.Order]] | None = None,
+        late: "list[int] | None" = None,
+        own: type[samples.Order] | None = None,
+        *rest: Any,
+    ) -> tuple[int, ...]:
+        return (len(unit), *ids)
+
+    again = restored(tool)
+    assert inspect.signature(again) == inspect.signature(tool)
+    assert again.func.__annotations__ == tool.__annotations__
+    assert again([1]) == (2, 1)
+
+    class Local:
+        pass
+
+    def partly(one: list[Local], other: list[int]) -> None:
+        pass
+
+    assert restored(partly).func.__annotations__ == {"other": list[int], "return": None}
 
 
 def test_an_annotation_that_cannot_go_along_is_left_out():

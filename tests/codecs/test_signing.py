@@ -1,13 +1,16 @@
 """Nothing that was not signed for this attempt is accepted."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mini_workflow.codecs import Signer
+from mini_workflow.codecs.signing import read_keys
 from mini_workflow.errors import SignatureInvalid, UsageError
 
-SIGNER = Signer(b"0123456789abcdef")
+SIGNER = Signer(b"0123456789abcdef" * 2)
 WHERE = {"execution_id": "order-1", "seq": 3, "attempt": 1}
 
 
@@ -57,7 +60,7 @@ def test_no_two_calls_have_one_signature(where, elsewhere, payload, other):
 
 
 def test_another_key_does_not_verify():
-    envelope = Signer(b"another key of 23 bytes").sign(b"payload", **WHERE)
+    envelope = Signer(b"another key that is of 34 bytes ...").sign(b"payload", **WHERE)
     with pytest.raises(SignatureInvalid, match="same signing key"):
         SIGNER.verify(envelope, **WHERE)
 
@@ -82,9 +85,47 @@ def test_a_value_is_no_task_and_a_form_is_no_other():
 
 @pytest.mark.parametrize("key", [b"", b"short", b"x" * 15])
 def test_a_short_key_is_refused(key):
-    with pytest.raises(UsageError, match=r"at least 16.*token_bytes"):
+    with pytest.raises(UsageError, match=r"at least 32.*token_urlsafe"):
         Signer(key)
 
 
 def test_the_key_is_not_shown():
     assert "0123456789abcdef" not in repr(SIGNER)
+
+
+OLD, NEW = b"o" * 32, b"n" * 32
+
+
+@pytest.mark.parametrize("length", [0, 1, 16, 31])
+def test_a_key_that_is_too_short_is_refused(length: int) -> None:
+    with pytest.raises(UsageError, match=f"has {length} bytes and needs at least 32"):
+        Signer(b"k" * length)
+    with pytest.raises(UsageError, match=f"signing key 2 of 2 has {length} bytes"):
+        Signer([OLD, b"k" * length])
+
+
+def test_no_key_at_all_is_refused() -> None:
+    with pytest.raises(UsageError, match="no signing key"):
+        Signer([])
+
+
+def test_a_key_is_changed_by_adding_deploying_and_removing() -> None:
+    """Old alone, then both with the old one in front, then the new one, and at last the new alone."""
+    steps = [Signer(OLD), Signer([OLD, NEW]), Signer([NEW, OLD]), Signer(NEW)]
+    for one, other in pairwise(steps):
+        for writer, reader in ((one, other), (other, one)):
+            envelope = writer.sign_value(b"x", form="f")
+            assert reader.verify_value(envelope, form="f") == b"x"
+            task = writer.sign(b"x", execution_id="e", seq=1, attempt=1)
+            assert reader.verify(task, execution_id="e", seq=1, attempt=1) == b"x"
+            reader.check("text", writer.code("text", "purpose"), "purpose")
+    with pytest.raises(SignatureInvalid):
+        Signer(NEW).verify_value(Signer(OLD).sign_value(b"x", form="f"), form="f")
+    with pytest.raises(SignatureInvalid):
+        Signer(NEW).check("text", Signer(OLD).code("text", "purpose"), "purpose")
+
+
+def test_a_setting_holds_one_key_or_several() -> None:
+    assert read_keys("a" * 40) == (b"a" * 40,)
+    assert read_keys(f"{'n' * 32} | {'o' * 32}") == (NEW, OLD)
+    assert read_keys("a key of words, with commas in it") == (b"a key of words, with commas in it",)

@@ -130,6 +130,8 @@ VALUES = [
     Money(1),
     Nested(order=Order("o-2"), price=Money(2), more={"x": (1,)}),
     Customer(name="ann", tags={"b", "a"}),
+    samples.Names(["a", "b"]),
+    samples.Page[samples.Names](items=[samples.Names([])]),
     samples.IntPage(items=[1]),
     samples.Page[str](items=["a"]),
     samples.Page(items=[(1,)]),

@@ -98,3 +98,29 @@ def test_a_damaged_letter_stays_and_hurts_nobody(path: Path) -> None:
         assert execution.result(WAIT) == "on"
         kinds = [type(event) for event in execution.history()]
         assert kinds.count(events.SignalReceived) == 1
+
+
+@workflow("damaged.sleeps")
+async def sleeps(ctx: Context) -> str:
+    await ctx.wait_for_signal("go")
+    await ctx.sleep(0.001)
+    return "slept"
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["wake_at = 'soon'", "wake_at = x'ff'", "wake_at = 1, id = x'ff'", "busy = 1, id = x'ff'"],
+)
+def test_a_damaged_row_of_what_is_due_holds_up_no_other(path: Path, change: str) -> None:
+    with LocalRuntime(path) as runtime:
+        for name in ("bad", "good"):
+            runtime.start_execution(sleeps, id=name)
+    raw = sqlite3.connect(path)
+    raw.execute(f"UPDATE executions SET {change} WHERE id = 'bad'")
+    raw.commit()
+    raw.close()
+    with LocalRuntime(path) as runtime:
+        for name in ("good", "new", "newer"):
+            execution = runtime.start_execution(sleeps, id=name)
+            execution.signal("go")
+            assert execution.result(WAIT) == "slept"

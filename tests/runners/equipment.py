@@ -28,15 +28,15 @@ def make(key: bytes) -> WorkerConfig:
 
 def make_with_two_keys(engine: int) -> WorkerConfig:
     """The engine and its workers do not have the same key."""
-    return make((b"engine" if os.getpid() == engine else b"worker") * 4)
+    return make((b"engine" if os.getpid() == engine else b"worker") * 8)
 
 
 def make_with_deaf_engine(engine: int) -> WorkerConfig:
     """The workers understand the engine, and the engine does not understand them."""
-    equipment = make(b"key" * 8)
+    equipment = make(b"key" * 12)
     if os.getpid() == engine:
         return WorkerConfig(
-            equipment.execute, equipment.execute_async, equipment.seal, make(b"other" * 4).unseal
+            equipment.execute, equipment.execute_async, equipment.seal, make(b"other" * 8).unseal
         )
     return equipment
 
@@ -44,7 +44,7 @@ def make_with_deaf_engine(engine: int) -> WorkerConfig:
 def make_only_in(engine: int) -> WorkerConfig:
     if os.getpid() != engine:
         raise LookupError("the workers lack something")
-    return make(b"key" * 8)
+    return make(b"key" * 12)
 
 
 def make_with_broken_execute() -> WorkerConfig:
@@ -54,5 +54,5 @@ def make_with_broken_execute() -> WorkerConfig:
     async def execute_async(request: TaskRequest) -> TaskOutcome:
         raise RuntimeError("execute is broken")
 
-    equipment = make(b"key" * 8)
+    equipment = make(b"key" * 12)
     return WorkerConfig(execute, execute_async, equipment.seal, equipment.unseal)

@@ -25,7 +25,7 @@ from tests.runners import equipment
 from tests.runners.equipment import CODEC
 
 ROOT = Path(__file__).parents[2]
-KEY = b"a key for tests only"
+KEY = b"a key for tests only, nothing else"
 
 
 class Workers:
@@ -273,7 +273,7 @@ def helper(point):
 
 def run(function, *args):
     outcomes = SimpleQueue()
-    runner = ProcessRunner(partial(make, b"k" * 16), outcomes.put, workers=1)
+    runner = ProcessRunner(partial(make, b"k" * 32), outcomes.put, workers=1)
     payload = CODEC.capture(function, args, {})
     runner.submit(TaskRequest("e", 1, 1, "t", payload))
     outcome = outcomes.get(timeout=60)

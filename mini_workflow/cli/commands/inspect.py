@@ -20,6 +20,7 @@ from mini_workflow.cli.output import (
     remark,
     say,
     say_json,
+    say_line_of_json,
     say_table,
 )
 from mini_workflow.cli.timelines import WIDTH, growth, print_outcome, print_timeline
@@ -120,7 +121,7 @@ def get(
         elif lines:
             for _, grown in growth(client, execution_id, while_running=follow):
                 for line in grown:
-                    say(line)
+                    say_line_of_json(line)
         else:
             description = execution.describe()
             _print_head(description)

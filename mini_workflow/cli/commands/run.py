@@ -102,7 +102,7 @@ def run(
                     runtime,
                     execution,
                     follow=True,
-                    write=lambda line: click.echo(line, err=True),
+                    write=lambda line: say(line, err=True),
                 )
         except KeyboardInterrupt:
             remark(f"{execution.id} is not done; `worker`, or `run` with its --id, continues it")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from mini_workflow.codecs.signing import Signer
+from mini_workflow.codecs.signing import Signer, read_keys
 from mini_workflow.codecs.standard import DEFAULT_VALUE_LIMIT, StandardCodec
 from mini_workflow.settings import BUCKET_NAME, OBJECT_PREFIX, QUEUE_URL, SIGNING_KEY, Settings
 from mini_workflow.stores.aws_clients import Clients
@@ -43,7 +43,7 @@ class Container:
         self.clock: Clock = clock or SystemClock()
         self._queued = queued
         self._claim_over = claim_over
-        self.signer = Signer(lambda: settings.get(SIGNING_KEY).encode())
+        self.signer = Signer(lambda: read_keys(settings.get(SIGNING_KEY)))
         self.codec = StandardCodec(self.signer, value_limit=value_limit)
 
     @cached_property

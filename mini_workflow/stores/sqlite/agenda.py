@@ -51,15 +51,19 @@ class SQLiteAgenda:
 
 _DUE = """
     SELECT wake_at, id FROM executions
-    WHERE partition = ? AND wake_at IS NOT NULL AND wake_at <= ? ORDER BY wake_at LIMIT ?
+    WHERE partition = ? AND wake_at IS NOT NULL AND wake_at <= ? AND typeof(id) = 'text'
+    ORDER BY wake_at LIMIT ?
 """
 _NEXT_WAKE = """
     SELECT wake_at FROM executions
-    WHERE partition = ? AND wake_at IS NOT NULL ORDER BY wake_at LIMIT 1
+    WHERE partition = ? AND wake_at IS NOT NULL AND wake_at <= 0x7fffffffffffffff
+        AND typeof(id) = 'text'
+    ORDER BY wake_at LIMIT 1
 """
+"""What is damaged to be a text or a blob is larger than every number: such a time is none."""
 _BUSY = """
     SELECT id FROM executions
-    WHERE partition = ? AND busy = 1 AND id > ? ORDER BY id LIMIT ?
+    WHERE partition = ? AND busy = 1 AND id > ? AND typeof(id) = 'text' ORDER BY id LIMIT ?
 """
 _BLOCKED = """
     SELECT id FROM executions

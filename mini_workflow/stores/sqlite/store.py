@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sqlite3
 import threading
@@ -74,6 +75,20 @@ class SQLiteStore:
         with self._reading:
             rows = self._reader.rows(_HISTORY, (since, execution_id))
         return [body for (body,) in rows]
+
+    def version(self) -> int:
+        """A number that is another one after each commit, by whomever; not to be compared with that
+        of another backend.
+        """
+        with self._reading:
+            version: int = self._reader.row("PRAGMA data_version")[0]
+        return version
+
+    def ended(self, execution_ids: Sequence[str]) -> list[str]:
+        """Those that are not running: closed, blocked, or not there."""
+        with self._reading:
+            rows = self._reader.rows(_ENDED, (json.dumps(execution_ids),))
+        return [name for (name,) in rows]
 
     def commit(self, commits: Sequence[Commit]) -> list[bool]:
         """See `Store.commit`."""
@@ -250,6 +265,11 @@ _FIND = """
 """
 _EVENTS = "SELECT body FROM events WHERE execution = ? AND number >= ? ORDER BY number"
 _PARKED = "SELECT body FROM parked WHERE execution = ? ORDER BY number"
+_ENDED = """
+    SELECT asked.value FROM json_each(?) AS asked
+    LEFT JOIN executions ON executions.id = asked.value
+    WHERE status IS NOT 'running'
+"""
 _HISTORY = """
     SELECT events.body
     FROM executions

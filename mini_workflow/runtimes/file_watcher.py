@@ -1,0 +1,116 @@
+"""FileWatcher: tells those who wait when a file has changed that other processes write."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Generator, Sequence
+from typing import Final
+
+from mini_workflow.errors import StoreError
+
+LOOK_AGAIN: Final = 0.05
+"""Seconds after which the file is looked at again while somebody waits for a change in it. Our own
+choice: SQLite tells nobody of what another process commits, and to ask takes microseconds."""
+
+Wake = Callable[[], None]
+"""Called on the watcher's thread, perhaps more than once; must not block nor raise."""
+
+
+class FileWatcher:
+    """One thread that looks at the file for all who wait; there is none while nobody waits.
+
+    Whoever is woken looks for itself, and finds what is wrong with the file if something is.
+
+    Args:
+        version: a number that is another one after each change of the file.
+        ended: those of the given executions that do not run any more.
+        pause: seconds between two looks at the version.
+    """
+
+    def __init__(
+        self,
+        version: Callable[[], int],
+        ended: Callable[[Sequence[str]], list[str]],
+        *,
+        pause: float = LOOK_AGAIN,
+    ) -> None:
+        self._version = version
+        self._ended = ended
+        self._pause = pause
+        self._lock = threading.Lock()
+        self._for_end: dict[str, list[Wake]] = {}
+        self._for_change: dict[str, list[Wake]] = {}
+        self._thread: threading.Thread | None = None
+        self._closing = threading.Event()
+
+    def until_end(self, execution_id: str, wake: Wake) -> contextlib.AbstractContextManager[None]:
+        """A `with` block in which `wake` is called when the execution does not run any more."""
+        return self._waiting(self._for_end, execution_id, wake)
+
+    def until_change(
+        self, execution_id: str, wake: Wake
+    ) -> contextlib.AbstractContextManager[None]:
+        """A `with` block in which `wake` is called after each change of the file."""
+        return self._waiting(self._for_change, execution_id, wake)
+
+    def close(self) -> None:
+        """Wake everybody, and end the thread. Harmless if it was closed before."""
+        self._closing.set()
+        thread = self._thread
+        if thread is not None:
+            thread.join()
+        self._wake_all()
+
+    @contextlib.contextmanager
+    def _waiting(
+        self, waiting: dict[str, list[Wake]], execution_id: str, wake: Wake
+    ) -> Generator[None]:
+        with self._lock:
+            waiting.setdefault(execution_id, []).append(wake)
+            if self._thread is None and not self._closing.is_set():
+                self._thread = threading.Thread(
+                    target=self._watch, name="mini-workflow-file-watcher", daemon=True
+                )
+                self._thread.start()
+        try:
+            yield
+        finally:
+            with self._lock:
+                wakes = waiting[execution_id]
+                wakes.remove(wake)
+                if not wakes:
+                    del waiting[execution_id]
+
+    def _watch(self) -> None:
+        seen: int | None = None
+        while not self._closing.is_set():
+            with self._lock:
+                if not self._for_end and not self._for_change:
+                    self._thread = None
+                    return
+            try:
+                version = self._version()
+                if version != seen:
+                    self._look()
+                    seen = version
+            except StoreError:
+                self._wake_all()
+            self._closing.wait(self._pause)
+
+    def _look(self) -> None:
+        with self._lock:
+            names = list(self._for_end)
+            wakes = [wake for each in self._for_change.values() for wake in each]
+        ended = self._ended(names) if names else []
+        with self._lock:
+            wakes += [wake for name in ended for wake in self._for_end.get(name, ())]
+        for wake in wakes:
+            wake()
+
+    def _wake_all(self) -> None:
+        with self._lock:
+            waiting = [*self._for_end.values(), *self._for_change.values()]
+            wakes = [wake for each in waiting for wake in each]
+        for wake in wakes:
+            wake()
