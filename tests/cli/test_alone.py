@@ -117,7 +117,7 @@ def test_reading_changes_nothing(mw: World) -> None:
 
 
 def contents(folder: Path) -> dict[str, list[object]]:
-    with sqlite3.connect(folder / ".mini_workflow" / "state.db") as connection:
+    with sqlite3.connect(folder / "state.db") as connection:
         names = [name for (name,) in connection.execute("SELECT name FROM sqlite_master")]
         tables = [name for name in names if not name.startswith(("executions_", "sqlite_auto"))]
         found = {name: connection.execute(f"SELECT * FROM {name}").fetchall() for name in tables}

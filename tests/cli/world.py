@@ -70,7 +70,7 @@ class World:
 
     def __call__(self, *words: object, status: int | None = 0, typed: str = "") -> Said:
         """Run a command to its end. `status` is the exit status that it must have."""
-        command = str(words[0])
+        command = str(words[0]) if words else ""
         if self.inside and command in self.ran:
             code, out, err = self._call(list(map(str, words)), typed)
         else:
