@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -76,6 +77,10 @@ class Turn:
     closing: Event | None = None
     start: Start | None = None
     continues: bool = False
+    first: bool = False
+    """Whether the code of the run has begun in it."""
+    failed: dict[int, str] = field(default_factory=dict[int, str])
+    """The names of the tasks whose attempts are reported to have failed, by number."""
 
 
 Execute = Callable[[TaskRequest, Codec], TaskOutcome]
@@ -275,6 +280,7 @@ class Turns:
     ) -> Turn:
         run, head = live.run, live.head
         messages = (*before, *delivery.messages)
+        failed = _names_of_failed(run, messages)
         decision = self.watched(run, lambda: decide(run, messages, now))
         refused: dict[str, Failure] = {}
         while decision is not None and decision.spoilt_by is not None:
@@ -304,11 +310,12 @@ class Turns:
         continues = decision.condition == "continued" and decision.fault is None
         if continues:
             entropy = self._entropy()
+            arrived = decision.left
             taken, after, left = next_run(run, decision, after, live.length, entropy)
             if (end := _termination(left)) is not None:
                 # The next run has not begun, and no code of it has to.
                 continues, left = False, ()
-                taken = (*taken, end)
+                taken = (*taken, end, *_unhandled(arrived))
                 after = replace(after, status="terminated", closed_at=end.at, busy=False)
                 parting = (
                     *end_children(run.execution_id, run.state),
@@ -335,7 +342,9 @@ class Turns:
             outbox=outbox(decision.commands),
             tries=0 if live.tries else None,
         )
-        return Turn(delivery, commit, after, live, decision, closing, continues=continues)
+        turn = Turn(delivery, commit, after, live, decision, closing, continues=continues)
+        turn.first, turn.failed = bool(known) or live.length == 0, failed
+        return turn
 
     def _anew(self, live: Live, *, fresh: bool) -> Live:
         """The same execution as it is in the store; `fresh` if no code of it has run yet."""
@@ -440,7 +449,7 @@ class Turns:
         commit = Commit(
             execution_id=delivery.execution_id,
             expected=length,
-            events=(wire.encode(closing),) if closing is not None else (),
+            events=() if closing is None else _ended(stored, closing, delivery.messages),
             head=after if after != stored.head else None,
             park=_to_park(delivery.messages, after),
             unpark=closing is not None,
@@ -461,6 +470,35 @@ def deadly(tries: int) -> TurnTimeout:
 
 def _termination(messages: Iterable[Message]) -> events.ExecutionTerminated | None:
     return next((m for m in messages if isinstance(m, events.ExecutionTerminated)), None)
+
+
+def _names_of_failed(run: Run, messages: Iterable[Message]) -> dict[int, str]:
+    tasks = run.state.tasks
+    return {
+        m.seq: tasks[m.seq].name
+        for m in messages
+        if type(m) is events.TaskFailed and m.seq in tasks
+    }
+
+
+def _ended(
+    stored: Stored, closing: events.ExecutionTerminated, messages: Iterable[Message]
+) -> tuple[str, ...]:
+    """The lines that end an execution whose code is not run, with the signals that it does not get."""
+    known: set[str] = set()
+    kept: list[Message] = []
+    with contextlib.suppress(WireError):
+        known.update(ExecutionState.of(map(wire.decode, stored.events)).signal_ids)
+        kept.extend(map(decode_message, stored.parked))
+    lost = [signal for signal in _unhandled((*kept, *messages)) if signal.id not in known]
+    return tuple(map(wire.encode, (closing, *lost)))
+
+
+def _unhandled(messages: Iterable[Message]) -> Iterable[events.SignalUnhandled]:
+    """What is recorded of the signals that an execution does not get, because it is terminated."""
+    for message in messages:
+        if isinstance(message, events.SignalReceived):
+            yield events.SignalUnhandled(message.at, message.name, message.value, message.id)
 
 
 def _to_park(messages: Iterable[Message], head: Head) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from mini_workflow import ExecutionBlocked, ExecutionTerminated, LocalClient, LocalRuntime
+from mini_workflow.core import events
 from mini_workflow.engine.turn import DEADLY
 from tests.local import flows
 from tests.local.child import Child
@@ -135,3 +136,17 @@ def test_a_loop_of_runs_that_never_waits_can_be_ended(path: Path, how: str) -> N
     with LocalRuntime(path) as runtime:
         status = runtime.get_execution("loop").describe().status
         assert status == {"cancel": "cancelled", "terminate": "terminated", "close": "running"}[how]
+
+
+def test_a_signal_to_a_run_that_is_terminated_before_it_begins_is_reported(path: Path) -> None:
+    """Law 11: nothing is lost silently, also between two runs."""
+    with LocalClient(path) as client:
+        execution = client.start_execution(flows.loops, 0, id="loop")
+        execution.signal("greeting", "hello")
+        execution.terminate("enough")
+    with LocalRuntime(path) as runtime:
+        with pytest.raises(ExecutionTerminated):
+            runtime.get_execution("loop").result(WAIT)
+        history = runtime.get_execution("loop").history()
+    [unhandled] = [event for event in history if isinstance(event, events.SignalUnhandled)]
+    assert unhandled.name == "greeting"

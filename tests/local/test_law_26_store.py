@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -187,7 +188,7 @@ def refused(path: Path) -> None:
     """An opening that fails, of a file that cannot be used as it is."""
     with pytest.raises((StoreUnavailable, StoreCorrupt)):
         LocalClient(path.parent / "none" / "state.db")
-    with sqlite3.connect(path.parent / "other.db") as other:
+    with closing(sqlite3.connect(path.parent / "other.db")) as other:
         other.execute("CREATE TABLE notes (text)")
     with pytest.raises(StoreCorrupt):
         LocalRuntime(path.parent / "other.db")
