@@ -22,6 +22,7 @@ from mini_workflow.engine.cache import Cache
 from mini_workflow.engine.children import Children
 from mini_workflow.engine.dispatch import Dispatcher
 from mini_workflow.engine.executor import execute
+from mini_workflow.engine.operator_log import tell
 from mini_workflow.engine.pending_updates import PendingUpdates
 from mini_workflow.engine.queries import Questions
 from mini_workflow.engine.replies import blocked, closed
@@ -358,6 +359,7 @@ class Engine:
             self._inquiries.fail(name, closed(name, head.status))
         if self._inquiries and head.status == "blocked":
             self._inquiries.fail(name, blocked(head))
+        tell(turn)
         if turn.continues:
             self._awake[name] = False
         if turn.commit.outbox:

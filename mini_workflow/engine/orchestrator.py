@@ -23,6 +23,7 @@ from mini_workflow.engine.delivery import Arrival, Each, one_by_one
 from mini_workflow.engine.dispatch import request_of
 from mini_workflow.engine.effects import Effects, Waking, put_off, together, waking
 from mini_workflow.engine.inspection import Inspection
+from mini_workflow.engine.operator_log import tell
 from mini_workflow.engine.outbox import outbox
 from mini_workflow.engine.runs import blocked, first_event
 from mini_workflow.engine.turn import Delivery, Turn, Turns
@@ -173,6 +174,7 @@ class Orchestrator:
                 if work.turn is not None:
                     self._turns.committed(work.turn)
                     self._on_turn(work.turn)
+                    tell(work.turn)
                     warn_of_late_signals(work.turn)
             done = self._stage(self._carry_out, finished, failed)
             again += [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Final
 
 from mini_workflow.core import events, wire
@@ -86,6 +87,12 @@ class Takeover:
                     awake[name] = True
             after = names[-1]
         next_wake = self._ports.agenda.next_wake()
+        if awake or next_wake is not None:
+            log.info(
+                "took over what no other process holds: executions to continue now: %d, next due: %s",
+                len(awake),
+                "none" if next_wake is None else datetime.fromtimestamp(next_wake / 1000, UTC),
+            )
         self.read_again()
         self._unrecovered = False
         return next_wake

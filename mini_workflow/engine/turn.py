@@ -77,6 +77,10 @@ class Turn:
     closing: Event | None = None
     start: Start | None = None
     continues: bool = False
+    first: bool = False
+    """Whether the code of the run has begun in it."""
+    failed: dict[int, str] = field(default_factory=dict[int, str])
+    """The names of the tasks whose attempts are reported to have failed, by number."""
 
 
 Execute = Callable[[TaskRequest, Codec], TaskOutcome]
@@ -276,6 +280,7 @@ class Turns:
     ) -> Turn:
         run, head = live.run, live.head
         messages = (*before, *delivery.messages)
+        failed = _names_of_failed(run, messages)
         decision = self.watched(run, lambda: decide(run, messages, now))
         refused: dict[str, Failure] = {}
         while decision is not None and decision.spoilt_by is not None:
@@ -337,7 +342,9 @@ class Turns:
             outbox=outbox(decision.commands),
             tries=0 if live.tries else None,
         )
-        return Turn(delivery, commit, after, live, decision, closing, continues=continues)
+        turn = Turn(delivery, commit, after, live, decision, closing, continues=continues)
+        turn.first, turn.failed = bool(known) or live.length == 0, failed
+        return turn
 
     def _anew(self, live: Live, *, fresh: bool) -> Live:
         """The same execution as it is in the store; `fresh` if no code of it has run yet."""
@@ -463,6 +470,15 @@ def deadly(tries: int) -> TurnTimeout:
 
 def _termination(messages: Iterable[Message]) -> events.ExecutionTerminated | None:
     return next((m for m in messages if isinstance(m, events.ExecutionTerminated)), None)
+
+
+def _names_of_failed(run: Run, messages: Iterable[Message]) -> dict[int, str]:
+    tasks = run.state.tasks
+    return {
+        m.seq: tasks[m.seq].name
+        for m in messages
+        if type(m) is events.TaskFailed and m.seq in tasks
+    }
 
 
 def _ended(

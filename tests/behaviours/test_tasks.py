@@ -5,12 +5,13 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from enum import Enum
-from typing import Any
+from typing import Any, Self
 from uuid import UUID
 
 import pytest
@@ -129,6 +130,60 @@ def reserve(item: str) -> None:
         {}[item]
     except KeyError as error:
         raise OutOfStock(item, left=2) from error
+
+
+@dataclasses.dataclass(frozen=True)
+class SlowDown(Exception):
+    code: str
+
+
+class Several(ExceptionGroup[Exception]):
+    def __new__(cls, code: str, members: list[Exception]) -> Self:
+        return super().__new__(cls, "several", members)
+
+    def __init__(self, code: str, members: list[Exception]) -> None:
+        self.code = code
+
+
+def be_slow(code: str) -> None:
+    note(code)
+    raise SlowDown(code)
+
+
+def fail_often() -> None:
+    raise Several("s", [SlowDown(str(number)) for number in range(250)])
+
+
+@workflow("behaviours.frozen")
+async def frozen(ctx: Context) -> list[Any]:
+    def ask() -> None:
+        raise SlowDown("asked")
+
+    ctx.on_query("ask", ask)
+    got: list[Any] = []
+    try:
+        await ctx.task(be_slow, "task", retry=policy(2, retry_on=(SlowDown,)))
+    except SlowDown as error:
+        got = [error.code, *error.__notes__]
+    try:
+        await ctx.task(fail_often)
+    except* SlowDown as group:
+        got.append(len(group.exceptions))
+    await ctx.wait_for_signal("go on")
+    raise SlowDown(str(got))
+
+
+def test_03_an_exception_whose_attributes_cannot_be_set(runtime: Stage) -> None:
+    """A frozen dataclass is raised, retried, asked for and recorded as any other exception; a
+    group of an own class comes with what it holds."""
+    execution = runtime.start(frozen)
+    with pytest.raises(SlowDown, match="asked"):
+        execution.query("ask")
+    execution.signal("go on")
+    with pytest.raises(SlowDown) as failed:
+        execution.result(WAIT)
+    assert failed.value.code == "['task', \"task 'be_slow' failed after 2 attempts\", 250]"
+    assert LEDGER == ["task", "task"]
 
 
 @workflow("behaviours.failed_task")
