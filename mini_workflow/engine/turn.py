@@ -335,7 +335,8 @@ class Turns:
             execution_id=delivery.execution_id,
             expected=live.length,
             events=tuple(map(wire.encode, taken)),
-            head=after if after != head or live.length == 0 else None,
+            # A resume that ends in the same block is written too: who waits looks for what is new.
+            head=after if after != head or live.length == 0 or delivery.resume else None,
             park=_to_park(left, after),
             unpark=unpark,
             taken=tuple(delivery.letters),
@@ -450,7 +451,7 @@ class Turns:
             execution_id=delivery.execution_id,
             expected=length,
             events=() if closing is None else _ended(stored, closing, delivery.messages),
-            head=after if after != stored.head else None,
+            head=after if after != stored.head or delivery.resume else None,
             park=_to_park(delivery.messages, after),
             unpark=closing is not None,
             taken=tuple(delivery.letters),

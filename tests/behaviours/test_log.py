@@ -77,6 +77,10 @@ def test_a_block_is_an_error_with_its_reason(
     execution = runtime.start(dials, id="dials")
     with pytest.raises(ExecutionBlocked):
         execution.result(WAIT)
+    # Resumed without a fix it is blocked again, for the same reason, and says so again.
+    execution.resume()
+    with pytest.raises(ExecutionBlocked):
+        execution.result(WAIT)
     lines = [line for level, line in lines_of(caplog, "dials") if level == logging.ERROR]
     assert lines
     for line in lines:

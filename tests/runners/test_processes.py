@@ -285,11 +285,23 @@ def run(function, *args):
 """
 
 
-def python(*args: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+WORKFLOW_IN_MAIN = """
+from mini_workflow import workflow
+
+@workflow
+async def shop(ctx):
+    pass
+"""
+
+
+def python(
+    *args: str, stdin: str | None = None, cwd: Path | None = None
+) -> subprocess.CompletedProcess[str]:
     path = os.pathsep.join([str(ROOT), *sys.path])
     return subprocess.run(
         [sys.executable, "-W", "error", *args],
         input=stdin,
+        cwd=cwd,
         capture_output=True,
         text=True,
         timeout=60,
@@ -326,6 +338,20 @@ class TestMainScripts:
     def test_a_program_without_a_file(self) -> None:
         done = python("-c", PRELUDE + "\nprint(run(lambda: 6))")
         assert (done.stdout, done.stderr) == ("6\n", "")
+
+    @pytest.mark.parametrize("how", ["-c", "-m"])
+    def test_workflows_that_a_worker_cannot_import_are_refused_at_once(
+        self, how: str, tmp_path: Path
+    ) -> None:
+        program = PRELUDE + WORKFLOW_IN_MAIN + "\nprint(run(lambda: 6))"
+        (tmp_path / "shop").mkdir()
+        (tmp_path / "shop" / "__main__.py").write_text(program)
+        command = ["-c", program] if how == "-c" else ["-m", "shop"]
+        done = python(*command, cwd=tmp_path)
+        assert done.returncode == 1
+        assert "UsageError" in done.stderr
+        assert f"runs as python {' '.join(command[:1] if how == '-c' else command)}" in done.stderr
+        assert "workers=0" in done.stderr
 
     def test_a_program_from_standard_input_is_refused_at_once(self) -> None:
         done = python("-", stdin=PRELUDE + "\nprint(run(lambda: 6))")

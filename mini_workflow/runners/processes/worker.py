@@ -11,7 +11,7 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Final, Protocol
+from typing import Any, Final, Protocol, cast
 from weakref import WeakSet
 
 from mini_workflow.errors import UsageError
@@ -19,6 +19,7 @@ from mini_workflow.runners.processes import protocol as frames
 from mini_workflow.runners.processes.child import serve
 from mini_workflow.runners.processes.protocol import Frame, Kind
 from mini_workflow.runners.processes.worker_config import Factory
+from mini_workflow.workflow import Workflow
 
 START_TIMEOUT: Final = 60.0
 """Seconds after which a worker that has not said that it is ready is given up."""
@@ -53,6 +54,17 @@ def check_main() -> None:
         raise UsageError(
             f"a worker process imports the main script again, and {path} is not there: save the"
             " program in a file, or run its tasks on threads"
+        )
+    name = getattr(getattr(main, "__spec__", None), "name", "__main__.py" if path else "")
+    if (not path or name.endswith(".__main__")) and any(
+        isinstance(value, Workflow) and cast("Any", value).handler.__module__ == "__main__"
+        for value in list(vars(main).values())
+    ):
+        how = f"python -m {name.removesuffix('.__main__')}" if path else "python -c, or a notebook"
+        raise UsageError(
+            f"a worker process cannot import what this program defines, because it runs as {how}:"
+            " move its workflows and what their tasks use to a module, or run its tasks on threads"
+            " (workers=0)"
         )
 
 
