@@ -44,7 +44,7 @@ class CallPickler(pickle.Pickler):
     """
 
     def reducer_override(self, obj: Any) -> Any:
-        """Handlers and what belongs to them; refusals by type; the rest goes the usual way."""
+        """Functions and what belongs to them; refusals by type; the rest goes the usual way."""
         kind = type_of(obj)
         if kind is FunctionType:
             if is_importable(obj):

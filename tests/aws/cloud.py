@@ -214,7 +214,7 @@ class Cloud(ABC):
         """A runtime with these resources."""
         return AWSRuntime.from_env(self.environment, clients=self.client, **options)
 
-    # Handlers
+    # Functions
 
     def _invoke(self, request: Any) -> AWSResponse:
         body = request.body

@@ -37,7 +37,7 @@ SECONDS: Final = {"orchestrator": 0.05, "worker": 0.02}
 beside the task's own time."""
 
 OTHERS: Final = {
-    "Step Handlers, Standard": (25.00, "a state transition"),
+    "Step Functions, Standard": (25.00, "a state transition"),
     "Lambda durable functions": (8.00, "an operation, and 0.25 per GB written"),
     "Temporal Cloud": (50.00, "an action"),
 }

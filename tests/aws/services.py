@@ -177,7 +177,7 @@ class Services:
             self.visibility[entry["ReceiptHandle"]] = entry["VisibilityTimeout"]
         return _json({"Successful": [{"Id": entry["Id"]} for entry in entries], "Failed": []})
 
-    # Handlers
+    # Functions
 
     def _lambda_invoke(self, request: Any) -> Any:
         plain = json.loads(_body(request))

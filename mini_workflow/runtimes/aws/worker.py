@@ -13,7 +13,7 @@ from mini_workflow.attempts import failed, timeout_message
 from mini_workflow.core import wire
 from mini_workflow.engine.batch import ended
 from mini_workflow.engine.executor import execute, execute_async
-from mini_workflow.errors import RuntimeClosed, StoreError, TaskTimeout, WireError
+from mini_workflow.errors import RuntimeClosed, TaskTimeout, WireError
 from mini_workflow.ports import TaskOutcome, TaskRequest
 from mini_workflow.runners.event_loop import EventLoopRunner
 from mini_workflow.runners.routed import RoutedRunner
@@ -185,8 +185,9 @@ class _Pulse:
                 if found is not None:
                     task.cancel(found.body.decode())
                     return
-            except StoreError as error:
-                log.warning("[%s] no pulse: %s", self._request.execution_id, error)
+            except Exception as error:
+                # Whatever it was, the next look may go well: the task must not go on unheard.
+                log.warning("[%s] no heartbeat: %s", self._request.execution_id, error)
 
 
 def _heartbeat_key(request: TaskRequest) -> str:
