@@ -18,8 +18,7 @@ from mini_workflow import (
     ValueTooLarge,
     workflow,
 )
-
-WAIT = 60
+from tests.waiting import WAIT
 
 
 @workflow("limits.echo")

@@ -4,7 +4,6 @@ messages, a loop of runs that never waits.
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import pytest
@@ -14,8 +13,7 @@ from mini_workflow.core import events
 from mini_workflow.engine.turn import DEADLY
 from tests.local import flows
 from tests.local.child import Child
-
-WAIT = 60
+from tests.waiting import WAIT, eventually
 
 SERVE = """
 with LocalRuntime(path) as runtime:
@@ -96,8 +94,7 @@ def test_a_replay_may_take_longer_than_a_turn(path: Path) -> None:
     """Law 20: the limit is on code between two events, and a replay has many."""
     with LocalRuntime(path) as runtime:
         execution = runtime.start_execution(flows.computes_a_little, 60, 0.0, id="long")
-        while len(execution.history()) < 2 * 60 + 1:
-            time.sleep(0.01)
+        eventually(lambda: len(execution.history()) == 2 * 60 + 1)
     # Each event takes a third of the limit in the replay, all together twenty times the limit.
     flows.PAUSE["computes_a_little"] = 0.1
     try:

@@ -19,8 +19,7 @@ from mini_workflow import LocalClient, LocalRuntime, StoreCorrupt, StoreUnavaila
 from mini_workflow.cli.app import cli
 from tests.local import flows
 from tests.local.child import Child
-
-WAIT = 60
+from tests.waiting import WAIT
 
 
 def ids(path: Path) -> set[str]:
