@@ -16,7 +16,7 @@ def fails(text: str) -> None:
     raise ConnectionError(text)
 
 
-@workflow("behaviours.fails_twice")
+@workflow("behaviours.log_fails_twice")
 async def fails_twice(ctx: Context) -> str:
     policy = RetryPolicy(max_attempts=2, initial=0.05, jitter="none")
     try:
@@ -58,7 +58,7 @@ def test_failed_attempts_are_told_once(runtime: Stage, caplog: pytest.LogCapture
     assert runtime.get_execution("twice").result(WAIT) == "done"
     what = r"ConnectionError: no\x1b[31m answer\nat all"
     assert lines_of(caplog, "twice") == [
-        (logging.INFO, "[twice] started: workflow 'behaviours.fails_twice'"),
+        (logging.INFO, "[twice] started: workflow 'behaviours.log_fails_twice'"),
         (
             logging.WARNING,
             f"[twice] attempt 1 of task 'fails' (#1) failed: {what}; attempt 2 follows in 0.05 s",
