@@ -57,7 +57,8 @@ class FileWatcher:
     def close(self) -> None:
         """Wake everybody, and end the thread. Harmless if it was closed before."""
         self._closing.set()
-        thread = self._thread
+        with self._lock:  # in which it is made and started: not in between
+            thread = self._thread
         if thread is not None:
             thread.join()
         self._wake_all()
