@@ -11,6 +11,7 @@ from typing import Final, TypeVar
 
 from mini_workflow.core import events, wire
 from mini_workflow.core.codec import Codec
+from mini_workflow.core.commands import Command
 from mini_workflow.core.events import Event, Message
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.payload import Payload
@@ -296,10 +297,7 @@ class Turns:
             decision = Decision(taken, (), "running", False, None, run.fault, left)  # type: ignore[arg-type]
         if decision.fault is not None and (end := _termination(decision.left)) is not None:
             # Ending it takes none of the code that is at fault.
-            parting = (
-                *end_children(run.execution_id, run.state),
-                *tell_parent(run.execution_id, run.started, run.state, end),
-            )
+            parting = _tell_family(run, end)
             decision = Decision((*decision.events, end), parting, "terminated", False, None)
         if known:
             # The first event is recorded already.
@@ -317,13 +315,9 @@ class Turns:
                 continues, left = False, ()
                 taken = (*taken, end, *_unhandled(arrived))
                 after = replace(after, status="terminated", closed_at=end.at, busy=False)
-                parting = (
-                    *end_children(run.execution_id, run.state),
-                    *tell_parent(run.execution_id, run.started, run.state, end),
-                )
                 decision = replace(
                     decision,
-                    commands=(*decision.commands, *parting),
+                    commands=(*decision.commands, *_tell_family(run, end)),
                     condition="terminated",
                     busy=False,
                 )
@@ -493,6 +487,14 @@ def _ended(
         kept.extend(map(decode_message, stored.parked))
     lost = [signal for signal in _unhandled((*kept, *messages)) if signal.id not in known]
     return tuple(map(wire.encode, (closing, *lost)))
+
+
+def _tell_family(run: Run, end: events.ExecutionTerminated) -> tuple[Command, ...]:
+    """What children and parent are told of an execution that is terminated without its code."""
+    return (
+        *end_children(run.execution_id, run.state),
+        *tell_parent(run.execution_id, run.started, run.state, end),
+    )
 
 
 def _unhandled(messages: Iterable[Message]) -> Iterable[events.SignalUnhandled]:
