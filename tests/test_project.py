@@ -236,7 +236,7 @@ def test_the_page_of_a_package_index_links_to_no_file_beside_it(metadata: Messag
 def test_the_source_distribution_holds_what_a_checkout_holds(sources: Path) -> None:
     for path in ("Makefile", ".ci/run", "docs/guide.md", "requirements/dev.txt", "tools/env.py"):
         assert (sources / path).is_file(), path
-    assert not [path for path in sources.rglob(".mini-workflow")], "what a run leaves behind"
+    assert not list(sources.rglob(".mini-workflow")), "what a run leaves behind"
     assert {path.relative_to(ROOT).as_posix() for path in (ROOT / "tests").rglob("test_*.py")} == {
         path.relative_to(sources).as_posix() for path in (sources / "tests").rglob("test_*.py")
     }
