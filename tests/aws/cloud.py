@@ -80,6 +80,15 @@ class Raw(io.BytesIO):
         yield self.read()
 
 
+def report_of(event: dict[str, Any], error: BaseException) -> str:
+    """What the queue of events gets of an invocation that has failed: Lambda's words to the
+    destination for failures, as the pipe passes them on.
+    """
+    response = {"errorType": type(error).__name__, "errorMessage": str(error), "stackTrace": []}
+    context = {"condition": "RetriesExhausted", "approximateInvokeCount": 1}
+    return json.dumps({"lost": {"request": event, "context": context, "response": response}})
+
+
 class Deployed(AWSRuntime):
     """A runtime that is its own deployment: as long as it is open, it is what the queue of events
     and the invocations of the worker reach. A call returns once what it has sent was taken.
@@ -253,16 +262,7 @@ class Cloud(ABC):
 
     def lose(self, event: Any, error: BaseException) -> None:
         """Pass on that an invocation of the worker has failed, as the pipe would."""
-        news = {
-            "execution_id": event["execution_id"],
-            "seq": event["seq"],
-            "attempt": event["attempt"],
-            "signature": event["lost"],
-            "condition": "RetriesExhausted",
-            "type": type(error).__name__,
-            "error": str(error),
-        }
-        self.put(event["execution_id"], json.dumps({"lost": news}))
+        self.put(event["execution_id"], report_of(event, error))
 
     # The event source mapping
 

@@ -42,7 +42,7 @@ from mini_workflow.settings import (
 )
 from mini_workflow.testing.clock import ManualClock
 from mini_workflow.workflow import Registry
-from tests.aws.cloud import Context, Raw
+from tests.aws.cloud import Context, Raw, report_of
 from tests.aws.services import Message, Services
 
 START = 1_900_000_000_000
@@ -255,16 +255,7 @@ class World:
 
     def lose(self, event: dict[str, Any], error: BaseException) -> None:
         """Pass on that an invocation of the worker has failed, as destination and pipe would."""
-        news = {
-            "execution_id": event["execution_id"],
-            "seq": event["seq"],
-            "attempt": event["attempt"],
-            "signature": event["lost"],
-            "condition": "RetriesExhausted",
-            "type": type(error).__name__,
-            "error": str(error),
-        }
-        self.services.put(event["execution_id"], json.dumps({"lost": news}))
+        self.services.put(event["execution_id"], report_of(event, error))
 
     def _dead(self, function: str) -> None:
         self.deaths += 1
