@@ -27,6 +27,7 @@ from botocore.config import Config
 
 from mini_workflow import AWSRuntime
 from mini_workflow.engine.requests import Ask, Reply, Request, Start
+from mini_workflow.ports import Clock
 from mini_workflow.settings import (
     BUCKET_NAME,
     DLQ_URL,
@@ -64,13 +65,18 @@ Hook = Callable[[str, Any], None]
 
 
 class Context:
-    """What Lambda tells a handler. `seconds` are those that it has left."""
+    """What Lambda tells a handler. `seconds` are those that it has left, now by the `clock`; without
+    one they do not pass.
+    """
 
-    def __init__(self, seconds: float = 60.0) -> None:
+    def __init__(self, seconds: float = 60.0, clock: Clock | None = None) -> None:
         self._milliseconds = round(seconds * 1000)
+        self._clock = clock
+        self._began = 0 if clock is None else clock.now()
 
     def get_remaining_time_in_millis(self) -> int:
-        return self._milliseconds
+        passed = 0 if self._clock is None else self._clock.now() - self._began
+        return self._milliseconds - passed
 
 
 class Raw(io.BytesIO):
