@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 from mini_workflow.codecs.closures import describe_call
-from mini_workflow.core.operations import is_async
+from mini_workflow.core.calls import is_async
 from tests.codecs import samples
 from tests.codecs.samples import Box, Order
 from tests.waiting import WAIT
