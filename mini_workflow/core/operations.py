@@ -43,13 +43,18 @@ from mini_workflow.loop.source_line import user_line
 log = logging.getLogger("mini_workflow.workflow")
 
 Inline = Callable[[str, int, str, bytes], "Payload | Failure"]
-"""Runs a captured call inside the turn: (execution id, seq, name, payload) -> what came of it."""
+"""Runs a captured call inside the turn: (execution id, seq, name, payload) -> what came of it. Raises
+OutOfTime if it has not run the call, since this turn has no time for it."""
 
 _SCHEDULED: Final = (events.TaskScheduled,)
 NONE: Final[set[str]] = set()
 _HALTS: Final = 10
 """How often code that must not run on is told so; code that catches even that waits for ever."""
 _FAILED_PRUNE_AT: Final = 64
+
+
+class OutOfTime(MiniWorkflowError):
+    """There is no time for the inline task that comes next: the run has to go on in another turn."""
 
 
 class Operations:
@@ -287,8 +292,12 @@ class Operations:
                     f"inline task {name!r} comes next, and no task runs in a replay"
                 )
                 raise Halt
-            with self.loop.outside():
-                outcome = self._inline(self.execution_id, seq, name, payload)
+            try:
+                with self.loop.outside():
+                    outcome = self._inline(self.execution_id, seq, name, payload)
+            except OutOfTime as error:
+                self.loop.fault = error
+                raise Halt from error
             if isinstance(outcome, Failure):
                 asked = events.InlineTaskFailed(seq, name, outcome, self._refused, call)
             else:

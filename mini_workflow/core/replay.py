@@ -19,7 +19,7 @@ from mini_workflow.core.history import History
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.recorded import Script
 from mini_workflow.core.records import record
-from mini_workflow.core.run import Definition, Inline, Run
+from mini_workflow.core.run import Definition, Inline, OutOfTime, Run
 from mini_workflow.core.state import Condition, ExecutionState
 from mini_workflow.errors import (
     MiniWorkflowError,
@@ -59,6 +59,9 @@ class Decision:
     spoilt_by: tuple[str, Failure] | None = None
     """The update whose validator tried to change the run, and its refusal. The run is of no use any
     more, and nothing of this decision counts: another run has to decide, and be told of it."""
+    cut: bool = False
+    """Whether the run has stopped in front of an inline task for which there is no time now. All that
+    is decided counts; a new run goes on from there, before anything that is `left`."""
 
 
 def advance(
@@ -136,13 +139,19 @@ def decide(
     refusals: list[tuple[str, Failure]] = []
     ignored: list[Message] = []
     summary = _summary(run.state)
-    if run.fault is None:
+    if run.fault is None or _is_cut(run):
         taken.extend(run.take())
+    if run.fault is None:
         for index, message in enumerate(messages):
             before = len(taken)
             for event in _events_of(run, message, refusals, refused):
                 summary = _summary(run.state)
                 run.deliver(event)
+                if _is_cut(run):
+                    taken.extend(run.take())
+                    summary = _summary(run.state)
+                    left.extend(messages[index + 1 :])
+                    break
                 if run.fault is not None:
                     run.take()
                     # An execution is never without its first event: what the code decided at it
@@ -171,17 +180,24 @@ def decide(
     else:
         left.extend(messages)
     condition, busy, wake_at = summary
+    cut = _is_cut(run)
     return Decision(
         events=tuple(taken),
         commands=tuple(_commands(run, taken)),
         condition=condition,
         busy=busy,
         wake_at=wake_at,
-        fault=run.fault,
+        fault=None if cut else run.fault,
         left=tuple(message for message in left if not isinstance(message, Tick)),
         refusals=tuple(refusals),
         ignored=tuple(ignored),
+        cut=cut,
     )
+
+
+def _is_cut(run: Run) -> bool:
+    """Whether it has stopped for want of time, in front of an inline task."""
+    return type(run.fault) is OutOfTime
 
 
 def ask(run: Run, codec: Codec, name: str, arguments: Payload) -> Payload:

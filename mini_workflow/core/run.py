@@ -17,7 +17,7 @@ from mini_workflow.core import events
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.events import Event
 from mini_workflow.core.exchange import ContinueAsNew, Exchange
-from mini_workflow.core.operations import Inline, takes_result
+from mini_workflow.core.operations import Inline, OutOfTime, takes_result
 from mini_workflow.core.raised import set_traceback
 from mini_workflow.core.recorded import Script
 from mini_workflow.core.retry import RetryPolicy
@@ -36,7 +36,7 @@ from mini_workflow.loop.source_line import user_line, waiting_line
 UNDO_POLICY: Final = RetryPolicy(max_attempts=100, initial=1.0, maximum=300.0)
 """How an undo is retried: for hours, because what it takes back is real."""
 
-__all__ = ["Definition", "Inline", "Run"]
+__all__ = ["Definition", "Inline", "OutOfTime", "Run"]
 
 
 class Definition(Protocol):
