@@ -273,10 +273,14 @@ class TaskCancelled(Fact):
 
 @fact
 class TimerStarted(Fact):
-    """The workflow started a timer that fires at `fire_at` (milliseconds since the epoch)."""
+    """The workflow started a timer that fires at `fire_at` (milliseconds since the epoch).
+
+    `wait` are the milliseconds that it waits; None for one that is meant for a time of the clock.
+    """
 
     seq: int
     fire_at: int
+    wait: int | None = None
 
 
 @fact
@@ -441,9 +445,15 @@ CLOSING: Final = frozenset(
 
 @fact
 class Tick(Fact):
-    """A message, never recorded: the time is `at`; every timer and retry due by then happens."""
+    """A message, never recorded: the time is `at`; every timer and retry due by then happens.
+
+    `set_back` are the milliseconds by which the clock was set back since the turn before. Since
+    `steady_since` the clock has not jumped; None if that is not known.
+    """
 
     at: int
+    set_back: int = 0
+    steady_since: int | None = None
 
 
 @fact

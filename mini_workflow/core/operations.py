@@ -400,13 +400,15 @@ class Operations:
 
     # Timers and conditions
 
-    def start_timer(self, fire_at: int, handle: TimerHandle) -> int:
-        """Start a durable timer that fires at `fire_at` (milliseconds since the epoch)."""
+    def start_timer(self, fire_at: int, wait: int | None, handle: TimerHandle) -> int:
+        """Start a durable timer that fires at `fire_at` (milliseconds since the epoch), after `wait`
+        milliseconds unless it is meant for that time of the clock.
+        """
         if not self.may_start():
             return 0
         self._seq += 1
         self._timers[self._seq] = handle
-        self._emit(events.TimerStarted(self._seq, fire_at))
+        self._emit(events.TimerStarted(self._seq, fire_at, wait))
         return self._seq
 
     def cancel_timer(self, seq: int) -> None:

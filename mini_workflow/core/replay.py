@@ -29,6 +29,10 @@ from mini_workflow.errors import (
     WireError,
 )
 
+SKEW: Final = 10_000
+"""Milliseconds by which the clocks of two machines may differ that both make turns of an execution: so
+much counts as no jump. Our own bound."""
+
 Given = events.PromiseCompleted | events.PromiseFailed
 """What is given to a promise from outside."""
 
@@ -123,14 +127,17 @@ def decide(
     messages: Sequence[Message],
     now: int | None = None,
     refused: Mapping[str, Failure] = NOBODY,
+    planned: int | None = None,
 ) -> Decision:
     """Feed messages to a live run, one at a time, until all are taken or it cannot go on.
 
     `now` is what the time really is (milliseconds since the epoch), which durations begin at; by
     default the time of the last message. The validators of the updates in `refused`, by id, are not
-    asked again.
+    asked again. `planned` is when the execution is due next, as it is stored.
     """
     run.loop.clock = now
+    if now is not None and run.state.durations.latest > now:
+        _set_back(run.state, messages, now, planned)
     taken: list[Event] = []
     left: list[Message] = []
     refusals: list[tuple[str, Failure]] = []
@@ -184,6 +191,19 @@ def decide(
     )
 
 
+def _set_back(
+    state: ExecutionState, messages: Sequence[Message], now: int, planned: int | None
+) -> None:
+    """Something began later than `now`: the clock was set back, unless it differs from the one of
+    another machine.
+    """
+    by = sum(message.set_back for message in messages if isinstance(message, Tick))
+    first = state.next_wake()
+    known = by > 0 or (planned is not None and first is not None and planned < first)
+    if known or state.durations.begun_after(now + SKEW):
+        state.set_back(now, by, planned)
+
+
 def ask(run: Run, codec: Codec, name: str, arguments: Payload) -> Payload:
     """Answer a query. Raises UnknownHandler, NotAllowedInWorkflow, what the handler raises, or the
     run's fault: a run that has stopped half-way has nothing to say.
@@ -211,7 +231,7 @@ def _events_of(
 ) -> Iterable[Event]:
     state = run.state
     if isinstance(message, Tick):
-        while (due := state.due(message.at)) is not None:
+        while (due := state.due(message.at, message.steady_since)) is not None:
             yield due
         return
     if isinstance(message, events.UpdateRequested):

@@ -54,7 +54,8 @@ UNKNOWN_WORKFLOW: Final = "UnknownWorkflow"
 class Delivery:
     """What has arrived for one execution. `letters` are numbers in the mailbox. `refused` are the
     messages that were not forwarded to another owner of it, since they come to nothing there.
-    `posted` says that some were sent without anybody who waits to be told what became of them.
+    `posted` says that some were sent without anybody who waits to be told what became of them, `due`
+    that something is due by the time.
     """
 
     execution_id: str
@@ -64,6 +65,7 @@ class Delivery:
     refused: list[Message] = field(default_factory=list[Message])
     resume: bool = False
     posted: bool = False
+    due: bool = False
 
 
 @dataclass(slots=True)
@@ -282,13 +284,14 @@ class Turns:
         run, head = live.run, live.head
         messages = (*before, *delivery.messages)
         failed = _names_of_failed(run, messages)
-        decision = self.watched(run, lambda: decide(run, messages, now))
+        planned = head.wake_at
+        decision = self.watched(run, lambda: decide(run, messages, now, planned=planned))
         refused: dict[str, Failure] = {}
         while decision is not None and decision.spoilt_by is not None:
             refused.update([decision.spoilt_by])
             live = self._anew(live, fresh=bool(known))
             run = live.run
-            decision = self.watched(run, partial(decide, run, messages, now, refused))
+            decision = self.watched(run, partial(decide, run, messages, now, refused, planned))
         if decision is None:
             # Interrupted between two steps: nothing of this turn counts. Only that the execution
             # was started does: none is without its first event.
