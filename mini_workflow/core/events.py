@@ -124,6 +124,17 @@ class TimerFired(Fact):
 
 
 @fact
+class ClockSetBack(Fact):
+    """The clock says `at`, which is before timers and waits for a retry that are open began: it was
+    set back, by that many milliseconds; 0 if that is not known. They end by as much earlier; if that
+    is too little, or not known, as if they began `at`.
+    """
+
+    at: int
+    by: int = 0
+
+
+@fact
 class SignalReceived(Fact):
     """A signal. Its `id` is the same in every copy of the message; empty means there is one."""
 
@@ -401,6 +412,7 @@ Incoming = (
     | TaskRetryScheduled
     | TaskRetryStarted
     | TaskReleased
+    | ClockSetBack
     | TimerFired
     | SignalReceived
     | SignalUnhandled

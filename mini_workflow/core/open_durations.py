@@ -13,7 +13,7 @@ class OpenDurations:
     def __init__(self) -> None:
         self._began: dict[int, int] = {}
         self.moved: dict[int, int] = {}
-        """By how much the ends of durations are moved forward, in milliseconds."""
+        """By how many milliseconds durations end earlier than was planned."""
         self.latest = 0
         """When the last one of all, ended ones included, began."""
 
@@ -40,8 +40,8 @@ class OpenDurations:
         return [seq for seq, at in self._began.items() if at - moved.get(seq, 0) > now]
 
     def move(self, seq: int, now: int, by: int) -> None:
-        """Move the end of one forward by as much as the clock was set back, or, where that is too
-        little, so that it begins `now`.
+        """Have one end earlier, by as much as the clock was set back, or, where that is too little,
+        as if it began `now`.
         """
         moved = self.moved.get(seq, 0)
         self.moved[seq] = moved + max(by, self._began[seq] - moved - now)
@@ -49,8 +49,8 @@ class OpenDurations:
     def is_moved(self, seq: int, now: int, steady_since: int) -> bool:
         """Whether the moved end of one counts: the clock has not been set forward again meanwhile.
 
-        If it began later than `now`, that is so. So it is if the clock came to when it began by
-        itself, `steady_since` before that.
+        If it began later than `now`, that is so. So it is if the clock has come to when it began
+        without a jump: it has not jumped since `steady_since`.
         """
         began = self._began[seq]
-        return began > now or steady_since <= began
+        return began > now or steady_since < began

@@ -127,23 +127,24 @@ def decide(
     messages: Sequence[Message],
     now: int | None = None,
     refused: Mapping[str, Failure] = NOBODY,
-    planned: int | None = None,
 ) -> Decision:
     """Feed messages to a live run, one at a time, until all are taken or it cannot go on.
 
     `now` is what the time really is (milliseconds since the epoch), which durations begin at; by
     default the time of the last message. The validators of the updates in `refused`, by id, are not
-    asked again. `planned` is when the execution is due next, as it is stored.
+    asked again.
     """
     run.loop.clock = now
-    if now is not None and run.state.durations.latest > now:
-        _set_back(run.state, messages, now, planned)
     taken: list[Event] = []
     left: list[Message] = []
     refusals: list[tuple[str, Failure]] = []
     ignored: list[Message] = []
     summary = _summary(run.state)
     if run.fault is None:
+        if now is not None and run.state.durations.latest > now:
+            step = _look_at_clock(run.state, messages, now)
+            if step is not None:
+                run.deliver(step)
         taken.extend(run.take())
         for index, message in enumerate(messages):
             before = len(taken)
@@ -191,17 +192,16 @@ def decide(
     )
 
 
-def _set_back(
-    state: ExecutionState, messages: Sequence[Message], now: int, planned: int | None
-) -> None:
-    """Something began later than `now`: the clock was set back, unless it differs from the one of
-    another machine.
+def _look_at_clock(
+    state: ExecutionState, messages: Sequence[Message], now: int
+) -> events.ClockSetBack | None:
+    """What to record of a clock that is behind what has begun: it was set back, unless it only differs
+    from the one of another machine.
     """
     by = sum(message.set_back for message in messages if isinstance(message, Tick))
-    first = state.next_wake()
-    known = by > 0 or (planned is not None and first is not None and planned < first)
-    if known or state.durations.begun_after(now + SKEW):
-        state.set_back(now, by, planned)
+    if state.durations.begun_after(now if by else now + SKEW):
+        return events.ClockSetBack(now, by)
+    return None
 
 
 def ask(run: Run, codec: Codec, name: str, arguments: Payload) -> Payload:

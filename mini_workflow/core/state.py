@@ -166,23 +166,6 @@ class ExecutionState:
         moved = self.durations.moved.get(seq)
         return None if moved is None else self._end(seq) - moved
 
-    def set_back(self, now: int, by: int = 0, planned: int | None = None) -> None:
-        """Have what began later than `now` end earlier, since the clock was set back: `by` so many
-        milliseconds, where that is known.
-
-        `planned` is when something is due according to the store: earlier than by this history if
-        that was done before, in another process or before the execution was dropped from memory.
-        """
-        durations, first = self.durations, self.next_wake()
-        late = durations.begun_after(now)
-        if late and planned is not None and first is not None and planned < first:
-            known = min(map(self._end, late)) - planned
-            durations.moved.update(dict.fromkeys(late, known))
-        for seq in durations.begun_after(now):
-            durations.move(seq, now, by)
-        for seq in late:
-            heappush(self._wakes, (self._end(seq) - durations.moved[seq], seq))
-
     def due(self, now: int, steady_since: int | None = None) -> Event | None:
         """The next event that the time `now` brings about: a timer that fires, or a retry.
 
@@ -361,6 +344,12 @@ class ExecutionState:
             self.in_flight += 1
         self.released.discard(event.seq)
 
+    def _clock_set_back(self, event: events.ClockSetBack) -> None:
+        durations = self.durations
+        for seq in durations.begun_after(event.at):
+            durations.move(seq, event.at, event.by)
+            heappush(self._wakes, (self._end(seq) - durations.moved[seq], seq))
+
     def _task_released(self, event: events.TaskReleased) -> None:
         self.released.add(event.seq)
         if event.heartbeat is not None:
@@ -465,6 +454,7 @@ class ExecutionState:
         events.TaskRetryScheduled: _task_retry_scheduled,
         events.TaskRetryStarted: _task_retry_started,
         events.TaskReleased: _task_released,
+        events.ClockSetBack: _clock_set_back,
         events.TaskCancelled: _task_cancelled,
         events.SignalReceived: _signal_received,
         events.SignalUnhandled: _signal_received,

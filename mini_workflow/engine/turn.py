@@ -284,14 +284,13 @@ class Turns:
         run, head = live.run, live.head
         messages = (*before, *delivery.messages)
         failed = _names_of_failed(run, messages)
-        planned = head.wake_at
-        decision = self.watched(run, lambda: decide(run, messages, now, planned=planned))
+        decision = self.watched(run, lambda: decide(run, messages, now))
         refused: dict[str, Failure] = {}
         while decision is not None and decision.spoilt_by is not None:
             refused.update([decision.spoilt_by])
             live = self._anew(live, fresh=bool(known))
             run = live.run
-            decision = self.watched(run, partial(decide, run, messages, now, refused, planned))
+            decision = self.watched(run, partial(decide, run, messages, now, refused))
         if decision is None:
             # Interrupted between two steps: nothing of this turn counts. Only that the execution
             # was started does: none is without its first event.
