@@ -29,6 +29,7 @@ class CurrentTask:
         "_on_cancel",
         "codec",
         "details",
+        "on_await",
         "on_wait",
         "request",
         "stops_early",
@@ -44,6 +45,9 @@ class CurrentTask:
         """The details that this attempt gave last, as JSON text; None if it gave none."""
         self.on_wait: Callable[[], AbstractContextManager[None]] | None = None
         """Surrounds a wait of the code for an execution; set by a runner that needs to know."""
+        self.on_await: Callable[[], None] | None = None
+        """Called when a sync function turns out to have given something to await, which can be
+        cancelled; set by a runner that needs to know."""
         self._deadline = deadline
         self._beat = beat
         self.stops_early = False

@@ -84,6 +84,8 @@ def _enter(request: TaskRequest, codec: Codec) -> Token[CurrentTask] | None:
 
 def _run(request: TaskRequest, value: Awaitable[Any]) -> Any:
     task = CURRENT.get()
+    if task.on_await is not None:
+        task.on_await()
 
     async def stoppable() -> Any:
         loop = asyncio.get_running_loop()

@@ -93,6 +93,7 @@ class _Worker:
         except Exception as error:
             return _refused(frame, error)
         current, pulse = self._begin(request)
+        current.on_await = lambda: self._send(frames.awaits(frame.key, self._equipment.seal))
         self._current = (frame.key, current)
         if (reason := self._early.get(frame.key)) is not None:
             current.cancel(reason)

@@ -27,7 +27,7 @@ from mini_workflow.ports import Report, TaskRequest
 from mini_workflow.runners.processes import protocol as frames
 from mini_workflow.runners.processes.heartbeats import interval
 from mini_workflow.runners.processes.protocol import Frame, Kind
-from mini_workflow.runners.processes.slot import Attempt, Slot, grace
+from mini_workflow.runners.processes.slot import KILL_GRACE, Attempt, Slot, grace
 from mini_workflow.runners.processes.worker import EXIT_GRACE, Worker, WorkerUnfit, check_main
 from mini_workflow.runners.processes.worker_config import Factory
 
@@ -179,7 +179,7 @@ class ProcessRunner:
         else:
             host.sync = attempt
         # A heartbeat may arrive late by the interval in which the worker sends them.
-        limits = attempt.limits = Limits.of(request, grace(request), interval(request))
+        limits = attempt.limits = Limits.of(request, grace(attempt), interval(request))
         if limits is not None:
             self._deadlines.watch(attempt, limits.due)
 
@@ -281,7 +281,7 @@ class ProcessRunner:
                 return
             if not attempt.silent and limits.silent:
                 attempt.silent = telling = True
-                self._deadlines.watch(attempt, now + grace(attempt.request))
+                self._deadlines.watch(attempt, now + grace(attempt))
             else:
                 started = self._give_up(host, attempt)
         if telling:
@@ -361,21 +361,25 @@ class ProcessRunner:
             self._send(host, attempt)
         while host.doomed is None:
             frame = host.worker.receive()
-            if frame.kind == Kind.HEARTBEAT:
+            if frame.kind in (Kind.HEARTBEAT, Kind.AWAITS):
                 self._note(host, frame)
             else:
                 self._take(host, frame)
 
     def _note(self, host: Slot, frame: Frame) -> None:
-        """Note a heartbeat. Raises ValueError if it is not the worker's."""
+        """Note a heartbeat, or that the attempt awaits. Raises ValueError if it is not the worker's."""
         try:
             details = frames.to_text(frame, self._equipment.unseal)
         except Exception as error:
             raise ValueError(str(error)) from error
         with self._lock:
             attempt = host.find(frame.key)
-        if attempt is None:
-            return  # it was given up
+            if attempt is not None and frame.kind == Kind.AWAITS and not attempt.awaits:
+                attempt.awaits = True
+                if attempt.limits is not None:
+                    attempt.limits.extend(grace(attempt) - KILL_GRACE)
+        if attempt is None or frame.kind == Kind.AWAITS:
+            return  # or it was given up
         attempt.details = details or None
         if attempt.limits is not None:
             attempt.limits.beat()

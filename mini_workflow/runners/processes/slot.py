@@ -10,22 +10,23 @@ from mini_workflow.runners.processes.protocol import Key
 from mini_workflow.runners.processes.worker import Worker
 
 CLEANUP_GRACE: Final = 1.0
-"""Seconds after its timeout at which an async attempt is given up that the worker did not end."""
+"""Seconds after its timeout at which an async attempt is given up that the worker did not end. So is
+what is async behind a lambda, once the worker has said so."""
 KILL_GRACE: Final = 0.1
-"""Seconds after its timeout at which a worker is killed for a sync attempt. What is async behind
-a lambda is ended by the worker itself, at the timeout. Both graces also follow when an attempt was
-told that its heartbeat is missing."""
+"""Seconds after its timeout at which a worker is killed for a sync attempt. Both graces also follow
+when an attempt was told that its heartbeat is missing."""
 
 
 class Attempt:
     """One attempt and what has become of it."""
 
-    __slots__ = ("details", "host", "limits", "over", "request", "sent", "silent")
+    __slots__ = ("awaits", "details", "host", "limits", "over", "request", "sent", "silent")
 
     def __init__(self, request: TaskRequest) -> None:
         self.request: Final = request
         self.host: Slot | None = None  # once it has begun
         self.sent = False
+        self.awaits = request.is_async  # and can be cancelled
         self.limits: Limits | None = None
         self.details: str | None = None  # of its last heartbeat
         self.silent = False  # told that its heartbeat is missing
@@ -49,6 +50,6 @@ class Slot:
         return sync if sync is not None and sync.request.key == key else self.running.get(key)
 
 
-def grace(request: TaskRequest) -> float:
+def grace(attempt: Attempt) -> float:
     """Seconds that an attempt has to end after it was told to."""
-    return CLEANUP_GRACE if request.is_async else KILL_GRACE
+    return CLEANUP_GRACE if attempt.awaits else KILL_GRACE

@@ -19,11 +19,13 @@ from mini_workflow.core.payload import Payload
 from mini_workflow.errors import SignatureInvalid, TaskError, TaskTimeout, UsageError, WorkerLost
 from mini_workflow.ports import TaskOutcome, TaskRequest
 from mini_workflow.runners.processes import ProcessRunner, WorkerConfig
+from mini_workflow.runners.processes.slot import KILL_GRACE
 from mini_workflow.testing.contracts import runner_tasks as tasks
 from mini_workflow.testing.contracts.runner_tasks import Gate
 from tests.contracts import worker_code
 from tests.contracts.worker_code import CODEC
 from tests.paths import ROOT
+from tests.waiting import WAIT
 
 KEY = b"a key for tests only, nothing else"
 
@@ -153,13 +155,21 @@ class TestWorkersThatDie:
         assert workers.next() != first
 
     def test_what_is_async_behind_a_lambda_does_not_take_it(
-        self, make: Make, tmp_path: Path
+        self, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        workers, gate = make(), Gate(tmp_path)
+        """It has as long for its cleanup as an async function has, however slow the worker is."""
+        monkeypatch.setattr("mini_workflow.runners.processes.slot.CLEANUP_GRACE", WAIT)
+        workers, gate, other = make(), Gate(tmp_path), Gate(tmp_path, "other")
         workers.submit(lambda: [os.getpid()])  # the worker imports this module
         [first] = workers.next()
-        workers.submit(lambda: tasks.hold_async(gate), timeout=50)
+        workers.submit(lambda: tasks.hold_cleanup_async(gate), timeout=1_000)
+        workers.submit(tasks.hold_async, other)
+        Gate.wait(gate.begun)
+        time.sleep(3 * KILL_GRACE)  # a worker that is not killed cannot be waited for
+        gate.open()
         assert isinstance(workers.next(), TaskTimeout)
+        other.open()
+        assert workers.next() == "held"
         workers.submit(os.getpid)
         assert workers.next() == first
 
