@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from mini_workflow.core.replay import attempt_of
 from mini_workflow.core.run import Run
 from mini_workflow.engine.dispatch import request_of
 from mini_workflow.errors import StoreError
@@ -26,7 +25,7 @@ class Effects:
     def do(self, name: str, errands: PendingEffects, alarm: Wakeup | None, run: Run | None) -> None:
         """Do what is left of errands; the payloads of the attempts are asked of the run."""
         if run is not None:
-            commands = [(attempt_of(run, seq), attempt) for seq, attempt in errands.tasks]
+            commands = [(run.tasks.attempt(seq), attempt) for seq, attempt in errands.tasks]
             self.begin(
                 name,
                 [

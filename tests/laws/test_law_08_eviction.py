@@ -44,7 +44,7 @@ def evicted(workflow: Any) -> Driver:
     recorded, live = list(driver.events), driver.run
     assert live is not None
     driver.evict()
-    assert live.take() == []
+    assert live.recorder.take() == []
     assert live.state.length == len(recorded)
     gc.collect()
     return driver
