@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from mini_workflow.core.replay import attempt_of
 from mini_workflow.core.run import Run
 from mini_workflow.engine.dispatch import request_of
 from mini_workflow.errors import StoreError
@@ -90,7 +89,7 @@ def requests_of(name: str, errands: PendingEffects, run: Run | None) -> list[Tas
     """The attempts of errands that are wanted still, with the payloads that a run has for them."""
     if run is None:
         return []
-    commands = [(attempt_of(run, seq), attempt) for seq, attempt in errands.tasks]
+    commands = [(run.tasks.attempt(seq), attempt) for seq, attempt in errands.tasks]
     return [
         request_of(name, command)
         for command, attempt in commands

@@ -218,8 +218,9 @@ def _policy(event: events.TaskScheduled) -> str:
 
 _NOTES: Final[dict[type[Event], Callable[[Any], str]]] = {
     events.TaskScheduled: _policy,
-    events.TaskRetryScheduled: lambda e: f"again at {moment(e.retry_at):%Y-%m-%d %H:%M:%S}",
-    events.TimerStarted: lambda e: f"until {moment(e.fire_at):%Y-%m-%d %H:%M:%S}",
+    events.TaskRetryScheduled: lambda e: f"again at {moment(e.retry_at):%Y-%m-%d %H:%M:%S}Z",
+    events.TimerStarted: lambda e: f"until {moment(e.fire_at):%Y-%m-%d %H:%M:%S}Z",
+    events.ClockSetBack: lambda e: f"by {e.by / 1000:g} s" if e.by else "",
     events.ChildStarted: lambda e: f"as {e.id}",
     events.SignalSent: lambda e: f"to {e.target}",
     events.CancelSent: lambda e: f"to {e.target}{': ' if e.reason else ''}{e.reason}",
@@ -253,6 +254,7 @@ _WORDS: Final = (
     ("Task", "task"),
     ("InlineTask", "inline task"),
     ("Timer", "timer"),
+    ("Clock", "clock"),
     ("Signal", "signal"),
     ("Update", "update"),
     ("Promise", "promise"),
@@ -271,6 +273,7 @@ _HAPPENED: Final[dict[type[Event], str]] = {
     events.TaskRetryScheduled: "failed, to be retried",
     events.TaskRetryStarted: "retried",
     events.TaskReleased: "handed back",
+    events.ClockSetBack: "set back",
     events.TaskCancelled: "given up",
     events.InlineTaskCompleted: "completed",
     events.InlineTaskFailed: "failed",
