@@ -108,7 +108,7 @@ class Limits:
         self._ends_at = inf if timeout is None else self._beat_at + timeout / 1000 + grace
         self._patience: Final = inf if silence is None else silence / 1000 + patience
 
-    def beat(self, _details: str | None = None) -> None:
+    def beat(self, details: str | None = None) -> None:
         """There was a heartbeat. Any thread."""
         self._beat_at = time.monotonic()
 

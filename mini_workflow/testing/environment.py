@@ -24,7 +24,7 @@ from mini_workflow.runners.threads import ThreadRunner
 from mini_workflow.stores.memory import MemoryBackend, MemoryState
 from mini_workflow.testing.clock import ManualClock
 from mini_workflow.testing.stubs import Stubs
-from mini_workflow.waiting import blocking_wait
+from mini_workflow.waiting import blocking_wait, running_loop
 
 DEFAULT_START: Final = datetime(2026, 1, 1, tzinfo=UTC)
 """The time at which an environment's clock begins: a constant, so that tests repeat."""
@@ -262,4 +262,6 @@ def _make_runner(codec: Codec, stubs: Stubs, report: Report) -> TaskRunner:
     async def run_async(request: TaskRequest) -> TaskOutcome:
         return await execute_async(request, stubs.codec(request, codec))
 
-    return RoutedRunner(ThreadRunner(run, report), EventLoopRunner(run_async, report))
+    return RoutedRunner(
+        ThreadRunner(run, report), EventLoopRunner(run_async, report, loop=running_loop())
+    )

@@ -36,6 +36,7 @@ class Kind(IntEnum):
     FAILURE = 8
     HEARTBEAT = 9  # worker: the attempt is alive
     AWAITS = 10  # worker: the sync attempt is a coroutine, and ends by itself at its timeout
+    WARNING = 11  # worker: for the log, as text
 
 
 class Frame(NamedTuple):

@@ -1,5 +1,6 @@
 """What worker processes are for: what dies in them, and what becomes of them."""
 
+import asyncio
 import multiprocessing
 import os
 import signal
@@ -25,7 +26,7 @@ from mini_workflow.testing.contracts.runner_tasks import Gate
 from tests.contracts import worker_code
 from tests.contracts.worker_code import CODEC
 from tests.paths import ROOT
-from tests.waiting import WAIT
+from tests.waiting import WAIT, eventually
 
 KEY = b"a key for tests only, nothing else"
 
@@ -178,6 +179,44 @@ def fork_and_die(gate: Gate) -> None:
     if os.fork() == 0:
         tasks.hold_on(gate)
     os._exit(1)
+
+
+async def cancel_all_async() -> None:
+    for task in asyncio.all_tasks():
+        task.cancel()
+    await asyncio.Event().wait()
+
+
+async def block_async(gate: Gate) -> str:
+    gate.begun.touch()
+    while not gate.opened.exists():
+        time.sleep(0.001)
+    return "held"
+
+
+class TestTheLoopOfAWorker:
+    def test_what_a_task_cancels_is_lost(self, make: Make, tmp_path: Path) -> None:
+        """An attempt that nobody of the engine has cancelled, and the worker lives on."""
+        workers, gate = make(), Gate(tmp_path)
+        workers.submit(tasks.hold_async, gate)
+        Gate.wait(gate.begun)
+        workers.submit(cancel_all_async)
+        assert [type(error) for error in workers.all().values()] == [WorkerLost, WorkerLost]
+        workers.submit(tasks.call_async, int)
+        assert workers.next() == 0
+
+    def test_a_task_that_blocks_it_is_named_in_the_log_of_the_engine(
+        self, make: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        workers, gate = make(), Gate(tmp_path)
+        workers.submit(block_async, gate)
+        # On a machine that is busy, the imports of this module block it too.
+        eventually(lambda: [text for text in caplog.messages if "in block_async" in text])
+        gate.open()
+        assert workers.next() == "held"
+        said = caplog.messages[-1]
+        assert "worker process" in said
+        assert "async task 'work' of execution 'e' blocks it" in said
 
 
 class TestTrust:
