@@ -95,7 +95,7 @@ def run(
         execution = _start(runtime, workflow, args, kwargs, execution_id)
         try:
             if quiet:
-                runtime.settled(execution.id, None)
+                runtime.wait(execution.id, None)
             else:
                 click.echo(f"{execution.id}  {workflow.name}", err=True)
                 print_timeline(
