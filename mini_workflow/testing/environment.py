@@ -22,6 +22,7 @@ from mini_workflow.runners.threads import ThreadRunner
 from mini_workflow.stores.memory import MemoryBackend, MemoryState
 from mini_workflow.testing.clock import ManualClock
 from mini_workflow.testing.stubs import Stubs
+from mini_workflow.waiting import blocking_wait, running_loop
 
 DEFAULT_START: Final = datetime(2026, 1, 1, tzinfo=UTC)
 """The time at which an environment's clock begins: a constant, so that tests repeat."""
@@ -133,6 +134,8 @@ class WorkflowEnvironment(Runtime):
 
         Raises:
             UsageError: `by` is negative, or more than a hundred years.
+            UsageError: or an async task would be held up, because it runs on the event loop that
+                this thread is to run meanwhile.
             RuntimeClosed: the environment was closed.
         """
         wait = milliseconds(seconds(by))
@@ -140,8 +143,9 @@ class WorkflowEnvironment(Runtime):
             raise UsageError(f"advance({by!r}): give 0 seconds or more, up to a hundred years")
         self._engine_transport.check()
         arrived: Reply[None] = Reply()
-        self._driver.call(lambda: self._skipping.go(wait, arrived))
-        arrived.wait()
+        with blocking_wait(arrived.fail):
+            self._driver.call(lambda: self._skipping.go(wait, arrived))
+            arrived.wait()
 
     def _leave_state(self) -> None:
         self._skipping.give_up()
@@ -217,4 +221,6 @@ def _make_runner(codec: Codec, stubs: Stubs, report: Report) -> TaskRunner:
     async def run_async(request: TaskRequest) -> TaskOutcome:
         return await execute_async(request, stubs.codec(request, codec))
 
-    return RoutedRunner(ThreadRunner(run, report), EventLoopRunner(run_async, report))
+    return RoutedRunner(
+        ThreadRunner(run, report), EventLoopRunner(run_async, report, loop=running_loop())
+    )
