@@ -328,11 +328,17 @@ class Client:
         arguments = encode_arguments(self._codec.encode, args, kwargs)
         request = Update(execution_id, update_id, name, arguments, self._transport.now())
         deadline = None if timeout is None else time.monotonic() + timeout
+        refused: list[BaseException] = []
+
+        def refuse(error: BaseException) -> None:
+            refused.append(error)
+            request.reply.fail(error)
+
         try:
-            with blocking_wait(request.reply.fail):
+            with blocking_wait(refuse):
                 answer = self._transport.ask(request, timeout)
                 if answer.event is None and answer.refusal is None:
-                    answer = self._answer_from_elsewhere(request, deadline)
+                    answer = self._answer_from_elsewhere(request, deadline, refused)
         except TimeoutError:
             raise TimeoutError(
                 f"update {name!r} of execution {execution_id!r} is not done after {timeout:g} s; "
@@ -365,8 +371,12 @@ class Client:
         except ExecutionNotFound:
             raise PromiseNotOpen(f"the token {token!r} is of no execution in this store") from None
 
-    def _answer_from_elsewhere(self, request: Update, deadline: float | None) -> Answer:
-        """Wait until the process that has the execution has recorded the answer."""
+    def _answer_from_elsewhere(
+        self, request: Update, deadline: float | None, refused: list[BaseException]
+    ) -> Answer:
+        """Wait until the process that has the execution has recorded the answer, or the wait is
+        refused.
+        """
         execution_id = request.execution_id
         seen = 0
         with self._transport.watch(execution_id) as wait:
@@ -389,6 +399,8 @@ class Client:
                 left = LOOK_AGAIN if deadline is None else deadline - time.monotonic()
                 if left <= 0:
                     raise TimeoutError
+                if refused:
+                    raise refused[0]
                 wait(min(LOOK_AGAIN, left))
 
 

@@ -210,6 +210,11 @@ def test_waits_through_a_client_are_refused_too(path: Path) -> None:
             await Application.reached.wait()
             Application.gate.set()
             assert await execution == HERE
+            execution = client.start_execution(waits)
+            with pytest.raises(UsageError, match="async task 'note_thread'"):
+                execution.update("where", timeout=WAIT, id="once")
+            found = await asyncio.to_thread(execution.update, "where", timeout=WAIT, id="once")
+            assert found == HERE
 
     in_a_loop(main)
 
