@@ -86,6 +86,8 @@ class Turn:
     """Whether the code of the run has begun in it."""
     failed: dict[int, str] = field(default_factory=dict[int, str])
     """The names of the tasks whose attempts are reported to have failed, by number."""
+    children: list[str] = field(default_factory=list[str])
+    """The ids of the children that begin in its commit."""
 
 
 Execute = Callable[[TaskRequest, Codec], TaskOutcome]
