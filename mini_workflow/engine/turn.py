@@ -88,6 +88,8 @@ class Turn:
     """Whether it ends in front of an inline task for which there was no time: see `Decision.cut`."""
     failed: dict[int, str] = field(default_factory=dict[int, str])
     """The names of the tasks whose attempts are reported to have failed, by number."""
+    children: list[str] = field(default_factory=list[str])
+    """The ids of the children that begin in its commit."""
 
 
 Execute = Callable[[TaskRequest, Codec], TaskOutcome]
