@@ -44,6 +44,7 @@ from mini_workflow.errors import LeaseLost, PromiseNotOpen, RuntimeClosed, Usage
 from mini_workflow.ports import Commit, Head
 from mini_workflow.runtimes.file_watcher import FileWatcher
 from mini_workflow.stores.sqlite import SQLiteBackend
+from mini_workflow.stores.sqlite.damage import Damage
 from mini_workflow.stores.system_clock import SystemClock
 from mini_workflow.stores.wakeup_socket import WakeupSocket
 from mini_workflow.waiting import blocking_wait
@@ -116,6 +117,14 @@ class LocalClient(Client):
     def is_served(self) -> bool:
         """Whether a living process has the file open to run what is in it."""
         return bool(self._read(self._backend.leases.peers))
+
+    def damaged(self, limit: int = 100) -> list[Damage]:
+        """What is damaged in at most `limit` rows of executions: id, column and value of each.
+
+        A damaged row is the matter of its own execution, which is told as blocked. Restore a backup, or
+        have `resume()` write the row anew from the history. Looks at every row of the file.
+        """
+        return self._read(lambda: self._backend.store.damaged(limit))
 
     def close(self) -> None:
         """Close the file. Harmless if it was closed before."""
