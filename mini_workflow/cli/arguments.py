@@ -41,7 +41,14 @@ def import_modules(names: Iterable[str]) -> None:
 
 
 def _module_name(name: str) -> str:
-    return ".".join(Path(name).with_suffix("").parts) if name.endswith(".py") else name
+    if not name.endswith(".py"):
+        return name
+    path, here = Path(name).resolve(), Path.cwd().resolve()
+    if not path.is_file():
+        raise UsageError(f"there is no file {name}")
+    if not path.is_relative_to(here):
+        raise UsageError(f"{name} is not below {here}, where modules are found: go to its folder")
+    return ".".join(path.relative_to(here).with_suffix("").parts)
 
 
 def find_workflow(place: str) -> Workflow[Any, Any]:

@@ -11,6 +11,7 @@ from mini_workflow.cli.arguments import handler_of, read_arguments, read_value
 from mini_workflow.cli.failures import NotDone
 from mini_workflow.cli.output import remark, say, say_json, shown, to_json
 from mini_workflow.cli.session import (
+    Seconds,
     Session,
     arguments_argument,
     command,
@@ -110,7 +111,7 @@ def query(
 @click.option("--id", "update_id", help="The same id again is the same request.")
 @click.option(
     "--timeout",
-    type=click.FloatRange(0, min_open=True),
+    type=Seconds(0, min_open=True),
     default=30.0,
     show_default=True,
     metavar="SECONDS",
@@ -138,7 +139,8 @@ def update(
     args, kwargs = read_arguments(arguments, handler)
     with session.backend.client() as client:
         execution = client.get_execution(execution_id)
-        session.remark_unserved(client, saved=True)
+        if execution.describe().closed_at is None:
+            session.remark_unserved(client, saved=True)
         try:
             answer = client.update(execution.id, name, args, kwargs, update_id, timeout)
         except TimeoutError as error:
@@ -196,8 +198,8 @@ def resume(session: Session, execution_id: str, as_json: bool) -> None:
     """Let a blocked execution go on, once the cause is fixed."""
     with session.backend.client() as client:
         execution = client.get_execution(execution_id)
-        if execution.describe().status != "blocked":
-            remark(f"{execution_id} is not blocked: nothing changes")
+        if execution.describe().status == "running":
+            remark(f"{execution_id} is running, and not blocked: nothing changes")
         execution.resume()
         _sent(session, client, "asked to resume", execution_id, as_json)
 
