@@ -105,12 +105,16 @@ class Limits:
         """`grace` are seconds more than the timeout, `patience` more than that of heartbeats."""
         self._beat_at = time.monotonic()
         timeout, silence = request.timeout, request.heartbeat_timeout
-        self._ends_at: Final = inf if timeout is None else self._beat_at + timeout / 1000 + grace
+        self._ends_at = inf if timeout is None else self._beat_at + timeout / 1000 + grace
         self._patience: Final = inf if silence is None else silence / 1000 + patience
 
-    def beat(self, _details: str | None = None) -> None:
+    def beat(self, details: str | None = None) -> None:
         """There was a heartbeat. Any thread."""
         self._beat_at = time.monotonic()
+
+    def extend(self, seconds: float) -> None:
+        """The attempt may end so many seconds later than it could before."""
+        self._ends_at += seconds
 
     @classmethod
     def of(cls, request: TaskRequest, grace: float = 0.0, patience: float = 0.0) -> Limits | None:

@@ -1,6 +1,6 @@
 """WorkflowEngine: every AWS resource that runs workflows, in one component."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pulumi
@@ -8,7 +8,7 @@ import pulumi_aws as aws
 import pulumi_random as random
 
 from mini_workflow import settings
-from pulumi_component import inputs, links, monitoring, pipes, policies
+from pulumi_component import history, inputs, links, monitoring, pipes, policies
 from pulumi_component.args import Link, WorkflowEngineArgs
 from pulumi_component.function import Function, packaged
 from pulumi_component.options import (
@@ -18,6 +18,7 @@ from pulumi_component.options import (
     FunctionOptions,
     check_name,
 )
+from pulumi_component.signing import SigningKey, signing_key
 
 MAX_MESSAGE = 1_048_576
 """Bytes; the provider would leave a queue at 262,144. Source: API reference of SQS."""
@@ -37,8 +38,6 @@ LONGEST_WAIT_FOR_WORKER = 6 * 3_600
 MaximumEventAgeInSeconds."""
 BATCH = 10
 """Events per call, the most that a FIFO queue gives. Source: AWS Lambda Developer Guide."""
-SIGNING_KEY_LENGTH = 64
-"""Characters."""
 
 
 class WorkflowEngine(pulumi.ComponentResource):
@@ -60,7 +59,7 @@ class WorkflowEngine(pulumi.ComponentResource):
     """The function that runs workflows."""
     link: pulumi.Output[Link]
     """What a function needs to start executions and to talk to them, for programs in other
-    languages and other stacks: secret as a whole, because the signing key is in it."""
+    languages and other stacks: secret as a whole if the signing key is in it."""
 
     def __init__(
         self, name: str, args: WorkflowEngineArgs, opts: pulumi.ResourceOptions | None = None
@@ -74,8 +73,8 @@ class WorkflowEngine(pulumi.ComponentResource):
         if all(one.get("concurrency") is None for one in (options.worker, options.orchestrator)):
             pulumi.log.warn(
                 f"{name}: as many tasks at a time as the account allows leave no call for the "
-                'orchestrator. Give it some of its own, such as "orchestrator": {"handler": ..., '
-                '"concurrency": 100}, or the worker a limit by the same option',
+                "orchestrator. Give the engine the option concurrency, such as 100: as many calls are "
+                "the orchestrator's own then; or give one to the worker, which limits it",
                 resource=self,
             )
         self._name_of = name
@@ -83,8 +82,8 @@ class WorkflowEngine(pulumi.ComponentResource):
         self._mine = pulumi.ResourceOptions(parent=self)
 
         suffix = random.RandomId(f"{name}-suffix", byte_length=4, opts=self._mine)
-        key = self._signing_key()
-        self.history = self._bucket()
+        key = signing_key(name, options, self._mine)
+        self.history, self._history = history.bucket(name, options, self)
         visibility = VISIBILITY * FunctionOptions.from_args(options.orchestrator).timeout
         self.events, unprocessed = self._queue(
             "events",
@@ -102,7 +101,9 @@ class WorkflowEngine(pulumi.ComponentResource):
 
         worker = self._worker(key, failures)
         self.worker = worker.function
-        orchestrator = self._orchestrator(key, unprocessed, group, scheduler_role, undelivered)
+        orchestrator = self._orchestrator(
+            worker, key, unprocessed, group, scheduler_role, undelivered
+        )
         self.orchestrator = orchestrator.function
         self._feed(worker, orchestrator)
         moved = [
@@ -112,16 +113,17 @@ class WorkflowEngine(pulumi.ComponentResource):
                 self.events,
                 kind,
                 suffix,
-                options.log_retention,
+                options,
                 self._mine,
-                options.tags,
             )
             for kind, source in ((pipes.TIMERS, self.timers), (pipes.FAILURES, failures))
         ]
         # What `link=[engine]` takes: in parts, of which the signing key alone is secret. It is no
         # output of the component, so that it is not declared above.
-        self.linked = self._linked(key)
+        self.linked = links.joined(self._parts(key, orchestrator))
         self.link = links.as_output(self.linked)
+        # For roles that are not made here. No output either.
+        self.needs = {"worker": worker.needs, "orchestrator": orchestrator.needs}
         if options.topics is not None:
             monitoring.alarms(
                 name,
@@ -158,78 +160,6 @@ class WorkflowEngine(pulumi.ComponentResource):
             }
         )
 
-    def _signing_key(self) -> pulumi.Output[str]:
-        given = self._options.signing_key
-        if given is not None:
-            return pulumi.Output.secret(given)
-        return random.RandomPassword(
-            f"{self._name_of}-signing-key",
-            length=SIGNING_KEY_LENGTH,
-            special=False,
-            opts=self._mine,
-        ).result
-
-    # The bucket
-
-    def _bucket(self) -> aws.s3.Bucket:
-        name = self._name_of
-        retained = self._options.removal == "retain"
-        # What is kept stays as private and encrypted as it was.
-        kept = pulumi.ResourceOptions(parent=self, retain_on_delete=retained)
-        bucket = (
-            aws.s3.Bucket(
-                f"{name}-history",
-                force_destroy=not retained,
-                tags=self._options.tags,
-                opts=kept,
-            )
-            if self._options.history is None
-            # What is only read is never deleted.
-            else aws.s3.Bucket.get(f"{name}-history", self._options.history, opts=self._mine)
-        )
-        private = aws.s3.BucketPublicAccessBlock(
-            f"{name}-history-private",
-            bucket=bucket.bucket,
-            block_public_acls=True,
-            block_public_policy=True,
-            ignore_public_acls=True,
-            restrict_public_buckets=True,
-            opts=kept,
-        )
-        aws.s3.BucketServerSideEncryptionConfiguration(
-            f"{name}-history-encryption",
-            bucket=bucket.bucket,
-            rules=[{"apply_server_side_encryption_by_default": {"sse_algorithm": "AES256"}}],
-            opts=kept,
-        )
-        aws.s3.BucketLifecycleConfiguration(
-            f"{name}-history-lifecycle",
-            bucket=bucket.bucket,
-            rules=[
-                {
-                    "id": "payloads",
-                    "status": "Enabled",
-                    "filter": {"prefix": "payloads/"},
-                    "expiration": {"days": self._options.payload_retention},
-                },
-                {
-                    "id": "uploads",
-                    "status": "Enabled",
-                    "filter": {"prefix": ""},
-                    "abort_incomplete_multipart_upload": {"days_after_initiation": 1},
-                },
-            ],
-            opts=kept,
-        )
-        aws.s3.BucketPolicy(
-            f"{name}-history-policy",
-            bucket=bucket.bucket,
-            policy=bucket.arn.apply(policies.encrypted_transport_only),
-            # S3 changes one of the two at a time.
-            opts=pulumi.ResourceOptions.merge(kept, pulumi.ResourceOptions(depends_on=[private])),
-        )
-        return bucket
-
     # Queues
 
     def _queue(self, what: str, receives: int, **more: Any) -> tuple[aws.sqs.Queue, aws.sqs.Queue]:
@@ -246,7 +176,11 @@ class WorkflowEngine(pulumi.ComponentResource):
             f"{self._name_of}-{what}",
             max_message_size=MAX_MESSAGE,
             message_retention_seconds=KEPT,
-            sqs_managed_sse_enabled=True,
+            **(
+                {"sqs_managed_sse_enabled": True}
+                if self._options.kms_key is None
+                else {"kms_master_key_id": self._options.kms_key}
+            ),
             tags=self._options.tags,
             opts=self._mine,
             **more,
@@ -264,14 +198,20 @@ class WorkflowEngine(pulumi.ComponentResource):
             assume_role_policy=group.arn.apply(
                 lambda arn: policies.trust("scheduler", pipes.account_of(arn), arn)
             ),
+            permissions_boundary=self._options.permissions_boundary,
             tags=self._options.tags,
             opts=mine,
         )
         aws.iam.RolePolicy(
             f"{name}-scheduler-policy",
             role=role.name,
-            policy=pulumi.Output.all(events=self.events.arn, undelivered=undelivered.arn).apply(
-                lambda arns: policies.allowing(policies.scheduler(**arns))
+            policy=pulumi.Output.all(
+                arns={"events": self.events.arn, "undelivered": undelivered.arn},
+                kms=self._options.kms_key,
+            ).apply(
+                lambda known: policies.allowing(
+                    policies.scheduler(**known["arns"]) + policies.encrypted(known["kms"])
+                )
             ),
             opts=mine,
         )
@@ -290,34 +230,36 @@ class WorkflowEngine(pulumi.ComponentResource):
         given: Any = {**args, "link": inputs.joined([own], args["link"])}
         return Function(f"{self._name_of}-{what}", given, self._mine)
 
-    def _worker(self, key: pulumi.Output[str], failures: aws.sqs.Queue) -> Function:
+    def _worker(self, key: SigningKey, failures: aws.sqs.Queue) -> Function:
         worker = self._function(
             "worker",
             self._options.worker,
-            {
-                settings.BUCKET_NAME: self.history.bucket,
-                settings.QUEUE_URL: self.events.url,
-                settings.SIGNING_KEY: key,
-            },
-            pulumi.Output.all(
-                history=self.history.arn, events=self.events.arn, failures=failures.arn
-            ).apply(lambda arns: policies.worker(**arns)),
+            {**self._settings(key), settings.QUEUE_URL: self.events.url},
+            self._allowing(
+                key,
+                policies.worker,
+                events=self.events.arn,
+                failures=failures.arn,
+                **self._stored(),
+            ),
         )
         aws.lambda_.FunctionEventInvokeConfig(
             f"{self._name_of}-worker-invocations",
             function_name=worker.function.name,
+            qualifier=worker.qualifier,
             # The engine decides what is tried again, and when.
             maximum_retry_attempts=0,
             maximum_event_age_in_seconds=LONGEST_WAIT_FOR_WORKER,
             destination_config={"on_failure": {"destination": failures.arn}},
             # Lambda checks whether the function may send there.
-            opts=pulumi.ResourceOptions(parent=self, depends_on=[worker.policy]),
+            opts=pulumi.ResourceOptions(parent=self, depends_on=worker.before),
         )
         return worker
 
     def _orchestrator(
         self,
-        key: pulumi.Output[str],
+        worker: Function,
+        key: SigningKey,
         unprocessed: aws.sqs.Queue,
         group: aws.scheduler.ScheduleGroup,
         scheduler_role: aws.iam.Role,
@@ -327,27 +269,37 @@ class WorkflowEngine(pulumi.ComponentResource):
             "orchestrator",
             self._options.orchestrator,
             {
-                settings.BUCKET_NAME: self.history.bucket,
+                **self._settings(key),
                 settings.QUEUE_URL: self.events.url,
                 settings.QUEUE_ARN: self.events.arn,
                 settings.DLQ_URL: unprocessed.url,
                 settings.TIMER_QUEUE_URL: self.timers.url,
-                settings.WORKER_FUNCTION_NAME: self.worker.name,
+                settings.WORKER_FUNCTION_NAME: worker.called,
                 settings.ROLE_ARN: scheduler_role.arn,
                 settings.SCHEDULE_GROUP: group.name,
                 settings.SCHEDULE_DLQ_ARN: undelivered.arn,
-                settings.SIGNING_KEY: key,
             },
-            pulumi.Output.all(
-                history=self.history.arn,
+            self._allowing(
+                key,
+                policies.orchestrator,
                 events=self.events.arn,
                 unreadable=unprocessed.arn,
                 timers=self.timers.arn,
-                worker=self.worker.arn,
+                worker=worker.arn,
                 schedules=group.arn.apply(_schedules_of),
                 scheduler_role=scheduler_role.arn,
-            ).apply(lambda arns: policies.orchestrator(**arns)),
+                **self._stored(),
+            ),
         )
+
+    def _settings(self, key: SigningKey) -> dict[str, pulumi.Input[str]]:
+        """What both functions have: where the histories are, and the key."""
+        prefix = self._options.history.prefix
+        return {
+            settings.BUCKET_NAME: self.history.bucket,
+            **({settings.OBJECT_PREFIX: prefix} if prefix else {}),
+            **key.variables,
+        }
 
     def _feed(self, worker: Function, orchestrator: Function) -> None:
         """Connect the queue of events to the orchestrator, when both functions are ready for it."""
@@ -366,30 +318,56 @@ class WorkflowEngine(pulumi.ComponentResource):
         aws.lambda_.EventSourceMapping(
             f"{self._name_of}-events-mapping",
             event_source_arn=self.events.arn,
-            function_name=self.orchestrator.arn,
+            function_name=orchestrator.arn,
             batch_size=BATCH,
             function_response_types=["ReportBatchItemFailures"],
             scaling_config=None if most is None else {"maximum_concurrency": most},
             tags=self._options.tags,
-            opts=pulumi.ResourceOptions(parent=self, depends_on=[orchestrator.policy, *allowed]),
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[*orchestrator.before, *allowed]),
         )
 
-    def _linked(self, key: pulumi.Output[str]) -> Link:
-        return {
-            "engine": self._name_of,
-            "environment": {
-                settings.BUCKET_NAME: self.history.bucket,
-                settings.QUEUE_URL: self.events.url,
-                settings.QUEUE_ARN: self.events.arn,
-                settings.ORCHESTRATOR_FUNCTION_NAME: self.orchestrator.name,
-                settings.SIGNING_KEY: key,
-            },
-            "permissions": pulumi.Output.all(
-                history=self.history.arn,
-                events=self.events.arn,
-                orchestrator=self.orchestrator.arn,
-            ).apply(lambda arns: policies.starter(**arns)),  # type: ignore[typeddict-item]
-        }
+    def _parts(self, key: SigningKey, orchestrator: Function) -> list[Link]:
+        """What each of the nodes that can be linked gives: together, what the engine itself gives."""
+        sent = {settings.QUEUE_URL: self.events.url, settings.QUEUE_ARN: self.events.arn}
+        asked = {settings.ORCHESTRATOR_FUNCTION_NAME: orchestrator.called}
+        arns = (
+            (self.history, self._settings(key), policies.reader_of_history, self._stored()),
+            (self.events, sent, policies.sender_of_events, {"events": self.events.arn}),
+            (self.orchestrator, asked, policies.asker, {"orchestrator": orchestrator.arn}),
+        )
+        parts: list[Link] = []
+        for node, variables, allowed, known in arns:
+            link: Link = {
+                "engine": self._name_of,
+                "environment": {**variables, **key.variables},
+                "permissions": self._allowing(key, allowed, **known),  # type: ignore[typeddict-item]
+            }
+            links.offer(node, link)
+            parts.append(link)
+        return parts
+
+    def _stored(self) -> dict[str, pulumi.Output[str]]:
+        return {"bucket": self.history.arn, "history": self._history}
+
+    def _allowing(
+        self,
+        key: SigningKey,
+        allowed: Callable[..., list[policies.Grant]],
+        **arns: pulumi.Output[str],
+    ) -> pulumi.Output[list[policies.Grant]]:
+        """What a policy allows on these resources, and the keys that this takes."""
+
+        def grants(known: Mapping[str, Any]) -> list[policies.Grant]:
+            kms, kept = known["kms"], known["kept"]
+            return [
+                *allowed(**known["arns"]),
+                *(() if kept is None else policies.signing_key(kept)),
+                *policies.encrypted(kms),
+            ]
+
+        return pulumi.Output.all(arns=arns, kms=self._options.kms_key, kept=key.kept_at).apply(
+            grants
+        )
 
 
 def _schedules_of(group: str) -> str:

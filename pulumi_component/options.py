@@ -10,7 +10,8 @@ from typing import Any
 import pulumi
 
 from mini_workflow import settings
-from pulumi_component import args, inputs, units
+from pulumi_component import args, handlers, inputs, units
+from pulumi_component.compute import Compute, boundary, kms_key
 from pulumi_component.errors import BadOption
 from pulumi_component.wheels import ARCHITECTURES, Target
 
@@ -25,6 +26,8 @@ LARGEST_ENVIRONMENT = 4_096
 """Bytes of all names and values. Source: the same."""
 MOST_BATCHES = 1_000
 """Source: API reference of Lambda, ScalingConfig; the least is 2."""
+UNRESERVED = -1
+"""What Lambda calls it that a function has no calls of its own."""
 MOST_RESERVED = 1_000_000
 """Calls at a time. Lambda has no limit but the account's, which its owner can have raised."""
 SHORTEST_KEY = 32
@@ -77,6 +80,12 @@ PAYLOAD_RETENTION = "30 days"
 _CODE = frozenset(args.CodeOptions.__annotations__)
 _FUNCTION = frozenset(args.FunctionArgs.__annotations__)
 _ENGINE = frozenset(args.WorkflowEngineArgs.__annotations__)
+_OF_ONE_FUNCTION = ("role", "snap_start", "provisioned_concurrency")
+_HISTORY = ("bucket", "prefix")
+_PREFIX = re.compile(r"[\w.-][\w./-]*/")
+_STORE = re.compile(r"arn:[\w-]+:(ssm:[^:]+:\d+:parameter/|secretsmanager:[^:]+:\d+:secret:)\S+")
+IN_ENVIRONMENT, IN_PARAMETER, IN_SECRET = "environment", "parameter", "secret"
+"""Where the signing key is kept, beside the ARN of a place that exists."""
 _URL = ("authorization", "cors")
 _ALARMS = ("topics",)
 _PERMISSION = frozenset(args.Permission.__annotations__)
@@ -115,6 +124,7 @@ class FunctionOptions:
     memory: int
     concurrency: int | None
     url: Url | None
+    compute: Compute
     log_level: str
     log_retention: int
     environment: inputs.Map
@@ -141,18 +151,22 @@ class FunctionOptions:
             "environment", given, settings.MEANING if link else (), "The link sets it"
         )
         wanted = given.get("requirements") or ()
+        target = _target(given)
+        if given.get("image"):
+            handlers.check_form(given["handler"])
         return cls(
             handler=given["handler"],
             root=root,
-            target=_target(given),
+            target=target,
             include=tuple(given.get("include") or ()),
             requirements=wanted if isinstance(wanted, str) else tuple(wanted),
             timeout=units.seconds("timeout", given.get("timeout", TIMEOUT), 1, LONGEST_CALL),
             memory=units.megabytes(
                 "memory", given.get("memory", MEMORY), LEAST_MEMORY, MOST_MEMORY
             ),
-            concurrency=_concurrency(given.get("concurrency"), 0, MOST_RESERVED),
+            concurrency=_concurrency(given.get("concurrency"), UNRESERVED, MOST_RESERVED),
             url=_url(given.get("url")),
+            compute=Compute.from_args(given, target.python),
             log_level=units.one_of("log_level", given.get("log_level") or LOG_LEVEL, LOG_LEVELS),
             log_retention=units.log_retention(
                 "log_retention", given.get("log_retention", LOG_RETENTION)
@@ -162,6 +176,18 @@ class FunctionOptions:
             link=link,
             tags=given.get("tags") or {},
         )
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """The bucket with the histories: its name if it exists, and what its keys begin with.
+
+    What is `managed` is kept private, encrypted and rid of old payloads by the engine.
+    """
+
+    name: Any
+    prefix: str
+    managed: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,10 +202,13 @@ class EngineOptions:
     orchestrator: Mapping[str, Any]
     concurrency: int | None
     payload_retention: int
-    history: Any
+    history: "History"
     signing_key: Any
+    signing_key_store: Any
+    kms_key: Any
     removal: str
     log_retention: int
+    permissions_boundary: Any
     topics: tuple[Any, ...] | None
     dashboard: bool
     tags: Any
@@ -205,14 +234,21 @@ class EngineOptions:
             except BadOption as error:
                 raise type(error)(f"{name}: {error}") from None
         removal = units.one_of("removal", given.get("removal", "retain"), ("retain", "destroy"))
-        history = given.get("history")
-        if history is not None and removal == "destroy":
+        history = _history(given.get("history"))
+        if history.name is not None and removal == "destroy":
             raise BadOption(
                 'removal: "destroy" is for the bucket that the engine makes; the one that the option '
                 "history names stays"
             )
+        if not history.managed and given.get("payload_retention") is not None:
+            raise BadOption(
+                "payload_retention: the bucket is yours and is left as it is: have it expire what is "
+                f"below {history.prefix}payloads/ itself"
+            )
         concurrency = _concurrency(given.get("concurrency"), 2, MOST_BATCHES)
         _check_reserved(concurrency, functions["orchestrator"].get("concurrency"))
+        # Else tasks could use up all calls of the account, and nothing would go on.
+        functions["orchestrator"].setdefault("concurrency", concurrency)
         return cls(
             worker=functions["worker"],
             orchestrator=functions["orchestrator"],
@@ -225,10 +261,13 @@ class EngineOptions:
             ),
             history=history,
             signing_key=inputs.checked_text(given.get("signing_key"), _check_key),
+            signing_key_store=_signing_key_store(given),
+            kms_key=kms_key(given),
             removal=removal,
             log_retention=units.log_retention(
                 "log_retention", given.get("log_retention", LOG_RETENTION)
             ),
+            permissions_boundary=boundary(given),
             topics=_topics(given.get("alarms")),
             dashboard=bool(given.get("dashboard")),
             tags=given.get("tags") or {},
@@ -245,10 +284,15 @@ def _function(given: Mapping[str, Any], name: str, timeout: str) -> dict[str, An
         asked = {"handler": asked}
     if not isinstance(asked, Mapping) or not asked.get("handler"):
         raise BadOption(f'{name}: {asked!r} is not a handler, such as "package.module.function"')
-    own: dict[str, Any] = {_snake_case(key): value for key, value in asked.items()}
+    own: dict[str, Any] = {units.snake_case(key): value for key, value in asked.items()}
     shared = {key: given[key] for key in _CODE if given.get(key) is not None}
     if name != "worker":
         shared.pop("permissions", None)
+    if own.get("image"):
+        for packaged in ("include", "requirements", "layers", "runtime"):
+            shared.pop(packaged, None)
+    if own.get("role"):
+        shared.pop("permissions_boundary", None)
     function: dict[str, Any] = {"timeout": timeout, **shared, **own}
     own["environment"] = _checked_environment(
         f"{name}: environment", own, settings.MEANING, "The engine sets it"
@@ -262,7 +306,7 @@ def _function(given: Mapping[str, Any], name: str, timeout: str) -> dict[str, An
 
 def _refuse_what_belongs_to_functions(given: Mapping[str, Any]) -> None:
     """Options that the two functions have and that would mean nothing for both of them."""
-    for name in ("timeout", "handler", "url"):
+    for name in ("timeout", "handler", "url", *_OF_ONE_FUNCTION):
         if name in given:
             where = (
                 'of a Function of yours: Function("Api", {"handler": ..., "url": True})'
@@ -273,7 +317,7 @@ def _refuse_what_belongs_to_functions(given: Mapping[str, Any]) -> None:
 
 
 def _check_reserved(batches: int | None, reserved: int | None) -> None:
-    if batches is not None and reserved is not None and reserved < batches:
+    if batches is not None and reserved is not None and UNRESERVED < reserved < batches:
         raise BadOption(
             f"orchestrator: concurrency: {reserved} calls at a time are fewer than the {batches} "
             "batches that the engine's option concurrency has them work on; batches that find no "
@@ -323,11 +367,6 @@ def check_size(environment: inputs.Map) -> inputs.Map:
     return inputs.checked(environment, check)
 
 
-def _snake_case(name: str) -> str:
-    # Programs in other languages write logRetention; inside of Any nobody translates it.
-    return re.sub(r"(?<=[a-z])([A-Z])", r"_\1", name).lower()
-
-
 def _target(given: Mapping[str, Any]) -> Target:
     deploying = f"python{sys.version_info[0]}.{sys.version_info[1]}"
     runtime = units.one_of("runtime", given.get("runtime") or deploying, RUNTIMES)
@@ -335,6 +374,44 @@ def _target(given: Mapping[str, Any]) -> Target:
         "architecture", given.get("architecture") or "x86_64", tuple(ARCHITECTURES)
     )
     return Target(runtime.removeprefix("python"), architecture)
+
+
+def _history(value: Any) -> History:
+    if not isinstance(value, Mapping):
+        if value is not None and not isinstance(value, str | pulumi.Output):
+            raise BadOption(f'history: {value!r} is not the name of a bucket, or {{"bucket": ...}}')
+        return History(value, "", managed=True)
+    units.known("history", value, _HISTORY)
+    name, prefix = value.get("bucket"), value.get("prefix") or ""
+    if not name:
+        raise BadOption(f'history: {value!r} names no bucket: {{"bucket": ..., "prefix": ...}}')
+    if prefix and (not isinstance(prefix, str) or not _PREFIX.fullmatch(prefix)):
+        raise BadOption(
+            f'history: prefix: {prefix!r} is not one such as "flows/": letters, digits and - _ . /, '
+            "with a slash at the end and none at the beginning"
+        )
+    return History(name, prefix, managed=False)
+
+
+def _signing_key_store(given: Mapping[str, Any]) -> Any:
+    store = given.get("signing_key_store") or IN_ENVIRONMENT
+    made = (IN_ENVIRONMENT, IN_PARAMETER, IN_SECRET)
+    if isinstance(store, str) and store in made:
+        return store
+    if given.get("signing_key") is not None:
+        raise BadOption(
+            f"signing_key_store: {store!r} has the key already, or is not one of {', '.join(made)}; "
+            "leave signing_key out"
+        )
+
+    def check(known: Any) -> None:
+        if not isinstance(known, str) or not _STORE.match(known):
+            raise BadOption(
+                f"signing_key_store: {known!r} is not one of {', '.join(made)}, nor the ARN of a "
+                "parameter of SSM or of a secret of Secrets Manager"
+            )
+
+    return inputs.checked(store, check)
 
 
 def _check_key(key: str) -> None:
@@ -361,7 +438,7 @@ def _url(value: Any) -> Url | None:
     if cors is True:
         cors = {"allow_methods": ["*"], "allow_origins": ["*"], "allow_headers": ["*"]}
     if isinstance(cors, Mapping):
-        cors = {_snake_case(key): setting for key, setting in cors.items()}
+        cors = {units.snake_case(key): setting for key, setting in cors.items()}
         units.known("cors", cors, CORS)
     return Url(guarded == "iam", cors or None)
 

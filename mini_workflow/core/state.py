@@ -22,6 +22,7 @@ from mini_workflow.core.continuation import (
     remember,
 )
 from mini_workflow.core.events import Event, Message
+from mini_workflow.core.open_durations import OpenDurations
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.retry import DEFAULT_POLICY, RetryPolicy
 from mini_workflow.errors import WireError
@@ -73,6 +74,7 @@ class ExecutionState:
         "child_ids",
         "children",
         "condition",
+        "durations",
         "in_flight",
         "inherited",
         "left_tasks",
@@ -102,6 +104,7 @@ class ExecutionState:
         self.in_flight = 0
         self.tasks: dict[int, OpenTask] = {}
         self.timers: dict[int, int] = {}
+        self.durations = OpenDurations()
         self.cancelled_tasks: dict[int, int] = {}
         """The attempt that was in flight when a task was given up, until it reports."""
         self.released: set[int] = set()
@@ -148,15 +151,35 @@ class ExecutionState:
             task = self.tasks.get(seq)
             if self.timers.get(seq) == at or (task is not None and task.retry_at == at):
                 return at
+            if at == self._moved_end(seq):
+                return at
             heappop(wakes)
         return None
 
-    def due(self, now: int) -> Event | None:
-        """The next event that the time `now` brings about: a timer that fires, or a retry."""
-        at = self.next_wake()
-        if at is None or at > now:
+    def _end(self, seq: int) -> int:
+        """When an open duration ends."""
+        at = self.timers.get(seq)
+        return at if at is not None else self.tasks[seq].retry_at or 0
+
+    def _moved_end(self, seq: int) -> int | None:
+        """The same, if it is to end earlier because the clock was set back."""
+        moved = self.durations.moved.get(seq)
+        return None if moved is None else self._end(seq) - moved
+
+    def due(self, now: int, steady_since: int | None = None) -> Event | None:
+        """The next event that the time `now` brings about: a timer that fires, or a retry.
+
+        Since `steady_since` the clock has not jumped; None if that is not known.
+        """
+        durations, steady = self.durations, now if steady_since is None else steady_since
+        while (at := self.next_wake()) is not None and at <= now:
+            seq = self._wakes[0][1]
+            if at == self._end(seq) or durations.is_moved(seq, now, steady):
+                break
+            # The clock was set forward again: it ends when it was to end in the first place.
+            del durations.moved[seq]
+        else:
             return None
-        seq = self._wakes[0][1]
         if seq in self.timers:
             return events.TimerFired(max(now, self.now), seq)
         return events.TaskRetryStarted(max(now, self.now), seq, self.tasks[seq].attempt)
@@ -299,6 +322,7 @@ class ExecutionState:
             return
         if self.tasks.pop(event.seq).retry_at is None:
             self.in_flight -= 1
+        self.durations.end(event.seq)
         self.released.discard(event.seq)
 
     def _task_retry_scheduled(self, event: events.TaskRetryScheduled) -> None:
@@ -309,14 +333,22 @@ class ExecutionState:
             task.heartbeat = event.heartbeat
         self.in_flight -= 1
         self.released.discard(event.seq)
+        self.durations.begin(event.seq, event.at)
         heappush(self._wakes, (event.retry_at, event.seq))
 
     def _task_retry_started(self, event: events.TaskRetryStarted) -> None:
         task = self.tasks[event.seq]
         if task.retry_at is not None:
             task.retry_at = None
+            self.durations.end(event.seq)
             self.in_flight += 1
         self.released.discard(event.seq)
+
+    def _clock_set_back(self, event: events.ClockSetBack) -> None:
+        durations = self.durations
+        for seq in durations.begun_after(event.at):
+            durations.move(seq, event.at, event.by)
+            heappush(self._wakes, (self._end(seq) - durations.moved[seq], seq))
 
     def _task_released(self, event: events.TaskReleased) -> None:
         self.released.add(event.seq)
@@ -325,6 +357,7 @@ class ExecutionState:
 
     def _task_cancelled(self, event: events.TaskCancelled) -> None:
         task = self.tasks.pop(event.seq)
+        self.durations.end(event.seq)
         self.released.discard(event.seq)
         if task.retry_at is None:
             self.in_flight -= 1
@@ -388,22 +421,28 @@ class ExecutionState:
         if self.condition != "running":
             raise self._follows_the_end(event)
         self.timers[event.seq] = event.fire_at
+        if event.wait is not None:
+            self.durations.begin(event.seq, event.fire_at - event.wait)
         heappush(self._wakes, (event.fire_at, event.seq))
 
     def _timer_ended(self, event: events.TimerFired | events.TimerCancelled) -> None:
         del self.timers[event.seq]
+        self.durations.end(event.seq)
 
     def _closed(self, event: Event) -> None:
         if self.closed:
             raise WireError(f"event {self.length + 1} of the history, {event!r}, ends it once more")
         self.condition = _CONDITION[type(event)]
         self.left_timers = tuple(self.timers)
+        for seq in self.left_timers:
+            self.durations.end(seq)
         self.timers.clear()
         if self.condition in ("terminated", "continued"):
             self.left_tasks = tuple(
                 seq for seq, task in self.tasks.items() if task.retry_at is None
             )
             self.tasks.clear()
+            self.durations.clear()
             self.released.clear()
             self.in_flight = 0
 
@@ -415,6 +454,7 @@ class ExecutionState:
         events.TaskRetryScheduled: _task_retry_scheduled,
         events.TaskRetryStarted: _task_retry_started,
         events.TaskReleased: _task_released,
+        events.ClockSetBack: _clock_set_back,
         events.TaskCancelled: _task_cancelled,
         events.SignalReceived: _signal_received,
         events.SignalUnhandled: _signal_received,

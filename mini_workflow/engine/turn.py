@@ -10,12 +10,14 @@ from functools import partial
 from typing import Final, TypeVar
 
 from mini_workflow.core import events, wire
+from mini_workflow.core.children import end_children, tell_parent
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.commands import Command
+from mini_workflow.core.decide import Decision, decide
 from mini_workflow.core.events import Event, Message
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.payload import Payload
-from mini_workflow.core.replay import Decision, decide, end_children, repeat, tell_parent
+from mini_workflow.core.replay import repeat
 from mini_workflow.core.run import Definition, Inline, Run
 from mini_workflow.core.state import ExecutionState
 from mini_workflow.engine.cache import Cache, Live
@@ -54,7 +56,8 @@ UNKNOWN_WORKFLOW: Final = "UnknownWorkflow"
 class Delivery:
     """What has arrived for one execution. `letters` are numbers in the mailbox. `refused` are the
     messages that were not forwarded to another owner of it, since they come to nothing there.
-    `posted` says that some were sent without anybody who waits to be told what became of them.
+    `posted` says that some were sent without anybody who waits to be told what became of them, `due`
+    that something is due by the time.
     """
 
     execution_id: str
@@ -64,6 +67,7 @@ class Delivery:
     refused: list[Message] = field(default_factory=list[Message])
     resume: bool = False
     posted: bool = False
+    due: bool = False
 
 
 @dataclass(slots=True)
@@ -80,8 +84,12 @@ class Turn:
     continues: bool = False
     first: bool = False
     """Whether the code of the run has begun in it."""
+    cut: bool = False
+    """Whether it ends in front of an inline task for which there was no time: see `Decision.cut`."""
     failed: dict[int, str] = field(default_factory=dict[int, str])
     """The names of the tasks whose attempts are reported to have failed, by number."""
+    children: list[str] = field(default_factory=list[str])
+    """The ids of the children that begin in its commit."""
 
 
 Execute = Callable[[TaskRequest, Codec], TaskOutcome]
@@ -295,8 +303,9 @@ class Turns:
             first = 1 if live.length == 0 else 0
             taken, left = messages[:first], messages[first:]
             decision = Decision(taken, (), "running", False, None, run.fault, left)  # type: ignore[arg-type]
-        if decision.fault is not None and (end := _termination(decision.left)) is not None:
-            # Ending it takes none of the code that is at fault.
+        stopped = decision.fault is not None or decision.cut
+        if stopped and (end := _termination(decision.left)) is not None:
+            # Ending it takes none of the code that is at fault, or that still has far to go.
             parting = _tell_family(run, end)
             decision = Decision((*decision.events, end), parting, "terminated", False, None)
         if known:
@@ -339,6 +348,7 @@ class Turns:
         )
         turn = Turn(delivery, commit, after, live, decision, closing, continues=continues)
         turn.first, turn.failed = bool(known) or live.length == 0, failed
+        turn.cut = decision.cut
         return turn
 
     def _anew(self, live: Live, *, fresh: bool) -> Live:
@@ -364,7 +374,7 @@ class Turns:
         done = head.closed_at is not None and not decision.busy
         if live.run.fault is not None or turn.continues or head.status == "blocked" or done:
             self.discard(turn)
-        elif not live.run.dead:
+        elif not live.run.recorder.dead:
             self._cache.put(live)
 
     def discard(self, turn: Turn) -> None:
