@@ -88,7 +88,8 @@ class LocalClient(Client):
         A damaged row is the matter of its own execution, which is told as blocked. Restore a backup, or
         have `resume()` write the row anew from the history. Looks at every row of the file.
         """
-        return self._read(lambda: self._backend.store.damaged(limit))
+        self._file.check()
+        return self._backend.store.damaged(limit)
 
     def close(self) -> None:
         """Close the file. Harmless if it was closed before."""
