@@ -91,7 +91,7 @@ def growth(
             return
         wait = max(LOOK_AGAIN, 5 * (time.monotonic() - began))
         try:
-            client.settled(execution_id, wait)
+            client.wait(execution_id, wait)
         except TimeoutError:
             continue
 

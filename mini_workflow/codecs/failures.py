@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, Final
 
 from mini_workflow.class_names import name_of
-from mini_workflow.codecs.decoding import Decoder, Viewer
+from mini_workflow.codecs.decoding import Decoder
 from mini_workflow.codecs.encoding import Encoder
 from mini_workflow.codecs.exceptions import (
     REMOTE,
@@ -225,7 +225,7 @@ def show_failure(failure: Failure) -> BaseException:
     Nothing is imported, and no code but Python's own runs. Never raises.
     """
     try:
-        return _decode(failure, Viewer(), [])
+        return _decode(failure, Decoder.for_people(), [])
     except Exception:
         return _generic(failure)
 

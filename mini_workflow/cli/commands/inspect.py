@@ -188,7 +188,7 @@ def result(
         if execution.describe().status == "running" and timeout != 0:
             session.remark_unserved(client)
         try:
-            client.settled(execution_id, timeout)
+            client.wait(execution_id, timeout)
         except TimeoutError as error:
             raise NotDone(str(error)) from None
         ctx.exit(print_outcome(execution, as_json, trust=trust))
