@@ -372,7 +372,7 @@ class Turns:
         live.length += len(decision.events)
         live.tries = 0
         done = head.closed_at is not None and not decision.busy
-        if live.run.fault is not None or turn.continues or head.status == "blocked" or done:
+        if live.run.loop.fault is not None or turn.continues or head.status == "blocked" or done:
             self.discard(turn)
         elif not live.run.recorder.dead:
             self._cache.put(live)
