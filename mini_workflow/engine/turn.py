@@ -24,7 +24,7 @@ from mini_workflow.engine.cache import Cache, Live
 from mini_workflow.engine.executor import execute
 from mini_workflow.engine.outbox import farewell, outbox
 from mini_workflow.engine.recording import decode_message
-from mini_workflow.engine.requests import Request, Start
+from mini_workflow.engine.requests import Input, Start
 from mini_workflow.engine.runs import blocked, bounded, next_run
 from mini_workflow.engine.watchdog import Watchdog
 from mini_workflow.errors import (
@@ -62,7 +62,7 @@ class Delivery:
 
     execution_id: str
     messages: list[Message] = field(default_factory=list[Message])
-    requests: list[Request] = field(default_factory=list[Request])
+    requests: list[Input] = field(default_factory=list[Input])
     letters: list[int] = field(default_factory=list[int])
     refused: list[Message] = field(default_factory=list[Message])
     resume: bool = False
@@ -389,7 +389,7 @@ class Turns:
         live.length += len(decision.events)
         live.tries = 0
         done = head.closed_at is not None and not decision.busy
-        if live.run.fault is not None or turn.continues or head.status == "blocked" or done:
+        if live.run.loop.fault is not None or turn.continues or head.status == "blocked" or done:
             self.discard(turn)
         elif not live.run.recorder.dead:
             self._cache.put(live)
