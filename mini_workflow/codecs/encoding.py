@@ -13,10 +13,11 @@ from collections.abc import Callable
 from math import isfinite
 from typing import Any, Final
 
+from mini_workflow.class_names import name_of
 from mini_workflow.codecs import exceptions, objects, scalars
 from mini_workflow.codecs.culprit import find_culprit, why_not
 from mini_workflow.codecs.decoding import Decoder
-from mini_workflow.codecs.names import factory_name, is_local, name_of, type_of
+from mini_workflow.codecs.names import factory_name, is_local, type_of
 from mini_workflow.codecs.opaque import encode_opaque
 from mini_workflow.codecs.picklers import type_name
 from mini_workflow.codecs.refusals import Refused, instead_of, refusal

@@ -7,6 +7,7 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Any, Final
 
+from mini_workflow.class_names import name_of
 from mini_workflow.codecs.decoding import Decoder
 from mini_workflow.codecs.encoding import Encoder
 from mini_workflow.codecs.exceptions import (
@@ -16,7 +17,7 @@ from mini_workflow.codecs.exceptions import (
     rebuild_exception,
     restore_attributes,
 )
-from mini_workflow.codecs.names import name_of, type_of
+from mini_workflow.codecs.names import type_of
 from mini_workflow.codecs.opaque import decode_opaque, encode_opaque
 from mini_workflow.codecs.signing import Signer
 from mini_workflow.core.failure import Failure
