@@ -144,6 +144,7 @@ class EventBatch:
             type(error).__name__,
             error,
         )
+        reason = f"{type(error).__name__}: {error}"
         try:
             url = self._parts.settings.get(DLQ_URL)
             with translate_errors(f"sending to queue {url!r}"):
@@ -155,7 +156,7 @@ class EventBatch:
                     MessageAttributes={
                         "reason": {
                             "DataType": "String",
-                            "StringValue": f"{type(error).__name__}: {error}"[:1000],
+                            "StringValue": reason.encode("unicode_escape").decode()[:1000],
                         }
                     },
                 )

@@ -31,8 +31,9 @@ from mini_workflow.task import traceparent
 
 log = logging.getLogger("mini_workflow.runtimes.aws")
 
-SEND_MESSAGE: Final = "arn:aws:scheduler:::aws-sdk:sqs:sendMessage"
-"""The universal target of a schedule: the templated one cannot give a deduplication id."""
+SEND_MESSAGE: Final = "arn:{partition}:scheduler:::aws-sdk:sqs:sendMessage"
+"""The universal target of a schedule: the templated one cannot give a deduplication id. The partition
+is `aws`, or another one in China and in GovCloud."""
 
 CANCELLED: Final = PAYLOADS + "cancelled/"
 HEARTBEATS: Final = PAYLOADS + "heartbeats/"
@@ -124,9 +125,10 @@ class AWSDispatch:
     def _schedule(self, alarm: Wakeup, mail: Mail) -> None:
         early = min(SCHEDULE_EARLY, self._queued // 2)
         at = datetime.fromtimestamp(alarm.at / 1000, UTC) - timedelta(seconds=early)
+        role = self._settings.get(ROLE_ARN)
         target: dict[str, Any] = {
-            "Arn": SEND_MESSAGE,
-            "RoleArn": self._settings.get(ROLE_ARN),
+            "Arn": SEND_MESSAGE.format(partition=role.split(":")[1]),
+            "RoleArn": role,
             "Input": json.dumps(
                 {
                     "QueueUrl": self._settings.get(QUEUE_URL),
