@@ -8,7 +8,7 @@ from collections.abc import Callable
 from mini_workflow.attempts import lost
 from mini_workflow.core.commands import RunTask
 from mini_workflow.core.events import Message
-from mini_workflow.engine.requests import Release, Request
+from mini_workflow.engine.requests import Input, Release
 from mini_workflow.engine.turn import ABOUT_ATTEMPTS
 from mini_workflow.ports import TaskRequest, TaskRunner
 
@@ -21,7 +21,7 @@ class Dispatcher:
     `again` takes what has to be told to the engine instead, at its next call.
     """
 
-    def __init__(self, again: Callable[[Request], None]) -> None:
+    def __init__(self, again: Callable[[Input], None]) -> None:
         self._again = again
         self._runner: TaskRunner | None = None
         self._in_hand: set[tuple[str, int, int]] = set()

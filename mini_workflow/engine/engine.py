@@ -23,16 +23,17 @@ from mini_workflow.engine.children import Children
 from mini_workflow.engine.clock_steps import ClockSteps
 from mini_workflow.engine.dispatch import Dispatcher
 from mini_workflow.engine.executor import execute
+from mini_workflow.engine.group_commit import GroupCommit
 from mini_workflow.engine.operator_log import tell
 from mini_workflow.engine.pending_updates import PendingUpdates
 from mini_workflow.engine.queries import Questions
 from mini_workflow.engine.replies import blocked, closed
 from mini_workflow.engine.requests import (
     Ask,
+    Input,
     Nudge,
     Post,
     Release,
-    Request,
     Resume,
     Start,
     Update,
@@ -74,8 +75,7 @@ class Engine:
         known: Callable[[], Iterable[str]],
         entropy: Callable[[], int],
         on_close: Closed,
-        on_post: Callable[[], None] = lambda: None,
-        on_look: Callable[[], None] = lambda: None,
+        notify_peers: Callable[[], None] = lambda: None,
         cache_size: int = 4096,
         turn_limit: float | None = 10.0,
         history_limit: int = DEFAULT_HISTORY_LIMIT,
@@ -100,15 +100,16 @@ class Engine:
             execute=execute_inline,
             note=ports.leases.note_turn,
         )
-        self._lookout = Takeover(ports, known=known, on_look=on_look, on_post=on_post)
+        self._lookout = Takeover(ports, known=known, notify_peers=notify_peers)
         self._nursery = Children(ports.store, codec, self._turns, self._first_event)
+        self._group_commit = GroupCommit(ports.store, self._turns, self._dispatcher.heard_of)
         self._inquiries = PendingUpdates()
         self._questions = Questions(self._turns, self._cache, codec, self._watchdog)
-        self._on_post = on_post
+        self._notify_peers = notify_peers
         self._clock_steps = ClockSteps()
         self._next_wake: int | None = None
         self._renew_at = 0
-        self._held_back: list[Request] = []
+        self._held_back: list[Input] = []
         self._retry_at: int | None = None
         self._letters_due = False
         """Whether this engine has posted letters itself, which may be for its own executions."""
@@ -191,7 +192,7 @@ class Engine:
 
     # Work
 
-    def process(self, requests: Sequence[Request]) -> None:
+    def process(self, requests: Sequence[Input]) -> None:
         """Take what has arrived and what is due, in one commit.
 
         Raises nothing of the store's: what it refuses is answered with the error, or kept and
@@ -225,7 +226,7 @@ class Engine:
             self._retry_at = None if self._retry_at is None else now
         return now
 
-    def _process(self, requests: Sequence[Request], now: int) -> None:
+    def _process(self, requests: Sequence[Input], now: int) -> None:
         batch = Batch()
         # What only goes on by itself is left to the next engine while this one ends.
         awake = {} if self._turns.draining else dict(islice(self._awake.items(), AT_ONCE))
@@ -252,10 +253,9 @@ class Engine:
             for delivery in batch.deliveries.values():
                 self._advance(delivery, batch, now)
             self._nursery.start_children(batch, now)
-            commits = [turn.commit for turn in batch.turns.values()]
             # Also without any: deliveries that come to nothing may mean that the lease is lost.
             idle = not batch.turns and not batch.deliveries
-            answers = [] if idle else self._ports.store.commit(commits)
+            answers = [] if idle else self._group_commit.commit(batch)
         except BaseException:
             for turn in batch.turns.values():
                 self._turns.discard(turn)
@@ -284,7 +284,7 @@ class Engine:
         for question in batch.questions:
             self._questions.answer(question)
 
-    def _take(self, request: Request, batch: Batch, now: int) -> None:
+    def _take(self, request: Input, batch: Batch, now: int) -> None:
         if isinstance(request, Start):
             self._start(request, batch, now)
         elif isinstance(request, Nudge):
@@ -379,7 +379,7 @@ class Engine:
             self._awake[name] = False
         if turn.commit.outbox:
             self._letters_due = True
-            self._on_post()
+            self._notify_peers()
             warn_of_nobody(turn, self._ports.store)
         if head.closed_at is not None:
             warn_of_late_signals(turn)
@@ -404,9 +404,9 @@ class Engine:
                 self._dispatcher.give_up(name, command.seq, command.reason)
         self._inquiries.refuse(name, decision.refusals)
         if not self._inquiries.settle(name, decision.events):
-            self._on_post()  # somebody elsewhere may wait for the answer
+            self._notify_peers()  # somebody elsewhere may wait for the answer
 
-    def _again(self, *requests: Request) -> None:
+    def _again(self, *requests: Input) -> None:
         """Take them at the next call, which is to come at once."""
         self._held_back.extend(requests)
         self._retry_at = self._now
@@ -445,7 +445,7 @@ class Engine:
         self._next_wake = self._lookout.recover(self._awake)
         self._again(Nudge())
 
-    def _start_anew(self, requests: Sequence[Request]) -> None:
+    def _start_anew(self, requests: Sequence[Input]) -> None:
         """After a lost lease nothing that is in memory of the executions counts any more.
 
         What has arrived is taken again: for what another owner has taken over it comes too late,
@@ -471,7 +471,7 @@ class Engine:
                 self._dispatcher.disown(name, "another process has taken over the execution")
         self._disown = False
 
-    def _refused(self, requests: Sequence[Request], error: Exception, now: int) -> None:
+    def _refused(self, requests: Sequence[Input], error: Exception, now: int) -> None:
         """Nothing could be committed: tell those who wait, keep what nobody would send again."""
         log.error("nothing was committed, trying again in %d ms: %s", RETRY_AFTER, error)
         for request in requests:
@@ -484,12 +484,12 @@ class Engine:
         if self._next_wake is not None:
             self._next_wake = max(self._next_wake, self._retry_at)
 
-    def _keep(self, requests: Sequence[Request]) -> None:
+    def _keep(self, requests: Sequence[Input]) -> None:
         kept = [r for r in (*self._held_back, *requests) if not isinstance(r, Nudge)]
         self._held_back = [*kept, Nudge()]
 
 
-def _brings_a_message(request: Request) -> bool:
+def _brings_a_message(request: Input) -> bool:
     """Whether it is from somebody who may have left a message in the mailbox before."""
     if isinstance(request, Start):
         return request.signal is not None

@@ -24,7 +24,7 @@ from mini_workflow.engine.cache import Cache, Live
 from mini_workflow.engine.executor import execute
 from mini_workflow.engine.outbox import farewell, outbox
 from mini_workflow.engine.recording import decode_message
-from mini_workflow.engine.requests import Request, Start
+from mini_workflow.engine.requests import Input, Start
 from mini_workflow.engine.runs import blocked, bounded, next_run
 from mini_workflow.engine.watchdog import Watchdog
 from mini_workflow.errors import (
@@ -62,7 +62,7 @@ class Delivery:
 
     execution_id: str
     messages: list[Message] = field(default_factory=list[Message])
-    requests: list[Request] = field(default_factory=list[Request])
+    requests: list[Input] = field(default_factory=list[Input])
     letters: list[int] = field(default_factory=list[int])
     refused: list[Message] = field(default_factory=list[Message])
     resume: bool = False
@@ -88,6 +88,8 @@ class Turn:
     """Whether it ends in front of an inline task for which there was no time: see `Decision.cut`."""
     failed: dict[int, str] = field(default_factory=dict[int, str])
     """The names of the tasks whose attempts are reported to have failed, by number."""
+    children: list[str] = field(default_factory=list[str])
+    """The ids of the children that begin in its commit."""
 
 
 Execute = Callable[[TaskRequest, Codec], TaskOutcome]

@@ -32,8 +32,7 @@ from mini_workflow.task import traceparent
 log = logging.getLogger("mini_workflow.runtimes.aws")
 
 SEND_MESSAGE: Final = "arn:{partition}:scheduler:::aws-sdk:sqs:sendMessage"
-"""The universal target of a schedule: the templated one cannot give a deduplication id. The partition
-is `aws`, or another one in China and in GovCloud."""
+"""The universal target of a schedule: the templated one cannot give a deduplication id."""
 
 CANCELLED: Final = PAYLOADS + "cancelled/"
 HEARTBEATS: Final = PAYLOADS + "heartbeats/"
@@ -127,6 +126,7 @@ class AWSDispatch:
         at = datetime.fromtimestamp(alarm.at / 1000, UTC) - timedelta(seconds=early)
         role = self._settings.get(ROLE_ARN)
         target: dict[str, Any] = {
+            # The partition is another one in China and in the Regions of governments.
             "Arn": SEND_MESSAGE.format(partition=role.split(":")[1]),
             "RoleArn": role,
             "Input": json.dumps(

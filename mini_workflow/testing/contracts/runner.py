@@ -20,13 +20,14 @@ from mini_workflow.errors import (
 )
 from mini_workflow.ports import TaskOutcome, TaskRequest
 from mini_workflow.testing.contracts import runner_tasks as tasks
-from mini_workflow.testing.contracts.heartbeat import HeartbeatContract
-from mini_workflow.testing.contracts.runner_case import LONG, SHORT, WAIT
+from mini_workflow.testing.contracts.runner_case import LONG, SHORT, WAIT, RunnerCase
 from mini_workflow.testing.contracts.runner_tasks import Gate
 
 
-class TaskRunnerContract(HeartbeatContract):
-    """Inherit it, override `make_runner`, and set `is_async` for a runner of async functions."""
+class TaskRunnerContract(RunnerCase):
+    """Inherit it and `HeartbeatContract`, override `make_runner`, and set `is_async` for a runner of
+    async functions.
+    """
 
     # Results
 
@@ -301,7 +302,5 @@ class TaskRunnerContract(HeartbeatContract):
         runner.submit(self.request(tasks.hold_on, gate))
         Gate.wait(gate.begun)
         gate.open()
-        began = time.monotonic()
-        runner.close(WAIT)
-        assert time.monotonic() - began < WAIT / 2
+        self.close_in_time(runner)
         assert self.value(self.outcome()) == "held"

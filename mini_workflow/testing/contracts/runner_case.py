@@ -57,6 +57,12 @@ class RunnerCase:
         self._opened.append(runner)
         return runner
 
+    def warm_runner(self) -> TaskRunner:
+        """A runner with room for one, which has loaded the tasks."""
+        runner = self.runner(room=1)
+        self.run(runner, self.request(tasks.echo, "warm"))
+        return runner
+
     def request(
         self,
         function: Callable[..., Any],
@@ -117,6 +123,13 @@ class RunnerCase:
         outcome = self.outcome()
         assert outcome.key == request.key
         return outcome
+
+    def close_in_time(self, runner: TaskRunner) -> None:
+        """Close it with a grace that must not be waited for."""
+        closing = threading.Thread(target=runner.close, args=(10 * WAIT,))
+        closing.start()
+        closing.join(WAIT)
+        assert not closing.is_alive()
 
     def assert_no_more(self) -> None:
         """Nothing is reported that was not taken."""
