@@ -93,9 +93,6 @@ class Clients:
             pool.shutdown()
 
 
-<<<<<<< HEAD
-def _boto3_client() -> Callable[[str, int], Any]:
-=======
 def import_boto3() -> Any:
     """The package boto3. Raises StoreUnavailable, with the extra that brings it, if it is missing."""
     try:
@@ -107,8 +104,7 @@ def import_boto3() -> Any:
         ) from error
 
 
-def _boto3_client() -> Callable[[str], Any]:
->>>>>>> main
+def _boto3_client() -> Callable[[str, int], Any]:
     session: Any = None
 
     def make(service: str, answers_within: int) -> Any:
