@@ -14,6 +14,7 @@ from mini_workflow.cli.commands import (
     dlq,
     doctor,
     inspect,
+    package,
     replay,
     run,
 )
@@ -92,6 +93,6 @@ def _current_folder() -> Path:
         ) from error
 
 
-for _module in (run, inspect, control, replay, doctor, dlq, backup, completion):
+for _module in (run, inspect, control, replay, doctor, dlq, backup, package, completion):
     for _command in _module.COMMANDS:
         cli.add_command(_command)
