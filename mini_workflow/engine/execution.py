@@ -24,6 +24,8 @@ from mini_workflow.errors import (
 from mini_workflow.ports import Head, Status, Stored
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_EARLIEST: Final = datetime.min.replace(tzinfo=UTC)
+_LATEST: Final = datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,10 @@ class Description:
 
 
 def _datetime(at: int) -> datetime:
-    return _EPOCH + timedelta(milliseconds=at)
+    try:
+        return _EPOCH + timedelta(milliseconds=at)
+    except OverflowError:  # a store may be asked to wake an execution at any time
+        return _LATEST if at > 0 else _EARLIEST
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,14 +22,11 @@ from mini_workflow.engine.executor import execute, execute_async
 from mini_workflow.engine.runtime import Runtime
 from mini_workflow.engine.watchdog import DEFAULT_LIMIT
 from mini_workflow.errors import StoreError, UsageError
-from mini_workflow.ports import Clock, Report, TaskRunner
-from mini_workflow.runners.event_loop import EventLoopRunner
-from mini_workflow.runners.routed import RoutedRunner
-from mini_workflow.runners.threads import ThreadRunner
+from mini_workflow.ports import Report, TaskRunner
+from mini_workflow.runtimes.embedded import DEFAULT_GRACE, runner_in_process
 from mini_workflow.stores.sqlite import SQLiteBackend
 from mini_workflow.stores.system_clock import SystemClock
 from mini_workflow.stores.wakeup_socket import WakeupSocket
-from mini_workflow.waiting import running_loop
 
 if TYPE_CHECKING:
     from mini_workflow.runners.processes import WorkerConfig
@@ -39,9 +36,6 @@ DEFAULT_LEASE: Final = 15.0
 
 MAXIMUM_LEASE: Final = 24 * 3600
 """Seconds in a day: our own bound against mistaken units."""
-
-DEFAULT_GRACE: Final = 10.0
-"""Seconds that `close` gives to tasks that have begun."""
 
 
 class LocalRuntime(Runtime):
@@ -133,7 +127,6 @@ class LocalRuntime(Runtime):
             Ports(backend.store, backend.agenda, backend.mailbox, backend.leases, clock),
             codec=codec,
             make_runner=partial(_make_runner, codec, value_limit, workers, threads),
-            pace=_RealTime(clock),
             notify_peers=self._notify_peers,
             on_stop=self._close_backend,
             cache_size=cache_size,
@@ -164,15 +157,6 @@ class LocalRuntime(Runtime):
         self._backend.close()
 
 
-class _RealTime:
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-
-    def wait(self, until: int | None, idle: bool) -> float | None:
-        """See `Pace.wait`."""
-        return None if until is None else max(0.0, (until - self._clock.now()) / 1000)
-
-
 def _check(name: str, value: object, fits: bool, wanted: str) -> None:
     if not fits:
         raise UsageError(f"LocalRuntime({name}={value!r}): give {wanted}")
@@ -189,10 +173,7 @@ def _make_runner(
         return ProcessRunner(
             partial(_equipment, secrets.token_bytes(32), value_limit), report, workers
         )
-    return RoutedRunner(
-        ThreadRunner(partial(execute, codec=codec), report, threads),
-        EventLoopRunner(partial(execute_async, codec=codec), report, loop=running_loop()),
-    )
+    return runner_in_process(codec, threads, report)
 
 
 def _equipment(key: bytes, value_limit: int) -> WorkerConfig:

@@ -13,6 +13,7 @@ from mini_workflow.engine.client import Client
 from mini_workflow.engine.watchdog import DEFAULT_LIMIT, Watchdog
 from mini_workflow.runtimes.file_transport import FileTransport
 from mini_workflow.stores.sqlite import SQLiteBackend
+from mini_workflow.stores.sqlite.damage import Damage
 from mini_workflow.stores.system_clock import SystemClock
 from mini_workflow.workflow import REGISTRY
 
@@ -80,6 +81,15 @@ class LocalClient(Client):
         """Whether a living process has the file open to run what is in it."""
         self._file.check()
         return bool(self._backend.leases.peers())
+
+    def damaged(self, limit: int = 100) -> list[Damage]:
+        """What is damaged in at most `limit` rows of executions: id, column and value of each.
+
+        A damaged row is the matter of its own execution, which is told as blocked. Restore a backup, or
+        have `resume()` write the row anew from the history. Looks at every row of the file.
+        """
+        self._file.check()
+        return self._backend.store.damaged(limit)
 
     def close(self) -> None:
         """Close the file. Harmless if it was closed before."""

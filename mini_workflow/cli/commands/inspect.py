@@ -23,6 +23,7 @@ from mini_workflow.cli.output import (
     styled,
 )
 from mini_workflow.cli.session import (
+    Seconds,
     Session,
     command,
     id_argument,
@@ -169,7 +170,7 @@ def _print_head(description: Description) -> None:
     "result", "mini-workflow result order-17 --timeout 30", "mini-workflow result order-17 --json"
 )
 @id_argument
-@click.option("--timeout", type=click.FloatRange(0), metavar="SECONDS", help="Wait no longer.")
+@click.option("--timeout", type=Seconds(0), metavar="SECONDS", help="Wait no longer.")
 @trust_option
 @json_option
 @click.pass_context
