@@ -147,7 +147,7 @@ class Orchestrator:
             execute=self._execute,
         )
         self._admission = Admission(dispatch, codec, definitions)
-        self.inspection = Inspection(store, self._turns, self._cache, codec, self._watchdog)
+        self.inspection = Inspection(store, self._turns, self._cache, self._watchdog)
         """Answers what is asked of executions directly."""
 
     def close(self) -> None:
@@ -255,7 +255,7 @@ class Orchestrator:
         started = next((m for m in work.messages if isinstance(m, events.ExecutionStarted)), None)
         work.started = None
         if standing is None and started is not None:
-            known = self._admission.knows(started)
+            known = self._admission.knows(work.name, started)
             if not known and started.parent is not None:
                 work.messages.clear()
                 return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import secrets
 import socket
@@ -145,9 +144,12 @@ class LocalRuntime(Runtime):
     def _notify_peers(self) -> None:
         now = time.monotonic()
         if now >= self._peers_until:
-            with contextlib.suppress(StoreError):  # busy: they look for themselves soon
+            # Before the look: who rings meanwhile is looked for the next time.
+            self._peers_until = now + self._refresh
+            try:
                 self._peers = self._backend.leases.peers()
-                self._peers_until = now + self._refresh
+            except StoreError:  # busy: they look for themselves soon
+                self._peers_until = 0.0
         self._doorbell.ring(self._peers)
 
     def _close_backend(self) -> None:
