@@ -236,7 +236,7 @@ def test_payloads_are_equal_as_values_and_have_no_hash() -> None:
 def test_the_kind_of_a_line_is_known_without_decoding_it() -> None:
     for event in (
         events.SignalReceived(1, "TaskFailed", Payload(text='{"event":"x"}')),
-        events.Tick(1),
+        events.CancelRequested(1),
     ):
         assert wire.kind_of(wire.encode(event)) == type(event).__name__
     for damaged in ("", "damaged, not UTF-8", '[{"event":"TaskFailed"}]'):
