@@ -9,9 +9,9 @@ from dataclasses import replace
 from math import inf
 from typing import Final, Generic, TypeVar
 
-from mini_workflow.core.failure import Failure
+from mini_workflow.core.failure import failure_of
 from mini_workflow.errors import TaskError, TaskTimeout, WorkerLost
-from mini_workflow.ports import TaskOutcome, TaskRequest
+from mini_workflow.ports import Report, TaskOutcome, TaskRequest
 
 Item = TypeVar("Item", bound=Hashable)
 
@@ -21,14 +21,7 @@ def failed(request: TaskRequest, error: Exception, heartbeat: str | None = None)
 
     `heartbeat` are the details that it gave last, here as in what follows.
     """
-    lineage = tuple(
-        f"{kind.__module__}:{kind.__qualname__}"
-        for kind in type(error).__mro__
-        if kind is not object
-    )
-    message = str(error)
-    failure = Failure(type=lineage[0], message=message, lineage=lineage, state={"args": [message]})
-    return TaskOutcome(*request.key, failure=failure.to_plain(), heartbeat=heartbeat)
+    return TaskOutcome(*request.key, failure=failure_of(error).to_plain(), heartbeat=heartbeat)
 
 
 def timed_out(request: TaskRequest, heartbeat: str | None = None) -> TaskOutcome:
@@ -128,6 +121,36 @@ class Limits:
     def silent(self) -> bool:
         """Whether it is then the heartbeat that is missing."""
         return self._beat_at + self._patience < self._ends_at
+
+
+class Held:
+    """The attempts that a runner has in hand: from when they are submitted until they have been
+    reported or handed back. Any thread.
+    """
+
+    __slots__ = ("_keys", "_report")
+
+    def __init__(self, report: Report) -> None:
+        self._report: Final = report
+        self._keys: Final[set[tuple[str, int, int]]] = set()
+
+    def __contains__(self, key: tuple[str, int, int]) -> bool:
+        return key in self._keys
+
+    def add(self, request: TaskRequest) -> None:
+        """It is submitted."""
+        self._keys.add(request.key)
+
+    def report(self, outcome: TaskOutcome) -> None:
+        """Report what became of an attempt. Until that is done it is in hand."""
+        try:
+            self._report(outcome)
+        finally:
+            self._keys.discard(outcome.key)
+
+    def clear(self) -> None:
+        """All others were handed back."""
+        self._keys.clear()
 
 
 class Deadlines(Generic[Item]):

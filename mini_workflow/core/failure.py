@@ -63,3 +63,14 @@ class Failure:
             attempts=plain.get("attempts"),
             final=plain.get("final", False),
         )
+
+
+def failure_of(error: Exception) -> Failure:
+    """An error of this library that was never raised, so that it has no traceback."""
+    lineage = tuple(
+        f"{kind.__module__}:{kind.__qualname__}"
+        for kind in type(error).__mro__
+        if kind is not object
+    )
+    message = str(error)
+    return Failure(type=lineage[0], message=message, lineage=lineage, state={"args": [message]})

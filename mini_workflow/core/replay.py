@@ -19,6 +19,7 @@ from mini_workflow.core.history import History
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.recorded import Script
 from mini_workflow.core.records import record
+from mini_workflow.core.report_limits import ReportLimits
 from mini_workflow.core.run import Definition, Inline, Run
 from mini_workflow.core.state import Condition, ExecutionState
 from mini_workflow.errors import (
@@ -59,6 +60,9 @@ class Decision:
     spoilt_by: tuple[str, Failure] | None = None
     """The update whose validator tried to change the run, and its refusal. The run is of no use any
     more, and nothing of this decision counts: another run has to decide, and be told of it."""
+    deadline: bool = False
+    """Whether `wake_at` is the deadline of an attempt's report: then it need not be kept to the
+    moment."""
 
 
 def advance(
@@ -69,12 +73,13 @@ def advance(
     *,
     execution_id: str = "",
     inline: Inline | None = None,
+    limits: ReportLimits | None = None,
 ) -> Decision:
     """Replay the history, take the messages in order, and say what follows. Never raises."""
     refused: dict[str, Failure] = {}
     taken = tuple(messages)
     while True:
-        run = revive(definition, execution_id, history, codec, inline)
+        run = revive(definition, execution_id, history, codec, inline, limits)
         try:
             decision = decide(run, taken, refused=refused)
         finally:
@@ -90,9 +95,11 @@ def revive(
     history: Sequence[Event],
     codec: Codec,
     inline: Inline | None = None,
+    limits: ReportLimits | None = None,
 ) -> Run:
     """A live run that has taken the whole history. If it no longer fits, the run has a `fault`."""
     run = Run(definition, execution_id, codec, inline)
+    run.state.limits = limits
     repeat(run, history)
     return run
 
@@ -150,7 +157,7 @@ def decide(
                     first = isinstance(event, events.ExecutionStarted)
                     if first:
                         taken.append(event)
-                        summary = ("running", False, None)
+                        summary = ("running", False, None, False)
                     left.extend(messages[index + first :])
                     break
                 taken.extend(run.take())
@@ -170,7 +177,7 @@ def decide(
             summary = _summary(run.state)
     else:
         left.extend(messages)
-    condition, busy, wake_at = summary
+    condition, busy, wake_at, deadline = summary
     return Decision(
         events=tuple(taken),
         commands=tuple(_commands(run, taken)),
@@ -181,6 +188,7 @@ def decide(
         left=tuple(message for message in left if not isinstance(message, Tick)),
         refusals=tuple(refusals),
         ignored=tuple(ignored),
+        deadline=deadline,
     )
 
 
@@ -260,9 +268,10 @@ def check_update(run: Run, message: events.UpdateRequested) -> Failure | None:
     return None
 
 
-def _summary(state: ExecutionState) -> tuple[Condition, bool, int | None]:
+def _summary(state: ExecutionState) -> tuple[Condition, bool, int | None, bool]:
     busy = state.in_flight > 0 or state.condition == "continued"
-    return state.condition, busy, state.next_wake()
+    wake_at = state.next_wake()
+    return state.condition, busy, wake_at, wake_at is not None and state.next_is_deadline()
 
 
 def _commands(run: Run, taken: Iterable[Event]) -> Iterable[Command]:

@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from hashlib import sha256
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from typing import Any, ClassVar, Final, Literal
 
 from mini_workflow.core import events
@@ -23,6 +23,7 @@ from mini_workflow.core.continuation import (
 )
 from mini_workflow.core.events import Event, Message
 from mini_workflow.core.payload import Payload
+from mini_workflow.core.report_limits import ReportLimits, not_reported
 from mini_workflow.core.retry import DEFAULT_POLICY, RetryPolicy
 from mini_workflow.errors import WireError
 
@@ -42,6 +43,7 @@ class OpenTask:
 
     __slots__ = (
         "attempt",
+        "deadline",
         "heartbeat",
         "heartbeat_timeout",
         "name",
@@ -60,6 +62,8 @@ class OpenTask:
         self.attempt = 1
         self.retry_at: int | None = None
         """When the next attempt is due; None while an attempt is in flight."""
+        self.deadline: int | None = None
+        """When the attempt in flight counts as lost; None where none is, or where it never does."""
 
 
 class ExecutionState:
@@ -74,10 +78,12 @@ class ExecutionState:
         "children",
         "condition",
         "in_flight",
+        "in_hand",
         "inherited",
         "left_tasks",
         "left_timers",
         "length",
+        "limits",
         "now",
         "patches",
         "promises",
@@ -126,6 +132,11 @@ class ExecutionState:
         self.left_tasks: tuple[int, ...] = ()
         """The tasks that were in flight when the execution was terminated."""
         self._wakes: list[tuple[int, int]] = []
+        self.limits: ReportLimits | None = None
+        """By when attempts have to be reported; None, as for those who only read, for never."""
+        self.in_hand: Callable[[int, int], bool] | None = None
+        """Tells of an attempt (seq, attempt) past its deadline whether it is still being run: then it
+        gets another deadline."""
 
     @property
     def closed(self) -> bool:
@@ -141,25 +152,62 @@ class ExecutionState:
         return state
 
     def next_wake(self) -> int | None:
-        """When the next timer or retry is due, in milliseconds since the epoch, or None."""
+        """When the next timer, retry or deadline is due, in milliseconds since the epoch, or None."""
         wakes = self._wakes
         while wakes:
-            at, seq = wakes[0]
-            task = self.tasks.get(seq)
-            if self.timers.get(seq) == at or (task is not None and task.retry_at == at):
-                return at
+            if self._counts(*wakes[0]):
+                return wakes[0][0]
             heappop(wakes)
         return None
 
+    def next_is_deadline(self) -> bool:
+        """Whether what `next_wake` has answered is the deadline of an attempt."""
+        return (
+            bool(self._wakes)
+            and self._wakes[0][1] not in self.timers
+            and (self.tasks[self._wakes[0][1]].retry_at is None)
+        )
+
     def due(self, now: int) -> Event | None:
-        """The next event that the time `now` brings about: a timer that fires, or a retry."""
-        at = self.next_wake()
-        if at is None or at > now:
-            return None
-        seq = self._wakes[0][1]
-        if seq in self.timers:
-            return events.TimerFired(max(now, self.now), seq)
-        return events.TaskRetryStarted(max(now, self.now), seq, self.tasks[seq].attempt)
+        """The next event that the time `now` brings about: a timer that fires, a retry, or an attempt
+        that counts as lost.
+        """
+        while (at := self.next_wake()) is not None and at <= now:
+            seq = self._wakes[0][1]
+            if seq in self.timers:
+                return events.TimerFired(max(now, self.now), seq)
+            task = self.tasks[seq]
+            if task.retry_at is not None:
+                return events.TaskRetryStarted(max(now, self.now), seq, task.attempt)
+            if self.in_hand is None or not self.in_hand(seq, task.attempt):
+                failure = not_reported(task.name, task.attempt)
+                return self._admit_outcome(
+                    events.TaskFailed(max(now, self.now), seq, task.attempt, failure)
+                )
+            self._expect(task, seq, now)
+        return None
+
+    def _counts(self, at: int, seq: int) -> bool:
+        """Whether something is due then still."""
+        if self.timers.get(seq) == at:
+            return True
+        task = self.tasks.get(seq)
+        return task is not None and at in (task.retry_at, task.deadline)
+
+    def _wake(self, at: int, seq: int) -> None:
+        wakes = self._wakes
+        heappush(wakes, (at, seq))
+        if len(wakes) > 64 + 2 * (len(self.timers) + len(self.tasks)):
+            # Most are over: steps that end long before their deadlines must not pile up.
+            wakes[:] = [wake for wake in wakes if self._counts(*wake)]
+            heapify(wakes)
+
+    def _expect(self, task: OpenTask, seq: int, at: int) -> None:
+        """Wait for the report of an attempt from `at` on."""
+        within = None if self.limits is None else self.limits.within(task.timeout)
+        task.deadline = None if within is None else at + within
+        if task.deadline is not None:
+            self._wake(task.deadline, seq)
 
     def admit(self, message: Message) -> Event | None:
         """The event that a message amounts to, or None if it says nothing new.
@@ -290,8 +338,10 @@ class ExecutionState:
     def _task_scheduled(self, event: events.TaskScheduled) -> None:
         if self.condition != "running":
             raise self._follows_the_end(event)
-        self.tasks[event.seq] = OpenTask(event)
+        task = self.tasks[event.seq] = OpenTask(event)
         self.in_flight += 1
+        if self.limits is not None:
+            self._expect(task, event.seq, self.now)
 
     def _task_ended(self, event: events.TaskCompleted | events.TaskFailed) -> None:
         if event.seq in self.cancelled_tasks:
@@ -305,11 +355,12 @@ class ExecutionState:
         task = self.tasks[event.seq]
         task.attempt = event.attempt
         task.retry_at = event.retry_at
+        task.deadline = None
         if event.heartbeat is not None:
             task.heartbeat = event.heartbeat
         self.in_flight -= 1
         self.released.discard(event.seq)
-        heappush(self._wakes, (event.retry_at, event.seq))
+        self._wake(event.retry_at, event.seq)
 
     def _task_retry_started(self, event: events.TaskRetryStarted) -> None:
         task = self.tasks[event.seq]
@@ -317,11 +368,15 @@ class ExecutionState:
             task.retry_at = None
             self.in_flight += 1
         self.released.discard(event.seq)
+        if self.limits is not None:
+            self._expect(task, event.seq, max(event.at, self.now))
 
     def _task_released(self, event: events.TaskReleased) -> None:
+        task = self.tasks[event.seq]
         self.released.add(event.seq)
+        task.deadline = None
         if event.heartbeat is not None:
-            self.tasks[event.seq].heartbeat = event.heartbeat
+            task.heartbeat = event.heartbeat
 
     def _task_cancelled(self, event: events.TaskCancelled) -> None:
         task = self.tasks.pop(event.seq)
@@ -388,7 +443,7 @@ class ExecutionState:
         if self.condition != "running":
             raise self._follows_the_end(event)
         self.timers[event.seq] = event.fire_at
-        heappush(self._wakes, (event.fire_at, event.seq))
+        self._wake(event.fire_at, event.seq)
 
     def _timer_ended(self, event: events.TimerFired | events.TimerCancelled) -> None:
         del self.timers[event.seq]

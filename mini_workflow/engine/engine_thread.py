@@ -212,7 +212,7 @@ class EngineThread:
         inbox, until = self._inbox, engine.deadline()
         items: list[Request | _Call] = []
         if until is None or until > self._clock.now() or not inbox.empty():
-            timeout = self._pace.wait(until, engine.in_flight == 0 and inbox.empty())
+            timeout = self._pace.wait(until, engine.idle and inbox.empty())
             with contextlib.suppress(Empty):
                 items.append(inbox.get(timeout != 0, timeout))
                 room = max(0, BATCH - engine.waiting)

@@ -16,6 +16,7 @@ from mini_workflow.core import events, wire
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.commands import CancelTask, Command, RunTask, StartChild
 from mini_workflow.core.events import Message
+from mini_workflow.core.report_limits import ReportLimits
 from mini_workflow.core.run import Definition, Run
 from mini_workflow.engine.admission import Admission
 from mini_workflow.engine.cache import Cache
@@ -33,6 +34,7 @@ from mini_workflow.errors import StoreError, StoreUnavailable, TurnTimeout
 from mini_workflow.ports import Clock, Commit, Head, QueuedMessage
 from mini_workflow.ports.queued import (
     NO_ERRANDS,
+    NO_WAKEUPS,
     Dispatch,
     ExecutionMeta,
     FencedStore,
@@ -61,8 +63,8 @@ RUNS_AT_ONCE: Final = 10
 """How many runs of an execution follow each other before its other messages get in between: those that
 continue as new without waiting. Our own bound."""
 
-NOTHING_SET: Final = Waking(None)
-FROM_NOTHING: Final = ExecutionMeta(NO_ERRANDS, False, None, 0, None, 0)
+NOTHING_SET: Final = Waking(NO_WAKEUPS)
+FROM_NOTHING: Final = ExecutionMeta(NO_ERRANDS, False, NO_WAKEUPS, 0, None, 0)
 
 
 @dataclass(slots=True)
@@ -105,6 +107,7 @@ class Orchestrator:
         cache_size: int,
         turn_limit: float | None,
         history_limit: int,
+        limits: ReportLimits,
         each: Each = one_by_one,
         on_turn: Callable[[Turn], None] = lambda turn: None,
     ) -> None:
@@ -123,10 +126,12 @@ class Orchestrator:
             codec=codec,
             definitions=definitions,
             watchdog=self._watchdog,
-            # Attempts run elsewhere, and are heard of if they are lost.
+            # Attempts run elsewhere, and are heard of if they are lost, or else count as lost at
+            # their deadlines.
             dispatched=lambda key: True,
             entropy=entropy,
             history_limit=history_limit,
+            limits=limits,
         )
         self._admission = Admission(dispatch, codec, definitions)
         self.inspection = Inspection(store, self._turns, self._cache, codec, self._watchdog)
@@ -234,7 +239,7 @@ class Orchestrator:
                 head = Head(work.name, started.workflow, "running", started.at)
                 commit = Commit(work.name, 0, (wire.encode(started),), head)
                 fingerprint = started.arguments.fingerprint()
-                self._store.create(commit, started.parent, fingerprint, NO_ERRANDS, None)
+                self._store.create(commit, started.parent, fingerprint, NO_ERRANDS, NO_WAKEUPS)
                 standing = self._store.standing(work.name)
         if started is not None and standing is not None:
             work.messages.remove(started)
@@ -260,7 +265,8 @@ class Orchestrator:
         else:
             work.owed = put_off(_doubted(work, standing))
         messages = list(work.messages)
-        if head is not None and head.wake_at is not None and head.wake_at <= now:
+        due = head is not None and head.wake_at is not None and head.wake_at <= now
+        if due or work.resume:
             messages.append(events.Tick(now))
         signalled = any(isinstance(m, events.SignalReceived) for m in messages)
         delivery = Delivery(name, messages, resume=work.resume and error is None, posted=signalled)
@@ -315,7 +321,7 @@ class Orchestrator:
                 # Its code has to be fixed first: this turn will say so.
                 work.owed = put_off(errands)
                 return None
-            self._courier.do(name, errands, standing.alarm, run)
+            self._courier.do(name, errands, standing.alarm.all(), run)
         except StoreError as error:
             if work.arrival.delivery < GIVE_UP:
                 raise
@@ -357,7 +363,15 @@ class Orchestrator:
         if turn is not None and turn.continues and work.runs >= RUNS_AT_ONCE:
             at = now  # behind the messages that have arrived meanwhile
         needed = None if at is None else self._dispatch.alarm(work.name, at, now)
-        work.waking = waking(standing.alarm, needed, work.arrival.woken, now)
+        decision = None if turn is None else turn.decision
+        work.waking = waking(
+            standing.alarm,
+            needed,
+            work.arrival.woken,
+            now,
+            deadline=decision is not None and decision.deadline,
+            over=head is not None and (head.closed_at is not None or head.status == "blocked"),
+        )
         to_set = work.waking.to_set is not None
         new = PendingEffects(tasks, tuple(outgoing), alarm=to_set, causes=work.arrival.ids)
         work.errands = together(work.owed, new)
@@ -409,7 +423,8 @@ class Orchestrator:
             self._courier.begin(
                 name, [request_of(name, c) for c in commands if isinstance(c, RunTask)]
             )
-            self._courier.do(name, new, work.waking.to_set, None)
+            to_set = work.waking.to_set
+            self._courier.do(name, new, () if to_set is None else (to_set,), None)
         except StoreError as error:
             if work.arrival.delivery < GIVE_UP or not self._give_up(work, error):
                 raise
@@ -417,8 +432,8 @@ class Orchestrator:
         for command in commands:
             if isinstance(command, CancelTask):
                 self._dispatch.cancel(name, command.seq, command.reason)
-        if work.waking.to_unset is not None:
-            self._dispatch.unset(work.waking.to_unset)
+        for wakeup in work.waking.to_unset:
+            self._dispatch.unset(wakeup)
         if not work.owed:
             self._store.done(name)
             self._courier.done(name)

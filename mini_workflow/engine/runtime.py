@@ -97,6 +97,7 @@ class Runtime(Serving):
                     known=registry.names,
                     entropy=lambda: secrets.randbits(ENTROPY_BITS),
                     on_close=self._driver.announce,
+                    report=self._driver.put,
                     on_post=self._driver.ring_later,
                     on_look=look_for_peers,
                     cache_size=cache_size,

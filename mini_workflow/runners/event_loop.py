@@ -14,6 +14,7 @@ from mini_workflow.attempts import (
     CLOSING,
     TOO_SILENT,
     Deadlines,
+    Held,
     Limits,
     broken,
     cancelled,
@@ -60,7 +61,8 @@ class EventLoopRunner:
         if concurrency < 1:
             raise UsageError(f"concurrency must be at least 1, not {concurrency}")
         self._execute: Final = execute
-        self._report: Final = report
+        self._held: Final = Held(report)
+        self._report: Final = self._held.report
         self._concurrency: Final = concurrency
         self._lock: Final = threading.Lock()
         self._attempts: Final[dict[tuple[str, int], _Attempt]] = {}
@@ -82,6 +84,7 @@ class EventLoopRunner:
             if self._closed:
                 raise RuntimeClosed("the runner of tasks was closed")
             self._attempts[request.execution_id, request.seq] = attempt
+            self._held.add(request)
             self._inbox.append(attempt)
             self._wake()
 
@@ -99,6 +102,10 @@ class EventLoopRunner:
                 task.get_loop().call_soon_threadsafe(task.cancel)
         if current is None:
             self._report(cancelled(attempt.request))
+
+    def holds(self, key: tuple[str, int, int]) -> bool:
+        """See TaskRunner."""
+        return key in self._held
 
     def close(self, grace: float) -> list[TaskRequest]:
         """See TaskRunner. What still runs after the grace is cancelled."""
@@ -123,6 +130,7 @@ class EventLoopRunner:
             if thread is not threading.current_thread():
                 thread.join(2 * CLEANUP_GRACE)
         self._deadlines.close()
+        self._held.clear()
         # What a task has said in its cleanup is among the details.
         returned = [
             handed_back(attempt.request, attempt.current.details)

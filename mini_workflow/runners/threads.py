@@ -16,6 +16,7 @@ from mini_workflow.attempts import (
     TOO_LONG,
     TOO_SILENT,
     Deadlines,
+    Held,
     Limits,
     broken,
     cancelled,
@@ -69,7 +70,8 @@ class ThreadRunner:
         if self._size < 1:
             raise UsageError(f"threads must be at least 1, not {threads}")
         self._execute: Final = execute
-        self._report: Final = report
+        self._held: Final = Held(report)
+        self._report: Final = self._held.report
         self._queue: Final[SimpleQueue[_Attempt | None]] = SimpleQueue()
         self._deadlines: Final = Deadlines(self._expire, "mini-workflow-task-timeouts")
         self._lock: Final = threading.Lock()
@@ -89,6 +91,7 @@ class ThreadRunner:
             if self._closed:
                 raise RuntimeClosed("the runner of tasks was closed")
             self._attempts[request.execution_id, request.seq] = attempt
+            self._held.add(request)
             if self._idle:
                 self._idle -= 1
             elif len(self._threads) - self._asleep < self._size:
@@ -110,6 +113,10 @@ class ThreadRunner:
             self._report(cancelled(attempt.request))
         else:
             task.cancel(reason)
+
+    def holds(self, key: tuple[str, int, int]) -> bool:
+        """See TaskRunner."""
+        return key in self._held
 
     def close(self, grace: float) -> list[TaskRequest]:
         """See TaskRunner."""
@@ -136,6 +143,7 @@ class ThreadRunner:
                 attempt.task.cancel(CLOSING)
                 returned.append(handed_back(attempt.request, attempt.task.details))
         self._deadlines.close()
+        self._held.clear()
         return [*(attempt.request for attempt in not_begun), *returned]
 
     def prepare_close(self) -> None:

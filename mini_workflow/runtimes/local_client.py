@@ -288,9 +288,8 @@ class LocalClient(Client):
 
     def _resume(self, request: Resume) -> Head:
         head = self._open(request.execution_id)
-        if head.status == "blocked":
-            self._backend.mailbox.post(request.execution_id, RESUME, RESUME)
-            self._ring()
+        self._backend.mailbox.post(request.execution_id, RESUME, RESUME)
+        self._ring()
         return head
 
     def _update(self, request: Update) -> Answer:

@@ -13,6 +13,7 @@ from mini_workflow.attempts import (
     CLOSING,
     TOO_SILENT,
     Deadlines,
+    Held,
     Limits,
     cancelled,
     failed,
@@ -65,7 +66,8 @@ class ProcessRunner:
         self._async_per_worker: Final = async_per_worker
         self._factory: Final = factory
         self._equipment: Final = factory()
-        self._report: Final = report
+        self._held: Final = Held(report)
+        self._report: Final = self._held.report
         self._lock: Final = threading.Lock()
         self._attempts: Final[dict[tuple[str, int], Attempt]] = {}
         self._waiting: Final[deque[Attempt]] = deque()  # sync, in order; some may be over
@@ -95,6 +97,7 @@ class ProcessRunner:
             if self._closed:
                 raise RuntimeClosed("the runner of tasks was closed")
             self._attempts[request.execution_id, request.seq] = attempt
+            self._held.add(request)
             host = self._choose(request)
             if host is not None:
                 self._assign(host, attempt)
@@ -120,6 +123,10 @@ class ProcessRunner:
             self._report(cancelled(attempt.request))
         else:
             self._tell(host, attempt, reason)
+
+    def holds(self, key: tuple[str, int, int]) -> bool:
+        """See TaskRunner."""
+        return key in self._held
 
     def close(self, grace: float) -> list[TaskRequest]:
         """See TaskRunner. Workers that are still busy after the grace are killed."""
@@ -158,6 +165,7 @@ class ProcessRunner:
                 worker.kill()
                 thread.join(EXIT_GRACE)
         self._deadlines.close()
+        self._held.clear()
         atexit.unregister(self.close)
         return [*(attempt.request for attempt in not_begun), *returned]
 
