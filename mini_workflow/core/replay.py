@@ -361,7 +361,7 @@ def end_children(execution_id: str, state: ExecutionState) -> Iterable[Command]:
 
 def tell_parent(
     execution_id: str, started: events.ExecutionStarted | None, state: ExecutionState, end: Event
-) -> Iterable[Command]:
+) -> Iterable[commands.SendMessage]:
     """The message to the parent about the end of its child."""
     if started is None or started.parent is None:
         return

@@ -132,6 +132,7 @@ class Orchestrator:
             entropy=entropy,
             history_limit=history_limit,
             limits=limits,
+            refresh=store.refresh,
         )
         self._admission = Admission(dispatch, codec, definitions)
         self.inspection = Inspection(store, self._turns, self._cache, codec, self._watchdog)

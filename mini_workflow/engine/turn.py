@@ -25,6 +25,7 @@ from mini_workflow.engine.outbox import farewell, outbox
 from mini_workflow.engine.recording import decode_message
 from mini_workflow.engine.requests import Request, Start
 from mini_workflow.engine.runs import blocked, bounded, next_run
+from mini_workflow.engine.unreported import Unreported
 from mini_workflow.engine.watchdog import Watchdog
 from mini_workflow.errors import (
     DeterminismError,
@@ -124,7 +125,9 @@ class Turns:
         note: Callable[[str | None], None] = lambda execution_id: None,
         limits: ReportLimits | None = None,
         in_hand: Callable[[tuple[str, int, int], str], bool] | None = None,
+        refresh: Callable[[str], None] = lambda execution_id: None,
     ) -> None:
+        self._unreported = Unreported(store, refresh)
         self._note = note
         self._attempt_limits = limits
         self._in_hand = in_hand
@@ -331,6 +334,9 @@ class Turns:
         if known:
             # The first event is recorded already.
             decision = replace(decision, events=decision.events[known:])
+        if delivery.resume and decision.condition == "running" and decision.fault is None:
+            again = self._unreported.of_children(run, now)
+            decision = replace(decision, commands=(*decision.commands, *again))
         after = self._head_after(reopen or head, decision, now)
         taken = decision.events
         left: tuple[Message, ...] = decision.left

@@ -140,6 +140,10 @@ class FencedStore(Reader, Protocol):
         """
         ...
 
+    def refresh(self, execution_id: str) -> None:
+        """Read the execution again: another process may have gone on with it."""
+        ...
+
     def done(self, execution_id: str) -> None:
         """The errands of the last commit have been done."""
         ...

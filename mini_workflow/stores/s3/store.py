@@ -208,6 +208,13 @@ class CachedStore:
             self._remember(commit.execution_id, document)
         return document is not None
 
+    def refresh(self, execution_id: str) -> None:
+        """See `FencedStore.refresh`."""
+        known = self._known.get(execution_id)
+        if known is None or self._histories.changed(known.document):
+            self.forget(execution_id)
+            self._find(execution_id)
+
     def done(self, execution_id: str) -> None:
         """See `FencedStore.done`."""
         known = self._known.get(execution_id)
