@@ -297,7 +297,7 @@ def _commands(run: Run, taken: Iterable[Event]) -> Iterable[Command]:
         elif isinstance(event, events.ChildStarted):
             yield commands.StartChild(event.seq, event.id, event.name, event.arguments)
         elif isinstance(event, (events.SignalSent, events.CancelSent, events.ChildCancelled)):
-            yield _message_to(run, event)
+            yield message_to(run, event)
         elif type(event) in CLOSING:
             reason = getattr(event, "reason", "")
             yield from (
@@ -329,9 +329,10 @@ def attempt_of(run: Run, seq: int) -> commands.RunTask | None:
     )
 
 
-def _message_to(
+def message_to(
     run: Run, event: events.SignalSent | events.CancelSent | events.ChildCancelled
 ) -> commands.SendMessage:
+    """What the event has sent to another execution."""
     key = f"{run.execution_id}/{run.state.seed}/{event.seq}"
     at = run.state.now
     if isinstance(event, events.SignalSent):
@@ -347,7 +348,7 @@ def _message_to(
     )
 
 
-def end_children(execution_id: str, state: ExecutionState) -> Iterable[Command]:
+def end_children(execution_id: str, state: ExecutionState) -> Iterable[commands.SendMessage]:
     """What is to become of the children that are open when their parent closes."""
     reason = f"its parent {execution_id!r} has closed"
     for seq, child in state.family().items():

@@ -335,7 +335,7 @@ class Turns:
             # The first event is recorded already.
             decision = replace(decision, events=decision.events[known:])
         if delivery.resume and decision.condition == "running" and decision.fault is None:
-            again = self._unreported.of_children(run, now)
+            again = self._unreported.of(run, now)
             decision = replace(decision, commands=(*decision.commands, *again))
         after = self._head_after(reopen or head, decision, now)
         taken = decision.events
