@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import tarfile
 import tokenize
 import tomllib
 import venv
@@ -186,6 +187,18 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The source distribution, unpacked."""
+    folder = tmp_path_factory.mktemp("sources")
+    run(sys.executable, "-m", "hatchling", "build", "--target", "sdist", "--directory", folder)
+    (built,) = folder.glob("*.tar.gz")
+    with tarfile.open(built) as archive:
+        archive.extractall(folder, filter="data")
+    (unpacked,) = (path for path in folder.iterdir() if path.is_dir())
+    return unpacked
+
+
+@pytest.fixture(scope="module")
 def metadata(wheel: Path) -> Message:
     with zipfile.ZipFile(wheel) as archive:
         (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
@@ -210,6 +223,30 @@ def test_wheel_asks_for_dill_alone(metadata: Message) -> None:
     assert names(needs) == {"dill"}
     assert metadata["Requires-Python"] == ">=3.11"
     assert metadata["License-Expression"] == "MIT"
+
+
+def test_the_page_of_a_package_index_links_to_no_file_beside_it(metadata: Message) -> None:
+    page = str(metadata.get_payload())
+    assert metadata["Description-Content-Type"] == "text/markdown"
+    assert "# " in page
+    assert [link for link in re.findall(r"\]\(([^)]*)\)", page) if "://" not in link] == []
+    assert "the guide (`docs/guide.md`)" in page
+
+
+def test_the_source_distribution_holds_what_a_checkout_holds(sources: Path) -> None:
+    for path in ("Makefile", ".ci/run", "docs/guide.md", "requirements/dev.txt", "tools/env.py"):
+        assert (sources / path).is_file(), path
+    assert not list(sources.rglob(".mini-workflow")), "what a run leaves behind"
+    assert {path.relative_to(ROOT).as_posix() for path in (ROOT / "tests").rglob("test_*.py")} == {
+        path.relative_to(sources).as_posix() for path in (sources / "tests").rglob("test_*.py")
+    }
+
+
+def test_the_tests_of_the_source_distribution_run(sources: Path) -> None:
+    said = run(sys.executable, "-m", "pytest", "-q", "tests/core/test_wire.py", cwd=sources)
+    assert " passed" in said
+    place = "import mini_workflow; print(mini_workflow.__file__)"
+    assert Path(run(sys.executable, "-c", place, cwd=sources).strip()).is_relative_to(sources)
 
 
 def test_wheel_works_where_there_is_nothing_but_dill(wheel: Path, tmp_path: Path) -> None:

@@ -121,7 +121,8 @@ class Flows(Deployment):
     def once(self, execution: str) -> set[str]:
         """The steps that an execution has done, none of them twice."""
         done = self.ledger(execution)
-        assert [step for step, entries in done.items() if len(entries) != 1] == []
+        repeated = {step: entries for step, entries in done.items() if len(entries) != 1}
+        assert not repeated, f"done again by {execution}: {repeated}"
         return set(done)
 
     def under_one_key(self, execution: str) -> set[str]:
@@ -130,7 +131,8 @@ class Flows(Deployment):
         """
         done = self.ledger(execution)
         keys = {step: {(entry.seq, entry.attempt) for entry in done[step]} for step in done}
-        assert [step for step in keys if len(keys[step]) != 1] == []
+        repeated = {step: found for step, found in keys.items() if len(found) != 1}
+        assert not repeated, f"done under other keys by {execution}: {repeated}"
         history = self.runtime.get_execution(execution).history()
         ended = [event.seq for event in history if isinstance(event, TaskCompleted)]
         assert len(ended) == len(set(ended))

@@ -120,6 +120,8 @@ def freeze() -> None:
     """Stop the whole process: nothing in it can tell that the time is over."""
     note("freezing")
     os.kill(os.getpid(), signal.SIGSTOP)
+    # The system stops the main thread first: this one must not go on until its turn has come.
+    threading.Event().wait()
 
 
 def vanish() -> None:
