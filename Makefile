@@ -32,8 +32,8 @@ e2e: env ## What is deployed to AWS on loopback, end to end (make test has it to
 	@$(RUN) pytest --numprocesses=2 --durations=10 tests/e2e $(ARGS)
 
 e2e-pulumi: env ## The deployment by Pulumi's own engine, which Go builds once (make test has it too)
-	@$(RUN) tests.e2e_pulumi.build
-	@$(RUN) pytest --numprocesses=2 --durations=10 tests/e2e_pulumi $(ARGS)
+	@$(RUN) tests.pulumi.e2e.build
+	@$(RUN) pytest --numprocesses=2 --durations=10 tests/pulumi/e2e $(ARGS)
 
 check: lint types imports hygiene ## All that is checked without running the code
 

@@ -23,15 +23,12 @@ PYTHONS = pythons.choose(os.environ.get("PYTHONS", "").split())
 MAIN = f"{sys.version_info[0]}.{sys.version_info[1]}"
 """The Python that everything is tested on."""
 
-ONCE = (
-    *("tests/aws", "tests/benchmarks", "tests/cli", "tests/docs", "tests/e2e", "tests/emulator"),
-    *("tests/e2e_pulumi", "tests/example", "tests/pulumi", "tests/test_project.py"),
-)
+ONCE = ("tests/aws", "tests/e2e", "tests/project", "tests/pulumi", "tests/unit/cli")
 """What is tested on the main Python only, beside the tests that are marked `aws`: programs, documents,
 packaging, and what takes an account of AWS on loopback. The library itself is tested on the newest
 Python as well."""
 
-BETWEEN = ("behaviours", "codecs", "core", "golden", "laws")
+BETWEEN = ("behaviours", "laws", "unit/codecs", "unit/core")
 """What is tested on the Pythons between these two, without the tests that are marked `local`: what
 depends on the interpreter. Differences show on the oldest or on the newest one."""
 

@@ -13,7 +13,7 @@ from hypothesis import settings
 from tests import left_out
 
 if TYPE_CHECKING:
-    from tests.emulator.server import Server
+    from tests.aws.emulator.server import Server
 
 # No deadline and no database: the machine may be busy, and a test leaves nothing behind. What
 # fails prints how to reproduce it. In CI the same commit must always give the same answer.
@@ -43,7 +43,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 @pytest.fixture(scope="session")
 def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """An AWS account on loopback, which asks nobody for permission."""
-    from tests.emulator.server import emulator
+    from tests.aws.emulator.server import emulator
 
     with emulator(folder=tmp_path_factory.mktemp("aws")) as server:
         yield server
@@ -52,7 +52,7 @@ def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 @pytest.fixture(scope="session")
 def strict_aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """An AWS account on loopback that enforces signatures and policies."""
-    from tests.emulator.server import emulator
+    from tests.aws.emulator.server import emulator
 
     with emulator(auth=True, folder=tmp_path_factory.mktemp("strict-aws")) as server:
         yield server

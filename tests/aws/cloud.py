@@ -41,7 +41,7 @@ from mini_workflow.settings import (
     WORKER_FUNCTION_NAME,
     Settings,
 )
-from tests.emulator.server import ACCOUNT, Server
+from tests.aws.emulator.server import ACCOUNT, Server
 
 log = logging.getLogger(__name__)
 

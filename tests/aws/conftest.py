@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.aws.cloud import Cloud, EmulatedCloud
-from tests.emulator.server import Server
+from tests.aws.emulator.server import Server
 
 
 @pytest.fixture

@@ -23,8 +23,8 @@ from mini_workflow.stores.s3.bucket import CONFLICTS, Bucket
 from mini_workflow.stores.sqs.dispatch import purpose_of
 from mini_workflow.stores.sqs.messages import Lost, Mail
 from tests.aws.cloud import BUCKET
+from tests.aws.emulator.server import Server
 from tests.aws.world import START, Fault, World, registry_of
-from tests.emulator.server import Server
 
 
 @pytest.fixture

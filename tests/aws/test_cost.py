@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
 
 import pytest
 
 from mini_workflow.stores.aws_limits import SEAL_OVER
 from tests.aws.counting import COMPUTE, GIGABYTES, OTHERS, REGISTRY, SECONDS, dollars, kinds
 from tests.aws.world import World
+from tests.paths import ROOT
 
 STEP = {"s3.PutObject": 1, "lambda.Invoke": 1, "sqs.SendMessage": 1}
 DEADLINE = {"scheduler.CreateSchedule": 1}
@@ -18,7 +18,7 @@ DEADLINE = {"scheduler.CreateSchedule": 1}
 TURN_BYTES = 4_000
 """Bytes that one turn of `steps` adds to what it writes, its head included."""
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "cost.md"
+DOCUMENT = ROOT / "docs" / "cost.md"
 
 
 def run_to(world: World, step: int) -> None:

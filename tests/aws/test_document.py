@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 from mini_workflow import settings
 from mini_workflow.engine import orchestrator
@@ -11,8 +10,9 @@ from mini_workflow.runtimes.aws import event_batch as inbox
 from mini_workflow.runtimes.aws import runtime, worker
 from mini_workflow.runtimes.aws import telemetry as observe
 from mini_workflow.stores import aws_limits as limits
+from tests.paths import ROOT
 
-TEXT = (Path(__file__).parents[2] / "docs" / "aws.md").read_text()
+TEXT = (ROOT / "docs" / "aws.md").read_text()
 BOUNDS = (limits, orchestrator, worker, inbox, runtime)
 
 

@@ -10,8 +10,8 @@ import pytest
 from botocore.exceptions import ClientError
 
 from tests.aws.cloud import BUCKET
+from tests.aws.emulator.server import Server
 from tests.aws.world import World, registry_of
-from tests.emulator.server import Server
 
 
 def answers(s3: Any, bucket: str, prefix: str) -> list[Any]:

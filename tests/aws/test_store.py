@@ -18,7 +18,7 @@ from mini_workflow.testing.contracts.backend import Opened, StoreCase, creation
 from mini_workflow.testing.contracts.runs import RunsContract
 from mini_workflow.testing.contracts.store import ListingContract, StoreContract
 from tests.aws.cloud import BUCKET
-from tests.emulator.server import Server
+from tests.aws.emulator.server import Server
 
 
 class OpenedStore:

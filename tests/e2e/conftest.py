@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.aws.emulator.server import Server
 from tests.e2e.deployment import deployed
 from tests.e2e.flows import PROGRAM, Flows
-from tests.emulator.server import Server
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from mini_workflow import AWSRuntime
 from mini_workflow.settings import MEANING, Settings
-from tests.emulator.server import Server
+from tests.aws.emulator.server import Server
 from tests.pulumi.monitor import Stack, stack
 from tests.pulumi.provisioning import Provisioning
 from tests.waiting import eventually

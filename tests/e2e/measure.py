@@ -19,10 +19,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import uuid4
 
+from tests.aws.emulator import functions
+from tests.aws.emulator.server import emulator
 from tests.e2e.deployment import deployed
 from tests.e2e.flows import PROGRAM, Flows, named
-from tests.emulator import functions
-from tests.emulator.server import emulator
 
 ALONE = 100
 """Steps of the execution that has everything to itself."""

@@ -5,18 +5,16 @@ import json
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
 import yaml
 
+from tests.aws.emulator.server import Server
 from tests.e2e.deployment import Deployment, deployed
-from tests.emulator.server import Server
+from tests.paths import ROOT
 from tests.waiting import WAIT
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 class Example:

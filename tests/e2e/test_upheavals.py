@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.aws.emulator.server import emulator
 from tests.e2e.deployment import deployed
 from tests.e2e.flows import PROGRAM, Flows
-from tests.emulator.server import emulator
 from tests.waiting import WAIT
 
 OLD = """    done = [await ctx.task(lambda: "old first")]

@@ -7,6 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from tests.laws.driver import DRIVERS
+from tests.runtime_fixtures import gates, in_thread, path, runtime
+
+__all__ = ["gates", "in_thread", "path", "runtime"]
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,6 @@ import random
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,8 +20,8 @@ from mini_workflow.errors import NotAllowedInWorkflow
 from mini_workflow.loop.ordered import OrderedSet
 from tests.laws import corpus
 from tests.laws.driver import Driver, check_replays, chosen, replayed, run
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 PRINT_ALL = """
 import hashlib
 from tests.laws.corpus import SHAPES

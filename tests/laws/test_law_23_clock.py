@@ -20,7 +20,7 @@ from mini_workflow.core.history import History
 from mini_workflow.engine.requests import Post
 from mini_workflow.testing.simulation.stepping import Stepper
 from mini_workflow.workflow import Registry, Workflow
-from tests.engine.harness import ID, in_memory, stepping
+from tests.unit.engine.harness import ID, in_memory, stepping
 
 DAY: Final = 24 * 3600 * 1000
 LENGTH: Final = 1_000

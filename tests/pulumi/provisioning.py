@@ -15,8 +15,8 @@ from typing import Any
 import pulumi
 from pulumi.runtime.mocks import MockCallArgs, MockResourceArgs, Mocks
 
-from tests.emulator import functions
-from tests.emulator.server import Server
+from tests.aws.emulator import functions
+from tests.aws.emulator.server import Server
 from tests.pulumi.recording import revealed, rpc_secret
 
 Made = tuple[str, dict[str, Any]]

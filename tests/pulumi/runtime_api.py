@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any, Self
 from uuid import uuid4
 
-from tests.emulator import functions
+from tests.aws.emulator import functions
 from tests.waiting import WAIT
 
 VERSION = "2018-06-01"

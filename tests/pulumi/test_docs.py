@@ -7,11 +7,11 @@ from pathlib import Path
 import yaml
 
 from pulumi_component import FunctionArgs, WorkflowEngineArgs
-from tests.docs.test_snippets import DOCUMENTS, fences
+from tests.paths import ROOT
+from tests.project.docs.test_snippets import DOCUMENTS, fences
 from tests.pulumi.monitor import stack
 from tests.pulumi.recording import Invented
 
-ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "docs" / "deploy.md"
 SCHEMA = json.loads(Path(__file__).with_name("schema.json").read_text())
 

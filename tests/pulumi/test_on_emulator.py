@@ -10,7 +10,7 @@ import pytest
 
 from mini_workflow import settings
 from pulumi_component import Function
-from tests.emulator.server import Server
+from tests.aws.emulator.server import Server
 from tests.pulumi.provisioning import Provisioning
 from tests.pulumi.recording import Recording, record
 from tests.pulumi.test_engine import engine

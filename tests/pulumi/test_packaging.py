@@ -14,6 +14,7 @@ import pytest
 
 from pulumi_component import BadPackage, staging, wheels
 from pulumi_component.wheels import Target
+from tests.paths import ROOT
 from tests.pulumi.runtime_api import InitFailed, RuntimeAPI
 from tools import env
 
@@ -208,7 +209,7 @@ def test_imports_that_there_are_and_those_that_may_not_take_place(
 
 
 def test_the_example_runs_as_it_is_packaged() -> None:
-    root = Path(__file__).resolve().parents[2]
+    root = ROOT
     folder = stage(root, "example.index.api")
     request = {"requestContext": {"http": {"method": "GET"}}, "rawPath": "/"}
     with RuntimeAPI(folder, "example.index.api", {"BUCKET": "b"}) as function:

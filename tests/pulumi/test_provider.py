@@ -16,11 +16,11 @@ import yaml
 from google.protobuf import empty_pb2, json_format, struct_pb2
 from pulumi.runtime.proto import provider_pb2, provider_pb2_grpc
 
+from tests.paths import ROOT
 from tests.pulumi.monitor import PROJECT, Stack, stack
 from tests.pulumi.recording import Invented, Registered
 from tests.pulumi.test_engine import resources
 
-ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "pulumi_component"
 SCHEMA = Path(__file__).with_name("schema.json")
 

@@ -1,0 +1,149 @@
+"""Law 20: one execution never stops another: a turn that ends its process, a long replay, a backlog of
+messages, a loop of runs that never waits.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mini_workflow import ExecutionBlocked, ExecutionTerminated, LocalClient, LocalRuntime
+from mini_workflow.core import events
+from mini_workflow.engine.turn import DEADLY
+from tests.unit.local import flows
+from tests.unit.local.child import Child
+from tests.waiting import WAIT, eventually
+
+SERVE = """
+with LocalRuntime(path) as runtime:
+    for name in sys.argv[2:]:
+        runtime.get_execution(name).result(60)
+    say("served")
+"""
+
+
+def serve(path: Path, *names: str) -> str:
+    """Open the file in a process, until those executions are done or the process is dead."""
+    with Child(SERVE, path, *names) as process:
+        return process.hear()
+
+
+@pytest.mark.parametrize("where", ["first", "after a timer", "inline"])
+def test_a_turn_that_ends_its_process_is_blocked(path: Path, where: str) -> None:
+    """Law 20: it is counted before it is tried again, and the others go on."""
+    with LocalClient(path) as client:
+        client.start_execution(flows.ends_its_process, where, id="poison")
+        client.start_execution(flows.steps, 2, id="innocent")
+    deaths = 0
+    while serve(path, "poison", "innocent") != "served" and deaths < 20:
+        with LocalClient(path) as client:
+            if client.get_execution("poison").describe().status == "blocked":
+                break
+        deaths += 1
+    assert deaths <= DEADLY
+    with LocalRuntime(path) as runtime:
+        assert runtime.get_execution("innocent").result(WAIT) == 1
+        with pytest.raises(ExecutionBlocked, match=r"ended or stopped .*resume\(\) it"):
+            runtime.get_execution("poison").result(WAIT)
+
+
+def test_terminate_ends_it_before_it_is_blocked(path: Path) -> None:
+    """Law 20: a turn that ends its process is not run again to end the execution."""
+    with LocalClient(path) as client:
+        client.start_execution(flows.ends_its_process, "first", id="poison")
+        assert serve(path, "poison") == ""
+        client.get_execution("poison").terminate("enough")
+    with LocalRuntime(path) as runtime, pytest.raises(ExecutionTerminated, match="enough"):
+        runtime.get_execution("poison").result(WAIT)
+
+
+def test_after_a_fix_it_goes_on_and_is_counted_anew(path: Path) -> None:
+    """Law 20: resume() makes the turn again, and one that ends well forgets the tries."""
+    fixed = path.with_name("fixed")
+    with LocalClient(path) as client:
+        client.start_execution(flows.ends_its_process_unless, str(fixed), id="poison")
+    for _ in range(DEADLY):
+        assert serve(path, "poison") == ""
+    fixed.touch()
+    with LocalRuntime(path) as runtime:
+        execution = runtime.get_execution("poison")
+        with pytest.raises(ExecutionBlocked):
+            execution.result(WAIT)
+        execution.resume()
+        assert execution.result(WAIT) == "fixed"
+
+
+def test_a_process_that_is_killed_between_turns_counts_for_nobody(path: Path) -> None:
+    """Law 20: only a death in the middle of a turn is a try; many kills block nobody."""
+    code = """
+    runtime = LocalRuntime(path)
+    if not runtime.list_executions():
+        runtime.start_execution(flows.asks, id="waits")
+    say("open")
+    hear()
+    """
+    for _ in range(DEADLY + 2):
+        with Child(code, path) as process:
+            process.expect("open")
+    with LocalRuntime(path) as runtime:
+        assert runtime.get_execution("waits").describe().status == "running"
+
+
+def test_a_replay_may_take_longer_than_a_turn(path: Path) -> None:
+    """Law 20: the limit is on code between two events, and a replay has many."""
+    with LocalRuntime(path) as runtime:
+        execution = runtime.start_execution(flows.computes_a_little, 60, 0.0, id="long")
+        eventually(lambda: len(execution.history()) == 2 * 60 + 1)
+    # Each event takes a third of the limit in the replay, all together twenty times the limit.
+    flows.PAUSE["computes_a_little"] = 0.1
+    try:
+        with LocalRuntime(path, turn_timeout=0.3) as runtime:
+            execution = runtime.get_execution("long")
+            execution.signal("go")
+            assert execution.result(WAIT) == 60
+    finally:
+        flows.PAUSE.clear()
+
+
+def test_a_backlog_of_one_execution_does_not_hold_up_the_others(path: Path) -> None:
+    """Law 20: a turn takes a bounded number of messages; what is left comes after the others'."""
+    with LocalClient(path) as client:
+        flooded = client.start_execution(flows.counts_signals, 1_000, id="flooded")
+        client.start_execution(flows.asks, id="other")
+        for number in range(1_000):
+            flooded.signal("tick", number)
+        client.get_execution("other").signal("permission", "yes")
+    with LocalRuntime(path) as runtime:
+        assert runtime.get_execution("other").result(WAIT) == "yes"
+        received = runtime.get_execution("flooded").result(WAIT)
+    assert received == list(range(1_000))
+
+
+@pytest.mark.parametrize("how", ["cancel", "terminate", "close"])
+def test_a_loop_of_runs_that_never_waits_can_be_ended(path: Path, how: str) -> None:
+    """Law 20: messages get in between two runs, and a runtime can be closed."""
+    with LocalRuntime(path) as runtime:
+        execution = runtime.start_execution(flows.loops, 0, id="loop")
+        assert runtime.start_execution(flows.steps, 3).result(WAIT) == 3
+        if how != "close":
+            getattr(execution, how)("enough")
+            with pytest.raises(Exception, match="enough"):
+                execution.result(WAIT)
+    with LocalRuntime(path) as runtime:
+        status = runtime.get_execution("loop").describe().status
+        assert status == {"cancel": "cancelled", "terminate": "terminated", "close": "running"}[how]
+
+
+def test_a_signal_to_a_run_that_is_terminated_before_it_begins_is_reported(path: Path) -> None:
+    """Law 11: nothing is lost silently, also between two runs."""
+    with LocalClient(path) as client:
+        execution = client.start_execution(flows.loops, 0, id="loop")
+        execution.signal("greeting", "hello")
+        execution.terminate("enough")
+    with LocalRuntime(path) as runtime:
+        with pytest.raises(ExecutionTerminated):
+            runtime.get_execution("loop").result(WAIT)
+        history = runtime.get_execution("loop").history()
+    [unhandled] = [event for event in history if isinstance(event, events.SignalUnhandled)]
+    assert unhandled.name == "greeting"

@@ -1,0 +1,190 @@
+"""A project of Pulumi in a folder of its own, and the command line that deploys it.
+
+Everything is offline: state and credentials are in the folder, the providers are those of
+`provider.py`, and what they make is made on the emulator.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.aws.emulator.server import Server
+from tests.pulumi.e2e import build
+
+ROOT = build.ROOT
+PASSPHRASE = "of the tests"
+LIMIT = 600
+"""Seconds that a command may take before it is taken to be stuck."""
+
+PROJECT = """\
+name: {name}
+runtime:
+  name: python
+  options:
+    toolchain: pip
+    virtualenv: .venv
+"""
+
+
+@dataclass
+class Done:
+    """What a command did: its exit code, all it printed, and the steps of the resources."""
+
+    code: int
+    printed: str
+    steps: list[Step] = field(default_factory=list)
+
+    def by_operation(self) -> dict[str, list[str]]:
+        """Operation -> names of the resources, without what stays the same."""
+        found: dict[str, list[str]] = {}
+        for step in self.steps:
+            if step.operation not in ("same", "read", "refresh"):
+                found.setdefault(step.operation, []).append(step.name)
+        return {operation: sorted(names) for operation, names in found.items()}
+
+
+@dataclass(frozen=True)
+class Step:
+    """What is done with one resource."""
+
+    operation: str
+    type: str
+    urn: str
+    changed: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        return self.urn.rpartition("::")[2]
+
+    @property
+    def kind(self) -> str:
+        """Its type, without its module."""
+        return self.type.rpartition(":")[2]
+
+
+class Failed(Exception):
+    """A command ended with an error; the message has what it printed."""
+
+
+class Stack:
+    """A project named `name` below `folder`, with one stack, for the account of `server`."""
+
+    def __init__(self, folder: Path, server: Server, name: str = "of-tests") -> None:
+        self.folder = folder / name
+        self.server = server
+        self.folder.mkdir(parents=True)
+        self.home = folder / "home"
+        self.programs = folder / "bin"
+        for place in (self.home, self.programs, folder / "state"):
+            place.mkdir(exist_ok=True)
+        self.engine = build.engine()
+        self._script("pulumi-resource-aws", "tests.pulumi.e2e.provider", "aws")
+        self._script("pulumi-resource-random", "tests.pulumi.e2e.provider", "random")
+        executor = str(self.engine / build.EXECUTOR)
+        self._script("pulumi-language-python", "tests.pulumi.e2e.language", executor)
+        self.environment = {
+            **{key: value for key, value in os.environ.items() if not key.startswith("AWS_")},
+            **server.environment(),
+            "PATH": os.pathsep.join(
+                [str(self.programs), str(self.engine), os.environ.get("PATH", os.defpath)]
+            ),
+            "HOME": str(self.home),
+            "PULUMI_HOME": str(self.home),
+            "PULUMI_BACKEND_URL": f"file://{folder / 'state'}",
+            "PULUMI_CONFIG_PASSPHRASE": PASSPHRASE,
+            "PULUMI_SKIP_UPDATE_CHECK": "true",
+            "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",
+            "PULUMI_DISABLE_REGISTRY_RESOLVE": "true",
+            "PULUMI_DEBUG_COMMANDS": "true",
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+        (self.folder / "Pulumi.yaml").write_text(PROJECT.format(name=name))
+        (self.folder / ".venv").symlink_to(Path(sys.prefix))
+
+    def _script(self, name: str, module: str, argument: str) -> None:
+        """A program that the engine finds by its name."""
+        script = self.programs / name
+        command = shlex.join([sys.executable, "-m", module, argument])
+        # Beginning with the shell's exec, so that the engine's signals reach Python.
+        root = shlex.quote(str(ROOT))
+        script.write_text(f'#!/bin/sh\nPYTHONPATH={root} exec {command} "$@"\n')
+        script.chmod(0o755)
+
+    def write(self, files: Mapping[str, str]) -> None:
+        """Files of the project."""
+        for path, content in files.items():
+            place = self.folder / path
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_text(content)
+
+    def pulumi(self, *arguments: str, check: bool = True) -> Done:
+        """Run the command line. Raises Failed unless it ends well, or `check` is false."""
+        log = self.folder.parent / "events.json"
+        log.unlink(missing_ok=True)
+        options = ["--non-interactive", "--color", "never"]
+        if arguments[0] in ("preview", "up", "refresh", "destroy"):
+            options += ["--event-log", str(log)]
+        if arguments[0] in ("up", "refresh", "destroy"):
+            options += ["--yes", "--skip-preview"]
+        done = subprocess.run(
+            [self.engine / "pulumi", *arguments, *options],
+            cwd=self.folder,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=LIMIT,
+            check=False,
+        )
+        steps = _steps(log) if log.exists() else []
+        if check and done.returncode:
+            asked = " ".join(arguments)
+            raise Failed(f"pulumi {asked} ended with {done.returncode}:\n{done.stdout}")
+        return Done(done.returncode, done.stdout, steps)
+
+    def state(self) -> dict[str, Any]:
+        """The state of the stack, as it is exported."""
+        return json.loads(self.read("stack", "export"))
+
+    def outputs(self) -> dict[str, Any]:
+        """The outputs of the stack, without secrets."""
+        return json.loads(self.read("stack", "output", "--json"))
+
+    def read(self, *arguments: str) -> str:
+        """What a command prints. Raises Failed if it ends with an error."""
+        done = subprocess.run(
+            [self.engine / "pulumi", *arguments, "--non-interactive"],
+            cwd=self.folder,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=LIMIT,
+            check=False,
+        )
+        if done.returncode:
+            raise Failed(f"pulumi {' '.join(arguments)}:\n{done.stdout}{done.stderr}")
+        return done.stdout
+
+
+def _steps(log: Path) -> list[Step]:
+    steps: list[Step] = []
+    for line in log.read_text().splitlines():
+        event = json.loads(line)
+        # Planned before, done after: what is done is also told before, once.
+        planned = event.get("resourcePreEvent")
+        if planned is None:
+            continue
+        about = planned["metadata"]
+        changed = sorted(about.get("detailedDiff") or about.get("diffs") or ())
+        steps.append(Step(about["op"], about["type"], about["urn"], tuple(changed)))
+    return steps

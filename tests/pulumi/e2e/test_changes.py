@@ -1,0 +1,178 @@
+"""What Pulumi's engine does when an option changes: the table in docs/deploy.md is made from it.
+
+One stack has an engine, or a function, for each option; then all options change, each on its own one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from tests.pulumi.e2e.build import ROOT
+from tests.pulumi.e2e.stack import Stack, Step
+
+DOCUMENT = ROOT / "docs" / "deploy.md"
+
+PROGRAM = """\
+import json
+import pathlib
+
+from pulumi_component import Function, WorkflowEngine
+
+other = WorkflowEngine("Other", {"worker": "app.execute", "orchestrator": "app.orchestrate"})
+for name, (kind, options) in json.loads(pathlib.Path("options.json").read_text()).items():
+    if options.pop("linked", False):
+        options["link"] = [other]
+    (WorkflowEngine if kind == "engine" else Function)(name, options)
+"""
+
+HANDLERS = """\
+def execute(event, context): pass
+def orchestrate(event, context): pass
+def api(event, context): pass
+"""
+
+WORKER, ORCHESTRATOR = {"handler": "app.execute"}, {"handler": "app.orchestrate"}
+ENGINE: dict[str, Any] = {"worker": WORKER, "orchestrator": ORCHESTRATOR}
+
+
+@dataclass(frozen=True)
+class Change:
+    """A change of an option, as the table calls it: what the component is given before and after."""
+
+    option: str
+    after: dict[str, Any]
+    kind: str = "engine"
+
+    @property
+    def before(self) -> dict[str, Any]:
+        return ENGINE if self.kind == "engine" else {"handler": "app.api"}
+
+
+def engine(option: str, **options: Any) -> Change:
+    return Change(option, {**ENGINE, **options})
+
+
+def function(option: str, **options: Any) -> Change:
+    return Change(option, {"handler": "app.api", **options}, "function")
+
+
+CHANGES = [
+    engine("the code, or `include`, `requirements`", include=["more.txt"]),
+    function("`environment` of a function", environment={"COLOR": "blue"}),
+    function(
+        "`permissions` of a function",
+        permissions=[{"actions": ["s3:GetObject"], "resources": ["arn:x"]}],
+    ),
+    function("`link` of a function", linked=True),
+    function("`memory` of a function", memory="2 GB"),
+    function("`architecture` of a function", architecture="arm64"),
+    function("`log_level` of a function", log_level="DEBUG"),
+    engine("`log_retention`", log_retention="1 week"),
+    engine("`tags`", tags={"team": "blue"}),
+    engine("`timeout` of the worker", worker={**WORKER, "timeout": "5 minutes"}),
+    engine("`timeout` of the orchestrator", orchestrator={**ORCHESTRATOR, "timeout": "2 minutes"}),
+    engine(
+        "`concurrency` of the worker or the orchestrator",
+        worker={**WORKER, "concurrency": 5},
+        orchestrator={**ORCHESTRATOR, "concurrency": 5},
+    ),
+    engine("`concurrency` of the engine", concurrency=5),
+    engine("`payload_retention`", payload_retention="60 days"),
+    engine("`signing_key`", signing_key="k" * 40),
+    engine("`removal`", removal="destroy"),
+    engine("`alarms`, `dashboard`", alarms=True, dashboard=True),
+    function("`url` of a function", url={"authorization": "none"}),
+    function("`handler` of a function", handler="app.execute"),
+]
+NAMES = {change.option: f"N{number}" for number, change in enumerate(CHANGES)}
+
+EFFECTS = {
+    "Function": "calls that run end as they began; the next ones have it",
+    "Queue": "what waits stays, for as long as it did",
+    "EventSourceMapping": "the next batches have it",
+    "BucketLifecycleConfiguration": "holds for values that are there already",
+}
+"""What it means to executions in flight that a resource is updated; nothing, if it is not here."""
+
+BY_HAND = {
+    "`signing_key`": "what was signed with the old key is refused: see "
+    "[Who may do what](#who-may-do-what)",
+}
+"""What no resource tells."""
+
+DONE = {
+    "create": "makes",
+    "update": "updates",
+    "delete": "removes",
+    "replace": "**replaces**",
+}
+
+
+def done(steps: list[Step]) -> str:
+    """What is done, in words, such as "updates 2 functions"."""
+    words: list[str] = []
+    for operation, verb in DONE.items():
+        counts: dict[str, int] = {}
+        for step in steps:
+            if step.operation == operation:
+                counts[step.kind] = counts.get(step.kind, 0) + 1
+        parts = [f"{count} {kind}" for kind, count in sorted(counts.items())]
+        if parts:
+            words.append(f"{verb} {', '.join(parts)}")
+    return "; ".join(words)
+
+
+def effect(option: str, steps: list[Step]) -> str:
+    kinds = {step.kind for step in steps if step.operation == "update"}
+    found = [text for kind, text in EFFECTS.items() if kind in kinds]
+    if option in BY_HAND:
+        found.append(BY_HAND[option])
+    return "; ".join(found) or "none"
+
+
+def test_what_a_change_of_each_option_does(new_stack: Callable[[str], Stack]) -> None:
+    stack = new_stack("changes")
+
+    def write(after: bool) -> None:
+        options = {
+            NAMES[change.option]: (change.kind, change.after if after else change.before)
+            for change in CHANGES
+        }
+        stack.write({"options.json": json.dumps(options)})
+
+    stack.write({"__main__.py": PROGRAM, "app.py": HANDLERS, "more.txt": "more"})
+    write(after=False)
+    stack.pulumi("up")
+    write(after=True)
+    changed = stack.pulumi("up").steps
+
+    by_name: dict[str, list[Step]] = {name: [] for name in NAMES.values()}
+    for step in changed:
+        name = step.name.partition("-")[0]
+        if name in by_name and step.operation != "same":
+            by_name[name].append(step)
+    rows = ["| option | what Pulumi does | executions in flight |", "| --- | --- | --- |"]
+    for option, name in NAMES.items():
+        rows.append(f"| {option} | {done(by_name[name])} | {effect(option, by_name[name])} |")
+    table = "\n".join(rows)
+
+    # Whatever is changed, nothing is replaced: no queue with what waits in it, and no bucket.
+    assert "**replaces**" not in table
+    assert {step.operation for step in changed} <= {"same", "update", "create", "delete"}
+    unchanged = [option for option, name in NAMES.items() if not by_name[name]]
+    assert unchanged == ["`removal`"] or not unchanged
+
+    text = DOCUMENT.read_text()
+    begin, end = "<!-- changes -->\n", "\n<!-- end of changes -->"
+    found = re.search(re.escape(begin) + "(.*?)" + re.escape(end), text, re.DOTALL)
+    assert found is not None
+    if os.environ.get("UPDATE_DOCS"):
+        DOCUMENT.write_text(text.replace(found[0], begin + table + end))
+    else:
+        assert found[1] == table
+    stack.pulumi("destroy")

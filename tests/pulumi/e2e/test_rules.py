@@ -1,0 +1,78 @@
+"""The provider of these tests has the real one's rules: what replaces a resource, and what does not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pulumi.runtime.proto import provider_pb2
+
+from tests.pulumi.e2e.provider import Provider
+from tests.pulumi.e2e.values import ARCHIVE, SIGNATURE, UNKNOWN, given, struct
+
+FUNCTION = "aws:lambda/function:Function"
+QUEUE = "aws:sqs/queue:Queue"
+ROLE = "aws:iam/role:Role"
+
+
+def archive(digest: str) -> dict[str, str]:
+    return {SIGNATURE: ARCHIVE, "hash": digest}
+
+
+@pytest.mark.parametrize(
+    ("kind", "before", "after", "replaces"),
+    [
+        (FUNCTION, {"name": "one"}, {"name": "two"}, ["name"]),
+        (FUNCTION, {"name": "one"}, {"name": UNKNOWN}, ["name"]),
+        (FUNCTION, {"packageType": "Zip"}, {"packageType": "Image"}, ["packageType"]),
+        (FUNCTION, {"code": archive("1")}, {"code": archive("2")}, []),
+        (FUNCTION, {"timeout": 1}, {"timeout": 2}, []),
+        (QUEUE, {"fifoQueue": True}, {}, ["fifoQueue"]),
+        (QUEUE, {"visibilityTimeoutSeconds": 1}, {"visibilityTimeoutSeconds": 2}, []),
+        ("aws:s3/bucket:Bucket", {"bucket": "one"}, {"bucket": "two"}, ["bucket"]),
+        ("aws:pipes/pipe:Pipe", {"source": "a"}, {"source": "b"}, ["source"]),
+        ("aws:pipes/pipe:Pipe", {"target": "a"}, {"target": "b"}, []),
+        ("aws:cloudwatch/logGroup:LogGroup", {"name": "a"}, {"name": "b"}, ["name"]),
+        ("aws:lambda/permission:Permission", {"action": "a"}, {"action": "b"}, ["action"]),
+        ("random:index/randomPassword:RandomPassword", {"length": 1}, {"length": 2}, ["length"]),
+    ],
+)
+def test_what_replaces(
+    kind: str, before: dict[str, Any], after: dict[str, Any], replaces: list[str]
+) -> None:
+    answer = diff(kind, before, after)
+    assert answer.changes == provider_pb2.DiffResponse.DIFF_SOME
+    assert list(answer.replaces) == replaces
+
+
+def diff(kind: str, before: dict[str, Any], after: dict[str, Any]) -> Any:
+    request = provider_pb2.DiffRequest(type=kind, old_inputs=struct(before), news=struct(after))
+    return Provider("aws").Diff(request, None)
+
+
+def test_what_is_no_change() -> None:
+    policy, reformatted = '{"a":1,"b":2}', '{ "b": 2, "a": 1 }'
+    none = provider_pb2.DiffResponse.DIFF_NONE
+    one, other = ({"assumeRolePolicy": text} for text in (policy, reformatted))
+    assert diff(ROLE, one, other).changes == none
+    # Another folder with the same content.
+    moved = {**archive("1"), "path": "elsewhere"}
+    assert diff(FUNCTION, {"code": archive("1")}, {"code": moved}).changes == none
+
+
+def check(kind: str, name: str, news: dict[str, Any], olds: dict[str, Any]) -> Any:
+    request = provider_pb2.CheckRequest(
+        type=kind, name=name, news=struct(news), olds=struct(olds), randomSeed=b"seed"
+    )
+    return Provider("aws").Check(request, None)
+
+
+def test_names_are_made_up_once() -> None:
+    made = given(check(QUEUE, "events", {"fifoQueue": True}, {}).inputs)["name"]
+    assert made.startswith("events-")
+    assert made.endswith(".fifo")
+    # The name stays though the logical one changes, as it does under an alias.
+    kept = given(check(QUEUE, "other", {"fifoQueue": True}, {"name": made}).inputs)
+    assert kept["name"] == made
+    (failure,) = check(ROLE, "r" * 60, {}, {}).failures
+    assert failure.property == "name"

@@ -1,0 +1,201 @@
+"""The command where nobody serves: what it runs itself, what it keeps, and what it refuses."""
+
+import os
+import signal
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.unit.cli.world import World
+from tests.waiting import WAIT
+
+
+def test_run_follows_an_execution_to_its_result(mw: World) -> None:
+    said = mw("run", "cli_flows:greet", "name=ann", "--id", "one")
+    assert said.out == "hello ann"
+    assert "execution completed" in said.err
+    # The id again: the answer comes from the store.
+    again = mw("run", "cli_flows:greet", "name=ann", "--id", "one", "--quiet", "--json")
+    assert again.json == {"id": "one", "status": "completed", "result": "hello ann"}
+    assert again.err == ""
+
+
+def test_run_follows_from_run_to_run(mw: World) -> None:
+    said = mw("run", "cli_flows:rounds", "left=3", "--id", "r")
+    assert said.out == "through"
+    # Short runs may come and go between two looks; the last one is there whole.
+    assert "task #4 'round-0' completed" in said.err
+    assert "run 4" in mw("get", "r").out
+
+
+def test_output_that_nobody_reads_to_its_end_is_no_error(mw: World) -> None:
+    mw("run", "cli_flows:greet", "name=ann", "times=500", "--id", "long", "-q")
+    with mw.popen("get", "long", "--lines") as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.read(1)
+        process.stdout.close()
+        assert process.stderr.read() == ""
+
+
+def test_run_tells_how_it_failed(mw: World) -> None:
+    said = mw("run", "cli_flows:failing", "--id", "f", "-q", status=None)
+    assert said.status == 1
+    # The first line says what; behind it stands where.
+    assert said.err.splitlines()[0] == "failed: LookupError: no such thing"
+    assert said.err.count("LookupError: no such thing") == 2
+    assert "in failing" in said.err
+    assert "site-packages" not in said.err
+    assert mw("result", "f", status=None).err == said.err
+
+
+def test_times_say_their_zone(mw: World) -> None:
+    mw("run", "cli_flows:greet", "name=ann", "--id", "one", "-q")
+    assert mw("ls", "--columns", "started").out.endswith("Z")
+    events = mw("get", "one").out.splitlines()[1:]
+    assert events
+    assert all("Z  " in line for line in events)
+
+
+def test_run_in_worker_processes(mw: World) -> None:
+    process = mw.popen("run", "cli_flows:who", "--processes", "1", "--quiet")
+    out, err = process.communicate(timeout=WAIT)
+    assert process.returncode == 0, err
+    assert int(out) != process.pid
+
+
+def test_an_interrupted_run_is_continued(mw: World) -> None:
+    process = mw.popen("run", "cli_flows:order", "order_id=o-1", "--id", "order-1")
+    assert process.stderr is not None
+    while "task #1 'charge' completed" not in process.stderr.readline():
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=WAIT)
+    assert process.returncode == 130
+    assert "order-1 is not done" in err
+    assert mw("ls", "--columns", "id,status").out == "order-1\trunning"
+    kept = mw("signal", "order-1", "approve", "ann")
+    assert "nobody serves" in kept.err
+    assert "receipt for o-1" in mw("run", "cli_flows:order", "order_id=o-1", "--id", "order-1").out
+
+
+def test_what_is_started_and_sent_is_kept_for_a_worker(mw: World) -> None:
+    started = mw("start", "cli_flows:order", "order_id=o-1", "--id", "order-1", "--json")
+    assert started.json == {"id": "order-1", "served": False}
+    assert "worker" in started.err
+    assert "served" in mw("signal", "order-1", "approve", "ann", "--json").json
+    assert mw("result", "order-1", "--timeout", "0", status=5).err.startswith("error: ")
+    problems = mw("doctor", status=1).out
+    assert "nobody serves" in problems
+    assert "mini-workflow worker MODULE" in problems
+    with mw.served("worker", "cli_flows", "--processes", "1", "--json") as process:
+        assert mw("result", "order-1", "--json").json["result"]["by"] == "ann"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(WAIT) == 0
+    assert mw("doctor").out.endswith("nothing is wrong")
+
+
+def test_reading_changes_nothing(mw: World) -> None:
+    mw("start", "cli_flows:order", "order_id=o-1", "--id", "order-1")
+    mw("run", "cli_flows:greet", "name=ann", "--id", "greet-1")  # it begins the other one, too
+    before = contents(mw.folder)
+    readings = [
+        ("ls",),
+        ("get", "order-1"),
+        ("result", "greet-1"),
+        ("replay", "order-1", "cli_flows"),
+        ("query", "order-1", "limit", "-m", "cli_flows"),
+        ("export", "histories"),
+        ("doctor",),
+    ]
+    with ThreadPoolExecutor(4) as pool:
+        said = list(pool.map(lambda words: mw(*words, status=None).status, readings))
+    assert said == [0, 0, 0, 0, 0, 0, 1]  # the doctor finds that nobody serves
+    assert contents(mw.folder) == before
+
+
+def contents(folder: Path) -> dict[str, list[object]]:
+    with sqlite3.connect(folder / "state.db") as connection:
+        names = [name for (name,) in connection.execute("SELECT name FROM sqlite_master")]
+        tables = [name for name in names if not name.startswith(("executions_", "sqlite_auto"))]
+        found = {name: connection.execute(f"SELECT * FROM {name}").fetchall() for name in tables}
+    connection.close()
+    return found
+
+
+WRONG = [
+    (("gett",), 2, "No such command"),
+    (("get", "nope"), 3, "there is no execution 'nope'"),
+    (("get",), 2, "Missing argument"),
+    (("get", "../x"), 2, "cannot be an execution id"),
+    (("ls", "--columns", "id,colour"), 2, "colour"),
+    (("ls", "--status", "happy"), 2, "happy"),
+    (("ls", "--after", "x"), 2, "not a page"),
+    (("run", "cli_flows"), 2, "MODULE:WORKFLOW"),
+    (("run", "cli_flows:nothing"), 2, "nothing"),
+    (("run", "no_such_module:x"), 2, "no_such_module"),
+    (("run", "cli_flows:greet", "name=a", "colour=red"), 2, "colour"),
+    (("run", "cli_flows:greet", "ann"), 2, "key=value"),
+    (("run", "cli_flows:greet", "name=a", "name=b"), 2, "twice"),
+    (("start", "cli_flows:greet", "name=a", "--id", "a b"), 2, "execution id"),
+    (("worker",), 2, "name the modules"),
+    (("replay", "done", "cli_flows", "--until", "99"), 2, "events"),
+    (("replay", "gone.json", "cli_flows"), 2, "no file gone.json"),
+    (("replay", "broken.json"), 2, "no recorded execution"),
+    (("signal", "done", "x"), 3, "closed"),
+    (("--backend", "sqlite:none/x.db", "ls"), 6, "there is no store"),
+    (("--backend", "sqlite:none/x.db", "start", "cli_flows:who"), 6, "create it"),
+    (("--backend", "mysql:x", "ls"), 2, "give aws or sqlite:PATH"),
+    (("--backend", "sqlite:cli_flows.py", "ls"), 6, "not an SQLite file"),
+    (("--stack", "dev", "ls"), 6, "pulumi"),
+    (("--backend", "sqlite:x", "--bucket", "b", "ls"), 2, "belong to aws"),
+]
+
+
+def test_what_is_wrong_is_told_in_one_line(mw: World) -> None:
+    mw("run", "cli_flows:greet", "name=ann", "--id", "done")
+    (mw.folder / "broken.json").write_text("{}")
+    mw.environment["PATH"] = ""  # no pulumi
+    with ThreadPoolExecutor(4) as pool:
+        told = list(pool.map(lambda case: mw(*case[0], status=None), WRONG))
+    for (words, status, part), said in zip(WRONG, told, strict=True):
+        assert said.status == status, (words, said)
+        assert said.err.startswith("error: "), (words, said)
+        assert part in said.err, (words, said)
+        assert len(said.err.splitlines()) == 1, (words, said)
+        assert said.out == "", (words, said)
+    assert "Traceback" in mw("--debug", "get", "nope", status=3).err
+
+
+def test_settings_come_from_options_environment_and_project(mw: World) -> None:
+    (mw.folder / "pyproject.toml").write_text(
+        '[tool.mini-workflow]\nbackend = "sqlite:project.db"\nmodules = ["cli_flows"]\n'
+    )
+    (mw.folder / "deep").mkdir()
+    deep = World(mw.folder / "deep", {"PYTHONPATH": f"{mw.folder}{os.pathsep}{Path.cwd()}"})
+    deep("run", "cli_flows:greet", "name=ann", "--id", "here")
+    assert (mw.folder / "project.db").exists()
+    assert mw("ls", "--columns", "id").out == "here"
+    assert mw("query", "here", "limit", status=2).err.startswith("error: ")
+    mw.environment["MINI_WORKFLOW_BACKEND"] = "sqlite:environment.db"
+    assert "environment.db" in mw("ls", status=6).err
+    assert mw("--backend", "sqlite:project.db", "ls", "--columns", "id").out == "here"
+    (mw.folder / "pyproject.toml").write_text("[tool.mini-workflow]\ncolour = 1\n")
+    assert "'colour' is unknown" in mw("ls", status=2).err
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion(mw: World, shell: str) -> None:
+    assert "_MINI_WORKFLOW_COMPLETE" in mw("completion", shell).out
+
+
+def test_ids_are_completed(mw: World) -> None:
+    mw("run", "cli_flows:greet", "name=ann", "--id", "greet-ann")
+    mw.environment |= {
+        "_MINI_WORKFLOW_COMPLETE": "bash_complete",
+        "COMP_WORDS": "mini-workflow get gr",
+        "COMP_CWORD": "2",
+    }
+    assert mw().out == "plain,greet-ann"
