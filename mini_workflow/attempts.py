@@ -11,7 +11,7 @@ from typing import Final, Generic, TypeVar
 
 from mini_workflow.core.failure import failure_of
 from mini_workflow.errors import TaskError, TaskTimeout, WorkerLost
-from mini_workflow.ports import Report, TaskOutcome, TaskRequest
+from mini_workflow.ports import TaskOutcome, TaskRequest
 
 Item = TypeVar("Item", bound=Hashable)
 
@@ -98,12 +98,16 @@ class Limits:
         """`grace` are seconds more than the timeout, `patience` more than that of heartbeats."""
         self._beat_at = time.monotonic()
         timeout, silence = request.timeout, request.heartbeat_timeout
-        self._ends_at: Final = inf if timeout is None else self._beat_at + timeout / 1000 + grace
+        self._ends_at = inf if timeout is None else self._beat_at + timeout / 1000 + grace
         self._patience: Final = inf if silence is None else silence / 1000 + patience
 
-    def beat(self, _details: str | None = None) -> None:
+    def beat(self, details: str | None = None) -> None:
         """There was a heartbeat. Any thread."""
         self._beat_at = time.monotonic()
+
+    def extend(self, seconds: float) -> None:
+        """The attempt may end so many seconds later than it could before."""
+        self._ends_at += seconds
 
     @classmethod
     def of(cls, request: TaskRequest, grace: float = 0.0, patience: float = 0.0) -> Limits | None:
@@ -121,36 +125,6 @@ class Limits:
     def silent(self) -> bool:
         """Whether it is then the heartbeat that is missing."""
         return self._beat_at + self._patience < self._ends_at
-
-
-class Held:
-    """The attempts that a runner has in hand: from when they are submitted until they have been
-    reported or handed back. Any thread.
-    """
-
-    __slots__ = ("_keys", "_report")
-
-    def __init__(self, report: Report) -> None:
-        self._report: Final = report
-        self._keys: Final[set[tuple[str, int, int]]] = set()
-
-    def __contains__(self, key: tuple[str, int, int]) -> bool:
-        return key in self._keys
-
-    def add(self, request: TaskRequest) -> None:
-        """It is submitted."""
-        self._keys.add(request.key)
-
-    def report(self, outcome: TaskOutcome) -> None:
-        """Report what became of an attempt. Until that is done it is in hand."""
-        try:
-            self._report(outcome)
-        finally:
-            self._keys.discard(outcome.key)
-
-    def clear(self) -> None:
-        """All others were handed back."""
-        self._keys.clear()
 
 
 class Deadlines(Generic[Item]):

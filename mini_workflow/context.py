@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, TypeVar, overlo
 
 from mini_workflow.core.calls import default_name
 from mini_workflow.core.chance import WorkflowRandom
-from mini_workflow.core.exchange import OtherExecution
-from mini_workflow.core.futures import TaskFuture
+from mini_workflow.core.children import Child, OtherExecution
 from mini_workflow.core.info import ExecutionInfo
 from mini_workflow.core.logger import WorkflowLogger
 from mini_workflow.core.mapping import as_it_is_now
-from mini_workflow.core.promises import Child, Promise
+from mini_workflow.core.promises import Promise
 from mini_workflow.core.retry import RetryPolicy
 from mini_workflow.core.run import Run
+from mini_workflow.core.tasks import TaskFuture
 from mini_workflow.core.validation import Startable, check_id, encode_arguments
 from mini_workflow.durations import MAXIMUM_DURATION, milliseconds, seconds
 from mini_workflow.errors import UsageError
@@ -161,8 +161,8 @@ class Context:
                     f"task {name!r}: an inline task runs inside the turn and can neither be "
                     "retried nor timed out; drop inline=True"
                 )
-            return self._run.run_inline(fn, args, kwargs, name=name, options=options)
-        return self._run.start_task(
+            return self._run.tasks.run_inline(fn, args, kwargs, name=name, options=options)
+        return self._run.tasks.start(
             fn,
             args,
             kwargs,
@@ -215,7 +215,7 @@ class Context:
         silence = _timeout(task_name, "heartbeat_timeout", heartbeat_timeout)
 
         def start(item: Any) -> TaskFuture:
-            return self._run.start_task(
+            return self._run.tasks.start(
                 function,
                 (item,),
                 {},
@@ -225,7 +225,7 @@ class Context:
                 heartbeat_timeout=silence,
             )
 
-        return self._run.map(start, list(items), concurrency)
+        return self._run.tasks.map(start, list(items), concurrency)
 
     # Messages
 
@@ -246,14 +246,14 @@ class Context:
         Those that are waiting are handed over at once, in order. An exception of the handler fails
         the execution.
         """
-        self._run.may_change("registering a handler")
+        self._run.recorder.may_change("registering a handler")
         self._run.messages.on_signal(name, handler)
 
     def on_query(self, name: str, handler: Callable[..., Any]) -> None:
         """Answer ``execution.query(name, ...)`` by `handler`, a plain function that only looks at
         the workflow's variables. Queries are answered also after the end.
         """
-        self._run.may_change("registering a handler")
+        self._run.recorder.may_change("registering a handler")
         self._run.messages.on_query(name, handler)
 
     def on_update(
@@ -270,14 +270,14 @@ class Context:
             validator: a plain function with the same arguments; if it raises, the update is
                 refused with that exception and leaves no trace in the history.
         """
-        self._run.may_change("registering a handler")
+        self._run.recorder.may_change("registering a handler")
         self._run.messages.on_update(name, handler, validator)
 
     def promise(self, name: str | None = None) -> Promise:
         """A value that somebody outside gives, once: ``await`` it here, send its ``.token`` to
         whoever calls ``runtime.complete_promise(token, value)``.
         """
-        return self._run.promise(name or "")
+        return self._run.promises.create(name or "")
 
     # Other executions
 
@@ -321,13 +321,13 @@ class Context:
             workflow.check_options(given, args)
             workflow.check_arguments(args, kwargs)
         name = workflow if isinstance(workflow, str) else workflow.name
-        arguments = encode_arguments(self._run.encode, args, kwargs)
-        return self._run.start_child(name, arguments, id, on_parent_close)
+        arguments = encode_arguments(self._run.recorder.codec.encode, args, kwargs)
+        return self._run.children.start(name, arguments, id, on_parent_close)
 
     def execution(self, id: str) -> OtherExecution:  # noqa: A002
         """A handle to another execution, to signal or cancel it."""
         check_id(id)
-        return OtherExecution(id, self._run)
+        return OtherExecution(id, self._run.children)
 
     # This execution
 
@@ -340,7 +340,7 @@ class Context:
         InvalidArguments if the workflow cannot be called with them.
         """
         self._run.check_arguments(args, kwargs)
-        self._run.continue_as_new(encode_arguments(self._run.encode, args, kwargs))
+        self._run.continue_as_new(encode_arguments(self._run.recorder.codec.encode, args, kwargs))
         raise AssertionError("unreachable")
 
     def patched(self, change_id: str) -> bool:
@@ -361,7 +361,7 @@ class Context:
         wait = milliseconds(seconds(delay))
         if wait > MAXIMUM_DURATION:
             raise UsageError(f"ctx.sleep({delay!r}): more than a hundred years; seconds are meant")
-        return self._run.sleep(wait)
+        return self._run.timers.sleep(wait)
 
     def sleep_until(self, when: datetime) -> asyncio.Future[None]:
         """A durable timer that ends at `when`, which must have a time zone."""
@@ -374,7 +374,7 @@ class Context:
         wait = since - (self.now() - _EPOCH)
         if milliseconds(wait.total_seconds()) > MAXIMUM_DURATION:
             raise UsageError(f"ctx.sleep_until({when!r}): more than a hundred years from now")
-        return self._run.sleep_until(milliseconds(since.total_seconds()))
+        return self._run.timers.sleep_until(milliseconds(since.total_seconds()))
 
     def now(self) -> datetime:
         """The time in UTC, to the millisecond. It stands still between two awaits of anything
@@ -396,10 +396,10 @@ class Context:
             TimeoutError: it did not come true within `timeout` seconds (or a timedelta).
             UsageError: the predicate is asynchronous.
         """
-        if self._run.holds(predicate):
+        if self._run.conditions.holds(predicate):
             return
         async with asyncio.timeout(None if timeout is None else seconds(timeout)):
-            await self._run.when(predicate)
+            await self._run.conditions.wait(predicate)
 
     # Chance
 
@@ -407,12 +407,14 @@ class Context:
     def random(self) -> random.Random:
         """A generator of random numbers that gives the same ones on replay."""
         if self._random is None:
-            self._random = WorkflowRandom(f"random:{self._run.state.seed}", self._run.may_change)
+            self._random = WorkflowRandom(
+                f"random:{self._run.state.seed}", self._run.recorder.may_change
+            )
         return self._random
 
     def uuid4(self) -> UUID:
         """A random UUID that is the same on replay."""
-        self._run.may_change("drawing ctx.uuid4()")
+        self._run.recorder.may_change("drawing ctx.uuid4()")
         if self._uuids is None:
             self._uuids = random.Random(f"uuid:{self._run.state.seed}")
         # Imported here: the module looks for much that nobody needs.
@@ -440,7 +442,7 @@ class Context:
     def logger(self) -> WorkflowLogger:
         """A logger that is silent while replaying and names the execution in each line."""
         if self._logger is None:
-            self._logger = WorkflowLogger(self._run)
+            self._logger = WorkflowLogger(self._run.recorder)
         return self._logger
 
     def __repr__(self) -> str:

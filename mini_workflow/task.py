@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from hashlib import sha256
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from mini_workflow.attempts import CLOSING
 from mini_workflow.core.codec import Codec
@@ -17,6 +18,14 @@ from mini_workflow.ports import TaskRequest
 
 Beat = Callable[[str | None], None]
 """Told of every heartbeat: the details given last, as JSON text. Any thread; never raises."""
+
+
+class Beating(Protocol):
+    """Who hears the heartbeats of an attempt."""
+
+    def beat(self, details: str | None) -> None:
+        """See Beat."""
+        ...
 
 
 class CurrentTask:
@@ -29,6 +38,7 @@ class CurrentTask:
         "_on_cancel",
         "codec",
         "details",
+        "on_await",
         "on_wait",
         "request",
         "stops_early",
@@ -37,6 +47,7 @@ class CurrentTask:
     def __init__(
         self, request: TaskRequest, deadline: float | None = None, beat: Beat | None = None
     ) -> None:
+        """`deadline` is in seconds since the epoch."""
         self.request: Final = request
         self.codec: Codec | None = None
         """What encodes the details of heartbeats; set by who runs the code of the task."""
@@ -44,12 +55,22 @@ class CurrentTask:
         """The details that this attempt gave last, as JSON text; None if it gave none."""
         self.on_wait: Callable[[], AbstractContextManager[None]] | None = None
         """Surrounds a wait of the code for an execution; set by a runner that needs to know."""
+        self.on_await: Callable[[], None] | None = None
+        """Called when a sync function turns out to have given something to await, which can be
+        cancelled; set by a runner that needs to know."""
         self._deadline = deadline
         self._beat = beat
         self.stops_early = False
         """Whether the code has seen that the runtime closes: what it returns is no result."""
         self._cancelled: str | None = None
         self._on_cancel: Callable[[], None] | None = None
+
+    @classmethod
+    def of(cls, request: TaskRequest, beating: Beating | None = None) -> CurrentTask:
+        """The current task of an attempt that begins now; `beating` hears its heartbeats."""
+        timeout = request.timeout
+        deadline = None if timeout is None else time.time() + timeout / 1000
+        return cls(request, deadline, None if beating is None else beating.beat)
 
     @property
     def attempt(self) -> int:
@@ -143,9 +164,16 @@ class CurrentTask:
             on_cancel()
 
     def tell(self, reason: str) -> None:
-        """Say that the attempt shall end early, and why, without stopping it. Any thread."""
-        if self._cancelled is None:
+        """Cancel the attempt; but if its runtime closes, only say so. Any thread."""
+        if reason != CLOSING:
+            self.cancel(reason)
+        elif self._cancelled is None:
             self._cancelled = reason
+
+    @property
+    def is_told(self) -> bool:
+        """Whether it was told to end. For runners: the code of the task asks `cancelled`."""
+        return self._cancelled is not None
 
     def on_cancel(self, callback: Callable[[], None] | None) -> None:
         """Have `callback` called by `cancel`, on its thread: at once if that was before."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Generator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Final, Protocol
 from weakref import WeakSet
 
@@ -33,8 +34,14 @@ class LoopUser(Protocol):
         ...
 
 
-LOOP_USERS: Final[WeakSet[LoopUser]] = WeakSet()
-"""Every runner that may run attempts on the application's event loop."""
+_LOOP_USERS: Final[WeakSet[LoopUser]] = WeakSet()
+_LOCK: Final = threading.Lock()
+
+
+def add_loop_user(user: LoopUser) -> None:
+    """Have `blocking_wait` ask it, for as long as it lives."""
+    with _LOCK:
+        _LOOP_USERS.add(user)
 
 
 @contextmanager
@@ -44,7 +51,7 @@ def blocking_wait(fail: Fail) -> Generator[None]:
     Raises UsageError, or has `fail` called with one, where the wait would hold up async tasks, or
     where too many sync tasks wait already.
     """
-    loop = _running_loop()
+    loop = running_loop()
     if loop is not None:
         task = CURRENT.get(None)
         if task is not None and task.request.is_async:
@@ -52,13 +59,14 @@ def blocking_wait(fail: Fail) -> Generator[None]:
                 f"async task {task.name!r} of execution {task.execution_id!r} waits for an"
                 f" execution in a way that blocks its event loop: {WAY_OUT}"
             )
-        for user in list(LOOP_USERS):
-            waits = user.waits(loop, fail)
+    with _LOCK:
+        users = [] if loop is None else list(_LOOP_USERS)
+    with ExitStack() as surroundings:
+        for user in users:
+            waits = None if loop is None else user.waits(loop, fail)
             if waits is not None:
-                with waits:
-                    yield
-                return
-    with _thread_waits():
+                surroundings.enter_context(waits)
+        surroundings.enter_context(_thread_waits())
         yield
 
 
@@ -69,7 +77,8 @@ def _thread_waits() -> AbstractContextManager[None]:
     return task.on_wait()
 
 
-def _running_loop() -> asyncio.AbstractEventLoop | None:
+def running_loop() -> asyncio.AbstractEventLoop | None:
+    """The event loop that runs on this thread, if there is one."""
     try:
         return asyncio.get_running_loop()
     except RuntimeError:

@@ -12,8 +12,10 @@ from pulumi_component import inputs, policies
 BATCH = 10
 """Messages at a time."""
 
-# Values are put in as JSON, strings with their quotes: no quotes around them here. What is missing
-# becomes an empty string. Never the whole body alone, which would not be JSON any more.
+# Pipes puts objects in as JSON, and strings between quotes but otherwise as they are: a quote or a
+# line break in one of them ends the JSON there. So whole objects only, of which the library picks
+# what it needs. What is missing becomes an empty string. Never the whole body alone, which would
+# not be JSON any more.
 TIMERS: Mapping[str, str] = {
     "of": "timers",
     "group": "$.messageAttributes.executionId.stringValue",
@@ -21,22 +23,17 @@ TIMERS: Mapping[str, str] = {
 }
 """A timer's message is an event, under its execution's id, that waited in the queue."""
 
-_FAILURE = {
-    "execution_id": "$.body.requestPayload.execution_id",
-    "seq": "$.body.requestPayload.seq",
-    "attempt": "$.body.requestPayload.attempt",
-    "signature": "$.body.requestPayload.lost",
-    "condition": "$.body.requestContext.condition",
-    "error": "$.body.responsePayload.errorMessage",
-    "type": "$.body.responsePayload.errorType",
-}
-_FIELDS = ", ".join(f'"{field}": <{path}>' for field, path in _FAILURE.items())
 FAILURES: Mapping[str, str] = {
     "of": "failures",
     "group": "$.body.requestPayload.execution_id",
-    "template": f'{{"lost": {{{_FIELDS}}}}}',
+    "template": (
+        '{"lost": {"request": <$.body.requestPayload>, "context": <$.body.requestContext>, '
+        '"response": <$.body.responsePayload>}}'
+    ),
 }
-"""What Lambda tells of an attempt that died, without the payload of the task."""
+"""What Lambda tells of an attempt that died. The request comes first: whatever stands behind it, the
+attempt can be found.
+"""
 
 
 def pipe(

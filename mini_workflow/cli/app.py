@@ -2,39 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
-from mini_workflow.cli.arguments import import_modules
-from mini_workflow.cli.backends import Backend, open_backend
-from mini_workflow.cli.config import Config, find_config
-from mini_workflow.cli.failures import Application
-
-
-@dataclass(frozen=True, slots=True)
-class Session:
-    """What a command works with."""
-
-    config: Config
-    backend: Backend
-    debug: bool
-
-    def import_modules(self, *names: str) -> None:
-        """Import these modules, and those that are configured."""
-        import_modules((*self.config.modules, *names))
-
-
-pass_session = click.make_pass_decorator(Session)
-
-trust_option = click.option(
-    "--trust",
-    is_flag=True,
-    help="Load values as themselves, which may run code that is stored.",
-)
-
-json_option = click.option("--json", "as_json", is_flag=True, help="Answer with JSON.")
+from mini_workflow.cli.backends import open_backend
+from mini_workflow.cli.commands import backup, completion, control, doctor, inspect, replay, run
+from mini_workflow.cli.config import find_config
+from mini_workflow.cli.failures import UNAVAILABLE, Application, Failed
+from mini_workflow.cli.session import Session
 
 
 @click.group(
@@ -87,7 +63,7 @@ def cli(
     source = ctx.get_parameter_source("backend")
     from_environment = source is click.core.ParameterSource.ENVIRONMENT
     config = find_config(
-        Path.cwd(),
+        _current_folder(),
         backend=backend,
         backend_origin="MINI_WORKFLOW_BACKEND" if from_environment else "--backend",
         stack=stack,
@@ -97,18 +73,16 @@ def cli(
     ctx.obj = Session(config, open_backend(config), debug)
 
 
-def add_commands() -> None:
-    """Enter the commands; their modules import this one."""
-    from mini_workflow.cli import completion
-    from mini_workflow.cli.commands import backup, doctor
-    from mini_workflow.cli.commands import control as steering
-    from mini_workflow.cli.commands import inspect as looking
-    from mini_workflow.cli.commands import replay as debugging
-    from mini_workflow.cli.commands import run as running
-
-    for module in (running, looking, steering, debugging, doctor, backup, completion):
-        for command in module.COMMANDS:
-            cli.add_command(command)
+def _current_folder() -> Path:
+    try:
+        return Path.cwd()
+    except OSError as error:
+        raise Failed(
+            f"the current directory cannot be used ({error.strerror}): change to another one",
+            UNAVAILABLE,
+        ) from error
 
 
-add_commands()
+for _module in (run, inspect, control, replay, doctor, backup, completion):
+    for _command in _module.COMMANDS:
+        cli.add_command(_command)

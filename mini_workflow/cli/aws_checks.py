@@ -82,8 +82,8 @@ def _dead_letters(url: str) -> Finding:
         return Finding(
             "problem",
             f"dead letters: {waiting}",
-            f"look at them (aws sqs receive-message --queue-url {url}); mend the cause in the logs of "
-            "the orchestrator, and send them to the queue of events again",
+            f"look at them (aws sqs receive-message --queue-url {url}); fix the cause, which the log "
+            "of the orchestrator has, and send them to the queue of events again",
         )
     return Finding("ok", "there are no dead letters")
 

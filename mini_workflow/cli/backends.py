@@ -30,7 +30,12 @@ class Backend(Protocol):
 
     @property
     def name(self) -> str:
-        """What it is, for people."""
+        """The backend as it is written in settings."""
+        ...
+
+    @property
+    def place(self) -> str:
+        """Where it keeps executions, for people."""
         ...
 
     def reader(self, *, trust: bool = False) -> Any:
@@ -45,8 +50,8 @@ class Backend(Protocol):
         """A runtime that runs executions in this process, with tasks in so many others."""
         ...
 
-    def remark(self, client: Client) -> str:
-        """Why what was just sent will not be taken up now; empty if it will."""
+    def is_served(self, client: Client) -> bool:
+        """Whether somebody runs the executions now."""
         ...
 
 
@@ -66,6 +71,7 @@ class SQLiteTarget:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.name = f"sqlite:{path}"
+        self.place = str(path)
 
     def reader(self, *, trust: bool = False) -> LocalClient:
         """See `Backend.reader`."""
@@ -91,16 +97,11 @@ class SQLiteTarget:
         self._make_folder()
         return LocalRuntime(self.path, workers=processes)
 
-    def remark(self, client: Client) -> str:
-        """See `Backend.remark`."""
+    def is_served(self, client: Client) -> bool:
+        """See `Backend.is_served`."""
         from mini_workflow.runtimes.local_client import LocalClient
 
-        if isinstance(client, LocalClient) and not client.is_served():
-            return (
-                f"nobody serves {self.path} now: it is kept, and taken up when "
-                "`mini-workflow worker MODULE` runs"
-            )
-        return ""
+        return not isinstance(client, LocalClient) or client.is_served()
 
     def _check_is_there(self) -> None:
         if not self.path.exists():
@@ -120,7 +121,7 @@ class AWSTarget:
 
     def __init__(self, config: Config) -> None:
         self._config = config
-        self.name = "aws" + (f" (stack {config.stack})" if config.stack else "")
+        self.name = self.place = "aws" + (f" (stack {config.stack})" if config.stack else "")
 
     def reader(self, *, trust: bool = False) -> AWSRuntime:
         """See `Backend.reader`. What is unpickled has to be signed."""
@@ -138,9 +139,9 @@ class AWSTarget:
             "on AWS the functions of the engine run the executions: there is nothing to serve here"
         )
 
-    def remark(self, client: Client) -> str:
-        """See `Backend.remark`."""
-        return ""
+    def is_served(self, client: Client) -> bool:
+        """See `Backend.is_served`. The functions of the engine are always there."""
+        return True
 
     def environment(self) -> dict[str, str]:
         """The settings that the stack and the options give."""

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import sys
 import traceback
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, Final
 
 import click
 
+from mini_workflow.cli.output import say
 from mini_workflow.errors import (
     ExecutionAlreadyExists,
     ExecutionBlocked,
@@ -40,7 +45,7 @@ MEANING: Final[dict[int, str]] = {
     NOT_FOUND: "there is no such execution, or it has closed",
     BLOCKED: "the execution is blocked",
     TIMEOUT: "it is not done after the time given",
-    UNAVAILABLE: "the store or AWS cannot be used, or a setting is missing",
+    UNAVAILABLE: "the store, AWS or a file cannot be used; a setting or a package is missing",
     INTERRUPTED: "interrupted by Ctrl-C",
 }
 """What each exit status means, for the documentation."""
@@ -51,6 +56,10 @@ _STATUS: Final[tuple[tuple[tuple[type[BaseException], ...], int], ...]] = (
     ((StoreError, SettingMissing), UNAVAILABLE),
     ((UsageError, ValueNotSerializable, ExecutionAlreadyExists), USAGE),
 )
+
+
+_OF_OUTPUT: Final = (errno.EPIPE, errno.ENOSPC, errno.EIO)
+"""Errors of a system call that mean that the output cannot be written, where no file is named."""
 
 
 class Failed(Exception):
@@ -66,6 +75,19 @@ class NotDone(Failed):
 
     def __init__(self, message: str) -> None:
         super().__init__(message, TIMEOUT)
+
+
+@contextmanager
+def using(path: Path) -> Generator[None]:
+    """Have errors about a file of the user's name it, and say what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise Failed(
+            f"cannot use {error.filename or path}: {error.strerror or error}; check the path, its "
+            "permissions and the space on its disk",
+            UNAVAILABLE,
+        ) from error
 
 
 def status_of(error: BaseException) -> int:
@@ -93,7 +115,15 @@ def report(error: BaseException, debug: bool) -> None:
 
 
 def _echo_error(text: str) -> None:
-    click.echo(f"{click.style('error', fg='red')}: {printable(text)}", err=True)
+    say(("error", "red"), f": {printable(text)}", err=True)
+
+
+def _drop_output() -> None:
+    """Write no more to the standard output, which cannot take it: not when Python ends, either."""
+    with suppress(OSError, ValueError):
+        descriptor = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(descriptor, sys.stdout.fileno())
+        os.close(descriptor)
 
 
 class Application(click.Group):
@@ -101,6 +131,9 @@ class Application(click.Group):
 
     def main(self, *args: Any, standalone_mode: bool = True, **kwargs: Any) -> Any:
         """Run, and exit with the status; what click finds wrong is told in one line, too."""
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")
         try:
             status = super().main(*args, standalone_mode=False, **kwargs)
         except click.UsageError as error:
@@ -110,13 +143,13 @@ class Application(click.Group):
         except click.ClickException as error:
             _echo_error(error.format_message())
             status = error.exit_code
-        except click.Abort:
-            click.echo("interrupted", err=True)
+        except (click.Abort, KeyboardInterrupt):
+            say("interrupted", err=True)
             status = INTERRUPTED
         except OSError as error:
-            if error.errno != errno.EPIPE:
-                raise
-            sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 - nobody reads any more
+            _drop_output()
+            if error.errno != errno.EPIPE:  # else whoever reads the output has seen enough
+                _echo_error(f"the output cannot be written: {error.strerror or error}")
             status = FAILED
         sys.exit(status if isinstance(status, int) else OK)
 
@@ -126,11 +159,10 @@ class Application(click.Group):
             return super().invoke(ctx)
         except (click.exceptions.ClickException, click.exceptions.Exit, click.Abort):
             raise
-        except KeyboardInterrupt:
-            click.echo("interrupted", err=True)
-            ctx.exit(INTERRUPTED)
-        except Exception as error:
-            if isinstance(error, OSError) and error.errno == errno.EPIPE:
-                raise  # whoever reads the output has seen enough
+        except (KeyboardInterrupt, SystemExit, GeneratorExit):
+            raise
+        except BaseException as error:
+            if isinstance(error, OSError) and error.errno in _OF_OUTPUT and not error.filename:
+                raise
             report(error, bool(ctx.params.get("debug")))
             ctx.exit(status_of(error))

@@ -1,4 +1,6 @@
-"""Output: tables and colours on a terminal, lines of text elsewhere, JSON where it is asked for."""
+"""Output, all of it by rich: colours and tables on a terminal, lines of text elsewhere, JSON where it
+is asked for.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +8,24 @@ import json
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, cast
+from functools import lru_cache
+from typing import Any, Final, TextIO, cast
 
-import click
+from rich import box
+from rich.console import Console
+from rich.segment import Segment, Segments
+from rich.style import Style
+from rich.table import Table
+from rich.text import Text
 
 from mini_workflow.codecs.standard import StandardCodec
 from mini_workflow.engine.execution import Description
 from mini_workflow.printable import printable
 
-_COLOURS: Final = {
+Part = str | tuple[str, str]
+"""A text, or a text and its style, such as ``("failed", "red")``."""
+
+_STYLES: Final = {
     "running": "cyan",
     "completed": "green",
     "failed": "red",
@@ -24,55 +35,73 @@ _COLOURS: Final = {
 }
 
 
+@lru_cache(maxsize=2)
+def _console_on(stream: TextIO) -> Console:
+    return Console(file=stream, highlight=False, markup=False, emoji=False)
+
+
+def console(*, err: bool = False) -> Console:
+    """What writes to the standard output, or to the standard error stream."""
+    return _console_on(sys.stderr if err else sys.stdout)
+
+
 def is_terminal() -> bool:
     """Whether the output goes to a terminal."""
     return sys.stdout.isatty()
 
 
-def say(text: str, *, err: bool = False) -> None:
-    """A text of the answer, printable; `err` writes it to the standard error stream."""
-    click.echo(printable(text, line=False, colours=True), err=err)
+def say(*parts: Part, err: bool = False) -> None:
+    """Print a text of the answer made of its parts, without control characters; `err` writes it to
+    the standard error stream.
+    """
+    _write([(part, "") if isinstance(part, str) else part for part in parts], err)
+
+
+def _write(parts: Sequence[tuple[str, str]], err: bool = False, *, as_json: bool = False) -> None:
+    # Segments: a text of rich's would have its tabs expanded, and be cut at the width.
+    made = [
+        Segment(printable(text, line=False, json=as_json), Style.parse(style))
+        for text, style in parts
+    ]
+    console(err=err).print(Segments([*made, Segment.line()]), crop=False, soft_wrap=True)
 
 
 def say_line_of_json(text: str) -> None:
-    """A line of the answer that is JSON already."""
-    click.echo(printable(text, line=False, json=True))
+    """Print a line of the answer that is JSON already."""
+    _write([(text, "")], as_json=True)
 
 
 def remark(text: str) -> None:
-    """A line about the answer, on the standard error stream; nothing for an empty text."""
+    """Print a line about the answer to the standard error stream; nothing for an empty text."""
     if text:
-        say(f"{click.style('note', fg='yellow')}: {text}", err=True)
+        say(("note", "yellow"), f": {text}", err=True)
 
 
 def say_json(value: Any) -> None:
-    """The answer as one JSON text: indented for people, on one line for programs."""
-    text = json.dumps(value, indent=2 if is_terminal() else None, ensure_ascii=False)
-    say_line_of_json(text)
+    """Print the answer as one JSON text: indented for people, on one line for programs."""
+    unicode = (sys.stdout.encoding or "").lower().startswith("utf")
+    say_line_of_json(
+        json.dumps(value, indent=2 if is_terminal() else None, ensure_ascii=not unicode)
+    )
 
 
-def coloured(status: str) -> str:
-    """A status in its colour; click leaves the colour out where there is no terminal."""
-    return click.style(status, fg=_COLOURS.get(status))
+def styled(status: str) -> Part:
+    """A status in its colour."""
+    return status, _STYLES.get(status, "")
 
 
 def say_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table on a terminal; elsewhere its rows alone, with tabs between the columns."""
+    """Print a table on a terminal; elsewhere its rows alone, with tabs between the columns."""
     if not is_terminal():
         for row in rows:
             say("\t".join(cell.replace("\t", " ").replace("\n", " ") for cell in row))
         return
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="")
     for column in columns:
         table.add_column(column, overflow="fold" if column == "id" else "ellipsis", no_wrap=False)
     for row in rows:
-        table.add_row(*(Text(printable(cell), style=_COLOURS.get(cell, "")) for cell in row))
-    Console(highlight=False).print(table)
+        table.add_row(*(Text(printable(cell), style=_STYLES.get(cell, "")) for cell in row))
+    console().print(table)
 
 
 def to_json(value: Any, path: str = "result") -> Any:

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, Final
 
-import click
-
 from mini_workflow.cli.failures import BLOCKED, FAILED, OK, in_one_line
-from mini_workflow.cli.output import brief, coloured, cut, duration, say, say_json, shown, to_json
+from mini_workflow.cli.output import (
+    Part,
+    brief,
+    cut,
+    duration,
+    say,
+    say_json,
+    shown,
+    styled,
+    to_json,
+)
 from mini_workflow.core import events, wire
 from mini_workflow.engine.client import Client
 from mini_workflow.engine.execution import Execution
@@ -23,11 +31,13 @@ WIDTH: Final = 100
 """Characters of a value in a timeline, unless all are asked for."""
 
 
-def line_of(entry: Entry, width: int = WIDTH) -> str:
-    """An entry as one line."""
+def line_of(entry: Entry, width: int = WIDTH) -> list[Part]:
+    """An entry as the parts of one line."""
     at = f"{entry.at:%Y-%m-%d %H:%M:%S}.{entry.at.microsecond // 1000:03}Z"
-    parts = [f"{entry.number:4}  {at}  {duration(entry.took):>10}  {entry.subject} "]
-    parts.append(click.style(entry.happened, fg=_colour(entry)))
+    parts: list[Part] = [
+        f"{entry.number:4}  {at}  {duration(entry.took):>10}  {entry.subject} ",
+        (entry.happened, _style(entry)),
+    ]
     if entry.attempt is not None and (entry.attempt > 1 or entry.error is not None):
         parts.append(f" (attempt {entry.attempt})")
     if entry.error is not None:
@@ -37,7 +47,7 @@ def line_of(entry: Entry, width: int = WIDTH) -> str:
         parts.append(f"  {text}")
     if entry.note:
         parts.append(f"  {entry.note}")
-    return "".join(parts)
+    return parts
 
 
 def _call(arguments: Any, width: int) -> str:
@@ -50,10 +60,10 @@ def _call(arguments: Any, width: int) -> str:
     return cut(f"({', '.join(words)})", width)
 
 
-def _colour(entry: Entry) -> str | None:
+def _style(entry: Entry) -> str:
     if entry.error is not None:
         return "red"
-    return "green" if entry.happened == "completed" else None
+    return "green" if entry.happened == "completed" else ""
 
 
 def growth(
@@ -92,17 +102,19 @@ def print_timeline(
     follow: bool,
     width: int = WIDTH,
     trust: bool = False,
-    write: Callable[[str], None] = say,
+    err: bool = False,
 ) -> None:
-    """Print the timeline of an execution; with `follow` until it has closed or is blocked."""
+    """Print the timeline of an execution; with `follow` until it has closed or is blocked. `err`
+    prints it to the standard error stream.
+    """
     reader, at_run = execution.reader(trust=trust), 0
     for run, lines in growth(client, execution.id, while_running=follow):
         if run != at_run:
             if at_run:
-                write(f"      run {run}")
+                say(f"      run {run}", err=err)
             reader, at_run = execution.reader(trust=trust), run
         for line in lines:
-            write(line_of(reader.read(wire.decode(line)), width))
+            say(*line_of(reader.read(wire.decode(line)), width), err=err)
 
 
 def print_outcome(execution: Execution, as_json: bool, *, trust: bool = False) -> int:
@@ -161,15 +173,20 @@ def _print_shown(execution: Execution, answer: dict[str, Any], as_json: bool) ->
 
 
 def _tell_failure(execution: Execution, status: str, failure: BaseException) -> None:
-    say(f"{coloured(status)}: {in_one_line(failure)}", err=True)
-    _print_stacks(execution)
+    say(styled(status), f": {in_one_line(failure)}", err=True)
+    print_stacks(execution, err=True)
 
 
-def _print_stacks(execution: Execution) -> None:
-    """Print the stack of the task whose error ended the workflow, if one did, and the workflow's."""
+def print_stacks(execution: Execution, *, err: bool = False) -> None:
+    """Print where a workflow failed: the stack of the task whose error ended it, if one did, its own,
+    and those of the errors behind it, of children for example. Nothing of one that has not failed.
+    """
     closing = execution.history()[-1]
-    text = closing.failure.traceback if isinstance(closing, events.ExecutionFailed) else ""
-    if text:
-        click.echo("\nwhere it failed, innermost last:\n", err=True)
-        for line in text.rstrip().splitlines():
-            say(f"  {line}", err=True)
+    failure = closing.failure if isinstance(closing, events.ExecutionFailed) else None
+    said = "where it failed, innermost last:"
+    while failure is not None:
+        if failure.traceback:
+            say(f"\n{said}\n", err=err)
+            for line in failure.traceback.rstrip().splitlines():
+                say(f"  {line}", err=err)
+        failure, said = failure.cause, f"caused by {failure.type.partition(':')[2]}:"

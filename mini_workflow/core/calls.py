@@ -245,3 +245,23 @@ def _parameters(function: Callable[..., Any]) -> tuple[dict[str, int], bool] | N
         elif parameter.kind is parameter.POSITIONAL_OR_KEYWORD:
             parameters[parameter.name] = place
     return parameters, takes_more
+
+
+def is_async(function: Callable[..., Any]) -> bool:
+    """Whether calling it gives a coroutine: through partials, methods and callable objects too."""
+    if type(function) is FunctionType and not function.__dict__:
+        return bool(function.__code__.co_flags & inspect.CO_COROUTINE)
+    if inspect.iscoroutinefunction(function):
+        return True
+    inner: object = inner_function(function)
+    # A class with an asynchronous __call__ still gives an instance when it is called itself.
+    return not isinstance(inner, type) and inspect.iscoroutinefunction(type(inner).__call__)
+
+
+def takes_result(undo: Callable[..., Any]) -> bool:
+    """Whether an undo wants the result of the task that it takes back."""
+    try:
+        inspect.signature(undo).bind(None)
+    except (TypeError, ValueError):
+        return False
+    return True

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from contextvars import Context, copy_context
 from typing import Any
 
+from mini_workflow.core.recorder import Recorder
 from mini_workflow.errors import UsageError
-from mini_workflow.loop.loop import Halt, WorkflowLoop
+from mini_workflow.loop.loop import Halt
 from mini_workflow.loop.ordered import WorkflowFuture
 
 Predicate = Callable[[], bool]
@@ -20,21 +21,19 @@ class Conditions:
     A predicate only looks: what it would start is refused.
     """
 
-    __slots__ = ("_loop", "_waiting", "trying")
+    __slots__ = ("_recorder", "_waiting")
 
-    def __init__(self, loop: WorkflowLoop) -> None:
-        self._loop = loop
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
         self._waiting: list[tuple[Predicate, Context, WorkflowFuture]] = []
-        self.trying = False
-        """Whether a predicate runs right now."""
 
     def holds(self, predicate: Predicate) -> bool:
         """Try a predicate. Raises what it raises, and UsageError if it is asynchronous."""
-        self.trying = True
+        self._recorder.trying = True
         try:
             answer: Any = predicate()
         finally:
-            self.trying = False
+            self._recorder.trying = False
         if inspect.iscoroutine(answer):
             answer.close()
             raise UsageError(
@@ -44,14 +43,18 @@ class Conditions:
         return bool(answer)
 
     def wait(self, predicate: Predicate) -> WorkflowFuture:
-        """A future that is done when the predicate holds. It is tried in the caller's context."""
-        future = self._loop.create_future()
-        self._waiting.append((predicate, copy_context(), future))
+        """Return a future that is done when the predicate holds, which is tried after every change,
+        in the caller's context.
+        """
+        started = self._recorder.may_start()
+        future = self._recorder.loop.create_future()
+        if started:
+            self._waiting.append((predicate, copy_context(), future))
         return future
 
     def try_all(self) -> bool:
-        """Wake all whose predicate holds, in the order in which they began to wait; whether there
-        are any. One that raises wakes its waiter with the exception.
+        """Wake all whose predicate holds, in the order in which they began to wait; returns whether
+        there are any. One that raises wakes its waiter with the exception.
         """
         if not self._waiting:
             return False

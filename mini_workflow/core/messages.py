@@ -6,50 +6,36 @@ import asyncio
 import inspect
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextvars import Context
-from typing import Any, Protocol
+from typing import Any
 
 from mini_workflow.core import events
-from mini_workflow.core.codec import Codec
 from mini_workflow.core.events import Event
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.payload import Payload
+from mini_workflow.core.recorder import Recorder
 from mini_workflow.core.validation import check_name
-from mini_workflow.errors import ExecutionClosed, SerializationError, UnknownHandler, UsageError
-from mini_workflow.loop.loop import Halt, WorkflowLoop
+from mini_workflow.errors import (
+    ExecutionClosed,
+    NotAllowedInWorkflow,
+    SerializationError,
+    UnknownHandler,
+    UsageError,
+)
+from mini_workflow.loop.loop import Halt
 
 Handler = Callable[..., Any]
-
-
-class Owner(Protocol):
-    """What messages ask of their run."""
-
-    loop: WorkflowLoop
-    dead: bool
-    execution_id: str
-
-    def record(self, event: Event) -> Event:
-        """Record what the code has decided."""
-        ...
-
-    def abort(self, error: BaseException) -> None:
-        """Fail the execution."""
-        ...
-
-    def warn(self, message: str, *args: Any, exc_info: BaseException | None = None) -> None:
-        """Log a warning."""
-        ...
 
 
 class Messages:
     """Signals wait in order until somebody receives them; each goes to one receiver."""
 
     __slots__ = (
+        "_abort",
         "_arrivals",
-        "_codec",
         "_handlers",
-        "_owner",
         "_queries",
         "_queues",
+        "_recorder",
         "_signal_handlers",
         "_unbegun",
         "_updates",
@@ -58,9 +44,10 @@ class Messages:
         "ended",
     )
 
-    def __init__(self, owner: Owner, codec: Codec) -> None:
-        self._owner = owner
-        self._codec = codec
+    def __init__(self, recorder: Recorder, abort: Callable[[BaseException], None]) -> None:
+        """`abort` fails the execution: a handler has failed, and nobody awaits it."""
+        self._recorder = recorder
+        self._abort = abort
         self._queues: dict[str, asyncio.Queue[tuple[int, events.SignalReceived]]] = {}
         self._waiting = 0
         self._signal_handlers: dict[str, Handler] = {}
@@ -92,7 +79,7 @@ class Messages:
             finally:
                 self._waiting -= 1
             try:
-                return self._codec.decode_ordered(event.value)
+                return self._recorder.codec.decode_ordered(event.value)
             except SerializationError as error:
                 self._unreadable(event, error)
 
@@ -146,7 +133,7 @@ class Messages:
 
     def _handle_signal(self, handler: Handler, number: int, event: events.SignalReceived) -> None:
         try:
-            value = self._codec.decode_ordered(event.value)
+            value = self._recorder.codec.decode_ordered(event.value)
         except SerializationError as error:
             self._unreadable(event, error)
             return
@@ -160,10 +147,10 @@ class Messages:
         except (Halt, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError):
             raise
         except BaseException as error:
-            self._owner.abort(error)
+            self._abort(error)
 
     def _unreadable(self, event: events.SignalReceived, error: SerializationError) -> None:
-        self._owner.warn("signal %r cannot be read and is dropped: %s", event.name, error)
+        self._recorder.warn("signal %r cannot be read and is dropped: %s", event.name, error)
 
     # Queries
 
@@ -172,8 +159,26 @@ class Messages:
         _check_handler("query", name, handler)
         self._queries[name] = handler
 
-    def ask(self, name: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
-        """Answer a question. Raises UnknownHandler, or what the handler raises."""
+    def answer(self, name: str, arguments: Payload) -> Payload:
+        """Answer a query. Raises UnknownHandler, NotAllowedInWorkflow, what the handler raises, or the
+        run's fault: a run that has stopped half-way has nothing to say.
+        """
+        recorder = self._recorder
+        fault = recorder.loop.fault
+        # That an inline task comes next is no fault of the code: it has not been run yet.
+        if fault is not None and type(fault) is not UsageError:
+            raise fault
+        args, kwargs = recorder.codec.decode_ordered(arguments)
+        recorder.reading = f"the handler of query {name!r}"
+        try:
+            with recorder.loop.inside():
+                # In a context of its own: what it sets there is not seen by anybody else.
+                answer = Context().run(self._ask, name, args, kwargs)
+                return recorder.codec.encode(answer, f"answer to query {name!r}")
+        finally:
+            recorder.reading = None
+
+    def _ask(self, name: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
         handler = self._queries.get(name)
         if handler is None:
             raise UnknownHandler(_unknown("query", name, self._queries))
@@ -200,12 +205,33 @@ class Messages:
                 )
         self._updates[name] = (handler, validator)
 
-    def validate(self, name: str, args: list[Any], kwargs: dict[str, Any]) -> None:
-        """Raises UnknownHandler, or what the validator raises, if the request is refused."""
+    def refusal(self, request: events.UpdateRequested) -> Failure | None:
+        """Return why the workflow refuses an update now, or None.
+
+        Nothing changes by asking, unless the run's loop is `touched` then.
+        """
+        recorder = self._recorder
+        what = recorder.reading = f"the validator of update {request.name!r}"
+        try:
+            with recorder.loop.inside():
+                args, kwargs = recorder.codec.decode_ordered(request.arguments)
+                # In a context of its own: what it sets there is not seen by anybody else.
+                Context().run(self._validate, request.name, args, kwargs)
+        except Exception as error:
+            return recorder.codec.encode_failure(error)
+        finally:
+            recorder.reading = None
+        if recorder.loop.touched:
+            return recorder.codec.encode_failure(
+                NotAllowedInWorkflow(f"{what} tried to change the workflow; it may only look at it")
+            )
+        return None
+
+    def _validate(self, name: str, args: list[Any], kwargs: dict[str, Any]) -> None:
         if self.ended is not None:
             raise ExecutionClosed(
-                f"execution {self._owner.execution_id!r} {self.ended} before the update arrived",
-                execution_id=self._owner.execution_id,
+                f"execution {self._recorder.execution_id!r} {self.ended} before the update arrived",
+                execution_id=self._recorder.execution_id,
             )
         if name not in self._updates:
             raise UnknownHandler(_unknown("update", name, self._updates))
@@ -224,12 +250,12 @@ class Messages:
 
     def update_accepted(self, event: events.UpdateAccepted) -> None:
         """Hand a request to its handler."""
-        args, kwargs = self._codec.decode_ordered(event.arguments)
+        args, kwargs = self._recorder.codec.decode_ordered(event.arguments)
         found = self._updates.get(event.name)
         if found is None:
             error = UnknownHandler(_unknown("update", event.name, self._updates))
-            failure = self._codec.encode_failure(error)
-            self._owner.record(events.UpdateFailed(event.id, failure))
+            failure = self._recorder.codec.encode_failure(error)
+            self._recorder.emit(events.UpdateFailed(event.id, failure))
             return
         self._start(f"update {event.name!r}", self._run_update(found[0], event, args, kwargs))
 
@@ -244,7 +270,7 @@ class Messages:
         try:
             result = await _call(handler, *args, **kwargs)
             ended = events.UpdateCompleted(
-                accepted.id, self._codec.encode(result, "result of the update")
+                accepted.id, self._recorder.codec.encode(result, "result of the update")
             )
         except (Halt, KeyboardInterrupt):
             raise
@@ -255,32 +281,27 @@ class Messages:
             if self.ended is not None:
                 self.cut.append(accepted.id)
                 closed = ExecutionClosed(
-                    f"execution {self._owner.execution_id!r} {self.ended} before the update was "
+                    f"execution {self._recorder.execution_id!r} {self.ended} before the update was "
                     "done",
-                    execution_id=self._owner.execution_id,
+                    execution_id=self._recorder.execution_id,
                 )
-            self._owner.record(events.UpdateFailed(accepted.id, self._failure(closed)))
+            self._recorder.emit(
+                events.UpdateFailed(accepted.id, self._recorder.codec.encode_failure(closed))
+            )
             raise
         except BaseException as error:
-            if self._owner.dead:
+            if self._recorder.dead:
                 raise
-            ended = events.UpdateFailed(accepted.id, self._failure(error))
-        self._owner.record(ended)
-
-    def _failure(self, error: BaseException) -> Failure:
-        return self._codec.encode_failure(error)
+            ended = events.UpdateFailed(accepted.id, self._recorder.codec.encode_failure(error))
+        self._recorder.emit(ended)
 
     def _start(self, what: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[Any]:
         # Outside of the workflow's code the context is that of whoever drives it.
-        context = Context() if asyncio.current_task(self._owner.loop) is None else None
-        task = self._owner.loop.create_task(work, name=what, context=context)
+        context = Context() if asyncio.current_task(self._recorder.loop) is None else None
+        task = self._recorder.loop.create_task(work, name=what, context=context)
         self._handlers[task] = what
         task.add_done_callback(lambda done: self._handlers.pop(done, None) and None)
         return task
-
-    def encode_answer(self, value: Any, name: str) -> Payload:
-        """The answer to a question, encoded."""
-        return self._codec.encode(value, f"answer to query {name!r}")
 
 
 async def _call(handler: Handler, *args: Any, **kwargs: Any) -> Any:

@@ -1,11 +1,13 @@
-"""Promise: a one-shot value from outside. Child: the future of a child execution."""
+"""Promises: one-shot values that somebody outside gives."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Generator
-from typing import Any, Protocol
+from typing import Any
 
+from mini_workflow.core import events
+from mini_workflow.core.recorder import Recorder
 from mini_workflow.errors import PromiseNotOpen
 from mini_workflow.loop.loop import WorkflowLoop
 from mini_workflow.loop.ordered import WorkflowFuture
@@ -67,46 +69,38 @@ class Promise(WorkflowFuture):
     __iter__ = __await__
 
 
-class Children(Protocol):
-    """What the future of a child asks of its run."""
+class Promises:
+    """The promises of one run."""
 
-    def cancel_child(self, seq: int, reason: str) -> None:
-        """Ask the child to cancel itself."""
-        ...
+    __slots__ = ("_open", "_recorder")
 
-    def send_signal(self, target: str, name: str, value: Any) -> None:
-        """Send a signal to another execution."""
-        ...
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+        self._open: dict[int, Promise] = {}
 
+    def create(self, name: str) -> Promise:
+        """Return a value that somebody outside will give."""
+        recorder = self._recorder
+        if not recorder.may_start():
+            return Promise("", name, loop=recorder.loop)
+        seq = recorder.seq = recorder.seq + 1
+        recorder.emit(events.PromiseCreated(seq, name))
+        token = make_token(recorder.execution_id, seq, recorder.state.secret(seq))
+        promise = self._open[seq] = Promise(token, name, loop=recorder.loop)
+        return promise
 
-class Child(WorkflowFuture):
-    """The result of a child execution, whose id is `id`. Cancelling it cancels the child."""
+    def completed(self, event: events.PromiseCompleted) -> None:
+        """Give a promise its value."""
+        promise = self._open.pop(event.seq, None)
+        if promise is not None and (future := promise.unsettled) is not None:
+            future.set_result(self._recorder.codec.decode_ordered(event.value))
 
-    __mini_workflow_refused__ = "the future of a child"
-    __mini_workflow_instead__ = "pass its .id, or await it in the workflow and pass its result"
+    def failed(self, event: events.PromiseFailed) -> None:
+        """Give a promise its exception."""
+        promise = self._open.pop(event.seq, None)
+        if promise is not None and (future := promise.unsettled) is not None:
+            self._recorder.fail(future, self._recorder.codec.decode_failure(event.failure))
 
-    def __init__(
-        self,
-        seq: int,
-        name: str,
-        id: str,  # noqa: A002
-        *,
-        loop: WorkflowLoop,
-        operations: Children,
-    ) -> None:
-        super().__init__(loop=loop)
-        self.seq = seq
-        self.name = name
-        self.id = id
-        self._operations = operations
-
-    def signal(self, name: str, value: Any = None) -> None:
-        """Send the child a signal. It arrives after the commit of this turn."""
-        self._operations.send_signal(self.id, name, value)
-
-    def cancel(self, msg: Any = None) -> bool:
-        """Ask the child to cancel itself, and wait for it no longer."""
-        if self.done():
-            return False
-        self._operations.cancel_child(self.seq, msg if isinstance(msg, str) else "")
-        return super().cancel(msg)
+    def clear(self) -> None:
+        """Forget all promises."""
+        self._open.clear()

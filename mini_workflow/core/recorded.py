@@ -12,6 +12,7 @@ from mini_workflow.core import events
 from mini_workflow.core.calls import LAMBDA
 from mini_workflow.core.comparison import COMPARED, Comparison
 from mini_workflow.core.events import RECORDED, Event
+from mini_workflow.core.state import ExecutionState
 from mini_workflow.errors import NonDeterminismError
 
 INLINE: Final = (events.InlineTaskCompleted, events.InlineTaskFailed)
@@ -57,7 +58,15 @@ class Script:
     `python` is the version that recorded them; `place` tells, for an error, where the code is.
     """
 
-    __slots__ = ("_comparison", "_events", "_place", "_position", "_python")
+    __slots__ = (
+        "_comparison",
+        "_events",
+        "_place",
+        "_position",
+        "_python",
+        "open_tasks",
+        "patches",
+    )
 
     def __init__(
         self,
@@ -66,6 +75,12 @@ class Script:
         place: Callable[[], str],
         comparison: Comparison,
     ) -> None:
+        """Raises WireError if it is not a possible history."""
+        end = ExecutionState.of(recorded)
+        self.open_tasks = frozenset(end.tasks)
+        """The tasks that are still open at the end: only their calls are captured again."""
+        self.patches = frozenset(end.patches)
+        """The changes whose new path the code has taken."""
         self._events = recorded
         self._position = 0
         self._python = python

@@ -1,42 +1,51 @@
-"""Run: one live execution - the workflow's coroutine, its loop, and the operations it started.
+"""Run: the life of one execution - the workflow's coroutine, from its start to its end.
 
-Incoming events are delivered one at a time; what the code decides meanwhile is emitted as
-recorded events.
+Incoming events are delivered one at a time; each durable verb takes those that are about it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from contextvars import Context
-from typing import Any, ClassVar, Final, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 from mini_workflow.core import events
+from mini_workflow.core.children import Children
 from mini_workflow.core.codec import Codec
+from mini_workflow.core.conditions import Conditions
 from mini_workflow.core.events import Event
-from mini_workflow.core.exchange import ContinueAsNew, Exchange
-from mini_workflow.core.operations import Inline, takes_result
+from mini_workflow.core.messages import Messages
+from mini_workflow.core.payload import Payload
+from mini_workflow.core.promises import Promises
 from mini_workflow.core.raised import set_traceback
-from mini_workflow.core.recorded import Script
-from mini_workflow.core.retry import RetryPolicy
+from mini_workflow.core.recorder import Recorder
+from mini_workflow.core.tasks import Inline, Tasks
+from mini_workflow.core.timers import Timers
 from mini_workflow.errors import (
     DeterminismError,
     InvalidArguments,
+    MiniWorkflowError,
     PayloadNotReadable,
     SerializationError,
+    UsageError,
     WorkflowDeadlock,
 )
 from mini_workflow.loop.loop import Halt, running_loop
-from mini_workflow.loop.ordered import hush, unseen
+from mini_workflow.loop.ordered import unseen
 from mini_workflow.loop.shutdown import name_of, report_unseen, wind_down
 from mini_workflow.loop.source_line import user_line, waiting_line
 
-UNDO_POLICY: Final = RetryPolicy(max_attempts=100, initial=1.0, maximum=300.0)
-"""How an undo is retried: for hours, because what it takes back is real."""
-
 __all__ = ["Definition", "Inline", "Run"]
+
+
+class ContinueAsNew(BaseException):
+    """Ends the run; raised by `continue_as_new` and caught by the run itself."""
+
+    def __init__(self, arguments: Payload) -> None:
+        super().__init__("the run continues as new; do not catch this")
+        self.arguments = arguments
 
 
 class Definition(Protocol):
@@ -78,36 +87,65 @@ def _continues(error: BaseException) -> ContinueAsNew | None:
     return inner if isinstance(inner, ContinueAsNew) else None
 
 
-class Run(Exchange):
+class Run:
     """One execution in memory. Not thread-safe: one thread at a time may drive it."""
 
-    __slots__ = ("_definition", "delivered", "started")
+    __slots__ = (
+        "_abort",
+        "_cancel_at_start",
+        "_cancel_reason",
+        "_definition",
+        "_main",
+        "_patched",
+        "children",
+        "conditions",
+        "delivered",
+        "execution_id",
+        "loop",
+        "messages",
+        "promises",
+        "recorder",
+        "started",
+        "state",
+        "tasks",
+        "timers",
+    )
 
     def __init__(
-        self, definition: Definition, execution_id: str, codec: Codec, inline: Inline | None = None
+        self,
+        definition: Definition,
+        execution_id: str,
+        codec: Codec,
+        inline: Inline | None = None,
+        *,
+        make_recorder: Callable[..., Recorder] = Recorder,
     ) -> None:
-        super().__init__(execution_id, codec, inline, strict=definition.changed_values == "block")
-        self._definition = definition
+        strict = definition.changed_values == "block"
+        recorder = make_recorder(execution_id, codec, strict=strict)
+        self.recorder = recorder
+        self.execution_id = execution_id
+        self.loop = recorder.loop
+        self.state = recorder.state
+        self.tasks = Tasks(recorder, inline)
+        self.timers = Timers(recorder)
+        self.promises = Promises(recorder)
+        self.children = Children(recorder)
+        self.messages = Messages(recorder, self._handler_failed)
+        self.conditions = Conditions(recorder)
         self.started: events.ExecutionStarted | None = None
         self.delivered = 0
         """How many incoming events it has taken."""
+        self._definition = definition
+        self._main: asyncio.Task[Any] | None = None
+        self._abort: BaseException | None = None
+        self._cancel_reason: str | None = None
+        self._cancel_at_start: str | None = None
+        self._patched: dict[str, bool] = {}
 
-    def follow(self, script: Script | None, wanted: frozenset[int] = frozenset()) -> None:
-        """Hold the run to a script; None ends that.
-
-        `wanted` are the tasks still open at its end: only their calls are captured again.
-        """
-        self._script = script
-        self._wanted = wanted
-
-    def take(self) -> list[Event]:
-        """The events since the last call, incoming and recorded, in order."""
-        out, self._out = self._out, []
-        return out
-
-    def restore(self, out: list[Event]) -> None:
-        """Put events back that `take` gave and that are still to be committed."""
-        self._out = out
+    @property
+    def fault(self) -> MiniWorkflowError | None:
+        """Why the run cannot go on, or None."""
+        return self.loop.fault
 
     def place(self) -> str:
         """Where the workflow's code is, as a clause for an error message."""
@@ -127,25 +165,28 @@ class Run(Exchange):
         state, loop = self.state, self.loop
         closed = state.closed
         late = state.tasks.get(getattr(event, "seq", 0)) if closed else None
-        state.apply(event)
-        self._out.append(event)
+        self.recorder.receive(event)
         self.delivered += 1
-        self._refused = 0
-        self._why = ""
         if state.now > loop.now:
             loop.now = state.now
-        handler = self._HANDLERS.get(type(event))
-        if handler is None:
-            return
+        verb, arrived = _ARRIVALS.get(type(event), _NOBODY)
         if closed:
-            self._late(event, "" if late is None else late.name)
+            if isinstance(event, (events.TaskCompleted, events.TaskFailed)):
+                self.tasks.late(event, "" if late is None else late.name)
             return
         try:
-            handler(self, event)
+            if arrived is not None:
+                arrived(getattr(self, verb), event)
+            elif isinstance(event, events.ExecutionStarted):
+                self._begin(event)
+            elif isinstance(event, events.CancelRequested):
+                self._cancel_requested(event)
+            else:
+                return
         except SerializationError as error:
             loop.fault = error
         if loop.fault is None:
-            loop.drain(self._conditions.try_all)
+            loop.drain(self.conditions.try_all)
         if loop.fault is None:
             if state.closed:
                 self._release()
@@ -154,23 +195,22 @@ class Run(Exchange):
 
     def close(self) -> None:
         """Drop the run. No code of the workflow that runs because of it can reach the store."""
-        if self.dead:
+        if self.recorder.dead:
             return
-        self.dead = True
-        for future in self._failed:
-            hush(future)
+        self.recorder.dead = True
+        self.recorder.hush()
         self._release()
-        self._calls.clear()
+        self.tasks.drop()
 
     def _release(self) -> None:
         self.loop.drop()
         self._main = None
-        self._futures.clear()
-        self._timers.clear()
-        self._promises.clear()
-        self._children.clear()
-        self._failed.clear()
-        self._conditions.clear()
+        self.tasks.clear()
+        self.timers.clear()
+        self.promises.clear()
+        self.children.clear()
+        self.conditions.clear()
+        self.recorder.failed.clear()
 
     def _has_ended(self) -> bool:
         return self._main is not None and self._main.done()
@@ -187,7 +227,9 @@ class Run(Exchange):
         if self.state.promises or self.state.children or self.messages.listening():
             return
         where = waiting_line(main.get_coro())
-        unseen_failures = [f for f in (*self._failed, *self.loop.tasks) if f.done() and unseen(f)]
+        unseen_failures = [
+            f for f in (*self.recorder.failed, *self.loop.tasks) if f.done() and unseen(f)
+        ]
         because = "".join(
             f"; {name_of(f)} failed and nobody awaited it: {f.exception()!r}"
             for f in unseen_failures
@@ -201,8 +243,8 @@ class Run(Exchange):
 
     def _begin(self, event: events.ExecutionStarted) -> None:
         self.started = event
-        self._seq = event.first_seq
-        arguments = self._codec.decode_ordered(event.arguments)
+        self.recorder.seq = event.first_seq
+        arguments = self.recorder.codec.decode_ordered(event.arguments)
         try:
             args, kwargs = arguments
         except (TypeError, ValueError):
@@ -219,7 +261,7 @@ class Run(Exchange):
             self.loop.call_soon(self._cancel_now)  # behind the first step of the code
 
     def _cancel_now(self) -> None:
-        if (reason := self.take_cancel()) is not None and self._main is not None:
+        if (reason := self._take_cancel()) is not None and self._main is not None:
             self._main.cancel(reason)
 
     async def _conduct(self, args: list[Any], kwargs: dict[str, Any]) -> None:
@@ -231,7 +273,7 @@ class Run(Exchange):
             result = await self._called(args, kwargs)
             if self._abort is not None:
                 raise self._abort
-            return events.ExecutionCompleted(self._codec.encode(result, "result"))
+            return events.ExecutionCompleted(self.recorder.codec.encode(result, "result"))
         except (Halt, KeyboardInterrupt):
             raise
         except ContinueAsNew as request:
@@ -244,7 +286,7 @@ class Run(Exchange):
             reason = str(error) if self._cancel_reason is None else self._cancel_reason
             return await self._undo(events.ExecutionCancelled(reason))
         except BaseException as error:
-            if self.dead or running_loop() is not self.loop:
+            if self.recorder.dead or running_loop() is not self.loop:
                 raise  # not the workflow's own: its coroutine is being closed
             if (request := _continues(error)) is not None:
                 return events.ContinuedAsNew(request.arguments)
@@ -270,92 +312,94 @@ class Run(Exchange):
         self._definition.check_arguments(args, kwargs)
 
     def _failed_with(self, error: BaseException) -> events.ExecutionFailed:
-        return events.ExecutionFailed(self._codec.encode_failure(error))
+        return events.ExecutionFailed(self.recorder.codec.encode_failure(error))
 
     async def _end(self, closing: Event) -> None:
         continues = isinstance(closing, events.ContinuedAsNew)
         self.messages.ended = "has continued as new" if continues else "has ended"
         for what in self.messages.unfinished():
-            self.warn("the handler of %s is not done at the end of the workflow", what)
-        await wind_down(self.loop, self.warn)
-        report_unseen(self._main, [*self._failed, *self.loop.tasks], self.warn)
+            self.recorder.warn("the handler of %s is not done at the end of the workflow", what)
+        await wind_down(self.loop, self.recorder.warn)
+        report_unseen(self._main, [*self.recorder.failed, *self.loop.tasks], self.recorder.warn)
         left = Counter(event.name for event in self.messages.unreceived())
         if left and not continues:
-            self.warn("signals that nobody received: %s", dict(left))
-            self._emit(events.MessagesUnhandled(dict(left)))
-        self._emit(closing)
+            self.recorder.warn("signals that nobody received: %s", dict(left))
+            self.recorder.emit(events.MessagesUnhandled(dict(left)))
+        self.recorder.emit(closing)
         self.loop.ended = True
 
     async def _undo(self, closing: Event) -> Event:
-        """Take back what succeeded, the last first; a cancellation meanwhile comes too late."""
-        while self.undos:
-            name, undo, args = self.undos.pop()
-            try:
-                future = self.start_task(undo, args, {}, name=name, retry=UNDO_POLICY, timeout=None)
-            except SerializationError as error:
-                self.warn("%s cannot be done: %s", name, error)
-                continue
-            while not future.done():
-                with contextlib.suppress(asyncio.CancelledError):
-                    await asyncio.wait([future])
-            if not future.cancelled() and (error := future.exception()) is not None:
-                self.warn("%s failed: %r", name, error)
+        await self.tasks.undo()
         return closing
 
-    # What arrives
-
-    def _task_completed(self, event: events.TaskCompleted) -> None:
-        self._calls.pop(event.seq, None)
-        future = self._futures.pop(event.seq, None)
-        if future is not None and not future.done():
-            result = self._codec.decode_ordered(event.result)
-            if future.undo is not None:
-                takes = takes_result(future.undo)
-                self.undos.append((f"undo {future.name}", future.undo, (result,) if takes else ()))
-            future.set_result(result)
-
-    def _task_failed(self, event: events.TaskFailed) -> None:
-        self._calls.pop(event.seq, None)
-        future = self._futures.pop(event.seq, None)
-        if future is not None and not future.done():
-            self._fail(future, event.failure)
+    # Cancellation
 
     def _cancel_requested(self, event: events.CancelRequested) -> None:
         self._cancel_reason = event.reason
         # A TaskGroup does not hand on the message with which it is cancelled.
-        self._why = event.reason
+        self.recorder.reason = event.reason
         if self._main is not None:
             # As a callback: what the cancellation gives up is the workflow's own doing.
             self.loop.call_soon(self._main.cancel, event.reason)
 
-    def _timer_fired(self, event: events.TimerFired) -> None:
-        handle = self._timers.pop(event.seq, None)
-        if handle is not None:
-            self.loop.timer_fired(handle)
+    def _handler_failed(self, error: BaseException) -> None:
+        if self.messages.ended is not None:
+            self.recorder.warn(
+                "a handler failed at the end of the workflow: %r", error, exc_info=error
+            )
+        elif self._abort is None and self._main is not None and not self._main.done():
+            self._abort = error
+            self._main.cancel()
 
-    def _late(self, event: Event, name: str) -> None:
-        """The outcome of a task that nobody awaits, because the workflow has come to its end."""
-        if isinstance(event, (events.TaskCompleted, events.TaskFailed)):
-            known = self._calls.pop(event.seq, None)
-            if known is not None and isinstance(event, events.TaskFailed):
-                failure = event.failure
-                self.warn(
-                    "task %r failed after the end of the workflow: %s: %s",
-                    name,
-                    failure.type,
-                    failure.message,
-                )
+    # What the code asks of its own execution
 
-    _HANDLERS: ClassVar[dict[type[Event], Callable[[Run, Any], None]]] = {
-        events.ExecutionStarted: _begin,
-        events.TaskCompleted: _task_completed,
-        events.TaskFailed: _task_failed,
-        events.TimerFired: _timer_fired,
-        events.SignalReceived: lambda run, event: run.messages.signal_received(event),
-        events.UpdateAccepted: lambda run, event: run.messages.update_accepted(event),
-        events.CancelRequested: _cancel_requested,
-        events.PromiseCompleted: Exchange._promise_completed,
-        events.PromiseFailed: Exchange._promise_failed,
-        events.ChildCompleted: Exchange._child_completed,
-        events.ChildFailed: Exchange._child_failed,
-    }
+    def patched(self, name: str) -> bool:
+        """Whether the execution takes the new path of a change; the answer stays the same."""
+        known = self._patched.get(name)
+        if known is not None:
+            return known
+        recorder = self.recorder
+        if not recorder.may_start():
+            return False
+        script = recorder.script
+        answer = script is None or script.ended() or name in script.patches
+        if answer:
+            recorder.emit(events.PatchMarked(name))
+        self._patched[name] = answer
+        return answer
+
+    def continue_as_new(self, arguments: Payload) -> None:
+        """End this run; the next one begins with these arguments. Raises, always."""
+        if self.recorder.may_start() and asyncio.current_task(self.loop) is not self._main:
+            raise UsageError(
+                "ctx.continue_as_new() was called in a handler or in another asyncio.Task; set a "
+                "variable there, and call it in the workflow function itself"
+            )
+        if (reason := self._take_cancel()) is not None:
+            raise asyncio.CancelledError(reason)
+        raise ContinueAsNew(arguments)
+
+    def _take_cancel(self) -> str | None:
+        """Take the reason for which the run was cancelled before it began, until its code is told.
+
+        A run that continues as new without waiting is told there, since it would never be otherwise.
+        """
+        reason, self._cancel_at_start = self._cancel_at_start, None
+        if reason is not None:
+            self._cancel_reason = self.recorder.reason = reason
+        return reason
+
+
+_ARRIVALS: Final[dict[type[Event], tuple[str, Callable[[Any, Any], None]]]] = {
+    events.TaskCompleted: ("tasks", Tasks.completed),
+    events.TaskFailed: ("tasks", Tasks.failed),
+    events.TimerFired: ("timers", Timers.fired),
+    events.SignalReceived: ("messages", Messages.signal_received),
+    events.UpdateAccepted: ("messages", Messages.update_accepted),
+    events.PromiseCompleted: ("promises", Promises.completed),
+    events.PromiseFailed: ("promises", Promises.failed),
+    events.ChildCompleted: ("children", Children.completed),
+    events.ChildFailed: ("children", Children.failed),
+}
+"""The verb that each incoming event is about, and its method that takes it."""
+_NOBODY: Final = ("", None)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from mini_workflow.core.replay import attempt_of
 from mini_workflow.core.run import Run
 from mini_workflow.engine.dispatch import request_of
 from mini_workflow.errors import StoreError
@@ -29,7 +28,7 @@ class Effects:
     ) -> None:
         """Do what is left of errands; the payloads of the attempts are asked of the run."""
         if run is not None:
-            commands = [(attempt_of(run, seq), attempt) for seq, attempt in errands.tasks]
+            commands = [(run.tasks.attempt(seq), attempt) for seq, attempt in errands.tasks]
             self.begin(
                 name,
                 [
@@ -112,14 +111,14 @@ def waking(
         for one in (current.timer, current.deadline)
     )
     if needed is None:
-        plan = _for_timer(current.timer, None, woken, now)
+        plan = _for_timer(current.timer, None, woken, now, far)
         if not (over and far is not None and far.at > now and far.schedule):
             return Waking(Wakeups(plan.timer, far), to_unset=plan.to_unset)
         return Waking(Wakeups(plan.timer), to_unset=(*plan.to_unset, far))
     if far is not None and now < far.at <= needed.at:
         return Waking(Wakeups(timer, far))
     if not deadline:
-        plan = _for_timer(current.timer, needed, woken, now)
+        plan = _for_timer(current.timer, needed, woken, now, far)
         return Waking(Wakeups(plan.timer, far), plan.to_set, plan.to_unset)
     if timer is not None and now < timer.at <= needed.at:
         return Waking(Wakeups(timer, far))
@@ -134,11 +133,14 @@ class _Plan:
     to_unset: tuple[Wakeup, ...] = ()
 
 
-def _for_timer(current: Wakeup | None, needed: Wakeup | None, woken: list[int], now: int) -> _Plan:
-    """The same for a wake-up at a certain time alone."""
+def _for_timer(
+    current: Wakeup | None, needed: Wakeup | None, woken: list[int], now: int, far: Wakeup | None
+) -> _Plan:
+    """The same for a wake-up at a certain time alone. `far` stays, also if it has the same schedule."""
     early = current is not None and current.at > now and current.at in woken
     gone = current is not None and (early or current.at <= now)
-    obsolete = (current,) if current is not None and current.schedule and not gone else ()
+    lone = current is not None and current != far
+    obsolete = (current,) if current is not None and current.schedule and lone and not gone else ()
     if needed is None:
         return _Plan(None if obsolete or early else current, to_unset=obsolete)
     if current is None or gone or needed.at < current.at:

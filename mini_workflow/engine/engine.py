@@ -14,8 +14,8 @@ from typing import Any, Final
 from mini_workflow.core import events
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.commands import CancelTask, RunTask
+from mini_workflow.core.decide import Decision
 from mini_workflow.core.payload import Payload
-from mini_workflow.core.replay import Decision
 from mini_workflow.core.report_limits import ReportLimits
 from mini_workflow.core.run import Definition
 from mini_workflow.engine.batch import AT_ONCE, MESSAGES, Batch, message_of

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from asyncio import base_events, events, runners, tasks, timeouts
 from collections.abc import Awaitable
 from contextvars import Token, copy_context
@@ -75,15 +74,15 @@ def _enter(request: TaskRequest, codec: Codec) -> Token[CurrentTask] | None:
     if task is not None and task.request is request:
         task.codec = codec
         return None
-    timeout = request.timeout
-    deadline = None if timeout is None else time.time() + timeout / 1000
-    task = CurrentTask(request, deadline)
+    task = CurrentTask.of(request)
     task.codec = codec
     return CURRENT.set(task)
 
 
 def _run(request: TaskRequest, value: Awaitable[Any]) -> Any:
     task = CURRENT.get()
+    if task.on_await is not None:
+        task.on_await()
 
     async def stoppable() -> Any:
         loop = asyncio.get_running_loop()

@@ -8,7 +8,6 @@ from typing import TypeVar
 from mini_workflow.core import events
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.failure import Failure
-from mini_workflow.core.replay import check_update
 from mini_workflow.core.run import Run
 from mini_workflow.engine.cache import Cache
 from mini_workflow.engine.queries import Questions
@@ -55,7 +54,7 @@ class Inspection:
                 return None
             if run.fault is not None and type(run.fault) is not UsageError:
                 raise run.fault
-            return self._turns.watched(run, lambda: check_update(run, request))
+            return self._turns.watched(run, lambda: run.messages.refusal(request))
 
         return self._look(execution_id, refusal)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from mini_workflow.core import events, wire
+from mini_workflow.core.children import end_children, tell_parent
 from mini_workflow.core.commands import Command, SendMessage
 from mini_workflow.core.events import ChildFailed
 from mini_workflow.core.failure import Failure
-from mini_workflow.core.replay import end_children, tell_parent
 from mini_workflow.core.state import ExecutionState
 from mini_workflow.errors import WireError
 from mini_workflow.ports import QueuedMessage, Stored

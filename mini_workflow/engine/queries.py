@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.payload import Payload
-from mini_workflow.core.replay import ask
 from mini_workflow.core.run import Run
 from mini_workflow.engine.cache import Cache
 from mini_workflow.engine.replies import not_found
@@ -48,7 +47,7 @@ class Questions:
         try:
             watchdog.begin(run)
             try:
-                return ask(run, self._codec, request.name, request.arguments)
+                return run.messages.answer(request.name, request.arguments)
             finally:
                 watchdog.end()
         except Halt:

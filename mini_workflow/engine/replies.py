@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from mini_workflow.core import events, wire
 from mini_workflow.core.continuation import Answered
-from mini_workflow.core.replay import Given
+from mini_workflow.core.decide import Given
 from mini_workflow.core.state import ExecutionState
 from mini_workflow.engine.pending_updates import PendingUpdates, find_answer
 from mini_workflow.engine.requests import Answer, Post, Resume, Start, Started, Update

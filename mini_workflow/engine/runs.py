@@ -8,10 +8,10 @@ from typing import Any, Final
 
 from mini_workflow.core import events
 from mini_workflow.core.continuation import carried_children, carried_signals, carried_updates
+from mini_workflow.core.decide import Decision
 from mini_workflow.core.events import Event, Message
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.recorded import python_version
-from mini_workflow.core.replay import Decision
 from mini_workflow.core.run import Run
 from mini_workflow.errors import HistoryTooLong
 from mini_workflow.ports import Head
@@ -73,7 +73,7 @@ def next_run(
         key=key,
         python=python_version(),
         run=run.started.run + 1,
-        first_seq=run.last_seq,
+        first_seq=run.recorder.seq,
         origin=run.started.origin or run.started.arguments.fingerprint(),
         children=carried_children(run.state.family()),
         updates=carried_updates(run.state.answers, run.messages.cut),

@@ -218,8 +218,8 @@ def _policy(event: events.TaskScheduled) -> str:
 
 _NOTES: Final[dict[type[Event], Callable[[Any], str]]] = {
     events.TaskScheduled: _policy,
-    events.TaskRetryScheduled: lambda e: f"again at {moment(e.retry_at):%Y-%m-%d %H:%M:%S}",
-    events.TimerStarted: lambda e: f"until {moment(e.fire_at):%Y-%m-%d %H:%M:%S}",
+    events.TaskRetryScheduled: lambda e: f"again at {moment(e.retry_at):%Y-%m-%d %H:%M:%S}Z",
+    events.TimerStarted: lambda e: f"until {moment(e.fire_at):%Y-%m-%d %H:%M:%S}Z",
     events.ChildStarted: lambda e: f"as {e.id}",
     events.SignalSent: lambda e: f"to {e.target}",
     events.CancelSent: lambda e: f"to {e.target}{': ' if e.reason else ''}{e.reason}",

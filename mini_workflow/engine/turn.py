@@ -10,12 +10,14 @@ from functools import partial
 from typing import Final, TypeVar
 
 from mini_workflow.core import events, wire
+from mini_workflow.core.children import end_children, tell_parent
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.commands import Command
+from mini_workflow.core.decide import Decision, decide
 from mini_workflow.core.events import Event, Message
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.payload import Payload
-from mini_workflow.core.replay import Decision, decide, end_children, repeat, tell_parent
+from mini_workflow.core.replay import repeat
 from mini_workflow.core.report_limits import ReportLimits
 from mini_workflow.core.run import Definition, Inline, Run
 from mini_workflow.core.state import ExecutionState
@@ -399,7 +401,7 @@ class Turns:
         done = head.closed_at is not None and not decision.busy
         if live.run.fault is not None or turn.continues or head.status == "blocked" or done:
             self.discard(turn)
-        elif not live.run.dead:
+        elif not live.run.recorder.dead:
             self._cache.put(live)
 
     def discard(self, turn: Turn) -> None:

@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from mini_workflow.core import events, wire
+from mini_workflow.core.children import end_children, tell_parent
 from mini_workflow.core.commands import Command, SendMessage, StartChild
 from mini_workflow.core.continuation import CARRIED_SIGNALS
+from mini_workflow.core.decide import message_to
 from mini_workflow.core.events import Event
-from mini_workflow.core.replay import end_children, message_to, tell_parent
 from mini_workflow.core.run import Run
 from mini_workflow.core.state import ExecutionState
 from mini_workflow.errors import WireError

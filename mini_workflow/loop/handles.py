@@ -10,11 +10,11 @@ from typing import Any, Protocol
 class Timers(Protocol):
     """Where durable timers are taken from."""
 
-    def start_timer(self, fire_at: int, handle: TimerHandle) -> int:
-        """Start a durable timer; answers its number."""
+    def start(self, fire_at: int, handle: TimerHandle) -> int:
+        """Start a durable timer; returns its number."""
         ...
 
-    def cancel_timer(self, seq: int) -> None:
+    def cancel(self, seq: int) -> None:
         """Give the timer up."""
         ...
 
@@ -64,7 +64,7 @@ class TimerHandle(Handle):
         super().__init__(callback, args, context)
         self._when = when
         self._timers: Timers | None = timers
-        self.seq = timers.start_timer(fire_at, self)
+        self.seq = timers.start(fire_at, self)
 
     def when(self) -> float:
         """When it fires, in seconds on the loop's clock."""
@@ -74,7 +74,7 @@ class TimerHandle(Handle):
         """Give the timer up; harmless when it has fired or was cancelled before."""
         timers, self._timers = self._timers, None
         if timers is not None and not self._cancelled:
-            timers.cancel_timer(self.seq)
+            timers.cancel(self.seq)
         self._cancelled = True
 
     def fired(self) -> None:

@@ -68,7 +68,7 @@ class Halt(BaseException):
     """Stops workflow code that must not run on; the reason is the loop's `fault`."""
 
 
-class Owner(Timers, Protocol):
+class Owner(Protocol):
     """What the loop asks of the run it belongs to."""
 
     def warn(self, message: str, *args: Any, exc_info: BaseException | None = None) -> None:
@@ -82,6 +82,9 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
 
     fault: MiniWorkflowError | None = None
     """Why the workflow cannot go on, or None."""
+
+    timers: Timers
+    """Where durable timers are taken from. To be set before code runs."""
 
     dead = False
     """Whether the execution has been dropped from memory."""
@@ -285,7 +288,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         if wait > MAXIMUM_DURATION:
             raise UsageError("a timer of more than a hundred years; a delay is meant in seconds")
         fire_at = self._beginning() + wait
-        return TimerHandle(self.now + wait, fire_at, callback, args, context, self._owner)
+        return TimerHandle(self.now + wait, fire_at, callback, args, context, self.timers)
 
     def _beginning(self) -> int:
         """When a duration that starts now begins: with the event that is delivered, unless the
@@ -305,7 +308,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
             return handle
         if fire_at - self.now > MAXIMUM_DURATION:
             raise UsageError("a timer of more than a hundred years; a delay is meant in seconds")
-        return TimerHandle(fire_at, fire_at, callback, (), None, self._owner)
+        return TimerHandle(fire_at, fire_at, callback, (), None, self.timers)
 
     def timer_fired(self, handle: TimerHandle) -> None:
         """Make the callback of a timer ready."""

@@ -3,53 +3,59 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
-import time
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Generator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from contextvars import Context
 from typing import Any, Final
 
-from mini_workflow.attempts import (
-    CLOSING,
-    TOO_SILENT,
-    Deadlines,
-    Held,
-    Limits,
-    broken,
-    cancelled,
-    handed_back,
-    silent,
-    timed_out,
-    was_cancelled,
-)
-from mini_workflow.errors import RuntimeClosed, UsageError
+from mini_workflow.attempts import CLOSING, Limits, broken, handed_back
+from mini_workflow.errors import UsageError
 from mini_workflow.ports import Report, TaskOutcome, TaskRequest
+from mini_workflow.runners.attempts import Attempt, Attempts, was_stopped
+from mini_workflow.runners.loop_monitor import LoopMonitor, task_name
 from mini_workflow.task import CURRENT, CurrentTask
+from mini_workflow.waiting import WAY_OUT, Fail, add_loop_user, running_loop
+
+log = logging.getLogger("mini_workflow.engine")
 
 DEFAULT_CONCURRENCY: Final = 1_000
 CLEANUP_GRACE: Final = 1.0
 """Seconds that an async task has for its cleanup, after its timeout or after the runner's grace."""
 
+LOOP_ENDED: Final = "the event loop that it ran on has ended, and the task begins again on another"
+"""The reason that an attempt is told that is moved."""
 
-class _Attempt:
-    __slots__ = ("current", "limits", "over", "request", "silent", "task")
+
+class _Attempt(Attempt):
+    __slots__ = ("task",)
 
     def __init__(self, request: TaskRequest) -> None:
-        self.request: Final = request
-        self.current: CurrentTask | None = None  # once it has begun, as is the next
-        self.task: asyncio.Task[None] | None = None
-        self.limits: Limits | None = None
-        self.silent = False  # given up, because its heartbeat is missing
-        self.over = False  # reported, or handed back
+        super().__init__(request)
+        self.task: asyncio.Task[None] | None = None  # once it has begun
+
+    def stop(self) -> None:
+        """Have asyncio cancel it. Any thread."""
+        task = self.task
+        if task is not None:
+            with suppress(RuntimeError):  # the loop is closed
+                task.get_loop().call_soon_threadsafe(task.cancel)
 
 
 class EventLoopRunner:
-    """A TaskRunner on an event loop, which runs on a daemon thread from the first attempt on.
+    """A TaskRunner on an event loop.
+
+    Attempts run on `loop`, that of the application, for as long as it runs; the caller is on its
+    thread. When it has stopped or was closed, what has not ended there begins again on a loop of
+    the runner's own. Without `loop` they all run there: on a daemon thread, which is started with
+    the first of them.
 
     `concurrency` bounds how many attempts run at a time. `execute` enforces timeouts itself, and
     an attempt whose heartbeat is missing is cancelled. One that does not end by that, because it
-    blocks the loop or resists its cancellation, is reported as timed out CLEANUP_GRACE later.
+    blocks the loop or resists its cancellation, is reported as timed out CLEANUP_GRACE later. A
+    loop that does not answer for a second or two is a warning in the log, which names the task.
     """
 
     def __init__(
@@ -57,187 +63,232 @@ class EventLoopRunner:
         execute: Callable[[TaskRequest], Coroutine[Any, Any, TaskOutcome]],
         report: Report,
         concurrency: int = DEFAULT_CONCURRENCY,
+        *,
+        loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         if concurrency < 1:
             raise UsageError(f"concurrency must be at least 1, not {concurrency}")
         self._execute: Final = execute
-        self._held: Final = Held(report)
-        self._report: Final = self._held.report
         self._concurrency: Final = concurrency
-        self._lock: Final = threading.Lock()
-        self._attempts: Final[dict[tuple[str, int], _Attempt]] = {}
+        self._attempts: Final[Attempts[_Attempt]] = Attempts(
+            self, report, "mini-workflow-async-timeouts"
+        )
         self._inbox: Final[deque[_Attempt]] = deque()  # not begun, in order
-        self._deadlines: Final = Deadlines(self._expire, "mini-workflow-async-timeouts")
-        self._drained: Final = threading.Event()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
-        self._running = 0
+        attempts = self._attempts
+        self._monitor: Final = LoopMonitor(
+            attempts.deadlines, lambda: bool(attempts), log.warning, self._leave
+        )
+        self._loop = loop
+        self._loop_thread = threading.get_ident()
+        self._thread: threading.Thread | None = None  # of the loop, if that is the runner's own
         self._woken = False  # the loop is about to look at the inbox
-        self._closed = False
+        self._unfinished = 0  # attempts that asyncio has not done with, over or not
+        self._finished: Final = threading.Event()  # set when there are none, after a close
         self._stopping = False
-        self._returned: Final[list[TaskRequest]] = []  # that were told to end, and did
+        self._refuse: Fail | None = None  # ends the wait that keeps the loop from running
+        if loop is not None:
+            add_loop_user(self)
 
     def submit(self, request: TaskRequest) -> None:
         """See TaskRunner. Raises RuntimeClosed after `close`."""
         attempt = _Attempt(request)
-        with self._lock:
-            if self._closed:
-                raise RuntimeClosed("the runner of tasks was closed")
-            self._attempts[request.execution_id, request.seq] = attempt
-            self._held.add(request)
+        with self._attempts.lock:
+            self._attempts.take(attempt)
             self._inbox.append(attempt)
-            self._wake()
+            ended = self._wake()
+            refuse = self._refuse
+        if refuse is not None:
+            refuse(_held_up(request))
+        if ended is not None:
+            self._leave(ended)
 
     def cancel(self, execution_id: str, seq: int, reason: str = "") -> None:
         """See TaskRunner: drops an attempt that has not begun, and cancels one that has."""
-        with self._lock:
-            attempt = self._attempts.get((execution_id, seq))
-            if attempt is None:
-                return
-            current, task = attempt.current, attempt.task
-            if current is None or task is None:
-                self._end(attempt)
-            else:
-                current.cancel(reason)
-                task.get_loop().call_soon_threadsafe(task.cancel)
-        if current is None:
-            self._report(cancelled(attempt.request))
+        self._attempts.cancel(execution_id, seq, reason)
 
     def holds(self, key: tuple[str, int, int]) -> bool:
         """See TaskRunner."""
-        return key in self._held
+        return self._attempts.holds(key)
 
     def close(self, grace: float) -> list[TaskRequest]:
-        """See TaskRunner. What still runs after the grace is cancelled."""
-        self.prepare_close()
-        with self._lock:
-            not_begun = [one for one in self._attempts.values() if one.current is None]
-            for attempt in not_begun:
-                self._end(attempt)
-            self._inbox.clear()
+        """See TaskRunner. What still runs after the grace is cancelled.
+
+        On the thread of the loop itself, which nothing can end on meanwhile, it does not wait.
+        """
+        self._attempts.stop()
+        with self._attempts.lock:
             loop, thread = self._loop, self._thread
-            running: list[_Attempt] = []
-            if not self._running:
-                self._drained.set()
-        if loop is not None and thread is not None and thread.is_alive():
-            self._drained.wait(grace)
-            with self._lock:
-                running = list(self._attempts.values())
-                for attempt in running:
-                    self._end(attempt)
-                self._stopping = True
+            self._inbox.clear()
+        if loop is None:
+            return self._attempts.handed_back()
+        runs = loop.is_running() if thread is None else thread.is_alive()
+        waits = runs and running_loop() is not loop
+        if waits:
+            self._attempts.drained.wait(grace)
+        running = self._attempts.end_all()
+        if thread is None:
+            for attempt in running:
+                attempt.stop()
+            with self._attempts.lock:
+                if not self._unfinished:
+                    self._finished.set()
+            if waits:
+                self._finished.wait(CLEANUP_GRACE)
+        else:
+            self._stopping = True
+            with suppress(RuntimeError):  # it was closed before
                 loop.call_soon_threadsafe(loop.stop)
-            if thread is not threading.current_thread():
+            if waits:
                 thread.join(2 * CLEANUP_GRACE)
-        self._deadlines.close()
-        self._held.clear()
-        # What a task has said in its cleanup is among the details.
-        returned = [
-            handed_back(attempt.request, attempt.current.details)
-            for attempt in running
-            if attempt.current is not None
-        ]
-        returned += self._returned
-        self._returned.clear()
-        return [*(attempt.request for attempt in not_begun), *returned]
+        return self._attempts.handed_back()
 
     def prepare_close(self) -> None:
         """Begin nothing any more, and tell what runs that it shall end."""
-        with self._lock:
-            self._closed = True
-            for attempt in self._attempts.values():
-                if attempt.current is not None:
-                    attempt.current.tell(CLOSING)
+        self._attempts.stop()
 
-    def _wake(self) -> None:
-        """Have the loop look at the inbox: once for all that is put in until it does."""
+    # For `blocking_wait`
+
+    def waits(
+        self, loop: asyncio.AbstractEventLoop, fail: Fail
+    ) -> AbstractContextManager[None] | None:
+        """See LoopUser."""
+        with self._attempts.lock:
+            if loop is not self._loop:
+                return None
+            held_up = next(iter(self._attempts), None)
+            if held_up is not None:
+                raise _held_up(held_up.request)
+            self._refuse = fail
+        return self._wait()
+
+    @contextmanager
+    def _wait(self) -> Generator[None]:
+        try:
+            yield
+        finally:
+            self._refuse = None
+
+    # For the attempts
+
+    def tell(self, attempt: _Attempt, reason: str) -> None:
+        """See Owner."""
+        if attempt.current is not None:
+            attempt.current.tell(reason)
+        if reason != CLOSING:
+            attempt.stop()
+
+    def grace(self, _attempt: _Attempt) -> float:
+        """See Owner."""
+        return CLEANUP_GRACE
+
+    def give_up(self, _attempt: _Attempt) -> Callable[[], None] | None:
+        """See Owner."""
+        ended = self._wake() if self._inbox else None
+        return None if ended is None else lambda: self._leave(ended)
+
+    # With the lock held
+
+    def _wake(self) -> asyncio.AbstractEventLoop | None:
+        """Have the loop look at the inbox: once for all that is put in until it does.
+
+        Answers the loop if it is closed: it is to be left then, without the lock.
+        """
         if self._woken:
-            return
-        self._woken = True
-        if self._loop is None:
-            self._loop = asyncio.new_event_loop()
+            return None
+        loop = self._loop
+        if loop is None:
+            loop = self._loop = asyncio.new_event_loop()
             self._thread = threading.Thread(
-                target=self._serve, args=(self._loop,), name="mini-workflow-async", daemon=True
+                target=self._serve, args=(loop,), name="mini-workflow-async", daemon=True
             )
             self._thread.start()
-        self._loop.call_soon_threadsafe(self._begin, context=Context())
+            self._loop_thread = self._thread.ident or 0
+        try:
+            loop.call_soon_threadsafe(self._begin, context=Context())
+        except RuntimeError:
+            return loop
+        self._woken = True
+        self._monitor.watch(loop, self._loop_thread)
+        return None
 
-    def _end(self, attempt: _Attempt) -> bool:
-        """Answers whether the caller is the one who ended it. With the lock held."""
-        if attempt.over:
-            return False
-        attempt.over = True
-        if attempt.current is not None:
-            self._running -= 1
-            if self._inbox and not self._closed:
-                self._wake()
-            elif self._closed and not self._running:
-                self._drained.set()
-        key = attempt.request.execution_id, attempt.request.seq
-        if self._attempts.get(key) is attempt:
-            del self._attempts[key]
-        return True
+    def _move(self, loop: asyncio.AbstractEventLoop) -> int:
+        """Begin again what was running on a loop that has ended. Answers how many those are."""
+        self._loop = None
+        self._woken = False
+        moved = [attempt for attempt in self._attempts if attempt.begun]
+        for attempt in reversed(moved):
+            if attempt.current is not None:
+                attempt.current.cancel(LOOP_ENDED)
+            attempt.stop()  # for a loop that is only stopped, and goes on one day
+            if self._attempts.closed:
+                self._attempts.hand_back(attempt, attempt.details)
+                continue
+            self._attempts.end(attempt)
+            again = _Attempt(handed_back(attempt.request, attempt.details))
+            self._attempts.take(again)
+            self._inbox.appendleft(again)
+        if self._inbox:
+            self._wake()
+        return len(moved)
+
+    # Without it
+
+    def _leave(self, loop: asyncio.AbstractEventLoop) -> None:
+        """The application's loop was closed, or has stopped: go on with one of the runner's own."""
+        with self._attempts.lock:
+            if loop is not self._loop or self._thread is not None:
+                return
+            moved = self._move(loop)
+        log.warning(
+            "the event loop in which the runtime was opened was %s: async tasks run on one of the"
+            " runtime's own from now on, and %d that had begun begin again there",
+            "closed" if loop.is_closed() else "stopped",
+            moved,
+        )
+
+    # On the loop
 
     def _begin(self) -> None:
         loop = asyncio.get_running_loop()
-        with self._lock:
+        with self._attempts.lock:
+            if loop is not self._loop:
+                return  # it was left
             self._woken = False
-            while self._inbox and self._running < self._concurrency:
+            while self._inbox and self._attempts.begun < self._concurrency:
                 attempt = self._inbox.popleft()
-                if attempt.over:
-                    continue
                 request = attempt.request
-                limits = attempt.limits = Limits.of(request, CLEANUP_GRACE)
-                if limits is None:
-                    attempt.current = CurrentTask(request)
-                else:
-                    timeout = request.timeout
-                    deadline = None if timeout is None else time.time() + timeout / 1000
-                    attempt.current = CurrentTask(request, deadline, limits.beat)
-                    self._deadlines.watch(attempt, limits.due)
-                self._running += 1
-                # A context of its own: the one at hand is that of whoever woke the loop.
-                work = self._run(attempt, attempt.current)
-                attempt.task = loop.create_task(work, context=Context())
+                limits = Limits.of(request, CLEANUP_GRACE)
+                current = CurrentTask.of(request, limits)
+                if not self._attempts.begin(attempt, limits, current):
+                    continue
+                self._unfinished += 1
+                # A context of its own: the one at hand is that of whoever woke the loop. Not by the
+                # loop's own factory, which may begin at once, while the lock is held.
+                work = self._run(attempt, current)
+                attempt.task = asyncio.Task(
+                    work, loop=loop, name=task_name(current), context=Context()
+                )
 
     async def _run(self, attempt: _Attempt, current: CurrentTask) -> None:
         request = attempt.request
         CURRENT.set(current)
         try:
             outcome = await self._execute(request)
-        except asyncio.CancelledError:
-            outcome = cancelled(request)
+        except (asyncio.CancelledError, GeneratorExit):
+            outcome = was_stopped(current)
         except BaseException as error:
             outcome = broken(request, error, current.details)
-        if attempt.limits is not None:
-            self._deadlines.forget(attempt)
-        with self._lock:
-            mine = self._end(attempt)
-            if mine and self._closed and was_cancelled(outcome):
-                self._returned.append(handed_back(request, current.details))
-                mine = False
-        if mine:
-            self._report(silent(request, current.details) if attempt.silent else outcome)
+        with self._attempts.lock:
+            report = self._attempts.finish(attempt, outcome)
+            if self._inbox and not self._attempts.closed:
+                self._wake()
+            self._unfinished -= 1
+            if self._attempts.closed and not self._unfinished:
+                self._finished.set()
+        if report is not None:
+            self._attempts.report(report)
 
-    def _expire(self, attempt: _Attempt) -> None:
-        with self._lock:
-            current, task, limits = attempt.current, attempt.task, attempt.limits
-            if attempt.over or current is None or task is None or limits is None:
-                return
-            now = time.monotonic()
-            if not attempt.silent:
-                if limits.due > now:  # there was a heartbeat
-                    self._deadlines.watch(attempt, limits.due)
-                    return
-                if limits.silent:
-                    attempt.silent = True
-                    current.cancel(TOO_SILENT)
-                    task.get_loop().call_soon_threadsafe(task.cancel)
-                    self._deadlines.watch(attempt, now + CLEANUP_GRACE)
-                    return
-            self._end(attempt)
-        outcome = silent if attempt.silent else timed_out
-        self._report(outcome(attempt.request, current.details))
+    # On the thread of the runner's own loop
 
     def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
         while not self._stopping:
@@ -259,3 +310,10 @@ class EventLoopRunner:
             # Whoever resists even now is dropped without a word.
             loop.set_exception_handler(lambda _loop, _context: None)
             loop.close()
+
+
+def _held_up(request: TaskRequest) -> UsageError:
+    return UsageError(
+        f"async task {request.name!r} of execution {request.execution_id!r} runs on the event loop"
+        f" of this thread, which must not wait for an execution meanwhile: {WAY_OUT}"
+    )

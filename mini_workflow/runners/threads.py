@@ -11,22 +11,10 @@ from functools import partial
 from queue import SimpleQueue
 from typing import Final
 
-from mini_workflow.attempts import (
-    CLOSING,
-    TOO_LONG,
-    TOO_SILENT,
-    Deadlines,
-    Held,
-    Limits,
-    broken,
-    cancelled,
-    handed_back,
-    silent,
-    timed_out,
-    was_cancelled,
-)
-from mini_workflow.errors import RuntimeClosed, UsageError
+from mini_workflow.attempts import CLOSING, TOO_LONG, TOO_SILENT, Limits, broken
+from mini_workflow.errors import UsageError
 from mini_workflow.ports import Report, TaskOutcome, TaskRequest
+from mini_workflow.runners.attempts import Attempt, Attempts
 from mini_workflow.task import CURRENT, CurrentTask
 
 MAX_DEFAULT_THREADS: Final = 32
@@ -39,16 +27,13 @@ def default_threads() -> int:
     return min(MAX_DEFAULT_THREADS, (os.cpu_count() or 1) + 4)
 
 
-class _Attempt:
-    __slots__ = ("limits", "over", "request", "task", "thread", "waits")
+class _Attempt(Attempt):
+    __slots__ = ("thread", "waits")
 
     def __init__(self, request: TaskRequest) -> None:
-        self.request: Final = request
-        self.task: CurrentTask | None = None  # once it has begun, as is the next
-        self.thread: threading.Thread | None = None
-        self.limits: Limits | None = None
+        super().__init__(request)
+        self.thread: threading.Thread | None = None  # once it has begun
         self.waits = False  # for an execution
-        self.over = False  # reported, or handed back
 
 
 class ThreadRunner:
@@ -70,28 +55,22 @@ class ThreadRunner:
         if self._size < 1:
             raise UsageError(f"threads must be at least 1, not {threads}")
         self._execute: Final = execute
-        self._held: Final = Held(report)
-        self._report: Final = self._held.report
         self._queue: Final[SimpleQueue[_Attempt | None]] = SimpleQueue()
-        self._deadlines: Final = Deadlines(self._expire, "mini-workflow-task-timeouts")
-        self._lock: Final = threading.Lock()
-        self._attempts: Final[dict[tuple[str, int], _Attempt]] = {}
+        self._attempts: Final[Attempts[_Attempt]] = Attempts(
+            self, report, "mini-workflow-task-timeouts"
+        )
+        self._lock: Final = self._attempts.lock
         self._threads: Final[set[threading.Thread]] = set()
         self._started = 0
         self._idle = 0  # threads that wait and that no queued attempt is meant for
         self._waiting = 0  # queued attempts that no waiting thread is meant for
         self._asleep = 0  # threads whose attempts wait for an execution
-        self._closed = False
-        self._returned: Final[list[TaskRequest]] = []  # that were told to end, and did
 
     def submit(self, request: TaskRequest) -> None:
         """See TaskRunner. Raises RuntimeClosed after `close`."""
         attempt = _Attempt(request)
         with self._lock:
-            if self._closed:
-                raise RuntimeClosed("the runner of tasks was closed")
-            self._attempts[request.execution_id, request.seq] = attempt
-            self._held.add(request)
+            self._attempts.take(attempt)
             if self._idle:
                 self._idle -= 1
             elif len(self._threads) - self._asleep < self._size:
@@ -102,57 +81,53 @@ class ThreadRunner:
 
     def cancel(self, execution_id: str, seq: int, reason: str = "") -> None:
         """See TaskRunner: drops an attempt that has not begun, and tells one that has."""
-        with self._lock:
-            attempt = self._attempts.get((execution_id, seq))
-            if attempt is None:
-                return
-            task = attempt.task
-            if task is None:
-                self._end(attempt)
-        if task is None:
-            self._report(cancelled(attempt.request))
-        else:
-            task.cancel(reason)
+        self._attempts.cancel(execution_id, seq, reason)
 
     def holds(self, key: tuple[str, int, int]) -> bool:
         """See TaskRunner."""
-        return key in self._held
+        return self._attempts.holds(key)
 
     def close(self, grace: float) -> list[TaskRequest]:
         """See TaskRunner."""
         ends_at = time.monotonic() + grace
-        self.prepare_close()
+        self._attempts.stop()
         with self._lock:
-            not_begun = [one for one in self._attempts.values() if one.task is None]
-            for attempt in not_begun:
-                self._end(attempt)
             threads = list(self._threads)
         for _ in threads:
             self._queue.put(None)
         for thread in threads:
             if thread is not threading.current_thread():
                 thread.join(max(0.0, ends_at - time.monotonic()))
-        with self._lock:
-            running = list(self._attempts.values())
-            for attempt in running:
-                self._end(attempt)
-            returned = [*self._returned]
-            self._returned.clear()
-        for attempt in running:
-            if attempt.task is not None:
-                attempt.task.cancel(CLOSING)
-                returned.append(handed_back(attempt.request, attempt.task.details))
-        self._deadlines.close()
-        self._held.clear()
-        return [*(attempt.request for attempt in not_begun), *returned]
+        for attempt in self._attempts.end_all():
+            if attempt.current is not None:
+                attempt.current.cancel(CLOSING)
+        return self._attempts.handed_back()
 
     def prepare_close(self) -> None:
         """Begin nothing any more, and tell what runs that it shall end."""
-        with self._lock:
-            self._closed = True
-            for attempt in self._attempts.values():
-                if attempt.task is not None:
-                    attempt.task.tell(CLOSING)
+        self._attempts.stop()
+
+    # For the attempts
+
+    def tell(self, attempt: _Attempt, reason: str) -> None:
+        """See Owner."""
+        if attempt.current is not None:
+            attempt.current.tell(reason)
+
+    def grace(self, _attempt: _Attempt) -> float:
+        """See Owner: what does not come back keeps no other from running."""
+        return 0.0
+
+    def give_up(self, attempt: _Attempt) -> Callable[[], None] | None:
+        """See Owner: its thread may never come back, so it does not count, and ends when it does."""
+        if attempt.thread is not None:
+            self._threads.discard(attempt.thread)
+            self._wakes(attempt)
+        self._start_for_waiting()
+        current = attempt.current
+        return current and partial(current.cancel, TOO_SILENT if attempt.silent else TOO_LONG)
+
+    # Threads
 
     def _start_thread(self) -> None:
         self._started += 1
@@ -162,15 +137,11 @@ class ThreadRunner:
         self._threads.add(thread)
         thread.start()
 
-    def _end(self, attempt: _Attempt) -> bool:
-        """Answers whether the caller is the one who ended it. With the lock held."""
-        if attempt.over:
-            return False
-        attempt.over = True
-        key = attempt.request.execution_id, attempt.request.seq
-        if self._attempts.get(key) is attempt:
-            del self._attempts[key]
-        return True
+    def _start_for_waiting(self) -> None:
+        """There is room for another thread, if there is work for one. With the lock held."""
+        if self._waiting and not self._attempts.closed:
+            self._waiting -= 1
+            self._start_thread()
 
     def _work(self) -> None:
         this = threading.current_thread()
@@ -189,43 +160,29 @@ class ThreadRunner:
                     self._waiting -= 1
                 else:
                     self._idle += 1
-                mine = self._end(attempt)
-                if mine and outcome is not None and self._closed and was_cancelled(outcome):
-                    self._returned.append(handed_back(attempt.request, outcome.heartbeat))
-                    mine = False
-            if mine and outcome is not None:
-                self._report(outcome)
+                report = None if outcome is None else self._attempts.finish(attempt, outcome)
+            if report is not None:
+                self._attempts.report(report)
             if surplus:
                 return
-            del attempt, outcome  # what they hold must not live until the next one
+            del attempt, outcome, report  # what they hold must not live until the next one
 
     def _run(self, attempt: _Attempt) -> TaskOutcome | None:
         request = attempt.request
-        timeout = request.timeout
         limits = Limits.of(request)
-        task = CurrentTask(
-            request,
-            None if timeout is None else time.time() + timeout / 1000,
-            None if limits is None else limits.beat,
-        )
-        task.on_wait = partial(self._wait, attempt)
+        current = CurrentTask.of(request, limits)
+        current.on_wait = partial(self._wait, attempt)
         with self._lock:
-            if attempt.over:
+            if not self._attempts.begin(attempt, limits, current):
                 return None
-            attempt.task = task
-            attempt.limits = limits
             attempt.thread = threading.current_thread()
-        if limits is not None:
-            self._deadlines.watch(attempt, limits.due)
-        token = CURRENT.set(task)
+        token = CURRENT.set(current)
         try:
             return self._execute(request)
         except BaseException as error:
-            return broken(request, error, task.details)
+            return broken(request, error, current.details)
         finally:
             CURRENT.reset(token)
-            if limits is not None:
-                self._deadlines.forget(attempt)
 
     @contextmanager
     def _wait(self, attempt: _Attempt) -> Generator[None]:
@@ -243,9 +200,7 @@ class ThreadRunner:
             if mine:
                 attempt.waits = True
                 self._asleep += 1
-                if self._waiting and not self._closed:
-                    self._waiting -= 1
-                    self._start_thread()
+                self._start_for_waiting()
         try:
             yield
         finally:
@@ -258,26 +213,3 @@ class ThreadRunner:
         if attempt.waits:
             attempt.waits = False
             self._asleep -= 1
-
-    def _expire(self, attempt: _Attempt) -> None:
-        with self._lock:
-            limits, task = attempt.limits, attempt.task
-            if attempt.over or limits is None or task is None:
-                return
-            if limits.due > time.monotonic():  # there was a heartbeat
-                self._deadlines.watch(attempt, limits.due)
-                return
-            self._end(attempt)
-            # Its thread may never come back: it no longer counts, and ends when it does.
-            if attempt.thread is not None:
-                self._threads.discard(attempt.thread)
-                self._wakes(attempt)
-            if self._waiting and not self._closed:
-                self._waiting -= 1
-                self._start_thread()
-        if limits.silent:
-            task.cancel(TOO_SILENT)
-            self._report(silent(attempt.request, task.details))
-        else:
-            task.cancel(TOO_LONG)
-            self._report(timed_out(attempt.request, task.details))

@@ -27,6 +27,7 @@ from mini_workflow.runners.threads import ThreadRunner
 from mini_workflow.stores.sqlite import SQLiteBackend
 from mini_workflow.stores.system_clock import SystemClock
 from mini_workflow.stores.wakeup_socket import WakeupSocket
+from mini_workflow.waiting import running_loop
 
 if TYPE_CHECKING:
     from mini_workflow.runners.processes import WorkerConfig
@@ -50,7 +51,8 @@ class LocalRuntime(Runtime):
     Args:
         path: the file; it is created where there is none, in a directory that exists.
         workers: processes that run the tasks; 0 runs them in this process, sync ones on threads
-            and async ones on an event loop. A script that uses workers must start under
+            and async ones on the event loop in which the runtime is opened, or on one of its
+            own if there is none. A script that uses workers must start under
             ``if __name__ == "__main__":``.
         threads: threads for sync tasks, where there are no workers; by default a few more than
             there are cores.
@@ -182,7 +184,7 @@ def _make_runner(
         )
     return RoutedRunner(
         ThreadRunner(partial(execute, codec=codec), report, threads),
-        EventLoopRunner(partial(execute_async, codec=codec), report),
+        EventLoopRunner(partial(execute_async, codec=codec), report, loop=running_loop()),
     )
 
 

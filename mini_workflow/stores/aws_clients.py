@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 from mini_workflow.errors import StoreError, StoreUnavailable
 from mini_workflow.stores.aws_limits import PARALLEL
 
-_DENIED: Final = ("AccessDenied", "AccessDeniedException", "403")
+_DENIED: Final = ("AccessDenied", "AccessDeniedException", "403", "AllAccessDisabled")
 _MISSING: Final = (
     *("NoSuchBucket", "ResourceNotFoundException", "QueueDoesNotExist"),
     "AWS.SimpleQueueService.NonExistentQueue",
@@ -117,6 +117,12 @@ def code_of(error: BaseException) -> str:
     return str(response.get("Error", {}).get("Code", "")) if isinstance(response, dict) else ""  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
 
 
+def is_refused(error: StoreError) -> bool:
+    """Whether AWS will refuse the same call again: it is not allowed, or its target not there."""
+    cause = error.__cause__
+    return cause is not None and code_of(cause) in (*_DENIED, *_MISSING)
+
+
 @contextmanager
 def translate_errors(doing: str) -> Generator[None]:
     """Turn the errors of boto3 into ours. `doing` says what was tried, on what."""
@@ -130,14 +136,9 @@ def translate_errors(doing: str) -> Generator[None]:
     except ClientError as error:
         code = code_of(error)
         remedy = ""
-        if code in ("AccessDenied", "AccessDeniedException", "403", "AllAccessDisabled"):
+        if code in _DENIED:
             remedy = "; the role of this function does not allow it"
-        elif code in (
-            "NoSuchBucket",
-            "ResourceNotFoundException",
-            "AWS.SimpleQueueService.NonExistentQueue",
-            "QueueDoesNotExist",
-        ):
+        elif code in _MISSING:
             remedy = "; it does not exist: check the settings"
         raise StoreUnavailable(f"{doing}: {error}{remedy}") from error
     except BotoCoreError as error:

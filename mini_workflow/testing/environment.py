@@ -24,6 +24,7 @@ from mini_workflow.runners.threads import ThreadRunner
 from mini_workflow.stores.memory import MemoryBackend, MemoryState
 from mini_workflow.testing.clock import ManualClock
 from mini_workflow.testing.stubs import Stubs
+from mini_workflow.waiting import blocking_wait, running_loop
 
 DEFAULT_START: Final = datetime(2026, 1, 1, tzinfo=UTC)
 """The time at which an environment's clock begins: a constant, so that tests repeat."""
@@ -134,6 +135,8 @@ class WorkflowEnvironment(Runtime):
 
         Raises:
             UsageError: `by` is negative, or more than a hundred years.
+            UsageError: or an async task would be held up, because it runs on the event loop that
+                this thread is to run meanwhile.
             RuntimeClosed: the environment was closed.
         """
         wait = milliseconds(seconds(by))
@@ -141,8 +144,9 @@ class WorkflowEnvironment(Runtime):
             raise UsageError(f"advance({by!r}): give 0 seconds or more, up to a hundred years")
         self._check_caller()
         arrived: Reply[None] = Reply()
-        self._driver.call(lambda: self._skipping.go(wait, arrived))
-        arrived.wait()
+        with blocking_wait(arrived.fail):
+            self._driver.call(lambda: self._skipping.go(wait, arrived))
+            arrived.wait()
 
     def settled(self, execution_id: str, timeout: float | None) -> Settled:
         """Wait as by any runtime, with time jumping meanwhile."""
@@ -150,8 +154,9 @@ class WorkflowEnvironment(Runtime):
             return found
         reply: Reply[Settled] = Reply()
         try:
-            self._enlist(execution_id, reply.give)
-            return opened(reply.wait(timeout))
+            with blocking_wait(reply.fail):
+                self._enlist(execution_id, reply.give)
+                return opened(reply.wait(timeout))
         except TimeoutError:
             raise still_running(execution_id, timeout) from None
         finally:
@@ -257,4 +262,6 @@ def _make_runner(codec: Codec, stubs: Stubs, report: Report) -> TaskRunner:
     async def run_async(request: TaskRequest) -> TaskOutcome:
         return await execute_async(request, stubs.codec(request, codec))
 
-    return RoutedRunner(ThreadRunner(run, report), EventLoopRunner(run_async, report))
+    return RoutedRunner(
+        ThreadRunner(run, report), EventLoopRunner(run_async, report, loop=running_loop())
+    )

@@ -9,15 +9,19 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 from mini_workflow.codecs.standard import StandardCodec
 from mini_workflow.core import events
 from mini_workflow.core.codec import Codec
+from mini_workflow.core.decide import decide
 from mini_workflow.core.events import Event
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.recorded import describe
-from mini_workflow.core.replay import decide, repeat
+from mini_workflow.core.recorder import Recorder
+from mini_workflow.core.replay import repeat
 from mini_workflow.core.run import Definition, Run
 from mini_workflow.engine.recording import Recording
 from mini_workflow.engine.watchdog import Watchdog
@@ -142,7 +146,7 @@ def _replay(run: _ObservedRun, recording: Recording, now: int | None) -> Replaye
                 run.mismatch = run.nothing_more()
             return _result(run, recording)
     if recording.status != "blocked" and not fresh:
-        return _result(run, recording, beyond=tuple(run.take()))
+        return _result(run, recording, beyond=tuple(run.recorder.take()))
     run.behind = True
     messages = [*(history if fresh else ()), *recording.parked]
     if recording.status == "blocked" and now is not None:
@@ -185,7 +189,13 @@ class _ObservedRun(Run):
         until: int | None,
         observe: Observer | None,
     ) -> None:
-        super().__init__(definition, recording.execution_id, codec, self._refuse_inline)
+        super().__init__(
+            definition,
+            recording.execution_id,
+            codec,
+            self._refuse_inline,
+            make_recorder=partial(_ObservedRecorder, self),
+        )
         self._recording = recording
         self._until = until
         self._observe = observe
@@ -200,11 +210,12 @@ class _ObservedRun(Run):
             self.count += 1
             super().deliver(event)
 
-    def _emit(self, event: Event) -> Event:
+    def emit(self, event: Event, record: Callable[[Event], Event]) -> Event:
+        """Record an event by `record`, and tell of it."""
         frame = user_frame(sys._getframe(1))  # pyright: ignore[reportPrivateUsage]
         place = "" if frame is None else describe_frame(frame)
         try:
-            kept = super()._emit(event)
+            kept = record(event)
         except Halt:
             history = self._recording.history
             recorded = history[self.count] if self.count < len(history) else None
@@ -257,6 +268,18 @@ class _ObservedRun(Run):
         found += [f"promise #{number}" for number in state.promises]
         found += [f"child #{n} {child.id!r}" for n, child in state.children.items()]
         return tuple(found)
+
+
+class _ObservedRecorder(Recorder):
+    """The recorder of a run that tells of every event."""
+
+    def __init__(self, run: _ObservedRun, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._run = run
+
+    def emit(self, event: Event) -> Event:
+        """See `Recorder.emit`."""
+        return self._run.emit(event, super().emit)
 
 
 def explain(replayed: Replayed) -> str:

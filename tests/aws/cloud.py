@@ -27,6 +27,7 @@ from botocore.config import Config
 
 from mini_workflow import AWSRuntime
 from mini_workflow.engine.requests import Ask, Reply, Request, Start
+from mini_workflow.ports import Clock
 from mini_workflow.settings import (
     BUCKET_NAME,
     DLQ_URL,
@@ -64,13 +65,18 @@ Hook = Callable[[str, Any], None]
 
 
 class Context:
-    """What Lambda tells a handler. `seconds` are those that it has left."""
+    """What Lambda tells a handler. `seconds` are those that it has left, now by the `clock`; without
+    one they do not pass.
+    """
 
-    def __init__(self, seconds: float = 60.0) -> None:
+    def __init__(self, seconds: float = 60.0, clock: Clock | None = None) -> None:
         self._milliseconds = round(seconds * 1000)
+        self._clock = clock
+        self._began = 0 if clock is None else clock.now()
 
     def get_remaining_time_in_millis(self) -> int:
-        return self._milliseconds
+        passed = 0 if self._clock is None else self._clock.now() - self._began
+        return self._milliseconds - passed
 
 
 class Raw(io.BytesIO):
@@ -78,6 +84,15 @@ class Raw(io.BytesIO):
 
     def stream(self, *_: Any, **__: Any) -> Iterator[bytes]:
         yield self.read()
+
+
+def report_of(event: dict[str, Any], error: BaseException) -> str:
+    """What the queue of events gets of an invocation that has failed: Lambda's words to the
+    destination for failures, as the pipe passes them on.
+    """
+    response = {"errorType": type(error).__name__, "errorMessage": str(error), "stackTrace": []}
+    context = {"condition": "RetriesExhausted", "approximateInvokeCount": 1}
+    return json.dumps({"lost": {"request": event, "context": context, "response": response}})
 
 
 class Deployed(AWSRuntime):
@@ -253,16 +268,7 @@ class Cloud(ABC):
 
     def lose(self, event: Any, error: BaseException) -> None:
         """Pass on that an invocation of the worker has failed, as the pipe would."""
-        news = {
-            "execution_id": event["execution_id"],
-            "seq": event["seq"],
-            "attempt": event["attempt"],
-            "signature": event["lost"],
-            "condition": "RetriesExhausted",
-            "type": type(error).__name__,
-            "error": str(error),
-        }
-        self.put(event["execution_id"], json.dumps({"lost": news}))
+        self.put(event["execution_id"], report_of(event, error))
 
     # The event source mapping
 

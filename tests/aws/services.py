@@ -85,6 +85,12 @@ class Services:
     """How many messages were sent to the queue of timers."""
     refuses: bool = False
     """Whether nothing is invoked, sent or scheduled any more."""
+    rate: int | None = None
+    """How many sends a second each group of the queue of events takes; None for any number. AWS takes
+    300 (SQS Developer Guide, "High throughput for FIFO queues": a group is in one partition).
+    """
+    throttled: int = 0
+    """How many sends were refused for that."""
     asked: Callable[[Any], Any] | None = None
     """What a synchronous invocation of the orchestrator calls."""
     loses: Callable[[str], bool] = lambda what: False
@@ -92,6 +98,7 @@ class Services:
     whether it is accepted and never arrives."""
     _seen: dict[tuple[str, str], int] = field(default_factory=dict[tuple[str, str], int])
     _numbers: Any = field(default_factory=count)
+    _sends: Counter[tuple[str, int]] = field(default_factory=Counter[tuple[str, int]])
 
     def answer(self, call: str, request: Any) -> AWSResponse:
         """Do what a request asks for."""
@@ -99,12 +106,27 @@ class Services:
             call in ERRANDS or (call == "sqs.SendMessage" and TIMERS in _body(request))
         ):
             status, headers, body = _json({"message": "no"}, 403, {"x-amzn-errortype": "Denied"})
+        elif call.startswith("sqs.SendMessage") and self._too_fast(json.loads(_body(request))):
+            self.throttled += 1
+            status, headers, body = _json({"__type": "RequestThrottled", "message": "no"}, 403)
         else:
             status, headers, body = getattr(self, "_" + call.replace(".", "_").lower())(request)
         headers.setdefault("content-length", str(len(body)))
         return AWSResponse(request.url, status, headers, Raw(body))
 
     # Queues
+
+    def _too_fast(self, plain: dict[str, Any]) -> bool:
+        """Whether a group has had its sends of this second. A batch counts once for each."""
+        if self.rate is None or not plain["QueueUrl"].endswith("events.fifo"):
+            return False
+        entries = plain.get("Entries", [plain])
+        second = self.clock.now() // 1000
+        slots = {(entry["MessageGroupId"], second) for entry in entries}
+        if any(self._sends[slot] >= self.rate for slot in slots):
+            return True
+        self._sends.update(slots)
+        return False
 
     def put(self, group: str, body: str, deduplication: str | None = None) -> None:
         """Add a message to the queue of events."""

@@ -180,21 +180,67 @@ def test_a_pipe_may_pass_a_message_on_as_text_or_parsed(world: World) -> None:
         post.read(post.write(Mail("e", "wake", "-1", "key")))
 
 
+def reported(world: World, **fields: Any) -> dict[str, Any]:
+    """The request of an invocation that has failed, as Lambda repeats it."""
+    code = world.client._parts.post.certificate("e", 3, 2)
+    request = {"execution_id": "e", "seq": 3, "attempt": 2, "lost": code}
+    return {**request, "content": '{"payload":"\\"seq\\": 9"}', "code": "0" * 64, **fields}
+
+
 def test_news_of_a_lost_attempt_are_believed_about_that_attempt_alone(world: World) -> None:
+    post = world.client._parts.post
+    context = {"condition": "RetriesExhausted", "requestId": "r"}
+    response = {"errorType": "Runtime.OutOfMemory", "errorMessage": 'a "quote"\n and more'}
+    lost = {"request": reported(world), "context": context, "response": response}
+    assert post.read(json.dumps({"lost": lost})) == Lost(
+        "e", 3, 2, 'Runtime.OutOfMemory: a "quote"\n and more'
+    )
+    # What a pipe cannot find is an empty text; Lambda says null of what never ran.
+    for nothing in ("", None):
+        quiet = {**lost, "context": {"condition": "EventAgeExceeded"}, "response": nothing}
+        assert post.read(json.dumps({"lost": quiet})) == Lost("e", 3, 2, "EventAgeExceeded")
+    bare = {"request": reported(world), "context": "", "response": ""}
+    assert post.read(json.dumps({"lost": bare})) == Lost("e", 3, 2, "")
+    for wrong in ({"seq": 4}, {"attempt": 1}, {"execution_id": "f"}, {"lost": None}):
+        with pytest.raises(SignatureInvalid):
+            post.read(json.dumps({"lost": {**lost, "request": reported(world, **wrong)}}))
+
+
+def test_a_report_that_a_pipe_has_spoilt_is_known_by_its_attempt(world: World) -> None:
+    """It puts text in without escaping it; so do pipes that pick the fields themselves."""
+    post = world.client._parts.post
+    request = reported(world)
+    error = 'no "such"\nfile'
+    whole = (
+        f'{{"lost": {{"request": {json.dumps(request)}, "context": "", "response": "{error}"}}}}'
+    )
+    gap = f'{{"lost": {{"request": {json.dumps(request)}, "context": , "response": }}}}'
+    picked = (
+        f'{{"lost": {{"execution_id": "e", "seq": 3, "attempt": 2, "signature": '
+        f'"{request["lost"]}", "condition": "RetriesExhausted", "error": "{error}", "type": "E"}}}}'
+    )
+    for text in (whole, gap, picked):
+        with pytest.raises(json.JSONDecodeError):
+            json.loads(text)
+        assert post.read(text) == Lost("e", 3, 2, "")
+        for forged in (text.replace('"seq": 3', '"seq": 4'), text.replace(request["lost"], "")):
+            with pytest.raises(SignatureInvalid):
+                post.read(forged)
+        with pytest.raises(WireError):
+            post.read(text.replace('"attempt"', '"other"'))
+
+
+def test_pipes_of_before_may_have_picked_the_fields(world: World) -> None:
     post = world.client._parts.post
     news = {"execution_id": "e", "seq": 3, "attempt": 2, "signature": post.certificate("e", 3, 2)}
     said = {"type": "Runtime.OutOfMemory", "error": "killed", "condition": "RetriesExhausted"}
     assert post.read(json.dumps({"lost": {**news, **said}})) == Lost(
         "e", 3, 2, "Runtime.OutOfMemory: killed"
     )
-    # What a pipe cannot find is an empty text; a number in a template may come as one.
     quiet = {"type": "", "error": "", "condition": "EventAgeExceeded"}
     assert post.read(json.dumps({"lost": {**news, "seq": "3", **quiet}})) == Lost(
         "e", 3, 2, "EventAgeExceeded"
     )
-    for wrong in ({"seq": 4}, {"attempt": 1}, {"execution_id": "f"}, {"signature": None}):
-        with pytest.raises(SignatureInvalid):
-            post.read(json.dumps({"lost": {**news, **wrong}}))
 
 
 # Invocations

@@ -42,12 +42,15 @@ from mini_workflow.settings import (
 )
 from mini_workflow.testing.clock import ManualClock
 from mini_workflow.workflow import Registry
-from tests.aws.cloud import Context, Raw
+from tests.aws.cloud import Context, Raw, report_of
 from tests.aws.services import Message, Services
 
 START = 1_900_000_000_000
 STEPS = 3_000
 """Deliveries and attempts after which a world that does not come to rest has failed."""
+
+LAMBDA = 900
+"""Seconds that a function may run."""
 
 ENVIRONMENT = {
     BUCKET_NAME: "histories",
@@ -161,6 +164,7 @@ class World:
             ENVIRONMENT, clients=self.aws, registry=self.registry, **self.options
         )
         runtime._parts.clock = self.clock
+        runtime._parts.sleep = lambda seconds: self.clock.advance(round(seconds * 1000))
         # One call after the other, so that every run of a test makes the same ones.
         runtime._parts.clients.each = one_by_one  # type: ignore[method-assign, assignment]
         self._processes.append(runtime)
@@ -224,7 +228,7 @@ class World:
         self.batch_in_hand = batch
         acting, self.acting = self.acting, "orchestrator"
         try:
-            answer = (runtime or self.orchestrator).orchestrate(event, Context())
+            answer = (runtime or self.orchestrator).orchestrate(event, Context(LAMBDA, self.clock))
         except Death:
             self._dead("orchestrator")
             return len(batch)
@@ -243,7 +247,7 @@ class World:
         event = self.services.invoked.pop(index)
         acting, self.acting = self.acting, "worker"
         try:
-            self.worker.execute(event, Context(900))
+            self.worker.execute(event, Context(LAMBDA, self.clock))
         except Death as death:
             self._dead("worker")
             self.lose(event, death)
@@ -255,16 +259,7 @@ class World:
 
     def lose(self, event: dict[str, Any], error: BaseException) -> None:
         """Pass on that an invocation of the worker has failed, as destination and pipe would."""
-        news = {
-            "execution_id": event["execution_id"],
-            "seq": event["seq"],
-            "attempt": event["attempt"],
-            "signature": event["lost"],
-            "condition": "RetriesExhausted",
-            "type": type(error).__name__,
-            "error": str(error),
-        }
-        self.services.put(event["execution_id"], json.dumps({"lost": news}))
+        self.services.put(event["execution_id"], report_of(event, error))
 
     def _dead(self, function: str) -> None:
         self.deaths += 1

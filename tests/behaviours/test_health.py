@@ -419,6 +419,27 @@ def test_52_asynchronous_callers(runtime: Stage) -> None:
     assert asyncio.run(main()) == [["one", f"a{n}", "two"] for n in range(5)]
 
 
+async def awaits() -> str:
+    await asyncio.sleep(0)
+    return "awaited"
+
+
+@workflow("behaviours.has_an_async_task")
+async def has_an_async_task(ctx: Context) -> str:
+    return await ctx.task(awaits)
+
+
+def test_52_an_application_that_opens_its_runtime_in_its_loop(runtime: Stage) -> None:
+    """Async tasks run also where the runtime was opened in an event loop, and when that has ended."""
+
+    async def main() -> Any:
+        runtime.reopen()
+        return await runtime.start(has_an_async_task)
+
+    assert asyncio.run(main()) == "awaited"
+    assert runtime.run(has_an_async_task) == "awaited"
+
+
 def test_52_many_threads(runtime: Stage) -> None:
     """One runtime serves any number of threads."""
 

@@ -1,7 +1,13 @@
 """Every runner of tasks keeps the contract."""
 
+import asyncio
+import threading
+from collections.abc import Iterator
 from functools import partial
 from secrets import token_bytes
+from typing import ClassVar
+
+import pytest
 
 from mini_workflow.ports import Report
 from mini_workflow.runners.event_loop import EventLoopRunner
@@ -29,6 +35,34 @@ class TestEventLoop(TaskRunnerContract):
 
     def make_runner(self, report: Report, room: int) -> EventLoopRunner:
         return EventLoopRunner(EXECUTE_ASYNC, report, concurrency=room)
+
+
+class TestApplicationLoop(TaskRunnerContract):
+    """On a loop that runs for other reasons, and that others go on using."""
+
+    is_async = True
+    loop: ClassVar[asyncio.AbstractEventLoop]
+
+    @pytest.fixture(autouse=True, scope="class")
+    @classmethod
+    def _application(cls) -> Iterator[None]:
+        cls.loop = asyncio.new_event_loop()
+        thread = threading.Thread(target=cls.loop.run_forever)
+        thread.start()
+        yield
+        cls.loop.call_soon_threadsafe(cls.loop.stop)
+        thread.join()
+        left = asyncio.all_tasks(cls.loop)
+        cls.loop.close()
+        assert not left
+
+    def make_runner(self, report: Report, room: int) -> EventLoopRunner:
+        async def make() -> EventLoopRunner:
+            return EventLoopRunner(
+                EXECUTE_ASYNC, report, concurrency=room, loop=asyncio.get_running_loop()
+            )
+
+        return asyncio.run_coroutine_threadsafe(make(), self.loop).result()
 
 
 class TestProcesses(TaskRunnerContract):

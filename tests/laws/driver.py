@@ -12,12 +12,13 @@ from typing import Any
 
 from mini_workflow.codecs import StandardCodec
 from mini_workflow.core import commands, events, wire
+from mini_workflow.core.decide import Decision, decide
 from mini_workflow.core.events import Event, Message, Tick
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.history import History
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.recorded import python_version
-from mini_workflow.core.replay import Decision, decide, revive
+from mini_workflow.core.replay import revive
 from mini_workflow.core.run import Inline, Run
 from mini_workflow.workflow import Workflow
 from tests.laws.shapes import LETTERS

@@ -13,8 +13,8 @@ import pytest
 
 from mini_workflow.context import Context
 from mini_workflow.core import events
+from mini_workflow.core.decide import advance
 from mini_workflow.core.history import History
-from mini_workflow.core.replay import advance
 from mini_workflow.errors import NonDeterminismError
 from tests.laws import corpus
 from tests.laws.driver import Driver, check_replays, chosen, define, replayed, run

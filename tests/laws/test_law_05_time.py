@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from mini_workflow.context import Context
 from mini_workflow.core import commands, events
+from mini_workflow.core.decide import advance
 from mini_workflow.core.events import Tick
 from mini_workflow.core.history import History
-from mini_workflow.core.replay import advance
 from mini_workflow.durations import milliseconds
 from mini_workflow.errors import UsageError
 from tests.laws.corpus import double

@@ -597,8 +597,9 @@ def test_fault_in_the_first_turn_keeps_the_first_event() -> None:
 
 def test_advance_never_raises() -> None:
     """Also when the arguments are not what a client would write, or the history is not one."""
+    from mini_workflow.core.decide import advance
     from mini_workflow.core.payload import Payload
-    from mini_workflow.core.replay import advance, revive
+    from mini_workflow.core.replay import revive
     from tests.laws.driver import CODEC
 
     definition = define(sequential)

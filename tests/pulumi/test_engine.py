@@ -333,14 +333,8 @@ LOGS = (
     f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:/aws/vendedlogs/pipes/mini-workflow-{{what}}-5eed"
 )
 FAILURE = (
-    '{"lost": {'
-    '"execution_id": <$.body.requestPayload.execution_id>, '
-    '"seq": <$.body.requestPayload.seq>, '
-    '"attempt": <$.body.requestPayload.attempt>, '
-    '"signature": <$.body.requestPayload.lost>, '
-    '"condition": <$.body.requestContext.condition>, '
-    '"error": <$.body.responsePayload.errorMessage>, '
-    '"type": <$.body.responsePayload.errorType>}}'
+    '{"lost": {"request": <$.body.requestPayload>, "context": <$.body.requestContext>, '
+    '"response": <$.body.responsePayload>}}'
 )
 
 

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 import click
 
-from mini_workflow.cli.app import Session, json_option, pass_session
 from mini_workflow.cli.backends import SQLiteTarget
-from mini_workflow.cli.output import say, say_json
+from mini_workflow.cli.output import console, say, say_json
+from mini_workflow.cli.session import Session, command, json_option, pass_session
 from mini_workflow.errors import UsageError
 
 
-@click.command("backup")
+@command(
+    "backup",
+    "mini-workflow backup backups/monday.db",
+    "mini-workflow --backend sqlite:orders.db backup /mnt/copies/orders.db --force",
+)
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--force", is_flag=True, help="Replace FILE if it exists.")
 @json_option
@@ -31,16 +36,23 @@ def backup(session: Session, file: Path, force: bool, as_json: bool) -> None:
         )
     from mini_workflow.stores.sqlite.backup import back_up
 
-    size = back_up(session.backend.path, file, force=force, progress=_show)
+    with _progress() as show:
+        size = back_up(session.backend.path, file, force=force, progress=show)
     if as_json:
         say_json({"file": str(file), "bytes": size, "checked": True})
     else:
         say(f"{file}: {size} bytes, copied and checked")
 
 
-def _show(done: int, total: int) -> None:
-    if sys.stderr.isatty() and total:
-        click.echo(f"\r{100 * done // total:3} %", nl=done == total, err=True)
+@contextmanager
+def _progress() -> Generator[Callable[[int, int], None]]:
+    """A bar on the standard error stream, where that is a terminal."""
+    from rich.progress import Progress
+
+    where = console(err=True)
+    with Progress(console=where, transient=True, disable=not where.is_terminal) as bar:
+        task = bar.add_task("copying")
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 COMMANDS: Final = (backup,)

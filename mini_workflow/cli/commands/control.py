@@ -6,11 +6,19 @@ from typing import Any, Final
 
 import click
 
-from mini_workflow.cli.app import Session, json_option, pass_session, trust_option
 from mini_workflow.cli.arguments import read_arguments, read_value
-from mini_workflow.cli.commands.inspect import id_argument
 from mini_workflow.cli.failures import NotDone
 from mini_workflow.cli.output import remark, say, say_json, shown, to_json
+from mini_workflow.cli.session import (
+    Session,
+    arguments_argument,
+    command,
+    id_argument,
+    json_option,
+    modules_option,
+    pass_session,
+    trust_option,
+)
 from mini_workflow.engine.client import Client
 
 reason_option = click.option("--reason", default="", help="Why; kept in the history.")
@@ -18,15 +26,18 @@ reason_option = click.option("--reason", default="", help="Why; kept in the hist
 
 def _sent(session: Session, client: Client, what: str, execution_id: str, as_json: bool) -> None:
     """Tell that something was sent, and when it will not be taken up now."""
-    why = session.backend.remark(client)
+    served = session.remark_unserved(client, saved=True)
     if as_json:
-        say_json({"id": execution_id, what: True, "served": not why})
+        say_json({"id": execution_id, what: True, "served": served})
     else:
         say(f"{execution_id}: {what}")
-    remark(why)
 
 
-@click.command("signal")
+@command(
+    "signal",
+    "mini-workflow signal order-17 approve",
+    'mini-workflow signal order-17 approve \'{"by": "ann", "limit": 100}\'',
+)
 @id_argument
 @click.argument("name")
 @click.argument("value", required=False)
@@ -42,11 +53,15 @@ def signal(
         _sent(session, client, "sent", execution_id, as_json)
 
 
-@click.command("query")
+@command(
+    "query",
+    "mini-workflow query order-17 limit -m orders",
+    "mini-workflow query order-17 price currency=EUR -m orders --json",
+)
 @id_argument
 @click.argument("name")
-@click.argument("arguments", nargs=-1, metavar="[ARGUMENT]...")
-@click.option("-m", "--module", "modules", multiple=True, metavar="MODULE", help="Import it first.")
+@arguments_argument
+@modules_option
 @trust_option
 @json_option
 @pass_session
@@ -70,10 +85,14 @@ def query(
     _print_answer(execution_id, answer, as_json)
 
 
-@click.command("update")
+@command(
+    "update",
+    "mini-workflow update order-17 raise by=5",
+    "mini-workflow update order-17 raise by=5 --id raise-1 --timeout 10 --json",
+)
 @id_argument
 @click.argument("name")
-@click.argument("arguments", nargs=-1, metavar="[ARGUMENT]...")
+@arguments_argument
 @click.option("--id", "update_id", help="The same id again is the same request.")
 @click.option(
     "--timeout",
@@ -98,7 +117,7 @@ def update(
     args, kwargs = read_arguments(arguments)
     with session.backend.client() as client:
         execution = client.get_execution(execution_id)
-        remark(session.backend.remark(client))
+        session.remark_unserved(client, saved=True)
         try:
             answer = client.update(execution.id, name, args, kwargs, update_id, timeout)
         except TimeoutError as error:
@@ -115,7 +134,7 @@ def _print_answer(execution_id: str, answer: Any, as_json: bool) -> None:
         say(shown(answer))
 
 
-@click.command("cancel")
+@command("cancel", "mini-workflow cancel order-17 --reason 'out of stock'")
 @id_argument
 @reason_option
 @json_option
@@ -127,7 +146,7 @@ def cancel(session: Session, execution_id: str, reason: str, as_json: bool) -> N
         _sent(session, client, "asked to cancel", execution_id, as_json)
 
 
-@click.command("terminate")
+@command("terminate", "mini-workflow terminate order-17 --reason 'started by mistake'")
 @id_argument
 @reason_option
 @json_option
@@ -139,12 +158,12 @@ def terminate(session: Session, execution_id: str, reason: str, as_json: bool) -
         _sent(session, client, "asked to terminate", execution_id, as_json)
 
 
-@click.command("resume")
+@command("resume", "mini-workflow resume order-17")
 @id_argument
 @json_option
 @pass_session
 def resume(session: Session, execution_id: str, as_json: bool) -> None:
-    """Let a blocked execution go on, once the cause is mended."""
+    """Let a blocked execution go on, once the cause is fixed."""
     with session.backend.client() as client:
         execution = client.get_execution(execution_id)
         if execution.describe().status != "blocked":
@@ -153,7 +172,7 @@ def resume(session: Session, execution_id: str, as_json: bool) -> None:
         _sent(session, client, "asked to resume", execution_id, as_json)
 
 
-@click.command("complete-promise")
+@command("complete-promise", 'mini-workflow complete-promise "$TOKEN" \'{"approved": true}\'')
 @click.argument("token")
 @click.argument("value", required=False)
 @json_option
@@ -165,7 +184,7 @@ def complete_promise(session: Session, token: str, value: str | None, as_json: b
         _sent(session, client, "completed", "promise", as_json)
 
 
-@click.command("fail-promise")
+@command("fail-promise", "mini-workflow fail-promise \"$TOKEN\" 'the carrier refused'")
 @click.argument("token")
 @click.argument("why")
 @json_option

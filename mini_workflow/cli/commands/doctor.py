@@ -12,12 +12,12 @@ from typing import Any, Final
 
 import click
 
-from mini_workflow.cli.app import Session, json_option, pass_session
 from mini_workflow.cli.aws_checks import examine_aws
 from mini_workflow.cli.backends import AWSTarget, SQLiteTarget
 from mini_workflow.cli.failures import FAILED, OK, in_one_line
 from mini_workflow.cli.findings import Finding
 from mini_workflow.cli.output import duration, say, say_json
+from mini_workflow.cli.session import Session, command, json_option, pass_session
 from mini_workflow.core.events import TaskRetryStarted, TaskScheduled
 from mini_workflow.engine.client import Client
 from mini_workflow.engine.execution import Description
@@ -42,11 +42,11 @@ REMEDIES: Final[dict[str, str]] = {
     "mini-workflow resume {id}",
 }
 REMEDY: Final = (
-    "mini-workflow replay {id} MODULE shows the line; mend it, then mini-workflow resume {id}"
+    "mini-workflow replay {id} MODULE shows the line; fix it, then mini-workflow resume {id}"
 )
 
 
-@click.command("doctor")
+@command("doctor", "mini-workflow doctor", "mini-workflow --backend aws --stack prod doctor --json")
 @click.option(
     "--limit",
     type=click.IntRange(1),
@@ -91,7 +91,7 @@ def doctor(session: Session, ctx: click.Context, limit: int, as_json: bool) -> N
 
 def _print(finding: Finding) -> None:
     colour = "green" if finding.level == "ok" else "red"
-    say(f"{click.style(f'{finding.level:7}', fg=colour)}  {finding.what}")
+    say((f"{finding.level:7}", colour), f"  {finding.what}")
     if finding.remedy:
         say(f"         -> {finding.remedy}")
 
@@ -128,19 +128,20 @@ def _examine_executions(session: Session, client: Client, limit: int) -> Iterato
     running = client.list_executions(status="running", limit=limit)
     blocked = client.list_executions(status="blocked", limit=limit)
     yield Finding("ok", f"the store answers; running: {len(running)}, blocked: {len(blocked)}")
-    unserved = session.backend.remark(client)
-    if unserved and running:
+    served = session.backend.is_served(client)
+    if running and not served:
         yield Finding(
             "problem",
-            f"nobody serves {session.backend.name}, and executions are running in it",
-            "mini-workflow worker MODULE",
+            f"no worker is running for {session.backend.place}, and executions wait for one: "
+            f"{len(running)}",
+            "start one: mini-workflow worker MODULE",
         )
     for one in blocked:
         remedy = REMEDIES.get(one.blocked_kind or "", REMEDY).format(id=one.id)
         yield Finding(
             "problem", f"{one.id} ({one.workflow}) is blocked: {one.blocked_reason}", remedy, one.id
         )
-    if unserved:
+    if not served:
         return
     now = datetime.now(UTC)
     for one in running:
@@ -149,7 +150,7 @@ def _examine_executions(session: Session, client: Client, limit: int) -> Iterato
                 "problem",
                 f"{one.id} ({one.workflow}) should have gone on {duration(now - one.next_wake_at)} "
                 "ago",
-                "whoever serves it hangs or cannot write; look at its log, and restart it",
+                "its worker hangs or cannot write: look at the worker's log, and restart it",
                 one.id,
             )
         elif one.busy and now - one.started_at > LONG:

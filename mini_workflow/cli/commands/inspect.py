@@ -1,19 +1,17 @@
-"""Commands that look at executions: ls, get, result."""
+"""Commands that look at executions: ls, get, result, export."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final, cast
 
 import click
 
-from mini_workflow.cli.app import Session, json_option, pass_session, trust_option
-from mini_workflow.cli.completion import complete_id
-from mini_workflow.cli.failures import NotDone
+from mini_workflow.cli.failures import NotDone, using
 from mini_workflow.cli.output import (
     at_second,
-    coloured,
     description_json,
     duration,
     lasted,
@@ -22,13 +20,22 @@ from mini_workflow.cli.output import (
     say_json,
     say_line_of_json,
     say_table,
+    styled,
 )
-from mini_workflow.cli.timelines import WIDTH, growth, print_outcome, print_timeline
+from mini_workflow.cli.session import (
+    Session,
+    command,
+    id_argument,
+    json_option,
+    pass_session,
+    status_option,
+    trust_option,
+    workflow_option,
+)
+from mini_workflow.cli.timelines import WIDTH, growth, print_outcome, print_stacks, print_timeline
 from mini_workflow.engine.execution import Description
 from mini_workflow.errors import UsageError
-from mini_workflow.ports import STATUSES, Status
-
-id_argument = click.argument("execution_id", metavar="ID", shell_complete=complete_id)
+from mini_workflow.ports import Status
 
 COLUMNS: Final[dict[str, Callable[[Description], str]]] = {
     "id": lambda d: d.id,
@@ -47,9 +54,13 @@ COLUMNS: Final[dict[str, Callable[[Description], str]]] = {
 DEFAULT_COLUMNS: Final = "id,workflow,status,started,took"
 
 
-@click.command("ls")
-@click.option("--workflow", metavar="NAME", help="Only executions of this workflow.")
-@click.option("--status", type=click.Choice(STATUSES), help="Only executions of this status.")
+@command(
+    "ls",
+    "mini-workflow ls --status blocked --columns id,workflow,reason",
+    "mini-workflow ls --workflow order --limit 100 --json",
+)
+@workflow_option
+@status_option
 @click.option(
     "--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, help="A page's size."
 )
@@ -89,7 +100,12 @@ def ls(
         remark(f"there are more: --after {following}")
 
 
-@click.command("get")
+@command(
+    "get",
+    "mini-workflow get order-17",
+    "mini-workflow get order-17 --follow",
+    "mini-workflow get order-17 --json > order-17.json",
+)
 @id_argument
 @click.option("--follow", "-f", is_flag=True, help="Go on until it has closed or is blocked.")
 @click.option("--full", is_flag=True, help="Show values in full.")
@@ -126,18 +142,21 @@ def get(
             description = execution.describe()
             _print_head(description)
             if follow and description.status == "running":
-                remark(session.backend.remark(client))
+                session.remark_unserved(client)
             print_timeline(
                 client, execution, follow=follow, width=0 if full else WIDTH, trust=trust
             )
+            print_stacks(execution)
             if follow:
-                say(f"is {coloured(execution.describe().status)}")
+                say("is ", styled(execution.describe().status))
 
 
 def _print_head(description: Description) -> None:
     took = duration(lasted(description))
     over = "after" if description.closed_at else "for"
-    say(f"{description.id}  {description.workflow}  {coloured(description.status)} {over} {took}")
+    say(
+        f"{description.id}  {description.workflow}  ", styled(description.status), f" {over} {took}"
+    )
     if description.run > 1:
         say(f"run {description.run}")
     if description.next_wake_at is not None:
@@ -146,7 +165,9 @@ def _print_head(description: Description) -> None:
         say(f"blocked: {description.blocked_reason}")
 
 
-@click.command("result")
+@command(
+    "result", "mini-workflow result order-17 --timeout 30", "mini-workflow result order-17 --json"
+)
 @id_argument
 @click.option("--timeout", type=click.FloatRange(0), metavar="SECONDS", help="Wait no longer.")
 @trust_option
@@ -165,7 +186,7 @@ def result(
     with session.backend.reader(trust=trust) as client:
         execution = client.get_execution(execution_id)
         if execution.describe().status == "running" and timeout != 0:
-            remark(session.backend.remark(client))
+            session.remark_unserved(client)
         try:
             client.settled(execution_id, timeout)
         except TimeoutError as error:
@@ -173,10 +194,10 @@ def result(
         ctx.exit(print_outcome(execution, as_json, trust=trust))
 
 
-@click.command("export")
+@command("export", "mini-workflow export histories --workflow order --limit 20")
 @click.argument("folder", type=click.Path(file_okay=False))
-@click.option("--workflow", metavar="NAME", help="Only executions of this workflow.")
-@click.option("--status", type=click.Choice(STATUSES), help="Only executions of this status.")
+@workflow_option
+@status_option
 @click.option(
     "--limit", type=click.IntRange(1), default=100, show_default=True, help="The newest so many."
 )
@@ -194,12 +215,10 @@ def export(
 
     `check_replay` and `replay` read them.
     """
-    from pathlib import Path
-
     place = Path(folder)
-    place.mkdir(parents=True, exist_ok=True)
     written: list[str] = []
-    with session.backend.reader() as client:
+    with session.backend.reader() as client, using(place):
+        place.mkdir(parents=True, exist_ok=True)
         found = client.list_executions(
             workflow=workflow, status=cast("Status | None", status), limit=limit
         )

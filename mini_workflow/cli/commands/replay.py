@@ -12,12 +12,18 @@ from typing import Any, Final
 
 import click
 
-from mini_workflow.cli.app import Session, json_option, pass_session, trust_option
 from mini_workflow.cli.backends import AWSTarget
-from mini_workflow.cli.commands.inspect import id_argument
 from mini_workflow.cli.debugger import Debugger
 from mini_workflow.cli.failures import FAILED, OK
 from mini_workflow.cli.output import say, say_json
+from mini_workflow.cli.session import (
+    Session,
+    command,
+    id_argument,
+    json_option,
+    pass_session,
+    trust_option,
+)
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.events import RECORDED
 from mini_workflow.core.recorded import describe
@@ -35,7 +41,12 @@ IN_MESSAGE: Final = re.compile(r"at ([^()\n]+?:\d+ in [^\s();,]+)")
 """The same inside an error's message."""
 
 
-@click.command("replay")
+@command(
+    "replay",
+    "mini-workflow replay order-17 orders",
+    "mini-workflow replay order-17.json orders --until 12 --pdb",
+    "mini-workflow replay histories/order-17.json orders --json",
+)
 @id_argument
 @click.argument("modules", nargs=-1, metavar="[MODULE]...")
 @click.option("--until", type=click.IntRange(1), metavar="EVENT", help="Stop at this event.")

@@ -6,6 +6,7 @@ import logging
 import signal
 import sys
 import threading
+import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from types import FrameType
@@ -13,20 +14,37 @@ from typing import Any, Final
 
 import click
 
-from mini_workflow.cli.app import Session, json_option, pass_session
 from mini_workflow.cli.arguments import find_workflow, read_arguments
 from mini_workflow.cli.output import remark, say, say_json
+from mini_workflow.cli.session import (
+    Session,
+    arguments_argument,
+    command,
+    json_option,
+    pass_session,
+)
 from mini_workflow.cli.timelines import print_outcome, print_timeline
-from mini_workflow.errors import UsageError
+from mini_workflow.engine.client import Client
+from mini_workflow.engine.execution import Execution
+from mini_workflow.errors import ExecutionNotFound, UsageError
+from mini_workflow.ports import STATUSES, Status
+from mini_workflow.workflow import REGISTRY, Workflow
+
+CLOSED: Final = tuple(status for status in STATUSES if status not in ("running", "blocked"))
+"""What an execution that has ended may be."""
 
 place_argument = click.argument("place", metavar="MODULE:WORKFLOW")
-call_arguments = click.argument("arguments", nargs=-1, metavar="[ARGUMENT]...")
 id_option = click.option("--id", "execution_id", help="The same id again is the same execution.")
 
 
-@click.command("start")
+@command(
+    "start",
+    "mini-workflow start orders:order order_id=o-17 --id order-17",
+    "mini-workflow start orders:order '[\"o-17\", 3]'",
+    'mini-workflow start orders:order \'{"order_id": "o-17", "amount": 3}\' --json',
+)
 @place_argument
-@call_arguments
+@arguments_argument
 @id_option
 @json_option
 @pass_session
@@ -46,24 +64,54 @@ def start(
     workflow = find_workflow(place)
     args, kwargs = read_arguments(arguments, workflow)
     with session.backend.client(create=True) as client:
-        execution = _start(client, workflow, args, kwargs, execution_id)
-        why = session.backend.remark(client)
+        execution, before = _start(client, workflow, args, kwargs, execution_id)
+        served = before in CLOSED or session.remark_unserved(client, saved=True)
         if as_json:
-            say_json({"id": execution.id, "served": not why})
+            status = before or "running"
+            say_json(
+                {"id": execution.id, "started": not before, "status": status, "served": served}
+            )
         else:
             say(execution.id)
-        remark(why)
 
 
-def _start(client: Any, workflow: Any, args: Any, kwargs: Any, execution_id: str | None) -> Any:
+def _start(
+    client: Client,
+    workflow: Workflow[Any, Any],
+    args: list[Any],
+    kwargs: dict[str, Any],
+    execution_id: str | None,
+) -> tuple[Execution, Status | None]:
+    """Start an execution, unless the same was started before: that is told, and its status."""
     if "id" in kwargs:
         raise UsageError("an argument called id has to be given by position, in a JSON array")
-    return client.start_execution(workflow, *args, id=execution_id, **kwargs)
+    before = None if execution_id is None else _status_of(client, execution_id)
+    execution = client.start_execution(workflow, *args, id=execution_id, **kwargs)
+    if before in CLOSED:
+        remark(
+            f"{execution.id} was started before, with the same arguments, and has closed "
+            f"({before}): nothing was started. `mini-workflow result {execution.id}` has what came "
+            "of it; to start it again choose another --id"
+        )
+    elif before is not None:
+        remark(f"{execution.id} was started before, and is {before}: nothing was started")
+    return execution, before
 
 
-@click.command("run")
+def _status_of(client: Client, execution_id: str) -> Status | None:
+    try:
+        return client.get_execution(execution_id).describe().status
+    except ExecutionNotFound:
+        return None
+
+
+@command(
+    "run",
+    "mini-workflow run orders:order order_id=o-17",
+    "mini-workflow run orders:order order_id=o-17 --id order-17 --quiet --json",
+)
 @place_argument
-@call_arguments
+@arguments_argument
 @id_option
 @click.option("--processes", type=click.IntRange(0), default=0, help="Run tasks in so many.")
 @click.option("--quiet", "-q", is_flag=True, help="Print the result alone.")
@@ -92,25 +140,24 @@ def run(
     aws = session.config.backend == "aws"
     opened = session.backend.client() if aws else session.backend.server(processes)
     with opened as runtime:
-        execution = _start(runtime, workflow, args, kwargs, execution_id)
+        execution, _ = _start(runtime, workflow, args, kwargs, execution_id)
         try:
             if quiet:
                 runtime.settled(execution.id, None)
             else:
-                click.echo(f"{execution.id}  {workflow.name}", err=True)
-                print_timeline(
-                    runtime,
-                    execution,
-                    follow=True,
-                    write=lambda line: say(line, err=True),
-                )
+                say(f"{execution.id}  {workflow.name}", err=True)
+                print_timeline(runtime, execution, follow=True, err=True)
         except KeyboardInterrupt:
             remark(f"{execution.id} is not done; `worker`, or `run` with its --id, continues it")
             raise
         ctx.exit(print_outcome(execution, as_json, trust=True))
 
 
-@click.command("worker")
+@command(
+    "worker",
+    "mini-workflow worker orders",
+    "mini-workflow --backend sqlite:orders.db worker orders invoices --processes 4",
+)
 @click.argument("modules", nargs=-1, metavar="[MODULE]...")
 @click.option(
     "--processes",
@@ -128,12 +175,10 @@ def worker(session: Session, modules: tuple[str, ...], processes: int, as_json: 
     workflow no module defines are blocked until a worker has it.
     """
     session.import_modules(*modules)
-    from mini_workflow.workflow import REGISTRY
-
     known = REGISTRY.names()
     if not known:
         raise UsageError("no workflow is defined: name the modules that define them")
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    _log_in_utc()
     with _until_told() as told, session.backend.server(processes):
         if as_json:
             say_json({"serving": session.backend.name, "workflows": known})
@@ -142,6 +187,15 @@ def worker(session: Session, modules: tuple[str, ...], processes: int, as_json: 
         sys.stdout.flush()
         told.wait()
     remark("stopped; what is running stays in the store")
+
+
+def _log_in_utc() -> None:
+    """Have everything from INFO on written to the standard error stream; times are in UTC."""
+    formatter = logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%SZ")
+    formatter.converter = time.gmtime
+    handler = logging.StreamHandler()
+    handler.setFormatter(formatter)
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
 
 
 @contextmanager

@@ -6,13 +6,14 @@ import asyncio
 import os
 import signal
 import threading
-import time
 from contextvars import Context
 from multiprocessing.connection import Connection
 from typing import Final, NoReturn
 
 from mini_workflow.attempts import CLOSING, Deadlines, broken, cancelled, failed
 from mini_workflow.ports import TaskOutcome, TaskRequest
+from mini_workflow.runners.attempts import was_stopped
+from mini_workflow.runners.loop_monitor import LoopMonitor, task_name
 from mini_workflow.runners.processes import protocol as frames
 from mini_workflow.runners.processes.heartbeats import Heartbeats
 from mini_workflow.runners.processes.protocol import Frame, Key, Kind
@@ -39,6 +40,13 @@ def serve(work: Connection, control: Connection, factory: Factory) -> None:
     _Worker(work, control, equipment).run()
 
 
+def _expire(item: Heartbeats | LoopMonitor) -> None:
+    if isinstance(item, Heartbeats):
+        item.flush()
+    else:
+        item.look()
+
+
 def _drop(*connections: Connection) -> None:
     for connection in connections:
         connection.close()
@@ -57,15 +65,16 @@ class _Worker:
         self._current: tuple[Key, CurrentTask] | None = None  # the sync attempt
         self._running: Final[dict[Key, tuple[asyncio.Task[None], CurrentTask]]] = {}
         self._early: Final[dict[Key, str]] = {}  # and the reasons
-        self._pulses: Final = Deadlines(Heartbeats.flush, "mini-workflow-heartbeats")
+        self._later: Final = Deadlines(_expire, "mini-workflow-heartbeats")
         self._loop: Final = asyncio.new_event_loop()
+        self._loop_thread: Final = threading.Thread(
+            target=self._run_loop, name="mini-workflow-async", daemon=True
+        )
+        self._monitor: Final = LoopMonitor(self._later, lambda: bool(self._running), self._warn)
         self._leaving = False
 
     def run(self) -> None:
-        loop_thread = threading.Thread(
-            target=self._run_loop, name="mini-workflow-async", daemon=True
-        )
-        loop_thread.start()
+        self._loop_thread.start()
         self._send(frames.plain(Kind.READY))
         while True:
             try:
@@ -77,8 +86,8 @@ class _Worker:
             self._send(frames.from_outcome(self._execute(frame), self._equipment.seal))
         self._leaving = True
         self._loop.call_soon_threadsafe(self._loop.stop)
-        loop_thread.join()
-        self._pulses.close()
+        self._loop_thread.join()
+        self._later.close()
 
     def _send(self, data: bytes) -> None:
         try:
@@ -87,12 +96,16 @@ class _Worker:
         except OSError:
             _orphaned()
 
+    def _warn(self, text: str) -> None:
+        self._send(frames.plain(Kind.WARNING, text))
+
     def _execute(self, frame: Frame) -> TaskOutcome:
         try:
             request = frames.to_request(frame, self._equipment.unseal)
         except Exception as error:
             return _refused(frame, error)
         current, pulse = self._begin(request)
+        current.on_await = lambda: self._send(frames.awaits(frame.key, self._equipment.seal))
         self._current = (frame.key, current)
         if (reason := self._early.get(frame.key)) is not None:
             current.cancel(reason)
@@ -110,10 +123,8 @@ class _Worker:
         def send(details: str | None) -> None:
             self._send(frames.heartbeat(request.key, details, self._equipment.seal))
 
-        timeout = request.timeout
-        pulse = Heartbeats(request, send, self._pulses)
-        deadline = None if timeout is None else time.time() + timeout / 1000
-        return CurrentTask(request, deadline, pulse.beat), pulse
+        pulse = Heartbeats(request, send, self._later)
+        return CurrentTask.of(request, pulse), pulse
 
     def _run_loop(self) -> None:
         loop = self._loop
@@ -146,22 +157,19 @@ class _Worker:
             current, pulse = self._begin(request)
             # A context of its own, so that tasks do not see each other's variables.
             work = self._execute_async(request, current, pulse)
-            task = self._loop.create_task(work, context=Context())
+            name = task_name(current)
+            task = asyncio.Task(work, loop=self._loop, name=name, context=Context())
             self._running[request.key] = (task, current)
+            self._monitor.watch(self._loop, self._loop_thread.ident or 0)
         elif frame.kind == Kind.CANCEL:
             reason = frames.to_text(frame, self._equipment.unseal)
             if (running := self._running.get(frame.key)) is not None:
                 task, current = running
-                if reason == CLOSING:
-                    current.tell(reason)
-                else:
-                    current.cancel(reason)
+                current.tell(reason)
+                if reason != CLOSING:
                     task.cancel()
             elif (sync := self._current) is not None and sync[0] == frame.key:
-                if reason == CLOSING:
-                    sync[1].tell(reason)
-                else:
-                    sync[1].cancel(reason)
+                sync[1].tell(reason)
             else:
                 self._early[frame.key] = reason
                 if len(self._early) > EARLY_CANCELLATIONS:
@@ -174,7 +182,7 @@ class _Worker:
         try:
             outcome = await self._equipment.execute_async(request)
         except asyncio.CancelledError:
-            outcome = cancelled(request, current.details)
+            outcome = was_stopped(current)
         except BaseException as error:
             outcome = broken(request, error, current.details)
         pulse.stop()

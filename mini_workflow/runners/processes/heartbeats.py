@@ -5,9 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
-from mini_workflow.attempts import Deadlines
 from mini_workflow.ports import TaskRequest
 
 INTERVAL: Final = 0.1
@@ -20,16 +19,28 @@ def interval(request: TaskRequest) -> float:
     return INTERVAL if silence is None else min(INTERVAL, silence / 4000)
 
 
+class Later(Protocol):
+    """Calls `flush` of heartbeats at a time of `time.monotonic`: a Deadlines."""
+
+    def watch(self, item: Heartbeats, at: float) -> None:
+        """Call it then."""
+        ...
+
+    def forget(self, item: Heartbeats) -> None:
+        """Do not call it."""
+        ...
+
+
 class Heartbeats:
     """The first heartbeat is sent at once, and what comes within the interval at its end, as one.
 
-    `send` sends the details; `later` must call `flush` of what it watches.
+    `send` sends the details.
     """
 
     __slots__ = ("_details", "_interval", "_later", "_lock", "_next_at", "_send", "_waiting")
 
     def __init__(
-        self, request: TaskRequest, send: Callable[[str | None], None], later: Deadlines[Heartbeats]
+        self, request: TaskRequest, send: Callable[[str | None], None], later: Later
     ) -> None:
         self._interval: Final = interval(request)
         self._send: Callable[[str | None], None] | None = send

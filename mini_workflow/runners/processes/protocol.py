@@ -35,6 +35,8 @@ class Kind(IntEnum):
     RESULT = 7  # worker: the attempt has ended
     FAILURE = 8
     HEARTBEAT = 9  # worker: the attempt is alive
+    AWAITS = 10  # worker: the sync attempt is a coroutine, and ends by itself at its timeout
+    WARNING = 11  # worker: for the log, as text
 
 
 class Frame(NamedTuple):
@@ -58,6 +60,11 @@ def cancellation(key: Key, reason: str, seal: Seal) -> bytes:
 def heartbeat(key: Key, details: str | None, seal: Seal) -> bytes:
     """A HEARTBEAT frame."""
     return _frame(Kind.HEARTBEAT, key, _text(Kind.HEARTBEAT, details or ""), seal)
+
+
+def awaits(key: Key, seal: Seal) -> bytes:
+    """An AWAITS frame."""
+    return _frame(Kind.AWAITS, key, _text(Kind.AWAITS, ""), seal)
 
 
 def from_request(request: TaskRequest, seal: Seal) -> bytes:
@@ -118,7 +125,9 @@ def to_outcome(frame: Frame, unseal: Unseal) -> TaskOutcome:
 
 
 def to_text(frame: Frame, unseal: Unseal) -> str:
-    """The text of a CANCEL frame (why) or a HEARTBEAT frame (the details, if any)."""
+    """The text of a CANCEL frame (why) or a HEARTBEAT frame (the details, if any); an AWAITS frame
+    has none.
+    """
     return _unsealed(frame, unseal)[1:].decode(*_CODING)
 
 

@@ -3,34 +3,27 @@
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import threading
 import time
 from collections import deque
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Final
 
-from mini_workflow.attempts import (
-    CLOSING,
-    TOO_SILENT,
-    Deadlines,
-    Held,
-    Limits,
-    cancelled,
-    failed,
-    handed_back,
-    lost,
-    silent,
-    timed_out,
-    was_cancelled,
-)
-from mini_workflow.errors import RuntimeClosed, UsageError
+from mini_workflow.attempts import Limits, failed, lost
+from mini_workflow.errors import UsageError
 from mini_workflow.ports import Report, TaskRequest
+from mini_workflow.runners.attempts import Attempts
 from mini_workflow.runners.processes import protocol as frames
 from mini_workflow.runners.processes.heartbeats import interval
 from mini_workflow.runners.processes.protocol import Frame, Kind
-from mini_workflow.runners.processes.slot import Attempt, Slot, grace
+from mini_workflow.runners.processes.slot import KILL_GRACE, SentAttempt, Slot, grace
 from mini_workflow.runners.processes.worker import EXIT_GRACE, Worker, WorkerUnfit, check_main
 from mini_workflow.runners.processes.worker_config import Factory
+
+log = logging.getLogger("mini_workflow.engine")
 
 ASYNC_PER_WORKER: Final = 1_000
 """How many async attempts one worker runs at a time."""
@@ -66,38 +59,30 @@ class ProcessRunner:
         self._async_per_worker: Final = async_per_worker
         self._factory: Final = factory
         self._equipment: Final = factory()
-        self._held: Final = Held(report)
-        self._report: Final = self._held.report
-        self._lock: Final = threading.Lock()
-        self._attempts: Final[dict[tuple[str, int], Attempt]] = {}
-        self._waiting: Final[deque[Attempt]] = deque()  # sync, in order; some may be over
-        self._waiting_async: Final[deque[Attempt]] = deque()
+        self._attempts: Final[Attempts[SentAttempt]] = Attempts(
+            self, report, "mini-workflow-worker-timeouts"
+        )
+        self._lock: Final = self._attempts.lock
+        self._waiting: Final[deque[SentAttempt]] = deque()  # sync, in order; some may be over
+        self._waiting_async: Final[deque[SentAttempt]] = deque()
         self._idle: Final[list[Slot]] = []  # without a sync attempt, the last one to end is next
         self._hosts: Final[set[Slot]] = set()
         self._slots: Final[dict[threading.Thread, Worker | None]] = {}
-        self._deadlines: Final = Deadlines(self._expire, "mini-workflow-worker-timeouts")
         self._closing: Final = threading.Event()
-        self._drained: Final = threading.Event()
-        self._begun = 0
         self._started = 0
         self._failed_starts = 0
-        self._closed = False
-        self._returned: Final[list[TaskRequest]] = []  # that were told to end, and did
 
     def start(self) -> None:
         """Start all workers now instead of with the first attempts. Does not wait for them."""
         with self._lock:
-            while len(self._slots) < self._size and not self._closed:
+            while len(self._slots) < self._size and not self._attempts.closed:
                 self._start_slot()
 
     def submit(self, request: TaskRequest) -> None:
         """See TaskRunner. Raises RuntimeClosed after `close`."""
-        attempt = Attempt(request)
+        attempt = SentAttempt(request)
         with self._lock:
-            if self._closed:
-                raise RuntimeClosed("the runner of tasks was closed")
-            self._attempts[request.execution_id, request.seq] = attempt
-            self._held.add(request)
+            self._attempts.take(attempt)
             host = self._choose(request)
             if host is not None:
                 self._assign(host, attempt)
@@ -112,45 +97,22 @@ class ProcessRunner:
 
     def cancel(self, execution_id: str, seq: int, reason: str = "") -> None:
         """See TaskRunner: drops an attempt that has not begun, and tells one that has."""
-        with self._lock:
-            attempt = self._attempts.get((execution_id, seq))
-            if attempt is None:
-                return
-            host = attempt.host
-            if host is None:
-                self._end(attempt)
-        if host is None:
-            self._report(cancelled(attempt.request))
-        else:
-            self._tell(host, attempt, reason)
+        self._attempts.cancel(execution_id, seq, reason)
 
     def holds(self, key: tuple[str, int, int]) -> bool:
         """See TaskRunner."""
-        return key in self._held
+        return self._attempts.holds(key)
 
     def close(self, grace: float) -> list[TaskRequest]:
         """See TaskRunner. Workers that are still busy after the grace are killed."""
+        self._attempts.stop()
+        self._closing.set()
         with self._lock:
-            self._closed = True
-            self._closing.set()
-            not_begun = [one for one in self._attempts.values() if one.host is None]
-            for attempt in not_begun:
-                self._end(attempt)
             self._waiting.clear()
             self._waiting_async.clear()
-            if not self._begun:
-                self._drained.set()
-            begun = [(one.host, one) for one in self._attempts.values() if one.host is not None]
-        for host, attempt in begun:
-            self._tell(host, attempt, CLOSING)
-        self._drained.wait(grace)
+        self._attempts.drained.wait(grace)
+        busy = {attempt.host for attempt in self._attempts.end_all()}
         with self._lock:
-            running = list(self._attempts.values())
-            busy = {attempt.host for attempt in running}
-            for attempt in running:
-                self._end(attempt)
-            returned = [*self._returned, *(handed_back(a.request, a.details) for a in running)]
-            self._returned.clear()
             ready = {host.worker for host in self._hosts - busy}
             slots = dict(self._slots)
         for worker in slots.values():
@@ -164,12 +126,10 @@ class ProcessRunner:
             if thread.is_alive() and worker is not None:
                 worker.kill()
                 thread.join(EXIT_GRACE)
-        self._deadlines.close()
-        self._held.clear()
         atexit.unregister(self.close)
-        return [*(attempt.request for attempt in not_begun), *returned]
+        return self._attempts.handed_back()
 
-    # What follows is called with the lock held, down to _end.
+    # What follows is called with the lock held, down to give_up.
 
     def _choose(self, request: TaskRequest) -> Slot | None:
         if not request.is_async:
@@ -178,23 +138,20 @@ class ProcessRunner:
         host = min(able, key=lambda one: len(one.running), default=None)
         return None if host is None or len(host.running) >= self._async_per_worker else host
 
-    def _assign(self, host: Slot, attempt: Attempt) -> None:
+    def _assign(self, host: Slot, attempt: SentAttempt) -> None:
         request = attempt.request
         attempt.host = host
-        self._begun += 1
         if request.is_async:
             host.running[request.key] = attempt
         else:
             host.sync = attempt
         # A heartbeat may arrive late by the interval in which the worker sends them.
-        limits = attempt.limits = Limits.of(request, grace(request), interval(request))
-        if limits is not None:
-            self._deadlines.watch(attempt, limits.due)
+        self._attempts.begin(attempt, Limits.of(request, grace(attempt), interval(request)))
 
-    def _assign_again(self, attempt: Attempt) -> Slot | None:
+    def _assign_again(self, attempt: SentAttempt) -> Slot | None:
         """Give an attempt that did not reach its worker to another one, or let it wait first."""
         attempt.host = None
-        self._begun -= 1
+        self._attempts.begins_anew(attempt)
         host = self._choose(attempt.request)
         if host is not None:
             self._assign(host, attempt)
@@ -203,7 +160,7 @@ class ProcessRunner:
             waiting.appendleft(attempt)
         return host
 
-    def _assign_next(self, host: Slot) -> list[Attempt]:
+    def _assign_next(self, host: Slot) -> list[SentAttempt]:
         """Give the worker the next sync attempt, or put it among the idle ones."""
         host.sync = None
         while self._waiting:
@@ -214,8 +171,8 @@ class ProcessRunner:
         self._idle.append(host)
         return []
 
-    def _assign_next_async(self, host: Slot) -> list[Attempt]:
-        assigned: list[Attempt] = []
+    def _assign_next_async(self, host: Slot) -> list[SentAttempt]:
+        assigned: list[SentAttempt] = []
         while self._waiting_async and len(host.running) < self._async_per_worker:
             attempt = self._waiting_async.popleft()
             if not attempt.over:
@@ -237,68 +194,42 @@ class ProcessRunner:
         self._slots[thread] = None
         thread.start()
 
-    def _end(self, attempt: Attempt) -> bool:
-        """Answers whether the caller is the one who ended it."""
-        if attempt.over:
-            return False
-        attempt.over = True
-        if attempt.host is not None:
-            self._begun -= 1
-            if self._closed and not self._begun:
-                self._drained.set()
-        key = attempt.request.execution_id, attempt.request.seq
-        if self._attempts.get(key) is attempt:
-            del self._attempts[key]
-        return True
+    def grace(self, attempt: SentAttempt) -> float:
+        """See Owner."""
+        return grace(attempt)
 
-    def _give_up(self, host: Slot, attempt: Attempt) -> list[Attempt]:
-        """End an attempt that its worker did not end; what takes its place is to be sent."""
-        self._end(attempt)
+    def give_up(self, attempt: SentAttempt) -> Callable[[], None] | None:
+        """See Owner."""
+        host = attempt.host
+        assert host is not None
         if host.sync is not attempt:
             host.running.pop(attempt.request.key, None)
-            return self._assign_next_async(host)
+            return partial(self._send_all, host, self._assign_next_async(host))
         which = "heartbeat timeout" if attempt.silent else "timeout"
         what = "was silent" if attempt.silent else "ran"
         host.doomed = f"it was stopped because a task in it {what} longer than its {which}"
         host.worker.kill()
-        return []
+        return None
 
     # What follows is called without the lock.
 
-    def _send(self, host: Slot, attempt: Attempt) -> None:
+    def _send(self, host: Slot, attempt: SentAttempt) -> None:
         data = frames.from_request(attempt.request, self._equipment.seal)
         if attempt.request.is_async:
             host.worker.send_aside(data, attempt)
         else:
             host.worker.send(data, attempt)
 
-    def _tell(self, host: Slot, attempt: Attempt, reason: str) -> None:
-        key = attempt.request.key
-        host.worker.send_aside(frames.cancellation(key, reason, self._equipment.seal))
+    def _send_all(self, host: Slot, attempts: Iterable[SentAttempt]) -> None:
+        for attempt in attempts:
+            self._send(host, attempt)
 
-    def _expire(self, attempt: Attempt) -> None:
-        with self._lock:
-            host, limits = attempt.host, attempt.limits
-            if attempt.over or host is None or limits is None:
-                return
-            now = time.monotonic()
-            telling = False
-            started: list[Attempt] = []
-            if not attempt.silent and limits.due > now:  # there was a heartbeat
-                self._deadlines.watch(attempt, limits.due)
-                return
-            if not attempt.silent and limits.silent:
-                attempt.silent = telling = True
-                self._deadlines.watch(attempt, now + grace(attempt.request))
-            else:
-                started = self._give_up(host, attempt)
-        if telling:
-            self._tell(host, attempt, TOO_SILENT)
-            return
-        outcome = silent if attempt.silent else timed_out
-        self._report(outcome(attempt.request, attempt.details))
-        for following in started:
-            self._send(host, following)
+    def tell(self, attempt: SentAttempt, reason: str) -> None:
+        """See Owner."""
+        host = attempt.host
+        if host is not None:
+            key = attempt.request.key
+            host.worker.send_aside(frames.cancellation(key, reason, self._equipment.seal))
 
     def _keep_worker(self, number: int) -> None:
         """Run a worker, and another when it has died, for as long as there is work for one."""
@@ -309,32 +240,34 @@ class ProcessRunner:
             if failures:
                 self._closing.wait(min(FIRST_DELAY * 2 ** (failures - 1), LAST_DELAY))
             problem = self._run_worker(number)
-            given_up: list[Attempt] = []
+            given_up: list[SentAttempt] = []
             with self._lock:
                 self._slots[this] = None
-                if problem is not None and not self._closed:
+                if problem is not None and not self._attempts.closed:
                     self._failed_starts += 1
                     if self._failed_starts >= STARTS_TRIED and not self._hosts:
-                        given_up = [one for one in self._attempts.values() if one.host is None]
+                        given_up = [one for one in self._attempts if not one.begun]
                         for attempt in given_up:
-                            self._end(attempt)
-                if self._closed or (problem is not None and not self._is_anything_waiting()):
+                            self._attempts.end(attempt)
+                if self._attempts.closed or (
+                    problem is not None and not self._is_anything_waiting()
+                ):
                     del self._slots[this]
                     ended = True
                 else:
                     ended = False
             for attempt in given_up:
                 how = f"no worker process can be started: {problem}."
-                self._report(lost(attempt.request, how))
+                self._attempts.report(lost(attempt.request, how))
             if ended:
                 return
 
     def _is_anything_waiting(self) -> bool:
-        return any(attempt.host is None for attempt in self._attempts.values())
+        return any(not attempt.begun for attempt in self._attempts)
 
     def _run_worker(self, number: int) -> str | None:
         """Run one process to its end. Answers what kept it from getting ready, if it did not."""
-        if self._closed:
+        if self._attempts.closed:
             return None
         try:
             worker = Worker(number, self._factory)
@@ -342,7 +275,7 @@ class ProcessRunner:
             return f"{type(error).__name__}: {error}"
         with self._lock:
             self._slots[threading.current_thread()] = worker
-            if self._closed:
+            if self._attempts.closed:
                 worker.kill()
         try:
             worker.wait_until_ready()
@@ -365,26 +298,32 @@ class ProcessRunner:
             self._failed_starts = 0
             self._hosts.add(host)
             started = [*self._assign_next(host), *self._assign_next_async(host)]
-        for attempt in started:
-            self._send(host, attempt)
+        self._send_all(host, started)
         while host.doomed is None:
             frame = host.worker.receive()
-            if frame.kind == Kind.HEARTBEAT:
+            if frame.kind in (Kind.HEARTBEAT, Kind.AWAITS):
                 self._note(host, frame)
+            elif frame.kind == Kind.WARNING:
+                text = frame.sealed.decode(errors="replace")
+                log.warning("worker process %d: %s", host.worker.pid, text)
             else:
                 self._take(host, frame)
 
     def _note(self, host: Slot, frame: Frame) -> None:
-        """Note a heartbeat. Raises ValueError if it is not the worker's."""
+        """Note a heartbeat, or that the attempt awaits. Raises ValueError if it is not the worker's."""
         try:
             details = frames.to_text(frame, self._equipment.unseal)
         except Exception as error:
             raise ValueError(str(error)) from error
         with self._lock:
             attempt = host.find(frame.key)
-        if attempt is None:
-            return  # it was given up
-        attempt.details = details or None
+            if attempt is not None and frame.kind == Kind.AWAITS and not attempt.awaits:
+                attempt.awaits = True
+                if attempt.limits is not None:
+                    attempt.limits.extend(grace(attempt) - KILL_GRACE)
+        if attempt is None or frame.kind == Kind.AWAITS:
+            return  # or it was given up
+        attempt.last_heartbeat = details or None
         if attempt.limits is not None:
             attempt.limits.beat()
 
@@ -399,57 +338,36 @@ class ProcessRunner:
             else:
                 attempt = host.running.pop(frame.key, None)
                 started = self._assign_next_async(host)
-            mine = attempt is not None and not attempt.over
-            if attempt is not None and mine:
-                # Before it counts as ended, or whoever closes might look too early.
-                mine = not self._is_handed_back(attempt, frame)
-                self._end(attempt)
-        for following in started:
-            self._send(host, following)
+        self._send_all(host, started)
         if attempt is None:
             return  # it was given up: this comes too late
-        if attempt.limits is not None:
-            self._deadlines.forget(attempt)
-        if not mine:
-            return
+        unreadable: Exception | None = None
         try:
             outcome = frames.to_outcome(frame, self._equipment.unseal)
         except Exception as error:
-            self._report(failed(attempt.request, frames.unreadable(error), attempt.details))
-            raise ValueError(str(error)) from error
-        if attempt.silent:
-            outcome = silent(attempt.request, outcome.heartbeat or attempt.details)
-        self._report(outcome)
-
-    def _is_handed_back(self, attempt: Attempt, frame: Frame) -> bool:
-        """Whether it has ended because the runner closes. With the lock held."""
-        if not self._closed:
-            return False
-        try:
-            outcome = frames.to_outcome(frame, self._equipment.unseal)
-        except Exception:
-            return False  # for whoever reports it
-        if not was_cancelled(outcome):
-            return False
-        details = outcome.heartbeat or attempt.details
-        self._returned.append(handed_back(attempt.request, details))
-        return True
+            unreadable = error
+            outcome = failed(attempt.request, frames.unreadable(error), attempt.details)
+        with self._lock:
+            report = self._attempts.finish(attempt, outcome)
+        if report is not None:
+            self._attempts.report(report)
+        if unreadable is not None:
+            raise ValueError(str(unreadable)) from unreadable
 
     def _bury(self, host: Slot) -> None:
         """Report what the dead worker had begun; give what did not reach it to others."""
-        gone: list[Attempt] = []
-        moved: list[tuple[Slot, Attempt]] = []
+        gone: list[SentAttempt] = []
+        moved: list[tuple[Slot, SentAttempt]] = []
         with self._lock:
             self._hosts.discard(host)
             if host in self._idle:
                 self._idle.remove(host)
             held = [*([] if host.sync is None else [host.sync]), *host.running.values()]
             for attempt in held:
-                self._deadlines.forget(attempt)
                 if attempt.over:
                     continue
-                if attempt.sent or self._closed:
-                    self._end(attempt)
+                if attempt.sent or self._attempts.closed:
+                    self._attempts.end(attempt)
                     gone.append(attempt)
                 elif (other := self._assign_again(attempt)) is not None:
                     moved.append((other, attempt))
@@ -459,4 +377,4 @@ class ProcessRunner:
         if host.doomed is not None:
             how = f"{how}: {host.doomed}"
         for attempt in gone:
-            self._report(lost(attempt.request, f"{how}.", attempt.details))
+            self._attempts.report(lost(attempt.request, f"{how}.", attempt.details))

@@ -4,32 +4,35 @@ from __future__ import annotations
 
 from typing import Final
 
-from mini_workflow.attempts import Limits
 from mini_workflow.ports import TaskRequest
+from mini_workflow.runners.attempts import Attempt
 from mini_workflow.runners.processes.protocol import Key
 from mini_workflow.runners.processes.worker import Worker
 
 CLEANUP_GRACE: Final = 1.0
-"""Seconds after its timeout at which an async attempt is given up that the worker did not end."""
+"""Seconds after its timeout at which an async attempt is given up that the worker did not end. So is
+what is async behind a lambda, once the worker has said so."""
 KILL_GRACE: Final = 0.1
-"""Seconds after its timeout at which a worker is killed for a sync attempt. What is async behind
-a lambda is ended by the worker itself, at the timeout. Both graces also follow when an attempt was
-told that its heartbeat is missing."""
+"""Seconds after its timeout at which a worker is killed for a sync attempt. Both graces also follow
+when an attempt was told that its heartbeat is missing."""
 
 
-class Attempt:
-    """One attempt and what has become of it."""
+class SentAttempt(Attempt):
+    """An attempt that is given to a worker."""
 
-    __slots__ = ("details", "host", "limits", "over", "request", "sent", "silent")
+    __slots__ = ("awaits", "host", "last_heartbeat", "sent")
 
     def __init__(self, request: TaskRequest) -> None:
-        self.request: Final = request
+        super().__init__(request)
         self.host: Slot | None = None  # once it has begun
         self.sent = False
-        self.limits: Limits | None = None
-        self.details: str | None = None  # of its last heartbeat
-        self.silent = False  # told that its heartbeat is missing
-        self.over = False  # reported, or handed back
+        self.awaits = request.is_async  # and can be cancelled
+        self.last_heartbeat: str | None = None
+
+    @property
+    def details(self) -> str | None:
+        """What the worker has told last of its heartbeats."""
+        return self.last_heartbeat
 
 
 class Slot:
@@ -39,16 +42,16 @@ class Slot:
 
     def __init__(self, worker: Worker) -> None:
         self.worker: Final = worker
-        self.sync: Attempt | None = None
-        self.running: Final[dict[Key, Attempt]] = {}  # the async ones
+        self.sync: SentAttempt | None = None
+        self.running: Final[dict[Key, SentAttempt]] = {}  # the async ones
         self.doomed: str | None = None  # why it was killed from here
 
-    def find(self, key: Key) -> Attempt | None:
+    def find(self, key: Key) -> SentAttempt | None:
         """The attempt, if the worker still has it."""
         sync = self.sync
         return sync if sync is not None and sync.request.key == key else self.running.get(key)
 
 
-def grace(request: TaskRequest) -> float:
+def grace(attempt: SentAttempt) -> float:
     """Seconds that an attempt has to end after it was told to."""
-    return CLEANUP_GRACE if request.is_async else KILL_GRACE
+    return CLEANUP_GRACE if attempt.awaits else KILL_GRACE

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -16,6 +18,7 @@ from mini_workflow.stores.s3.store import S3Store
 from mini_workflow.stores.sqs.dispatch import AWSDispatch
 from mini_workflow.stores.sqs.envelopes import Envelopes
 from mini_workflow.stores.sqs.messages import Post
+from mini_workflow.stores.sqs.outcomes import Outcomes
 from mini_workflow.stores.system_clock import SystemClock
 
 if TYPE_CHECKING:
@@ -41,6 +44,7 @@ class Container:
         self.settings = settings
         self.clients = clients
         self.clock: Clock = clock or SystemClock()
+        self.sleep: Callable[[float], None] = time.sleep
         self._queued = queued
         self._claim_over = claim_over
         self.signer = Signer(lambda: read_keys(settings.get(SIGNING_KEY)))
@@ -61,6 +65,11 @@ class Container:
     def post(self) -> Post:
         """The way to the queue of events."""
         return Post(self.clients, lambda: self.settings.get(QUEUE_URL), self.envelopes)
+
+    @cached_property
+    def outcomes(self) -> Outcomes:
+        """What workers could not send."""
+        return Outcomes(self.bucket, self.post)
 
     @cached_property
     def histories(self) -> ObjectStore:

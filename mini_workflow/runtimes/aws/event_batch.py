@@ -92,7 +92,7 @@ class EventBatch:
             raise WireError(f"a message to execution {mail.execution_id!r} in the group {name!r}")
         check_id(name)
         if isinstance(mail, Lost):
-            arrival.messages.append(self._lost(mail))
+            arrival.messages += self._lost(mail)
         elif mail.kind == "wake":
             arrival.woken.append(int(mail.content))
         elif mail.kind == "resume":
@@ -100,13 +100,20 @@ class EventBatch:
         else:
             arrival.messages += _messages_of(mail)
 
-    def _lost(self, news: Lost) -> TaskFailed:
+    def _lost(self, news: Lost) -> list[Any]:
+        """What an attempt has come to whose invocation has failed: its outcome, if it could only
+        not be sent.
+        """
+        kept = self._parts.outcomes.find(news.execution_id, news.seq, news.attempt)
+        if kept is not None:
+            return _messages_of(kept)
         error = WorkerLost(
             f"attempt {news.attempt} of task #{news.seq} is lost: the worker function ended without "
             f"an answer{f' ({news.why})' if news.why else ''}"
         )
         now = self._parts.clock.now()
-        return TaskFailed(now, news.seq, news.attempt, self._parts.codec.encode_failure(error))
+        failure = self._parts.codec.encode_failure(error)
+        return [TaskFailed(now, news.seq, news.attempt, failure)]
 
     def _set_aside(self, name: str, record: dict[str, Any], error: Exception) -> bool:
         """Move a message that nobody can read to the dead letters; whether that is done.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 import threading
 from base64 import b64decode
 from dataclasses import replace
@@ -13,13 +14,15 @@ from mini_workflow.attempts import failed, timeout_message
 from mini_workflow.core import wire
 from mini_workflow.engine.batch import ended
 from mini_workflow.engine.executor import execute, execute_async
-from mini_workflow.errors import RuntimeClosed, TaskTimeout, WireError
+from mini_workflow.errors import RuntimeClosed, StoreError, StoreUnavailable, TaskTimeout, WireError
 from mini_workflow.ports import TaskOutcome, TaskRequest
 from mini_workflow.runners.event_loop import EventLoopRunner
 from mini_workflow.runners.routed import RoutedRunner
 from mini_workflow.runners.threads import ThreadRunner
 from mini_workflow.runtimes.aws.container import Container
 from mini_workflow.runtimes.aws.telemetry import Metrics
+from mini_workflow.runtimes.aws.time_left import TimeLeft
+from mini_workflow.stores.aws_clients import is_refused
 from mini_workflow.stores.aws_limits import PULSE
 from mini_workflow.stores.sqs.dispatch import CANCELLED, HEARTBEATS, purpose_of
 from mini_workflow.stores.sqs.envelopes import parse
@@ -32,6 +35,11 @@ MARGIN: Final = 2_000
 """Milliseconds before the end of the function's own time at which an attempt is given up: time to
 send that. Our own bound."""
 
+FIRST_PAUSE: Final = 0.2
+LONGEST_PAUSE: Final = 5.0
+"""Seconds between two tries to send an outcome: at most the first at first, twice as long each time,
+and drawn from the whole of it. A thousand workers that try every 2.5 seconds on average are little
+more than the 300 messages a second that a message group takes. Our own bounds."""
 
 ENDING: Final = 1.0
 """Seconds that threads get to end when the worker is closed. Our own bound."""
@@ -51,14 +59,15 @@ class Worker:
 
     def execute(self, event: Any, context: Any) -> dict[str, Any]:
         """See `AWSRuntime.execute`."""
+        left = TimeLeft(context, self._parts.clock)
         request = self._request_of(event)
-        limited = _within(request, context)
+        limited = _within(request, left)
         with self._metrics.attempt(request):
             outcome = self._run(limited)
             if limited.timeout != request.timeout and outcome.failure is not None:
                 outcome = _explained(outcome, limited)
             self._metrics.outcome(failed=outcome.failure is not None)
-            self._send(outcome)
+            self._send(outcome, left)
         return {"execution_id": request.execution_id, "seq": request.seq, "done": True}
 
     def close(self) -> None:
@@ -131,10 +140,40 @@ class Worker:
         if pulse is not None:
             pulse.start(CURRENT.get())
 
-    def _send(self, outcome: TaskOutcome) -> None:
-        message = ended(outcome, self._parts.clock.now())
+    def _send(self, outcome: TaskOutcome, left: TimeLeft) -> None:
+        """Send the outcome, for as long as the function may run. What cannot be sent at once goes
+        to the bucket too: however this ends then, whoever hears of it finds the outcome there.
+        """
         key = "/".join(map(str, ("outcome", *outcome.key)))
-        self._parts.post.send([Mail(outcome.execution_id, "messages", wire.encode(message), key)])
+        message = wire.encode(ended(outcome, self._parts.clock.now()))
+        mail = Mail(outcome.execution_id, "messages", message, key)
+        pause, kept = FIRST_PAUSE, False
+        while True:
+            try:
+                self._parts.post.send([mail])
+                return
+            except StoreError as error:
+                log.warning("[%s] an outcome cannot be sent: %s", outcome.execution_id, error)
+                problem = error
+            kept = kept or self._keep(outcome, mail)
+            seconds = random.uniform(0, pause)
+            pause = min(LONGEST_PAUSE, pause * 2)
+            if is_refused(problem) or seconds * 1000 > left() - MARGIN:
+                what = "is in the bucket, and will be found" if kept else "is lost"
+                raise StoreUnavailable(
+                    f"the outcome of task {outcome.key[1]} of {outcome.execution_id!r} cannot be "
+                    f"sent, and {what}: {problem}"
+                ) from problem
+            self._parts.sleep(seconds)
+
+    def _keep(self, outcome: TaskOutcome, mail: Mail) -> bool:
+        """Put the outcome into the bucket; whether that went well."""
+        try:
+            self._parts.outcomes.keep(*outcome.key[1:], mail)
+        except StoreError as error:
+            log.warning("[%s] an outcome cannot be kept: %s", outcome.execution_id, error)
+            return False
+        return True
 
 
 class _Pulse:
@@ -194,15 +233,14 @@ def _heartbeat_key(request: TaskRequest) -> str:
     return f"{HEARTBEATS}{request.execution_id}/{request.seq}"
 
 
-def _within(request: TaskRequest, context: Any) -> TaskRequest:
+def _within(request: TaskRequest, left: TimeLeft) -> TaskRequest:
     """The request with a timeout before Lambda's own."""
-    remaining = getattr(context, "get_remaining_time_in_millis", None)
-    if remaining is None:
+    if not left.told:
         return request
-    left = max(1, remaining() - MARGIN)
-    if request.timeout is not None and request.timeout <= left:
+    longest = max(1, left() - MARGIN)
+    if request.timeout is not None and request.timeout <= longest:
         return request
-    return replace(request, timeout=left)
+    return replace(request, timeout=longest)
 
 
 def _explained(outcome: TaskOutcome, request: TaskRequest) -> TaskOutcome:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from hashlib import sha256
@@ -15,6 +16,14 @@ from mini_workflow.stores.sqs.envelopes import Envelopes, dump, parse
 Kind = Literal["messages", "wake", "resume"]
 
 KINDS: Final = ("messages", "wake", "resume")
+
+_FIELDS: Final = {
+    "execution_id": re.compile(r'"execution_id"\s*:\s*"([^"\\]*)"'),
+    "seq": re.compile(r'"seq"\s*:\s*(\d+)'),
+    "attempt": re.compile(r'"attempt"\s*:\s*(\d+)'),
+    "signature": re.compile(r'"(?:lost|signature)"\s*:\s*"([^"\\]*)"'),
+}
+"""Where a report that is not JSON names its attempt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +76,13 @@ class Post:
         Raises WireError or SignatureInvalid if it is not ours, StoreUnavailable if its content
         cannot be read now.
         """
-        plain = parse(text)
+        try:
+            plain = parse(text)
+        except WireError:
+            found = _salvaged(text)
+            if found is None:
+                raise
+            return self._lost(found)
         inner = plain.get("event")
         if isinstance(inner, str):
             plain = parse(inner)
@@ -89,15 +104,26 @@ class Post:
         return self._envelopes.certify(_attempt(execution_id, seq, attempt))
 
     def _lost(self, plain: dict[str, Any]) -> Lost:
+        """What Lambda has told the destination for failures, in parts: its request, context and
+        response. A pipe may be older, and have picked the fields itself.
+        """
+        request, response = plain.get("request"), plain.get("response")
+        if isinstance(request, dict):
+            named: dict[str, Any] = {**request, "signature": request.get("lost")}  # pyright: ignore[reportUnknownMemberType]
+            words = [_text(response, "errorType"), _text(response, "errorMessage")]
+            condition = _text(plain.get("context"), "condition")
+        else:
+            named = plain
+            words = [_text(plain, "type"), _text(plain, "error")]
+            condition = _text(plain, "condition")
         try:
-            name, seq, attempt = plain["execution_id"], int(plain["seq"]), int(plain["attempt"])
+            name, seq, attempt = named["execution_id"], int(named["seq"]), int(named["attempt"])
         except (KeyError, TypeError, ValueError) as error:
             raise WireError(f"not the news of a lost attempt: {str(plain)[:200]}") from error
         if not isinstance(name, str):
             raise SignatureInvalid("the news of a lost attempt names no execution")
-        self._envelopes.verify(plain.get("signature"), _attempt(name, seq, attempt))
-        words = [str(plain.get(word) or "") for word in ("type", "error")]
-        why = ": ".join(word for word in words if word) or str(plain.get("condition") or "")
+        self._envelopes.verify(named.get("signature"), _attempt(name, seq, attempt))
+        why = ": ".join(word for word in words if word) or condition
         return Lost(name, seq, attempt, why)
 
     def send(self, mails: Iterable[Mail]) -> None:
@@ -139,6 +165,22 @@ def deduplication_id(key: str) -> str:
 
 def _attempt(execution_id: str, seq: int, attempt: int) -> tuple[str, ...]:
     return ("lost", execution_id, str(seq), str(attempt))
+
+
+def _salvaged(text: str) -> dict[str, Any] | None:
+    """The attempt that a report of a lost one names, although what the pipe has put in beside it
+    has made the text anything but JSON; None if it is no such report.
+    """
+    if '"lost"' not in text:
+        return None
+    found = {field: pattern.search(text) for field, pattern in _FIELDS.items()}
+    return {field: match[1] for field, match in found.items() if match is not None} or None
+
+
+def _text(plain: object, field: str) -> str:
+    """The text of a field; empty if there is none."""
+    value: Any = plain.get(field) if isinstance(plain, dict) else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    return "" if value is None else str(value)  # pyright: ignore[reportUnknownArgumentType]
 
 
 def _batches(entries: list[dict[str, str]]) -> Iterable[list[dict[str, str]]]:

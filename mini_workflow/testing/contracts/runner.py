@@ -21,7 +21,7 @@ from mini_workflow.errors import (
 from mini_workflow.ports import TaskOutcome, TaskRequest
 from mini_workflow.testing.contracts import runner_tasks as tasks
 from mini_workflow.testing.contracts.heartbeat import HeartbeatContract
-from mini_workflow.testing.contracts.runner_case import SHORT, WAIT
+from mini_workflow.testing.contracts.runner_case import LONG, SHORT, WAIT
 from mini_workflow.testing.contracts.runner_tasks import Gate
 
 
@@ -172,15 +172,17 @@ class TaskRunnerContract(HeartbeatContract):
         runner.close(WAIT)
         self.assert_no_more()
 
-    def test_the_timeout_runs_from_when_the_attempt_began(self, tmp_path: Path) -> None:
-        runner, gate = self.runner(room=1), Gate(tmp_path)
-        runner.submit(self.request(tasks.hold, gate))
+    def test_neither_heartbeats_nor_waiting_for_room_use_up_a_timeout(self, tmp_path: Path) -> None:
+        runner, gate = self.warm_runner(), Gate(tmp_path)
+        beating = self.request(tasks.beat_until_open, gate, heartbeat_timeout=LONG // 2)
+        runner.submit(beating)
         Gate.wait(gate.begun)
-        waiting = self.request(tasks.echo, "in time", timeout=2_000)
+        waiting = self.request(tasks.echo, "in time", timeout=LONG)
         runner.submit(waiting)
-        time.sleep(2.2)
+        time.sleep(1.1 * LONG / 1_000)
         gate.open()
         outcomes = {outcome.seq: outcome for outcome in (self.outcome(), self.outcome())}
+        assert self.value(outcomes[beating.seq]) == "alive"
         assert self.value(outcomes[waiting.seq]) == "in time"
 
     # Cancellation
@@ -317,7 +319,7 @@ class TaskRunnerContract(HeartbeatContract):
 
     def test_what_stops_early_because_of_the_close_has_no_result(self, tmp_path: Path) -> None:
         runner, gate = self.runner(room=1), Gate(tmp_path)
-        request = self.request(tasks.hold, gate)
+        request = self.request(tasks.stop_early, gate)
         runner.submit(request)
         Gate.wait(gate.begun)
         assert runner.close(WAIT) == [request]

@@ -21,6 +21,8 @@ WAIT = 30.0
 """Seconds after which a report is missing."""
 SHORT = 100
 """Milliseconds of a timeout that is meant to pass."""
+LONG = 1_600
+"""Milliseconds of a timeout that passes only while nothing has begun."""
 
 
 class RunnerCase:

@@ -109,6 +109,21 @@ def hold(gate: Gate) -> str:
     return "held"
 
 
+def stop_early(gate: Gate) -> str:
+    """Wait until the gate opens, or until the task sees that it shall end."""
+    return hold(gate)
+
+
+async def stop_early_async(gate: Gate) -> str:
+    """The same: it looks by itself, before anything cancels it."""
+    gate.begun.touch()
+    while not gate.opened.exists():
+        if current_task().cancelled:
+            return "stopped early"
+        await asyncio.sleep(PAUSE)
+    return "held"
+
+
 def hold_on(gate: Gate) -> str:
     """Wait until the gate opens, whatever happens."""
     gate.begun.touch()
@@ -190,19 +205,19 @@ def beat_wrongly() -> str:
     return "nothing was raised"
 
 
-def beat_for(seconds: float) -> str:
-    """Give a heartbeat now and then, for so long."""
-    ends_at = time.monotonic() + seconds
-    while time.monotonic() < ends_at:
+def beat_until_open(gate: Gate) -> str:
+    """Give heartbeats until the gate opens."""
+    gate.begun.touch()
+    while not gate.opened.exists():
         current_task().heartbeat()
         time.sleep(PAUSE)
     return "alive"
 
 
-async def beat_for_async(seconds: float) -> str:
-    """Give a heartbeat now and then, for so long."""
-    ends_at = time.monotonic() + seconds
-    while time.monotonic() < ends_at:
+async def beat_until_open_async(gate: Gate) -> str:
+    """Give heartbeats until the gate opens."""
+    gate.begun.touch()
+    while not gate.opened.exists():
         current_task().heartbeat()
         await asyncio.sleep(PAUSE)
     return "alive"
@@ -256,6 +271,16 @@ async def beat_until_stopped_async(gate: Gate) -> None:
             current_task().heartbeat()
         except TaskCancelled as error:
             gate.left.write_text(str(error))
+
+
+async def hold_cleanup_async(gate: Gate) -> None:
+    """Wait until cancelled, and then until the gate opens."""
+    try:
+        await asyncio.Event().wait()
+    finally:
+        gate.begun.touch()
+        while not gate.opened.exists():
+            await asyncio.sleep(PAUSE)
 
 
 async def call_async(function: Callable[..., Any], *args: object) -> object:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final, Literal
 
 from mini_workflow.codecs.standard import StandardCodec
+from mini_workflow.core.decide import advance
 from mini_workflow.core.events import (
     CLOSING,
     ExecutionCompleted,
@@ -22,7 +23,6 @@ from mini_workflow.core.events import (
 )
 from mini_workflow.core.history import History
 from mini_workflow.core.payload import Payload
-from mini_workflow.core.replay import advance
 from mini_workflow.core.run import Definition, Run
 from mini_workflow.engine.engine import LIMITS, Engine, Ports
 from mini_workflow.engine.requests import Post, Release, Request, Resume, Start

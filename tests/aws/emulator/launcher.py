@@ -165,17 +165,17 @@ def dynamic(record: dict, value: str | None):
 def rendered(template: str, record: dict) -> str:
     """A template with its <$.paths> filled in.
 
-    A string between quotes is put there as it is, escaped; elsewhere it gets quotes, as any other
-    value is written as JSON.
+    A string is put there as it is, with quotes around it unless it stands between quotes: what is in
+    it is not escaped, so that a quote or a line break ends the JSON. Objects, lists, numbers and null
+    are written as JSON.
     """
 
     def fill(match: re.Match[str]) -> str:
         value = lookup(record, match["path"])
-        quoted = match["before"] == '"' and match["after"] == '"'
-        text = json.dumps(value)
-        if quoted:
-            text = text[1:-1] if isinstance(value, str) else json.dumps(text)[1:-1]
-        return f"{match['before']}{text}{match['after']}"
+        if not isinstance(value, str):
+            return f"{match['before']}{json.dumps(value)}{match['after']}"
+        before, after = (match["before"] or '"'), (match["after"] or '"')
+        return f"{before}{value}{after}"
 
     return re.sub(r'(?P<before>"?)<(?P<path>\$[^>]*)>(?P<after>"?)', fill, template)
 

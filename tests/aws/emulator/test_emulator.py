@@ -335,16 +335,31 @@ def test_a_pipe_moves_a_message_after_its_delay(aws: Server) -> None:
     assert message["Attributes"]["MessageDeduplicationId"] == message_id
 
 
+def filled(server: Server, template: str, body: dict[str, Any]) -> str:
+    """What a pipe makes of a message."""
+    source, target = piped(server, template, "$.body.group", "$.messageId")
+    server.client("sqs").send_message(
+        QueueUrl=source, MessageBody=json.dumps({**body, "group": "g"})
+    )
+    (message,) = received(server, target, 1)
+    return message["Body"]
+
+
 def test_a_template_is_filled_in_by_type_and_a_path_to_nothing_is_empty(aws: Server) -> None:
     template = (
         '{"text": <$.body.text>, "n": <$.body.n>, "in": "<$.body.text>", "no": <$.body.no.x>}'
     )
-    source, target = piped(aws, template, "$.body.group", "$.messageId")
-    body = {"text": 'a "b"\n', "n": 2, "group": "g"}
-    aws.client("sqs").send_message(QueueUrl=source, MessageBody=json.dumps(body))
-    (message,) = received(aws, target, 1)
-    filled = {"text": 'a "b"\n', "n": 2, "in": 'a "b"\n', "no": ""}
-    assert json.loads(message["Body"]) == filled
+    found = filled(aws, template, {"text": "a b", "n": 2})
+    assert json.loads(found) == {"text": "a b", "n": 2, "in": "a b", "no": ""}
+
+
+def test_a_template_escapes_no_text_but_in_whole_objects(aws: Server) -> None:
+    """A field that has quotes in it ends the JSON around it."""
+    body = {"error": {"text": 'a "b"\n'}}
+    picked = filled(aws, '{"error": <$.body.error.text>, "in": "<$.body.error.text>"}', body)
+    assert picked == '{"error": "a "b"\n", "in": "a "b"\n"}'
+    whole = filled(aws, '{"error": <$.body.error>}', body)
+    assert json.loads(whole) == {"error": {"text": 'a "b"\n'}}
 
 
 # Schedules

@@ -20,9 +20,9 @@ import pytest
 
 from mini_workflow.codecs import StandardCodec
 from mini_workflow.core import events, wire
+from mini_workflow.core.decide import advance
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.history import History
-from mini_workflow.core.replay import advance
 from tests.laws import corpus
 from tests.laws.driver import Driver, check_replays, chosen, inline_runner
 

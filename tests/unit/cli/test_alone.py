@@ -1,4 +1,4 @@
-"""The command where nobody serves: what it runs itself, what it keeps, and what it refuses."""
+"""The command where no worker is running: what it runs itself, what it keeps, and what it refuses."""
 
 import os
 import signal
@@ -19,7 +19,31 @@ def test_run_follows_an_execution_to_its_result(mw: World) -> None:
     # The id again: the answer comes from the store.
     again = mw("run", "cli_flows:greet", "name=ann", "--id", "one", "--quiet", "--json")
     assert again.json == {"id": "one", "status": "completed", "result": "hello ann"}
-    assert again.err == ""
+    assert "was started before, with the same arguments, and has closed (completed)" in again.err
+
+
+def test_start_of_an_id_that_is_taken_tells_what_became_of_it(mw: World) -> None:
+    start = ("start", "cli_flows:greet", "name=ann", "--id", "one")
+    mw(*start)
+    again = mw(*start)
+    assert "one was started before, and is running: nothing was started" in again.err
+    assert "No worker is running" in again.err
+    mw("run", "cli_flows:greet", "name=ann", "--id", "one", "-q")
+    closed = mw(*start)
+    assert closed.out == "one"
+    assert "has closed (completed): nothing was started" in closed.err
+    assert "mini-workflow result one" in closed.err
+    assert "choose another --id" in closed.err
+    assert "No worker" not in closed.err
+    assert mw(*start, "--json").json == {
+        "id": "one",
+        "started": False,
+        "status": "completed",
+        "served": True,
+    }
+    other = mw("start", "cli_flows:greet", "name=bob", "--id", "one", status=2)
+    assert "other arguments" in other.err
+    assert "nothing was started" not in other.err
 
 
 def test_run_follows_from_run_to_run(mw: World) -> None:
@@ -51,6 +75,33 @@ def test_run_tells_how_it_failed(mw: World) -> None:
     assert mw("result", "f", status=None).err == said.err
 
 
+STACKS = """\
+from mini_workflow import Context, workflow
+
+def pay(amount: int) -> None:
+    raise ValueError(f"{amount} is too much")
+
+@workflow
+async def shop(ctx: Context) -> None:
+    await ctx.task(pay, 7, name="pay")
+"""
+
+
+def test_every_door_shows_the_stack_of_the_task_and_that_of_the_workflow(mw: World) -> None:
+    (mw.folder / "shops.py").write_text(STACKS)
+    ran = mw("run", "shops:shop", "--id", "s", status=1).err
+    told = {
+        "run": ran,
+        "result": mw("result", "s", status=1).err,
+        "get": mw("get", "s").out,
+        "follow": mw("get", "s", "--follow").out,
+    }
+    for door, text in told.items():
+        assert "in pay" in text, door
+        assert "in shop" in text, door
+        assert text.index("in shop") != text.index("in pay"), door
+
+
 def test_times_say_their_zone(mw: World) -> None:
     mw("run", "cli_flows:greet", "name=ann", "--id", "one", "-q")
     assert mw("ls", "--columns", "started").out.endswith("Z")
@@ -77,18 +128,23 @@ def test_an_interrupted_run_is_continued(mw: World) -> None:
     assert "order-1 is not done" in err
     assert mw("ls", "--columns", "id,status").out == "order-1\trunning"
     kept = mw("signal", "order-1", "approve", "ann")
-    assert "nobody serves" in kept.err
+    assert "No worker is running" in kept.err
     assert "receipt for o-1" in mw("run", "cli_flows:order", "order_id=o-1", "--id", "order-1").out
 
 
 def test_what_is_started_and_sent_is_kept_for_a_worker(mw: World) -> None:
     started = mw("start", "cli_flows:order", "order_id=o-1", "--id", "order-1", "--json")
-    assert started.json == {"id": "order-1", "served": False}
+    assert started.json == {
+        "id": "order-1",
+        "started": True,
+        "status": "running",
+        "served": False,
+    }
     assert "worker" in started.err
     assert "served" in mw("signal", "order-1", "approve", "ann", "--json").json
     assert mw("result", "order-1", "--timeout", "0", status=5).err.startswith("error: ")
     problems = mw("doctor", status=1).out
-    assert "nobody serves" in problems
+    assert "no worker is running" in problems
     assert "mini-workflow worker MODULE" in problems
     with mw.served("worker", "cli_flows", "--processes", "1", "--json") as process:
         assert mw("result", "order-1", "--json").json["result"]["by"] == "ann"
@@ -112,7 +168,7 @@ def test_reading_changes_nothing(mw: World) -> None:
     ]
     with ThreadPoolExecutor(4) as pool:
         said = list(pool.map(lambda words: mw(*words, status=None).status, readings))
-    assert said == [0, 0, 0, 0, 0, 0, 1]  # the doctor finds that nobody serves
+    assert said == [0, 0, 0, 0, 0, 0, 1]  # the doctor finds that no worker is running
     assert contents(mw.folder) == before
 
 

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 from mini_workflow.codecs.closures import describe_call
-from mini_workflow.core.operations import is_async
+from mini_workflow.core.calls import is_async
 from tests.paths import ROOT
 from tests.unit.codecs import samples
 from tests.unit.codecs.samples import Box, Order

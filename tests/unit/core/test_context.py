@@ -14,7 +14,7 @@ import pytest
 
 from mini_workflow.context import Context
 from mini_workflow.core import commands, events
-from mini_workflow.core.replay import advance
+from mini_workflow.core.decide import advance
 from mini_workflow.errors import (
     ClosureNotSerializable,
     DuplicateWorkflow,

@@ -41,7 +41,7 @@ def test_a_thousand_sleep_and_finish(path: Path, monkeypatch: Any, others: int) 
 
 
 def live_runs() -> int:
-    return sum(isinstance(one, Run) and not one.dead for one in gc.get_objects())
+    return sum(isinstance(one, Run) and not one.recorder.dead for one in gc.get_objects())
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """What worker processes are for: what dies in them, and what becomes of them."""
 
+import asyncio
 import multiprocessing
 import os
 import signal
@@ -19,11 +20,13 @@ from mini_workflow.core.payload import Payload
 from mini_workflow.errors import SignatureInvalid, TaskError, TaskTimeout, UsageError, WorkerLost
 from mini_workflow.ports import TaskOutcome, TaskRequest
 from mini_workflow.runners.processes import ProcessRunner, WorkerConfig
+from mini_workflow.runners.processes.slot import KILL_GRACE
 from mini_workflow.testing.contracts import runner_tasks as tasks
 from mini_workflow.testing.contracts.runner_tasks import Gate
 from tests.contracts import worker_code
 from tests.contracts.worker_code import CODEC
 from tests.paths import ROOT
+from tests.waiting import WAIT, eventually
 
 KEY = b"a key for tests only, nothing else"
 
@@ -153,13 +156,21 @@ class TestWorkersThatDie:
         assert workers.next() != first
 
     def test_what_is_async_behind_a_lambda_does_not_take_it(
-        self, make: Make, tmp_path: Path
+        self, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        workers, gate = make(), Gate(tmp_path)
+        """It has as long for its cleanup as an async function has, however slow the worker is."""
+        monkeypatch.setattr("mini_workflow.runners.processes.slot.CLEANUP_GRACE", WAIT)
+        workers, gate, other = make(), Gate(tmp_path), Gate(tmp_path, "other")
         workers.submit(lambda: [os.getpid()])  # the worker imports this module
         [first] = workers.next()
-        workers.submit(lambda: tasks.hold_async(gate), timeout=50)
+        workers.submit(lambda: tasks.hold_cleanup_async(gate), timeout=1_000)
+        workers.submit(tasks.hold_async, other)
+        Gate.wait(gate.begun)
+        time.sleep(3 * KILL_GRACE)  # a worker that is not killed cannot be waited for
+        gate.open()
         assert isinstance(workers.next(), TaskTimeout)
+        other.open()
+        assert workers.next() == "held"
         workers.submit(os.getpid)
         assert workers.next() == first
 
@@ -168,6 +179,41 @@ def fork_and_die(gate: Gate) -> None:
     if os.fork() == 0:
         tasks.hold_on(gate)
     os._exit(1)
+
+
+async def cancel_all_async() -> None:
+    for task in asyncio.all_tasks():
+        task.cancel()
+    await asyncio.Event().wait()
+
+
+async def block_async(gate: Gate) -> str:
+    return tasks.hold_on(gate)
+
+
+class TestTheLoopOfAWorker:
+    def test_what_a_task_cancels_is_lost(self, make: Make, tmp_path: Path) -> None:
+        """An attempt that nobody of the engine has cancelled, and the worker lives on."""
+        workers, gate = make(), Gate(tmp_path)
+        workers.submit(tasks.hold_async, gate)
+        Gate.wait(gate.begun)
+        workers.submit(cancel_all_async)
+        assert [type(error) for error in workers.all().values()] == [WorkerLost, WorkerLost]
+        workers.submit(tasks.call_async, int)
+        assert workers.next() == 0
+
+    def test_a_task_that_blocks_it_is_named_in_the_log_of_the_engine(
+        self, make: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        workers, gate = make(), Gate(tmp_path)
+        workers.submit(block_async, gate)
+        eventually(lambda: caplog.messages)
+        gate.open()
+        assert workers.next() == "held"
+        (said,) = caplog.messages
+        assert "worker process" in said
+        assert "async task 'work' of execution 'e' blocks it" in said
+        assert "hold_on" in said or "block_async" in said
 
 
 class TestTrust:

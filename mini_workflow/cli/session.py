@@ -1,0 +1,105 @@
+"""Session: what a command works with; and how commands, and what several of them take, are declared."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import click
+from click.shell_completion import CompletionItem
+
+from mini_workflow.cli.arguments import import_modules
+from mini_workflow.cli.backends import Backend, open_backend
+from mini_workflow.cli.config import Config, find_config
+from mini_workflow.cli.output import remark
+from mini_workflow.engine.client import Client
+from mini_workflow.ports import STATUSES
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What a command works with."""
+
+    config: Config
+    backend: Backend
+    debug: bool
+
+    def import_modules(self, *names: str) -> None:
+        """Import these modules, and those that are configured."""
+        import_modules((*self.config.modules, *names))
+
+    def remark_unserved(self, client: Client, *, saved: bool = False) -> bool:
+        """Whether a worker is running; say so if none is. `saved` is for a request just sent."""
+        if self.backend.is_served(client):
+            return True
+        kept = ". The request is saved; start" if saved else ": start"
+        remark(
+            f"No worker is running for {self.backend.place}{kept} one with "
+            "`mini-workflow worker MODULE`."
+        )
+        return False
+
+
+pass_session: Final = click.make_pass_decorator(Session)
+
+
+class Command(click.Command):
+    """A command whose help ends with examples."""
+
+    def __init__(self, *args: Any, examples: tuple[str, ...] = (), **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.examples = examples
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the examples, each on a line of its own."""
+        with formatter.section("Examples"):
+            for example in self.examples:
+                formatter.write(f"{'':{formatter.current_indent}}{example}\n")
+
+
+def command(name: str, *examples: str) -> Callable[[Callable[..., Any]], Command]:
+    """Make a command of a function; its docstring is the help."""
+    return click.command(name, cls=Command, examples=examples)
+
+
+def complete_id(
+    ctx: click.Context, param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """The ids of the newest executions that begin so; none where the store cannot be read."""
+    options = ctx.find_root().params
+    try:
+        config = find_config(
+            Path.cwd(),
+            backend=options.get("backend") or os.environ.get("MINI_WORKFLOW_BACKEND"),
+            stack=options.get("stack"),
+            bucket=options.get("bucket"),
+        )
+        with open_backend(config).reader() as client:
+            found = client.list_executions(limit=200)
+    except Exception:
+        return []
+    return [
+        CompletionItem(one.id, help=one.status) for one in found if one.id.startswith(incomplete)
+    ]
+
+
+json_option: Final = click.option("--json", "as_json", is_flag=True, help="Answer with JSON.")
+trust_option: Final = click.option(
+    "--trust",
+    is_flag=True,
+    help="Load values as themselves, which may run code that is stored.",
+)
+modules_option: Final = click.option(
+    "-m", "--module", "modules", multiple=True, metavar="MODULE", help="Import it first."
+)
+id_argument: Final = click.argument("execution_id", metavar="ID", shell_complete=complete_id)
+arguments_argument: Final = click.argument("arguments", nargs=-1, metavar="[ARGUMENT]...")
+workflow_option: Final = click.option(
+    "--workflow", metavar="NAME", help="Only executions of this workflow."
+)
+status_option: Final = click.option(
+    "--status", type=click.Choice(STATUSES), help="Only executions of this status."
+)

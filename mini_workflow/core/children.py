@@ -1,0 +1,182 @@
+"""Children: executions that an execution starts, and others that it sends signals to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from mini_workflow.core import commands, events
+from mini_workflow.core.events import Event
+from mini_workflow.core.failure import Failure
+from mini_workflow.core.payload import Payload
+from mini_workflow.core.recorder import Recorder
+from mini_workflow.core.state import ExecutionState
+from mini_workflow.core.validation import check_name, check_reason
+from mini_workflow.errors import ChildFailed
+from mini_workflow.loop.loop import WorkflowLoop
+from mini_workflow.loop.ordered import WorkflowFuture
+
+
+class Child(WorkflowFuture):
+    """The result of a child execution, whose id is `id`. Cancelling it cancels the child."""
+
+    __mini_workflow_refused__ = "the future of a child"
+    __mini_workflow_instead__ = "pass its .id, or await it in the workflow and pass its result"
+
+    def __init__(
+        self,
+        seq: int,
+        name: str,
+        id: str,  # noqa: A002
+        *,
+        loop: WorkflowLoop,
+        children: Children,
+    ) -> None:
+        super().__init__(loop=loop)
+        self.seq = seq
+        self.name = name
+        self.id = id
+        self._children = children
+
+    def signal(self, name: str, value: Any = None) -> None:
+        """Send the child a signal. It arrives after the commit of this turn."""
+        self._children.send_signal(self.id, name, value)
+
+    def cancel(self, msg: Any = None) -> bool:
+        """Ask the child to cancel itself, and wait for it no longer."""
+        if self.done():
+            return False
+        self._children.cancel(self.seq, msg if isinstance(msg, str) else "")
+        return super().cancel(msg)
+
+
+class OtherExecution:
+    """Another execution, as seen from a workflow. What is sent leaves after the commit."""
+
+    __slots__ = ("_children", "id")
+
+    __mini_workflow_refused__ = "a handle to another execution"
+    __mini_workflow_instead__ = "pass its .id"
+
+    def __init__(self, id: str, children: Children) -> None:  # noqa: A002
+        self.id = id
+        self._children = children
+
+    def signal(self, name: str, value: Any = None) -> None:
+        """Send a signal; it arrives once, after this turn's commit."""
+        self._children.send_signal(self.id, name, value)
+
+    def cancel(self, reason: str = "") -> None:
+        """Ask it to cancel itself."""
+        self._children.send_cancel(self.id, reason)
+
+
+class Children:
+    """The child executions of one run, and what it sends to executions."""
+
+    __slots__ = ("_open", "_recorder")
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+        self._open: dict[int, Child] = {}
+
+    def start(
+        self, workflow: str, arguments: Payload, child_id: str | None, on_parent_close: str
+    ) -> Child:
+        """Start a child execution now."""
+        recorder = self._recorder
+        if not recorder.may_start():
+            return Child(0, workflow, "", loop=recorder.loop, children=self)
+        seq = recorder.seq = recorder.seq + 1
+        name = child_id
+        if name is None:
+            name = f"{recorder.execution_id[:80]}.{recorder.state.seed % 100_000_000:08d}.{seq}"
+        event = recorder.emit(events.ChildStarted(seq, workflow, name, arguments, on_parent_close))
+        if isinstance(event, events.ChildStarted):
+            name = event.id
+        child = self._open[seq] = Child(seq, workflow, name, loop=recorder.loop, children=self)
+        return child
+
+    def cancel(self, seq: int, reason: str) -> None:
+        """Ask a child to cancel itself, and wait for it no longer."""
+        if seq in self._recorder.state.children and self._recorder.may_give_up():
+            self._open.pop(seq, None)
+            self._recorder.emit(events.ChildCancelled(seq, reason))
+
+    def send_signal(self, target: str, name: str, value: Any) -> None:
+        """Send a signal to another execution, once this turn is committed."""
+        check_name("signal", name)
+        recorder = self._recorder
+        if recorder.may_start():
+            payload = recorder.codec.encode(value, f"value of signal {name!r}")
+            seq = recorder.seq = recorder.seq + 1
+            recorder.emit(events.SignalSent(seq, target, name, payload))
+
+    def send_cancel(self, target: str, reason: str) -> None:
+        """Ask another execution to cancel itself, once this turn is committed."""
+        check_reason(reason)
+        recorder = self._recorder
+        if recorder.may_start():
+            seq = recorder.seq = recorder.seq + 1
+            recorder.emit(events.CancelSent(seq, target, reason))
+
+    def completed(self, event: events.ChildCompleted) -> None:
+        """Give the future of a child its result."""
+        child = self._open.pop(event.seq, None)
+        if child is not None and not child.done():
+            child.set_result(self._recorder.codec.decode_ordered(event.result))
+
+    def failed(self, event: events.ChildFailed) -> None:
+        """Fail the future of a child."""
+        child = self._open.pop(event.seq, None)
+        if child is not None and not child.done():
+            cause = self._recorder.codec.decode_failure(event.failure)
+            error = ChildFailed(
+                f"child execution {child.id!r} of workflow {child.name!r} came to a bad end: "
+                f"{event.failure.type.rpartition(':')[2]}: {event.failure.message}",
+                execution_id=child.id,
+            )
+            error.__cause__ = cause
+            self._recorder.fail(child, error)
+
+    def clear(self) -> None:
+        """Forget all children."""
+        self._open.clear()
+
+
+def end_children(execution_id: str, state: ExecutionState) -> Iterable[commands.SendMessage]:
+    """What is to become of the children that are open when their parent closes."""
+    reason = f"its parent {execution_id!r} has closed"
+    for seq, child in state.family().items():
+        key = f"{execution_id}/{state.seed}/{seq}/close"
+        if child.on_parent_close == "cancel":
+            message = events.CancelRequested(state.now, reason, key)
+            yield commands.SendMessage(child.id, message, key)
+        elif child.on_parent_close == "terminate":
+            yield commands.SendMessage(child.id, events.ExecutionTerminated(state.now, reason), key)
+
+
+def tell_parent(
+    execution_id: str, started: events.ExecutionStarted | None, state: ExecutionState, end: Event
+) -> Iterable[commands.SendMessage]:
+    """The message to the parent about the end of its child."""
+    if started is None or started.parent is None:
+        return
+    parent, seq = started.parent["id"], started.parent["seq"]
+    message: Event
+    if isinstance(end, events.ExecutionCompleted):
+        message = events.ChildCompleted(state.now, seq, end.result)
+    elif isinstance(end, events.ExecutionFailed):
+        message = events.ChildFailed(state.now, seq, end.failure)
+    else:
+        kind = "ExecutionCancelled" if isinstance(end, events.ExecutionCancelled) else ""
+        kind = kind or "ExecutionTerminated"
+        reason = getattr(end, "reason", "")
+        failure = Failure(
+            type=f"mini_workflow.errors:{kind}",
+            message=reason,
+            lineage=(f"mini_workflow.errors:{kind}", "builtins:Exception"),
+            state={"args": [reason], "how": "call"},
+        )
+        message = events.ChildFailed(state.now, seq, failure)
+    yield commands.SendMessage(parent, message, f"{execution_id}/{state.seed}/end")

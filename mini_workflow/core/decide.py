@@ -1,0 +1,246 @@
+"""decide(): feed messages to a live run, and say what follows. Never raises.
+
+A decision says what to append, what to dispatch once that is committed, and what could not be taken.
+`advance` is the whole of a turn as a pure function: history and messages -> decision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+from mini_workflow.core import commands, events
+from mini_workflow.core.children import end_children, tell_parent
+from mini_workflow.core.codec import Codec
+from mini_workflow.core.commands import Command
+from mini_workflow.core.events import CLOSING, Event, Message, Tick
+from mini_workflow.core.failure import Failure
+from mini_workflow.core.history import History
+from mini_workflow.core.records import record
+from mini_workflow.core.replay import revive
+from mini_workflow.core.report_limits import ReportLimits
+from mini_workflow.core.run import Definition, Inline, Run
+from mini_workflow.core.state import Condition, ExecutionState
+from mini_workflow.errors import MiniWorkflowError
+
+Given = events.PromiseCompleted | events.PromiseFailed
+"""What is given to a promise from outside."""
+
+
+NOBODY: Final[dict[str, Failure]] = {}
+
+
+@record
+class Decision:
+    """The result of one advance.
+
+    `events` are to be appended to the history and `commands` to be dispatched after that. With a
+    `fault` the run cannot go on; `left` are the messages that it could not take and that must be
+    kept. The other fields describe the execution as it is after `events`.
+    """
+
+    events: tuple[Event, ...]
+    commands: tuple[Command, ...]
+    condition: Condition
+    busy: bool
+    wake_at: int | None
+    fault: MiniWorkflowError | None = None
+    left: tuple[Message, ...] = ()
+    refusals: tuple[tuple[str, Failure], ...] = ()
+    """The updates that were refused, by id, with the reason."""
+    ignored: tuple[Message, ...] = ()
+    """The messages that said nothing new, or that came too late."""
+    spoilt_by: tuple[str, Failure] | None = None
+    """The update whose validator tried to change the run, and its refusal. The run is of no use any
+    more, and nothing of this decision counts: another run has to decide, and be told of it."""
+    deadline: bool = False
+    """Whether `wake_at` is the deadline of an attempt's report: then it need not be kept to the
+    moment."""
+
+
+def advance(
+    definition: Definition,
+    history: History,
+    messages: Iterable[Message],
+    codec: Codec,
+    *,
+    execution_id: str = "",
+    inline: Inline | None = None,
+    limits: ReportLimits | None = None,
+) -> Decision:
+    """Replay the history, take the messages in order, and say what follows. Never raises."""
+    refused: dict[str, Failure] = {}
+    taken = tuple(messages)
+    while True:
+        run = revive(definition, execution_id, history, codec, inline, limits)
+        try:
+            decision = decide(run, taken, refused=refused)
+        finally:
+            run.close()
+        if decision.spoilt_by is None:
+            return decision
+        refused.update([decision.spoilt_by])
+
+
+def decide(
+    run: Run,
+    messages: Sequence[Message],
+    now: int | None = None,
+    refused: Mapping[str, Failure] = NOBODY,
+) -> Decision:
+    """Feed messages to a live run, one at a time, until all are taken or it cannot go on.
+
+    `now` is what the time really is (milliseconds since the epoch), which durations begin at; by
+    default the time of the last message. The validators of the updates in `refused`, by id, are not
+    asked again.
+    """
+    run.loop.clock = now
+    taken: list[Event] = []
+    left: list[Message] = []
+    refusals: list[tuple[str, Failure]] = []
+    ignored: list[Message] = []
+    summary = _summary(run.state)
+    if run.fault is None:
+        taken.extend(run.recorder.take())
+        for index, message in enumerate(messages):
+            before = len(taken)
+            for event in _events_of(run, message, refusals, refused):
+                summary = _summary(run.state)
+                run.deliver(event)
+                if run.fault is not None:
+                    run.recorder.take()
+                    # An execution is never without its first event: what the code decided at it
+                    # is found out again when the cause is fixed.
+                    first = isinstance(event, events.ExecutionStarted)
+                    if first:
+                        taken.append(event)
+                        summary = ("running", False, None, False)
+                    left.extend(messages[index + first :])
+                    break
+                taken.extend(run.recorder.take())
+            if run.fault is not None:
+                break
+            if run.loop.touched:
+                return Decision((), (), "running", False, None, spoilt_by=refusals[-1])
+            if run.state.condition == "continued":
+                # What else has arrived is for the next run, but for the promises of this one.
+                for other in messages[index + 1 :]:
+                    (ignored if isinstance(other, Given) else left).append(other)
+                summary = _summary(run.state)
+                break
+            if len(taken) == before:
+                ignored.append(message)
+        else:
+            summary = _summary(run.state)
+    else:
+        left.extend(messages)
+    condition, busy, wake_at, deadline = summary
+    return Decision(
+        events=tuple(taken),
+        commands=tuple(_commands(run, taken)),
+        condition=condition,
+        busy=busy,
+        wake_at=wake_at,
+        fault=run.fault,
+        left=tuple(message for message in left if not isinstance(message, Tick)),
+        refusals=tuple(refusals),
+        ignored=tuple(ignored),
+        deadline=deadline,
+    )
+
+
+def _events_of(
+    run: Run,
+    message: Message,
+    refusals: list[tuple[str, Failure]],
+    refused: Mapping[str, Failure],
+) -> Iterable[Event]:
+    state = run.state
+    if isinstance(message, Tick):
+        while (due := state.due(message.at)) is not None:
+            yield due
+        return
+    if isinstance(message, events.UpdateRequested):
+        event = _accept(run, message, refusals, refused)
+    else:
+        event = state.admit(message)
+    if event is not None:
+        yield event
+
+
+def _accept(
+    run: Run,
+    message: events.UpdateRequested,
+    refusals: list[tuple[str, Failure]],
+    refused: Mapping[str, Failure],
+) -> Event | None:
+    """Ask the validator. A refusal leaves no history."""
+    if message.id in run.state.updates or run.state.closed:
+        return None
+    failure = refused.get(message.id) or run.messages.refusal(message)
+    if failure is not None:
+        refusals.append((message.id, failure))
+        return events.UpdateRefused(message.at, message.id, failure) if message.forwarded else None
+    return events.UpdateAccepted(message.at, message.id, message.name, message.arguments)
+
+
+def _summary(state: ExecutionState) -> tuple[Condition, bool, int | None, bool]:
+    busy = state.in_flight > 0 or state.condition == "continued"
+    wake_at = state.next_wake()
+    return state.condition, busy, wake_at, wake_at is not None and state.next_is_deadline()
+
+
+def _commands(run: Run, taken: Iterable[Event]) -> Iterable[Command]:
+    """What is to be done for the events, leaving out what is over already."""
+    state = run.state
+    started: set[int] = set()
+    for event in taken:
+        if isinstance(event, (events.TaskScheduled, events.TaskRetryStarted)):
+            fresh = event.seq not in started
+            started.add(event.seq)
+            if fresh and (command := run.tasks.attempt(event.seq)) is not None:
+                yield command
+        elif isinstance(event, events.TimerStarted):
+            started.add(event.seq)
+            if event.seq in state.timers:
+                yield commands.StartTimer(event.seq, event.fire_at)
+        elif isinstance(event, events.TaskCancelled):
+            if event.seq not in started and event.seq in state.cancelled_tasks:
+                yield commands.CancelTask(event.seq, event.reason)
+        elif isinstance(event, events.TimerCancelled):
+            if event.seq not in started:
+                yield commands.CancelTimer(event.seq)
+        elif isinstance(event, events.ChildStarted):
+            yield commands.StartChild(event.seq, event.id, event.name, event.arguments)
+        elif isinstance(event, (events.SignalSent, events.CancelSent, events.ChildCancelled)):
+            yield message_to(run, event)
+        elif type(event) in CLOSING:
+            reason = getattr(event, "reason", "")
+            yield from (
+                commands.CancelTask(seq, reason) for seq in state.left_tasks if seq not in started
+            )
+            yield from (
+                commands.CancelTimer(seq) for seq in state.left_timers if seq not in started
+            )
+            if not isinstance(event, events.ContinuedAsNew):
+                yield from end_children(run.execution_id, state)
+                yield from tell_parent(run.execution_id, run.started, state, event)
+
+
+def message_to(
+    run: Run, event: events.SignalSent | events.CancelSent | events.ChildCancelled
+) -> commands.SendMessage:
+    """What the event has sent to another execution."""
+    key = f"{run.execution_id}/{run.state.seed}/{event.seq}"
+    at = run.state.now
+    if isinstance(event, events.SignalSent):
+        signal = events.SignalReceived(at, event.name, event.value, key)
+        return commands.SendMessage(event.target, signal, key)
+    if isinstance(event, events.CancelSent):
+        return commands.SendMessage(
+            event.target, events.CancelRequested(at, event.reason, key), key
+        )
+    reason = event.reason or f"cancelled by its parent {run.execution_id!r}"
+    return commands.SendMessage(
+        run.state.child_ids[event.seq], events.CancelRequested(at, reason, key), key
+    )

@@ -1,0 +1,201 @@
+"""Recorder: check what a workflow decides against the recorded events, and record it.
+
+Each durable verb (tasks, timers, promises, children, messages, conditions) holds the recorder of its
+run. While a script is there, each event must be what the script says, and the script's is taken.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any, Final
+
+from mini_workflow.core.codec import Codec
+from mini_workflow.core.comparison import COMPARED, Comparison
+from mini_workflow.core.events import Event
+from mini_workflow.core.recorded import Script
+from mini_workflow.core.state import ExecutionState
+from mini_workflow.errors import NonDeterminismError, NotAllowedInWorkflow
+from mini_workflow.loop.loop import Halt, WorkflowLoop, running_loop
+from mini_workflow.loop.ordered import hush, unseen
+from mini_workflow.loop.source_line import user_line
+
+log = logging.getLogger("mini_workflow.workflow")
+
+_HALTS: Final = 10
+"""How often code that must not run on is told so; code that catches even that waits for ever."""
+_FAILED_PRUNE_AT: Final = 64
+
+
+class Recorder:
+    """Records the events of one run, and says what its code may do now."""
+
+    __slots__ = (
+        "_failed_prune",
+        "_halts",
+        "_out",
+        "codec",
+        "comparison",
+        "dead",
+        "execution_id",
+        "failed",
+        "loop",
+        "reading",
+        "reason",
+        "refused",
+        "script",
+        "seq",
+        "state",
+        "trying",
+    )
+
+    def __init__(self, execution_id: str, codec: Codec, *, strict: bool = False) -> None:
+        self.execution_id = execution_id
+        self.codec = codec
+        self.state = ExecutionState()
+        self.loop = WorkflowLoop(execution_id, self)
+        self.comparison = Comparison(codec.outline, strict, self._changed)
+        self.script: Script | None = None
+        """What the code is held to while it is replayed."""
+        self.seq = 0
+        """The number of the operation that was started last."""
+        self.refused = 0
+        """How many calls could not be captured since the last event."""
+        self.reason = ""
+        """Why operations are given up at the event that is delivered, if it says so."""
+        self.dead = False
+        self.reading: str | None = None
+        """What runs that may start nothing: a query or a validator."""
+        self.trying = False
+        """Whether the predicate of a condition runs, which may start nothing either."""
+        self.failed: list[asyncio.Future[Any]] = []
+        """The futures that failed, as long as nobody has looked at their exception."""
+        self._failed_prune = _FAILED_PRUNE_AT
+        self._out: list[Event] = []
+        self._halts = 0
+
+    # Events
+
+    def receive(self, event: Event) -> None:
+        """Record an incoming event."""
+        self.state.apply(event)
+        self._out.append(event)
+        self.refused = 0
+        self.reason = ""
+
+    def emit(self, event: Event) -> Event:
+        """Record what the code has decided; returns the recorded event. Raises Halt."""
+        script = self.script
+        if script is not None and not script.ended():
+            if script.is_terminated():
+                self.loop.ended = True
+                raise Halt
+            try:
+                event = script.expect(event)
+            except NonDeterminismError as error:
+                self.loop.fault = error
+                raise Halt from error
+        elif type(event) in COMPARED:
+            try:
+                self.comparison.check_new(event)
+            except NonDeterminismError as error:
+                self.loop.fault = NonDeterminismError(
+                    f"the code no longer matches the history: {error}{user_line()}"
+                )
+                raise Halt from error
+        self.state.apply(event)
+        self._out.append(event)
+        self.refused = 0
+        return event
+
+    def take(self) -> list[Event]:
+        """Return the events since the last call, incoming and recorded, in order."""
+        out, self._out = self._out, []
+        return out
+
+    def restore(self, out: list[Event]) -> None:
+        """Put events back that `take` gave and that are still to be committed."""
+        self._out = out
+
+    # What the code may do
+
+    def may_start(self) -> bool:
+        """Raise unless this is the workflow's own code, in its own turn, and may go on.
+
+        False for code that goes on all the same: what it starts is never done.
+        """
+        if self.reading is not None:
+            self.loop.touched = True
+            raise NotAllowedInWorkflow(
+                f"{self.reading} tried to start something; it may only look at the workflow's "
+                f"variables: use an update handler for what changes them{user_line()}"
+            )
+        if running_loop() is not self.loop:
+            raise NotAllowedInWorkflow(
+                "the workflow's context was used outside its workflow function (in a task, in "
+                "another thread or after the end); pass results back to the workflow instead"
+            )
+        if self.dead or self.loop.fault is not None:
+            self._halts += 1
+            if self._halts <= _HALTS:
+                raise Halt
+            return False
+        if self.trying:
+            self._refuse_in_predicate("starting something")
+        return True
+
+    def may_give_up(self) -> bool:
+        """Raise like `may_start`; False where it does not matter any more."""
+        if self.dead or self.loop.fault is not None or self.loop.ended:
+            return False
+        return self.may_start()
+
+    def may_change(self, what: str) -> None:
+        """Raise where code may only look: `what` is something that a replay would see."""
+        if self.reading is not None:
+            self.loop.touched = True
+            raise NotAllowedInWorkflow(
+                f"{self.reading} tried {what}, which changes what the workflow does next; it may only "
+                f"look at the workflow's variables: use an update handler{user_line()}"
+            )
+        if self.trying:
+            self._refuse_in_predicate(what)
+
+    def _refuse_in_predicate(self, what: str) -> None:
+        self.loop.refuse(
+            f"{what} in the predicate of ctx.wait_for()",
+            "only look at the workflow's variables there",
+        )
+
+    # Failures and warnings
+
+    def fail(self, future: asyncio.Future[Any], error: BaseException) -> None:
+        """Fail the future of an operation, and remember it until somebody has looked."""
+        future.set_exception(error)
+        self.failed.append(future)
+        if len(self.failed) > self._failed_prune:
+            self.failed = [f for f in self.failed if unseen(f)]
+            self._failed_prune = max(_FAILED_PRUNE_AT, 2 * len(self.failed))
+
+    def hush(self) -> None:
+        """Have nobody told of failures that nobody has looked at."""
+        for future in self.failed:
+            hush(future)
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing is to be logged: what happens now happened before, or does not count."""
+        return self.script is not None or self.dead or self.loop.fault is not None
+
+    def warn(self, message: str, *args: Any, exc_info: BaseException | None = None) -> None:
+        """Log a warning about this execution, once: silent while replaying."""
+        if not self.quiet:
+            line = "[%s] " + message
+            with self.loop.outside():
+                log.warning(line, self.execution_id, *args, exc_info=exc_info)
+
+    def _changed(self, message: str) -> None:
+        """Say that the code has changed: while replaying too, when it is found out."""
+        line = message + user_line()
+        with self.loop.outside():
+            log.warning("[%s] %s", self.execution_id, line)

@@ -1,0 +1,317 @@
+"""Tasks: calls that run outside the workflow and whose results are recorded, and what undoes them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from typing import Any, Final
+
+from mini_workflow.core import events
+from mini_workflow.core.calls import check_call, is_async, is_lambda, takes_result
+from mini_workflow.core.commands import RunTask
+from mini_workflow.core.events import Event
+from mini_workflow.core.failure import Failure
+from mini_workflow.core.mapping import Mapping, as_it_is_now
+from mini_workflow.core.payload import EMPTY, Payload
+from mini_workflow.core.raised import add_note
+from mini_workflow.core.recorded import INLINE
+from mini_workflow.core.recorder import Recorder
+from mini_workflow.core.retry import JudgedCall, RetryPolicy
+from mini_workflow.errors import SerializationError, TaskError, UsageError
+from mini_workflow.loop.loop import Halt, WorkflowLoop
+from mini_workflow.loop.ordered import WorkflowFuture
+
+Inline = Callable[[str, int, str, bytes], "Payload | Failure"]
+"""Runs a captured call inside the turn: (execution id, seq, name, payload) -> what came of it."""
+
+UNDO_POLICY: Final = RetryPolicy(max_attempts=100, initial=1.0, maximum=300.0)
+"""How an undo is retried: for hours, because what it takes back is real."""
+
+_SCHEDULED: Final = (events.TaskScheduled,)
+NONE: Final[set[str]] = set()
+
+
+class TaskFuture(WorkflowFuture):
+    """The result of a task. `seq` is its number in the run, `name` its name.
+
+    `undo` takes it back, when it has succeeded and the execution fails later.
+    """
+
+    undo: Callable[..., Any] | None = None
+
+    def __init__(self, seq: int, name: str, *, loop: WorkflowLoop, tasks: Tasks) -> None:
+        super().__init__(loop=loop)
+        self.seq = seq
+        self.name = name
+        self._tasks = tasks
+
+    def cancel(self, msg: Any = None) -> bool:
+        """Give the task up. What it still returns is recorded and ignored."""
+        if self.done():
+            return False
+        self._tasks.cancel(self.seq, msg if isinstance(msg, str) else "")
+        return super().cancel(msg)
+
+
+class Tasks:
+    """The tasks of one run."""
+
+    __slots__ = ("_calls", "_futures", "_inline", "_recorder", "_undos")
+
+    def __init__(self, recorder: Recorder, inline: Inline | None) -> None:
+        self._recorder = recorder
+        self._inline = inline
+        self._futures: dict[int, TaskFuture] = {}
+        self._calls: dict[int, tuple[bytes, bool]] = {}
+        """The captured calls of open tasks, and whether they are asynchronous."""
+        self._undos: list[tuple[str, Callable[..., Any], tuple[Any, ...]]] = []
+        """What takes back the tasks that have succeeded, in their order."""
+
+    # What the code asks for
+
+    def start(
+        self,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        *,
+        name: str,
+        retry: RetryPolicy | None,
+        timeout: int | None,
+        heartbeat_timeout: int | None = None,
+        undo: Callable[..., Any] | None = None,
+        options: set[str] = NONE,
+    ) -> TaskFuture:
+        """Start a task now. The timeouts are in milliseconds; `options` are what the user has given
+        of the engine's own arguments.
+
+        The call is captured before anything is recorded, so that a failure to capture it leaves
+        no trace.
+        """
+        recorder = self._recorder
+        if not recorder.may_start():
+            return TaskFuture(0, name, loop=recorder.loop, tasks=self)
+        seq = recorder.seq + 1
+        name = self._name_before(name, function)
+        judge = None if retry is None else retry.retry_if
+        payload = self._capture(_SCHEDULED, seq, name, function, args, kwargs, options, judge)
+        if payload is not None:
+            self._calls[seq] = (payload, is_async(function))
+        recorder.seq = seq
+        plan = None if retry is None else retry.to_plain()
+        call = self._fingerprint(name, function, args, kwargs)
+        recorder.emit(
+            events.TaskScheduled(
+                seq, name, plan, timeout, recorder.refused, heartbeat_timeout, call
+            )
+        )
+        future = TaskFuture(seq, name, loop=recorder.loop, tasks=self)
+        if undo is not None:
+            future.undo = as_it_is_now(undo)
+        self._futures[seq] = future
+        return future
+
+    def run_inline(
+        self,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        *,
+        name: str,
+        options: set[str] = NONE,
+    ) -> TaskFuture:
+        """Run a task inside the turn, or take its recorded result; the future is done."""
+        recorder = self._recorder
+        if not recorder.may_start():
+            return TaskFuture(0, name, loop=recorder.loop, tasks=self)
+        seq = recorder.seq + 1
+        name = self._name_before(name, function)
+        payload = self._capture(INLINE, seq, name, function, args, kwargs, options)
+        call = self._fingerprint(name, function, args, kwargs)
+        refused, script = recorder.refused, recorder.script
+        asked: Event = events.InlineTaskCompleted(seq, name, EMPTY, refused, call)
+        if payload is not None and (script is None or script.ended()):
+            if self._inline is None:
+                recorder.loop.fault = UsageError(
+                    f"inline task {name!r} comes next, and no task runs in a replay"
+                )
+                raise Halt
+            with recorder.loop.outside():
+                outcome = self._inline(recorder.execution_id, seq, name, payload)
+            if isinstance(outcome, Failure):
+                asked = events.InlineTaskFailed(seq, name, outcome, refused, call)
+            else:
+                asked = events.InlineTaskCompleted(seq, name, outcome, refused, call)
+        recorder.seq = seq
+        event = recorder.emit(asked)
+        future = TaskFuture(seq, name, loop=recorder.loop, tasks=self)
+        if isinstance(event, events.InlineTaskFailed):
+            self._fail(future, event.failure)
+        elif isinstance(event, events.InlineTaskCompleted):
+            try:
+                future.set_result(recorder.codec.decode_ordered(event.result))
+            except SerializationError as error:
+                recorder.loop.fault = error
+                raise Halt from error
+        return future
+
+    def map(
+        self, start: Callable[[Any], TaskFuture], items: list[Any], concurrency: int | None
+    ) -> WorkflowFuture:
+        """Start a task for every item; the results come in the order of the items."""
+        if not self._recorder.may_start():
+            return self._recorder.loop.create_future()
+        return Mapping(start, items, concurrency, loop=self._recorder.loop)
+
+    def cancel(self, seq: int, reason: str = "") -> None:
+        """Give an open task up; without a `reason` it is that of the delivery."""
+        recorder = self._recorder
+        if seq in recorder.state.tasks and recorder.may_give_up():
+            self._futures.pop(seq, None)
+            self._calls.pop(seq, None)
+            recorder.emit(events.TaskCancelled(seq, reason or recorder.reason))
+
+    async def undo(self) -> None:
+        """Take back what succeeded, the last first; a cancellation meanwhile comes too late."""
+        warn = self._recorder.warn
+        while self._undos:
+            name, undo, args = self._undos.pop()
+            try:
+                future = self.start(undo, args, {}, name=name, retry=UNDO_POLICY, timeout=None)
+            except SerializationError as error:
+                warn("%s cannot be done: %s", name, error)
+                continue
+            while not future.done():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.wait([future])
+            if not future.cancelled() and (error := future.exception()) is not None:
+                warn("%s failed: %r", name, error)
+
+    def _capture(
+        self,
+        kinds: tuple[type[Event], ...],
+        seq: int,
+        name: str,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        options: set[str],
+        judge: Callable[[Exception], bool] | None = None,
+    ) -> bytes | None:
+        """Return the call as bytes, or None when the task is recorded and over.
+
+        A call that could not be captured when it was recorded has left no event behind. So
+        whatever does not stand in the script is captured again, and fails again.
+        """
+        recorder = self._recorder
+        carried = function if judge is None else JudgedCall(function, judge)
+        script = recorder.script
+        if script is not None and script.stands_next(kinds, seq, name, recorder.refused):
+            if seq not in script.open_tasks:
+                return None
+            try:
+                return recorder.codec.capture(carried, args, kwargs)
+            except SerializationError as error:
+                recorder.loop.fault = error
+                raise Halt from error
+        try:
+            check_call(function, args, kwargs, options)
+            return recorder.codec.capture(carried, args, kwargs)
+        except Exception:
+            recorder.refused += 1
+            raise
+
+    def _name_before(self, name: str, function: Callable[..., Any]) -> str:
+        """Return the name of a task, in a history from before lambdas were named after what they call."""
+        script = self._recorder.script
+        if script is None or not is_lambda(function):
+            return name
+        return script.name_before(name)
+
+    def _fingerprint(
+        self, name: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> str:
+        """Return the fingerprint of a call, without the name that the task has anyway; empty where
+        there is nothing to compare it with.
+        """
+        script = self._recorder.script
+        if script is not None and not script.calls_next():
+            return ""
+        call = self._recorder.codec.fingerprint(function, args, kwargs)
+        return call[len(name) :] if call.startswith(name) and call[len(name)] == "#" else call
+
+    # What arrives
+
+    def completed(self, event: events.TaskCompleted) -> None:
+        """Give the future of a task its result."""
+        self._calls.pop(event.seq, None)
+        future = self._futures.pop(event.seq, None)
+        if future is not None and not future.done():
+            result = self._recorder.codec.decode_ordered(event.result)
+            if (undo := future.undo) is not None:
+                self._undos.append(
+                    (f"undo {future.name}", undo, (result,) if takes_result(undo) else ())
+                )
+            future.set_result(result)
+
+    def failed(self, event: events.TaskFailed) -> None:
+        """Fail the future of a task."""
+        self._calls.pop(event.seq, None)
+        future = self._futures.pop(event.seq, None)
+        if future is not None and not future.done():
+            self._fail(future, event.failure)
+
+    def late(self, event: events.TaskCompleted | events.TaskFailed, name: str) -> None:
+        """Take the outcome of a task that nobody awaits: the workflow has come to its end."""
+        known = self._calls.pop(event.seq, None)
+        if known is not None and isinstance(event, events.TaskFailed):
+            failure = event.failure
+            self._recorder.warn(
+                "task %r failed after the end of the workflow: %s: %s",
+                name,
+                failure.type,
+                failure.message,
+            )
+
+    def _fail(self, future: TaskFuture, failure: Failure) -> None:
+        error = self._recorder.codec.decode_failure(failure)
+        if isinstance(error, StopIteration) or not isinstance(error, Exception):
+            # The one cannot be set on a future; the others would end more than the workflow.
+            replacement = TaskError(
+                f"{type(error).__name__}: {error}",
+                type_name=failure.type,
+                remote_traceback=failure.traceback,
+            )
+            replacement.__cause__ = error
+            error = replacement
+        if failure.attempts is not None and failure.attempts > 1:
+            add_note(error, f"task {future.name!r} failed after {failure.attempts} attempts")
+        self._recorder.fail(future, error)
+
+    # What follows
+
+    def attempt(self, seq: int) -> RunTask | None:
+        """Return the attempt of a task that is to be in flight now, or None."""
+        task, call = self._recorder.state.tasks.get(seq), self._calls.get(seq)
+        if task is None or call is None or task.retry_at is not None:
+            return None
+        payload, is_asynchronous = call
+        return RunTask(
+            seq,
+            task.attempt,
+            task.name,
+            payload,
+            task.timeout,
+            is_asynchronous,
+            task.heartbeat_timeout,
+            task.heartbeat,
+        )
+
+    def clear(self) -> None:
+        """Forget the futures of all tasks. The calls of those in flight are kept until `drop`."""
+        self._futures.clear()
+
+    def drop(self) -> None:
+        """Forget the calls too."""
+        self._calls.clear()

@@ -1,0 +1,84 @@
+"""Timers: sleeps, and all else that waits for the time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mini_workflow.core import events
+from mini_workflow.core.recorder import Recorder
+from mini_workflow.loop.handles import Handle, TimerHandle
+from mini_workflow.loop.ordered import WorkflowFuture
+
+
+class Sleep(WorkflowFuture):
+    """Done when its timer fires. Cancelling it gives the timer up."""
+
+    timer: Handle | TimerHandle | None = None
+
+    def cancel(self, msg: Any = None) -> bool:
+        """Give the timer up."""
+        if self.done():
+            return False
+        if self.timer is not None:
+            self.timer.cancel()
+        return super().cancel(msg)
+
+    def wake(self) -> None:
+        """End the sleep, because the timer has fired."""
+        if not self.done():
+            self.set_result(None)
+
+
+class Timers:
+    """The durable timers of one run: those of the workflow's own, and those of its asyncio loop."""
+
+    __slots__ = ("_open", "_recorder")
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+        self._open: dict[int, TimerHandle] = {}
+        recorder.loop.timers = self
+
+    def sleep(self, wait: int) -> WorkflowFuture:
+        """Return a future that is done after `wait` milliseconds; for 0 or less at once, after
+        others.
+        """
+        loop = self._recorder.loop
+        future = Sleep(loop=loop)
+        if self._recorder.may_start():
+            future.timer = loop.call_later(wait / 1000, future.wake)
+        return future
+
+    def sleep_until(self, fire_at: int) -> WorkflowFuture:
+        """Return a future that is done at a time of the clock (milliseconds since the epoch)."""
+        loop = self._recorder.loop
+        future = Sleep(loop=loop)
+        if self._recorder.may_start():
+            future.timer = loop.call_when(fire_at, future.wake)
+        return future
+
+    def start(self, fire_at: int, handle: TimerHandle) -> int:
+        """Start a durable timer that fires at `fire_at` (milliseconds since the epoch)."""
+        recorder = self._recorder
+        if not recorder.may_start():
+            return 0
+        seq = recorder.seq = recorder.seq + 1
+        self._open[seq] = handle
+        recorder.emit(events.TimerStarted(seq, fire_at))
+        return seq
+
+    def cancel(self, seq: int) -> None:
+        """Give an open timer up."""
+        if seq in self._open and self._recorder.may_give_up():
+            del self._open[seq]
+            self._recorder.emit(events.TimerCancelled(seq))
+
+    def fired(self, event: events.TimerFired) -> None:
+        """Have the callback of a timer run."""
+        handle = self._open.pop(event.seq, None)
+        if handle is not None:
+            self._recorder.loop.timer_fired(handle)
+
+    def clear(self) -> None:
+        """Forget all timers."""
+        self._open.clear()

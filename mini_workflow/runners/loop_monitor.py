@@ -1,0 +1,151 @@
+"""LoopMonitor: finds out that an event loop does not answer, and names the task that blocks it."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from asyncio import base_events
+from collections.abc import Callable
+from contextvars import Context
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final, Protocol
+
+from mini_workflow.loop.source_line import describe_frame, is_user_code
+from mini_workflow.task import CURRENT, CurrentTask
+
+INTERVAL: Final = 1.0
+"""Seconds between two looks: a loop that is blocked for twice as long is found. Our own bound."""
+
+_LOOP_FILE: Final = base_events.__file__
+_SELECTORS: Final = "selectors.py"
+
+
+class Watcher(Protocol):
+    """Calls `look` of a monitor at a time of `time.monotonic`: a Deadlines."""
+
+    def watch(self, item: LoopMonitor, at: float) -> None:
+        """Call it then, on another thread than that of the loop."""
+        ...
+
+
+class LoopMonitor:
+    """Looks once a second whether a loop answers, for as long as there are tasks for it.
+
+    Args:
+        watcher: when to look.
+        busy: whether there are tasks for the loop. Any thread.
+        warn: told once each time the loop is blocked, what blocks it and where.
+        ended: told when the loop was closed, or has not run for two looks.
+    """
+
+    __slots__ = (
+        "_asked_at",
+        "_busy",
+        "_ended",
+        "_idle",
+        "_loop",
+        "_thread",
+        "_warn",
+        "_warned",
+        "_watched",
+        "_watcher",
+    )
+
+    def __init__(
+        self,
+        watcher: Watcher,
+        busy: Callable[[], bool],
+        warn: Callable[[str], None],
+        ended: Callable[[asyncio.AbstractEventLoop], None] = lambda _: None,
+    ) -> None:
+        self._watcher: Final = watcher
+        self._busy: Final = busy
+        self._warn: Final = warn
+        self._ended: Final = ended
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = 0
+        self._asked_at: float | None = None  # and not answered
+        self._warned = False
+        self._idle = False  # it was not running at the last look
+        self._watched = False
+
+    def watch(self, loop: asyncio.AbstractEventLoop, thread: int) -> None:
+        """There are tasks for this loop, which runs on that thread. Any thread; cheap."""
+        if loop is not self._loop:
+            self._loop, self._thread = loop, thread
+            self._asked_at, self._warned, self._idle = None, False, False
+        if not self._watched:
+            self._watched = True
+            self._watcher.watch(self, time.monotonic() + INTERVAL)
+
+    def look(self) -> None:
+        """A second has passed. Called by the watcher."""
+        # Marked before: tasks that come after the look at them have it watched again.
+        self._watched = False
+        loop = self._loop
+        if loop is None or not self._busy():
+            return
+        now = time.monotonic()
+        self._watched = True
+        self._watcher.watch(self, now + INTERVAL)
+        idle, self._idle = self._idle, not loop.is_running()
+        if loop.is_closed() or (idle and self._idle):
+            self._ended(loop)
+        elif self._idle:
+            return
+        elif self._asked_at is None:
+            self._asked_at = now
+            try:
+                loop.call_soon_threadsafe(self._answer, context=Context())
+            except RuntimeError:  # closed in between
+                self._asked_at = None
+        elif not self._warned:
+            found = _blocking(loop, self._thread)
+            if found is not None:
+                self._warned = True
+                self._warn(
+                    "the event loop of async tasks has not answered for"
+                    f" {now - self._asked_at:.1f} s: {found}. Have it await instead, or do that in a"
+                    " sync task or by asyncio.to_thread"
+                )
+
+    def _answer(self) -> None:
+        self._asked_at = None
+        self._warned = False
+
+
+def task_name(current: CurrentTask) -> str:
+    """What the task of asyncio is called that runs an attempt."""
+    return f"async task {current.name!r} of execution {current.execution_id!r}"
+
+
+def _blocking(loop: asyncio.AbstractEventLoop, thread: int) -> str | None:
+    """What blocks the loop, and where; None if the loop itself waits."""
+    frame = _blocking_frame(thread)
+    if frame is None:
+        return None
+    task: asyncio.Task[Any] | None = asyncio.current_task(loop)
+    if task is None:
+        who = "a callback"
+    else:
+        get_context: Callable[[], Context] | None = getattr(task, "get_context", None)
+        current = get_context().get(CURRENT) if get_context is not None else None
+        who = task.get_name() if current is None else task_name(current)
+    return f"{who} blocks it at {describe_frame(frame)}"
+
+
+def _blocking_frame(thread: int) -> FrameType | None:
+    """The innermost frame of user code that the loop has called, or of other code if none is."""
+    frame = innermost = sys._current_frames().get(thread)  # pyright: ignore[reportPrivateUsage]
+    called = None
+    while frame is not None:
+        code = frame.f_code
+        if code.co_filename == _LOOP_FILE and code.co_name == "_run_once":
+            idle = called is None or Path(called.f_code.co_filename).name == _SELECTORS
+            return None if idle else innermost
+        if is_user_code(code.co_filename):
+            return frame
+        called, frame = frame, frame.f_back
+    return innermost

@@ -1,0 +1,148 @@
+"""What is done stays done, also when its outcome cannot be sent for as long as the worker may run."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from mini_workflow import Context, RetryPolicy, StoreUnavailable
+from mini_workflow.core import events
+from mini_workflow.stores.sqs.outcomes import KEPT
+from tests.aws.flows import BODIES, REGISTRY, SCENARIOS, did
+from tests.aws.world import LAMBDA, Fault, World, registry_of
+
+
+@pytest.fixture
+def world() -> Any:
+    BODIES.clear()
+    with World(REGISTRY) as world:
+        world.prone = ("worker",)
+        yield world
+
+
+def begun(world: World) -> dict[str, Any]:
+    """An execution whose first attempt is invoked; the event."""
+    world.client.start_execution("sequence", id="e")
+    world.deliver()
+    (event,) = world.services.invoked
+    return event
+
+
+def check(world: World) -> None:
+    """The sequence ends as it must, and no task has run twice."""
+    world.faults.clear()
+    world.run()
+    SCENARIOS["sequence"].check(world)
+    assert set(BODIES.values()) == {1}
+    assert world.recorded("e")["TaskFailed"] == 0
+
+
+@pytest.mark.parametrize("kind", ["fails", "throttled"])
+def test_an_outcome_is_sent_as_soon_as_the_queue_takes_it(world: World, kind: Any) -> None:
+    begun(world)
+    world.after(Fault(1, kind, times=40))
+    began = world.clock.now()
+    world.attempt()
+    assert world.services.queue
+    assert world.cost()["sqs.SendMessage"] == 21  # each failed try was followed by one to keep it
+    assert 0 < world.clock.now() - began < LAMBDA * 1000
+    check(world)
+
+
+def test_what_was_never_sent_is_found_in_the_bucket(world: World) -> None:
+    """The queue takes nothing for as long as the worker may run; the bucket does."""
+    begun(world)
+    world.services.rate = 0
+    began = world.clock.now()
+    world.attempt()
+    assert LAMBDA * 900 < world.clock.now() - began < LAMBDA * 1000
+    assert len([key for key in world.services.objects if key.startswith(KEPT)]) == 1
+    # Lambda tells of the invocation that failed, and knows why.
+    (report,) = world.services.queue
+    assert "is in the bucket" in json.loads(report.body)["lost"]["response"]["errorMessage"]
+    world.services.rate = None
+    check(world)
+
+
+def test_what_was_kept_is_found_when_the_worker_dies_while_it_tries(world: World) -> None:
+    begun(world)
+    world.services.rate = 0
+    world.after(Fault(7, "dies"))
+    world.attempt()
+    assert world.deaths == 1
+    world.services.rate = None
+    check(world)
+
+
+def test_a_queue_that_refuses_is_not_asked_again(world: World) -> None:
+    """What is not allowed will not be in a minute. The outcome is in the bucket."""
+    begun(world)
+    world.services.refuses = True
+    before = world.clock.now()
+    world.attempt()
+    assert world.clock.now() == before
+    world.services.refuses = False
+    check(world)
+
+
+def test_an_attempt_is_lost_if_neither_queue_nor_bucket_takes_its_outcome(world: World) -> None:
+    begun(world)
+    world.after(Fault(1, "fails", times=10_000))
+    world.attempt()
+    (report,) = world.services.queue
+    assert "is lost" in json.loads(report.body)["lost"]["response"]["errorMessage"]
+    world.faults.clear()
+    world.run()
+    SCENARIOS["sequence"].check(world)
+    assert BODIES["e", 1, 1] == BODIES["e", 1, 2] == 1
+
+
+def test_nobody_tries_for_ever_who_is_not_told_how_long_there_is(world: World) -> None:
+    event = begun(world)
+    world.services.rate = 0
+    began = world.clock.now()
+    with pytest.raises(StoreUnavailable, match="is in the bucket"):
+        world.worker.execute(event)
+    assert 0 < world.clock.now() - began < LAMBDA * 1000
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b"\xff", b"{}"])
+def test_an_outcome_that_cannot_be_read_is_none(world: World, damage: bytes) -> None:
+    begun(world)
+    world.services.rate = 0
+    world.attempt()
+    (key,) = (key for key in world.services.objects if key.startswith(KEPT))
+    world.services.objects[key] = damage
+    world.services.rate = None
+    world.run()
+    SCENARIOS["sequence"].check(world)
+    assert BODIES["e", 1, 2] == 1
+
+
+async def once(ctx: Context) -> str:
+    try:
+        return await ctx.task(failing, retry=RetryPolicy(max_attempts=1))
+    except KeyError as error:
+        return f"failed: {error}"
+
+
+def failing() -> str:
+    did("x")
+    raise KeyError("quite")
+
+
+def test_a_failure_is_kept_like_a_result() -> None:
+    BODIES.clear()
+    with World(registry_of(once)) as world:
+        world.client.start_execution("once", id="e")
+        world.deliver()
+        world.services.rate = 0
+        world.attempt()
+        world.services.rate = None
+        world.run()
+        assert world.client.get_execution("e").result(timeout=0) == "failed: 'quite'"
+        failures = [e for e in world.history("e") if isinstance(e, events.TaskFailed)]
+        assert [e.failure.type for e in failures] == ["builtins:KeyError"]
+        assert set(BODIES.values()) == {1}
