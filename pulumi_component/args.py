@@ -35,6 +35,24 @@ class Link(TypedDict):
     """What it may do."""
 
 
+class Vpc(TypedDict, total=False):
+    """The network that a function is in."""
+
+    subnets: Required[pulumi.Input[Sequence[pulumi.Input[str]]]]
+    """The IDs of its subnets: private ones that reach AWS's services."""
+    security_groups: Required[pulumi.Input[Sequence[pulumi.Input[str]]]]
+    """The IDs of its security groups."""
+
+
+class FileSystem(TypedDict, total=False):
+    """A file system of EFS."""
+
+    access_point: Required[pulumi.Input[str]]
+    """The ARN of the access point."""
+    path: Required[str]
+    """Where the function finds it, such as "/mnt/models"."""
+
+
 class CodeOptions(TypedDict, total=False):
     """How functions are made, packaged and run: the options that both components take."""
 
@@ -57,6 +75,21 @@ class CodeOptions(TypedDict, total=False):
     """Patterns of more files and folders to deploy, such as "shared/**/*.json"."""
     requirements: Any
     """Packages from PyPI: a list, or the name of a file such as "requirements.txt"."""
+    layers: pulumi.Input[Sequence[pulumi.Input[str]]]
+    """The ARNs of versions of layers, five at most."""
+    image: pulumi.Input[str]
+    """The URI of a container image in ECR that has the code, instead of a package of it. Handlers
+    are looked for in the image."""
+    storage: Any
+    """The size of /tmp, "512 MB" (the default) to "10240 MB"."""
+    vpc: Vpc
+    """The network that the functions are in. Without, they are in one of Lambda's."""
+    file_system: FileSystem
+    """A file system that the functions have at a path. It needs vpc."""
+    permissions_boundary: pulumi.Input[str]
+    """The ARN of the policy that bounds what the roles that are made may do."""
+    tracing: bool
+    """True to have X-Ray trace the calls."""
     log_level: str
     """The least level of what is logged: "DEBUG", "INFO" (the default), "WARN" or "ERROR"."""
     log_retention: Any
@@ -75,7 +108,14 @@ class FunctionArgs(CodeOptions, total=False):
     timeout: Any
     """How long one call may take, up to "15 minutes". "20 seconds" by default."""
     concurrency: int
-    """How many calls may run at a time. Without, as many as the account has left."""
+    """How many calls may run at a time, or -1 for as many as the account has left, which is the
+    default. An engine's orchestrator has what the engine's own `concurrency` says."""
+    provisioned_concurrency: int
+    """How many processes Lambda keeps ready."""
+    snap_start: bool
+    """True to have Lambda start processes from a snapshot of one that is ready."""
+    role: pulumi.Input[str]
+    """The ARN of the role to run with, instead of one that is made. It is left as it is."""
 
 
 class WorkflowEngineArgs(CodeOptions, total=False):

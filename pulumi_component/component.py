@@ -74,8 +74,8 @@ class WorkflowEngine(pulumi.ComponentResource):
         if all(one.get("concurrency") is None for one in (options.worker, options.orchestrator)):
             pulumi.log.warn(
                 f"{name}: as many tasks at a time as the account allows leave no call for the "
-                'orchestrator. Give it some of its own, such as "orchestrator": {"handler": ..., '
-                '"concurrency": 100}, or the worker a limit by the same option',
+                "orchestrator. Give the engine the option concurrency, such as 100: as many calls are "
+                "the orchestrator's own then; or give one to the worker, which limits it",
                 resource=self,
             )
         self._name_of = name
@@ -102,7 +102,9 @@ class WorkflowEngine(pulumi.ComponentResource):
 
         worker = self._worker(key, failures)
         self.worker = worker.function
-        orchestrator = self._orchestrator(key, unprocessed, group, scheduler_role, undelivered)
+        orchestrator = self._orchestrator(
+            worker, key, unprocessed, group, scheduler_role, undelivered
+        )
         self.orchestrator = orchestrator.function
         self._feed(worker, orchestrator)
         moved = [
@@ -112,16 +114,17 @@ class WorkflowEngine(pulumi.ComponentResource):
                 self.events,
                 kind,
                 suffix,
-                options.log_retention,
+                options,
                 self._mine,
-                options.tags,
             )
             for kind, source in ((pipes.TIMERS, self.timers), (pipes.FAILURES, failures))
         ]
         # What `link=[engine]` takes: in parts, of which the signing key alone is secret. It is no
         # output of the component, so that it is not declared above.
-        self.linked = self._linked(key)
+        self.linked = self._linked(key, orchestrator)
         self.link = links.as_output(self.linked)
+        # For roles that are not made here. No output either.
+        self.needs = {"worker": worker.needs, "orchestrator": orchestrator.needs}
         if options.topics is not None:
             monitoring.alarms(
                 name,
@@ -264,6 +267,7 @@ class WorkflowEngine(pulumi.ComponentResource):
             assume_role_policy=group.arn.apply(
                 lambda arn: policies.trust("scheduler", pipes.account_of(arn), arn)
             ),
+            permissions_boundary=self._options.permissions_boundary,
             tags=self._options.tags,
             opts=mine,
         )
@@ -306,17 +310,19 @@ class WorkflowEngine(pulumi.ComponentResource):
         aws.lambda_.FunctionEventInvokeConfig(
             f"{self._name_of}-worker-invocations",
             function_name=worker.function.name,
+            qualifier=worker.qualifier,
             # The engine decides what is tried again, and when.
             maximum_retry_attempts=0,
             maximum_event_age_in_seconds=LONGEST_WAIT_FOR_WORKER,
             destination_config={"on_failure": {"destination": failures.arn}},
             # Lambda checks whether the function may send there.
-            opts=pulumi.ResourceOptions(parent=self, depends_on=[worker.policy]),
+            opts=pulumi.ResourceOptions(parent=self, depends_on=worker.before),
         )
         return worker
 
     def _orchestrator(
         self,
+        worker: Function,
         key: pulumi.Output[str],
         unprocessed: aws.sqs.Queue,
         group: aws.scheduler.ScheduleGroup,
@@ -332,7 +338,7 @@ class WorkflowEngine(pulumi.ComponentResource):
                 settings.QUEUE_ARN: self.events.arn,
                 settings.DLQ_URL: unprocessed.url,
                 settings.TIMER_QUEUE_URL: self.timers.url,
-                settings.WORKER_FUNCTION_NAME: self.worker.name,
+                settings.WORKER_FUNCTION_NAME: worker.called,
                 settings.ROLE_ARN: scheduler_role.arn,
                 settings.SCHEDULE_GROUP: group.name,
                 settings.SCHEDULE_DLQ_ARN: undelivered.arn,
@@ -343,7 +349,7 @@ class WorkflowEngine(pulumi.ComponentResource):
                 events=self.events.arn,
                 unreadable=unprocessed.arn,
                 timers=self.timers.arn,
-                worker=self.worker.arn,
+                worker=worker.arn,
                 schedules=group.arn.apply(_schedules_of),
                 scheduler_role=scheduler_role.arn,
             ).apply(lambda arns: policies.orchestrator(**arns)),
@@ -366,28 +372,28 @@ class WorkflowEngine(pulumi.ComponentResource):
         aws.lambda_.EventSourceMapping(
             f"{self._name_of}-events-mapping",
             event_source_arn=self.events.arn,
-            function_name=self.orchestrator.arn,
+            function_name=orchestrator.arn,
             batch_size=BATCH,
             function_response_types=["ReportBatchItemFailures"],
             scaling_config=None if most is None else {"maximum_concurrency": most},
             tags=self._options.tags,
-            opts=pulumi.ResourceOptions(parent=self, depends_on=[orchestrator.policy, *allowed]),
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[*orchestrator.before, *allowed]),
         )
 
-    def _linked(self, key: pulumi.Output[str]) -> Link:
+    def _linked(self, key: pulumi.Output[str], orchestrator: Function) -> Link:
         return {
             "engine": self._name_of,
             "environment": {
                 settings.BUCKET_NAME: self.history.bucket,
                 settings.QUEUE_URL: self.events.url,
                 settings.QUEUE_ARN: self.events.arn,
-                settings.ORCHESTRATOR_FUNCTION_NAME: self.orchestrator.name,
+                settings.ORCHESTRATOR_FUNCTION_NAME: orchestrator.called,
                 settings.SIGNING_KEY: key,
             },
             "permissions": pulumi.Output.all(
                 history=self.history.arn,
                 events=self.events.arn,
-                orchestrator=self.orchestrator.arn,
+                orchestrator=orchestrator.arn,
             ).apply(lambda arns: policies.starter(**arns)),  # type: ignore[typeddict-item]
         }
 

@@ -1,6 +1,5 @@
 """Function: a Python function on Lambda, with its code, its role, its logs and perhaps a URL."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ import pulumi_aws as aws
 
 from pulumi_component import links, policies, staging
 from pulumi_component.args import FunctionArgs
+from pulumi_component.compute import ALIAS, Compute
 from pulumi_component.options import (
     LONGEST_FUNCTION_NAME,
     FunctionOptions,
@@ -35,8 +35,10 @@ class Function(pulumi.ComponentResource):
 
     function: aws.lambda_.Function
     """The function itself."""
-    role: aws.iam.Role
-    """The role that it runs with."""
+    role: aws.iam.Role | None
+    """The role that was made for it."""
+    needs: pulumi.Output[str]
+    """The policy that its role has: what the role has to allow that the option `role` names."""
 
     def __init__(
         self, name: str, args: FunctionArgs, opts: pulumi.ResourceOptions | None = None
@@ -46,33 +48,26 @@ class Function(pulumi.ComponentResource):
         code = packaged(options)
         super().__init__("mini-workflow:index:Function", name, {}, opts)
         mine = pulumi.ResourceOptions(parent=self)
+        compute = options.compute
         # Names are made up by Pulumi, here and wherever nothing has to know one beforehand: it
         # keeps them when a component is renamed with an alias, and has another one for what
         # replaces a resource, which is made before the old one is gone.
         logs = aws.cloudwatch.LogGroup(
             f"{name}-logs", retention_in_days=options.log_retention, tags=options.tags, opts=mine
         )
-        self.role = aws.iam.Role(
-            f"{name}-role",
-            assume_role_policy=policies.trust("lambda"),
-            tags=options.tags,
-            opts=mine,
-        )
         linked = links.given(options.link)
-        granted = pulumi.Output.all(logs.arn, links.permissions(linked), options.permissions)
-        policy = aws.iam.RolePolicy(
-            f"{name}-policy",
-            role=self.role.name,
-            # Nothing in it is secret, whatever it comes with: it should be seen in a preview.
-            policy=pulumi.Output.unsecret(granted.apply(_policy)),
-            opts=mine,
+        granted = pulumi.Output.all(
+            logs.arn, links.permissions(linked), options.permissions, compute.file_system
         )
+        # Nothing in it is secret, whatever it comes with: it should be seen in a preview.
+        self.needs = pulumi.Output.unsecret(granted.apply(lambda known: _policy(compute, *known)))
+        # What the function needs before it may be called: more than a reference to it.
+        self.before: list[pulumi.Resource] = []
+        self.role = None if compute.role is not None else self._own_role(name, options)
         self.function = aws.lambda_.Function(
             f"{name}-function",
-            role=self.role.arn,
-            runtime=options.runtime,
+            role=compute.role if self.role is None else self.role.arn,
             architectures=[options.target.architecture],
-            handler=options.handler,
             timeout=options.timeout,
             memory_size=options.memory,
             reserved_concurrent_executions=options.concurrency,
@@ -83,8 +78,9 @@ class Function(pulumi.ComponentResource):
                 "application_log_level": options.log_level,
             },
             tags=options.tags,
-            opts=pulumi.ResourceOptions(parent=self, depends_on=[policy]),
-            **_code(name, code, mine),
+            opts=pulumi.ResourceOptions(parent=self, depends_on=self.before),
+            **_code(name, options, code, mine),
+            **compute.arguments(),
         )
         if options.link and not links.of_engine(linked):
             # It starts executions, whose tasks may call it: a loop that Lambda would stop.
@@ -94,36 +90,131 @@ class Function(pulumi.ComponentResource):
                 recursive_loop="Allow",
                 opts=mine,
             )
-        self.arn = self.function.arn
+        self.alias = self._alias(name, compute) if compute.published else None
+        self.qualifier = None if self.alias is None else self.alias.name
+        self.arn = self.function.arn if self.alias is None else self.alias.arn
         self.name = self.function.name
-        self.url = (
-            pulumi.Output.from_input(None)
-            if options.url is None
-            else _address(name, self.function, options.url, mine)
+        # The name that calls go by.
+        self.called = (
+            self.name
+            if self.alias is None
+            else pulumi.Output.concat(self.name, ":", self.alias.name)
         )
-        # What the function needs before it may be called: more than a reference to it.
-        self.policy = policy
-        self.register_outputs({"arn": self.arn, "name": self.name, "url": self.url})
+        self.url = (
+            pulumi.Output.from_input(None) if options.url is None else self._url(name, options.url)
+        )
+        self.register_outputs(
+            {"arn": self.arn, "name": self.name, "url": self.url, "needs": self.needs}
+        )
+
+    def _own_role(self, name: str, options: FunctionOptions) -> aws.iam.Role:
+        mine = pulumi.ResourceOptions(parent=self)
+        role = aws.iam.Role(
+            f"{name}-role",
+            assume_role_policy=policies.trust("lambda"),
+            permissions_boundary=options.compute.permissions_boundary,
+            tags=options.tags,
+            opts=mine,
+        )
+        policy = aws.iam.RolePolicy(f"{name}-policy", role=role.name, policy=self.needs, opts=mine)
+        self.before.append(policy)
+        return role
+
+    def _alias(self, name: str, compute: Compute) -> aws.lambda_.Alias:
+        """The alias of the newest version. Snapshots and processes kept ready belong to versions."""
+        mine = pulumi.ResourceOptions(parent=self)
+        alias = aws.lambda_.Alias(
+            f"{name}-alias",
+            name=ALIAS,
+            function_name=self.function.name,
+            function_version=self.function.version,
+            opts=mine,
+        )
+        if compute.provisioned is not None:
+            aws.lambda_.ProvisionedConcurrencyConfig(
+                f"{name}-provisioned",
+                function_name=self.function.name,
+                qualifier=alias.name,
+                provisioned_concurrent_executions=compute.provisioned,
+                opts=mine,
+            )
+        return alias
+
+    def _url(self, name: str, url: Url) -> pulumi.Output[Any]:
+        mine = pulumi.ResourceOptions(parent=self)
+        made = aws.lambda_.FunctionUrl(
+            f"{name}-url",
+            function_name=self.function.name,
+            qualifier=self.qualifier,
+            authorization_type="AWS_IAM" if url.guarded else "NONE",
+            cors=url.cors and dict(url.cors),  # type: ignore[arg-type]
+            opts=mine,
+        )
+        if not url.guarded:
+            # Both are needed since October 2025: one for the URL, one for the call it leads to.
+            aws.lambda_.Permission(
+                f"{name}-url-permission",
+                function=self.function.name,
+                qualifier=self.qualifier,
+                principal="*",
+                action="lambda:InvokeFunctionUrl",
+                function_url_auth_type="NONE",
+                opts=mine,
+            )
+            aws.lambda_.Permission(
+                f"{name}-url-invoke-permission",
+                function=self.function.name,
+                qualifier=self.qualifier,
+                principal="*",
+                action="lambda:InvokeFunction",
+                invoked_via_function_url=True,
+                opts=mine,
+            )
+        return made.function_url
 
 
-def packaged(options: FunctionOptions) -> Path:
-    """The folder with a function's code. It registers nothing. Raises BadPackage."""
+def packaged(options: FunctionOptions) -> Path | None:
+    """The folder with a function's code, None for that of an image. It registers nothing.
+
+    Raises BadPackage.
+    """
+    if options.compute.image is not None:
+        return None
     planned = staging.plan(
         options.handler, options.root, options.target, options.include, options.requirements
     )
     return staging.stage(planned, options.root, pulumi.log.info)
 
 
-def _policy(granted: Sequence[Any]) -> str:
-    log_group, of_links, permissions = granted
-    return policies.allowing([*policies.logging(log_group), *of_links, *permissions])
+def _policy(
+    compute: Compute, log_group: str, of_links: Any, permissions: Any, file_system: Any
+) -> str:
+    return policies.allowing(
+        [
+            *policies.logging(log_group),
+            *(policies.network() if compute.vpc is not None else ()),
+            *(policies.file_system(file_system["access_point"]) if file_system else ()),
+            *(policies.tracing() if compute.tracing else ()),
+            *of_links,
+            *permissions,
+        ]
+    )
 
 
-def _code(name: str, folder: Path, opts: pulumi.ResourceOptions) -> dict[str, Any]:
-    """Where Lambda gets the code from: the request itself, or a bucket if it is too large for it."""
+def _code(
+    name: str, options: FunctionOptions, folder: Path | None, opts: pulumi.ResourceOptions
+) -> dict[str, Any]:
+    """Where Lambda gets the code from: an image, the request itself, or a bucket for large code."""
+    if folder is None:
+        return {
+            "package_type": "Image",
+            "image_uri": options.compute.image,
+            "image_config": {"commands": [options.handler]},
+        }
+    given: dict[str, Any] = {"runtime": options.runtime, "handler": options.handler}
     archive = pulumi.FileArchive(str(folder))
     if not staging.too_large_for_a_request(folder):
-        return {"code": archive}
+        return {**given, "code": archive}
     bucket = aws.s3.Bucket(f"{name}-code", force_destroy=True, opts=opts)
     aws.s3.BucketPublicAccessBlock(
         f"{name}-code-private",
@@ -138,35 +229,4 @@ def _code(name: str, folder: Path, opts: pulumi.ResourceOptions) -> dict[str, An
     uploaded = aws.s3.BucketObjectv2(
         f"{name}-archive", bucket=bucket.bucket, key=f"{folder.name}.zip", source=archive, opts=opts
     )
-    return {"s3_bucket": bucket.bucket, "s3_key": uploaded.key}
-
-
-def _address(
-    name: str, function: aws.lambda_.Function, url: Url, opts: pulumi.ResourceOptions
-) -> pulumi.Output[Any]:
-    made = aws.lambda_.FunctionUrl(
-        f"{name}-url",
-        function_name=function.name,
-        authorization_type="AWS_IAM" if url.guarded else "NONE",
-        cors=url.cors and dict(url.cors),  # type: ignore[arg-type]
-        opts=opts,
-    )
-    if not url.guarded:
-        # Both are needed since October 2025: one for the URL, one for the call it leads to.
-        aws.lambda_.Permission(
-            f"{name}-url-permission",
-            function=function.name,
-            principal="*",
-            action="lambda:InvokeFunctionUrl",
-            function_url_auth_type="NONE",
-            opts=opts,
-        )
-        aws.lambda_.Permission(
-            f"{name}-url-invoke-permission",
-            function=function.name,
-            principal="*",
-            action="lambda:InvokeFunction",
-            invoked_via_function_url=True,
-            opts=opts,
-        )
-    return made.function_url
+    return {**given, "s3_bucket": bucket.bucket, "s3_key": uploaded.key}

@@ -8,6 +8,7 @@ import ast
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pulumi_component.errors import BadPackage
 
@@ -35,12 +36,7 @@ def find(text: str, root: Path) -> Handler:
     Raises BadPackage: a name of another form, no such module, a module that cannot be read, no such
     function.
     """
-    match = _PATTERN.fullmatch(text) if isinstance(text, str) else None
-    if match is None:
-        raise BadPackage(
-            f'the handler {text!r} is not of the form "package.module.function" or '
-            '"package/module.function"'
-        )
+    match = check_form(text)
     module = match["module"].replace("/", ".")
     handler = Handler(text, module, match["function"], _file(text, module, root))
     names = _names(handler)
@@ -51,6 +47,17 @@ def find(text: str, root: Path) -> Handler:
             f"{defined})"
         )
     return handler
+
+
+def check_form(text: Any) -> re.Match[str]:
+    """Raises BadPackage for a text that cannot be a handler, wherever its module is."""
+    match = _PATTERN.fullmatch(text) if isinstance(text, str) else None
+    if match is None:
+        raise BadPackage(
+            f'the handler {text!r} is not of the form "package.module.function" or '
+            '"package/module.function"'
+        )
+    return match
 
 
 def _file(text: str, module: str, root: Path) -> Path:

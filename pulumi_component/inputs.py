@@ -24,6 +24,11 @@ def checked(value: Any, check: Callable[[Any], None]) -> Any:
     return value.apply(passed) if isinstance(value, pulumi.Output) else passed(value)
 
 
+def mapped(value: Any, function: Callable[[Any], Any]) -> Any:
+    """What the function makes of the value, now, or as soon as it is known."""
+    return value.apply(function) if isinstance(value, pulumi.Output) else function(value)
+
+
 def checked_text(value: Any, check: Callable[[Any], None]) -> Any:
     """The text, checked now or as soon as it is known; None stays None."""
     return None if value is None else checked(value, check)

@@ -10,7 +10,8 @@ from typing import Any
 import pulumi
 
 from mini_workflow import settings
-from pulumi_component import args, inputs, units
+from pulumi_component import args, handlers, inputs, units
+from pulumi_component.compute import Compute, boundary
 from pulumi_component.errors import BadOption
 from pulumi_component.wheels import ARCHITECTURES, Target
 
@@ -25,6 +26,8 @@ LARGEST_ENVIRONMENT = 4_096
 """Bytes of all names and values. Source: the same."""
 MOST_BATCHES = 1_000
 """Source: API reference of Lambda, ScalingConfig; the least is 2."""
+UNRESERVED = -1
+"""What Lambda calls it that a function has no calls of its own."""
 MOST_RESERVED = 1_000_000
 """Calls at a time. Lambda has no limit but the account's, which its owner can have raised."""
 SHORTEST_KEY = 32
@@ -77,6 +80,7 @@ PAYLOAD_RETENTION = "30 days"
 _CODE = frozenset(args.CodeOptions.__annotations__)
 _FUNCTION = frozenset(args.FunctionArgs.__annotations__)
 _ENGINE = frozenset(args.WorkflowEngineArgs.__annotations__)
+_OF_ONE_FUNCTION = ("role", "snap_start", "provisioned_concurrency")
 _URL = ("authorization", "cors")
 _ALARMS = ("topics",)
 _PERMISSION = frozenset(args.Permission.__annotations__)
@@ -115,6 +119,7 @@ class FunctionOptions:
     memory: int
     concurrency: int | None
     url: Url | None
+    compute: Compute
     log_level: str
     log_retention: int
     environment: inputs.Map
@@ -141,18 +146,22 @@ class FunctionOptions:
             "environment", given, settings.MEANING if link else (), "The link sets it"
         )
         wanted = given.get("requirements") or ()
+        target = _target(given)
+        if given.get("image"):
+            handlers.check_form(given["handler"])
         return cls(
             handler=given["handler"],
             root=root,
-            target=_target(given),
+            target=target,
             include=tuple(given.get("include") or ()),
             requirements=wanted if isinstance(wanted, str) else tuple(wanted),
             timeout=units.seconds("timeout", given.get("timeout", TIMEOUT), 1, LONGEST_CALL),
             memory=units.megabytes(
                 "memory", given.get("memory", MEMORY), LEAST_MEMORY, MOST_MEMORY
             ),
-            concurrency=_concurrency(given.get("concurrency"), 0, MOST_RESERVED),
+            concurrency=_concurrency(given.get("concurrency"), UNRESERVED, MOST_RESERVED),
             url=_url(given.get("url")),
+            compute=Compute.from_args(given, target.python),
             log_level=units.one_of("log_level", given.get("log_level") or LOG_LEVEL, LOG_LEVELS),
             log_retention=units.log_retention(
                 "log_retention", given.get("log_retention", LOG_RETENTION)
@@ -180,6 +189,7 @@ class EngineOptions:
     signing_key: Any
     removal: str
     log_retention: int
+    permissions_boundary: Any
     topics: tuple[Any, ...] | None
     dashboard: bool
     tags: Any
@@ -213,6 +223,8 @@ class EngineOptions:
             )
         concurrency = _concurrency(given.get("concurrency"), 2, MOST_BATCHES)
         _check_reserved(concurrency, functions["orchestrator"].get("concurrency"))
+        # Else tasks could use up all calls of the account, and nothing would go on.
+        functions["orchestrator"].setdefault("concurrency", concurrency)
         return cls(
             worker=functions["worker"],
             orchestrator=functions["orchestrator"],
@@ -229,6 +241,7 @@ class EngineOptions:
             log_retention=units.log_retention(
                 "log_retention", given.get("log_retention", LOG_RETENTION)
             ),
+            permissions_boundary=boundary(given),
             topics=_topics(given.get("alarms")),
             dashboard=bool(given.get("dashboard")),
             tags=given.get("tags") or {},
@@ -245,10 +258,15 @@ def _function(given: Mapping[str, Any], name: str, timeout: str) -> dict[str, An
         asked = {"handler": asked}
     if not isinstance(asked, Mapping) or not asked.get("handler"):
         raise BadOption(f'{name}: {asked!r} is not a handler, such as "package.module.function"')
-    own: dict[str, Any] = {_snake_case(key): value for key, value in asked.items()}
+    own: dict[str, Any] = {units.snake_case(key): value for key, value in asked.items()}
     shared = {key: given[key] for key in _CODE if given.get(key) is not None}
     if name != "worker":
         shared.pop("permissions", None)
+    if own.get("image"):
+        for packaged in ("include", "requirements", "layers", "runtime"):
+            shared.pop(packaged, None)
+    if own.get("role"):
+        shared.pop("permissions_boundary", None)
     function: dict[str, Any] = {"timeout": timeout, **shared, **own}
     own["environment"] = _checked_environment(
         f"{name}: environment", own, settings.MEANING, "The engine sets it"
@@ -262,7 +280,7 @@ def _function(given: Mapping[str, Any], name: str, timeout: str) -> dict[str, An
 
 def _refuse_what_belongs_to_functions(given: Mapping[str, Any]) -> None:
     """Options that the two functions have and that would mean nothing for both of them."""
-    for name in ("timeout", "handler", "url"):
+    for name in ("timeout", "handler", "url", *_OF_ONE_FUNCTION):
         if name in given:
             where = (
                 'of a Function of yours: Function("Api", {"handler": ..., "url": True})'
@@ -273,7 +291,7 @@ def _refuse_what_belongs_to_functions(given: Mapping[str, Any]) -> None:
 
 
 def _check_reserved(batches: int | None, reserved: int | None) -> None:
-    if batches is not None and reserved is not None and reserved < batches:
+    if batches is not None and reserved is not None and UNRESERVED < reserved < batches:
         raise BadOption(
             f"orchestrator: concurrency: {reserved} calls at a time are fewer than the {batches} "
             "batches that the engine's option concurrency has them work on; batches that find no "
@@ -323,11 +341,6 @@ def check_size(environment: inputs.Map) -> inputs.Map:
     return inputs.checked(environment, check)
 
 
-def _snake_case(name: str) -> str:
-    # Programs in other languages write logRetention; inside of Any nobody translates it.
-    return re.sub(r"(?<=[a-z])([A-Z])", r"_\1", name).lower()
-
-
 def _target(given: Mapping[str, Any]) -> Target:
     deploying = f"python{sys.version_info[0]}.{sys.version_info[1]}"
     runtime = units.one_of("runtime", given.get("runtime") or deploying, RUNTIMES)
@@ -361,7 +374,7 @@ def _url(value: Any) -> Url | None:
     if cors is True:
         cors = {"allow_methods": ["*"], "allow_origins": ["*"], "allow_headers": ["*"]}
     if isinstance(cors, Mapping):
-        cors = {_snake_case(key): setting for key, setting in cors.items()}
+        cors = {units.snake_case(key): setting for key, setting in cors.items()}
         units.known("cors", cors, CORS)
     return Url(guarded == "iam", cors or None)
 

@@ -7,7 +7,8 @@ import pulumi
 import pulumi_aws as aws
 import pulumi_random as random
 
-from pulumi_component import inputs, policies
+from pulumi_component import policies
+from pulumi_component.options import EngineOptions
 
 BATCH = 10
 """Messages at a time."""
@@ -42,9 +43,8 @@ def pipe(
     target: aws.sqs.Queue,
     kind: Mapping[str, str],
     suffix: random.RandomId,
-    log_retention: int,
+    options: EngineOptions,
     opts: pulumi.ResourceOptions,
-    tags: inputs.Map,
 ) -> aws.pipes.Pipe:
     """A pipe from `source` to the FIFO queue `target`, of the kind TIMERS or FAILURES.
 
@@ -57,14 +57,15 @@ def pipe(
         # For groups with this prefix AWS does not have to change an account's policy of limited
         # size. Source: CloudWatch Logs User Guide, "Enable logging from AWS services".
         name=own_name.apply(lambda pipe: f"/aws/vendedlogs/pipes/{pipe}"),
-        retention_in_days=log_retention,
-        tags=tags,
+        retention_in_days=options.log_retention,
+        tags=options.tags,
         opts=opts,
     )
     role = aws.iam.Role(
         f"{name}-role",
         assume_role_policy=pulumi.Output.all(source.arn, own_name).apply(_trust),
-        tags=tags,
+        permissions_boundary=options.permissions_boundary,
+        tags=options.tags,
         opts=opts,
     )
     policy = aws.iam.RolePolicy(
@@ -102,7 +103,7 @@ def pipe(
             "level": "ERROR",
             "cloudwatch_logs_log_destination": {"log_group_arn": logs.arn},
         },
-        tags=tags,
+        tags=options.tags,
         opts=pulumi.ResourceOptions.merge(opts, checked),
     )
 

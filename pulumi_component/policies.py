@@ -77,6 +77,29 @@ def logging(log_group: str) -> list[Grant]:
     return [grant("Logs", ["logs:CreateLogStream", "logs:PutLogEvents"], [f"{log_group}:*"])]
 
 
+def network() -> list[Grant]:
+    """A function in a network of its own: Lambda makes interfaces there, in the role's name."""
+    # Neither what lists takes resources, nor do interfaces have names beforehand.
+    actions = [
+        *("CreateNetworkInterface", "DeleteNetworkInterface", "DescribeNetworkInterfaces"),
+        *("DescribeSubnets", "AssignPrivateIpAddresses", "UnassignPrivateIpAddresses"),
+    ]
+    return [grant("UseNetwork", [f"ec2:{action}" for action in actions], ["*"])]
+
+
+def file_system(access_point: str) -> list[Grant]:
+    """A function with a file system: use it, through this access point."""
+    systems = access_point.partition(":access-point/")[0] + ":file-system/*"
+    actions = ["elasticfilesystem:ClientMount", "elasticfilesystem:ClientWrite"]
+    through = {"StringEquals": {"elasticfilesystem:AccessPointArn": access_point}}
+    return [grant("UseFileSystem", actions, [systems], through)]
+
+
+def tracing() -> list[Grant]:
+    """A function that is traced: X-Ray takes no resources."""
+    return [grant("Trace", ["xray:PutTraceSegments", "xray:PutTelemetryRecords"], ["*"])]
+
+
 def orchestrator(
     *,
     history: str,

@@ -26,9 +26,9 @@ CACHE = ".mini-workflow/packages"
 
 LARGEST_UNZIPPED = 262_144_000
 """Bytes, of all files of a function. Source: AWS Lambda Developer Guide, "Lambda quotas"."""
-LARGEST_REQUEST = 52_428_800
-"""Bytes, of an archive that is in the request itself; a larger one comes from a bucket. Source: the
-same."""
+LARGEST_REQUEST = 10_485_760
+"""Bytes, of an archive that is in the request itself; a larger one comes from a bucket. Lambda takes
+50 MB so, but a request of more than 10 MB is slow, and is sent as a whole again when it fails."""
 
 # Counted into the name of each folder: a change of how folders are made must make new ones.
 _FORMAT = "1"

@@ -84,6 +84,20 @@ def whole(option: str, value: Any, least: int, most: int) -> int:
     return _within(option, value, value, least, most, "")
 
 
+def flag(option: str, value: Any) -> bool:
+    """True or False; None is False. Raises BadOption for anything else."""
+    if value is None or isinstance(value, bool):
+        return bool(value)
+    raise BadOption(f"{option}: {value!r} is not True or False")
+
+
+def snake_case(name: str) -> str:
+    """The name of an option. Programs in other languages write logRetention, and inside of Any
+    nobody translates it.
+    """
+    return re.sub(r"(?<=[a-z])([A-Z])", r"_\1", name).lower()
+
+
 def one_of(option: str, value: Any, choices: Collection[str]) -> str:
     """The value, if it is among the choices. Raises BadOption, with the one that is like it."""
     if value in choices:

@@ -23,6 +23,10 @@ from mini_workflow.core.run import Definition, Inline, Run
 from mini_workflow.core.state import Condition, ExecutionState
 from mini_workflow.errors import MiniWorkflowError
 
+SKEW: Final = 10_000
+"""Milliseconds by which the clocks of two machines may differ that both make turns of an execution: so
+much counts as no jump. Our own bound."""
+
 Given = events.PromiseCompleted | events.PromiseFailed
 """What is given to a promise from outside."""
 
@@ -101,6 +105,10 @@ def decide(
     ignored: list[Message] = []
     summary = _summary(run.state)
     if run.fault is None:
+        if now is not None and run.state.durations.latest > now:
+            step = _look_at_clock(run.state, messages, now)
+            if step is not None:
+                run.deliver(step)
         taken.extend(run.recorder.take())
         for index, message in enumerate(messages):
             before = len(taken)
@@ -149,6 +157,18 @@ def decide(
     )
 
 
+def _look_at_clock(
+    state: ExecutionState, messages: Sequence[Message], now: int
+) -> events.ClockSetBack | None:
+    """Say what to record of a clock that is behind what has begun: it was set back, unless it only
+    differs from the one of another machine.
+    """
+    by = sum(message.set_back for message in messages if isinstance(message, Tick))
+    if state.durations.begun_after(now if by else now + SKEW):
+        return events.ClockSetBack(now, by)
+    return None
+
+
 def _events_of(
     run: Run,
     message: Message,
@@ -157,7 +177,7 @@ def _events_of(
 ) -> Iterable[Event]:
     state = run.state
     if isinstance(message, Tick):
-        while (due := state.due(message.at)) is not None:
+        while (due := state.due(message.at, message.steady_since)) is not None:
             yield due
         return
     if isinstance(message, events.UpdateRequested):

@@ -124,6 +124,17 @@ class TimerFired(Fact):
 
 
 @fact
+class ClockSetBack(Fact):
+    """The clock says `at`, which is before timers and waits for a retry that are open began: it was
+    set back, by that many milliseconds; 0 if that is not known. They end by as much earlier; if that
+    is too little, or not known, as if they began `at`.
+    """
+
+    at: int
+    by: int = 0
+
+
+@fact
 class SignalReceived(Fact):
     """A signal. Its `id` is the same in every copy of the message; empty means there is one."""
 
@@ -273,10 +284,14 @@ class TaskCancelled(Fact):
 
 @fact
 class TimerStarted(Fact):
-    """The workflow started a timer that fires at `fire_at` (milliseconds since the epoch)."""
+    """The workflow started a timer that fires at `fire_at` (milliseconds since the epoch).
+
+    `wait` are the milliseconds that it waits; None for one that is meant for a time of the clock.
+    """
 
     seq: int
     fire_at: int
+    wait: int | None = None
 
 
 @fact
@@ -397,6 +412,7 @@ Incoming = (
     | TaskRetryScheduled
     | TaskRetryStarted
     | TaskReleased
+    | ClockSetBack
     | TimerFired
     | SignalReceived
     | SignalUnhandled
@@ -441,9 +457,15 @@ CLOSING: Final = frozenset(
 
 @fact
 class Tick(Fact):
-    """A message, never recorded: the time is `at`; every timer and retry due by then happens."""
+    """A message, never recorded: the time is `at`; every timer and retry due by then happens.
+
+    `set_back` are the milliseconds by which the clock was set back since the turn before. Since
+    `steady_since` the clock has not jumped; None if that is not known.
+    """
 
     at: int
+    set_back: int = 0
+    steady_since: int | None = None
 
 
 @fact

@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from hashlib import sha256
-from heapq import heapify, heappop, heappush
+from heapq import heappop, heappush
 from typing import Any, ClassVar, Final, Literal
 
 from mini_workflow.core import events
@@ -22,8 +22,9 @@ from mini_workflow.core.continuation import (
     remember,
 )
 from mini_workflow.core.events import Event, Message
+from mini_workflow.core.open_durations import OpenDurations
 from mini_workflow.core.payload import Payload
-from mini_workflow.core.report_limits import ReportLimits, not_reported
+from mini_workflow.core.report_limits import ReportDeadlines, ReportLimits, not_reported
 from mini_workflow.core.retry import DEFAULT_POLICY, RetryPolicy
 from mini_workflow.errors import WireError
 
@@ -43,7 +44,6 @@ class OpenTask:
 
     __slots__ = (
         "attempt",
-        "deadline",
         "heartbeat",
         "heartbeat_timeout",
         "name",
@@ -62,8 +62,6 @@ class OpenTask:
         self.attempt = 1
         self.retry_at: int | None = None
         """When the next attempt is due; None while an attempt is in flight."""
-        self.deadline: int | None = None
-        """When the attempt in flight counts as lost; None where none is, or where it never does."""
 
 
 class ExecutionState:
@@ -77,6 +75,8 @@ class ExecutionState:
         "child_ids",
         "children",
         "condition",
+        "deadlines",
+        "durations",
         "in_flight",
         "in_hand",
         "inherited",
@@ -108,6 +108,7 @@ class ExecutionState:
         self.in_flight = 0
         self.tasks: dict[int, OpenTask] = {}
         self.timers: dict[int, int] = {}
+        self.durations = OpenDurations()
         self.cancelled_tasks: dict[int, int] = {}
         """The attempt that was in flight when a task was given up, until it reports."""
         self.released: set[int] = set()
@@ -132,6 +133,7 @@ class ExecutionState:
         self.left_tasks: tuple[int, ...] = ()
         """The tasks that were in flight when the execution was terminated."""
         self._wakes: list[tuple[int, int]] = []
+        self.deadlines = ReportDeadlines()
         self.limits: ReportLimits | None = None
         """By when attempts have to be reported; None, as for those who only read, for never."""
         self.in_hand: Callable[[int, int], bool] | None = None
@@ -153,61 +155,79 @@ class ExecutionState:
 
     def next_wake(self) -> int | None:
         """When the next timer, retry or deadline is due, in milliseconds since the epoch, or None."""
+        planned, first = self._next_planned(), self.deadlines.first()
+        return (
+            planned if first is None or (planned is not None and planned <= first[0]) else first[0]
+        )
+
+    def next_is_deadline(self) -> bool:
+        """Whether what `next_wake` answers is the deadline of an attempt."""
+        planned, first = self._next_planned(), self.deadlines.first()
+        return first is not None and (planned is None or first[0] < planned)
+
+    def _next_planned(self) -> int | None:
+        """When the next timer or retry is due."""
         wakes = self._wakes
         while wakes:
-            if self._counts(*wakes[0]):
-                return wakes[0][0]
+            at, seq = wakes[0]
+            task = self.tasks.get(seq)
+            if self.timers.get(seq) == at or (task is not None and task.retry_at == at):
+                return at
+            if at == self._moved_end(seq):
+                return at
             heappop(wakes)
         return None
 
-    def next_is_deadline(self) -> bool:
-        """Whether what `next_wake` has answered is the deadline of an attempt."""
-        return (
-            bool(self._wakes)
-            and self._wakes[0][1] not in self.timers
-            and (self.tasks[self._wakes[0][1]].retry_at is None)
-        )
+    def _end(self, seq: int) -> int:
+        """When an open duration ends."""
+        at = self.timers.get(seq)
+        return at if at is not None else self.tasks[seq].retry_at or 0
 
-    def due(self, now: int) -> Event | None:
+    def _moved_end(self, seq: int) -> int | None:
+        """The same, if it is to end earlier because the clock was set back."""
+        moved = self.durations.moved.get(seq)
+        return None if moved is None else self._end(seq) - moved
+
+    def due(self, now: int, steady_since: int | None = None) -> Event | None:
         """The next event that the time `now` brings about: a timer that fires, a retry, or an attempt
         that counts as lost.
+
+        Since `steady_since` the clock has not jumped; None if that is not known.
         """
-        while (at := self.next_wake()) is not None and at <= now:
-            seq = self._wakes[0][1]
-            if seq in self.timers:
-                return events.TimerFired(max(now, self.now), seq)
+        while (first := self.deadlines.first()) is not None and first[0] <= now:
+            at, seq = first
+            planned = self._next_planned()
+            if planned is not None and planned <= at:
+                if (event := self._planned(now, steady_since)) is not None:
+                    return event
+                continue
             task = self.tasks[seq]
-            if task.retry_at is not None:
-                return events.TaskRetryStarted(max(now, self.now), seq, task.attempt)
             if self.in_hand is None or not self.in_hand(seq, task.attempt):
                 failure = not_reported(task.name, task.attempt)
-                return self._admit_outcome(
-                    events.TaskFailed(max(now, self.now), seq, task.attempt, failure)
-                )
-            self._expect(task, seq, now)
-        return None
+                lost = events.TaskFailed(max(now, self.now), seq, task.attempt, failure)
+                return self._admit_outcome(lost)
+            self._expect(seq, now)
+        return self._planned(now, steady_since)
 
-    def _counts(self, at: int, seq: int) -> bool:
-        """Whether something is due then still."""
-        if self.timers.get(seq) == at:
-            return True
-        task = self.tasks.get(seq)
-        return task is not None and at in (task.retry_at, task.deadline)
+    def _expect(self, seq: int, at: int) -> None:
+        """Wait for the report of a task's attempt from `at` on."""
+        if self.limits is not None:
+            self.deadlines.set(seq, at, self.limits.within(self.tasks[seq].timeout))
 
-    def _wake(self, at: int, seq: int) -> None:
-        wakes = self._wakes
-        heappush(wakes, (at, seq))
-        if len(wakes) > 64 + 2 * (len(self.timers) + len(self.tasks)):
-            # Most are over: steps that end long before their deadlines must not pile up.
-            wakes[:] = [wake for wake in wakes if self._counts(*wake)]
-            heapify(wakes)
-
-    def _expect(self, task: OpenTask, seq: int, at: int) -> None:
-        """Wait for the report of an attempt from `at` on."""
-        within = None if self.limits is None else self.limits.within(task.timeout)
-        task.deadline = None if within is None else at + within
-        if task.deadline is not None:
-            self._wake(task.deadline, seq)
+    def _planned(self, now: int, steady_since: int | None) -> Event | None:
+        """The next timer that fires, or retry."""
+        durations, steady = self.durations, now if steady_since is None else steady_since
+        while (at := self._next_planned()) is not None and at <= now:
+            seq = self._wakes[0][1]
+            if at == self._end(seq) or durations.is_moved(seq, now, steady):
+                break
+            # The clock was set forward again: it ends when it was to end in the first place.
+            del durations.moved[seq]
+        else:
+            return None
+        if seq in self.timers:
+            return events.TimerFired(max(now, self.now), seq)
+        return events.TaskRetryStarted(max(now, self.now), seq, self.tasks[seq].attempt)
 
     def admit(self, message: Message) -> Event | None:
         """The event that a message amounts to, or None if it says nothing new.
@@ -338,10 +358,9 @@ class ExecutionState:
     def _task_scheduled(self, event: events.TaskScheduled) -> None:
         if self.condition != "running":
             raise self._follows_the_end(event)
-        task = self.tasks[event.seq] = OpenTask(event)
+        self.tasks[event.seq] = OpenTask(event)
         self.in_flight += 1
-        if self.limits is not None:
-            self._expect(task, event.seq, self.now)
+        self._expect(event.seq, self.now)
 
     def _task_ended(self, event: events.TaskCompleted | events.TaskFailed) -> None:
         if event.seq in self.cancelled_tasks:
@@ -349,37 +368,48 @@ class ExecutionState:
             return
         if self.tasks.pop(event.seq).retry_at is None:
             self.in_flight -= 1
+        self.deadlines.drop(event.seq)
+        self.durations.end(event.seq)
         self.released.discard(event.seq)
 
     def _task_retry_scheduled(self, event: events.TaskRetryScheduled) -> None:
         task = self.tasks[event.seq]
         task.attempt = event.attempt
         task.retry_at = event.retry_at
-        task.deadline = None
+        self.deadlines.drop(event.seq)
         if event.heartbeat is not None:
             task.heartbeat = event.heartbeat
         self.in_flight -= 1
         self.released.discard(event.seq)
-        self._wake(event.retry_at, event.seq)
+        self.durations.begin(event.seq, event.at)
+        heappush(self._wakes, (event.retry_at, event.seq))
 
     def _task_retry_started(self, event: events.TaskRetryStarted) -> None:
         task = self.tasks[event.seq]
         if task.retry_at is not None:
             task.retry_at = None
+            self.durations.end(event.seq)
             self.in_flight += 1
         self.released.discard(event.seq)
-        if self.limits is not None:
-            self._expect(task, event.seq, max(event.at, self.now))
+        self._expect(event.seq, max(event.at, self.now))
+
+    def _clock_set_back(self, event: events.ClockSetBack) -> None:
+        durations = self.durations
+        for seq in durations.begun_after(event.at):
+            durations.move(seq, event.at, event.by)
+            heappush(self._wakes, (self._end(seq) - durations.moved[seq], seq))
+        self.deadlines.clock_set_back(event.at)
 
     def _task_released(self, event: events.TaskReleased) -> None:
-        task = self.tasks[event.seq]
         self.released.add(event.seq)
-        task.deadline = None
+        self.deadlines.drop(event.seq)
         if event.heartbeat is not None:
-            task.heartbeat = event.heartbeat
+            self.tasks[event.seq].heartbeat = event.heartbeat
 
     def _task_cancelled(self, event: events.TaskCancelled) -> None:
         task = self.tasks.pop(event.seq)
+        self.durations.end(event.seq)
+        self.deadlines.drop(event.seq)
         self.released.discard(event.seq)
         if task.retry_at is None:
             self.in_flight -= 1
@@ -443,22 +473,29 @@ class ExecutionState:
         if self.condition != "running":
             raise self._follows_the_end(event)
         self.timers[event.seq] = event.fire_at
-        self._wake(event.fire_at, event.seq)
+        if event.wait is not None:
+            self.durations.begin(event.seq, event.fire_at - event.wait)
+        heappush(self._wakes, (event.fire_at, event.seq))
 
     def _timer_ended(self, event: events.TimerFired | events.TimerCancelled) -> None:
         del self.timers[event.seq]
+        self.durations.end(event.seq)
 
     def _closed(self, event: Event) -> None:
         if self.closed:
             raise WireError(f"event {self.length + 1} of the history, {event!r}, ends it once more")
         self.condition = _CONDITION[type(event)]
         self.left_timers = tuple(self.timers)
+        for seq in self.left_timers:
+            self.durations.end(seq)
         self.timers.clear()
         if self.condition in ("terminated", "continued"):
             self.left_tasks = tuple(
                 seq for seq, task in self.tasks.items() if task.retry_at is None
             )
             self.tasks.clear()
+            self.deadlines.clear()
+            self.durations.clear()
             self.released.clear()
             self.in_flight = 0
 
@@ -470,6 +507,7 @@ class ExecutionState:
         events.TaskRetryScheduled: _task_retry_scheduled,
         events.TaskRetryStarted: _task_retry_started,
         events.TaskReleased: _task_released,
+        events.ClockSetBack: _clock_set_back,
         events.TaskCancelled: _task_cancelled,
         events.SignalReceived: _signal_received,
         events.SignalUnhandled: _signal_received,

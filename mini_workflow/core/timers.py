@@ -57,14 +57,16 @@ class Timers:
             future.timer = loop.call_when(fire_at, future.wake)
         return future
 
-    def start(self, fire_at: int, handle: TimerHandle) -> int:
-        """Start a durable timer that fires at `fire_at` (milliseconds since the epoch)."""
+    def start(self, fire_at: int, wait: int | None, handle: TimerHandle) -> int:
+        """Start a durable timer that fires at `fire_at` (milliseconds since the epoch), after `wait`
+        milliseconds unless it is meant for that time of the clock.
+        """
         recorder = self._recorder
         if not recorder.may_start():
             return 0
         seq = recorder.seq = recorder.seq + 1
         self._open[seq] = handle
-        recorder.emit(events.TimerStarted(seq, fire_at))
+        recorder.emit(events.TimerStarted(seq, fire_at, wait))
         return seq
 
     def cancel(self, seq: int) -> None:

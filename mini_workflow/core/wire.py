@@ -40,7 +40,7 @@ _FIELDS: Final[dict[type, tuple[tuple[str, Any], ...]]] = {
 _PAYLOAD_FIELD: Final[dict[type, str]] = {
     kind: f.name for kind in _KINDS.values() for f in fields(kind) if f.name in _PAYLOADS
 }
-_INTEGERS: Final = ("at", "seq", "attempt", "fire_at", "retry_at")
+_INTEGERS: Final = ("at", "seq", "attempt", "fire_at", "retry_at", "wait", "by")
 _REQUIRED: Final[dict[type, frozenset[str]]] = {
     kind: frozenset(f.name for f in fields(kind) if f.default is MISSING)
     for kind in _KINDS.values()

@@ -21,6 +21,7 @@ from mini_workflow.core.run import Definition
 from mini_workflow.engine.batch import AT_ONCE, MESSAGES, Batch, message_of
 from mini_workflow.engine.cache import Cache
 from mini_workflow.engine.children import Children
+from mini_workflow.engine.clock_steps import ClockSteps
 from mini_workflow.engine.dispatch import Dispatcher
 from mini_workflow.engine.executor import execute
 from mini_workflow.engine.operator_log import tell
@@ -113,6 +114,7 @@ class Engine:
         self._inquiries = PendingUpdates()
         self._questions = Questions(self._turns, self._cache, codec, self._watchdog)
         self._on_post = on_post
+        self._clock_steps = ClockSteps()
         self._next_wake: int | None = None
         self._renew_at = 0
         self._held_back: list[Request] = []
@@ -209,12 +211,7 @@ class Engine:
         Raises nothing of the store's: what it refuses is answered with the error, or kept and
         tried again where nobody would send it a second time.
         """
-        now = self._ports.clock.now()
-        if now < self._now:
-            # The clock was set back: what was planned by it would come too late.
-            self._renew_at = now
-            self._retry_at = None if self._retry_at is None else now
-        self._now = now
+        now = self._look_at_clock()
         if self._retry_at is not None and now >= self._retry_at:
             requests = [*self._held_back, *requests]
             self._held_back, self._retry_at = [], None
@@ -233,6 +230,14 @@ class Engine:
             log.exception("the engine failed")
             self._cache.clear()
             self._refused(requests, error, now)
+
+    def _look_at_clock(self) -> int:
+        now = self._now = self._ports.clock.now()
+        if self._clock_steps.look(now):
+            # It was set back: what was planned by it would come too late.
+            self._renew_at = now
+            self._retry_at = None if self._retry_at is None else now
+        return now
 
     def _process(self, requests: Sequence[Request], now: int) -> None:
         batch = Batch()
@@ -254,7 +259,10 @@ class Engine:
                 self._take(request, batch, now)
             if self._next_wake is not None and self._next_wake <= now:
                 for name in self._ports.agenda.due(now, AT_ONCE):
-                    batch.delivery(name).messages.append(events.Tick(now))
+                    batch.delivery(name).due = True
+            if not self._turns.draining:
+                for name in islice(self._clock_steps.to_tell, AT_ONCE):
+                    batch.delivery(name)
             for delivery in batch.deliveries.values():
                 self._advance(delivery, batch, now)
             self._nursery.start_children(batch, now)
@@ -281,7 +289,9 @@ class Engine:
                 self._next_wake = self._ports.agenda.next_wake()
             except StoreError as error:
                 log.error("what is due next could not be found out: %s", error)
-        going_on = not self._turns.draining and (self._awake or self._letters_due)
+        going_on = not self._turns.draining and (
+            self._awake or self._letters_due or self._clock_steps.to_tell
+        )
         if batch.again or going_on:
             self._again(*batch.again)
         batch.answer(self._ports.store, self._inquiries)
@@ -347,26 +357,31 @@ class Engine:
         return first_event(workflow, arguments, now, self._entropy(), parent)
 
     def _advance(self, delivery: Delivery, batch: Batch, now: int) -> None:
+        name, steps = delivery.execution_id, self._clock_steps
+        if delivery.due or name in steps.to_tell:
+            delivery.messages.append(steps.tick(name))
         try:
             turn = self._turns.next(delivery, now)
         except StoreError:
             raise
         except (Exception, KeyboardInterrupt) as error:
             # Whatever one execution does must not take the others with it.
-            log.exception("[%s] the turn failed", delivery.execution_id)
-            self._cache.drop(delivery.execution_id)
+            log.exception("[%s] the turn failed", name)
+            self._cache.drop(name)
             turn = self._turns.block(delivery, error)
         if turn is None:
             # The other owner has counted these attempts as lost when it took over.
-            self._dispatcher.heard_of(delivery.execution_id, delivery.messages)
+            self._dispatcher.heard_of(name, delivery.messages)
             self._lookout.forward(delivery)
+            steps.forget(name)
         else:
-            batch.turns[delivery.execution_id] = turn
+            batch.turns[name] = turn
 
     def _committed(self, turn: Turn) -> None:
         decision, head = turn.decision, turn.head
         name = head.execution_id
         self._dispatcher.heard_of(name, turn.delivery.messages)
+        self._clock_steps.committed(head)
         if decision is not None:
             self._carry_out(turn, decision)
         if self._inquiries and head.closed_at is not None:
@@ -425,8 +440,7 @@ class Engine:
     # Other processes
 
     def _take_over(self) -> None:
-        self._now = self._ports.clock.now()
-        self._lookout.take(self._now)
+        self._lookout.take(self._look_at_clock())
         self._renew_at = self._ports.leases.renew(self._now)
         self._recover()
         if self._disown:

@@ -58,7 +58,8 @@ UNKNOWN_WORKFLOW: Final = "UnknownWorkflow"
 class Delivery:
     """What has arrived for one execution. `letters` are numbers in the mailbox. `refused` are the
     messages that were not forwarded to another owner of it, since they come to nothing there.
-    `posted` says that some were sent without anybody who waits to be told what became of them.
+    `posted` says that some were sent without anybody who waits to be told what became of them, `due`
+    that something is due by the time.
     """
 
     execution_id: str
@@ -68,6 +69,7 @@ class Delivery:
     refused: list[Message] = field(default_factory=list[Message])
     resume: bool = False
     posted: bool = False
+    due: bool = False
 
 
 @dataclass(slots=True)

@@ -10,8 +10,8 @@ from typing import Any, Protocol
 class Timers(Protocol):
     """Where durable timers are taken from."""
 
-    def start(self, fire_at: int, handle: TimerHandle) -> int:
-        """Start a durable timer; returns its number."""
+    def start(self, fire_at: int, wait: int | None, handle: TimerHandle) -> int:
+        """Start a durable timer; returns its number. See `TimerHandle`."""
         ...
 
     def cancel(self, seq: int) -> None:
@@ -55,16 +55,19 @@ class TimerHandle(Handle):
         self,
         when: int,
         fire_at: int,
+        wait: int | None,
         callback: Callable[..., Any],
         args: tuple[Any, ...],
         context: Context | None,
         timers: Timers,
     ) -> None:
-        """It fires at `when` on the loop's clock, which is `fire_at` on the real one."""
+        """It fires at `when` on the loop's clock, which is `fire_at` on the real one; `wait` is None
+        if it is meant for that time, not for that many milliseconds.
+        """
         super().__init__(callback, args, context)
         self._when = when
         self._timers: Timers | None = timers
-        self.seq = timers.start(fire_at, self)
+        self.seq = timers.start(fire_at, wait, self)
 
     def when(self) -> float:
         """When it fires, in seconds on the loop's clock."""

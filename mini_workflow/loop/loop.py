@@ -288,7 +288,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         if wait > MAXIMUM_DURATION:
             raise UsageError("a timer of more than a hundred years; a delay is meant in seconds")
         fire_at = self._beginning() + wait
-        return TimerHandle(self.now + wait, fire_at, callback, args, context, self.timers)
+        return TimerHandle(self.now + wait, fire_at, wait, callback, args, context, self.timers)
 
     def _beginning(self) -> int:
         """When a duration that starts now begins: with the event that is delivered, unless the
@@ -308,7 +308,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
             return handle
         if fire_at - self.now > MAXIMUM_DURATION:
             raise UsageError("a timer of more than a hundred years; a delay is meant in seconds")
-        return TimerHandle(fire_at, fire_at, callback, (), None, self.timers)
+        return TimerHandle(fire_at, fire_at, None, callback, (), None, self.timers)
 
     def timer_fired(self, handle: TimerHandle) -> None:
         """Make the callback of a timer ready."""

@@ -83,6 +83,11 @@ class Invented(Mocks):
             answer["arn"] = ARNS[args.typ].format(name=name)
         if args.typ == "aws:sqs/queue:Queue":
             answer["url"] = f"https://sqs.example/{ACCOUNT}/{name}"
+        elif args.typ == "aws:lambda/function:Function" and given.get("publish"):
+            answer["version"] = "7"
+        elif args.typ == "aws:lambda/alias:Alias":
+            function = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{given['functionName']}"
+            answer["arn"] = f"{function}:{name}"
         elif args.typ == "aws:lambda/functionUrl:FunctionUrl":
             answer["functionUrl"] = f"https://{args.name.lower()}.lambda-url.example/"
         elif args.typ == "random:index/randomId:RandomId":

@@ -203,7 +203,8 @@ def test_options_of_an_engine_reach_both_functions_and_those_of_one_only_that(ro
     assert (worker["timeout"], orchestrator["timeout"]) == (300, 30)
     assert (worker["architectures"], orchestrator["architectures"]) == (["arm64"], ["arm64"])
     assert worker["reservedConcurrentExecutions"] == 50
-    assert "reservedConcurrentExecutions" not in orchestrator
+    # As many as the engine works on batches at a time: tasks cannot take them away.
+    assert orchestrator["reservedConcurrentExecutions"] == 20
     assert worker["environment"]["variables"].items() >= {"AA": "1", "BB": "worker's"}.items()
     assert orchestrator["environment"]["variables"].items() >= {"AA": "1", "BB": "2"}.items()
     # What tasks may do, workflows do through tasks.
@@ -287,7 +288,7 @@ PERMISSION = {"actions": ["s3:GetObject"], "resources": ["arn:x"]}
         ({"log_retention": "36 hours"}, "is not a whole number of days"),
         ({"architecture": "sparc"}, "architecture: 'sparc' is not one of x86_64, arm64"),
         ({"runtime": "nodejs22.x"}, "runtime: 'nodejs22.x' is not one of python3.11"),
-        ({"concurrency": -1}, "concurrency: -1 is not between 0 and 1,000,000"),
+        ({"concurrency": -2}, "concurrency: -2 is not between -1 and 1,000,000"),
         ({"concurrency": "many"}, "concurrency: 'many' is not a number"),
         ({"root": "/no/such/folder"}, "root: /no/such/folder is not a folder"),
         ({"url": "yes"}, "url: 'yes' is not True, False or"),

@@ -64,6 +64,10 @@ class HeldRunner:
         held, self.held = self.held, []
         return held
 
+    def clock_set(self, by: int) -> None:
+        """The clock was set forward by so many milliseconds, or back: attempts take as long as before."""
+        self._ready_at = {key: at + by for key, at in self._ready_at.items()}
+
     def ready(self) -> list[TaskRequest]:
         """The attempts that have had their time, in order."""
         now = self._clock.now()

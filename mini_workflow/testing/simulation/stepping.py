@@ -197,6 +197,11 @@ class Stepper:
         self.inbox.append(request)
         return request
 
+    def set_clock(self, by: int) -> None:
+        """Somebody sets the clock forward by so many milliseconds, or back; no time passes."""
+        self.clock.advance(by)
+        self.runner.clock_set(by)
+
     # Steps
 
     def process(self) -> None:

@@ -103,7 +103,7 @@ def test_one_that_is_still_in_hand_gets_another_deadline() -> None:
     assert isinstance(lost, events.TaskRetryScheduled)
     one.apply(lost)
     assert asked == [(1, 1), (2, 1)]
-    assert one.tasks[1].deadline == late + 3_000 + MARGIN
+    assert one.deadlines[1] == late + 3_000 + MARGIN
 
 
 def test_a_released_attempt_and_one_that_was_given_up_have_none() -> None:
@@ -136,7 +136,7 @@ def test_steps_that_end_long_before_their_deadlines_leave_nothing_behind() -> No
         one.apply(events.TaskScheduled(seq, "t"))
         one.apply(events.TaskCompleted(START, seq, 1, Payload(text="1")))
         assert one.next_wake() == START + 1
-    assert len(one._wakes) < 100
+    assert len(one.deadlines._heap) < 100
 
 
 @given(
@@ -175,12 +175,11 @@ def test_the_deadlines_are_those_of_the_history(steps: list[tuple[str, int]]) ->
         for event in history:
             replayed.apply(event)
         assert replayed.next_wake() == live.next_wake()
-        assert {s: t.deadline for s, t in replayed.tasks.items()} == {
-            s: t.deadline for s, t in live.tasks.items()
-        }
+        assert replayed.deadlines._due == live.deadlines._due
         # Every attempt in flight has one, and none else.
-        for task in live.tasks.values():
-            assert (task.deadline is None) == (task.retry_at is not None)
+        for number_of_task, task in live.tasks.items():
+            assert (number_of_task in live.deadlines) == (task.retry_at is None)
+        assert len(live.deadlines._due) == live.in_flight
 
 
 def _failure() -> events.Failure:

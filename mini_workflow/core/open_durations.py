@@ -1,0 +1,56 @@
+"""OpenDurations: when the open timers and the waits before retries began, for a clock that is set back."""
+
+from __future__ import annotations
+
+
+class OpenDurations:
+    """When each duration that is open began, by number. One that began later than the clock says now
+    began before the clock was set back: its end is moved by as much.
+    """
+
+    __slots__ = ("_began", "latest", "moved")
+
+    def __init__(self) -> None:
+        self._began: dict[int, int] = {}
+        self.moved: dict[int, int] = {}
+        """By how many milliseconds durations end earlier than was planned."""
+        self.latest = 0
+        """When the last one of all, ended ones included, began."""
+
+    def begin(self, seq: int, at: int) -> None:
+        """A duration begins."""
+        self._began[seq] = at
+        self.moved.pop(seq, None)
+        if at > self.latest:
+            self.latest = at
+
+    def end(self, seq: int) -> None:
+        """It is over; harmless if it is no duration."""
+        if self._began.pop(seq, None) is not None:
+            self.moved.pop(seq, None)
+
+    def clear(self) -> None:
+        """All are over."""
+        self._began.clear()
+        self.moved.clear()
+
+    def begun_after(self, now: int) -> list[int]:
+        """Those that began later than `now`, as far as is known of the clock."""
+        moved = self.moved
+        return [seq for seq, at in self._began.items() if at - moved.get(seq, 0) > now]
+
+    def move(self, seq: int, now: int, by: int) -> None:
+        """Have one end earlier, by as much as the clock was set back, or, where that is too little,
+        as if it began `now`.
+        """
+        moved = self.moved.get(seq, 0)
+        self.moved[seq] = moved + max(by, self._began[seq] - moved - now)
+
+    def is_moved(self, seq: int, now: int, steady_since: int) -> bool:
+        """Whether the moved end of one counts: the clock has not been set forward again meanwhile.
+
+        If it began later than `now`, that is so. So it is if the clock has come to when it began
+        without a jump: it has not jumped since `steady_since`.
+        """
+        began = self._began[seq]
+        return began > now or steady_since < began

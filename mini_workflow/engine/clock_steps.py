@@ -1,0 +1,73 @@
+"""ClockSteps: notices when the clock was set, and knows which executions have to be told of it."""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+from mini_workflow.core.events import Tick
+from mini_workflow.ports import Head
+
+log = logging.getLogger("mini_workflow.engine")
+
+SHOWN: Final = 1_000
+"""Milliseconds from which on it is logged that the clock was set back. Our own bound."""
+
+KEPT: Final = 65_536
+"""How many executions are remembered that wait for the time, those with the latest turns: some 10 MiB.
+Others are put right at their next turn. Our own bound."""
+
+STEADY: Final = 60_000
+"""Milliseconds between two looks at the clock from which on it may have been set forward. Our own
+bound."""
+
+
+class ClockSteps:
+    """What the clock said at the last turn of each execution that waits for the time.
+
+    When the clock is set back, those whose turn was later than it says then have to plan anew.
+    """
+
+    def __init__(self) -> None:
+        self._now = 0
+        self._steady_since = 0
+        self._turns: dict[str, int] = {}
+        self.to_tell: dict[str, int] = {}
+        """By how much the clock was set back, for each execution that has to be told."""
+
+    def look(self, now: int) -> bool:
+        """Take note of the time; whether the clock was set back."""
+        before, self._now = self._now, now
+        if now < before:
+            later = [name for name, at in self._turns.items() if at > now]
+            for name in later:
+                self.to_tell[name] = self.to_tell.get(name, 0) + before - now
+            if before - now >= SHOWN:
+                log.warning(
+                    "the clock was set back by %.1f s; executions that plan anew: %d",
+                    (before - now) / 1000,
+                    len(later),
+                )
+        if not 0 <= now - before <= STEADY:
+            self._steady_since = now
+        return now < before
+
+    def committed(self, head: Head) -> None:
+        """A turn of an execution is committed."""
+        name, turns = head.execution_id, self._turns
+        self.to_tell.pop(name, None)
+        # Taken out and put in again it is the youngest; the oldest make room.
+        turns.pop(name, None)
+        if head.wake_at is not None:
+            turns[name] = self._now
+            if len(turns) > KEPT:
+                del turns[next(iter(turns))]
+
+    def forget(self, execution_id: str) -> None:
+        """An execution is not held here any more."""
+        self._turns.pop(execution_id, None)
+        self.to_tell.pop(execution_id, None)
+
+    def tick(self, execution_id: str) -> Tick:
+        """What to tell an execution whose time may have come, or that has to plan anew."""
+        return Tick(self._now, self.to_tell.get(execution_id, 0), self._steady_since)
