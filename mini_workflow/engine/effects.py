@@ -111,7 +111,7 @@ def waking(
         for one in (current.timer, current.deadline)
     )
     if needed is None:
-        plan = _for_timer(current.timer, None, woken, now, far)
+        plan = _for_timer(current.timer, None, woken, now, None if over else far)
         if not (over and far is not None and far.at > now and far.schedule):
             return Waking(Wakeups(plan.timer, far), to_unset=plan.to_unset)
         return Waking(Wakeups(plan.timer), to_unset=(*plan.to_unset, far))
