@@ -30,6 +30,7 @@ MiniWorkflowError
 │   ├── StoreCorrupt                the file is not a store, or is damaged
 │   ├── StoreTooNew                 a newer version of this library wrote it
 │   ├── StoreFull                   no space is left
+│   ├── StoreRefused                it cannot keep a value: too large for it, or of a wrong kind
 │   └── LeaseLost                   another process has taken the executions over
 ├── ExecutionError                  about one execution; carries its `execution_id`
 │   ├── ExecutionNotFound
@@ -173,6 +174,10 @@ class StoreTooNew(StoreError):
 
 class StoreFull(StoreError):
     """No space is left for the store."""
+
+
+class StoreRefused(StoreError):
+    """The store cannot keep what it was given: too large for it, or of a wrong kind."""
 
 
 class LeaseLost(StoreError):

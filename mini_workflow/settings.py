@@ -14,6 +14,7 @@
 | MINI_WORKFLOW_SCHEDULE_GROUP | the group of the schedules of long timers |
 | MINI_WORKFLOW_SCHEDULE_DLQ_ARN | the queue for what a schedule could not send; none by default |
 | MINI_WORKFLOW_SIGNING_KEY | signs what crosses from one function to another: 32 characters or more |
+| MINI_WORKFLOW_SIGNING_KEY_ARN | in its place, the parameter of SSM or the secret that holds the key |
 
 The signing key may be a ring: several keys with bars between them, of which the first signs and all
 verify.
@@ -40,6 +41,7 @@ ORCHESTRATOR_FUNCTION_NAME: Final = "MINI_WORKFLOW_ORCHESTRATOR_FUNCTION_NAME"
 SCHEDULE_GROUP: Final = "MINI_WORKFLOW_SCHEDULE_GROUP"
 SCHEDULE_DLQ_ARN: Final = "MINI_WORKFLOW_SCHEDULE_DLQ_ARN"
 SIGNING_KEY: Final = "MINI_WORKFLOW_SIGNING_KEY"
+SIGNING_KEY_ARN: Final = "MINI_WORKFLOW_SIGNING_KEY_ARN"
 
 MEANING: Final[dict[str, str]] = {
     BUCKET_NAME: "the bucket with the histories",
@@ -54,10 +56,11 @@ MEANING: Final[dict[str, str]] = {
     SCHEDULE_GROUP: "the name of the group of schedules",
     SCHEDULE_DLQ_ARN: "the ARN of the queue for what a schedule could not send",
     SIGNING_KEY: "the key that signs what crosses from one function to another",
+    SIGNING_KEY_ARN: "the ARN of the parameter or secret that holds the signing key in its place",
 }
 """What each variable holds, for error messages and documents."""
 
-OPTIONAL: Final[dict[str, str]] = {OBJECT_PREFIX: "", SCHEDULE_DLQ_ARN: ""}
+OPTIONAL: Final[dict[str, str]] = {OBJECT_PREFIX: "", SCHEDULE_DLQ_ARN: "", SIGNING_KEY_ARN: ""}
 """The variables that may be absent, and what they are then."""
 
 

@@ -88,6 +88,9 @@ class CodeOptions(TypedDict, total=False):
     """A file system that the functions have at a path. It needs vpc."""
     permissions_boundary: pulumi.Input[str]
     """The ARN of the policy that bounds what the roles that are made may do."""
+    kms_key: pulumi.Input[str]
+    """The ARN of a key of KMS that encrypts logs and environments, and an engine's bucket and queues.
+    Without, AWS's own keys do."""
     tracing: bool
     """True to have X-Ray trace the calls."""
     log_level: str
@@ -129,12 +132,15 @@ class WorkflowEngineArgs(CodeOptions, total=False):
     """How many batches of events may be worked on at a time, 2 to 1,000."""
     payload_retention: Any
     """How long large values are kept, more than "14 days". "30 days" by default."""
-    history: pulumi.Input[str]
-    """The name of a bucket that an engine has left behind: its histories go on. Without, a new
-    bucket is made."""
+    history: Any
+    """The name of a bucket that an engine has left behind: its histories go on. Or {"bucket": ...,
+    "prefix": "flows/"}: a bucket of yours, which is left as it is. Without, a new bucket is made."""
     signing_key: pulumi.Input[str]
     """The key that signs what crosses from one function to another, 32 characters or more: that of
     the engine that left `history` behind. Without, one is made up."""
+    signing_key_store: pulumi.Input[str]
+    """Where functions find the signing key: "environment" (the default), "parameter" (of SSM) or
+    "secret" (of Secrets Manager), which are made; or the ARN of a parameter or secret of yours."""
     removal: str
     """What becomes of the histories when the stack is destroyed: "retain" (the default) or
     "destroy"."""

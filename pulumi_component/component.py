@@ -1,6 +1,6 @@
 """WorkflowEngine: every AWS resource that runs workflows, in one component."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pulumi
@@ -8,7 +8,7 @@ import pulumi_aws as aws
 import pulumi_random as random
 
 from mini_workflow import settings
-from pulumi_component import inputs, links, monitoring, pipes, policies
+from pulumi_component import history, inputs, links, monitoring, pipes, policies
 from pulumi_component.args import Link, WorkflowEngineArgs
 from pulumi_component.function import Function, packaged
 from pulumi_component.options import (
@@ -18,6 +18,7 @@ from pulumi_component.options import (
     FunctionOptions,
     check_name,
 )
+from pulumi_component.signing import SigningKey, signing_key
 
 MAX_MESSAGE = 1_048_576
 """Bytes; the provider would leave a queue at 262,144. Source: API reference of SQS."""
@@ -37,8 +38,6 @@ LONGEST_WAIT_FOR_WORKER = 6 * 3_600
 MaximumEventAgeInSeconds."""
 BATCH = 10
 """Events per call, the most that a FIFO queue gives. Source: AWS Lambda Developer Guide."""
-SIGNING_KEY_LENGTH = 64
-"""Characters."""
 
 
 class WorkflowEngine(pulumi.ComponentResource):
@@ -60,7 +59,7 @@ class WorkflowEngine(pulumi.ComponentResource):
     """The function that runs workflows."""
     link: pulumi.Output[Link]
     """What a function needs to start executions and to talk to them, for programs in other
-    languages and other stacks: secret as a whole, because the signing key is in it."""
+    languages and other stacks: secret as a whole if the signing key is in it."""
 
     def __init__(
         self, name: str, args: WorkflowEngineArgs, opts: pulumi.ResourceOptions | None = None
@@ -83,8 +82,8 @@ class WorkflowEngine(pulumi.ComponentResource):
         self._mine = pulumi.ResourceOptions(parent=self)
 
         suffix = random.RandomId(f"{name}-suffix", byte_length=4, opts=self._mine)
-        key = self._signing_key()
-        self.history = self._bucket()
+        key = signing_key(name, options, self._mine)
+        self.history, self._history = history.bucket(name, options, self)
         visibility = VISIBILITY * FunctionOptions.from_args(options.orchestrator).timeout
         self.events, unprocessed = self._queue(
             "events",
@@ -121,7 +120,7 @@ class WorkflowEngine(pulumi.ComponentResource):
         ]
         # What `link=[engine]` takes: in parts, of which the signing key alone is secret. It is no
         # output of the component, so that it is not declared above.
-        self.linked = self._linked(key, orchestrator)
+        self.linked = links.joined(self._parts(key, orchestrator))
         self.link = links.as_output(self.linked)
         # For roles that are not made here. No output either.
         self.needs = {"worker": worker.needs, "orchestrator": orchestrator.needs}
@@ -161,78 +160,6 @@ class WorkflowEngine(pulumi.ComponentResource):
             }
         )
 
-    def _signing_key(self) -> pulumi.Output[str]:
-        given = self._options.signing_key
-        if given is not None:
-            return pulumi.Output.secret(given)
-        return random.RandomPassword(
-            f"{self._name_of}-signing-key",
-            length=SIGNING_KEY_LENGTH,
-            special=False,
-            opts=self._mine,
-        ).result
-
-    # The bucket
-
-    def _bucket(self) -> aws.s3.Bucket:
-        name = self._name_of
-        retained = self._options.removal == "retain"
-        # What is kept stays as private and encrypted as it was.
-        kept = pulumi.ResourceOptions(parent=self, retain_on_delete=retained)
-        bucket = (
-            aws.s3.Bucket(
-                f"{name}-history",
-                force_destroy=not retained,
-                tags=self._options.tags,
-                opts=kept,
-            )
-            if self._options.history is None
-            # What is only read is never deleted.
-            else aws.s3.Bucket.get(f"{name}-history", self._options.history, opts=self._mine)
-        )
-        private = aws.s3.BucketPublicAccessBlock(
-            f"{name}-history-private",
-            bucket=bucket.bucket,
-            block_public_acls=True,
-            block_public_policy=True,
-            ignore_public_acls=True,
-            restrict_public_buckets=True,
-            opts=kept,
-        )
-        aws.s3.BucketServerSideEncryptionConfiguration(
-            f"{name}-history-encryption",
-            bucket=bucket.bucket,
-            rules=[{"apply_server_side_encryption_by_default": {"sse_algorithm": "AES256"}}],
-            opts=kept,
-        )
-        aws.s3.BucketLifecycleConfiguration(
-            f"{name}-history-lifecycle",
-            bucket=bucket.bucket,
-            rules=[
-                {
-                    "id": "payloads",
-                    "status": "Enabled",
-                    "filter": {"prefix": "payloads/"},
-                    "expiration": {"days": self._options.payload_retention},
-                },
-                {
-                    "id": "uploads",
-                    "status": "Enabled",
-                    "filter": {"prefix": ""},
-                    "abort_incomplete_multipart_upload": {"days_after_initiation": 1},
-                },
-            ],
-            opts=kept,
-        )
-        aws.s3.BucketPolicy(
-            f"{name}-history-policy",
-            bucket=bucket.bucket,
-            policy=bucket.arn.apply(policies.encrypted_transport_only),
-            # S3 changes one of the two at a time.
-            opts=pulumi.ResourceOptions.merge(kept, pulumi.ResourceOptions(depends_on=[private])),
-        )
-        return bucket
-
     # Queues
 
     def _queue(self, what: str, receives: int, **more: Any) -> tuple[aws.sqs.Queue, aws.sqs.Queue]:
@@ -249,7 +176,11 @@ class WorkflowEngine(pulumi.ComponentResource):
             f"{self._name_of}-{what}",
             max_message_size=MAX_MESSAGE,
             message_retention_seconds=KEPT,
-            sqs_managed_sse_enabled=True,
+            **(
+                {"sqs_managed_sse_enabled": True}
+                if self._options.kms_key is None
+                else {"kms_master_key_id": self._options.kms_key}
+            ),
             tags=self._options.tags,
             opts=self._mine,
             **more,
@@ -274,8 +205,13 @@ class WorkflowEngine(pulumi.ComponentResource):
         aws.iam.RolePolicy(
             f"{name}-scheduler-policy",
             role=role.name,
-            policy=pulumi.Output.all(events=self.events.arn, undelivered=undelivered.arn).apply(
-                lambda arns: policies.allowing(policies.scheduler(**arns))
+            policy=pulumi.Output.all(
+                arns={"events": self.events.arn, "undelivered": undelivered.arn},
+                kms=self._options.kms_key,
+            ).apply(
+                lambda known: policies.allowing(
+                    policies.scheduler(**known["arns"]) + policies.encrypted(known["kms"])
+                )
             ),
             opts=mine,
         )
@@ -294,18 +230,18 @@ class WorkflowEngine(pulumi.ComponentResource):
         given: Any = {**args, "link": inputs.joined([own], args["link"])}
         return Function(f"{self._name_of}-{what}", given, self._mine)
 
-    def _worker(self, key: pulumi.Output[str], failures: aws.sqs.Queue) -> Function:
+    def _worker(self, key: SigningKey, failures: aws.sqs.Queue) -> Function:
         worker = self._function(
             "worker",
             self._options.worker,
-            {
-                settings.BUCKET_NAME: self.history.bucket,
-                settings.QUEUE_URL: self.events.url,
-                settings.SIGNING_KEY: key,
-            },
-            pulumi.Output.all(
-                history=self.history.arn, events=self.events.arn, failures=failures.arn
-            ).apply(lambda arns: policies.worker(**arns)),
+            {**self._settings(key), settings.QUEUE_URL: self.events.url},
+            self._allowing(
+                key,
+                policies.worker,
+                events=self.events.arn,
+                failures=failures.arn,
+                **self._stored(),
+            ),
         )
         aws.lambda_.FunctionEventInvokeConfig(
             f"{self._name_of}-worker-invocations",
@@ -323,7 +259,7 @@ class WorkflowEngine(pulumi.ComponentResource):
     def _orchestrator(
         self,
         worker: Function,
-        key: pulumi.Output[str],
+        key: SigningKey,
         unprocessed: aws.sqs.Queue,
         group: aws.scheduler.ScheduleGroup,
         scheduler_role: aws.iam.Role,
@@ -333,7 +269,7 @@ class WorkflowEngine(pulumi.ComponentResource):
             "orchestrator",
             self._options.orchestrator,
             {
-                settings.BUCKET_NAME: self.history.bucket,
+                **self._settings(key),
                 settings.QUEUE_URL: self.events.url,
                 settings.QUEUE_ARN: self.events.arn,
                 settings.DLQ_URL: unprocessed.url,
@@ -342,18 +278,28 @@ class WorkflowEngine(pulumi.ComponentResource):
                 settings.ROLE_ARN: scheduler_role.arn,
                 settings.SCHEDULE_GROUP: group.name,
                 settings.SCHEDULE_DLQ_ARN: undelivered.arn,
-                settings.SIGNING_KEY: key,
             },
-            pulumi.Output.all(
-                history=self.history.arn,
+            self._allowing(
+                key,
+                policies.orchestrator,
                 events=self.events.arn,
                 unreadable=unprocessed.arn,
                 timers=self.timers.arn,
                 worker=worker.arn,
                 schedules=group.arn.apply(_schedules_of),
                 scheduler_role=scheduler_role.arn,
-            ).apply(lambda arns: policies.orchestrator(**arns)),
+                **self._stored(),
+            ),
         )
+
+    def _settings(self, key: SigningKey) -> dict[str, pulumi.Input[str]]:
+        """What both functions have: where the histories are, and the key."""
+        prefix = self._options.history.prefix
+        return {
+            settings.BUCKET_NAME: self.history.bucket,
+            **({settings.OBJECT_PREFIX: prefix} if prefix else {}),
+            **key.variables,
+        }
 
     def _feed(self, worker: Function, orchestrator: Function) -> None:
         """Connect the queue of events to the orchestrator, when both functions are ready for it."""
@@ -380,22 +326,48 @@ class WorkflowEngine(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(parent=self, depends_on=[*orchestrator.before, *allowed]),
         )
 
-    def _linked(self, key: pulumi.Output[str], orchestrator: Function) -> Link:
-        return {
-            "engine": self._name_of,
-            "environment": {
-                settings.BUCKET_NAME: self.history.bucket,
-                settings.QUEUE_URL: self.events.url,
-                settings.QUEUE_ARN: self.events.arn,
-                settings.ORCHESTRATOR_FUNCTION_NAME: orchestrator.called,
-                settings.SIGNING_KEY: key,
-            },
-            "permissions": pulumi.Output.all(
-                history=self.history.arn,
-                events=self.events.arn,
-                orchestrator=orchestrator.arn,
-            ).apply(lambda arns: policies.starter(**arns)),  # type: ignore[typeddict-item]
-        }
+    def _parts(self, key: SigningKey, orchestrator: Function) -> list[Link]:
+        """What each of the nodes that can be linked gives: together, what the engine itself gives."""
+        sent = {settings.QUEUE_URL: self.events.url, settings.QUEUE_ARN: self.events.arn}
+        asked = {settings.ORCHESTRATOR_FUNCTION_NAME: orchestrator.called}
+        arns = (
+            (self.history, self._settings(key), policies.reader_of_history, self._stored()),
+            (self.events, sent, policies.sender_of_events, {"events": self.events.arn}),
+            (self.orchestrator, asked, policies.asker, {"orchestrator": orchestrator.arn}),
+        )
+        parts: list[Link] = []
+        for node, variables, allowed, known in arns:
+            link: Link = {
+                "engine": self._name_of,
+                "environment": {**variables, **key.variables},
+                "permissions": self._allowing(key, allowed, **known),  # type: ignore[typeddict-item]
+            }
+            links.offer(node, link)
+            parts.append(link)
+        return parts
+
+    def _stored(self) -> dict[str, pulumi.Output[str]]:
+        return {"bucket": self.history.arn, "history": self._history}
+
+    def _allowing(
+        self,
+        key: SigningKey,
+        allowed: Callable[..., list[policies.Grant]],
+        **arns: pulumi.Output[str],
+    ) -> pulumi.Output[list[policies.Grant]]:
+        """What a policy allows on these resources, and the keys that this takes."""
+
+        def grants(known: Mapping[str, Any]) -> list[policies.Grant]:
+            kms, kept = known["kms"], known["kept"]
+            return [
+                *allowed(**known["arns"]),
+                *(() if kept is None else policies.signing_key(kept)),
+                *policies.encrypted(kms),
+            ]
+
+        return pulumi.Output.all(arns=arns, kms=self._options.kms_key, kept=key.kept_at).apply(
+            grants
+        )
 
 
 def _schedules_of(group: str) -> str:

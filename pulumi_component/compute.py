@@ -33,6 +33,7 @@ _POLICY = re.compile(rf"{_ARN}iam::(\d+|aws):policy/\S+")
 _IMAGE = re.compile(
     r"\d{12}\.dkr\.ecr(-fips)?\.[a-z0-9-]+\.amazonaws\.com(\.cn)?/[^\s:@]+(:[\w.-]+|@sha256:[0-9a-f]{64})"
 )
+_KEY = re.compile(rf"{_ARN}kms:[^:]+:\d+:key/[\w-]+")
 _MOUNT = re.compile(r"/mnt/[\w.-]+")
 
 
@@ -47,6 +48,7 @@ class Compute:
     image: Any
     role: Any
     permissions_boundary: Any
+    kms_key: Any
     tracing: bool
     snap_start: bool
     provisioned: int | None
@@ -72,6 +74,7 @@ class Compute:
             image=_text(given, "image", _IMAGE, "the URI of an image in ECR, with a tag or digest"),
             role=_text(given, "role", _ROLE, "the ARN of a role"),
             permissions_boundary=boundary(given),
+            kms_key=kms_key(given),
             tracing=units.flag("tracing", given.get("tracing")),
             snap_start=snap_start,
             provisioned=None
@@ -141,6 +144,8 @@ class Compute:
                 self.file_system,
                 lambda system: {"arn": system["access_point"], "local_mount_path": system["path"]},
             )
+        if self.kms_key is not None:
+            given["kms_key_arn"] = self.kms_key
         if self.tracing:
             given["tracing_config"] = {"mode": "Active"}
         if self.snap_start:
@@ -153,6 +158,11 @@ class Compute:
 def boundary(given: Mapping[str, Any]) -> Any:
     """The option permissions_boundary. Raises BadOption."""
     return _text(given, "permissions_boundary", _POLICY, "the ARN of a policy")
+
+
+def kms_key(given: Mapping[str, Any]) -> Any:
+    """The option kms_key. Raises BadOption."""
+    return _text(given, "kms_key", _KEY, "the ARN of a key of KMS (an alias has no permissions)")
 
 
 def _vpc(value: Any) -> Any:

@@ -53,11 +53,19 @@ class Function(pulumi.ComponentResource):
         # keeps them when a component is renamed with an alias, and has another one for what
         # replaces a resource, which is made before the old one is gone.
         logs = aws.cloudwatch.LogGroup(
-            f"{name}-logs", retention_in_days=options.log_retention, tags=options.tags, opts=mine
+            f"{name}-logs",
+            retention_in_days=options.log_retention,
+            kms_key_id=compute.kms_key,
+            tags=options.tags,
+            opts=mine,
         )
         linked = links.given(options.link)
         granted = pulumi.Output.all(
-            logs.arn, links.permissions(linked), options.permissions, compute.file_system
+            logs.arn,
+            links.permissions(linked),
+            options.permissions,
+            compute.file_system,
+            compute.kms_key,
         )
         # Nothing in it is secret, whatever it comes with: it should be seen in a preview.
         self.needs = pulumi.Output.unsecret(granted.apply(lambda known: _policy(compute, *known)))
@@ -187,14 +195,21 @@ def packaged(options: FunctionOptions) -> Path | None:
 
 
 def _policy(
-    compute: Compute, log_group: str, of_links: Any, permissions: Any, file_system: Any
+    compute: Compute,
+    log_group: str,
+    of_links: Any,
+    permissions: Any,
+    file_system: Any,
+    kms_key: str | None,
 ) -> str:
+    key = [one for one in policies.encrypted(kms_key) if one not in of_links]
     return policies.allowing(
         [
             *policies.logging(log_group),
             *(policies.network() if compute.vpc is not None else ()),
             *(policies.file_system(file_system["access_point"]) if file_system else ()),
             *(policies.tracing() if compute.tracing else ()),
+            *key,
             *of_links,
             *permissions,
         ]

@@ -5,8 +5,10 @@ The settings of each engine are in variables that begin with the engine's name (
 it is linked to, has the settings by their plain names too: those that `AWSRuntime.from_env()` reads.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import pulumi
 
@@ -14,6 +16,9 @@ from mini_workflow import settings
 from pulumi_component import inputs
 from pulumi_component.args import Link
 from pulumi_component.errors import BadOption
+
+_PARTS: MutableMapping[pulumi.Resource, Link] = WeakKeyDictionary()
+"""The nodes of engines that can be linked alone."""
 
 OWN = ""
 """In place of an engine's name: the link is that of an engine to its own functions."""
@@ -29,10 +34,42 @@ def given(link: inputs.List) -> Links:
     """
     if isinstance(link, pulumi.Output):
         return link.apply(lambda items: pulumi.Output.all(*(_linked(item) for item in items)))
-    found = [_linked(item) for item in link]
+    parts: dict[str, list[Link]] = {}
+    found: list[Any] = []
+    for item in link:
+        part = _PARTS.get(item) if isinstance(item, pulumi.Resource) else None
+        if part is None:
+            found.append(_linked(item))
+        else:
+            parts.setdefault(part.get("engine", ""), []).append(part)
+    found += [joined(of_one) for of_one in parts.values()]
     if any(isinstance(one, pulumi.Output) for one in found):
         return pulumi.Output.all(*found)
     return found
+
+
+def offer(node: pulumi.Resource, link: Link) -> None:
+    """Let `link=[node]` give this."""
+    _PARTS[node] = link
+
+
+def joined(parts: Sequence[Link]) -> Link:
+    """Links of one engine as one."""
+
+    def each_once(lists: Sequence[Any]) -> list[Any]:
+        grants: list[Any] = []
+        for grant in itertools.chain.from_iterable(lists):
+            if grant not in grants:
+                grants.append(grant)
+        return grants
+
+    granted: Any = pulumi.Output.all(*(part["permissions"] for part in parts)).apply(each_once)
+    variables = {key: value for part in parts for key, value in part["environment"].items()}
+    return {
+        "engine": parts[0].get("engine", OWN),
+        "environment": variables,
+        "permissions": granted,
+    }
 
 
 def as_output(link: Link) -> pulumi.Output[Link]:
@@ -105,7 +142,10 @@ def _linked(item: Any) -> Any:
     if isinstance(link, pulumi.Output):
         return link
     if not isinstance(link, Mapping) or not {"environment", "permissions"} <= link.keys():
-        raise BadOption(f"link: {item!r} is not an engine, nor its output link")
+        raise BadOption(
+            f"link: {item!r} is not an engine, nor its output link, nor one of its nodes history, "
+            "events and orchestrator"
+        )
     if isinstance(link["environment"], pulumi.Output):
         return pulumi.Output.all(**link)
     return link

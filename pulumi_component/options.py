@@ -11,7 +11,7 @@ import pulumi
 
 from mini_workflow import settings
 from pulumi_component import args, handlers, inputs, units
-from pulumi_component.compute import Compute, boundary
+from pulumi_component.compute import Compute, boundary, kms_key
 from pulumi_component.errors import BadOption
 from pulumi_component.wheels import ARCHITECTURES, Target
 
@@ -81,6 +81,11 @@ _CODE = frozenset(args.CodeOptions.__annotations__)
 _FUNCTION = frozenset(args.FunctionArgs.__annotations__)
 _ENGINE = frozenset(args.WorkflowEngineArgs.__annotations__)
 _OF_ONE_FUNCTION = ("role", "snap_start", "provisioned_concurrency")
+_HISTORY = ("bucket", "prefix")
+_PREFIX = re.compile(r"[\w.-][\w./-]*/")
+_STORE = re.compile(r"arn:[\w-]+:(ssm:[^:]+:\d+:parameter/|secretsmanager:[^:]+:\d+:secret:)\S+")
+IN_ENVIRONMENT, IN_PARAMETER, IN_SECRET = "environment", "parameter", "secret"
+"""Where the signing key is kept, beside the ARN of a place that exists."""
 _URL = ("authorization", "cors")
 _ALARMS = ("topics",)
 _PERMISSION = frozenset(args.Permission.__annotations__)
@@ -174,6 +179,18 @@ class FunctionOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class History:
+    """The bucket with the histories: its name if it exists, and what its keys begin with.
+
+    What is `managed` is kept private, encrypted and rid of old payloads by the engine.
+    """
+
+    name: Any
+    prefix: str
+    managed: bool
+
+
+@dataclass(frozen=True, slots=True)
 class EngineOptions:
     """The arguments of a WorkflowEngine. `payload_retention` is in days.
 
@@ -185,8 +202,10 @@ class EngineOptions:
     orchestrator: Mapping[str, Any]
     concurrency: int | None
     payload_retention: int
-    history: Any
+    history: "History"
     signing_key: Any
+    signing_key_store: Any
+    kms_key: Any
     removal: str
     log_retention: int
     permissions_boundary: Any
@@ -215,11 +234,16 @@ class EngineOptions:
             except BadOption as error:
                 raise type(error)(f"{name}: {error}") from None
         removal = units.one_of("removal", given.get("removal", "retain"), ("retain", "destroy"))
-        history = given.get("history")
-        if history is not None and removal == "destroy":
+        history = _history(given.get("history"))
+        if history.name is not None and removal == "destroy":
             raise BadOption(
                 'removal: "destroy" is for the bucket that the engine makes; the one that the option '
                 "history names stays"
+            )
+        if not history.managed and given.get("payload_retention") is not None:
+            raise BadOption(
+                "payload_retention: the bucket is yours and is left as it is: have it expire what is "
+                f"below {history.prefix}payloads/ itself"
             )
         concurrency = _concurrency(given.get("concurrency"), 2, MOST_BATCHES)
         _check_reserved(concurrency, functions["orchestrator"].get("concurrency"))
@@ -237,6 +261,8 @@ class EngineOptions:
             ),
             history=history,
             signing_key=inputs.checked_text(given.get("signing_key"), _check_key),
+            signing_key_store=_signing_key_store(given),
+            kms_key=kms_key(given),
             removal=removal,
             log_retention=units.log_retention(
                 "log_retention", given.get("log_retention", LOG_RETENTION)
@@ -348,6 +374,44 @@ def _target(given: Mapping[str, Any]) -> Target:
         "architecture", given.get("architecture") or "x86_64", tuple(ARCHITECTURES)
     )
     return Target(runtime.removeprefix("python"), architecture)
+
+
+def _history(value: Any) -> History:
+    if not isinstance(value, Mapping):
+        if value is not None and not isinstance(value, str | pulumi.Output):
+            raise BadOption(f'history: {value!r} is not the name of a bucket, or {{"bucket": ...}}')
+        return History(value, "", managed=True)
+    units.known("history", value, _HISTORY)
+    name, prefix = value.get("bucket"), value.get("prefix") or ""
+    if not name:
+        raise BadOption(f'history: {value!r} names no bucket: {{"bucket": ..., "prefix": ...}}')
+    if prefix and (not isinstance(prefix, str) or not _PREFIX.fullmatch(prefix)):
+        raise BadOption(
+            f'history: prefix: {prefix!r} is not one such as "flows/": letters, digits and - _ . /, '
+            "with a slash at the end and none at the beginning"
+        )
+    return History(name, prefix, managed=False)
+
+
+def _signing_key_store(given: Mapping[str, Any]) -> Any:
+    store = given.get("signing_key_store") or IN_ENVIRONMENT
+    made = (IN_ENVIRONMENT, IN_PARAMETER, IN_SECRET)
+    if isinstance(store, str) and store in made:
+        return store
+    if given.get("signing_key") is not None:
+        raise BadOption(
+            f"signing_key_store: {store!r} has the key already, or is not one of {', '.join(made)}; "
+            "leave signing_key out"
+        )
+
+    def check(known: Any) -> None:
+        if not isinstance(known, str) or not _STORE.match(known):
+            raise BadOption(
+                f"signing_key_store: {known!r} is not one of {', '.join(made)}, nor the ARN of a "
+                "parameter of SSM or of a secret of Secrets Manager"
+            )
+
+    return inputs.checked(store, check)
 
 
 def _check_key(key: str) -> None:

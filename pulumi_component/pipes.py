@@ -58,6 +58,7 @@ def pipe(
         # size. Source: CloudWatch Logs User Guide, "Enable logging from AWS services".
         name=own_name.apply(lambda pipe: f"/aws/vendedlogs/pipes/{pipe}"),
         retention_in_days=options.log_retention,
+        kms_key_id=options.kms_key,
         tags=options.tags,
         opts=opts,
     )
@@ -71,11 +72,14 @@ def pipe(
     policy = aws.iam.RolePolicy(
         f"{name}-policy",
         role=role.name,
-        policy=pulumi.Output.all(source=source.arn, target=target.arn, logs=logs.arn).apply(
+        policy=pulumi.Output.all(
+            source=source.arn, target=target.arn, logs=logs.arn, kms=options.kms_key
+        ).apply(
             lambda arns: policies.allowing(
                 [
                     *policies.pipe(source=arns["source"], target=arns["target"]),
                     *policies.logging(arns["logs"]),
+                    *policies.encrypted(arns["kms"]),
                 ]
             )
         ),

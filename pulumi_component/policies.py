@@ -77,6 +77,19 @@ def logging(log_group: str) -> list[Grant]:
     return [grant("Logs", ["logs:CreateLogStream", "logs:PutLogEvents"], [f"{log_group}:*"])]
 
 
+def encrypted(key: str | None) -> list[Grant]:
+    """Whoever reads and writes what is encrypted with a key of the customer's, if there is one."""
+    actions = ["kms:Decrypt", "kms:GenerateDataKey"]
+    return [] if key is None else [grant("UseKey", actions, [key])]
+
+
+def signing_key(arn: str) -> list[Grant]:
+    """Whoever signs: read the key where it is kept, in a parameter or a secret."""
+    in_parameter = arn.split(":")[2] == "ssm"
+    action = "ssm:GetParameter" if in_parameter else "secretsmanager:GetSecretValue"
+    return [grant("ReadSigningKey", [action], [arn])]
+
+
 def network() -> list[Grant]:
     """A function in a network of its own: Lambda makes interfaces there, in the role's name."""
     # Neither what lists takes resources, nor do interfaces have names beforehand.
@@ -102,6 +115,7 @@ def tracing() -> list[Grant]:
 
 def orchestrator(
     *,
+    bucket: str,
     history: str,
     events: str,
     unreadable: str,
@@ -112,8 +126,9 @@ def orchestrator(
 ) -> list[Grant]:
     """The function that runs workflows.
 
-    All arguments are ARNs; `unreadable` is that of the queue for messages that nobody can read, and
-    `schedules` is that of the schedule group's schedules, `.../group/*`.
+    All arguments are ARNs; `history` is that of the bucket with the prefix of the engine's objects,
+    such as "arn:aws:s3:::b/flows/". `unreadable` is that of the queue for messages that nobody can
+    read, and `schedules` is that of the schedule group's schedules, `.../group/*`.
     """
     return [
         grant(
@@ -128,14 +143,7 @@ def orchestrator(
         ),
         grant("SendEventsAndTimers", ["sqs:SendMessage"], [events, timers]),
         grant("SetAside", ["sqs:SendMessage"], [unreadable]),
-        grant(
-            "ReadAndWriteExecutionsAndPayloads",
-            ["s3:GetObject", "s3:PutObject"],
-            [f"{history}/executions/*", f"{history}/payloads/*"],
-        ),
-        # An execution leaves the index of its status when it enters another.
-        _remove_from_index(history),
-        _tell_missing_from_forbidden(history),
+        *_histories(bucket, history),
         grant("InvokeWorker", ["lambda:InvokeFunction"], [worker]),
         # The schedules of one group; the engine makes up their names.
         grant(
@@ -150,40 +158,43 @@ def orchestrator(
     ]
 
 
-def worker(*, history: str, events: str, failures: str) -> list[Grant]:
+def worker(*, bucket: str, history: str, events: str, failures: str) -> list[Grant]:
     """The function that runs tasks, which may start executions and send them signals."""
     return [
         grant("SendEvents", ["sqs:SendMessage"], [events]),
         # Lambda itself sends, with the function's role, when an attempt has died.
         grant("ReportFailures", ["sqs:SendMessage"], [failures]),
-        grant(
-            "ReadAndWriteExecutionsAndPayloads",
-            ["s3:GetObject", "s3:PutObject"],
-            [f"{history}/executions/*", f"{history}/payloads/*"],
-        ),
-        _remove_from_index(history),
-        _tell_missing_from_forbidden(history),
+        *_histories(bucket, history),
     ]
 
 
-def starter(*, history: str, events: str, orchestrator: str) -> list[Grant]:
-    """A function that is linked to the engine: it starts executions and talks to them."""
+def reader_of_history(*, bucket: str, history: str) -> list[Grant]:
+    """A function that is linked to the histories: it reads them, and writes those that it starts."""
+    return _histories(bucket, history)
+
+
+def sender_of_events(*, events: str) -> list[Grant]:
+    """A function that is linked to the queue of events."""
+    return [grant("SendEvents", ["sqs:SendMessage"], [events])]
+
+
+def asker(*, orchestrator: str) -> list[Grant]:
+    """A function that is linked to the orchestrator: queries and updates."""
+    return [grant("AskOrchestrator", ["lambda:InvokeFunction"], [orchestrator])]
+
+
+def _histories(bucket: str, history: str) -> list[Grant]:
     return [
         grant(
             "ReadAndWriteExecutionsAndPayloads",
             ["s3:GetObject", "s3:PutObject"],
-            [f"{history}/executions/*", f"{history}/payloads/*"],
+            [f"{history}executions/*", f"{history}payloads/*"],
         ),
-        _remove_from_index(history),
-        _tell_missing_from_forbidden(history),
-        grant("SendEvents", ["sqs:SendMessage"], [events]),
-        grant("AskOrchestrator", ["lambda:InvokeFunction"], [orchestrator]),
+        # An execution leaves the index of its status when it enters another; and who starts one
+        # that somebody else starts at the same time takes its own mark away.
+        grant("RemoveFromIndex", ["s3:DeleteObject"], [f"{history}executions/index/*"]),
+        _tell_missing_from_forbidden(bucket),
     ]
-
-
-def _remove_from_index(bucket: str) -> Grant:
-    # Who starts an execution that somebody else starts at the same time takes its own mark away.
-    return grant("RemoveFromIndex", ["s3:DeleteObject"], [f"{bucket}/executions/index/*"])
 
 
 def _tell_missing_from_forbidden(bucket: str) -> Grant:

@@ -30,6 +30,8 @@ def examine_aws(target: AWSTarget) -> Iterator[Finding]:
     environment = {**os.environ, **target.environment()}
     found = settings.Settings(environment)
     missing = [name for name in settings.MEANING if not _is_set(found, name)]
+    if environment.get(settings.SIGNING_KEY_ARN) and settings.SIGNING_KEY in missing:
+        missing.remove(settings.SIGNING_KEY)
     for name in NEEDED:
         if name not in missing:
             continue

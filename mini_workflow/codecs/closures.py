@@ -29,8 +29,8 @@ from mini_workflow.codecs.functions import (
     make_simple,
     simple_parts,
 )
-from mini_workflow.codecs.names import is_importable, name_of
-from mini_workflow.codecs.refusals import MARK, Refused, instead_of
+from mini_workflow.codecs.names import is_importable, name_of, type_of
+from mini_workflow.codecs.refusals import MARK, Refused, instead_of, refusal
 from mini_workflow.errors import (
     ClosureNotSerializable,
     PayloadNotReadable,
@@ -156,7 +156,7 @@ def _complaint(call: Call, error: Exception) -> ClosureNotSerializable:
 
 
 def _reason(culprit: object, cause: Exception) -> str:
-    if not isinstance(cause, Refused):
+    if not isinstance(cause, Refused) or refusal(type_of(culprit)) is None:
         problem, remedy = why_not(culprit, cause)
         return f"{problem}: {remedy or _REMEDY}"
     if hasattr(type(culprit), MARK):

@@ -129,7 +129,7 @@ def _function_parts(value: FunctionType) -> Iterator[tuple[str, Any]]:
 
 def _class_parts(value: type[Any]) -> Iterator[tuple[str, Any]]:
     for name, item in vars(value).items():
-        if not name.startswith("__"):
+        if not name.startswith("__") and not isinstance(item, MemberDescriptorType):
             yield f".{name}", item
 
 

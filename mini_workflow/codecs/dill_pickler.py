@@ -7,14 +7,24 @@ dill asks for the module of a pickler's class to learn whether it may use its ow
 from __future__ import annotations
 
 import io
+import pickle
 import threading
 import warnings
 from types import FunctionType, ModuleType
 from typing import Any, Final, cast
+from weakref import WeakSet
 
 import dill  # pyright: ignore[reportMissingTypeStubs]
 
 from mini_workflow.codecs.functions import make_module
+from mini_workflow.codecs.local_classes import (
+    Reference,
+    adopt,
+    find_local_class,
+    is_alive,
+    is_local_class,
+    reference_to,
+)
 from mini_workflow.codecs.names import (
     MAIN,
     SPAWNED_MAIN,
@@ -33,6 +43,9 @@ _Unpickler: Any = _dill.Unpickler
 
 PROTOCOL: Final = 5
 
+_WITH_CLASSES: Final = b"mwl1"
+"""What bytes begin with if local classes go along: their references and their code, then the value."""
+
 _quiet: Final = threading.RLock()
 
 
@@ -40,12 +53,15 @@ class RefusingPickler(_Pickler):
     """dill with its default settings, except for references into the user's modules.
 
     dill copies the globals of a captured module and rebuilds the functions and classes of the main
-    script; here they go by reference, as those of any other module. Raises Refused for what dill
-    would silently take.
+    script; here they go by reference, as those of any other module. Local classes go by their
+    tokens, or as code if that is asked for; `met` collects them. Raises Refused for what dill would
+    silently take.
     """
 
-    def __init__(self, file: io.BytesIO) -> None:
+    def __init__(self, file: io.BytesIO, met: dict[str, type[Any]], *, as_code: bool) -> None:
         _Pickler.__init__(self, file, PROTOCOL)
+        self._met = met
+        self._as_code = as_code
         # dill binds the main module when it is imported, which may be too early.
         self._main: ModuleType = module_named(MAIN)
 
@@ -60,8 +76,14 @@ class RefusingPickler(_Pickler):
             elif kind is ModuleType:
                 return self.save_reduce(make_module, (obj.__name__,), obj=obj)
             elif kind is FunctionType or isinstance(obj, type):
-                if obj.__module__ in (MAIN, SPAWNED_MAIN) and is_importable(obj):
-                    return self.save_global(obj)
+                if is_importable(obj):
+                    if obj.__module__ in (MAIN, SPAWNED_MAIN):
+                        return self.save_global(obj)
+                elif is_local_class(obj):
+                    token = reference_to(obj).token
+                    self._met[token] = obj
+                    if not self._as_code:
+                        return self.save_reduce(find_local_class, (token,), obj=obj)
             else:
                 noun = refusal(kind)
                 if noun is not None:
@@ -84,15 +106,70 @@ class MainAwareUnpickler(_Unpickler):
 
 
 def dump(value: object) -> bytes:
-    """A value as dill. Raises whatever dill raises."""
-    out = io.BytesIO()
+    """A value as dill. Raises whatever dill raises, and PicklingError for a class that it loses."""
     # dill warns of what it then raises as well. The lock is for the filters, which are global.
     with _quiet, warnings.catch_warnings():
         warnings.simplefilter("ignore", _dill.PicklingWarning)
-        RefusingPickler(out).dump(value)
+        used: dict[str, type[Any]] = {}
+        data = _dump(value, used, as_code=False)
+        if not used:
+            return data
+        met: dict[str, type[Any]] = {}
+        # The second is complete when it is its turn.
+        code = _dump((list(used.values()), met), met, as_code=True)
+    if any(kind not in _sound for kind in met.values()):
+        _try_out(code, met)
+    references = [tuple(reference_to(kind)) for kind in used.values()]
+    return _WITH_CLASSES + pickle.dumps((references, code, data), PROTOCOL)
+
+
+def _dump(value: object, met: dict[str, type[Any]], *, as_code: bool) -> bytes:
+    out = io.BytesIO()
+    RefusingPickler(out, met, as_code=as_code).dump(value)
     return out.getvalue()
 
 
-def load(data: bytes) -> Any:
-    """The value of `dump`. Raises whatever dill raises."""
+_sound: WeakSet[type[Any]] = WeakSet()
+"""Local classes that were made again from their code once."""
+
+
+_NOT_MISSED: Final = frozenset(
+    {"__annotations__", "__annotate_func__", "__annotations_cache__", "__orig_bases__"}
+    | {"__firstlineno__", "__static_attributes__", "__slotnames__"}
+)
+"""What describes a class only, or is remembered in it: dill leaves it out of a named tuple."""
+
+
+def _try_out(code: bytes, met: dict[str, type[Any]]) -> None:
+    # Some metaclasses let themselves be pickled, and then make no class of what was.
+    try:
+        again: dict[str, type[Any]] = MainAwareUnpickler(io.BytesIO(code)).load()[1]
+        lost = [
+            kind
+            for token, kind in met.items()
+            if vars(kind).keys() - vars(again[token]).keys() - _NOT_MISSED
+        ]
+    except Exception as error:
+        raise pickle.PicklingError(
+            f"a local class cannot be made again: {type(error).__name__}: {error}"
+        ) from error
+    if lost:
+        raise pickle.PicklingError(f"{lost[0].__qualname__} cannot be made again as it is")
+    _sound.update(met.values())
+
+
+def load(data: bytes, *, by_name: bool = False) -> Any:
+    """The value of `dump`. Raises whatever dill raises.
+
+    With `by_name`, local classes of an earlier process are those of the same name here, if they are
+    found.
+    """
+    if not data.startswith(_WITH_CLASSES):
+        return MainAwareUnpickler(io.BytesIO(data)).load()
+    references, code, data = pickle.loads(memoryview(data)[len(_WITH_CLASSES) :])
+    made: dict[str, type[Any]] = {}  # keeps them alive until the value does
+    if not all(is_alive(Reference(*reference), by_name=by_name) for reference in references):
+        made = MainAwareUnpickler(io.BytesIO(code)).load()[1]
+        for token, kind in made.items():
+            adopt(token, kind)
     return MainAwareUnpickler(io.BytesIO(data)).load()

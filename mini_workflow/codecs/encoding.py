@@ -16,7 +16,7 @@ from typing import Any, Final
 from mini_workflow.codecs import exceptions, objects, scalars
 from mini_workflow.codecs.culprit import find_culprit, why_not
 from mini_workflow.codecs.decoding import Decoder
-from mini_workflow.codecs.names import factory_name, name_of, type_of
+from mini_workflow.codecs.names import factory_name, is_local, name_of, type_of
 from mini_workflow.codecs.opaque import encode_opaque
 from mini_workflow.codecs.picklers import type_name
 from mini_workflow.codecs.refusals import Refused, instead_of, refusal
@@ -120,7 +120,7 @@ class Encoder:
             return encode_opaque(value, self._signer)
         except Exception as error:
             step, culprit, cause = find_culprit(value, self._fault, error)
-            if isinstance(cause, Refused):
+            if isinstance(cause, Refused) and refusal(type_of(culprit)) is not None:
                 stop = Unencodable(_refused(culprit, cause.noun))
             else:
                 problem, remedy = why_not(culprit, cause)
@@ -261,6 +261,8 @@ _BUILTIN: Final = dict(_encoders)
 
 def _remember(kind: type[Any]) -> Encode:
     encode = _decide(kind)
+    if is_local(kind):
+        return encode  # it would be kept alive
     if len(_encoders) >= _ENCODERS_REMEMBERED:
         _encoders.clear()
         _encoders.update(_BUILTIN)

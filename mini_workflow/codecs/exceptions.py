@@ -53,15 +53,14 @@ def exception_state(
     """
     kind = type(error)
     try:
-        if not is_importable(kind):
-            return None
         state = _state_of(error, encode)
+        named = {} if is_importable(kind) else {"class": encode(kind)}
     except Exception:
         return None
     if kind in _SIMPLE and len(state) == 1:
         return state
     for how in ("call", "new"):
-        candidate = {**state, "how": how}
+        candidate = {**named, **state, "how": how}
         try:
             again = _rebuild(kind, {**candidate, "dropped": []}, decode)
             same = type(again) is kind and str(again) == str(error)
@@ -128,7 +127,7 @@ def rebuild_exception(
     name: str, state: dict[str, Any], decode: Recurse, load: Callable[[str], type[Any]] = load_class
 ) -> BaseException:
     """The exception again. Raises PayloadNotReadable, or whatever its class raises."""
-    kind = load(name)
+    kind = decode(state["class"]) if "class" in state else load(name)
     if not issubclass(kind, BaseException):
         raise PayloadNotReadable(f"{name!r} is no longer an exception: restore it under that name")
     return _rebuild(kind, state, decode)

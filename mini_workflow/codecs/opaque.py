@@ -70,7 +70,7 @@ def decode_opaque(tagged: dict[str, Any], signer: Signer | None) -> Any:
             return picklers.load(data)
         from mini_workflow.codecs import dill_pickler
 
-        return dill_pickler.load(data)
+        return dill_pickler.load(data, by_name=True)
     except Exception as error:
         raise PayloadNotReadable(
             f"a {kind} part of a value cannot be read: {type(error).__name__}: {error}. If a class "

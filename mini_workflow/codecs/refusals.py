@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from mini_workflow.codecs.names import is_local
+
 MARK: Final = "__mini_workflow_refused__"
 INSTEAD: Final = "__mini_workflow_instead__"
 
@@ -112,6 +114,8 @@ def refusal(kind: type[Any]) -> str | None:
     except KeyError:
         pass
     noun = _decide(kind)
+    if is_local(kind):
+        return noun  # it would be kept alive
     if len(_decided) >= _REMEMBERED:
         _decided.clear()
     _decided[kind] = noun

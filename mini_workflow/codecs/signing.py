@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from mini_workflow.errors import SignatureInvalid, UsageError
@@ -35,13 +35,19 @@ class Signer:
     `key` is secret and at least 32 bytes long; a shorter one raises UsageError. It may be a ring of
     keys: the first signs, and what any of them has signed is accepted, so that a key can be changed
     while what was signed with the old one is still about. A function is called for it when it is
-    first needed.
+    first needed. `renew` gives the keys as they are now, or None if they are the same. It is called
+    before something is signed, and with True when a signature fits none of the keys.
     """
 
-    __slots__ = ("_given", "_known")
+    __slots__ = ("_given", "_known", "_renew")
 
-    def __init__(self, key: Keys | Callable[[], Keys]) -> None:
+    def __init__(
+        self,
+        key: Keys | Callable[[], Keys],
+        renew: Callable[[bool], Keys | None] | None = None,
+    ) -> None:
         self._given = key
+        self._renew = renew
         self._known = None if callable(key) else _checked(key)
 
     @property
@@ -82,22 +88,39 @@ class Signer:
                 "the signing key"
             )
         fields = _fields(_TEXT, *(part.encode() for part in purpose))
-        given = code.encode()
-        if not any(
-            hmac.compare_digest(given, one.hex().encode())
-            for one in self._codes(text.encode(), fields)
-        ):
+        if not self._fits(code.encode(), text.encode(), fields, lambda made: made.hex().encode()):
             raise SignatureInvalid(
                 f"the message ({', '.join(purpose)}) was signed with another key, was made for "
                 "something else, or was changed since"
             )
 
     def _code(self, payload: bytes, purpose: bytes) -> bytes:
+        self._renewed(refused=False)
         return hmac.digest(self._keys[0], purpose + payload, "sha256")
 
-    def _codes(self, payload: bytes, purpose: bytes) -> Iterator[bytes]:
-        """The code by each key of the ring."""
-        return (hmac.digest(key, purpose + payload, "sha256") for key in self._keys)
+    def _fits(
+        self,
+        given: bytes,
+        payload: bytes,
+        purpose: bytes,
+        written: Callable[[bytes], bytes] = bytes,
+    ) -> bool:
+        """Whether the code was made with one of the keys; `written` is how codes are written."""
+
+        def fits(keys: Sequence[bytes]) -> bool:
+            made = (hmac.digest(key, purpose + payload, "sha256") for key in keys)
+            return any(hmac.compare_digest(given, written(one)) for one in made)
+
+        if fits(self._keys):
+            return True
+        return self._renewed(refused=True) and fits(self._keys)
+
+    def _renewed(self, *, refused: bool) -> bool:
+        """Whether there are other keys now."""
+        keys = None if self._renew is None else self._renew(refused)
+        if keys is not None:
+            self._known = _checked(keys)
+        return keys is not None
 
     def _open(self, envelope: bytes, purpose: bytes, what: str) -> bytes:
         start = len(_PREFIX) + _MAC_BYTES
@@ -107,7 +130,7 @@ class Signer:
             )
         payload = envelope[start:]
         given = envelope[len(_PREFIX) : start]
-        if not any(hmac.compare_digest(given, one) for one in self._codes(payload, purpose)):
+        if not self._fits(given, payload, purpose):
             raise SignatureInvalid(
                 f"{what} was signed with another key, was made for something else, or was changed "
                 "since. Give every process the same signing key; if they have it, do not trust "

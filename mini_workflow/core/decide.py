@@ -18,8 +18,12 @@ from mini_workflow.core.failure import Failure
 from mini_workflow.core.history import History
 from mini_workflow.core.records import record
 from mini_workflow.core.replay import revive
+<<<<<<< HEAD
 from mini_workflow.core.report_limits import ReportLimits
 from mini_workflow.core.run import Definition, Inline, Run
+=======
+from mini_workflow.core.run import Definition, Inline, OutOfTime, Run
+>>>>>>> main
 from mini_workflow.core.state import Condition, ExecutionState
 from mini_workflow.errors import MiniWorkflowError
 
@@ -57,9 +61,15 @@ class Decision:
     spoilt_by: tuple[str, Failure] | None = None
     """The update whose validator tried to change the run, and its refusal. The run is of no use any
     more, and nothing of this decision counts: another run has to decide, and be told of it."""
+<<<<<<< HEAD
     deadline: bool = False
     """Whether `wake_at` is the deadline of an attempt's report: then it need not be kept to the
     moment."""
+=======
+    cut: bool = False
+    """Whether the run has stopped in front of an inline task for which there is no time now. All that
+    is decided counts; a new run goes on from there, before anything that is `left`."""
+>>>>>>> main
 
 
 def advance(
@@ -104,18 +114,17 @@ def decide(
     refusals: list[tuple[str, Failure]] = []
     ignored: list[Message] = []
     summary = _summary(run.state)
-    if run.fault is None:
-        if now is not None and run.state.durations.latest > now:
-            step = _look_at_clock(run.state, messages, now)
-            if step is not None:
-                run.deliver(step)
+    _notice_the_clock(run, messages, now)
+    if run.fault is None or _is_cut(run):
         taken.extend(run.recorder.take())
+    if run.fault is None:
         for index, message in enumerate(messages):
             before = len(taken)
             for event in _events_of(run, message, refusals, refused):
                 summary = _summary(run.state)
                 run.deliver(event)
                 if run.fault is not None:
+<<<<<<< HEAD
                     run.recorder.take()
                     # An execution is never without its first event: what the code decided at it
                     # is found out again when the cause is fixed.
@@ -124,6 +133,12 @@ def decide(
                         taken.append(event)
                         summary = ("running", False, None, False)
                     left.extend(messages[index + first :])
+=======
+                    counts, after = _before_the_stop(run, event)
+                    taken.extend(counts)
+                    summary = after or summary
+                    left.extend(messages[index + bool(counts) :])
+>>>>>>> main
                     break
                 taken.extend(run.recorder.take())
             if run.fault is not None:
@@ -142,19 +157,57 @@ def decide(
             summary = _summary(run.state)
     else:
         left.extend(messages)
+<<<<<<< HEAD
     condition, busy, wake_at, deadline = summary
+=======
+    condition, busy, wake_at = summary
+    cut = _is_cut(run)
+>>>>>>> main
     return Decision(
         events=tuple(taken),
         commands=tuple(_commands(run, taken)),
         condition=condition,
         busy=busy,
         wake_at=wake_at,
-        fault=run.fault,
+        fault=None if cut else run.fault,
         left=tuple(message for message in left if not isinstance(message, Tick)),
         refusals=tuple(refusals),
         ignored=tuple(ignored),
+<<<<<<< HEAD
         deadline=deadline,
+=======
+        cut=cut,
+>>>>>>> main
     )
+
+
+def _is_cut(run: Run) -> bool:
+    """Whether it has stopped for want of time, in front of an inline task."""
+    return type(run.fault) is OutOfTime
+
+
+def _before_the_stop(
+    run: Run, event: Event
+) -> tuple[Sequence[Event], tuple[Condition, bool, int | None] | None]:
+    """What counts of a step in which the run has stopped, and how the execution stands then, if that
+    is not as before.
+    """
+    recorded = run.recorder.take()
+    if _is_cut(run):
+        return recorded, _summary(run.state)
+    if isinstance(event, events.ExecutionStarted):
+        # An execution is never without its first event: what the code decided at it is found out
+        # again when the cause is fixed.
+        return (event,), ("running", False, None)
+    return (), None
+
+
+def _notice_the_clock(run: Run, messages: Sequence[Message], now: int | None) -> None:
+    """Have the run know that the clock was set back, if it was."""
+    if run.fault is None and now is not None and run.state.durations.latest > now:
+        step = _look_at_clock(run.state, messages, now)
+        if step is not None:
+            run.deliver(step)
 
 
 def _look_at_clock(

@@ -21,7 +21,7 @@ from mini_workflow.core.payload import Payload
 from mini_workflow.core.promises import Promises
 from mini_workflow.core.raised import set_traceback
 from mini_workflow.core.recorder import Recorder
-from mini_workflow.core.tasks import Inline, Tasks
+from mini_workflow.core.tasks import Inline, OutOfTime, Tasks
 from mini_workflow.core.timers import Timers
 from mini_workflow.errors import (
     DeterminismError,
@@ -37,7 +37,7 @@ from mini_workflow.loop.ordered import unseen
 from mini_workflow.loop.shutdown import name_of, report_unseen, wind_down
 from mini_workflow.loop.source_line import user_line, waiting_line
 
-__all__ = ["Definition", "Inline", "Run"]
+__all__ = ["Definition", "Inline", "OutOfTime", "Run"]
 
 
 class ContinueAsNew(BaseException):

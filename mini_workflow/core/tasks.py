@@ -18,18 +18,23 @@ from mini_workflow.core.raised import add_note
 from mini_workflow.core.recorded import INLINE
 from mini_workflow.core.recorder import Recorder
 from mini_workflow.core.retry import JudgedCall, RetryPolicy
-from mini_workflow.errors import SerializationError, TaskError, UsageError
+from mini_workflow.errors import MiniWorkflowError, SerializationError, TaskError, UsageError
 from mini_workflow.loop.loop import Halt, WorkflowLoop
 from mini_workflow.loop.ordered import WorkflowFuture
 
 Inline = Callable[[str, int, str, bytes], "Payload | Failure"]
-"""Runs a captured call inside the turn: (execution id, seq, name, payload) -> what came of it."""
+"""Runs a captured call inside the turn: (execution id, seq, name, payload) -> what came of it. Raises
+OutOfTime if it has not run the call, since this turn has no time for it."""
 
 UNDO_POLICY: Final = RetryPolicy(max_attempts=100, initial=1.0, maximum=300.0)
 """How an undo is retried: for hours, because what it takes back is real."""
 
 _SCHEDULED: Final = (events.TaskScheduled,)
 NONE: Final[set[str]] = set()
+
+
+class OutOfTime(MiniWorkflowError):
+    """There is no time for the inline task that comes next: the run has to go on in another turn."""
 
 
 class TaskFuture(WorkflowFuture):
@@ -137,8 +142,12 @@ class Tasks:
                     f"inline task {name!r} comes next, and no task runs in a replay"
                 )
                 raise Halt
-            with recorder.loop.outside():
-                outcome = self._inline(recorder.execution_id, seq, name, payload)
+            try:
+                with recorder.loop.outside():
+                    outcome = self._inline(recorder.execution_id, seq, name, payload)
+            except OutOfTime as error:
+                recorder.loop.fault = error
+                raise Halt from error
             if isinstance(outcome, Failure):
                 asked = events.InlineTaskFailed(seq, name, outcome, refused, call)
             else:

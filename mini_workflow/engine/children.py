@@ -44,6 +44,7 @@ class Children:
                 error = self._start(parent, command, batch, now)
                 if error is None:
                     parents.append(command.execution_id)
+                    turn.children.append(command.execution_id)
                     continue
                 letter = not_started(parent, command.seq, now, self._codec.encode_failure(error))
                 turn.commit = replace(turn.commit, outbox=(*turn.commit.outbox, letter))

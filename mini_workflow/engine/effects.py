@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+<<<<<<< HEAD
 from collections.abc import Iterable
+=======
+from collections.abc import Callable, Sequence
+>>>>>>> main
 from dataclasses import dataclass, replace
+from typing import Final
 
 from mini_workflow.core.run import Run
 from mini_workflow.engine.dispatch import request_of
 from mini_workflow.errors import StoreError
 from mini_workflow.ports import Clock, TaskRequest
 from mini_workflow.ports.queued import NO_ERRANDS, Dispatch, PendingEffects, Wakeup, Wakeups
+
+WAVE: Final = 1_000
+"""How many attempts, or messages, are dispatched before what is left is noted in the store: so many may
+be dispatched again if the process ends in between. Our own bound: some seconds for the smallest
+function, and one write for 1,000 invocations."""
+
+RESERVE: Final = 15_000
+"""Milliseconds before the end of its own time, beside what the last one took, at which a process does
+not begin another wave, or another inline task: what is left is for the next message. Our own bound."""
 
 
 class Effects:
@@ -24,6 +38,7 @@ class Effects:
         self._sent: dict[str, set[tuple[int, int]]] = {}
 
     def do(
+<<<<<<< HEAD
         self, name: str, errands: PendingEffects, wakeups: Iterable[Wakeup], run: Run | None
     ) -> None:
         """Do what is left of errands; the payloads of the attempts are asked of the run."""
@@ -42,13 +57,46 @@ class Effects:
         if errands.alarm:
             for wakeup in wakeups:
                 self._dispatch.set(name, wakeup, self._clock.now())
+=======
+        self,
+        name: str,
+        errands: PendingEffects,
+        alarm: Wakeup | None,
+        requests: Sequence[TaskRequest],
+        time_left: Callable[[], int],
+        note: Callable[[PendingEffects, bool], None],
+    ) -> PendingEffects:
+        """Do errands, whose attempts are the `requests`; answers what is left of them because the time
+        is up. Between two waves `note` is told what is left to do, and whether it is done now.
+        """
+        sent = self._sent.get(name, ())
+        requests = [request for request in requests if request.key[1:] not in sent]
+        outbox = errands.outbox
+        before = time_left()
+        while True:
+            if requests:
+                self._begin(name, requests[:WAVE])
+                requests = requests[WAVE:]
+            elif outbox:
+                self._dispatch.post(outbox[:WAVE])
+                outbox = outbox[WAVE:]
+            if not requests and not outbox:
+                break
+            if not requests and len(errands.outbox) == len(outbox) and len(errands.tasks) <= WAVE:
+                continue  # a few attempts and the first messages are one wave
+            left = replace(errands, tasks=tuple(r.key[1:] for r in requests), outbox=outbox)
+            now = time_left()
+            goes_on, before = now > RESERVE + before - now, now
+            note(left, goes_on)
+            if not goes_on:
+                return left
+        if errands.alarm and alarm is not None:
+            self._dispatch.set(name, alarm, self._clock.now())
+        return NO_ERRANDS
+>>>>>>> main
 
-    def begin(self, name: str, requests: list[TaskRequest]) -> None:
+    def _begin(self, name: str, requests: Sequence[TaskRequest]) -> None:
         """Have attempts of one execution run."""
-        sent = self._sent.get(name)
-        requests = [r for r in requests if sent is None or r.key[1:] not in sent]
-        if not requests:
-            return
         problem: StoreError | None = None
         for request, error in zip(requests, self._dispatch.run(requests), strict=True):
             if error is None:
@@ -60,6 +108,18 @@ class Effects:
     def done(self, name: str) -> None:
         """All errands of an execution are done."""
         self._sent.pop(name, None)
+
+
+def requests_of(name: str, errands: PendingEffects, run: Run | None) -> list[TaskRequest]:
+    """The attempts of errands that are wanted still, with the payloads that a run has for them."""
+    if run is None:
+        return []
+    commands = [(run.tasks.attempt(seq), attempt) for seq, attempt in errands.tasks]
+    return [
+        request_of(name, command)
+        for command, attempt in commands
+        if command is not None and command.attempt == attempt
+    ]
 
 
 def together(owed: PendingEffects, new: PendingEffects) -> PendingEffects:

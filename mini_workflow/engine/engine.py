@@ -24,6 +24,7 @@ from mini_workflow.engine.children import Children
 from mini_workflow.engine.clock_steps import ClockSteps
 from mini_workflow.engine.dispatch import Dispatcher
 from mini_workflow.engine.executor import execute
+from mini_workflow.engine.group_commit import GroupCommit
 from mini_workflow.engine.operator_log import tell
 from mini_workflow.engine.pending_updates import PendingUpdates
 from mini_workflow.engine.queries import Questions
@@ -111,6 +112,7 @@ class Engine:
         )
         self._lookout = Takeover(ports, known=known, on_look=on_look, on_post=on_post)
         self._nursery = Children(ports.store, codec, self._turns, self._first_event)
+        self._group_commit = GroupCommit(ports.store, self._turns, self._dispatcher.heard_of)
         self._inquiries = PendingUpdates()
         self._questions = Questions(self._turns, self._cache, codec, self._watchdog)
         self._on_post = on_post
@@ -266,10 +268,9 @@ class Engine:
             for delivery in batch.deliveries.values():
                 self._advance(delivery, batch, now)
             self._nursery.start_children(batch, now)
-            commits = [turn.commit for turn in batch.turns.values()]
             # Also without any: deliveries that come to nothing may mean that the lease is lost.
             idle = not batch.turns and not batch.deliveries
-            answers = [] if idle else self._ports.store.commit(commits)
+            answers = [] if idle else self._group_commit.commit(batch)
         except BaseException:
             for turn in batch.turns.values():
                 self._turns.discard(turn)

@@ -104,11 +104,17 @@ class Messenger:
         arguments = encode_arguments(self._codec.encode, args, kwargs)
         request = Update(execution_id, update_id, name, arguments, self._desk.clock_now())
         deadline = None if timeout is None else time.monotonic() + timeout
+        refused: list[BaseException] = []
+
+        def refuse(error: BaseException) -> None:
+            refused.append(error)
+            request.reply.fail(error)
+
         try:
-            with blocking_wait(request.reply.fail):
+            with blocking_wait(refuse):
                 answer = self._desk.ask_within(request, request.reply, timeout)
                 if answer.event is None and answer.refusal is None:
-                    answer = self._from_elsewhere(request, deadline)
+                    answer = self._from_elsewhere(request, deadline, refused)
         except TimeoutError:
             raise TimeoutError(
                 f"update {name!r} of execution {execution_id!r} is not done after {timeout:g} s; "
@@ -116,8 +122,12 @@ class Messenger:
             ) from None
         return self._unwrap(answer)
 
-    def _from_elsewhere(self, request: Update, deadline: float | None) -> Answer:
-        """Wait until the process that has the execution has recorded the answer."""
+    def _from_elsewhere(
+        self, request: Update, deadline: float | None, refused: list[BaseException]
+    ) -> Answer:
+        """Wait until the process that has the execution has recorded the answer, or the wait is
+        refused.
+        """
         execution_id = request.execution_id
         seen = 0
         with self._desk.watch(execution_id) as wait:
@@ -140,6 +150,8 @@ class Messenger:
                 left = LOOK_AGAIN if deadline is None else deadline - time.monotonic()
                 if left <= 0:
                     raise TimeoutError
+                if refused:
+                    raise refused[0]
                 wait(min(LOOK_AGAIN, left))
 
     def _unwrap(self, answer: Answer) -> Any:

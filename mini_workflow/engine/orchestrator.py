@@ -16,13 +16,26 @@ from mini_workflow.core import events, wire
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.commands import CancelTask, Command, RunTask, StartChild
 from mini_workflow.core.events import Message
+<<<<<<< HEAD
 from mini_workflow.core.report_limits import ReportLimits
 from mini_workflow.core.run import Definition, Run
+=======
+from mini_workflow.core.run import Definition, OutOfTime, Run
+>>>>>>> main
 from mini_workflow.engine.admission import Admission
 from mini_workflow.engine.cache import Cache
 from mini_workflow.engine.delivery import Arrival, Each, one_by_one
 from mini_workflow.engine.dispatch import request_of
-from mini_workflow.engine.effects import Effects, Waking, put_off, together, waking
+from mini_workflow.engine.effects import (
+    RESERVE,
+    Effects,
+    Waking,
+    put_off,
+    requests_of,
+    together,
+    waking,
+)
+from mini_workflow.engine.executor import execute
 from mini_workflow.engine.inspection import Inspection
 from mini_workflow.engine.operator_log import tell
 from mini_workflow.engine.outbox import outbox
@@ -30,8 +43,8 @@ from mini_workflow.engine.runs import blocked, first_event
 from mini_workflow.engine.turn import Delivery, Turn, Turns
 from mini_workflow.engine.undelivered import warn_of_late_signals, warn_of_post
 from mini_workflow.engine.watchdog import Watchdog
-from mini_workflow.errors import StoreError, StoreUnavailable, TurnTimeout
-from mini_workflow.ports import Clock, Commit, Head, QueuedMessage
+from mini_workflow.errors import StoreError, StoreUnavailable, TurnTimeout, UsageError
+from mini_workflow.ports import Clock, Commit, Head, QueuedMessage, TaskOutcome, TaskRequest
 from mini_workflow.ports.queued import (
     NO_ERRANDS,
     NO_WAKEUPS,
@@ -63,8 +76,16 @@ RUNS_AT_ONCE: Final = 10
 """How many runs of an execution follow each other before its other messages get in between: those that
 continue as new without waiting. Our own bound."""
 
+<<<<<<< HEAD
 NOTHING_SET: Final = Waking(NO_WAKEUPS)
 FROM_NOTHING: Final = ExecutionMeta(NO_ERRANDS, False, NO_WAKEUPS, 0, None, 0)
+=======
+FOREVER: Final = 10**12
+"""Milliseconds that are left to a process of which nobody knows when it has to end."""
+
+NOTHING_SET: Final = Waking(None)
+FROM_NOTHING: Final = ExecutionMeta(NO_ERRANDS, False, None, 0, None, 0)
+>>>>>>> main
 
 
 @dataclass(slots=True)
@@ -86,6 +107,8 @@ class _Work:
     """Those of earlier commits that cannot be done now."""
     errands: PendingEffects = NO_ERRANDS
     waking: Waking = NOTHING_SET
+    unfinished: bool = False
+    """Whether something is left for a message of its own, because the time is up."""
 
     @property
     def name(self) -> str:
@@ -117,6 +140,8 @@ class Orchestrator:
         self._each = each
         self._on_turn = on_turn
         self._entropy = entropy
+        self._left: Callable[[], int] = lambda: FOREVER
+        self._longest: int | None = None
         self._courier = Effects(dispatch, clock)
         self._cache = Cache(cache_size)
         self._watchdog = Watchdog(turn_limit)
@@ -131,8 +156,12 @@ class Orchestrator:
             dispatched=lambda key: True,
             entropy=entropy,
             history_limit=history_limit,
+<<<<<<< HEAD
             limits=limits,
             refresh=store.refresh,
+=======
+            execute=self._execute,
+>>>>>>> main
         )
         self._admission = Admission(dispatch, codec, definitions)
         self.inspection = Inspection(store, self._turns, self._cache, codec, self._watchdog)
@@ -149,10 +178,16 @@ class Orchestrator:
 
     # What a queue delivers
 
-    def take(self, arrivals: Sequence[Arrival]) -> dict[str, Exception]:
+    def take(
+        self, arrivals: Sequence[Arrival], left: Callable[[], int] = lambda: FOREVER
+    ) -> dict[str, Exception]:
         """Do the turns of several executions, and all that follows from them. Answers those whose
         messages must be delivered again, with the reason; never raises.
+
+        `left` tells how many milliseconds this process may still run. What takes longer goes on in
+        a message that the execution sends itself.
         """
+        self._left = left
         failed: dict[str, Exception] = {}
         if any(arrival.delivery >= SUSPICIOUS for arrival in arrivals):
             # One of them may end the process: the others are done with before or after.
@@ -249,7 +284,7 @@ class Orchestrator:
 
     def _advance(self, work: _Work) -> None:
         """Make the turn, and say what is to be done once it is committed."""
-        work.again = False
+        work.again, self._longest = False, None
         name, standing = work.name, work.standing
         if standing is None:
             self._first(work)
@@ -318,11 +353,23 @@ class Orchestrator:
         run: Run | None = None
         try:
             run = self._turns.look(name) if errands.tasks else None
-            if run is not None and run.fault is not None:
+            # That an inline task comes next is no fault of the code: it has not been run yet.
+            if run is not None and run.fault is not None and type(run.fault) is not UsageError:
                 # Its code has to be fixed first: this turn will say so.
                 work.owed = put_off(errands)
                 return None
+<<<<<<< HEAD
             self._courier.do(name, errands, standing.alarm.all(), run)
+=======
+            left = self._courier.do(
+                name,
+                errands,
+                standing.alarm,
+                requests_of(name, errands, run),
+                self._left,
+                lambda left, goes_on: self._note(work, left, goes_on),
+            )
+>>>>>>> main
         except StoreError as error:
             if work.arrival.delivery < GIVE_UP:
                 raise
@@ -334,9 +381,25 @@ class Orchestrator:
             return error
         finally:
             self._turns.let_go(run)
+        if left:
+            work.owed, work.unfinished = put_off(left), True
+            return None
         self._store.done(name)
         self._courier.done(name)
         return None
+
+    def _note(self, work: _Work, left: PendingEffects, goes_on: bool) -> None:
+        """Write down what is left to do after a wave.
+
+        Whoever goes on from here if this process ends does not begin anew; and who has come so far
+        is not to be blocked for it.
+        """
+        known = self._store.standing(work.name)
+        errands = left if goes_on else put_off(left)
+        if known is None or not self._store.commit(
+            Commit(work.name, known.length), errands, known.alarm, 0
+        ):
+            raise StoreUnavailable(f"execution {work.name!r} is written by another process")
 
     def _counted(self, work: _Work, standing: ExecutionMeta) -> ExecutionMeta:
         """Count a try, before anything is done that may end the process."""
@@ -346,6 +409,16 @@ class Orchestrator:
             raise StoreUnavailable(f"execution {name!r} is written by another process")
         work.standing = replace(standing, errands=errands, done=False, tries=tries)
         return work.standing
+
+    def _execute(self, request: TaskRequest, codec: Codec) -> TaskOutcome:
+        """Run an inline task, if it is the first of its turn or there is time for another one."""
+        longest = self._longest
+        if longest is not None and self._left() < RESERVE + longest:
+            raise OutOfTime("the turn has lasted as long as the function may run")
+        before = self._left()
+        outcome = execute(request, codec)
+        self._longest = max(longest or 0, before - self._left())
+        return outcome
 
     def _plan(self, work: _Work, standing: ExecutionMeta, now: int) -> None:
         turn, commands = work.turn, _commands(work.turn)
@@ -400,7 +473,8 @@ class Orchestrator:
         if empty and not (errands.tasks or errands.outbox or work.owed or alarm != standing.alarm):
             # Setting the same alarm again is done before this message is done with.
             errands = NO_ERRANDS
-        if turn is None and not errands and alarm == standing.alarm:
+        doubtful = standing.errands.doubtful
+        if turn is None and not errands and alarm == standing.alarm and not doubtful:
             return  # closed, and nothing is left of it
         if not self._store.commit(commit, errands, alarm, 0):
             self._lose_race(work)
@@ -419,13 +493,35 @@ class Orchestrator:
         if work.standing is None and work.turn is None:
             return
         name, commands = work.name, _commands(work.turn)
-        new = replace(work.errands, tasks=(), outbox=work.errands.outbox[len(work.owed.outbox) :])
+        owed = work.owed
+        new = replace(
+            work.errands,
+            tasks=work.errands.tasks[len(owed.tasks) :],
+            outbox=work.errands.outbox[len(owed.outbox) :],
+        )
         try:
+<<<<<<< HEAD
             self._courier.begin(
                 name, [request_of(name, c) for c in commands if isinstance(c, RunTask)]
             )
             to_set = work.waking.to_set
             self._courier.do(name, new, () if to_set is None else (to_set,), None)
+=======
+            if not work.unfinished:
+                requests = [request_of(name, c) for c in commands if isinstance(c, RunTask)]
+                to_set = work.waking.to_set
+                left = self._courier.do(
+                    name,
+                    new,
+                    to_set,
+                    requests,
+                    self._left,
+                    lambda left, goes_on: self._note(work, together(owed, left), goes_on),
+                )
+                work.unfinished = bool(left)
+            if work.unfinished or (work.turn is not None and work.turn.cut):
+                self._dispatch.post((self._continuation(name),))
+>>>>>>> main
         except StoreError as error:
             if work.arrival.delivery < GIVE_UP or not self._give_up(work, error):
                 raise
@@ -433,11 +529,25 @@ class Orchestrator:
         for command in commands:
             if isinstance(command, CancelTask):
                 self._dispatch.cancel(name, command.seq, command.reason)
+<<<<<<< HEAD
         for wakeup in work.waking.to_unset:
             self._dispatch.unset(wakeup)
         if not work.owed:
+=======
+        if work.waking.to_unset is not None:
+            self._dispatch.unset(work.waking.to_unset)
+        if not work.owed and not work.unfinished:
+>>>>>>> main
             self._store.done(name)
             self._courier.done(name)
+
+    def _continuation(self, name: str) -> QueuedMessage:
+        """A message that says nothing, and has the execution go on with what is left."""
+        standing = self._store.standing(name)
+        assert standing is not None
+        errands = standing.errands
+        key = f"{name}/{standing.length}/{len(errands.tasks)}/{len(errands.outbox)}/more"
+        return QueuedMessage(name, "", key)
 
     def _give_up(self, work: _Work, error: StoreError) -> bool:
         """Block an execution whose errands cannot be done; `resume` tries again."""

@@ -130,5 +130,8 @@ def blocked(head: Head, reason: BaseException) -> Head:
         busy=False,
         wake_at=None,
         blocked_kind=type(reason).__name__,
-        blocked_reason=f"{type(reason).__name__}: {reason}",
+        # Text that quotes a stored name may hold what UTF-8 cannot say.
+        blocked_reason=f"{type(reason).__name__}: {reason}".encode(
+            errors="backslashreplace"
+        ).decode(),
     )

@@ -86,8 +86,12 @@ class Turn:
     continues: bool = False
     first: bool = False
     """Whether the code of the run has begun in it."""
+    cut: bool = False
+    """Whether it ends in front of an inline task for which there was no time: see `Decision.cut`."""
     failed: dict[int, str] = field(default_factory=dict[int, str])
     """The names of the tasks whose attempts are reported to have failed, by number."""
+    children: list[str] = field(default_factory=list[str])
+    """The ids of the children that begin in its commit."""
 
 
 Execute = Callable[[TaskRequest, Codec], TaskOutcome]
@@ -331,8 +335,9 @@ class Turns:
             first = 1 if live.length == 0 else 0
             taken, left = messages[:first], messages[first:]
             decision = Decision(taken, (), "running", False, None, run.fault, left)  # type: ignore[arg-type]
-        if decision.fault is not None and (end := _termination(decision.left)) is not None:
-            # Ending it takes none of the code that is at fault.
+        stopped = decision.fault is not None or decision.cut
+        if stopped and (end := _termination(decision.left)) is not None:
+            # Ending it takes none of the code that is at fault, or that still has far to go.
             parting = _tell_family(run, end)
             decision = Decision((*decision.events, end), parting, "terminated", False, None)
         if known:
@@ -378,6 +383,7 @@ class Turns:
         )
         turn = Turn(delivery, commit, after, live, decision, closing, continues=continues)
         turn.first, turn.failed = bool(known) or live.length == 0, failed
+        turn.cut = decision.cut
         return turn
 
     def _anew(self, live: Live, *, fresh: bool) -> Live:

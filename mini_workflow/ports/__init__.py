@@ -190,7 +190,8 @@ class Store(Reader, Protocol):
         Raises LeaseLost, and writes nothing at all, when this owner has no lease, or another one
         has taken it over. Raises UsageError, and writes nothing either, when a creation lacks its
         head or its first event, or when the `base` of a head is negative or leaves no event to
-        its run.
+        its run. Raises StoreRefused, and writes nothing, when a value is one that this store cannot
+        keep: the caller then tries the items alone.
         """
         ...
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Final, Generic, Protocol, TypeVar
 
 from mini_workflow.attempts import (
@@ -234,7 +235,8 @@ class Attempts(Generic[Item]):
 
     def _expire(self, item: Item | LoopMonitor) -> None:
         if isinstance(item, LoopMonitor):
-            item.look()
+            with suppress(Exception):  # of a handler of logging: limits are watched all the same
+                item.look()
             return
         attempt = item
         telling = False

@@ -25,6 +25,10 @@ DEFAULT_CONCURRENCY: Final = 1_000
 CLEANUP_GRACE: Final = 1.0
 """Seconds that an async task has for its cleanup, after its timeout or after the runner's grace."""
 
+LAST_MOMENTS: Final = 0.5
+"""Seconds that an application's loop lives on at most once it has cancelled all tasks because it ends,
+as `asyncio.run` does. Our own bound."""
+
 LOOP_ENDED: Final = "the event loop that it ran on has ended, and the task begins again on another"
 """The reason that an attempt is told that is moved."""
 
@@ -272,19 +276,36 @@ class EventLoopRunner:
     async def _run(self, attempt: _Attempt, current: CurrentTask) -> None:
         request = attempt.request
         CURRENT.set(current)
+        outcome: TaskOutcome | None = None
         try:
             outcome = await self._execute(request)
-        except (asyncio.CancelledError, GeneratorExit):
+        except asyncio.CancelledError:
+            if current.is_told or self._thread is not None:
+                outcome = was_stopped(current)
+            else:
+                # If the loop ends now, this is not called, and the attempt is moved.
+                loop = asyncio.get_running_loop()
+                loop.call_later(LAST_MOMENTS, self._lose, attempt, current, context=Context())
+        except GeneratorExit:
             outcome = was_stopped(current)
         except BaseException as error:
             outcome = broken(request, error, current.details)
+        if outcome is not None:
+            self._finish(attempt, outcome)
+        with self._attempts.lock:
+            self._unfinished -= 1
+            if self._attempts.closed and not self._unfinished:
+                self._finished.set()
+
+    def _lose(self, attempt: _Attempt, current: CurrentTask) -> None:
+        """The application has cancelled an attempt, and its loop goes on."""
+        self._finish(attempt, was_stopped(current))
+
+    def _finish(self, attempt: _Attempt, outcome: TaskOutcome) -> None:
         with self._attempts.lock:
             report = self._attempts.finish(attempt, outcome)
             if self._inbox and not self._attempts.closed:
                 self._wake()
-            self._unfinished -= 1
-            if self._attempts.closed and not self._unfinished:
-                self._finished.set()
         if report is not None:
             self._attempts.report(report)
 

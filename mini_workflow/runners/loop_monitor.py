@@ -36,7 +36,7 @@ class LoopMonitor:
     Args:
         watcher: when to look.
         busy: whether there are tasks for the loop. Any thread.
-        warn: told once each time the loop is blocked, what blocks it and where.
+        warn: told what blocks the loop and where: at once, and after twice as long again and again.
         ended: told when the loop was closed, or has not run for two looks.
     """
 
@@ -48,7 +48,7 @@ class LoopMonitor:
         "_loop",
         "_thread",
         "_warn",
-        "_warned",
+        "_warn_after",
         "_watched",
         "_watcher",
     )
@@ -67,7 +67,7 @@ class LoopMonitor:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = 0
         self._asked_at: float | None = None  # and not answered
-        self._warned = False
+        self._warn_after = 0.0  # seconds without an answer
         self._idle = False  # it was not running at the last look
         self._watched = False
 
@@ -75,7 +75,7 @@ class LoopMonitor:
         """There are tasks for this loop, which runs on that thread. Any thread; cheap."""
         if loop is not self._loop:
             self._loop, self._thread = loop, thread
-            self._asked_at, self._warned, self._idle = None, False, False
+            self._asked_at, self._warn_after, self._idle = None, 0.0, False
         if not self._watched:
             self._watched = True
             self._watcher.watch(self, time.monotonic() + INTERVAL)
@@ -101,19 +101,18 @@ class LoopMonitor:
                 loop.call_soon_threadsafe(self._answer, context=Context())
             except RuntimeError:  # closed in between
                 self._asked_at = None
-        elif not self._warned:
+        elif (silent := now - self._asked_at) >= self._warn_after:
             found = _blocking(loop, self._thread)
             if found is not None:
-                self._warned = True
+                self._warn_after = 2 * silent + INTERVAL / 2
                 self._warn(
-                    "the event loop of async tasks has not answered for"
-                    f" {now - self._asked_at:.1f} s: {found}. Have it await instead, or do that in a"
-                    " sync task or by asyncio.to_thread"
+                    f"the event loop of async tasks has not answered for {silent:.1f} s: {found}."
+                    " Have it await instead, or do that in a sync task or by asyncio.to_thread"
                 )
 
     def _answer(self) -> None:
         self._asked_at = None
-        self._warned = False
+        self._warn_after = 0.0
 
 
 def task_name(current: CurrentTask) -> str:

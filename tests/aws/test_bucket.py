@@ -17,6 +17,8 @@ from botocore.exceptions import ClientError
 from mini_workflow.errors import SignatureInvalid, StoreUnavailable, WireError
 from mini_workflow.ports import QueuedMessage, TaskRequest
 from mini_workflow.ports.queued import Wakeup
+from mini_workflow.runtimes.aws.container import Container
+from mini_workflow.settings import ROLE_ARN, Settings
 from mini_workflow.stores.aws_clients import Clients
 from mini_workflow.stores.aws_limits import BATCH_ENTRIES, MAXIMUM_DELAY, SCHEDULE_EARLY
 from mini_workflow.stores.s3.bucket import CONFLICTS, Bucket
@@ -24,7 +26,7 @@ from mini_workflow.stores.sqs.dispatch import purpose_of
 from mini_workflow.stores.sqs.messages import Lost, Mail
 from tests.aws.cloud import BUCKET
 from tests.aws.emulator.server import Server
-from tests.aws.world import START, Fault, World, registry_of
+from tests.aws.world import ENVIRONMENT, START, Fault, World, registry_of
 
 
 @pytest.fixture
@@ -349,3 +351,15 @@ def test_messages_to_executions_are_posted_by_their_keys(world: World) -> None:
         [QueuedMessage("a", "{}", "k"), QueuedMessage("a", "{}", "k")]
     )
     assert sent(world) == [Mail("a", "messages", "{}", "")]
+
+
+@pytest.mark.parametrize("partition", ["aws", "aws-cn", "aws-us-gov"])
+def test_a_schedule_sends_in_the_partition_of_its_role(partition: str) -> None:
+    asked: list[dict[str, Any]] = []
+    scheduler = SimpleNamespace(create_schedule=lambda **given: asked.append(given))
+    settings = Settings(ENVIRONMENT | {ROLE_ARN: f"arn:{partition}:iam::0:role/scheduler"})
+    dispatch = Container(settings, Clients(lambda service: scheduler)).dispatch
+    at = START + 10 * MAXIMUM_DELAY * 1000
+    dispatch.set("e", dispatch.alarm("e", at, START), START)
+    (given,) = asked
+    assert given["Target"]["Arn"] == f"arn:{partition}:scheduler:::aws-sdk:sqs:sendMessage"

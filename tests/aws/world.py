@@ -127,6 +127,9 @@ class World:
         self.calls: list[str] = []
         self.sizes: list[int] = []
         self.deaths = 0
+        self.lambda_seconds: float = LAMBDA
+        self.longest = 0.0
+        """Seconds that the longest batch has taken."""
         self.faults: list[Fault] = []
         self.fresh = True
         """Whether another process takes over after one that has died."""
@@ -227,13 +230,17 @@ class World:
         event = {"Records": [message.record() for message in batch]}
         self.batch_in_hand = batch
         acting, self.acting = self.acting, "orchestrator"
+        began = self.clock.now()
         try:
-            answer = (runtime or self.orchestrator).orchestrate(event, Context(LAMBDA, self.clock))
+            answer = (runtime or self.orchestrator).orchestrate(
+                event, Context(self.lambda_seconds, self.clock)
+            )
         except Death:
             self._dead("orchestrator")
             return len(batch)
         finally:
             self.acting = acting
+            self.longest = max(self.longest, (self.clock.now() - began) / 1000)
         self.answers.append(answer)
         failed = {item["itemIdentifier"] for item in answer["batchItemFailures"]}
         gone = {message.id for message in batch} - failed
@@ -247,7 +254,7 @@ class World:
         event = self.services.invoked.pop(index)
         acting, self.acting = self.acting, "worker"
         try:
-            self.worker.execute(event, Context(LAMBDA, self.clock))
+            self.worker.execute(event, Context(self.lambda_seconds, self.clock))
         except Death as death:
             self._dead("worker")
             self.lose(event, death)

@@ -58,6 +58,10 @@ ARNS = {
     "aws:iam/role:Role": f"arn:aws:iam::{ACCOUNT}:role/{{name}}",
     "aws:lambda/function:Function": f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{{name}}",
     "aws:cloudwatch/logGroup:LogGroup": f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:{{name}}",
+    "aws:ssm/parameter:Parameter": f"arn:aws:ssm:{REGION}:{ACCOUNT}:parameter/{{name}}",
+    "aws:secretsmanager/secret:Secret": (
+        f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:{{name}}-AbCdEf"
+    ),
     "aws:pipes/pipe:Pipe": f"arn:aws:pipes:{REGION}:{ACCOUNT}:pipe/{{name}}",
     "aws:scheduler/scheduleGroup:ScheduleGroup": (
         f"arn:aws:scheduler:{REGION}:{ACCOUNT}:schedule-group/{{name}}"
@@ -71,6 +75,12 @@ NAMED_BY = {"aws:s3/bucket:Bucket": "bucket"}
 class Invented(Mocks):
     """Answers with what AWS would answer, as far as programs look at it. Names are the logical ones."""
 
+    def __init__(self, partition: str = "aws") -> None:
+        self.partition = partition
+
+    def _arn(self, form: str, **names: str) -> str:
+        return form.format(**names).replace("arn:aws:", f"arn:{self.partition}:", 1)
+
     def new_resource(self, args: MockResourceArgs) -> tuple[str, dict[str, Any]]:
         given = revealed(args.inputs)
         answer = dict(args.inputs)
@@ -80,20 +90,24 @@ class Invented(Mocks):
         name = given.get(named_by) or args.resource_id or made_up
         answer[named_by] = name
         if args.typ in ARNS:
-            answer["arn"] = ARNS[args.typ].format(name=name)
+            answer["arn"] = self._arn(ARNS[args.typ], name=name)
         if args.typ == "aws:sqs/queue:Queue":
             answer["url"] = f"https://sqs.example/{ACCOUNT}/{name}"
         elif args.typ == "aws:lambda/function:Function" and given.get("publish"):
             answer["version"] = "7"
         elif args.typ == "aws:lambda/alias:Alias":
-            function = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{given['functionName']}"
-            answer["arn"] = f"{function}:{name}"
+            function = ARNS["aws:lambda/function:Function"].format(name=given["functionName"])
+            answer["arn"] = self._arn(f"{function}:{name}")
         elif args.typ == "aws:lambda/functionUrl:FunctionUrl":
             answer["functionUrl"] = f"https://{args.name.lower()}.lambda-url.example/"
+        elif args.typ == "aws:secretsmanager/secretVersion:SecretVersion":
+            answer["secretArn"] = given["secretId"]
         elif args.typ == "random:index/randomId:RandomId":
             answer["hex"] = "5eed"
         elif args.typ == "random:index/randomPassword:RandomPassword":
             answer["result"] = rpc_secret("k" * int(given["length"]))
+        if args.typ == "aws:secretsmanager/secret:Secret":
+            return answer["arn"], answer
         return f"{args.name}-id", answer
 
     def call(self, args: MockCallArgs) -> tuple[dict[str, Any], None]:

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from mini_workflow.codecs.signing import Signer, read_keys
+from mini_workflow.codecs.signing import Signer
 from mini_workflow.codecs.standard import DEFAULT_VALUE_LIMIT, StandardCodec
-from mini_workflow.settings import BUCKET_NAME, OBJECT_PREFIX, QUEUE_URL, SIGNING_KEY, Settings
+from mini_workflow.runtimes.aws.signing_keys import SigningKeys
+from mini_workflow.settings import BUCKET_NAME, OBJECT_PREFIX, QUEUE_URL, Settings
 from mini_workflow.stores.aws_clients import Clients
 from mini_workflow.stores.aws_limits import CLAIM_OVER, MAXIMUM_DELAY
 from mini_workflow.stores.s3.bucket import Bucket
@@ -47,7 +48,8 @@ class Container:
         self.sleep: Callable[[float], None] = time.sleep
         self._queued = queued
         self._claim_over = claim_over
-        self.signer = Signer(lambda: read_keys(settings.get(SIGNING_KEY)))
+        keys = SigningKeys(settings, clients)
+        self.signer = Signer(keys.read, keys.renewed)
         self.codec = StandardCodec(self.signer, value_limit=value_limit)
 
     @cached_property

@@ -22,6 +22,7 @@ from mini_workflow.errors import (
 )
 from mini_workflow.runtimes.aws.container import Container
 from mini_workflow.runtimes.aws.telemetry import Metrics
+from mini_workflow.runtimes.aws.time_left import TimeLeft
 from mini_workflow.settings import DLQ_URL, QUEUE_URL
 from mini_workflow.stores.aws_clients import translate_errors
 from mini_workflow.stores.aws_limits import BATCH_ENTRIES
@@ -41,7 +42,7 @@ class EventBatch:
         self._orchestrator = orchestrator
         self._metrics = metrics
 
-    def take(self, records: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    def take(self, records: Sequence[dict[str, Any]], time_left: TimeLeft) -> dict[str, Any]:
         """The answer of the function: the records that are to be delivered again."""
         with self._metrics.batch(len(records)):
             groups: dict[str, list[dict[str, Any]]] = {}
@@ -54,7 +55,7 @@ class EventBatch:
                 failed += left
                 if arrival is not None:
                     arrivals.append(arrival)
-            problems = self._orchestrator.take(arrivals)
+            problems = self._orchestrator.take(arrivals, time_left)
             for name in problems:
                 # Those that could not even be read stand behind, and are among them.
                 failed = [r for r in failed if _group_of(r) != name] + groups[name]

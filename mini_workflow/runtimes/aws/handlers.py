@@ -12,7 +12,11 @@ from mini_workflow.engine.runs import ENTROPY_BITS
 from mini_workflow.errors import UsageError
 from mini_workflow.runtimes.aws.container import Container
 from mini_workflow.runtimes.aws.telemetry import Metrics, prepare_logging
+<<<<<<< HEAD
 from mini_workflow.stores.aws_limits import LONGEST_INVOCATION, REPORT_MARGIN, WAITS_FOR_WORKER
+=======
+from mini_workflow.runtimes.aws.time_left import TimeLeft
+>>>>>>> main
 from mini_workflow.stores.s3.store import CachedStore
 from mini_workflow.workflow import Registry
 
@@ -99,8 +103,11 @@ class Handlers:
     def orchestrate(self, event: Any, context: Any) -> Any:
         """See `AWSRuntime.orchestrate`."""
         if isinstance(event, dict) and isinstance(event.get("Records"), list):  # pyright: ignore[reportUnknownMemberType]
+            from mini_workflow.engine.orchestrator import FOREVER
+
+            time_left = TimeLeft(context, self._parts.clock, FOREVER)
             with self._lock:
-                return self._inbox.take(event["Records"])  # pyright: ignore[reportUnknownArgumentType]
+                return self._inbox.take(event["Records"], time_left)  # pyright: ignore[reportUnknownArgumentType]
         if isinstance(event, dict) and event.get("mini_workflow") in INQUIRIES:  # pyright: ignore[reportUnknownMemberType]
             with self._lock:
                 return self._inquiry.answer(event)  # pyright: ignore[reportUnknownArgumentType]

@@ -11,12 +11,14 @@ UNTOLD: Final = 60_000
 
 
 class TimeLeft:
-    """Milliseconds until the end of an invocation. `context` is what Lambda gives a handler."""
+    """Milliseconds until the end of an invocation. `context` is what Lambda gives a handler, and
+    `untold` what is taken to be left where it does not say.
+    """
 
-    def __init__(self, context: Any, clock: Clock) -> None:
+    def __init__(self, context: Any, clock: Clock, untold: int = UNTOLD) -> None:
         self._remaining = getattr(context, "get_remaining_time_in_millis", None)
         self._clock = clock
-        self._ends = clock.now() + UNTOLD
+        self._ends = clock.now() + untold
 
     @property
     def told(self) -> bool:

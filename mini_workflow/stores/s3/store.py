@@ -176,7 +176,9 @@ class CachedStore:
             self.forget(name)
             return False
         document = known.document
-        nothing = not (commit.events or commit.park or commit.unpark or errands)
+        # Errands that are done and doubtful would be done again by whoever reads of them.
+        owed = errands or document.errands.doubtful
+        nothing = not (commit.events or commit.park or commit.unpark or owed)
         if nothing and commit.head is None and (alarm, tries) == (document.alarm, document.tries):
             fresh = not self._histories.changed(document)
             if not fresh:

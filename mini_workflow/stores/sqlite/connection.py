@@ -13,7 +13,13 @@ from types import TracebackType
 from typing import Any, Final, Literal
 
 from mini_workflow.core.wire import text_of
-from mini_workflow.errors import StoreCorrupt, StoreError, StoreFull, StoreUnavailable
+from mini_workflow.errors import (
+    StoreCorrupt,
+    StoreError,
+    StoreFull,
+    StoreRefused,
+    StoreUnavailable,
+)
 from mini_workflow.stores.sqlite import forking
 
 Synchronous = Literal["FULL", "NORMAL"]
@@ -243,6 +249,8 @@ class Connection:
         # itself, such as the use of a closed connection, carry none.
         code: int | None = getattr(error, "sqlite_errorcode", None)
         if code is None:
+            if "binding parameter" in str(error):
+                return StoreRefused(f"{self._path}: {error}")
             return StoreUnavailable(f"{self._path}: {error}")
         primary = code & 0xFF
         # Some calls, such as making the log's index, say "disk I/O error" where the disk is full.
@@ -276,6 +284,8 @@ class Connection:
                     f"{self._path}: {error}; check that the file, its directory and the files "
                     "beside it exist and are writable for this user"
                 )
+            case sqlite3.SQLITE_TOOBIG | sqlite3.SQLITE_CONSTRAINT | sqlite3.SQLITE_MISMATCH:
+                return StoreRefused(f"{self._path}: {error}")
             case _:
                 return StoreError(f"{self._path}: {error}")
 

@@ -31,7 +31,7 @@ from mini_workflow.task import traceparent
 
 log = logging.getLogger("mini_workflow.runtimes.aws")
 
-SEND_MESSAGE: Final = "arn:aws:scheduler:::aws-sdk:sqs:sendMessage"
+SEND_MESSAGE: Final = "arn:{partition}:scheduler:::aws-sdk:sqs:sendMessage"
 """The universal target of a schedule: the templated one cannot give a deduplication id."""
 
 CANCELLED: Final = PAYLOADS + "cancelled/"
@@ -124,9 +124,11 @@ class AWSDispatch:
     def _schedule(self, alarm: Wakeup, mail: Mail) -> None:
         early = min(SCHEDULE_EARLY, self._queued // 2)
         at = datetime.fromtimestamp(alarm.at / 1000, UTC) - timedelta(seconds=early)
+        role = self._settings.get(ROLE_ARN)
         target: dict[str, Any] = {
-            "Arn": SEND_MESSAGE,
-            "RoleArn": self._settings.get(ROLE_ARN),
+            # The partition is another one in China and in the Regions of governments.
+            "Arn": SEND_MESSAGE.format(partition=role.split(":")[1]),
+            "RoleArn": role,
             "Input": json.dumps(
                 {
                     "QueueUrl": self._settings.get(QUEUE_URL),

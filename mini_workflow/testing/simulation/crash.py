@@ -50,6 +50,7 @@ class Crashes:
         self._crash_at: int | None = None
         self._after = False
         self._fail_at: tuple[int, Exception] | None = None
+        self._fail_commit: tuple[int, Exception] | None = None
         self._failures: list[tuple[str, Exception]] = []
         self._life = Life(self)
 
@@ -65,9 +66,15 @@ class Crashes:
         """
         self._fail_at = (len(self.calls) + n, error)
 
+    def fail_commit(self, n: int, error: Exception) -> None:
+        """Raise the error at the n-th commit from now, counted from 1, instead of doing it."""
+        self._fail_commit = (self.called("store.commit") + n, error)
+
     @property
     def failed(self) -> bool:
-        """Whether the call that `fail_at` was told of has come."""
+        """Whether the call that `fail_at` or `fail_commit` was told of has come."""
+        if self._fail_commit is not None:
+            return self.called("store.commit") >= self._fail_commit[0]
         return self._fail_at is not None and len(self.calls) >= self._fail_at[0]
 
     def fail(self, name: str, error: Exception, times: int = 1) -> None:
@@ -127,6 +134,9 @@ class Crashes:
         fails = self._fail_at is not None and len(self.calls) == self._fail_at[0]
         if self._fail_at is not None and fails and name != "report":
             raise self._fail_at[1]
+        commit = self._fail_commit
+        if name == "store.commit" and commit is not None and self.called(name) == commit[0]:
+            raise commit[1]
         if not here:
             for index, (wanted, error) in enumerate(self._failures):
                 if wanted == name:

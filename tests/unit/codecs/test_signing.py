@@ -129,3 +129,33 @@ def test_a_setting_holds_one_key_or_several() -> None:
     assert read_keys("a" * 40) == (b"a" * 40,)
     assert read_keys(f"{'n' * 32} | {'o' * 32}") == (NEW, OLD)
     assert read_keys("a key of words, with commas in it") == (b"a key of words, with commas in it",)
+
+
+def test_a_ring_that_has_changed_is_asked_for_again():
+    old, new = b"o" * 32, b"n" * 32
+    keys, asked = [(old,)], []
+
+    def renew(refused):
+        asked.append(refused)
+        return keys[0] if refused else None
+
+    signer = Signer(lambda: keys[0], renew)
+    theirs = Signer(new).sign(b"payload", **WHERE)
+    with pytest.raises(SignatureInvalid):
+        signer.verify(theirs, **WHERE)
+    keys[0] = (old, new)
+    assert asked == [True]
+    assert signer.verify(theirs, **WHERE) == b"payload"
+    assert signer.verify(theirs, **WHERE) == b"payload"
+    assert asked == [True, True]
+    # It signs with the first of those that it has then.
+    keys[0] = (new,)
+    with pytest.raises(SignatureInvalid):
+        signer.check("text", "not a code")
+    assert signer.sign(b"payload", **WHERE) == theirs
+
+
+def test_what_is_signed_is_signed_with_the_ring_of_now():
+    old, new = b"o" * 32, b"n" * 32
+    signer = Signer(old, lambda refused: None if refused else new)
+    assert signer.sign(b"payload", **WHERE) == Signer(new).sign(b"payload", **WHERE)

@@ -210,6 +210,11 @@ def test_waits_through_a_client_are_refused_too(path: Path) -> None:
             await Application.reached.wait()
             Application.gate.set()
             assert await execution == HERE
+            execution = client.start_execution(waits)
+            with pytest.raises(UsageError, match="async task 'note_thread'"):
+                execution.update("where", timeout=WAIT, id="once")
+            found = await asyncio.to_thread(execution.update, "where", timeout=WAIT, id="once")
+            assert found == HERE
 
     in_a_loop(main)
 
@@ -282,21 +287,26 @@ async def result_of(execution: Any) -> Any:
     return await execution
 
 
-def test_a_task_that_runs_when_the_loop_ends_is_tried_again(open_runtime: Open) -> None:
-    """`asyncio.run` cancels all tasks at its end, which nobody of the engine has asked for."""
+@pytest.mark.parametrize("then", ["goes on", "is closed"])
+def test_the_end_of_the_loop_costs_no_attempt(open_runtime: Open, then: str) -> None:
+    """Law: `asyncio.run` cancels all tasks at its end, and those of the engine go on elsewhere."""
 
     async def main() -> Any:
         runtime = open_runtime()
-        execution = runtime.start_execution(holds)
+        execution = runtime.start_execution(holds, 1)
         await Application.reached.wait()
         return runtime, execution
 
     runtime, execution = in_a_loop(main)
+    Application.gate = asyncio.Event()
+    Application.gate.set()
+    if then == "is closed":
+        runtime.close()
+        runtime = open_runtime()
+        execution = runtime.get_execution(execution.id)
     with runtime:
-        Application.gate = asyncio.Event()
-        Application.gate.set()
         assert execution.result(WAIT) != HERE
-        assert Application.attempts == [(1, None), (2, "so far")]
+        assert Application.attempts == [(1, None), (1, "so far")]
 
 
 def test_an_application_that_cancels_everything_loses_attempts_and_no_execution(

@@ -1,0 +1,137 @@
+"""GroupCommit: writes the turns of a batch in one commit, and keeps one that cannot be stored from
+stopping the others.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from mini_workflow.core.events import Message
+from mini_workflow.engine.batch import Batch
+from mini_workflow.engine.requests import Waited
+from mini_workflow.engine.turn import Delivery, Turn, Turns
+from mini_workflow.errors import StoreError, StoreRefused
+from mini_workflow.ports import Store
+
+log = logging.getLogger("mini_workflow.engine")
+
+REFUSALS: Final = (StoreRefused, UnicodeEncodeError, OverflowError)
+"""What a store raises because of the values that it is given, not because of its own condition."""
+
+
+class GroupCommit:
+    """See the module's description. `heard_of` takes the messages of an execution that are dropped."""
+
+    def __init__(
+        self, store: Store, turns: Turns, heard_of: Callable[[str, list[Message]], None]
+    ) -> None:
+        self._store = store
+        self._turns = turns
+        self._heard_of = heard_of
+
+    def commit(self, batch: Batch) -> list[bool]:
+        """Write the turns of the batch; one answer each, in order, as by `Store.commit`.
+
+        If the store refuses the values of one, each is written alone, with the children that begin
+        in it. One that is refused then is replaced in the batch by a turn that blocks its execution;
+        a start is told the error. Raises what the store raises else, and has written nothing then.
+        """
+        try:
+            return self._store.commit([turn.commit for turn in batch.turns.values()])
+        except REFUSALS as error:
+            groups = _groups(batch)
+            refusal: Exception = error
+        if len(groups) > 1:
+            log.warning("the store refused a commit, each turn is written alone: %s", refusal)
+        answers: dict[str, bool] = {}
+        for group in groups:
+            names = [turn.head.execution_id for turn in group]
+            try:
+                if len(groups) > 1:
+                    answers.update(zip(names, self._write(group), strict=True))
+                    continue
+            except REFUSALS as error:
+                refusal = error
+            except StoreError as error:
+                if not any(answers.values()):
+                    raise
+                # Others are written already: this one and those behind it come again.
+                answers.update(dict.fromkeys(names, False))
+                if group[0].start is not None:
+                    group[0].start.reply.fail(error)
+                continue
+            self._refuse(group, batch, answers, refusal)
+        return [answers[name] for name in batch.turns]
+
+    def _write(self, group: list[Turn]) -> list[bool]:
+        return self._store.commit([turn.commit for turn in group])
+
+    def _refuse(
+        self, group: list[Turn], batch: Batch, answers: dict[str, bool], error: Exception
+    ) -> None:
+        """Undo a turn, with the children that it begins, and block its execution instead."""
+        root, *children = group
+        name = root.head.execution_id
+        for turn in group:
+            self._turns.discard(turn)
+        for child in children:
+            del batch.turns[child.head.execution_id]
+        reason = StoreRefused(
+            f"the store cannot keep what the execution has to write: {error}; write less, or what "
+            "any store can keep"
+        )
+        if root.start is not None:
+            root.start.reply.fail(reason)
+            del batch.turns[name]
+            return
+        try:
+            self._block(root.delivery, reason, batch, answers)
+        except StoreError as unavailable:
+            if not any(answers.values()):
+                raise
+            log.error("[%s] could not be blocked: %s", name, unavailable)
+            answers[name] = False
+
+    def _block(
+        self, delivery: Delivery, reason: StoreRefused, batch: Batch, answers: dict[str, bool]
+    ) -> None:
+        """Block an execution, keeping what has arrived for it if that can be kept."""
+        name = delivery.execution_id
+        for arrived in (delivery, Delivery(name)):
+            turn = self._turns.block(arrived, reason)
+            if turn is None:
+                break
+            try:
+                answers[name] = self._write([turn])[0]
+            except REFUSALS as error:
+                log.error("[%s] what has arrived cannot be kept: %s", name, error)
+                self._drop(delivery, reason)
+            else:
+                batch.turns[name] = turn
+                return
+        self._drop(delivery, reason)
+        del batch.turns[name]
+
+    def _drop(self, delivery: Delivery, reason: StoreRefused) -> None:
+        """Tell those who have sent what cannot be kept."""
+        for request in delivery.requests:
+            if isinstance(request, Waited):
+                request.reply.fail(reason)
+        delivery.requests.clear()
+        self._heard_of(delivery.execution_id, delivery.messages)
+        delivery.messages.clear()
+
+
+def _groups(batch: Batch) -> list[list[Turn]]:
+    """The turns that belong together: each with the children that begin in it, and theirs."""
+    children = {child for turn in batch.turns.values() for child in turn.children}
+    groups: list[list[Turn]] = []
+    for name, turn in batch.turns.items():
+        if name not in children:
+            group = [turn]
+            for member in group:
+                group.extend(batch.turns[child] for child in member.children)
+            groups.append(group)
+    return groups

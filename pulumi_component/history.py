@@ -1,0 +1,89 @@
+"""The bucket with the histories: made, taken on from another engine, or one that others own."""
+
+import pulumi
+import pulumi_aws as aws
+
+from pulumi_component import policies
+from pulumi_component.options import EngineOptions
+
+
+def bucket(
+    name: str, options: EngineOptions, parent: pulumi.Resource
+) -> tuple[aws.s3.Bucket, pulumi.Output[str]]:
+    """The bucket, and its ARN with the prefix of the engine's objects."""
+    mine = pulumi.ResourceOptions(parent=parent)
+    history = options.history
+    if history.name is None:
+        retained = options.removal == "retain"
+        # What is kept stays as private and encrypted as it was.
+        kept = pulumi.ResourceOptions(parent=parent, retain_on_delete=retained)
+        found = aws.s3.Bucket(
+            f"{name}-history", force_destroy=not retained, tags=options.tags, opts=kept
+        )
+    else:
+        kept = pulumi.ResourceOptions(parent=parent, retain_on_delete=True)
+        # What is only read is never deleted.
+        found = aws.s3.Bucket.get(f"{name}-history", history.name, opts=mine)
+    if history.managed:
+        _configure(name, found, options, kept)
+    return found, pulumi.Output.concat(found.arn, "/", history.prefix)
+
+
+def _configure(
+    name: str, bucket: aws.s3.Bucket, options: EngineOptions, opts: pulumi.ResourceOptions
+) -> None:
+    """Keep it private and encrypted, and rid of old payloads."""
+    private = aws.s3.BucketPublicAccessBlock(
+        f"{name}-history-private",
+        bucket=bucket.bucket,
+        block_public_acls=True,
+        block_public_policy=True,
+        ignore_public_acls=True,
+        restrict_public_buckets=True,
+        opts=opts,
+    )
+    aws.s3.BucketServerSideEncryptionConfiguration(
+        f"{name}-history-encryption",
+        bucket=bucket.bucket,
+        rules=[_encryption(options)],  # type: ignore[list-item]
+        opts=opts,
+    )
+    aws.s3.BucketLifecycleConfiguration(
+        f"{name}-history-lifecycle",
+        bucket=bucket.bucket,
+        rules=[
+            {
+                "id": "payloads",
+                "status": "Enabled",
+                "filter": {"prefix": "payloads/"},
+                "expiration": {"days": options.payload_retention},
+            },
+            {
+                "id": "uploads",
+                "status": "Enabled",
+                "filter": {"prefix": ""},
+                "abort_incomplete_multipart_upload": {"days_after_initiation": 1},
+            },
+        ],
+        opts=opts,
+    )
+    aws.s3.BucketPolicy(
+        f"{name}-history-policy",
+        bucket=bucket.bucket,
+        policy=bucket.arn.apply(policies.encrypted_transport_only),
+        # S3 changes one of the two at a time.
+        opts=pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(depends_on=[private])),
+    )
+
+
+def _encryption(options: EngineOptions) -> dict[str, object]:
+    if options.kms_key is None:
+        return {"apply_server_side_encryption_by_default": {"sse_algorithm": "AES256"}}
+    return {
+        "apply_server_side_encryption_by_default": {
+            "sse_algorithm": "aws:kms",
+            "kms_master_key_id": options.kms_key,
+        },
+        # One key for many objects: else KMS would be called for each of them.
+        "bucket_key_enabled": True,
+    }

@@ -1,0 +1,174 @@
+"""What is the user's own: a bucket and a place in it, links of single nodes, other partitions."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mini_workflow import settings
+from pulumi_component import BadOption, Function
+from pulumi_component.options import EngineOptions
+from tests.pulumi.recording import Invented, Recording, record
+from tests.pulumi.test_engine import engine, made
+
+OURS = {"bucket": "ours", "prefix": "flows/"}
+PLAIN = {"worker": "a.b", "orchestrator": "a.c"}
+
+
+def statements(recording: Recording, name: str) -> dict[str, Any]:
+    policy = json.loads(recording.get(f"{name}-policy").inputs["policy"])
+    return {one["Sid"]: one for one in policy["Statement"]}
+
+
+def variables(recording: Recording, name: str) -> dict[str, str]:
+    return recording.get(f"{name}-function").inputs["environment"]["variables"]
+
+
+# A bucket
+
+
+def test_a_bucket_of_ours_is_left_as_it_is(root: Path) -> None:
+    recording = record(lambda: made(engine(root, history=OURS)))
+    assert not [one for one in recording if "-history" in one.name]
+    for what in ("worker", "orchestrator"):
+        found = variables(recording, f"Flow-{what}")
+        assert found[settings.BUCKET_NAME] == "ours"
+        assert found[settings.OBJECT_PREFIX] == "flows/"
+
+
+def test_nothing_is_allowed_beside_the_prefix(root: Path) -> None:
+    def program() -> None:
+        handler: Any = {"handler": "app.index.api", "root": str(root)}
+        Function("Api", {**handler, "link": [engine(root, history=OURS)]})
+
+    recording = record(program)
+    for name in ("Flow-worker", "Flow-orchestrator", "Api"):
+        allowed = statements(recording, name)
+        objects = [
+            resource
+            for statement in allowed.values()
+            for resource in statement["Resource"]
+            if resource.startswith("arn:aws:s3:::ours/")
+        ]
+        assert sorted(objects) == [
+            "arn:aws:s3:::ours/flows/executions/*",
+            "arn:aws:s3:::ours/flows/executions/index/*",
+            "arn:aws:s3:::ours/flows/payloads/*",
+        ]
+        # S3 has no way to ask whether one object is there.
+        assert allowed["TellMissingFromForbidden"]["Resource"] == ["arn:aws:s3:::ours"]
+    assert variables(recording, "Api")[settings.OBJECT_PREFIX] == "flows/"
+
+
+def test_two_engines_in_one_bucket_see_nothing_of_each_other(root: Path) -> None:
+    def program() -> None:
+        for name in ("One", "Two"):
+            engine(root, name, history={"bucket": "ours", "prefix": f"{name}/"})
+
+    recording = record(program)
+    assert "/Two/" not in json.dumps(statements(recording, "One-worker"))
+    assert "/One/" not in json.dumps(statements(recording, "Two-orchestrator"))
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"history": 3}, "history: 3 is not the name of a bucket"),
+        ({"history": {"prefix": "a/"}}, "names no bucket"),
+        ({"history": {"bucket": "b", "prefix": "flows"}}, "'flows' is not one such as \"flows/\""),
+        ({"history": {"bucket": "b", "prefix": "/flows/"}}, "none at the beginning"),
+        ({"history": {"bucket": "b", "prefix": "*/"}}, "letters, digits and - _ . /"),
+        ({"history": {"name": "b"}}, "history has no option 'name'"),
+        ({"history": OURS, "removal": "destroy"}, 'removal: "destroy" is for the bucket that'),
+        ({"history": OURS, "payload_retention": "20 days"}, "what is below flows/payloads/ itself"),
+    ],
+)
+def test_buckets_that_cannot_be(options: dict[str, Any], told: str) -> None:
+    with pytest.raises(BadOption) as raised:
+        EngineOptions.from_args({**PLAIN, **options})
+    assert told in str(raised.value)
+
+
+# Links of nodes
+
+
+def linked(root: Path, *nodes: str, **options: Any) -> Recording:
+    def program() -> None:
+        flow = engine(root)
+        handler: Any = {"handler": "app.index.api", "root": str(root), **options}
+        Function("Api", {**handler, "link": [getattr(flow, node) for node in nodes]})
+
+    return record(program)
+
+
+HISTORIES = {"ReadAndWriteExecutionsAndPayloads", "RemoveFromIndex", "TellMissingFromForbidden"}
+PARTS = {
+    "history": (HISTORIES, {settings.BUCKET_NAME}),
+    "events": ({"SendEvents"}, {settings.QUEUE_URL, settings.QUEUE_ARN}),
+    "orchestrator": ({"AskOrchestrator"}, {settings.ORCHESTRATOR_FUNCTION_NAME}),
+}
+
+
+@pytest.mark.parametrize(
+    "nodes", [("history",), ("events",), ("orchestrator",), ("history", "events"), tuple(PARTS)]
+)
+def test_a_node_gives_what_belongs_to_it(root: Path, nodes: tuple[str, ...]) -> None:
+    recording = linked(root, *nodes)
+    wanted = set().union(*(PARTS[node][0] for node in nodes))
+    assert set(statements(recording, "Api")) == {"Logs"} | wanted
+    names = {settings.SIGNING_KEY}.union(*(PARTS[node][1] for node in nodes))
+    assert set(variables(recording, "Api")) == names | {f"FLOW__{name}" for name in names}
+
+
+def test_all_nodes_are_the_engine(root: Path) -> None:
+    def program() -> None:
+        handler: Any = {"handler": "app.index.api", "root": str(root)}
+        Function("Api", {**handler, "link": [engine(root)]})
+
+    engines, nodes = record(program), linked(root, *PARTS)
+    assert variables(engines, "Api") == variables(nodes, "Api")
+    assert statements(engines, "Api") == statements(nodes, "Api")
+
+
+@pytest.mark.parametrize("node", ["timers", "worker"])
+def test_other_nodes_are_of_no_use_alone(root: Path, node: str) -> None:
+    with pytest.raises(BadOption, match="nor one of its nodes history, events and orchestrator"):
+        linked(root, node)
+
+
+# The same program elsewhere
+
+
+@pytest.mark.parametrize("partition", ["aws-cn", "aws-us-gov"])
+def test_no_partition_is_taken_for_granted(root: Path, partition: str) -> None:
+    def program() -> None:
+        flow = engine(root, alarms=True, dashboard=True, signing_key_store="secret")
+        handler: Any = {"handler": "app.index.api", "root": str(root)}
+        Function("Api", {**handler, "link": [flow], "url": {"authorization": "none"}})
+
+    recording = record(program, Invented(partition))
+    for one in recording:
+        text = json.dumps(one.inputs, default=str)
+        assert "arn:aws:" not in text, one.name
+    assert f"arn:{partition}:" in recording.get("Flow-orchestrator-policy").inputs["policy"]
+
+
+def test_one_module_may_be_deployed_twice(root: Path) -> None:
+    """Engines of the same handlers have the same code, and nothing else in common."""
+
+    def program() -> None:
+        engine(root, "Blue")
+        engine(root, "Green")
+
+    recording = record(program)
+    for what in ("worker", "orchestrator"):
+        blue, green = (
+            recording.get(f"{name}-{what}-function").inputs for name in ("Blue", "Green")
+        )
+        assert blue["code"].path == green["code"].path
+        for name, value in blue["environment"]["variables"].items():
+            if name != settings.SIGNING_KEY:
+                assert value != green["environment"]["variables"][name], name
