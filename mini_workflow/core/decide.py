@@ -18,12 +18,8 @@ from mini_workflow.core.failure import Failure
 from mini_workflow.core.history import History
 from mini_workflow.core.records import record
 from mini_workflow.core.replay import revive
-<<<<<<< HEAD
 from mini_workflow.core.report_limits import ReportLimits
-from mini_workflow.core.run import Definition, Inline, Run
-=======
 from mini_workflow.core.run import Definition, Inline, OutOfTime, Run
->>>>>>> main
 from mini_workflow.core.state import Condition, ExecutionState
 from mini_workflow.errors import MiniWorkflowError
 
@@ -61,15 +57,12 @@ class Decision:
     spoilt_by: tuple[str, Failure] | None = None
     """The update whose validator tried to change the run, and its refusal. The run is of no use any
     more, and nothing of this decision counts: another run has to decide, and be told of it."""
-<<<<<<< HEAD
     deadline: bool = False
     """Whether `wake_at` is the deadline of an attempt's report: then it need not be kept to the
     moment."""
-=======
     cut: bool = False
     """Whether the run has stopped in front of an inline task for which there is no time now. All that
     is decided counts; a new run goes on from there, before anything that is `left`."""
->>>>>>> main
 
 
 def advance(
@@ -124,21 +117,10 @@ def decide(
                 summary = _summary(run.state)
                 run.deliver(event)
                 if run.fault is not None:
-<<<<<<< HEAD
-                    run.recorder.take()
-                    # An execution is never without its first event: what the code decided at it
-                    # is found out again when the cause is fixed.
-                    first = isinstance(event, events.ExecutionStarted)
-                    if first:
-                        taken.append(event)
-                        summary = ("running", False, None, False)
-                    left.extend(messages[index + first :])
-=======
                     counts, after = _before_the_stop(run, event)
                     taken.extend(counts)
                     summary = after or summary
                     left.extend(messages[index + bool(counts) :])
->>>>>>> main
                     break
                 taken.extend(run.recorder.take())
             if run.fault is not None:
@@ -157,12 +139,8 @@ def decide(
             summary = _summary(run.state)
     else:
         left.extend(messages)
-<<<<<<< HEAD
     condition, busy, wake_at, deadline = summary
-=======
-    condition, busy, wake_at = summary
     cut = _is_cut(run)
->>>>>>> main
     return Decision(
         events=tuple(taken),
         commands=tuple(_commands(run, taken)),
@@ -173,11 +151,8 @@ def decide(
         left=tuple(message for message in left if not isinstance(message, Tick)),
         refusals=tuple(refusals),
         ignored=tuple(ignored),
-<<<<<<< HEAD
         deadline=deadline,
-=======
         cut=cut,
->>>>>>> main
     )
 
 
@@ -188,7 +163,7 @@ def _is_cut(run: Run) -> bool:
 
 def _before_the_stop(
     run: Run, event: Event
-) -> tuple[Sequence[Event], tuple[Condition, bool, int | None] | None]:
+) -> tuple[Sequence[Event], tuple[Condition, bool, int | None, bool] | None]:
     """What counts of a step in which the run has stopped, and how the execution stands then, if that
     is not as before.
     """
@@ -198,7 +173,7 @@ def _before_the_stop(
     if isinstance(event, events.ExecutionStarted):
         # An execution is never without its first event: what the code decided at it is found out
         # again when the cause is fixed.
-        return (event,), ("running", False, None)
+        return (event,), ("running", False, None, False)
     return (), None
 
 

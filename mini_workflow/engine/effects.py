@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-<<<<<<< HEAD
-from collections.abc import Iterable
-=======
-from collections.abc import Callable, Sequence
->>>>>>> main
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -38,30 +34,10 @@ class Effects:
         self._sent: dict[str, set[tuple[int, int]]] = {}
 
     def do(
-<<<<<<< HEAD
-        self, name: str, errands: PendingEffects, wakeups: Iterable[Wakeup], run: Run | None
-    ) -> None:
-        """Do what is left of errands; the payloads of the attempts are asked of the run."""
-        if run is not None:
-            commands = [(run.tasks.attempt(seq), attempt) for seq, attempt in errands.tasks]
-            self.begin(
-                name,
-                [
-                    request_of(name, command)
-                    for command, attempt in commands
-                    if command is not None and command.attempt == attempt
-                ],
-            )
-        if errands.outbox:
-            self._dispatch.post(errands.outbox)
-        if errands.alarm:
-            for wakeup in wakeups:
-                self._dispatch.set(name, wakeup, self._clock.now())
-=======
         self,
         name: str,
         errands: PendingEffects,
-        alarm: Wakeup | None,
+        wakeups: Iterable[Wakeup],
         requests: Sequence[TaskRequest],
         time_left: Callable[[], int],
         note: Callable[[PendingEffects, bool], None],
@@ -90,10 +66,10 @@ class Effects:
             note(left, goes_on)
             if not goes_on:
                 return left
-        if errands.alarm and alarm is not None:
-            self._dispatch.set(name, alarm, self._clock.now())
+        if errands.alarm:
+            for wakeup in wakeups:
+                self._dispatch.set(name, wakeup, self._clock.now())
         return NO_ERRANDS
->>>>>>> main
 
     def _begin(self, name: str, requests: Sequence[TaskRequest]) -> None:
         """Have attempts of one execution run."""
@@ -182,7 +158,8 @@ def waking(
         return Waking(Wakeups(plan.timer, far), plan.to_set, plan.to_unset)
     if timer is not None and now < timer.at <= needed.at:
         return Waking(Wakeups(timer, far))
-    replaced = (far,) if far is not None and far.at > now and far.schedule else ()
+    lone = far is not None and far != timer
+    replaced = (far,) if far is not None and far.at > now and far.schedule and lone else ()
     return Waking(Wakeups(timer, needed), needed, replaced)
 
 

@@ -16,12 +16,8 @@ from mini_workflow.core import events, wire
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.commands import CancelTask, Command, RunTask, StartChild
 from mini_workflow.core.events import Message
-<<<<<<< HEAD
 from mini_workflow.core.report_limits import ReportLimits
-from mini_workflow.core.run import Definition, Run
-=======
 from mini_workflow.core.run import Definition, OutOfTime, Run
->>>>>>> main
 from mini_workflow.engine.admission import Admission
 from mini_workflow.engine.cache import Cache
 from mini_workflow.engine.delivery import Arrival, Each, one_by_one
@@ -76,16 +72,10 @@ RUNS_AT_ONCE: Final = 10
 """How many runs of an execution follow each other before its other messages get in between: those that
 continue as new without waiting. Our own bound."""
 
-<<<<<<< HEAD
 NOTHING_SET: Final = Waking(NO_WAKEUPS)
 FROM_NOTHING: Final = ExecutionMeta(NO_ERRANDS, False, NO_WAKEUPS, 0, None, 0)
-=======
 FOREVER: Final = 10**12
 """Milliseconds that are left to a process of which nobody knows when it has to end."""
-
-NOTHING_SET: Final = Waking(None)
-FROM_NOTHING: Final = ExecutionMeta(NO_ERRANDS, False, None, 0, None, 0)
->>>>>>> main
 
 
 @dataclass(slots=True)
@@ -156,12 +146,9 @@ class Orchestrator:
             dispatched=lambda key: True,
             entropy=entropy,
             history_limit=history_limit,
-<<<<<<< HEAD
             limits=limits,
             refresh=store.refresh,
-=======
             execute=self._execute,
->>>>>>> main
         )
         self._admission = Admission(dispatch, codec, definitions)
         self.inspection = Inspection(store, self._turns, self._cache, codec, self._watchdog)
@@ -358,18 +345,14 @@ class Orchestrator:
                 # Its code has to be fixed first: this turn will say so.
                 work.owed = put_off(errands)
                 return None
-<<<<<<< HEAD
-            self._courier.do(name, errands, standing.alarm.all(), run)
-=======
             left = self._courier.do(
                 name,
                 errands,
-                standing.alarm,
+                standing.alarm.all(),
                 requests_of(name, errands, run),
                 self._left,
                 lambda left, goes_on: self._note(work, left, goes_on),
             )
->>>>>>> main
         except StoreError as error:
             if work.arrival.delivery < GIVE_UP:
                 raise
@@ -500,20 +483,13 @@ class Orchestrator:
             outbox=work.errands.outbox[len(owed.outbox) :],
         )
         try:
-<<<<<<< HEAD
-            self._courier.begin(
-                name, [request_of(name, c) for c in commands if isinstance(c, RunTask)]
-            )
-            to_set = work.waking.to_set
-            self._courier.do(name, new, () if to_set is None else (to_set,), None)
-=======
             if not work.unfinished:
                 requests = [request_of(name, c) for c in commands if isinstance(c, RunTask)]
                 to_set = work.waking.to_set
                 left = self._courier.do(
                     name,
                     new,
-                    to_set,
+                    () if to_set is None else (to_set,),
                     requests,
                     self._left,
                     lambda left, goes_on: self._note(work, together(owed, left), goes_on),
@@ -521,7 +497,6 @@ class Orchestrator:
                 work.unfinished = bool(left)
             if work.unfinished or (work.turn is not None and work.turn.cut):
                 self._dispatch.post((self._continuation(name),))
->>>>>>> main
         except StoreError as error:
             if work.arrival.delivery < GIVE_UP or not self._give_up(work, error):
                 raise
@@ -529,15 +504,9 @@ class Orchestrator:
         for command in commands:
             if isinstance(command, CancelTask):
                 self._dispatch.cancel(name, command.seq, command.reason)
-<<<<<<< HEAD
         for wakeup in work.waking.to_unset:
             self._dispatch.unset(wakeup)
-        if not work.owed:
-=======
-        if work.waking.to_unset is not None:
-            self._dispatch.unset(work.waking.to_unset)
         if not work.owed and not work.unfinished:
->>>>>>> main
             self._store.done(name)
             self._courier.done(name)
 

@@ -12,11 +12,8 @@ from mini_workflow.engine.runs import ENTROPY_BITS
 from mini_workflow.errors import UsageError
 from mini_workflow.runtimes.aws.container import Container
 from mini_workflow.runtimes.aws.telemetry import Metrics, prepare_logging
-<<<<<<< HEAD
-from mini_workflow.stores.aws_limits import LONGEST_INVOCATION, REPORT_MARGIN, WAITS_FOR_WORKER
-=======
 from mini_workflow.runtimes.aws.time_left import TimeLeft
->>>>>>> main
+from mini_workflow.stores.aws_limits import LONGEST_INVOCATION, REPORT_MARGIN, WAITS_FOR_WORKER
 from mini_workflow.stores.s3.store import CachedStore
 from mini_workflow.workflow import Registry
 

@@ -97,25 +97,30 @@ class Flaky:
         self.posted += messages
 
 
+def begin(courier: Effects, name: str, requests: Sequence[TaskRequest]) -> None:
+    errands = PendingEffects(tuple(request.key[1:] for request in requests))
+    courier.do(name, errands, (), requests, lambda: 10**12, lambda left, goes_on: None)
+
+
 def test_what_was_dispatched_is_not_dispatched_again_when_others_failed() -> None:
     flaky = Flaky()
     courier = Effects(flaky, ManualClock())  # type: ignore[arg-type]
     requests = [TaskRequest("e", seq, 1, "t", b"") for seq in range(1, 5)]
     flaky.bad = {2, 3}
     with pytest.raises(StoreUnavailable):
-        courier.begin("e", requests)
+        begin(courier, "e", requests)
     assert flaky.ran == [1, 4]
     flaky.bad = {3}
     with pytest.raises(StoreUnavailable):
-        courier.begin("e", requests)
+        begin(courier, "e", requests)
     flaky.bad = set()
-    courier.begin("e", requests)
+    begin(courier, "e", requests)
     assert flaky.ran == [1, 4, 2, 3]
     # Those of another execution have nothing to do with it.
-    courier.begin("f", [TaskRequest("f", 1, 1, "t", b"")])
+    begin(courier, "f", [TaskRequest("f", 1, 1, "t", b"")])
     assert flaky.ran == [1, 4, 2, 3, 1]
     courier.done("e")
-    courier.begin("e", requests[:1])
+    begin(courier, "e", requests[:1])
     assert flaky.ran[-1] == 1
 
 
