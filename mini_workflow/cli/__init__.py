@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib.util import find_spec
 
@@ -18,6 +19,13 @@ def main() -> None:
                 file=sys.stderr,
             )
             sys.exit(6)
-    from mini_workflow.cli.app import cli
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # it was closed by whoever started this process
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: PTH123, SIM115
+    try:
+        from mini_workflow.cli.app import cli
 
-    cli(prog_name="mini-workflow")
+        cli(prog_name="mini-workflow")
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)

@@ -6,11 +6,15 @@ import importlib
 import inspect
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
+from mini_workflow.cli.annotations import Text, Unfit, annotations_of, build
 from mini_workflow.cli.failures import USAGE, Failed
+from mini_workflow.engine.client import Client
+from mini_workflow.engine.watchdog import DEFAULT_LIMIT
 from mini_workflow.errors import MiniWorkflowError, UsageError
 from mini_workflow.workflow import REGISTRY, Workflow
 
@@ -29,7 +33,7 @@ def import_modules(names: Iterable[str]) -> None:
             importlib.import_module(module)
         except MiniWorkflowError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise Failed(
                 f"cannot import {module}: {type(error).__name__}: {error} (looked in {here} too)",
                 USAGE,
@@ -37,7 +41,14 @@ def import_modules(names: Iterable[str]) -> None:
 
 
 def _module_name(name: str) -> str:
-    return ".".join(Path(name).with_suffix("").parts) if name.endswith(".py") else name
+    if not name.endswith(".py"):
+        return name
+    path, here = Path(name).resolve(), Path.cwd().resolve()
+    if not path.is_file():
+        raise UsageError(f"there is no file {name}")
+    if not path.is_relative_to(here):
+        raise UsageError(f"{name} is not below {here}, where modules are found: go to its folder")
+    return ".".join(path.relative_to(here).with_suffix("").parts)
 
 
 def find_workflow(place: str) -> Workflow[Any, Any]:
@@ -51,20 +62,20 @@ def find_workflow(place: str) -> Workflow[Any, Any]:
 
 
 def read_arguments(
-    words: Sequence[str], workflow: Workflow[Any, Any] | None = None
+    words: Sequence[str], function: Callable[..., Any] | None = None
 ) -> tuple[list[Any], dict[str, Any]]:
     """Positional and keyword arguments from key=value, JSON arrays and JSON objects.
 
-    Values are JSON where they can be, and text otherwise; for a parameter that is annotated as
-    `str` they are text unless they are a JSON text. Raises UsageError.
+    For a function whose parameters are annotated, values are built to the annotations (see
+    `annotations.build`); the context of a workflow is none of them. Others are JSON where they can
+    be, and text otherwise. Raises UsageError.
     """
-    texts = set[str]() if workflow is None else _text_parameters(workflow)
     args: list[Any] = []
     kwargs: dict[str, Any] = {}
     for word in words:
         key, equals, text = word.partition("=")
         if equals and key.isidentifier():
-            found = {key: read_value(text, as_text=key in texts)}
+            found: dict[str, Any] = {key: Text(text)}
         else:
             value = _json(word)
             if isinstance(value, list):
@@ -80,15 +91,52 @@ def read_arguments(
             if name in kwargs:
                 raise UsageError(f"the argument {name!r} is given twice")
             kwargs[name] = value
-    return args, kwargs
+    parameters = _Parameters(function)
+    return (
+        [parameters.build(value, number) for number, value in enumerate(args)],
+        {name: parameters.build(value, name) for name, value in kwargs.items()},
+    )
 
 
-def read_value(text: str, *, as_text: bool = False) -> Any:
-    """One value: JSON where it is JSON, text otherwise."""
-    value = _json(text)
-    if value is _NOT_JSON or (as_text and not isinstance(value, str)):
-        return text
-    return value
+def read_value(text: str, function: Callable[..., Any] | None = None) -> Any:
+    """One value, for the only parameter of a function: see `read_arguments`."""
+    return _Parameters(function).build(Text(text), 0)
+
+
+class _Parameters:
+    """What the parameters of a function are annotated with."""
+
+    def __init__(self, function: Callable[..., Any] | None) -> None:
+        found: list[inspect.Parameter] = []
+        self._annotations: dict[str, Any] = {}
+        if function is not None:
+            with suppress(TypeError, ValueError):  # it has no signature
+                found = list(inspect.signature(function).parameters.values())
+            if isinstance(function, Workflow) and found[0].kind is not found[0].VAR_POSITIONAL:
+                del found[0]
+            self._annotations = annotations_of(function)
+        self._positional = [
+            p for p in found if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+        ]
+        self._named = {
+            p.name: p for p in found if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+        }
+        self._others = {p.kind: p for p in found}
+
+    def build(self, value: Any, place: int | str) -> Any:
+        """The argument at a position, or of a name. Those that there are not, others refuse."""
+        if isinstance(place, str):
+            parameter = self._named.get(place, self._others.get(inspect.Parameter.VAR_KEYWORD))
+        elif place < len(self._positional):
+            parameter = self._positional[place]
+        else:
+            parameter = self._others.get(inspect.Parameter.VAR_POSITIONAL)
+        annotation = Any if parameter is None else self._annotations.get(parameter.name, Any)
+        name = place if isinstance(place, str) else getattr(parameter, "name", place + 1)
+        try:
+            return build(value, annotation, f"argument {name!r}")
+        except Unfit as error:
+            raise UsageError(str(error)) from error
 
 
 class _NotJson:
@@ -107,9 +155,21 @@ def _json(text: str) -> Any:
         raise UsageError(f"{text[:20]!r}... is nested too deeply") from error
 
 
-def _text_parameters(workflow: Workflow[Any, Any]) -> set[str]:
-    try:
-        parameters = inspect.signature(workflow.handler, eval_str=True).parameters
-    except Exception:  # an annotation that cannot be evaluated says nothing
-        parameters = inspect.signature(workflow.handler).parameters
-    return {name for name, one in parameters.items() if one.annotation in (str, "str")}
+def handler_of(
+    client: Client, execution_id: str, kind: str, name: str
+) -> Callable[..., Any] | None:
+    """The function of a workflow that handles a signal, query or update of that name, for its
+    annotations; None where it is not known.
+
+    It is known where the module of the workflow is imported: the history is replayed to find it, by a
+    client that only reads.
+    """
+    execution = client.get_execution(execution_id)
+    if execution.describe().workflow not in REGISTRY.names():
+        return None
+    from mini_workflow.testing.replaying import replay
+
+    with suppress(MiniWorkflowError):
+        replayed = replay(execution.recording(), codec=client.codec, turn_timeout=DEFAULT_LIMIT)
+        return replayed.handlers.get((kind, name))
+    return None

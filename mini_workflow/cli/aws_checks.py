@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final, cast
+from importlib.util import find_spec
+from typing import Any, Final
 
 from mini_workflow import settings
 from mini_workflow.cli.backends import AWSTarget
 from mini_workflow.cli.failures import in_one_line
 from mini_workflow.cli.findings import Finding
 from mini_workflow.errors import SettingMissing
+from mini_workflow.stores.aws_clients import import_boto3
 
 BACKLOG: Final = "ApproximateNumberOfMessages"
 
@@ -27,6 +29,8 @@ DENIED: Final = frozenset({"AccessDenied", "AccessDeniedException", "AccessDenie
 
 def examine_aws(target: AWSTarget) -> Iterator[Finding]:
     """Look at everything but the executions. Nothing is changed, and no function runs."""
+    if find_spec("boto3") is None:
+        return  # opening the store says so
     environment = {**os.environ, **target.environment()}
     found = settings.Settings(environment)
     missing = [name for name in settings.MEANING if not _is_set(found, name)]
@@ -91,12 +95,11 @@ def _dead_letters(url: str) -> Finding:
 
 
 def _client(service: str) -> Any:
-    import boto3  # pyright: ignore[reportMissingTypeStubs]
+    boto3 = import_boto3()
     from botocore.config import Config  # pyright: ignore[reportMissingTypeStubs]
 
-    make = cast("Callable[..., Any]", boto3.client)  # pyright: ignore[reportUnknownMemberType]
     config = Config(connect_timeout=5, read_timeout=10, retries={"total_max_attempts": 2})
-    return make(service, config=config)
+    return boto3.client(service, config=config)
 
 
 def _queue(name: str) -> Callable[[Any, Mapping[str, str]], object]:

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import click
 
-from mini_workflow.cli.output import say
+from mini_workflow.cli.output import discard, say
 from mini_workflow.errors import (
     ExecutionAlreadyExists,
     ExecutionBlocked,
@@ -100,8 +100,12 @@ def status_of(error: BaseException) -> int:
 
 
 def in_one_line(error: BaseException) -> str:
-    """What an error says, on one line."""
+    """What an error says, on one line; where the library names a call, the command in its place."""
     text = printable(" ".join(str(error).split()))
+    if isinstance(error, ExecutionNotFound) and error.execution_id:
+        return f"there is no execution {error.execution_id!r}; `mini-workflow ls` lists those there are"
+    if isinstance(error, ExecutionClosed) and error.execution_id:
+        return f"{text}; `mini-workflow result {error.execution_id}` shows what came of it"
     if isinstance(error, (MiniWorkflowError, Failed)):
         return text or type(error).__name__
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
@@ -144,6 +148,7 @@ class Application(click.Group):
             _echo_error(error.format_message())
             status = error.exit_code
         except (click.Abort, KeyboardInterrupt):
+            discard()
             say("interrupted", err=True)
             status = INTERRUPTED
         except OSError as error:

@@ -45,6 +45,11 @@ def console(*, err: bool = False) -> Console:
     return _console_on(sys.stderr if err else sys.stdout)
 
 
+def discard() -> None:
+    """Forget what was about to be printed when the user interrupted it."""
+    _console_on.cache_clear()
+
+
 def is_terminal() -> bool:
     """Whether the output goes to a terminal."""
     return sys.stdout.isatty()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -63,6 +64,19 @@ class Command(click.Command):
 def command(name: str, *examples: str) -> Callable[[Callable[..., Any]], Command]:
     """Make a command of a function; its docstring is the help."""
     return click.command(name, cls=Command, examples=examples)
+
+
+class Seconds(click.FloatRange):
+    """A finite number of seconds."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Refuse what is no number of seconds."""
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a number of seconds.", param, ctx)
+        return number
 
 
 def complete_id(

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from typing import Any, Final
 
+from mini_workflow.class_names import name_of
 from mini_workflow.cli.failures import BLOCKED, FAILED, OK, in_one_line
 from mini_workflow.cli.output import (
     Part,
@@ -90,7 +91,7 @@ def growth(
             return
         wait = max(LOOK_AGAIN, 5 * (time.monotonic() - began))
         try:
-            client.settled(execution_id, wait)
+            client.wait(execution_id, wait)
         except TimeoutError:
             continue
 
@@ -145,7 +146,7 @@ def print_outcome(execution: Execution, as_json: bool, *, trust: bool = False) -
         return OK
     if as_json:
         kind = type(failure)
-        told = {"type": f"{kind.__module__}:{kind.__qualname__}", "message": str(failure)}
+        told = {"type": name_of(kind), "message": str(failure)}
         say_json({**answer, "error": told})
     else:
         _tell_failure(execution, status, failure)

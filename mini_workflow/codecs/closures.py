@@ -21,6 +21,7 @@ from functools import partial
 from types import CodeType, FunctionType, MethodType
 from typing import Any, Final
 
+from mini_workflow.class_names import name_of
 from mini_workflow.codecs import picklers
 from mini_workflow.codecs.culprit import captured, defaults, find_culprit, why_not
 from mini_workflow.codecs.functions import (
@@ -29,7 +30,7 @@ from mini_workflow.codecs.functions import (
     make_simple,
     simple_parts,
 )
-from mini_workflow.codecs.names import is_importable, name_of, type_of
+from mini_workflow.codecs.names import is_importable, type_of
 from mini_workflow.codecs.refusals import MARK, Refused, instead_of, refusal
 from mini_workflow.errors import (
     ClosureNotSerializable,

@@ -25,7 +25,7 @@ class Decoder:
     any other exception.
     """
 
-    __slots__ = ("_ordered", "_signer", "_trust", "load_class")
+    __slots__ = ("_ordered", "_read_tagged", "_signer", "_trust", "load_class")
 
     load_class: Callable[[str], type[Any]]
     """Finds the class that a value names. Raises PayloadNotReadable."""
@@ -34,14 +34,25 @@ class Decoder:
         self._signer = signer
         self._ordered = ordered
         self._trust = trust
+        self._read_tagged = _load_tagged
         self.load_class = load_class if trust else load_known_class
+
+    @classmethod
+    def for_people(cls) -> Decoder:
+        """Return one that makes what people can look at: it imports nothing and runs no code but
+        Python's own. Values of the library's own kinds are themselves; what has a class is `Shown`.
+        """
+        decoder = cls(None, trust=False)
+        decoder._read_tagged = _show_tagged
+        decoder.load_class = _builtin_exception
+        return decoder
 
     def decode(self, tree: Any) -> Any:
         """The value of a tree."""
         kind = type_of(tree)
         if kind is dict:
             if "$" in tree:
-                return self._tagged(tree)
+                return self._read_tagged(self, tree)
             decode = self.decode
             return {
                 key: item if type(item) in _ATOMS else decode(item) for key, item in tree.items()
@@ -65,25 +76,42 @@ class Decoder:
             kind = _ORDERED[kind]
         return kind(self.items(tagged["v"]))
 
-    def _tagged(self, tagged: dict[str, Any]) -> Any:
-        tag = tagged["$"]
-        decode = _DECODERS.get(tag)
-        if decode is not None:
-            return decode(self, tagged)
-        scalar = scalars.scalar_decoder(tag)
-        if scalar is not None:
-            return scalar(tagged.get("v"))
-        if tag in (PICKLE, DILL):
-            if not self._trust and self._signer is None:
-                raise PayloadNotReadable(
-                    "a stored value is pickled, and loading it may run any code: say that you trust "
-                    "where it comes from (--trust, or trust=True)"
-                )
-            return decode_opaque(tagged, self._signer)
-        raise PayloadNotReadable(
-            f"a stored value has the unknown tag {tag!r}: it was written by a newer version of "
-            "mini-workflow, so upgrade this process"
-        )
+    def load_opaque(self, tagged: dict[str, Any]) -> Any:
+        """Return a pickled value. Raises PayloadNotReadable unless it may be loaded."""
+        if not self._trust and self._signer is None:
+            raise PayloadNotReadable(
+                "a stored value is pickled, and loading it may run any code: say that you trust "
+                "where it comes from (--trust, or trust=True)"
+            )
+        return decode_opaque(tagged, self._signer)
+
+
+def _load_tagged(decoder: Decoder, tagged: dict[str, Any]) -> Any:
+    tag = tagged["$"]
+    decode = _DECODERS.get(tag)
+    if decode is not None:
+        return decode(decoder, tagged)
+    scalar = scalars.scalar_decoder(tag)
+    if scalar is not None:
+        return scalar(tagged.get("v"))
+    if tag in (PICKLE, DILL):
+        return decoder.load_opaque(tagged)
+    raise PayloadNotReadable(
+        f"a stored value has the unknown tag {tag!r}: it was written by a newer version of "
+        "mini-workflow, so upgrade this process"
+    )
+
+
+def _show_tagged(decoder: Decoder, tagged: dict[str, Any]) -> Any:
+    tag = tagged["$"]
+    if tag in (PICKLE, DILL):
+        return Shown(show_opaque(tagged))
+    show = _SHOWN.get(tag)
+    if show is not None:
+        return Shown(show(decoder, tagged))
+    if tag not in _DECODERS and scalars.scalar_decoder(tag) is None:
+        return Shown(f"<of an unknown kind: {tag!r}>")
+    return _load_tagged(decoder, tagged)
 
 
 def _decode_default_dict(decoder: Decoder, tagged: dict[str, Any]) -> Any:
@@ -141,30 +169,6 @@ class Shown:
         return self.text
 
 
-class Viewer(Decoder):
-    """Makes of trees what people can look at: imports nothing and runs no code but Python's own.
-
-    Values of the library's own kinds are themselves; what has a class is `Shown`.
-    """
-
-    __slots__ = ()
-
-    def __init__(self) -> None:
-        super().__init__(None, trust=False)
-        self.load_class = _builtin_exception
-
-    def _tagged(self, tagged: dict[str, Any]) -> Any:
-        tag = tagged["$"]
-        if tag in (PICKLE, DILL):
-            return Shown(show_opaque(tagged))
-        show = _SHOWN.get(tag)
-        if show is not None:
-            return Shown(show(self, tagged))
-        if tag not in _DECODERS and scalars.scalar_decoder(tag) is None:
-            return Shown(f"<of an unknown kind: {tag!r}>")
-        return super()._tagged(tagged)
-
-
 def _builtin_exception(name: str) -> type[Any]:
     module, _, qualname = name.partition(":")
     found: Any = vars(builtins).get(qualname) if module == "builtins" else None
@@ -177,28 +181,28 @@ def _short(name: object) -> str:
     return str(name).rpartition(":")[2]
 
 
-def _call(viewer: Viewer, tagged: dict[str, Any]) -> str:
+def _call(decoder: Decoder, tagged: dict[str, Any]) -> str:
     """A value as the call that would make it."""
     fields = {**tagged["v"], **tagged.get("more", {}), **tagged.get("extra", {})}
-    parts = (f"{name}={viewer.decode(item)!r}" for name, item in fields.items())
+    parts = (f"{name}={decoder.decode(item)!r}" for name, item in fields.items())
     return f"{_short(tagged['class'])}({', '.join(parts)})"
 
 
-def _member(viewer: Viewer, tagged: dict[str, Any]) -> str:
+def _member(decoder: Decoder, tagged: dict[str, Any]) -> str:
     name = _short(tagged["class"])
     return f"{name}.{tagged['name']}" if "name" in tagged else f"{name}({tagged.get('v')!r})"
 
 
-def _raised(viewer: Viewer, tagged: dict[str, Any]) -> str:
-    args = (repr(viewer.decode(item)) for item in tagged["v"]["args"])
+def _raised(decoder: Decoder, tagged: dict[str, Any]) -> str:
+    args = (repr(decoder.decode(item)) for item in tagged["v"]["args"])
     return f"{_short(tagged['class'])}({', '.join(args)})"
 
 
-def _default_dict(viewer: Viewer, tagged: dict[str, Any]) -> str:
-    return f"defaultdict({_short(tagged['factory'])}, {viewer.pairs(tagged['v'])!r})"
+def _default_dict(decoder: Decoder, tagged: dict[str, Any]) -> str:
+    return f"defaultdict({_short(tagged['factory'])}, {decoder.pairs(tagged['v'])!r})"
 
 
-_SHOWN: Final[dict[str, Callable[[Viewer, dict[str, Any]], str]]] = {
+_SHOWN: Final[dict[str, Callable[[Decoder, dict[str, Any]], str]]] = {
     "enum": _member,
     "namedtuple": _call,
     "dataclass": _call,

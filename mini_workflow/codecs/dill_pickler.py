@@ -16,6 +16,7 @@ from weakref import WeakSet
 
 import dill  # pyright: ignore[reportMissingTypeStubs]
 
+from mini_workflow.class_names import MAIN, is_main
 from mini_workflow.codecs.functions import make_module
 from mini_workflow.codecs.local_classes import (
     Reference,
@@ -26,8 +27,6 @@ from mini_workflow.codecs.local_classes import (
     reference_to,
 )
 from mini_workflow.codecs.names import (
-    MAIN,
-    SPAWNED_MAIN,
     find,
     globals_named,
     is_importable,
@@ -35,6 +34,7 @@ from mini_workflow.codecs.names import (
     name_of_globals,
     type_of,
 )
+from mini_workflow.codecs.picklers import reference
 from mini_workflow.codecs.refusals import Refused, refusal
 
 _dill: Any = cast(Any, dill)
@@ -77,8 +77,9 @@ class RefusingPickler(_Pickler):
                 return self.save_reduce(make_module, (obj.__name__,), obj=obj)
             elif kind is FunctionType or isinstance(obj, type):
                 if is_importable(obj):
-                    if obj.__module__ in (MAIN, SPAWNED_MAIN):
-                        return self.save_global(obj)
+                    found = reference(obj)
+                    if found is not NotImplemented:
+                        return self.save_reduce(*found, obj=obj)
                 elif is_local_class(obj):
                     token = reference_to(obj).token
                     self._met[token] = obj
@@ -100,7 +101,7 @@ class MainAwareUnpickler(_Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         """As usual, but for the main script."""
-        if module in (MAIN, SPAWNED_MAIN):
+        if is_main(module):
             return find(module, name)
         return _Unpickler.find_class(self, module, name)
 

@@ -13,10 +13,11 @@ from collections.abc import Callable
 from math import isfinite
 from typing import Any, Final
 
+from mini_workflow.class_names import name_of
 from mini_workflow.codecs import exceptions, objects, scalars
 from mini_workflow.codecs.culprit import find_culprit, why_not
 from mini_workflow.codecs.decoding import Decoder
-from mini_workflow.codecs.names import factory_name, is_local, name_of, type_of
+from mini_workflow.codecs.names import factory_name, is_local, type_of
 from mini_workflow.codecs.opaque import encode_opaque
 from mini_workflow.codecs.picklers import type_name
 from mini_workflow.codecs.refusals import Refused, instead_of, refusal
@@ -43,13 +44,22 @@ class Unencodable(Exception):
 class Encoder:
     """Makes the tree of one value. Raises Unencodable.
 
-    With `check_text`, text that UTF-8 cannot say is found where it is.
+    With `check_text`, text that UTF-8 cannot say is found where it is. With `describe`, the tree is
+    for comparison only: parts that cannot be encoded are told by their class, and `describe` says what
+    stands for a value of a known kind that cannot be told by its parts.
     """
 
-    __slots__ = ("_active", "_check_text", "_signer")
+    __slots__ = ("_active", "_check_text", "_describe", "_signer")
 
-    def __init__(self, signer: Signer | None, *, check_text: bool = False) -> None:
+    def __init__(
+        self,
+        signer: Signer | None,
+        *,
+        check_text: bool = False,
+        describe: Callable[[object], Any] | None = None,
+    ) -> None:
         self._signer = signer
+        self._describe = describe
         self._check_text = check_text
         self._active: set[int] = set()
 
@@ -90,6 +100,8 @@ class Encoder:
         try:
             return self.encode(value)
         except Unencodable as stop:
+            if self._describe is not None:
+                return {"$": type_name(value)}
             stop.place.append(step)
             raise
 
@@ -112,7 +124,11 @@ class Encoder:
         ]
 
     def opaque(self, value: object) -> Any:
-        """A value that JSON has no word for at all."""
+        """Return the tree of a value that is of a known kind, but cannot be told by its parts."""
+        return self.pickled(value) if self._describe is None else self._describe(value)
+
+    def pickled(self, value: object) -> Any:
+        """Return the tree of a value that JSON has no word for at all."""
         noun = refusal(type(value))
         if noun is not None:
             raise Unencodable(_refused(value, noun))
@@ -281,4 +297,4 @@ def _decide(kind: type[Any]) -> Encode:
         return lambda encoder, value: by_parts(value, encoder.part)
     if issubclass(kind, BaseException):
         return _encode_exception
-    return Encoder.opaque
+    return Encoder.pickled

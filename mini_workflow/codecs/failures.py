@@ -7,7 +7,8 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Any, Final
 
-from mini_workflow.codecs.decoding import Decoder, Viewer
+from mini_workflow.class_names import name_of
+from mini_workflow.codecs.decoding import Decoder
 from mini_workflow.codecs.encoding import Encoder
 from mini_workflow.codecs.exceptions import (
     REMOTE,
@@ -16,7 +17,7 @@ from mini_workflow.codecs.exceptions import (
     rebuild_exception,
     restore_attributes,
 )
-from mini_workflow.codecs.names import name_of, type_of
+from mini_workflow.codecs.names import type_of
 from mini_workflow.codecs.opaque import decode_opaque, encode_opaque
 from mini_workflow.codecs.signing import Signer
 from mini_workflow.core.failure import Failure
@@ -224,7 +225,7 @@ def show_failure(failure: Failure) -> BaseException:
     Nothing is imported, and no code but Python's own runs. Never raises.
     """
     try:
-        return _decode(failure, Viewer(), [])
+        return _decode(failure, Decoder.for_people(), [])
     except Exception:
         return _generic(failure)
 

@@ -17,7 +17,7 @@ from types import BuiltinFunctionType, CodeType, FunctionType, MethodType
 from typing import Any, Final
 from zlib import crc32
 
-from mini_workflow.codecs.encoding import Encoder, Unencodable
+from mini_workflow.codecs.encoding import Encoder
 from mini_workflow.codecs.functions import LEAVES
 from mini_workflow.codecs.names import type_of
 from mini_workflow.codecs.opaque import DILL, PICKLE
@@ -101,36 +101,28 @@ def _text(value: Any) -> str:
     except (TypeError, ValueError, RecursionError):
         pass  # keys that are no text, or a value that contains itself
     try:
-        return json.dumps(_Outline(None).encode(value), sort_keys=True)
+        return json.dumps(Encoder(None, describe=_describe).encode(value), sort_keys=True)
     except Exception:
         return type_name(value)
 
 
 def _outline(value: Any) -> Any:
     """What JSON can say of a value that it has no word for."""
-    if isinstance(value, (FunctionType, MethodType, BuiltinFunctionType, type, partial)):
-        return {"$": name_of_call(value)}  # pyright: ignore[reportUnknownArgumentType]
+    if isinstance(value, _NAMED):
+        return _describe(value)  # pyright: ignore[reportUnknownArgumentType]
     try:
-        return _Outline(None).encode(value)
+        return Encoder(None, describe=_describe).encode(value)
     except Exception:
         return {"$": type_name(value)}
 
 
-class _Outline(Encoder):
-    """Encodes values for comparison only: of what is opaque it tells the class."""
+_NAMED: Final = (FunctionType, MethodType, BuiltinFunctionType, type, partial)
 
-    __slots__ = ()
 
-    def opaque(self, value: object) -> Any:
-        if isinstance(value, (FunctionType, MethodType, BuiltinFunctionType, type, partial)):
-            return {"$": name_of_call(value)}  # pyright: ignore[reportUnknownArgumentType]
-        return {"$": type_name(value)}
-
-    def part(self, value: Any, step: str) -> Any:
-        try:
-            return self.encode(value)
-        except Unencodable:
-            return {"$": type_name(value)}
+def _describe(value: object) -> Any:
+    if isinstance(value, _NAMED):
+        return {"$": name_of_call(value)}  # pyright: ignore[reportUnknownArgumentType]
+    return {"$": type_name(value)}
 
 
 _OPAQUE: Final = frozenset({PICKLE, DILL})

@@ -7,8 +7,8 @@ import pickle
 from types import CellType, CodeType, FunctionType, GenericAlias, MethodType
 from typing import Any, Final
 
+from mini_workflow.class_names import module_name
 from mini_workflow.codecs.names import (
-    SPAWNED_MAIN,
     globals_named,
     is_importable,
     module_named,
@@ -66,7 +66,7 @@ def traits_of(function: FunctionType, home: str) -> dict[str, Any] | None:
         traits["__name__"] = function.__name__
     if function.__qualname__ != code.co_qualname:
         traits["__qualname__"] = function.__qualname__
-    if function.__module__ not in (home, SPAWNED_MAIN):
+    if module_name(function.__module__) != home:
         traits["__module__"] = function.__module__
     documented = code.co_consts[0] if code.co_consts else None
     if function.__doc__ != (documented if isinstance(documented, str) else None):

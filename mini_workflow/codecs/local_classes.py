@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
 
-from mini_workflow.codecs.names import is_importable, name_of, type_of
+from mini_workflow.class_names import name_of
+from mini_workflow.codecs.names import is_importable, type_of
 from mini_workflow.errors import PayloadNotReadable
 
 _HEAP_TYPE: Final = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made by a class statement

@@ -1,8 +1,4 @@
-"""Names of classes and functions as ``module:qualname``, and the way back.
-
-A script is `__main__` where it was started and `__mp_main__` in the processes it spawned. Both are
-written as `__main__` and each is found under the other's name.
-"""
+"""Classes and functions by their names, ``module:qualname``, as `class_names` writes them."""
 
 from __future__ import annotations
 
@@ -15,10 +11,8 @@ from enum import Enum
 from types import FunctionType, ModuleType
 from typing import Any, Final
 
+from mini_workflow.class_names import MAIN, SPAWNED_MAIN, is_main, main_module, main_name, name_of
 from mini_workflow.errors import PayloadNotReadable
-
-MAIN: Final = "__main__"
-SPAWNED_MAIN: Final = "__mp_main__"
 
 _PROGRAMS: Final = frozenset({"this", "antigravity", "__hello__", "__phello__"})
 """Modules of the standard library that do something when they are imported."""
@@ -34,12 +28,6 @@ type_of: Final[Callable[[object], type[Any]]] = type
 """`type`, declared so that what is known of a value's class does not depend on the value."""
 
 
-def name_of(named: Any) -> str:
-    """``module:qualname`` of a class or a function."""
-    module = getattr(named, "__module__", None) or "builtins"
-    return f"{MAIN if module == SPAWNED_MAIN else module}:{named.__qualname__}"
-
-
 def is_local(named: Any) -> bool:
     """Whether the class or function was made in a function, so that nothing can import it."""
     return "<locals>" in named.__qualname__
@@ -47,9 +35,8 @@ def is_local(named: Any) -> bool:
 
 def module_named(name: str) -> ModuleType:
     """The module of that name, imported if need be. Raises ImportError."""
-    if name in (MAIN, SPAWNED_MAIN):
-        # A spawned process keeps the user's script under its second name.
-        return sys.modules.get(SPAWNED_MAIN) or sys.modules[MAIN]
+    if is_main(name):
+        return main_module()
     module = sys.modules.get(name)
     return importlib.import_module(name) if module is None else module
 
@@ -60,7 +47,7 @@ def globals_named(name: str) -> dict[str, Any]:
     In a spawned process `multiprocessing` runs the script in a namespace of its own and copies the
     result into `__mp_main__`; what the script's own functions see is the first, so it is preferred.
     """
-    if name in (MAIN, SPAWNED_MAIN):
+    if is_main(name):
         copied = module_named(name).__dict__
         if copied.get("__name__") != SPAWNED_MAIN:
             return copied
@@ -75,16 +62,18 @@ def name_of_globals(space: dict[str, Any]) -> str | None:
     """The module whose globals these are, or None if they are no module's."""
     name = space.get("__name__")
     if name == SPAWNED_MAIN:
-        return MAIN if "__builtins__" in space else None
+        return main_name() if "__builtins__" in space else None
     if not isinstance(name, str):
         return None
     module = sys.modules.get(name)
-    return name if module is not None and module.__dict__ is space else None
+    if module is None or module.__dict__ is not space:
+        return None
+    return main_name() if name == MAIN else name
 
 
 def find(module: str, qualname: str) -> Any:
     """What a module calls by that qualified name. Raises ImportError or AttributeError."""
-    if module in (MAIN, SPAWNED_MAIN):
+    if is_main(module):
         for candidate in (SPAWNED_MAIN, MAIN):
             if candidate in sys.modules:
                 try:
@@ -133,6 +122,11 @@ def load(name: str) -> Any:
             "under that name, or keep an alias where it used to be"
         ) from error
     except AttributeError as error:
+        if module == MAIN:
+            raise PayloadNotReadable(
+                f"{name!r} was stored by a program that no name could import, and is not defined by "
+                "this one: run that program, or define it in the main script of this process"
+            ) from error
         raise PayloadNotReadable(
             f"module {module!r} has no {qualname!r}: it was renamed, moved or removed. Keep an "
             "alias under the old name until no execution holds a value of it"
@@ -147,7 +141,8 @@ def load_class(name: str) -> type[Any]:
     is refused, and no module is imported that runs a program.
     """
     module, _, _ = name.partition(":")
-    if module not in sys.modules and (module in _PROGRAMS or module.endswith(f".{MAIN}")):
+    runs = module in _PROGRAMS or module.endswith(f".{MAIN}")
+    if runs and module not in sys.modules and not is_main(module):
         raise PayloadNotReadable(
             f"a stored value names {name!r}, and importing {module!r} runs a program: do not trust "
             "whatever wrote this"
@@ -161,7 +156,7 @@ def load_known_class(name: str) -> type[Any]:
     Raises PayloadNotReadable.
     """
     module, _, qualname = name.partition(":")
-    for candidate in (SPAWNED_MAIN, MAIN) if module in (MAIN, SPAWNED_MAIN) else (module,):
+    for candidate in (SPAWNED_MAIN, MAIN) if is_main(module) else (module,):
         # By what lies there: a module may import something when it is asked for an attribute.
         found: Any = sys.modules.get(candidate)
         for part in qualname.split("."):

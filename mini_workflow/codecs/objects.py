@@ -13,7 +13,8 @@ from enum import Enum, Flag
 from types import MemberDescriptorType
 from typing import Any, Final
 
-from mini_workflow.codecs.names import is_importable, is_model_class, load_class, name_of, type_of
+from mini_workflow.class_names import name_of
+from mini_workflow.codecs.names import is_importable, is_model_class, load_class, type_of
 from mini_workflow.errors import PayloadNotReadable
 
 Part = Callable[[Any, str], Any]

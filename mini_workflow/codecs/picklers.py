@@ -7,6 +7,7 @@ import pickle
 from types import CellType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any, Final
 
+from mini_workflow.class_names import MAIN, SPAWNED_MAIN, is_main, main_name, name_of
 from mini_workflow.codecs.functions import (
     make_module,
     marshalled,
@@ -15,7 +16,7 @@ from mini_workflow.codecs.functions import (
     reduce_method,
     unmarshalled,
 )
-from mini_workflow.codecs.names import MAIN, SPAWNED_MAIN, find, is_importable, name_of, type_of
+from mini_workflow.codecs.names import find, is_importable, type_of
 from mini_workflow.codecs.refusals import Refused, refusal
 
 PROTOCOL: Final = 5  # as in Python 3.8 to 3.13: a newer Python must not write what an older reads
@@ -24,16 +25,24 @@ _MAIN: Final = MAIN.encode()
 _SPAWNED_MAIN: Final = SPAWNED_MAIN.encode()
 
 
+def reference(named: Any) -> Any:
+    """How to pickle a class or a function by name: the main script's by the name it is imported by."""
+    if named.__module__ in (MAIN, SPAWNED_MAIN) and is_importable(named):
+        return find, (main_name(), named.__qualname__)
+    return NotImplemented
+
+
 class DataPickler(pickle.Pickler):
     """Pickles data, and functions and classes by reference. Raises Refused."""
 
     def reducer_override(self, obj: Any) -> Any:
         """Refuse by type; everything else goes the usual way."""
         kind = type_of(obj)
-        if kind is not type and kind is not FunctionType:
-            noun = refusal(kind)
-            if noun is not None:
-                raise Refused(noun)
+        if kind is FunctionType or issubclass(kind, type):
+            return reference(obj)
+        noun = refusal(kind)
+        if noun is not None:
+            raise Refused(noun)
         return NotImplemented
 
 
@@ -47,13 +56,11 @@ class CallPickler(pickle.Pickler):
         """Functions and what belongs to them; refusals by type; the rest goes the usual way."""
         kind = type_of(obj)
         if kind is FunctionType:
-            if is_importable(obj):
-                return NotImplemented
-            return reduce_function(obj)
+            return reference(obj) if is_importable(obj) else reduce_function(obj)
         if kind is CellType:
             return reduce_cell(obj)
-        if kind is type:
-            return NotImplemented
+        if issubclass(kind, type):
+            return reference(obj)
         if kind is MethodType:
             return reduce_method(obj)
         if kind is ModuleType:
@@ -68,7 +75,7 @@ class CallPickler(pickle.Pickler):
 
 class _MainAwareUnpickler(pickle.Unpickler):
     def find_class(self, module_name: str, global_name: str, /) -> Any:
-        if module_name in (MAIN, SPAWNED_MAIN):
+        if is_main(module_name):
             return find(module_name, global_name)
         return super().find_class(module_name, global_name)
 
@@ -89,7 +96,7 @@ def dump_call(value: object) -> bytes:
 
 def load(data: bytes) -> Any:
     """The value of `dump_data` or `dump_call`. Raises whatever the unpickler raises."""
-    if _MAIN in data or _SPAWNED_MAIN in data:
+    if _MAIN in data or _SPAWNED_MAIN in data or main_name().encode() in data:
         return _MainAwareUnpickler(io.BytesIO(data)).load()
     return pickle.loads(data)
 

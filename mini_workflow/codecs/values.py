@@ -11,7 +11,7 @@ import json.encoder
 from collections.abc import Callable, Iterable
 from typing import Any, Final, cast
 
-from mini_workflow.codecs.decoding import Decoder, Viewer
+from mini_workflow.codecs.decoding import Decoder
 from mini_workflow.codecs.encoding import MAX_DEPTH, Encoder, Unencodable
 from mini_workflow.codecs.names import type_of
 from mini_workflow.codecs.scalars import MAX_PLAIN_INT_BITS
@@ -146,7 +146,7 @@ def show_value(payload: Payload) -> Any:
 
     Imports nothing and runs no code but Python's own. Raises PayloadNotReadable.
     """
-    return _decoded(payload, Viewer)
+    return _decoded(payload, Decoder.for_people)
 
 
 def _decoded(payload: Payload, make: Callable[[], Decoder]) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from mini_workflow.class_names import name_of
 from mini_workflow.core.records import record
 
 
@@ -67,10 +68,6 @@ class Failure:
 
 def failure_of(error: Exception) -> Failure:
     """An error of this library that was never raised, so that it has no traceback."""
-    lineage = tuple(
-        f"{kind.__module__}:{kind.__qualname__}"
-        for kind in type(error).__mro__
-        if kind is not object
-    )
+    lineage = tuple(name_of(kind) for kind in type(error).__mro__ if kind is not object)
     message = str(error)
     return Failure(type=lineage[0], message=message, lineage=lineage, state={"args": [message]})

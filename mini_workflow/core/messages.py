@@ -154,6 +154,14 @@ class Messages:
 
     # Queries
 
+    def handlers(self) -> dict[tuple[str, str], Handler]:
+        """What handles messages, by their kind (signal, query or update) and name."""
+        found: dict[tuple[str, str], Handler] = {}
+        found |= {("signal", name): handler for name, handler in self._signal_handlers.items()}
+        found |= {("query", name): handler for name, handler in self._queries.items()}
+        found |= {("update", name): handler for name, (handler, _) in self._updates.items()}
+        return found
+
     def on_query(self, name: str, handler: Handler) -> None:
         """Answer questions of that name."""
         _check_handler("query", name, handler)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final, Literal, cast
 
+from mini_workflow.class_names import current_name, name_of
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.raised import FINAL, add_note
 from mini_workflow.durations import milliseconds, seconds
@@ -27,11 +28,6 @@ WORKER_LOST: Final = "mini_workflow.errors:WorkerLost"
 
 TASK_TIMEOUT: Final = "mini_workflow.errors:TaskTimeout"
 """The name under which an attempt that ran too long is recorded."""
-
-
-def error_name(kind: type[BaseException]) -> str:
-    """How an exception class is written in a history: ``module:qualname``."""
-    return f"{kind.__module__}:{kind.__qualname__}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +218,7 @@ def _kind(argument: str, kind: Any) -> Kind:
         return kind
     builtin = getattr(builtins, kind, None)
     if isinstance(builtin, type) and issubclass(builtin, BaseException):
-        return error_name(builtin)
+        return name_of(builtin)
     raise UsageError(
         f"RetryPolicy({argument}={kind!r}): no builtin exception has that name, so it would match "
         "nothing. Give the class itself, or its name as 'module:qualname'"
@@ -230,12 +226,12 @@ def _kind(argument: str, kind: Any) -> Kind:
 
 
 def _written(kind: Kind) -> str:
-    return kind if isinstance(kind, str) else error_name(kind)
+    return kind if isinstance(kind, str) else name_of(kind)
 
 
 def _matches(failure: Failure, kinds: tuple[Kind, ...]) -> bool:
-    wanted = {_written(kind) for kind in kinds}
-    return failure.type in wanted or not wanted.isdisjoint(failure.lineage)
+    wanted = {current_name(_written(kind)) for kind in kinds}
+    return not wanted.isdisjoint(map(current_name, (failure.type, *failure.lineage)))
 
 
 _KINDS: Final = ("retry_on", "no_retry_on")

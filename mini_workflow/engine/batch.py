@@ -10,7 +10,7 @@ from mini_workflow.core.failure import Failure
 from mini_workflow.core.payload import Payload
 from mini_workflow.engine.pending_updates import PendingUpdates
 from mini_workflow.engine.replies import answer_head, answer_start, answer_update
-from mini_workflow.engine.requests import Ask, Post, Release, Request, Resume, Start, Update
+from mini_workflow.engine.requests import Ask, Input, Post, Release, Resume, Start, Update
 from mini_workflow.engine.turn import Delivery, Turn
 from mini_workflow.errors import MiniWorkflowError
 from mini_workflow.ports import Store, TaskOutcome
@@ -34,7 +34,7 @@ class Batch:
         self.turns: dict[str, Turn] = {}
         self.starts: list[Start] = []
         self.questions: list[Ask] = []
-        self.again: list[Request] = []
+        self.again: list[Input] = []
 
     def delivery(self, execution_id: str) -> Delivery:
         """What has arrived for the execution so far."""

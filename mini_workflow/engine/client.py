@@ -4,40 +4,52 @@ from __future__ import annotations
 
 import inspect
 import secrets
-from abc import ABC, abstractmethod
+import time
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from mini_workflow.core import events, wire
 from mini_workflow.core.codec import Codec
-from mini_workflow.core.events import CLOSING, Event
+from mini_workflow.core.events import CLOSING, Event, Incoming
 from mini_workflow.core.history import History
-from mini_workflow.core.validation import check_id, encode_arguments
+from mini_workflow.core.promises import read_token
+from mini_workflow.core.validation import check_id, check_name, check_reason, encode_arguments
 from mini_workflow.engine.execution import Description, Execution, Settled
-from mini_workflow.engine.messenger import Messenger
-from mini_workflow.engine.replies import not_found
-from mini_workflow.engine.requests import Reply, Request, Resume, Start
-from mini_workflow.errors import StoreCorrupt, UsageError
-from mini_workflow.loop.loop import WorkflowLoop, running_loop
-from mini_workflow.ports import STATUSES, Head, Query, Status, Store, Stored
+from mini_workflow.engine.pending_updates import find_answer
+from mini_workflow.engine.replies import blocked, existing
+from mini_workflow.engine.requests import Answer, Ask, Post, Resume, Start, Update
+from mini_workflow.engine.transport import CheckedStore, Transport
+from mini_workflow.errors import (
+    ExecutionClosed,
+    ExecutionNotFound,
+    PromiseNotOpen,
+    StoreCorrupt,
+    UsageError,
+)
+from mini_workflow.ports import STATUSES, Head, Query, Status, Stored
+from mini_workflow.waiting import blocking_wait
 from mini_workflow.workflow import Registry, Workflow
-
-T = TypeVar("T")
 
 PAGE: Final = 1_000
 """How many executions are read at a time for a listing."""
 
+LOOK_AGAIN: float = 1.0
+"""Seconds after which somebody who waits for an answer from another process looks at the store,
+because its wake-up may have been lost."""
 
-class Client(ABC):
-    """The common part of all runtimes: it encodes, checks, reads the store, and has requests
-    answered by whatever runs the executions.
+
+class Client:
+    """The common part of all runtimes: it encodes, checks, reads the store, and has its transport
+    take requests to whatever runs the executions.
     """
 
-    _store: Store
-    _codec: Codec
-    _registry: Registry
-    _messenger: Messenger
+    def __init__(
+        self, transport: Transport, store: CheckedStore, codec: Codec, registry: Registry
+    ) -> None:
+        self._transport = transport
+        self._store = store
+        self._codec = codec
+        self._registry = registry
 
     # For users
 
@@ -89,7 +101,7 @@ class Client(ABC):
             Exception: what `start_execution` raises. Wrong calls are found before anything is
                 started; of the rest, those before and behind the one at fault are started.
         """
-        self._check_caller()
+        self._store.check()
         name = _name_of(workflow)
         arguments = list(calls)
         names = None if ids is None else list(ids)
@@ -99,7 +111,7 @@ class Client(ABC):
             self._start_request(name, args, {}, None if names is None else names[index], None)
             for index, args in enumerate(arguments)
         ]
-        self.put_all(requests)
+        self._transport.start(requests)
         return [self._started(request) for request in requests]
 
     def signal_with_start(
@@ -119,7 +131,7 @@ class Client(ABC):
         """
         given = {"id", "signal"} if value is None else {"id", "signal", "value"}
         _check_options(workflow, given, args)
-        return self._start(workflow, args, kwargs, id, self._messenger.make_signal(signal, value))
+        return self._start(workflow, args, kwargs, id, self._make_signal(signal, value))
 
     def _start(
         self,
@@ -129,9 +141,9 @@ class Client(ABC):
         id: str | None,  # noqa: A002
         signal: events.SignalReceived | None,
     ) -> Execution:
-        self._check_caller()
+        self._store.check()
         request = self._start_request(_name_of(workflow), args, kwargs, id, signal)
-        self.put_all([request])
+        self._transport.start([request])
         return self._started(request)
 
     def _start_request(
@@ -197,7 +209,7 @@ class Client(ABC):
             raise UsageError(f"status={status!r}: choose one of {', '.join(STATUSES)}")
         name = None if workflow is None else _name_of(workflow)
         query = Query(name, status, size, after)
-        page = self._read(lambda: self._store.list(query))
+        page = self._store.list(query)
         return list(map(Description.from_head, page.heads)), page.next
 
     def complete_promise(self, token: str, value: Any = None) -> None:
@@ -208,14 +220,23 @@ class Client(ABC):
             ExecutionClosed: the execution that made it has closed.
             ValueNotSerializable: the value cannot be sent.
         """
-        self._messenger.complete_promise(token, self._messenger.completed(value))
+        payload = self._codec.encode(value, "value of the promise")
+        self._settle_promise(
+            token, lambda at, seq, secret: events.PromiseCompleted(at, seq, payload, secret)
+        )
 
     def fail_promise(self, token: str, why: str | BaseException) -> None:
         """Have a promise raise `why`: that exception, or a RuntimeError with that text.
 
         Raises PromiseNotOpen or ExecutionClosed, as `complete_promise` does.
         """
-        self._messenger.complete_promise(token, self._messenger.failed(why))
+        if not isinstance(why, (str, BaseException)):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise UsageError(f"{why!r} is no reason: give an exception, or a text")
+        error = RuntimeError(why) if isinstance(why, str) else why
+        failure = self._codec.encode_failure(error)
+        self._settle_promise(
+            token, lambda at, seq, secret: events.PromiseFailed(at, seq, failure, secret)
+        )
 
     @property
     def codec(self) -> Codec:
@@ -224,9 +245,17 @@ class Client(ABC):
 
     # For handles
 
+    def wait(self, execution_id: str, timeout: float | None) -> Settled:
+        """See `Service.wait`."""
+        return self._transport.wait(execution_id, timeout)
+
+    async def wait_async(self, execution_id: str) -> Settled:
+        """See `Service.wait_async`."""
+        return await self._transport.wait_async(execution_id)
+
     def closing(self, execution_id: str) -> Event:
         """See `Service.closing`."""
-        for line in reversed(self._lines(execution_id)):
+        for line in reversed(self.lines(execution_id)):
             if line.startswith('{"event":"Execution'):
                 event = wire.decode(line)
                 if type(event) in CLOSING:
@@ -236,30 +265,51 @@ class Client(ABC):
     def head(self, execution_id: str) -> Head:
         """See `Service.head`."""
         check_id(execution_id)
-        head = self._read(lambda: self._store.head(execution_id))
-        if head is None:
-            raise not_found(execution_id)
-        return head
+        return existing(execution_id, self._store.head(execution_id))
 
     def history(self, execution_id: str) -> History:
         """See `Service.history`."""
-        return History.from_lines(self._lines(execution_id))
+        return History.from_lines(self.lines(execution_id))
+
+    def lines(self, execution_id: str) -> list[str]:
+        """Return the lines of a history. Raises ExecutionNotFound."""
+        check_id(execution_id)
+        lines = self._store.history(execution_id)
+        if not lines:
+            self.head(execution_id)
+        return lines
 
     def stored(self, execution_id: str) -> Stored:
         """See `Service.stored`."""
         check_id(execution_id)
-        stored = self._load(execution_id)
-        if stored is None:
-            raise not_found(execution_id)
-        return stored
+        return existing(execution_id, self._store.load(execution_id))
 
     def signal(self, execution_id: str, name: str, value: Any) -> None:
         """See `Service.signal`."""
-        self._messenger.post(execution_id, self._messenger.make_signal(name, value))
+        self._post(execution_id, self._make_signal(name, value))
+
+    def cancel(self, execution_id: str, reason: str) -> None:
+        """See `Service.cancel`."""
+        check_reason(reason)
+        now, request_id = self._transport.now(), secrets.token_hex(8)
+        self._post(execution_id, events.CancelRequested(now, reason, request_id))
+
+    def terminate(self, execution_id: str, reason: str) -> None:
+        """See `Service.terminate`."""
+        check_reason(reason)
+        self._post(execution_id, events.ExecutionTerminated(self._transport.now(), reason))
+
+    def resume(self, execution_id: str) -> None:
+        """See `Service.resume`."""
+        self.head(execution_id)
+        self._transport.ask(Resume(execution_id))
 
     def query(self, execution_id: str, name: str, args: Any, kwargs: Any) -> Any:
         """See `Service.query`."""
-        return self._messenger.query(execution_id, name, args, kwargs)
+        check_id(execution_id)
+        check_name("query", name)
+        arguments = encode_arguments(self._codec.encode, args, kwargs)
+        return self._codec.decode(self._transport.ask(Ask(execution_id, name, arguments)))
 
     def update(
         self,
@@ -271,100 +321,87 @@ class Client(ABC):
         timeout: float | None,
     ) -> Any:
         """See `Service.update`."""
-        return self._messenger.update(execution_id, name, args, kwargs, update_id, timeout)
+        check_id(execution_id)
+        check_name("update", name)
+        update_id = secrets.token_hex(8) if update_id is None else update_id
+        check_name("update id", update_id)
+        arguments = encode_arguments(self._codec.encode, args, kwargs)
+        request = Update(execution_id, update_id, name, arguments, self._transport.now())
+        deadline = None if timeout is None else time.monotonic() + timeout
+        refused: list[BaseException] = []
 
-    def cancel(self, execution_id: str, reason: str) -> None:
-        """See `Service.cancel`."""
-        _check_reason(reason)
-        message = events.CancelRequested(self.clock_now(), reason, secrets.token_hex(8))
-        self._messenger.post(execution_id, message)
+        def refuse(error: BaseException) -> None:
+            refused.append(error)
+            request.reply.fail(error)
 
-    def terminate(self, execution_id: str, reason: str) -> None:
-        """See `Service.terminate`."""
-        _check_reason(reason)
-        message = events.ExecutionTerminated(self.clock_now(), reason)
-        self._messenger.post(execution_id, message)
-
-    def resume(self, execution_id: str) -> None:
-        """See `Service.resume`."""
-        self.head(execution_id)
-        request = Resume(execution_id)
-        self.ask(request, request.reply)
-
-    # For the messenger
-
-    def lines(self, execution_id: str, since: int = 0) -> list[str]:
-        """See `Desk.lines`."""
-        if since:
-            return self._read(lambda: self._store.history(execution_id, since))
-        return self._lines(execution_id)
-
-    # How requests get to where they are answered
-
-    @abstractmethod
-    def settled(self, execution_id: str, timeout: float | None) -> Settled:
-        """See `Service.settled`."""
-
-    @abstractmethod
-    async def settled_async(self, execution_id: str) -> Settled:
-        """See `Service.settled_async`."""
-
-    @abstractmethod
-    def clock_now(self) -> int:
-        """See `Desk.clock_now`."""
-
-    @abstractmethod
-    def watch(self, execution_id: str) -> AbstractContextManager[Callable[[float], None]]:
-        """See `Desk.watch`."""
-
-    @abstractmethod
-    def put_all(self, requests: Iterable[Start]) -> None:
-        """Have the requests taken, together as far as that goes; their replies say how it went."""
-
-    @abstractmethod
-    def ask_within(self, request: Request, reply: Reply[T], timeout: float | None) -> T:
-        """See `Desk.ask_within`."""
-
-    def ask(self, request: Request, reply: Reply[T]) -> T:
-        """See `Desk.ask`."""
-        return self.ask_within(request, reply, None)
-
-    @abstractmethod
-    def _check_caller(self) -> None:
-        """Raise if the runtime cannot be used now, or not by the caller."""
-
-    @abstractmethod
-    def _read(self, read: Callable[[], T]) -> T:
-        """Read from the store, on the calling thread."""
+        try:
+            with blocking_wait(refuse):
+                answer = self._transport.ask(request, timeout)
+                if answer.event is None and answer.refusal is None:
+                    answer = self._answer_from_elsewhere(request, deadline, refused)
+        except TimeoutError:
+            raise TimeoutError(
+                f"update {name!r} of execution {execution_id!r} is not done after {timeout:g} s; "
+                f"ask again with id={update_id!r} to wait on"
+            ) from None
+        if isinstance(answer.event, events.UpdateCompleted):
+            return self._codec.decode(answer.event.result)
+        failure = answer.refusal if answer.event is None else answer.event.failure
+        assert failure is not None
+        raise self._codec.decode_failure(failure)
 
     # Inside
 
-    def _load(self, execution_id: str) -> Stored | None:
-        """The execution from the store, by whichever thread may do that."""
-        return self._read(lambda: self._store.load(execution_id))
+    def _make_signal(self, name: str, value: Any) -> events.SignalReceived:
+        check_name("signal", name)
+        payload = self._codec.encode(value, f"value of signal {name!r}")
+        return events.SignalReceived(self._transport.now(), name, payload, secrets.token_hex(8))
 
-    def _lines(self, execution_id: str) -> list[str]:
+    def _post(self, execution_id: str, message: Incoming) -> None:
         check_id(execution_id)
-        lines = self._read(lambda: self._store.history(execution_id))
-        if not lines:
-            self.head(execution_id)
-        return lines
+        self._transport.ask(Post(execution_id, message))
 
-    def _settled_now(self, execution_id: str) -> Settled | None:
-        head = self.head(execution_id)
-        return None if head.status == "running" else Settled(head)
+    def _settle_promise(self, token: str, make: Callable[[int, int, str], Incoming]) -> None:
+        """Send what `make` makes of (now, seq, secret) to the promise's execution."""
+        if not isinstance(token, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise UsageError(f"{token!r} is not a token: give the promise's .token, a text")
+        execution_id, seq, secret = read_token(token)
+        try:
+            self._post(execution_id, make(self._transport.now(), seq, secret))
+        except ExecutionNotFound:
+            raise PromiseNotOpen(f"the token {token!r} is of no execution in this store") from None
 
-
-def refuse_in_workflow() -> None:
-    """Refuse a call from workflow code: a runtime is used from outside, or in a task."""
-    loop = running_loop()
-    if isinstance(loop, WorkflowLoop):
-        loop.refuse("using a runtime", "do it in a task: await ctx.task(...)")
-
-
-def still_running(execution_id: str, timeout: float | None) -> TimeoutError:
-    """The error of `result(timeout)`."""
-    return TimeoutError(f"execution {execution_id!r} is still running after {timeout:g} s")
+    def _answer_from_elsewhere(
+        self, request: Update, deadline: float | None, refused: list[BaseException]
+    ) -> Answer:
+        """Wait until the process that has the execution has recorded the answer, or the wait is
+        refused.
+        """
+        execution_id = request.execution_id
+        seen = 0
+        with self._transport.watch(execution_id) as wait:
+            while True:
+                # In this order: an answer is recorded before the end. Also, a run that begins in
+                # between has lines read again, and none left out.
+                head = self.head(execution_id)
+                lines = self._store.history(execution_id, seen)
+                seen = max(seen, head.base) + len(lines)
+                found = find_answer(lines, request.update_id, request.at)
+                if found is not None:
+                    return Answer(found)
+                if head.status == "blocked":
+                    raise blocked(head)
+                if head.closed_at is not None:
+                    raise ExecutionClosed(
+                        f"execution {execution_id!r} has closed without an answer",
+                        execution_id=execution_id,
+                    )
+                left = LOOK_AGAIN if deadline is None else deadline - time.monotonic()
+                if left <= 0:
+                    raise TimeoutError
+                if refused:
+                    raise refused[0]
+                wait(min(LOOK_AGAIN, left))
 
 
 def _check_options(
@@ -389,8 +426,3 @@ def _name_of(workflow: object) -> str:
         f"{workflow!r} is not a workflow: give a function decorated with @workflow, or the name of "
         "one"
     )
-
-
-def _check_reason(reason: object) -> None:
-    if not isinstance(reason, str):
-        raise UsageError(f"{reason!r} is not a reason: give a text")

@@ -9,7 +9,7 @@ from mini_workflow.attempts import lost
 from mini_workflow.core.commands import RunTask
 from mini_workflow.core.events import Message
 from mini_workflow.core.report_limits import not_reported
-from mini_workflow.engine.requests import Release, Request
+from mini_workflow.engine.requests import Input, Release
 from mini_workflow.engine.turn import ABOUT_ATTEMPTS
 from mini_workflow.ports import Report, TaskOutcome, TaskRequest, TaskRunner
 
@@ -23,7 +23,7 @@ class Dispatcher:
     where the runner's reports arrive, behind those that have.
     """
 
-    def __init__(self, again: Callable[[Request], None], report: Report) -> None:
+    def __init__(self, again: Callable[[Input], None], report: Report) -> None:
         self._again = again
         self._report = report
         self._runner: TaskRunner | None = None

@@ -31,10 +31,10 @@ from mini_workflow.engine.queries import Questions
 from mini_workflow.engine.replies import blocked, closed
 from mini_workflow.engine.requests import (
     Ask,
+    Input,
     Nudge,
     Post,
     Release,
-    Request,
     Resume,
     Start,
     Update,
@@ -82,8 +82,7 @@ class Engine:
         entropy: Callable[[], int],
         on_close: Closed,
         report: Report,
-        on_post: Callable[[], None] = lambda: None,
-        on_look: Callable[[], None] = lambda: None,
+        notify_peers: Callable[[], None] = lambda: None,
         cache_size: int = 4096,
         turn_limit: float | None = 10.0,
         history_limit: int = DEFAULT_HISTORY_LIMIT,
@@ -110,16 +109,16 @@ class Engine:
             limits=LIMITS,
             in_hand=self._dispatcher.in_hand,
         )
-        self._lookout = Takeover(ports, known=known, on_look=on_look, on_post=on_post)
+        self._lookout = Takeover(ports, known=known, notify_peers=notify_peers)
         self._nursery = Children(ports.store, codec, self._turns, self._first_event)
         self._group_commit = GroupCommit(ports.store, self._turns, self._dispatcher.heard_of)
         self._inquiries = PendingUpdates()
         self._questions = Questions(self._turns, self._cache, codec, self._watchdog)
-        self._on_post = on_post
+        self._notify_peers = notify_peers
         self._clock_steps = ClockSteps()
         self._next_wake: int | None = None
         self._renew_at = 0
-        self._held_back: list[Request] = []
+        self._held_back: list[Input] = []
         self._retry_at: int | None = None
         self._letters_due = False
         """Whether this engine has posted letters itself, which may be for its own executions."""
@@ -207,7 +206,7 @@ class Engine:
 
     # Work
 
-    def process(self, requests: Sequence[Request]) -> None:
+    def process(self, requests: Sequence[Input]) -> None:
         """Take what has arrived and what is due, in one commit.
 
         Raises nothing of the store's: what it refuses is answered with the error, or kept and
@@ -241,7 +240,7 @@ class Engine:
             self._retry_at = None if self._retry_at is None else now
         return now
 
-    def _process(self, requests: Sequence[Request], now: int) -> None:
+    def _process(self, requests: Sequence[Input], now: int) -> None:
         batch = Batch()
         # What only goes on by itself is left to the next engine while this one ends.
         awake = {} if self._turns.draining else dict(islice(self._awake.items(), AT_ONCE))
@@ -299,7 +298,7 @@ class Engine:
         for question in batch.questions:
             self._questions.answer(question)
 
-    def _take(self, request: Request, batch: Batch, now: int) -> None:
+    def _take(self, request: Input, batch: Batch, now: int) -> None:
         if isinstance(request, Start):
             self._start(request, batch, now)
         elif isinstance(request, Nudge):
@@ -394,7 +393,7 @@ class Engine:
             self._awake[name] = False
         if turn.commit.outbox:
             self._letters_due = True
-            self._on_post()
+            self._notify_peers()
             warn_of_nobody(turn, self._ports.store)
         if head.closed_at is not None:
             warn_of_late_signals(turn)
@@ -419,9 +418,9 @@ class Engine:
                 self._dispatcher.give_up(name, command.seq, command.reason)
         self._inquiries.refuse(name, decision.refusals)
         if not self._inquiries.settle(name, decision.events):
-            self._on_post()  # somebody elsewhere may wait for the answer
+            self._notify_peers()  # somebody elsewhere may wait for the answer
 
-    def _again(self, *requests: Request) -> None:
+    def _again(self, *requests: Input) -> None:
         """Take them at the next call, which is to come at once."""
         self._held_back.extend(requests)
         self._retry_at = self._now
@@ -460,7 +459,7 @@ class Engine:
         self._next_wake = self._lookout.recover(self._awake)
         self._again(Nudge())
 
-    def _start_anew(self, requests: Sequence[Request]) -> None:
+    def _start_anew(self, requests: Sequence[Input]) -> None:
         """After a lost lease nothing that is in memory of the executions counts any more.
 
         What has arrived is taken again: for what another owner has taken over it comes too late,
@@ -486,7 +485,7 @@ class Engine:
                 self._dispatcher.disown(name, "another process has taken over the execution")
         self._disown = False
 
-    def _refused(self, requests: Sequence[Request], error: Exception, now: int) -> None:
+    def _refused(self, requests: Sequence[Input], error: Exception, now: int) -> None:
         """Nothing could be committed: tell those who wait, keep what nobody would send again."""
         log.error("nothing was committed, trying again in %d ms: %s", RETRY_AFTER, error)
         for request in requests:
@@ -499,12 +498,12 @@ class Engine:
         if self._next_wake is not None:
             self._next_wake = max(self._next_wake, self._retry_at)
 
-    def _keep(self, requests: Sequence[Request]) -> None:
+    def _keep(self, requests: Sequence[Input]) -> None:
         kept = [r for r in (*self._held_back, *requests) if not isinstance(r, Nudge)]
         self._held_back = [*kept, Nudge()]
 
 
-def _brings_a_message(request: Request) -> bool:
+def _brings_a_message(request: Input) -> bool:
     """Whether it is from somebody who may have left a message in the mailbox before."""
     if isinstance(request, Start):
         return request.signal is not None

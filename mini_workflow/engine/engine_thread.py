@@ -12,11 +12,11 @@ from typing import Final, Protocol, TypeVar
 
 from mini_workflow.engine.engine import Engine
 from mini_workflow.engine.execution import Settled
-from mini_workflow.engine.requests import Nudge, Reply, Request, Waited
+from mini_workflow.engine.requests import Input, Nudge, Reply, Request, Waited
 from mini_workflow.engine.turn import Turn
-from mini_workflow.engine.waiters import Waiters
+from mini_workflow.engine.waiters import Changed, Closed, Waiters
 from mini_workflow.errors import RuntimeClosed
-from mini_workflow.ports import Clock, Head, Store
+from mini_workflow.ports import Clock, Store
 
 log = logging.getLogger("mini_workflow.engine")
 
@@ -24,13 +24,6 @@ T = TypeVar("T")
 
 BATCH: Final = 1_000
 """How many requests are taken into one commit at most."""
-
-ENDED: Final = Settled(Head("", "", "running", 0))
-"""What those who wait are told when the driver ends before their execution does."""
-
-
-LOOK: Final = Settled(Head("", "", "running", 0))
-"""What those who look at executions of other processes are told when that may be worth it."""
 
 
 class Pace(Protocol):
@@ -62,7 +55,7 @@ class _Call:
 class EngineThread:
     """Has an engine process what is put into the inbox, and what the time brings.
 
-    `wake_peers` is called after a commit that processes elsewhere may wait for, `on_end` as the
+    `notify_peers` is called after a commit that processes elsewhere may wait for, `on_end` as the
     last thing on the thread.
     """
 
@@ -72,20 +65,20 @@ class EngineThread:
         store: Store,
         clock: Clock,
         pace: Pace,
-        wake_peers: Callable[[], None],
+        notify_peers: Callable[[], None],
         on_end: Callable[[], None],
     ) -> None:
         self.waiters: Final = Waiters()
-        self.lookers: Final = Waiters()
+        self.watchers: Final = Waiters()
         """Who wants to look at an execution again whenever another process may have changed it."""
         self._store = store
         self._clock = clock
         self._pace = pace
-        self._wake_peers = wake_peers
+        self._notify_peers = notify_peers
         self._on_end = on_end
         self._engine: Engine | None = None
-        self._inbox: SimpleQueue[Request | _Call] = SimpleQueue()
-        self._taken: list[Request | _Call] = []  # from the inbox, and not done with
+        self._inbox: SimpleQueue[Input | _Call] = SimpleQueue()
+        self._taken: list[Input | _Call] = []  # from the inbox, and not done with
         self._open = True
         self._stopping = False
         self._ring = False
@@ -105,20 +98,21 @@ class EngineThread:
         """Whether the calling thread is the engine's."""
         return threading.current_thread() is self._thread
 
-    def put(self, request: Request) -> None:
+    def put(self, request: Input) -> None:
         """Have the engine take the request; nobody waits for an answer."""
         self._inbox.put(request)
 
-    def ask(self, request: Request, reply: Reply[T]) -> T:
-        """Have the engine take the request, and wait for its reply. Raises RuntimeClosed."""
-        return self.ask_within(request, reply, None)
+    def ask(self, request: Request[T], timeout: float | None = None) -> T:
+        """Have the engine take the request, and wait for its reply.
 
-    def ask_within(self, request: Request, reply: Reply[T], timeout: float | None) -> T:
-        """The same, for at most `timeout` seconds. Raises TimeoutError too."""
+        Raises RuntimeClosed, and TimeoutError after `timeout` seconds.
+        """
+        reply = request.reply
+        assert isinstance(request, Waited)
         self._put_in(request)
         return reply.wait(timeout)
 
-    def put_all(self, requests: Iterable[Request]) -> None:
+    def put_all(self, requests: Iterable[Input]) -> None:
         """Have the engine take the requests, together as far as it can. Raises RuntimeClosed."""
         with self._lock:
             if not self._open:
@@ -150,7 +144,7 @@ class EngineThread:
         self._inbox.put(_Call(self._stop))
         self._thread.join()
 
-    def _put_in(self, item: Request | _Call) -> None:
+    def _put_in(self, item: Input | _Call) -> None:
         with self._lock:
             if not self._open:
                 raise RuntimeClosed("the runtime was closed; open a new one")
@@ -163,8 +157,8 @@ class EngineThread:
         self._ring = True
         self.waiters.tell(turn.head.execution_id, Settled(turn.head, turn.closing))
 
-    def ring_later(self) -> None:
-        """Other processes shall look at the store after this commit."""
+    def notify_peers_later(self) -> None:
+        """Have other processes look at the store after this commit."""
         self._ring = True
 
     def _recheck(self) -> None:
@@ -174,7 +168,7 @@ class EngineThread:
             head = self._store.head(name)
             if head is not None and head.status != "running" and not self.will_resume(name):
                 self.waiters.tell(name, Settled(head))
-        self.lookers.tell_all(LOOK)
+        self.watchers.tell_all(Changed())
 
     def will_resume(self, execution_id: str) -> bool:
         """The same as `resumes`, on the engine's thread."""
@@ -194,7 +188,7 @@ class EngineThread:
 
     def _serve(self, engine: Engine) -> None:
         while not (self._stopping and self._inbox.empty() and not engine.unsettled):
-            requests: list[Request] = []
+            requests: list[Input] = []
             self._taken = self._receive(engine)
             for item in self._taken:
                 if isinstance(item, _Call):
@@ -205,12 +199,12 @@ class EngineThread:
             self._taken = []
             if self._ring:
                 self._ring = False
-                self._wake_peers()
+                self._notify_peers()
 
-    def _receive(self, engine: Engine) -> list[Request | _Call]:
+    def _receive(self, engine: Engine) -> list[Input | _Call]:
         """Wait for what comes next, or until something is due."""
         inbox, until = self._inbox, engine.deadline()
-        items: list[Request | _Call] = []
+        items: list[Input | _Call] = []
         if until is None or until > self._clock.now() or not inbox.empty():
             timeout = self._pace.wait(until, engine.idle and inbox.empty())
             with contextlib.suppress(Empty):
@@ -237,5 +231,5 @@ class EngineThread:
         for item in left:
             if isinstance(item, _Call | Waited):
                 item.reply.fail(RuntimeClosed("the runtime was closed meanwhile; open a new one"))
-        self.waiters.tell_all(ENDED)
-        self.lookers.tell_all(ENDED)
+        self.waiters.tell_all(Closed())
+        self.watchers.tell_all(Closed())

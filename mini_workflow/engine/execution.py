@@ -24,6 +24,8 @@ from mini_workflow.errors import (
 from mini_workflow.ports import Head, Status, Stored
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_EARLIEST: Final = datetime.min.replace(tzinfo=UTC)
+_LATEST: Final = datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,10 @@ class Description:
 
 
 def _datetime(at: int) -> datetime:
-    return _EPOCH + timedelta(milliseconds=at)
+    try:
+        return _EPOCH + timedelta(milliseconds=at)
+    except OverflowError:  # a store may be asked to wake an execution at any time
+        return _LATEST if at > 0 else _EARLIEST
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +81,11 @@ class Settled:
 class Service(Protocol):
     """What a handle asks of its runtime."""
 
-    def settled(self, execution_id: str, timeout: float | None) -> Settled:
+    def wait(self, execution_id: str, timeout: float | None) -> Settled:
         """Wait until the execution has closed or is blocked."""
         ...
 
-    async def settled_async(self, execution_id: str) -> Settled:
+    async def wait_async(self, execution_id: str) -> Settled:
         """The same on the running event loop."""
         ...
 
@@ -160,14 +165,14 @@ class Execution:
             RuntimeClosed: the runtime was closed meanwhile.
         """
         limit = None if timeout is None else seconds(timeout)
-        settled = self._settled or self._service.settled(self.id, limit)
+        settled = self._settled or self._service.wait(self.id, limit)
         return self._unwrap(settled)
 
     def __await__(self) -> Generator[Any, None, Any]:
         return self._result_async().__await__()
 
     async def _result_async(self) -> Any:
-        settled = self._settled or await self._service.settled_async(self.id)
+        settled = self._settled or await self._service.wait_async(self.id)
         return self._unwrap(settled)
 
     def describe(self) -> Description:

@@ -1,8 +1,10 @@
-"""What those who asked the engine are told, once their turn is committed or cannot be."""
+"""Replies: what those who ask for something are told. The same rules for all runtimes."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import TypeVar
 
 from mini_workflow.core import events, wire
 from mini_workflow.core.continuation import Answered
@@ -16,10 +18,38 @@ from mini_workflow.errors import (
     ExecutionBlocked,
     ExecutionClosed,
     ExecutionNotFound,
+    MiniWorkflowError,
     PromiseNotOpen,
     WireError,
 )
 from mini_workflow.ports import Head, Store
+
+T = TypeVar("T")
+
+
+def start_refusal(
+    request: Start, head: Head, fingerprint: Callable[[], str], *, reached: bool = False
+) -> MiniWorkflowError | None:
+    """Return why a start is refused that has found an execution of its id, or None.
+
+    `fingerprint` is that of the arguments which the execution was started with; `reached` says that
+    the signal which came along was taken before the end of the execution.
+    """
+    name = request.execution_id
+    if head.workflow != request.workflow:
+        return ExecutionAlreadyExists(
+            f"execution {name!r} exists and is one of workflow {head.workflow!r}, not "
+            f"{request.workflow!r}; choose another id",
+            execution_id=name,
+        )
+    if request.signal is not None:
+        return closed(name, head.status) if head.closed_at is not None and not reached else None
+    if fingerprint() != request.arguments.fingerprint():
+        return ExecutionAlreadyExists(
+            f"execution {name!r} exists and was started with other arguments; choose another id",
+            execution_id=name,
+        )
+    return None
 
 
 def answer_start(request: Start, turn: Turn | None, store: Store) -> None:
@@ -32,43 +62,26 @@ def answer_start(request: Start, turn: Turn | None, store: Store) -> None:
     if head is None:
         request.reply.fail(ExecutionNotFound(f"execution {name!r} is gone", execution_id=name))
         return
-    if head.workflow != request.workflow:
-        request.reply.fail(
-            ExecutionAlreadyExists(
-                f"execution {name!r} exists and is one of workflow {head.workflow!r}, not "
-                f"{request.workflow!r}; choose another id",
-                execution_id=name,
-            )
-        )
-        return
-    if request.signal is not None:
-        if head.closed_at is not None and (turn is None or turn.closing is None):
-            request.reply.fail(closed(name, head.status))
-        else:
-            request.reply.give(Started(head))
-        return
+    reached = turn is not None and turn.closing is not None
     try:
-        first = wire.decode(store.history(name)[0])
-    except (WireError, IndexError) as error:
-        request.reply.fail(error)
-        return
-    if isinstance(first, events.ExecutionStarted) and _others(first, request):
-        request.reply.fail(
-            ExecutionAlreadyExists(
-                f"execution {name!r} exists and was started with other arguments; choose "
-                "another id",
-                execution_id=name,
-            )
+        error = start_refusal(
+            request, head, lambda: _started_with(store.history(name)[0]), reached=reached
         )
+    except (WireError, IndexError) as damage:
+        request.reply.fail(damage)
         return
-    request.reply.give(Started(head))
+    if error is None:
+        request.reply.give(Started(head))
+    else:
+        request.reply.fail(error)
 
 
-def _others(first: events.ExecutionStarted, request: Start) -> bool:
-    """Whether the execution was started with other arguments, in the first of its runs."""
-    if first.origin:
-        return first.origin != request.arguments.fingerprint()
-    return first.arguments != request.arguments
+def _started_with(line: str) -> str:
+    """Return the fingerprint of the arguments of the first run, by the first event of any."""
+    first = wire.decode(line)
+    if not isinstance(first, events.ExecutionStarted):
+        raise WireError(f"a history begins with {line[:100]!r}, which is no start")
+    return first.origin or first.arguments.fingerprint()
 
 
 def answer_head(
@@ -88,12 +101,7 @@ def answer_head(
         and isinstance(request.message, Given)
         and _is_not_open(request.message, name, delivery, turn, store)
     ):
-        request.reply.fail(
-            PromiseNotOpen(
-                "the promise was completed, failed or given up before, or the token is wrong; "
-                "nothing was changed"
-            )
-        )
+        request.reply.fail(not_open())
     else:
         request.reply.give(head)
 
@@ -174,6 +182,29 @@ def answer_update(
         request.reply.give(Answer())
     else:
         inquiries.add(request)
+
+
+def existing(name: str, found: T | None) -> T:
+    """Return what was found of an execution. Raises ExecutionNotFound if that is nothing."""
+    if found is None:
+        raise not_found(name)
+    return found
+
+
+def still_open(name: str, head: Head | None) -> Head:
+    """Return the head of an open execution. Raises ExecutionNotFound or ExecutionClosed."""
+    head = existing(name, head)
+    if head.closed_at is not None:
+        raise closed(name, head.status)
+    return head
+
+
+def not_open() -> PromiseNotOpen:
+    """Return the error about a promise that waits for nothing."""
+    return PromiseNotOpen(
+        "the promise was completed, failed or given up before, or the token is wrong; nothing was "
+        "changed"
+    )
 
 
 def not_found(name: str) -> ExecutionNotFound:

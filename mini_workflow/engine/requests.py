@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from mini_workflow.core.events import (
     Event,
@@ -55,6 +55,20 @@ class Reply(Generic[T]):
         if self._error is not None:
             raise self._error
         return self._value  # type: ignore[return-value]
+
+
+class Request(Protocol[T]):
+    """What is asked of an engine; the reply to it is a T."""
+
+    @property
+    def execution_id(self) -> str:
+        """The execution that it is about."""
+        ...
+
+    @property
+    def reply(self) -> Reply[T]:
+        """Where the answer is given."""
+        ...
 
 
 @dataclass(slots=True)
@@ -149,4 +163,5 @@ class Nudge:
 
 Waited = Start | Post | Resume | Update | Ask
 
-Request = Waited | Release | TaskOutcome | Nudge
+Input = Waited | Release | TaskOutcome | Nudge
+"""What an engine takes: requests, what became of attempts, and a hint to look at the store."""

@@ -9,17 +9,17 @@ import secrets
 import threading
 from collections.abc import Callable
 from types import TracebackType
-from typing import Final, Self, TypeVar
+from typing import Self
 
 from mini_workflow.core.codec import Codec
+from mini_workflow.engine.client import Client
 from mini_workflow.engine.engine import DEFAULT_HISTORY_LIMIT, Engine, Ports
 from mini_workflow.engine.engine_thread import EngineThread, Pace
+from mini_workflow.engine.engine_transport import EngineTransport
 from mini_workflow.engine.executor import execute
-from mini_workflow.engine.messenger import Messenger
 from mini_workflow.engine.renewal import LeaseRenewal
 from mini_workflow.engine.requests import Release
 from mini_workflow.engine.runs import ENTROPY_BITS
-from mini_workflow.engine.serving import Serving
 from mini_workflow.engine.turn import Execute
 from mini_workflow.errors import RuntimeClosed, StoreError
 from mini_workflow.ports import Report, TaskRunner
@@ -27,13 +27,8 @@ from mini_workflow.workflow import REGISTRY, Registry
 
 log = logging.getLogger("mini_workflow.engine")
 
-T = TypeVar("T")
 
-PAGE: Final = 1_000
-"""How many executions are read at a time for a listing."""
-
-
-class Runtime(Serving):
+class Runtime(Client):
     """Runs workflows. Made by a runtime's own module, which hands in the backend.
 
     Args:
@@ -41,13 +36,13 @@ class Runtime(Serving):
         codec: carries values and closures.
         make_runner: makes the runner of tasks, given where to report.
         pace: how to wait.
-        wake_peers: tells other processes that have the same store open to look at it.
-        look_for_peers: finds out which those are.
+        notify_peers: tells other processes that have the same store open to look at it.
         on_stop: called when everything is done, to close the backend.
         registry: where workflows are looked up.
         execute_inline: runs the tasks that run inside a turn.
         renew_every: seconds between two extensions of the lease by a thread of its own; None for
             none, where no other process can take over.
+        enlists_on_thread: see `EngineTransport`.
     """
 
     def __init__(
@@ -57,8 +52,7 @@ class Runtime(Serving):
         codec: Codec,
         make_runner: Callable[[Report], TaskRunner],
         pace: Pace,
-        wake_peers: Callable[[], None] = lambda: None,
-        look_for_peers: Callable[[], None] = lambda: None,
+        notify_peers: Callable[[], None] = lambda: None,
         on_stop: Callable[[], None] = lambda: None,
         registry: Registry = REGISTRY,
         cache_size: int = 4096,
@@ -67,25 +61,25 @@ class Runtime(Serving):
         history_limit: int = DEFAULT_HISTORY_LIMIT,
         execute_inline: Execute = execute,
         renew_every: float | None = None,
+        enlists_on_thread: bool = False,
     ) -> None:
         self._ports = ports
-        self._store = ports.store
-        self._codec = codec
-        self._registry = registry
         self._grace = grace
         self._on_stop = on_stop
-        self._process = os.getpid()
         self._closing = threading.Lock()
-        self._closed = False
         self._ended = False
         self._driver = EngineThread(
             store=ports.store,
             clock=ports.clock,
             pace=pace,
-            wake_peers=wake_peers,
+            notify_peers=notify_peers,
             on_end=self._end,
         )
-        self._messenger = Messenger(self, codec)
+        transport = EngineTransport(
+            self._driver, ports.store, ports.clock, enlists_on_thread=enlists_on_thread
+        )
+        super().__init__(transport, transport.store, codec, registry)
+        self._engine_transport = transport
         self._renewal: LeaseRenewal | None = None
         try:
             self._runner = make_runner(self._driver.put)
@@ -98,8 +92,7 @@ class Runtime(Serving):
                     entropy=lambda: secrets.randbits(ENTROPY_BITS),
                     on_close=self._driver.announce,
                     report=self._driver.put,
-                    on_post=self._driver.ring_later,
-                    on_look=look_for_peers,
+                    notify_peers=self._driver.notify_peers_later,
                     cache_size=cache_size,
                     turn_limit=turn_limit,
                     history_limit=history_limit,
@@ -119,8 +112,7 @@ class Runtime(Serving):
             on_stop()
             raise
         self._driver.start(self._engine)
-        look_for_peers()
-        wake_peers()
+        notify_peers()
 
     # For users
 
@@ -130,13 +122,13 @@ class Runtime(Serving):
 
         Harmless if it was closed before. Who still waits for a result gets RuntimeClosed.
         """
-        if self._process != os.getpid():
+        if self._engine_transport.process != os.getpid():
             return  # a copy made by fork: the runtime itself is the other process's
-        self._check_not_inside()
+        self._engine_transport.check_outside()
         with self._closing:
             if self._ended:
                 return
-            self._closed = True
+            self._engine_transport.closed = True
             # Each of these steps may be repeated: Ctrl-C may have interrupted a close before.
             with contextlib.suppress(RuntimeClosed):
                 self._driver.call(self._engine.drain)
@@ -144,6 +136,15 @@ class Runtime(Serving):
                 self._driver.put(Release(*request.key, request.heartbeat))
             self._driver.stop()
             self._ended = True
+
+    def evict(self) -> None:
+        """Drop all live executions from memory; the next event of each replays it."""
+        self._engine_transport.check()
+        self._driver.call(self._engine.evict)
+
+    def look_around(self) -> None:
+        """Look at the store: another process may have changed it. Callable from any thread."""
+        self._driver.nudge()
 
     def __enter__(self) -> Self:
         return self
@@ -158,7 +159,7 @@ class Runtime(Serving):
 
     def _end(self) -> None:
         """The last thing on the engine's thread, however it ends."""
-        self._closed = True
+        self._engine_transport.closed = True
         self._stop_renewal()
         try:
             self._ports.leases.release()

@@ -37,8 +37,8 @@ class Ports:
 class Takeover:
     """Takes over executions, finds out what they need, and exchanges letters.
 
-    Every method may raise what the ports raise, and can be called again then. `on_look` is called
-    when it looks around, `on_post` when it has left a letter.
+    Every method may raise what the ports raise, and can be called again then. `notify_peers` is
+    called when it has left a message.
     """
 
     def __init__(
@@ -46,13 +46,11 @@ class Takeover:
         ports: Ports,
         *,
         known: Callable[[], Iterable[str]],
-        on_look: Callable[[], None],
-        on_post: Callable[[], None],
+        notify_peers: Callable[[], None],
     ) -> None:
         self._ports = ports
         self._known = known
-        self._on_look = on_look
-        self._on_post = on_post
+        self._notify_peers = notify_peers
         self._letter = 0
         self._behind: dict[str, int] = {}
         """The executions with more letters than one turn takes, and the last one that was taken."""
@@ -66,7 +64,6 @@ class Takeover:
 
     def look(self, now: int) -> bool:
         """The same, now that another process may have changed something."""
-        self._on_look()
         return self.take(now)
 
     def recover(self, awake: dict[str, bool]) -> int | None:
@@ -171,7 +168,7 @@ class Takeover:
             return
         for body in bodies:
             self._ports.mailbox.post(name, body, body)
-        self._on_post()
+        self._notify_peers()
 
     def _is_open(self, execution_id: str, message: Incoming) -> bool:
         """Whether what is recorded so far lets the promise be completed."""

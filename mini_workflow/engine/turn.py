@@ -25,7 +25,7 @@ from mini_workflow.engine.cache import Cache, Live
 from mini_workflow.engine.executor import execute
 from mini_workflow.engine.outbox import farewell, outbox
 from mini_workflow.engine.recording import decode_message
-from mini_workflow.engine.requests import Request, Start
+from mini_workflow.engine.requests import Input, Start
 from mini_workflow.engine.runs import blocked, bounded, next_run
 from mini_workflow.engine.unreported import Unreported
 from mini_workflow.engine.watchdog import Watchdog
@@ -64,7 +64,7 @@ class Delivery:
 
     execution_id: str
     messages: list[Message] = field(default_factory=list[Message])
-    requests: list[Request] = field(default_factory=list[Request])
+    requests: list[Input] = field(default_factory=list[Input])
     letters: list[int] = field(default_factory=list[int])
     refused: list[Message] = field(default_factory=list[Message])
     resume: bool = False

@@ -4,10 +4,25 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from mini_workflow.engine.execution import Settled
 
-Told = Callable[[Settled], None]
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """Another process may have changed the execution: it is worth a look."""
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """The runtime was closed before the execution."""
+
+
+News = Settled | Changed | Closed
+"""What somebody who waits for an execution is told."""
+
+Told = Callable[[News], None]
 """Called once, on any thread; must not raise."""
 
 
@@ -41,15 +56,15 @@ class Waiters:
                 if not waiting:
                     del self._waiting[execution_id]
 
-    def tell(self, execution_id: str, settled: Settled) -> None:
+    def tell(self, execution_id: str, news: News) -> None:
         """Call everybody who waits for the execution."""
         if execution_id in self._waiting:
             with self._lock:
                 waiting = self._waiting.pop(execution_id, [])
             for told in waiting:
-                told(settled)
+                told(news)
 
-    def tell_all(self, settled: Settled) -> None:
+    def tell_all(self, news: News) -> None:
         """Call everybody."""
         for name in self.names():
-            self.tell(name, settled)
+            self.tell(name, news)

@@ -46,10 +46,10 @@ class Handle:
             self._context.run(self.callback, *self._args)
 
 
-class TimerHandle(Handle):
+class TimerHandle:
     """A callback that waits for a durable timer."""
 
-    __slots__ = ("_timers", "_when", "seq")
+    __slots__ = ("_ready", "_timers", "_when", "seq")
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class TimerHandle(Handle):
         """It fires at `when` on the loop's clock, which is `fire_at` on the real one; `wait` is None
         if it is meant for that time, not for that many milliseconds.
         """
-        super().__init__(callback, args, context)
+        self._ready = Handle(callback, args, context)
         self._when = when
         self._timers: Timers | None = timers
         self.seq = timers.start(fire_at, wait, self)
@@ -76,10 +76,17 @@ class TimerHandle(Handle):
     def cancel(self) -> None:
         """Give the timer up; harmless when it has fired or was cancelled before."""
         timers, self._timers = self._timers, None
-        if timers is not None and not self._cancelled:
+        if timers is not None and not self._ready.cancelled():
             timers.cancel(self.seq)
-        self._cancelled = True
+        self._ready.cancel()
 
-    def fired(self) -> None:
-        """Its time has come: a later cancel cannot cancel the timer any more."""
+    def cancelled(self) -> bool:
+        """Whether it was cancelled."""
+        return self._ready.cancelled()
+
+    def fired(self) -> Handle:
+        """Return what is ready to run, because its time has come: a later cancel does not give the
+        timer up any more.
+        """
         self._timers = None
+        return self._ready

@@ -281,7 +281,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         callback: Callable[..., Any],
         args: tuple[Any, ...],
         context: Context | None,
-    ) -> Handle:
+    ) -> Handle | TimerHandle:
         if wait <= 0:
             handle: Handle = self.call_soon(callback, *args, context=context)
             return handle
@@ -299,7 +299,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
             return self.now
         return clock
 
-    def call_when(self, fire_at: int, callback: Callable[..., Any]) -> Handle:
+    def call_when(self, fire_at: int, callback: Callable[..., Any]) -> Handle | TimerHandle:
         """Call back at a time of the clock (milliseconds since the epoch); soon, if `now` is there
         or beyond.
         """
@@ -312,8 +312,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
 
     def timer_fired(self, handle: TimerHandle) -> None:
         """Make the callback of a timer ready."""
-        handle.fired()
-        self._ready.append(handle)
+        self._ready.append(handle.fired())
 
     def time(self) -> float:
         return self.now / 1000

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import socket
+import time
 from functools import partial
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -125,13 +127,14 @@ class LocalRuntime(Runtime):
             raise
         backend = self._backend
         self._peers: list[str] = []
+        self._peers_until = 0.0
+        self._refresh = lease / 4
         super().__init__(
             Ports(backend.store, backend.agenda, backend.mailbox, backend.leases, clock),
             codec=codec,
             make_runner=partial(_make_runner, codec, value_limit, workers, threads),
             pace=_RealTime(clock),
-            wake_peers=self._ring_peers,
-            look_for_peers=self._look_for_peers,
+            notify_peers=self._notify_peers,
             on_stop=self._close_backend,
             cache_size=cache_size,
             turn_limit=turn_timeout,
@@ -139,20 +142,24 @@ class LocalRuntime(Runtime):
             history_limit=history_limit,
             renew_every=lease / 4,
         )
-        self._doorbell.listen(self.look_around)
+        self._doorbell.listen(self._heard)
 
-    def _ring_peers(self) -> None:
+    def _heard(self) -> None:
+        """Another process has rung: it may have opened the file just now."""
+        self._peers_until = 0.0
+        self.look_around()
+
+    def _notify_peers(self) -> None:
+        now = time.monotonic()
+        if now >= self._peers_until:
+            with contextlib.suppress(StoreError):  # busy: they look for themselves soon
+                self._peers = self._backend.leases.peers()
+                self._peers_until = now + self._refresh
         self._doorbell.ring(self._peers)
 
-    def _look_for_peers(self) -> None:
-        try:
-            self._peers = self._backend.leases.peers()
-        except StoreError:  # busy: they look for themselves soon
-            return
-
     def _close_backend(self) -> None:
-        self._look_for_peers()
-        self._ring_peers()
+        self._peers_until = 0.0
+        self._notify_peers()
         self._doorbell.close()
         self._backend.close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import threading
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
@@ -86,16 +87,25 @@ class Clients:
             pool.shutdown()
 
 
+def import_boto3() -> Any:
+    """The package boto3. Raises StoreUnavailable, with the extra that brings it, if it is missing."""
+    try:
+        return importlib.import_module("boto3")
+    except ImportError as error:
+        raise StoreUnavailable(
+            f"AWS needs the package boto3, which cannot be imported ({error}): "
+            'pip install "mini-workflow[aws]"'
+        ) from error
+
+
 def _boto3_client() -> Callable[[str], Any]:
     session: Any = None
 
     def make(service: str) -> Any:
         nonlocal session
-        try:
-            import boto3  # pyright: ignore[reportMissingTypeStubs]
-            from botocore.config import Config  # pyright: ignore[reportMissingTypeStubs]
-        except ImportError as error:
-            raise StoreUnavailable("AWSRuntime needs boto3: install mini-workflow[aws]") from error
+        boto3 = import_boto3()
+        from botocore.config import Config  # pyright: ignore[reportMissingTypeStubs]
+
         session = session or boto3.Session()
         return session.client(
             service,

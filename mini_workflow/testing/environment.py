@@ -11,11 +11,9 @@ from mini_workflow.codecs.standard import DEFAULT_VALUE_LIMIT, StandardCodec
 from mini_workflow.core.codec import Codec
 from mini_workflow.durations import MAXIMUM_DURATION, milliseconds, seconds
 from mini_workflow.engine.engine import DEFAULT_HISTORY_LIMIT, Ports
-from mini_workflow.engine.execution import Settled
 from mini_workflow.engine.executor import execute, execute_async
 from mini_workflow.engine.requests import Reply
 from mini_workflow.engine.runtime import Runtime
-from mini_workflow.engine.serving import awaitable_reply, opened, still_running
 from mini_workflow.errors import RuntimeClosed, UsageError
 from mini_workflow.ports import Report, TaskOutcome, TaskRequest, TaskRunner
 from mini_workflow.runners.event_loop import EventLoopRunner
@@ -102,6 +100,7 @@ class WorkflowEnvironment(Runtime):
             grace=grace,
             history_limit=history_limit,
             execute_inline=partial(_execute, self._stubs),
+            enlists_on_thread=True,
         )
         waiters, engine = self._driver.waiters, self._engine
         self._skipping.is_awaited = lambda: bool(waiters) or engine.awaited
@@ -142,51 +141,11 @@ class WorkflowEnvironment(Runtime):
         wait = milliseconds(seconds(by))
         if not 0 <= wait <= MAXIMUM_DURATION:
             raise UsageError(f"advance({by!r}): give 0 seconds or more, up to a hundred years")
-        self._check_caller()
+        self._engine_transport.check()
         arrived: Reply[None] = Reply()
         with blocking_wait(arrived.fail):
             self._driver.call(lambda: self._skipping.go(wait, arrived))
             arrived.wait()
-
-    def settled(self, execution_id: str, timeout: float | None) -> Settled:
-        """Wait as by any runtime, with time jumping meanwhile."""
-        if (found := self._settled_now(execution_id)) is not None:
-            return found
-        reply: Reply[Settled] = Reply()
-        try:
-            with blocking_wait(reply.fail):
-                self._enlist(execution_id, reply.give)
-                return opened(reply.wait(timeout))
-        except TimeoutError:
-            raise still_running(execution_id, timeout) from None
-        finally:
-            self._driver.waiters.remove(execution_id, reply.give)
-
-    async def settled_async(self, execution_id: str) -> Settled:
-        """Wait as by any runtime, with time jumping meanwhile."""
-        if (found := self._settled_now(execution_id)) is not None:
-            return found
-        future, deliver = awaitable_reply()
-        try:
-            self._enlist(execution_id, deliver)
-            return opened(await future)
-        finally:
-            self._driver.waiters.remove(execution_id, deliver)
-
-    def _enlist(self, execution_id: str, told: Callable[[Settled], None]) -> None:
-        """Begin to wait. On the engine's thread, so that time does not jump for somebody whose
-        execution has settled.
-        """
-
-        def enlist() -> None:
-            head = self._backend.store.head(execution_id)
-            resumes = self._driver.will_resume(execution_id)
-            if head is None or head.status == "running" or resumes:
-                self._driver.waiters.add(execution_id, told)
-            else:
-                told(Settled(head))
-
-        self._driver.call(enlist)
 
     def _leave_state(self) -> None:
         self._skipping.give_up()

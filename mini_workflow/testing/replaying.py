@@ -7,8 +7,8 @@ recorded. `replay` answers where it stands at the end, or where it stopped fitti
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -72,7 +72,8 @@ class Replayed:
     what blocks an execution; `mismatch` has the two sides of it if it is one. With `parked_fault`
     the whole history fits, and the fault is at what has arrived behind it. `beyond` is what the
     code asks for behind the end of the history, which a runtime would do next. `stopped` says why
-    the replay ended early. `waiting` are the user's lines at which asyncio tasks wait, by name.
+    the replay ended early. `waiting` are the user's lines at which asyncio tasks wait, by name, and
+    `handlers` the functions that handle messages, by kind ("signal", "query", "update") and name.
     """
 
     recording: Recording
@@ -84,6 +85,9 @@ class Replayed:
     stopped: str = ""
     waiting: tuple[tuple[str, str], ...] = ()
     open: tuple[str, ...] = ()
+    handlers: Mapping[tuple[str, str], Callable[..., Any]] = field(
+        default_factory=dict[tuple[str, str], Callable[..., Any]]
+    )
 
     @property
     def fits(self) -> bool:
@@ -175,6 +179,7 @@ def _result(
         stopped=stopped,
         waiting=run.waiting(),
         open=run.open_operations(),
+        handlers=run.messages.handlers(),
     )
 
 

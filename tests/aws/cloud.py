@@ -15,7 +15,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -26,8 +26,9 @@ from botocore.awsrequest import AWSResponse
 from botocore.config import Config
 
 from mini_workflow import AWSRuntime
-from mini_workflow.engine.requests import Ask, Reply, Request, Start
+from mini_workflow.engine.requests import Ask, Start
 from mini_workflow.ports import Clock
+from mini_workflow.runtimes.aws.client_transport import ClientTransport
 from mini_workflow.settings import (
     BUCKET_NAME,
     DLQ_URL,
@@ -95,6 +96,29 @@ def report_of(event: dict[str, Any], error: BaseException) -> str:
     return json.dumps({"lost": {"request": event, "context": context, "response": response}})
 
 
+class TakenTransport:
+    """A transport whose calls return once what they have sent was taken."""
+
+    def __init__(self, transport: ClientTransport, cloud: Cloud) -> None:
+        self._transport = transport
+        self._cloud = cloud
+
+    def start(self, requests: Sequence[Start]) -> None:
+        """Start executions, and wait for their first turns."""
+        self._transport.start(requests)
+        self._cloud.wait_until_taken()
+
+    def ask(self, request: Any, timeout: float | None = None) -> Any:
+        """Send a message, and wait for its turn."""
+        answer = self._transport.ask(request, timeout)
+        if not isinstance(request, Ask):
+            self._cloud.wait_until_taken()
+        return answer
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
 class Deployed(AWSRuntime):
     """A runtime that is its own deployment: as long as it is open, it is what the queue of events
     and the invocations of the worker reach. A call returns once what it has sent was taken.
@@ -107,28 +131,17 @@ class Deployed(AWSRuntime):
             clients=lambda service: cloud.client(service, self._dead),
             **options,
         )
+        self._transport = TakenTransport(self._client_transport, cloud)
         self._abrupt = abrupt
         self._cloud = cloud
         self._serving = cloud.serving(self)
         self._serving.__enter__()
 
-    def put_all(self, requests: Iterable[Start]) -> None:
-        """Start executions, and wait for their first turns."""
-        super().put_all(requests)
-        self._cloud.wait_until_taken()
-
-    def ask_within(self, request: Request, reply: Reply[Any], timeout: float | None) -> Any:
-        """Send a message, and wait for its turn."""
-        answer = super().ask_within(request, reply, timeout)
-        if not isinstance(request, Ask):
-            self._cloud.wait_until_taken()
-        return answer
-
     def close(self) -> None:
         """The end of the deployment, once what has begun is done; at once if it is `abrupt`, and
         then what has begun is killed.
         """
-        if self._closed:
+        if self._client_transport.closed:
             return
         if not self._abrupt:
             self._cloud.wait_until_idle()

@@ -216,7 +216,7 @@ def update(number: int, update_id: str) -> Callable[[World], None]:
     def send(world: World) -> None:
         arguments: Payload = encode_arguments(world.client._parts.codec.encode, (number,), {})
         request = Update("e", update_id, "add", arguments, world.clock.now())
-        answer = world.client._starter.ask(request, request.reply)
+        answer = world.client._transport.ask(request)
         assert answer.refusal is None
 
     return send

@@ -14,30 +14,31 @@ from mini_workflow.runners.event_loop import EventLoopRunner
 from mini_workflow.runners.processes import ProcessRunner
 from mini_workflow.runners.routed import RoutedRunner
 from mini_workflow.runners.threads import ThreadRunner
+from mini_workflow.testing.contracts.heartbeat import HeartbeatContract
 from mini_workflow.testing.contracts.runner import TaskRunnerContract
 from tests.contracts.worker_code import EXECUTE, EXECUTE_ASYNC, make
 
 
-class TestThreads(TaskRunnerContract):
+class TestThreads(TaskRunnerContract, HeartbeatContract):
     def make_runner(self, report: Report, room: int) -> ThreadRunner:
         return ThreadRunner(EXECUTE, report, threads=room)
 
 
-class TestAsyncFunctionsOnThreads(TaskRunnerContract):
+class TestAsyncFunctionsOnThreads(TaskRunnerContract, HeartbeatContract):
     is_async = True
 
     def make_runner(self, report: Report, room: int) -> ThreadRunner:
         return ThreadRunner(EXECUTE, report, threads=room)
 
 
-class TestEventLoop(TaskRunnerContract):
+class TestEventLoop(TaskRunnerContract, HeartbeatContract):
     is_async = True
 
     def make_runner(self, report: Report, room: int) -> EventLoopRunner:
         return EventLoopRunner(EXECUTE_ASYNC, report, concurrency=room)
 
 
-class TestApplicationLoop(TaskRunnerContract):
+class TestApplicationLoop(TaskRunnerContract, HeartbeatContract):
     """On a loop that runs for other reasons, and that others go on using."""
 
     is_async = True
@@ -65,12 +66,12 @@ class TestApplicationLoop(TaskRunnerContract):
         return asyncio.run_coroutine_threadsafe(make(), self.loop).result()
 
 
-class TestProcesses(TaskRunnerContract):
+class TestProcesses(TaskRunnerContract, HeartbeatContract):
     def make_runner(self, report: Report, room: int) -> ProcessRunner:
         return ProcessRunner(partial(make, token_bytes(32)), report, workers=room)
 
 
-class TestAsyncFunctionsInProcesses(TaskRunnerContract):
+class TestAsyncFunctionsInProcesses(TaskRunnerContract, HeartbeatContract):
     is_async = True
 
     def make_runner(self, report: Report, room: int) -> ProcessRunner:
@@ -78,7 +79,7 @@ class TestAsyncFunctionsInProcesses(TaskRunnerContract):
         return ProcessRunner(factory, report, workers=1, async_per_worker=room)
 
 
-class _Routed(TaskRunnerContract):
+class _Routed(TaskRunnerContract, HeartbeatContract):
     def make_runner(self, report: Report, room: int) -> RoutedRunner:
         return RoutedRunner(
             ThreadRunner(EXECUTE, report, threads=room),

@@ -54,7 +54,7 @@ def test_a_block_that_is_about_to_be_lifted(
     monkeypatch.setattr(Engine, "process", process_later)
     with open_runtime() as runtime:
         execution = runtime.get_execution("one")
-        head = runtime.head
+        head = runtime._store.head
 
         def look(execution_id: str) -> Any:
             try:
@@ -62,7 +62,7 @@ def test_a_block_that_is_about_to_be_lifted(
             finally:
                 looked.set()
 
-        monkeypatch.setattr(runtime, "head", look)
+        monkeypatch.setattr(runtime._store, "head", look)
 
         async def wait() -> Any:
             return await execution

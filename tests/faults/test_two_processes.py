@@ -39,7 +39,7 @@ with LocalRuntime(path, lease={LONG_LEASE}) as runtime:
 @pytest.fixture(autouse=True)
 def no_recheck(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only the bell wakes who waits, not the look that they take every few seconds."""
-    monkeypatch.setattr("mini_workflow.engine.serving.RECHECK", 1e6)
+    monkeypatch.setattr("mini_workflow.engine.engine_transport.RECHECK", 1e6)
 
 
 @pytest.fixture

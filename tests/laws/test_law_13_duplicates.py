@@ -10,7 +10,7 @@ import pytest
 from mini_workflow.core import wire
 from mini_workflow.core.events import ExecutionTerminated
 from mini_workflow.core.history import History
-from mini_workflow.engine.requests import Nudge, Post, Request, Update
+from mini_workflow.engine.requests import Input, Nudge, Post, Update
 from mini_workflow.errors import StoreFull
 from mini_workflow.ports import TaskOutcome
 from mini_workflow.testing.simulation.corpus import SHAPES
@@ -40,7 +40,7 @@ def test_law_13_every_message_again_and_again(name: str, cache_size: int) -> Non
     with Ledger() as ledger, stepping(in_memory, shape, cache_size=cache_size) as stepper:
         stepper.open()
         stepper.start(name, execution_id=ID)
-        old: list[Request] = []
+        old: list[Input] = []
         busy = True
         while busy:
             busy = stepper.step()

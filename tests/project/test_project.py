@@ -1,6 +1,7 @@
 """The project around the library: what is shipped, what an import costs, and house rules."""
 
 import ast
+import builtins
 import io
 import os
 import re
@@ -11,6 +12,7 @@ import tokenize
 import tomllib
 import venv
 import zipfile
+from collections import Counter
 from email.message import Message
 from email.parser import Parser
 from importlib.metadata import distribution
@@ -134,6 +136,56 @@ def code_lines(text: str) -> int:
 def test_lines_of_code_are_counted_without_docstrings_comments_and_blanks() -> None:
     text = '"""What it is.\n\nMore."""\n\n# a reason\nX = """\ntext\n"""\n"""Its meaning."""\n'
     assert code_lines(text) == 3
+
+
+def bases_of_classes() -> dict[str, list[str]]:
+    """The classes of the library and the components with their bases, all by their full names."""
+    found: dict[str, list[str]] = {}
+    for module in MODULES:
+        name = ".".join(module.relative_to(ROOT).with_suffix("").parts)
+        tree = ast.parse(module.read_text())
+        imported = {
+            alias.asname or alias.name: f"{node.module}.{alias.name}"
+            for node in ast.walk(tree)
+            if isinstance(node, ast.ImportFrom)
+            for alias in node.names
+        }
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ClassDef):
+                bases = (
+                    base.value if isinstance(base, ast.Subscript) else base for base in node.bases
+                )
+                texts = map(ast.unparse, bases)
+                found[f"{name}.{node.name}"] = [
+                    imported.get(text, f"{name}.{text}") for text in texts
+                ]
+    return found
+
+
+def is_exception(name: str, classes: dict[str, list[str]]) -> bool:
+    builtin = getattr(builtins, name.rpartition(".")[2], None)
+    if isinstance(builtin, type) and issubclass(builtin, BaseException):
+        return True
+    return any(is_exception(base, classes) for base in classes.get(name, ()))
+
+
+def test_no_class_is_cut_in_two_by_inheritance() -> None:
+    """A base class with a single subclass beside it is one class in two places: let the one hold the
+    other. Protocols and exceptions are no such bases.
+    """
+    classes = bases_of_classes()
+    derived = Counter(base for bases in classes.values() for base in bases)
+    cut = [
+        f"{base} <- {name}"
+        for name, bases in classes.items()
+        for base in bases
+        if base in classes
+        and derived[base] == 1
+        and base.split(".")[:2] == name.split(".")[:2]
+        and "typing.Protocol" not in classes[base]
+        and not is_exception(base, classes)
+    ]
+    assert cut == []
 
 
 @every_module

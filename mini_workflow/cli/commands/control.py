@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import click
 
-from mini_workflow.cli.arguments import read_arguments, read_value
+from mini_workflow.cli.arguments import handler_of, read_arguments, read_value
 from mini_workflow.cli.failures import NotDone
 from mini_workflow.cli.output import remark, say, say_json, shown, to_json
 from mini_workflow.cli.session import (
+    Seconds,
     Session,
     arguments_argument,
     command,
@@ -20,6 +22,7 @@ from mini_workflow.cli.session import (
     trust_option,
 )
 from mini_workflow.engine.client import Client
+from mini_workflow.workflow import REGISTRY
 
 reason_option = click.option("--reason", default="", help="Why; kept in the history.")
 
@@ -41,14 +44,25 @@ def _sent(session: Session, client: Client, what: str, execution_id: str, as_jso
 @id_argument
 @click.argument("name")
 @click.argument("value", required=False)
+@modules_option
 @json_option
 @pass_session
 def signal(
-    session: Session, execution_id: str, name: str, value: str | None, as_json: bool
+    session: Session,
+    execution_id: str,
+    name: str,
+    value: str | None,
+    modules: tuple[str, ...],
+    as_json: bool,
 ) -> None:
-    """Send a signal. VALUE is JSON, or else a text."""
+    """Send a signal. VALUE is JSON, or else a text.
+
+    With the workflow's module (-m MODULE) it is built to the annotation of the signal's handler.
+    """
+    session.import_modules(*modules)
+    handler = None if value is None else _handler(session, execution_id, "signal", name)
+    sent = None if value is None else read_value(value, handler)
     with session.backend.client() as client:
-        sent = None if value is None else read_value(value)
         client.get_execution(execution_id).signal(name, sent)
         _sent(session, client, "sent", execution_id, as_json)
 
@@ -79,8 +93,9 @@ def query(
     On SQLite the history is replayed here, so that the workflow's module is needed: -m MODULE.
     """
     session.import_modules(*modules)
-    args, kwargs = read_arguments(arguments)
     with session.backend.reader(trust=trust) as client:
+        handler = handler_of(client, execution_id, "query", name) if arguments else None
+        args, kwargs = read_arguments(arguments, handler)
         answer = client.get_execution(execution_id).query(name, *args, **kwargs)
     _print_answer(execution_id, answer, as_json)
 
@@ -96,12 +111,13 @@ def query(
 @click.option("--id", "update_id", help="The same id again is the same request.")
 @click.option(
     "--timeout",
-    type=click.FloatRange(0, min_open=True),
+    type=Seconds(0, min_open=True),
     default=30.0,
     show_default=True,
     metavar="SECONDS",
     help="Wait no longer; the request goes on.",
 )
+@modules_option
 @json_option
 @pass_session
 def update(
@@ -111,13 +127,20 @@ def update(
     arguments: tuple[str, ...],
     update_id: str | None,
     timeout: float,
+    modules: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Have the workflow handle a request, and print its answer."""
-    args, kwargs = read_arguments(arguments)
+    """Have the workflow handle a request, and print its answer.
+
+    With the workflow's module (-m MODULE) its arguments are built to the handler's annotations.
+    """
+    session.import_modules(*modules)
+    handler = _handler(session, execution_id, "update", name) if arguments else None
+    args, kwargs = read_arguments(arguments, handler)
     with session.backend.client() as client:
         execution = client.get_execution(execution_id)
-        session.remark_unserved(client, saved=True)
+        if execution.describe().closed_at is None:
+            session.remark_unserved(client, saved=True)
         try:
             answer = client.update(execution.id, name, args, kwargs, update_id, timeout)
         except TimeoutError as error:
@@ -125,6 +148,15 @@ def update(
                 raise NotDone(str(error)) from None
             raise
     _print_answer(execution_id, answer, as_json)
+
+
+def _handler(
+    session: Session, execution_id: str, kind: str, name: str
+) -> Callable[..., Any] | None:
+    if not REGISTRY.names():
+        return None
+    with session.backend.reader() as client:
+        return handler_of(client, execution_id, kind, name)
 
 
 def _print_answer(execution_id: str, answer: Any, as_json: bool) -> None:
@@ -166,8 +198,10 @@ def resume(session: Session, execution_id: str, as_json: bool) -> None:
     """Let a blocked execution go on, once the cause is fixed."""
     with session.backend.client() as client:
         execution = client.get_execution(execution_id)
-        if execution.describe().status != "blocked":
-            remark(f"{execution_id} is not blocked: it goes on if a message to it was lost")
+        if execution.describe().status == "running":
+            remark(
+                f"{execution_id} is running, and not blocked: it goes on if a message to it was lost"
+            )
         execution.resume()
         _sent(session, client, "asked to resume", execution_id, as_json)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import platform
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -21,6 +21,9 @@ from mini_workflow.cli.session import Session, command, json_option, pass_sessio
 from mini_workflow.core.events import TaskRetryStarted, TaskScheduled
 from mini_workflow.engine.client import Client
 from mini_workflow.engine.execution import Description
+
+if TYPE_CHECKING:
+    from mini_workflow.stores.sqlite.damage import Damage
 
 OVERDUE: Final = timedelta(seconds=60)
 """How late a timer may be before it is taken for a sign that nothing runs."""
@@ -104,17 +107,20 @@ def _examine(session: Session, limit: int) -> Iterator[Finding]:
     )
     yield Finding("ok", f"backend {session.backend.name}, from {session.config.origin}")
     if isinstance(session.backend, SQLiteTarget):
-        yield from _examine_file(session.backend)
+        yield from _examine_folder(session.backend)
     elif isinstance(session.backend, AWSTarget):
         yield from examine_aws(session.backend)
     try:
-        with session.backend.reader() as client:
+        with session.backend.reader() as opened:
+            client: Any = opened
+            if isinstance(session.backend, SQLiteTarget):
+                yield from _examine_rows(client.damaged(limit))
             yield from _examine_executions(session, client, limit)
     except Exception as error:
         yield Finding("problem", in_one_line(error), "the message says what to do")
 
 
-def _examine_file(target: SQLiteTarget) -> Iterator[Finding]:
+def _examine_folder(target: SQLiteTarget) -> Iterator[Finding]:
     path = target.path
     if path.exists():
         for place in (path, path.parent):
@@ -122,6 +128,17 @@ def _examine_file(target: SQLiteTarget) -> Iterator[Finding]:
                 yield Finding(
                     "problem", f"{place} is not readable and writable", f"chmod u+rw {place}"
                 )
+
+
+def _examine_rows(found: Iterable[Damage]) -> Iterator[Finding]:
+    for damage in found:
+        name = damage.execution_id
+        yield Finding(
+            "problem",
+            f"the row of execution {name} in the file is damaged: {damage}",
+            f"restore a backup, or mini-workflow resume {name} to write the row anew from its history",
+            name,
+        )
 
 
 def _examine_executions(session: Session, client: Client, limit: int) -> Iterator[Finding]:

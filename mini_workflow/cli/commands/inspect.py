@@ -23,6 +23,7 @@ from mini_workflow.cli.output import (
     styled,
 )
 from mini_workflow.cli.session import (
+    Seconds,
     Session,
     command,
     id_argument,
@@ -169,7 +170,7 @@ def _print_head(description: Description) -> None:
     "result", "mini-workflow result order-17 --timeout 30", "mini-workflow result order-17 --json"
 )
 @id_argument
-@click.option("--timeout", type=click.FloatRange(0), metavar="SECONDS", help="Wait no longer.")
+@click.option("--timeout", type=Seconds(0), metavar="SECONDS", help="Wait no longer.")
 @trust_option
 @json_option
 @click.pass_context
@@ -188,7 +189,7 @@ def result(
         if execution.describe().status == "running" and timeout != 0:
             session.remark_unserved(client)
         try:
-            client.settled(execution_id, timeout)
+            client.wait(execution_id, timeout)
         except TimeoutError as error:
             raise NotDone(str(error)) from None
         ctx.exit(print_outcome(execution, as_json, trust=trust))

@@ -143,7 +143,7 @@ def run(
         execution, _ = _start(runtime, workflow, args, kwargs, execution_id)
         try:
             if quiet:
-                runtime.settled(execution.id, None)
+                runtime.wait(execution.id, None)
             else:
                 say(f"{execution.id}  {workflow.name}", err=True)
                 print_timeline(runtime, execution, follow=True, err=True)

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import secrets
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
 from mini_workflow.core import events, wire
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.payload import Payload
-from mini_workflow.engine.replies import closed, not_found
+from mini_workflow.engine.execution import Settled
+from mini_workflow.engine.replies import (
+    closed,
+    existing,
+    not_found,
+    not_open,
+    start_refusal,
+    still_open,
+)
 from mini_workflow.engine.requests import (
     Answer,
     Ask,
     Post,
-    Reply,
     Request,
     Resume,
     Start,
@@ -25,7 +33,8 @@ from mini_workflow.engine.requests import (
     Update,
 )
 from mini_workflow.engine.runs import ENTROPY_BITS, first_event
-from mini_workflow.errors import ExecutionAlreadyExists, PromiseNotOpen, StoreUnavailable
+from mini_workflow.engine.transport import CheckedStore, refuse_in_workflow, still_running
+from mini_workflow.errors import PromiseNotOpen, RuntimeClosed, StoreUnavailable
 from mini_workflow.ports import Commit, Head
 from mini_workflow.runtimes.aws.container import Container
 from mini_workflow.settings import ORCHESTRATOR_FUNCTION_NAME
@@ -63,16 +72,21 @@ class ClientTransport:
     """Puts requests where they are answered. Callable from any thread."""
 
     def __init__(self, parts: Container) -> None:
+        self.store: Final = CheckedStore(lambda: parts.store, self.check)
+        """The bucket, for reading."""
         self._parts = parts
+        self.closed = False
         self._resumed: dict[str, str] = {}
         """The last writers of the executions that were blocked when they were resumed."""
 
-    def put_all(self, requests: list[Start]) -> None:
-        """Start many executions; each reply says how it went."""
-        self._parts.clients.each(self._guarded, requests)
+    def start(self, requests: Sequence[Start]) -> None:
+        """See `Transport.start`."""
+        self._parts.clients.each(self._guarded, list(requests))
 
-    def ask(self, request: Request, reply: Reply[T]) -> T:
-        """Answer a request."""
+    def ask(self, request: Request[T], timeout: float | None = None) -> T:
+        """See `Transport.ask`. The timeout is for what follows; each call of AWS has its own."""
+        self.check()
+        reply = request.reply
         if isinstance(request, Post):
             request.reply.give(self._post(request))
         elif isinstance(request, Resume):
@@ -85,11 +99,52 @@ class ClientTransport:
             raise TypeError(f"not a request of a client: {request!r}")
         return reply.wait(0)
 
+    def wait(self, execution_id: str, timeout: float | None) -> Settled:
+        """See `Transport.wait`. Looks at the bucket, with growing pauses."""
+        ends = None if timeout is None else time.monotonic() + timeout
+        pauses = Pauses()
+        while (found := self._settled_now(execution_id)) is None:
+            left = None if ends is None else ends - time.monotonic()
+            if left is not None and left <= 0:
+                raise still_running(execution_id, timeout)
+            time.sleep(pauses.take(left))
+        return found
+
+    async def wait_async(self, execution_id: str) -> Settled:
+        """See `Transport.wait_async`."""
+        pauses = Pauses()
+        while True:
+            found = await asyncio.to_thread(self._settled_now, execution_id)
+            if found is not None:
+                return found
+            await asyncio.sleep(pauses.take())
+
     @contextmanager
-    def watch(self) -> Generator[Callable[[float], None]]:
-        """See `Desk.watch`: nobody tells, so the pauses grow."""
+    def watch(self, execution_id: str) -> Generator[Callable[[float], None]]:
+        """See `Transport.watch`: nobody tells, so the pauses grow."""
         pauses = Pauses()
         yield lambda seconds: time.sleep(pauses.take(seconds))
+
+    def now(self) -> int:
+        """See `Transport.now`."""
+        return self._parts.clock.now()
+
+    def check(self) -> None:
+        """Raise if it cannot be used now, or not by the caller."""
+        if self.closed:
+            raise RuntimeClosed("the runtime was closed; open a new one")
+        refuse_in_workflow()
+
+    def close(self) -> None:
+        """Refuse every call from now on. Harmless if it was closed before."""
+        self.closed = True
+
+    def _settled_now(self, execution_id: str) -> Settled | None:
+        resumed = self._is_resumed(execution_id)
+        head = existing(execution_id, self.store.head(execution_id))
+        if head.status == "running" or (resumed and head.status == "blocked"):
+            return None
+        return Settled(head)
 
     # Starting
 
@@ -127,24 +182,14 @@ class ClientTransport:
     def _found(self, request: Start, found: ExecutionObject, *, sent: bool = False) -> Started:
         """The execution that has the id already."""
         name, head = request.execution_id, found.head
-        if head.workflow != request.workflow:
-            raise ExecutionAlreadyExists(
-                f"execution {name!r} exists and is one of workflow {head.workflow!r}, not "
-                f"{request.workflow!r}; choose another id",
-                execution_id=name,
-            )
+        refusal = start_refusal(request, head, lambda: found.fingerprint)
+        if refusal is not None:
+            raise refusal
+        if sent:
+            return Started(head)
         if request.signal is not None:
-            if head.closed_at is not None:
-                raise closed(name, head.status)
-            if not sent:
-                self._send(name, request.signal, request.signal.id)
-        elif found.fingerprint != request.arguments.fingerprint():
-            raise ExecutionAlreadyExists(
-                f"execution {name!r} exists and was started with other arguments; choose another "
-                "id",
-                execution_id=name,
-            )
-        elif found.length == 1 and head.status == "running" and not sent:
+            self._send(name, request.signal, request.signal.id)
+        elif found.length == 1 and head.status == "running":
             # Whoever wrote it may have died before it had sent anything.
             self._parts.post.send([Mail(name, "messages", "", f"again/{name}/{found.writer}")])
         return Started(head)
@@ -163,14 +208,14 @@ class ClientTransport:
     def _resume(self, request: Resume) -> Head:
         name = request.execution_id
         found = self._parts.store.header(name)
-        head = _still_open(name, found)
+        head = still_open(name, None if found is None else found.head)
         assert found is not None
         if head.status == "blocked":
             self._resumed[name] = found.writer
         self._parts.post.send([Mail(name, "resume", "", secrets.token_hex(8))])
         return head
 
-    def is_resumed(self, execution_id: str) -> bool:
+    def _is_resumed(self, execution_id: str) -> bool:
         """Whether this process has resumed the blocked execution, and it stands as it stood then:
         the news of how it goes on are still to come.
         """
@@ -184,7 +229,8 @@ class ClientTransport:
         return False
 
     def _open(self, name: str) -> Head:
-        return _still_open(name, self._parts.store.header(name))
+        found = self._parts.store.header(name)
+        return still_open(name, None if found is None else found.head)
 
     def _send(self, name: str, message: events.Incoming, key: str) -> None:
         line = wire.encode(message)
@@ -198,10 +244,7 @@ class ClientTransport:
         """Complete a promise, and see who did so first."""
         answer = self._invoke(name, "promise", {"seq": message.seq, "secret": message.secret})
         if not answer["open"]:
-            raise PromiseNotOpen(
-                "the promise was completed, failed or given up before, or the token is wrong; "
-                "nothing was changed"
-            )
+            raise not_open()
         start: int = answer["length"]
         run: int = answer["run"]
         self._send(name, message, secrets.token_hex(8))
@@ -269,14 +312,6 @@ class ClientTransport:
         if "failure" in plain:
             raise self._parts.codec.decode_failure(Failure.from_plain(plain["failure"]))
         return plain
-
-
-def _still_open(name: str, found: ExecutionObject | None) -> Head:
-    if found is None:
-        raise not_found(name)
-    if found.head.closed_at is not None:
-        raise closed(name, found.head.status)
-    return found.head
 
 
 def _without_secret(

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
-import time
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from mini_workflow.codecs.standard import DEFAULT_VALUE_LIMIT
-from mini_workflow.engine.client import Client, refuse_in_workflow, still_running
-from mini_workflow.engine.execution import Settled
-from mini_workflow.engine.messenger import Messenger
-from mini_workflow.engine.requests import Reply, Request, Start
-from mini_workflow.errors import RuntimeClosed, UsageError
-from mini_workflow.runtimes.aws.client_transport import ClientTransport, Pauses
+from mini_workflow.engine.client import Client
+from mini_workflow.errors import UsageError
+from mini_workflow.runtimes.aws.client_transport import ClientTransport
 from mini_workflow.runtimes.aws.container import Container
 from mini_workflow.settings import Settings
 from mini_workflow.stores.aws_clients import Clients
@@ -25,8 +19,6 @@ from mini_workflow.workflow import REGISTRY, Registry
 
 if TYPE_CHECKING:
     from mini_workflow.runtimes.aws.handlers import Handlers
-
-T = TypeVar("T")
 
 DEFAULT_CACHE: Final = 256
 """How many executions a function keeps in memory between two invocations. Our own bound: each may
@@ -91,14 +83,13 @@ class AWSRuntime(Client):
             claim_over=claim_over,
             value_limit=value_limit,
         )
-        self._codec = self._parts.codec
-        self._registry = registry
-        self._starter = ClientTransport(self._parts)
-        self._messenger = Messenger(self, self._codec)
+        self._client_transport = ClientTransport(self._parts)
+        super().__init__(
+            self._client_transport, self._client_transport.store, self._parts.codec, registry
+        )
         self._limits = (cache_size, turn_timeout, history_limit)
         self._functions: Handlers | None = None
         self._lock = threading.Lock()
-        self._closed = False
 
     @classmethod
     def from_env(cls, environment: Mapping[str, str] | None = None, **options: Any) -> Self:
@@ -146,7 +137,7 @@ class AWSRuntime(Client):
 
     def close(self) -> None:
         """End the threads of this process. What runs on AWS runs on."""
-        self._closed = True
+        self._client_transport.close()
         if self._functions is not None:
             self._functions.close()
         self._parts.clients.close()
@@ -161,67 +152,6 @@ class AWSRuntime(Client):
         traceback: TracebackType | None,
     ) -> None:
         self.close()
-
-    # For the client
-
-    @property
-    def _store(self) -> Any:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return self._parts.store
-
-    def settled(self, execution_id: str, timeout: float | None) -> Settled:
-        """See `Service.settled`. Looks at the bucket, with growing pauses."""
-        self._check_caller()
-        ends = None if timeout is None else time.monotonic() + timeout
-        pauses = Pauses()
-        while True:
-            found = self._settled_now(execution_id)
-            if found is not None:
-                return found
-            left = None if ends is None else ends - time.monotonic()
-            if left is not None and left <= 0:
-                raise still_running(execution_id, timeout)
-            time.sleep(pauses.take(left))
-
-    def _settled_now(self, execution_id: str) -> Settled | None:
-        resumed = self._starter.is_resumed(execution_id)
-        found = super()._settled_now(execution_id)
-        return None if resumed and found is not None and found.head.status == "blocked" else found
-
-    async def settled_async(self, execution_id: str) -> Settled:
-        """See `Service.settled_async`."""
-        self._check_caller()
-        pauses = Pauses()
-        while True:
-            found = await asyncio.to_thread(self._settled_now, execution_id)
-            if found is not None:
-                return found
-            await asyncio.sleep(pauses.take())
-
-    def clock_now(self) -> int:
-        """See `Desk.clock_now`."""
-        return self._parts.clock.now()
-
-    def put_all(self, requests: Iterable[Start]) -> None:
-        """See `Client.put_all`."""
-        self._starter.put_all(list(requests))
-
-    def ask_within(self, request: Request, reply: Reply[T], timeout: float | None) -> T:
-        """See `Desk.ask_within`. The timeout is for what follows; each call of AWS has its own."""
-        self._check_caller()
-        return self._starter.ask(request, reply)
-
-    def watch(self, execution_id: str) -> AbstractContextManager[Callable[[float], None]]:
-        """See `Desk.watch`."""
-        return self._starter.watch()
-
-    def _check_caller(self) -> None:
-        if self._closed:
-            raise RuntimeClosed("the runtime was closed; open a new one")
-        refuse_in_workflow()
-
-    def _read(self, read: Callable[[], T]) -> T:
-        self._check_caller()
-        return read()
 
 
 def _check(name: str, value: object, fits: bool, wanted: str) -> None:

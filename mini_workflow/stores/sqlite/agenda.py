@@ -1,4 +1,4 @@
-"""What is due among the executions that this owner holds."""
+"""What is due among the executions that this owner holds. Damaged rows are left out."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from itertools import islice
 from typing import Any
 
 from mini_workflow.stores.sqlite.connection import Connection
+from mini_workflow.stores.sqlite.damage import SOUND
 from mini_workflow.stores.sqlite.leases import Holding
 
 
@@ -49,24 +50,23 @@ class SQLiteAgenda:
         return list(islice(merge(*found), limit))
 
 
-_DUE = """
+_DUE = f"""
     SELECT wake_at, id FROM executions
-    WHERE partition = ? AND wake_at IS NOT NULL AND wake_at <= ? AND typeof(id) = 'text'
+    WHERE partition = ? AND wake_at IS NOT NULL AND wake_at <= ? AND {SOUND}
     ORDER BY wake_at LIMIT ?
 """
-_NEXT_WAKE = """
+_NEXT_WAKE = f"""
     SELECT wake_at FROM executions
-    WHERE partition = ? AND wake_at IS NOT NULL AND wake_at <= 0x7fffffffffffffff
-        AND typeof(id) = 'text'
+    WHERE partition = ? AND wake_at IS NOT NULL AND wake_at <= 0x7fffffffffffffff AND {SOUND}
     ORDER BY wake_at LIMIT 1
 """
-"""What is damaged to be a text or a blob is larger than every number: such a time is none."""
-_BUSY = """
+"""Texts and blobs are larger than every number to SQLite."""
+_BUSY = f"""
     SELECT id FROM executions
-    WHERE partition = ? AND busy = 1 AND id > ? AND typeof(id) = 'text' ORDER BY id LIMIT ?
+    WHERE partition = ? AND busy = 1 AND id > ? AND {SOUND} ORDER BY id LIMIT ?
 """
-_BLOCKED = """
+_BLOCKED = f"""
     SELECT id FROM executions
-    WHERE partition = ? AND status = 'blocked' AND blocked_kind = ? AND id > ?
+    WHERE partition = ? AND status = 'blocked' AND blocked_kind = ? AND id > ? AND {SOUND}
     ORDER BY id LIMIT ?
 """

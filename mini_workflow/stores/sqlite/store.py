@@ -14,15 +14,11 @@ from typing import Any, Final
 from mini_workflow.errors import UsageError
 from mini_workflow.ports import STATUSES, Commit, Extent, Head, Page, Query, Stored
 from mini_workflow.stores.sqlite.connection import Connection
+from mini_workflow.stores.sqlite.damage import FIELDS, FIND, Damage, damages, head_of
 from mini_workflow.stores.sqlite.leases import Holding
 
 _ELSEWHERE: Final = (-1, -1)
 """Where an execution is that another owner holds: its length is none that a commit may expect."""
-
-_FIELDS = (
-    "id, workflow, status, started_at, closed_at, busy, wake_at, blocked_kind, blocked_reason, "
-    "run, base"
-)
 
 
 class SQLiteStore:
@@ -40,19 +36,19 @@ class SQLiteStore:
         """See `Store.load`."""
         with self._writer.snapshot() as connection:
             row = connection.row(
-                f"SELECT {_FIELDS}, key, partition, tries FROM executions WHERE id = ?",
+                f"SELECT {FIELDS}, key, partition, tries FROM executions WHERE id = ?",
                 (execution_id,),
             )
             if row is None:
                 return None
-            head = _head(row)
+            head = head_of(row)
             key, partition, tries = row[11:]
             events: list[str] = [body for (body,) in connection.rows(_EVENTS, (key, head.base))]
             parked: list[str] = [body for (body,) in connection.rows(_PARKED, (key,))]
         held = partition in self._holding.partitions
         if held:
             self._holding.remember(execution_id, key, head.base + len(events))
-        return Stored(head, events, parked, held, tries)
+        return Stored(head, events, parked, held, tries if type(tries) is int else 0)
 
     def extent(self, execution_id: str) -> Extent | None:
         """See `Store.extent`."""
@@ -65,10 +61,8 @@ class SQLiteStore:
     def head(self, execution_id: str) -> Head | None:
         """See `Store.head`."""
         with self._reading:
-            row = self._reader.row(
-                f"SELECT {_FIELDS} FROM executions WHERE id = ?", (execution_id,)
-            )
-        return None if row is None else _head(row)
+            row = self._reader.row(f"SELECT {FIELDS} FROM executions WHERE id = ?", (execution_id,))
+        return None if row is None else head_of(row)
 
     def history(self, execution_id: str, since: int = 0) -> list[str]:
         """See `Store.history`."""
@@ -89,6 +83,12 @@ class SQLiteStore:
         with self._reading:
             rows = self._reader.rows(_ENDED, (json.dumps(execution_ids),))
         return [name for (name,) in rows]
+
+    def damaged(self, limit: int) -> list[Damage]:
+        """What is damaged in at most so many rows of executions. Any thread."""
+        with self._reading:
+            rows = self._reader.rows(FIND, (limit,))
+        return [damage for row in rows for damage in damages(row)]
 
     def commit(self, commits: Sequence[Commit]) -> list[bool]:
         """See `Store.commit`."""
@@ -112,7 +112,7 @@ class SQLiteStore:
             where = f"workflow = ? AND {where}"
             arguments = (query.workflow,)
         sql = (
-            f"SELECT {_FIELDS}, key FROM executions WHERE {where} "
+            f"SELECT {FIELDS}, key FROM executions WHERE {where} AND typeof(id) = 'text' "
             "ORDER BY started_at DESC, key DESC LIMIT ?"
         )
         statuses = STATUSES if query.status is None else (query.status,)
@@ -125,7 +125,7 @@ class SQLiteStore:
         page = rows[: query.limit]
         more = len(rows) > query.limit
         return Page(
-            [_head(row) for row in page],
+            [head_of(row) for row in page],
             "{}-{}".format(*_place(page[-1])) if more else None,
         )
 
@@ -224,11 +224,6 @@ def _park(raw: sqlite3.Connection, key: int, bodies: tuple[str, ...]) -> None:
     )
 
 
-def _head(row: Any) -> Head:
-    name, workflow, status, started_at, closed_at, busy, *rest = row[:11]
-    return Head(name, workflow, status, started_at, closed_at, bool(busy), *rest)
-
-
 def _values(head: Head) -> tuple[Any, ...]:
     return (
         head.workflow,
@@ -273,7 +268,8 @@ _ENDED = """
 _HISTORY = """
     SELECT events.body
     FROM executions
-        CROSS JOIN events ON events.execution = executions.key AND events.number >= max(executions.base, ?)
+        CROSS JOIN events ON events.execution = executions.key
+            AND events.number >= max(iif(typeof(base) = 'integer', base, 0), ?)
     WHERE executions.id = ? ORDER BY events.number
 """
 _LAST_KEY = "SELECT coalesce(max(key), 0) FROM executions"

@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from mini_workflow.errors import TaskTimeout
-from mini_workflow.ports import TaskRunner
 from mini_workflow.testing.contracts import runner_tasks as tasks
 from mini_workflow.testing.contracts.runner_case import SHORT, WAIT, RunnerCase
 from mini_workflow.testing.contracts.runner_tasks import Gate
@@ -18,13 +17,7 @@ SILENCE = 500
 
 
 class HeartbeatContract(RunnerCase):
-    """A part of `TaskRunnerContract`, which is what a runner's tests inherit."""
-
-    def warm_runner(self) -> TaskRunner:
-        """A runner with room for one, which has loaded the tasks."""
-        runner = self.runner(room=1)
-        self.run(runner, self.request(tasks.echo, "warm"))
-        return runner
+    """Inherit it beside `TaskRunnerContract`."""
 
     def test_the_last_details_of_an_attempt_are_in_its_outcome(self) -> None:
         last = (2, {3: b"three"}, datetime(2024, 5, 6, tzinfo=UTC))

@@ -20,13 +20,14 @@ from mini_workflow.errors import (
 )
 from mini_workflow.ports import TaskOutcome, TaskRequest
 from mini_workflow.testing.contracts import runner_tasks as tasks
-from mini_workflow.testing.contracts.heartbeat import HeartbeatContract
-from mini_workflow.testing.contracts.runner_case import LONG, SHORT, WAIT
+from mini_workflow.testing.contracts.runner_case import LONG, SHORT, WAIT, RunnerCase
 from mini_workflow.testing.contracts.runner_tasks import Gate
 
 
-class TaskRunnerContract(HeartbeatContract):
-    """Inherit it, override `make_runner`, and set `is_async` for a runner of async functions."""
+class TaskRunnerContract(RunnerCase):
+    """Inherit it and `HeartbeatContract`, override `make_runner`, and set `is_async` for a runner of
+    async functions.
+    """
 
     # Results
 

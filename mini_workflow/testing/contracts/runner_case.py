@@ -57,6 +57,12 @@ class RunnerCase:
         self._opened.append(runner)
         return runner
 
+    def warm_runner(self) -> TaskRunner:
+        """A runner with room for one, which has loaded the tasks."""
+        runner = self.runner(room=1)
+        self.run(runner, self.request(tasks.echo, "warm"))
+        return runner
+
     def request(
         self,
         function: Callable[..., Any],

@@ -13,7 +13,7 @@ from mini_workflow.core import events, wire
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.events import Event, ExecutionStarted
 from mini_workflow.core.state import ExecutionState
-from mini_workflow.engine.requests import Answer, Post, Reply, Request, Update
+from mini_workflow.engine.requests import Answer, Input, Post, Reply, Update
 from mini_workflow.errors import ExecutionClosed, PromiseNotOpen, RuntimeClosed, StoreError
 from mini_workflow.ports import Commit, Store, TaskOutcome
 
@@ -84,7 +84,7 @@ class Outside:
     def __init__(
         self, execution_id: str, says: Sequence[Say], codec: Codec, record: Record
     ) -> None:
-        self.said: list[Request] = []
+        self.said: list[Input] = []
         self._id = execution_id
         self._says = says
         self._codec = codec
@@ -97,7 +97,7 @@ class Outside:
         """The process that was asked is gone."""
         self._open.clear()
 
-    def step(self, send: Callable[[Request], None]) -> bool:
+    def step(self, send: Callable[[Input], None]) -> bool:
         """Say what is next, if its time has come; whether that was so."""
         for index, say in enumerate(self._says):
             if index in self._told or self._hear(index, say):
@@ -213,7 +213,7 @@ class Outside:
         return Post(name, events.PromiseFailed(now, seq, failure, secret))
 
 
-def again(request: Request) -> Request:
+def again(request: Input) -> Input:
     """The request once more, from whoever does not know that it has arrived."""
     if isinstance(request, Post):
         return Post(request.execution_id, replace(request.message))

@@ -25,7 +25,7 @@ from mini_workflow.core.history import History
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.run import Definition, Run
 from mini_workflow.engine.engine import LIMITS, Engine, Ports
-from mini_workflow.engine.requests import Post, Release, Request, Resume, Start
+from mini_workflow.engine.requests import Input, Post, Release, Resume, Start
 from mini_workflow.engine.turn import Turn
 from mini_workflow.ports import Head
 from mini_workflow.testing.clock import ManualClock
@@ -64,7 +64,7 @@ class Stepper:
         self.clock = ManualClock(START) if clock is None else clock
         self.crashes = Crashes()
         self.codec = StandardCodec()
-        self.inbox: list[Request] = []
+        self.inbox: list[Input] = []
         self.registry = registry
         self.told: dict[str, Turn] = {}
         """The last turn that closed or blocked each execution, as its waiters were told."""
@@ -125,7 +125,7 @@ class Stepper:
             entropy=lambda: 4711,
             on_close=self._on_close,
             report=crashes.report(self.inbox.append),
-            on_post=self._on_post,
+            notify_peers=self._on_post,
             cache_size=self._cache_size,
             turn_limit=self._turn_limit,
         )

@@ -1,6 +1,8 @@
 """Workflows for the command line, copied to the folder in which it is run."""
 
 import asyncio
+import dataclasses
+from datetime import date, datetime, timedelta
 
 from mini_workflow import Context, current_task, workflow
 
@@ -97,3 +99,34 @@ class Opaque:
 @workflow
 async def opaque(ctx: Context) -> str:
     return (await ctx.task(lambda: Opaque("kept"), name="make")).word
+
+
+@dataclasses.dataclass(frozen=True)
+class Visit:
+    at: datetime
+    lasts: timedelta = timedelta(hours=1)
+
+
+@workflow
+async def visits(ctx: Context, first: Visit, until: date | None = None) -> str:
+    plan = [first]
+
+    def add(visit: Visit, times: int = 1) -> int:
+        plan.extend([visit] * times)
+        return len(plan)
+
+    def end_on(day: date) -> None:
+        nonlocal until
+        until = day
+
+    ctx.on_update("add", add)
+    ctx.on_signal("end", end_on)
+    ctx.on_query("before", lambda: len(plan))
+
+    def later(than: datetime) -> int:
+        return sum(visit.at > than for visit in plan)
+
+    ctx.on_query("later", later)
+    await ctx.wait_for(lambda: until is not None)
+    total = sum((visit.lasts for visit in plan), timedelta())
+    return f"{first.at:%Y}: {len(plan)} visits, {total}, until {until:%d.%m.%Y}"

@@ -1,9 +1,11 @@
 """The command where no worker is running: what it runs itself, what it keeps, and what it refuses."""
 
 import os
+import pty
 import signal
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -183,7 +185,7 @@ def contents(folder: Path) -> dict[str, list[object]]:
 
 WRONG = [
     (("gett",), 2, "No such command"),
-    (("get", "nope"), 3, "there is no execution 'nope'"),
+    (("get", "nope"), 3, "there is no execution 'nope'; `mini-workflow ls`"),
     (("get",), 2, "Missing argument"),
     (("get", "../x"), 2, "cannot be an execution id"),
     (("ls", "--columns", "id,colour"), 2, "colour"),
@@ -201,6 +203,19 @@ WRONG = [
     (("replay", "gone.json", "cli_flows"), 2, "no file gone.json"),
     (("replay", "broken.json"), 2, "no recorded execution"),
     (("signal", "done", "x"), 3, "closed"),
+    (("result", "done", "--timeout", "nan"), 2, "not a number of seconds"),
+    (("update", "done", "x"), 3, "mini-workflow result done"),
+    (("resume", "done"), 3, "closed"),
+    (("complete-promise", "done/1/x"), 2, "token"),
+    (("run", "exits:x"), 2, "SystemExit: bye"),
+    (("run", "no_syntax:x"), 2, "SyntaxError"),
+    (("run", "../elsewhere.py:x"), 2, "no file"),
+    (("start", "cli_flows:greet", "name=a", "times=x"), 2, "'times' must be a whole number, not x"),
+    (("replay", "binary.json", "cli_flows"), 2, "cannot read binary.json"),
+    (("export", "cli_flows.py"), 2, "is a file"),
+    (("export", "/proc/none"), 6, "cannot use /proc/none"),
+    (("backup", "none/x.db"), 2, "no directory none"),
+    (("completion", "tcsh"), 2, "tcsh"),
     (("--backend", "sqlite:none/x.db", "ls"), 6, "there is no store"),
     (("--backend", "sqlite:none/x.db", "start", "cli_flows:who"), 6, "create it"),
     (("--backend", "mysql:x", "ls"), 2, "give aws or sqlite:PATH"),
@@ -213,6 +228,9 @@ WRONG = [
 def test_what_is_wrong_is_told_in_one_line(mw: World) -> None:
     mw("run", "cli_flows:greet", "name=ann", "--id", "done")
     (mw.folder / "broken.json").write_text("{}")
+    (mw.folder / "binary.json").write_bytes(b"\xff\xfe")
+    (mw.folder / "exits.py").write_text("raise SystemExit('bye')")
+    (mw.folder / "no_syntax.py").write_text("def f(:")
     mw.environment["PATH"] = ""  # no pulumi
     with ThreadPoolExecutor(4) as pool:
         told = list(pool.map(lambda case: mw(*case[0], status=None), WRONG))
@@ -223,6 +241,73 @@ def test_what_is_wrong_is_told_in_one_line(mw: World) -> None:
         assert len(said.err.splitlines()) == 1, (words, said)
         assert said.out == "", (words, said)
     assert "Traceback" in mw("--debug", "get", "nope", status=3).err
+
+
+def test_output_that_cannot_be_written_is_told_in_one_line(mw: World) -> None:
+    mw("run", "cli_flows:greet", "name=ann", "--id", "one", "-q")
+    for words in (("ls",), ("get", "one", "--json"), ("--help",)):
+        with Path("/dev/full").open("w") as full:
+            process = mw.popen(*words, stdout=full)
+            _, err = process.communicate(timeout=WAIT)
+        assert process.returncode == 1, words
+        assert err.startswith("error: the output cannot be written: "), words
+        assert len(err.splitlines()) == 1, words
+    # A shell closes them by >&- and 2>&-.
+    for closed in (1, 2):
+        process = mw.popen("ls", preexec_fn=lambda closed=closed: os.close(closed))
+        assert process.wait(WAIT) == 0
+        process.communicate()
+
+
+def test_what_the_output_s_encoding_lacks_is_escaped(mw: World) -> None:
+    mw.environment["PYTHONIOENCODING"] = "ascii"
+    assert mw("run", "cli_flows:greet", "name=ä", "--id", "one", "-q").out == "hello \\xe4"
+    assert mw("result", "one", "--json").json["result"] == "hello ä"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("result", "w"), ("get", "w", "--follow"), ("update", "w", "x"), ("worker", "cli_flows")],
+)
+def test_ctrl_c_ends_whatever_waits_in_one_line(mw: World, words: tuple[str, ...]) -> None:
+    mw("start", "cli_flows:waiting", "--id", "w")
+    process = mw.popen(*words)
+    stream = process.stdout if words[0] == "worker" else process.stderr
+    assert stream is not None
+    stream.readline()  # that it waits for a worker, or that it is one
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=WAIT)
+    assert process.returncode == (0 if words[0] == "worker" else 130)
+    assert err.splitlines()[-1].endswith(("interrupted", "what is running stays in the store"))
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("environment", "coloured"),
+    [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)],
+    ids=str,
+)
+def test_colours_are_for_terminals_that_want_them(
+    mw: World, environment: dict[str, str], coloured: bool
+) -> None:
+    mw("run", "cli_flows:failing", "--id", "f", "-q", status=1)
+    mw.environment |= {"TERM": "xterm-256color", **environment}
+    for words in (("ls",), ("get", "f"), ("result", "f"), ("doctor",), ("get", "nope")):
+        assert ("\x1b[3" in on_terminal(mw, *words)) is coloured, words
+
+
+def on_terminal(mw: World, *words: str) -> str:
+    """What a command writes to a terminal."""
+    ours, theirs = pty.openpty()
+    process = mw.popen(*words, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    written = b""
+    with suppress(OSError):  # the other end is closed
+        while part := os.read(ours, 65536):
+            written += part
+    os.close(ours)
+    process.communicate(timeout=WAIT)
+    return written.decode()
 
 
 def test_settings_come_from_options_environment_and_project(mw: World) -> None:

@@ -43,6 +43,23 @@ def test_query_and_update(served: World) -> None:
     served("terminate", "order-2")
 
 
+def test_arguments_are_built_to_annotations_at_every_door(served: World) -> None:
+    visit = '{"at": "2026-01-31T12:00:00+00:00", "lasts": 90}'
+    refused = served("start", "cli_flows:visits", "first=soon", status=2).err
+    assert "argument 'first' must be a JSON object with at, lasts, not" in refused
+    served("start", "cli_flows:visits", f"first={visit}", "--id", "v")
+    wrong = served("update", "v", "add", f"visit={visit}", "times=x", "-m", "cli_flows", status=2)
+    assert "argument 'times' must be a whole number, not x" in wrong.err
+    # Without the module it is plain JSON, which the handler would not know what to do with.
+    assert served("update", "v", "add", f"visit={visit}", "-m", "cli_flows").out == "2"
+    asked = served("query", "v", "later", "than=2026-01-01T00:00:00Z", "-m", "cli_flows")
+    assert asked.out == "2"
+    wrong = served("signal", "v", "end", "soon", "-m", "cli_flows", status=2)
+    assert "must be a date as in 2026-01-31" in wrong.err
+    served("signal", "v", "end", "2026-02-01", "-m", "cli_flows")
+    assert served("result", "v").out == "2026: 2 visits, 0:03:00, until 01.02.2026"
+
+
 def test_cancel_and_terminate(served: World) -> None:
     for name in ("to-cancel", "to-terminate"):
         served("start", "cli_flows:waiting", "--id", name)

@@ -61,11 +61,8 @@ class World:
                 "PYTHONWARNINGS": "error",
                 **self.environment,
             },
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
             text=True,
-            **options,
+            **{**dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE), **options},
         )
 
     def __call__(self, *words: object, status: int | None = 0, typed: str = "") -> Said:

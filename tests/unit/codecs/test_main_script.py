@@ -115,7 +115,7 @@ def test_the_main_script_is_found_in_its_children(method, tmp_path):
         "simple": [5, "simple", name],
         "dill": [6, True, "local", name],
         "value": [True, 9],
-        "failure": [True, "main", "__main__:MainError"],
+        "failure": [True, "main", "script:MainError"],
     }
 
 

@@ -126,7 +126,7 @@ def test_many_await_their_executions_and_one_thread_looks(
     with LocalRuntime(path), LocalClient(path) as client:
         handles = client.start_executions(waits, [() for _ in range(100)])
         heads: list[str] = []
-        head = client.head
+        head = client._store.head
 
         def count(execution_id: str) -> object:
             heads.append(execution_id)
@@ -137,7 +137,7 @@ def test_many_await_their_executions_and_one_thread_looks(
             await asyncio.sleep(0)
             await asyncio.sleep(0)
             assert len(watchers()) == 1
-            monkeypatch.setattr(client, "head", count)
+            monkeypatch.setattr(client._store, "head", count)
             await asyncio.to_thread(look_around)
             assert heads == []  # whatever others have written meanwhile
             monkeypatch.undo()

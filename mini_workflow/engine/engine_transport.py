@@ -1,0 +1,208 @@
+"""EngineTransport: has requests answered by an engine on a thread of this process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import threading
+from collections.abc import Callable, Generator, Sequence
+from typing import Final, TypeVar
+
+from mini_workflow.engine.engine_thread import EngineThread
+from mini_workflow.engine.execution import Settled
+from mini_workflow.engine.replies import existing
+from mini_workflow.engine.requests import Reply, Request, Start
+from mini_workflow.engine.transport import CheckedStore, refuse_in_workflow, still_running
+from mini_workflow.engine.turn import UNKNOWN_WORKFLOW
+from mini_workflow.engine.waiters import Closed, News
+from mini_workflow.errors import NotAllowedInWorkflow, RuntimeClosed
+from mini_workflow.ports import Clock, Store, Stored
+from mini_workflow.waiting import blocking_wait
+
+T = TypeVar("T")
+
+RECHECK: Final = 5.0
+"""Seconds after which somebody who waits for an execution looks at the store, because the process
+that runs it may have died without a word."""
+
+
+class EngineTransport:
+    """Hands requests to the engine, and waits for it.
+
+    With `enlists_on_thread`, who waits for an execution is entered by the engine's thread, so that
+    a virtual clock does not jump for somebody whose execution has settled.
+    """
+
+    def __init__(
+        self, thread: EngineThread, store: Store, clock: Clock, *, enlists_on_thread: bool = False
+    ) -> None:
+        self.closed = False
+        self.process: Final = os.getpid()
+        self.store: Final = CheckedStore(lambda: store, self.check, self._load)
+        """The store, for reading on any thread."""
+        self._thread = thread
+        self._engine_store = store
+        self._clock = clock
+        self._enlists_on_thread = enlists_on_thread
+
+    # What a client asks
+
+    def start(self, requests: Sequence[Start]) -> None:
+        """See `Transport.start`."""
+        self._thread.put_all(requests)
+
+    def ask(self, request: Request[T], timeout: float | None = None) -> T:
+        """See `Transport.ask`."""
+        self.check()
+        return self._thread.ask(request, timeout)
+
+    def wait(self, execution_id: str, timeout: float | None) -> Settled:
+        """See `Transport.wait`."""
+        if (found := self._settled_now(execution_id)) is not None:
+            return found
+        reply: Reply[News] = Reply()
+        try:
+            with blocking_wait(reply.fail):
+                self._enlist(execution_id, reply.give)
+                return self._wait_for(execution_id, reply, timeout)
+        finally:
+            self._thread.waiters.remove(execution_id, reply.give)
+
+    async def wait_async(self, execution_id: str) -> Settled:
+        """See `Transport.wait_async`."""
+        if (found := self._settled_now(execution_id)) is not None:
+            return found
+        future, deliver = _awaitable_reply()
+        try:
+            self._enlist(execution_id, deliver)
+            while (found := self._settled_now(execution_id)) is None:
+                done, _ = await asyncio.wait([future], timeout=RECHECK)
+                if done:
+                    return _opened(future.result())
+            return found
+        finally:
+            self._thread.waiters.remove(execution_id, deliver)
+
+    @contextlib.contextmanager
+    def watch(self, execution_id: str) -> Generator[Callable[[float], None]]:
+        """See `Transport.watch`."""
+        watchers, changed = self._thread.watchers, threading.Event()
+        closed = threading.Event()
+
+        def tell(news: News) -> None:
+            if isinstance(news, Closed):
+                closed.set()
+            changed.set()
+
+        def wait(seconds: float) -> None:
+            changed.wait(seconds)
+            # Callbacks are called once. What comes from here on is looked at next.
+            changed.clear()
+            watchers.remove(execution_id, tell)
+            watchers.add(execution_id, tell)
+            if closed.is_set():
+                raise RuntimeClosed("the runtime was closed meanwhile; open a new one")
+
+        watchers.add(execution_id, tell)
+        try:
+            yield wait
+        finally:
+            watchers.remove(execution_id, tell)
+
+    def now(self) -> int:
+        """See `Transport.now`."""
+        return self._clock.now()
+
+    # Who may use it
+
+    def check(self) -> None:
+        """Raise if it cannot be used now, or not by the caller."""
+        if self.closed:
+            raise RuntimeClosed("the runtime was closed; open a new one")
+        if self.process != os.getpid():
+            raise RuntimeClosed(
+                "the runtime belongs to the process that forked this one; open one in this process"
+            )
+        self.check_outside()
+
+    def check_outside(self) -> None:
+        """Refuse a call from workflow code, which would wait for itself."""
+        refuse_in_workflow()
+        if self._thread.is_current():
+            raise NotAllowedInWorkflow(
+                "a runtime cannot be used by an inline task, which the engine itself runs; drop "
+                "inline=True"
+            )
+
+    # Inside
+
+    def _wait_for(self, execution_id: str, reply: Reply[News], timeout: float | None) -> Settled:
+        left = timeout
+        while (found := self._settled_now(execution_id)) is None:
+            wait = RECHECK if left is None else min(RECHECK, left)
+            try:
+                return _opened(reply.wait(wait))
+            except TimeoutError:
+                if left is not None:
+                    left -= wait
+                    if left <= 0:
+                        raise still_running(execution_id, timeout) from None
+        return found
+
+    def _settled_now(self, execution_id: str) -> Settled | None:
+        head = existing(execution_id, self.store.head(execution_id))
+        if head.status == "running":
+            return None
+        # Is the workflow known now, and the block about to be lifted?
+        if head.blocked_kind == UNKNOWN_WORKFLOW:
+            if self._thread.resumes(execution_id):
+                return None
+            head = existing(execution_id, self.store.head(execution_id))
+        return None if head.status == "running" else Settled(head)
+
+    def _enlist(self, execution_id: str, told: Callable[[News], None]) -> None:
+        waiters = self._thread.waiters
+        if not self._enlists_on_thread:
+            waiters.add(execution_id, told)
+            return
+
+        def enlist() -> None:
+            head = self._engine_store.head(execution_id)
+            resumes = self._thread.will_resume(execution_id)
+            if head is None or head.status == "running" or resumes:
+                waiters.add(execution_id, told)
+            else:
+                told(Settled(head))
+
+        self._thread.call(enlist)
+
+    def _load(self, execution_id: str) -> Stored | None:
+        # This part of a store belongs to the engine's thread.
+        found: list[Stored | None] = []
+        self._thread.call(lambda: found.append(self._engine_store.load(execution_id)))
+        return found[0]
+
+
+def _opened(news: News) -> Settled:
+    """Return what a waiter was told, unless that is the end of the runtime: then RuntimeClosed."""
+    if isinstance(news, Settled):
+        return news
+    raise RuntimeClosed("the runtime was closed while the execution was running")
+
+
+def _awaitable_reply() -> tuple[asyncio.Future[News], Callable[[News], None]]:
+    """Return a future of the running loop, and what sets it from any thread."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[News] = loop.create_future()
+
+    def set_result(news: News) -> None:
+        if not future.done():
+            future.set_result(news)
+
+    def deliver(news: News) -> None:
+        # A loop that was closed meanwhile has nobody left who waits.
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(set_result, news)
+
+    return future, deliver

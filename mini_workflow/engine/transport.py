@@ -1,0 +1,133 @@
+"""Transport: how what is asked of executions gets to where they run, and the answer back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Protocol, TypeVar
+
+from mini_workflow.engine.execution import Settled
+from mini_workflow.engine.requests import Request, Start
+from mini_workflow.errors import StoreError
+from mini_workflow.loop.loop import WorkflowLoop, running_loop
+from mini_workflow.ports import Head, Page, Query, Stored
+
+T = TypeVar("T")
+
+
+class Transport(Protocol):
+    """What a client asks of whatever runs the executions. Every method may be called on any thread,
+    and raises RuntimeClosed once it is closed, and NotAllowedInWorkflow in a workflow.
+    """
+
+    def start(self, requests: Sequence[Start]) -> None:
+        """Have executions started, together as far as that goes; the replies say how it went."""
+        ...
+
+    def ask(self, request: Request[T], timeout: float | None = None) -> T:
+        """Have the request answered. Raises TimeoutError after `timeout` seconds.
+
+        A message is durable on return. An update whose answer is left to another process is
+        answered with an Answer that says nothing.
+        """
+        ...
+
+    def wait(self, execution_id: str, timeout: float | None) -> Settled:
+        """Wait until the execution has closed or is blocked.
+
+        Raises ExecutionNotFound, and TimeoutError after `timeout` seconds.
+        """
+        ...
+
+    async def wait_async(self, execution_id: str) -> Settled:
+        """Do the same on the running event loop."""
+        ...
+
+    def watch(self, execution_id: str) -> AbstractContextManager[Callable[[float], None]]:
+        """Notice changes of an execution from now on: the function waits for one, for at most so
+        many seconds. It may come back without any.
+        """
+        ...
+
+    def now(self) -> int:
+        """Return the time in milliseconds since the epoch."""
+        ...
+
+
+class ReadableStore(Protocol):
+    """What a client reads of a store. See `Store`."""
+
+    def head(self, execution_id: str) -> Head | None:
+        """The head as of the last commit, or None."""
+        ...
+
+    def load(self, execution_id: str) -> Stored | None:
+        """The execution as of the last commit, or None."""
+        ...
+
+    def history(self, execution_id: str, since: int = 0) -> list[str]:
+        """The lines of the current run's history."""
+        ...
+
+    def list(self, query: Query) -> Page:
+        """The heads that match, newest start first."""
+        ...
+
+
+class CheckedStore:
+    """Reads a store for users, once it is certain that they may.
+
+    Args:
+        store: gives the store.
+        check: raises if it cannot be used now, or not by the caller.
+        load: loads an execution, where not every thread may do that.
+    """
+
+    def __init__(
+        self,
+        store: Callable[[], ReadableStore],
+        check: Callable[[], None],
+        load: Callable[[str], Stored | None] | None = None,
+    ) -> None:
+        self.check = check
+        self._store = store
+        self._load = load
+
+    def head(self, execution_id: str) -> Head | None:
+        """See `Store.head`."""
+        return self._read(lambda store: store.head(execution_id))
+
+    def history(self, execution_id: str, since: int = 0) -> list[str]:
+        """See `Store.history`."""
+        return self._read(lambda store: store.history(execution_id, since))
+
+    def list(self, query: Query) -> Page:
+        """See `Store.list`."""
+        return self._read(lambda store: store.list(query))
+
+    def load(self, execution_id: str) -> Stored | None:
+        """See `Store.load`."""
+        load = self._load
+        return self._read(
+            lambda store: store.load(execution_id) if load is None else load(execution_id)
+        )
+
+    def _read(self, read: Callable[[ReadableStore], T]) -> T:
+        self.check()
+        try:
+            return read(self._store())
+        except StoreError:
+            self.check()  # was it closed in between?
+            raise
+
+
+def refuse_in_workflow() -> None:
+    """Refuse a call from workflow code: a runtime is used from outside, or in a task."""
+    loop = running_loop()
+    if isinstance(loop, WorkflowLoop):
+        loop.refuse("using a runtime", "do it in a task: await ctx.task(...)")
+
+
+def still_running(execution_id: str, timeout: float | None) -> TimeoutError:
+    """Return the error of `result(timeout)`."""
+    return TimeoutError(f"execution {execution_id!r} is still running after {timeout:g} s")

@@ -1,0 +1,316 @@
+"""FileTransport: what a client asks of executions in an SQLite file that others run.
+
+New executions and messages are put into the file, for whoever runs what is in it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import threading
+import time
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any, Final, TypeVar
+
+from mini_workflow.core import events, wire
+from mini_workflow.core.codec import Codec
+from mini_workflow.core.history import History
+from mini_workflow.engine.cache import Cache
+from mini_workflow.engine.engine import DEFAULT_HISTORY_LIMIT
+from mini_workflow.engine.execution import Settled
+from mini_workflow.engine.pending_updates import find_answer
+from mini_workflow.engine.queries import Questions
+from mini_workflow.engine.replies import answer_start, existing, not_found, not_open, still_open
+from mini_workflow.engine.requests import (
+    Answer,
+    Ask,
+    Post,
+    Request,
+    Resume,
+    Start,
+    Started,
+    Update,
+)
+from mini_workflow.engine.runs import ENTROPY_BITS, first_event
+from mini_workflow.engine.takeover import RESUME, to_forward
+from mini_workflow.engine.transport import CheckedStore, refuse_in_workflow, still_running
+from mini_workflow.engine.turn import Turns
+from mini_workflow.engine.watchdog import Watchdog
+from mini_workflow.errors import LeaseLost, RuntimeClosed, UsageError
+from mini_workflow.ports import Commit, Head, Stored
+from mini_workflow.runtimes.file_watcher import FileWatcher
+from mini_workflow.stores.sqlite import SQLiteBackend
+from mini_workflow.stores.system_clock import SystemClock
+from mini_workflow.stores.wakeup_socket import WakeupSocket
+from mini_workflow.waiting import blocking_wait
+from mini_workflow.workflow import Registry
+
+T = TypeVar("T")
+
+
+class FileTransport:
+    """The transport of a `LocalClient`. Runs no workflow but for a query, and no task."""
+
+    def __init__(
+        self,
+        backend: SQLiteBackend,
+        clock: SystemClock,
+        codec: Codec,
+        registry: Registry,
+        watchdog: Watchdog,
+        *,
+        read_only: bool,
+    ) -> None:
+        self.store: Final = CheckedStore(lambda: backend.store, self.check, self._load)
+        """The store, for reading on any thread."""
+        self._backend = backend
+        self._store = backend.store
+        self._clock = clock
+        self._codec = codec
+        self._registry = registry
+        self._watchdog = watchdog
+        self._read_only = read_only
+        self._socket = WakeupSocket()
+        self._watcher = FileWatcher(self._store.version, self._store.ended)
+        # The part of the backend that belongs to one thread, whichever that is at the moment.
+        self._using = threading.RLock()
+        self._process = os.getpid()
+        self._closed = False
+
+    # What a client asks
+
+    def wait(self, execution_id: str, timeout: float | None) -> Settled:
+        """See `Transport.wait`."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        found = self._settled_now(execution_id)
+        if found is not None:
+            return found
+        changed = threading.Event()
+        refused: list[BaseException] = []
+
+        def refuse(error: BaseException) -> None:
+            refused.append(error)
+            changed.set()
+
+        with self._watcher.until_end(execution_id, changed.set), blocking_wait(refuse):
+            while (found := self._settled_now(execution_id)) is None:
+                left = None if deadline is None else deadline - time.monotonic()
+                if left is not None and left <= 0:
+                    raise still_running(execution_id, timeout)
+                if refused:
+                    raise refused[0]
+                changed.wait(left)
+                changed.clear()
+        return found
+
+    async def wait_async(self, execution_id: str) -> Settled:
+        """See `Transport.wait_async`."""
+        found = self._settled_now(execution_id)
+        if found is not None:
+            return found
+        loop, changed = asyncio.get_running_loop(), asyncio.Event()
+
+        def wake() -> None:
+            # A loop that was closed meanwhile has nobody left who waits.
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(changed.set)
+
+        with self._watcher.until_end(execution_id, wake):
+            while (found := self._settled_now(execution_id)) is None:
+                await changed.wait()
+                changed.clear()
+        return found
+
+    def now(self) -> int:
+        """See `Transport.now`."""
+        return self._clock.now()
+
+    @contextmanager
+    def watch(self, execution_id: str) -> Generator[Callable[[float], None]]:
+        """See `Transport.watch`."""
+        self.check()
+        changed = threading.Event()
+
+        def wait(seconds: float) -> None:
+            changed.wait(seconds)
+            changed.clear()
+
+        with self._watcher.until_change(execution_id, changed.set):
+            yield wait
+
+    def start(self, requests: Sequence[Start]) -> None:
+        """See `Transport.start`: put the new executions into the file, for others to begin."""
+        self._check_writable()
+        made: list[tuple[Start, Commit]] = []
+        for request in requests:
+            if request.fresh or self._store.head(request.execution_id) is None:
+                made.append((request, self._creation(request)))
+            else:
+                self._found(request)
+        if made:
+            answers = self._create([commit for _, commit in made])
+            for (request, commit), created in zip(made, answers, strict=True):
+                if created:
+                    assert commit.head is not None
+                    request.reply.give(Started(commit.head))
+                else:
+                    self._found(request)
+        self._notify()
+
+    def ask(self, request: Request[T], timeout: float | None = None) -> T:
+        """See `Transport.ask`. What is left in the mailbox is not waited for."""
+        reply = request.reply
+        if isinstance(request, Ask):
+            self._query(request)
+            return reply.wait(0)
+        self._check_writable()
+        if isinstance(request, Post):
+            request.reply.give(self._post(request))
+        elif isinstance(request, Resume):
+            request.reply.give(self._resume(request))
+        else:
+            assert isinstance(request, Update)
+            request.reply.give(self._update(request))
+        return reply.wait(0)
+
+    def _creation(self, request: Start) -> Commit:
+        """What makes the execution. Its first event stands alone: no code has run yet, and being
+        busy tells whoever takes it over to begin.
+        """
+        now = self._clock.now()
+        started = first_event(
+            request.workflow, request.arguments, now, secrets.randbits(ENTROPY_BITS)
+        )
+        return Commit(
+            request.execution_id,
+            0,
+            (wire.encode(started),),
+            Head(request.execution_id, request.workflow, "running", now, busy=True),
+            park=() if request.signal is None else (wire.encode(request.signal),),
+        )
+
+    def _create(self, commits: Sequence[Commit]) -> list[bool]:
+        """Commit, and leave everything to whoever runs executions."""
+        leases = self._backend.leases
+        with self._using:
+            leases.acquire(self._clock.now())
+            try:
+                return self._store.commit(commits)
+            except LeaseLost:
+                # Paused for longer than the lease; nothing was written.
+                leases.acquire(self._clock.now())
+                return self._store.commit(commits)
+            finally:
+                leases.release()
+
+    def _found(self, request: Start) -> None:
+        """Answer for an execution that is there; a signal that came along is sent to it."""
+        head = existing(request.execution_id, self._store.head(request.execution_id))
+        signal = request.signal
+        if signal is not None and head.workflow == request.workflow and head.closed_at is None:
+            self._leave(request.execution_id, signal)
+        answer_start(request, None, self._store)
+
+    def _post(self, request: Post) -> Head:
+        head = self._open(request.execution_id)
+        message = request.message
+        if isinstance(message, (events.PromiseCompleted, events.PromiseFailed)):
+            history = History.from_lines(self._lines(request.execution_id))
+            if history.state().admit(message) is None:
+                raise not_open()
+        self._leave(request.execution_id, message)
+        self._notify()
+        return head
+
+    def _resume(self, request: Resume) -> Head:
+        head = self._open(request.execution_id)
+        self._backend.mailbox.post(request.execution_id, RESUME, RESUME)
+        self._notify()
+        return head
+
+    def _update(self, request: Update) -> Answer:
+        before = find_answer(self._lines(request.execution_id), request.update_id, request.at)
+        if before is not None:
+            return Answer(before)
+        self._open(request.execution_id)
+        message = events.UpdateRequested(
+            request.at, request.update_id, request.name, request.arguments
+        )
+        self._leave(request.execution_id, message)
+        self._notify()
+        return Answer()  # the answer will be found in the history
+
+    def _query(self, request: Ask) -> None:
+        with self._using:
+            self.check()
+            cache = Cache(0)
+            turns = Turns(
+                store=self._store,
+                cache=cache,
+                codec=self._codec,
+                definitions=self._registry.get,
+                watchdog=self._watchdog,
+                dispatched=lambda key: False,
+                entropy=lambda: 0,
+                history_limit=DEFAULT_HISTORY_LIMIT,
+            )
+            Questions(turns, cache, self._codec, self._watchdog).answer(request)
+
+    # Inside
+
+    def _settled_now(self, execution_id: str) -> Settled | None:
+        head = existing(execution_id, self.store.head(execution_id))
+        return None if head.status == "running" else Settled(head)
+
+    def _open(self, execution_id: str) -> Head:
+        return still_open(execution_id, self._store.head(execution_id))
+
+    def _lines(self, execution_id: str) -> list[str]:
+        lines = self._store.history(execution_id)
+        if not lines:
+            raise not_found(execution_id)
+        return lines
+
+    def _leave(self, execution_id: str, message: Any) -> None:
+        body = wire.encode(to_forward(message))
+        self._backend.mailbox.post(execution_id, body, body)
+
+    def _notify(self) -> None:
+        self._socket.ring(self._backend.leases.peers())
+
+    def _load(self, execution_id: str) -> Stored | None:
+        with self._using:
+            self.check()
+            return self._store.load(execution_id)
+
+    def _check_writable(self) -> None:
+        self.check()
+        if self._read_only:
+            raise UsageError(
+                f"{self._backend.path} was opened read_only: nothing can be started or sent; open "
+                "it without"
+            )
+
+    def check(self) -> None:
+        """Raise if it cannot be used now, or not by the caller."""
+        if self._closed:
+            raise RuntimeClosed("the client was closed; open a new one")
+        if self._process != os.getpid():
+            raise RuntimeClosed(
+                "the client belongs to the process that forked this one; open one in this process"
+            )
+        refuse_in_workflow()
+
+    def close(self) -> None:
+        """Close the file. Harmless if it was closed before."""
+        if self._process != os.getpid():
+            return  # a copy made by fork: the client itself is the other process's
+        with self._using:
+            if not self._closed:
+                self._closed = True
+                self._watcher.close()
+                self._socket.close()
+                self._watchdog.close()
+                self._backend.close()
