@@ -19,6 +19,13 @@ from mini_workflow.testing.contracts.runner import TaskRunnerContract
 from tests.contracts.worker_code import EXECUTE, EXECUTE_ASYNC, make
 
 
+@pytest.fixture(autouse=True)
+def _short_graces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What resists is given up soon; that there is time for a cleanup is tested elsewhere."""
+    monkeypatch.setattr("mini_workflow.runners.event_loop.CLEANUP_GRACE", 0.2)
+    monkeypatch.setattr("mini_workflow.runners.processes.slot.CLEANUP_GRACE", 0.2)
+
+
 class TestThreads(TaskRunnerContract, HeartbeatContract):
     def make_runner(self, report: Report, room: int) -> ThreadRunner:
         return ThreadRunner(EXECUTE, report, threads=room)

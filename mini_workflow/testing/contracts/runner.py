@@ -342,7 +342,5 @@ class TaskRunnerContract(RunnerCase):
         runner.submit(self.request(tasks.hold_on, gate))
         Gate.wait(gate.begun)
         gate.open()
-        began = time.monotonic()
-        runner.close(WAIT)
-        assert time.monotonic() - began < WAIT / 2
+        self.close_in_time(runner)
         assert self.value(self.outcome()) == "held"

@@ -124,6 +124,13 @@ class RunnerCase:
         assert outcome.key == request.key
         return outcome
 
+    def close_in_time(self, runner: TaskRunner) -> None:
+        """Close it with a grace that must not be waited for."""
+        closing = threading.Thread(target=runner.close, args=(10 * WAIT,))
+        closing.start()
+        closing.join(WAIT)
+        assert not closing.is_alive()
+
     def assert_no_more(self) -> None:
         """Nothing is reported that was not taken."""
         assert self._outcomes.empty()
