@@ -85,7 +85,7 @@ def encrypted(key: str | None) -> list[Grant]:
 
 def signing_key(arn: str) -> list[Grant]:
     """Whoever signs: read the key where it is kept, in a parameter or a secret."""
-    in_parameter = arn.split(":")[2] == "ssm"
+    in_parameter = arn.split(":")[2:3] == ["ssm"]
     action = "ssm:GetParameter" if in_parameter else "secretsmanager:GetSecretValue"
     return [grant("ReadSigningKey", [action], [arn])]
 

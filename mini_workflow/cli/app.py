@@ -7,7 +7,16 @@ from pathlib import Path
 import click
 
 from mini_workflow.cli.backends import open_backend
-from mini_workflow.cli.commands import backup, completion, control, doctor, inspect, replay, run
+from mini_workflow.cli.commands import (
+    backup,
+    completion,
+    control,
+    doctor,
+    inspect,
+    package,
+    replay,
+    run,
+)
 from mini_workflow.cli.config import find_config
 from mini_workflow.cli.failures import UNAVAILABLE, Application, Failed
 from mini_workflow.cli.session import Session
@@ -83,6 +92,6 @@ def _current_folder() -> Path:
         ) from error
 
 
-for _module in (run, inspect, control, replay, doctor, backup, completion):
+for _module in (run, inspect, control, replay, doctor, backup, package, completion):
     for _command in _module.COMMANDS:
         cli.add_command(_command)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import Any, Final
 
 from mini_workflow.codecs.closures import capture_call, restore_call
@@ -70,25 +69,12 @@ class StandardCodec:
         """See `Codec.decode_ordered`. Raises like `decode`."""
         return decode_value(payload, self._signer, ordered=True, trust=self._trust)
 
-    def capture(
-        self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> bytes:
-        """See `Codec.capture`."""
-        return capture_call(function, args, kwargs)
-
-    def fingerprint(
-        self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> str:
-        """See `Codec.fingerprint`."""
-        return fingerprint_call(function, args, kwargs)
-
-    def outline(self, payload: Payload) -> str:
-        """See `Codec.outline`."""
-        return outline_payload(payload)
-
-    def restore(self, payload: bytes) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
-        """See `Codec.restore`."""
-        return restore_call(payload)
+    capture = staticmethod(capture_call)
+    fingerprint = staticmethod(fingerprint_call)
+    outline = staticmethod(outline_payload)
+    restore = staticmethod(restore_call)
+    show = staticmethod(show_value)
+    show_failure = staticmethod(show_failure)
 
     def encode_failure(self, error: BaseException) -> Failure:
         """See `Codec.encode_failure`. Of one that is too large only that is told."""
@@ -104,14 +90,6 @@ class StandardCodec:
     def decode_failure(self, failure: Failure) -> BaseException:
         """See `Codec.decode_failure`."""
         return decode_failure(failure, self._signer, trust=self._trust)
-
-    def show(self, payload: Payload) -> Any:
-        """See `Codec.show`."""
-        return show_value(payload)
-
-    def show_failure(self, failure: Failure) -> BaseException:
-        """See `Codec.show_failure`."""
-        return show_failure(failure)
 
     def _size_beyond(self, text: str) -> int:
         """How many bytes a text takes if that is more than a value may; 0 otherwise."""

@@ -32,7 +32,7 @@ class Comparison:
     even if they are an edit.
     """
 
-    __slots__ = ("_moved", "_outline", "_strict", "_warn")
+    __slots__ = ("_outline", "_strict", "_warn", "moved")
 
     def __init__(
         self, outline: Callable[[Payload], str], strict: bool, warn: Callable[[str], None]
@@ -40,7 +40,7 @@ class Comparison:
         self._outline = outline
         self._strict = strict
         self._warn = warn
-        self._moved: dict[tuple[Any, ...], str] = {}
+        self.moved: dict[tuple[Any, ...], str] = {}
         """The recorded calls in whose place the code has made another one, with that one."""
 
     def check(self, recorded: Event, asked: Event, later: Callable[[], Sequence[Event]]) -> None:
@@ -52,7 +52,7 @@ class Comparison:
             return
         mine, theirs = self._key(asked), self._key(recorded)
         if mine == theirs:
-            if self._moved:
+            if self.moved:
                 self.check_new(asked)
             return
         if isinstance(recorded, _CALLS) and _calls_another(recorded, asked):
@@ -74,7 +74,7 @@ class Comparison:
                 f"{_shown(recorded)} was given other {what} than the workflow's code gives it now, "
                 'and the workflow was declared with changed_values="block"'
             )
-        self._moved.setdefault(theirs, _shown(asked))
+        self.moved.setdefault(theirs, _shown(asked))
         self._warn(
             f"{_shown(recorded)} was recorded with other {what} than the workflow's code gives it "
             "now; its recorded result is taken all the same"
@@ -82,8 +82,8 @@ class Comparison:
 
     def check_new(self, asked: Event) -> None:
         """Compare something that is not recorded. Raises like `check`."""
-        if self._moved and type(asked) in COMPARED and not _says_nothing(asked):
-            instead = self._moved.get(self._key(asked))
+        if self.moved and type(asked) in COMPARED and not _says_nothing(asked):
+            instead = self.moved.get(self._key(asked))
             if instead is not None:
                 raise NonDeterminismError(
                     f"{_shown(asked)} was done before, and its recorded result has gone to "

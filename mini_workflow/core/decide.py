@@ -101,42 +101,45 @@ def decide(
     default the time of the last message. The validators of the updates in `refused`, by id, are not
     asked again.
     """
-    run.loop.clock = now
+    loop, state, recorder = run.loop, run.state, run.recorder
+    loop.clock = now
     taken: list[Event] = []
     left: list[Message] = []
     refusals: list[tuple[str, Failure]] = []
     ignored: list[Message] = []
-    summary = _summary(run.state)
-    _notice_the_clock(run, messages, now)
-    if run.fault is None or _is_cut(run):
-        taken.extend(run.recorder.take())
-    if run.fault is None:
+    summary = _summary(state)
+    stale = _notice_the_clock(run, messages, now)
+    if loop.fault is None or _is_cut(run):
+        taken.extend(recorder.take())
+    if loop.fault is None:
         for index, message in enumerate(messages):
             before = len(taken)
             for event in _events_of(run, message, refusals, refused):
-                summary = _summary(run.state)
+                if stale:
+                    summary = _summary(state)
+                stale = True
                 run.deliver(event)
-                if run.fault is not None:
+                if loop.fault is not None:
                     counts, after = _before_the_stop(run, event)
                     taken.extend(counts)
                     summary = after or summary
                     left.extend(messages[index + bool(counts) :])
                     break
-                taken.extend(run.recorder.take())
-            if run.fault is not None:
+                taken.extend(recorder.take())
+            if loop.fault is not None:
                 break
-            if run.loop.touched:
+            if loop.touched:
                 return Decision((), (), "running", False, None, spoilt_by=refusals[-1])
-            if run.state.condition == "continued":
+            if state.condition == "continued":
                 # What else has arrived is for the next run, but for the promises of this one.
                 for other in messages[index + 1 :]:
                     (ignored if isinstance(other, Given) else left).append(other)
-                summary = _summary(run.state)
+                summary = _summary(state)
                 break
             if len(taken) == before:
                 ignored.append(message)
         else:
-            summary = _summary(run.state)
+            summary = _summary(state)
     else:
         left.extend(messages)
     condition, busy, wake_at, deadline = summary
@@ -147,7 +150,7 @@ def decide(
         condition=condition,
         busy=busy,
         wake_at=wake_at,
-        fault=None if cut else run.fault,
+        fault=None if cut else loop.fault,
         left=tuple(message for message in left if not isinstance(message, Tick)),
         refusals=tuple(refusals),
         ignored=tuple(ignored),
@@ -158,7 +161,7 @@ def decide(
 
 def _is_cut(run: Run) -> bool:
     """Whether it has stopped for want of time, in front of an inline task."""
-    return type(run.fault) is OutOfTime
+    return type(run.loop.fault) is OutOfTime
 
 
 def _before_the_stop(
@@ -177,12 +180,14 @@ def _before_the_stop(
     return (), None
 
 
-def _notice_the_clock(run: Run, messages: Sequence[Message], now: int | None) -> None:
-    """Have the run know that the clock was set back, if it was."""
-    if run.fault is None and now is not None and run.state.durations.latest > now:
+def _notice_the_clock(run: Run, messages: Sequence[Message], now: int | None) -> bool:
+    """Have the run know that the clock was set back, and return whether it was."""
+    if run.loop.fault is None and now is not None and run.state.durations.latest > now:
         step = _look_at_clock(run.state, messages, now)
         if step is not None:
             run.deliver(step)
+            return True
+    return False
 
 
 def _look_at_clock(

@@ -95,7 +95,7 @@ class Recorder:
             except NonDeterminismError as error:
                 self.loop.fault = error
                 raise Halt from error
-        elif type(event) in COMPARED:
+        elif self.comparison.moved and type(event) in COMPARED:
             try:
                 self.comparison.check_new(event)
             except NonDeterminismError as error:

@@ -100,9 +100,9 @@ class Tasks:
         seq = recorder.seq + 1
         name = self._name_before(name, function)
         judge = None if retry is None else retry.retry_if
-        payload = self._capture(_SCHEDULED, seq, name, function, args, kwargs, options, judge)
-        if payload is not None:
-            self._calls[seq] = (payload, is_async(function))
+        captured = self._capture(_SCHEDULED, seq, name, function, args, kwargs, options, judge)
+        if captured is not None:
+            self._calls[seq] = captured
         recorder.seq = seq
         plan = None if retry is None else retry.to_plain()
         call = self._fingerprint(name, function, args, kwargs)
@@ -132,11 +132,11 @@ class Tasks:
             return TaskFuture(0, name, loop=recorder.loop, tasks=self)
         seq = recorder.seq + 1
         name = self._name_before(name, function)
-        payload = self._capture(INLINE, seq, name, function, args, kwargs, options)
+        captured = self._capture(INLINE, seq, name, function, args, kwargs, options)
         call = self._fingerprint(name, function, args, kwargs)
         refused, script = recorder.refused, recorder.script
         asked: Event = events.InlineTaskCompleted(seq, name, EMPTY, refused, call)
-        if payload is not None and (script is None or script.ended()):
+        if captured is not None and (script is None or script.ended()):
             if self._inline is None:
                 recorder.loop.fault = UsageError(
                     f"inline task {name!r} comes next, and no task runs in a replay"
@@ -144,7 +144,7 @@ class Tasks:
                 raise Halt
             try:
                 with recorder.loop.outside():
-                    outcome = self._inline(recorder.execution_id, seq, name, payload)
+                    outcome = self._inline(recorder.execution_id, seq, name, captured[0])
             except OutOfTime as error:
                 recorder.loop.fault = error
                 raise Halt from error
@@ -207,8 +207,9 @@ class Tasks:
         kwargs: dict[str, Any],
         options: set[str],
         judge: Callable[[Exception], bool] | None = None,
-    ) -> bytes | None:
-        """Return the call as bytes, or None when the task is recorded and over.
+    ) -> tuple[bytes, bool] | None:
+        """Return the call as bytes and whether it is asynchronous, or None when the task is recorded
+        and over.
 
         A call that could not be captured when it was recorded has left no event behind. So
         whatever does not stand in the script is captured again, and fails again.
@@ -220,13 +221,14 @@ class Tasks:
             if seq not in script.open_tasks:
                 return None
             try:
-                return recorder.codec.capture(carried, args, kwargs)
+                return recorder.codec.capture(carried, args, kwargs), is_async(function)
             except SerializationError as error:
                 recorder.loop.fault = error
                 raise Halt from error
         try:
             check_call(function, args, kwargs, options)
-            return recorder.codec.capture(carried, args, kwargs)
+            asynchronous = is_async(function)
+            return recorder.codec.capture(carried, args, kwargs), asynchronous
         except Exception:
             recorder.refused += 1
             raise

@@ -9,7 +9,7 @@ from mini_workflow.core.codec import Codec
 from mini_workflow.core.run import Definition
 from mini_workflow.engine.outbox import not_started
 from mini_workflow.errors import ExecutionAlreadyExists, InvalidArguments, UnknownWorkflow
-from mini_workflow.ports.queued import Dispatch, ExecutionMeta
+from mini_workflow.ports.queue import Dispatch, ExecutionMeta
 
 
 class Admission:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -26,9 +27,10 @@ class Live:
 
 
 class Cache:
-    """Live executions by id, least recently used first."""
+    """Live executions by id, least recently used first. `close` drops the run of one that goes."""
 
     def __init__(self, size: int = DEFAULT_SIZE) -> None:
+        self.close: Callable[[Run], None] = Run.close
         self._size = size
         self._live: OrderedDict[str, Live] = OrderedDict()
 
@@ -48,13 +50,13 @@ class Cache:
         self._live.move_to_end(live.head.execution_id)
         while len(self._live) > self._size:
             _, oldest = self._live.popitem(last=False)
-            oldest.run.close()
+            self.close(oldest.run)
 
     def drop(self, execution_id: str) -> None:
         """Evict one; harmless if it is not there."""
         live = self._live.pop(execution_id, None)
         if live is not None:
-            live.run.close()
+            self.close(live.run)
 
     def drop_unless(self, execution_id: str, length: int) -> None:
         """Evict one unless it has that many events."""
@@ -66,4 +68,4 @@ class Cache:
         """Evict all."""
         while self._live:
             _, live = self._live.popitem(last=False)
-            live.run.close()
+            self.close(live.run)

@@ -67,7 +67,7 @@ class Children:
         if decision is not None and isinstance(decision.fault, InvalidArguments):
             # Nothing is there yet that could be blocked: the parent has called it wrongly.
             if turn.live is not None:
-                turn.live.run.close()
+                self._turns.close(turn.live.run)
             return decision.fault
         batch.turns[name] = turn
         return None

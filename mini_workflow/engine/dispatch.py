@@ -73,10 +73,11 @@ class Dispatcher:
     def begin(self, execution_id: str, command: RunTask) -> None:
         """Run an attempt, unless it is in hand already."""
         request = request_of(execution_id, command)
+        key = (execution_id, command.seq, command.attempt)
         if self.draining:
-            self._again(Release(*request.key, request.heartbeat))
-        elif request.key not in self._in_hand and self._runner is not None:
-            self._in_hand.add(request.key)
+            self._again(Release(*key, request.heartbeat))
+        elif key not in self._in_hand and self._runner is not None:
+            self._in_hand.add(key)
             try:
                 self._runner.submit(request)
             except Exception as error:

@@ -10,7 +10,7 @@ from mini_workflow.core.run import Run
 from mini_workflow.engine.dispatch import request_of
 from mini_workflow.errors import StoreError
 from mini_workflow.ports import Clock, TaskRequest
-from mini_workflow.ports.queued import NO_ERRANDS, Dispatch, PendingEffects, Wakeup, Wakeups
+from mini_workflow.ports.queue import NO_ERRANDS, Dispatch, PendingEffects, Wakeup, Wakeups
 
 WAVE: Final = 1_000
 """How many attempts, or messages, are dispatched before what is left is noted in the store: so many may

@@ -384,9 +384,9 @@ class Engine:
         self._clock_steps.committed(head)
         if decision is not None:
             self._carry_out(turn, decision)
-        if self._inquiries and head.closed_at is not None:
+        if head.closed_at is not None and self._inquiries:
             self._inquiries.fail(name, closed(name, head.status))
-        if self._inquiries and head.status == "blocked":
+        if head.status == "blocked" and self._inquiries:
             self._inquiries.fail(name, blocked(head))
         tell(turn)
         if turn.continues:
@@ -416,7 +416,8 @@ class Engine:
                 self._dispatcher.begin(name, command)
             elif isinstance(command, CancelTask):
                 self._dispatcher.give_up(name, command.seq, command.reason)
-        self._inquiries.refuse(name, decision.refusals)
+        if decision.refusals:
+            self._inquiries.refuse(name, decision.refusals)
         if not self._inquiries.settle(name, decision.events):
             self._notify_peers()  # somebody elsewhere may wait for the answer
 

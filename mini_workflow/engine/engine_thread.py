@@ -27,7 +27,7 @@ BATCH: Final = 1_000
 
 
 class Pace(Protocol):
-    """How the engine's thread waits."""
+    """How the engine's thread waits, if not in real time."""
 
     def wait(self, until: int | None, idle: bool) -> float | None:
         """How many seconds to wait for a request: 0 for not at all, None for without end.
@@ -64,7 +64,7 @@ class EngineThread:
         *,
         store: Store,
         clock: Clock,
-        pace: Pace,
+        pace: Pace | None,
         notify_peers: Callable[[], None],
         on_end: Callable[[], None],
     ) -> None:
@@ -205,8 +205,12 @@ class EngineThread:
         """Wait for what comes next, or until something is due."""
         inbox, until = self._inbox, engine.deadline()
         items: list[Input | _Call] = []
-        if until is None or until > self._clock.now() or not inbox.empty():
-            timeout = self._pace.wait(until, engine.idle and inbox.empty())
+        now = self._clock.now()
+        if until is None or until > now or not inbox.empty():
+            if self._pace is not None:
+                timeout = self._pace.wait(until, engine.idle and inbox.empty())
+            else:
+                timeout = None if until is None else max(0.0, (until - now) / 1000)
             with contextlib.suppress(Empty):
                 items.append(inbox.get(timeout != 0, timeout))
                 room = max(0, BATCH - engine.waiting)

@@ -17,7 +17,7 @@ from mini_workflow.engine.turn import Turns
 from mini_workflow.engine.watchdog import Watchdog
 from mini_workflow.errors import UsageError
 from mini_workflow.ports import Commit
-from mini_workflow.ports.queued import NO_ERRANDS, FencedStore
+from mini_workflow.ports.queue import NO_ERRANDS, FencedStore
 
 T = TypeVar("T")
 

@@ -41,7 +41,7 @@ from mini_workflow.engine.undelivered import warn_of_late_signals, warn_of_post
 from mini_workflow.engine.watchdog import Watchdog
 from mini_workflow.errors import StoreError, StoreUnavailable, TurnTimeout, UsageError
 from mini_workflow.ports import Clock, Commit, Head, QueuedMessage, TaskOutcome, TaskRequest
-from mini_workflow.ports.queued import (
+from mini_workflow.ports.queue import (
     NO_ERRANDS,
     NO_WAKEUPS,
     Dispatch,

@@ -36,7 +36,7 @@ class Questions:
             finally:
                 live = self._cache.get(name)
                 if live is None or live.run is not run:
-                    run.close()
+                    self._turns.close(run)
                 elif run.loop.touched:
                     self._cache.drop(name)  # it may have changed what a replay would not
         except (Exception, KeyboardInterrupt) as error:

@@ -35,7 +35,7 @@ class Runtime(Client):
         ports: the backend.
         codec: carries values and closures.
         make_runner: makes the runner of tasks, given where to report.
-        pace: how to wait.
+        pace: how to wait, if not in real time.
         notify_peers: tells other processes that have the same store open to look at it.
         on_stop: called when everything is done, to close the backend.
         registry: where workflows are looked up.
@@ -51,7 +51,7 @@ class Runtime(Client):
         *,
         codec: Codec,
         make_runner: Callable[[Report], TaskRunner],
-        pace: Pace,
+        pace: Pace | None = None,
         notify_peers: Callable[[], None] = lambda: None,
         on_stop: Callable[[], None] = lambda: None,
         registry: Registry = REGISTRY,

@@ -148,6 +148,7 @@ class Turns:
         self._entropy = entropy
         self._limit = history_limit
         self._inline = inline_runner(codec, execute)
+        cache.close = self.close
         self.draining = False
 
     def create(
@@ -164,7 +165,7 @@ class Turns:
             delivery = Delivery(execution_id, [started, *others])
             turn = self._advance(delivery, Live(run, head, 0), (), started.at)
         except BaseException:
-            run.close()
+            self.close(run)
             raise
         turn.start = start
         return turn
@@ -254,7 +255,7 @@ class Turns:
                 delivery, live, before, now, known=len(fresh), unpark=bool(parked), reopen=head
             )
         except BaseException:
-            run.close()
+            self.close(run)
             raise
 
     def _lost(
@@ -305,6 +306,22 @@ class Turns:
             if run.loop.fault is None:
                 run.loop.fault = DeterminismError("the turn was interrupted")
             return None
+
+    def close(self, run: Run) -> None:
+        """Drop a run from memory. Its ``finally`` blocks run then: one that does not end is interrupted
+        as a turn is.
+        """
+        if run.recorder.dead:
+            return
+        fault, run.loop.fault = run.loop.fault, None
+        self.watched(run, run.close)
+        if run.loop.fault is not None:
+            log.warning(
+                "[%s] interrupted while it was dropped from memory: %s",
+                run.execution_id,
+                run.loop.fault,
+            )
+        run.loop.fault = fault
 
     def _advance(
         self,
@@ -390,7 +407,7 @@ class Turns:
         """The same execution as it is in the store; `fresh` if no code of it has run yet."""
         name = live.head.execution_id
         self._cache.drop(name)
-        live.run.close()
+        self.close(live.run)
         run = self._begin(self._definitions(live.head.workflow), name)
         stored = self._store.load(name) if live.length and not fresh else None
         if stored is not None:
@@ -407,7 +424,7 @@ class Turns:
         live.length += len(decision.events)
         live.tries = 0
         done = head.closed_at is not None and not decision.busy
-        if live.run.fault is not None or turn.continues or head.status == "blocked" or done:
+        if live.run.loop.fault is not None or turn.continues or head.status == "blocked" or done:
             self.discard(turn)
         elif not live.run.recorder.dead:
             self._cache.put(live)
@@ -416,7 +433,7 @@ class Turns:
         """What is in memory of the execution is ahead of the store: drop it."""
         self._cache.drop(turn.delivery.execution_id)
         if turn.live is not None:
-            turn.live.run.close()
+            self.close(turn.live.run)
 
     def look(self, execution_id: str) -> Run | None:
         """A run to put questions to, of an execution in whatever condition; None if there is none
@@ -439,7 +456,7 @@ class Turns:
         if run is not None:
             live = self._cache.get(run.execution_id)
             if live is None or live.run is not run:
-                run.close()
+                self.close(run)
 
     def _head_after(self, head: Head, decision: Decision, now: int) -> Head:
         fault, wake_at = decision.fault, decision.wake_at

@@ -45,9 +45,9 @@ class Watchdog:
         self._turn += 1
         self._strikes = 0
         self._run = run
+        self._watched = threading.get_ident()
         if self._asleep:
             self._asleep = False
-            self._watched = threading.get_ident()
             if self._thread is None:
                 self._thread = threading.Thread(
                     target=self._watch, name="mini-workflow-watchdog", daemon=True

@@ -22,7 +22,7 @@ from mini_workflow.engine.executor import execute, execute_async
 from mini_workflow.engine.runtime import Runtime
 from mini_workflow.engine.watchdog import DEFAULT_LIMIT
 from mini_workflow.errors import StoreError, UsageError
-from mini_workflow.ports import Clock, Report, TaskRunner
+from mini_workflow.ports import Report, TaskRunner
 from mini_workflow.runners.event_loop import EventLoopRunner
 from mini_workflow.runners.routed import RoutedRunner
 from mini_workflow.runners.threads import ThreadRunner
@@ -133,7 +133,6 @@ class LocalRuntime(Runtime):
             Ports(backend.store, backend.agenda, backend.mailbox, backend.leases, clock),
             codec=codec,
             make_runner=partial(_make_runner, codec, value_limit, workers, threads),
-            pace=_RealTime(clock),
             notify_peers=self._notify_peers,
             on_stop=self._close_backend,
             cache_size=cache_size,
@@ -162,15 +161,6 @@ class LocalRuntime(Runtime):
         self._notify_peers()
         self._doorbell.close()
         self._backend.close()
-
-
-class _RealTime:
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-
-    def wait(self, until: int | None, idle: bool) -> float | None:
-        """See `Pace.wait`."""
-        return None if until is None else max(0.0, (until - self._clock.now()) / 1000)
 
 
 def _check(name: str, value: object, fits: bool, wanted: str) -> None:

@@ -16,7 +16,7 @@ from botocore.exceptions import ClientError
 
 from mini_workflow.errors import SignatureInvalid, StoreUnavailable, WireError
 from mini_workflow.ports import QueuedMessage, TaskRequest
-from mini_workflow.ports.queued import Wakeup
+from mini_workflow.ports.queue import Wakeup
 from mini_workflow.runtimes.aws.container import Container
 from mini_workflow.settings import ROLE_ARN, Settings
 from mini_workflow.stores.aws_clients import Clients

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mini_workflow.errors import StoreCorrupt, StoreTooNew, StoreUnavailable
 from mini_workflow.ports import STATUSES, Commit, Head, Query, QueuedMessage
-from mini_workflow.ports.queued import NO_ERRANDS, NO_WAKEUPS, PendingEffects, Wakeup, Wakeups
+from mini_workflow.ports.queue import NO_ERRANDS, NO_WAKEUPS, PendingEffects, Wakeup, Wakeups
 from mini_workflow.stores.aws_limits import HEADER_BYTES, SEAL_OVER
 from mini_workflow.stores.s3 import execution_object as form
 from mini_workflow.stores.s3 import index

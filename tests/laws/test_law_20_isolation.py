@@ -9,7 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from mini_workflow import ExecutionBlocked, ExecutionTerminated, LocalClient, LocalRuntime
+from mini_workflow import (
+    Context,
+    ExecutionBlocked,
+    ExecutionTerminated,
+    LocalClient,
+    LocalRuntime,
+    workflow,
+)
 from mini_workflow.core import events
 from mini_workflow.engine.renewal import LeaseRenewal
 from mini_workflow.engine.turn import DEADLY
@@ -287,3 +294,62 @@ def test_a_signal_to_a_run_that_is_terminated_before_it_begins_is_reported(path:
         history = runtime.get_execution("loop").history()
     [unhandled] = [event for event in history if isinstance(event, events.SignalUnhandled)]
     assert unhandled.name == "greeting"
+
+
+LINGERS: list[str] = []
+"""What a ``finally`` block that does not end has come to."""
+
+
+@workflow("law20.lingers")
+async def lingers(ctx: Context, stubborn: bool) -> str:
+    try:
+        await ctx.wait_for_signal("go")
+    finally:
+        if "fixed" not in LINGERS:
+            LINGERS.append("reached")
+            while "fixed" not in LINGERS:
+                try:
+                    while "fixed" not in LINGERS:
+                        pass
+                except BaseException:
+                    LINGERS.append("interrupted")
+                    if not stubborn:
+                        raise
+    return "done"
+
+
+@pytest.mark.parametrize("cache_size", [0, 1])
+def test_a_finally_block_that_does_not_end_while_it_is_dropped(
+    path: Path, cache_size: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is interrupted, the others go on, and so does its execution once it is wanted again."""
+    LINGERS.clear()
+    with (
+        caplog.at_level(logging.WARNING, "mini_workflow.engine"),
+        LocalRuntime(path, cache_size=cache_size, turn_timeout=0.2) as runtime,
+    ):
+        execution = runtime.start_execution(lingers, False, id="lingers")
+        for n in range(3):
+            assert runtime.start_execution(flows.steps, 4, id=f"other-{n}").result(WAIT) == 6
+        assert "interrupted" in LINGERS
+        LINGERS.append("fixed")
+        execution.signal("go")
+        assert execution.result(WAIT) == "done"
+    assert any("dropped from memory" in r.getMessage() for r in caplog.records)
+
+
+def test_a_finally_block_that_cannot_be_interrupted_is_named(
+    path: Path, in_thread: Callable[..., object], caplog: pytest.LogCaptureFixture
+) -> None:
+    LINGERS.clear()
+    with (
+        caplog.at_level(logging.CRITICAL, "mini_workflow.engine"),
+        LocalRuntime(path, lease=1, cache_size=0, turn_timeout=0.1) as runtime,
+    ):
+        in_thread(lambda: runtime.start_execution(lingers, True, id="lingers"))
+        eventually(lambda: runtime._engine.hangs() == "lingers")
+        eventually(lambda: caplog.records)
+        LINGERS.append("fixed")
+        eventually(lambda: runtime._engine.hangs() is None)
+        assert runtime.start_execution(flows.steps, 4, id="mine").result(WAIT) == 6
+    assert "cannot be interrupted" in caplog.records[0].getMessage()

@@ -15,7 +15,7 @@ from typing import Any, Final
 from mini_workflow.core.wire import text_of
 from mini_workflow.errors import StoreCorrupt, StoreTooNew
 from mini_workflow.ports import Commit, Head, QueuedMessage
-from mini_workflow.ports.queued import NO_ERRANDS, NO_WAKEUPS, PendingEffects, Wakeup, Wakeups
+from mini_workflow.ports.queue import NO_ERRANDS, NO_WAKEUPS, PendingEffects, Wakeup, Wakeups
 from mini_workflow.stores.s3.index import place_of
 
 SCHEMA: Final = 1

@@ -10,7 +10,7 @@ from typing import Final
 
 from mini_workflow.errors import StoreCorrupt, UsageError
 from mini_workflow.ports import Commit
-from mini_workflow.ports.queued import NO_ERRANDS, NO_WAKEUPS, PendingEffects, Wakeups
+from mini_workflow.ports.queue import NO_ERRANDS, NO_WAKEUPS, PendingEffects, Wakeups
 from mini_workflow.stores.aws_clients import Clients
 from mini_workflow.stores.aws_limits import HEADER_BYTES, SEAL_OVER
 from mini_workflow.stores.s3 import execution_object as form

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from mini_workflow.errors import UsageError
 from mini_workflow.ports import STATUSES, Commit, Extent, Head, Page, Query, QueuedMessage, Stored
-from mini_workflow.ports.queued import NO_ERRANDS, ExecutionMeta, PendingEffects, Wakeups
+from mini_workflow.ports.queue import NO_ERRANDS, ExecutionMeta, PendingEffects, Wakeups
 from mini_workflow.stores.s3.execution_object import ExecutionObject
 from mini_workflow.stores.s3.index import Entry
 from mini_workflow.stores.s3.object_store import ObjectStore, check

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from mini_workflow.errors import StoreError
 from mini_workflow.ports import QueuedMessage, TaskRequest
-from mini_workflow.ports.queued import Wakeup
+from mini_workflow.ports.queue import Wakeup
 from mini_workflow.settings import (
     QUEUE_URL,
     ROLE_ARN,

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from mini_workflow.engine.effects import Effects, put_off, together, waking
 from mini_workflow.errors import StoreError, StoreUnavailable
 from mini_workflow.ports import QueuedMessage, TaskRequest
-from mini_workflow.ports.queued import NO_ERRANDS, PendingEffects, Wakeup, Wakeups
+from mini_workflow.ports.queue import NO_ERRANDS, PendingEffects, Wakeup, Wakeups
 from mini_workflow.testing.clock import ManualClock
 
 wakeups = st.builds(Wakeup, st.integers(0, 20), st.sampled_from(["", "schedule"]))

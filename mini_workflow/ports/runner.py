@@ -1,0 +1,96 @@
+"""What the engine asks of a runner of tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from mini_workflow.core.records import record
+
+
+@record
+class TaskRequest:
+    """One attempt to run. `payload` is the captured call, `timeout` milliseconds from its start.
+
+    `heartbeat_timeout` are the milliseconds that it may be silent, from its start and from each
+    heartbeat. `heartbeat` are the details, as JSON text, that the attempts before gave last.
+    """
+
+    execution_id: str
+    seq: int
+    attempt: int
+    name: str
+    payload: bytes
+    timeout: int | None = None
+    is_async: bool = False
+    heartbeat_timeout: int | None = None
+    heartbeat: str | None = None
+
+    @property
+    def key(self) -> tuple[str, int, int]:
+        """What identifies the attempt."""
+        return (self.execution_id, self.seq, self.attempt)
+
+
+@record
+class TaskOutcome:
+    """What became of an attempt: `result` is JSON text, or `failure` a Failure as plain JSON.
+
+    With a failure, `heartbeat` are the details that the attempt gave last, as JSON text, or None
+    if it gave none.
+    """
+
+    execution_id: str
+    seq: int
+    attempt: int
+    result: str | None = None
+    failure: dict[str, object] | None = None
+    heartbeat: str | None = None
+
+    @property
+    def key(self) -> tuple[str, int, int]:
+        """What identifies the attempt."""
+        return (self.execution_id, self.seq, self.attempt)
+
+
+Report = Callable[[TaskOutcome], None]
+"""Takes an outcome to the engine; callable from any thread, never blocks, never raises."""
+
+
+class TaskRunner(Protocol):
+    """Runs attempts of tasks, away from the engine's thread.
+
+    Made with a `Report`. Each submitted attempt is reported exactly once: completed, failed, timed
+    out (TaskTimeout, also when its heartbeat is missing) or lost (WorkerLost) - unless it was
+    handed back by `close`.
+    """
+
+    def submit(self, request: TaskRequest) -> None:
+        """Run the attempt as soon as there is room. Never blocks."""
+        ...
+
+    def cancel(self, execution_id: str, seq: int, reason: str = "") -> None:
+        """Nobody waits for the task any more: stop it if that is possible. Still reported once.
+
+        `reason` is told to the task.
+        """
+        ...
+
+    def holds(self, key: tuple[str, int, int]) -> bool:
+        """Whether an attempt was submitted here, and has neither been reported nor handed back. Never
+        blocks. An attempt that it does not hold, and that was not reported before, counts as lost.
+        """
+        ...
+
+    def close(self, grace: float) -> list[TaskRequest]:
+        """Stop: tell the attempts that have begun that they shall end, and wait up to `grace` seconds
+        for them, reporting them as usual.
+
+        Answers the attempts that had not begun, and those that had and did not end in time, or
+        ended because they were told to: these are not reported. The `heartbeat` of what is
+        answered are the details that the attempt gave last, or those before it.
+
+        No thread or process of the runner's own is left behind, except a thread that runs a task
+        which does not end.
+        """
+        ...

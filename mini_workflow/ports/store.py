@@ -1,0 +1,303 @@
+"""What the engine asks of a store: small protocols whose docstrings state what they promise.
+
+All times are whole milliseconds since the epoch. Every method may raise StoreError when the
+store cannot do its part; then nothing of the call has happened. A store sees plain fields and
+opaque lines of text, never events or values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final, Literal, Protocol
+
+from mini_workflow.core.records import record
+
+Status = Literal["running", "blocked", "completed", "failed", "cancelled", "terminated"]
+
+STATUSES: Final[tuple[Status, ...]] = (
+    "running",
+    "blocked",
+    "completed",
+    "failed",
+    "cancelled",
+    "terminated",
+)
+
+
+@record
+class Head:
+    """What a store knows of an execution without reading its history.
+
+    `busy` says that a task is in flight. `wake_at` is the earliest time at which something is due
+    by itself (a timer, a retry, an attempt that nobody has reported), or None; for an attempt it may
+    be earlier. `blocked_kind` and `blocked_reason` explain the status blocked. `closed_at` is None
+    while the execution is open. `run` counts the generations from 1, and `base` is the number of
+    events of those before this one: they stay stored and count, and neither `load` nor `history`
+    answers them.
+    """
+
+    execution_id: str
+    workflow: str
+    status: Status
+    started_at: int
+    closed_at: int | None = None
+    busy: bool = False
+    wake_at: int | None = None
+    blocked_kind: str | None = None
+    blocked_reason: str | None = None
+    run: int = 1
+    base: int = 0
+
+
+@record
+class Stored:
+    """An execution as loaded: its head, the lines of its history, and its parked messages.
+
+    `events` are those of the current run, so that `head.base + len(events)` is the number of all.
+    `held` says whether the owner that loads it holds it. `tries` counts the owners that were lost
+    in the middle of its turn, since a commit has set it last (see `Leases.note_turn`).
+    """
+
+    head: Head
+    events: list[str]
+    parked: list[str]
+    held: bool = True
+    tries: int = 0
+
+
+@record
+class QueuedMessage:
+    """A message for an execution's mailbox; what `key` does, `Mailbox.post` says."""
+
+    execution_id: str
+    body: str
+    key: str
+
+
+@record
+class Commit:
+    """One execution's part of a commit.
+
+    `expected` is the number of events that the writer has seen, those of earlier runs included:
+    the fence; 0 creates the execution. `head` is None when it has not changed; one with another
+    `base` begins the run whose first event has that number, counted from 0. The event may come
+    with the same commit, behind the last ones of the run before. `park` are messages (lines of
+    text) to keep for an execution that is blocked, behind those already parked; `unpark` removes
+    all parked messages that were there before. `taken` are numbers of mailbox messages that are
+    done with. `outbox` are messages to post, to whichever executions: also those of other owners,
+    those that the same step creates, and this one. What is for an execution that does not exist
+    even so is dropped. `tries` is set to that number, or stays as it is if it is None.
+    """
+
+    execution_id: str
+    expected: int
+    events: tuple[str, ...] = ()
+    head: Head | None = None
+    park: tuple[str, ...] = ()
+    unpark: bool = False
+    taken: tuple[int, ...] = ()
+    outbox: tuple[QueuedMessage, ...] = ()
+    tries: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """Which executions to list, newest first. `after` is the `Page.next` of the page before."""
+
+    workflow: str | None = None
+    status: Status | None = None
+    limit: int = 100
+    after: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of a listing; `next` is None on the last one."""
+
+    heads: list[Head]
+    next: str | None = None
+
+
+@record
+class Letter:
+    """A message to an execution, as found in the mailbox."""
+
+    number: int
+    execution_id: str
+    body: str
+
+
+@record
+class Extent:
+    """How many events an execution has, those of earlier runs included, and whether the owner that
+    asks holds it.
+    """
+
+    length: int
+    held: bool
+
+
+class Reader(Protocol):
+    """What making a turn takes of a store."""
+
+    def load(self, execution_id: str) -> Stored | None:
+        """The execution as of the last commit, or None if there is none of that id.
+
+        What it costs depends on the current run, and not on those before it.
+        """
+        ...
+
+    def extent(self, execution_id: str) -> Extent | None:
+        """How long the execution is, or None if there is none. The cost does not depend on that."""
+        ...
+
+    def head(self, execution_id: str) -> Head | None:
+        """The head as of the last commit, or None. Callable from any thread."""
+        ...
+
+
+class Store(Reader, Protocol):
+    """Heads and histories."""
+
+    def history(self, execution_id: str, since: int = 0) -> list[str]:
+        """The lines of the current run's history as of the last commit, from event number `since`
+        on, counted from 0 over all runs. Any thread.
+
+        Empty if there is no such execution. The cost is as for `load`, or that of those lines where
+        a store can read them alone.
+        """
+        ...
+
+    def list(self, query: Query) -> Page:
+        """Heads that match, newest start first; of equal starts the one created later first.
+
+        Any thread. Pages fit together whatever is created or closed in between. Raises UsageError
+        when `after` is not the `next` of a page, or the limit is less than 1.
+        """
+        ...
+
+    def commit(self, commits: Sequence[Commit]) -> list[bool]:
+        """Write them in one durable step; one answer each, in order.
+
+        An item is written as a whole, or not at all and answered False, when the number of its
+        stored events is not `expected` (another writer was faster, or the id exists already).
+        The others are not touched by that. False is also the answer for an execution that another
+        owner holds. Items of one execution build on each other. The outboxes of what was written
+        are posted in the order of the items, when all else of the step is done. When the call
+        returns, what was answered True survives a crash.
+
+        Raises LeaseLost, and writes nothing at all, when this owner has no lease, or another one
+        has taken it over. Raises UsageError, and writes nothing either, when a creation lacks its
+        head or its first event, or when the `base` of a head is negative or leaves no event to
+        its run. Raises StoreRefused, and writes nothing, when a value is one that this store cannot
+        keep: the caller then tries the items alone.
+        """
+        ...
+
+
+class Agenda(Protocol):
+    """What is due, among the executions that this owner holds."""
+
+    def due(self, now: int, limit: int) -> list[str]:
+        """Ids of executions whose `wake_at` is at or before `now`, earliest first.
+
+        The status does not matter, as long as `wake_at` is set. Reading does not consume.
+        """
+        ...
+
+    def next_wake(self) -> int | None:
+        """The earliest `wake_at` of all, or None."""
+        ...
+
+    def busy(self, after: str, limit: int) -> list[str]:
+        """Ids whose head says busy, in order of id, beginning behind `after`."""
+        ...
+
+    def blocked(self, kind: str, after: str, limit: int) -> list[str]:
+        """Ids whose status is blocked, with that kind, in order of id, beginning behind `after`."""
+        ...
+
+
+class Mailbox(Protocol):
+    """Durable messages to executions from processes that do not hold them."""
+
+    def post(self, execution_id: str, body: str, key: str) -> None:
+        """Keep a message until a commit takes it. Any thread.
+
+        Durable on return; messages to one execution stay in order. A second message with the same
+        key to the same execution is ignored while the first is there. The status of the execution
+        does not matter, nor who holds it. Raises ExecutionNotFound.
+        """
+        ...
+
+    def letters(self, after: int, limit: int, execution_id: str | None = None) -> list[Letter]:
+        """Messages for executions that this owner holds, by number, beginning behind `after`: all,
+        or those for one of them.
+
+        To find that there are none is cheap: it may be asked often. A number is never used twice.
+        A takeover may bring messages with lower numbers than those already read: begin at 0 again
+        after `acquire` has answered True.
+        """
+        ...
+
+
+class Leases(Protocol):
+    """Which owner (a runtime with the store open) runs which executions.
+
+    Executions belong to partitions, and each partition to at most one owner at a time. The owner
+    that creates an execution puts it into a partition of its own. A lease covers all that an owner
+    holds: it is taken over as a whole, or not at all. One that has ended stands until another
+    owner takes over. Closing a backend does not release.
+    """
+
+    def acquire(self, now: int) -> bool:
+        """Take every partition that nobody holds, whose owner is dead, or whose lease has ended.
+
+        Makes a partition of its own for this owner where it has none. Answers whether any
+        partition was taken over that holds executions. Raises LeaseLost when this owner's lease
+        was taken over and it has not been told so yet; the next call then begins afresh.
+        """
+        ...
+
+    def renew(self, now: int) -> int:
+        """Extend this owner's leases; answers when to renew next.
+
+        Raises LeaseLost when another owner has taken the lease over in the meantime.
+        """
+        ...
+
+    def extend(self, now: int) -> None:
+        """Extend this owner's lease if it has one that stands, and do nothing otherwise. Any thread."""
+        ...
+
+    def note_turn(self, execution_id: str | None) -> None:
+        """Note in the middle of whose turn this owner is; None for nobody's.
+
+        It must cost next to nothing, since every turn does it twice, and outlive the end of the
+        process, not of the machine. Whoever takes over from an owner that is gone or hangs adds to
+        the `tries` of the execution that is noted: 1 if the owner has died, 2 if it may still
+        hang. Nothing is added for an owner that has released what it held.
+        """
+        ...
+
+    def release(self) -> None:
+        """Give everything back, so that another owner can take it at once. Holding nothing is fine."""
+        ...
+
+    def peers(self) -> list[str]:
+        """The addresses of the other living owners, for a wake-up. Any thread."""
+        ...
+
+
+class Clock(Protocol):
+    """The time."""
+
+    def now(self) -> int:
+        """Milliseconds since the epoch. May jump, also backwards."""
+        ...
+
+
+def reopened(head: Head) -> Head:
+    """The head of a blocked execution that runs again."""
+    return replace(head, status="running", blocked_kind=None, blocked_reason=None)

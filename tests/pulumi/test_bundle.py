@@ -1,0 +1,311 @@
+"""The template of CloudFormation: what the components make, as linters and an emulator take it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from click.testing import CliRunner
+
+from mini_workflow import settings
+from mini_workflow.cli.app import cli
+from pulumi_component import BadOption, bundle, cloudformation
+from tests.aws.emulator import functions
+from tests.aws.emulator.server import Server
+from tests.pulumi.recording import record
+from tests.pulumi.test_engine import engine
+from tests.pulumi.test_engine import made as end
+from tests.waiting import eventually
+
+LINTER = Path(sys.executable).with_name("cfn-lint")
+
+PLAIN = """
+[engines.Flow]
+worker = "app.index.execute"
+orchestrator = "app.index.orchestrate"
+"""
+
+API = """
+[functions.Api]
+handler = "app.index.api"
+url = {authorization = "none", cors = true}
+link = ["Flow"]
+"""
+
+ALL = """
+[engines.Flow]
+orchestrator = {handler = "app.index.orchestrate", provisioned_concurrency = 2}
+concurrency = 20
+alarms = {topics = ["arn:aws:sns:us-east-1:123456789012:people"]}
+dashboard = true
+log_retention = "1 week"
+tags = {team = "blue"}
+environment = {PLACE = "${here}"}
+vpc = {subnets = ["subnet-0a1b2c3d"], security_groups = ["sg-0a1b2c3d"]}
+layers = ["arn:aws:lambda:us-east-1:123456789012:layer:numbers:3"]
+storage = "1 GB"
+tracing = true
+kms_key = "arn:aws:kms:us-east-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"
+permissions_boundary = "arn:aws:iam::123456789012:policy/bound"
+history = {bucket = "ours", prefix = "flows/"}
+
+[engines.Flow.worker]
+handler = "app.index.execute"
+image = "123456789012.dkr.ecr.us-east-1.amazonaws.com/heavy:1"
+permissions = [{actions = ["s3:GetObject"], resources = ["arn:aws:s3:::b/*"]}]
+
+[engines.Flow.worker.file_system]
+path = "/mnt/m"
+access_point = "arn:aws:elasticfilesystem:us-east-1:123456789012:access-point/fsap-0a1b2c3d4e5f60718"
+
+[functions.Api]
+handler = "app.index.api"
+url = true
+provisioned_concurrency = 1
+link = ["Flow.history", "Flow.events"]
+
+[functions.Own]
+handler = "app.index.api"
+role = "arn:aws:iam::123456789012:role/theirs"
+concurrency = -1
+"""
+
+
+def written(root: Path, text: str) -> tuple[dict[str, Any], list[Path]]:
+    """The template of a description, and the archives."""
+    (root / "deploy.toml").write_text(text)
+    template, *archives = bundle.bundle(root / "deploy.toml", root / "build")
+    return json.loads(template.read_text()), archives
+
+
+def _bundled(root: Path) -> list[Path]:
+    return bundle.bundle(root / "deploy.toml", root / "build")
+
+
+def properties(template: dict[str, Any], name: str) -> dict[str, Any]:
+    return template["Resources"][name]["Properties"]
+
+
+@pytest.mark.parametrize("text", [PLAIN, PLAIN + API, ALL], ids=["plain", "api", "all"])
+def test_the_linter_of_cloudformation_finds_nothing(root: Path, text: str) -> None:
+    written(root, text)
+    done = subprocess.run(
+        [LINTER, "--regions", "us-east-1", "--", "build/template.json"],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_the_linter_finds_what_is_wrong(root: Path) -> None:
+    template, _ = written(root, PLAIN)
+    properties(template, "FlowEvents")["Fifo"] = True
+    (root / "wrong.json").write_text(json.dumps(template))
+    done = subprocess.run(
+        [LINTER, "--", "wrong.json"],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "'Fifo' was unexpected" in done.stdout
+
+
+def test_every_role_may_do_what_it_may_with_pulumi(root: Path) -> None:
+    template, _ = written(root, PLAIN)
+    recording = record(lambda: end(engine(root, signing_key_store="secret")))
+    for one in recording.of("RolePolicy"):
+        name = cloudformation.logical(one.name)
+        found = properties(template, name)["PolicyDocument"]["Statement"]
+        wanted = json.loads(one.inputs["policy"])["Statement"]
+        assert [(s["Sid"], s["Action"], len(s["Resource"])) for s in found] == [
+            (s["Sid"], s["Action"], len(s["Resource"])) for s in wanted
+        ]
+    # Nothing has been forgotten: what has no resource of its own is part of another.
+    parts = {"Flow-suffix", "Flow-signing-key", "Flow-signing-key-version"}
+    parts |= {f"Flow-history-{part}" for part in ("private", "encryption", "lifecycle")}
+    parts |= {f"Flow-{what}-recursion" for what in ("worker", "orchestrator")}
+    wanted_names = {
+        cloudformation.logical(one.name)
+        for one in recording
+        if not one.type.startswith("mini-workflow") and one.name not in parts
+    }
+    assert set(template["Resources"]) == wanted_names
+
+
+def test_histories_outlive_the_stack_and_are_private(root: Path) -> None:
+    template, _ = written(root, PLAIN)
+    bucket = template["Resources"]["FlowHistory"]
+    assert bucket["DeletionPolicy"] == bucket["UpdateReplacePolicy"] == "Retain"
+    assert all(bucket["Properties"]["PublicAccessBlockConfiguration"].values())
+    gone, _ = written(root, PLAIN + 'removal = "destroy"\n')
+    assert "DeletionPolicy" not in gone["Resources"]["FlowHistory"]
+
+
+def test_no_key_is_in_a_template(root: Path) -> None:
+    template, _ = written(root, PLAIN)
+    assert properties(template, "FlowSigningKeySecret") == {
+        "GenerateSecretString": {"PasswordLength": 64, "ExcludePunctuation": True}
+    }
+    variables = properties(template, "FlowWorkerFunction")["Environment"]["Variables"]
+    assert variables[settings.SIGNING_KEY_ARN] == {"Ref": "FlowSigningKeySecret"}
+    assert settings.SIGNING_KEY not in variables
+    # As a variable, it is asked for when the stack is made.
+    visible, _ = written(root, PLAIN + 'signing_key_store = "environment"\n')
+    variables = properties(visible, "FlowWorkerFunction")["Environment"]["Variables"]
+    assert variables[settings.SIGNING_KEY] == {
+        "Fn::Sub": "{{resolve:secretsmanager:${FlowSigningKey}}}"
+    }
+    assert "FlowSigningKey" in visible["Resources"]
+    assert not [name for name in visible["Outputs"] if name.endswith("SigningKey")]
+
+
+def test_another_function_is_another_version(root: Path) -> None:
+    def version(text: str) -> str:
+        template, _ = written(root, text)
+        alias = properties(template, "ApiAlias")
+        name, attribute = alias["FunctionVersion"]["Fn::GetAtt"]
+        assert (attribute, template["Resources"][name]["Type"]) == (
+            "Version",
+            "AWS::Lambda::Version",
+        )
+        assert alias["ProvisionedConcurrencyConfig"] == {"ProvisionedConcurrentExecutions": 3}
+        return name
+
+    text = PLAIN + '[functions.Api]\nhandler = "app.index.api"\nprovisioned_concurrency = 3\n'
+    first = version(text)
+    assert version(text) == first
+    assert version(text + 'memory = "2 GB"\n') != first
+    with (root / "app" / "index.py").open("a") as file:
+        file.write("# changed\n")
+    assert version(text) != first
+
+
+def test_the_same_description_gives_the_same_bytes(root: Path) -> None:
+    files = []
+    for _ in range(2):
+        (root / "deploy.toml").write_text(PLAIN + API)
+        files.append({one.name: one.read_bytes() for one in _bundled(root)})
+    assert files[0] == files[1]
+
+
+def test_archives_keep_what_is_executable(tmp_path: Path) -> None:
+    folder = tmp_path / "code"
+    (folder / "bin").mkdir(parents=True)
+    for name, mode in (("bin/tool", 0o755), ("module.py", 0o644)):
+        (folder / name).write_text("text")
+        (folder / name).chmod(mode)
+    bundle.archive(folder, tmp_path / "code.zip")
+    with zipfile.ZipFile(tmp_path / "code.zip") as packed:
+        modes = {one.filename: one.external_attr >> 16 for one in packed.infolist()}
+    assert modes == {"bin/tool": 0o755, "module.py": 0o644}
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "there is no engine in it"),
+        ("[engines", "deploy.toml: "),
+        ("[engine.Flow]\n", "there is a table 'engine'"),
+        ('[engines]\nFlow = "x"\n', "engines has a table for each of them"),
+        (PLAIN + "memory = 1\n", "worker: memory: 1 is not between"),
+        (PLAIN + 'signing_key = "k"\n', "a template is no place for a key"),
+        (PLAIN + 'signing_key_store = "parameter"\n', "CloudFormation cannot make an encrypted"),
+        (PLAIN + 'history = "left"\n', "a template cannot change a bucket that exists"),
+        (PLAIN + 'link = ["Other"]\n', "'Other' is not the name of an engine of this file"),
+        (PLAIN + 'link = ["Flow"]\n', "are linked to each other in a circle"),
+        (PLAIN + API.replace('"Flow"', '"Flow.timers"'), "nor a node of one"),
+        (
+            PLAIN.replace("Flow", "Flow-a") + PLAIN.replace("Flow", "FlowA"),
+            "two names are",
+        ),
+    ],
+)
+def test_what_is_wrong_is_told_and_nothing_is_written(root: Path, text: str, told: str) -> None:
+    with pytest.raises(BadOption) as raised:
+        written(root, text)
+    assert told in str(raised.value)
+    assert not (root / "build").exists()
+
+
+# The command
+
+
+def test_the_command_says_what_comes_next(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(root)
+    (root / "deploy.toml").write_text(PLAIN)
+    done = CliRunner().invoke(cli, ["package"])
+    assert done.exit_code == 0, done.output
+    assert "build/template.json: " in done.output
+    assert "aws cloudformation deploy --template-file build/template.json" in done.output
+    answer = json.loads(CliRunner().invoke(cli, ["package", "--json", "-o", "dist"]).stdout)
+    assert answer["template"] == "dist/template.json"
+    assert all((root / name).is_file() for name in answer["archives"])
+    (root / "deploy.toml").write_text("[engine.x]")
+    wrong = CliRunner().invoke(cli, ["package"])
+    assert wrong.exit_code == 2
+    assert "there is a table 'engine'" in wrong.output
+    assert CliRunner().invoke(cli, ["package", "nothing.toml"]).exit_code == 6
+
+
+def test_the_command_names_what_is_not_installed(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(root)
+    monkeypatch.setitem(sys.modules, "pulumi_component.bundle", None)
+    done = CliRunner().invoke(cli, ["package"])
+    assert done.exit_code == 6
+    assert "package needs mini-workflow[pulumi]" in done.output
+
+
+# On the emulator
+
+
+def test_a_stack_is_made_and_its_functions_answer(strict_aws: Server, root: Path) -> None:
+    template, archives = written(root, PLAIN + API)
+    for one in template["Resources"].values():
+        if one["Type"] == "AWS::Lambda::Function":
+            one["Properties"]["Runtime"] = functions.RUNTIME
+    code = f"code-{uuid4().hex[:8]}"
+    s3 = strict_aws.client("s3")
+    s3.create_bucket(Bucket=code)
+    for archive in archives:
+        # There, something in the archive has to start the function.
+        with zipfile.ZipFile(archive) as packed:
+            packed.extractall(root / archive.stem)
+        body = functions.archive(functions.files_of(root / archive.stem))
+        s3.put_object(Bucket=code, Key=archive.name, Body=body)
+    made_by = strict_aws.client("cloudformation")
+    name = f"flow-{uuid4().hex[:8]}"
+    made_by.create_stack(
+        StackName=name,
+        TemplateBody=json.dumps(template),
+        Capabilities=["CAPABILITY_IAM"],
+        Parameters=[{"ParameterKey": "CodeBucket", "ParameterValue": code}],
+    )
+
+    def ended() -> Any:
+        (stack,) = made_by.describe_stacks(StackName=name)["Stacks"]
+        return None if stack["StackStatus"].endswith("_IN_PROGRESS") else stack
+
+    stack = eventually(ended, every=0.1)
+    assert stack["StackStatus"] == "CREATE_COMPLETE", made_by.describe_stack_events(StackName=name)
+    outputs = {one["OutputKey"]: one["OutputValue"] for one in stack["Outputs"]}
+    answer = strict_aws.client("lambda").invoke(
+        FunctionName=outputs["ApiName"], Payload=json.dumps({"x": 1})
+    )
+    assert json.loads(answer["Payload"].read()) == ["api", {"x": 1}]
+    secret = strict_aws.client("secretsmanager").get_secret_value(
+        SecretId=outputs["FlowSigningKeyArn"]
+    )
+    assert len(secret["SecretString"]) == 64
+    made_by.delete_stack(StackName=name)
