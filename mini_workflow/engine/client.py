@@ -335,7 +335,7 @@ class Client:
             request.reply.fail(error)
 
         try:
-            with blocking_wait(refuse):
+            with blocking_wait(refuse, timeout):
                 answer = self._transport.ask(request, timeout)
                 if answer.event is None and answer.refusal is None:
                     answer = self._answer_from_elsewhere(request, deadline, refused)

@@ -63,7 +63,7 @@ class EngineTransport:
             return found
         reply: Reply[News] = Reply()
         try:
-            with blocking_wait(reply.fail):
+            with blocking_wait(reply.fail, timeout):
                 self._enlist(execution_id, reply.give)
                 return self._wait_for(execution_id, reply, timeout)
         finally:

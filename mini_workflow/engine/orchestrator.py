@@ -57,9 +57,9 @@ RACES: Final = 5
 """How often a turn is done again because another writer was faster, before its messages go back to
 the queue. Our own bound."""
 
-SUSPICIOUS: Final = 4
-"""From which delivery of a message on each try is counted in the store: something may end the
-process. Our own bound."""
+SUSPICIOUS: Final = 2
+"""From which delivery of a message on each try is counted in the store, and executions take their turns
+alone: something may end the process. Our own bound."""
 
 TRIES: Final = 3
 """How many counted tries there are before the execution is blocked. Our own bound."""
@@ -131,6 +131,7 @@ class Orchestrator:
         self._on_turn = on_turn
         self._entropy = entropy
         self._left: Callable[[], int] = lambda: FOREVER
+        self._ready: Callable[[], None] = lambda: None
         self._longest: int | None = None
         self._courier = Effects(dispatch, clock)
         self._cache = Cache(cache_size)
@@ -166,19 +167,26 @@ class Orchestrator:
     # What a queue delivers
 
     def take(
-        self, arrivals: Sequence[Arrival], left: Callable[[], int] = lambda: FOREVER
+        self,
+        arrivals: Sequence[Arrival],
+        left: Callable[[], int] = lambda: FOREVER,
+        ready: Callable[[], None] = lambda: None,
+        alone: Callable[[str], None] = lambda name: None,
     ) -> dict[str, Exception]:
         """Do the turns of several executions, and all that follows from them. Answers those whose
         messages must be delivered again, with the reason; never raises.
 
         `left` tells how many milliseconds this process may still run. What takes longer goes on in
-        a message that the execution sends itself.
+        a message that the execution sends itself. `ready` is waited for before any code of a workflow
+        runs, and `alone` is told which execution comes next that may end the process.
         """
-        self._left = left
+        self._left, self._ready = left, ready
         failed: dict[str, Exception] = {}
         if any(arrival.delivery >= SUSPICIOUS for arrival in arrivals):
             # One of them may end the process: the others are done with before or after.
             for arrival in arrivals:
+                if len(arrivals) > 1:
+                    alone(arrival.execution_id)
                 self._take([arrival], failed)
         else:
             self._take(arrivals, failed)
@@ -189,6 +197,7 @@ class Orchestrator:
         while works:
             works = self._stage(self._prepare, works, failed)
             turned: list[_Work] = []
+            self._ready()
             for work in works:
                 try:
                     self._advance(work)
@@ -238,6 +247,7 @@ class Orchestrator:
             self._turns.discard(work.turn)
         if isinstance(error, StoreError):
             log.warning("[%s] will be tried again: %s", work.name, error)
+            self._uncount(work)
         else:
             # A fault of ours: the others go on.
             log.error("[%s] the orchestrator failed", work.name, exc_info=error)
@@ -392,6 +402,18 @@ class Orchestrator:
             raise StoreUnavailable(f"execution {name!r} is written by another process")
         work.standing = replace(standing, errands=errands, done=False, tries=tries)
         return work.standing
+
+    def _uncount(self, work: _Work) -> None:
+        """Take back that a try was counted: this process lives."""
+        if work.arrival.delivery < SUSPICIOUS:
+            return
+        try:
+            standing = self._store.standing(work.name)
+            if standing is not None and standing.tries:
+                commit, tries = Commit(work.name, standing.length), standing.tries - 1
+                self._store.commit(commit, standing.errands, standing.alarm, tries)
+        except StoreError as error:
+            log.warning("[%s] a try stays counted: %s", work.name, error)
 
     def _execute(self, request: TaskRequest, codec: Codec) -> TaskOutcome:
         """Run an inline task, if it is the first of its turn or there is time for another one."""

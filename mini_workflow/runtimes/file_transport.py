@@ -94,7 +94,7 @@ class FileTransport:
             refused.append(error)
             changed.set()
 
-        with self._watcher.until_end(execution_id, changed.set), blocking_wait(refuse):
+        with self._watcher.until_end(execution_id, changed.set), blocking_wait(refuse, timeout):
             while (found := self._settled_now(execution_id)) is None:
                 left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0:

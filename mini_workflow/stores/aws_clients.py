@@ -24,25 +24,31 @@ Item = TypeVar("Item")
 ATTEMPTS: Final = 4
 """How often boto3 tries a call that is throttled or gets no answer. Our own bound."""
 
+ANSWERS_WITHIN: Final = 10
+"""Seconds after which AWS is taken not to have answered, and boto3 tries again. Our own bound."""
+
 
 class Clients:
     """One client per service, shared by all threads. `make` stands in for `boto3.client`."""
 
     def __init__(self, make: Callable[[str], Any] | None = None) -> None:
-        self._make = make or _boto3_client()
-        self._made: dict[str, Any] = {}
+        self._make: Callable[[str, int], Any] = _boto3_client()
+        if make is not None:
+            self._make = lambda service, answers_within: make(service)
+        self._made: dict[tuple[str, int], Any] = {}
         self._lock = threading.Lock()
         self._pools: list[ThreadPoolExecutor] = []
         self._depth = threading.local()
 
-    def get(self, service: str) -> Any:
-        """The client of a service, such as ``s3``."""
-        client = self._made.get(service)
+    def get(self, service: str, *, answers_within: int = ANSWERS_WITHIN) -> Any:
+        """The client of a service, such as ``s3``; it waits so many seconds for an answer."""
+        key = (service, answers_within)
+        client = self._made.get(key)
         if client is None:
             with self._lock:
-                client = self._made.get(service)
+                client = self._made.get(key)
                 if client is None:
-                    client = self._made[service] = self._make(service)
+                    client = self._made[key] = self._make(service, answers_within)
         return client
 
     def each(self, call: Callable[[Item], T], items: list[Item]) -> list[T | StoreError]:
@@ -98,10 +104,10 @@ def import_boto3() -> Any:
         ) from error
 
 
-def _boto3_client() -> Callable[[str], Any]:
+def _boto3_client() -> Callable[[str, int], Any]:
     session: Any = None
 
-    def make(service: str) -> Any:
+    def make(service: str, answers_within: int) -> Any:
         nonlocal session
         boto3 = import_boto3()
         from botocore.config import Config  # pyright: ignore[reportMissingTypeStubs]
@@ -112,7 +118,7 @@ def _boto3_client() -> Callable[[str], Any]:
             config=Config(
                 retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
                 connect_timeout=3,
-                read_timeout=10,
+                read_timeout=answers_within,
                 max_pool_connections=PARALLEL,
                 tcp_keepalive=True,
             ),

@@ -17,6 +17,7 @@ PRICES: Final = {
     "s3.DeleteObject": 0.0,
     "sqs.SendMessage": 0.50,
     "sqs.SendMessageBatch": 0.50,
+    "sqs.ChangeMessageVisibilityBatch": 0.50,
     "lambda.Invoke": 0.20,
     "delivery": 2 * 0.50,
     "orchestrator": 0.20,

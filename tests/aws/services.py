@@ -81,6 +81,7 @@ class Services:
     more; ``conflict``, another one is under way; ``partly``, a batch is taken but for one message.
     """
     expressions: list[str] = field(default_factory=list[str])
+    targets: list[str] = field(default_factory=list[str])
     timers: int = 0
     """How many messages were sent to the queue of timers."""
     refuses: bool = False
@@ -109,6 +110,8 @@ class Services:
         elif call.startswith("sqs.SendMessage") and self._too_fast(json.loads(_body(request))):
             self.throttled += 1
             status, headers, body = _json({"__type": "RequestThrottled", "message": "no"}, 403)
+        elif call.startswith("sqs.SendMessage") and not _has_allowed(json.loads(_body(request))):
+            status, headers, body = _json({"__type": "InvalidMessageContents"}, 400)
         else:
             status, headers, body = getattr(self, "_" + call.replace(".", "_").lower())(request)
         headers.setdefault("content-length", str(len(body)))
@@ -229,6 +232,7 @@ class Services:
         match = re.fullmatch(r"at\((.+)\)", plain["ScheduleExpression"])
         assert match is not None
         self.expressions.append(plain["ScheduleExpression"])
+        self.targets.append(plain["Target"]["Arn"])
         if name in self.schedules:
             return _json({"Message": "it exists"}, 409, {"x-amzn-errortype": "ConflictException"})
         at = datetime.strptime(match[1], "%Y-%m-%dT%H:%M:%S").replace(tzinfo=UTC)
@@ -291,6 +295,18 @@ class Services:
         more = "true" if len(keys) > limit else "false"
         text = f"<ListBucketResult><IsTruncated>{more}</IsTruncated>{listed}</ListBucketResult>"
         return 200, {"content-type": "application/xml"}, text.encode()
+
+
+ALLOWED = re.compile("[\\t\\n\\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]*")
+"""What a message may be made of (SQS API Reference, SendMessage)."""
+
+
+def _has_allowed(plain: dict[str, Any]) -> bool:
+    """Whether SQS takes the texts of a message, or of several."""
+    entries = plain.get("Entries", [plain])
+    attributes = (entry.get("MessageAttributes", {}).values() for entry in entries)
+    texts = [each["StringValue"] for some in attributes for each in some]
+    return all(map(ALLOWED.fullmatch, [*texts, *(entry["MessageBody"] for entry in entries)]))
 
 
 def _key(request: Any) -> str:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import re
 
 from mini_workflow import settings
-from mini_workflow.engine import orchestrator
+from mini_workflow.engine import effects, orchestrator
 from mini_workflow.runtimes.aws import event_batch as inbox
-from mini_workflow.runtimes.aws import runtime, worker
+from mini_workflow.runtimes.aws import hold, runtime, worker
 from mini_workflow.runtimes.aws import telemetry as observe
+from mini_workflow.stores import aws_clients as clients
 from mini_workflow.stores import aws_limits as limits
 from tests.paths import ROOT
 
 TEXT = (ROOT / "docs" / "aws.md").read_text()
-BOUNDS = (limits, orchestrator, worker, inbox, runtime)
+BOUNDS = (limits, clients, orchestrator, effects, worker, inbox, hold, runtime)
 
 
 def test_every_setting_is_there() -> None:

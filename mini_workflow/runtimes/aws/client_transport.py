@@ -55,6 +55,11 @@ CONFIRMED_WITHIN: Final = 60.0
 """Seconds to wait for the news who has completed a promise first. Our own bound."""
 
 
+LONGEST_ANSWER: Final = 910
+"""Seconds within which the orchestrator answers: no function of Lambda runs for longer than 900 (Lambda
+quotas), and what is left is the way."""
+
+
 class Pauses:
     """Growing pauses with jitter between looks at the bucket."""
 
@@ -302,9 +307,9 @@ class ClientTransport:
             dump(content), ("ask", name, kind), mini_workflow=kind, execution_id=name
         )
         with translate_errors(f"invoking function {function!r}"):
-            answer = self._parts.clients.get("lambda").invoke(
-                FunctionName=function, Payload=dump(envelope).encode()
-            )
+            # Asked again, the orchestrator would begin anew beside itself: it is waited for.
+            client = self._parts.clients.get("lambda", answers_within=LONGEST_ANSWER)
+            answer = client.invoke(FunctionName=function, Payload=dump(envelope).encode())
             text = answer["Payload"].read().decode()
         if answer.get("FunctionError"):
             raise StoreUnavailable(f"function {function!r} failed: {text[:1000]}")

@@ -46,6 +46,7 @@ class Container:
         self.clients = clients
         self.clock: Clock = clock or SystemClock()
         self.sleep: Callable[[float], None] = time.sleep
+        self.threaded = True
         self._queued = queued
         self._claim_over = claim_over
         keys = SigningKeys(settings, clients)

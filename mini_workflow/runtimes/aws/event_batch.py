@@ -21,11 +21,11 @@ from mini_workflow.errors import (
     WorkerLost,
 )
 from mini_workflow.runtimes.aws.container import Container
+from mini_workflow.runtimes.aws.hold import Hold, change_visibility
 from mini_workflow.runtimes.aws.telemetry import Metrics
 from mini_workflow.runtimes.aws.time_left import TimeLeft
 from mini_workflow.settings import DLQ_URL, QUEUE_URL
 from mini_workflow.stores.aws_clients import translate_errors
-from mini_workflow.stores.aws_limits import BATCH_ENTRIES
 from mini_workflow.stores.sqs.messages import Lost, Mail, deduplication_id
 
 log = logging.getLogger("mini_workflow.runtimes.aws")
@@ -44,24 +44,40 @@ class EventBatch:
 
     def take(self, records: Sequence[dict[str, Any]], time_left: TimeLeft) -> dict[str, Any]:
         """The answer of the function: the records that are to be delivered again."""
+        groups: dict[str, list[dict[str, Any]]] = {}
+        for record in records:
+            groups.setdefault(_group_of(record), []).append(record)
         with self._metrics.batch(len(records)):
-            groups: dict[str, list[dict[str, Any]]] = {}
-            for record in records:
-                groups.setdefault(_group_of(record), []).append(record)
-            failed: list[dict[str, Any]] = []
-            arrivals: list[Arrival] = []
-            for name, members in groups.items():
-                arrival, left = self._sort(name, members)
-                failed += left
-                if arrival is not None:
-                    arrivals.append(arrival)
-            problems = self._orchestrator.take(arrivals, time_left)
-            for name in problems:
-                # Those that could not even be read stand behind, and are among them.
-                failed = [r for r in failed if _group_of(r) != name] + groups[name]
+            hold = Hold(self._parts.clients, self._queue_url, groups, threaded=self._parts.threaded)
+            try:
+                failed = self._take(groups, time_left, hold)
+            finally:
+                hold.end()
             self._metrics.failed(len(failed))
-            self._hurry(failed)
+            # Soon: by themselves they would after the visibility timeout.
+            waits = [(record, _wait(_deliveries(record))) for record in failed]
+            change_visibility(self._parts.clients, self._queue_url, waits)
             return {"batchItemFailures": [{"itemIdentifier": r["messageId"]} for r in failed]}
+
+    def _take(
+        self, groups: dict[str, list[dict[str, Any]]], time_left: TimeLeft, hold: Hold
+    ) -> list[dict[str, Any]]:
+        """The records that are to be delivered again."""
+        failed: list[dict[str, Any]] = []
+        arrivals: list[Arrival] = []
+        for name, members in groups.items():
+            arrival, left = self._sort(name, members)
+            failed += left
+            if arrival is not None:
+                arrivals.append(arrival)
+        problems = self._orchestrator.take(arrivals, time_left, hold.wait, hold.single_out)
+        for name in problems:
+            # Those that could not even be read stand behind, and are among them.
+            failed = [r for r in failed if _group_of(r) != name] + groups[name]
+        return failed
+
+    def _queue_url(self) -> str:
+        return self._parts.settings.get(QUEUE_URL)
 
     def _sort(
         self, name: str, records: Sequence[dict[str, Any]]
@@ -128,6 +144,7 @@ class EventBatch:
             type(error).__name__,
             error,
         )
+        reason = f"{type(error).__name__}: {error}"
         try:
             url = self._parts.settings.get(DLQ_URL)
             with translate_errors(f"sending to queue {url!r}"):
@@ -139,7 +156,7 @@ class EventBatch:
                     MessageAttributes={
                         "reason": {
                             "DataType": "String",
-                            "StringValue": f"{type(error).__name__}: {error}"[:1000],
+                            "StringValue": reason.encode("unicode_escape").decode()[:1000],
                         }
                     },
                 )
@@ -147,27 +164,6 @@ class EventBatch:
             log.error("[%s] the dead letters cannot be reached: %s", name, problem)
             return False
         return True
-
-    def _hurry(self, records: list[dict[str, Any]]) -> None:
-        """Have what failed come again soon: by itself it would after the visibility timeout."""
-        url = ""
-        for start in range(0, len(records), BATCH_ENTRIES):
-            entries = [
-                {
-                    "Id": str(number),
-                    "ReceiptHandle": record["receiptHandle"],
-                    "VisibilityTimeout": _wait(_deliveries(record)),
-                }
-                for number, record in enumerate(records[start : start + BATCH_ENTRIES])
-            ]
-            try:
-                url = url or self._parts.settings.get(QUEUE_URL)
-                with translate_errors(f"changing the visibility of messages in queue {url!r}"):
-                    self._parts.clients.get("sqs").change_message_visibility_batch(
-                        QueueUrl=url, Entries=entries
-                    )
-            except StoreError as error:
-                log.warning("%s", error)
 
 
 def _messages_of(mail: Mail) -> list[Any]:

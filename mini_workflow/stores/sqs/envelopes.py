@@ -7,6 +7,7 @@ names it.
 from __future__ import annotations
 
 import json
+import re
 from hashlib import sha256
 from typing import Any, Final, Protocol
 
@@ -16,6 +17,13 @@ from mini_workflow.stores.s3.bucket import Bucket
 
 PAYLOADS: Final = "payloads/"
 """What the keys of claim checks begin with."""
+
+_REFUSED: Final = re.compile("[\ufffe\uffff]")
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return f"\\u{ord(found[0]):04x}"
+
 
 _dump = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
@@ -86,8 +94,12 @@ class Envelopes:
 
 
 def dump(plain: dict[str, Any]) -> str:
-    """An envelope as text."""
-    return _dump(plain)
+    """An envelope as text that SQS takes: all of Unicode but two characters, which are escaped.
+
+    Source: SQS API Reference, SendMessage, on the characters of a message.
+    """
+    text = _dump(plain)
+    return text if _REFUSED.search(text) is None else _REFUSED.sub(_escaped, text)
 
 
 def parse(text: str) -> dict[str, Any]:

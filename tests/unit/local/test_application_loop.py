@@ -165,6 +165,8 @@ def test_a_blocking_wait_that_holds_up_a_task_is_refused(open_runtime: Open) -> 
             await Application.reached.wait()
             with pytest.raises(UsageError, match="async task 'hold'"):
                 execution.result(WAIT)
+            with pytest.raises(TimeoutError):
+                execution.result(0)  # a look holds up nothing
             # Also one that waits for another, on which the task may depend.
             with pytest.raises(UsageError, match="async task 'hold'"):
                 runtime.start_execution(waits).result(WAIT)
@@ -258,7 +260,7 @@ def test_closing_in_a_thread_lets_tasks_end(open_runtime: Open) -> None:
         execution = runtime.start_execution(holds, 1)
         await Application.reached.wait()
         closing = asyncio.create_task(asyncio.to_thread(runtime.close))
-        while not runtime._closed:
+        while not runtime._engine_transport.closed:
             await asyncio.sleep(0)
         Application.gate.set()
         await closing

@@ -32,6 +32,11 @@ def run_tree(depth: int) -> int:
 
 
 @workflow
+async def endless(ctx: Context) -> object:
+    return await ctx.wait_for_signal("never")
+
+
+@workflow
 async def leaves(ctx: Context, count: int) -> list[int]:
     return await ctx.map(run_leaf, range(count))
 
@@ -45,8 +50,10 @@ async def run_leaf_async(number: int) -> int:
     return await used["client"].start_execution(leaf, number)
 
 
-async def block(number: int) -> int:
-    return run_leaf(number)
+async def block(_number: int) -> int:
+    # One that does not end meanwhile, for which there would be nothing to wait.
+    found: int = used["client"].start_execution(endless).result(timeout=WAIT)
+    return found
 
 
 async def block_aside(number: int) -> int:

@@ -1,0 +1,117 @@
+"""Hold: keeps the messages of a batch from being delivered again while this process is at work on them.
+
+The queue's own visibility timeout has to be as long as the function may run, and longer: so much would
+a process that dies cost all whose messages it had. So the messages are held for some seconds at a time.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from mini_workflow.errors import StoreError
+from mini_workflow.stores.aws_clients import Clients, translate_errors
+from mini_workflow.stores.aws_limits import BATCH_ENTRIES
+
+log = logging.getLogger("mini_workflow.runtimes.aws")
+
+HELD: Final = 15
+"""Seconds for which messages are held: how long they rest when their process has died. Our own bound."""
+
+WAITING: Final = 4
+"""The same for those that wait behind one that may end the process. Our own bound."""
+
+PAUSE: Final = 1.0
+"""Seconds between two looks whether the messages have to be held for longer. Our own bound."""
+
+Records = Sequence[dict[str, Any]]
+
+
+class Hold:
+    """Holds the groups of one batch. `threaded` is False where nothing happens beside the batch."""
+
+    def __init__(
+        self,
+        clients: Clients,
+        queue_url: Callable[[], str],
+        groups: Mapping[str, Records],
+        *,
+        threaded: bool = True,
+    ) -> None:
+        self._clients = clients
+        self._queue_url = queue_url
+        self._groups = groups
+        self._alone: str | None = None
+        self._over = threading.Event()
+        self._held = threading.Event()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        if threaded:
+            name = "mini-workflow-hold"
+            self._thread = threading.Thread(target=self._renew, name=name, daemon=True)
+            self._thread.start()
+        else:
+            self._change()
+
+    def wait(self) -> None:
+        """Until the messages are held, or cannot be."""
+        if self._thread is not None:
+            self._held.wait()
+
+    def single_out(self, name: str) -> None:
+        """The messages of this group come next, and may end the process: all others shall not rest
+        for long then.
+        """
+        with self._lock:
+            self._alone = name
+        self._change()
+
+    def end(self) -> None:
+        """Let go. Nothing is changed any more after that."""
+        self._over.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _renew(self) -> None:
+        self._change()
+        self._held.set()
+        waited = 0.0
+        while not self._over.wait(PAUSE):
+            waited += PAUSE
+            if waited >= (HELD if self._alone is None else WAITING) / 2:
+                self._change()
+                waited = 0.0
+
+    def _change(self) -> None:
+        with self._lock:
+            changes = [
+                (record, HELD if self._alone in (None, name) else WAITING)
+                for name, records in self._groups.items()
+                for record in records
+            ]
+            change_visibility(self._clients, self._queue_url, changes)
+
+
+def change_visibility(
+    clients: Clients, queue_url: Callable[[], str], changes: Sequence[tuple[dict[str, Any], int]]
+) -> None:
+    """Have messages delivered again after so many seconds. What goes wrong is logged: they are then
+    after the visibility timeout of their queue.
+    """
+    for start in range(0, len(changes), BATCH_ENTRIES):
+        entries = [
+            {
+                "Id": str(number),
+                "ReceiptHandle": record["receiptHandle"],
+                "VisibilityTimeout": seconds,
+            }
+            for number, (record, seconds) in enumerate(changes[start : start + BATCH_ENTRIES])
+        ]
+        try:
+            url = queue_url()
+            with translate_errors(f"changing the visibility of messages in queue {url!r}"):
+                clients.get("sqs").change_message_visibility_batch(QueueUrl=url, Entries=entries)
+        except StoreError as error:
+            log.warning("%s", error)
