@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from mini_workflow.core.decide import Decision
 from mini_workflow.core.run import Run
 from mini_workflow.engine.dispatch import request_of
 from mini_workflow.errors import StoreError
-from mini_workflow.ports import Clock, TaskRequest
+from mini_workflow.ports import Clock, Head, TaskRequest
 from mini_workflow.ports.queue import NO_ERRANDS, Dispatch, PendingEffects, Wakeup, Wakeups
 
 WAVE: Final = 1_000
@@ -161,6 +162,20 @@ def waking(
     lone = far is not None and far != timer
     replaced = (far,) if far is not None and far.at > now and far.schedule and lone else ()
     return Waking(Wakeups(timer, needed), needed, replaced)
+
+
+def waking_of(
+    head: Head | None,
+    decision: Decision | None,
+    current: Wakeups,
+    needed: Wakeup | None,
+    woken: list[int],
+    now: int,
+) -> Waking:
+    """The same for an execution with that head, after that decision, if there was one."""
+    deadline = decision is not None and decision.deadline
+    over = head is not None and (head.closed_at is not None or head.status == "blocked")
+    return waking(current, needed, woken, now, deadline=deadline, over=over)
 
 
 @dataclass(frozen=True, slots=True)

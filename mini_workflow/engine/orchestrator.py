@@ -29,7 +29,7 @@ from mini_workflow.engine.effects import (
     put_off,
     requests_of,
     together,
-    waking,
+    waking_of,
 )
 from mini_workflow.engine.executor import execute
 from mini_workflow.engine.inspection import Inspection
@@ -442,15 +442,8 @@ class Orchestrator:
         if turn is not None and turn.continues and work.runs >= RUNS_AT_ONCE:
             at = now  # behind the messages that have arrived meanwhile
         needed = None if at is None else self._dispatch.alarm(work.name, at, now)
-        decision = None if turn is None else turn.decision
-        work.waking = waking(
-            standing.alarm,
-            needed,
-            work.arrival.woken,
-            now,
-            deadline=decision is not None and decision.deadline,
-            over=head is not None and (head.closed_at is not None or head.status == "blocked"),
-        )
+        decision, woken = None if turn is None else turn.decision, work.arrival.woken
+        work.waking = waking_of(head, decision, standing.alarm, needed, woken, now)
         to_set = work.waking.to_set is not None
         new = PendingEffects(tasks, tuple(outgoing), alarm=to_set, causes=work.arrival.ids)
         work.errands = together(work.owed, new)
