@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from importlib.util import find_spec
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from mini_workflow import settings
 from mini_workflow.cli.backends import AWSTarget
@@ -13,6 +13,9 @@ from mini_workflow.cli.failures import in_one_line
 from mini_workflow.cli.findings import Finding
 from mini_workflow.errors import SettingMissing
 from mini_workflow.stores.aws_clients import import_boto3
+
+if TYPE_CHECKING:
+    from mini_workflow.runtimes.aws.dead_letters import DeadLetterQueue
 
 BACKLOG: Final = "ApproximateNumberOfMessages"
 
@@ -47,8 +50,8 @@ def examine_aws(target: AWSTarget) -> Iterator[Finding]:
     for what, needed, service, permission, call in _CALLS:
         if not set(needed) & set(missing):
             yield _check(what, service, permission, lambda c, call=call: call(c, environment))
-    if environment.get(settings.DLQ_URL):
-        yield _dead_letters(environment[settings.DLQ_URL])
+    with target.client() as client:
+        yield from _dead_letters(client.dead_letters().queues())
 
 
 def _is_set(found: settings.Settings, name: str) -> bool:
@@ -74,24 +77,27 @@ def _remedy(error: Exception, permission: str) -> str:
     return "check the names, the region (AWS_REGION) and the credentials; `pulumi up` makes them"
 
 
-def _dead_letters(url: str) -> Finding:
-    try:
-        answer = _client("sqs").get_queue_attributes(QueueUrl=url, AttributeNames=[BACKLOG])
-    except Exception as error:
-        return Finding(
+def _dead_letters(queues: list[DeadLetterQueue]) -> Iterator[Finding]:
+    problems: dict[str, list[str]] = {}
+    for queue in queues:
+        if queue.problem:
+            problems.setdefault(queue.problem, []).append(queue.kind)
+        elif queue.waiting:
+            yield Finding(
+                "problem",
+                f"dead letters of {queue.kind}: {queue.waiting}",
+                f"mini-workflow dlq ls --queue {queue.kind} shows them; fix the cause, then "
+                f"mini-workflow dlq redrive --queue {queue.kind} sends them again",
+            )
+    for problem, kinds in problems.items():
+        yield Finding(
             "problem",
-            f"the queue of dead letters: {in_one_line(error)}",
-            _remedy(error, "sqs:GetQueueAttributes"),
+            f"the dead letters of {', '.join(kinds)} cannot be found: {problem}",
+            "allow lambda:GetFunctionConfiguration, lambda:GetFunctionEventInvokeConfig, "
+            "sqs:GetQueueUrl and sqs:GetQueueAttributes to the role or user of this process",
         )
-    waiting = int(answer["Attributes"][BACKLOG])
-    if waiting:
-        return Finding(
-            "problem",
-            f"dead letters: {waiting}",
-            f"look at them (aws sqs receive-message --queue-url {url}); fix the cause, which the log "
-            "of the orchestrator has, and send them to the queue of events again",
-        )
-    return Finding("ok", "there are no dead letters")
+    if not problems and not any(queue.waiting for queue in queues):
+        yield Finding("ok", "there are no dead letters")
 
 
 def _client(service: str) -> Any:

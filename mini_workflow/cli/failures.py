@@ -62,6 +62,10 @@ _OF_OUTPUT: Final = (errno.EPIPE, errno.ENOSPC, errno.EIO)
 """Errors of a system call that mean that the output cannot be written, where no file is named."""
 
 
+_NO_ARGUMENTS: Final[Any] = getattr(click.exceptions, "NoArgsIsHelpError", ())
+"""What a group without a command raises, with its help as message; earlier versions print it."""
+
+
 class Failed(Exception):
     """Something to tell and an exit status, where no error of the library says it."""
 
@@ -140,6 +144,9 @@ class Application(click.Group):
                 stream.reconfigure(errors="backslashreplace")
         try:
             status = super().main(*args, standalone_mode=False, **kwargs)
+        except _NO_ARGUMENTS as error:
+            say(error.format_message(), err=True)
+            status = USAGE
         except click.UsageError as error:
             where = "mini-workflow" if error.ctx is None else error.ctx.command_path
             _echo_error(f"{error.format_message()} (see {where} --help)")

@@ -113,7 +113,7 @@ class Engine:
         self._nursery = Children(ports.store, codec, self._turns, self._first_event)
         self._group_commit = GroupCommit(ports.store, self._turns, self._dispatcher.heard_of)
         self._inquiries = PendingUpdates()
-        self._questions = Questions(self._turns, self._cache, codec, self._watchdog)
+        self._questions = Questions(self._turns, self._cache, self._watchdog)
         self._notify_peers = notify_peers
         self._clock_steps = ClockSteps()
         self._next_wake: int | None = None

@@ -6,12 +6,11 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from mini_workflow.core import events
-from mini_workflow.core.codec import Codec
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.run import Run
 from mini_workflow.engine.cache import Cache
 from mini_workflow.engine.queries import Questions
-from mini_workflow.engine.replies import not_found
+from mini_workflow.engine.replies import existing
 from mini_workflow.engine.requests import Ask
 from mini_workflow.engine.turn import Turns
 from mini_workflow.engine.watchdog import Watchdog
@@ -25,13 +24,11 @@ T = TypeVar("T")
 class Inspection:
     """Looks at runs in memory, once it is sure that they are as in the store, or at replayed ones."""
 
-    def __init__(
-        self, store: FencedStore, turns: Turns, cache: Cache, codec: Codec, watchdog: Watchdog
-    ) -> None:
+    def __init__(self, store: FencedStore, turns: Turns, cache: Cache, watchdog: Watchdog) -> None:
         self._store = store
         self._turns = turns
         self._cache = cache
-        self._questions = Questions(turns, cache, codec, watchdog)
+        self._questions = Questions(turns, cache, watchdog)
 
     def ask(self, request: Ask) -> None:
         """Answer a query, by its reply."""
@@ -67,9 +64,7 @@ class Inspection:
         )
 
     def _look(self, name: str, look: Callable[[Run], T]) -> T:
-        run = self._turns.look(name)
-        if run is None:
-            raise not_found(name)
+        run = existing(name, self._turns.look(name))
         try:
             return look(run)
         finally:

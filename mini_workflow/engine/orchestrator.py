@@ -152,7 +152,7 @@ class Orchestrator:
             execute=self._execute,
         )
         self._admission = Admission(dispatch, codec, definitions)
-        self.inspection = Inspection(store, self._turns, self._cache, codec, self._watchdog)
+        self.inspection = Inspection(store, self._turns, self._cache, self._watchdog)
         """Answers what is asked of executions directly."""
 
     def close(self) -> None:

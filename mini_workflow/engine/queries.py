@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from mini_workflow.core.codec import Codec
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.run import Run
 from mini_workflow.engine.cache import Cache
-from mini_workflow.engine.replies import not_found
+from mini_workflow.engine.replies import existing
 from mini_workflow.engine.requests import Ask
 from mini_workflow.engine.turn import Turns
 from mini_workflow.engine.watchdog import Watchdog
@@ -17,28 +16,22 @@ from mini_workflow.loop.loop import Halt
 class Questions:
     """Answers questions, of executions in whatever condition and wherever they run."""
 
-    def __init__(self, turns: Turns, cache: Cache, codec: Codec, watchdog: Watchdog) -> None:
+    def __init__(self, turns: Turns, cache: Cache, watchdog: Watchdog) -> None:
         self._turns = turns
         self._cache = cache
-        self._codec = codec
         self._watchdog = watchdog
 
     def answer(self, request: Ask) -> None:
         """Answer a question, or say why it cannot be answered."""
         name = request.execution_id
         try:
-            run = self._turns.look(name)
-            if run is None:
-                request.reply.fail(not_found(name))
-                return
+            run = existing(name, self._turns.look(name))
             try:
                 request.reply.give(self._ask(run, request))
             finally:
-                live = self._cache.get(name)
-                if live is None or live.run is not run:
-                    self._turns.close(run)
-                elif run.loop.touched:
+                if run.loop.touched:
                     self._cache.drop(name)  # it may have changed what a replay would not
+                self._turns.let_go(run)
         except (Exception, KeyboardInterrupt) as error:
             request.reply.fail(error)
 

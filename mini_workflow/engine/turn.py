@@ -16,18 +16,17 @@ from mini_workflow.core.commands import Command
 from mini_workflow.core.decide import Decision, decide
 from mini_workflow.core.events import Event, Message
 from mini_workflow.core.failure import Failure
-from mini_workflow.core.payload import Payload
 from mini_workflow.core.replay import repeat
 from mini_workflow.core.report_limits import ReportLimits
-from mini_workflow.core.run import Definition, Inline, Run
+from mini_workflow.core.run import Definition, Run
 from mini_workflow.core.state import ExecutionState
 from mini_workflow.engine.cache import Cache, Live
-from mini_workflow.engine.executor import execute
+from mini_workflow.engine.executor import Execute, execute, inline_runner
 from mini_workflow.engine.outbox import farewell, outbox
 from mini_workflow.engine.recording import decode_message
 from mini_workflow.engine.requests import Input, Start
 from mini_workflow.engine.runs import blocked, bounded, next_run
-from mini_workflow.engine.unreported import Unreported
+from mini_workflow.engine.unreported import Unreported, ask_for_attempts
 from mini_workflow.engine.watchdog import Watchdog
 from mini_workflow.errors import (
     DeterminismError,
@@ -37,7 +36,7 @@ from mini_workflow.errors import (
     WorkerLost,
 )
 from mini_workflow.loop.loop import Halt
-from mini_workflow.ports import Commit, Head, Reader, Stored, TaskOutcome, TaskRequest, reopened
+from mini_workflow.ports import Commit, Head, Reader, Stored, reopened
 
 log = logging.getLogger("mini_workflow.engine")
 
@@ -92,22 +91,6 @@ class Turn:
     """The names of the tasks whose attempts are reported to have failed, by number."""
     children: list[str] = field(default_factory=list[str])
     """The ids of the children that begin in its commit."""
-
-
-Execute = Callable[[TaskRequest, Codec], TaskOutcome]
-"""Runs one attempt of a task on the calling thread."""
-
-
-def inline_runner(codec: Codec, execute: Execute) -> Inline:
-    """Runs inline tasks: on the calling thread, inside the turn."""
-
-    def run(execution_id: str, seq: int, name: str, payload: bytes) -> Payload | Failure:
-        outcome = execute(TaskRequest(execution_id, seq, 1, name, payload), codec)
-        if outcome.failure is not None:
-            return Failure.from_plain(outcome.failure)
-        return Payload(text=outcome.result)
-
-    return run
 
 
 class Turns:
@@ -214,14 +197,6 @@ class Turns:
                 (execution_id, seq, attempt), state.tasks[seq].name
             )
         return run
-
-    def _look_for_lost(self, run: Run) -> None:
-        """Have those attempts reported as lost that are in flight, and that nobody runs any more."""
-        state = run.state
-        if state.in_hand is not None:
-            for seq, task in state.tasks.items():
-                if task.retry_at is None and seq not in state.released:
-                    state.in_hand(seq, task.attempt)
 
     def block(self, delivery: Delivery, reason: BaseException) -> Turn | None:
         """Keep what has arrived for an execution that cannot go on, without touching its code."""
@@ -337,7 +312,7 @@ class Turns:
         run, head = live.run, live.head
         messages = (*before, *delivery.messages)
         if delivery.resume:
-            self._look_for_lost(run)
+            ask_for_attempts(run.state)
         failed = _names_of_failed(run, messages)
         decision = self.watched(run, lambda: decide(run, messages, now))
         refused: dict[str, Failure] = {}

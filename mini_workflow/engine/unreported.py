@@ -43,6 +43,14 @@ class _Other:
         return None if self.head.closed_at is None else next(closing, None)
 
 
+def ask_for_attempts(state: ExecutionState) -> None:
+    """Have those attempts reported as lost that are in flight, and that nobody runs any more."""
+    if state.in_hand is not None:
+        for seq, task in state.tasks.items():
+            if task.retry_at is None and seq not in state.released:
+                state.in_hand(seq, task.attempt)
+
+
 class Unreported:
     """Compares the history of an execution with those of the executions that it has to do with.
 

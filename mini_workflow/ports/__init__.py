@@ -12,6 +12,7 @@ from mini_workflow.ports.runner import (
 from mini_workflow.ports.store import (
     STATUSES,
     Agenda,
+    Backend,
     Clock,
     Commit,
     Extent,
@@ -32,6 +33,7 @@ from mini_workflow.ports.store import (
 __all__ = [
     "STATUSES",
     "Agenda",
+    "Backend",
     "Clock",
     "Commit",
     "Extent",

@@ -256,7 +256,7 @@ class FileTransport:
                 entropy=lambda: 0,
                 history_limit=DEFAULT_HISTORY_LIMIT,
             )
-            Questions(turns, cache, self._codec, self._watchdog).answer(request)
+            Questions(turns, cache, self._watchdog).answer(request)
 
     # Inside
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import secrets
 import socket
@@ -23,13 +22,10 @@ from mini_workflow.engine.runtime import Runtime
 from mini_workflow.engine.watchdog import DEFAULT_LIMIT
 from mini_workflow.errors import StoreError, UsageError
 from mini_workflow.ports import Report, TaskRunner
-from mini_workflow.runners.event_loop import EventLoopRunner
-from mini_workflow.runners.routed import RoutedRunner
-from mini_workflow.runners.threads import ThreadRunner
+from mini_workflow.runtimes.embedded import DEFAULT_GRACE, runner_in_process
 from mini_workflow.stores.sqlite import SQLiteBackend
 from mini_workflow.stores.system_clock import SystemClock
 from mini_workflow.stores.wakeup_socket import WakeupSocket
-from mini_workflow.waiting import running_loop
 
 if TYPE_CHECKING:
     from mini_workflow.runners.processes import WorkerConfig
@@ -39,9 +35,6 @@ DEFAULT_LEASE: Final = 15.0
 
 MAXIMUM_LEASE: Final = 24 * 3600
 """Seconds in a day: our own bound against mistaken units."""
-
-DEFAULT_GRACE: Final = 10.0
-"""Seconds that `close` gives to tasks that have begun."""
 
 
 class LocalRuntime(Runtime):
@@ -151,9 +144,12 @@ class LocalRuntime(Runtime):
     def _notify_peers(self) -> None:
         now = time.monotonic()
         if now >= self._peers_until:
-            with contextlib.suppress(StoreError):  # busy: they look for themselves soon
+            # Before the look: who rings meanwhile is looked for the next time.
+            self._peers_until = now + self._refresh
+            try:
                 self._peers = self._backend.leases.peers()
-                self._peers_until = now + self._refresh
+            except StoreError:  # busy: they look for themselves soon
+                self._peers_until = 0.0
         self._doorbell.ring(self._peers)
 
     def _close_backend(self) -> None:
@@ -179,10 +175,7 @@ def _make_runner(
         return ProcessRunner(
             partial(_equipment, secrets.token_bytes(32), value_limit), report, workers
         )
-    return RoutedRunner(
-        ThreadRunner(partial(execute, codec=codec), report, threads),
-        EventLoopRunner(partial(execute_async, codec=codec), report, loop=running_loop()),
-    )
+    return runner_in_process(codec, threads, report)
 
 
 def _equipment(key: bytes, value_limit: int) -> WorkerConfig:

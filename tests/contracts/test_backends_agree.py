@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from mini_workflow.errors import MiniWorkflowError
-from mini_workflow.ports import STATUSES, Commit, Head, Query, QueuedMessage
+from mini_workflow.ports import STATUSES, Backend, Commit, Head, Query, QueuedMessage
 from mini_workflow.stores.memory import MemoryBackend, MemoryState
 from mini_workflow.stores.sqlite import SQLiteBackend
 from mini_workflow.testing import ManualClock
-from mini_workflow.testing.contracts.backend import Backend, length
+from mini_workflow.testing.contracts.backend import length
 
 OWNERS = ("one", "two", "three")
 NAMES = ("a", "b", "c", "d")

@@ -2,10 +2,10 @@
 
 import pytest
 
-from mini_workflow.ports import Clock
+from mini_workflow.ports import Backend, Clock
 from mini_workflow.stores.memory import MemoryBackend, MemoryState
 from mini_workflow.testing.contracts.agenda import AgendaContract
-from mini_workflow.testing.contracts.backend import Backend, BackendContract
+from mini_workflow.testing.contracts.backend import BackendContract
 from mini_workflow.testing.contracts.leases import LeasesContract
 from mini_workflow.testing.contracts.mailbox import MailboxContract, OutboxContract
 from mini_workflow.testing.contracts.ownership import OwnershipContract

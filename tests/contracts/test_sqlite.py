@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from mini_workflow.ports import Clock
+from mini_workflow.ports import Backend, Clock
 from mini_workflow.stores.sqlite import SQLiteBackend, leases
 from mini_workflow.testing.contracts.agenda import AgendaContract
-from mini_workflow.testing.contracts.backend import Backend, BackendContract
+from mini_workflow.testing.contracts.backend import BackendContract
 from mini_workflow.testing.contracts.leases import LeasesContract
 from mini_workflow.testing.contracts.mailbox import MailboxContract, OutboxContract
 from mini_workflow.testing.contracts.ownership import OwnershipContract

@@ -21,6 +21,7 @@ from mini_workflow.cli.session import (
     pass_session,
     trust_option,
 )
+from mini_workflow.core.promises import read_token
 from mini_workflow.engine.client import Client
 from mini_workflow.workflow import REGISTRY
 
@@ -31,7 +32,7 @@ def _sent(session: Session, client: Client, what: str, execution_id: str, as_jso
     """Tell that something was sent, and when it will not be taken up now."""
     served = session.remark_unserved(client, saved=True)
     if as_json:
-        say_json({"id": execution_id, what: True, "served": served})
+        say_json({"id": execution_id, "sent": True, "served": served})
     else:
         say(f"{execution_id}: {what}")
 
@@ -215,7 +216,7 @@ def complete_promise(session: Session, token: str, value: str | None, as_json: b
     """Give a promise its value, by its token. VALUE is JSON, or else a text."""
     with session.backend.client() as client:
         client.complete_promise(token, None if value is None else read_value(value))
-        _sent(session, client, "completed", "promise", as_json)
+        _sent(session, client, "promise completed", read_token(token)[0], as_json)
 
 
 @command("fail-promise", "mini-workflow fail-promise \"$TOKEN\" 'the carrier refused'")
@@ -227,7 +228,7 @@ def fail_promise(session: Session, token: str, why: str, as_json: bool) -> None:
     """Have a promise raise a RuntimeError with a text, by its token."""
     with session.backend.client() as client:
         client.fail_promise(token, why)
-        _sent(session, client, "failed", "promise", as_json)
+        _sent(session, client, "promise failed", read_token(token)[0], as_json)
 
 
 COMMANDS: Final = (

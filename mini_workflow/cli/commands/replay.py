@@ -80,7 +80,9 @@ def replay_command(
     if until is not None and until > len(recording.history):
         raise UsageError(f"--until {until}: the history has {len(recording.history)} events")
     debugger = Debugger()
-    watch = _Watch(debugger, (until or 1) if use_pdb else None, trace)
+    if as_json and use_pdb:
+        raise UsageError("--pdb talks to you, and --json to a program: leave one of them out")
+    watch = _Watch(debugger, (until or 1) if use_pdb else None, trace, as_json)
     with debugger.installed():
         replayed = replay(
             recording,
@@ -122,15 +124,16 @@ def _recording(session: Session, name: str, trust: bool) -> tuple[Recording, Cod
 class _Watch:
     """Looks at each step: prints it, or stops there."""
 
-    def __init__(self, debugger: Debugger, stop_at: int | None, trace: bool) -> None:
+    def __init__(self, debugger: Debugger, stop_at: int | None, trace: bool, as_json: bool) -> None:
         self._debugger = debugger
+        self._beside_json = as_json
         self._stop_at = stop_at
         self._trace = trace
 
     def __call__(self, step: Step) -> None:
         if self._trace:
             place = f"  {_short(step.place)}" if step.place else ""
-            say(f"{step.number:4}  {describe(step.event)}{place}")
+            say(f"{step.number:4}  {describe(step.event)}{place}", err=self._beside_json)
         if step.number == self._stop_at:
             if not self._trace:
                 say(f"event {step.number}: {describe(step.event)}")

@@ -18,6 +18,7 @@ from mini_workflow.stores.aws_limits import CLAIM_OVER, MAXIMUM_DELAY
 from mini_workflow.workflow import REGISTRY, Registry
 
 if TYPE_CHECKING:
+    from mini_workflow.runtimes.aws.dead_letters import DeadLetters
     from mini_workflow.runtimes.aws.handlers import Handlers
 
 DEFAULT_CACHE: Final = 256
@@ -129,6 +130,14 @@ class AWSRuntime(Client):
                     self._parts, self._registry, *self._limits
                 )
         return functions
+
+    # For operators
+
+    def dead_letters(self) -> DeadLetters:
+        """The messages that this engine could not handle: see `dead_letters.DeadLetters`."""
+        from mini_workflow.runtimes.aws.dead_letters import DeadLetters
+
+        return DeadLetters(self._parts)
 
     def evict(self) -> None:
         """Drop all live executions from memory; the next event of each replays it."""

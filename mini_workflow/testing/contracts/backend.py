@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import pytest
 
-from mini_workflow.ports import Agenda, Clock, Commit, Head, Leases, Mailbox, Store
+from mini_workflow.ports import Backend, Clock, Commit, Head, Store
 from mini_workflow.testing.clock import ManualClock
 
 
@@ -29,25 +29,6 @@ class Opened(Protocol):
 
     def close(self) -> None:
         """Close, without releasing anything. A second time does nothing."""
-        ...
-
-
-class Backend(Opened, Protocol):
-    """The four ports over one state, as one owner has it open."""
-
-    @property
-    def agenda(self) -> Agenda:
-        """What is due."""
-        ...
-
-    @property
-    def mailbox(self) -> Mailbox:
-        """Messages from other processes."""
-        ...
-
-    @property
-    def leases(self) -> Leases:
-        """Who runs what."""
         ...
 
 

@@ -27,9 +27,8 @@ from mini_workflow.core.run import Definition, Run
 from mini_workflow.engine.engine import LIMITS, Engine, Ports
 from mini_workflow.engine.requests import Input, Post, Release, Resume, Start
 from mini_workflow.engine.turn import Turn
-from mini_workflow.ports import Head
+from mini_workflow.ports import Backend, Head
 from mini_workflow.testing.clock import ManualClock
-from mini_workflow.testing.contracts.opening import Backend
 from mini_workflow.testing.simulation.crash import Crashes
 from mini_workflow.testing.simulation.held_runner import HeldRunner
 from mini_workflow.testing.simulation.outside import Outside, Record, Say

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from example.backend import FileBackend
-from mini_workflow.ports import Clock
+from mini_workflow.ports import Backend, Clock
 from mini_workflow.testing.clock import ManualClock
 from mini_workflow.testing.contracts.agenda import AgendaContract
-from mini_workflow.testing.contracts.backend import Backend, BackendContract
+from mini_workflow.testing.contracts.backend import BackendContract
 from mini_workflow.testing.contracts.leases import LeasesContract
 from mini_workflow.testing.contracts.mailbox import MailboxContract, OutboxContract
 from mini_workflow.testing.contracts.ownership import OwnershipContract

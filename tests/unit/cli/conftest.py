@@ -76,6 +76,7 @@ def on_aws(world: World, server: Server) -> Iterator[None]:
     """
     from tests.aws.cloud import EmulatedCloud
     from tests.aws.emulator import functions
+    from tests.unit.cli.dead_letter_queues import deploy_queues
 
     cloud = EmulatedCloud(server)
     try:
@@ -95,7 +96,7 @@ def on_aws(world: World, server: Server) -> Iterator[None]:
             cloud.environment[ORCHESTRATOR_FUNCTION_NAME],
             "handler.orchestrate",
             functions.archive(package),
-            variables=cloud.environment,
+            variables=deploy_queues(server, cloud.name, cloud.environment),
         )
         with cloud.runtime() as runtime, cloud.serving(runtime):
             yield

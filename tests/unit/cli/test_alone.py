@@ -143,7 +143,8 @@ def test_what_is_started_and_sent_is_kept_for_a_worker(mw: World) -> None:
         "served": False,
     }
     assert "worker" in started.err
-    assert "served" in mw("signal", "order-1", "approve", "ann", "--json").json
+    sent = mw("signal", "order-1", "approve", "ann", "--json").json
+    assert sent == {"id": "order-1", "sent": True, "served": False}
     assert mw("result", "order-1", "--timeout", "0", status=5).err.startswith("error: ")
     problems = mw("doctor", status=1).out
     assert "no worker is running" in problems
@@ -308,6 +309,13 @@ def on_terminal(mw: World, *words: str) -> str:
     os.close(ours)
     process.communicate(timeout=WAIT)
     return written.decode()
+
+
+@pytest.mark.parametrize("words", [(), ("dlq",)])
+def test_without_a_command_the_help_is_shown(mw: World, words: tuple[str, ...]) -> None:
+    said = mw(*words, status=2)
+    assert said.err.startswith("Usage: mini-workflow")
+    assert "ls " in said.err
 
 
 def test_settings_come_from_options_environment_and_project(mw: World) -> None:

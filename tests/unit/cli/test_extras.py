@@ -43,6 +43,7 @@ def python(environment: dict[str, str], program: str) -> str:
         ("--bucket", "b", "export", "histories"),
         ("--bucket", "b", "start", "cli_flows:who"),
         ("--bucket", "b", "replay", "x", "cli_flows"),
+        ("--bucket", "b", "dlq", "ls"),
     ],
     ids=lambda words: words[2],
 )

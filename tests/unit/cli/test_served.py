@@ -80,7 +80,7 @@ def test_promises(served: World) -> None:
     ):
         served("start", "cli_flows:tokens", "--id", name)
         token = served("query", name, "token", "-m", "cli_flows").out
-        served(command, token, value)
+        assert served(command, token, value).out.startswith(f"{name}: promise ")
     assert served("result", "kept").out == "the answer is 42"
     said = served("result", "broken", status=1).err
     assert said.splitlines()[0] == "failed: RuntimeError: no time"

@@ -12,10 +12,10 @@ from typing import Any
 from mini_workflow.core import events
 from mini_workflow.core.events import Event
 from mini_workflow.engine.requests import Reply
+from mini_workflow.ports import Backend
 from mini_workflow.stores.memory import MemoryBackend, MemoryState
 from mini_workflow.stores.sqlite import SQLiteBackend
 from mini_workflow.testing.clock import ManualClock
-from mini_workflow.testing.contracts.opening import Backend
 from mini_workflow.testing.simulation import corpus
 from mini_workflow.testing.simulation.crash import SimulatedCrash
 from mini_workflow.testing.simulation.ledger import Ledger

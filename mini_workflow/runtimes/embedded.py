@@ -1,0 +1,89 @@
+"""embed(): makes a runtime of a backend, in this process."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Final
+
+from mini_workflow.codecs.standard import DEFAULT_VALUE_LIMIT, StandardCodec
+from mini_workflow.core.codec import Codec
+from mini_workflow.engine.cache import DEFAULT_SIZE
+from mini_workflow.engine.engine import DEFAULT_HISTORY_LIMIT, Ports
+from mini_workflow.engine.executor import execute, execute_async
+from mini_workflow.engine.runtime import Runtime
+from mini_workflow.engine.watchdog import DEFAULT_LIMIT
+from mini_workflow.errors import UsageError
+from mini_workflow.ports import Backend, Clock, Report, TaskRunner
+from mini_workflow.runners.event_loop import EventLoopRunner
+from mini_workflow.runners.routed import RoutedRunner
+from mini_workflow.runners.threads import ThreadRunner
+from mini_workflow.stores.system_clock import SystemClock
+from mini_workflow.waiting import running_loop
+
+DEFAULT_GRACE: Final = 10.0
+"""Seconds that `close` gives to tasks that have begun."""
+
+
+def embed(
+    backend: Backend,
+    *,
+    lease: float | None,
+    clock: Clock | None = None,
+    threads: int | None = None,
+    cache_size: int = DEFAULT_SIZE,
+    turn_timeout: float | None = DEFAULT_LIMIT,
+    grace: float = DEFAULT_GRACE,
+    history_limit: int = DEFAULT_HISTORY_LIMIT,
+    value_limit: int = DEFAULT_VALUE_LIMIT,
+) -> Runtime:
+    """Make a runtime that runs the executions of a backend, and its tasks, in this process.
+
+    It continues at once what nobody runs. Closing it closes the backend, and so does an error here.
+    Other processes are not told of what happens: they look around when they renew their leases.
+
+    Args:
+        backend: the four ports over one state, opened by an owner of its own.
+        lease: seconds of the leases that the backend was opened with: a thread of its own extends
+            them each quarter of that, also while a turn computes for long. None where no other
+            process can take over.
+        clock: the one that the backend was opened with; by default the system's.
+        threads: threads for sync tasks; by default a few more than there are cores.
+        cache_size: how many waiting executions are kept in memory (about 5 KiB each).
+        turn_timeout: seconds that a workflow may compute between two awaits; None for no limit.
+        grace: seconds that `close` waits for tasks that have begun.
+        history_limit: events after which an execution that has not continued as new is blocked.
+        value_limit: bytes that one value may take, encoded.
+
+    Raises:
+        UsageError: `lease` is not more than 0.
+        StoreError: what the backend raises when executions are taken over.
+    """
+    if lease is not None and not lease > 0:
+        backend.close()
+        raise UsageError(f"embed(lease={lease!r}): give more than 0 seconds, or None")
+    codec = StandardCodec(value_limit=value_limit)
+    return Runtime(
+        Ports(
+            backend.store,
+            backend.agenda,
+            backend.mailbox,
+            backend.leases,
+            SystemClock() if clock is None else clock,
+        ),
+        codec=codec,
+        make_runner=partial(runner_in_process, codec, threads),
+        on_stop=backend.close,
+        cache_size=cache_size,
+        turn_limit=turn_timeout,
+        grace=grace,
+        history_limit=history_limit,
+        renew_every=None if lease is None else lease / 4,
+    )
+
+
+def runner_in_process(codec: Codec, threads: int | None, report: Report) -> TaskRunner:
+    """Make the runner of tasks in this process: sync ones on threads, async ones on an event loop."""
+    return RoutedRunner(
+        ThreadRunner(partial(execute, codec=codec), report, threads),
+        EventLoopRunner(partial(execute_async, codec=codec), report, loop=running_loop()),
+    )
