@@ -81,8 +81,10 @@ def answer(resource: Resource, identity: str = "") -> Values:
             # Versions are resources of their own.
             version = f"@{{{name}.Version}}"
             return {"name": f"@{{{name}}}", "arn": f"@{{{name}.Arn}}", "version": version}
-        case "Alias" | "Secret":
-            return {"arn": f"@{{{name}}}", "id": f"@{{{name}}}"}
+        case "Alias":
+            return {"arn": f"@{{{name}}}"}
+        case "Secret":
+            return {"arn": f"@{{{name}.Id}}", "id": f"@{{{name}.Id}}"}
         case "SecretVersion":
             return {"secretArn": resource.inputs["secretId"]}
         case "FunctionUrl":
@@ -332,7 +334,8 @@ def _alarm(one: Resource, *_: Any) -> Properties:
     return properties | _tags(one.inputs)
 
 
-_GENERATED = {"ExcludePunctuation": True}
+# A bar is what stands between the keys of a ring.
+_GENERATED = {"ExcludePunctuation": True, "ExcludeCharacters": "|"}
 
 
 def _password(one: Resource, *_: Any) -> Properties:

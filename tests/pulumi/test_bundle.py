@@ -15,6 +15,7 @@ from click.testing import CliRunner
 
 from mini_workflow import settings
 from mini_workflow.cli.app import cli
+from mini_workflow.codecs import Signer
 from pulumi_component import BadOption, bundle, cloudformation
 from tests.aws.emulator import functions
 from tests.aws.emulator.server import Server
@@ -154,10 +155,14 @@ def test_histories_outlive_the_stack_and_are_private(root: Path) -> None:
 def test_no_key_is_in_a_template(root: Path) -> None:
     template, _ = written(root, PLAIN)
     assert properties(template, "FlowSigningKeySecret") == {
-        "GenerateSecretString": {"PasswordLength": 64, "ExcludePunctuation": True}
+        "GenerateSecretString": {
+            "PasswordLength": 64,
+            "ExcludePunctuation": True,
+            "ExcludeCharacters": "|",
+        }
     }
     variables = properties(template, "FlowWorkerFunction")["Environment"]["Variables"]
-    assert variables[settings.SIGNING_KEY_ARN] == {"Ref": "FlowSigningKeySecret"}
+    assert variables[settings.SIGNING_KEY_ARN] == {"Fn::GetAtt": ["FlowSigningKeySecret", "Id"]}
     assert settings.SIGNING_KEY not in variables
     # As a variable, it is asked for when the stack is made.
     visible, _ = written(root, PLAIN + 'signing_key_store = "environment"\n')
@@ -270,7 +275,22 @@ def test_the_command_names_what_is_not_installed(
 # On the emulator
 
 
-def test_a_stack_is_made_and_its_functions_answer(strict_aws: Server, root: Path) -> None:
+SIGNING = """
+from mini_workflow.runtimes.aws.container import Container
+from mini_workflow.settings import Settings
+from mini_workflow.stores.aws_clients import Clients
+
+
+def execute(event, context):
+    return Container(Settings(), Clients()).signer.code("text")
+
+
+orchestrate = api = execute
+"""
+
+
+def test_a_stack_is_made_and_its_functions_share_a_key(strict_aws: Server, root: Path) -> None:
+    (root / "app" / "index.py").write_text(SIGNING)
     template, archives = written(root, PLAIN + API)
     for one in template["Resources"].values():
         if one["Type"] == "AWS::Lambda::Function":
@@ -300,12 +320,14 @@ def test_a_stack_is_made_and_its_functions_answer(strict_aws: Server, root: Path
     stack = eventually(ended, every=0.1)
     assert stack["StackStatus"] == "CREATE_COMPLETE", made_by.describe_stack_events(StackName=name)
     outputs = {one["OutputKey"]: one["OutputValue"] for one in stack["Outputs"]}
-    answer = strict_aws.client("lambda").invoke(
-        FunctionName=outputs["ApiName"], Payload=json.dumps({"x": 1})
-    )
-    assert json.loads(answer["Payload"].read()) == ["api", {"x": 1}]
+    # Each of them reads the key where it is kept, because its role allows that.
     secret = strict_aws.client("secretsmanager").get_secret_value(
         SecretId=outputs["FlowSigningKeyArn"]
     )
     assert len(secret["SecretString"]) == 64
+    wanted = Signer(secret["SecretString"].encode()).code("text")
+    names = [outputs["ApiName"], outputs["FlowOrchestratorFunctionName"]]
+    for function in names:
+        answer = strict_aws.client("lambda").invoke(FunctionName=function, Payload="{}")
+        assert json.loads(answer["Payload"].read()) == wanted
     made_by.delete_stack(StackName=name)
