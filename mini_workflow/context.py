@@ -321,8 +321,9 @@ class Context:
             workflow.check_options(given, args)
             workflow.check_arguments(args, kwargs)
         name = workflow if isinstance(workflow, str) else workflow.name
-        arguments = encode_arguments(self._run.recorder.codec.encode, args, kwargs)
-        return self._run.children.start(name, arguments, id, on_parent_close)
+        return self._run.children.start(
+            name, lambda codec: encode_arguments(codec.encode, args, kwargs), id, on_parent_close
+        )
 
     def execution(self, id: str) -> OtherExecution:  # noqa: A002
         """A handle to another execution, to signal or cancel it."""

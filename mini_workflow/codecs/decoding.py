@@ -10,7 +10,7 @@ from typing import Any, Final
 from mini_workflow.codecs import exceptions, objects, scalars
 from mini_workflow.codecs.names import load_class, load_factory, load_known_class, type_of
 from mini_workflow.codecs.opaque import DILL, PICKLE, decode_opaque, show_opaque
-from mini_workflow.codecs.signing import Signer
+from mini_workflow.codecs.signing import ValueSigner
 from mini_workflow.errors import PayloadNotReadable
 from mini_workflow.loop.ordered import OrderedFrozenSet, OrderedSet
 
@@ -30,7 +30,9 @@ class Decoder:
     load_class: Callable[[str], type[Any]]
     """Finds the class that a value names. Raises PayloadNotReadable."""
 
-    def __init__(self, signer: Signer | None, *, ordered: bool = False, trust: bool = True) -> None:
+    def __init__(
+        self, signer: ValueSigner | None, *, ordered: bool = False, trust: bool = True
+    ) -> None:
         self._signer = signer
         self._ordered = ordered
         self._trust = trust

@@ -22,7 +22,7 @@ from mini_workflow.codecs.opaque import encode_opaque
 from mini_workflow.codecs.picklers import type_name
 from mini_workflow.codecs.refusals import Refused, instead_of, refusal
 from mini_workflow.codecs.scalars import MAX_PLAIN_INT_BITS
-from mini_workflow.codecs.signing import Signer
+from mini_workflow.codecs.signing import ValueSigner
 from mini_workflow.loop.ordered import OrderedFrozenSet, OrderedSet
 
 MAX_DEPTH: Final = 100
@@ -53,7 +53,7 @@ class Encoder:
 
     def __init__(
         self,
-        signer: Signer | None,
+        signer: ValueSigner | None,
         *,
         check_text: bool = False,
         describe: Callable[[object], Any] | None = None,

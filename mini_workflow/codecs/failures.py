@@ -19,7 +19,7 @@ from mini_workflow.codecs.exceptions import (
 )
 from mini_workflow.codecs.names import type_of
 from mini_workflow.codecs.opaque import decode_opaque, encode_opaque
-from mini_workflow.codecs.signing import Signer
+from mini_workflow.codecs.signing import ValueSigner
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.raised import FINAL, add_note, set_cause
 from mini_workflow.errors import TaskError
@@ -47,7 +47,7 @@ class RemoteTraceback(Exception):
         return f'\n"""\n{self.text}"""'
 
 
-def encode_failure(error: BaseException, signer: Signer | None = None) -> Failure:
+def encode_failure(error: BaseException, signer: ValueSigner | None = None) -> Failure:
     """An exception as data. Never raises."""
     try:
         return _Encoding(signer).encode(error, MAX_DEPTH, ())
@@ -62,7 +62,7 @@ def encode_failure(error: BaseException, signer: Signer | None = None) -> Failur
 class _Encoding:
     """Encodes one exception with all that belongs to it."""
 
-    def __init__(self, signer: Signer | None) -> None:
+    def __init__(self, signer: ValueSigner | None) -> None:
         self._signer = signer
         self._left = MAX_EXCEPTIONS
 
@@ -205,7 +205,7 @@ def _is_control_flow(kind: type[Any]) -> bool:
 
 
 def decode_failure(
-    failure: Failure, signer: Signer | None = None, *, trust: bool = True
+    failure: Failure, signer: ValueSigner | None = None, *, trust: bool = True
 ) -> BaseException:
     """The exception again, as its own type where it can be rebuilt, otherwise a TaskError.
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from mini_workflow.codecs import picklers
 from mini_workflow.codecs.refusals import Refused
-from mini_workflow.codecs.signing import Signer
+from mini_workflow.codecs.signing import ValueSigner
 from mini_workflow.errors import PayloadNotReadable, PythonVersionMismatch, SignatureInvalid
 
 PICKLE: Final = "pickle"
@@ -22,7 +22,7 @@ DILL: Final = "dill"
 PYTHON: Final = f"{sys.implementation.name}-{sys.version_info.major}.{sys.version_info.minor}"
 
 
-def encode_opaque(value: object, signer: Signer | None) -> dict[str, Any]:
+def encode_opaque(value: object, signer: ValueSigner | None) -> dict[str, Any]:
     """A value as a tagged part. Raises Refused, or whatever dill raises."""
     try:
         data = picklers.dump_data(value)
@@ -35,13 +35,13 @@ def encode_opaque(value: object, signer: Signer | None) -> dict[str, Any]:
         data = dill_pickler.dump(value)
         tagged = {"$": DILL, "python": PYTHON}
     if signer is not None:
-        data = signer.sign_value(data, form=_form(tagged))
+        data = signer.sign(data, _form(tagged))
         tagged["signed"] = True
     tagged["v"] = base64.b64encode(data).decode("ascii")
     return tagged
 
 
-def decode_opaque(tagged: dict[str, Any], signer: Signer | None) -> Any:
+def decode_opaque(tagged: dict[str, Any], signer: ValueSigner | None) -> Any:
     """The value of `encode_opaque`.
 
     Raises PythonVersionMismatch, SignatureInvalid or PayloadNotReadable; the first two before
@@ -53,7 +53,7 @@ def decode_opaque(tagged: dict[str, Any], signer: Signer | None) -> Any:
     except (KeyError, TypeError, binascii.Error) as error:
         raise PayloadNotReadable(f"a {kind} part is damaged: {error}") from error
     if signer is not None:
-        data = signer.verify_value(data, form=_form(tagged))
+        data = signer.verify(data, _form(tagged))
     elif tagged.get("signed"):
         raise SignatureInvalid(
             "a pickled part of a stored value is signed, and this process has no signing key to "

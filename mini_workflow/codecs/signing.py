@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from mini_workflow.errors import SignatureInvalid, UsageError
@@ -66,14 +67,14 @@ class Signer:
         what = f"the payload of task {seq}, attempt {attempt}, of execution {execution_id!r}"
         return self._open(envelope, _task(execution_id, seq, attempt), what)
 
-    def sign_value(self, payload: bytes, *, form: str) -> bytes:
-        """The payload in an envelope that is valid as a part of a stored value, in that form."""
-        return _PREFIX + self._code(payload, _fields(_VALUE, form.encode())) + payload
+    def sign_value(self, payload: bytes, *, execution_id: str, form: str) -> bytes:
+        """The payload in an envelope that is valid in a value of this execution, in that form."""
+        return _PREFIX + self._code(payload, _value(execution_id, form)) + payload
 
-    def verify_value(self, envelope: bytes, *, form: str) -> bytes:
+    def verify_value(self, envelope: bytes, *, execution_id: str, form: str) -> bytes:
         """The payload of `sign_value`. Raises SignatureInvalid."""
-        purpose = _fields(_VALUE, form.encode())
-        return self._open(envelope, purpose, "a pickled part of a stored value")
+        what = f"a pickled part of a value of execution {execution_id!r}"
+        return self._open(envelope, _value(execution_id, form), what)
 
     def code(self, text: str, *purpose: str) -> str:
         """The code of a text that is valid for this purpose only, as hexadecimal digits."""
@@ -139,6 +140,22 @@ class Signer:
         return payload
 
 
+@dataclass(frozen=True, slots=True)
+class ValueSigner:
+    """Signs the pickled parts of the values of one execution, and verifies them."""
+
+    signer: Signer
+    execution_id: str
+
+    def sign(self, payload: bytes, form: str) -> bytes:
+        """See `Signer.sign_value`."""
+        return self.signer.sign_value(payload, execution_id=self.execution_id, form=form)
+
+    def verify(self, envelope: bytes, form: str) -> bytes:
+        """See `Signer.verify_value`."""
+        return self.signer.verify_value(envelope, execution_id=self.execution_id, form=form)
+
+
 def read_keys(text: str) -> tuple[bytes, ...]:
     """The keys of a setting: one, or several with bars between them, the one that signs first."""
     return tuple(part.strip().encode() for part in text.split(KEY_SEPARATOR))
@@ -160,6 +177,10 @@ def _checked(given: Keys) -> tuple[bytes, ...]:
 
 def _task(execution_id: str, seq: int, attempt: int) -> bytes:
     return _fields(_TASK, execution_id.encode(), b"%d" % seq, b"%d" % attempt)
+
+
+def _value(execution_id: str, form: str) -> bytes:
+    return _fields(_VALUE, execution_id.encode(), form.encode())
 
 
 def _fields(*fields: bytes) -> bytes:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from copy import copy
 from typing import Any, Final
 
 from mini_workflow.codecs.closures import capture_call, restore_call
 from mini_workflow.codecs.failures import decode_failure, encode_failure, show_failure
 from mini_workflow.codecs.fingerprints import fingerprint_call, outline_payload
-from mini_workflow.codecs.signing import Signer
+from mini_workflow.codecs.signing import Signer, ValueSigner
 from mini_workflow.codecs.values import decode_value, encode_value, show_value
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.payload import Payload
@@ -32,7 +33,8 @@ class StandardCodec:
     """Typed JSON for values and exceptions, pickled bytecode for calls.
 
     With a `signer`, the parts of values and exceptions that have to be pickled are signed, and
-    refused when they are not. Calls are signed by whoever sends them, who knows the attempt.
+    refused when they are not. Use `for_execution`: they are valid in one execution only, and what is
+    encoded without it, in none. Calls are signed by whoever sends them, who knows the attempt.
 
     Without `trust` values are loaded for looking only: classes of modules that are imported, and
     pickled parts that are signed. The rest is PayloadNotReadable.
@@ -49,9 +51,17 @@ class StandardCodec:
         value_limit: int = DEFAULT_VALUE_LIMIT,
         trust: bool = True,
     ) -> None:
-        self._signer = signer
+        self._signer = None if signer is None else ValueSigner(signer, "")
         self._trust = trust
         self._value_limit = value_limit
+
+    def for_execution(self, execution_id: str) -> StandardCodec:
+        """See `Codec.for_execution`."""
+        if self._signer is None:
+            return self
+        bound = copy(self)
+        bound._signer = ValueSigner(self._signer.signer, execution_id)
+        return bound
 
     def encode(self, value: object, path: str) -> Payload:
         """See `Codec.encode`."""

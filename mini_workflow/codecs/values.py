@@ -15,7 +15,7 @@ from mini_workflow.codecs.decoding import Decoder
 from mini_workflow.codecs.encoding import MAX_DEPTH, Encoder, Unencodable
 from mini_workflow.codecs.names import type_of
 from mini_workflow.codecs.scalars import MAX_PLAIN_INT_BITS
-from mini_workflow.codecs.signing import Signer
+from mini_workflow.codecs.signing import ValueSigner
 from mini_workflow.core.payload import EMPTY, Payload
 from mini_workflow.errors import PayloadNotReadable, SerializationError, ValueNotSerializable
 
@@ -66,7 +66,7 @@ def _is_plain(value: Any, room: int) -> bool:
     return True
 
 
-def encode_value(value: object, path: str = "value", signer: Signer | None = None) -> Payload:
+def encode_value(value: object, path: str = "value", signer: ValueSigner | None = None) -> Payload:
     """Encode a value as it is now; changing it afterwards changes nothing.
 
     `path` names the root in errors. With a `signer`, parts that have to be pickled are signed.
@@ -129,7 +129,11 @@ _text_of: Final[Callable[[Payload], str | None]] = cast(Any, Payload)._text.__ge
 
 
 def decode_value(
-    payload: Payload, signer: Signer | None = None, *, ordered: bool = False, trust: bool = True
+    payload: Payload,
+    signer: ValueSigner | None = None,
+    *,
+    ordered: bool = False,
+    trust: bool = True,
 ) -> Any:
     """The value again, to the type; every call makes a new one.
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from mini_workflow.core import commands, events
+from mini_workflow.core.codec import Codec
 from mini_workflow.core.events import Event
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.payload import Payload
@@ -81,16 +82,22 @@ class Children:
         self._open: dict[int, Child] = {}
 
     def start(
-        self, workflow: str, arguments: Payload, child_id: str | None, on_parent_close: str
+        self,
+        workflow: str,
+        encode: Callable[[Codec], Payload],
+        child_id: str | None,
+        on_parent_close: str,
     ) -> Child:
-        """Start a child execution now."""
+        """Start a child execution now, with the arguments that `encode` encodes by its codec."""
         recorder = self._recorder
-        if not recorder.may_start():
-            return Child(0, workflow, "", loop=recorder.loop, children=self)
-        seq = recorder.seq = recorder.seq + 1
+        seq = recorder.seq + 1
         name = child_id
         if name is None:
             name = f"{recorder.execution_id[:80]}.{recorder.state.seed % 100_000_000:08d}.{seq}"
+        arguments = encode(recorder.codec.for_execution(name))
+        if not recorder.may_start():
+            return Child(0, workflow, "", loop=recorder.loop, children=self)
+        recorder.seq = seq
         event = recorder.emit(events.ChildStarted(seq, workflow, name, arguments, on_parent_close))
         if isinstance(event, events.ChildStarted):
             name = event.id
@@ -108,7 +115,8 @@ class Children:
         check_name("signal", name)
         recorder = self._recorder
         if recorder.may_start():
-            payload = recorder.codec.encode(value, f"value of signal {name!r}")
+            codec = recorder.codec.for_execution(target)
+            payload = codec.encode(value, f"value of signal {name!r}")
             seq = recorder.seq = recorder.seq + 1
             recorder.emit(events.SignalSent(seq, target, name, payload))
 
@@ -124,13 +132,13 @@ class Children:
         """Give the future of a child its result."""
         child = self._open.pop(event.seq, None)
         if child is not None and not child.done():
-            child.set_result(self._recorder.codec.decode_ordered(event.result))
+            child.set_result(self._codec_of(child).decode_ordered(event.result))
 
     def failed(self, event: events.ChildFailed) -> None:
         """Fail the future of a child."""
         child = self._open.pop(event.seq, None)
         if child is not None and not child.done():
-            cause = self._recorder.codec.decode_failure(event.failure)
+            cause = self._codec_of(child).decode_failure(event.failure)
             error = ChildFailed(
                 f"child execution {child.id!r} of workflow {child.name!r} came to a bad end: "
                 f"{event.failure.type.rpartition(':')[2]}: {event.failure.message}",
@@ -138,6 +146,9 @@ class Children:
             )
             error.__cause__ = cause
             self._recorder.fail(child, error)
+
+    def _codec_of(self, child: Child) -> Codec:
+        return self._recorder.codec.for_execution(child.id)
 
     def clear(self) -> None:
         """Forget all children."""

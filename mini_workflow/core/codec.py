@@ -16,6 +16,13 @@ class Codec(Protocol):
     raises and leaves nothing behind.
     """
 
+    def for_execution(self, execution_id: str) -> Codec:
+        """The codec of what goes to an execution, and of what it and its tasks answer.
+
+        Where values are signed, those of one execution are no values of another.
+        """
+        ...
+
     def encode(self, value: object, path: str) -> Payload:
         """Encode a value. `path` names the root in errors, for example ``result``.
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from mini_workflow.core import events
 from mini_workflow.core.recorder import Recorder
-from mini_workflow.errors import PromiseNotOpen
+from mini_workflow.errors import PromiseNotOpen, UsageError
 from mini_workflow.loop.loop import WorkflowLoop
 from mini_workflow.loop.ordered import WorkflowFuture
 
@@ -22,7 +22,12 @@ def make_token(execution_id: str, seq: int, secret: str) -> str:
 
 
 def read_token(token: str) -> tuple[str, int, str]:
-    """The execution id, number and secret of a token. Raises PromiseNotOpen if it is none."""
+    """The execution id, number and secret of a token.
+
+    Raises PromiseNotOpen if it is none, and UsageError if it is no text.
+    """
+    if not isinstance(token, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise UsageError(f"{token!r} is not a token: give the promise's .token, a text")
     parts = token.split(_SEPARATOR)
     if len(parts) == 3 and parts[0] and parts[1].isdecimal() and parts[2]:
         return parts[0], int(parts[1]), parts[2]

@@ -51,7 +51,7 @@ class Recorder:
 
     def __init__(self, execution_id: str, codec: Codec, *, strict: bool = False) -> None:
         self.execution_id = execution_id
-        self.codec = codec
+        self.codec = codec.for_execution(execution_id)
         self.state = ExecutionState()
         self.loop = WorkflowLoop(execution_id, self)
         self.comparison = Comparison(codec.outline, strict, self._changed)

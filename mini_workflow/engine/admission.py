@@ -22,7 +22,7 @@ class Admission:
         self._codec = codec
         self._definitions = definitions
 
-    def knows(self, started: events.ExecutionStarted) -> bool:
+    def knows(self, name: str, started: events.ExecutionStarted) -> bool:
         """Whether there is such a workflow, which for a child must take its arguments too: one that
         cannot begin is not started, as nothing of it exists yet. What somebody outside has started
         stays, and waits for its code.
@@ -30,7 +30,8 @@ class Admission:
         try:
             definition = self._definitions(started.workflow)
             if started.parent is not None:
-                definition.check_arguments(*self._codec.decode(started.arguments))
+                codec = self._codec.for_execution(name)
+                definition.check_arguments(*codec.decode(started.arguments))
         except (UnknownWorkflow, InvalidArguments) as error:
             if started.parent is not None:
                 self._tell_parent(started, error)

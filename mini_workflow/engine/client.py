@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import secrets
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, Final
 
 from mini_workflow.core import events, wire
@@ -131,7 +131,7 @@ class Client:
         """
         given = {"id", "signal"} if value is None else {"id", "signal", "value"}
         _check_options(workflow, given, args)
-        return self._start(workflow, args, kwargs, id, self._make_signal(signal, value))
+        return self._start(workflow, args, kwargs, id, self._make_signal(id, signal, value))
 
     def _start(
         self,
@@ -157,7 +157,8 @@ class Client:
         self._registry.get(name).check_arguments(args, kwargs)
         execution_id = f"{name[:60]}-{secrets.token_hex(8)}" if id is None else id
         check_id(execution_id)
-        arguments = encode_arguments(self._codec.encode, args, kwargs)
+        codec = self._codec.for_execution(execution_id)
+        arguments = encode_arguments(codec.encode, args, kwargs)
         return Start(execution_id, name, arguments, id is None, signal)
 
     def _started(self, request: Start) -> Execution:
@@ -220,10 +221,10 @@ class Client:
             ExecutionClosed: the execution that made it has closed.
             ValueNotSerializable: the value cannot be sent.
         """
-        payload = self._codec.encode(value, "value of the promise")
-        self._settle_promise(
-            token, lambda at, seq, secret: events.PromiseCompleted(at, seq, payload, secret)
-        )
+        execution_id, seq, secret = read_token(token)
+        payload = self._codec.for_execution(execution_id).encode(value, "value of the promise")
+        message = events.PromiseCompleted(self._transport.now(), seq, payload, secret)
+        self._settle_promise(token, execution_id, message)
 
     def fail_promise(self, token: str, why: str | BaseException) -> None:
         """Have a promise raise `why`: that exception, or a RuntimeError with that text.
@@ -233,10 +234,10 @@ class Client:
         if not isinstance(why, (str, BaseException)):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise UsageError(f"{why!r} is no reason: give an exception, or a text")
         error = RuntimeError(why) if isinstance(why, str) else why
-        failure = self._codec.encode_failure(error)
-        self._settle_promise(
-            token, lambda at, seq, secret: events.PromiseFailed(at, seq, failure, secret)
-        )
+        execution_id, seq, secret = read_token(token)
+        failure = self._codec.for_execution(execution_id).encode_failure(error)
+        message = events.PromiseFailed(self._transport.now(), seq, failure, secret)
+        self._settle_promise(token, execution_id, message)
 
     @property
     def codec(self) -> Codec:
@@ -286,7 +287,7 @@ class Client:
 
     def signal(self, execution_id: str, name: str, value: Any) -> None:
         """See `Service.signal`."""
-        self._post(execution_id, self._make_signal(name, value))
+        self._post(execution_id, self._make_signal(execution_id, name, value))
 
     def cancel(self, execution_id: str, reason: str) -> None:
         """See `Service.cancel`."""
@@ -308,8 +309,9 @@ class Client:
         """See `Service.query`."""
         check_id(execution_id)
         check_name("query", name)
-        arguments = encode_arguments(self._codec.encode, args, kwargs)
-        return self._codec.decode(self._transport.ask(Ask(execution_id, name, arguments)))
+        codec = self._codec.for_execution(execution_id)
+        arguments = encode_arguments(codec.encode, args, kwargs)
+        return codec.decode(self._transport.ask(Ask(execution_id, name, arguments)))
 
     def update(
         self,
@@ -325,7 +327,8 @@ class Client:
         check_name("update", name)
         update_id = secrets.token_hex(8) if update_id is None else update_id
         check_name("update id", update_id)
-        arguments = encode_arguments(self._codec.encode, args, kwargs)
+        codec = self._codec.for_execution(execution_id)
+        arguments = encode_arguments(codec.encode, args, kwargs)
         request = Update(execution_id, update_id, name, arguments, self._transport.now())
         deadline = None if timeout is None else time.monotonic() + timeout
         refused: list[BaseException] = []
@@ -345,29 +348,26 @@ class Client:
                 f"ask again with id={update_id!r} to wait on"
             ) from None
         if isinstance(answer.event, events.UpdateCompleted):
-            return self._codec.decode(answer.event.result)
+            return codec.decode(answer.event.result)
         failure = answer.refusal if answer.event is None else answer.event.failure
         assert failure is not None
-        raise self._codec.decode_failure(failure)
+        raise codec.decode_failure(failure)
 
     # Inside
 
-    def _make_signal(self, name: str, value: Any) -> events.SignalReceived:
+    def _make_signal(self, execution_id: str, name: str, value: Any) -> events.SignalReceived:
+        check_id(execution_id)
         check_name("signal", name)
-        payload = self._codec.encode(value, f"value of signal {name!r}")
+        payload = self._codec.for_execution(execution_id).encode(value, f"value of signal {name!r}")
         return events.SignalReceived(self._transport.now(), name, payload, secrets.token_hex(8))
 
     def _post(self, execution_id: str, message: Incoming) -> None:
         check_id(execution_id)
         self._transport.ask(Post(execution_id, message))
 
-    def _settle_promise(self, token: str, make: Callable[[int, int, str], Incoming]) -> None:
-        """Send what `make` makes of (now, seq, secret) to the promise's execution."""
-        if not isinstance(token, str):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise UsageError(f"{token!r} is not a token: give the promise's .token, a text")
-        execution_id, seq, secret = read_token(token)
+    def _settle_promise(self, token: str, execution_id: str, message: Incoming) -> None:
         try:
-            self._post(execution_id, make(self._transport.now(), seq, secret))
+            self._post(execution_id, message)
         except ExecutionNotFound:
             raise PromiseNotOpen(f"the token {token!r} is of no execution in this store") from None
 

@@ -148,7 +148,7 @@ class Execution:
     ) -> None:
         self.id = execution_id
         self._service = service
-        self._codec = codec
+        self._codec = codec.for_execution(execution_id)
         self._settled = settled
 
     def result(self, timeout: float | timedelta | None = None) -> Any:

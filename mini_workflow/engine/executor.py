@@ -55,6 +55,7 @@ async def execute_async(request: TaskRequest, codec: Codec) -> TaskOutcome:
 
     Raises asyncio.CancelledError when this coroutine is cancelled from outside, and nothing else.
     """
+    codec = codec.for_execution(request.execution_id)
     token = _enter(request, codec)
     try:
         function, args, kwargs = codec.restore(request.payload)
@@ -74,6 +75,7 @@ async def execute_async(request: TaskRequest, codec: Codec) -> TaskOutcome:
 
 
 def _execute(request: TaskRequest, codec: Codec) -> TaskOutcome:
+    codec = codec.for_execution(request.execution_id)
     _enter(request, codec)
     try:
         function, args, kwargs = codec.restore(request.payload)

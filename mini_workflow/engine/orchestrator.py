@@ -260,7 +260,7 @@ class Orchestrator:
         started = next((m for m in work.messages if isinstance(m, events.ExecutionStarted)), None)
         work.started = None
         if standing is None and started is not None:
-            known = self._admission.knows(started)
+            known = self._admission.knows(work.name, started)
             if not known and started.parent is not None:
                 work.messages.clear()
                 return

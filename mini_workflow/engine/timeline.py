@@ -93,8 +93,9 @@ class Reader:
     """Reads the events of one history in order, one at a time."""
 
     def __init__(self, codec: Codec, *, trust: bool = False) -> None:
-        self._decode = codec.decode if trust else codec.show
-        self._decode_failure = codec.decode_failure if trust else codec.show_failure
+        self._codec = codec
+        self._trust = trust
+        self._others: dict[int, str] = {}
         self._number = 0
         self._now = 0
         self._started = 0
@@ -177,18 +178,32 @@ class Reader:
         for field in fields(event):
             value = getattr(event, field.name)
             if isinstance(value, Payload):
-                found[field.name] = self._decoded(value)
+                found[field.name] = self._decoded(event, value)
         return found or None
 
-    def _decoded(self, payload: Payload) -> Any:
+    def _codec_of(self, event: Event) -> Codec:
+        """What carries the event's values: those of a child, and of a signal to it, are its own."""
+        if isinstance(event, events.ChildStarted):
+            self._others[event.seq] = event.id
+        elif isinstance(event, events.SignalSent):
+            return self._codec.for_execution(event.target)
+        if isinstance(event, (events.ChildStarted, events.ChildCompleted, events.ChildFailed)):
+            return self._codec.for_execution(self._others.get(event.seq, ""))
+        return self._codec
+
+    def _decoded(self, event: Event, payload: Payload) -> Any:
+        codec = self._codec_of(event)
         try:
-            return self._decode(payload)
+            return codec.decode(payload) if self._trust else codec.show(payload)
         except SerializationError as error:
             return Unreadable(payload.text, str(error))
 
     def _error(self, event: Event) -> BaseException | None:
         failure: Failure | None = getattr(event, "failure", None)
-        return None if failure is None else self._decode_failure(failure)
+        if failure is None:
+            return None
+        codec = self._codec_of(event)
+        return codec.decode_failure(failure) if self._trust else codec.show_failure(failure)
 
 
 def moment(at: int) -> datetime:

@@ -291,7 +291,18 @@ class Services:
             (key for key in self.objects if key.startswith(query["prefix"]) and key > start),
             key=str.encode,
         )
-        listed = "".join(f"<Contents><Key>{escape(key)}</Key></Contents>" for key in keys[:limit])
+        folders = set[str]()
+        if "delimiter" in query:
+            length = len(query["prefix"])
+            rest = {key: key[length:].partition("/") for key in keys}
+            folders = {key[:length] + head + "/" for key, (head, found, _) in rest.items() if found}
+            keys = [key for key in keys if not rest[key][1]]
+            assert len(folders) + len(keys) <= limit
+        listed = "".join(
+            f"<CommonPrefixes><Prefix>{escape(folder)}</Prefix></CommonPrefixes>"
+            for folder in sorted(folders)
+        )
+        listed += "".join(f"<Contents><Key>{escape(key)}</Key></Contents>" for key in keys[:limit])
         more = "true" if len(keys) > limit else "false"
         text = f"<ListBucketResult><IsTruncated>{more}</IsTruncated>{listed}</ListBucketResult>"
         return 200, {"content-type": "application/xml"}, text.encode()

@@ -15,7 +15,7 @@ from mini_workflow.ports import STATUSES, Commit, Head, Query, QueuedMessage
 from mini_workflow.ports.queue import NO_ERRANDS, NO_WAKEUPS, PendingEffects, Wakeup, Wakeups
 from mini_workflow.stores.aws_limits import HEADER_BYTES, SEAL_OVER
 from mini_workflow.stores.s3 import execution_object as form
-from mini_workflow.stores.s3 import index
+from mini_workflow.stores.s3 import index, object_store
 from mini_workflow.stores.s3.execution_object import ExecutionObject
 from mini_workflow.stores.s3.object_store import ObjectStore
 from mini_workflow.stores.s3.store import CachedStore, S3Store
@@ -90,7 +90,7 @@ def test_what_is_not_whole_is_corrupt(cut: int) -> None:
 
 
 def test_what_a_newer_version_has_written_is_left_alone() -> None:
-    body = form.encode(ExecutionObject(head("a"))).replace(b'"schema":1', b'"schema":2')
+    body = form.encode(ExecutionObject(head("a"))).replace(b'"schema":2', b'"schema":3')
     with pytest.raises(StoreTooNew, match="deploy a newer one"):
         form.decode(body, "")
 
@@ -253,17 +253,77 @@ def test_a_page_reads_the_heads_that_it_shows(world: World, histories: ObjectSto
     for number in range(120):
         fields = CLOSED if number % 2 else {}
         create(histories, f"e{number}", started_at=number, workflow=f"w{number % 3}", **fields)
+    spread = {key.rpartition("/")[0] for key in world.services.objects if index.SPREAD in key}
+    running = {prefix for prefix in spread if "/running/" in prefix}
     before = len(world.calls)
     assert len(listed(world, limit=10)) == 10
-    assert world.cost(before) == {"s3.ListObjectsV2": len(STATUSES), "s3.GetObject": 10}
+    # For each status which prefixes there are, and those of before; and then each of them.
+    lists = 2 * len(STATUSES) + len(spread)
+    assert world.cost(before) == {"s3.ListObjectsV2": lists, "s3.GetObject": 10}
     before = len(world.calls)
     assert len(listed(world, limit=10, status="running")) == 10
-    assert world.cost(before) == {"s3.ListObjectsV2": 1, "s3.GetObject": 10}
+    assert world.cost(before) == {"s3.ListObjectsV2": 2 + len(running), "s3.GetObject": 10}
     before = len(world.calls)
     assert len(listed(world, limit=10, status="completed", workflow="w1")) == 10
     # A workflow is seen by the key: no head of another one is read.
     assert world.cost(before)["s3.GetObject"] <= 20
-    assert world.cost(before)["s3.ListObjectsV2"] == 1
+    assert world.cost(before)["s3.ListObjectsV2"] == 2 + len(spread) - len(running)
+
+
+def test_markers_are_spread_over_many_prefixes(world: World, histories: ObjectStore) -> None:
+    """Executions that start one after the other do not go to the same one."""
+    for number in range(200):
+        create(histories, f"e{number}", started_at=1_000 + number)
+    keys = [key for key in world.services.objects if key.startswith(index.SPREAD)]
+    prefixes = {key.rpartition("/")[0] for key in keys}
+    assert len(keys) == 200
+    assert len(prefixes) > 100
+    assert {len(prefix) for prefix in prefixes} == {len(f"{index.SPREAD}running/00")}
+
+
+def test_pages_follow_each_other_over_all_prefixes(world: World, histories: ObjectStore) -> None:
+    for number in range(150):
+        create(histories, f"e{number}", started_at=number, **(CLOSED if number % 3 else {}))
+    store = S3Store(histories, lambda messages: None)
+    for limit in (7, 40, 149, 150, 1_000):
+        found: list[str] = []
+        after: str | None = None
+        while True:
+            page = store.list(Query(limit=limit, after=after))
+            found += [head.execution_id for head in page.heads]
+            after = page.next
+            if after is None:
+                break
+            assert len(page.heads) == limit
+        assert found == [f"e{n}" for n in reversed(range(150))]
+
+
+def test_executions_of_before_are_listed_among_the_others(
+    world: World, histories: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their markers are where they were, and stay there when they move on."""
+    before = form.ExecutionObject
+    monkeypatch.setattr(
+        object_store,
+        "ExecutionObject",
+        lambda *args, **fields: before(*args, **{**fields, "spread": 0}),
+    )
+    old = [create(histories, f"old{n}", started_at=10 * n) for n in range(6)]
+    monkeypatch.undo()
+    for number in range(6):
+        create(histories, f"new{number}", started_at=10 * number + 5)
+    for document in old[::2]:
+        read = histories.read(document.head.execution_id)
+        assert read is not None
+        assert read.spread == 0
+        name, started = read.head.execution_id, read.head.started_at
+        write(histories, read, "{}", head=head(name, started_at=started, **CLOSED))
+    everything = [f"{kind}{n}" for n in reversed(range(6)) for kind in ("new", "old")]
+    assert listed(world) == everything
+    assert listed(world, status="completed") == ["old4", "old2", "old0"]
+    assert listed(world, status="running", limit=3) == ["new5", "old5", "new4"]
+    markers = [key for key in world.services.objects if key.startswith(index.ROOT)]
+    assert len(markers) == 12
 
 
 def test_stale_markers_do_not_end_a_page(world: World, histories: ObjectStore) -> None:
@@ -275,7 +335,7 @@ def test_stale_markers_do_not_end_a_page(world: World, histories: ObjectStore) -
             write(
                 histories, document, "{}", head=head(f"e{number:02}", started_at=number, **CLOSED)
             )
-            index.enter(world.client._parts.bucket, "running", place)
+            index.enter(world.client._parts.bucket, "running", place, spread=True)
     store = S3Store(histories, lambda messages: None)
     first = store.list(Query(status="running", limit=4))
     assert [found.execution_id for found in first.heads] == ["e27", "e24", "e21", "e18"]

@@ -315,7 +315,8 @@ class ClientTransport:
             raise StoreUnavailable(f"function {function!r} failed: {text[:1000]}")
         plain = parse(self._parts.envelopes.open(parse(text), ("answer", name, kind)))
         if "failure" in plain:
-            raise self._parts.codec.decode_failure(Failure.from_plain(plain["failure"]))
+            codec = self._parts.codec.for_execution(name)
+            raise codec.decode_failure(Failure.from_plain(plain["failure"]))
         return plain
 
 

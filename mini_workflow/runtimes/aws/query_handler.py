@@ -42,7 +42,8 @@ class QueryHandler:
         try:
             plain = getattr(self, f"_{kind}")(name, content)
         except Exception as error:
-            plain = {"failure": self._parts.codec.encode_failure(error).to_plain()}
+            codec = self._parts.codec.for_execution(name)
+            plain = {"failure": codec.encode_failure(error).to_plain()}
         return envelopes.seal(dump(plain), ("answer", name, kind))
 
     def _query(self, name: str, content: dict[str, Any]) -> dict[str, Any]:

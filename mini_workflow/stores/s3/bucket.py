@@ -97,6 +97,14 @@ class Bucket:
             start = keys[-1]
         return found
 
+    def folders(self, prefix: str) -> list[str]:
+        """The first 1,000 prefixes below a prefix, each up to and with its next slash, in order."""
+        with translate_errors(self._doing("listing", prefix)):
+            page = self._s3.list_objects_v2(
+                Bucket=self._name(), Prefix=self._prefix + prefix, Delimiter="/"
+            )
+        return [each["Prefix"][len(self._prefix) :] for each in page.get("CommonPrefixes", ())]
+
     @property
     def _s3(self) -> Any:
         return self._clients.get("s3")

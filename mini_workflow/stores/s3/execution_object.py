@@ -18,8 +18,9 @@ from mini_workflow.ports import Commit, Head, QueuedMessage
 from mini_workflow.ports.queue import NO_ERRANDS, NO_WAKEUPS, PendingEffects, Wakeup, Wakeups
 from mini_workflow.stores.s3.index import place_of
 
-SCHEMA: Final = 1
-"""The version of this form that the library writes."""
+SCHEMA: Final = 2
+"""The version of this form that the library writes. Before 2 all markers of a status were below one
+prefix."""
 
 _HEAD: Final = '{"head":'
 _ERRANDS: Final = '"errands":'
@@ -29,6 +30,7 @@ _END: Final = "]}"
 
 _NUMBERS: Final = (
     *("fingerprint", "born", "length", "sealed", "segments", "first", "turn", "writer", "tries"),
+    "spread",
 )
 """The fields of the first line that are left out when they are empty."""
 
@@ -43,7 +45,8 @@ class ExecutionObject:
     the others are the `tail`. Those of the current run begin in segment `first`, or behind all.
     `fingerprint` is of the arguments that the execution was started with, and `born` when it was
     written first, in microseconds since the epoch. `turn` counts the writes, and `writer` is
-    another with each. `etag` is of the object that it was read from.
+    another with each. `spread` is 1 if its markers in the index are spread. `etag` is of the object that
+    it was read from.
     """
 
     head: Head
@@ -57,6 +60,7 @@ class ExecutionObject:
     turn: int = 0
     writer: str = ""
     tries: int = 0
+    spread: int = 0
     alarm: Wakeups = NO_WAKEUPS
     errands: PendingEffects = NO_ERRANDS
     parked: tuple[str, ...] = ()

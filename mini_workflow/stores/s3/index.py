@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from heapq import merge
 from typing import Final
 from urllib.parse import quote
@@ -17,10 +18,16 @@ from mini_workflow.stores.s3.bucket import Bucket
 
 ROOT: Final = "executions/index/"
 
+SPREAD: Final = ROOT + "spread/"
+"""Below a status the markers are spread over 256 prefixes: S3 takes 3,500 writes a second below each
+(S3 User Guide, "Optimizing Amazon S3 performance"), and markers in the order of time would all go to
+the same. Executions from before have theirs in ROOT itself, until they have closed and after."""
+
 _LATEST: Final = 10**17 - 1
 """Microseconds since the epoch from which times are counted down: the year 5138."""
 
 _PAGE: Final = 1_000
+_SOME: Final = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +46,21 @@ def place_of(execution_id: str, workflow: str, started_at: int, born: int) -> st
     return f"{start:017}~{birth:017}~{quote(workflow, safe='')}~{execution_id}"
 
 
-def enter(bucket: Bucket, status: str, place: str) -> None:
+def key_of(status: str, place: str, *, spread: bool) -> str:
+    """The key of a marker."""
+    if not spread:
+        return f"{ROOT}{status}/{place}"
+    return f"{SPREAD}{status}/{sha256(place.encode()).hexdigest()[:2]}/{place}"
+
+
+def enter(bucket: Bucket, status: str, place: str, *, spread: bool) -> None:
     """Mark that an execution has a status, or is about to."""
-    bucket.put(f"{ROOT}{status}/{place}", b"")
+    bucket.put(key_of(status, place, spread=spread), b"")
 
 
-def leave(bucket: Bucket, status: str, place: str) -> None:
+def leave(bucket: Bucket, status: str, place: str, *, spread: bool) -> None:
     """It has it no more."""
-    bucket.delete(f"{ROOT}{status}/{place}")
+    bucket.delete(key_of(status, place, spread=spread))
 
 
 def entries(
@@ -62,15 +76,18 @@ def entries(
     """
     wanted = None if workflow is None else quote(workflow, safe="")
     found: list[Entry] = []
+    spread = clients.all(lambda status: bucket.folders(f"{SPREAD}{status}/"), list(statuses))
+    prefixes = [f"{ROOT}{status}/" for status in statuses] + [p for some in spread for p in some]
     while len(found) < limit:
-        size = _PAGE if wanted is not None else min(_PAGE, limit - len(found))
+        # A fair share of each prefix, and some more: what is behind the end of one comes later.
+        share = 2 * (limit - len(found)) // len(prefixes) + _SOME
+        size = min(_PAGE, share if wanted is None else 8 * share)
 
-        def page(status: str, after: str = after, size: int = size) -> list[str]:
-            prefix = f"{ROOT}{status}/"
+        def page(prefix: str, after: str = after, size: int = size) -> list[str]:
             keys = bucket.keys(prefix, prefix + after if after else "", size)
             return [key[len(prefix) :] for key in keys]
 
-        pages = clients.all(page, list(statuses))
+        pages = clients.all(page, prefixes)
         # Behind the end of a page that is full there may be more of its status.
         ends = [keys[-1] for keys in pages if len(keys) == size]
         horizon = min(ends, default="")

@@ -81,12 +81,14 @@ class ObjectStore:
         check(commit)
         assert commit.head is not None
         born = time.time_ns() // 1000
-        empty = ExecutionObject(commit.head, parent=parent, fingerprint=fingerprint, born=born)
+        empty = ExecutionObject(
+            commit.head, parent=parent, fingerprint=fingerprint, born=born, spread=1
+        )
         new = empty.after(commit, errands, alarm, 0, _writer())
-        index.enter(self._bucket, commit.head.status, new.place)
+        index.enter(self._bucket, commit.head.status, new.place, spread=bool(new.spread))
         etag = self._bucket.create(_key(commit.execution_id), form.encode(new))
         if etag is None:
-            index.leave(self._bucket, commit.head.status, new.place)
+            index.leave(self._bucket, commit.head.status, new.place, spread=bool(new.spread))
             return None
         return replace(new, etag=etag)
 
@@ -105,12 +107,12 @@ class ObjectStore:
         moved = new.head.status != document.head.status
         if moved:
             # Before the execution has the status: it must be found under the one that it has.
-            index.enter(self._bucket, new.head.status, new.place)
+            index.enter(self._bucket, new.head.status, new.place, spread=bool(new.spread))
         etag = self._bucket.replace(_key(commit.execution_id), form.encode(new), document.etag)
         if etag is None:
             return None
         if moved:
-            index.leave(self._bucket, document.head.status, document.place)
+            index.leave(self._bucket, document.head.status, document.place, spread=bool(new.spread))
         return replace(new, etag=etag)
 
     def _seal(self, document: ExecutionObject) -> ExecutionObject:

@@ -73,14 +73,17 @@ def test_an_unsigned_payload_says_so():
 
 
 def test_a_value_is_no_task_and_a_form_is_no_other():
-    envelope = SIGNER.sign_value(b"payload", form="pickle")
-    assert SIGNER.verify_value(envelope, form="pickle") == b"payload"
+    mine = {"execution_id": "order-1"}
+    envelope = SIGNER.sign_value(b"payload", **mine, form="pickle")
+    assert SIGNER.verify_value(envelope, **mine, form="pickle") == b"payload"
     with pytest.raises(SignatureInvalid):
-        SIGNER.verify_value(envelope, form="dill")
+        SIGNER.verify_value(envelope, **mine, form="dill")
+    with pytest.raises(SignatureInvalid, match=r"'order-2' was signed .* for something else"):
+        SIGNER.verify_value(envelope, execution_id="order-2", form="pickle")
     with pytest.raises(SignatureInvalid):
         SIGNER.verify(envelope, **WHERE)
     with pytest.raises(SignatureInvalid):
-        SIGNER.verify_value(SIGNER.sign(b"payload", **WHERE), form="pickle")
+        SIGNER.verify_value(SIGNER.sign(b"payload", **WHERE), **mine, form="pickle")
 
 
 @pytest.mark.parametrize("key", [b"", b"short", b"x" * 15])
@@ -114,13 +117,15 @@ def test_a_key_is_changed_by_adding_deploying_and_removing() -> None:
     steps = [Signer(OLD), Signer([OLD, NEW]), Signer([NEW, OLD]), Signer(NEW)]
     for one, other in pairwise(steps):
         for writer, reader in ((one, other), (other, one)):
-            envelope = writer.sign_value(b"x", form="f")
-            assert reader.verify_value(envelope, form="f") == b"x"
+            envelope = writer.sign_value(b"x", execution_id="e", form="f")
+            assert reader.verify_value(envelope, execution_id="e", form="f") == b"x"
             task = writer.sign(b"x", execution_id="e", seq=1, attempt=1)
             assert reader.verify(task, execution_id="e", seq=1, attempt=1) == b"x"
             reader.check("text", writer.code("text", "purpose"), "purpose")
     with pytest.raises(SignatureInvalid):
-        Signer(NEW).verify_value(Signer(OLD).sign_value(b"x", form="f"), form="f")
+        Signer(NEW).verify_value(
+            Signer(OLD).sign_value(b"x", execution_id="e", form="f"), execution_id="e", form="f"
+        )
     with pytest.raises(SignatureInvalid):
         Signer(NEW).check("text", Signer(OLD).code("text", "purpose"), "purpose")
 
