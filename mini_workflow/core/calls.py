@@ -265,3 +265,26 @@ def takes_result(undo: Callable[..., Any]) -> bool:
     except (TypeError, ValueError):
         return False
     return True
+
+
+def takes(function: Callable[..., Any], count: int) -> bool:
+    """Whether it can be called with that many arguments, as far as that is known."""
+    try:
+        inspect.signature(function).bind(*[None] * count)
+    except TypeError:
+        return False
+    except ValueError:
+        pass  # a builtin whose signature is not known
+    return True
+
+
+def required_arguments(function: Callable[..., Any]) -> int | None:
+    """How many positional arguments it must have; None if it takes some by name only."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return None
+    if any(p.kind is p.KEYWORD_ONLY and p.default is p.empty for p in parameters):
+        return None
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return sum(p.kind in positional and p.default is p.empty for p in parameters)

@@ -9,6 +9,7 @@ from contextvars import Context
 from typing import Any
 
 from mini_workflow.core import events
+from mini_workflow.core.calls import required_arguments, takes
 from mini_workflow.core.events import Event
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.payload import Payload
@@ -91,7 +92,7 @@ class Messages:
     def on_signal(self, name: str, handler: Handler) -> None:
         """Handle each signal of that name, also those that are waiting, in order."""
         _check_handler("signal", name, handler)
-        if not _takes(handler, 1):
+        if not takes(handler, 1):
             raise UsageError(
                 f"{handler!r} cannot handle signal {name!r}: it is called with the signal's value, so "
                 "it has to take one argument"
@@ -206,7 +207,7 @@ class Messages:
         _check_handler("update", name, handler)
         if validator is not None:
             _check_handler("update", name, validator)
-            if (count := _required(handler)) is not None and not _takes(validator, count):
+            if (count := required_arguments(handler)) is not None and not takes(validator, count):
                 raise UsageError(
                     f"{validator!r} cannot validate update {name!r}: it is called with the arguments "
                     f"of the handler, of which there are {count}"
@@ -333,29 +334,6 @@ def _check_handler(kind: str, name: str, handler: object) -> None:
     check_name(kind, name)
     if not callable(handler):
         raise UsageError(f"{handler!r} cannot handle {kind} {name!r}: give a function")
-
-
-def _takes(function: Handler, count: int) -> bool:
-    """Whether it can be called with that many arguments, as far as that is known."""
-    try:
-        inspect.signature(function).bind(*[None] * count)
-    except TypeError:
-        return False
-    except ValueError:
-        pass  # a builtin whose signature is not known
-    return True
-
-
-def _required(function: Handler) -> int | None:
-    """How many positional arguments it must have; None if it takes some by name only."""
-    try:
-        parameters = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):
-        return None
-    if any(p.kind is p.KEYWORD_ONLY and p.default is p.empty for p in parameters):
-        return None
-    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return sum(p.kind in positional and p.default is p.empty for p in parameters)
 
 
 def _unknown(kind: str, name: str, known: dict[str, Any]) -> str:

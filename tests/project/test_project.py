@@ -34,6 +34,9 @@ LONGEST_MODULE = 450
 """Lines of code: docstrings, comments and blank lines do not count, so that no limit asks for a cut
 that is no seam."""
 
+LONGEST_VERB = 350
+"""Lines of a durable verb, all counted."""
+
 every_module = pytest.mark.parametrize(
     "module", MODULES, ids=lambda path: path.relative_to(ROOT).as_posix()
 )
@@ -136,6 +139,16 @@ def code_lines(text: str) -> int:
 def test_lines_of_code_are_counted_without_docstrings_comments_and_blanks() -> None:
     text = '"""What it is.\n\nMore."""\n\n# a reason\nX = """\ntext\n"""\n"""Its meaning."""\n'
     assert code_lines(text) == 3
+
+
+@pytest.mark.parametrize(
+    "verb", ["tasks", "timers", "promises", "children", "messages", "conditions"]
+)
+def test_a_durable_verb_is_one_file(verb: str) -> None:
+    """It owns what the code asks for and what arrives, and can be read at one go."""
+    text = (LIBRARY / "core" / f"{verb}.py").read_text()
+    assert f"class {verb.capitalize()}:" in text
+    assert len(text.splitlines()) <= LONGEST_VERB
 
 
 def bases_of_classes() -> dict[str, list[str]]:
