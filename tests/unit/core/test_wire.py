@@ -15,6 +15,7 @@ from mini_workflow.core.failure import Failure
 from mini_workflow.core.history import History
 from mini_workflow.core.open_durations import OpenDurations
 from mini_workflow.core.payload import Payload
+from mini_workflow.core.report_limits import ReportDeadlines
 from mini_workflow.core.state import ExecutionState
 from mini_workflow.errors import SchemaTooNew, WireError
 from tests.laws import corpus
@@ -196,7 +197,7 @@ def test_impossible_histories_cannot_be_made(impossible: list[Any]) -> None:
 
 def comparable(part: Any) -> Any:
     """A part of a state, with what is open as its fields."""
-    if isinstance(part, OpenDurations):
+    if isinstance(part, OpenDurations | ReportDeadlines):
         return {name: getattr(part, name) for name in part.__slots__}
     if not isinstance(part, dict):
         return part
