@@ -9,8 +9,7 @@ from dataclasses import replace
 from math import inf
 from typing import Final, Generic, TypeVar
 
-from mini_workflow.class_names import name_of
-from mini_workflow.core.failure import Failure
+from mini_workflow.core.failure import failure_of
 from mini_workflow.errors import TaskError, TaskTimeout, WorkerLost
 from mini_workflow.ports import TaskOutcome, TaskRequest
 
@@ -22,10 +21,7 @@ def failed(request: TaskRequest, error: Exception, heartbeat: str | None = None)
 
     `heartbeat` are the details that it gave last, here as in what follows.
     """
-    lineage = tuple(name_of(kind) for kind in type(error).__mro__ if kind is not object)
-    message = str(error)
-    failure = Failure(type=lineage[0], message=message, lineage=lineage, state={"args": [message]})
-    return TaskOutcome(*request.key, failure=failure.to_plain(), heartbeat=heartbeat)
+    return TaskOutcome(*request.key, failure=failure_of(error).to_plain(), heartbeat=heartbeat)
 
 
 def timed_out(request: TaskRequest, heartbeat: str | None = None) -> TaskOutcome:

@@ -171,7 +171,9 @@ class Application(click.Group):
             return super().invoke(ctx)
         except (click.exceptions.ClickException, click.exceptions.Exit, click.Abort):
             raise
-        except (KeyboardInterrupt, SystemExit, GeneratorExit):
+        except KeyboardInterrupt:
+            raise click.Abort from None  # click itself would print an empty line before
+        except (SystemExit, GeneratorExit):
             raise
         except BaseException as error:
             if isinstance(error, OSError) and error.errno in _OF_OUTPUT and not error.filename:

@@ -23,7 +23,8 @@ from typing import Any, Final
 
 from mini_workflow.class_names import name_of
 from mini_workflow.codecs import picklers
-from mini_workflow.codecs.culprit import captured, defaults, find_culprit, why_not
+from mini_workflow.codecs.diagnose import captured, defaults, find_culprit, why_not
+from mini_workflow.codecs.forbidden import MARK, Refused, instead_of, refusal
 from mini_workflow.codecs.functions import (
     CODES_REMEMBERED,
     is_plain_data,
@@ -31,7 +32,6 @@ from mini_workflow.codecs.functions import (
     simple_parts,
 )
 from mini_workflow.codecs.names import is_importable, type_of
-from mini_workflow.codecs.refusals import MARK, Refused, instead_of, refusal
 from mini_workflow.errors import (
     ClosureNotSerializable,
     PayloadNotReadable,

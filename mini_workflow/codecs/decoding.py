@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from mini_workflow.codecs import exceptions, objects, scalars
 from mini_workflow.codecs.names import load_class, load_factory, load_known_class, type_of
-from mini_workflow.codecs.opaque import DILL, PICKLE, decode_opaque, show_opaque
+from mini_workflow.codecs.pickled import DILL, PICKLE, decode_opaque, show_opaque
 from mini_workflow.codecs.signing import ValueSigner
 from mini_workflow.errors import PayloadNotReadable
 from mini_workflow.loop.ordered import OrderedFrozenSet, OrderedSet

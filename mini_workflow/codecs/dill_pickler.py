@@ -17,6 +17,7 @@ from weakref import WeakSet
 import dill  # pyright: ignore[reportMissingTypeStubs]
 
 from mini_workflow.class_names import MAIN, is_main
+from mini_workflow.codecs.forbidden import Refused, refusal
 from mini_workflow.codecs.functions import make_module
 from mini_workflow.codecs.local_classes import (
     Reference,
@@ -35,7 +36,6 @@ from mini_workflow.codecs.names import (
     type_of,
 )
 from mini_workflow.codecs.picklers import reference
-from mini_workflow.codecs.refusals import Refused, refusal
 
 _dill: Any = cast(Any, dill)
 _Pickler: Any = _dill.Pickler

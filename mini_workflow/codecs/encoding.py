@@ -15,12 +15,12 @@ from typing import Any, Final
 
 from mini_workflow.class_names import name_of
 from mini_workflow.codecs import exceptions, objects, scalars
-from mini_workflow.codecs.culprit import find_culprit, why_not
 from mini_workflow.codecs.decoding import Decoder
+from mini_workflow.codecs.diagnose import find_culprit, why_not
+from mini_workflow.codecs.forbidden import Refused, instead_of, refusal
 from mini_workflow.codecs.names import factory_name, is_local, type_of
-from mini_workflow.codecs.opaque import encode_opaque
+from mini_workflow.codecs.pickled import encode_opaque
 from mini_workflow.codecs.picklers import type_name
-from mini_workflow.codecs.refusals import Refused, instead_of, refusal
 from mini_workflow.codecs.scalars import MAX_PLAIN_INT_BITS
 from mini_workflow.codecs.signing import ValueSigner
 from mini_workflow.loop.ordered import OrderedFrozenSet, OrderedSet

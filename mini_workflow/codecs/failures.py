@@ -18,7 +18,7 @@ from mini_workflow.codecs.exceptions import (
     restore_attributes,
 )
 from mini_workflow.codecs.names import type_of
-from mini_workflow.codecs.opaque import decode_opaque, encode_opaque
+from mini_workflow.codecs.pickled import decode_opaque, encode_opaque
 from mini_workflow.codecs.signing import ValueSigner
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.raised import FINAL, add_note, set_cause

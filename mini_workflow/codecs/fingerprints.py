@@ -20,7 +20,7 @@ from zlib import crc32
 from mini_workflow.codecs.encoding import Encoder
 from mini_workflow.codecs.functions import LEAVES
 from mini_workflow.codecs.names import type_of
-from mini_workflow.codecs.opaque import DILL, PICKLE
+from mini_workflow.codecs.pickled import DILL, PICKLE
 from mini_workflow.codecs.picklers import type_name
 from mini_workflow.core.calls import LAMBDA, about_code, inner_function, name_of_call
 from mini_workflow.core.payload import Payload

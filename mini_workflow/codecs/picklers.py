@@ -8,6 +8,7 @@ from types import CellType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any, Final
 
 from mini_workflow.class_names import MAIN, SPAWNED_MAIN, is_main, main_name, name_of
+from mini_workflow.codecs.forbidden import Refused, refusal
 from mini_workflow.codecs.functions import (
     make_module,
     marshalled,
@@ -17,7 +18,6 @@ from mini_workflow.codecs.functions import (
     unmarshalled,
 )
 from mini_workflow.codecs.names import find, is_importable, type_of
-from mini_workflow.codecs.refusals import Refused, refusal
 
 PROTOCOL: Final = 5  # as in Python 3.8 to 3.13: a newer Python must not write what an older reads
 

@@ -7,7 +7,6 @@ from typing import Any
 
 from mini_workflow.core import commands, events
 from mini_workflow.core.codec import Codec
-from mini_workflow.core.commands import Command
 from mini_workflow.core.events import Event
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.payload import Payload
@@ -156,7 +155,7 @@ class Children:
         self._open.clear()
 
 
-def end_children(execution_id: str, state: ExecutionState) -> Iterable[Command]:
+def end_children(execution_id: str, state: ExecutionState) -> Iterable[commands.SendMessage]:
     """What is to become of the children that are open when their parent closes."""
     reason = f"its parent {execution_id!r} has closed"
     for seq, child in state.family().items():
@@ -170,7 +169,7 @@ def end_children(execution_id: str, state: ExecutionState) -> Iterable[Command]:
 
 def tell_parent(
     execution_id: str, started: events.ExecutionStarted | None, state: ExecutionState, end: Event
-) -> Iterable[Command]:
+) -> Iterable[commands.SendMessage]:
     """The message to the parent about the end of its child."""
     if started is None or started.parent is None:
         return

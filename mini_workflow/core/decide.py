@@ -18,6 +18,7 @@ from mini_workflow.core.failure import Failure
 from mini_workflow.core.history import History
 from mini_workflow.core.records import record
 from mini_workflow.core.replay import revive
+from mini_workflow.core.report_limits import ReportLimits
 from mini_workflow.core.run import Definition, Inline, OutOfTime, Run
 from mini_workflow.core.state import Condition, ExecutionState
 from mini_workflow.errors import MiniWorkflowError
@@ -56,6 +57,9 @@ class Decision:
     spoilt_by: tuple[str, Failure] | None = None
     """The update whose validator tried to change the run, and its refusal. The run is of no use any
     more, and nothing of this decision counts: another run has to decide, and be told of it."""
+    deadline: bool = False
+    """Whether `wake_at` is the deadline of an attempt's report: then it need not be kept to the
+    moment."""
     cut: bool = False
     """Whether the run has stopped in front of an inline task for which there is no time now. All that
     is decided counts; a new run goes on from there, before anything that is `left`."""
@@ -69,12 +73,13 @@ def advance(
     *,
     execution_id: str = "",
     inline: Inline | None = None,
+    limits: ReportLimits | None = None,
 ) -> Decision:
     """Replay the history, take the messages in order, and say what follows. Never raises."""
     refused: dict[str, Failure] = {}
     taken = tuple(messages)
     while True:
-        run = revive(definition, execution_id, history, codec, inline)
+        run = revive(definition, execution_id, history, codec, inline, limits)
         try:
             decision = decide(run, taken, refused=refused)
         finally:
@@ -137,7 +142,7 @@ def decide(
             summary = _summary(state)
     else:
         left.extend(messages)
-    condition, busy, wake_at = summary
+    condition, busy, wake_at, deadline = summary
     cut = _is_cut(run)
     return Decision(
         events=tuple(taken),
@@ -149,6 +154,7 @@ def decide(
         left=tuple(message for message in left if not isinstance(message, Tick)),
         refusals=tuple(refusals),
         ignored=tuple(ignored),
+        deadline=deadline,
         cut=cut,
     )
 
@@ -160,7 +166,7 @@ def _is_cut(run: Run) -> bool:
 
 def _before_the_stop(
     run: Run, event: Event
-) -> tuple[Sequence[Event], tuple[Condition, bool, int | None] | None]:
+) -> tuple[Sequence[Event], tuple[Condition, bool, int | None, bool] | None]:
     """What counts of a step in which the run has stopped, and how the execution stands then, if that
     is not as before.
     """
@@ -170,7 +176,7 @@ def _before_the_stop(
     if isinstance(event, events.ExecutionStarted):
         # An execution is never without its first event: what the code decided at it is found out
         # again when the cause is fixed.
-        return (event,), ("running", False, None)
+        return (event,), ("running", False, None, False)
     return (), None
 
 
@@ -231,9 +237,10 @@ def _accept(
     return events.UpdateAccepted(message.at, message.id, message.name, message.arguments)
 
 
-def _summary(state: ExecutionState) -> tuple[Condition, bool, int | None]:
+def _summary(state: ExecutionState) -> tuple[Condition, bool, int | None, bool]:
     busy = state.in_flight > 0 or state.condition == "continued"
-    return state.condition, busy, state.next_wake()
+    wake_at = state.next_wake()
+    return state.condition, busy, wake_at, wake_at is not None and state.next_is_deadline()
 
 
 def _commands(run: Run, taken: Iterable[Event]) -> Iterable[Command]:
@@ -259,7 +266,7 @@ def _commands(run: Run, taken: Iterable[Event]) -> Iterable[Command]:
         elif isinstance(event, events.ChildStarted):
             yield commands.StartChild(event.seq, event.id, event.name, event.arguments)
         elif isinstance(event, (events.SignalSent, events.CancelSent, events.ChildCancelled)):
-            yield _message_to(run, event)
+            yield message_to(run, event)
         elif type(event) in CLOSING:
             reason = getattr(event, "reason", "")
             yield from (
@@ -273,9 +280,10 @@ def _commands(run: Run, taken: Iterable[Event]) -> Iterable[Command]:
                 yield from tell_parent(run.execution_id, run.started, state, event)
 
 
-def _message_to(
+def message_to(
     run: Run, event: events.SignalSent | events.CancelSent | events.ChildCancelled
 ) -> commands.SendMessage:
+    """What the event has sent to another execution."""
     key = f"{run.execution_id}/{run.state.seed}/{event.seq}"
     at = run.state.now
     if isinstance(event, events.SignalSent):

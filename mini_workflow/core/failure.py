@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from mini_workflow.class_names import name_of
 from mini_workflow.core.records import record
 
 
@@ -63,3 +64,10 @@ class Failure:
             attempts=plain.get("attempts"),
             final=plain.get("final", False),
         )
+
+
+def failure_of(error: Exception) -> Failure:
+    """An error of this library that was never raised, so that it has no traceback."""
+    lineage = tuple(name_of(kind) for kind in type(error).__mro__ if kind is not object)
+    message = str(error)
+    return Failure(type=lineage[0], message=message, lineage=lineage, state={"args": [message]})

@@ -8,6 +8,7 @@ from mini_workflow.core import events
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.events import Event
 from mini_workflow.core.recorded import Script
+from mini_workflow.core.report_limits import ReportLimits
 from mini_workflow.core.run import Definition, Inline, Run
 from mini_workflow.errors import NonDeterminismError, WireError
 
@@ -18,9 +19,11 @@ def revive(
     history: Sequence[Event],
     codec: Codec,
     inline: Inline | None = None,
+    limits: ReportLimits | None = None,
 ) -> Run:
     """A live run that has taken the whole history. If it no longer fits, the run has a `fault`."""
     run = Run(definition, execution_id, codec, inline)
+    run.state.limits = limits
     repeat(run, history)
     return run
 

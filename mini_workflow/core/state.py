@@ -24,6 +24,7 @@ from mini_workflow.core.continuation import (
 from mini_workflow.core.events import Event, Message
 from mini_workflow.core.open_durations import OpenDurations
 from mini_workflow.core.payload import Payload
+from mini_workflow.core.report_limits import ReportDeadlines, ReportLimits, not_reported
 from mini_workflow.core.retry import DEFAULT_POLICY, RetryPolicy
 from mini_workflow.errors import WireError
 
@@ -74,12 +75,15 @@ class ExecutionState:
         "child_ids",
         "children",
         "condition",
+        "deadlines",
         "durations",
         "in_flight",
+        "in_hand",
         "inherited",
         "left_tasks",
         "left_timers",
         "length",
+        "limits",
         "now",
         "patches",
         "promises",
@@ -129,6 +133,12 @@ class ExecutionState:
         self.left_tasks: tuple[int, ...] = ()
         """The tasks that were in flight when the execution was terminated."""
         self._wakes: list[tuple[int, int]] = []
+        self.deadlines = ReportDeadlines()
+        self.limits: ReportLimits | None = None
+        """By when attempts have to be reported; None, as for those who only read, for never."""
+        self.in_hand: Callable[[int, int], bool] | None = None
+        """Tells of an attempt (seq, attempt) past its deadline whether it is still being run: then it
+        gets another deadline."""
 
     @property
     def closed(self) -> bool:
@@ -144,7 +154,19 @@ class ExecutionState:
         return state
 
     def next_wake(self) -> int | None:
-        """When the next timer or retry is due, in milliseconds since the epoch, or None."""
+        """When the next timer, retry or deadline is due, in milliseconds since the epoch, or None."""
+        planned, first = self._next_planned(), self.deadlines.first()
+        return (
+            planned if first is None or (planned is not None and planned <= first[0]) else first[0]
+        )
+
+    def next_is_deadline(self) -> bool:
+        """Whether what `next_wake` answers is the deadline of an attempt."""
+        planned, first = self._next_planned(), self.deadlines.first()
+        return first is not None and (planned is None or first[0] < planned)
+
+    def _next_planned(self) -> int | None:
+        """When the next timer or retry is due."""
         wakes = self._wakes
         while wakes:
             at, seq = wakes[0]
@@ -167,12 +189,35 @@ class ExecutionState:
         return None if moved is None else self._end(seq) - moved
 
     def due(self, now: int, steady_since: int | None = None) -> Event | None:
-        """The next event that the time `now` brings about: a timer that fires, or a retry.
+        """The next event that the time `now` brings about: a timer that fires, a retry, or an attempt
+        that counts as lost.
 
         Since `steady_since` the clock has not jumped; None if that is not known.
         """
+        while (first := self.deadlines.first()) is not None and first[0] <= now:
+            at, seq = first
+            planned = self._next_planned()
+            if planned is not None and planned <= at:
+                if (event := self._planned(now, steady_since)) is not None:
+                    return event
+                continue
+            task = self.tasks[seq]
+            if self.in_hand is None or not self.in_hand(seq, task.attempt):
+                failure = not_reported(task.name, task.attempt)
+                lost = events.TaskFailed(max(now, self.now), seq, task.attempt, failure)
+                return self._admit_outcome(lost)
+            self._expect(seq, now)
+        return self._planned(now, steady_since)
+
+    def _expect(self, seq: int, at: int) -> None:
+        """Wait for the report of a task's attempt from `at` on."""
+        if self.limits is not None:
+            self.deadlines.set(seq, at, self.limits.within(self.tasks[seq].timeout))
+
+    def _planned(self, now: int, steady_since: int | None) -> Event | None:
+        """The next timer that fires, or retry."""
         durations, steady = self.durations, now if steady_since is None else steady_since
-        while (at := self.next_wake()) is not None and at <= now:
+        while (at := self._next_planned()) is not None and at <= now:
             seq = self._wakes[0][1]
             if at == self._end(seq) or durations.is_moved(seq, now, steady):
                 break
@@ -315,6 +360,7 @@ class ExecutionState:
             raise self._follows_the_end(event)
         self.tasks[event.seq] = OpenTask(event)
         self.in_flight += 1
+        self._expect(event.seq, self.now)
 
     def _task_ended(self, event: events.TaskCompleted | events.TaskFailed) -> None:
         if event.seq in self.cancelled_tasks:
@@ -322,6 +368,7 @@ class ExecutionState:
             return
         if self.tasks.pop(event.seq).retry_at is None:
             self.in_flight -= 1
+        self.deadlines.drop(event.seq)
         self.durations.end(event.seq)
         self.released.discard(event.seq)
 
@@ -329,6 +376,7 @@ class ExecutionState:
         task = self.tasks[event.seq]
         task.attempt = event.attempt
         task.retry_at = event.retry_at
+        self.deadlines.drop(event.seq)
         if event.heartbeat is not None:
             task.heartbeat = event.heartbeat
         self.in_flight -= 1
@@ -343,21 +391,25 @@ class ExecutionState:
             self.durations.end(event.seq)
             self.in_flight += 1
         self.released.discard(event.seq)
+        self._expect(event.seq, max(event.at, self.now))
 
     def _clock_set_back(self, event: events.ClockSetBack) -> None:
         durations = self.durations
         for seq in durations.begun_after(event.at):
             durations.move(seq, event.at, event.by)
             heappush(self._wakes, (self._end(seq) - durations.moved[seq], seq))
+        self.deadlines.clock_set_back(event.at)
 
     def _task_released(self, event: events.TaskReleased) -> None:
         self.released.add(event.seq)
+        self.deadlines.drop(event.seq)
         if event.heartbeat is not None:
             self.tasks[event.seq].heartbeat = event.heartbeat
 
     def _task_cancelled(self, event: events.TaskCancelled) -> None:
         task = self.tasks.pop(event.seq)
         self.durations.end(event.seq)
+        self.deadlines.drop(event.seq)
         self.released.discard(event.seq)
         if task.retry_at is None:
             self.in_flight -= 1
@@ -442,6 +494,7 @@ class ExecutionState:
                 seq for seq, task in self.tasks.items() if task.retry_at is None
             )
             self.tasks.clear()
+            self.deadlines.clear()
             self.durations.clear()
             self.released.clear()
             self.in_flight = 0

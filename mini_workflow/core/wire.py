@@ -40,6 +40,8 @@ _FIELDS: Final[dict[type, tuple[tuple[str, Any], ...]]] = {
 _PAYLOAD_FIELD: Final[dict[type, str]] = {
     kind: f.name for kind in _KINDS.values() for f in fields(kind) if f.name in _PAYLOADS
 }
+_KIND: Final = '{"event":"'
+"""How every line begins."""
 _INTEGERS: Final = ("at", "seq", "attempt", "fire_at", "retry_at", "wait", "by")
 _REQUIRED: Final[dict[type, frozenset[str]]] = {
     kind: frozenset(f.name for f in fields(kind) if f.default is MISSING)
@@ -86,6 +88,12 @@ def encode_any(event: Event | events.UpdateRequested) -> str:
     if name is not None:
         text += f',"{name}":{getattr(event, name).text}'
     return text + "}"
+
+
+def kind_of(line: str) -> str:
+    """The kind of an encoded event, without decoding it; an empty text if the line is none."""
+    start = len(_KIND)
+    return line[start : line.find('"', start)] if line.startswith(_KIND) else ""
 
 
 def text_of(raw: bytes) -> str:

@@ -257,7 +257,7 @@ class Client:
     def closing(self, execution_id: str) -> Event:
         """See `Service.closing`."""
         for line in reversed(self.lines(execution_id)):
-            if line.startswith('{"event":"Execution'):
+            if wire.kind_of(line).startswith("Execution"):
                 event = wire.decode(line)
                 if type(event) in CLOSING:
                     return event

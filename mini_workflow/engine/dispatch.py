@@ -8,9 +8,10 @@ from collections.abc import Callable
 from mini_workflow.attempts import lost
 from mini_workflow.core.commands import RunTask
 from mini_workflow.core.events import Message
+from mini_workflow.core.report_limits import not_reported
 from mini_workflow.engine.requests import Input, Release
 from mini_workflow.engine.turn import ABOUT_ATTEMPTS
-from mini_workflow.ports import TaskRequest, TaskRunner
+from mini_workflow.ports import Report, TaskOutcome, TaskRequest, TaskRunner
 
 log = logging.getLogger("mini_workflow.engine")
 
@@ -18,11 +19,13 @@ log = logging.getLogger("mini_workflow.engine")
 class Dispatcher:
     """Hands attempts to the runner, and knows which it has in hand.
 
-    `again` takes what has to be told to the engine instead, at its next call.
+    `again` takes what has to be told to the engine instead, at its next call. `report` takes it
+    where the runner's reports arrive, behind those that have.
     """
 
-    def __init__(self, again: Callable[[Input], None]) -> None:
+    def __init__(self, again: Callable[[Input], None], report: Report) -> None:
         self._again = again
+        self._report = report
         self._runner: TaskRunner | None = None
         self._in_hand: set[tuple[str, int, int]] = set()
         self.draining = False
@@ -39,6 +42,27 @@ class Dispatcher:
     def has(self, key: tuple[str, int, int]) -> bool:
         """Whether the attempt is in hand."""
         return key in self._in_hand
+
+    @property
+    def idle(self) -> bool:
+        """Whether the runner has nothing in hand of what was dispatched, also where it was not heard
+        of all.
+        """
+        runner = self._runner
+        return runner is None or not any(runner.holds(key) for key in self._in_hand)
+
+    def in_hand(self, key: tuple[str, int, int], name: str) -> bool:
+        """Whether an attempt of the task `name` was dispatched here and not heard of. If the runner
+        does not have it any more it is reported as lost, behind what the runner may have reported.
+        """
+        if self.draining:
+            return True
+        if key not in self._in_hand:
+            return False
+        if self._runner is not None and not self._runner.holds(key):
+            log.warning("[%s] attempt %d of task %r was not reported", key[0], key[2], name)
+            self._report(TaskOutcome(*key, failure=not_reported(name, key[2]).to_plain()))
+        return True
 
     def heard_of(self, execution_id: str, messages: list[Message]) -> None:
         """Forget the attempts whose outcomes are among the messages."""

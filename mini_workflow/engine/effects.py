@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from mini_workflow.core.decide import Decision
 from mini_workflow.core.run import Run
 from mini_workflow.engine.dispatch import request_of
 from mini_workflow.errors import StoreError
-from mini_workflow.ports import Clock, TaskRequest
-from mini_workflow.ports.queue import NO_ERRANDS, Dispatch, PendingEffects, Wakeup
+from mini_workflow.ports import Clock, Head, TaskRequest
+from mini_workflow.ports.queue import NO_ERRANDS, Dispatch, PendingEffects, Wakeup, Wakeups
 
 WAVE: Final = 1_000
 """How many attempts, or messages, are dispatched before what is left is noted in the store: so many may
@@ -37,7 +38,7 @@ class Effects:
         self,
         name: str,
         errands: PendingEffects,
-        alarm: Wakeup | None,
+        wakeups: Iterable[Wakeup],
         requests: Sequence[TaskRequest],
         time_left: Callable[[], int],
         note: Callable[[PendingEffects, bool], None],
@@ -66,8 +67,9 @@ class Effects:
             note(left, goes_on)
             if not goes_on:
                 return left
-        if errands.alarm and alarm is not None:
-            self._dispatch.set(name, alarm, self._clock.now())
+        if errands.alarm:
+            for wakeup in wakeups:
+                self._dispatch.set(name, wakeup, self._clock.now())
         return NO_ERRANDS
 
     def _begin(self, name: str, requests: Sequence[TaskRequest]) -> None:
@@ -117,28 +119,85 @@ def put_off(errands: PendingEffects) -> PendingEffects:
 
 @dataclass(frozen=True, slots=True)
 class Waking:
-    """The alarm that counts from now on, the one to set, and the one to take back."""
+    """The wake-ups that count from now on, the one to set, and those to take back."""
 
-    alarm: Wakeup | None
+    alarm: Wakeups
     to_set: Wakeup | None = None
-    to_unset: Wakeup | None = None
+    to_unset: tuple[Wakeup, ...] = ()
 
 
-def waking(current: Wakeup | None, needed: Wakeup | None, woken: list[int], now: int) -> Waking:
-    """What an execution with a `current` alarm does to be woken when it `needed` is; `woken` are
-    the times of alarms that went off just now.
+def waking(
+    current: Wakeups,
+    needed: Wakeup | None,
+    woken: list[int],
+    now: int,
+    *,
+    deadline: bool = False,
+    over: bool = False,
+) -> Waking:
+    """What an execution with `current` wake-ups does to be woken when it `needed` is; `woken` are
+    the times of those that went off just now. `deadline` says that what is needed is for the deadline
+    of an attempt, and `over` that the execution has closed or is blocked.
 
-    An alarm whose time has come may have gone off before: it is not relied upon any more.
+    A wake-up whose time has come may have gone off before: it is not relied upon any more. One that
+    comes earlier than needed is relied upon: what is needed is set when it goes off.
     """
+    # One that goes off early, as schedules do, has to be set again for what is left.
+    timer, far = (
+        None if one is not None and one.at > now and one.at in woken else one
+        for one in (current.timer, current.deadline)
+    )
+    if needed is None:
+        plan = _for_timer(current.timer, None, woken, now, None if over else far)
+        if not (over and far is not None and far.at > now and far.schedule):
+            return Waking(Wakeups(plan.timer, far), to_unset=plan.to_unset)
+        return Waking(Wakeups(plan.timer), to_unset=(*plan.to_unset, far))
+    if far is not None and now < far.at <= needed.at:
+        return Waking(Wakeups(timer, far))
+    if not deadline:
+        plan = _for_timer(current.timer, needed, woken, now, far)
+        return Waking(Wakeups(plan.timer, far), plan.to_set, plan.to_unset)
+    if timer is not None and now < timer.at <= needed.at:
+        return Waking(Wakeups(timer, far))
+    lone = far is not None and far != timer
+    replaced = (far,) if far is not None and far.at > now and far.schedule and lone else ()
+    return Waking(Wakeups(timer, needed), needed, replaced)
+
+
+def waking_of(
+    head: Head | None,
+    decision: Decision | None,
+    current: Wakeups,
+    needed: Wakeup | None,
+    woken: list[int],
+    now: int,
+) -> Waking:
+    """The same for an execution with that head, after that decision, if there was one."""
+    deadline = decision is not None and decision.deadline
+    over = head is not None and (head.closed_at is not None or head.status == "blocked")
+    return waking(current, needed, woken, now, deadline=deadline, over=over)
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    timer: Wakeup | None
+    to_set: Wakeup | None = None
+    to_unset: tuple[Wakeup, ...] = ()
+
+
+def _for_timer(
+    current: Wakeup | None, needed: Wakeup | None, woken: list[int], now: int, far: Wakeup | None
+) -> _Plan:
+    """The same for a wake-up at a certain time alone. `far` stays, also if it has the same schedule."""
     early = current is not None and current.at > now and current.at in woken
     gone = current is not None and (early or current.at <= now)
-    obsolete = current if current is not None and current.schedule and not gone else None
+    lone = current is not None and current != far
+    obsolete = (current,) if current is not None and current.schedule and lone and not gone else ()
     if needed is None:
-        kept = None if obsolete is not None or early else current
-        return Waking(kept, to_unset=obsolete)
+        return _Plan(None if obsolete or early else current, to_unset=obsolete)
     if current is None or gone or needed.at < current.at:
         if current is not None and current.at == needed.at:
             # It went off early, as schedules do: what is left is waited for once more.
-            return Waking(current, to_set=current)
-        return Waking(needed, to_set=needed, to_unset=obsolete)
-    return Waking(current)
+            return _Plan(current, current)
+        return _Plan(needed, needed, obsolete)
+    return _Plan(current)

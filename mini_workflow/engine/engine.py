@@ -16,6 +16,7 @@ from mini_workflow.core.codec import Codec
 from mini_workflow.core.commands import CancelTask, RunTask
 from mini_workflow.core.decide import Decision
 from mini_workflow.core.payload import Payload
+from mini_workflow.core.report_limits import ReportLimits
 from mini_workflow.core.run import Definition
 from mini_workflow.engine.batch import AT_ONCE, MESSAGES, Batch, message_of
 from mini_workflow.engine.cache import Cache
@@ -45,13 +46,18 @@ from mini_workflow.engine.turn import Delivery, Execute, Turn, Turns
 from mini_workflow.engine.undelivered import warn_of_late_signals, warn_of_nobody
 from mini_workflow.engine.watchdog import Watchdog
 from mini_workflow.errors import LeaseLost, MiniWorkflowError, RuntimeClosed, StoreError
-from mini_workflow.ports import TaskOutcome, TaskRunner
+from mini_workflow.ports import Report, TaskOutcome, TaskRunner
 
 log = logging.getLogger("mini_workflow.engine")
 
 DEFAULT_HISTORY_LIMIT: Final = 200_000
 """Events after which a run must have continued as new: what a replay does in a second or two. Our
 own bound."""
+
+LIMITS: Final = ReportLimits(margin=30_000)
+"""Of attempts that a runner in this process has. It enforces their timeouts itself, and is asked before
+one counts as lost, so that the margin only has to be longer than what it takes to end an attempt
+(`TaskRunner`). Our own bound."""
 
 RETRY_AFTER: Final = 1_000
 """Milliseconds to wait before what a failing store refused is tried again."""
@@ -75,6 +81,7 @@ class Engine:
         known: Callable[[], Iterable[str]],
         entropy: Callable[[], int],
         on_close: Closed,
+        report: Report,
         notify_peers: Callable[[], None] = lambda: None,
         cache_size: int = 4096,
         turn_limit: float | None = 10.0,
@@ -85,7 +92,7 @@ class Engine:
         self._codec = codec
         self._entropy = entropy
         self._on_close = on_close
-        self._dispatcher = Dispatcher(self._again)
+        self._dispatcher = Dispatcher(self._again, report)
         self._cache = Cache(cache_size)
         self._watchdog = Watchdog(turn_limit)
         self._turns = Turns(
@@ -99,6 +106,8 @@ class Engine:
             history_limit=history_limit,
             execute=execute_inline,
             note=ports.leases.note_turn,
+            limits=LIMITS,
+            in_hand=self._dispatcher.in_hand,
         )
         self._lookout = Takeover(ports, known=known, notify_peers=notify_peers)
         self._nursery = Children(ports.store, codec, self._turns, self._first_event)
@@ -156,6 +165,11 @@ class Engine:
     def in_flight(self) -> int:
         """How many attempts this engine has dispatched and not heard of."""
         return len(self._dispatcher)
+
+    @property
+    def idle(self) -> bool:
+        """Whether none of them is being run any more."""
+        return self._dispatcher.idle
 
     @property
     def awaited(self) -> bool:

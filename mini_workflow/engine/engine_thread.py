@@ -208,7 +208,7 @@ class EngineThread:
         now = self._clock.now()
         if until is None or until > now or not inbox.empty():
             if self._pace is not None:
-                timeout = self._pace.wait(until, engine.in_flight == 0 and inbox.empty())
+                timeout = self._pace.wait(until, engine.idle and inbox.empty())
             else:
                 timeout = None if until is None else max(0.0, (until - now) / 1000)
             with contextlib.suppress(Empty):

@@ -273,7 +273,10 @@ class Execution:
         self._service.terminate(self.id, reason)
 
     def resume(self) -> None:
-        """Let a blocked execution go on, after the cause has been fixed; else without effect.
+        """Let a blocked execution go on, after the cause has been fixed. One that runs goes on too if
+        a message to it was lost: attempts that are overdue, or that nobody runs any more, fail with
+        WorkerLost at once, and what its children and other executions have not got is sent again.
+        Without effect where nothing is missing.
 
         Raises ExecutionNotFound, or ExecutionClosed if it has ended.
         """

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from asyncio import base_events, events, runners, tasks, timeouts
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from contextvars import Token, copy_context
 from types import TracebackType
 from typing import Any, Final, TypeGuard
 
 from mini_workflow.attempts import cancelled, timeout_message
 from mini_workflow.core.codec import Codec
+from mini_workflow.core.failure import Failure
+from mini_workflow.core.payload import Payload
 from mini_workflow.core.raised import set_traceback
+from mini_workflow.core.run import Inline
 from mini_workflow.errors import TaskCancelled, TaskTimeout
 from mini_workflow.ports import TaskOutcome, TaskRequest
 from mini_workflow.task import CURRENT, CurrentTask
@@ -20,6 +23,22 @@ _OURS: Final = frozenset(
     {__file__, *(module.__file__ for module in (base_events, events, runners, tasks, timeouts))}
 )
 """Files whose frames lead to the user's code and say nothing about it."""
+
+
+Execute = Callable[[TaskRequest, Codec], TaskOutcome]
+"""Runs one attempt of a task on the calling thread."""
+
+
+def inline_runner(codec: Codec, execute: Execute) -> Inline:
+    """Runs inline tasks: on the calling thread, inside the turn."""
+
+    def run(execution_id: str, seq: int, name: str, payload: bytes) -> Payload | Failure:
+        outcome = execute(TaskRequest(execution_id, seq, 1, name, payload), codec)
+        if outcome.failure is not None:
+            return Failure.from_plain(outcome.failure)
+        return Payload(text=outcome.result)
+
+    return run
 
 
 def execute(request: TaskRequest, codec: Codec) -> TaskOutcome:

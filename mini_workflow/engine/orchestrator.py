@@ -16,6 +16,7 @@ from mini_workflow.core import events, wire
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.commands import CancelTask, Command, RunTask, StartChild
 from mini_workflow.core.events import Message
+from mini_workflow.core.report_limits import ReportLimits
 from mini_workflow.core.run import Definition, OutOfTime, Run
 from mini_workflow.engine.admission import Admission
 from mini_workflow.engine.cache import Cache
@@ -28,7 +29,7 @@ from mini_workflow.engine.effects import (
     put_off,
     requests_of,
     together,
-    waking,
+    waking_of,
 )
 from mini_workflow.engine.executor import execute
 from mini_workflow.engine.inspection import Inspection
@@ -42,6 +43,7 @@ from mini_workflow.errors import StoreError, StoreUnavailable, TurnTimeout, Usag
 from mini_workflow.ports import Clock, Commit, Head, QueuedMessage, TaskOutcome, TaskRequest
 from mini_workflow.ports.queue import (
     NO_ERRANDS,
+    NO_WAKEUPS,
     Dispatch,
     ExecutionMeta,
     FencedStore,
@@ -70,11 +72,10 @@ RUNS_AT_ONCE: Final = 10
 """How many runs of an execution follow each other before its other messages get in between: those that
 continue as new without waiting. Our own bound."""
 
+NOTHING_SET: Final = Waking(NO_WAKEUPS)
+FROM_NOTHING: Final = ExecutionMeta(NO_ERRANDS, False, NO_WAKEUPS, 0, None, 0)
 FOREVER: Final = 10**12
 """Milliseconds that are left to a process of which nobody knows when it has to end."""
-
-NOTHING_SET: Final = Waking(None)
-FROM_NOTHING: Final = ExecutionMeta(NO_ERRANDS, False, None, 0, None, 0)
 
 
 @dataclass(slots=True)
@@ -119,6 +120,7 @@ class Orchestrator:
         cache_size: int,
         turn_limit: float | None,
         history_limit: int,
+        limits: ReportLimits,
         each: Each = one_by_one,
         on_turn: Callable[[Turn], None] = lambda turn: None,
     ) -> None:
@@ -140,10 +142,13 @@ class Orchestrator:
             codec=codec,
             definitions=definitions,
             watchdog=self._watchdog,
-            # Attempts run elsewhere, and are heard of if they are lost.
+            # Attempts run elsewhere, and are heard of if they are lost, or else count as lost at
+            # their deadlines.
             dispatched=lambda key: True,
             entropy=entropy,
             history_limit=history_limit,
+            limits=limits,
+            refresh=store.refresh,
             execute=self._execute,
         )
         self._admission = Admission(dispatch, codec, definitions)
@@ -267,7 +272,7 @@ class Orchestrator:
                 head = Head(work.name, started.workflow, "running", started.at)
                 commit = Commit(work.name, 0, (wire.encode(started),), head)
                 fingerprint = started.arguments.fingerprint()
-                self._store.create(commit, started.parent, fingerprint, NO_ERRANDS, None)
+                self._store.create(commit, started.parent, fingerprint, NO_ERRANDS, NO_WAKEUPS)
                 standing = self._store.standing(work.name)
         if started is not None and standing is not None:
             work.messages.remove(started)
@@ -293,7 +298,8 @@ class Orchestrator:
         else:
             work.owed = put_off(_doubted(work, standing))
         messages = list(work.messages)
-        if head is not None and head.wake_at is not None and head.wake_at <= now:
+        due = head is not None and head.wake_at is not None and head.wake_at <= now
+        if due or work.resume:
             messages.append(events.Tick(now))
         signalled = any(isinstance(m, events.SignalReceived) for m in messages)
         delivery = Delivery(name, messages, resume=work.resume and error is None, posted=signalled)
@@ -352,7 +358,7 @@ class Orchestrator:
             left = self._courier.do(
                 name,
                 errands,
-                standing.alarm,
+                standing.alarm.all(),
                 requests_of(name, errands, run),
                 self._left,
                 lambda left, goes_on: self._note(work, left, goes_on),
@@ -436,7 +442,8 @@ class Orchestrator:
         if turn is not None and turn.continues and work.runs >= RUNS_AT_ONCE:
             at = now  # behind the messages that have arrived meanwhile
         needed = None if at is None else self._dispatch.alarm(work.name, at, now)
-        work.waking = waking(standing.alarm, needed, work.arrival.woken, now)
+        decision, woken = None if turn is None else turn.decision, work.arrival.woken
+        work.waking = waking_of(head, decision, standing.alarm, needed, woken, now)
         to_set = work.waking.to_set is not None
         new = PendingEffects(tasks, tuple(outgoing), alarm=to_set, causes=work.arrival.ids)
         work.errands = together(work.owed, new)
@@ -497,7 +504,7 @@ class Orchestrator:
                 left = self._courier.do(
                     name,
                     new,
-                    to_set,
+                    () if to_set is None else (to_set,),
                     requests,
                     self._left,
                     lambda left, goes_on: self._note(work, together(owed, left), goes_on),
@@ -512,8 +519,8 @@ class Orchestrator:
         for command in commands:
             if isinstance(command, CancelTask):
                 self._dispatch.cancel(name, command.seq, command.reason)
-        if work.waking.to_unset is not None:
-            self._dispatch.unset(work.waking.to_unset)
+        for wakeup in work.waking.to_unset:
+            self._dispatch.unset(wakeup)
         if not work.owed and not work.unfinished:
             self._store.done(name)
             self._courier.done(name)

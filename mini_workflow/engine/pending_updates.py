@@ -71,7 +71,7 @@ def find_answer(lines: Sequence[str], update_id: str, asked: int) -> Answered | 
     A refusal from before that time was the answer to somebody else, or to an earlier question.
     """
     for line in reversed(lines):
-        if not line.startswith('{"event":"Update'):
+        if not wire.kind_of(line).startswith("Update"):
             continue
         event = wire.decode(line)
         if isinstance(event, events.UpdateRefused):

@@ -91,6 +91,7 @@ class Runtime(Client):
                     known=registry.names,
                     entropy=lambda: secrets.randbits(ENTROPY_BITS),
                     on_close=self._driver.announce,
+                    report=self._driver.put,
                     notify_peers=self._driver.notify_peers_later,
                     cache_size=cache_size,
                     turn_limit=turn_limit,

@@ -16,16 +16,17 @@ from mini_workflow.core.commands import Command
 from mini_workflow.core.decide import Decision, decide
 from mini_workflow.core.events import Event, Message
 from mini_workflow.core.failure import Failure
-from mini_workflow.core.payload import Payload
 from mini_workflow.core.replay import repeat
-from mini_workflow.core.run import Definition, Inline, Run
+from mini_workflow.core.report_limits import ReportLimits
+from mini_workflow.core.run import Definition, Run
 from mini_workflow.core.state import ExecutionState
 from mini_workflow.engine.cache import Cache, Live
-from mini_workflow.engine.executor import execute
+from mini_workflow.engine.executor import Execute, execute, inline_runner
 from mini_workflow.engine.outbox import farewell, outbox
 from mini_workflow.engine.recording import decode_message
 from mini_workflow.engine.requests import Input, Start
 from mini_workflow.engine.runs import blocked, bounded, next_run
+from mini_workflow.engine.unreported import Unreported, ask_for_attempts
 from mini_workflow.engine.watchdog import Watchdog
 from mini_workflow.errors import (
     DeterminismError,
@@ -35,7 +36,7 @@ from mini_workflow.errors import (
     WorkerLost,
 )
 from mini_workflow.loop.loop import Halt
-from mini_workflow.ports import Commit, Head, Reader, Stored, TaskOutcome, TaskRequest, reopened
+from mini_workflow.ports import Commit, Head, Reader, Stored, reopened
 
 log = logging.getLogger("mini_workflow.engine")
 
@@ -92,24 +93,10 @@ class Turn:
     """The ids of the children that begin in its commit."""
 
 
-Execute = Callable[[TaskRequest, Codec], TaskOutcome]
-"""Runs one attempt of a task on the calling thread."""
-
-
-def inline_runner(codec: Codec, execute: Execute) -> Inline:
-    """Runs inline tasks: on the calling thread, inside the turn."""
-
-    def run(execution_id: str, seq: int, name: str, payload: bytes) -> Payload | Failure:
-        outcome = execute(TaskRequest(execution_id, seq, 1, name, payload), codec)
-        if outcome.failure is not None:
-            return Failure.from_plain(outcome.failure)
-        return Payload(text=outcome.result)
-
-    return run
-
-
 class Turns:
-    """Makes turns. `dispatched` tells whether this engine has an attempt in hand.
+    """Makes turns. `dispatched` tells whether this engine has dispatched an attempt and not heard of
+    it. `limits` say by when attempts have to be reported, and `in_hand` is asked of one before it
+    counts as lost: whether it is still being run.
 
     While `draining`, attempts that were handed back are not begun again.
     """
@@ -127,8 +114,14 @@ class Turns:
         history_limit: int,
         execute: Execute = execute,
         note: Callable[[str | None], None] = lambda execution_id: None,
+        limits: ReportLimits | None = None,
+        in_hand: Callable[[tuple[str, int, int], str], bool] | None = None,
+        refresh: Callable[[str], None] = lambda execution_id: None,
     ) -> None:
+        self._unreported = Unreported(store, refresh)
         self._note = note
+        self._attempt_limits = limits
+        self._in_hand = in_hand
         self._store = store
         self._cache = cache
         self._codec = codec
@@ -149,8 +142,7 @@ class Turns:
         others: Sequence[Message] = (),
     ) -> Turn:
         """The first turn of a new execution. Raises UnknownWorkflow."""
-        definition = self._definitions(started.workflow)
-        run = Run(definition, execution_id, self._codec, self._inline)
+        run = self._begin(self._definitions(started.workflow), execution_id)
         head = Head(execution_id, started.workflow, "running", started.at, run=started.run)
         try:
             delivery = Delivery(execution_id, [started, *others])
@@ -167,7 +159,9 @@ class Turns:
         """
         live = self._cache.get(delivery.execution_id)
         if live is not None:
-            return self._advance(delivery, live, (), now)
+            name, state = delivery.execution_id, live.run.state
+            before = self._lost(name, state, (), delivery.messages, now) if delivery.resume else ()
+            return self._advance(delivery, live, before, now)
         head = self._store.head(delivery.execution_id)
         if head is None:
             return None
@@ -193,6 +187,17 @@ class Turns:
             return self._block(delivery, stored, deadly(stored.tries))
         return self._cold(delivery, stored, now)
 
+    def _begin(self, definition: Definition, execution_id: str) -> Run:
+        """A new run, which knows by when its attempts have to be reported."""
+        run = Run(definition, execution_id, self._codec, self._inline)
+        state, in_hand = run.state, self._in_hand
+        state.limits = self._attempt_limits
+        if in_hand is not None:
+            state.in_hand = lambda seq, attempt: in_hand(
+                (execution_id, seq, attempt), state.tasks[seq].name
+            )
+        return run
+
     def block(self, delivery: Delivery, reason: BaseException) -> Turn | None:
         """Keep what has arrived for an execution that cannot go on, without touching its code."""
         stored = self._store.load(delivery.execution_id)
@@ -209,7 +214,7 @@ class Turns:
             state = ExecutionState.of(history)
         except (WireError, UnknownWorkflow) as error:
             return self._block(delivery, stored, error)
-        run = Run(definition, head.execution_id, self._codec, self._inline)
+        run = self._begin(definition, head.execution_id)
         # A first event that stands alone was recorded, and its code has not run yet.
         fresh = [e for e in history if isinstance(e, events.ExecutionStarted)]
         fresh = fresh if len(history) == 1 else []
@@ -306,6 +311,8 @@ class Turns:
     ) -> Turn:
         run, head = live.run, live.head
         messages = (*before, *delivery.messages)
+        if delivery.resume:
+            ask_for_attempts(run.state)
         failed = _names_of_failed(run, messages)
         decision = self.watched(run, lambda: decide(run, messages, now))
         refused: dict[str, Failure] = {}
@@ -328,7 +335,10 @@ class Turns:
         if known:
             # The first event is recorded already.
             decision = replace(decision, events=decision.events[known:])
-        after = self._head_after(reopen or head, decision)
+        if delivery.resume and decision.condition == "running" and decision.fault is None:
+            again = self._unreported.of(run, now)
+            decision = replace(decision, commands=(*decision.commands, *again))
+        after = self._head_after(reopen or head, decision, now)
         taken = decision.events
         left: tuple[Message, ...] = decision.left
         continues = decision.condition == "continued" and decision.fault is None
@@ -373,7 +383,7 @@ class Turns:
         name = live.head.execution_id
         self._cache.drop(name)
         self.close(live.run)
-        run = Run(self._definitions(live.head.workflow), name, self._codec, self._inline)
+        run = self._begin(self._definitions(live.head.workflow), name)
         stored = self._store.load(name) if live.length and not fresh else None
         if stored is not None:
             history = [wire.decode(line) for line in stored.events]
@@ -423,8 +433,8 @@ class Turns:
             if live is None or live.run is not run:
                 self.close(run)
 
-    def _head_after(self, head: Head, decision: Decision) -> Head:
-        fault = decision.fault
+    def _head_after(self, head: Head, decision: Decision, now: int) -> Head:
+        fault, wake_at = decision.fault, decision.wake_at
         if fault is not None:
             if head.closed_at is not None:
                 log.error("[%s] closed, but %s", head.execution_id, fault)
@@ -436,11 +446,14 @@ class Turns:
                 status=decision.condition,
                 closed_at=_time_of(decision.events, head.started_at),
                 busy=decision.busy,
-                wake_at=decision.wake_at,
+                wake_at=wake_at,
             )
-        if head.busy == decision.busy and head.wake_at == decision.wake_at:
+        if decision.deadline and wake_at and head.wake_at and now < head.wake_at <= wake_at:
+            # A wake-up for an earlier attempt will do: or each step would write a head.
+            wake_at = head.wake_at
+        if head.busy == decision.busy and head.wake_at == wake_at:
             return head
-        return replace(head, busy=decision.busy, wake_at=decision.wake_at)
+        return replace(head, busy=decision.busy, wake_at=wake_at)
 
     def _block(self, delivery: Delivery, stored: Stored, error: BaseException) -> Turn:
         """Keep what has arrived, and mark the execution; its code is not touched."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 from typing import Final
@@ -83,7 +84,8 @@ class Watchdog:
         self._closed = True
         self._wake.set()
         if self._thread is not None:
-            self._thread.join()
+            with contextlib.suppress(RuntimeError):  # Ctrl-C came before it was started
+                self._thread.join()
 
     def _watch(self) -> None:
         seen = (-1, -1)

@@ -22,9 +22,27 @@ class Wakeup:
 
 
 @dataclass(frozen=True, slots=True)
+class Wakeups:
+    """The wake-ups that are set for an execution: the one for what is due at a certain time, and the
+    one for the deadline of an attempt. The latter stays set as long as the execution is open, so that
+    attempts which end before their deadlines cost none.
+    """
+
+    timer: Wakeup | None = None
+    deadline: Wakeup | None = None
+
+    def all(self) -> tuple[Wakeup, ...]:
+        """Those that are set."""
+        return tuple(one for one in (self.timer, self.deadline) if one is not None)
+
+
+NO_WAKEUPS: Final = Wakeups()
+
+
+@dataclass(frozen=True, slots=True)
 class PendingEffects:
     """What a commit leaves to be done elsewhere once it is durable: attempts to dispatch, as (seq,
-    attempt), messages to send, and whether the alarm is to be set.
+    attempt), messages to send, and whether the wake-ups are to be set.
 
     `causes` are the ids of the queue's messages that led to them: one that comes again says that
     they may not have been done. `doubtful` says so although none will come.
@@ -46,13 +64,13 @@ NO_ERRANDS: Final = PendingEffects()
 @dataclass(frozen=True, slots=True)
 class ExecutionMeta:
     """How things stand with an execution beside what a Head says: the errands of its last commit,
-    whether this process knows them done, the alarm that is set, how often in a row its turns may
+    whether this process knows them done, the wake-ups that are set, how often in a row its turns may
     have ended the process, who its parent is (``{"id": ..., "seq": ...}``), and how many events it has.
     """
 
     errands: PendingEffects
     done: bool
-    alarm: Wakeup | None
+    alarm: Wakeups
     tries: int
     parent: dict[str, Any] | None
     length: int
@@ -108,20 +126,22 @@ class FencedStore(Reader, Protocol):
         parent: dict[str, Any] | None,
         fingerprint: str,
         errands: PendingEffects,
-        alarm: Wakeup | None,
+        alarm: Wakeups,
     ) -> bool:
         """Write a new execution with its first events; False if there is one of that id. The
         `fingerprint` is of the arguments.
         """
         ...
 
-    def commit(
-        self, commit: Commit, errands: PendingEffects, alarm: Wakeup | None, tries: int
-    ) -> bool:
+    def commit(self, commit: Commit, errands: PendingEffects, alarm: Wakeups, tries: int) -> bool:
         """Write in one durable step, as `Store.commit`; also the errands, which include the outbox.
 
         A commit that changes nothing only finds out whether what is in memory is still true.
         """
+        ...
+
+    def refresh(self, execution_id: str) -> None:
+        """Read the execution again: another process may have gone on with it."""
         ...
 
     def done(self, execution_id: str) -> None:

@@ -76,6 +76,12 @@ class TaskRunner(Protocol):
         """
         ...
 
+    def holds(self, key: tuple[str, int, int]) -> bool:
+        """Whether an attempt was submitted here, and has neither been reported nor handed back. Never
+        blocks. An attempt that it does not hold, and that was not reported before, counts as lost.
+        """
+        ...
+
     def close(self, grace: float) -> list[TaskRequest]:
         """Stop: tell the attempts that have begun that they shall end, and wait up to `grace` seconds
         for them, reporting them as usual.

@@ -30,10 +30,11 @@ class Head:
     """What a store knows of an execution without reading its history.
 
     `busy` says that a task is in flight. `wake_at` is the earliest time at which something is due
-    by itself (a timer, a retry), or None. `blocked_kind` and `blocked_reason` explain the status
-    blocked. `closed_at` is None while the execution is open. `run` counts the generations from
-    1, and `base` is the number of events of those before this one: they stay stored and count,
-    and neither `load` nor `history` answers them.
+    by itself (a timer, a retry, an attempt that nobody has reported), or None; for an attempt it may
+    be earlier. `blocked_kind` and `blocked_reason` explain the status blocked. `closed_at` is None
+    while the execution is open. `run` counts the generations from 1, and `base` is the number of
+    events of those before this one: they stay stored and count, and neither `load` nor `history`
+    answers them.
     """
 
     execution_id: str

@@ -94,7 +94,8 @@ class Attempts(Generic[Item]):
         self.begun = 0
         """How many have begun and are not over."""
         self._owner: Final = owner
-        self._report: Final = report
+        self._to: Final = report
+        self._unreported: Final[set[tuple[str, int, int]]] = set()
         self._all: Final[dict[tuple[str, int], Item]] = {}
         self._ending: Final[list[Item]] = []
         self._returned: Final[list[TaskRequest]] = []
@@ -106,6 +107,17 @@ class Attempts(Generic[Item]):
     def __iter__(self) -> Iterator[Item]:
         """Over those that are not over. With the lock held."""
         return iter(list(self._all.values()))
+
+    def holds(self, key: tuple[str, int, int]) -> bool:
+        """See `TaskRunner.holds`. Any thread, with or without the lock."""
+        return key in self._unreported
+
+    def report(self, outcome: TaskOutcome) -> None:
+        """Report what became of an attempt, which is held until that is done."""
+        try:
+            self._to(outcome)
+        finally:
+            self._unreported.discard(outcome.key)
 
     def cancel(self, execution_id: str, seq: int, reason: str) -> None:
         """Drop an attempt that has not begun, and tell one that has."""
@@ -119,7 +131,7 @@ class Attempts(Generic[Item]):
         if begun:
             self._owner.tell(attempt, reason)
         else:
-            self._report(cancelled(attempt.request))
+            self.report(cancelled(attempt.request))
 
     def stop(self) -> None:
         """Take and begin nothing any more; tell what runs that it shall end. May be repeated."""
@@ -153,6 +165,7 @@ class Attempts(Generic[Item]):
             returned = [*self._returned, *late]
             self._returned.clear()
             self._ending.clear()
+            self._unreported.clear()
             return returned
 
     # With the lock held
@@ -162,6 +175,7 @@ class Attempts(Generic[Item]):
         if self.closed:
             raise RuntimeClosed("the runner of tasks was closed")
         self._all[attempt.request.execution_id, attempt.request.seq] = attempt
+        self._unreported.add(attempt.request.key)
 
     def begin(
         self, attempt: Item, limits: Limits | None, current: CurrentTask | None = None
@@ -249,6 +263,6 @@ class Attempts(Generic[Item]):
             self._owner.tell(attempt, TOO_SILENT)
             return
         outcome = silent if attempt.silent else timed_out
-        self._report(outcome(attempt.request, attempt.details))
+        self.report(outcome(attempt.request, attempt.details))
         if then is not None:
             then()

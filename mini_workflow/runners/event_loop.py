@@ -73,7 +73,6 @@ class EventLoopRunner:
         if concurrency < 1:
             raise UsageError(f"concurrency must be at least 1, not {concurrency}")
         self._execute: Final = execute
-        self._report: Final = report
         self._concurrency: Final = concurrency
         self._attempts: Final[Attempts[_Attempt]] = Attempts(
             self, report, "mini-workflow-async-timeouts"
@@ -110,6 +109,10 @@ class EventLoopRunner:
     def cancel(self, execution_id: str, seq: int, reason: str = "") -> None:
         """See TaskRunner: drops an attempt that has not begun, and cancels one that has."""
         self._attempts.cancel(execution_id, seq, reason)
+
+    def holds(self, key: tuple[str, int, int]) -> bool:
+        """See TaskRunner."""
+        return self._attempts.holds(key)
 
     def close(self, grace: float) -> list[TaskRequest]:
         """See TaskRunner. What still runs after the grace is cancelled.
@@ -304,7 +307,7 @@ class EventLoopRunner:
             if self._inbox and not self._attempts.closed:
                 self._wake()
         if report is not None:
-            self._report(report)
+            self._attempts.report(report)
 
     # On the thread of the runner's own loop
 

@@ -35,6 +35,10 @@ class RoutedRunner:
         self._sync.cancel(execution_id, seq, reason)
         self._async.cancel(execution_id, seq, reason)
 
+    def holds(self, key: tuple[str, int, int]) -> bool:
+        """See TaskRunner."""
+        return self._sync.holds(key) or self._async.holds(key)
+
     def close(self, grace: float) -> list[TaskRequest]:
         """See TaskRunner: the two share the grace."""
         ends_at = time.monotonic() + grace

@@ -55,7 +55,6 @@ class ThreadRunner:
         if self._size < 1:
             raise UsageError(f"threads must be at least 1, not {threads}")
         self._execute: Final = execute
-        self._report: Final = report
         self._queue: Final[SimpleQueue[_Attempt | None]] = SimpleQueue()
         self._attempts: Final[Attempts[_Attempt]] = Attempts(
             self, report, "mini-workflow-task-timeouts"
@@ -83,6 +82,10 @@ class ThreadRunner:
     def cancel(self, execution_id: str, seq: int, reason: str = "") -> None:
         """See TaskRunner: drops an attempt that has not begun, and tells one that has."""
         self._attempts.cancel(execution_id, seq, reason)
+
+    def holds(self, key: tuple[str, int, int]) -> bool:
+        """See TaskRunner."""
+        return self._attempts.holds(key)
 
     def close(self, grace: float) -> list[TaskRequest]:
         """See TaskRunner."""
@@ -159,7 +162,7 @@ class ThreadRunner:
                     self._idle += 1
                 report = None if outcome is None else self._attempts.finish(attempt, outcome)
             if report is not None:
-                self._report(report)
+                self._attempts.report(report)
             if surplus:
                 return
             del attempt, outcome, report  # what they hold must not live until the next one

@@ -226,9 +226,8 @@ class FileTransport:
 
     def _resume(self, request: Resume) -> Head:
         head = self._open(request.execution_id)
-        if head.status == "blocked":
-            self._backend.mailbox.post(request.execution_id, RESUME, RESUME)
-            self._notify()
+        self._backend.mailbox.post(request.execution_id, RESUME, RESUME)
+        self._notify()
         return head
 
     def _update(self, request: Update) -> Answer:

@@ -60,7 +60,8 @@ class FileWatcher:
         with self._lock:  # in which it is made and started: not in between
             thread = self._thread
         if thread is not None:
-            thread.join()
+            with contextlib.suppress(RuntimeError):  # Ctrl-C came before it was started
+                thread.join()
         self._wake_all()
 
     @contextlib.contextmanager

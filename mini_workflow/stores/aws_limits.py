@@ -10,6 +10,17 @@ from typing import Final
 MAXIMUM_DELAY: Final = 900
 """Seconds that SQS delays a message at most (SQS: DelaySeconds, 0 to 900)."""
 
+WAITS_FOR_WORKER: Final = 6 * 3_600
+"""Seconds that an asynchronous invocation may wait for its function (Lambda:
+MaximumEventAgeInSeconds, 21,600 at most, which is what the component sets)."""
+
+LONGEST_INVOCATION: Final = 900
+"""Seconds that an invocation takes at most (Lambda: function timeout)."""
+
+REPORT_MARGIN: Final = 900
+"""Seconds that the report of an attempt may be under way, while the worker sends it again and the queue
+is behind. Our own bound."""
+
 BATCH_ENTRIES: Final = 10
 """Messages in one call (SQS: SendMessageBatch)."""
 

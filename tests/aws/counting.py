@@ -79,7 +79,22 @@ async def mailbox(ctx: Context, n: int) -> None:
         await ctx.wait_for_signal("item")
 
 
-REGISTRY: Final = registry_of(nothing, steps, wide, inline, naps, children, mailbox)
+async def naps_and_steps(ctx: Context, n: int) -> int:
+    for number in range(n):
+        await ctx.sleep(60)
+        await ctx.task(int, number)
+    return n
+
+
+async def timeouts(ctx: Context, n: int) -> int:
+    for number in range(n):
+        await ctx.task(int, number, timeout=100 + number)
+    return n
+
+
+REGISTRY: Final = registry_of(
+    *(nothing, steps, wide, inline, naps, children, mailbox, naps_and_steps, timeouts)
+)
 
 
 class Count(Counter[str]):

@@ -94,6 +94,9 @@ class Services:
     """How many sends were refused for that."""
     asked: Callable[[Any], Any] | None = None
     """What a synchronous invocation of the orchestrator calls."""
+    loses: Callable[[str], bool] = lambda what: False
+    """Asked of each message that is put into the queue of events, and of each asynchronous invocation:
+    whether it is accepted and never arrives."""
     _seen: dict[tuple[str, str], int] = field(default_factory=dict[tuple[str, str], int])
     _numbers: Any = field(default_factory=count)
     _sends: Counter[tuple[str, int]] = field(default_factory=Counter[tuple[str, int]])
@@ -135,6 +138,8 @@ class Services:
             if known is not None and self.clock.now() - known < DEDUPLICATED:
                 return
             self._seen[group, deduplication] = self.clock.now()
+        if self.loses(body):
+            return
         self.queue.append(Message(f"{next(self._numbers):08x}-message", group, body))
 
     def ring(self) -> bool:
@@ -209,7 +214,8 @@ class Services:
         if request.headers.get("X-Amz-Invocation-Type") in (b"Event", "Event"):
             assert len(_body(request)) <= 1_000_000
             self.invocations[plain["execution_id"], plain["seq"], plain["attempt"]] += 1
-            self.invoked.append(plain)
+            if not self.loses(f"invocation {plain['seq']}"):
+                self.invoked.append(plain)
             return 202, {}, b""
         assert self.asked is not None
         try:

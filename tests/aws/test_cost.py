@@ -12,6 +12,9 @@ from tests.aws.world import World
 from tests.paths import ROOT
 
 STEP = {"s3.PutObject": 1, "lambda.Invoke": 1, "sqs.SendMessage": 1}
+DEADLINE = {"scheduler.CreateSchedule": 1}
+"""What the first attempt of an execution takes on top: to be woken when its report is overdue."""
+
 TURN_BYTES = 4_000
 """Bytes that one turn of `steps` adds to what it writes, its head included."""
 
@@ -63,6 +66,20 @@ def test_a_step_of_a_workflow_that_has_continued_as_new_reads_its_run_alone() ->
         assert world.cost()["s3.GetObject"] == 1
 
 
+@pytest.mark.parametrize("workflow", ["steps", "naps_and_steps", "timeouts"])
+def test_deadlines_cost_the_same_whatever_the_number_of_steps(workflow: str) -> None:
+    """Whether or not timers come in between, and whatever the timeouts of the tasks."""
+    with World(REGISTRY) as world:
+        world.client.start_execution(workflow, 20, id="e")
+        world.run()
+        assert world.client.get_execution("e").result(timeout=0) == 20
+        cost = world.cost()
+        assert cost["scheduler.CreateSchedule"] == cost["scheduler.DeleteSchedule"] == 1
+        assert cost["sqs.SendMessage"] == 20 + world.services.timers
+        assert world.services.timers == (20 if workflow == "naps_and_steps" else 0)
+        assert world.services.schedules == {}
+
+
 @pytest.mark.parametrize("number", [1, 50])
 def test_inline_tasks_share_one_write(number: int) -> None:
     with World(REGISTRY) as world:
@@ -76,7 +93,8 @@ def test_a_wide_workflow_dispatches_in_one_turn() -> None:
     with World(REGISTRY) as world:
         world.client.start_execution("wide", 1_000, id="e")
         world.deliver()
-        assert world.cost() == {"s3.GetObject": 1, "s3.PutObject": 1, "lambda.Invoke": 1_000}
+        first = {"s3.GetObject": 1, "s3.PutObject": 1, "lambda.Invoke": 1_000}
+        assert world.cost() == {**first, **DEADLINE}
         while world.attempt():
             pass
         before = len(world.calls)

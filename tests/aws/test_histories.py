@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mini_workflow.errors import StoreCorrupt, StoreTooNew, StoreUnavailable
 from mini_workflow.ports import STATUSES, Commit, Head, Query, QueuedMessage
-from mini_workflow.ports.queue import NO_ERRANDS, PendingEffects, Wakeup
+from mini_workflow.ports.queue import NO_ERRANDS, NO_WAKEUPS, PendingEffects, Wakeup, Wakeups
 from mini_workflow.stores.aws_limits import HEADER_BYTES, SEAL_OVER
 from mini_workflow.stores.s3 import execution_object as form
 from mini_workflow.stores.s3 import index, object_store
@@ -54,7 +54,11 @@ documents = st.builds(
     head=heads,
     parent=st.none() | st.just({"id": "p", "seq": 0}),
     fingerprint=texts,
-    alarm=st.none() | st.builds(Wakeup, numbers, texts),
+    alarm=st.builds(
+        Wakeups,
+        st.none() | st.builds(Wakeup, numbers, texts),
+        st.none() | st.builds(Wakeup, numbers, texts),
+    ),
     errands=errands,
     parked=st.lists(lines, max_size=4).map(tuple),
     tail=st.lists(lines, max_size=4).map(tuple),
@@ -114,7 +118,7 @@ def write(
     histories: ObjectStore, document: ExecutionObject, *events: str, **kw: Any
 ) -> ExecutionObject:
     commit = Commit(document.head.execution_id, document.length, events, **kw)
-    written = histories.write(document, commit, NO_ERRANDS, None, 0)
+    written = histories.write(document, commit, NO_ERRANDS, NO_WAKEUPS, 0)
     assert written is not None
     return written
 
@@ -358,20 +362,20 @@ def test_a_shelf_answers_from_memory_and_is_told_when_it_is_wrong(
     first, second = CachedStore(histories, 2), CachedStore(histories, 2)
     for shelf in (first, second):
         assert shelf.head("a") == head("a")
-    assert first.commit(Commit("a", 1, ("{}",)), NO_ERRANDS, None, 0)
+    assert first.commit(Commit("a", 1, ("{}",)), NO_ERRANDS, NO_WAKEUPS, 0)
     before = len(world.calls)
     stored = first.load("a")
     assert stored is not None
     assert stored.events == ["{}", "{}"]
     assert len(world.calls) == before
     # A commit that changes nothing only looks.
-    assert not second.commit(Commit("a", 1), NO_ERRANDS, None, 0)
-    assert second.commit(Commit("a", 0), NO_ERRANDS, None, 0) is False
+    assert not second.commit(Commit("a", 1), NO_ERRANDS, NO_WAKEUPS, 0)
+    assert second.commit(Commit("a", 0), NO_ERRANDS, NO_WAKEUPS, 0) is False
     stored = second.load("a")
     assert stored is not None
     assert len(stored.events) == 2
-    assert second.commit(Commit("a", 2), NO_ERRANDS, None, 0)
-    assert not first.commit(Commit("a", 1, ("{}",)), NO_ERRANDS, None, 0)
+    assert second.commit(Commit("a", 2), NO_ERRANDS, NO_WAKEUPS, 0)
+    assert not first.commit(Commit("a", 1, ("{}",)), NO_ERRANDS, NO_WAKEUPS, 0)
     assert "s3.PutObject" not in world.cost(before)
 
 
@@ -395,7 +399,7 @@ def test_a_write_that_may_have_happened_is_forgotten(world: World, histories: Ob
     shelf.head("a")
     world.after(Fault(1, "fails", after=True))
     with pytest.raises(StoreUnavailable, match=r"writing 'executions/a.json'"):
-        shelf.commit(Commit("a", 1, ("{}",)), PendingEffects(tasks=((1, 1),)), None, 0)
+        shelf.commit(Commit("a", 1, ("{}",)), PendingEffects(tasks=((1, 1),)), NO_WAKEUPS, 0)
     world.faults.clear()
     standing = shelf.standing("a")
     assert standing is not None

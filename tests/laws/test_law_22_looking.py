@@ -23,7 +23,7 @@ from click.testing import CliRunner, Result
 
 from mini_workflow import Context, LocalClient, LocalRuntime, TaskError, workflow
 from mini_workflow.cli.app import cli
-from mini_workflow.codecs.opaque import PYTHON
+from mini_workflow.codecs.pickled import PYTHON
 from mini_workflow.codecs.signing import Signer
 from mini_workflow.codecs.standard import StandardCodec
 from mini_workflow.core.failure import Failure

@@ -200,7 +200,9 @@ def resume(session: Session, execution_id: str, as_json: bool) -> None:
     with session.backend.client() as client:
         execution = client.get_execution(execution_id)
         if execution.describe().status == "running":
-            remark(f"{execution_id} is running, and not blocked: nothing changes")
+            remark(
+                f"{execution_id} is running, and not blocked: it goes on if a message to it was lost"
+            )
         execution.resume()
         _sent(session, client, "asked to resume", execution_id, as_json)
 

@@ -59,7 +59,6 @@ class ProcessRunner:
         self._async_per_worker: Final = async_per_worker
         self._factory: Final = factory
         self._equipment: Final = factory()
-        self._report: Final = report
         self._attempts: Final[Attempts[SentAttempt]] = Attempts(
             self, report, "mini-workflow-worker-timeouts"
         )
@@ -99,6 +98,10 @@ class ProcessRunner:
     def cancel(self, execution_id: str, seq: int, reason: str = "") -> None:
         """See TaskRunner: drops an attempt that has not begun, and tells one that has."""
         self._attempts.cancel(execution_id, seq, reason)
+
+    def holds(self, key: tuple[str, int, int]) -> bool:
+        """See TaskRunner."""
+        return self._attempts.holds(key)
 
     def close(self, grace: float) -> list[TaskRequest]:
         """See TaskRunner. Workers that are still busy after the grace are killed."""
@@ -255,7 +258,7 @@ class ProcessRunner:
                     ended = False
             for attempt in given_up:
                 how = f"no worker process can be started: {problem}."
-                self._report(lost(attempt.request, how))
+                self._attempts.report(lost(attempt.request, how))
             if ended:
                 return
 
@@ -347,7 +350,7 @@ class ProcessRunner:
         with self._lock:
             report = self._attempts.finish(attempt, outcome)
         if report is not None:
-            self._report(report)
+            self._attempts.report(report)
         if unreadable is not None:
             raise ValueError(str(unreadable)) from unreadable
 
@@ -374,4 +377,4 @@ class ProcessRunner:
         if host.doomed is not None:
             how = f"{how}: {host.doomed}"
         for attempt in gone:
-            self._report(lost(attempt.request, f"{how}.", attempt.details))
+            self._attempts.report(lost(attempt.request, f"{how}.", attempt.details))

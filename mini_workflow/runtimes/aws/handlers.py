@@ -7,11 +7,13 @@ import threading
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
+from mini_workflow.core.report_limits import ReportLimits
 from mini_workflow.engine.runs import ENTROPY_BITS
 from mini_workflow.errors import UsageError
 from mini_workflow.runtimes.aws.container import Container
 from mini_workflow.runtimes.aws.telemetry import Metrics, prepare_logging
 from mini_workflow.runtimes.aws.time_left import TimeLeft
+from mini_workflow.stores.aws_limits import LONGEST_INVOCATION, REPORT_MARGIN, WAITS_FOR_WORKER
 from mini_workflow.stores.s3.store import CachedStore
 from mini_workflow.workflow import Registry
 
@@ -20,6 +22,15 @@ if TYPE_CHECKING:
     from mini_workflow.runtimes.aws.event_batch import EventBatch
     from mini_workflow.runtimes.aws.query_handler import QueryHandler
     from mini_workflow.runtimes.aws.worker import Worker
+
+LIMITS: Final = ReportLimits(
+    queued=WAITS_FOR_WORKER * 1_000,
+    longest=LONGEST_INVOCATION * 1_000,
+    margin=REPORT_MARGIN * 1_000,
+)
+"""Of attempts that the worker function runs. Nobody knows whether one waits for its function still, so
+that all that Lambda allows has to pass before it counts as lost, whatever the task's timeout: a
+fan-out that has to wait for workers must not be taken for one that is gone."""
 
 INQUIRIES: Final = ("query", "update", "promise")
 
@@ -63,6 +74,7 @@ class Handlers:
             cache_size=cache_size,
             turn_limit=turn_limit,
             history_limit=history_limit,
+            limits=LIMITS,
             each=self._parts.clients.each,
             on_turn=self._metrics.turn,
         )

@@ -15,7 +15,7 @@ from typing import Any, Final
 from mini_workflow.core.wire import text_of
 from mini_workflow.errors import StoreCorrupt, StoreTooNew
 from mini_workflow.ports import Commit, Head, QueuedMessage
-from mini_workflow.ports.queue import NO_ERRANDS, PendingEffects, Wakeup
+from mini_workflow.ports.queue import NO_ERRANDS, NO_WAKEUPS, PendingEffects, Wakeup, Wakeups
 from mini_workflow.stores.s3.index import place_of
 
 SCHEMA: Final = 2
@@ -61,14 +61,14 @@ class ExecutionObject:
     writer: str = ""
     tries: int = 0
     spread: int = 0
-    alarm: Wakeup | None = None
+    alarm: Wakeups = NO_WAKEUPS
     errands: PendingEffects = NO_ERRANDS
     parked: tuple[str, ...] = ()
     tail: tuple[str, ...] = ()
     etag: str = ""
 
     def after(
-        self, commit: Commit, errands: PendingEffects, alarm: Wakeup | None, tries: int, writer: str
+        self, commit: Commit, errands: PendingEffects, alarm: Wakeups, tries: int, writer: str
     ) -> ExecutionObject:
         """The document once the commit is written, by a writer of that name."""
         head = commit.head or self.head
@@ -112,8 +112,9 @@ def encode(document: ExecutionObject) -> bytes:
         header["parent"] = document.parent
     errands = document.errands
     plain: dict[str, Any] = {}
-    if document.alarm is not None:
-        header["alarm"] = [document.alarm.at, document.alarm.schedule]
+    for name, wakeup in (("alarm", document.alarm.timer), ("deadline", document.alarm.deadline)):
+        if wakeup is not None:
+            header[name] = [wakeup.at, wakeup.schedule]
     if errands.tasks:
         plain["tasks"] = errands.tasks
     if errands.outbox:
@@ -196,9 +197,13 @@ def _header(line: str) -> ExecutionObject:
             f"execution {plain.get('execution_id')!r} was written in form {schema}, and this "
             f"version of mini-workflow reads {SCHEMA} at most: deploy a newer one"
         )
-    alarm = plain.pop("alarm", None)
+    alarm = Wakeups(*(_wakeup(plain.pop(name, None)) for name in ("alarm", "deadline")))
     rest = {name: plain.pop(name) for name in ("parent", *_NUMBERS) if name in plain}
-    return ExecutionObject(Head(**plain), alarm=None if alarm is None else Wakeup(*alarm), **rest)
+    return ExecutionObject(Head(**plain), alarm=alarm, **rest)
+
+
+def _wakeup(plain: list[Any] | None) -> Wakeup | None:
+    return None if plain is None else Wakeup(*plain)
 
 
 def _lines(body: bytes) -> list[str]:

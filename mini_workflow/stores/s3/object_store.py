@@ -10,7 +10,7 @@ from typing import Final
 
 from mini_workflow.errors import StoreCorrupt, UsageError
 from mini_workflow.ports import Commit
-from mini_workflow.ports.queue import NO_ERRANDS, PendingEffects, Wakeup
+from mini_workflow.ports.queue import NO_ERRANDS, NO_WAKEUPS, PendingEffects, Wakeups
 from mini_workflow.stores.aws_clients import Clients
 from mini_workflow.stores.aws_limits import HEADER_BYTES, SEAL_OVER
 from mini_workflow.stores.s3 import execution_object as form
@@ -75,7 +75,7 @@ class ObjectStore:
         parent: dict[str, object] | None,
         fingerprint: str,
         errands: PendingEffects = NO_ERRANDS,
-        alarm: Wakeup | None = None,
+        alarm: Wakeups = NO_WAKEUPS,
     ) -> ExecutionObject | None:
         """Write a new execution; None if there is one of that id."""
         check(commit)
@@ -97,7 +97,7 @@ class ObjectStore:
         document: ExecutionObject,
         commit: Commit,
         errands: PendingEffects,
-        alarm: Wakeup | None,
+        alarm: Wakeups,
         tries: int,
     ) -> ExecutionObject | None:
         """Write what follows the document; None if somebody has written since it was read."""

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from mini_workflow.errors import UsageError
 from mini_workflow.ports import STATUSES, Commit, Extent, Head, Page, Query, QueuedMessage, Stored
-from mini_workflow.ports.queue import NO_ERRANDS, ExecutionMeta, PendingEffects, Wakeup
+from mini_workflow.ports.queue import NO_ERRANDS, ExecutionMeta, PendingEffects, Wakeups
 from mini_workflow.stores.s3.execution_object import ExecutionObject
 from mini_workflow.stores.s3.index import Entry
 from mini_workflow.stores.s3.object_store import ObjectStore, check
@@ -168,9 +168,7 @@ class CachedStore:
             found.errands, known.done, found.alarm, found.tries, found.parent, found.length
         )
 
-    def commit(
-        self, commit: Commit, errands: PendingEffects, alarm: Wakeup | None, tries: int
-    ) -> bool:
+    def commit(self, commit: Commit, errands: PendingEffects, alarm: Wakeups, tries: int) -> bool:
         """See `FencedStore.commit`."""
         name = commit.execution_id
         known = self._known.get(name)
@@ -204,13 +202,20 @@ class CachedStore:
         parent: dict[str, Any] | None,
         fingerprint: str,
         errands: PendingEffects,
-        alarm: Wakeup | None,
+        alarm: Wakeups,
     ) -> bool:
         """See `FencedStore.create`."""
         document = self._histories.create(commit, parent, fingerprint, errands, alarm)
         if document is not None:
             self._remember(commit.execution_id, document)
         return document is not None
+
+    def refresh(self, execution_id: str) -> None:
+        """See `FencedStore.refresh`."""
+        known = self._known.get(execution_id)
+        if known is None or self._histories.changed(known.document):
+            self.forget(execution_id)
+            self._find(execution_id)
 
     def done(self, execution_id: str) -> None:
         """See `FencedStore.done`."""

@@ -243,6 +243,46 @@ class TaskRunnerContract(RunnerCase):
         runner.close(WAIT)
         self.assert_no_more()
 
+    # What it has in hand
+
+    def test_an_attempt_is_held_from_its_submission_until_it_has_been_reported(
+        self, tmp_path: Path
+    ) -> None:
+        held: list[bool] = []
+
+        def report(outcome: TaskOutcome) -> None:
+            # Until the report is over: who finds it gone may rely on having been told.
+            held.append(runner.holds(outcome.key))
+            self._outcomes.put(outcome)
+
+        runner, gate = self.make_runner(report, 1), Gate(tmp_path)
+        self._opened.append(runner)
+        running, waiting = self.request(tasks.hold, gate), self.request(tasks.echo, 1)
+        assert not runner.holds(running.key)
+        for request in (running, waiting):
+            runner.submit(request)
+            assert runner.holds(request.key)
+        Gate.wait(gate.begun)
+        assert runner.holds(running.key)
+        assert runner.holds(waiting.key)
+        assert not runner.holds((running.execution_id, running.seq, running.attempt + 1))
+        gate.open()
+        assert {self.outcome().key for _ in range(2)} == {running.key, waiting.key}
+        assert held == [True, True]
+        runner.close(WAIT)
+        assert not runner.holds(running.key)
+        assert not runner.holds(waiting.key)
+
+    def test_what_is_handed_back_is_held_no_more(self, tmp_path: Path) -> None:
+        runner, gate = self.runner(room=1), Gate(tmp_path)
+        runner.submit(self.request(tasks.hold, gate))
+        Gate.wait(gate.begun)
+        waiting = self.request(tasks.echo, 1)
+        runner.submit(waiting)
+        assert waiting in runner.close(0.0)
+        assert not runner.holds(waiting.key)
+        gate.open()
+
     # Closing
 
     def test_closing_a_runner_that_ran_nothing(self) -> None:

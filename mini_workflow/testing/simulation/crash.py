@@ -258,5 +258,8 @@ class _Runner:
     def cancel(self, execution_id: str, seq: int, reason: str = "") -> None:
         self._life.call("runner.cancel", self._runner.cancel, execution_id, seq, reason)
 
+    def holds(self, key: tuple[str, int, int]) -> bool:
+        return self._life.call("runner.holds", self._runner.holds, key)
+
     def close(self, grace: float) -> list[TaskRequest]:
         return self._life.call("runner.close", self._runner.close, grace)

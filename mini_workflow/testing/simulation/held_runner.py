@@ -55,6 +55,10 @@ class HeldRunner:
                 self.held.remove(request)
                 self._report(cancelled(request))
 
+    def holds(self, key: tuple[str, int, int]) -> bool:
+        """See `TaskRunner`."""
+        return any(request.key == key for request in self.held)
+
     def close(self, grace: float) -> list[TaskRequest]:
         """See `TaskRunner`. Nothing that is held has begun."""
         held, self.held = self.held, []

@@ -24,7 +24,7 @@ from mini_workflow.core.events import (
 from mini_workflow.core.history import History
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.run import Definition, Run
-from mini_workflow.engine.engine import Engine, Ports
+from mini_workflow.engine.engine import LIMITS, Engine, Ports
 from mini_workflow.engine.requests import Input, Post, Release, Resume, Start
 from mini_workflow.engine.turn import Turn
 from mini_workflow.ports import Backend, Head
@@ -123,6 +123,7 @@ class Stepper:
             known=self.registry.names,
             entropy=lambda: 4711,
             on_close=self._on_close,
+            report=crashes.report(self.inbox.append),
             notify_peers=self._on_post,
             cache_size=self._cache_size,
             turn_limit=self._turn_limit,
@@ -296,7 +297,9 @@ class Stepper:
             return [f"{execution_id} is blocked: {head.blocked_reason}"]
         history = History.from_lines(self.lines(execution_id))
         definition = self.registry.get(head.workflow)
-        decision = advance(definition, history, (), self.codec, execution_id=execution_id)
+        decision = advance(
+            definition, history, (), self.codec, execution_id=execution_id, limits=LIMITS
+        )
         found: list[str] = []
         if decision.fault is not None:
             found.append(f"the replay fails: {decision.fault}")
@@ -305,7 +308,9 @@ class Stepper:
         if decision.events:
             found.append(f"the replay brings more: {decision.events}")
         says = (head.status, head.busy, head.wake_at)
-        if says != (decision.condition, decision.busy, decision.wake_at):
+        # For a deadline any time will do: that of an earlier attempt, or a later one if it goes on.
+        wakes = head.wake_at if decision.deadline and head.wake_at else decision.wake_at
+        if says != (decision.condition, decision.busy, wakes):
             found.append(f"the head {head} does not fit its history, {decision}")
         if (head.closed_at is None) != (head.status == "running"):
             found.append(f"the head is half closed: {head}")

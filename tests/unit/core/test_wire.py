@@ -15,6 +15,7 @@ from mini_workflow.core.failure import Failure
 from mini_workflow.core.history import History
 from mini_workflow.core.open_durations import OpenDurations
 from mini_workflow.core.payload import Payload
+from mini_workflow.core.report_limits import ReportDeadlines
 from mini_workflow.core.state import ExecutionState
 from mini_workflow.errors import SchemaTooNew, WireError
 from tests.laws import corpus
@@ -196,7 +197,7 @@ def test_impossible_histories_cannot_be_made(impossible: list[Any]) -> None:
 
 def comparable(part: Any) -> Any:
     """A part of a state, with what is open as its fields."""
-    if isinstance(part, OpenDurations):
+    if isinstance(part, OpenDurations | ReportDeadlines):
         return {name: getattr(part, name) for name in part.__slots__}
     if not isinstance(part, dict):
         return part
@@ -231,3 +232,13 @@ def test_payloads_are_equal_as_values_and_have_no_hash() -> None:
         hash(Payload(text="1"))
     with pytest.raises(WireError, match="empty"):
         _ = History().started
+
+
+def test_the_kind_of_a_line_is_known_without_decoding_it() -> None:
+    for event in (
+        events.SignalReceived(1, "TaskFailed", Payload(text='{"event":"x"}')),
+        events.CancelRequested(1),
+    ):
+        assert wire.kind_of(wire.encode(event)) == type(event).__name__
+    for damaged in ("", "damaged, not UTF-8", '[{"event":"TaskFailed"}]'):
+        assert wire.kind_of(damaged) == ""

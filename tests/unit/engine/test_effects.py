@@ -11,39 +11,63 @@ from hypothesis import strategies as st
 from mini_workflow.engine.effects import Effects, put_off, together, waking
 from mini_workflow.errors import StoreError, StoreUnavailable
 from mini_workflow.ports import QueuedMessage, TaskRequest
-from mini_workflow.ports.queue import NO_ERRANDS, PendingEffects, Wakeup
+from mini_workflow.ports.queue import NO_ERRANDS, PendingEffects, Wakeup, Wakeups
 from mini_workflow.testing.clock import ManualClock
 
-alarms = st.builds(Wakeup, st.integers(0, 20), st.sampled_from(["", "schedule"]))
+wakeups = st.builds(Wakeup, st.integers(0, 20), st.sampled_from(["", "schedule"]))
+several = st.builds(Wakeups, st.none() | wakeups, st.none() | wakeups)
+times = st.integers(0, 20)
 
 
-@given(st.none() | alarms, st.none() | alarms, st.lists(st.integers(0, 20)), st.integers(0, 20))
+@given(several, st.none() | wakeups, st.lists(times), times, st.booleans(), st.booleans())
 def test_whoever_has_to_be_woken_is_woken(
-    current: Wakeup | None, needed: Wakeup | None, woken: list[int], now: int
+    current: Wakeups,
+    needed: Wakeup | None,
+    woken: list[int],
+    now: int,
+    deadline: bool,
+    over: bool,
 ) -> None:
-    plan = waking(current, needed, woken, now)
+    plan = waking(current, needed, woken, now, deadline=deadline, over=over)
+    on_their_way = [one for one in current.all() if one.at > now and one.at not in woken]
+    # Nothing that has gone off is relied upon; what is set now has to stand behind it.
+    for one in plan.alarm.all():
+        assert one in on_their_way or one == plan.to_set or (one.at <= now and one in current.all())
     if needed is not None:
-        # By what is set now, or by what is on its way still, in time.
-        assert plan.alarm is not None
-        assert plan.alarm.at <= needed.at
-        on_its_way = current is not None and current.at > now and current.at not in woken
-        assert plan.to_set == plan.alarm or (plan.alarm == current and on_its_way)
+        counted = [one for one in plan.alarm.all() if one in on_their_way or one == plan.to_set]
+        assert min(one.at for one in counted) <= needed.at
     else:
         assert plan.to_set is None
-    if plan.alarm is not None and plan.alarm.at > now and plan.to_set is None:
-        # Nothing that has gone off is relied upon.
-        assert plan.alarm == current
-        assert current.at not in woken
-    if plan.to_unset is not None:
-        assert plan.to_unset == current
-        assert plan.to_unset.schedule
-        assert plan.alarm != current
+    for one in plan.to_unset:
+        assert one in on_their_way
+        assert one.schedule
+        assert one not in plan.alarm.all()
+    # Schedules do not pile up: those that count no more were taken back.
+    for one in on_their_way:
+        assert one in plan.alarm.all() or one in plan.to_unset or not one.schedule
+
+
+@given(several, st.lists(times), times)
+def test_the_wakeup_of_a_deadline_stays_while_the_execution_is_open(
+    current: Wakeups, woken: list[int], now: int
+) -> None:
+    """Or each step that begins an attempt would set one, and each that ends one take it back."""
+    far = current.deadline
+    stands = far is not None and far.at > now and far.at not in woken
+    for needed in (None, Wakeup(now + 1), Wakeup(21, "schedule")):
+        plan = waking(current, needed, woken, now)
+        assert not stands or plan.alarm.deadline == far
+        assert not stands or plan.to_unset in ((), (current.timer,))
+    later = waking(current, Wakeup(21, "schedule"), woken, now, deadline=True)
+    assert not stands or (later.to_set is None and later.to_unset == ())
+    over = waking(current, None, woken, now, over=True)
+    assert not (stands and far is not None and far.schedule) or far in over.to_unset
 
 
 @pytest.mark.parametrize("woken", [[], [5]])
 def test_a_second_timer_is_set_after_the_first_one_fired(woken: list[int]) -> None:
     """Whether its own message, or another one, brought the turn in which it fired."""
-    first = Wakeup(5)
+    first = Wakeups(Wakeup(5))
     assert waking(first, None, woken, 5).to_set is None
     kept = waking(first, None, woken, 5).alarm
     assert waking(kept, Wakeup(9), [], 6).to_set == Wakeup(9)
@@ -51,10 +75,10 @@ def test_a_second_timer_is_set_after_the_first_one_fired(woken: list[int]) -> No
 
 def test_a_schedule_that_went_off_early_is_waited_for_once_more() -> None:
     alarm = Wakeup(5_000, "schedule")
-    plan = waking(alarm, Wakeup(5_000), [5_000], 4_000)
-    assert (plan.alarm, plan.to_set, plan.to_unset) == (alarm, alarm, None)
+    plan = waking(Wakeups(alarm), Wakeup(5_000), [5_000], 4_000)
+    assert (plan.alarm, plan.to_set, plan.to_unset) == (Wakeups(alarm), alarm, ())
     # And if nobody waits for it any more, it does not count for what comes later.
-    assert waking(alarm, None, [5_000], 4_000).alarm is None
+    assert waking(Wakeups(alarm), None, [5_000], 4_000).alarm == Wakeups()
 
 
 class Flaky:
@@ -73,25 +97,30 @@ class Flaky:
         self.posted += messages
 
 
+def begin(courier: Effects, name: str, requests: Sequence[TaskRequest]) -> None:
+    errands = PendingEffects(tuple(request.key[1:] for request in requests))
+    courier.do(name, errands, (), requests, lambda: 10**12, lambda left, goes_on: None)
+
+
 def test_what_was_dispatched_is_not_dispatched_again_when_others_failed() -> None:
     flaky = Flaky()
     courier = Effects(flaky, ManualClock())  # type: ignore[arg-type]
     requests = [TaskRequest("e", seq, 1, "t", b"") for seq in range(1, 5)]
     flaky.bad = {2, 3}
     with pytest.raises(StoreUnavailable):
-        courier.begin("e", requests)
+        begin(courier, "e", requests)
     assert flaky.ran == [1, 4]
     flaky.bad = {3}
     with pytest.raises(StoreUnavailable):
-        courier.begin("e", requests)
+        begin(courier, "e", requests)
     flaky.bad = set()
-    courier.begin("e", requests)
+    begin(courier, "e", requests)
     assert flaky.ran == [1, 4, 2, 3]
     # Those of another execution have nothing to do with it.
-    courier.begin("f", [TaskRequest("f", 1, 1, "t", b"")])
+    begin(courier, "f", [TaskRequest("f", 1, 1, "t", b"")])
     assert flaky.ran == [1, 4, 2, 3, 1]
     courier.done("e")
-    courier.begin("e", requests[:1])
+    begin(courier, "e", requests[:1])
     assert flaky.ran[-1] == 1
 
 

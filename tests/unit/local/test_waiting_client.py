@@ -109,6 +109,21 @@ def test_a_file_that_cannot_be_read_wakes_everybody_and_ends_nothing(file: File)
     watcher.close()
 
 
+def test_close_after_an_interrupt_that_kept_the_thread_from_starting(
+    file: File, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watcher = FileWatcher(file.version, file.ended)
+
+    def interrupted(thread: threading.Thread) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", interrupted)
+        with pytest.raises(KeyboardInterrupt), watcher.until_end("a", lambda: None):
+            pass
+    watcher.close()
+
+
 def test_close_wakes_those_who_wait(file: File) -> None:
     watcher = FileWatcher(file.version, file.ended)
     woken = threading.Event()

@@ -12,7 +12,7 @@ import sys
 from typing import Any, Final
 
 from mini_workflow.codecs import picklers
-from mini_workflow.codecs.refusals import Refused
+from mini_workflow.codecs.forbidden import Refused
 from mini_workflow.codecs.signing import ValueSigner
 from mini_workflow.errors import PayloadNotReadable, PythonVersionMismatch, SignatureInvalid
 

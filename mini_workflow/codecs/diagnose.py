@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 from types import CellType, FunctionType, MemberDescriptorType, MethodType
 from typing import Any, Final
 
+from mini_workflow.codecs.forbidden import Refused, refusal
 from mini_workflow.codecs.names import is_importable, is_local, type_of
-from mini_workflow.codecs.refusals import Refused, refusal
 
 MAX_STEPS: Final = 20
 """How deep the search goes."""

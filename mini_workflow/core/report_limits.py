@@ -1,0 +1,97 @@
+"""By when an attempt that was dispatched has to be reported, or counts as lost."""
+
+from __future__ import annotations
+
+from heapq import heapify, heappop, heappush
+
+from mini_workflow.core.failure import Failure, failure_of
+from mini_workflow.core.records import record
+from mini_workflow.errors import WorkerLost
+
+
+@record
+class ReportLimits:
+    """How long a runtime waits for the report of an attempt, in milliseconds.
+
+    An attempt may wait `queued` before it begins, then run for its timeout, or for `longest` if that
+    is less or there is no timeout, and its report may take `margin`. Without a timeout and a
+    `longest` it has no deadline.
+    """
+
+    queued: int = 0
+    longest: int | None = None
+    margin: int = 0
+
+    def within(self, timeout: int | None) -> int | None:
+        """How long after its dispatch an attempt with that timeout is waited for; None for ever."""
+        longest = self.longest
+        if timeout is None or (longest is not None and longest < timeout):
+            timeout = longest
+        return None if timeout is None else self.queued + timeout + self.margin
+
+
+class ReportDeadlines:
+    """By when the attempts in flight have to be reported, by the number of their task."""
+
+    __slots__ = ("_began", "_due", "_heap")
+
+    def __init__(self) -> None:
+        self._due: dict[int, int] = {}
+        self._began: dict[int, int] = {}
+        self._heap: list[tuple[int, int]] = []
+
+    def __getitem__(self, seq: int) -> int:
+        """The deadline of a task's attempt. Raises KeyError if there is none."""
+        return self._due[seq]
+
+    def __contains__(self, seq: int) -> bool:
+        return seq in self._due
+
+    def set(self, seq: int, began: int, within: int | None) -> None:
+        """An attempt began, and has to be reported within so many milliseconds; None for never."""
+        if within is None:
+            return
+        self._began[seq] = began
+        self._due[seq] = began + within
+        heap = self._heap
+        heappush(heap, (began + within, seq))
+        if len(heap) > 64 + 2 * len(self._due):
+            # Most are over: steps that end long before their deadlines must not pile up.
+            heap[:] = [(at, one) for one, at in self._due.items()]
+            heapify(heap)
+
+    def drop(self, seq: int) -> None:
+        """Its attempt is not waited for any more; harmless if there is none."""
+        if self._due.pop(seq, None) is not None:
+            del self._began[seq]
+
+    def clear(self) -> None:
+        """None is waited for any more."""
+        self._due.clear()
+        self._began.clear()
+        self._heap.clear()
+
+    def first(self) -> tuple[int, int] | None:
+        """The deadline that comes first, and the number of its task."""
+        heap = self._heap
+        while heap:
+            at, seq = heap[0]
+            if self._due.get(seq) == at:
+                return at, seq
+            heappop(heap)
+        return None
+
+    def clock_set_back(self, now: int) -> None:
+        """Those that began later than it is now began now, as far as is known."""
+        for seq, began in list(self._began.items()):
+            if began > now:
+                self.set(seq, now, self._due[seq] - began)
+
+
+def not_reported(name: str, attempt: int) -> Failure:
+    """What an attempt fails with that nobody has reported by its deadline."""
+    return failure_of(
+        WorkerLost(
+            f"attempt {attempt} of task {name!r} is lost: there was no report by its deadline"
+        )
+    )

@@ -1,0 +1,139 @@
+"""Unreported: the messages to and from an execution that is resumed which have not arrived.
+
+They are sent once more, behind what is under way: whoever has them already recognizes them.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+from mini_workflow.core import events, wire
+from mini_workflow.core.children import end_children, tell_parent
+from mini_workflow.core.commands import Command, SendMessage, StartChild
+from mini_workflow.core.continuation import CARRIED_SIGNALS
+from mini_workflow.core.decide import message_to
+from mini_workflow.core.events import Event
+from mini_workflow.core.run import Run
+from mini_workflow.core.state import ExecutionState
+from mini_workflow.errors import WireError
+from mini_workflow.ports import Head, Reader
+
+log = logging.getLogger("mini_workflow.engine")
+
+
+@dataclass(frozen=True, slots=True)
+class _Other:
+    """Another execution: its head, and its current run."""
+
+    head: Head
+    history: list[Event]
+    state: ExecutionState
+
+    @property
+    def started(self) -> events.ExecutionStarted | None:
+        first = self.history[0] if self.history else None
+        return first if isinstance(first, events.ExecutionStarted) else None
+
+    @property
+    def end(self) -> Event | None:
+        """The event that it has closed with; None while it is open."""
+        closing = (event for event in reversed(self.history) if type(event) in events.CLOSING)
+        return None if self.head.closed_at is None else next(closing, None)
+
+
+def ask_for_attempts(state: ExecutionState) -> None:
+    """Have those attempts reported as lost that are in flight, and that nobody runs any more."""
+    if state.in_hand is not None:
+        for seq, task in state.tasks.items():
+            if task.retry_at is None and seq not in state.released:
+                state.in_hand(seq, task.attempt)
+
+
+class Unreported:
+    """Compares the history of an execution with those of the executions that it has to do with.
+
+    `refresh` is called before another one is looked at, where the store may be out of date.
+    """
+
+    def __init__(self, store: Reader, refresh: Callable[[str], None]) -> None:
+        self._store = store
+        self._refresh = refresh
+
+    def of(self, run: Run, now: int) -> list[Command]:
+        """What has to be sent again to and from the execution, which is open."""
+        known: dict[str, _Other | None] = {}
+
+        def find(execution_id: str) -> _Other | None:
+            if execution_id not in known:
+                known[execution_id] = self._find(execution_id)
+            return known[execution_id]
+
+        name, state = run.execution_id, run.state
+        absent: dict[int, str] = {}
+        found: list[SendMessage] = []
+        for seq, child in state.family().items():
+            other = find(child.id)
+            if other is None and self._store.head(child.id) is None:
+                absent[seq] = child.id
+            elif other is not None and _is_child(other, name, seq) and other.end is not None:
+                found += tell_parent(child.id, other.started, other.state, other.end)
+        parent = None if run.started is None else run.started.parent
+        if parent is not None and (other := find(parent["id"])) is not None and other.end:
+            ended = end_children(parent["id"], other.state)
+            found += [command for command in ended if command.execution_id == name]
+        history = self._history(name)
+        for event in history:
+            if isinstance(event, (events.SignalSent, events.CancelSent)):
+                command = message_to(run, event)
+                other = find(command.execution_id)
+                if other is not None and _lacks(other, command):
+                    found.append(command)
+        starts = [
+            StartChild(event.seq, event.id, event.name, event.arguments)
+            for event in history
+            if isinstance(event, events.ChildStarted) and absent.get(event.seq) == event.id
+        ]
+        # By other keys: what was sent under the first ones is not to keep them back.
+        return [*(replace(c, key=f"{c.key}/again/{now}") for c in found), *starts]
+
+    def _find(self, execution_id: str) -> _Other | None:
+        self._refresh(execution_id)
+        head = self._store.head(execution_id)
+        if head is None:
+            return None
+        try:
+            history = self._history(execution_id)
+            return _Other(head, history, ExecutionState.of(history))
+        except WireError as error:
+            log.error("[%s] its history cannot be read: %s", execution_id, error)
+            return None
+
+    def _history(self, execution_id: str) -> list[Event]:
+        stored = self._store.load(execution_id)
+        return [] if stored is None else list(_decoded(stored.events))
+
+
+def _decoded(lines: Iterable[str]) -> Iterable[Event]:
+    for line in lines:
+        yield wire.decode(line)  # type: ignore[misc]
+
+
+def _is_child(other: _Other, parent: str, seq: int) -> bool:
+    """Whether it is that child, and not another execution that has had its id before."""
+    started = other.started
+    return started is not None and started.parent == {"id": parent, "seq": seq}
+
+
+def _lacks(other: _Other, command: SendMessage) -> bool:
+    """Whether an execution has certainly not got a message. What it knows of earlier runs is bounded:
+    where that may be too little, nothing is sent twice.
+    """
+    started, message, state = other.started, command.message, other.state
+    if started is None or state.closed:
+        return False
+    if isinstance(message, events.SignalReceived):
+        complete = started.run == 1 or len(started.signals or ()) < CARRIED_SIGNALS
+        return complete and message.id not in state.signal_ids
+    return started.run == 1 and not state.cancel_requested
