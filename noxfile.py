@@ -57,7 +57,7 @@ def test(session: nox.Session, python: str) -> None:
 
 
 def _commit() -> int:
-    """The number of the commit, so that each of them leaves out another part of the crash sweeps."""
+    """Return the number of the commit: each of them leaves out another part of the crash sweeps."""
     asked = ["git", "rev-list", "--count", "HEAD"]
     answer = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=False)
     return int(answer.stdout or "0")

@@ -17,7 +17,8 @@ Item = TypeVar("Item", bound=Hashable)
 
 
 def failed(request: TaskRequest, error: Exception, heartbeat: str | None = None) -> TaskOutcome:
-    """The outcome of an attempt that ended by an error of this library, which has no traceback.
+    """Return the outcome of an attempt that ended by an error of this library, which has no
+    traceback.
 
     `heartbeat` are the details that it gave last, here as in what follows.
     """
@@ -25,12 +26,12 @@ def failed(request: TaskRequest, error: Exception, heartbeat: str | None = None)
 
 
 def timed_out(request: TaskRequest, heartbeat: str | None = None) -> TaskOutcome:
-    """The outcome of an attempt that ran longer than its timeout."""
+    """Return the outcome of an attempt that ran longer than its timeout."""
     return failed(request, TaskTimeout(timeout_message(request)), heartbeat)
 
 
 def timeout_message(request: TaskRequest) -> str:
-    """What a TaskTimeout says."""
+    """Return what a TaskTimeout says."""
     seconds = (request.timeout or 0) / 1000
     return (
         f"attempt {request.attempt} of task {request.name!r} ran longer than its timeout of"
@@ -39,7 +40,7 @@ def timeout_message(request: TaskRequest) -> str:
 
 
 def silent(request: TaskRequest, heartbeat: str | None = None) -> TaskOutcome:
-    """The outcome of an attempt whose heartbeat is missing."""
+    """Return the outcome of an attempt whose heartbeat is missing."""
     seconds = (request.heartbeat_timeout or 0) / 1000
     text = (
         f"the heartbeat of attempt {request.attempt} of task {request.name!r} is missing: there was"
@@ -49,28 +50,28 @@ def silent(request: TaskRequest, heartbeat: str | None = None) -> TaskOutcome:
 
 
 def cancelled(request: TaskRequest, heartbeat: str | None = None) -> TaskOutcome:
-    """The outcome of an attempt that was stopped because nobody waits for it."""
+    """Return the outcome of an attempt that was stopped because nobody waits for it."""
     return failed(request, TaskError(_CANCELLED), heartbeat)
 
 
 def was_cancelled(outcome: TaskOutcome) -> bool:
-    """Whether it is the outcome of an attempt that has ended because it was told to."""
+    """Return whether it is the outcome of an attempt that has ended because it was told to."""
     return outcome.failure is not None and outcome.failure.get("message") == _CANCELLED
 
 
 def handed_back(request: TaskRequest, heartbeat: str | None) -> TaskRequest:
-    """An attempt that has begun and is handed back: the next one begins with its details."""
+    """Return an attempt that has begun and is handed back: the next one begins with its details."""
     return request if heartbeat is None else replace(request, heartbeat=heartbeat)
 
 
 def broken(request: TaskRequest, error: BaseException, heartbeat: str | None = None) -> TaskOutcome:
-    """The outcome of an attempt at which the library itself failed."""
+    """Return the outcome of an attempt at which the library itself failed."""
     text = f"attempt {request.attempt} of task {request.name!r} could not be run: {error!r}"
     return failed(request, TaskError(text), heartbeat)
 
 
 def lost(request: TaskRequest, how: str, heartbeat: str | None = None) -> TaskOutcome:
-    """The outcome of an attempt whose worker is gone; `how` is a whole sentence."""
+    """Return the outcome of an attempt whose worker is gone; `how` is a whole sentence."""
     text = f"attempt {request.attempt} of task {request.name!r} is lost: {how}"
     return failed(request, WorkerLost(text), heartbeat)
 
@@ -106,12 +107,12 @@ class Limits:
         self._beat_at = time.monotonic()
 
     def extend(self, seconds: float) -> None:
-        """The attempt may end so many seconds later than it could before."""
+        """Let the attempt end so many seconds later than it could before."""
         self._ends_at += seconds
 
     @classmethod
     def of(cls, request: TaskRequest, grace: float = 0.0, patience: float = 0.0) -> Limits | None:
-        """The limits of an attempt that begins now; None if it has none."""
+        """Return the limits of an attempt that begins now; None if it has none."""
         if request.timeout is None and request.heartbeat_timeout is None:
             return None
         return cls(request, grace, patience)

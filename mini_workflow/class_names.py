@@ -20,12 +20,12 @@ _known: tuple[ModuleType | None, str] = (None, MAIN)
 
 
 def main_module() -> ModuleType:
-    """The user's script, which a spawned process keeps under its second name."""
+    """Return the user's script, which a spawned process keeps under its second name."""
     return sys.modules.get(SPAWNED_MAIN) or sys.modules[MAIN]
 
 
 def main_name() -> str:
-    """The name under which the main script can be imported, or `__main__`.
+    """Return the name under which the main script can be imported, or `__main__`.
 
     Where it has been imported as well, it is another module than the script, and has the name.
     """
@@ -39,12 +39,12 @@ def main_name() -> str:
 
 
 def is_main(module: str) -> bool:
-    """Whether that names the main script, be it by its own name."""
+    """Return whether that names the main script, be it by its own name."""
     return module in (MAIN, SPAWNED_MAIN) or module == main_name()
 
 
 def module_name(module: str) -> str:
-    """The name under which a module is written."""
+    """Return the name under which a module is written."""
     return main_name() if module in (MAIN, SPAWNED_MAIN) else module
 
 
@@ -55,7 +55,7 @@ def name_of(named: Any) -> str:
 
 
 def current_name(name: str) -> str:
-    """What `name_of` says now of a class that it named when the script had no other name."""
+    """Return what `name_of` says now of a class that it named when the script had no other name."""
     module, _, qualname = name.partition(":")
     return f"{module_name(module)}:{qualname}"
 

@@ -237,7 +237,9 @@ class Context:
         return await self._run.messages.receive(name)
 
     def signals(self, name: str) -> AsyncIterator[Any]:
-        """All signals of that name, one after the other: ``async for value in ctx.signals(...)``."""
+        """Return all signals of that name, one after the other: ``async for value in
+        ctx.signals(...)``.
+        """
         return self._run.messages.stream(name)
 
     def on_signal(self, name: str, handler: Callable[[Any], Any]) -> None:
@@ -274,8 +276,8 @@ class Context:
         self._run.messages.on_update(name, handler, validator)
 
     def promise(self, name: str | None = None) -> Promise:
-        """A value that somebody outside gives, once: ``await`` it here, send its ``.token`` to
-        whoever calls ``runtime.complete_promise(token, value)``.
+        """Return a value that somebody outside gives, once: ``await`` it here, send its ``.token``
+        to whoever calls ``runtime.complete_promise(token, value)``.
         """
         return self._run.promises.create(name or "")
 
@@ -326,7 +328,7 @@ class Context:
         )
 
     def execution(self, id: str) -> OtherExecution:  # noqa: A002
-        """A handle to another execution, to signal or cancel it."""
+        """Return a handle to another execution, to signal or cancel it."""
         check_id(id)
         return OtherExecution(id, self._run.children)
 
@@ -345,7 +347,7 @@ class Context:
         raise AssertionError("unreachable")
 
     def patched(self, change_id: str) -> bool:
-        """Whether this execution takes the new path of a change of the code.
+        """Return whether this execution takes the new path of a change of the code.
 
         True in executions that come here for the first time with the new code, False in those
         that were here before; the answer never changes within a run.
@@ -355,7 +357,7 @@ class Context:
     # Time
 
     def sleep(self, delay: float | timedelta) -> asyncio.Future[None]:
-        """A durable timer of `delay` seconds (or a timedelta), started now; await it.
+        """Return a durable timer of `delay` seconds (or a timedelta), started now; await it.
 
         It never ends early. Zero or less lets others run and starts no timer.
         """
@@ -365,7 +367,7 @@ class Context:
         return self._run.timers.sleep(wait)
 
     def sleep_until(self, when: datetime) -> asyncio.Future[None]:
-        """A durable timer that ends at `when`, which must have a time zone."""
+        """Return a durable timer that ends at `when`, which must have a time zone."""
         if when.tzinfo is None:
             raise UsageError(
                 f"ctx.sleep_until({when!r}): the time has no time zone; use for example "
@@ -378,8 +380,8 @@ class Context:
         return self._run.timers.sleep_until(milliseconds(since.total_seconds()))
 
     def now(self) -> datetime:
-        """The time in UTC, to the millisecond. It stands still between two awaits of anything
-        durable, and is the same on replay.
+        """Return the time in UTC, to the millisecond. It stands still between two awaits of
+        anything durable, and is the same on replay.
         """
         return _datetime(self._run.loop.now)
 
@@ -414,7 +416,7 @@ class Context:
         return self._random
 
     def uuid4(self) -> UUID:
-        """A random UUID that is the same on replay."""
+        """Return a random UUID that is the same on replay."""
         self._run.recorder.may_change("drawing ctx.uuid4()")
         if self._uuids is None:
             self._uuids = random.Random(f"uuid:{self._run.state.seed}")

@@ -12,7 +12,7 @@ MAXIMUM_DURATION: Final = 100 * 366 * 24 * 3600 * 1000
 
 
 def seconds(duration: float | timedelta) -> float:
-    """A duration in seconds. Raises UsageError if it is neither a number nor a timedelta."""
+    """Return a duration in seconds. Raises UsageError if it is neither a number nor a timedelta."""
     if isinstance(duration, timedelta):
         return duration.total_seconds()
     # Callers are not all type-checked, and True is a number to Python.
@@ -25,7 +25,7 @@ def seconds(duration: float | timedelta) -> float:
 
 
 def milliseconds(duration: float) -> int:
-    """Seconds as whole milliseconds, rounded up, so that nothing ends early.
+    """Return seconds as whole milliseconds, rounded up, so that nothing ends early.
 
     What is within half a microsecond of a whole number counts as it: sums of floats differ by
     that much. Raises UsageError for NaN and infinity.

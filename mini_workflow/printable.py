@@ -31,7 +31,7 @@ _OWN: Final = str(Path(__file__).parent)
 
 
 def printable(text: str, *, line: bool = True, json: bool = False, colours: bool = False) -> str:
-    r"""The text with control characters and the like escaped, as in ``\x1b``.
+    r"""Return the text with control characters and the like escaped, as in ``\x1b``.
 
     As a `line`, newlines and tabs are escaped as well. In `json` the escapes are those of JSON, so
     that it says the same; `colours` leaves those of the command line.

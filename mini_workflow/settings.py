@@ -65,12 +65,14 @@ OPTIONAL: Final[dict[str, str]] = {OBJECT_PREFIX: "", SCHEDULE_DLQ_ARN: "", SIGN
 
 
 def prefix_of(engine: str) -> str:
-    """What the variables with the settings of an engine begin with in a function linked to it."""
+    """Return what the variables with the settings of an engine begin with in a function linked to
+    it.
+    """
     return re.sub(r"[^A-Z0-9]", "_", engine.upper()) + "__"
 
 
 def of_engine(engine: str, environment: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The settings of one of the engines that a function is linked to, by the engine's name.
+    """Return the settings of one of the engines that a function is linked to, by the engine's name.
 
         orders = AWSRuntime.from_env(of_engine("Orders"))
 
@@ -99,7 +101,9 @@ class Settings:
         self._environment = os.environ if environment is None else environment
 
     def get(self, name: str) -> str:
-        """The value of a variable. Raises SettingMissing if it is absent or empty, and needed."""
+        """Return the value of a variable. Raises SettingMissing if it is absent or empty, and
+        needed.
+        """
         value = self._environment.get(name, "")
         if value or name in OPTIONAL:
             return value or OPTIONAL[name]

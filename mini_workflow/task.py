@@ -67,7 +67,7 @@ class CurrentTask:
 
     @classmethod
     def of(cls, request: TaskRequest, beating: Beating | None = None) -> CurrentTask:
-        """The current task of an attempt that begins now; `beating` hears its heartbeats."""
+        """Return the current task of an attempt that begins now; `beating` hears its heartbeats."""
         timeout = request.timeout
         deadline = None if timeout is None else time.time() + timeout / 1000
         return cls(request, deadline, None if beating is None else beating.beat)
@@ -192,7 +192,7 @@ CURRENT: Final[ContextVar[CurrentTask]] = ContextVar("mini_workflow.current_task
 
 
 def current_task() -> CurrentTask:
-    """The attempt that runs the calling code.
+    """Return the attempt that runs the calling code.
 
     Raises UsageError outside a task, and in threads that the task has started itself.
     """
@@ -207,8 +207,8 @@ def current_task() -> CurrentTask:
 
 
 def traceparent(execution_id: str, seq: int, attempt: int) -> str:
-    """A W3C trace context: one trace per execution, and one span per attempt, which are the same
-    wherever they are computed.
+    """Return a W3C trace context: one trace per execution, and one span per attempt, which are the
+    same wherever they are computed.
     """
     trace = sha256(execution_id.encode()).hexdigest()[:32]
     span = sha256(f"{execution_id}:{seq}:{attempt}".encode()).hexdigest()[:16]

@@ -27,7 +27,7 @@ class LoopUser(Protocol):
     def waits(
         self, loop: asyncio.AbstractEventLoop, fail: Fail
     ) -> AbstractContextManager[None] | None:
-        """The thread of this loop is about to wait; None if it is another loop.
+        """Return the thread of this loop is about to wait; None if it is another loop.
 
         Raises UsageError if attempts would be held up.
         """
@@ -81,7 +81,7 @@ def _thread_waits() -> AbstractContextManager[None]:
 
 
 def running_loop() -> asyncio.AbstractEventLoop | None:
-    """The event loop that runs on this thread, if there is one."""
+    """Return the event loop that runs on this thread, if there is one."""
     try:
         return asyncio.get_running_loop()
     except RuntimeError:

@@ -64,7 +64,7 @@ class Workflow(Generic[P, R]):
     def __call__(
         self, ctx: Context, /, *args: P.args, **kwargs: P.kwargs
     ) -> Coroutine[Any, Any, R]:
-        """The function's own coroutine."""
+        """Return the function's own coroutine."""
         return self.handler(ctx, *args, **kwargs)
 
     def __repr__(self) -> str:
@@ -76,7 +76,7 @@ class Workflow(Generic[P, R]):
         return _place(self.handler)
 
     def begin(self, run: Run, args: list[Any], kwargs: dict[str, Any]) -> Coroutine[Any, Any, Any]:
-        """The coroutine of a new run. Raises InvalidArguments."""
+        """Return the coroutine of a new run. Raises InvalidArguments."""
         handler: Callable[..., Coroutine[Any, Any, Any]] = self.handler
         try:
             return handler(Context(run), *args, **kwargs)
@@ -129,7 +129,7 @@ class Registry:
         self._workflows[workflow.name] = workflow
 
     def get(self, name: str) -> Workflow[Any, Any]:
-        """The workflow of that name. Raises UnknownWorkflow."""
+        """Return the workflow of that name. Raises UnknownWorkflow."""
         try:
             return self._workflows[name]
         except KeyError:
@@ -139,7 +139,7 @@ class Registry:
             ) from None
 
     def names(self) -> list[str]:
-        """All names, sorted."""
+        """Return all names, sorted."""
         return sorted(self._workflows)
 
 
@@ -231,7 +231,7 @@ def _place(handler: Any) -> str:
 
 
 def _same_function(one: Any, other: Any) -> bool:
-    """Whether the second is the first one, defined again in its place."""
+    """Return whether the second is the first one, defined again in its place."""
     if one is other:
         return True
     if one.__qualname__ != other.__qualname__:

@@ -88,7 +88,7 @@ def bundle(description: Path, output: Path) -> list[Path]:
 
 
 def archive(folder: Path, file: Path) -> None:
-    """A folder as an archive, the same bytes every time, with what is executable as such."""
+    """Archive a folder, as the same bytes every time, with what is executable as such."""
     work = file.with_name(f"{file.name}.part")
     with zipfile.ZipFile(work, "w", zipfile.ZIP_DEFLATED) as packed:
         for path in sorted(folder.rglob("*")):
@@ -163,7 +163,7 @@ def _run(described: Mapping[str, Any], root: Path) -> tuple[list[Resource], dict
 
 
 def _engine(name: str, given: dict[str, Any]) -> dict[str, Any]:
-    """What is different in a template: where the key is, which nobody may read in it."""
+    """Return what is different in a template: where the key is, which nobody may read in it."""
     if given.get("signing_key") is not None:
         raise BadOption(
             f"{name}: signing_key: a template is no place for a key. Leave it out, and one is made "
@@ -181,7 +181,7 @@ def _engine(name: str, given: dict[str, Any]) -> dict[str, Any]:
 def _arguments(
     given: Mapping[str, Any], root: Path, engines: Mapping[str, WorkflowEngine]
 ) -> dict[str, Any]:
-    """The arguments of a component, with folders and links as themselves."""
+    """Return the arguments of a component, with folders and links as themselves."""
     read = {**given, "root": str(root / given.get("root", "."))}
     for place in (read, *(read.get(part) for part in ("worker", "orchestrator"))):
         if isinstance(place, dict) and "link" in place:
@@ -190,7 +190,7 @@ def _arguments(
 
 
 def _engines(given: Mapping[str, Any]) -> set[str]:
-    """The engines that an engine is linked to."""
+    """Return the engines that an engine is linked to."""
     functions = (given.get(part) for part in ("worker", "orchestrator"))
     links = inputs.joined(
         *(part.get("link") for part in (given, *functions) if isinstance(part, Mapping))
@@ -260,7 +260,7 @@ class _Recorder(mocks.MockMonitor):
 
 
 def _plain(value: Any) -> Any:
-    """A value without the marks of its secrets, numbers whole where they are."""
+    """Return a value without the marks of its secrets, numbers whole where they are."""
     if isinstance(value, Mapping):
         if value.get(_MARK) == _SECRET:
             return _plain(value["value"])

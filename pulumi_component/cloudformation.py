@@ -50,7 +50,7 @@ class Template:
 
 
 def logical(name: str) -> str:
-    """The name of a resource in the template: letters and digits alone."""
+    """Return the name of a resource in the template: messages and digits alone."""
     return "".join(part[:1].upper() + part[1:] for part in re.split(r"[^A-Za-z0-9]+", name))
 
 
@@ -58,7 +58,7 @@ def logical(name: str) -> str:
 
 
 def answer(resource: Resource, identity: str = "") -> Values:
-    """The properties of a resource that AWS decides, as references."""
+    """Return the properties of a resource that AWS decides, as references."""
     name = logical(resource.name)
 
     def arn(service: str, rest: str) -> str:
@@ -103,7 +103,7 @@ def answer(resource: Resource, identity: str = "") -> Values:
 
 
 def template(resources: Sequence[Resource]) -> Template:
-    """Raises BadOption for what CloudFormation has no way to make."""
+    """Raise BadOption for what CloudFormation has no way to make."""
     made = Template()
     later: list[Resource] = []
     uploads = {one.inputs["key"]: one for one in resources if _kind(one) == "BucketObjectv2"}
@@ -146,7 +146,7 @@ def _kind(resource: Resource) -> str:
 
 
 def _whole(value: Any) -> str:
-    """The resource that a value is a reference to, if it is nothing else."""
+    """Return the resource that a value is a reference to, if it is nothing else."""
     match = _REFERENCE.fullmatch(value) if isinstance(value, str) else None
     return match[1] if match else ""
 
@@ -164,7 +164,7 @@ def _tags(inputs: Values) -> Properties:
 
 
 def _picked(inputs: Values, **names: str) -> Properties:
-    """The inputs of these names, by the names that they have in a template."""
+    """Return the inputs of these names, by the names that they have in a template."""
     return {new: inputs[old] for old, new in names.items() if inputs.get(old) is not None}
 
 
@@ -452,7 +452,7 @@ _PARTS: Mapping[str, Callable[[Resource, Template], None]] = {
 
 
 def resolved(value: Any) -> Any:
-    """A value with its references as CloudFormation writes them."""
+    """Return a value with its references as CloudFormation writes them."""
     if isinstance(value, Mapping):
         return {key: resolved(part) for key, part in value.items()}
     if isinstance(value, list | tuple):

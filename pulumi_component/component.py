@@ -163,7 +163,7 @@ class WorkflowEngine(pulumi.ComponentResource):
     # Queues
 
     def _queue(self, what: str, receives: int, **more: Any) -> tuple[aws.sqs.Queue, aws.sqs.Queue]:
-        """A queue and the one for the messages that cannot be processed."""
+        """Return a queue and the one for the messages that cannot be processed."""
         # That of a FIFO queue is FIFO too.
         set_aside = self._single_queue(f"{what}-dlq", **more)
         redrive = pulumi.Output.json_dumps(
@@ -293,7 +293,7 @@ class WorkflowEngine(pulumi.ComponentResource):
         )
 
     def _settings(self, key: SigningKey) -> dict[str, pulumi.Input[str]]:
-        """What both functions have: where the histories are, and the key."""
+        """Return what both functions have: where the histories are, and the key."""
         prefix = self._options.history.prefix
         return {
             settings.BUCKET_NAME: self.history.bucket,
@@ -327,7 +327,9 @@ class WorkflowEngine(pulumi.ComponentResource):
         )
 
     def _parts(self, key: SigningKey, orchestrator: Function) -> list[Link]:
-        """What each of the nodes that can be linked gives: together, what the engine itself gives."""
+        """Return what each of the nodes that can be linked gives: together, what the engine itself
+        gives.
+        """
         sent = {settings.QUEUE_URL: self.events.url, settings.QUEUE_ARN: self.events.arn}
         asked = {settings.ORCHESTRATOR_FUNCTION_NAME: orchestrator.called}
         arns = (
@@ -355,7 +357,7 @@ class WorkflowEngine(pulumi.ComponentResource):
         allowed: Callable[..., list[policies.Grant]],
         **arns: pulumi.Output[str],
     ) -> pulumi.Output[list[policies.Grant]]:
-        """What a policy allows on these resources, and the keys that this takes."""
+        """Return what a policy allows on these resources, and the keys that this takes."""
 
         def grants(known: Mapping[str, Any]) -> list[policies.Grant]:
             kms, kept = known["kms"], known["kept"]
@@ -371,6 +373,6 @@ class WorkflowEngine(pulumi.ComponentResource):
 
 
 def _schedules_of(group: str) -> str:
-    """The ARN of the schedules of a group, from the ARN of the group."""
+    """Return the ARN of the schedules of a group, from the ARN of the group."""
     # The names of schedules are not known before they exist.
     return group.replace(":schedule-group/", ":schedule/") + "/*"

@@ -60,7 +60,7 @@ class Compute:
 
     @classmethod
     def from_args(cls, given: Mapping[str, Any], python: str) -> "Compute":
-        """Raises BadOption, and names the option."""
+        """Raise BadOption, and names the option."""
         snap_start = units.flag("snap_start", given.get("snap_start"))
         provisioned = given.get("provisioned_concurrency")
         storage = given.get("storage")
@@ -125,7 +125,7 @@ class Compute:
             )
 
     def arguments(self) -> dict[str, Any]:
-        """The arguments of the resource of the function that come from these options."""
+        """Return the arguments of the resource of the function that come from these options."""
         given: dict[str, Any] = {}
         if self.vpc is not None:
             given["vpc_config"] = inputs.mapped(
@@ -156,12 +156,12 @@ class Compute:
 
 
 def boundary(given: Mapping[str, Any]) -> Any:
-    """The option permissions_boundary. Raises BadOption."""
+    """Return the option permissions_boundary. Raises BadOption."""
     return _text(given, "permissions_boundary", _POLICY, "the ARN of a policy")
 
 
 def kms_key(given: Mapping[str, Any]) -> Any:
-    """The option kms_key. Raises BadOption."""
+    """Return the option kms_key. Raises BadOption."""
     return _text(given, "kms_key", _KEY, "the ARN of a key of KMS (an alias has no permissions)")
 
 

@@ -129,7 +129,9 @@ class Function(pulumi.ComponentResource):
         return role
 
     def _alias(self, name: str, compute: Compute) -> aws.lambda_.Alias:
-        """The alias of the newest version. Snapshots and processes kept ready belong to versions."""
+        """Return the alias of the newest version. Snapshots and processes kept ready belong to
+        versions.
+        """
         mine = pulumi.ResourceOptions(parent=self)
         alias = aws.lambda_.Alias(
             f"{name}-alias",
@@ -182,7 +184,7 @@ class Function(pulumi.ComponentResource):
 
 
 def packaged(options: FunctionOptions) -> Path | None:
-    """The folder with a function's code, None for that of an image. It registers nothing.
+    """Return the folder with a function's code, None for that of an image. It registers nothing.
 
     Raises BadPackage.
     """
@@ -219,7 +221,9 @@ def _policy(
 def _code(
     name: str, options: FunctionOptions, folder: Path | None, opts: pulumi.ResourceOptions
 ) -> dict[str, Any]:
-    """Where Lambda gets the code from: an image, the request itself, or a bucket for large code."""
+    """Return where Lambda gets the code from: an image, the request itself, or a bucket for large
+    code.
+    """
     if folder is None:
         return {
             "package_type": "Image",

@@ -31,7 +31,8 @@ class Handler:
 
 
 def find(text: str, root: Path) -> Handler:
-    """The handler that "package.module.function" or "package/module.function" names below `root`.
+    """Return the handler that "package.module.function" or "package/module.function" names below
+    `root`.
 
     Raises BadPackage: a name of another form, no such module, a module that cannot be read, no such
     function.
@@ -50,7 +51,7 @@ def find(text: str, root: Path) -> Handler:
 
 
 def check_form(text: Any) -> re.Match[str]:
-    """Raises BadPackage for a text that cannot be a handler, wherever its module is."""
+    """Raise BadPackage for a text that cannot be a handler, wherever its module is."""
     match = _PATTERN.fullmatch(text) if isinstance(text, str) else None
     if match is None:
         raise BadPackage(
@@ -74,7 +75,9 @@ def _file(text: str, module: str, root: Path) -> Path:
 
 
 def _names(handler: Handler) -> set[str] | None:
-    """What the module defines at its top level; None if that cannot be told from its text."""
+    """Return what the module defines at its top level; None if that cannot be told
+    from its text.
+    """
     try:
         parsed = ast.parse(handler.file.read_bytes(), str(handler.file))
     except (SyntaxError, ValueError) as error:
@@ -100,7 +103,7 @@ def _names(handler: Handler) -> set[str] | None:
 
 
 def _top_level(module: ast.Module):
-    """The nodes of a module that are run when it is imported: none inside of functions."""
+    """Return the nodes of a module that are run when it is imported: none inside of functions."""
     waiting: list[ast.AST] = list(module.body)
     while waiting:
         node = waiting.pop()

@@ -10,7 +10,7 @@ from pulumi_component.options import EngineOptions
 def bucket(
     name: str, options: EngineOptions, parent: pulumi.Resource
 ) -> tuple[aws.s3.Bucket, pulumi.Output[str]]:
-    """The bucket, and its ARN with the prefix of the engine's objects."""
+    """Return the bucket, and its ARN with the prefix of the engine's objects."""
     mine = pulumi.ResourceOptions(parent=parent)
     history = options.history
     if history.name is None:

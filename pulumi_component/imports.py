@@ -27,7 +27,7 @@ Guide, "Building Lambda functions with Python"."""
 
 
 def check(handler: Handler, folder: Path) -> None:
-    """Raises BadPackage if importing the handler needs a module that is not in the folder.
+    """Raise BadPackage if importing the handler needs a module that is not in the folder.
 
     Looked at are the imports that always take place, in the handler's own package: not those inside
     of functions, conditions and `try`.
@@ -65,7 +65,9 @@ def _source(folder: Path, module: str) -> Path | None:
 
 
 def _imported(source: Path, module: str) -> Iterator[str]:
-    """The modules that a module imports whenever it is imported, its own packages included."""
+    """Return the modules that a module imports whenever it is imported, its own
+    packages included.
+    """
     package = module if source.name == "__init__.py" else module.rpartition(".")[0]
     try:
         parsed = ast.parse(source.read_bytes(), str(source))

@@ -13,7 +13,7 @@ Map = Mapping[str, Any] | pulumi.Output[Any]
 
 
 def checked(value: Any, check: Callable[[Any], None]) -> Any:
-    """The value, checked now, or as soon as it is known."""
+    """Return the value, checked now, or as soon as it is known."""
     if isinstance(value, Sequence) and any(isinstance(item, pulumi.Output) for item in value):
         value = pulumi.Output.all(*value)
 
@@ -25,12 +25,12 @@ def checked(value: Any, check: Callable[[Any], None]) -> Any:
 
 
 def mapped(value: Any, function: Callable[[Any], Any]) -> Any:
-    """What the function makes of the value, now, or as soon as it is known."""
+    """Return what the function makes of the value, now, or as soon as it is known."""
     return value.apply(function) if isinstance(value, pulumi.Output) else function(value)
 
 
 def checked_text(value: Any, check: Callable[[Any], None]) -> Any:
-    """The text, checked now or as soon as it is known; None stays None."""
+    """Return the text, checked now or as soon as it is known; None stays None."""
     return None if value is None else checked(value, check)
 
 

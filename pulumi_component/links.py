@@ -28,7 +28,7 @@ Links = Sequence[Any] | pulumi.Output[Any]
 
 
 def given(link: inputs.List) -> Links:
-    """What comes with each link: of a component that can be linked, or given as it is.
+    """Return what comes with each link: of a component that can be linked, or given as it is.
 
     Raises BadOption for what is no link.
     """
@@ -73,18 +73,18 @@ def joined(parts: Sequence[Link]) -> Link:
 
 
 def as_output(link: Link) -> pulumi.Output[Link]:
-    """A link as one output."""
+    """Return a link as one output."""
     return pulumi.Output.all(**link)  # type: ignore[return-value]
 
 
 def of_engine(links: Links) -> bool:
-    """Whether they are the links of one of an engine's own functions."""
+    """Return whether they are the links of one of an engine's own functions."""
     known = [] if isinstance(links, pulumi.Output) else links
     return any(isinstance(one, Mapping) and one.get("engine") == OWN for one in known)
 
 
 def permissions(links: Links) -> pulumi.Output[list[Any]]:
-    """All that the links allow."""
+    """Return all that the links allow."""
     if isinstance(links, pulumi.Output):
         return links.apply(_permissions)
     return pulumi.Output.all(*(one["permissions"] for one in links)).apply(
@@ -97,7 +97,7 @@ def _permissions(links: Sequence[Any]) -> list[Any]:
 
 
 def environment(links: Links, own: inputs.Map) -> inputs.Map:
-    """The variables of the links, and those that are the function's own.
+    """Return the variables of the links, and those that are the function's own.
 
     In one map whose values may be outputs, as far as the names are known; else one output. Raises
     BadOption, or has the output raise it, if two of them set the same variable.
@@ -122,7 +122,7 @@ def _merged(links: Sequence[Any], own: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _variables(links: Sequence[Any]) -> Iterator[tuple[Mapping[str, Any], str]]:
-    """The variables of each link, under the names that they have in the function."""
+    """Return the variables of each link, under the names that they have in the function."""
     own = any(one.get("engine") == OWN for one in links)
     named = [one for one in links if one.get("engine")]
     for one in links:

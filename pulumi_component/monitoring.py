@@ -36,7 +36,7 @@ def alarms(
     tags: inputs.Map,
     opts: pulumi.ResourceOptions,
 ) -> None:
-    """An alarm for everything that needs a person."""
+    """Make an alarm for everything that needs a person."""
 
     def alarm(
         what: str,

@@ -92,7 +92,7 @@ _PERMISSION = frozenset(args.Permission.__annotations__)
 
 
 def check_name(name: str, longest: int) -> None:
-    """Raises BadOption for the name of a component that its resources could not be named after."""
+    """Raise BadOption for the name of a component that its resources could not be named after."""
     if not _NAME.fullmatch(name) or len(name) > longest:
         raise BadOption(
             f"the name {name!r}: it has to begin with a letter, have letters, digits and hyphens, "
@@ -139,7 +139,7 @@ class FunctionOptions:
 
     @classmethod
     def from_args(cls, given: Mapping[str, Any]) -> "FunctionOptions":
-        """Raises BadOption, and names the option."""
+        """Raise BadOption, and names the option."""
         units.known("a Function", given, _FUNCTION)
         if not given.get("handler"):
             raise BadOption('a Function needs a handler, such as "package.module.function"')
@@ -215,7 +215,7 @@ class EngineOptions:
 
     @classmethod
     def from_args(cls, given: Mapping[str, Any]) -> "EngineOptions":
-        """Raises BadOption, and names the option."""
+        """Raise BadOption, and names the option."""
         _refuse_what_belongs_to_functions(given)
         units.known("a WorkflowEngine", given, _ENGINE)
         checked = _checked_environment("environment", given, settings.MEANING, "The engine sets it")
@@ -275,7 +275,7 @@ class EngineOptions:
 
 
 def _function(given: Mapping[str, Any], name: str, timeout: str) -> dict[str, Any]:
-    """The arguments of one of the engine's functions: its own, then those of the engine.
+    """Return the arguments of one of the engine's functions: its own, then those of the engine.
 
     What tasks may do is granted to the worker alone: workflows do it through tasks.
     """
@@ -345,7 +345,7 @@ def _checked_environment(
 
 
 def check_size(environment: inputs.Map) -> inputs.Map:
-    """The variables, unless those that are known already are more than a function can have.
+    """Return the variables, unless those that are known already are more than a function can have.
 
     Raises BadOption, or has an output raise it.
     """

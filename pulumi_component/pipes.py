@@ -46,7 +46,7 @@ def pipe(
     options: EngineOptions,
     opts: pulumi.ResourceOptions,
 ) -> aws.pipes.Pipe:
-    """A pipe from `source` to the FIFO queue `target`, of the kind TIMERS or FAILURES.
+    """Return a pipe from `source` to the FIFO queue `target`, of the kind TIMERS or FAILURES.
 
     The role trusts this one pipe, whose name therefore is decided beforehand. It does not depend on
     the engine's, so that the pipe stays when the engine is renamed.
@@ -113,7 +113,7 @@ def pipe(
 
 
 def account_of(arn: str) -> str:
-    """The account that an ARN is in."""
+    """Return the account that an ARN is in."""
     return arn.split(":")[4]
 
 

@@ -21,13 +21,15 @@ def grant(
     resources: Sequence[str],
     conditions: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Grant:
-    """These actions on these resources, under these conditions."""
+    """Return these actions on these resources, under these conditions."""
     allowed: Grant = {"sid": sid, "actions": list(actions), "resources": list(resources)}
     return allowed | ({"conditions": conditions} if conditions else {})
 
 
 def allowing(grants: Sequence[Mapping[str, Any]]) -> str:
-    """The policy that allows all of this. A name that is taken gets a number: names are unique."""
+    """Return the policy that allows all of this. A name that is taken gets a number: names are
+    unique.
+    """
     statements: dict[str, dict[str, Any]] = {}
     for granted in grants:
         wanted = granted.get("sid") or "Permission"
@@ -55,7 +57,9 @@ def _document(statements: Sequence[Mapping[str, Any]]) -> str:
 
 
 def trust(service: str, account: str = "", source: str = "") -> str:
-    """A service may assume the role; with an account and an ARN, on behalf of that resource only."""
+    """Return a service may assume the role; with an account and an ARN, on behalf of that resource
+    only.
+    """
     allowed: dict[str, Any] = {
         "Effect": "Allow",
         "Principal": {"Service": f"{service}.amazonaws.com"},
@@ -91,7 +95,9 @@ def signing_key(arn: str) -> list[Grant]:
 
 
 def network() -> list[Grant]:
-    """A function in a network of its own: Lambda makes interfaces there, in the role's name."""
+    """Return a function in a network of its own: Lambda makes interfaces there, in
+    the role's name.
+    """
     # Neither what lists takes resources, nor do interfaces have names beforehand.
     actions = [
         *("CreateNetworkInterface", "DeleteNetworkInterface", "DescribeNetworkInterfaces"),
@@ -101,7 +107,7 @@ def network() -> list[Grant]:
 
 
 def file_system(access_point: str) -> list[Grant]:
-    """A function with a file system: use it, through this access point."""
+    """Return a function with a file system: use it, through this access point."""
     systems = access_point.partition(":access-point/")[0] + ":file-system/*"
     actions = ["elasticfilesystem:ClientMount", "elasticfilesystem:ClientWrite"]
     through = {"StringEquals": {"elasticfilesystem:AccessPointArn": access_point}}
@@ -109,7 +115,7 @@ def file_system(access_point: str) -> list[Grant]:
 
 
 def tracing() -> list[Grant]:
-    """A function that is traced: X-Ray takes no resources."""
+    """Return a function that is traced: X-Ray takes no resources."""
     return [grant("Trace", ["xray:PutTraceSegments", "xray:PutTelemetryRecords"], ["*"])]
 
 
@@ -124,7 +130,7 @@ def orchestrator(
     schedules: str,
     scheduler_role: str,
 ) -> list[Grant]:
-    """The function that runs workflows.
+    """Return the function that runs workflows.
 
     All arguments are ARNs; `history` is that of the bucket with the prefix of the engine's objects,
     such as "arn:aws:s3:::b/flows/". `unreadable` is that of the queue for messages that nobody can
@@ -159,7 +165,7 @@ def orchestrator(
 
 
 def worker(*, bucket: str, history: str, events: str, failures: str) -> list[Grant]:
-    """The function that runs tasks, which may start executions and send them signals."""
+    """Return the function that runs tasks, which may start executions and send them signals."""
     return [
         grant("SendEvents", ["sqs:SendMessage"], [events]),
         # Lambda itself sends, with the function's role, when an attempt has died.
@@ -169,17 +175,19 @@ def worker(*, bucket: str, history: str, events: str, failures: str) -> list[Gra
 
 
 def reader_of_history(*, bucket: str, history: str) -> list[Grant]:
-    """A function that is linked to the histories: it reads them, and writes those that it starts."""
+    """Return a function that is linked to the histories: it reads them, and writes those that it
+    starts.
+    """
     return _histories(bucket, history)
 
 
 def sender_of_events(*, events: str) -> list[Grant]:
-    """A function that is linked to the queue of events."""
+    """Return a function that is linked to the queue of events."""
     return [grant("SendEvents", ["sqs:SendMessage"], [events])]
 
 
 def asker(*, orchestrator: str) -> list[Grant]:
-    """A function that is linked to the orchestrator: queries and updates."""
+    """Return a function that is linked to the orchestrator: queries and updates."""
     return [grant("AskOrchestrator", ["lambda:InvokeFunction"], [orchestrator])]
 
 
@@ -207,7 +215,7 @@ def _tell_missing_from_forbidden(bucket: str) -> Grant:
 
 
 def pipe(*, source: str, target: str) -> list[Grant]:
-    """A pipe: take from one queue, put into another."""
+    """Return a pipe: take from one queue, put into another."""
     return [
         grant(
             "Take", ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"], [source]
@@ -217,7 +225,7 @@ def pipe(*, source: str, target: str) -> list[Grant]:
 
 
 def scheduler(*, events: str, undelivered: str) -> list[Grant]:
-    """The schedules of long timers: send an event, or tell that it could not be sent."""
+    """Return the schedules of long timers: send an event, or tell that it could not be sent."""
     return [grant("Send", ["sqs:SendMessage"], [events, undelivered])]
 
 
@@ -225,7 +233,7 @@ def scheduler(*, events: str, undelivered: str) -> list[Grant]:
 
 
 def encrypted_transport_only(bucket: str) -> str:
-    """The policy of the bucket: nobody reads or writes without TLS."""
+    """Return the policy of the bucket: nobody reads or writes without TLS."""
     refused: dict[str, Any] = {
         "Sid": "EncryptedTransportOnly",
         "Effect": "Deny",

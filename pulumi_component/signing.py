@@ -23,7 +23,7 @@ class SigningKey:
 
 
 def signing_key(name: str, options: EngineOptions, opts: pulumi.ResourceOptions) -> SigningKey:
-    """The key of an engine, made up and stored as the options say."""
+    """Return the key of an engine, made up and stored as the options say."""
     store = options.signing_key_store
     if store not in (IN_ENVIRONMENT, IN_PARAMETER, IN_SECRET):
         return _kept(pulumi.Output.from_input(store))

@@ -83,7 +83,8 @@ def plan(
 
 
 def stage(planned: Plan, root: Path, say: Callable[[str], None] = lambda _: None) -> Path:
-    """The folder of a plan, made if it is not there yet; `say` is told what is done, if anything.
+    """Return the folder of a plan, made if it is not there yet; `say` is told what is done, if
+    anything.
 
     Several processes may ask for the same one. Raises BadPackage if a requirement has no wheel, or
     if the function would be larger than Lambda takes.
@@ -130,7 +131,7 @@ def _same_python(target: Target) -> None:
 
 
 def _below(folder: Path) -> list[Path]:
-    """The files of a folder, without what is hidden or compiled."""
+    """Return the files of a folder, without what is hidden or compiled."""
     found: list[Path] = []
     for place, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if _wanted(name))
@@ -154,7 +155,7 @@ def _included(patterns: Sequence[str], root: Path) -> Iterator[Path]:
 
 
 def _library(name: str) -> dict[str, Path]:
-    """The files of a package of the environment that deploys, which is in pure Python."""
+    """Return the files of a package of the environment that deploys, which is in pure Python."""
     spec = importlib.util.find_spec(name)
     if spec is None or spec.origin is None:
         raise BadPackage(f"{name} is not installed where this program runs")
@@ -168,7 +169,9 @@ def _library(name: str) -> dict[str, Path]:
 
 
 def _wheels(planned: Plan, cache: Path) -> Path:
-    """The folder with the wheels of these requirements, resolved when they were first asked for."""
+    """Return the folder with the wheels of these requirements, resolved when they were first asked
+    for.
+    """
     target = planned.target
     asked = [_FORMAT, target.python, target.architecture, *planned.requirements]
     asked.append(importlib.metadata.version("dill"))
@@ -227,7 +230,7 @@ def _check_size(planned: Plan, folder: Path) -> None:
 
 
 def too_large_for_a_request(folder: Path) -> bool:
-    """Whether the archive of a folder has to go through a bucket."""
+    """Return whether the archive of a folder has to go through a bucket."""
     files = [path for path in folder.rglob("*") if path.is_file()]
     if sum(path.stat().st_size for path in files) <= LARGEST_REQUEST:
         return False

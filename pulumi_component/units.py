@@ -30,7 +30,8 @@ FOREVER = "forever"
 
 
 def seconds(option: str, value: Any, least: int, most: int) -> int:
-    """A duration in seconds, from a number of them, a timedelta or text such as "10 minutes".
+    """Return a duration in seconds, from a number of them, a timedelta or text such as "10
+    minutes".
 
     Raises BadOption if it cannot be read, is no whole number, or not between `least` and `most`.
     """
@@ -42,7 +43,7 @@ def seconds(option: str, value: Any, least: int, most: int) -> int:
 
 
 def days(option: str, value: Any, least: int, most: int) -> int:
-    """A duration in days, as `seconds` reads it; a bare number is refused.
+    """Return a duration in days, as `seconds` reads it; a bare number is refused.
 
     Raises BadOption.
     """
@@ -69,7 +70,7 @@ def log_retention(option: str, value: Any) -> int:
 
 
 def megabytes(option: str, value: Any, least: int, most: int) -> int:
-    """A size in MB, from a number of them or text such as "1024 MB" or "2 GB".
+    """Return a size in MB, from a number of them or text such as "1024 MB" or "2 GB".
 
     Raises BadOption if it cannot be read or is not between `least` and `most`.
     """
@@ -78,35 +79,37 @@ def megabytes(option: str, value: Any, least: int, most: int) -> int:
 
 
 def whole(option: str, value: Any, least: int, most: int) -> int:
-    """A whole number between `least` and `most`. Raises BadOption."""
+    """Return a whole number between `least` and `most`. Raises BadOption."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise BadOption(f"{option}: {value!r} is not a number")
     return _within(option, value, value, least, most, "")
 
 
 def flag(option: str, value: Any) -> bool:
-    """True or False; None is False. Raises BadOption for anything else."""
+    """Return True or False; None is False. Raises BadOption for anything else."""
     if value is None or isinstance(value, bool):
         return bool(value)
     raise BadOption(f"{option}: {value!r} is not True or False")
 
 
 def snake_case(name: str) -> str:
-    """The name of an option. Programs in other languages write logRetention, and inside of Any
-    nobody translates it.
+    """Return the name of an option. Programs in other languages write logRetention, and inside of
+    Any nobody translates it.
     """
     return re.sub(r"(?<=[a-z])([A-Z])", r"_\1", name).lower()
 
 
 def one_of(option: str, value: Any, choices: Collection[str]) -> str:
-    """The value, if it is among the choices. Raises BadOption, with the one that is like it."""
+    """Return the value, if it is among the choices. Raises BadOption, with the one
+    that is like it.
+    """
     if value in choices:
         return value
     raise BadOption(f"{option}: {value!r} is not one of {', '.join(choices)}")
 
 
 def known(what: str, given: Mapping[str, Any], options: Collection[str]) -> None:
-    """Raises BadOption for an option that does not exist, with the one that was probably meant."""
+    """Raise BadOption for an option that does not exist, with the one that was probably meant."""
     for name in given:
         if name not in options:
             close = difflib.get_close_matches(str(name), options, n=1)

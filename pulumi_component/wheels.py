@@ -53,7 +53,8 @@ class Target:
 
 
 def requirements(given: Sequence[str] | str, root: Path) -> list[str]:
-    """The requirements of a list, or of a file such as "requirements.txt" in `root`, in order.
+    """Return the requirements of a list, or of a file such as "requirements.txt" in `root`, in
+    order.
 
     Raises BadPackage for a file that is not there, and for options of pip in it.
     """
@@ -93,7 +94,7 @@ def install(wanted: Sequence[str], target: Target, folder: Path) -> None:
 
 
 def has_pip() -> bool:
-    """Whether the environment that deploys has pip."""
+    """Return whether the environment that deploys has pip."""
     return importlib.util.find_spec("pip") is not None
 
 
@@ -143,5 +144,5 @@ def _remove_what_varies(folder: Path) -> None:
 
 
 def _name(requirement: str) -> str:
-    """The name of a requirement, in the form in which names are compared."""
+    """Return the name of a requirement, in the form in which names are compared."""
     return re.sub(r"[-_.]+", "-", re.split(r"[\s\[<>=!~;@(]", requirement, maxsplit=1)[0]).lower()

@@ -10,7 +10,7 @@ from typing import Any
 
 from example.backend.file import File, number
 from mini_workflow.errors import ExecutionNotFound, LeaseLost, UsageError
-from mini_workflow.ports import Clock, Commit, Extent, Head, Letter, Page, Query, Stored
+from mini_workflow.ports import Clock, Commit, Extent, Head, MailboxEntry, Page, Query, Stored
 
 
 class FileBackend:
@@ -113,7 +113,7 @@ class FileStore:
             for item in commits:
                 check(item)
             answers = [self._write(state, item) for item in commits]
-            # Letters come last: what is created is there, and what is taken has made room.
+            # Messages come last: what is created is there, and what is taken has made room.
             for item, written in zip(commits, answers, strict=True):
                 for out in item.outbox if written else ():
                     post(state, out.execution_id, out.body, out.key)
@@ -147,9 +147,9 @@ class FileStore:
             found["tries"] = item.tries
         found["parked"] = [*([] if item.unpark else found["parked"]), *item.park]
         state["letters"] = [
-            letter
-            for letter in state["letters"]
-            if letter[0] not in item.taken or letter[1] != item.execution_id
+            entry
+            for entry in state["letters"]
+            if entry[0] not in item.taken or entry[1] != item.execution_id
         ]
         return True
 
@@ -162,8 +162,8 @@ class FileAgenda:
         self._held = held
 
     def due(self, now: int, limit: int) -> list[str]:
-        waking = sorted((at, head.execution_id) for at, head in self._waking() if at <= now)
-        return [name for _, name in waking[:limit]]
+        plan_wakeup = sorted((at, head.execution_id) for at, head in self._waking() if at <= now)
+        return [name for _, name in plan_wakeup[:limit]]
 
     def next_wake(self) -> int | None:
         return min((at for at, _ in self._waking()), default=None)
@@ -202,10 +202,12 @@ class FileMailbox:
                 )
             post(state, execution_id, body, key)
 
-    def letters(self, after: int, limit: int, execution_id: str | None = None) -> list[Letter]:
+    def entries(
+        self, after: int, limit: int, execution_id: str | None = None
+    ) -> list[MailboxEntry]:
         with self._file.reading() as state:
             return [
-                Letter(n, name, body)
+                MailboxEntry(n, name, body)
                 for n, name, body, _ in state["letters"]
                 if n > after
                 and execution_id in (None, name)
@@ -286,7 +288,7 @@ def current(execution: dict[str, Any], since: int = 0) -> list[str]:
 
 
 def post(state: dict[str, Any], execution_id: str, body: str, key: str) -> None:
-    """Keep a letter, unless one of its key is there, or the execution is not."""
+    """Keep a message, unless one of its key is there, or the execution is not."""
     known = any(name == execution_id and k == key for _, name, _, k in state["letters"])
     if execution_id in state["executions"] and not known:
         state["letters"].append([number(state), execution_id, body, key])

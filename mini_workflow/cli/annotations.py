@@ -35,7 +35,7 @@ class Text(str):
 
 
 def build(value: Any, annotation: Any, where: str) -> Any:
-    """The value that is meant, for a parameter that is annotated so.
+    """Return the value that is meant, for a parameter that is annotated so.
 
     `value` is plain JSON, or a `Text`. Dataclasses, named tuples, pydantic models and the like are
     built from objects, dates and UUIDs from texts, a timedelta from seconds. Raises Unfit.
@@ -67,7 +67,7 @@ _PLAIN: Final = (Any, object, inspect.Parameter.empty)
 
 
 def _bare(annotation: Any) -> Any:
-    """The annotation without what says nothing of the value."""
+    """Return the annotation without what says nothing of the value."""
     while True:
         if get_origin(annotation) is typing.Annotated:
             annotation = get_args(annotation)[0]
@@ -82,7 +82,9 @@ def _bare(annotation: Any) -> Any:
 
 
 def _json(value: Any) -> Any:
-    """A typed text as JSON where it is JSON, and as a text otherwise; other values as they are."""
+    """Return a typed text as JSON where it is JSON, and as a text otherwise; other values as they
+    are.
+    """
     if not isinstance(value, Text):
         return value
     try:
@@ -94,7 +96,7 @@ def _json(value: Any) -> Any:
 
 
 def _string(value: Any, where: str, wanted: str) -> str:
-    """A text: a typed one is one already, unless it is one in JSON's quotes."""
+    """Return a text: a typed one is one already, unless it is one in JSON's quotes."""
     if isinstance(value, Text):
         plain = _json(value) if value.startswith('"') else value
         return plain if type(plain) is str else str(value)
@@ -197,7 +199,7 @@ def _collection(value: Any, kind: Any, arguments: tuple[Any, ...], where: str) -
 
 
 def _key(key: str, annotation: Any, where: str) -> Any:
-    """A key is a text in JSON, whatever it stands for."""
+    """Return a key is a text in JSON, whatever it stands for."""
     try:
         return build(key, annotation, f"a key of {where}")
     except Unfit:
@@ -229,7 +231,7 @@ def _instance(value: Any, kind: Any, where: str) -> Any:
 
 
 def _fields(kind: Any) -> dict[str, bool] | None:
-    """The fields that its constructor takes, by name, and whether one may be left out."""
+    """Return the fields that its constructor takes, by name, and whether one may be left out."""
     if dataclasses.is_dataclass(kind):
         missing = dataclasses.MISSING
         return {
@@ -269,7 +271,7 @@ def _typed_dict(value: Any, kind: Any, where: str) -> dict[str, Any]:
 
 
 def _made(make: Callable[[], object], where: str) -> Any:
-    """What a class makes of it, or what it has against it."""
+    """Return what a class makes of it, or what it has against it."""
     try:
         return make()
     except Unfit:
@@ -370,7 +372,9 @@ _WITH_SUBCLASSES: Final = (Enum, PurePath)
 
 
 def annotations_of(thing: Any) -> dict[str, Any]:
-    """The annotations of a function or a class, evaluated; what cannot be evaluated says nothing."""
+    """Return the annotations of a function or a class, evaluated; what cannot be evaluated says
+    nothing.
+    """
     try:
         return typing.get_type_hints(thing, include_extras=True)
     except Exception:

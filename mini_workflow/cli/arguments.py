@@ -52,7 +52,7 @@ def _module_name(name: str) -> str:
 
 
 def find_workflow(place: str) -> Workflow[Any, Any]:
-    """The workflow that MODULE:WORKFLOW names, by its variable or by its own name."""
+    """Return the workflow that MODULE:WORKFLOW names, by its variable or by its own name."""
     module, colon, name = place.partition(":")
     if not colon or not module or not name:
         raise UsageError(f"{place!r} is not MODULE:WORKFLOW, as in orders:order")
@@ -124,7 +124,9 @@ class _Parameters:
         self._others = {p.kind: p for p in found}
 
     def build(self, value: Any, place: int | str) -> Any:
-        """The argument at a position, or of a name. Those that there are not, others refuse."""
+        """Return the argument at a position, or of a name. Those that there are
+        not, others refuse.
+        """
         if isinstance(place, str):
             parameter = self._named.get(place, self._others.get(inspect.Parameter.VAR_KEYWORD))
         elif place < len(self._positional):
@@ -158,8 +160,8 @@ def _json(text: str) -> Any:
 def handler_of(
     client: Client, execution_id: str, kind: str, name: str
 ) -> Callable[..., Any] | None:
-    """The function of a workflow that handles a signal, query or update of that name, for its
-    annotations; None where it is not known.
+    """Return the function of a workflow that handles a signal, query or update of that name, for
+    its annotations; None where it is not known.
 
     It is known where the module of the workflow is imported: the history is replayed to find it, by a
     client that only reads.

@@ -39,24 +39,24 @@ class Backend(Protocol):
         ...
 
     def reader(self, *, trust: bool = False) -> Any:
-        """A client that changes nothing; without `trust` it runs no code from the store."""
+        """Return a client that changes nothing; without `trust` it runs no code from the store."""
         ...
 
     def client(self, *, create: bool = False) -> Any:
-        """A client; `create` makes the store where there is none."""
+        """Return a client; `create` makes the store where there is none."""
         ...
 
     def server(self, processes: int) -> Any:
-        """A runtime that runs executions in this process, with tasks in so many others."""
+        """Return a runtime that runs executions in this process, with tasks in so many others."""
         ...
 
     def is_served(self, client: Client) -> bool:
-        """Whether somebody runs the executions now."""
+        """Return whether somebody runs the executions now."""
         ...
 
 
 def open_backend(config: Config) -> Backend:
-    """The backend that is configured. Raises UsageError."""
+    """Return the backend that is configured. Raises UsageError."""
     if config.backend == "aws":
         return AWSTarget(config)
     kind, _, path = config.backend.partition(":")
@@ -144,7 +144,7 @@ class AWSTarget:
         return True
 
     def environment(self) -> dict[str, str]:
-        """The settings that the stack and the options give."""
+        """Return the settings that the stack and the options give."""
         found = stack_settings(self._config.stack) if self._config.stack else {}
         if self._config.bucket:
             found[settings.BUCKET_NAME] = self._config.bucket
@@ -152,7 +152,7 @@ class AWSTarget:
 
 
 def stack_settings(stack: str) -> dict[str, str]:
-    """The engine's settings among the outputs of a Pulumi stack."""
+    """Return the engine's settings among the outputs of a Pulumi stack."""
     if shutil.which("pulumi") is None:
         raise Failed(
             f"--stack {stack}: the program pulumi is not on the PATH; install it, or set "
@@ -181,7 +181,7 @@ def stack_settings(stack: str) -> dict[str, str]:
 
 
 def _settings_in(outputs: object) -> list[tuple[str, str]]:
-    """Settings by their variables' names, at whatever depth they were exported."""
+    """Return settings by their variables' names, at whatever depth they were exported."""
     if not isinstance(outputs, Mapping):
         return []
     found: list[tuple[str, str]] = []

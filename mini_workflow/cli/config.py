@@ -71,7 +71,8 @@ def find_config(
 
 
 def _table(folder: Path) -> tuple[Path | None, dict[str, Any]]:
-    """The nearest pyproject.toml upwards that has the table, up to the boundary of the project.
+    """Return the nearest pyproject.toml upwards that has the table, up to the boundary of the
+    project.
 
     A file or a folder of another user is not asked: it would say from which store, and with which
     modules, this user's commands run.
@@ -90,8 +91,8 @@ def _table(folder: Path) -> tuple[Path | None, dict[str, Any]]:
 
 
 def _places(folder: Path) -> Iterator[Path]:
-    """The folder and those above it, up to the root of a Git repository, the home folder, the border
-    of a file system, or a folder of another user, which is left out.
+    """Return the folder and those above it, up to the root of a Git repository, the home folder,
+    the border of a file system, or a folder of another user, which is left out.
     """
     home = _home()
     for place in (folder, *folder.parents):
@@ -117,7 +118,9 @@ def _device(place: Path) -> int | None:
 
 
 def _is_own(place: Path) -> bool:
-    """Whether this user owns it. Of systems without owners that are numbers, all are one's own."""
+    """Return whether this user owns it. Of systems without owners that are numbers, all are one's
+    own.
+    """
     me: Callable[[], int] | None = getattr(os, "geteuid", None)
     try:
         return me is None or place.stat().st_uid == me()

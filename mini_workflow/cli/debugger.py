@@ -41,7 +41,7 @@ class Debugger(pdb.Pdb):
             super().user_exception(frame, exc_info)
 
     def get_stack(self, f: Any, t: Any) -> Any:
-        """The frames of the workflow, without those that lead to it."""
+        """Return the frames of the workflow, without those that lead to it."""
         stack, at = super().get_stack(f, t)
         frames = [frame for frame, _ in stack]
         drains = [n for n, frame in enumerate(frames) if frame.f_code is _DRAIN]

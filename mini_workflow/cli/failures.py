@@ -95,7 +95,7 @@ def using(path: Path) -> Generator[None]:
 
 
 def status_of(error: BaseException) -> int:
-    """The exit status for an error."""
+    """Return the exit status for an error."""
     if isinstance(error, Failed):
         return error.status
     if type(error).__module__.partition(".")[0] in {"boto3", "botocore"}:
@@ -104,7 +104,9 @@ def status_of(error: BaseException) -> int:
 
 
 def in_one_line(error: BaseException) -> str:
-    """What an error says, on one line; where the library names a call, the command in its place."""
+    """Return what an error says, on one line; where the library names a call, the command in its
+    place.
+    """
     text = printable(" ".join(str(error).split()))
     if isinstance(error, ExecutionNotFound) and error.execution_id:
         return f"there is no execution {error.execution_id!r}; `mini-workflow ls` lists those there are"

@@ -41,7 +41,7 @@ def _console_on(stream: TextIO) -> Console:
 
 
 def console(*, err: bool = False) -> Console:
-    """What writes to the standard output, or to the standard error stream."""
+    """Return what writes to the standard output, or to the standard error stream."""
     return _console_on(sys.stderr if err else sys.stdout)
 
 
@@ -51,7 +51,7 @@ def discard() -> None:
 
 
 def is_terminal() -> bool:
-    """Whether the output goes to a terminal."""
+    """Return whether the output goes to a terminal."""
     return sys.stdout.isatty()
 
 
@@ -76,7 +76,7 @@ def say_line_of_json(text: str) -> None:
     _write([(text, "")], as_json=True)
 
 
-def remark(text: str) -> None:
+def note(text: str) -> None:
     """Print a line about the answer to the standard error stream; nothing for an empty text."""
     if text:
         say(("note", "yellow"), f": {text}", err=True)
@@ -91,7 +91,7 @@ def say_json(value: Any) -> None:
 
 
 def styled(status: str) -> Part:
-    """A status in its colour."""
+    """Return a status in its colour."""
     return status, _STYLES.get(status, "")
 
 
@@ -110,12 +110,14 @@ def say_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def to_json(value: Any, path: str = "result") -> Any:
-    """A value as the library writes it: plain JSON as it is, the rest typed."""
+    """Return a value as the library writes it: plain JSON as it is, the rest typed."""
     return StandardCodec().encode(value, path).tree
 
 
 def shown(value: Any) -> str:
-    """A value for people: a text as it is, plain JSON as JSON, the rest as Python shows it."""
+    """Return a value for people: a text as it is, plain JSON as JSON, the rest as
+    Python shows it.
+    """
     if isinstance(value, str):
         return value
     try:
@@ -126,24 +128,24 @@ def shown(value: Any) -> str:
     return text if same else repr(cast(object, value))
 
 
-def brief(value: Any, width: int) -> str:
-    """A value on one line of at most `width` characters; 0 for no limit."""
+def shortened(value: Any, width: int) -> str:
+    """Return a value on one line of at most `width` characters; 0 for no limit."""
     return cut(repr(value), width)
 
 
 def cut(text: str, width: int) -> str:
-    """A text on one line of at most `width` characters; 0 for no limit."""
+    """Return a text on one line of at most `width` characters; 0 for no limit."""
     text = " ".join(text.split())
     return text if not width or len(text) <= width else f"{text[: width - 1]}…"
 
 
 def at_second(time: datetime | None) -> str:
-    """A time to the second with its zone, UTC, or nothing."""
+    """Return a time to the second with its zone, UTC, or nothing."""
     return "" if time is None else f"{time:%Y-%m-%d %H:%M:%S}Z"
 
 
 def duration(took: timedelta | None) -> str:
-    """A duration in the two units that say most."""
+    """Return a duration in the two units that say most."""
     if took is None:
         return ""
     seconds = took.total_seconds()
@@ -161,13 +163,13 @@ def duration(took: timedelta | None) -> str:
     return f"{days} d {hours} h"
 
 
-def lasted(description: Description) -> timedelta:
-    """How long an execution took, or has been running."""
+def duration_text(description: Description) -> timedelta:
+    """Return how long an execution took, or has been running."""
     return (description.closed_at or datetime.now(UTC)) - description.started_at
 
 
 def description_json(description: Description) -> dict[str, Any]:
-    """A description as plain JSON; times are ISO 8601 in UTC."""
+    """Return a description as plain JSON; times are ISO 8601 in UTC."""
 
     def iso(time: datetime | None) -> str | None:
         return None if time is None else time.isoformat()

@@ -15,7 +15,7 @@ from click.shell_completion import CompletionItem
 from mini_workflow.cli.arguments import import_modules
 from mini_workflow.cli.backends import Backend, open_backend
 from mini_workflow.cli.config import Config, find_config
-from mini_workflow.cli.output import remark
+from mini_workflow.cli.output import note
 from mini_workflow.engine.client import Client
 from mini_workflow.ports import STATUSES
 
@@ -33,11 +33,13 @@ class Session:
         import_modules((*self.config.modules, *names))
 
     def remark_unserved(self, client: Client, *, saved: bool = False) -> bool:
-        """Whether a worker is running; say so if none is. `saved` is for a request just sent."""
+        """Return whether a worker is running; say so if none is. `saved` is for a request just
+        sent.
+        """
         if self.backend.is_served(client):
             return True
         kept = ". The request is saved; start" if saved else ": start"
-        remark(
+        note(
             f"No worker is running for {self.backend.place}{kept} one with "
             "`mini-workflow worker MODULE`."
         )
@@ -82,7 +84,9 @@ class Seconds(click.FloatRange):
 def complete_id(
     ctx: click.Context, param: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """The ids of the newest executions that begin so; none where the store cannot be read."""
+    """Return the ids of the newest executions that begin so; none where the store
+    cannot be read.
+    """
     options = ctx.find_root().params
     try:
         config = find_config(

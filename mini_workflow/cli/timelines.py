@@ -10,11 +10,11 @@ from mini_workflow.class_names import name_of
 from mini_workflow.cli.failures import BLOCKED, FAILED, OK, in_one_line
 from mini_workflow.cli.output import (
     Part,
-    brief,
     cut,
     duration,
     say,
     say_json,
+    shortened,
     shown,
     styled,
     to_json,
@@ -33,7 +33,7 @@ WIDTH: Final = 100
 
 
 def line_of(entry: Entry, width: int = WIDTH) -> list[Part]:
-    """An entry as the parts of one line."""
+    """Return an entry as the parts of one line."""
     at = f"{entry.at:%Y-%m-%d %H:%M:%S}.{entry.at.microsecond // 1000:03}Z"
     parts: list[Part] = [
         f"{entry.number:4}  {at}  {duration(entry.took):>10}  {entry.subject} ",
@@ -42,9 +42,9 @@ def line_of(entry: Entry, width: int = WIDTH) -> list[Part]:
     if entry.attempt is not None and (entry.attempt > 1 or entry.error is not None):
         parts.append(f" (attempt {entry.attempt})")
     if entry.error is not None:
-        parts.append(f": {brief(entry.error, width)}")
+        parts.append(f": {shortened(entry.error, width)}")
     for name, value in (entry.values or {}).items():
-        text = _call(value, width) if name == "arguments" else f"{name}={brief(value, width)}"
+        text = _call(value, width) if name == "arguments" else f"{name}={shortened(value, width)}"
         parts.append(f"  {text}")
     if entry.note:
         parts.append(f"  {entry.note}")
@@ -57,7 +57,7 @@ def _call(arguments: Any, width: int) -> str:
         args, kwargs = arguments
         words = [repr(one) for one in args] + [f"{name}={one!r}" for name, one in kwargs.items()]
     except (TypeError, ValueError, AttributeError):
-        return brief(arguments, width)  # they could not be decoded
+        return shortened(arguments, width)  # they could not be decoded
     return cut(f"({', '.join(words)})", width)
 
 
@@ -70,7 +70,7 @@ def _style(entry: Entry) -> str:
 def growth(
     client: Client, execution_id: str, *, while_running: bool
 ) -> Iterator[tuple[int, list[str]]]:
-    """The lines of a history as they come, each time with the number of the run.
+    """Return the lines of a history as they come, each time with the number of the run.
 
     Ends with what there is, or, `while_running`, when the execution has closed or is blocked.
     """
@@ -154,7 +154,7 @@ def print_outcome(execution: Execution, as_json: bool, *, trust: bool = False) -
 
 
 def _print_shown(execution: Execution, answer: dict[str, Any], as_json: bool) -> int:
-    """The same of one that has completed or failed, by what is stored alone."""
+    """Return the same of one that has completed or failed, by what is stored alone."""
     closing = execution.history()[-1]
     if isinstance(closing, events.ExecutionFailed):
         failure = closing.failure

@@ -56,7 +56,7 @@ Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 def capture_call(
     function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> bytes:
-    """A call as bytes.
+    """Return a call as bytes.
 
     Raises ClosureNotSerializable, which names the captured variable or the argument at fault.
     """
@@ -90,7 +90,7 @@ def _checksum(kind: bytes, data: bytes) -> bytes:
 
 
 def restore_call(payload: bytes) -> Call:
-    """The call again. Raises PayloadNotReadable or PythonVersionMismatch."""
+    """Return the call again. Raises PayloadNotReadable or PythonVersionMismatch."""
     if not payload.startswith(_HEADER):
         raise _unreadable_header(payload)
     data = payload[_START:]
@@ -232,7 +232,9 @@ _hashes: dict[int, tuple[CodeType, str]] = {}
 
 
 def describe_call(function: Callable[..., Any]) -> CallDescription:
-    """The name of a function and the hash of its code; captured variables make no difference."""
+    """Return the name of a function and the hash of its code; captured variables make no
+    difference.
+    """
     inner: Any = function
     while not isinstance(inner, FunctionType):
         if isinstance(inner, MethodType):

@@ -50,7 +50,7 @@ class Decoder:
         return decoder
 
     def decode(self, tree: Any) -> Any:
-        """The value of a tree."""
+        """Return the value of a tree."""
         kind = type_of(tree)
         if kind is dict:
             if "$" in tree:
@@ -64,16 +64,16 @@ class Decoder:
         return tree
 
     def items(self, trees: list[Any]) -> list[Any]:
-        """The values of a list of trees."""
+        """Return the values of a list of trees."""
         decode = self.decode
         return [item if type(item) in _ATOMS else decode(item) for item in trees]
 
     def pairs(self, trees: list[Any]) -> dict[Any, Any]:
-        """The dict of a list of pairs of trees."""
+        """Return the dict of a list of pairs of trees."""
         return {self.decode(key): self.decode(item) for key, item in trees}
 
     def members(self, kind: type[Any], tagged: dict[str, Any]) -> Any:
-        """A set of that kind."""
+        """Return a set of that kind."""
         if self._ordered:
             kind = _ORDERED[kind]
         return kind(self.items(tagged["v"]))
@@ -184,7 +184,7 @@ def _short(name: object) -> str:
 
 
 def _call(decoder: Decoder, tagged: dict[str, Any]) -> str:
-    """A value as the call that would make it."""
+    """Return a value as the call that would make it."""
     fields = {**tagged["v"], **tagged.get("more", {}), **tagged.get("extra", {})}
     parts = (f"{name}={decoder.decode(item)!r}" for name, item in fields.items())
     return f"{_short(tagged['class'])}({', '.join(parts)})"

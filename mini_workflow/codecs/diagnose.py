@@ -23,7 +23,7 @@ Fault = Callable[[Any], Exception | None]
 
 
 def find_culprit(value: Any, fault: Fault, error: Exception) -> tuple[str, Any, Exception]:
-    """The path from the value to the culprit, the culprit, and what is wrong with it.
+    """Return the path from the value to the culprit, the culprit, and what is wrong with it.
 
     `error` is what went wrong with the whole.
     """
@@ -53,7 +53,7 @@ def find_culprit(value: Any, fault: Fault, error: Exception) -> tuple[str, Any, 
 
 
 def why_not(culprit: object, error: Exception) -> tuple[str, str]:
-    """What is wrong with the culprit, and the remedy, or an empty string if it has none."""
+    """Return what is wrong with the culprit, and the remedy, or an empty string if it has none."""
     if isinstance(error, RecursionError):
         return "is nested too deeply", "flatten it"
     if issubclass(type_of(culprit), type) and is_local(culprit):
@@ -64,7 +64,9 @@ def why_not(culprit: object, error: Exception) -> tuple[str, str]:
 
 
 def captured(function: FunctionType) -> Iterator[tuple[str, Any]]:
-    """The variables that a function captures, by name; those that are not yet set are left out."""
+    """Return the variables that a function captures, by name; those that are not yet set are left
+    out.
+    """
     cells: tuple[CellType, ...] = function.__closure__ or ()
     for name, cell in zip(function.__code__.co_freevars, cells, strict=True):
         try:
@@ -74,7 +76,7 @@ def captured(function: FunctionType) -> Iterator[tuple[str, Any]]:
 
 
 def defaults(function: FunctionType) -> Iterator[tuple[str, Any]]:
-    """The default values of a function's parameters, by name."""
+    """Return the default values of a function's parameters, by name."""
     code = function.__code__
     positional = code.co_varnames[: code.co_argcount]
     values = function.__defaults__ or ()

@@ -107,7 +107,9 @@ class MainAwareUnpickler(_Unpickler):
 
 
 def dump(value: object) -> bytes:
-    """A value as dill. Raises whatever dill raises, and PicklingError for a class that it loses."""
+    """Return a value as dill. Raises whatever dill raises, and PicklingError for a class that it
+    loses.
+    """
     # dill warns of what it then raises as well. The lock is for the filters, which are global.
     with _quiet, warnings.catch_warnings():
         warnings.simplefilter("ignore", _dill.PicklingWarning)
@@ -160,7 +162,7 @@ def _try_out(code: bytes, met: dict[str, type[Any]]) -> None:
 
 
 def load(data: bytes, *, by_name: bool = False) -> Any:
-    """The value of `dump`. Raises whatever dill raises.
+    """Return the value of `dump`. Raises whatever dill raises.
 
     With `by_name`, local classes of an earlier process are those of the same name here, if they are
     found.

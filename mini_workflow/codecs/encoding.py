@@ -64,7 +64,7 @@ class Encoder:
         self._active: set[int] = set()
 
     def encode(self, value: Any) -> Any:
-        """The tree of a value."""
+        """Return the tree of a value."""
         kind = type_of(value)
         if kind is str:
             return self._checked(value) if self._check_text else value
@@ -92,11 +92,11 @@ class Encoder:
             active.discard(identity)
 
     def decode(self, tree: Any) -> Any:
-        """The value of a tree that this encoder made."""
+        """Return the value of a tree that this encoder made."""
         return Decoder(self._signer).decode(tree)
 
     def part(self, value: Any, step: str) -> Any:
-        """The tree of a part, which is reached from the whole by `step`."""
+        """Return the tree of a part, which is reached from the whole by `step`."""
         try:
             return self.encode(value)
         except Unencodable as stop:
@@ -106,7 +106,7 @@ class Encoder:
             raise
 
     def items(self, values: Any) -> list[Any]:
-        """The trees of the items of a sequence."""
+        """Return the trees of the items of a sequence."""
         trees: list[Any] = []
         for item in values:
             try:
@@ -117,7 +117,7 @@ class Encoder:
         return trees
 
     def pairs(self, value: dict[Any, Any]) -> list[list[Any]]:
-        """The trees of keys and values, in order."""
+        """Return the trees of keys and values, in order."""
         return [
             [self.part(key, f".keys()[{index}]"), self.part(item, _step(key))]
             for index, (key, item) in enumerate(value.items())

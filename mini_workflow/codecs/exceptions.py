@@ -46,7 +46,7 @@ Recurse = Callable[[Any], Any]
 def exception_state(
     error: BaseException, encode: Recurse, decode: Recurse
 ) -> dict[str, Any] | None:
-    """What `rebuild_exception` needs, or None if the exception cannot be rebuilt from JSON.
+    """Return what `rebuild_exception` needs, or None if the exception cannot be rebuilt from JSON.
 
     An attribute that cannot be encoded is left out and listed as dropped; an argument that cannot
     be encoded makes the exception one that cannot be rebuilt. Never raises.
@@ -126,7 +126,7 @@ def _slots_of(error: BaseException) -> list[tuple[str, Any]]:
 def rebuild_exception(
     name: str, state: dict[str, Any], decode: Recurse, load: Callable[[str], type[Any]] = load_class
 ) -> BaseException:
-    """The exception again. Raises PayloadNotReadable, or whatever its class raises."""
+    """Return the exception again. Raises PayloadNotReadable, or whatever its class raises."""
     kind = decode(state["class"]) if "class" in state else load(name)
     if not issubclass(kind, BaseException):
         raise PayloadNotReadable(f"{name!r} is no longer an exception: restore it under that name")

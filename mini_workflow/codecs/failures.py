@@ -48,7 +48,7 @@ class RemoteTraceback(Exception):
 
 
 def encode_failure(error: BaseException, signer: ValueSigner | None = None) -> Failure:
-    """An exception as data. Never raises."""
+    """Return an exception as data. Never raises."""
     try:
         return _Encoding(signer).encode(error, MAX_DEPTH, ())
     except Exception as problem:
@@ -162,7 +162,7 @@ def _lines(error: BaseException, frames: TracebackType | None) -> list[str]:
 
 
 def _weight(error: Any, enough: int = _PRINTED_MEMBERS) -> int:
-    """How many exceptions a group consists of, counted until they are more than enough."""
+    """Return how many exceptions a group consists of, counted until they are more than enough."""
     count = 1
     if not issubclass(type_of(error), BaseExceptionGroup):
         return count
@@ -195,7 +195,7 @@ def _retry_after(error: BaseException) -> int | None:
 
 
 def _is_control_flow(kind: type[Any]) -> bool:
-    """Whether it must not be raised at whoever waits for the task.
+    """Return whether it must not be raised at whoever waits for the task.
 
     StopIteration cannot be set on a future, and what is no Exception would end the waiting loop.
     """
@@ -207,7 +207,7 @@ def _is_control_flow(kind: type[Any]) -> bool:
 def decode_failure(
     failure: Failure, signer: ValueSigner | None = None, *, trust: bool = True
 ) -> BaseException:
-    """The exception again, as its own type where it can be rebuilt, otherwise a TaskError.
+    """Return the exception again, as its own type where it can be rebuilt, otherwise a TaskError.
 
     Its causes are chained to it as they were; the last of them has the traceback texts of all as a
     `RemoteTraceback`. Without `trust` only classes of modules that are imported are found, and
@@ -220,7 +220,8 @@ def decode_failure(
 
 
 def show_failure(failure: Failure) -> BaseException:
-    """The exception for people to look at: builtin ones as themselves, others as a TaskError.
+    """Return the exception for people to look at: builtin ones as themselves, others as a
+    TaskError.
 
     Nothing is imported, and no code but Python's own runs. Never raises.
     """
@@ -263,7 +264,9 @@ def _rebuild(failure: Failure, decoder: Decoder) -> BaseException:
 
 
 def _rebuild_group(failure: Failure, decoder: Decoder) -> BaseException:
-    """The group without its constructor: that of a class of one's own may want other arguments."""
+    """Return the group without its constructor: that of a class of one's own may want other
+    arguments.
+    """
     state = failure.state
     members = [_decode(Failure.from_plain(plain), decoder, []) for plain in state["members"]]
     errors = [member for member in members if isinstance(member, Exception)]

@@ -34,7 +34,7 @@ _known: dict[int, tuple[CodeType, str, int]] = {}
 def fingerprint_call(
     function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> str:
-    """The fingerprint of a call. Never raises."""
+    """Return the fingerprint of a call. Never raises."""
     values: list[Any] = []
     if type(function) is FunctionType:
         calls, details = _about(function)
@@ -95,7 +95,7 @@ def _checksum(values: list[Any]) -> int:
 
 
 def _text(value: Any) -> str:
-    """The same text for equal values, however they are ordered where order means nothing."""
+    """Return the same text for equal values, however they are ordered where order means nothing."""
     try:
         return json.dumps(value, sort_keys=True, default=_outline)
     except (TypeError, ValueError, RecursionError):
@@ -107,7 +107,7 @@ def _text(value: Any) -> str:
 
 
 def _outline(value: Any) -> Any:
-    """What JSON can say of a value that it has no word for."""
+    """Return what JSON can say of a value that it has no word for."""
     if isinstance(value, _NAMED):
         return _describe(value)  # pyright: ignore[reportUnknownArgumentType]
     try:
@@ -129,7 +129,7 @@ _OPAQUE: Final = frozenset({PICKLE, DILL})
 
 
 def outline_payload(payload: Payload) -> str:
-    """The same text for equal encoded values. Pickled parts are not compared."""
+    """Return the same text for equal encoded values. Pickled parts are not compared."""
     return json.dumps(_without_pickles(payload.tree), sort_keys=True)
 
 

@@ -108,7 +108,7 @@ class Refused(Exception):
 
 
 def refusal(kind: type[Any]) -> str | None:
-    """A noun for what instances of the class are if they are refused, otherwise None."""
+    """Return a noun for what instances of the class are if they are refused, otherwise None."""
     try:
         return _decided[kind]
     except KeyError:
@@ -123,7 +123,9 @@ def refusal(kind: type[Any]) -> str | None:
 
 
 def instead_of(kind: type[Any], otherwise: str) -> str:
-    """What is to be done instead of handing over instances of the class, as far as it says so."""
+    """Return what is to be done instead of handing over instances of the class, as far as it says
+    so.
+    """
     remedy = getattr(kind, INSTEAD, None)
     return remedy if isinstance(remedy, str) else otherwise
 

@@ -25,7 +25,7 @@ _unmarshalled: dict[bytes, CodeType] = {}
 
 
 def marshalled(code: CodeType) -> bytes:
-    """The bytes of a code object; they are valid for this version of Python only."""
+    """Return the bytes of a code object; they are valid for this version of Python only."""
     entry = _marshalled.get(id(code))
     if entry is not None:
         return entry[1]
@@ -37,7 +37,7 @@ def marshalled(code: CodeType) -> bytes:
 
 
 def unmarshalled(data: bytes) -> CodeType:
-    """The code object of `marshalled` bytes."""
+    """Return the code object of `marshalled` bytes."""
     code = _unmarshalled.get(data)
     if code is None:
         code = marshal.loads(data)
@@ -50,7 +50,7 @@ def unmarshalled(data: bytes) -> CodeType:
 
 
 def traits_of(function: FunctionType, home: str) -> dict[str, Any] | None:
-    """What the function has beyond its code, or None if there is nothing."""
+    """Return what the function has beyond its code, or None if there is nothing."""
     code = function.__code__
     traits: dict[str, Any] = {}
     if function.__defaults__:
@@ -77,7 +77,9 @@ def traits_of(function: FunctionType, home: str) -> dict[str, Any] | None:
 
 
 def _is_portable(annotation: Any) -> bool:
-    """Whether an annotation can go along; a task is not worth failing for one that cannot."""
+    """Return whether an annotation can go along; a task is not worth failing for
+    one that cannot.
+    """
     kind = type_of(annotation)
     if annotation is None or kind is str:
         return True
@@ -92,7 +94,7 @@ def _is_portable(annotation: Any) -> bool:
 
 
 def reduce_function(function: FunctionType) -> Any:
-    """How to pickle a function by value; NotImplemented if its globals are no module's.
+    """Return how to pickle a function by value; NotImplemented if its globals are no module's.
 
     The variables it captures stay cells, so that functions which share one still do.
     """
@@ -108,7 +110,7 @@ def reduce_function(function: FunctionType) -> Any:
 
 
 def make_function(data: bytes, home: str, cells: tuple[CellType, ...] | None) -> FunctionType:
-    """A function from `marshalled` code, with a module's live globals."""
+    """Return a function from `marshalled` code, with a module's live globals."""
     return FunctionType(unmarshalled(data), globals_named(home), None, None, cells)
 
 
@@ -129,7 +131,7 @@ Simple = tuple[bytes, str, tuple[Any, ...], "dict[str, Any] | None"]
 
 
 def simple_parts(function: FunctionType) -> Simple | None:
-    """The parts of a function that captures nothing but plain data, or None if it does not.
+    """Return the parts of a function that captures nothing but plain data, or None if it does not.
 
     Most tasks are such functions, and their parts need no special pickler.
     """
@@ -154,7 +156,7 @@ def simple_parts(function: FunctionType) -> Simple | None:
 
 
 def make_simple(parts: Simple) -> FunctionType:
-    """The function of `simple_parts`."""
+    """Return the function of `simple_parts`."""
     data, home, contents, traits = parts
     cells = tuple(map(CellType, contents)) if contents else None
     function = FunctionType(unmarshalled(data), globals_named(home), None, None, cells)
@@ -168,7 +170,9 @@ MAX_PLAIN_DEPTH: Final = 4
 
 
 def is_plain_data(value: Any, room: int = MAX_PLAIN_DEPTH) -> bool:
-    """Whether a value is small and made of builtin data alone; large values are not looked at."""
+    """Return whether a value is small and made of builtin data alone; large values are not looked
+    at.
+    """
     kind = type_of(value)
     if kind in LEAVES or (kind is type and value.__module__ == "builtins"):
         return True
@@ -189,7 +193,7 @@ _CONTAINERS: Final = frozenset({list, dict, tuple, set, frozenset})
 
 
 def reduce_cell(cell: CellType) -> Any:
-    """How to pickle a captured variable."""
+    """Return how to pickle a captured variable."""
     try:
         content = cell.cell_contents
     except ValueError:
@@ -201,7 +205,7 @@ def reduce_cell(cell: CellType) -> Any:
 
 
 def make_cell(*content: Any) -> CellType:
-    """A cell with that content, or an empty one."""
+    """Return a cell with that content, or an empty one."""
     return CellType(*content)
 
 
@@ -211,7 +215,7 @@ def set_cell(cell: CellType, content: Any) -> None:
 
 
 def reduce_method(method: MethodType) -> Any:
-    """How to pickle a bound method."""
+    """Return how to pickle a bound method."""
     name = getattr(method.__func__, "__name__", "")
     if getattr(method.__self__, name, None) == method:
         return getattr, (method.__self__, name)
@@ -219,10 +223,10 @@ def reduce_method(method: MethodType) -> Any:
 
 
 def make_method(function: Any, bound: Any) -> MethodType:
-    """A method bound to an object."""
+    """Return a method bound to an object."""
     return MethodType(function, bound)
 
 
 def make_module(name: str) -> Any:
-    """A module, imported if need be."""
+    """Return a module, imported if need be."""
     return module_named(name)

@@ -34,7 +34,7 @@ class Reference(NamedTuple):
 
 
 def is_local_class(value: object) -> bool:
-    """Whether it is a class that was made by Python code and cannot be found by its name."""
+    """Return whether it is a class that was made by Python code and cannot be found by its name."""
     return (
         issubclass(type_of(value), type)
         and bool(value.__flags__ & _HEAP_TYPE)  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportUnknownArgumentType]
@@ -43,7 +43,7 @@ def is_local_class(value: object) -> bool:
 
 
 def reference_to(kind: type[Any]) -> Reference:
-    """The reference to a local class, which is given a token if it has none."""
+    """Return the reference to a local class, which is given a token if it has none."""
     token = _tokens.get(kind)
     if token is None:
         token = _tokens.setdefault(kind, _PROCESS + secrets.token_hex(8))
@@ -52,7 +52,7 @@ def reference_to(kind: type[Any]) -> Reference:
 
 
 def find_local_class(token: str) -> type[Any]:
-    """The class of a token. Raises PayloadNotReadable."""
+    """Return the class of a token. Raises PayloadNotReadable."""
     kind = _alive.get(token)
     if kind is None:
         raise PayloadNotReadable("a class that was made in a function does not exist here")
@@ -60,7 +60,7 @@ def find_local_class(token: str) -> type[Any]:
 
 
 def is_alive(reference: Reference, *, by_name: bool) -> bool:
-    """Whether the class is here, so that it need not be made again.
+    """Return whether the class is here, so that it need not be made again.
 
     With `by_name`, one of an earlier process may be found by its name.
     """

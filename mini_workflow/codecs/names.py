@@ -29,12 +29,14 @@ type_of: Final[Callable[[object], type[Any]]] = type
 
 
 def is_local(named: Any) -> bool:
-    """Whether the class or function was made in a function, so that nothing can import it."""
+    """Return whether the class or function was made in a function, so that nothing
+    can import it.
+    """
     return "<locals>" in named.__qualname__
 
 
 def module_named(name: str) -> ModuleType:
-    """The module of that name, imported if need be. Raises ImportError."""
+    """Return the module of that name, imported if need be. Raises ImportError."""
     if is_main(name):
         return main_module()
     module = sys.modules.get(name)
@@ -42,7 +44,7 @@ def module_named(name: str) -> ModuleType:
 
 
 def globals_named(name: str) -> dict[str, Any]:
-    """The live globals of a module, which functions made from captured code share.
+    """Return the live globals of a module, which functions made from captured code share.
 
     In a spawned process `multiprocessing` runs the script in a namespace of its own and copies the
     result into `__mp_main__`; what the script's own functions see is the first, so it is preferred.
@@ -59,7 +61,7 @@ def globals_named(name: str) -> dict[str, Any]:
 
 
 def name_of_globals(space: dict[str, Any]) -> str | None:
-    """The module whose globals these are, or None if they are no module's."""
+    """Return the module whose globals these are, or None if they are no module's."""
     name = space.get("__name__")
     if name == SPAWNED_MAIN:
         return main_name() if "__builtins__" in space else None
@@ -72,7 +74,7 @@ def name_of_globals(space: dict[str, Any]) -> str | None:
 
 
 def find(module: str, qualname: str) -> Any:
-    """What a module calls by that qualified name. Raises ImportError or AttributeError."""
+    """Return what a module calls by that qualified name. Raises ImportError or AttributeError."""
     if is_main(module):
         for candidate in (SPAWNED_MAIN, MAIN):
             if candidate in sys.modules:
@@ -94,7 +96,7 @@ def _walk(start: object, qualname: str) -> Any:
 
 
 def is_importable(named: Any) -> bool:
-    """Whether the class or function itself is found again under its name."""
+    """Return whether the class or function itself is found again under its name."""
     qualname = named.__qualname__
     if "<" in qualname:
         return False
@@ -110,7 +112,7 @@ def is_importable(named: Any) -> bool:
 
 
 def load(name: str) -> Any:
-    """What `name_of` named. Raises PayloadNotReadable, which names it and the remedy."""
+    """Return what `name_of` named. Raises PayloadNotReadable, which names it and the remedy."""
     module, separator, qualname = name.partition(":")
     if not separator:
         raise PayloadNotReadable(f"{name!r} is not of the form module:qualname")
@@ -134,8 +136,8 @@ def load(name: str) -> Any:
 
 
 def load_class(name: str) -> type[Any]:
-    """The class that a stored value names: an exception, a dataclass, an enum, a pydantic model or a
-    named tuple. Raises PayloadNotReadable of anything else.
+    """Return the class that a stored value names: an exception, a dataclass, an enum, a pydantic
+    model or a named tuple. Raises PayloadNotReadable of anything else.
 
     The name comes from outside, and whoever has the class may call it. So a class of another kind
     is refused, and no module is imported that runs a program.
@@ -151,7 +153,7 @@ def load_class(name: str) -> type[Any]:
 
 
 def load_known_class(name: str) -> type[Any]:
-    """The same, if its module is imported already. Imports nothing, whatever the name.
+    """Return the same, if its module is imported already. Imports nothing, whatever the name.
 
     Raises PayloadNotReadable.
     """
@@ -187,7 +189,7 @@ def _value_class(name: str, found: object) -> type[Any]:
 
 
 def is_value_class(kind: type[Any]) -> bool:
-    """Whether a stored value may name that class."""
+    """Return whether a stored value may name that class."""
     return (
         issubclass(kind, (BaseException, Enum))
         or dataclasses.is_dataclass(kind)
@@ -197,7 +199,7 @@ def is_value_class(kind: type[Any]) -> bool:
 
 
 def factory_name(factory: object) -> str | None:
-    """The name of what a defaultdict calls, or None if a stored value may not name it."""
+    """Return the name of what a defaultdict calls, or None if a stored value may not name it."""
     if not isinstance(factory, type) or not is_importable(factory):
         return None
     name = name_of(factory)
@@ -205,12 +207,12 @@ def factory_name(factory: object) -> str | None:
 
 
 def load_factory(name: str, load: Callable[[str], type[Any]]) -> type[Any]:
-    """The class that `factory_name` named; `load` finds it. Raises PayloadNotReadable."""
+    """Return the class that `factory_name` named; `load` finds it. Raises PayloadNotReadable."""
     return _FACTORIES.get(name) or load(name)
 
 
 def is_model_class(kind: type[Any]) -> bool:
-    """Whether it is a pydantic model."""
+    """Return whether it is a pydantic model."""
     pydantic = sys.modules.get("pydantic")
     model: Any = getattr(pydantic, "BaseModel", None)
     return isinstance(model, type) and issubclass(kind, model)

@@ -28,7 +28,9 @@ _SIMPLE_BASES: Final = frozenset({object})
 
 
 def object_encoder(kind: type[Any]) -> Callable[[Any, Part], dict[str, Any]] | None:
-    """The function that encodes instances of exactly this class, or None if there is none."""
+    """Return the function that encodes instances of exactly this class, or None if
+    there is none.
+    """
     if not is_importable(kind):
         return _encode_model if _is_parametrised(kind) else None
     if issubclass(kind, Enum):
@@ -45,7 +47,7 @@ def object_encoder(kind: type[Any]) -> Callable[[Any, Part], dict[str, Any]] | N
 
 
 def _reduces_itself(kind: type[Any]) -> bool:
-    """Whether the class says how it is to be pickled; that is to be respected."""
+    """Return whether the class says how it is to be pickled; that is to be respected."""
     for base in kind.__mro__:
         for name in ("__reduce__", "__reduce_ex__", "__getnewargs_ex__", "__setstate__"):
             if name in base.__dict__ and base is not object:
@@ -66,7 +68,7 @@ def _encode_flag(value: Flag, part: Part) -> dict[str, Any]:
 def decode_enum(
     tagged: dict[str, Any], recurse: Callable[[Any], Any], load: Load = load_class
 ) -> Enum:
-    """A member of an enum, by name; a flag, by value."""
+    """Return a member of an enum, by name; a flag, by value."""
     kind: Any = load(tagged["class"])
     # The name comes from outside: never call what is not an enum.
     if not issubclass(kind, Enum):
@@ -99,7 +101,7 @@ def _encode_named_tuple(value: Any, part: Part) -> dict[str, Any]:
 def decode_named_tuple(
     tagged: dict[str, Any], recurse: Callable[[Any], Any], load: Load = load_class
 ) -> Any:
-    """A named tuple, by field."""
+    """Return a named tuple, by field."""
     kind: Any = load(tagged["class"])
     if tuple not in kind.__mro__ or not hasattr(kind, "_fields"):
         raise _no_longer(tagged["class"], "a named tuple")
@@ -118,7 +120,7 @@ def decode_named_tuple(
 
 
 def _is_plain_dataclass(kind: type[Any]) -> bool:
-    """Whether fields and `__dict__` are all that an instance consists of."""
+    """Return whether fields and `__dict__` are all that an instance consists of."""
     fields = {field.name for field in dataclasses.fields(kind)}
     for base in kind.__mro__:
         if base in _SIMPLE_BASES or base.__module__ in ("typing", "abc"):
@@ -166,7 +168,7 @@ def _dataclass_encoder(kind: type[Any]) -> Callable[[Any, Part], dict[str, Any]]
 def decode_dataclass(
     tagged: dict[str, Any], recurse: Callable[[Any], Any], load: Load = load_class
 ) -> Any:
-    """A dataclass, by field, without its constructor."""
+    """Return a dataclass, by field, without its constructor."""
     kind = load(tagged["class"])
     if not dataclasses.is_dataclass(kind):
         raise _no_longer(tagged["class"], "a dataclass")
@@ -189,7 +191,9 @@ def decode_dataclass(
 
 
 def _is_parametrised(kind: type[Any]) -> bool:
-    """Whether it is a generic model with arguments, such as ``Page[int]``, of an importable one."""
+    """Return whether it is a generic model with arguments, such as ``Page[int]``, of an importable
+    one.
+    """
     metadata: dict[str, Any] = getattr(kind, "__pydantic_generic_metadata__", _NOTHING)
     return is_model_class(kind) and bool(metadata["args"]) and is_importable(metadata["origin"])
 
@@ -253,7 +257,7 @@ def _encode_model(value: Any, part: Part) -> dict[str, Any]:
 def decode_model(
     tagged: dict[str, Any], recurse: Callable[[Any], Any], load: Load = load_class
 ) -> Any:
-    """A pydantic model, by field, without its validators."""
+    """Return a pydantic model, by field, without its validators."""
     kind = _decode_model_class(tagged, recurse, load)
     stored: dict[str, Any] = tagged["v"]
     contents: dict[str, Any] = {}

@@ -23,7 +23,7 @@ PYTHON: Final = f"{sys.implementation.name}-{sys.version_info.major}.{sys.versio
 
 
 def encode_opaque(value: object, signer: ValueSigner | None) -> dict[str, Any]:
-    """A value as a tagged part. Raises Refused, or whatever dill raises."""
+    """Return a value as a tagged part. Raises Refused, or whatever dill raises."""
     try:
         data = picklers.dump_data(value)
         tagged: dict[str, Any] = {"$": PICKLE}
@@ -42,7 +42,7 @@ def encode_opaque(value: object, signer: ValueSigner | None) -> dict[str, Any]:
 
 
 def decode_opaque(tagged: dict[str, Any], signer: ValueSigner | None) -> Any:
-    """The value of `encode_opaque`.
+    """Return the value of `encode_opaque`.
 
     Raises PythonVersionMismatch, SignatureInvalid or PayloadNotReadable; the first two before
     anything is unpickled.
@@ -79,7 +79,7 @@ def decode_opaque(tagged: dict[str, Any], signer: ValueSigner | None) -> Any:
 
 
 def show_opaque(tagged: dict[str, Any]) -> str:
-    """What can be said of such a part without reading it."""
+    """Return what can be said of such a part without reading it."""
     size = len(str(tagged.get("v", ""))) * 3 // 4
     code = " with its code" if tagged["$"] == DILL else ""
     return f"<pickled{code}, {size} bytes>"

@@ -26,7 +26,9 @@ _SPAWNED_MAIN: Final = SPAWNED_MAIN.encode()
 
 
 def reference(named: Any) -> Any:
-    """How to pickle a class or a function by name: the main script's by the name it is imported by."""
+    """Return how to pickle a class or a function by name: the main script's by the name it is
+    imported by.
+    """
     if named.__module__ in (MAIN, SPAWNED_MAIN) and is_importable(named):
         return find, (main_name(), named.__qualname__)
     return NotImplemented
@@ -81,27 +83,29 @@ class _MainAwareUnpickler(pickle.Unpickler):
 
 
 def dump_data(value: object) -> bytes:
-    """A value as pickle; any later Python can read it. Raises whatever the pickler raises."""
+    """Return a value as pickle; any later Python can read it. Raises whatever the
+    pickler raises.
+    """
     out = io.BytesIO()
     DataPickler(out, PROTOCOL).dump(value)
     return out.getvalue()
 
 
 def dump_call(value: object) -> bytes:
-    """A value with functions in it as pickle; only this Python version can read it."""
+    """Return a value with functions in it as pickle; only this Python version can read it."""
     out = io.BytesIO()
     CallPickler(out, PROTOCOL).dump(value)
     return out.getvalue()
 
 
 def load(data: bytes) -> Any:
-    """The value of `dump_data` or `dump_call`. Raises whatever the unpickler raises."""
+    """Return the value of `dump_data` or `dump_call`. Raises whatever the unpickler raises."""
     if _MAIN in data or _SPAWNED_MAIN in data or main_name().encode() in data:
         return _MainAwareUnpickler(io.BytesIO(data)).load()
     return pickle.loads(data)
 
 
 def type_name(value: object) -> str:
-    """A value's type for messages: ``module.qualname``, without the module of a builtin."""
+    """Return a value's type for messages: ``module.qualname``, without the module of a builtin."""
     module, _, qualname = name_of(type(value)).partition(":")
     return qualname if module == "builtins" else f"{module}.{qualname}"

@@ -27,12 +27,12 @@ MAX_PLAIN_INT_BITS: Final = 2048
 
 
 def encode_int(value: int) -> dict[str, Any]:
-    """An integer that is too long for decimal notation."""
+    """Return an integer that is too long for decimal notation."""
     return {"$": "int", "v": hex(value)}
 
 
 def encode_float(value: float) -> dict[str, Any]:
-    """A float that JSON cannot say: not a number, or an infinity."""
+    """Return a float that JSON cannot say: not a number, or an infinity."""
     return {"$": "float", "v": repr(value)}
 
 
@@ -101,7 +101,7 @@ def _decode_timedelta(plain: list[int]) -> dt.timedelta:
 
 
 def _text(plain: object, longest: int | None) -> str:
-    """The text that must stand there, if it is not longer than that. Raises ValueError."""
+    """Return the text that must stand there, if it is not longer than that. Raises ValueError."""
     if not isinstance(plain, str):
         raise ValueError(f"a text is expected, and there is a {type(plain).__name__}")
     if longest is not None and len(plain) > longest:
@@ -148,7 +148,9 @@ _DECODERS: Final[dict[str, Callable[[Any], Any]]] = {
 
 
 def scalar_encoder(kind: type[Any]) -> Callable[[Any], dict[str, Any]] | None:
-    """The function that encodes values of exactly this class, or None if it is not a scalar."""
+    """Return the function that encodes values of exactly this class, or None if it
+    is not a scalar.
+    """
     name = f"{kind.__module__}.{kind.__qualname__}"
     if name in _ENCODERS:
         tag, to_plain = _ENCODERS[name]
@@ -163,12 +165,12 @@ def scalar_encoder(kind: type[Any]) -> Callable[[Any], dict[str, Any]] | None:
 
 
 def scalar_decoder(tag: str) -> Callable[[Any], Any] | None:
-    """The function that decodes what is under this tag, or None if it is not a scalar's."""
+    """Return the function that decodes what is under this tag, or None if it is not a scalar's."""
     return _DECODERS.get(tag)
 
 
 def encode_moment(value: dt.datetime | dt.time, recurse: Callable[[Any], Any]) -> dict[str, Any]:
-    """A datetime or a time; its zone goes along to the type."""
+    """Return a datetime or a time; its zone goes along to the type."""
     zone = value.tzinfo
     tagged: dict[str, Any] = {"$": type(value).__name__}
     if zone is dt.UTC or (type(zone) is dt.timezone and len(_timezone_arguments(zone)) == 1):
@@ -183,12 +185,12 @@ def encode_moment(value: dt.datetime | dt.time, recurse: Callable[[Any], Any]) -
 
 
 def encode_zone(value: Any) -> dict[str, Any] | None:
-    """A ZoneInfo, or None if it was made from a file and has no name."""
+    """Return a ZoneInfo, or None if it was made from a file and has no name."""
     return None if value.key is None else {"$": "ZoneInfo", "v": value.key}
 
 
 def decode_moment(tagged: dict[str, Any], recurse: Callable[[Any], Any]) -> dt.datetime | dt.time:
-    """What `encode_moment` encoded."""
+    """Return what `encode_moment` encoded."""
     kind = dt.datetime if tagged["$"] == "datetime" else dt.time
     value = kind.fromisoformat(tagged["v"])
     if "zone" in tagged:

@@ -59,25 +59,29 @@ class Signer:
         return self._known
 
     def sign(self, payload: bytes, *, execution_id: str, seq: int, attempt: int) -> bytes:
-        """The payload in an envelope that is valid for this attempt only."""
+        """Return the payload in an envelope that is valid for this attempt only."""
         return _PREFIX + self._code(payload, _task(execution_id, seq, attempt)) + payload
 
     def verify(self, envelope: bytes, *, execution_id: str, seq: int, attempt: int) -> bytes:
-        """The payload of an envelope. Raises SignatureInvalid; the payload was not touched then."""
+        """Return the payload of an envelope. Raises SignatureInvalid; the payload was not touched
+        then.
+        """
         what = f"the payload of task {seq}, attempt {attempt}, of execution {execution_id!r}"
         return self._open(envelope, _task(execution_id, seq, attempt), what)
 
     def sign_value(self, payload: bytes, *, execution_id: str, form: str) -> bytes:
-        """The payload in an envelope that is valid in a value of this execution, in that form."""
+        """Return the payload in an envelope that is valid in a value of this execution, in that
+        form.
+        """
         return _PREFIX + self._code(payload, _value(execution_id, form)) + payload
 
     def verify_value(self, envelope: bytes, *, execution_id: str, form: str) -> bytes:
-        """The payload of `sign_value`. Raises SignatureInvalid."""
+        """Return the payload of `sign_value`. Raises SignatureInvalid."""
         what = f"a pickled part of a value of execution {execution_id!r}"
         return self._open(envelope, _value(execution_id, form), what)
 
     def code(self, text: str, *purpose: str) -> str:
-        """The code of a text that is valid for this purpose only, as hexadecimal digits."""
+        """Return the code of a text that is valid for this purpose only, as hexadecimal digits."""
         fields = _fields(_TEXT, *(part.encode() for part in purpose))
         return self._code(text.encode(), fields).hex()
 
@@ -106,7 +110,9 @@ class Signer:
         purpose: bytes,
         written: Callable[[bytes], bytes] = bytes,
     ) -> bool:
-        """Whether the code was made with one of the keys; `written` is how codes are written."""
+        """Return whether the code was made with one of the keys; `written` is how codes are
+        written.
+        """
 
         def fits(keys: Sequence[bytes]) -> bool:
             made = (hmac.digest(key, purpose + payload, "sha256") for key in keys)
@@ -117,7 +123,7 @@ class Signer:
         return self._renewed(refused=True) and fits(self._keys)
 
     def _renewed(self, *, refused: bool) -> bool:
-        """Whether there are other keys now."""
+        """Return whether there are other keys now."""
         keys = None if self._renew is None else self._renew(refused)
         if keys is not None:
             self._known = _checked(keys)
@@ -157,7 +163,9 @@ class ValueSigner:
 
 
 def read_keys(text: str) -> tuple[bytes, ...]:
-    """The keys of a setting: one, or several with bars between them, the one that signs first."""
+    """Return the keys of a setting: one, or several with bars between them, the one that signs
+    first.
+    """
     return tuple(part.strip().encode() for part in text.split(KEY_SEPARATOR))
 
 

@@ -102,7 +102,7 @@ class StandardCodec:
         return decode_failure(failure, self._signer, trust=self._trust)
 
     def _size_beyond(self, text: str) -> int:
-        """How many bytes a text takes if that is more than a value may; 0 otherwise."""
+        """Return how many bytes a text takes if that is more than a value may; 0 otherwise."""
         if len(text) * _LONGEST_CHARACTER <= self._value_limit:
             return 0
         size = len(text) if text.isascii() else len(text.encode(errors="surrogatepass"))

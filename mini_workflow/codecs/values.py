@@ -44,7 +44,8 @@ _dumps: Final = _make_dumps()
 
 
 def _is_plain(value: Any, room: int) -> bool:
-    """Whether JSON says this list or dict as it is, unless it holds a number that JSON lacks.
+    """Return whether JSON says this list or dict as it is, unless it holds a number that JSON
+    lacks.
 
     Those (a NaN, an infinity, an integer of thousands of digits) are left to the C encoder, which
     raises ValueError. `room` is how much deeper it may be.
@@ -135,7 +136,7 @@ def decode_value(
     ordered: bool = False,
     trust: bool = True,
 ) -> Any:
-    """The value again, to the type; every call makes a new one.
+    """Return the value again, to the type; every call makes a new one.
 
     With a `signer`, pickled parts that it did not sign are refused before they are read; `ordered`
     sets keep the order in which they are stored. Without `trust` no module is imported, and nothing
@@ -146,7 +147,7 @@ def decode_value(
 
 
 def show_value(payload: Payload) -> Any:
-    """The value for people to look at: what has a class stands as its name and fields.
+    """Return the value for people to look at: what has a class stands as its name and fields.
 
     Imports nothing and runs no code but Python's own. Raises PayloadNotReadable.
     """

@@ -45,19 +45,19 @@ _known: dict[int, tuple[CodeType, Code]] = {}
 
 
 def inner_function(function: Any) -> Any:
-    """What is called in the end: behind partials, and the function of a method."""
+    """Return what is called in the end: behind partials, and the function of a method."""
     while isinstance(function, functools.partial):
         function = function.func  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
     return function  # pyright: ignore[reportUnknownVariableType]
 
 
 def is_lambda(function: Any) -> bool:
-    """Whether it has no name but that of every lambda."""
+    """Return whether it has no name but that of every lambda."""
     return getattr(inner_function(function), "__name__", None) == LAMBDA
 
 
 def default_name(function: Callable[..., Any]) -> str:
-    """What a task is called that is given no name."""
+    """Return what a task is called that is given no name."""
     inner = inner_function(function)
     name = getattr(inner, "__name__", None)
     if not isinstance(name, str):
@@ -81,7 +81,7 @@ def name_of_call(function: Callable[..., Any]) -> str:
 
 
 def about_code(code: CodeType) -> Code:
-    """What is known of a lambda's code. Remembered, by identity."""
+    """Return what is known of a lambda's code. Remembered, by identity."""
     entry = _known.get(id(code))
     if entry is not None:
         return entry[1]
@@ -94,7 +94,9 @@ def about_code(code: CodeType) -> Code:
 
 
 def _callees(code: CodeType) -> list[str]:
-    """The dotted names that the code calls, each once, in the order in which they are loaded."""
+    """Return the dotted names that the code calls, each once, in the order in which they are
+    loaded.
+    """
     found: dict[str, None] = {}
     name, marked = "", False
     for step in dis.get_instructions(code):
@@ -195,7 +197,7 @@ _assignments: dict[int, tuple[CodeType, str]] = {}
 
 
 def _assigned(code: CodeType) -> str:
-    """A captured variable that the code assigns, or an empty text."""
+    """Return a captured variable that the code assigns, or an empty text."""
     if not code.co_freevars:
         return ""
     entry = _assignments.get(id(code))
@@ -221,8 +223,8 @@ _POSITION_OF_KEYWORDS: Final = sys.maxsize
 
 
 def _parameters(function: Callable[..., Any]) -> tuple[dict[str, int], bool] | None:
-    """The parameters that can be given by name, with their positions, and whether it takes any
-    other; None if that is not known.
+    """Return the parameters that can be given by name, with their positions, and whether it takes
+    any other; None if that is not known.
     """
     if type(function) is FunctionType and "__wrapped__" not in function.__dict__:
         code = function.__code__
@@ -248,7 +250,9 @@ def _parameters(function: Callable[..., Any]) -> tuple[dict[str, int], bool] | N
 
 
 def is_async(function: Callable[..., Any]) -> bool:
-    """Whether calling it gives a coroutine: through partials, methods and callable objects too."""
+    """Return whether calling it gives a coroutine: through partials, methods and callable objects
+    too.
+    """
     if type(function) is FunctionType and not function.__dict__:
         return bool(function.__code__.co_flags & inspect.CO_COROUTINE)
     if inspect.iscoroutinefunction(function):
@@ -259,7 +263,7 @@ def is_async(function: Callable[..., Any]) -> bool:
 
 
 def takes_result(undo: Callable[..., Any]) -> bool:
-    """Whether an undo wants the result of the task that it takes back."""
+    """Return whether an undo wants the result of the task that it takes back."""
     try:
         inspect.signature(undo).bind(None)
     except (TypeError, ValueError):
@@ -268,7 +272,7 @@ def takes_result(undo: Callable[..., Any]) -> bool:
 
 
 def takes(function: Callable[..., Any], count: int) -> bool:
-    """Whether it can be called with that many arguments, as far as that is known."""
+    """Return whether it can be called with that many arguments, as far as that is known."""
     try:
         inspect.signature(function).bind(*[None] * count)
     except TypeError:
@@ -279,7 +283,7 @@ def takes(function: Callable[..., Any], count: int) -> bool:
 
 
 def required_arguments(function: Callable[..., Any]) -> int | None:
-    """How many positional arguments it must have; None if it takes some by name only."""
+    """Return how many positional arguments it must have; None if it takes some by name only."""
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):

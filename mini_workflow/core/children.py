@@ -156,7 +156,7 @@ class Children:
 
 
 def end_children(execution_id: str, state: ExecutionState) -> Iterable[commands.SendMessage]:
-    """What is to become of the children that are open when their parent closes."""
+    """Return what is to become of the children that are open when their parent closes."""
     reason = f"its parent {execution_id!r} has closed"
     for seq, child in state.family().items():
         key = f"{execution_id}/{state.seed}/{seq}/close"
@@ -170,7 +170,7 @@ def end_children(execution_id: str, state: ExecutionState) -> Iterable[commands.
 def tell_parent(
     execution_id: str, started: events.ExecutionStarted | None, state: ExecutionState, end: Event
 ) -> Iterable[commands.SendMessage]:
-    """The message to the parent about the end of its child."""
+    """Return the message to the parent about the end of its child."""
     if started is None or started.parent is None:
         return
     parent, seq = started.parent["id"], started.parent["seq"]

@@ -17,7 +17,7 @@ class Codec(Protocol):
     """
 
     def for_execution(self, execution_id: str) -> Codec:
-        """The codec of what goes to an execution, and of what it and its tasks answer.
+        """Return the codec of what goes to an execution, and of what it and its tasks answer.
 
         Where values are signed, those of one execution are no values of another.
         """
@@ -31,27 +31,29 @@ class Codec(Protocol):
         ...
 
     def decode(self, payload: Payload) -> Any:
-        """The value again, to the type. Raises PayloadNotReadable."""
+        """Return the value again, to the type. Raises PayloadNotReadable."""
         ...
 
     def decode_ordered(self, payload: Payload) -> Any:
-        """The same for a workflow: its sets are walked through in the same order in every process."""
+        """Return the same for a workflow: its sets are walked through in the same order in every
+        process.
+        """
         ...
 
     def show(self, payload: Payload) -> Any:
-        """The value for people to look at, without its classes. Runs no code that is stored, and
-        imports nothing by a stored name. Raises PayloadNotReadable.
+        """Return the value for people to look at, without its classes. Runs no code that is stored,
+        and imports nothing by a stored name. Raises PayloadNotReadable.
         """
         ...
 
     def show_failure(self, failure: Failure) -> BaseException:
-        """An exception for people to look at, in the same way. Never raises."""
+        """Return an exception for people to look at, in the same way. Never raises."""
         ...
 
     def capture(
         self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> bytes:
-        """A call as bytes, with the captured variables as they are now.
+        """Return a call as bytes, with the captured variables as they are now.
 
         Raises ClosureNotSerializable, which names the variable at fault.
         """
@@ -68,17 +70,17 @@ class Codec(Protocol):
         ...
 
     def outline(self, payload: Payload) -> str:
-        """A text that is the same for equal encoded values, in every process."""
+        """Return a text that is the same for equal encoded values, in every process."""
         ...
 
     def restore(self, payload: bytes) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
-        """The call again. Raises PayloadNotReadable or PythonVersionMismatch."""
+        """Return the call again. Raises PayloadNotReadable or PythonVersionMismatch."""
         ...
 
     def encode_failure(self, error: BaseException) -> Failure:
-        """An exception as data. Never raises."""
+        """Return an exception as data. Never raises."""
         ...
 
     def decode_failure(self, failure: Failure) -> BaseException:
-        """The exception again, as its own type where it can be rebuilt. Never raises."""
+        """Return the exception again, as its own type where it can be rebuilt. Never raises."""
         ...

@@ -92,7 +92,7 @@ class Comparison:
                 )
 
     def _key(self, event: Any) -> tuple[Any, ...]:
-        """What is equal for equal calls."""
+        """Return what is equal for equal calls."""
         if isinstance(event, _CALLS):
             return ("task", event.name, event.call)
         if isinstance(event, events.ChildStarted):
@@ -103,7 +103,7 @@ class Comparison:
 
 
 def _says_nothing(event: Event) -> bool:
-    """Whether it was recorded before calls had fingerprints."""
+    """Return whether it was recorded before calls had fingerprints."""
     return isinstance(event, _CALLS) and not event.call
 
 
@@ -112,7 +112,9 @@ def _called(event: Any) -> str:
 
 
 def _calls_another(recorded: Any, asked: Any) -> bool:
-    """Whether another function is called. A task may keep the name of a function that was renamed."""
+    """Return whether another function is called. A task may keep the name of a function that was
+    renamed.
+    """
     if _called(recorded) == _called(asked):
         return False
     return not recorded.call.startswith("#")

@@ -59,7 +59,7 @@ def remember(answers: Answers, at: int, answered: Answered) -> None:
 
 
 def carried_updates(answers: Answers, cut: Iterable[str]) -> list[dict[str, Any]] | None:
-    """The answers for the next run. Those in `cut` were at work when the run ended."""
+    """Return the answers for the next run. Those in `cut` were at work when the run ended."""
     handed = {**answers}
     for update_id in cut:
         about = handed.get(update_id)
@@ -71,7 +71,9 @@ def carried_updates(answers: Answers, cut: Iterable[str]) -> list[dict[str, Any]
 
 
 def carried_children(children: Mapping[int, OpenChild]) -> list[dict[str, Any]] | None:
-    """The children for the next run: those that are not to run on when their parent closes."""
+    """Return the children for the next run: those that are not to run on when their
+    parent closes.
+    """
     return [
         {"seq": seq, "id": child.id, "on_parent_close": child.on_parent_close}
         for seq, child in children.items()
@@ -80,13 +82,17 @@ def carried_children(children: Mapping[int, OpenChild]) -> list[dict[str, Any]] 
 
 
 def carried_signals(known: Iterable[str], waiting: Iterable[str]) -> list[str] | None:
-    """The ids for the next run. The signals that still wait are to arrive there once more."""
+    """Return the ids for the next run. The signals that still wait are to arrive
+    there once more.
+    """
     still = frozenset(waiting)
     return [name for name in known if name not in still][-CARRIED_SIGNALS:] or None
 
 
 def inherited_children(started: events.ExecutionStarted) -> dict[int, OpenChild]:
-    """The open children of the runs before. Raises KeyError or TypeError if it is damaged."""
+    """Return the open children of the runs before. Raises KeyError or TypeError if
+    it is damaged.
+    """
     return {
         child["seq"]: OpenChild(child["id"], child["on_parent_close"])
         for child in started.children or ()
@@ -94,14 +100,16 @@ def inherited_children(started: events.ExecutionStarted) -> dict[int, OpenChild]
 
 
 def inherited_answers(started: events.ExecutionStarted) -> Answers:
-    """The answers of the runs before. Raises KeyError or TypeError if it is damaged."""
+    """Return the answers of the runs before. Raises KeyError or TypeError if it is damaged."""
     return {about["id"]: about for about in started.updates or ()}
 
 
 def inherited_answer(
     started: events.ExecutionStarted, update_id: str, asked: int
 ) -> Answered | None:
-    """What the runs before have answered to an update that was asked for at the time `asked`."""
+    """Return what the runs before have answered to an update that was asked for at the time
+    `asked`.
+    """
     about = inherited_answers(started).get(update_id)
     if about is None:
         updates = started.updates or []
@@ -129,7 +137,7 @@ def inherited_answer(
 
 
 def _shortened(failure: dict[str, Any]) -> dict[str, Any]:
-    """The failure, without what explains it where it is too long."""
+    """Return the failure, without what explains it where it is too long."""
     for part in ("traceback", "cause", "state"):
         if len(dump_json(failure)) <= CARRIED_ANSWER:
             return failure

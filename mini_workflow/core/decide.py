@@ -17,7 +17,7 @@ from mini_workflow.core.events import CLOSING, Event, Message, Tick
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.history import History
 from mini_workflow.core.records import record
-from mini_workflow.core.replay import revive
+from mini_workflow.core.replay import replay
 from mini_workflow.core.report_limits import ReportLimits
 from mini_workflow.core.run import Definition, Inline, OutOfTime, Run
 from mini_workflow.core.state import Condition, ExecutionState
@@ -79,7 +79,7 @@ def advance(
     refused: dict[str, Failure] = {}
     taken = tuple(messages)
     while True:
-        run = revive(definition, execution_id, history, codec, inline, limits)
+        run = replay(definition, execution_id, history, codec, inline, limits)
         try:
             decision = decide(run, taken, refused=refused)
         finally:
@@ -160,15 +160,15 @@ def decide(
 
 
 def _is_cut(run: Run) -> bool:
-    """Whether it has stopped for want of time, in front of an inline task."""
+    """Return whether it has stopped for want of time, in front of an inline task."""
     return type(run.loop.fault) is OutOfTime
 
 
 def _before_the_stop(
     run: Run, event: Event
 ) -> tuple[Sequence[Event], tuple[Condition, bool, int | None, bool] | None]:
-    """What counts of a step in which the run has stopped, and how the execution stands then, if that
-    is not as before.
+    """Return what counts of a step in which the run has stopped, and how the execution stands then,
+    if that is not as before.
     """
     recorded = run.recorder.take()
     if _is_cut(run):
@@ -244,7 +244,7 @@ def _summary(state: ExecutionState) -> tuple[Condition, bool, int | None, bool]:
 
 
 def _commands(run: Run, taken: Iterable[Event]) -> Iterable[Command]:
-    """What is to be done for the events, leaving out what is over already."""
+    """Return what is to be done for the events, leaving out what is over already."""
     state = run.state
     started: set[int] = set()
     for event in taken:
@@ -283,7 +283,7 @@ def _commands(run: Run, taken: Iterable[Event]) -> Iterable[Command]:
 def message_to(
     run: Run, event: events.SignalSent | events.CancelSent | events.ChildCancelled
 ) -> commands.SendMessage:
-    """What the event has sent to another execution."""
+    """Return what the event has sent to another execution."""
     key = f"{run.execution_id}/{run.state.seed}/{event.seq}"
     at = run.state.now
     if isinstance(event, events.SignalSent):

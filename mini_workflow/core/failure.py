@@ -31,7 +31,7 @@ class Failure:
     final: bool = False
 
     def to_plain(self) -> dict[str, Any]:
-        """The failure as plain JSON; fields that say nothing are left out."""
+        """Return the failure as plain JSON; fields that say nothing are left out."""
         plain: dict[str, Any] = {"type": self.type, "message": self.message}
         if self.traceback:
             plain["traceback"] = self.traceback
@@ -51,7 +51,7 @@ class Failure:
 
     @classmethod
     def from_plain(cls, plain: dict[str, Any]) -> Failure:
-        """The failure that `to_plain` described."""
+        """Return the failure that `to_plain` described."""
         cause = plain.get("cause")
         return cls(
             type=plain["type"],
@@ -67,7 +67,7 @@ class Failure:
 
 
 def failure_of(error: Exception) -> Failure:
-    """An error of this library that was never raised, so that it has no traceback."""
+    """Return an error of this library that was never raised, so that it has no traceback."""
     lineage = tuple(name_of(kind) for kind in type(error).__mro__ if kind is not object)
     message = str(error)
     return Failure(type=lineage[0], message=message, lineage=lineage, state={"args": [message]})

@@ -26,15 +26,17 @@ class History(Sequence[Event]):
         ExecutionState.of(self._events)
 
     def append(self, events: Iterable[Event]) -> History:
-        """A history with `events` behind those of this one."""
+        """Return a history with `events` behind those of this one."""
         return History((*self._events, *events))
 
     def state(self) -> ExecutionState:
-        """What the history amounts to, as a fresh object."""
+        """Return what the history amounts to, as a fresh object."""
         return ExecutionState.of(self._events)
 
     def prefixes(self) -> Iterator[History]:
-        """The histories that this one has been, from one turn's end to the next, itself last."""
+        """Return the histories that this one has been, from one turn's end to the next, itself
+        last.
+        """
         for index, event in enumerate(self._events):
             if index and type(event) in INCOMING:
                 yield History(self._events[:index])
@@ -48,12 +50,12 @@ class History(Sequence[Event]):
         return self._events[0]
 
     def to_lines(self) -> list[str]:
-        """The events as lines of JSON."""
+        """Return the events as lines of JSON."""
         return [wire.encode(event) for event in self._events]
 
     @classmethod
     def from_lines(cls, lines: Iterable[str]) -> History:
-        """The history that `to_lines` described. Raises WireError."""
+        """Return the history that `to_lines` described. Raises WireError."""
         return cls(wire.decode(line) for line in lines)
 
     @overload

@@ -21,7 +21,7 @@ class WorkflowLogger(logging.LoggerAdapter[logging.Logger]):
         self._recorder = recorder
 
     def isEnabledFor(self, level: int) -> bool:  # noqa: N802 - the name is logging's
-        """Whether a line of that level is logged now."""
+        """Return whether a line of that level is logged now."""
         return not self._recorder.quiet and super().isEnabledFor(level)
 
     def process(

@@ -83,7 +83,9 @@ class Mapping(WorkflowFuture):
 
 
 def as_it_is_now(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function with its captured variables as they are now; later assignments do not show."""
+    """Return the function with its captured variables as they are now; later assignments do not
+    show.
+    """
     if not isinstance(function, FunctionType) or not function.__closure__:
         return function
     closure = tuple(_copied(cell) for cell in function.__closure__)

@@ -64,13 +64,13 @@ class Messages:
         """The updates that were at work then, and have failed of it."""
 
     def listening(self) -> bool:
-        """Whether a message from outside could make the workflow go on."""
+        """Return whether a message from outside could make the workflow go on."""
         return bool(self._waiting or self._signal_handlers or self._updates)
 
     # Signals
 
     async def receive(self, name: str) -> Any:
-        """The next signal of that name."""
+        """Return the next signal of that name."""
         check_name("signal", name)
         queue = self._queue(name)
         while True:
@@ -85,7 +85,7 @@ class Messages:
                 self._unreadable(event, error)
 
     async def stream(self, name: str) -> AsyncIterator[Any]:
-        """All signals of that name, for ever."""
+        """Return all signals of that name, for ever."""
         while True:
             yield await self.receive(name)
 
@@ -112,14 +112,14 @@ class Messages:
             self._handle_signal(handler, self._arrivals, event)
 
     def unreceived(self) -> list[events.SignalReceived]:
-        """The signals that nobody has received, in order of arrival."""
+        """Return the signals that nobody has received, in order of arrival."""
         left = list(self._unbegun.values())
         for queue in self._queues.values():
             left.extend(queue._queue)  # type: ignore[attr-defined]
         return [event for _, event in sorted(left, key=lambda entry: entry[0])]
 
     def unfinished(self) -> list[str]:
-        """What is being handled."""
+        """Return what is being handled."""
         return [
             what
             for task, what in self._handlers.items()
@@ -156,7 +156,7 @@ class Messages:
     # Queries
 
     def handlers(self) -> dict[tuple[str, str], Handler]:
-        """What handles messages, by their kind (signal, query or update) and name."""
+        """Return what handles messages, by their kind (signal, query or update) and name."""
         found: dict[tuple[str, str], Handler] = {}
         found |= {("signal", name): handler for name, handler in self._signal_handlers.items()}
         found |= {("query", name): handler for name, handler in self._queries.items()}

@@ -18,24 +18,24 @@ class OpenDurations:
         """When the last one of all, ended ones included, began."""
 
     def begin(self, seq: int, at: int) -> None:
-        """A duration begins."""
+        """Note that a duration begins."""
         self._began[seq] = at
         self.moved.pop(seq, None)
         if at > self.latest:
             self.latest = at
 
     def end(self, seq: int) -> None:
-        """It is over; harmless if it is no duration."""
+        """Note that a duration is over; harmless if it is none."""
         if self._began.pop(seq, None) is not None:
             self.moved.pop(seq, None)
 
     def clear(self) -> None:
-        """All are over."""
+        """Forget all durations."""
         self._began.clear()
         self.moved.clear()
 
     def begun_after(self, now: int) -> list[int]:
-        """Those that began later than `now`, as far as is known of the clock."""
+        """Return those that began later than `now`, as far as is known of the clock."""
         moved = self.moved
         return [seq for seq, at in self._began.items() if at - moved.get(seq, 0) > now]
 
@@ -47,7 +47,8 @@ class OpenDurations:
         self.moved[seq] = moved + max(by, self._began[seq] - moved - now)
 
     def is_moved(self, seq: int, now: int, steady_since: int) -> bool:
-        """Whether the moved end of one counts: the clock has not been set forward again meanwhile.
+        """Return whether the moved end of one counts: the clock has not been set forward again
+        meanwhile.
 
         If it began later than `now`, that is so. So it is if the clock has come to when it began
         without a jump: it has not jumped since `steady_since`.

@@ -10,7 +10,9 @@ _encode: Final = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).enc
 
 
 def dump_json(tree: Any) -> str:
-    """The tree as text that can be stored: readable, but halves of surrogate pairs are escaped."""
+    """Return the tree as text that can be stored: readable, but halves of surrogate pairs are
+    escaped.
+    """
     text = _encode(tree)
     if not text.isascii():
         try:
@@ -48,7 +50,7 @@ class Payload:
         return self._tree
 
     def fingerprint(self) -> str:
-        """The same for equal payloads only."""
+        """Return the same for equal payloads only."""
         canonical = json.dumps(self.tree, separators=(",", ":"), sort_keys=True)
         return sha256(canonical.encode()).hexdigest()
 

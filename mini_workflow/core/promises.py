@@ -17,12 +17,12 @@ _SEPARATOR = "~"
 
 
 def make_token(execution_id: str, seq: int, secret: str) -> str:
-    """The token of a promise: all that is needed to complete it."""
+    """Return the token of a promise: all that is needed to complete it."""
     return f"{execution_id}{_SEPARATOR}{seq}{_SEPARATOR}{secret}"
 
 
 def read_token(token: str) -> tuple[str, int, str]:
-    """The execution id, number and secret of a token.
+    """Return the execution id, number and secret of a token.
 
     Raises PromiseNotOpen if it is none, and UsageError if it is no text.
     """

@@ -21,7 +21,7 @@ _TASKS: Final = frozenset({events.TaskScheduled, *INLINE})
 
 
 def describe(event: Event) -> str:
-    """An event in a few words, for an error message: its kind, number and name."""
+    """Return an event in a few words, for an error message: its kind, number and name."""
     parts = [type(event).__name__]
     seq, name = getattr(event, "seq", None), getattr(event, "name", None)
     if seq is not None:
@@ -44,7 +44,7 @@ def _same(recorded: Event, asked: Event) -> bool:
 
 
 def _identity(kind: type[Event]) -> attrgetter[Any] | None:
-    """What two events of a kind have in common when they are about the same operation."""
+    """Return what two events of a kind have in common when they are about the same operation."""
     names = [f.name for f in fields(kind) if f.name in ("seq", "name", "refused")]
     return attrgetter(*names) if names else None
 
@@ -75,7 +75,7 @@ class Script:
         place: Callable[[], str],
         comparison: Comparison,
     ) -> None:
-        """Raises WireError if it is not a possible history."""
+        """Raise WireError if it is not a possible history."""
         end = ExecutionState.of(recorded)
         self.open_tasks = frozenset(end.tasks)
         """The tasks that are still open at the end: only their calls are captured again."""
@@ -88,7 +88,7 @@ class Script:
         self._comparison = comparison
 
     def next_incoming(self) -> Event | None:
-        """The incoming event at the position, stepping over it; None at the end.
+        """Return the incoming event at the position, stepping over it; None at the end.
 
         Raises NonDeterminismError when the code has not asked for something that is recorded.
         """
@@ -105,8 +105,8 @@ class Script:
         return event
 
     def is_terminated(self) -> bool:
-        """Whether the execution was terminated at the position: what its code asked for at that moment
-        was not recorded, because ending it takes none of its code.
+        """Return whether the execution was terminated at the position: what its code asked for at
+        that moment was not recorded, because ending it takes none of its code.
         """
         return (
             self._position < len(self._events)
@@ -114,13 +114,13 @@ class Script:
         )
 
     def ended(self) -> bool:
-        """Whether nothing recorded is left."""
+        """Return whether nothing recorded is left."""
         return self._position == len(self._events)
 
     def stands_next(
         self, kinds: tuple[type[Event], ...], seq: int, name: str, refused: int
     ) -> bool:
-        """Whether the event at the position is one of those kinds, with those fields."""
+        """Return whether the event at the position is one of those kinds, with those fields."""
         if self._position == len(self._events):
             return False
         event: Any = self._events[self._position]
@@ -132,7 +132,7 @@ class Script:
         )
 
     def expect(self, asked: Event) -> Event:
-        """The recorded counterpart of what the code asks for, stepping over it.
+        """Return the recorded counterpart of what the code asks for, stepping over it.
 
         Raises NonDeterminismError when something else is recorded there.
         """
@@ -160,8 +160,8 @@ class Script:
         return recorded
 
     def name_before(self, name: str) -> str:
-        """The name of a lambda's task: what all were called when the next event was recorded, if
-        that is so long ago.
+        """Return the name of a lambda's task: what all were called when the next event was
+        recorded, if that is so long ago.
         """
         if self._position < len(self._events):
             event: Any = self._events[self._position]
@@ -170,7 +170,7 @@ class Script:
         return name
 
     def calls_next(self) -> bool:
-        """Whether what comes next is a task with a fingerprint, or nothing."""
+        """Return whether what comes next is a task with a fingerprint, or nothing."""
         if self._position == len(self._events):
             return True
         return bool(getattr(self._events[self._position], "call", ""))
@@ -186,7 +186,7 @@ class Script:
 
 
 def python_version() -> str:
-    """The running Python's minor version, as recorded with each execution: asyncio's own order
-    of operations differs between them in places.
+    """Return the running Python's minor version, as recorded with each execution: asyncio's own
+    order of operations differs between them in places.
     """
     return f"{sys.version_info[0]}.{sys.version_info[1]}"

@@ -17,7 +17,7 @@ from mini_workflow.core.recorded import Script
 from mini_workflow.core.state import ExecutionState
 from mini_workflow.errors import NonDeterminismError, NotAllowedInWorkflow
 from mini_workflow.loop.loop import Halt, WorkflowLoop, running_loop
-from mini_workflow.loop.ordered import hush, unseen
+from mini_workflow.loop.ordered import silence, unseen
 from mini_workflow.loop.source_line import user_line
 
 log = logging.getLogger("mini_workflow.workflow")
@@ -177,10 +177,10 @@ class Recorder:
             self.failed = [f for f in self.failed if unseen(f)]
             self._failed_prune = max(_FAILED_PRUNE_AT, 2 * len(self.failed))
 
-    def hush(self) -> None:
+    def silence(self) -> None:
         """Have nobody told of failures that nobody has looked at."""
         for future in self.failed:
-            hush(future)
+            silence(future)
 
     @property
     def quiet(self) -> bool:

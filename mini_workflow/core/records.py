@@ -42,11 +42,11 @@ class Fact:
 
 @dataclass_transform(frozen_default=True)
 def fact(kind: type[T]) -> type[T]:
-    """A dataclass with slots, whose other methods are those of Fact."""
+    """Return a dataclass with slots, whose other methods are those of Fact."""
     return dataclass(slots=True, eq=False, repr=False)(kind)
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))
 def record(kind: type[T]) -> type[T]:
-    """A dataclass with slots that compares by its fields."""
+    """Return a dataclass with slots that compares by its fields."""
     return dataclass(slots=True, unsafe_hash=True)(kind)

@@ -13,7 +13,7 @@ from mini_workflow.core.run import Definition, Inline, Run
 from mini_workflow.errors import NonDeterminismError, WireError
 
 
-def revive(
+def replay(
     definition: Definition,
     execution_id: str,
     history: Sequence[Event],
@@ -21,7 +21,9 @@ def revive(
     inline: Inline | None = None,
     limits: ReportLimits | None = None,
 ) -> Run:
-    """A live run that has taken the whole history. If it no longer fits, the run has a `fault`."""
+    """Return a live run that has taken the whole history. If it no longer fits, the run has a
+    `fault`.
+    """
     run = Run(definition, execution_id, codec, inline)
     run.state.limits = limits
     repeat(run, history)

@@ -23,7 +23,9 @@ class ReportLimits:
     margin: int = 0
 
     def within(self, timeout: int | None) -> int | None:
-        """How long after its dispatch an attempt with that timeout is waited for; None for ever."""
+        """Return how long after its dispatch an attempt with that timeout is waited for; None for
+        ever.
+        """
         longest = self.longest
         if timeout is None or (longest is not None and longest < timeout):
             timeout = longest
@@ -41,14 +43,16 @@ class ReportDeadlines:
         self._heap: list[tuple[int, int]] = []
 
     def __getitem__(self, seq: int) -> int:
-        """The deadline of a task's attempt. Raises KeyError if there is none."""
+        """Return the deadline of a task's attempt. Raises KeyError if there is none."""
         return self._due[seq]
 
     def __contains__(self, seq: int) -> bool:
         return seq in self._due
 
     def set(self, seq: int, began: int, within: int | None) -> None:
-        """An attempt began, and has to be reported within so many milliseconds; None for never."""
+        """Note that an attempt began, and has to be reported within so many milliseconds; None for
+        never.
+        """
         if within is None:
             return
         self._began[seq] = began
@@ -61,7 +65,7 @@ class ReportDeadlines:
             heapify(heap)
 
     def drop(self, seq: int) -> None:
-        """Its attempt is not waited for any more; harmless if there is none."""
+        """Stop waiting for the attempt of a task; harmless if there is none."""
         if self._due.pop(seq, None) is not None:
             del self._began[seq]
 
@@ -72,7 +76,7 @@ class ReportDeadlines:
         self._heap.clear()
 
     def first(self) -> tuple[int, int] | None:
-        """The deadline that comes first, and the number of its task."""
+        """Return the deadline that comes first, and the number of its task."""
         heap = self._heap
         while heap:
             at, seq = heap[0]
@@ -82,14 +86,14 @@ class ReportDeadlines:
         return None
 
     def clock_set_back(self, now: int) -> None:
-        """Those that began later than it is now began now, as far as is known."""
+        """Let those that began later than it is now begin now, as far as is known."""
         for seq, began in list(self._began.items()):
             if began > now:
                 self.set(seq, now, self._due[seq] - began)
 
 
 def not_reported(name: str, attempt: int) -> Failure:
-    """What an attempt fails with that nobody has reported by its deadline."""
+    """Return what an attempt fails with that nobody has reported by its deadline."""
     return failure_of(
         WorkerLost(
             f"attempt {attempt} of task {name!r} is lost: there was no report by its deadline"

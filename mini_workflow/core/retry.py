@@ -97,7 +97,9 @@ class RetryPolicy:
             )
 
     def retries(self, failure: Failure, attempt: int) -> bool:
-        """Whether attempt number `attempt` (from 1), which ended in `failure`, is followed."""
+        """Return whether attempt number `attempt` (from 1), which ended in
+        `failure`, is followed.
+        """
         if attempt >= self.max_attempts:
             return False
         if failure.type == WORKER_LOST:
@@ -109,7 +111,7 @@ class RetryPolicy:
         return _matches(failure, self.retry_on)
 
     def delay(self, failure: Failure, attempt: int, draw: float) -> int:
-        """Milliseconds to wait after attempt `attempt` (from 1); `draw` is in [0, 1)."""
+        """Return milliseconds to wait after attempt `attempt` (from 1); `draw` is in [0, 1)."""
         if failure.retry_after is not None:
             return min(max(0, failure.retry_after), int(MAXIMUM_DELAY_SECONDS * 1000))
         initial, maximum = seconds(self.initial), seconds(self.maximum)
@@ -124,7 +126,7 @@ class RetryPolicy:
         return milliseconds(wait)
 
     def to_plain(self) -> dict[str, Any]:
-        """The policy as plain JSON; fields at their defaults are left out."""
+        """Return the policy as plain JSON; fields at their defaults are left out."""
         plain: dict[str, Any] = {"max_attempts": self.max_attempts}
         for name in ("initial", "factor", "maximum", "jitter"):
             value = getattr(self, name)
@@ -137,7 +139,7 @@ class RetryPolicy:
 
     @classmethod
     def from_plain(cls, plain: dict[str, Any]) -> RetryPolicy:
-        """The policy that `to_plain` described."""
+        """Return the policy that `to_plain` described."""
         fields = dict(plain)
         for name in _KINDS:
             # A name that is refused today may stand in a history of before: it matches nothing.

@@ -34,7 +34,7 @@ from mini_workflow.errors import (
 )
 from mini_workflow.loop.loop import Halt, running_loop
 from mini_workflow.loop.ordered import unseen
-from mini_workflow.loop.shutdown import name_of, report_unseen, wind_down
+from mini_workflow.loop.shutdown import name_of, report_unseen, run_cleanup
 from mini_workflow.loop.source_line import user_line, waiting_line
 
 __all__ = ["Definition", "Inline", "OutOfTime", "Run"]
@@ -67,7 +67,7 @@ class Definition(Protocol):
         ...
 
     def begin(self, run: Run, args: list[Any], kwargs: dict[str, Any]) -> Coroutine[Any, Any, Any]:
-        """The coroutine of a new run. Raises InvalidArguments."""
+        """Return the coroutine of a new run. Raises InvalidArguments."""
         ...
 
     def check_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -80,7 +80,7 @@ def _is_group(error: object) -> bool:
 
 
 def _continues(error: BaseException) -> ContinueAsNew | None:
-    """The request that a TaskGroup has wrapped, if nothing else has gone wrong in it."""
+    """Return the request that a TaskGroup has wrapped, if nothing else has gone wrong in it."""
     inner: Any = error
     while _is_group(inner):
         inner = inner.exceptions[0] if len(inner.exceptions) == 1 else None
@@ -148,7 +148,7 @@ class Run:
         return self.loop.fault
 
     def place(self) -> str:
-        """Where the workflow's code is, as a clause for an error message."""
+        """Return where the workflow's code is, as a clause for an error message."""
         # Outside of a turn the stack is that of whoever drives the run.
         if running_loop() is self.loop and (line := user_line()):
             return line
@@ -198,7 +198,7 @@ class Run:
         if self.recorder.dead:
             return
         self.recorder.dead = True
-        self.recorder.hush()
+        self.recorder.silence()
         self._release()
         self.tasks.drop()
 
@@ -295,8 +295,8 @@ class Run:
             return await self._undo(self._failed_with(error))
 
     def _called(self, args: list[Any], kwargs: dict[str, Any]) -> Coroutine[Any, Any, Any]:
-        """The workflow function's coroutine. That it cannot be called is no end of the execution:
-        its parameters were changed, and may be fixed.
+        """Return the workflow function's coroutine. That it cannot be called is no end of the
+        execution: its parameters were changed, and may be fixed.
         """
         try:
             return self._definition.begin(self, args, kwargs)
@@ -319,7 +319,7 @@ class Run:
         self.messages.ended = "has continued as new" if continues else "has ended"
         for what in self.messages.unfinished():
             self.recorder.warn("the handler of %s is not done at the end of the workflow", what)
-        await wind_down(self.loop, self.recorder.warn)
+        await run_cleanup(self.loop, self.recorder.warn)
         report_unseen(self._main, [*self.recorder.failed, *self.loop.tasks], self.recorder.warn)
         left = Counter(event.name for event in self.messages.unreceived())
         if left and not continues:
@@ -354,7 +354,9 @@ class Run:
     # What the code asks of its own execution
 
     def patched(self, name: str) -> bool:
-        """Whether the execution takes the new path of a change; the answer stays the same."""
+        """Return whether the execution takes the new path of a change; the answer
+        stays the same.
+        """
         known = self._patched.get(name)
         if known is not None:
             return known

@@ -147,26 +147,28 @@ class ExecutionState:
 
     @classmethod
     def of(cls, history: Iterable[Event]) -> ExecutionState:
-        """The sum of a whole history. Raises WireError if it is not a possible one."""
+        """Return the sum of a whole history. Raises WireError if it is not a possible one."""
         state = cls()
         for event in history:
             state.apply(event)
         return state
 
     def next_wake(self) -> int | None:
-        """When the next timer, retry or deadline is due, in milliseconds since the epoch, or None."""
+        """Return when the next timer, retry or deadline is due, in milliseconds since the epoch, or
+        None.
+        """
         planned, first = self._next_planned(), self.deadlines.first()
         return (
             planned if first is None or (planned is not None and planned <= first[0]) else first[0]
         )
 
     def next_is_deadline(self) -> bool:
-        """Whether what `next_wake` answers is the deadline of an attempt."""
+        """Return whether what `next_wake` answers is the deadline of an attempt."""
         planned, first = self._next_planned(), self.deadlines.first()
         return first is not None and (planned is None or first[0] < planned)
 
     def _next_planned(self) -> int | None:
-        """When the next timer or retry is due."""
+        """Return when the next timer or retry is due."""
         wakes = self._wakes
         while wakes:
             at, seq = wakes[0]
@@ -179,18 +181,18 @@ class ExecutionState:
         return None
 
     def _end(self, seq: int) -> int:
-        """When an open duration ends."""
+        """Return when an open duration ends."""
         at = self.timers.get(seq)
         return at if at is not None else self.tasks[seq].retry_at or 0
 
     def _moved_end(self, seq: int) -> int | None:
-        """The same, if it is to end earlier because the clock was set back."""
+        """Return the same, if it is to end earlier because the clock was set back."""
         moved = self.durations.moved.get(seq)
         return None if moved is None else self._end(seq) - moved
 
     def due(self, now: int, steady_since: int | None = None) -> Event | None:
-        """The next event that the time `now` brings about: a timer that fires, a retry, or an attempt
-        that counts as lost.
+        """Return the next event that the time `now` brings about: a timer that fires, a retry, or
+        an attempt that counts as lost.
 
         Since `steady_since` the clock has not jumped; None if that is not known.
         """
@@ -215,7 +217,7 @@ class ExecutionState:
             self.deadlines.set(seq, at, self.limits.within(self.tasks[seq].timeout))
 
     def _planned(self, now: int, steady_since: int | None) -> Event | None:
-        """The next timer that fires, or retry."""
+        """Return the next timer that fires, or retry."""
         durations, steady = self.durations, now if steady_since is None else steady_since
         while (at := self._next_planned()) is not None and at <= now:
             seq = self._wakes[0][1]
@@ -230,7 +232,7 @@ class ExecutionState:
         return events.TaskRetryStarted(max(now, self.now), seq, self.tasks[seq].attempt)
 
     def admit(self, message: Message) -> Event | None:
-        """The event that a message amounts to, or None if it says nothing new.
+        """Return the event that a message amounts to, or None if it says nothing new.
 
         Messages may arrive twice, late, or when nobody waits for them any more.
         """
@@ -268,11 +270,11 @@ class ExecutionState:
         return None
 
     def family(self) -> dict[int, OpenChild]:
-        """The open children, those of earlier runs included."""
+        """Return the open children, those of earlier runs included."""
         return {**self.inherited, **self.children}
 
     def secret(self, seq: int) -> str:
-        """What the token of promise number `seq` proves; nobody can guess it."""
+        """Return what the token of promise number `seq` proves; nobody can guess it."""
         if self.key:
             return sha256(f"{self.key}:{seq}".encode()).hexdigest()[:32]
         # As in histories from before there was a key.

@@ -50,7 +50,7 @@ _REQUIRED: Final[dict[type, frozenset[str]]] = {
 
 
 def encode(event: Event | events.UpdateRequested) -> str:
-    """The event, or the message, as one line of JSON."""
+    """Return the event, or the message, as one line of JSON."""
     if SCHEMA == 1:
         # What most of every history consists of, written out.
         if type(event) is events.TaskCompleted:
@@ -70,7 +70,7 @@ def encode(event: Event | events.UpdateRequested) -> str:
 
 
 def encode_any(event: Event | events.UpdateRequested) -> str:
-    """The same for every kind of event alike."""
+    """Return the same for every kind of event alike."""
     kind = type(event)
     # In parts: an encoder for the whole would be made anew for every event, and take longer.
     text = f'{{"event":"{kind.__name__}"'
@@ -91,14 +91,16 @@ def encode_any(event: Event | events.UpdateRequested) -> str:
 
 
 def kind_of(line: str) -> str:
-    """The kind of an encoded event, without decoding it; an empty text if the line is none."""
+    """Return the kind of an encoded event, without decoding it; an empty text if
+    the line is none.
+    """
     start = len(_KIND)
     return line[start : line.find('"', start)] if line.startswith(_KIND) else ""
 
 
 def text_of(raw: bytes) -> str:
-    """Stored bytes as text. Where they are not UTF-8 it is a text that `decode` refuses, and that
-    shows them: what is damaged is the matter of whoever reads that line, and of nobody else.
+    """Return stored bytes as text. Where they are not UTF-8 it is a text that `decode` refuses, and
+    that shows them: what is damaged is the matter of whoever reads that line, and of nobody else.
     """
     try:
         return raw.decode()
@@ -107,7 +109,7 @@ def text_of(raw: bytes) -> str:
 
 
 def decode(line: str) -> Event:
-    """The event that `encode` wrote.
+    """Return the event that `encode` wrote.
 
     Raises:
         SchemaTooNew: a newer version of this library wrote it.

@@ -12,7 +12,7 @@ from mini_workflow.errors import ExecutionAlreadyExists, InvalidArguments, Unkno
 from mini_workflow.ports.queue import Dispatch, ExecutionMeta
 
 
-class Admission:
+class StartCheck:
     """Callable from any thread."""
 
     def __init__(
@@ -23,9 +23,9 @@ class Admission:
         self._definitions = definitions
 
     def knows(self, name: str, started: events.ExecutionStarted) -> bool:
-        """Whether there is such a workflow, which for a child must take its arguments too: one that
-        cannot begin is not started, as nothing of it exists yet. What somebody outside has started
-        stays, and waits for its code.
+        """Return whether there is such a workflow, which for a child must take its arguments too:
+        one that cannot begin is not started, as nothing of it exists yet. What somebody outside has
+        started stays, and waits for its code.
         """
         try:
             definition = self._definitions(started.workflow)

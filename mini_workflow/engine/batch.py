@@ -37,7 +37,7 @@ class Batch:
         self.again: list[Input] = []
 
     def delivery(self, execution_id: str) -> Delivery:
-        """What has arrived for the execution so far."""
+        """Return what has arrived for the execution so far."""
         delivery = self.deliveries.get(execution_id)
         if delivery is None:
             delivery = self.deliveries[execution_id] = Delivery(execution_id)
@@ -67,7 +67,7 @@ class Batch:
 
 
 def message_of(request: Post | Update | Release | TaskOutcome, now: int) -> Message:
-    """The message that a request brings."""
+    """Return the message that a request brings."""
     if isinstance(request, Post):
         return request.message
     if isinstance(request, Update):
@@ -81,7 +81,7 @@ def message_of(request: Post | Update | Release | TaskOutcome, now: int) -> Mess
 
 
 def ended(outcome: TaskOutcome, now: int) -> events.TaskCompleted | events.TaskFailed:
-    """The message that says what became of an attempt."""
+    """Return the message that says what became of an attempt."""
     seq, attempt = outcome.seq, outcome.attempt
     if outcome.failure is not None:
         heartbeat = None if outcome.heartbeat is None else Payload(text=outcome.heartbeat)

@@ -38,7 +38,7 @@ class Cache:
         return len(self._live)
 
     def get(self, execution_id: str) -> Live | None:
-        """The live execution, which now counts as the most recently used, or None."""
+        """Return the live execution, which now counts as the most recently used, or None."""
         live = self._live.get(execution_id)
         if live is not None:
             self._live.move_to_end(execution_id)

@@ -33,7 +33,7 @@ class Children:
 
     def start_children(self, batch: Batch, now: int) -> None:
         """Start the children that the batch's turns ask for, and theirs. A parent whose child
-        cannot be started is told so by a letter in the same commit.
+        cannot be started is told so by a message in the same commit.
         """
         parents = list(batch.turns)
         for parent in parents:
@@ -46,8 +46,8 @@ class Children:
                     parents.append(command.execution_id)
                     turn.children.append(command.execution_id)
                     continue
-                letter = not_started(parent, command.seq, now, self._codec.encode_failure(error))
-                turn.commit = replace(turn.commit, outbox=(*turn.commit.outbox, letter))
+                entry = not_started(parent, command.seq, now, self._codec.encode_failure(error))
+                turn.commit = replace(turn.commit, outbox=(*turn.commit.outbox, entry))
 
     def _start(self, parent: str, command: StartChild, batch: Batch, now: int) -> Exception | None:
         name = command.execution_id

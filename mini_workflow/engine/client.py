@@ -67,7 +67,7 @@ class Client:
             workflow: the workflow, or its name.
             *args: its positional arguments.
             **kwargs: its keyword arguments; one called `id` has to be given by position.
-            id: 1 to 100 letters, digits and ``_-.:@``; the same id again gives the same execution,
+            id: 1 to 100 messages, digits and ``_-.:@``; the same id again gives the same execution,
                 whether it is still running or not. Without one it is made up.
 
         Raises:
@@ -167,7 +167,7 @@ class Client:
         return Execution(request.execution_id, self, self._codec, settled)
 
     def get_execution(self, id: str) -> Execution:  # noqa: A002
-        """A handle to an execution. Raises ExecutionNotFound if there is none of that id."""
+        """Return a handle to an execution. Raises ExecutionNotFound if there is none of that id."""
         self.head(id)
         return Execution(id, self, self._codec)
 
@@ -178,7 +178,8 @@ class Client:
         status: Status | None = None,
         limit: int | None = None,
     ) -> list[Description]:
-        """Executions, newest first: of one workflow, of one status, or at most `limit` of them.
+        """Return executions, newest first: of one workflow, of one status, or at most `limit` of
+        them.
 
         Raises UsageError if there is no such status, or `limit` is less than 1.
         """

@@ -53,7 +53,7 @@ class ClockSteps:
         return now < before
 
     def committed(self, head: Head) -> None:
-        """A turn of an execution is committed."""
+        """Note a committed turn of an execution."""
         name, turns = head.execution_id, self._turns
         self.to_tell.pop(name, None)
         # Taken out and put in again it is the youngest; the oldest make room.
@@ -64,10 +64,10 @@ class ClockSteps:
                 del turns[next(iter(turns))]
 
     def forget(self, execution_id: str) -> None:
-        """An execution is not held here any more."""
+        """Forget an execution that is not held here any more."""
         self._turns.pop(execution_id, None)
         self.to_tell.pop(execution_id, None)
 
     def tick(self, execution_id: str) -> Tick:
-        """What to tell an execution whose time may have come, or that has to plan anew."""
+        """Return what to tell an execution whose time may have come, or that has to plan anew."""
         return Tick(self._now, self.to_tell.get(execution_id, 0), self._steady_since)

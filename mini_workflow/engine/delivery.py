@@ -17,12 +17,12 @@ class Each(Protocol):
     """Calls a function for many items, some at the same time; errors stand in their place."""
 
     def __call__(self, call: Callable[[Item], T], items: list[Item]) -> list[T | StoreError]:
-        """The results, in order."""
+        """Return the results, in order."""
         ...
 
 
 def one_by_one(call: Callable[[Item], T], items: list[Item]) -> list[T | StoreError]:
-    """An `Each` without any concurrency."""
+    """Return an `Each` without any concurrency."""
     results: list[T | StoreError] = []
     for item in items:
         try:
@@ -33,7 +33,7 @@ def one_by_one(call: Callable[[Item], T], items: list[Item]) -> list[T | StoreEr
 
 
 @dataclass(slots=True)
-class Arrival:
+class QueueDelivery:
     """What a queue has delivered for one execution. `ids` are those of the queue's messages, which
     are the same when they come again; `delivery` counts how often the queue has tried, from 1.
     `woken` are the times of alarms that went off.

@@ -32,7 +32,7 @@ class Dispatcher:
         """Whether nothing is begun any more, and attempts are handed back to the store instead."""
 
     def __len__(self) -> int:
-        """How many attempts are dispatched and not heard of."""
+        """Return how many attempts are dispatched and not heard of."""
         return len(self._in_hand)
 
     def use(self, runner: TaskRunner) -> None:
@@ -40,7 +40,7 @@ class Dispatcher:
         self._runner = runner
 
     def has(self, key: tuple[str, int, int]) -> bool:
-        """Whether the attempt is in hand."""
+        """Return whether the attempt is in hand."""
         return key in self._in_hand
 
     @property
@@ -52,8 +52,9 @@ class Dispatcher:
         return runner is None or not any(runner.holds(key) for key in self._in_hand)
 
     def in_hand(self, key: tuple[str, int, int], name: str) -> bool:
-        """Whether an attempt of the task `name` was dispatched here and not heard of. If the runner
-        does not have it any more it is reported as lost, behind what the runner may have reported.
+        """Return whether an attempt of the task `name` was dispatched here and not heard of. If the
+        runner does not have it any more it is reported as lost, behind what the runner may have
+        reported.
         """
         if self.draining:
             return True
@@ -64,7 +65,7 @@ class Dispatcher:
             self._report(TaskOutcome(*key, failure=not_reported(name, key[2]).to_plain()))
         return True
 
-    def heard_of(self, execution_id: str, messages: list[Message]) -> None:
+    def acknowledge(self, execution_id: str, messages: list[Message]) -> None:
         """Forget the attempts whose outcomes are among the messages."""
         for message in messages:
             if isinstance(message, ABOUT_ATTEMPTS):
@@ -94,12 +95,12 @@ class Dispatcher:
             log.exception("[%s] task #%d could not be cancelled", execution_id, seq)
 
     def give_up_all(self, execution_id: str, reason: str) -> None:
-        """The same for every task of an execution."""
+        """Give up every task of an execution."""
         for name, seq, _ in [key for key in self._in_hand if key[0] == execution_id]:
             self.give_up(name, seq, reason)
 
     def executions(self) -> list[str]:
-        """The executions that have attempts in hand."""
+        """Return the executions that have attempts in hand."""
         return list(dict.fromkeys(name for name, _, _ in self._in_hand))
 
     def disown(self, execution_id: str, reason: str) -> None:
@@ -111,7 +112,7 @@ class Dispatcher:
 
 
 def request_of(execution_id: str, command: RunTask) -> TaskRequest:
-    """What a runner is given for an attempt."""
+    """Return what a runner is given for an attempt."""
     return TaskRequest(
         execution_id=execution_id,
         seq=command.seq,

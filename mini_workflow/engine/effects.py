@@ -1,4 +1,4 @@
-"""Effects: does the errands of committed turns, and plans when an execution is to be woken."""
+"""Effects: does the effects of committed turns, and plans when an execution is to be woken."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mini_workflow.core.run import Run
 from mini_workflow.engine.dispatch import request_of
 from mini_workflow.errors import StoreError
 from mini_workflow.ports import Clock, Head, TaskRequest
-from mini_workflow.ports.queue import NO_ERRANDS, Dispatch, PendingEffects, Wakeup, Wakeups
+from mini_workflow.ports.queue import NO_EFFECTS, Dispatch, PendingEffects, Wakeup, Wakeups
 
 WAVE: Final = 1_000
 """How many attempts, or messages, are dispatched before what is left is noted in the store: so many may
@@ -24,8 +24,8 @@ not begin another wave, or another inline task: what is left is for the next mes
 
 
 class Effects:
-    """Does errands at least once; an attempt that was dispatched is not dispatched again from here
-    while the errands that it belongs to are not all done. Threads may use it, each for executions
+    """Does effects at least once; an attempt that was dispatched is not dispatched again from here
+    while the effects that it belongs to are not all done. Threads may use it, each for executions
     of its own.
     """
 
@@ -37,18 +37,18 @@ class Effects:
     def do(
         self,
         name: str,
-        errands: PendingEffects,
+        pending: PendingEffects,
         wakeups: Iterable[Wakeup],
         requests: Sequence[TaskRequest],
         time_left: Callable[[], int],
         note: Callable[[PendingEffects, bool], None],
     ) -> PendingEffects:
-        """Do errands, whose attempts are the `requests`; answers what is left of them because the time
+        """Do effects, whose attempts are the `requests`; answers what is left of them because the time
         is up. Between two waves `note` is told what is left to do, and whether it is done now.
         """
         sent = self._sent.get(name, ())
         requests = [request for request in requests if request.key[1:] not in sent]
-        outbox = errands.outbox
+        outbox = pending.outbox
         before = time_left()
         while True:
             if requests:
@@ -59,18 +59,18 @@ class Effects:
                 outbox = outbox[WAVE:]
             if not requests and not outbox:
                 break
-            if not requests and len(errands.outbox) == len(outbox) and len(errands.tasks) <= WAVE:
+            if not requests and len(pending.outbox) == len(outbox) and len(pending.tasks) <= WAVE:
                 continue  # a few attempts and the first messages are one wave
-            left = replace(errands, tasks=tuple(r.key[1:] for r in requests), outbox=outbox)
+            left = replace(pending, tasks=tuple(r.key[1:] for r in requests), outbox=outbox)
             now = time_left()
             goes_on, before = now > RESERVE + before - now, now
             note(left, goes_on)
             if not goes_on:
                 return left
-        if errands.alarm:
+        if pending.alarm:
             for wakeup in wakeups:
                 self._dispatch.set(name, wakeup, self._clock.now())
-        return NO_ERRANDS
+        return NO_EFFECTS
 
     def _begin(self, name: str, requests: Sequence[TaskRequest]) -> None:
         """Have attempts of one execution run."""
@@ -83,15 +83,17 @@ class Effects:
             raise problem
 
     def done(self, name: str) -> None:
-        """All errands of an execution are done."""
+        """Note that all effects of an execution are done."""
         self._sent.pop(name, None)
 
 
-def requests_of(name: str, errands: PendingEffects, run: Run | None) -> list[TaskRequest]:
-    """The attempts of errands that are wanted still, with the payloads that a run has for them."""
+def requests_of(name: str, pending: PendingEffects, run: Run | None) -> list[TaskRequest]:
+    """Return the attempts of effects that are wanted still, with the payloads that a run has for
+    them.
+    """
     if run is None:
         return []
-    commands = [(run.tasks.attempt(seq), attempt) for seq, attempt in errands.tasks]
+    commands = [(run.tasks.attempt(seq), attempt) for seq, attempt in pending.tasks]
     return [
         request_of(name, command)
         for command, attempt in commands
@@ -100,7 +102,7 @@ def requests_of(name: str, errands: PendingEffects, run: Run | None) -> list[Tas
 
 
 def together(owed: PendingEffects, new: PendingEffects) -> PendingEffects:
-    """The errands of a commit that come on top of those that are owed still."""
+    """Return the effects of a commit that come on top of those that are owed still."""
     if not owed:
         return new
     return PendingEffects(
@@ -112,13 +114,13 @@ def together(owed: PendingEffects, new: PendingEffects) -> PendingEffects:
     )
 
 
-def put_off(errands: PendingEffects) -> PendingEffects:
+def put_off(pending: PendingEffects) -> PendingEffects:
     """PendingEffects that wait until the execution is resumed."""
-    return replace(errands, doubtful=True) if errands else NO_ERRANDS
+    return replace(pending, doubtful=True) if pending else NO_EFFECTS
 
 
 @dataclass(frozen=True, slots=True)
-class Waking:
+class WakeupPlan:
     """The wake-ups that count from now on, the one to set, and those to take back."""
 
     alarm: Wakeups
@@ -126,7 +128,7 @@ class Waking:
     to_unset: tuple[Wakeup, ...] = ()
 
 
-def waking(
+def plan_wakeup(
     current: Wakeups,
     needed: Wakeup | None,
     woken: list[int],
@@ -134,10 +136,10 @@ def waking(
     *,
     deadline: bool = False,
     over: bool = False,
-) -> Waking:
-    """What an execution with `current` wake-ups does to be woken when it `needed` is; `woken` are
-    the times of those that went off just now. `deadline` says that what is needed is for the deadline
-    of an attempt, and `over` that the execution has closed or is blocked.
+) -> WakeupPlan:
+    """Return what an execution with `current` wake-ups does to be woken when it `needed` is;
+    `woken` are the times of those that went off just now. `deadline` says that what is needed is
+    for the deadline of an attempt, and `over` that the execution has closed or is blocked.
 
     A wake-up whose time has come may have gone off before: it is not relied upon any more. One that
     comes earlier than needed is relied upon: what is needed is set when it goes off.
@@ -150,18 +152,18 @@ def waking(
     if needed is None:
         plan = _for_timer(current.timer, None, woken, now, None if over else far)
         if not (over and far is not None and far.at > now and far.schedule):
-            return Waking(Wakeups(plan.timer, far), to_unset=plan.to_unset)
-        return Waking(Wakeups(plan.timer), to_unset=(*plan.to_unset, far))
+            return WakeupPlan(Wakeups(plan.timer, far), to_unset=plan.to_unset)
+        return WakeupPlan(Wakeups(plan.timer), to_unset=(*plan.to_unset, far))
     if far is not None and now < far.at <= needed.at:
-        return Waking(Wakeups(timer, far))
+        return WakeupPlan(Wakeups(timer, far))
     if not deadline:
         plan = _for_timer(current.timer, needed, woken, now, far)
-        return Waking(Wakeups(plan.timer, far), plan.to_set, plan.to_unset)
+        return WakeupPlan(Wakeups(plan.timer, far), plan.to_set, plan.to_unset)
     if timer is not None and now < timer.at <= needed.at:
-        return Waking(Wakeups(timer, far))
+        return WakeupPlan(Wakeups(timer, far))
     lone = far is not None and far != timer
     replaced = (far,) if far is not None and far.at > now and far.schedule and lone else ()
-    return Waking(Wakeups(timer, needed), needed, replaced)
+    return WakeupPlan(Wakeups(timer, needed), needed, replaced)
 
 
 def waking_of(
@@ -171,11 +173,11 @@ def waking_of(
     needed: Wakeup | None,
     woken: list[int],
     now: int,
-) -> Waking:
-    """The same for an execution with that head, after that decision, if there was one."""
+) -> WakeupPlan:
+    """Return the same for an execution with that head, after that decision, if there was one."""
     deadline = decision is not None and decision.deadline
     over = head is not None and (head.closed_at is not None or head.status == "blocked")
-    return waking(current, needed, woken, now, deadline=deadline, over=over)
+    return plan_wakeup(current, needed, woken, now, deadline=deadline, over=over)
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +190,9 @@ class _Plan:
 def _for_timer(
     current: Wakeup | None, needed: Wakeup | None, woken: list[int], now: int, far: Wakeup | None
 ) -> _Plan:
-    """The same for a wake-up at a certain time alone. `far` stays, also if it has the same schedule."""
+    """Return the same for a wake-up at a certain time alone. `far` stays, also if it has the same
+    schedule.
+    """
     early = current is not None and current.at > now and current.at in woken
     gone = current is not None and (early or current.at <= now)
     lone = current is not None and current != far

@@ -27,18 +27,18 @@ from mini_workflow.engine.executor import execute
 from mini_workflow.engine.group_commit import GroupCommit
 from mini_workflow.engine.operator_log import tell
 from mini_workflow.engine.pending_updates import PendingUpdates
-from mini_workflow.engine.queries import Questions
+from mini_workflow.engine.queries import Queries
 from mini_workflow.engine.replies import blocked, closed
 from mini_workflow.engine.requests import (
     Ask,
     Input,
-    Nudge,
     Post,
     Release,
     Resume,
     Start,
     Update,
     Waited,
+    WakeUp,
 )
 from mini_workflow.engine.runs import first_event
 from mini_workflow.engine.takeover import Ports, Takeover
@@ -109,19 +109,19 @@ class Engine:
             limits=LIMITS,
             in_hand=self._dispatcher.in_hand,
         )
-        self._lookout = Takeover(ports, known=known, notify_peers=notify_peers)
-        self._nursery = Children(ports.store, codec, self._turns, self._first_event)
-        self._group_commit = GroupCommit(ports.store, self._turns, self._dispatcher.heard_of)
-        self._inquiries = PendingUpdates()
-        self._questions = Questions(self._turns, self._cache, self._watchdog)
+        self._takeover = Takeover(ports, known=known, notify_peers=notify_peers)
+        self._children = Children(ports.store, codec, self._turns, self._first_event)
+        self._group_commit = GroupCommit(ports.store, self._turns, self._dispatcher.acknowledge)
+        self._pending_updates = PendingUpdates()
+        self._queries = Queries(self._turns, self._cache, self._watchdog)
         self._notify_peers = notify_peers
         self._clock_steps = ClockSteps()
         self._next_wake: int | None = None
         self._renew_at = 0
         self._held_back: list[Input] = []
         self._retry_at: int | None = None
-        self._letters_due = False
-        """Whether this engine has posted letters itself, which may be for its own executions."""
+        self._mailbox_due = False
+        """Whether this engine has posted messages itself, which may be for its own executions."""
         self._awake: dict[str, bool] = {}
         """Executions to look at without any message, and whether they are to be resumed."""
         self._now = 0
@@ -153,12 +153,12 @@ class Engine:
         for request in self._held_back:
             if isinstance(request, Waited):
                 request.reply.fail(error)
-        self._inquiries.fail_all(error)
+        self._pending_updates.fail_all(error)
         self._cache.clear()
         self._watchdog.close()
 
     def hangs(self) -> str | None:
-        """The execution whose turn cannot be interrupted, or None. Any thread."""
+        """Return the execution whose turn cannot be interrupted, or None. Any thread."""
         return self._watchdog.hangs()
 
     @property
@@ -174,7 +174,7 @@ class Engine:
     @property
     def awaited(self) -> bool:
         """Whether anybody waits for the answer to an update."""
-        return bool(self._inquiries)
+        return bool(self._pending_updates)
 
     @property
     def unsettled(self) -> bool:
@@ -187,7 +187,7 @@ class Engine:
         return self._retry_at
 
     def resumes(self, execution_id: str) -> bool:
-        """Whether it will resume the execution by itself, at its next call."""
+        """Return whether it will resume the execution by itself, at its next call."""
         return self._awake.get(execution_id, False)
 
     @property
@@ -196,7 +196,7 @@ class Engine:
         return len(self._held_back)
 
     def deadline(self) -> int | None:
-        """When `process` wants to be called at the latest (milliseconds), or None."""
+        """Return when `process` wants to be called at the latest (milliseconds), or None."""
         times = [self._renew_at, self._next_wake, self._retry_at]
         return min((at for at in times if at is not None), default=None)
 
@@ -219,7 +219,7 @@ class Engine:
         try:
             if now >= self._renew_at:
                 self._renew_at = self._ports.leases.renew(now)
-                requests = [*requests, Nudge()]
+                requests = [*requests, WakeUp()]
             self._process(requests, now)
         except LeaseLost as error:
             log.warning("starting anew: %s", error)
@@ -249,13 +249,13 @@ class Engine:
             batch.delivery(name).resume = resume
         try:
             # What is in the mailbox was sent before what arrives now, perhaps by the same sender.
-            if any(isinstance(request, Nudge) for request in requests):
+            if any(isinstance(request, WakeUp) for request in requests):
                 more = self._look_around(batch)
-            elif self._letters_due or any(map(_brings_a_message, requests)):
-                more = self._lookout.read(batch)
+            elif self._mailbox_due or any(map(_brings_a_message, requests)):
+                more = self._takeover.read(batch)
             else:
                 more = False
-            self._letters_due = more
+            self._mailbox_due = more
             for request in requests:
                 self._take(request, batch, now)
             if self._next_wake is not None and self._next_wake <= now:
@@ -266,7 +266,7 @@ class Engine:
                     batch.delivery(name)
             for delivery in batch.deliveries.values():
                 self._advance(delivery, batch, now)
-            self._nursery.start_children(batch, now)
+            self._children.start_children(batch, now)
             # Also without any: deliveries that come to nothing may mean that the lease is lost.
             idle = not batch.turns and not batch.deliveries
             answers = [] if idle else self._group_commit.commit(batch)
@@ -290,18 +290,18 @@ class Engine:
             except StoreError as error:
                 log.error("what is due next could not be found out: %s", error)
         going_on = not self._turns.draining and (
-            self._awake or self._letters_due or self._clock_steps.to_tell
+            self._awake or self._mailbox_due or self._clock_steps.to_tell
         )
         if batch.again or going_on:
             self._again(*batch.again)
-        batch.answer(self._ports.store, self._inquiries)
+        batch.answer(self._ports.store, self._pending_updates)
         for question in batch.questions:
-            self._questions.answer(question)
+            self._queries.answer(question)
 
     def _take(self, request: Input, batch: Batch, now: int) -> None:
         if isinstance(request, Start):
             self._start(request, batch, now)
-        elif isinstance(request, Nudge):
+        elif isinstance(request, WakeUp):
             pass  # it was looked around before
         elif isinstance(request, Ask):
             batch.questions.append(request)
@@ -309,7 +309,7 @@ class Engine:
             # Started in this very batch: it is found once that is committed.
             batch.again.append(request)
         elif self._is_full(request.execution_id, batch) or (
-            _brings_a_message(request) and self._lookout.is_behind(request.execution_id)
+            _brings_a_message(request) and self._takeover.is_behind(request.execution_id)
         ):
             batch.again.append(request)
         else:
@@ -321,7 +321,7 @@ class Engine:
                 delivery.messages.append(message_of(request, now))
 
     def _is_full(self, execution_id: str, batch: Batch) -> bool:
-        """Whether the execution has got as much as one turn takes."""
+        """Return whether the execution has got as much as one turn takes."""
         delivery = batch.deliveries.get(execution_id)
         return delivery is not None and len(delivery.messages) >= MESSAGES
 
@@ -371,8 +371,8 @@ class Engine:
             turn = self._turns.block(delivery, error)
         if turn is None:
             # The other owner has counted these attempts as lost when it took over.
-            self._dispatcher.heard_of(name, delivery.messages)
-            self._lookout.forward(delivery)
+            self._dispatcher.acknowledge(name, delivery.messages)
+            self._takeover.forward(delivery)
             steps.forget(name)
         else:
             batch.turns[name] = turn
@@ -380,19 +380,19 @@ class Engine:
     def _committed(self, turn: Turn) -> None:
         decision, head = turn.decision, turn.head
         name = head.execution_id
-        self._dispatcher.heard_of(name, turn.delivery.messages)
+        self._dispatcher.acknowledge(name, turn.delivery.messages)
         self._clock_steps.committed(head)
         if decision is not None:
             self._carry_out(turn, decision)
-        if head.closed_at is not None and self._inquiries:
-            self._inquiries.fail(name, closed(name, head.status))
-        if head.status == "blocked" and self._inquiries:
-            self._inquiries.fail(name, blocked(head))
+        if head.closed_at is not None and self._pending_updates:
+            self._pending_updates.fail(name, closed(name, head.status))
+        if head.status == "blocked" and self._pending_updates:
+            self._pending_updates.fail(name, blocked(head))
         tell(turn)
         if turn.continues:
             self._awake[name] = False
         if turn.commit.outbox:
-            self._letters_due = True
+            self._mailbox_due = True
             self._notify_peers()
             warn_of_nobody(turn, self._ports.store)
         if head.closed_at is not None:
@@ -417,8 +417,8 @@ class Engine:
             elif isinstance(command, CancelTask):
                 self._dispatcher.give_up(name, command.seq, command.reason)
         if decision.refusals:
-            self._inquiries.refuse(name, decision.refusals)
-        if not self._inquiries.settle(name, decision.events):
+            self._pending_updates.refuse(name, decision.refusals)
+        if not self._pending_updates.settle(name, decision.events):
             self._notify_peers()  # somebody elsewhere may wait for the answer
 
     def _again(self, *requests: Input) -> None:
@@ -432,33 +432,33 @@ class Engine:
         self._turns.discard(turn)
         del batch.turns[delivery.execution_id]
         requests, delivery.requests = delivery.requests, []
-        if delivery.letters:
-            self._lookout.read_again()
-            requests.append(Nudge())
+        if delivery.entries:
+            self._takeover.read_again()
+            requests.append(WakeUp())
         self._awake[delivery.execution_id] = False
         self._again(*requests)
 
     # Other processes
 
     def _take_over(self) -> None:
-        self._lookout.take(self._look_at_clock())
+        self._takeover.take(self._look_at_clock())
         self._renew_at = self._ports.leases.renew(self._now)
         self._recover()
         if self._disown:
             self._give_up_disowned()
 
     def _look_around(self, batch: Batch) -> bool:
-        """Another process may have changed something: take over what is free, read the letters.
+        """Another process may have changed something: take over what is free, read the messages.
 
         Answers whether there may be more of them.
         """
-        if self._lookout.look(self._now):
+        if self._takeover.look(self._now):
             self._recover()
-        return self._lookout.read(batch)
+        return self._takeover.read(batch)
 
     def _recover(self) -> None:
-        self._next_wake = self._lookout.recover(self._awake)
-        self._again(Nudge())
+        self._next_wake = self._takeover.recover(self._awake)
+        self._again(WakeUp())
 
     def _start_anew(self, requests: Sequence[Input]) -> None:
         """After a lost lease nothing that is in memory of the executions counts any more.
@@ -470,7 +470,7 @@ class Engine:
         self._awake = {}
         self._keep(requests)
         # Whoever records the answers now, they are found in the histories.
-        self._inquiries.refer_to_history()
+        self._pending_updates.refer_to_history()
         self._disown = True
         try:
             self._take_over()
@@ -487,25 +487,27 @@ class Engine:
         self._disown = False
 
     def _refused(self, requests: Sequence[Input], error: Exception, now: int) -> None:
-        """Nothing could be committed: tell those who wait, keep what nobody would send again."""
+        """Tell those who wait that nothing could be committed; keep what nobody
+        would send again.
+        """
         log.error("nothing was committed, trying again in %d ms: %s", RETRY_AFTER, error)
         for request in requests:
             if isinstance(request, Waited):
                 request.reply.fail(error)
         self._keep([r for r in requests if isinstance(r, (TaskOutcome, Release))])
-        self._lookout.read_again()
+        self._takeover.read_again()
         self._retry_at = now + RETRY_AFTER
         self._renew_at = max(self._renew_at, self._retry_at)
         if self._next_wake is not None:
             self._next_wake = max(self._next_wake, self._retry_at)
 
     def _keep(self, requests: Sequence[Input]) -> None:
-        kept = [r for r in (*self._held_back, *requests) if not isinstance(r, Nudge)]
-        self._held_back = [*kept, Nudge()]
+        kept = [r for r in (*self._held_back, *requests) if not isinstance(r, WakeUp)]
+        self._held_back = [*kept, WakeUp()]
 
 
 def _brings_a_message(request: Input) -> bool:
-    """Whether it is from somebody who may have left a message in the mailbox before."""
+    """Return whether it is from somebody who may have left a message in the mailbox before."""
     if isinstance(request, Start):
         return request.signal is not None
     return isinstance(request, (Post, Resume, Update))

@@ -12,7 +12,7 @@ from typing import Final, Protocol, TypeVar
 
 from mini_workflow.engine.engine import Engine
 from mini_workflow.engine.execution import Settled
-from mini_workflow.engine.requests import Input, Nudge, Reply, Request, Waited
+from mini_workflow.engine.requests import Input, Reply, Request, Waited, WakeUp
 from mini_workflow.engine.turn import Turn
 from mini_workflow.engine.waiters import Changed, Closed, Waiters
 from mini_workflow.errors import RuntimeClosed
@@ -30,7 +30,7 @@ class Pace(Protocol):
     """How the engine's thread waits, if not in real time."""
 
     def wait(self, until: int | None, idle: bool) -> float | None:
-        """How many seconds to wait for a request: 0 for not at all, None for without end.
+        """Return how many seconds to wait for a request: 0 for not at all, None for without end.
 
         `until` is when something is due (milliseconds since the epoch), or None; `idle` says that
         no task is running and no request is there.
@@ -82,7 +82,7 @@ class EngineThread:
         self._open = True
         self._stopping = False
         self._ring = False
-        self._nudged = False
+        self._woken_up = False
         # What is put in with the lock held, while open, is answered.
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="mini-workflow-engine", daemon=True)
@@ -95,7 +95,7 @@ class EngineThread:
         self._thread.start()
 
     def is_current(self) -> bool:
-        """Whether the calling thread is the engine's."""
+        """Return whether the calling thread is the engine's."""
         return threading.current_thread() is self._thread
 
     def put(self, request: Input) -> None:
@@ -127,17 +127,19 @@ class EngineThread:
         call.reply.wait()
 
     def resumes(self, execution_id: str) -> bool:
-        """Whether the engine is about to resume the execution by itself. Raises RuntimeClosed."""
+        """Return whether the engine is about to resume the execution by itself. Raises
+        RuntimeClosed.
+        """
         found: list[bool] = []
         self.call(lambda: found.append(self.will_resume(execution_id)))
         return found[0]
 
-    def nudge(self) -> None:
+    def wake_up(self) -> None:
         """Another process may have changed something in the store: look at it. Does not wait."""
-        if not self._nudged:  # one look is enough for all who have rung before it
-            self._nudged = True
+        if not self._woken_up:  # one look is enough for all who have rung before it
+            self._woken_up = True
             self._inbox.put(_Call(self._recheck))
-            self._inbox.put(Nudge())
+            self._inbox.put(WakeUp())
 
     def stop(self) -> None:
         """Do what is in the inbox, end the thread, and wait for that. May be repeated."""
@@ -153,7 +155,7 @@ class EngineThread:
     # The engine's thread
 
     def announce(self, turn: Turn) -> None:
-        """A turn has closed or blocked its execution."""
+        """Tell those who wait that a turn has closed or blocked its execution."""
         self._ring = True
         self.waiters.tell(turn.head.execution_id, Settled(turn.head, turn.closing))
 
@@ -163,7 +165,7 @@ class EngineThread:
 
     def _recheck(self) -> None:
         """Tell those who wait for executions that another process runs."""
-        self._nudged = False
+        self._woken_up = False
         for name in self.waiters.names():
             head = self._store.head(name)
             if head is not None and head.status != "running" and not self.will_resume(name):
@@ -171,7 +173,7 @@ class EngineThread:
         self.watchers.tell_all(Changed())
 
     def will_resume(self, execution_id: str) -> bool:
-        """The same as `resumes`, on the engine's thread."""
+        """Return the same as `resumes`, on the engine's thread."""
         return self._engine is not None and self._engine.resumes(execution_id)
 
     def _stop(self) -> None:

@@ -48,7 +48,7 @@ class Description:
 
     @classmethod
     def from_head(cls, head: Head) -> Description:
-        """The description of what a store knows."""
+        """Return the description of what a store knows."""
         return cls(
             id=head.execution_id,
             workflow=head.workflow,
@@ -86,23 +86,23 @@ class Service(Protocol):
         ...
 
     async def wait_async(self, execution_id: str) -> Settled:
-        """The same on the running event loop."""
+        """Return the same on the running event loop."""
         ...
 
     def closing(self, execution_id: str) -> Event:
-        """The closing event of a closed execution, from the store."""
+        """Return the closing event of a closed execution, from the store."""
         ...
 
     def head(self, execution_id: str) -> Head:
-        """The head. Raises ExecutionNotFound."""
+        """Return the head. Raises ExecutionNotFound."""
         ...
 
     def history(self, execution_id: str) -> History:
-        """The history. Raises ExecutionNotFound."""
+        """Return the history. Raises ExecutionNotFound."""
         ...
 
     def stored(self, execution_id: str) -> Stored:
-        """All that the store has of the current run. Raises ExecutionNotFound."""
+        """Return all that the store has of the current run. Raises ExecutionNotFound."""
         ...
 
     def signal(self, execution_id: str, name: str, value: Any) -> None:
@@ -176,15 +176,15 @@ class Execution:
         return self._unwrap(settled)
 
     def describe(self) -> Description:
-        """What is known of the execution now. Raises ExecutionNotFound."""
+        """Return what is known of the execution now. Raises ExecutionNotFound."""
         return Description.from_head(self._service.head(self.id))
 
     def history(self) -> History:
-        """All events so far, in order. Raises ExecutionNotFound."""
+        """Return all events so far, in order. Raises ExecutionNotFound."""
         return self._service.history(self.id)
 
     def timeline(self, *, trust: bool = False) -> Timeline:
-        """All events so far as people read them: with times, durations and values.
+        """Return all events so far as people read them: with times, durations and values.
 
         Looking runs no code that is stored and imports nothing by a stored name: what has a class
         of its own stands as the class's name and fields, an exception that is none of Python's as
@@ -200,11 +200,11 @@ class Execution:
         return self._codec
 
     def reader(self, *, trust: bool = False) -> Reader:
-        """Makes entries of a timeline from events as they come, one at a time."""
+        """Make entries of a timeline from events as they come, one at a time."""
         return Reader(self._codec, trust=trust)
 
     def recording(self) -> Recording:
-        """What it takes to replay the execution elsewhere; `to_plain` makes JSON of it.
+        """Return what it takes to replay the execution elsewhere; `to_plain` makes JSON of it.
 
         Raises ExecutionNotFound, or WireError if the history cannot be read.
         """

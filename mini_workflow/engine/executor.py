@@ -30,7 +30,7 @@ Execute = Callable[[TaskRequest, Codec], TaskOutcome]
 
 
 def inline_runner(codec: Codec, execute: Execute) -> Inline:
-    """Runs inline tasks: on the calling thread, inside the turn."""
+    """Run inline tasks: on the calling thread, inside the turn."""
 
     def run(execution_id: str, seq: int, name: str, payload: bytes) -> Payload | Failure:
         outcome = execute(TaskRequest(execution_id, seq, 1, name, payload), codec)
@@ -144,7 +144,9 @@ def _is_awaitable(value: object) -> TypeGuard[Awaitable[Any]]:
 
 
 def _is_cancelled() -> bool:
-    """Whether somebody cancels this coroutine, in contrast to a cancellation that it raises."""
+    """Return whether somebody cancels this coroutine, in contrast to a cancellation
+    that it raises.
+    """
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 
@@ -167,7 +169,7 @@ def _failed(request: TaskRequest, codec: Codec, error: BaseException) -> TaskOut
 
 
 def _from_users_code(traceback: TracebackType | None) -> TracebackType | None:
-    """The traceback without the frames that lead to the first one of the user's."""
+    """Return the traceback without the frames that lead to the first one of the user's."""
     inner = traceback
     while inner is not None and inner.tb_frame.f_code.co_filename in _OURS:
         inner = inner.tb_next

@@ -22,14 +22,14 @@ REFUSALS: Final = (StoreRefused, UnicodeEncodeError, OverflowError)
 
 
 class GroupCommit:
-    """See the module's description. `heard_of` takes the messages of an execution that are dropped."""
+    """See the module's description. `acknowledge` takes the messages of an execution that are dropped."""
 
     def __init__(
-        self, store: Store, turns: Turns, heard_of: Callable[[str, list[Message]], None]
+        self, store: Store, turns: Turns, acknowledge: Callable[[str, list[Message]], None]
     ) -> None:
         self._store = store
         self._turns = turns
-        self._heard_of = heard_of
+        self._heard_of = acknowledge
 
     def commit(self, batch: Batch) -> list[bool]:
         """Write the turns of the batch; one answer each, in order, as by `Store.commit`.
@@ -125,7 +125,9 @@ class GroupCommit:
 
 
 def _groups(batch: Batch) -> list[list[Turn]]:
-    """The turns that belong together: each with the children that begin in it, and theirs."""
+    """Return the turns that belong together: each with the children that begin in
+    it, and theirs.
+    """
     children = {child for turn in batch.turns.values() for child in turn.children}
     groups: list[list[Turn]] = []
     for name, turn in batch.turns.items():

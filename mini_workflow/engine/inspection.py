@@ -9,14 +9,14 @@ from mini_workflow.core import events
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.run import Run
 from mini_workflow.engine.cache import Cache
-from mini_workflow.engine.queries import Questions
+from mini_workflow.engine.queries import Queries
 from mini_workflow.engine.replies import existing
 from mini_workflow.engine.requests import Ask
 from mini_workflow.engine.turn import Turns
 from mini_workflow.engine.watchdog import Watchdog
 from mini_workflow.errors import UsageError
 from mini_workflow.ports import Commit
-from mini_workflow.ports.queue import NO_ERRANDS, FencedStore
+from mini_workflow.ports.queue import NO_EFFECTS, FencedStore
 
 T = TypeVar("T")
 
@@ -28,16 +28,16 @@ class Inspection:
         self._store = store
         self._turns = turns
         self._cache = cache
-        self._questions = Questions(turns, cache, watchdog)
+        self._queries = Queries(turns, cache, watchdog)
 
     def ask(self, request: Ask) -> None:
         """Answer a query, by its reply."""
         self._refresh(request.execution_id)
-        self._questions.answer(request)
+        self._queries.answer(request)
 
     def refusal(self, execution_id: str, request: events.UpdateRequested) -> Failure | None:
-        """Why an update would be refused now, or None if it would be accepted or has been, and of an
-        execution that is blocked: its code is not asked.
+        """Return why an update would be refused now, or None if it would be accepted or has been,
+        and of an execution that is blocked: its code is not asked.
 
         Raises ExecutionNotFound, or what keeps its code from going on.
         """
@@ -56,7 +56,7 @@ class Inspection:
         return self._look(execution_id, refusal)
 
     def is_open(self, execution_id: str, seq: int, secret: str) -> bool:
-        """Whether a promise can be completed by that secret. Raises ExecutionNotFound."""
+        """Return whether a promise can be completed by that secret. Raises ExecutionNotFound."""
         self._refresh(execution_id)
         return self._look(
             execution_id,
@@ -78,7 +78,7 @@ class Inspection:
         if standing is None:
             return
         commit = Commit(name, standing.length)
-        if not self._store.commit(commit, NO_ERRANDS, standing.alarm, standing.tries):
+        if not self._store.commit(commit, NO_EFFECTS, standing.alarm, standing.tries):
             self._cache.drop(name)
         else:
             self._cache.drop_unless(name, standing.length)

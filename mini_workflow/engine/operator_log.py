@@ -89,6 +89,6 @@ def _text(failure: Failure) -> str:
 
 
 def _printable(text: str) -> str:
-    """The text on one line, without what a terminal would obey."""
+    """Return the text on one line, without what a terminal would obey."""
     cut = text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in cut)

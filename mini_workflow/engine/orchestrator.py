@@ -18,14 +18,14 @@ from mini_workflow.core.commands import CancelTask, Command, RunTask, StartChild
 from mini_workflow.core.events import Message
 from mini_workflow.core.report_limits import ReportLimits
 from mini_workflow.core.run import Definition, OutOfTime, Run
-from mini_workflow.engine.admission import Admission
+from mini_workflow.engine.admission import StartCheck
 from mini_workflow.engine.cache import Cache
-from mini_workflow.engine.delivery import Arrival, Each, one_by_one
+from mini_workflow.engine.delivery import Each, QueueDelivery, one_by_one
 from mini_workflow.engine.dispatch import request_of
 from mini_workflow.engine.effects import (
     RESERVE,
     Effects,
-    Waking,
+    WakeupPlan,
     put_off,
     requests_of,
     together,
@@ -37,12 +37,12 @@ from mini_workflow.engine.operator_log import tell
 from mini_workflow.engine.outbox import outbox
 from mini_workflow.engine.runs import blocked, first_event
 from mini_workflow.engine.turn import Delivery, Turn, Turns
-from mini_workflow.engine.undelivered import warn_of_late_signals, warn_of_post
+from mini_workflow.engine.undelivered import warn_of_late_signals, warn_of_unreceived
 from mini_workflow.engine.watchdog import Watchdog
 from mini_workflow.errors import StoreError, StoreUnavailable, TurnTimeout, UsageError
 from mini_workflow.ports import Clock, Commit, Head, QueuedMessage, TaskOutcome, TaskRequest
 from mini_workflow.ports.queue import (
-    NO_ERRANDS,
+    NO_EFFECTS,
     NO_WAKEUPS,
     Dispatch,
     ExecutionMeta,
@@ -72,8 +72,8 @@ RUNS_AT_ONCE: Final = 10
 """How many runs of an execution follow each other before its other messages get in between: those that
 continue as new without waiting. Our own bound."""
 
-NOTHING_SET: Final = Waking(NO_WAKEUPS)
-FROM_NOTHING: Final = ExecutionMeta(NO_ERRANDS, False, NO_WAKEUPS, 0, None, 0)
+NOTHING_SET: Final = WakeupPlan(NO_WAKEUPS)
+FROM_NOTHING: Final = ExecutionMeta(NO_EFFECTS, False, NO_WAKEUPS, 0, None, 0)
 FOREVER: Final = 10**12
 """Milliseconds that are left to a process of which nobody knows when it has to end."""
 
@@ -82,7 +82,7 @@ FOREVER: Final = 10**12
 class _Work:
     """An arrival on its way. The second turn of a continued execution has nothing to deliver."""
 
-    arrival: Arrival
+    arrival: QueueDelivery
     messages: list[Message]
     resume: bool
     races: int = 0
@@ -93,10 +93,10 @@ class _Work:
     standing: ExecutionMeta | None = None
     started: events.ExecutionStarted | None = None
     """What it begins with, if its first turn creates it."""
-    owed: PendingEffects = NO_ERRANDS
+    owed: PendingEffects = NO_EFFECTS
     """Those of earlier commits that cannot be done now."""
-    errands: PendingEffects = NO_ERRANDS
-    waking: Waking = NOTHING_SET
+    pending: PendingEffects = NO_EFFECTS
+    plan_wakeup: WakeupPlan = NOTHING_SET
     unfinished: bool = False
     """Whether something is left for a message of its own, because the time is up."""
 
@@ -151,7 +151,7 @@ class Orchestrator:
             refresh=store.refresh,
             execute=self._execute,
         )
-        self._admission = Admission(dispatch, codec, definitions)
+        self._admission = StartCheck(dispatch, codec, definitions)
         self.inspection = Inspection(store, self._turns, self._cache, self._watchdog)
         """Answers what is asked of executions directly."""
 
@@ -168,7 +168,7 @@ class Orchestrator:
 
     def take(
         self,
-        arrivals: Sequence[Arrival],
+        arrivals: Sequence[QueueDelivery],
         left: Callable[[], int] = lambda: FOREVER,
         ready: Callable[[], None] = lambda: None,
         alone: Callable[[str], None] = lambda name: None,
@@ -192,7 +192,7 @@ class Orchestrator:
             self._take(arrivals, failed)
         return failed
 
-    def _take(self, arrivals: Sequence[Arrival], failed: dict[str, Exception]) -> None:
+    def _take(self, arrivals: Sequence[QueueDelivery], failed: dict[str, Exception]) -> None:
         works = [_Work(a, list(a.messages), a.resume) for a in arrivals]
         while works:
             works = self._stage(self._prepare, works, failed)
@@ -224,7 +224,7 @@ class Orchestrator:
     def _stage(
         self, step: Callable[[_Work], None], works: list[_Work], failed: dict[str, Exception]
     ) -> list[_Work]:
-        """Those for which a step has gone well."""
+        """Return those for which a step has gone well."""
 
         def attempt(work: _Work) -> Exception | None:
             try:
@@ -272,7 +272,7 @@ class Orchestrator:
                 head = Head(work.name, started.workflow, "running", started.at)
                 commit = Commit(work.name, 0, (wire.encode(started),), head)
                 fingerprint = started.arguments.fingerprint()
-                self._store.create(commit, started.parent, fingerprint, NO_ERRANDS, NO_WAKEUPS)
+                self._store.create(commit, started.parent, fingerprint, NO_EFFECTS, NO_WAKEUPS)
                 standing = self._store.standing(work.name)
         if started is not None and standing is not None:
             work.messages.remove(started)
@@ -317,14 +317,14 @@ class Orchestrator:
             delivery.resume = False
             work.turn = self._turns.block(delivery, error)
         if head is not None and head.closed_at is not None:
-            warn_of_post(name, work.messages, head)
+            warn_of_unreceived(name, work.messages, head)
         self._plan(work, standing, now)
 
     def _first(self, work: _Work) -> None:
-        """The first turn of an execution that was not there before."""
+        """Make the first turn of an execution that was not there before."""
         started = work.started
         if started is None:
-            warn_of_post(work.name, work.messages, None)
+            warn_of_unreceived(work.name, work.messages, None)
             return
         others = [message for message in work.messages if message is not started]
         work.turn = self._turns.create(work.name, started, None, others)
@@ -333,33 +333,33 @@ class Orchestrator:
     def _make_sure(
         self, work: _Work, standing: ExecutionMeta, head: Head | None
     ) -> BaseException | None:
-        """Do the errands of the last commit if they may not have been done. Answers why the
+        """Do the effects of the last commit if they may not have been done. Answers why the
         execution has to be blocked, if that is so.
 
         The queue hands over the messages of an execution in order, and does not bring new ones
         before those are done with whose turn it was.
         """
-        name, errands = work.name, _doubted(work, standing)
-        if not errands:
+        name, pending = work.name, _doubted(work, standing)
+        if not pending:
             self._store.done(name)
             return None
         blocked_now = head is not None and head.status == "blocked"
         if blocked_now and not work.resume:
-            work.owed = put_off(errands)
+            work.owed = put_off(pending)
             return None
         run: Run | None = None
         try:
-            run = self._turns.look(name) if errands.tasks else None
+            run = self._turns.look(name) if pending.tasks else None
             # That an inline task comes next is no fault of the code: it has not been run yet.
             if run is not None and run.fault is not None and type(run.fault) is not UsageError:
                 # Its code has to be fixed first: this turn will say so.
-                work.owed = put_off(errands)
+                work.owed = put_off(pending)
                 return None
             left = self._courier.do(
                 name,
-                errands,
+                pending,
                 standing.alarm.all(),
-                requests_of(name, errands, run),
+                requests_of(name, pending, run),
                 self._left,
                 lambda left, goes_on: self._note(work, left, goes_on),
             )
@@ -367,10 +367,10 @@ class Orchestrator:
             if work.arrival.delivery < GIVE_UP:
                 raise
             log.error("[%s] is blocked: %s", name, error)
-            work.owed = put_off(errands)
+            work.owed = put_off(pending)
             return error
         except Exception as error:
-            work.owed = put_off(errands)
+            work.owed = put_off(pending)
             return error
         finally:
             self._turns.let_go(run)
@@ -388,19 +388,19 @@ class Orchestrator:
         is not to be blocked for it.
         """
         known = self._store.standing(work.name)
-        errands = left if goes_on else put_off(left)
+        pending = left if goes_on else put_off(left)
         if known is None or not self._store.commit(
-            Commit(work.name, known.length), errands, known.alarm, 0
+            Commit(work.name, known.length), pending, known.alarm, 0
         ):
             raise StoreUnavailable(f"execution {work.name!r} is written by another process")
 
     def _counted(self, work: _Work, standing: ExecutionMeta) -> ExecutionMeta:
         """Count a try, before anything is done that may end the process."""
-        name, errands, tries = work.name, _doubted(work, standing), standing.tries + 1
+        name, pending, tries = work.name, _doubted(work, standing), standing.tries + 1
         commit = Commit(name, standing.length)
-        if not self._store.commit(commit, errands, standing.alarm, tries):
+        if not self._store.commit(commit, pending, standing.alarm, tries):
             raise StoreUnavailable(f"execution {name!r} is written by another process")
-        work.standing = replace(standing, errands=errands, done=False, tries=tries)
+        work.standing = replace(standing, pending=pending, done=False, tries=tries)
         return work.standing
 
     def _uncount(self, work: _Work) -> None:
@@ -411,7 +411,7 @@ class Orchestrator:
             standing = self._store.standing(work.name)
             if standing is not None and standing.tries:
                 commit, tries = Commit(work.name, standing.length), standing.tries - 1
-                self._store.commit(commit, standing.errands, standing.alarm, tries)
+                self._store.commit(commit, standing.pending, standing.alarm, tries)
         except StoreError as error:
             log.warning("[%s] a try stays counted: %s", work.name, error)
 
@@ -443,13 +443,13 @@ class Orchestrator:
             at = now  # behind the messages that have arrived meanwhile
         needed = None if at is None else self._dispatch.alarm(work.name, at, now)
         decision, woken = None if turn is None else turn.decision, work.arrival.woken
-        work.waking = waking_of(head, decision, standing.alarm, needed, woken, now)
-        to_set = work.waking.to_set is not None
+        work.plan_wakeup = waking_of(head, decision, standing.alarm, needed, woken, now)
+        to_set = work.plan_wakeup.to_set is not None
         new = PendingEffects(tasks, tuple(outgoing), alarm=to_set, causes=work.arrival.ids)
-        work.errands = together(work.owed, new)
+        work.pending = together(work.owed, new)
 
     def _start_of(self, parent: str, command: StartChild, now: int) -> QueuedMessage:
-        """The message that has a child begin, wherever messages to it are taken."""
+        """Return the message that has a child begin, wherever messages to it are taken."""
         about = {"id": parent, "seq": command.seq}
         started = first_event(command.workflow, command.arguments, now, self._entropy(), about)
         return QueuedMessage(
@@ -458,23 +458,23 @@ class Orchestrator:
 
     def _commit(self, work: _Work) -> None:
         turn, standing, started = work.turn, work.standing, work.started
-        alarm, errands = work.waking.alarm, work.errands
+        alarm, pending = work.plan_wakeup.alarm, work.pending
         if standing is None:
             if turn is None or started is None:
                 return
             fingerprint = started.arguments.fingerprint()
-            if not self._store.create(turn.commit, started.parent, fingerprint, errands, alarm):
+            if not self._store.create(turn.commit, started.parent, fingerprint, pending, alarm):
                 self._lose_race(work)
             return
         commit = turn.commit if turn is not None else Commit(work.name, standing.length)
         empty = not (commit.events or commit.head or commit.park or commit.unpark)
-        if empty and not (errands.tasks or errands.outbox or work.owed or alarm != standing.alarm):
+        if empty and not (pending.tasks or pending.outbox or work.owed or alarm != standing.alarm):
             # Setting the same alarm again is done before this message is done with.
-            errands = NO_ERRANDS
-        doubtful = standing.errands.doubtful
-        if turn is None and not errands and alarm == standing.alarm and not doubtful:
+            pending = NO_EFFECTS
+        doubtful = standing.pending.doubtful
+        if turn is None and not pending and alarm == standing.alarm and not doubtful:
             return  # closed, and nothing is left of it
-        if not self._store.commit(commit, errands, alarm, 0):
+        if not self._store.commit(commit, pending, alarm, 0):
             self._lose_race(work)
 
     def _lose_race(self, work: _Work) -> None:
@@ -485,7 +485,7 @@ class Orchestrator:
         work.races += 1
         if work.races > RACES:
             raise StoreUnavailable(f"execution {work.name!r} is written by others all the time")
-        work.turn, work.again, work.owed = None, True, NO_ERRANDS
+        work.turn, work.again, work.owed = None, True, NO_EFFECTS
 
     def _carry_out(self, work: _Work) -> None:
         if work.standing is None and work.turn is None:
@@ -493,14 +493,14 @@ class Orchestrator:
         name, commands = work.name, _commands(work.turn)
         owed = work.owed
         new = replace(
-            work.errands,
-            tasks=work.errands.tasks[len(owed.tasks) :],
-            outbox=work.errands.outbox[len(owed.outbox) :],
+            work.pending,
+            tasks=work.pending.tasks[len(owed.tasks) :],
+            outbox=work.pending.outbox[len(owed.outbox) :],
         )
         try:
             if not work.unfinished:
                 requests = [request_of(name, c) for c in commands if isinstance(c, RunTask)]
-                to_set = work.waking.to_set
+                to_set = work.plan_wakeup.to_set
                 left = self._courier.do(
                     name,
                     new,
@@ -519,22 +519,22 @@ class Orchestrator:
         for command in commands:
             if isinstance(command, CancelTask):
                 self._dispatch.cancel(name, command.seq, command.reason)
-        for wakeup in work.waking.to_unset:
+        for wakeup in work.plan_wakeup.to_unset:
             self._dispatch.unset(wakeup)
         if not work.owed and not work.unfinished:
             self._store.done(name)
             self._courier.done(name)
 
     def _continuation(self, name: str) -> QueuedMessage:
-        """A message that says nothing, and has the execution go on with what is left."""
+        """Return a message that says nothing, and has the execution go on with what is left."""
         standing = self._store.standing(name)
         assert standing is not None
-        errands = standing.errands
-        key = f"{name}/{standing.length}/{len(errands.tasks)}/{len(errands.outbox)}/more"
+        pending = standing.pending
+        key = f"{name}/{standing.length}/{len(pending.tasks)}/{len(pending.outbox)}/more"
         return QueuedMessage(name, "", key)
 
     def _give_up(self, work: _Work, error: StoreError) -> bool:
-        """Block an execution whose errands cannot be done; `resume` tries again."""
+        """Block an execution whose effects cannot be done; `resume` tries again."""
         head = self._store.head(work.name)
         standing = self._store.standing(work.name)
         if head is None or standing is None or head.closed_at is not None:
@@ -542,14 +542,14 @@ class Orchestrator:
         log.error("[%s] is blocked: %s", work.name, error)
         commit = Commit(work.name, standing.length, head=blocked(head, error))
         self._cache.drop(work.name)
-        return self._store.commit(commit, put_off(standing.errands), standing.alarm, 0)
+        return self._store.commit(commit, put_off(standing.pending), standing.alarm, 0)
 
 
 def _doubted(work: _Work, standing: ExecutionMeta) -> PendingEffects:
-    """The errands of the last commit if they may not have been done."""
-    errands, ids = standing.errands, work.arrival.ids
-    again = errands.doubtful or work.resume or not set(errands.causes).isdisjoint(ids)
-    return errands if again and not standing.done else NO_ERRANDS
+    """Return the effects of the last commit if they may not have been done."""
+    pending, ids = standing.pending, work.arrival.ids
+    again = pending.doubtful or work.resume or not set(pending.causes).isdisjoint(ids)
+    return pending if again and not standing.done else NO_EFFECTS
 
 
 def _deadly(standing: ExecutionMeta) -> TurnTimeout:

@@ -15,7 +15,7 @@ from mini_workflow.ports import QueuedMessage, Stored
 
 
 def outbox(commands: Iterable[Command]) -> tuple[QueuedMessage, ...]:
-    """The messages among the commands, to be posted with the commit that decides them."""
+    """Return the messages among the commands, to be posted with the commit that decides them."""
     return tuple(
         QueuedMessage(command.execution_id, wire.encode(command.message), command.key)
         for command in commands
@@ -30,10 +30,10 @@ def not_started(parent: str, seq: int, at: int, failure: Failure) -> QueuedMessa
     )
 
 
-def farewell(
+def closing_messages(
     stored: Stored, closing: events.ExecutionTerminated | None
 ) -> tuple[QueuedMessage, ...]:
-    """What an execution that ends without running its code has to say to its family."""
+    """Return what an execution that ends without running its code has to say to its family."""
     if closing is None:
         return ()
     try:

@@ -18,7 +18,7 @@ class PendingUpdates:
         self._waiting: dict[tuple[str, str], list[Reply[Answer]]] = {}
 
     def __bool__(self) -> bool:
-        """Whether anybody waits."""
+        """Return whether anybody waits."""
         return bool(self._waiting)
 
     def add(self, request: Update) -> None:
@@ -44,7 +44,9 @@ class PendingUpdates:
                 reply.give(Answer(refusal=failure))
 
     def fail(self, execution_id: str, error: Exception) -> None:
-        """The execution has ended, or cannot go on, without having answered."""
+        """Fail what waits for an execution that has ended, or cannot go on, without having
+        answered.
+        """
         for key in [key for key in self._waiting if key[0] == execution_id]:
             for reply in self._waiting.pop(key):
                 reply.fail(error)
@@ -65,8 +67,8 @@ class PendingUpdates:
 
 
 def find_answer(lines: Sequence[str], update_id: str, asked: int) -> Answered | None:
-    """The answer in a history to an update that was asked for at the time `asked` (milliseconds
-    since the epoch), or None.
+    """Return the answer in a history to an update that was asked for at the time `asked`
+    (milliseconds since the epoch), or None.
 
     A refusal from before that time was the answer to somebody else, or to an earlier question.
     """

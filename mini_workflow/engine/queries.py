@@ -13,7 +13,7 @@ from mini_workflow.errors import TurnTimeout
 from mini_workflow.loop.loop import Halt
 
 
-class Questions:
+class Queries:
     """Answers questions, of executions in whatever condition and wherever they run."""
 
     def __init__(self, turns: Turns, cache: Cache, watchdog: Watchdog) -> None:

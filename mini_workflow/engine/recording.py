@@ -31,7 +31,7 @@ class Recording:
 
     @classmethod
     def from_stored(cls, stored: Stored) -> Recording:
-        """The recording of what a store has loaded. Raises WireError."""
+        """Return the recording of what a store has loaded. Raises WireError."""
         head = stored.head
         return cls(
             head.execution_id,
@@ -44,12 +44,12 @@ class Recording:
 
     @classmethod
     def from_lines(cls, execution_id: str, lines: Iterable[str]) -> Recording:
-        """The recording of a history alone, one event per line. Raises WireError."""
+        """Return the recording of a history alone, one event per line. Raises WireError."""
         history = History.from_lines(line for line in lines if line.strip())
         return cls(execution_id, history.started.workflow, history)
 
     def to_plain(self) -> dict[str, Any]:
-        """The recording as plain JSON."""
+        """Return the recording as plain JSON."""
         return {
             "id": self.execution_id,
             "workflow": self.workflow,
@@ -61,7 +61,7 @@ class Recording:
 
     @classmethod
     def from_plain(cls, plain: object) -> Recording:
-        """The recording that `to_plain` described. Raises WireError."""
+        """Return the recording that `to_plain` described. Raises WireError."""
         if not isinstance(plain, dict) or "events" not in plain:
             raise WireError('not a recorded execution: an object with "id" and "events" is needed')
         fields = cast("dict[str, Any]", plain)
@@ -81,7 +81,7 @@ class Recording:
 
 
 def decode_message(line: str) -> Message:
-    """A message that was parked, or left in the mailbox. Raises WireError."""
+    """Return a message that was parked, or left in the mailbox. Raises WireError."""
     event = wire.decode(line)
     if type(event) not in events.INCOMING and not isinstance(event, events.UpdateRequested):
         raise WireError(f"not a message: {line[:200]!r}")

@@ -109,7 +109,7 @@ def answer_head(
 def _is_not_open(
     message: Given, name: str, delivery: Delivery, turn: Turn | None, store: Store
 ) -> bool:
-    """Whether the promise was not open any more when this was given to it.
+    """Return whether the promise was not open any more when this was given to it.
 
     Where no code has taken the message, since another process holds the execution or it is blocked,
     the store says so: its history, or what was kept before. Of two that are on their way to another
@@ -140,7 +140,7 @@ def _recorded(message: Given) -> str:
 
 
 def _came_too_late(request: Post | Resume, turn: Turn) -> bool:
-    """Whether the execution came to its own end in the turn that was to terminate it."""
+    """Return whether the execution came to its own end in the turn that was to terminate it."""
     return (
         isinstance(request, Post)
         and isinstance(request.message, events.ExecutionTerminated)
@@ -208,7 +208,7 @@ def not_open() -> PromiseNotOpen:
 
 
 def not_found(name: str) -> ExecutionNotFound:
-    """The error about an execution that is not there."""
+    """Return the error about an execution that is not there."""
     return ExecutionNotFound(
         f"there is no execution {name!r} in this store; list_executions() shows all",
         execution_id=name,
@@ -216,7 +216,7 @@ def not_found(name: str) -> ExecutionNotFound:
 
 
 def blocked(head: Head) -> ExecutionBlocked:
-    """The error about an update of an execution that cannot go on now."""
+    """Return the error about an update of an execution that cannot go on now."""
     name = head.execution_id
     return ExecutionBlocked(
         f"execution {name!r} is blocked: {head.blocked_reason}. The update is kept, and is handled "
@@ -226,5 +226,5 @@ def blocked(head: Head) -> ExecutionBlocked:
 
 
 def closed(name: str, status: str) -> ExecutionClosed:
-    """The error about an execution that has closed."""
+    """Return the error about an execution that has closed."""
     return ExecutionClosed(f"execution {name!r} has closed before ({status})", execution_id=name)

@@ -48,7 +48,9 @@ class Reply(Generic[T]):
                 self._done.release()
 
     def wait(self, timeout: float | None = None) -> T:
-        """The answer. Raises what `fail` was given, or TimeoutError after `timeout` seconds."""
+        """Return the answer. Raises what `fail` was given, or TimeoutError after
+        `timeout` seconds.
+        """
         if not self._done.acquire(timeout=-1 if timeout is None else max(0.0, timeout)):
             raise TimeoutError("no answer in time")
         self._done.release()
@@ -157,11 +159,11 @@ class Release:
 
 
 @dataclass(slots=True)
-class Nudge:
+class WakeUp:
     """Something may have changed in the store: look at it."""
 
 
 Waited = Start | Post | Resume | Update | Ask
 
-Input = Waited | Release | TaskOutcome | Nudge
+Input = Waited | Release | TaskOutcome | WakeUp
 """What an engine takes: requests, what became of attempts, and a hint to look at the store."""

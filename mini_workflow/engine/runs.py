@@ -27,7 +27,7 @@ ENTROPY_BITS: Final = SEED_BITS + 128
 
 
 def seed_and_key(entropy: int) -> tuple[int, str]:
-    """What a run takes from ENTROPY_BITS random bits. The seed tells nothing of the key."""
+    """Return what a run takes from ENTROPY_BITS random bits. The seed tells nothing of the key."""
     key = entropy >> SEED_BITS
     return entropy & ((1 << SEED_BITS) - 1), f"{key:032x}" if key else ""
 
@@ -35,7 +35,7 @@ def seed_and_key(entropy: int) -> tuple[int, str]:
 def first_event(
     workflow: str, arguments: Payload, now: int, entropy: int, parent: dict[str, Any] | None = None
 ) -> events.ExecutionStarted:
-    """What an execution begins with; `entropy` are ENTROPY_BITS random bits."""
+    """Return what an execution begins with; `entropy` are ENTROPY_BITS random bits."""
     seed, key = seed_and_key(entropy)
     return events.ExecutionStarted(
         at=now,
@@ -52,7 +52,8 @@ def first_event(
 def next_run(
     run: Run, decision: Decision, head: Head, before: int, entropy: int
 ) -> tuple[tuple[Event, ...], Head, tuple[Message, ...]]:
-    """What to commit when a run has continued as new: events, head, and messages that move on.
+    """Return what to commit when a run has continued as new: events, head, and messages that move
+    on.
 
     The first event of the next run is recorded with the end of this one, and its code runs in a
     turn of its own. A request to cancel that has arrived meanwhile goes with that event: code that
@@ -96,7 +97,7 @@ def next_run(
 
 
 def bounded(head: Head, before: int, after: int, limit: int) -> Head:
-    """The head, blocked if the history has grown to the limit; a warning is logged half-way.
+    """Return the head, blocked if the history has grown to the limit; a warning is logged half-way.
 
     `before` and `after` are the numbers of events before and after this turn.
     """
@@ -123,7 +124,7 @@ def bounded(head: Head, before: int, after: int, limit: int) -> Head:
 
 
 def blocked(head: Head, reason: BaseException) -> Head:
-    """The head of an execution that cannot go on."""
+    """Return the head of an execution that cannot go on."""
     return replace(
         head,
         status="blocked",

@@ -144,7 +144,7 @@ class Runtime(Client):
 
     def look_around(self) -> None:
         """Look at the store: another process may have changed it. Callable from any thread."""
-        self._driver.nudge()
+        self._driver.wake_up()
 
     def __enter__(self) -> Self:
         return self
@@ -158,7 +158,7 @@ class Runtime(Client):
         self.close()
 
     def _end(self) -> None:
-        """The last thing on the engine's thread, however it ends."""
+        """Clean up as the last thing on the engine's thread, however it ends."""
         self._engine_transport.closed = True
         self._stop_renewal()
         try:

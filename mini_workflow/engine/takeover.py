@@ -15,12 +15,12 @@ from mini_workflow.engine.batch import AT_ONCE, MESSAGES, Batch
 from mini_workflow.engine.recording import decode_message
 from mini_workflow.engine.turn import ABOUT_ATTEMPTS, ABOUT_PROMISES, UNKNOWN_WORKFLOW, Delivery
 from mini_workflow.errors import WireError
-from mini_workflow.ports import Agenda, Clock, Leases, Letter, Mailbox, Store
+from mini_workflow.ports import Agenda, Clock, Leases, Mailbox, MailboxEntry, Store
 
 log = logging.getLogger("mini_workflow.engine")
 
 RESUME: Final = "resume"
-"""The body of a letter that asks for a blocked execution to go on."""
+"""The body of a message that asks for a blocked execution to go on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Ports:
 
 
 class Takeover:
-    """Takes over executions, finds out what they need, and exchanges letters.
+    """Takes over executions, finds out what they need, and exchanges messages.
 
     Every method may raise what the ports raise, and can be called again then. `notify_peers` is
     called when it has left a message.
@@ -53,7 +53,7 @@ class Takeover:
         self._notify_peers = notify_peers
         self._letter = 0
         self._behind: dict[str, int] = {}
-        """The executions with more letters than one turn takes, and the last one that was taken."""
+        """The executions with more messages than one turn takes, and the last one that was taken."""
         self._unrecovered = True
 
     def take(self, now: int) -> bool:
@@ -63,7 +63,7 @@ class Takeover:
         return self._unrecovered
 
     def look(self, now: int) -> bool:
-        """The same, now that another process may have changed something."""
+        """Return the same, now that another process may have changed something."""
         return self.take(now)
 
     def recover(self, awake: dict[str, bool]) -> int | None:
@@ -95,59 +95,61 @@ class Takeover:
         return next_wake
 
     def read(self, batch: Batch) -> bool:
-        """Put letters that have not been read yet into the batch; whether there may be more.
+        """Put messages that have not been read yet into the batch; whether there may be more.
 
         An execution gets no more than one turn takes: the others shall not wait for a backlog.
         """
         taken = 0
         more = True
         while taken < AT_ONCE:
-            letters = self._ports.mailbox.letters(self._letter, AT_ONCE)
-            for letter in letters:
-                self._letter = letter.number
-                if letter.execution_id not in self._behind:
-                    self._deliver(letter, batch)
+            entries = self._ports.mailbox.entries(self._letter, AT_ONCE)
+            for entry in entries:
+                self._letter = entry.number
+                if entry.execution_id not in self._behind:
+                    self._deliver(entry, batch)
                     taken += 1
-            if len(letters) < AT_ONCE:
+            if len(entries) < AT_ONCE:
                 more = False
                 break
         for name, after in list(self._behind.items()):
-            room = MESSAGES - len(batch.delivery(name).letters)
-            letters = self._ports.mailbox.letters(after, room, name) if room > 0 else []
-            for letter in letters:
-                self._behind[name] = letter.number
-                self._deliver(letter, batch)
-            if len(letters) < room:
+            room = MESSAGES - len(batch.delivery(name).entries)
+            entries = self._ports.mailbox.entries(after, room, name) if room > 0 else []
+            for entry in entries:
+                self._behind[name] = entry.number
+                self._deliver(entry, batch)
+            if len(entries) < room:
                 del self._behind[name]
         return more or bool(self._behind)
 
-    def _deliver(self, letter: Letter, batch: Batch) -> None:
-        delivery = batch.delivery(letter.execution_id)
+    def _deliver(self, entry: MailboxEntry, batch: Batch) -> None:
+        delivery = batch.delivery(entry.execution_id)
         try:
-            message = None if letter.body == RESUME else decode_message(letter.body)
+            message = None if entry.body == RESUME else decode_message(entry.body)
         except WireError as error:
             # It stays in the mailbox, for a process that can read it.
-            log.error("[%s] an unreadable letter: %s", letter.execution_id, error)
+            log.error("[%s] an unreadable letter: %s", entry.execution_id, error)
             return
-        delivery.letters.append(letter.number)
+        delivery.entries.append(entry.number)
         if message is None:
             delivery.resume = True
         else:
             delivery.messages.append(message)
-        if len(delivery.letters) >= MESSAGES:
-            self._behind.setdefault(letter.execution_id, letter.number)
+        if len(delivery.entries) >= MESSAGES:
+            self._behind.setdefault(entry.execution_id, entry.number)
 
     def read_again(self) -> None:
-        """What was read has not been committed: begin at the first letter again."""
+        """Begin at the first message again: what was read has not been committed."""
         self._letter = 0
         self._behind = {}
 
     def is_behind(self, execution_id: str) -> bool:
-        """Whether letters for the execution are there that have to be taken before anything else."""
+        """Return whether messages for the execution are there that have to be taken before anything
+        else.
+        """
         return execution_id in self._behind
 
     def forward(self, delivery: Delivery) -> None:
-        """Leave what has arrived as letters, unless the execution has closed or does not exist.
+        """Leave what has arrived as messages, unless the execution has closed or does not exist.
 
         Not what becomes of attempts: the other owner has counted those as lost when it took over.
         Nor what is for a promise that is not open, so that the sender can be told.
@@ -171,7 +173,7 @@ class Takeover:
         self._notify_peers()
 
     def _is_open(self, execution_id: str, message: Incoming) -> bool:
-        """Whether what is recorded so far lets the promise be completed."""
+        """Return whether what is recorded so far lets the promise be completed."""
         try:
             history = map(wire.decode, self._ports.store.history(execution_id))
             return ExecutionState.of(history).admit(message) is not None

@@ -64,7 +64,9 @@ class Timeline(Sequence[Entry]):
 
     @classmethod
     def of(cls, history: Iterable[Event], codec: Codec, *, trust: bool = False) -> Timeline:
-        """The timeline of a history (or of its beginning). For `trust` see `Execution.timeline`."""
+        """Return the timeline of a history (or of its beginning). For `trust` see
+        `Execution.timeline`.
+        """
         reader = Reader(codec, trust=trust)
         return cls(reader.read(event) for event in history)
 
@@ -105,7 +107,7 @@ class Reader:
         self._updates: dict[str, tuple[str, int]] = {}
 
     def read(self, event: Event) -> Entry:
-        """The entry of the next event."""
+        """Return the entry of the next event."""
         self._number += 1
         at = getattr(event, "at", None)
         self._now = self._now if at is None else at
@@ -182,7 +184,9 @@ class Reader:
         return found or None
 
     def _codec_of(self, event: Event) -> Codec:
-        """What carries the event's values: those of a child, and of a signal to it, are its own."""
+        """Return what carries the event's values: those of a child, and of a signal to it, are its
+        own.
+        """
         if isinstance(event, events.ChildStarted):
             self._others[event.seq] = event.id
         elif isinstance(event, events.SignalSent):
@@ -207,7 +211,7 @@ class Reader:
 
 
 def moment(at: int) -> datetime:
-    """Milliseconds since the epoch as a datetime in UTC."""
+    """Return milliseconds since the epoch as a datetime in UTC."""
     return _EPOCH + timedelta(milliseconds=at)
 
 

@@ -58,19 +58,19 @@ class ReadableStore(Protocol):
     """What a client reads of a store. See `Store`."""
 
     def head(self, execution_id: str) -> Head | None:
-        """The head as of the last commit, or None."""
+        """Return the head as of the last commit, or None."""
         ...
 
     def load(self, execution_id: str) -> Stored | None:
-        """The execution as of the last commit, or None."""
+        """Return the execution as of the last commit, or None."""
         ...
 
     def history(self, execution_id: str, since: int = 0) -> list[str]:
-        """The lines of the current run's history."""
+        """Return the lines of the current run's history."""
         ...
 
     def list(self, query: Query) -> Page:
-        """The heads that match, newest start first."""
+        """Return the heads that match, newest start first."""
         ...
 
 

@@ -22,7 +22,7 @@ from mini_workflow.core.run import Definition, Run
 from mini_workflow.core.state import ExecutionState
 from mini_workflow.engine.cache import Cache, Live
 from mini_workflow.engine.executor import Execute, execute, inline_runner
-from mini_workflow.engine.outbox import farewell, outbox
+from mini_workflow.engine.outbox import closing_messages, outbox
 from mini_workflow.engine.recording import decode_message
 from mini_workflow.engine.requests import Input, Start
 from mini_workflow.engine.runs import blocked, bounded, next_run
@@ -55,7 +55,7 @@ UNKNOWN_WORKFLOW: Final = "UnknownWorkflow"
 
 @dataclass(slots=True)
 class Delivery:
-    """What has arrived for one execution. `letters` are numbers in the mailbox. `refused` are the
+    """What has arrived for one execution. `entries` are numbers in the mailbox. `refused` are the
     messages that were not forwarded to another owner of it, since they come to nothing there.
     `posted` says that some were sent without anybody who waits to be told what became of them, `due`
     that something is due by the time.
@@ -64,7 +64,7 @@ class Delivery:
     execution_id: str
     messages: list[Message] = field(default_factory=list[Message])
     requests: list[Input] = field(default_factory=list[Input])
-    letters: list[int] = field(default_factory=list[int])
+    entries: list[int] = field(default_factory=list[int])
     refused: list[Message] = field(default_factory=list[Message])
     resume: bool = False
     posted: bool = False
@@ -141,7 +141,7 @@ class Turns:
         start: Start | None,
         others: Sequence[Message] = (),
     ) -> Turn:
-        """The first turn of a new execution. Raises UnknownWorkflow."""
+        """Return the first turn of a new execution. Raises UnknownWorkflow."""
         run = self._begin(self._definitions(started.workflow), execution_id)
         head = Head(execution_id, started.workflow, "running", started.at, run=started.run)
         try:
@@ -154,8 +154,8 @@ class Turns:
         return turn
 
     def next(self, delivery: Delivery, now: int) -> Turn | None:
-        """The turn that a delivery makes; None if nothing is to be done for the execution here: it
-        does not exist, is not held here, or has closed and waits for nothing.
+        """Return the turn that a delivery makes; None if nothing is to be done for the execution
+        here: it does not exist, is not held here, or has closed and waits for nothing.
         """
         live = self._cache.get(delivery.execution_id)
         if live is not None:
@@ -166,7 +166,7 @@ class Turns:
         if head is None:
             return None
         if head.closed_at is not None and not (
-            head.busy or head.wake_at is not None or delivery.letters or delivery.posted
+            head.busy or head.wake_at is not None or delivery.entries or delivery.posted
         ):
             return None
         ends = _termination(delivery.messages) is not None
@@ -188,7 +188,7 @@ class Turns:
         return self._cold(delivery, stored, now)
 
     def _begin(self, definition: Definition, execution_id: str) -> Run:
-        """A new run, which knows by when its attempts have to be reported."""
+        """Return a new run, which knows by when its attempts have to be reported."""
         run = Run(definition, execution_id, self._codec, self._inline)
         state, in_hand = run.state, self._in_hand
         state.limits = self._attempt_limits
@@ -241,7 +241,9 @@ class Turns:
         arriving: Sequence[Message],
         now: int,
     ) -> list[Message]:
-        """What to say of attempts in flight that nobody here is running and nobody reported."""
+        """Return what to say of attempts in flight that nobody here is running and
+        nobody reported.
+        """
         told: dict[tuple[int, int], type[Message]] = {
             (message.seq, message.attempt): type(message)
             for message in (*parked, *arriving)
@@ -369,7 +371,7 @@ class Turns:
             head=after if after != head or live.length == 0 or delivery.resume else None,
             park=_to_park(left, after),
             unpark=unpark,
-            taken=tuple(delivery.letters),
+            taken=tuple(delivery.entries),
             outbox=outbox(decision.commands),
             tries=0 if live.tries else None,
         )
@@ -379,7 +381,7 @@ class Turns:
         return turn
 
     def _anew(self, live: Live, *, fresh: bool) -> Live:
-        """The same execution as it is in the store; `fresh` if no code of it has run yet."""
+        """Return the same execution as it is in the store; `fresh` if no code of it has run yet."""
         name = live.head.execution_id
         self._cache.drop(name)
         self.close(live.run)
@@ -405,14 +407,14 @@ class Turns:
             self._cache.put(live)
 
     def discard(self, turn: Turn) -> None:
-        """What is in memory of the execution is ahead of the store: drop it."""
+        """Drop what is in memory of the execution: it is ahead of the store."""
         self._cache.drop(turn.delivery.execution_id)
         if turn.live is not None:
             self.close(turn.live.run)
 
     def look(self, execution_id: str) -> Run | None:
-        """A run to put questions to, of an execution in whatever condition; None if there is none
-        of that id. Unless it is the cached one, the caller must close it.
+        """Return a run to put questions to, of an execution in whatever condition; None if there is
+        none of that id. Unless it is the cached one, the caller must close it.
         """
         live = self._cache.get(execution_id)
         if live is not None:
@@ -488,14 +490,16 @@ class Turns:
             head=after if after != stored.head or delivery.resume else None,
             park=_to_park(delivery.messages, after),
             unpark=closing is not None,
-            taken=tuple(delivery.letters),
-            outbox=farewell(stored, closing),
+            taken=tuple(delivery.entries),
+            outbox=closing_messages(stored, closing),
         )
         return Turn(delivery, commit, after, None, closing=closing)
 
 
 def deadly(tries: int) -> TurnTimeout:
-    """The error about an execution whose turns have ended, or stopped, the process that made them."""
+    """Return the error about an execution whose turns have ended, or stopped, the process that made
+    them.
+    """
     return TurnTimeout(
         f"its turn has ended or stopped the processes that made it, again and again (counted: {tries}): "
         "look at what they said last, take what ends a process (a crash in a C extension, too much "
@@ -519,7 +523,9 @@ def _names_of_failed(run: Run, messages: Iterable[Message]) -> dict[int, str]:
 def _ended(
     stored: Stored, closing: events.ExecutionTerminated, messages: Iterable[Message]
 ) -> tuple[str, ...]:
-    """The lines that end an execution whose code is not run, with the signals that it does not get."""
+    """Return the lines that end an execution whose code is not run, with the signals that it does
+    not get.
+    """
     known: set[str] = set()
     kept: list[Message] = []
     with contextlib.suppress(WireError):
@@ -530,7 +536,9 @@ def _ended(
 
 
 def _tell_family(run: Run, end: events.ExecutionTerminated) -> tuple[Command, ...]:
-    """What children and parent are told of an execution that is terminated without its code."""
+    """Return what children and parent are told of an execution that is terminated
+    without its code.
+    """
     return (
         *end_children(run.execution_id, run.state),
         *tell_parent(run.execution_id, run.started, run.state, end),
@@ -538,14 +546,16 @@ def _tell_family(run: Run, end: events.ExecutionTerminated) -> tuple[Command, ..
 
 
 def _unhandled(messages: Iterable[Message]) -> Iterable[events.SignalUnhandled]:
-    """What is recorded of the signals that an execution does not get, because it is terminated."""
+    """Return what is recorded of the signals that an execution does not get, because it is
+    terminated.
+    """
     for message in messages:
         if isinstance(message, events.SignalReceived):
             yield events.SignalUnhandled(message.at, message.name, message.value, message.id)
 
 
 def _to_park(messages: Iterable[Message], head: Head) -> tuple[str, ...]:
-    """The messages that must be kept; the time comes again by itself."""
+    """Return the messages that must be kept; the time comes again by itself."""
     if head.closed_at is not None:
         return ()
     return tuple(wire.encode(m) for m in messages if not isinstance(m, events.Tick))

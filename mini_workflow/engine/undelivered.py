@@ -62,7 +62,7 @@ def warn_of_late_signals(turn: Turn) -> None:
         )
 
 
-def warn_of_post(execution_id: str, messages: Iterable[Message], head: Head | None) -> None:
+def warn_of_unreceived(execution_id: str, messages: Iterable[Message], head: Head | None) -> None:
     """Warn of messages that have come by a queue to an execution that does not exist, or that has
     closed. Signals do reach what has closed.
     """
@@ -82,6 +82,6 @@ def warn_of_post(execution_id: str, messages: Iterable[Message], head: Head | No
 
 
 def _from(signal_id: str) -> str:
-    """Who has sent a signal, if that was an execution."""
+    """Return who has sent a signal, if that was an execution."""
     sender, sent_by_one, _ = signal_id.partition("/")
     return f" from execution {sender!r}" if sent_by_one else ""

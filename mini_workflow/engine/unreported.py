@@ -62,7 +62,7 @@ class Unreported:
         self._refresh = refresh
 
     def of(self, run: Run, now: int) -> list[Command]:
-        """What has to be sent again to and from the execution, which is open."""
+        """Return what has to be sent again to and from the execution, which is open."""
         known: dict[str, _Other | None] = {}
 
         def find(execution_id: str) -> _Other | None:
@@ -121,14 +121,14 @@ def _decoded(lines: Iterable[str]) -> Iterable[Event]:
 
 
 def _is_child(other: _Other, parent: str, seq: int) -> bool:
-    """Whether it is that child, and not another execution that has had its id before."""
+    """Return whether it is that child, and not another execution that has had its id before."""
     started = other.started
     return started is not None and started.parent == {"id": parent, "seq": seq}
 
 
 def _lacks(other: _Other, command: SendMessage) -> bool:
-    """Whether an execution has certainly not got a message. What it knows of earlier runs is bounded:
-    where that may be too little, nothing is sent twice.
+    """Return whether an execution has certainly not got a message. What it knows of earlier runs is
+    bounded: where that may be too little, nothing is sent twice.
     """
     started, message, state = other.started, command.message, other.state
     if started is None or state.closed:

@@ -34,11 +34,11 @@ class Waiters:
         self._waiting: dict[str, list[Told]] = {}
 
     def __bool__(self) -> bool:
-        """Whether anybody waits."""
+        """Return whether anybody waits."""
         return bool(self._waiting)
 
     def names(self) -> list[str]:
-        """The executions that somebody waits for."""
+        """Return the executions that somebody waits for."""
         with self._lock:
             return list(self._waiting)
 

@@ -40,7 +40,7 @@ class Watchdog:
         self._thread: threading.Thread | None = None
 
     def begin(self, run: Run) -> None:
-        """A turn of `run` begins on the calling thread."""
+        """Watch a turn of `run` that begins on the calling thread."""
         if self._limit is None:
             return
         self._turn += 1
@@ -58,7 +58,7 @@ class Watchdog:
                 self._wake.set()
 
     def end(self) -> None:
-        """The turn is over. Afterwards no interruption can arrive any more."""
+        """Stop watching the turn. Afterwards no interruption can arrive any more."""
         try:
             with self._lock:
                 self._run = None
@@ -71,7 +71,7 @@ class Watchdog:
             self._struck = False
 
     def hangs(self) -> str | None:
-        """The execution whose turn goes on although it was interrupted, or None. Any thread.
+        """Return the execution whose turn goes on although it was interrupted, or None. Any thread.
 
         Such a turn is in a call that never comes back to Python, or swallows the interruption.
         """
@@ -104,7 +104,7 @@ class Watchdog:
                 self._wake.wait(self._limit)
 
     def _progress(self) -> tuple[int, int]:
-        """Which turn it is, and how many events it has delivered."""
+        """Return which turn it is, and how many events it has delivered."""
         run = self._run
         return self._turn, 0 if run is None else run.delivered
 

@@ -76,7 +76,7 @@ def _number(entry: tuple[int, Any]) -> int:
 
 
 def is_open(generator: AsyncGenerator[Any, Any]) -> bool:
-    """Whether a generator has not ended."""
+    """Return whether a generator has not ended."""
     return getattr(generator, "ag_frame", None) is not None
 
 

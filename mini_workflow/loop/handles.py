@@ -37,7 +37,7 @@ class Handle:
         self._cancelled = True
 
     def cancelled(self) -> bool:
-        """Whether it was cancelled."""
+        """Return whether it was cancelled."""
         return self._cancelled
 
     def run(self) -> None:
@@ -61,8 +61,8 @@ class TimerHandle:
         context: Context | None,
         timers: Timers,
     ) -> None:
-        """It fires at `when` on the loop's clock, which is `fire_at` on the real one; `wait` is None
-        if it is meant for that time, not for that many milliseconds.
+        """Fire at `when` on the loop's clock, which is `fire_at` on the real one; `wait` is None if
+        it is meant for that time, not for that many milliseconds.
         """
         self._ready = Handle(callback, args, context)
         self._when = when
@@ -70,7 +70,7 @@ class TimerHandle:
         self.seq = timers.start(fire_at, wait, self)
 
     def when(self) -> float:
-        """When it fires, in seconds on the loop's clock."""
+        """Return when it fires, in seconds on the loop's clock."""
         return self._when / 1000
 
     def cancel(self) -> None:
@@ -81,7 +81,7 @@ class TimerHandle:
         self._ready.cancel()
 
     def cancelled(self) -> bool:
-        """Whether it was cancelled."""
+        """Return whether it was cancelled."""
         return self._ready.cancelled()
 
     def fired(self) -> Handle:

@@ -31,7 +31,7 @@ from mini_workflow.errors import (
 from mini_workflow.loop import ordered, sandbox
 from mini_workflow.loop.generators import OpenGenerators
 from mini_workflow.loop.handles import Handle, TimerHandle, Timers
-from mini_workflow.loop.ordered import WorkflowFuture, WorkflowTask, hash_base, hush, unseen
+from mini_workflow.loop.ordered import WorkflowFuture, WorkflowTask, hash_base, silence, unseen
 from mini_workflow.loop.source_line import user_line, waiting_line
 
 log = logging.getLogger("mini_workflow.workflow")
@@ -212,7 +212,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
             while self.tasks:
                 tasks, self.tasks = self.tasks, []
                 for task in tasks:
-                    hush(task)
+                    silence(task)
                 for task in tasks:
                     if not task.done():
                         # asyncio's context managers want to know their task.
@@ -247,8 +247,8 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         self._repeating = self._current if count > _CANCELS else None
 
     def _is_repeating(self, callback: Callable[..., Any]) -> bool:
-        """Whether it is the callback that runs now, which only cancels again what has been cancelled
-        often enough in this delivery: it goes on with the next one.
+        """Return whether it is the callback that runs now, which only cancels again what has been
+        cancelled often enough in this delivery: it goes on with the next one.
         """
         repeating = self._repeating
         return (
@@ -291,8 +291,8 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         return TimerHandle(self.now + wait, fire_at, wait, callback, args, context, self.timers)
 
     def _beginning(self) -> int:
-        """When a duration that starts now begins: with the event that is delivered, unless the
-        clock was set back since, or the event was long under way.
+        """Return when a duration that starts now begins: with the event that is delivered, unless
+        the clock was set back since, or the event was long under way.
         """
         clock = self.clock
         if clock is None or 0 <= clock - self.now <= UNDER_WAY:
@@ -466,7 +466,7 @@ async def _awaiting(awaitable: Any) -> Any:
 
 
 def _ignore(_generator: AsyncGenerator[Any, Any]) -> None:
-    """What the garbage collector finds does not matter: generators are closed in order."""
+    """Ignore what the garbage collector finds: generators are closed in order."""
 
 
 def _close(coroutine: Any) -> None:
@@ -501,7 +501,9 @@ def _make_immortal(coroutine: Any) -> None:
 
 
 def _innermost(coroutine: Any) -> Any:
-    """The last coroutine in the chain of awaits that has not ended; None if the first one has."""
+    """Return the last coroutine in the chain of awaits that has not ended; None if the first one
+    has.
+    """
     found: Any = None
     while _has_not_ended(coroutine):
         found = coroutine

@@ -73,11 +73,11 @@ class WorkflowTask(asyncio.Task[Any]):
 
 
 def unseen(future: asyncio.Future[Any]) -> bool:
-    """Whether it has failed and nobody has looked at the exception."""
+    """Return whether it has failed and nobody has looked at the exception."""
     return bool(getattr(future, "_log_traceback", False))
 
 
-def hush(future: asyncio.Future[Any]) -> None:
+def silence(future: asyncio.Future[Any]) -> None:
     """Say nothing about the future or task when the garbage collector finds it."""
     # Both attributes are asyncio's own means to this end; no public one exists.
     if unseen(future):
@@ -152,7 +152,7 @@ def _method(name: str) -> Callable[..., Any]:
 
 
 def _members(other: Any) -> list[Any]:
-    """The members of a set, in its order; none of what is not a set."""
+    """Return the members of a set, in its order; none of what is not a set."""
     return [*other] if isinstance(other, AbstractSet) else []  # pyright: ignore[reportUnknownVariableType]
 
 

@@ -7,7 +7,7 @@ import contextlib
 from typing import Any, Protocol
 
 from mini_workflow.loop.loop import Halt, WorkflowLoop
-from mini_workflow.loop.ordered import hush, unseen
+from mini_workflow.loop.ordered import silence, unseen
 
 
 class Warn(Protocol):
@@ -18,7 +18,7 @@ class Warn(Protocol):
         ...
 
 
-async def wind_down(loop: WorkflowLoop, warn: Warn) -> None:
+async def run_cleanup(loop: WorkflowLoop, warn: Warn) -> None:
     """Cancel the tasks that still run, in order of creation, and wait for their cleanup; then close
     the open asynchronous generators, in order. Again, until neither is left.
 
@@ -54,12 +54,12 @@ def report_unseen(
     """Warn of each failure that nobody has looked at."""
     for future in futures:
         if future is not main and future.done() and unseen(future):
-            hush(future)
+            silence(future)
             warn("%s failed and nobody awaited it: %r", name_of(future), future.exception())
 
 
 def name_of(future: asyncio.Future[Any]) -> str:
-    """What to call a future, or an asyncio.Task, in a message."""
+    """Return what to call a future, or an asyncio.Task, in a message."""
     if isinstance(future, asyncio.Task):
         return future.get_name()
     name = getattr(future, "name", None)

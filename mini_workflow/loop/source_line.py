@@ -15,20 +15,20 @@ _LOOP: Final = str(Path(__file__).with_name("loop.py"))
 
 
 def is_user_code(filename: str) -> bool:
-    """Whether a file is neither this library's nor the standard library's."""
+    """Return whether a file is neither this library's nor the standard library's."""
     if filename.startswith(_STANDARD_LIBRARY):
         return "site-packages" in filename
     return not filename.startswith((_LIBRARY, "<frozen"))
 
 
 def describe_frame(frame: FrameType) -> str:
-    """A frame as ``file:line in function``."""
+    """Return a frame as ``file:line in function``."""
     code = frame.f_code
     return f"{code.co_filename}:{frame.f_lineno} in {code.co_name}"
 
 
 def user_frame(frame: FrameType | None) -> FrameType | None:
-    """The innermost frame of user code in a workflow's turn, from `frame` outwards, or None.
+    """Return the innermost frame of user code in a workflow's turn, from `frame` outwards, or None.
 
     This library and the standard library do not count; what called the loop is not looked at.
     """
@@ -40,13 +40,15 @@ def user_frame(frame: FrameType | None) -> FrameType | None:
 
 
 def user_line() -> str:
-    """Where the running workflow code is, as a clause to append to a message; may be empty."""
+    """Return where the running workflow code is, as a clause to append to a
+    message; may be empty.
+    """
     frame = user_frame(sys._getframe(1))  # pyright: ignore[reportPrivateUsage] documented, for this
     return f" (at {describe_frame(frame)})" if frame is not None else ""
 
 
 def waiting_line(coroutine: Any) -> str:
-    """Where a suspended coroutine waits in user code, as ``file:line in function``."""
+    """Return where a suspended coroutine waits in user code, as ``file:line in function``."""
     found = ""
     while coroutine is not None:
         frame = getattr(coroutine, "cr_frame", None) or getattr(coroutine, "ag_frame", None)

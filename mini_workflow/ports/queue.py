@@ -32,7 +32,7 @@ class Wakeups:
     deadline: Wakeup | None = None
 
     def all(self) -> tuple[Wakeup, ...]:
-        """Those that are set."""
+        """Return those that are set."""
         return tuple(one for one in (self.timer, self.deadline) if one is not None)
 
 
@@ -58,17 +58,17 @@ class PendingEffects:
         return bool(self.tasks or self.outbox or self.alarm)
 
 
-NO_ERRANDS: Final = PendingEffects()
+NO_EFFECTS: Final = PendingEffects()
 
 
 @dataclass(frozen=True, slots=True)
 class ExecutionMeta:
-    """How things stand with an execution beside what a Head says: the errands of its last commit,
+    """How things stand with an execution beside what a Head says: the effects of its last commit,
     whether this process knows them done, the wake-ups that are set, how often in a row its turns may
     have ended the process, who its parent is (``{"id": ..., "seq": ...}``), and how many events it has.
     """
 
-    errands: PendingEffects
+    pending: PendingEffects
     done: bool
     alarm: Wakeups
     tries: int
@@ -97,7 +97,7 @@ class Dispatch(Protocol):
         ...
 
     def alarm(self, execution_id: str, at: int, now: int) -> Wakeup:
-        """The alarm that `set` would set for that time. Pure."""
+        """Return the alarm that `set` would set for that time. Pure."""
         ...
 
     def set(self, execution_id: str, alarm: Wakeup, now: int) -> None:
@@ -105,7 +105,7 @@ class Dispatch(Protocol):
         ...
 
     def unset(self, alarm: Wakeup) -> None:
-        """The alarm is not needed any more; it may go off all the same."""
+        """Cancel an alarm that is not needed any more; it may go off all the same."""
         ...
 
 
@@ -115,8 +115,8 @@ class FencedStore(Reader, Protocol):
     """
 
     def standing(self, execution_id: str) -> ExecutionMeta | None:
-        """How things stand with an execution, from memory where that is known; None if there is
-        none of that id.
+        """Return how things stand with an execution, from memory where that is known; None if there
+        is none of that id.
         """
         ...
 
@@ -125,7 +125,7 @@ class FencedStore(Reader, Protocol):
         commit: Commit,
         parent: dict[str, Any] | None,
         fingerprint: str,
-        errands: PendingEffects,
+        pending: PendingEffects,
         alarm: Wakeups,
     ) -> bool:
         """Write a new execution with its first events; False if there is one of that id. The
@@ -133,8 +133,8 @@ class FencedStore(Reader, Protocol):
         """
         ...
 
-    def commit(self, commit: Commit, errands: PendingEffects, alarm: Wakeups, tries: int) -> bool:
-        """Write in one durable step, as `Store.commit`; also the errands, which include the outbox.
+    def commit(self, commit: Commit, pending: PendingEffects, alarm: Wakeups, tries: int) -> bool:
+        """Write in one durable step, as `Store.commit`; also the effects, which include the outbox.
 
         A commit that changes nothing only finds out whether what is in memory is still true.
         """
@@ -145,9 +145,9 @@ class FencedStore(Reader, Protocol):
         ...
 
     def done(self, execution_id: str) -> None:
-        """The errands of the last commit have been done."""
+        """Note that the effects of the last commit have been done."""
         ...
 
     def forget(self, execution_id: str) -> None:
-        """What is in memory may not be true any more."""
+        """Forget what is in memory: it may not be true any more."""
         ...

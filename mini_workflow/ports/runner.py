@@ -77,8 +77,9 @@ class TaskRunner(Protocol):
         ...
 
     def holds(self, key: tuple[str, int, int]) -> bool:
-        """Whether an attempt was submitted here, and has neither been reported nor handed back. Never
-        blocks. An attempt that it does not hold, and that was not reported before, counts as lost.
+        """Return whether an attempt was submitted here, and has neither been reported nor handed
+        back. Never blocks. An attempt that it does not hold, and that was not reported before,
+        counts as lost.
         """
         ...
 

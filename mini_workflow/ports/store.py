@@ -120,7 +120,7 @@ class Page:
 
 
 @record
-class Letter:
+class MailboxEntry:
     """A message to an execution, as found in the mailbox."""
 
     number: int
@@ -142,18 +142,20 @@ class Reader(Protocol):
     """What making a turn takes of a store."""
 
     def load(self, execution_id: str) -> Stored | None:
-        """The execution as of the last commit, or None if there is none of that id.
+        """Return the execution as of the last commit, or None if there is none of that id.
 
         What it costs depends on the current run, and not on those before it.
         """
         ...
 
     def extent(self, execution_id: str) -> Extent | None:
-        """How long the execution is, or None if there is none. The cost does not depend on that."""
+        """Return how long the execution is, or None if there is none. The cost does not depend on
+        that.
+        """
         ...
 
     def head(self, execution_id: str) -> Head | None:
-        """The head as of the last commit, or None. Callable from any thread."""
+        """Return the head as of the last commit, or None. Callable from any thread."""
         ...
 
 
@@ -161,8 +163,8 @@ class Store(Reader, Protocol):
     """Heads and histories."""
 
     def history(self, execution_id: str, since: int = 0) -> list[str]:
-        """The lines of the current run's history as of the last commit, from event number `since`
-        on, counted from 0 over all runs. Any thread.
+        """Return the lines of the current run's history as of the last commit, from event number
+        `since` on, counted from 0 over all runs. Any thread.
 
         Empty if there is no such execution. The cost is as for `load`, or that of those lines where
         a store can read them alone.
@@ -207,7 +209,7 @@ class Agenda(Protocol):
         ...
 
     def next_wake(self) -> int | None:
-        """The earliest `wake_at` of all, or None."""
+        """Return the earliest `wake_at` of all, or None."""
         ...
 
     def busy(self, after: str, limit: int) -> list[str]:
@@ -231,7 +233,9 @@ class Mailbox(Protocol):
         """
         ...
 
-    def letters(self, after: int, limit: int, execution_id: str | None = None) -> list[Letter]:
+    def entries(
+        self, after: int, limit: int, execution_id: str | None = None
+    ) -> list[MailboxEntry]:
         """Messages for executions that this owner holds, by number, beginning behind `after`: all,
         or those for one of them.
 
@@ -286,7 +290,7 @@ class Leases(Protocol):
         ...
 
     def peers(self) -> list[str]:
-        """The addresses of the other living owners, for a wake-up. Any thread."""
+        """Return the addresses of the other living owners, for a wake-up. Any thread."""
         ...
 
 
@@ -322,10 +326,10 @@ class Clock(Protocol):
     """The time."""
 
     def now(self) -> int:
-        """Milliseconds since the epoch. May jump, also backwards."""
+        """Return milliseconds since the epoch. May jump, also backwards."""
         ...
 
 
 def reopened(head: Head) -> Head:
-    """The head of a blocked execution that runs again."""
+    """Return the head of a blocked execution that runs again."""
     return replace(head, status="running", blocked_kind=None, blocked_reason=None)

@@ -46,7 +46,9 @@ class Attempt:
 
 
 def was_stopped(current: CurrentTask) -> TaskOutcome:
-    """The outcome of an async attempt that asyncio has cancelled: it is lost if nobody asked for that."""
+    """Return the outcome of an async attempt that asyncio has cancelled: it is lost if nobody asked
+    for that.
+    """
     request, details = current.request, current.details
     if current.is_told:
         return cancelled(request, details)
@@ -66,11 +68,14 @@ class Owner(Protocol[Item_contra]):
         ...
 
     def grace(self, attempt: Item_contra, /) -> float:
-        """Seconds that an attempt has to end once it was told that its heartbeat is missing."""
+        """Return seconds that an attempt has to end once it was told that its
+        heartbeat is missing.
+        """
         ...
 
     def give_up(self, attempt: Item_contra, /) -> Callable[[], None] | None:
-        """An attempt is past its limits, and was ended: free what it took. With the lock held.
+        """Return an attempt is past its limits, and was ended: free what it took. With the lock
+        held.
 
         Answers what is left to do once the attempt was reported, without the lock.
         """
@@ -101,7 +106,7 @@ class Attempts(Generic[Item]):
         self._returned: Final[list[TaskRequest]] = []
 
     def __bool__(self) -> bool:
-        """Whether there are any."""
+        """Return whether there are any."""
         return bool(self._all)
 
     def __iter__(self) -> Iterator[Item]:
@@ -158,7 +163,9 @@ class Attempts(Generic[Item]):
             return running
 
     def handed_back(self) -> list[TaskRequest]:
-        """All that is handed back, those that never began first. No limits are watched any more."""
+        """Return all that is handed back, those that never began first. No limits are watched any
+        more.
+        """
         self.deadlines.close()
         with self.lock:
             late = (handed_back(attempt.request, attempt.details) for attempt in self._ending)
@@ -171,7 +178,7 @@ class Attempts(Generic[Item]):
     # With the lock held
 
     def take(self, attempt: Item) -> None:
-        """A new attempt. Raises RuntimeClosed after `stop`."""
+        """Add a new attempt. Raises RuntimeClosed after `stop`."""
         if self.closed:
             raise RuntimeClosed("the runner of tasks was closed")
         self._all[attempt.request.execution_id, attempt.request.seq] = attempt
@@ -180,7 +187,7 @@ class Attempts(Generic[Item]):
     def begin(
         self, attempt: Item, limits: Limits | None, current: CurrentTask | None = None
     ) -> bool:
-        """An attempt begins, unless it is over, or nothing begins any more: then False."""
+        """Return an attempt begins, unless it is over, or nothing begins any more: then False."""
         if attempt.over or self.closed:
             return False
         attempt.begun = True
@@ -192,7 +199,7 @@ class Attempts(Generic[Item]):
         return True
 
     def begins_anew(self, attempt: Item) -> None:
-        """An attempt has not begun after all, and will."""
+        """Note that an attempt has not begun after all, and will."""
         attempt.begun = False
         self.begun -= 1
         if attempt.limits is not None:
@@ -215,7 +222,9 @@ class Attempts(Generic[Item]):
         return True
 
     def finish(self, attempt: Item, outcome: TaskOutcome) -> TaskOutcome | None:
-        """An attempt has ended by itself. Answers what the caller is to report, if anything."""
+        """Return an attempt has ended by itself. Answers what the caller is to
+        report, if anything.
+        """
         details = outcome.heartbeat or attempt.details
         if self.closed and was_cancelled(outcome):
             self.hand_back(attempt, details)

@@ -238,7 +238,7 @@ class EventLoopRunner:
     # Without it
 
     def _leave(self, loop: asyncio.AbstractEventLoop) -> None:
-        """The application's loop was closed, or has stopped: go on with one of the runner's own."""
+        """Go on with a loop of the runner's own: the application's was closed, or has stopped."""
         with self._attempts.lock:
             if loop is not self._loop or self._thread is not None:
                 return
@@ -298,7 +298,7 @@ class EventLoopRunner:
                 self._finished.set()
 
     def _lose(self, attempt: _Attempt, current: CurrentTask) -> None:
-        """The application has cancelled an attempt, and its loop goes on."""
+        """Lose an attempt that the application has cancelled, and whose loop goes on."""
         self._finish(attempt, was_stopped(current))
 
     def _finish(self, attempt: _Attempt, outcome: TaskOutcome) -> None:

@@ -81,7 +81,7 @@ class LoopMonitor:
             self._watcher.watch(self, time.monotonic() + INTERVAL)
 
     def look(self) -> None:
-        """A second has passed. Called by the watcher."""
+        """Look whether the loop answers, every second. Called by the watcher."""
         # Marked before: tasks that come after the look at them have it watched again.
         self._watched = False
         loop = self._loop
@@ -116,12 +116,12 @@ class LoopMonitor:
 
 
 def task_name(current: CurrentTask) -> str:
-    """What the task of asyncio is called that runs an attempt."""
+    """Return what the task of asyncio is called that runs an attempt."""
     return f"async task {current.name!r} of execution {current.execution_id!r}"
 
 
 def _blocking(loop: asyncio.AbstractEventLoop, thread: int) -> str | None:
-    """What blocks the loop, and where; None if the loop itself waits."""
+    """Return what blocks the loop, and where; None if the loop itself waits."""
     frame = _blocking_frame(thread)
     if frame is None:
         return None
@@ -136,7 +136,9 @@ def _blocking(loop: asyncio.AbstractEventLoop, thread: int) -> str | None:
 
 
 def _blocking_frame(thread: int) -> FrameType | None:
-    """The innermost frame of user code that the loop has called, or of other code if none is."""
+    """Return the innermost frame of user code that the loop has called, or of other code if none
+    is.
+    """
     frame = innermost = sys._current_frames().get(thread)  # pyright: ignore[reportPrivateUsage]
     called = None
     while frame is not None:

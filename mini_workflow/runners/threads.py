@@ -209,7 +209,7 @@ class ThreadRunner:
                     self._wakes(attempt)
 
     def _wakes(self, attempt: _Attempt) -> None:
-        """Its thread counts again, unless that was noted before. With the lock held."""
+        """Count its thread again, unless that was noted before. With the lock held."""
         if attempt.waits:
             attempt.waits = False
             self._asleep -= 1

@@ -21,7 +21,7 @@ from mini_workflow.engine.cache import Cache
 from mini_workflow.engine.engine import DEFAULT_HISTORY_LIMIT
 from mini_workflow.engine.execution import Settled
 from mini_workflow.engine.pending_updates import find_answer
-from mini_workflow.engine.queries import Questions
+from mini_workflow.engine.queries import Queries
 from mini_workflow.engine.replies import answer_start, existing, not_found, not_open, still_open
 from mini_workflow.engine.requests import (
     Answer,
@@ -176,8 +176,8 @@ class FileTransport:
         return reply.wait(0)
 
     def _creation(self, request: Start) -> Commit:
-        """What makes the execution. Its first event stands alone: no code has run yet, and being
-        busy tells whoever takes it over to begin.
+        """Return what makes the execution. Its first event stands alone: no code has run yet, and
+        being busy tells whoever takes it over to begin.
         """
         now = self._clock.now()
         started = first_event(
@@ -256,7 +256,7 @@ class FileTransport:
                 entropy=lambda: 0,
                 history_limit=DEFAULT_HISTORY_LIMIT,
             )
-            Questions(turns, cache, self._watchdog).answer(request)
+            Queries(turns, cache, self._watchdog).answer(request)
 
     # Inside
 
@@ -278,7 +278,7 @@ class FileTransport:
         self._backend.mailbox.post(execution_id, body, body)
 
     def _notify(self) -> None:
-        self._socket.ring(self._backend.leases.peers())
+        self._socket.notify(self._backend.leases.peers())
 
     def _load(self, execution_id: str) -> Stored | None:
         with self._using:

@@ -45,13 +45,15 @@ class FileWatcher:
         self._closing = threading.Event()
 
     def until_end(self, execution_id: str, wake: Wake) -> contextlib.AbstractContextManager[None]:
-        """A `with` block in which `wake` is called when the execution does not run any more."""
+        """Return a `with` block in which `wake` is called when the execution does
+        not run any more.
+        """
         return self._waiting(self._for_end, execution_id, wake)
 
     def until_change(
         self, execution_id: str, wake: Wake
     ) -> contextlib.AbstractContextManager[None]:
-        """A `with` block in which `wake` is called after each change of the file."""
+        """Return a `with` block in which `wake` is called after each change of the file."""
         return self._waiting(self._for_change, execution_id, wake)
 
     def close(self) -> None:

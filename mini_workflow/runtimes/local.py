@@ -150,7 +150,7 @@ class LocalRuntime(Runtime):
                 self._peers = self._backend.leases.peers()
             except StoreError:  # busy: they look for themselves soon
                 self._peers_until = 0.0
-        self._doorbell.ring(self._peers)
+        self._doorbell.notify(self._peers)
 
     def _close_backend(self) -> None:
         self._peers_until = 0.0
@@ -179,7 +179,7 @@ def _make_runner(
 
 
 def _equipment(key: bytes, value_limit: int) -> WorkerConfig:
-    """What the engine and its worker processes have in common; each makes its own."""
+    """Return what the engine and its worker processes have in common; each makes its own."""
     from mini_workflow.codecs.signing import Signer
     from mini_workflow.runners.processes import WorkerConfig
 

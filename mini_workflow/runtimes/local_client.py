@@ -78,12 +78,13 @@ class LocalClient(Client):
         return self._backend.path
 
     def is_served(self) -> bool:
-        """Whether a living process has the file open to run what is in it."""
+        """Return whether a living process has the file open to run what is in it."""
         self._file.check()
         return bool(self._backend.leases.peers())
 
     def damaged(self, limit: int = 100) -> list[Damage]:
-        """What is damaged in at most `limit` rows of executions: id, column and value of each.
+        """Return what is damaged in at most `limit` rows of executions: id, column and value of
+        each.
 
         A damaged row is the matter of its own execution, which is told as blocked. Restore a backup, or
         have `resume()` write the row anew from the history. Looks at every row of the file.

@@ -41,7 +41,9 @@ class Clients:
         self._depth = threading.local()
 
     def get(self, service: str, *, answers_within: int = ANSWERS_WITHIN) -> Any:
-        """The client of a service, such as ``s3``; it waits so many seconds for an answer."""
+        """Return the client of a service, such as ``s3``; it waits so many seconds
+        for an answer.
+        """
         key = (service, answers_within)
         client = self._made.get(key)
         if client is None:
@@ -77,7 +79,7 @@ class Clients:
         return list(self._pools[depth].map(attempt, items))
 
     def all(self, call: Callable[[Item], T], items: list[Item]) -> list[T]:
-        """The same, but the first error is raised once every call has been made."""
+        """Return the same, but the first error is raised once every call has been made."""
         found: list[T] = []
         for result in self.each(call, items):
             if isinstance(result, StoreError):
@@ -94,7 +96,9 @@ class Clients:
 
 
 def import_boto3() -> Any:
-    """The package boto3. Raises StoreUnavailable, with the extra that brings it, if it is missing."""
+    """Return the package boto3. Raises StoreUnavailable, with the extra that brings it, if it is
+    missing.
+    """
     try:
         return importlib.import_module("boto3")
     except ImportError as error:
@@ -128,13 +132,17 @@ def _boto3_client() -> Callable[[str, int], Any]:
 
 
 def code_of(error: BaseException) -> str:
-    """The code by which AWS names an error, such as ``PreconditionFailed``; empty for others."""
+    """Return the code by which AWS names an error, such as ``PreconditionFailed``; empty for
+    others.
+    """
     response: Any = getattr(error, "response", None)
     return str(response.get("Error", {}).get("Code", "")) if isinstance(response, dict) else ""  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
 
 
 def is_refused(error: StoreError) -> bool:
-    """Whether AWS will refuse the same call again: it is not allowed, or its target not there."""
+    """Return whether AWS will refuse the same call again: it is not allowed, or its target not
+    there.
+    """
     cause = error.__cause__
     return cause is not None and code_of(cause) in (*_DENIED, *_MISSING)
 

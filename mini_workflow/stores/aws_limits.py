@@ -49,6 +49,6 @@ HEADER_BYTES: Final = 4096
 PARALLEL: Final = 32
 """Calls of AWS that are made at the same time. Our own bound; the connection pools are as large."""
 
-PULSE: Final = 10.0
+HEARTBEAT_INTERVAL: Final = 10.0
 """Seconds between two looks of a running task at the bucket: to keep the details of its heartbeat,
 and to learn that nobody waits for it any more. Our own bound."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from itertools import compress
 
 from mini_workflow.errors import ExecutionNotFound, LeaseLost, StoreUnavailable, UsageError
-from mini_workflow.ports import Clock, Commit, Extent, Head, Letter, Page, Query, Stored
+from mini_workflow.ports import Clock, Commit, Extent, Head, MailboxEntry, Page, Query, Stored
 
 
 @dataclass(slots=True)
@@ -28,7 +28,7 @@ class _Execution:
     tries: int = 0
 
     def run(self) -> list[str]:
-        """The events of the current run."""
+        """Return the events of the current run."""
         return self.events[self.head.base :]
 
 
@@ -45,32 +45,32 @@ class MemoryState:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.executions: dict[str, _Execution] = {}
-        self.letters: dict[int, tuple[Letter, str]] = {}
+        self.entries: dict[int, tuple[MailboxEntry, str]] = {}
         self._posted: set[tuple[str, str]] = set()
         self.owners: dict[int, _Owner] = {}
         self.partitions: dict[int, int | None] = {}
         self._last = 0
 
     def number(self) -> int:
-        """A number that was never given out before."""
+        """Return a number that was never given out before."""
         self._last += 1
         return self._last
 
     def post(self, execution_id: str, body: str, key: str) -> bool:
-        """Keep a letter, unless one of its key is there; answers whether the execution exists."""
+        """Keep a message, unless one of its key is there; answers whether the execution exists."""
         if execution_id not in self.executions:
             return False
         if (execution_id, key) not in self._posted:
             number = self.number()
-            self.letters[number] = (Letter(number, execution_id, body), key)
+            self.entries[number] = (MailboxEntry(number, execution_id, body), key)
             self._posted.add((execution_id, key))
         return True
 
     def take(self, execution_id: str, number: int) -> None:
-        """Remove a letter, if there is one of that number to that execution."""
-        letter, key = self.letters.get(number, (None, ""))
-        if letter is not None and letter.execution_id == execution_id:
-            del self.letters[number]
+        """Remove a message, if there is one of that number to that execution."""
+        entry, key = self.entries.get(number, (None, ""))
+        if entry is not None and entry.execution_id == execution_id:
+            del self.entries[number]
             self._posted.remove((execution_id, key))
 
 
@@ -117,14 +117,14 @@ class _Session:
 
     @contextmanager
     def open(self) -> Generator[MemoryState]:
-        """The state, with its lock held."""
+        """Return the state, with its lock held."""
         if self.closed:
             raise StoreUnavailable("the store was closed")
         with self._state.lock:
             yield self._state
 
     def verify(self, state: MemoryState) -> int:
-        """The lease, if it still stands; raises LeaseLost otherwise."""
+        """Return the lease, if it still stands; raises LeaseLost otherwise."""
         if self.lease is None:
             raise LeaseLost("this owner holds no lease (any more); acquire one to go on")
         if self.lease not in state.owners:
@@ -136,7 +136,7 @@ class _Session:
         return self.lease
 
     def holds(self, state: MemoryState, execution: _Execution) -> bool:
-        """Whether this owner holds the execution."""
+        """Return whether this owner holds the execution."""
         return self.lease is not None and state.partitions[execution.partition] == self.lease
 
 
@@ -237,8 +237,8 @@ class MemoryAgenda:
 
     def due(self, now: int, limit: int) -> list[str]:
         """See `Agenda.due`."""
-        waking = self._heads(lambda head: head.wake_at is not None and head.wake_at <= now)
-        return [head.execution_id for head in sorted(waking, key=_wake_at)[:limit]]
+        plan_wakeup = self._heads(lambda head: head.wake_at is not None and head.wake_at <= now)
+        return [head.execution_id for head in sorted(plan_wakeup, key=_wake_at)[:limit]]
 
     def next_wake(self) -> int | None:
         """See `Agenda.next_wake`."""
@@ -278,15 +278,17 @@ class MemoryMailbox:
                     f"there is no execution {execution_id!r}", execution_id=execution_id
                 )
 
-    def letters(self, after: int, limit: int, execution_id: str | None = None) -> list[Letter]:
+    def entries(
+        self, after: int, limit: int, execution_id: str | None = None
+    ) -> list[MailboxEntry]:
         """See `Mailbox.letters`."""
         with self._session.open() as state:
             return [
-                letter
-                for letter, _ in state.letters.values()
-                if letter.number > after
-                and execution_id in (None, letter.execution_id)
-                and self._session.holds(state, state.executions[letter.execution_id])
+                entry
+                for entry, _ in state.entries.values()
+                if entry.number > after
+                and execution_id in (None, entry.execution_id)
+                and self._session.holds(state, state.executions[entry.execution_id])
             ][:limit]
 
 

@@ -9,5 +9,5 @@ class SystemClock:
     """Implements `Clock` by the operating system's time."""
 
     def now(self) -> int:
-        """Milliseconds since the epoch."""
+        """Return milliseconds since the epoch."""
         return time.time_ns() // 1_000_000

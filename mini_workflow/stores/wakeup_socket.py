@@ -56,7 +56,7 @@ class WakeupSocket:
             )
             self._thread.start()
 
-    def ring(self, addresses: Iterable[str]) -> None:
+    def notify(self, addresses: Iterable[str]) -> None:
         """Wake the owners at these addresses, as far as they still listen."""
         bell = self._socket
         if bell is None:
@@ -75,7 +75,7 @@ class WakeupSocket:
         # Either of the two wakes the thread; not every system knows the first.
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
-        self.ring([self.address])
+        self.notify([self.address])
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join()
         self._socket.close()

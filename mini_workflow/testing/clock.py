@@ -10,7 +10,7 @@ class ManualClock:
         self._now = start
 
     def now(self) -> int:
-        """The time it was last set or advanced to."""
+        """Return the time it was last set or advanced to."""
         return self._now
 
     def advance(self, milliseconds: int) -> None:

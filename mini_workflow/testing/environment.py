@@ -123,7 +123,7 @@ class WorkflowEnvironment(Runtime):
         self._stubs.remove(name)
 
     def now(self) -> datetime:
-        """The time on the environment's clock, in UTC."""
+        """Return the time on the environment's clock, in UTC."""
         return datetime.fromtimestamp(self._clock.now() / 1000, UTC)
 
     def advance(self, by: float | timedelta) -> None:
@@ -171,7 +171,7 @@ class _Skipping:
         self._trips.sort(key=lambda trip: trip[0])
 
     def give_up(self) -> None:
-        """Nothing will happen any more."""
+        """Raise for a wait that cannot end: nothing will happen any more."""
         for _, arrived in self._trips:
             arrived.fail(RuntimeClosed("the environment was closed meanwhile"))
 

@@ -12,7 +12,7 @@ Expected = str | EllipsisType
 
 
 def summary(event: Event) -> str:
-    """An event in short: its kind, and the name of what it is about, if that has one."""
+    """Return an event in short: its kind, and the name of what it is about, if that has one."""
     name = getattr(event, "name", "")
     return f"{type(event).__name__} {name}" if name else type(event).__name__
 

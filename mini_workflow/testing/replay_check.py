@@ -85,7 +85,7 @@ def check_replay(
 def load_recordings(
     histories: ObjectStore | Iterable[ObjectStore],
 ) -> Generator[tuple[str, Recording, Codec | None]]:
-    """The recordings, each with a name for messages, and with its codec where that is known.
+    """Return the recordings, each with a name for messages, and with its codec where that is known.
 
     Raises UsageError.
     """
@@ -113,7 +113,7 @@ def _from_path(path: Path) -> Generator[tuple[str, Recording]]:
 
 
 def read_recording(path: Path) -> Recording:
-    """The recording in a file: one JSON object, or one event per line.
+    """Return the recording in a file: one JSON object, or one event per line.
 
     A file of lines does not name its execution: the name of the file stands for it. Raises
     UsageError.

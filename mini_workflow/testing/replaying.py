@@ -247,7 +247,7 @@ class _ObservedRun(Run):
         raise Halt
 
     def nothing_more(self) -> Mismatch:
-        """The mismatch of a history that says more than the code asks for."""
+        """Return the mismatch of a history that says more than the code asks for."""
         return Mismatch(
             self.count + 1, self._recording.history[self.count], None, self._place_of_main()
         )
@@ -259,14 +259,14 @@ class _ObservedRun(Run):
         return waiting_line(main.get_coro())
 
     def waiting(self) -> tuple[tuple[str, str], ...]:
-        """The lines at which asyncio tasks of the workflow wait, by their names."""
+        """Return the lines at which asyncio tasks of the workflow wait, by their names."""
         found = (
             (t.get_name(), waiting_line(t.get_coro())) for t in self.loop.tasks if not t.done()
         )
         return tuple((name, place) for name, place in found if place)
 
     def open_operations(self) -> tuple[str, ...]:
-        """What is under way, in words."""
+        """Return what is under way, in words."""
         state = self.state
         found = [f"task #{n} {t.name!r}, attempt {t.attempt}" for n, t in state.tasks.items()]
         found += [f"timer #{number}" for number in state.timers]
@@ -288,7 +288,7 @@ class _ObservedRecorder(Recorder):
 
 
 def explain(replayed: Replayed) -> str:
-    """What keeps the code from going on, in one line; empty if nothing does."""
+    """Return what keeps the code from going on, in one line; empty if nothing does."""
     if replayed.fault is None:
         return ""
     if replayed.mismatch is None:

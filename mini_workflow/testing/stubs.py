@@ -26,14 +26,14 @@ class Stubs:
         self._stubs = [stub for stub in self._stubs if stub[0] != name]
 
     def find(self, name: str) -> Callable[..., Any] | None:
-        """The function that stands in for a task of that name, or None."""
+        """Return the function that stands in for a task of that name, or None."""
         for pattern, function in self._stubs:
             if fnmatchcase(name, pattern):
                 return function
         return None
 
     def codec(self, request: TaskRequest, codec: Codec) -> Codec:
-        """The codec to run an attempt with: the task's own call, or the stub's."""
+        """Return the codec to run an attempt with: the task's own call, or the stub's."""
         function = self.find(request.name)
         return codec if function is None else _Stubbing(function)
 

@@ -352,14 +352,14 @@ class EmulatedCloud(Cloud):
             "FifoThroughputLimit": "perMessageGroupId",
         }
         events = self._queue(f"{self.name}-events.fifo", fifo | throughput)
-        letters = self._queue(f"{self.name}-dlq.fifo", fifo)
+        entries = self._queue(f"{self.name}-dlq.fifo", fifo)
         timers = self._queue(f"{self.name}-timers", {})
         self._pipe(timers, events)
         self.server.client("scheduler").create_schedule_group(Name=self.name)
         return {
             QUEUE_URL: events,
             QUEUE_ARN: self._arn(events),
-            DLQ_URL: letters,
+            DLQ_URL: entries,
             TIMER_QUEUE_URL: timers,
         }
 

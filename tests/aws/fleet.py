@@ -59,7 +59,7 @@ class Fleet:
             if world.services.queue:
                 times.append(self._ready)
             if not times:
-                if not world.services.ring():
+                if not world.services.notify():
                     break
                 continue
             world.clock.set(max(world.clock.now(), min(times)))

@@ -64,7 +64,7 @@ class Services:
     clock: Clock
     objects: dict[str, bytes] = field(default_factory=dict[str, bytes])
     queue: list[Message] = field(default_factory=list[Message])
-    letters: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    entries: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     delayed: list[tuple[int, str, str]] = field(default_factory=list[tuple[int, str, str]])
     schedules: dict[str, tuple[int, dict[str, Any]]] = field(
         default_factory=dict[str, tuple[int, dict[str, Any]]]
@@ -142,7 +142,7 @@ class Services:
             return
         self.queue.append(Message(f"{next(self._numbers):08x}-message", group, body))
 
-    def ring(self) -> bool:
+    def notify(self) -> bool:
         """Let time pass until the next delayed message or schedule; whether there was one."""
         due = self.next()
         if due is None:
@@ -196,7 +196,7 @@ class Services:
             self.timers += 1
             self.delayed.append((self.clock.now() + plain["DelaySeconds"] * 1000, group, body))
         elif url.endswith("dlq.fifo"):
-            self.letters.append(plain)
+            self.entries.append(plain)
         else:
             self.put(plain["MessageGroupId"], body, plain["MessageDeduplicationId"])
         return {"MessageId": "sent", "MD5OfMessageBody": md5(body.encode()).hexdigest()}

@@ -91,11 +91,11 @@ def test_a_message_that_nobody_can_read_holds_nothing_up(
         world.run()
         assert world.client.get_execution("e").result(timeout=0) == [1, 2]
         assert world.client.get_execution("other").result(timeout=0) == [0, "", None, [1]]
-        (letter,) = world.services.letters
-        why = letter["MessageAttributes"]["reason"]["StringValue"]
+        (entry,) = world.services.entries
+        why = entry["MessageAttributes"]["reason"]["StringValue"]
         assert why.split(":")[0] in ("WireError", "SignatureInvalid")
         assert f"goes to the dead letters: {why}"[:60] in caplog.text
-        world.services.letters.clear()
+        world.services.entries.clear()
         sound(world, ANYTHING, None)
 
 
@@ -113,7 +113,7 @@ def test_what_a_newer_version_has_written_waits_for_it() -> None:
         world.deliver()
         assert len(world.answers[-1]["batchItemFailures"]) == 2
         assert [m.group for m in world.services.queue] == ["e", "e"]
-        assert world.services.letters == []
+        assert world.services.entries == []
         assert waits(world) == [0, 0]
         world.deliver()
         # Later tries come with growing pauses.
@@ -140,7 +140,7 @@ def test_a_message_for_nobody_is_dropped() -> None:
         world.services.objects.clear()
         world.services.queue = world.services.queue[1:]
         world.deliver()
-        assert world.services.queue == world.services.letters == []
+        assert world.services.queue == world.services.entries == []
         assert world.services.objects == {}
 
 
@@ -237,11 +237,11 @@ def test_an_execution_whose_errands_cannot_be_done_is_blocked(scenario: str) -> 
         for _ in range(GIVE_UP):
             assert statuses(world, "e") == ["running"]
             world.deliver()
-        assert world.services.queue == world.services.letters == []
+        assert world.services.queue == world.services.entries == []
         assert statuses(world, "e") == ["blocked"]
         # No process has ended, and nobody says so.
         assert "StoreUnavailable" in reason(world, "e")
-        assert world.client._parts.histories.read("e").errands.doubtful  # type: ignore[union-attr]
+        assert world.client._parts.histories.read("e").pending.doubtful  # type: ignore[union-attr]
         world.client.get_execution("e").signal("item", "is kept, and so are the errands")
         world.deliver()
         assert world.services.queue == []

@@ -23,7 +23,7 @@ from mini_workflow.stores.aws_clients import Clients
 from mini_workflow.stores.aws_limits import BATCH_ENTRIES, MAXIMUM_DELAY, SCHEDULE_EARLY
 from mini_workflow.stores.s3.bucket import CONFLICTS, Bucket
 from mini_workflow.stores.sqs.dispatch import purpose_of
-from mini_workflow.stores.sqs.messages import Lost, Mail
+from mini_workflow.stores.sqs.messages import Lost, SqsMessage
 from tests.aws.cloud import BUCKET
 from tests.aws.emulator.server import Server
 from tests.aws.world import ENVIRONMENT, START, Fault, World, registry_of
@@ -125,18 +125,18 @@ def sent(world: World) -> list[Any]:
 
 def test_messages_leave_in_batches_and_in_order(world: World) -> None:
     post = world.client._parts.post
-    post.send(Mail(f"e{n % 2}", "messages", f"content {n}", f"{n}") for n in range(25))
+    post.send(SqsMessage(f"e{n % 2}", "messages", f"content {n}", f"{n}") for n in range(25))
     assert [mail.content for mail in sent(world)] == [f"content {n}" for n in range(25)]
     assert world.cost() == {"sqs.SendMessageBatch": 3}
     assert BATCH_ENTRIES == 10
     # The same key again is the same message.
-    post.send([Mail("e0", "messages", "content 0", "0")])
+    post.send([SqsMessage("e0", "messages", "content 0", "0")])
     assert len(world.services.queue) == 25
 
 
 def test_a_batch_is_not_larger_than_sqs_takes(world: World) -> None:
     large = "x" * 200_000
-    world.client._parts.post.send(Mail("e", "messages", large, f"{n}") for n in range(9))
+    world.client._parts.post.send(SqsMessage("e", "messages", large, f"{n}") for n in range(9))
     assert [mail.content for mail in sent(world)] == [large] * 9
     assert (
         world.cost() == {"sqs.SendMessageBatch": 2, "sqs.SendMessage": 1}
@@ -148,14 +148,14 @@ def test_a_batch_is_not_larger_than_sqs_takes(world: World) -> None:
 def test_a_message_that_was_not_taken_is_an_error(world: World) -> None:
     world.services.after_answer.append("partly")
     with pytest.raises(StoreUnavailable, match="1 of 3 messages failed, the first one with Busy"):
-        world.client._parts.post.send(Mail("e", "messages", "c", f"{n}") for n in range(3))
+        world.client._parts.post.send(SqsMessage("e", "messages", "c", f"{n}") for n in range(3))
 
 
 @pytest.mark.parametrize("size", [0, 240 * 1024, 240 * 1024 + 1, 3_000_000])
 def test_what_is_too_large_goes_by_way_of_the_bucket(size: int, world: World) -> None:
     content = "é" * (size // 2) + "x" * (size % 2)
     post = world.client._parts.post
-    post.send([Mail("e", "messages", content, "key")])
+    post.send([SqsMessage("e", "messages", content, "key")])
     claimed = size > 240 * 1024
     assert len(world.services.objects) == int(claimed)
     assert all(key.startswith("payloads/") for key in world.services.objects)
@@ -173,13 +173,13 @@ def test_what_is_too_large_goes_by_way_of_the_bucket(size: int, world: World) ->
 
 def test_a_pipe_may_pass_a_message_on_as_text_or_parsed(world: World) -> None:
     post = world.client._parts.post
-    text = post.write(Mail("e", "wake", "123", "key"))
+    text = post.write(SqsMessage("e", "wake", "123", "key"))
     for passed in (text, json.dumps({"event": text}), json.dumps({"event": json.loads(text)})):
-        assert post.read(passed) == Mail("e", "wake", "123", "")
+        assert post.read(passed) == SqsMessage("e", "wake", "123", "")
     with pytest.raises(SignatureInvalid):
         post.read(text.replace('"wake"', '"resume"'))
     with pytest.raises(WireError, match="not the time of an alarm"):
-        post.read(post.write(Mail("e", "wake", "-1", "key")))
+        post.read(post.write(SqsMessage("e", "wake", "-1", "key")))
 
 
 def reported(world: World, **fields: Any) -> dict[str, Any]:
@@ -309,7 +309,7 @@ def test_a_delay_is_rounded_up(milliseconds: int, seconds: int, world: World) ->
     dispatch.set("e", alarm, START)
     ((due, group, body),) = world.services.delayed
     assert (due, group) == (START + seconds * 1000, "e")
-    assert world.client._parts.post.read(body) == Mail("e", "wake", str(at), "")
+    assert world.client._parts.post.read(body) == SqsMessage("e", "wake", str(at), "")
 
 
 @pytest.mark.parametrize("extra", [1, 1_000, 10**11])
@@ -330,7 +330,9 @@ def test_a_longer_one_is_a_schedule_that_is_early(extra: int, world: World) -> N
     assert SCHEDULE_EARLY > 60 + 1
     assert fires > START
     assert target["MessageGroupId"] == "e"
-    assert world.client._parts.post.read(target["MessageBody"]) == Mail("e", "wake", str(at), "")
+    assert world.client._parts.post.read(target["MessageBody"]) == SqsMessage(
+        "e", "wake", str(at), ""
+    )
     # What is left when it has gone off is waited for in the queue.
     dispatch.set("e", alarm, fires + 30_000)
     assert len(world.services.delayed) == 1
@@ -350,7 +352,7 @@ def test_messages_to_executions_are_posted_by_their_keys(world: World) -> None:
     world.client._parts.dispatch.post(
         [QueuedMessage("a", "{}", "k"), QueuedMessage("a", "{}", "k")]
     )
-    assert sent(world) == [Mail("a", "messages", "{}", "")]
+    assert sent(world) == [SqsMessage("a", "messages", "{}", "")]
 
 
 @pytest.mark.parametrize("partition", ["aws", "aws-cn", "aws-us-gov"])

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mini_workflow.errors import StoreCorrupt, StoreTooNew, StoreUnavailable
 from mini_workflow.ports import STATUSES, Commit, Head, Query, QueuedMessage
-from mini_workflow.ports.queue import NO_ERRANDS, NO_WAKEUPS, PendingEffects, Wakeup, Wakeups
+from mini_workflow.ports.queue import NO_EFFECTS, NO_WAKEUPS, PendingEffects, Wakeup, Wakeups
 from mini_workflow.stores.aws_limits import HEADER_BYTES, SEAL_OVER
 from mini_workflow.stores.s3 import execution_object as form
 from mini_workflow.stores.s3 import index, object_store
@@ -27,7 +27,7 @@ lines = st.one_of(
     texts, st.sampled_from(["", "{}", '"', '{"a":\n1}', "[", "]}", "],", '"events":['])
 )
 numbers = st.integers(0, 2**53)
-errands = st.builds(
+pending = st.builds(
     PendingEffects,
     tasks=st.lists(st.tuples(numbers, numbers), max_size=3).map(tuple),
     outbox=st.lists(st.builds(QueuedMessage, texts, texts, texts), max_size=3).map(tuple),
@@ -59,7 +59,7 @@ documents = st.builds(
         st.none() | st.builds(Wakeup, numbers, texts),
         st.none() | st.builds(Wakeup, numbers, texts),
     ),
-    errands=errands,
+    pending=pending,
     parked=st.lists(lines, max_size=4).map(tuple),
     tail=st.lists(lines, max_size=4).map(tuple),
     **dict.fromkeys(("born", "length", "sealed", "segments", "first", "turn", "tries"), numbers),
@@ -70,11 +70,11 @@ documents = st.builds(
 @given(documents)
 def test_a_document_comes_back_as_it_was(document: ExecutionObject) -> None:
     body = form.encode(document)
-    # Causes matter to errands only.
-    wanted = document.errands or replace(document.errands, causes=())
-    assert form.decode(body, "etag") == replace(document, errands=wanted, etag="etag")
+    # Causes matter to effects only.
+    wanted = document.pending or replace(document.pending, causes=())
+    assert form.decode(body, "etag") == replace(document, pending=wanted, etag="etag")
     header = form.decode_header(body)
-    assert header == replace(document, errands=NO_ERRANDS, parked=(), tail=())
+    assert header == replace(document, pending=NO_EFFECTS, parked=(), tail=())
 
 
 @given(st.lists(lines))
@@ -118,7 +118,7 @@ def write(
     histories: ObjectStore, document: ExecutionObject, *events: str, **kw: Any
 ) -> ExecutionObject:
     commit = Commit(document.head.execution_id, document.length, events, **kw)
-    written = histories.write(document, commit, NO_ERRANDS, NO_WAKEUPS, 0)
+    written = histories.write(document, commit, NO_EFFECTS, NO_WAKEUPS, 0)
     assert written is not None
     return written
 
@@ -362,20 +362,20 @@ def test_a_shelf_answers_from_memory_and_is_told_when_it_is_wrong(
     first, second = CachedStore(histories, 2), CachedStore(histories, 2)
     for shelf in (first, second):
         assert shelf.head("a") == head("a")
-    assert first.commit(Commit("a", 1, ("{}",)), NO_ERRANDS, NO_WAKEUPS, 0)
+    assert first.commit(Commit("a", 1, ("{}",)), NO_EFFECTS, NO_WAKEUPS, 0)
     before = len(world.calls)
     stored = first.load("a")
     assert stored is not None
     assert stored.events == ["{}", "{}"]
     assert len(world.calls) == before
     # A commit that changes nothing only looks.
-    assert not second.commit(Commit("a", 1), NO_ERRANDS, NO_WAKEUPS, 0)
-    assert second.commit(Commit("a", 0), NO_ERRANDS, NO_WAKEUPS, 0) is False
+    assert not second.commit(Commit("a", 1), NO_EFFECTS, NO_WAKEUPS, 0)
+    assert second.commit(Commit("a", 0), NO_EFFECTS, NO_WAKEUPS, 0) is False
     stored = second.load("a")
     assert stored is not None
     assert len(stored.events) == 2
-    assert second.commit(Commit("a", 2), NO_ERRANDS, NO_WAKEUPS, 0)
-    assert not first.commit(Commit("a", 1, ("{}",)), NO_ERRANDS, NO_WAKEUPS, 0)
+    assert second.commit(Commit("a", 2), NO_EFFECTS, NO_WAKEUPS, 0)
+    assert not first.commit(Commit("a", 1, ("{}",)), NO_EFFECTS, NO_WAKEUPS, 0)
     assert "s3.PutObject" not in world.cost(before)
 
 

@@ -49,7 +49,7 @@ def played(scenario: Scenario, fault: Fault | None = None, *, outage: bool = Fal
 def sound(world: World, scenario: Scenario, fault: Fault | None) -> None:
     """What holds of every world that has come to rest."""
     services = world.services
-    assert services.queue == services.invoked == services.letters == []
+    assert services.queue == services.invoked == services.entries == []
     for head in world.client._parts.store.list(Query()).heads:
         history = world.history(head.execution_id)
         done = [e for e in history if isinstance(e, (events.TaskCompleted, events.TaskFailed))]
@@ -139,7 +139,7 @@ def overtaken(world: World, scenario: Scenario, n: int, after: bool, far: bool) 
     scenario.start(world)
     for turn in range(200):
         world.orchestrator, second = second, world.orchestrator
-        if not (world.deliver() or world.attempt() or world.services.ring()):
+        if not (world.deliver() or world.attempt() or world.services.notify()):
             break
         assert turn < 199
     assert (world.stalls is None) == (n > 0)
@@ -245,7 +245,7 @@ def step(
     elif what == "attempt" and services.invoked:
         world.attempt(data.draw(st.integers(0, len(services.invoked) - 1), "attempt"))
     elif what == "ring":
-        services.ring()
+        services.notify()
     elif what == "again" and past:
         services.put(*data.draw(st.sampled_from(past), "message"))
     elif what == "evict":

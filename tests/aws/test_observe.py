@@ -64,8 +64,8 @@ def test_logs_are_json_with_the_execution_and_the_event(
     assert all(line["execution_id"] == "order-1" for line in logs)
     turns = [line for line in logs if line["logger"] == "mini_workflow.runtimes.aws.turns"]
     assert [line["event"] for line in turns] == [2, 4]
-    (letter,) = [line for line in logs if line["level"] == "ERROR"]
-    assert "goes to the dead letters: WireError: not JSON" in letter["message"]
+    (entry,) = [line for line in logs if line["level"] == "ERROR"]
+    assert "goes to the dead letters: WireError: not JSON" in entry["message"]
     assert all(line["time"].endswith("Z") for line in logs)
 
 

@@ -72,7 +72,7 @@ def test_what_nobody_can_read_is_set_aside_whatever_it_says() -> None:
         world.services.put("e", json.dumps({"execution_id": ODD, "kind": "wake", "content": ODD}))
         world.services.put("e", json.dumps({"execution_id": "e", "kind": ODD}))
         world.run()
-        assert len(world.services.letters) == 2
+        assert len(world.services.entries) == 2
 
 
 def test_an_envelope_is_as_it_was() -> None:

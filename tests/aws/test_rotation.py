@@ -92,14 +92,14 @@ def test_a_key_is_changed_under_load(order: tuple[str, ...]) -> None:
                 deploy(world, role, stage)
                 names.append(started(world, len(names)))
                 for _ in range(4):
-                    assert world.deliver() or world.attempt() or world.services.ring()
+                    assert world.deliver() or world.attempt() or world.services.notify()
                     world.attempt()
         world.run()
         for number, name in enumerate(names):
             thing = Thing(number)
             expected = [thing, Thing(1), Thing(2), thing, Thing(-number), 3]
             assert world.client.get_execution(name).result(timeout=0) == expected
-        assert world.services.letters == []
+        assert world.services.entries == []
         assert set(BODIES.values()) == {1}
         # Now nothing that the old key has signed is open any more.
         for role in order:
@@ -107,4 +107,4 @@ def test_a_key_is_changed_under_load(order: tuple[str, ...]) -> None:
         last = started(world, len(names))
         world.run()
         assert world.client.get_execution(last).describe().status == "completed"
-        assert world.services.letters == []
+        assert world.services.entries == []

@@ -117,8 +117,8 @@ def test_a_ring_changes_under_running_processes_and_nothing_is_refused() -> None
     world = World(**{SIGNING_KEY_ARN: PARAMETER})
     processes = [SigningKeys(world.settings, world.clients, lambda: world.time) for _ in range(2)]
     signers = [Signer(keys.read, keys.renewed) for keys in processes]
-    for step, ring in enumerate((OLD, f"{OLD}|{NEW}", f"{NEW}|{OLD}", NEW)):
-        world.store.text = ring
+    for step, notify in enumerate((OLD, f"{OLD}|{NEW}", f"{NEW}|{OLD}", NEW)):
+        world.store.text = notify
         for moment in (0.0, RENEW_EVERY / 2, RENEW_EVERY + 1):
             world.time = step * RENEW_EVERY * 2 + moment
             for sender, receiver in (signers, signers[::-1]):

@@ -79,7 +79,7 @@ def check(world: World, flow: str) -> None:
     if flow != "wide":
         assert world.recorded("e")["ChildStarted"] == TASKS
         assert all(world.recorded(f"child-{n}")["ExecutionStarted"] == 1 for n in range(TASKS))
-    assert world.services.queue == world.services.invoked == world.services.letters == []
+    assert world.services.queue == world.services.invoked == world.services.entries == []
 
 
 @pytest.mark.parametrize("flow", FLOWS)
@@ -119,7 +119,7 @@ def test_a_process_that_dies_again_and_again_gets_on_nevertheless(flow: str, aft
         world.batch = 1
         for _ in range(STEPS):
             world.faults = [Fault(9 if flow == "parents" else 2 * WAVE, "dies", after)]
-            if not (world.deliver() or world.attempt() or world.services.ring()):
+            if not (world.deliver() or world.attempt() or world.services.notify()):
                 break
         check(world, flow)
         assert world.deaths

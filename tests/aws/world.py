@@ -286,7 +286,7 @@ class World:
     def run(self) -> None:
         """Go on until nothing moves any more; time passes when nothing else happens."""
         for _ in range(STEPS):
-            if not (self.deliver() or self.attempt() or self.services.ring()):
+            if not (self.deliver() or self.attempt() or self.services.notify()):
                 return
         raise AssertionError(f"still at work after {STEPS} steps: {self.services.queue[:3]}")
 
@@ -295,7 +295,7 @@ class World:
         for _ in range(STEPS):
             if condition():
                 return
-            assert self.deliver() or self.attempt() or self.services.ring()
+            assert self.deliver() or self.attempt() or self.services.notify()
         raise AssertionError("it never holds")
 
     # What has come of it

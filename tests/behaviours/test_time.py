@@ -220,15 +220,15 @@ def test_16_time_stands_still_between_two_events(runtime: Stage) -> None:
 @workflow("behaviours.reminder")
 async def reminder(ctx: Context, month: float, year: int, signals: int) -> list[int]:
     ctx.child(writes_now_and_then, month * 2.5, signals, on_parent_close="abandon")
-    months = letters = 0
-    while months < year or letters < signals:
+    months = entries = 0
+    while months < year or entries < signals:
         try:
             async with asyncio.timeout(month):
                 await ctx.wait_for_signal("letter")
-            letters += 1
+            entries += 1
         except TimeoutError:
             months += 1
-    return [months, letters]
+    return [months, entries]
 
 
 @workflow("behaviours.writes_now_and_then")
@@ -244,8 +244,8 @@ def test_17_a_month_against_a_signal_for_a_year(runtime: Stage) -> None:
     # A timer of AWS takes a second at least.
     year = 3 if runtime.posts else 12
     execution = runtime.start(reminder, runtime.far(30 * DAY), year, 4)
-    months, letters = execution.result(WAIT)
-    assert letters == 4
+    months, entries = execution.result(WAIT)
+    assert entries == 4
     assert months >= year
     if runtime.virtual:
         began, now = execution.describe().started_at, runtime.now()

@@ -39,7 +39,7 @@ heads = st.builds(
 )
 lines = st.lists(texts, max_size=3).map(tuple)
 # What a writer knows is right most of the time, and off by one otherwise; what creates is whole
-# most of the time. Letters to take are given by their place in the mailbox, as their numbers may
+# most of the time. Messages to take are given by their place in the mailbox, as their numbers may
 # differ.
 items = st.builds(
     dict,
@@ -105,7 +105,7 @@ class BackendsAgree(RuleBasedStateMachine):
     def commit(self, owner: str, batch: list[dict[str, Any]]) -> None:
         def act(backend: Backend) -> object:
             commits: list[Commit] = []
-            letters = backend.mailbox.letters(0, 100)
+            entries = backend.mailbox.entries(0, 100)
             for item in batch:
                 name, head, stored = item["name"], item["head"], backend.store.head(item["name"])
                 expected = max(0, length(backend, name) + item["off"])
@@ -125,7 +125,7 @@ class BackendsAgree(RuleBasedStateMachine):
                         head,
                         item["park"],
                         item["unpark"],
-                        tuple(letters[n].number for n in item["taken"] if n < len(letters)),
+                        tuple(entries[n].number for n in item["taken"] if n < len(entries)),
                         item["outbox"],
                     )
                 )
@@ -187,10 +187,7 @@ class BackendsAgree(RuleBasedStateMachine):
                 agenda.next_wake(),
                 agenda.busy("", limit),
                 agenda.blocked("code", "a", limit),
-                [
-                    (letter.execution_id, letter.body)
-                    for letter in backend.mailbox.letters(0, limit)
-                ],
+                [(entry.execution_id, entry.body) for entry in backend.mailbox.entries(0, limit)],
             ]
 
         # Who has lost its lease without having learnt it may still see what it held.

@@ -15,8 +15,8 @@ def test_a_linked_function_starts_executions(flows: Flows) -> None:
 
 def test_signals_queries_and_updates_reach_a_waiting_execution(flows: Flows) -> None:
     execution = flows.start("approval", 100)
-    for remark in ("hm", "well"):
-        execution.signal("remark", remark)
+    for note in ("hm", "well"):
+        execution.signal("remark", note)
     flows.eventually(lambda: execution.query("seen") == ["hm", "well"])
     assert execution.update("raise", 5) == 105
     execution.signal("decide", {"by": "ann"})

@@ -1,7 +1,7 @@
 """Each statement of each policy is needed: without it something fails, and goes on once it is back.
 
 The emulator asks a role's policies for the calls of a function. What AWS does itself with a role it
-does not ask for; there test_policies.py of the component holds every statement to the letter.
+does not ask for; there test_policies.py of the component holds every statement to the message.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from unittest.mock import patch
 import pytest
 
 from mini_workflow import Context, Execution, StoreError
-from mini_workflow.stores.sqs.messages import Mail
+from mini_workflow.stores.sqs.messages import SqsMessage
 from mini_workflow.workflow import Registry, Workflow
 from tests.e2e.flows import Flows, named
 from tests.waiting import WAIT
@@ -89,7 +89,7 @@ def sets_aside(flows: Flows, refusal: Refusal) -> Generator[None]:
 def is_ahead(flows: Flows, refusal: Refusal) -> Generator[None]:
     """A message of a newer version, which is left to the code that will be deployed."""
     yield
-    mail = Mail(named("ahead"), "messages", '{"v":99,"event":"TaskCompleted"}', "")
+    mail = SqsMessage(named("ahead"), "messages", '{"v":99,"event":"TaskCompleted"}', "")
     flows.send(mail.execution_id, flows.runtime._parts.post.write(mail))
     refusal()
     yield

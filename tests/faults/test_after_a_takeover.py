@@ -12,7 +12,7 @@ from mini_workflow import Context
 from mini_workflow.core import events
 from mini_workflow.core.payload import Payload
 from mini_workflow.engine.pending_updates import find_answer
-from mini_workflow.engine.requests import Nudge, Post, Update
+from mini_workflow.engine.requests import Post, Update, WakeUp
 from mini_workflow.testing.clock import ManualClock
 from mini_workflow.testing.simulation.stepping import LEASE, START, Stepper
 from mini_workflow.workflow import Registry, Workflow
@@ -51,7 +51,7 @@ def two_processes(make: MakeState = in_memory) -> Iterator[tuple[Stepper, Steppe
 
 def take_over(taker: Stepper) -> None:
     taker.clock.set(taker.clock.now() + LEASE + 1)
-    taker.inbox.append(Nudge())
+    taker.inbox.append(WakeUp())
     taker.settle()
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from mini_workflow.core import wire
 from mini_workflow.core.events import ExecutionTerminated
-from mini_workflow.engine.requests import Nudge
+from mini_workflow.engine.requests import WakeUp
 from mini_workflow.errors import ExecutionAlreadyExists
 from mini_workflow.ports import Commit
 from mini_workflow.testing.clock import ManualClock
@@ -84,9 +84,9 @@ def test_request_and_letters_of_a_refused_turn_are_taken_again(
             if by_letter:
                 body = wire.encode(ExecutionTerminated(stepper.clock.now()))
                 stepper.backend.mailbox.post(ID, body, body)
-                stepper.inbox.append(Nudge())
+                stepper.inbox.append(WakeUp())
                 stepper.settle()
-                assert stepper.backend.mailbox.letters(0, 9) == []
+                assert stepper.backend.mailbox.entries(0, 9) == []
             else:
                 request = stepper.terminate(ID)
                 stepper.settle()

@@ -18,10 +18,10 @@ from mini_workflow.core.failure import Failure
 from mini_workflow.core.history import History
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.recorded import python_version
-from mini_workflow.core.replay import revive
+from mini_workflow.core.replay import replay
 from mini_workflow.core.run import Inline, Run
 from mini_workflow.workflow import Workflow
-from tests.laws.shapes import LETTERS
+from tests.laws.shapes import SENT
 
 CODEC = StandardCodec()
 START = 1_700_000_000_000
@@ -99,7 +99,7 @@ class Driver:
         """(seq, attempt) of each task body that ran."""
         self.decision: Decision | None = None
         self.run: Run | None = None
-        self.letters = list(LETTERS.get(self.definition.name, ()))
+        self.entries = list(SENT.get(self.definition.name, ()))
         DRIVERS.append(self)
         self.deliver(started(self.definition, args, seed=seed, behaviour=behaviour))
 
@@ -141,7 +141,7 @@ class Driver:
         """The run in memory, revived from the text of its history if it is not there."""
         if self.run is None:
             history = History.from_lines(self.lines)
-            self.run = revive(
+            self.run = replay(
                 self.definition, self.execution_id, history, self.codec, inline_runner(self.codec)
             )
         return self.run
@@ -198,8 +198,8 @@ class Driver:
         """Something happens outside, chosen by `choices`; in order without it."""
         assert self.decision is not None
         can_wait = self.decision.wake_at is not None
-        letter = self.letters[0](self) if self.letters and not self.closed else None
-        options = len(self.dispatched) + (letter is not None) + can_wait
+        entry = self.entries[0](self) if self.entries and not self.closed else None
+        options = len(self.dispatched) + (entry is not None) + can_wait
         assert options, f"nothing can happen any more: {self.decision}"
         if self.choices is None:
             choice = 0
@@ -210,9 +210,9 @@ class Driver:
         message: Message
         if choice < len(self.dispatched):
             message = self.perform(self.dispatched[choice])
-        elif choice == len(self.dispatched) and letter is not None:
-            del self.letters[0]
-            message = letter
+        elif choice == len(self.dispatched) and entry is not None:
+            del self.entries[0]
+            message = entry
         else:
             assert self.decision.wake_at is not None
             self.now = max(self.now + 1, self.decision.wake_at)
@@ -254,7 +254,7 @@ def replayed(
     """What a fresh run, revived from the first `upto` events as text, says next; not closed yet."""
     lines = [wire.encode(event) for event in driver.events[:upto]]
     definition = driver.definition if definition is None else definition
-    revived = revive(
+    revived = replay(
         definition,
         driver.execution_id,
         History.from_lines(lines),

@@ -10,11 +10,11 @@ from mini_workflow.core.events import Message
 from mini_workflow.core.state import ExecutionState
 from mini_workflow.workflow import Workflow
 
-Letter = Callable[[Any], Message | None]
+MailboxEntry = Callable[[Any], Message | None]
 """Makes a message for what a `Driver` runs, or None while its time has not come."""
 
 SHAPES: dict[str, Workflow[Any, Any]] = {}
-LETTERS: dict[str, tuple[Letter, ...]] = {}
+SENT: dict[str, tuple[MailboxEntry, ...]] = {}
 """What a shape is sent, by its name, in order."""
 
 
@@ -23,11 +23,11 @@ def shape(handler: Any) -> Any:
     return handler
 
 
-def sent(*letters: Letter) -> Callable[[Any], Any]:
+def sent(*entries: MailboxEntry) -> Callable[[Any], Any]:
     """A decorator for a shape that is sent these messages."""
 
     def enter(handler: Any) -> Any:
-        LETTERS[handler.__name__] = letters
+        SENT[handler.__name__] = entries
         return shape(handler)
 
     return enter
@@ -45,23 +45,23 @@ def flaky() -> None:
     raise ConnectionError("down")
 
 
-def signal(name: str, value: Any = None) -> Letter:
+def signal(name: str, value: Any = None) -> MailboxEntry:
     return lambda driver: events.SignalReceived(
         driver.now, name, driver.codec.encode(value, "value"), f"{name}-{value}"
     )
 
 
-def update(name: str, *args: Any) -> Letter:
+def update(name: str, *args: Any) -> MailboxEntry:
     return lambda driver: events.UpdateRequested(
         driver.now, f"{name}-{args}", name, driver.codec.encode([list(args), {}], "arguments")
     )
 
 
-def cancel(reason: str = "") -> Letter:
+def cancel(reason: str = "") -> MailboxEntry:
     return lambda driver: events.CancelRequested(driver.now, reason)
 
 
-def completed(promise: str, value: Any) -> Letter:
+def completed(promise: str, value: Any) -> MailboxEntry:
     """Completes a promise, or fails it if the value is an exception, once it is there."""
 
     def make(driver: Any) -> Message | None:
@@ -77,7 +77,7 @@ def completed(promise: str, value: Any) -> Letter:
     return make
 
 
-def child_ended(child: str, value: Any) -> Letter:
+def child_ended(child: str, value: Any) -> MailboxEntry:
     """A child of that id returns, or fails if the value is an exception, once it is there."""
 
     def make(driver: Any) -> Message | None:

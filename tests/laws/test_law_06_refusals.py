@@ -599,7 +599,7 @@ def test_advance_never_raises() -> None:
     """Also when the arguments are not what a client would write, or the history is not one."""
     from mini_workflow.core.decide import advance
     from mini_workflow.core.payload import Payload
-    from mini_workflow.core.replay import revive
+    from mini_workflow.core.replay import replay
     from tests.laws.driver import CODEC
 
     definition = define(sequential)
@@ -610,7 +610,7 @@ def test_advance_never_raises() -> None:
         decision = advance(definition, History(), [message], CODEC)
         assert isinstance(decision.fault, MiniWorkflowError), text
     broken = [events.TimerFired(1, 1)]
-    run = revive(definition, "x", broken, CODEC)
+    run = replay(definition, "x", broken, CODEC)
     assert isinstance(run.fault, MiniWorkflowError)
     run.close()
 

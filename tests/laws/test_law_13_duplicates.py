@@ -10,7 +10,7 @@ import pytest
 from mini_workflow.core import wire
 from mini_workflow.core.events import ExecutionTerminated
 from mini_workflow.core.history import History
-from mini_workflow.engine.requests import Input, Nudge, Post, Update
+from mini_workflow.engine.requests import Input, Post, Update, WakeUp
 from mini_workflow.errors import StoreFull
 from mini_workflow.ports import TaskOutcome
 from mini_workflow.testing.simulation.corpus import SHAPES
@@ -49,7 +49,7 @@ def test_law_13_every_message_again_and_again(name: str, cache_size: int) -> Non
             stepper.inbox.extend(map(again, messages))
             stepper.settle()
             stepper.inbox.extend(map(again, old))
-            stepper.inbox.append(Nudge())
+            stepper.inbox.append(WakeUp())
             stepper.start(name, execution_id=ID)
             stepper.settle()
         check(stepper, shape, ledger)
@@ -107,7 +107,7 @@ def test_law_13_time_that_comes_in_jumps(name: str) -> None:
 
 
 def test_law_13_letters_twice() -> None:
-    """A letter that is read again, because its commit was refused, is taken once."""
+    """A message that is read again, because its commit was refused, is taken once."""
     with stepping(in_memory) as stepper:
         stepper.open()
         stepper.start("sleeping", execution_id=ID)
@@ -115,14 +115,14 @@ def test_law_13_letters_twice() -> None:
         message = wire.encode(ExecutionTerminated(stepper.clock.now(), "from elsewhere"))
         for key in ("a", "b"):
             stepper.backend.mailbox.post(ID, message, key)
-        stepper.inbox.append(Nudge())
+        stepper.inbox.append(WakeUp())
         stepper.crashes.fail("store.commit", StoreFull("no space"))
         stepper.settle()
         assert stepper.outcome(ID) is None
         stepper.run()
         assert stepper.outcome(ID) == "ExecutionTerminated"
         assert stepper.faults(ID) == []
-        assert stepper.backend.mailbox.letters(0, 10) == []
+        assert stepper.backend.mailbox.entries(0, 10) == []
 
 
 def test_law_13_late_outcomes_of_earlier_attempts() -> None:

@@ -267,7 +267,7 @@ def check_family(stepper: Stepper, name: str, ledger: Ledger, *, lost: bool) -> 
         assert head.closed_at is not None, execution_id
         assert not head.busy
         assert head.wake_at is None
-    assert stepper.backend.mailbox.letters(0, 99) == []
+    assert stepper.backend.mailbox.entries(0, 99) == []
     assert stepper.engine.in_flight == 0
     if name == "leaves_behind":
         assert stepper.outcome("left-terminate") == "ExecutionTerminated"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mini_workflow.core.history import History
-from mini_workflow.engine.requests import Nudge
+from mini_workflow.engine.requests import WakeUp
 from mini_workflow.testing.clock import ManualClock
 from mini_workflow.testing.simulation.corpus import SHAPES
 from mini_workflow.testing.simulation.ledger import Ledger
@@ -105,7 +105,7 @@ def test_law_15_termination_reaches_the_one_who_holds_it(make: MakeState) -> Non
         first.settle()
         assert first.outcome(ID) == "ExecutionTerminated"
         assert first.faults(ID) == []
-        assert first.backend.mailbox.letters(0, 9) == []
+        assert first.backend.mailbox.entries(0, 9) == []
 
 
 def test_law_15_resume_reaches_the_one_who_holds_it(make: MakeState) -> None:
@@ -146,11 +146,11 @@ def test_law_15_what_a_stale_engine_is_told_reaches_the_one_who_holds_it(name: s
             # What is said is said to the one that has lost the execution, and may not know it.
             said = first.outside.step(first.inbox.append)
             first.settle()
-            second.inbox.append(Nudge())
+            second.inbox.append(WakeUp())
             if not said and not second.step():
                 break
         check(second, shape, ledger, lost=None)
-        assert second.backend.mailbox.letters(0, 9) == []
+        assert second.backend.mailbox.entries(0, 9) == []
 
 
 @pytest.mark.parametrize("name", sorted(name for name, shape in SHAPES.items() if not shape.wide))

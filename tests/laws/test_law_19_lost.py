@@ -122,7 +122,7 @@ def registry(*more: Any) -> Registry:
 
 class Loss:
     """Drops the n-th message, counted from 0: the reports of attempts that reach the engine, and the
-    letters that a commit leaves for executions.
+    messages that a commit leaves for executions.
     """
 
     def __init__(self, stepper: Stepper, drop: Callable[[int], bool]) -> None:
@@ -183,7 +183,7 @@ def play(
         assert still_open == []
         assert stepper.outcome(ID) == RESULTS[name], loss.dropped
         assert stepper.faults(ID) == []
-        assert stepper.backend.mailbox.letters(0, 10) == []
+        assert stepper.backend.mailbox.entries(0, 10) == []
         return loss, resumed, list(History.from_lines(stepper.lines(ID)))
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mini_workflow import Context
 from mini_workflow.core import events, wire
-from mini_workflow.engine.requests import Nudge, Post
+from mini_workflow.engine.requests import Post, WakeUp
 from mini_workflow.testing.clock import ManualClock
 from mini_workflow.testing.simulation.stepping import LEASE, START, Stepper
 from mini_workflow.workflow import Registry, Workflow
@@ -70,14 +70,14 @@ class Conversation:
         """The process stands still for longer than its lease lasts, and the other one looks."""
         stepper, other = self.processes[by], self.processes[1 - by]
         stepper.clock.set(stepper.clock.now() + LEASE + 1)
-        other.inbox.append(Nudge())
+        other.inbox.append(WakeUp())
 
     def heard(self) -> list[Any]:
         end = events.SignalReceived(0, "end", self.codec.encode(None, "value"), "end")
         self.processes[0].inbox.append(Post(ID, end))
         for _ in range(3):
             for stepper in self.processes:
-                stepper.inbox.append(Nudge())
+                stepper.inbox.append(WakeUp())
                 stepper.settle()
         found: list[Any] = self.processes[0].outcome(ID)
         return found

@@ -20,7 +20,7 @@ from hypothesis.stateful import (
 )
 
 from mini_workflow.core.history import History
-from mini_workflow.engine.requests import Nudge, Post, Start
+from mini_workflow.engine.requests import Post, Start, WakeUp
 from mini_workflow.errors import ExecutionError, StoreError, StoreFull
 from mini_workflow.ports import Head, TaskOutcome, TaskRequest
 from mini_workflow.testing.simulation import corpus
@@ -118,8 +118,8 @@ class Machine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.is_open)
     @rule()
-    def nudge(self) -> None:
-        self.stepper.inbox.append(Nudge())
+    def wake_up(self) -> None:
+        self.stepper.inbox.append(WakeUp())
 
     # What is done
 

@@ -116,7 +116,7 @@ SAYS = st.sampled_from(
 )
 
 
-class Mail(Machine):
+class SqsMessage(Machine):
     """The rules of crashes, time and tasks are those of `Machine`."""
 
     def __init__(self) -> None:
@@ -404,11 +404,11 @@ class Mail(Machine):
         assert len(outcome["given"]) == len(set(outcome["given"]))
 
 
-class InMemory(Mail):
+class InMemory(SqsMessage):
     make = staticmethod(in_memory)
 
 
-class Uncached(Mail):
+class Uncached(SqsMessage):
     make = staticmethod(in_memory)
     cache_size = 0
 
@@ -420,7 +420,7 @@ TestUncached.settings = settings(max_examples=30, stateful_step_count=50)
 
 
 def test_in_a_file(tmp_path: Path) -> None:
-    class InFile(Mail):
+    class InFile(SqsMessage):
         make = staticmethod(Files(tmp_path))
         cache_size = 2
 

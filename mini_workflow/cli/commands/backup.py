@@ -46,7 +46,7 @@ def backup(session: Session, file: Path, force: bool, as_json: bool) -> None:
 
 @contextmanager
 def _progress() -> Generator[Callable[[int, int], None]]:
-    """A bar on the standard error stream, where that is a terminal."""
+    """Return a bar on the standard error stream, where that is a terminal."""
     from rich.progress import Progress
 
     where = console(err=True)

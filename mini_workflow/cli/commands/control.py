@@ -9,7 +9,7 @@ import click
 
 from mini_workflow.cli.arguments import handler_of, read_arguments, read_value
 from mini_workflow.cli.failures import NotDone
-from mini_workflow.cli.output import remark, say, say_json, shown, to_json
+from mini_workflow.cli.output import note, say, say_json, shown, to_json
 from mini_workflow.cli.session import (
     Seconds,
     Session,
@@ -200,7 +200,7 @@ def resume(session: Session, execution_id: str, as_json: bool) -> None:
     with session.backend.client() as client:
         execution = client.get_execution(execution_id)
         if execution.describe().status == "running":
-            remark(
+            note(
                 f"{execution_id} is running, and not blocked: it goes on if a message to it was lost"
             )
         execution.resume()

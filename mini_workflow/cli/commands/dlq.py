@@ -10,7 +10,7 @@ import click
 
 from mini_workflow.cli.backends import AWSTarget
 from mini_workflow.cli.failures import NOT_FOUND, UNAVAILABLE, Failed
-from mini_workflow.cli.output import at_second, remark, say, say_json, say_table
+from mini_workflow.cli.output import at_second, note, say, say_json, say_table
 from mini_workflow.cli.session import Command, Session, command, json_option, pass_session
 from mini_workflow.errors import UsageError
 
@@ -89,7 +89,7 @@ def ls(
         return
     if found:
         say_table(COLUMNS, [_row(letter) for letter in found])
-    remark("letters: " + ", ".join(f"{one.kind} {one.waiting}" for one in queues))
+    note("letters: " + ", ".join(f"{one.kind} {one.waiting}" for one in queues))
 
 
 @_command("show", "mini-workflow dlq show 5fea7756-0ea4-451a-a703-a558b933e274")
@@ -194,14 +194,14 @@ def _dead_letters(session: Session) -> Generator[DeadLetters]:
 
 
 def _chosen(letters: DeadLetters, kind: str | None) -> list[DeadLetterQueue]:
-    """The queues that are there; all that was asked for has to be."""
+    """Return the queues that are there; all that was asked for has to be."""
     found = [one for one in letters.queues() if kind in (None, one.kind)]
     for one in found:
         if one.problem:
             text = f"the dead letters of {one.kind} cannot be found: {one.problem}"
             if kind is not None or all(other.problem for other in found):
                 raise Failed(text, UNAVAILABLE)
-            remark(text)
+            note(text)
     return [one for one in found if not one.problem]
 
 
@@ -246,7 +246,7 @@ def _tell(done: Iterable[DeadLetter], what: str, letters: tuple[str, ...], as_js
     if missing:
         raise _not_found(missing)
     if not as_json:
-        remark(f"{what}: {len(told)}")
+        note(f"{what}: {len(told)}")
 
 
 def _not_found(letters: list[str]) -> Failed:

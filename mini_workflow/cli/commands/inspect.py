@@ -14,8 +14,8 @@ from mini_workflow.cli.output import (
     at_second,
     description_json,
     duration,
-    lasted,
-    remark,
+    duration_text,
+    note,
     say,
     say_json,
     say_line_of_json,
@@ -43,7 +43,7 @@ COLUMNS: Final[dict[str, Callable[[Description], str]]] = {
     "workflow": lambda d: d.workflow,
     "status": lambda d: d.status,
     "started": lambda d: at_second(d.started_at),
-    "took": lambda d: duration(lasted(d)),
+    "took": lambda d: duration(duration_text(d)),
     "closed": lambda d: at_second(d.closed_at),
     "wakes": lambda d: at_second(d.next_wake_at),
     "run": lambda d: str(d.run),
@@ -98,7 +98,7 @@ def ls(
         return
     say_table(names, [[COLUMNS[name](one) for name in names] for one in page])
     if following is not None:
-        remark(f"there are more: --after {following}")
+        note(f"there are more: --after {following}")
 
 
 @command(
@@ -153,7 +153,7 @@ def get(
 
 
 def _print_head(description: Description) -> None:
-    took = duration(lasted(description))
+    took = duration(duration_text(description))
     over = "after" if description.closed_at else "for"
     say(
         f"{description.id}  {description.workflow}  ", styled(description.status), f" {over} {took}"

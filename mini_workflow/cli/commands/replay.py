@@ -103,7 +103,7 @@ def replay_command(
 
 
 def _recording(session: Session, name: str, trust: bool) -> tuple[Recording, Codec | None]:
-    """What is to be replayed, and what carries its values: on AWS, with the signing key."""
+    """Return what is to be replayed, and what carries its values: on AWS, with the signing key."""
     path = Path(name)
     if path.suffix in SUFFIXES and path.is_file():
         recording = read_recording(path)
@@ -180,7 +180,7 @@ def _print(replayed: Replayed) -> None:
 
 
 def _short(place: str) -> str:
-    """A place with a path that is relative to the current directory, if it is in there."""
+    """Return a place with a path that is relative to the current directory, if it is in there."""
     return place.removeprefix(f"{Path.cwd()}{os.sep}")
 
 

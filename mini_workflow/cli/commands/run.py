@@ -15,7 +15,7 @@ from typing import Any, Final
 import click
 
 from mini_workflow.cli.arguments import find_workflow, read_arguments
-from mini_workflow.cli.output import remark, say, say_json
+from mini_workflow.cli.output import note, say, say_json
 from mini_workflow.cli.session import (
     Session,
     arguments_argument,
@@ -88,13 +88,13 @@ def _start(
     before = None if execution_id is None else _status_of(client, execution_id)
     execution = client.start_execution(workflow, *args, id=execution_id, **kwargs)
     if before in CLOSED:
-        remark(
+        note(
             f"{execution.id} was started before, with the same arguments, and has closed "
             f"({before}): nothing was started. `mini-workflow result {execution.id}` has what came "
             "of it; to start it again choose another --id"
         )
     elif before is not None:
-        remark(f"{execution.id} was started before, and is {before}: nothing was started")
+        note(f"{execution.id} was started before, and is {before}: nothing was started")
     return execution, before
 
 
@@ -148,7 +148,7 @@ def run(
                 say(f"{execution.id}  {workflow.name}", err=True)
                 print_timeline(runtime, execution, follow=True, err=True)
         except KeyboardInterrupt:
-            remark(f"{execution.id} is not done; `worker`, or `run` with its --id, continues it")
+            note(f"{execution.id} is not done; `worker`, or `run` with its --id, continues it")
             raise
         ctx.exit(print_outcome(execution, as_json, trust=True))
 
@@ -186,7 +186,7 @@ def worker(session: Session, modules: tuple[str, ...], processes: int, as_json: 
             say(f"serving {session.backend.name}: {', '.join(known)}")
         sys.stdout.flush()
         told.wait()
-    remark("stopped; what is running stays in the store")
+    note("stopped; what is running stays in the store")
 
 
 def _log_in_utc() -> None:
@@ -200,7 +200,7 @@ def _log_in_utc() -> None:
 
 @contextmanager
 def _until_told() -> Generator[threading.Event]:
-    """An event that is set by Ctrl-C and SIGTERM."""
+    """Return an event that is set by Ctrl-C and SIGTERM."""
     told = threading.Event()
 
     def tell(_number: int, _frame: FrameType | None) -> None:

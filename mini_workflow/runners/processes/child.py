@@ -27,7 +27,7 @@ ORPHANED: Final = 70
 
 
 def serve(work: Connection, control: Connection, factory: Factory) -> None:
-    """The main function of a worker: returns when the engine says so, ends when it is gone."""
+    """Run a worker: return when the engine says so, end when it is gone."""
     # Ctrl-C is for the engine, which ends its workers in order.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # A process that a task forks must not keep the engine from seeing that this one has died.

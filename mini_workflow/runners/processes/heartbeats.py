@@ -14,7 +14,7 @@ INTERVAL: Final = 0.1
 
 
 def interval(request: TaskRequest) -> float:
-    """Seconds that a heartbeat of the attempt may wait before it is sent."""
+    """Return seconds that a heartbeat of the attempt may wait before it is sent."""
     silence = request.heartbeat_timeout
     return INTERVAL if silence is None else min(INTERVAL, silence / 4000)
 
@@ -63,13 +63,13 @@ class Heartbeats:
                 self._later.watch(self, self._next_at)
 
     def flush(self) -> None:
-        """The interval is over."""
+        """Send what is due at the end of the interval."""
         with self._lock:
             if self._waiting:
                 self._send_now(time.monotonic())
 
     def stop(self) -> None:
-        """The attempt has ended: send nothing any more."""
+        """Send nothing any more: the attempt has ended."""
         with self._lock:
             self._send = None
             if self._waiting:

@@ -48,27 +48,27 @@ class Frame(NamedTuple):
 
 
 def plain(kind: Kind, text: str = "") -> bytes:
-    """A frame about no attempt, which needs no seal."""
+    """Return a frame about no attempt, which needs no seal."""
     return _HEAD.pack(kind, 0, 0, 0) + text.encode("utf-8", "backslashreplace")
 
 
 def cancellation(key: Key, reason: str, seal: Seal) -> bytes:
-    """A CANCEL frame."""
+    """Return a CANCEL frame."""
     return _frame(Kind.CANCEL, key, _text(Kind.CANCEL, reason), seal)
 
 
 def heartbeat(key: Key, details: str | None, seal: Seal) -> bytes:
-    """A HEARTBEAT frame."""
+    """Return a HEARTBEAT frame."""
     return _frame(Kind.HEARTBEAT, key, _text(Kind.HEARTBEAT, details or ""), seal)
 
 
 def awaits(key: Key, seal: Seal) -> bytes:
-    """An AWAITS frame."""
+    """Return an AWAITS frame."""
     return _frame(Kind.AWAITS, key, _text(Kind.AWAITS, ""), seal)
 
 
 def from_request(request: TaskRequest, seal: Seal) -> bytes:
-    """A RUN or RUN_ASYNC frame."""
+    """Return a RUN or RUN_ASYNC frame."""
     kind = Kind.RUN_ASYNC if request.is_async else Kind.RUN
     name = request.name.encode(*_CODING)
     details = b"" if request.heartbeat is None else request.heartbeat.encode(*_CODING)
@@ -79,7 +79,7 @@ def from_request(request: TaskRequest, seal: Seal) -> bytes:
 
 
 def from_outcome(outcome: TaskOutcome, seal: Seal) -> bytes:
-    """A RESULT or FAILURE frame."""
+    """Return a RESULT or FAILURE frame."""
     if outcome.failure is None:
         kind, text = Kind.RESULT, outcome.result or "null"
     else:
@@ -88,7 +88,7 @@ def from_outcome(outcome: TaskOutcome, seal: Seal) -> bytes:
 
 
 def read(data: bytes) -> Frame:
-    """The frame. Raises ValueError when it is none."""
+    """Return the frame. Raises ValueError when it is none."""
     try:
         kind, seq, attempt, size = _HEAD.unpack_from(data)
         start = _HEAD.size + size
@@ -98,7 +98,7 @@ def read(data: bytes) -> Frame:
 
 
 def to_request(frame: Frame, unseal: Unseal) -> TaskRequest:
-    """The attempt to run. Raises what `unseal` raises, and ValueError."""
+    """Return the attempt to run. Raises what `unseal` raises, and ValueError."""
     body = _unsealed(frame, unseal)
     kind, timeout, heartbeat_timeout, name_size, details_size = _REQUEST.unpack_from(body)
     name_ends = _REQUEST.size + name_size
@@ -116,7 +116,7 @@ def to_request(frame: Frame, unseal: Unseal) -> TaskRequest:
 
 
 def to_outcome(frame: Frame, unseal: Unseal) -> TaskOutcome:
-    """What became of the attempt. Raises what `unseal` raises, and ValueError."""
+    """Return what became of the attempt. Raises what `unseal` raises, and ValueError."""
     text = to_text(frame, unseal)
     if frame.kind == Kind.RESULT:
         return TaskOutcome(*frame.key, result=text)
@@ -125,14 +125,16 @@ def to_outcome(frame: Frame, unseal: Unseal) -> TaskOutcome:
 
 
 def to_text(frame: Frame, unseal: Unseal) -> str:
-    """The text of a CANCEL frame (why) or a HEARTBEAT frame (the details, if any); an AWAITS frame
-    has none.
+    """Return the text of a CANCEL frame (why) or a HEARTBEAT frame (the details, if any); an AWAITS
+    frame has none.
     """
     return _unsealed(frame, unseal)[1:].decode(*_CODING)
 
 
 def unreadable(error: Exception) -> Exception:
-    """The error to report for a message that was refused: the library's own ones say enough."""
+    """Return the error to report for a message that was refused: the library's own
+    ones say enough.
+    """
     if isinstance(error, MiniWorkflowError):
         return error
     return TaskError(f"a message between the engine and a worker cannot be read: {error}")

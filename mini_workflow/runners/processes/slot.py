@@ -47,11 +47,11 @@ class Slot:
         self.doomed: str | None = None  # why it was killed from here
 
     def find(self, key: Key) -> SentAttempt | None:
-        """The attempt, if the worker still has it."""
+        """Return the attempt, if the worker still has it."""
         sync = self.sync
         return sync if sync is not None and sync.request.key == key else self.running.get(key)
 
 
 def grace(attempt: SentAttempt) -> float:
-    """Seconds that an attempt has to end after it was told to."""
+    """Return seconds that an attempt has to end after it was told to."""
     return CLEANUP_GRACE if attempt.awaits else KILL_GRACE

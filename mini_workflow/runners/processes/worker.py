@@ -106,7 +106,7 @@ class Worker:
         _LIVE.add(self)
 
     def wait_until_ready(self) -> None:
-        """Raises WorkerUnfit when it ends before that, or does not get there in time."""
+        """Raise WorkerUnfit when it ends before that, or does not get there in time."""
         try:
             if not self._work.poll(START_TIMEOUT):
                 self.kill()
@@ -118,7 +118,7 @@ class Worker:
             raise WorkerUnfit(f"its start failed with {frame.sealed.decode()}")
 
     def receive(self) -> Frame:
-        """The next frame. Raises EOFError or OSError when the worker is gone."""
+        """Return the next frame. Raises EOFError or OSError when the worker is gone."""
         return frames.read(self._work.recv_bytes())
 
     def send(self, data: bytes, attempt: Sent | None = None) -> None:
@@ -179,8 +179,8 @@ class Worker:
                 self._writer.start()
 
     def _write_all(self) -> None:
-        while (letter := self._outbox.get()) is not None:
-            _write(*letter)
+        while (entry := self._outbox.get()) is not None:
+            _write(*entry)
 
 
 def _write(channel: Connection, data: bytes, attempt: Sent | None) -> None:

@@ -41,7 +41,7 @@ from mini_workflow.settings import ORCHESTRATOR_FUNCTION_NAME
 from mini_workflow.stores.aws_clients import translate_errors
 from mini_workflow.stores.s3.execution_object import ExecutionObject
 from mini_workflow.stores.sqs.envelopes import dump, parse
-from mini_workflow.stores.sqs.messages import Mail
+from mini_workflow.stores.sqs.messages import SqsMessage
 
 T = TypeVar("T")
 
@@ -67,7 +67,7 @@ class Pauses:
         self._next = FIRST_PAUSE
 
     def take(self, at_most: float | None = None) -> float:
-        """Seconds to wait now."""
+        """Return seconds to wait now."""
         pause = random.uniform(self._next / 2, self._next)
         self._next = min(LONGEST_PAUSE, self._next * 1.5)
         return pause if at_most is None else max(0.0, min(pause, at_most))
@@ -173,7 +173,7 @@ class ClientTransport:
         if request.signal is not None:
             lines.append(wire.encode(request.signal))
         self._parts.post.send(
-            [Mail(name, "messages", "\n".join(lines), f"start/{name}/{started.seed}")]
+            [SqsMessage(name, "messages", "\n".join(lines), f"start/{name}/{started.seed}")]
         )
         head = Head(name, request.workflow, "running", now)
         commit = Commit(name, 0, (lines[0],), head)
@@ -185,7 +185,7 @@ class ClientTransport:
         return self._found(request, found, sent=True)
 
     def _found(self, request: Start, found: ExecutionObject, *, sent: bool = False) -> Started:
-        """The execution that has the id already."""
+        """Return the execution that has the id already."""
         name, head = request.execution_id, found.head
         refusal = start_refusal(request, head, lambda: found.fingerprint)
         if refusal is not None:
@@ -196,7 +196,9 @@ class ClientTransport:
             self._send(name, request.signal, request.signal.id)
         elif found.length == 1 and head.status == "running":
             # Whoever wrote it may have died before it had sent anything.
-            self._parts.post.send([Mail(name, "messages", "", f"again/{name}/{found.writer}")])
+            self._parts.post.send(
+                [SqsMessage(name, "messages", "", f"again/{name}/{found.writer}")]
+            )
         return Started(head)
 
     # Messages
@@ -217,12 +219,12 @@ class ClientTransport:
         assert found is not None
         if head.status == "blocked":
             self._resumed[name] = found.writer
-        self._parts.post.send([Mail(name, "resume", "", secrets.token_hex(8))])
+        self._parts.post.send([SqsMessage(name, "resume", "", secrets.token_hex(8))])
         return head
 
     def _is_resumed(self, execution_id: str) -> bool:
-        """Whether this process has resumed the blocked execution, and it stands as it stood then:
-        the news of how it goes on are still to come.
+        """Return whether this process has resumed the blocked execution, and it stands as it stood
+        then: the news of how it goes on are still to come.
         """
         writer = self._resumed.get(execution_id)
         if writer is None:
@@ -239,7 +241,7 @@ class ClientTransport:
 
     def _send(self, name: str, message: events.Incoming, key: str) -> None:
         line = wire.encode(message)
-        self._parts.post.send([Mail(name, "messages", line, f"message/{name}/{key}")])
+        self._parts.post.send([SqsMessage(name, "messages", line, f"message/{name}/{key}")])
 
     def _promise(
         self,

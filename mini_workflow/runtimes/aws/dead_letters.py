@@ -87,7 +87,7 @@ class DeadLetters:
     # Which queues there are
 
     def queues(self) -> list[DeadLetterQueue]:
-        """All that the engine has, in the order of `KINDS`."""
+        """Return all that the engine has, in the order of `KINDS`."""
         find: dict[Kind, Callable[[], tuple[str, str] | None]] = {
             "events": self._of_events,
             "timers": self._of_timers,
@@ -136,7 +136,7 @@ class DeadLetters:
         return (self._url(arn), self._setting(settings.QUEUE_URL)) if arn else None
 
     def _setting(self, name: str) -> str:
-        """A setting of this process, or else of the orchestrator, which has all of them."""
+        """Return a setting of this process, or else of the orchestrator, which has all of them."""
         try:
             if value := self._parts.settings.get(name):
                 return value
@@ -151,7 +151,7 @@ class DeadLetters:
         return settings.Settings(self._known).get(name)
 
     def _redriven(self, source: str) -> str:
-        """The queue to which SQS moves what has been received from another one too often."""
+        """Return the queue to which SQS moves what has been received from another one too often."""
         with translate_errors(f"reading the attributes of queue {source!r}"):
             found = self._client("sqs").get_queue_attributes(
                 QueueUrl=source, AttributeNames=["RedrivePolicy"]
@@ -249,7 +249,7 @@ class DeadLetters:
         return self._decoded(letter)
 
     def _decoded(self, letter: DeadLetter) -> DeadLetter:
-        """The letter with what it says of its execution, and why it is here."""
+        """Return the letter with what it says of its execution, and why it is here."""
         reasons = _REASONS[letter.queue.kind]
         told = [_attribute(letter, name) for name in ("reason", "ERROR_CODE", "ERROR_MESSAGE")]
         reason = ": ".join(word for word in told if word) or reasons
@@ -371,7 +371,7 @@ def _plain(text: str) -> dict[str, Any]:
 
 
 def _named_in(body: str) -> str:
-    """The execution that a message names which cannot be trusted, or read."""
+    """Return the execution that a message names which cannot be trusted, or read."""
     plain = _plain(body)
     inner = plain.get("event", plain)
     lost = plain.get("lost")

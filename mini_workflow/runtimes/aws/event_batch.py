@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from mini_workflow.core.events import TaskFailed
 from mini_workflow.core.validation import check_id
-from mini_workflow.engine.delivery import Arrival
+from mini_workflow.engine.delivery import QueueDelivery
 from mini_workflow.engine.orchestrator import Orchestrator
 from mini_workflow.engine.recording import decode_message
 from mini_workflow.errors import (
@@ -26,7 +26,7 @@ from mini_workflow.runtimes.aws.telemetry import Metrics
 from mini_workflow.runtimes.aws.time_left import TimeLeft
 from mini_workflow.settings import DLQ_URL, QUEUE_URL
 from mini_workflow.stores.aws_clients import translate_errors
-from mini_workflow.stores.sqs.messages import Lost, Mail, deduplication_id
+from mini_workflow.stores.sqs.messages import Lost, SqsMessage, deduplication_id
 
 log = logging.getLogger("mini_workflow.runtimes.aws")
 
@@ -43,7 +43,7 @@ class EventBatch:
         self._metrics = metrics
 
     def take(self, records: Sequence[dict[str, Any]], time_left: TimeLeft) -> dict[str, Any]:
-        """The answer of the function: the records that are to be delivered again."""
+        """Return the answer of the function: the records that are to be delivered again."""
         groups: dict[str, list[dict[str, Any]]] = {}
         for record in records:
             groups.setdefault(_group_of(record), []).append(record)
@@ -62,9 +62,9 @@ class EventBatch:
     def _take(
         self, groups: dict[str, list[dict[str, Any]]], time_left: TimeLeft, hold: Hold
     ) -> list[dict[str, Any]]:
-        """The records that are to be delivered again."""
+        """Return the records that are to be delivered again."""
         failed: list[dict[str, Any]] = []
-        arrivals: list[Arrival] = []
+        arrivals: list[QueueDelivery] = []
         for name, members in groups.items():
             arrival, left = self._sort(name, members)
             failed += left
@@ -81,9 +81,9 @@ class EventBatch:
 
     def _sort(
         self, name: str, records: Sequence[dict[str, Any]]
-    ) -> tuple[Arrival | None, list[dict[str, Any]]]:
-        """What has arrived for one execution, and the records that have to come again."""
-        arrival = Arrival(name, delivery=max(map(_deliveries, records)))
+    ) -> tuple[QueueDelivery | None, list[dict[str, Any]]]:
+        """Return what has arrived for one execution, and the records that have to come again."""
+        arrival = QueueDelivery(name, delivery=max(map(_deliveries, records)))
         ids: list[str] = []
         left: list[dict[str, Any]] = []
         for index, record in enumerate(records):
@@ -103,7 +103,7 @@ class EventBatch:
         arrival.ids = tuple(ids)
         return (arrival if ids else None), left
 
-    def _read(self, name: str, record: dict[str, Any], arrival: Arrival) -> None:
+    def _read(self, name: str, record: dict[str, Any], arrival: QueueDelivery) -> None:
         mail = self._parts.post.read(record["body"])
         if mail.execution_id != name:
             raise WireError(f"a message to execution {mail.execution_id!r} in the group {name!r}")
@@ -118,8 +118,8 @@ class EventBatch:
             arrival.messages += _messages_of(mail)
 
     def _lost(self, news: Lost) -> list[Any]:
-        """What an attempt has come to whose invocation has failed: its outcome, if it could only
-        not be sent.
+        """Return what an attempt has come to whose invocation has failed: its outcome, if it could
+        only not be sent.
         """
         kept = self._parts.outcomes.find(news.execution_id, news.seq, news.attempt)
         if kept is not None:
@@ -166,7 +166,7 @@ class EventBatch:
         return True
 
 
-def _messages_of(mail: Mail) -> list[Any]:
+def _messages_of(mail: SqsMessage) -> list[Any]:
     return [decode_message(line) for line in mail.content.split("\n") if line]
 
 

@@ -61,8 +61,8 @@ class Hold:
             self._held.wait()
 
     def single_out(self, name: str) -> None:
-        """The messages of this group come next, and may end the process: all others shall not rest
-        for long then.
+        """Let no other messages rest for long while those of this group come, which may end the
+        process.
         """
         with self._lock:
             self._alone = name

@@ -15,7 +15,7 @@ from mini_workflow.errors import WireError
 from mini_workflow.runtimes.aws.container import Container
 from mini_workflow.stores.s3.store import CachedStore
 from mini_workflow.stores.sqs.envelopes import dump, parse
-from mini_workflow.stores.sqs.messages import Mail
+from mini_workflow.stores.sqs.messages import SqsMessage
 
 log = logging.getLogger("mini_workflow.runtimes.aws")
 
@@ -32,7 +32,9 @@ class QueryHandler:
         self._shelf = shelf
 
     def answer(self, event: dict[str, Any]) -> dict[str, Any]:
-        """The answer, as an envelope. Raises SignatureInvalid or WireError if it is not ours."""
+        """Return the answer, as an envelope. Raises SignatureInvalid or WireError if it is not
+        ours.
+        """
         kind, name = event["mini_workflow"], event.get("execution_id")
         if not isinstance(name, str):
             raise WireError(f"an inquiry about no execution: {str(event)[:200]}")
@@ -59,7 +61,7 @@ class QueryHandler:
         if refusal is not None:
             return {"refusal": refusal.to_plain()}
         key = f"update/{name}/{request.id}/{secrets.token_hex(8)}"
-        self._parts.post.send([Mail(name, "messages", content["request"], key)])
+        self._parts.post.send([SqsMessage(name, "messages", content["request"], key)])
         return {"accepted": True}
 
     def _promise(self, name: str, content: dict[str, Any]) -> dict[str, Any]:

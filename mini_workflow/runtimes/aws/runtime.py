@@ -94,7 +94,7 @@ class AWSRuntime(Client):
 
     @classmethod
     def from_env(cls, environment: Mapping[str, str] | None = None, **options: Any) -> Self:
-        """A runtime whose settings are environment variables (see `mini_workflow.settings`).
+        """Return a runtime whose settings are environment variables (see `mini_workflow.settings`).
 
         `environment` stands in for the process's; the options are those of the class. A variable
         that is missing is an error, SettingMissing, when it is first needed.
@@ -104,7 +104,7 @@ class AWSRuntime(Client):
     # The handlers of the engine's functions
 
     def orchestrate(self, event: Any, context: Any = None) -> Any:
-        """The handler of the orchestrator: batches of the queue of events, answered with the
+        """Return the handler of the orchestrator: batches of the queue of events, answered with the
         messages that failed, and direct invocations with a query, an update or a promise.
 
         Not to be called by two threads at the same time.
@@ -112,8 +112,8 @@ class AWSRuntime(Client):
         return self._the_functions().orchestrate(event, context)
 
     def execute(self, event: Any, context: Any = None) -> Any:
-        """The handler of the worker: one attempt of a task, whose outcome goes to the queue of
-        events. `context` is Lambda's, and says how much time is left.
+        """Return the handler of the worker: one attempt of a task, whose outcome goes to the queue
+        of events. `context` is Lambda's, and says how much time is left.
 
         Raises SignatureInvalid, WireError: the envelope is not the engine's; nothing was run.
         Raises StoreUnavailable if the outcome cannot be sent; the attempt counts as lost then.
@@ -134,7 +134,7 @@ class AWSRuntime(Client):
     # For operators
 
     def dead_letters(self) -> DeadLetters:
-        """The messages that this engine could not handle: see `dead_letters.DeadLetters`."""
+        """Return the messages that this engine could not handle: see `dead_letters.DeadLetters`."""
         from mini_workflow.runtimes.aws.dead_letters import DeadLetters
 
         return DeadLetters(self._parts)

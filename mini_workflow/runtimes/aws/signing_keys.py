@@ -40,7 +40,7 @@ class SigningKeys:
         self._read_at: float | None = None
 
     def read(self) -> tuple[bytes, ...]:
-        """The keys. Raises SettingMissing, StoreUnavailable."""
+        """Return the keys. Raises SettingMissing, StoreUnavailable."""
         arn = self._settings.get(SIGNING_KEY_ARN)
         if not arn:
             return read_keys(self._settings.get(SIGNING_KEY))
@@ -49,7 +49,8 @@ class SigningKeys:
         return read_keys(text)
 
     def renewed(self, refused: bool) -> tuple[bytes, ...] | None:
-        """The keys as they are now; None if they cannot have changed, or were read a while ago only.
+        """Return the keys as they are now; None if they cannot have changed, or were read a while
+        ago only.
 
         `refused` says that a signature fitted none of the keys. Raises StoreUnavailable then:
         whether it is good cannot be told.

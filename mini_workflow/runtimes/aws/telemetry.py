@@ -35,7 +35,7 @@ class JsonFormatter(logging.Formatter):
     """One JSON object per line: time, level, logger, message, and what the record carries."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line."""
+        """Return the line."""
         plain: dict[str, Any] = {
             "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S") + f".{record.msecs:03.0f}Z",
             "level": record.levelname,
@@ -81,7 +81,7 @@ class Metrics:
         self._counts: dict[str, float] = {}
 
     def turn(self, turn: Turn) -> None:
-        """A turn was committed."""
+        """Count a turn that was committed."""
         self._add("Turns", 1)
         self._add("Events", len(turn.commit.events))
         if turn.head.status == "blocked":
@@ -100,7 +100,7 @@ class Metrics:
             )
 
     def malformed(self) -> None:
-        """A message went to the dead letters."""
+        """Count a message that went to the dead letters."""
         self._add("Malformed", 1)
 
     def failed(self, records: int) -> None:
@@ -108,7 +108,7 @@ class Metrics:
         self._add("Redelivered", records)
 
     def outcome(self, *, failed: bool) -> None:
-        """An attempt has ended."""
+        """Count an attempt that has ended."""
         self._add("FailedAttempts", int(failed))
 
     @contextmanager

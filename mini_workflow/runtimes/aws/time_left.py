@@ -26,7 +26,7 @@ class TimeLeft:
         return self._remaining is not None
 
     def __call__(self) -> int:
-        """How many there are now."""
+        """Return how many there are now."""
         if self._remaining is not None:
             return int(self._remaining())
         return self._ends - self._clock.now()

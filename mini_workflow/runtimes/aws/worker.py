@@ -23,10 +23,10 @@ from mini_workflow.runtimes.aws.container import Container
 from mini_workflow.runtimes.aws.telemetry import Metrics
 from mini_workflow.runtimes.aws.time_left import TimeLeft
 from mini_workflow.stores.aws_clients import is_refused
-from mini_workflow.stores.aws_limits import PULSE
+from mini_workflow.stores.aws_limits import HEARTBEAT_INTERVAL
 from mini_workflow.stores.sqs.dispatch import CANCELLED, HEARTBEATS, purpose_of
 from mini_workflow.stores.sqs.envelopes import parse
-from mini_workflow.stores.sqs.messages import Mail
+from mini_workflow.stores.sqs.messages import SqsMessage
 from mini_workflow.task import CURRENT, CurrentTask
 
 log = logging.getLogger("mini_workflow.runtimes.aws")
@@ -53,9 +53,9 @@ class Worker:
         self._metrics = Metrics()
         self._runner: RoutedRunner | None = None
         self._outcomes: dict[tuple[str, int, int], SimpleQueue[TaskOutcome | None]] = {}
-        self._pulses: dict[tuple[str, int, int], _Pulse] = {}
+        self._heartbeats: dict[tuple[str, int, int], _HeartbeatThread] = {}
         self._lock = threading.Lock()
-        self._ending: list[_Pulse] = []
+        self._ending: list[_HeartbeatThread] = []
 
     def execute(self, event: Any, context: Any) -> dict[str, Any]:
         """See `AWSRuntime.execute`."""
@@ -79,7 +79,7 @@ class Worker:
         if self._runner is not None:
             self._runner.close(ENDING)
         for pulse in ending:
-            pulse.join(PULSE)
+            pulse.join(HEARTBEAT_INTERVAL)
 
     def _request_of(self, event: Any) -> TaskRequest:
         try:
@@ -101,10 +101,10 @@ class Worker:
 
     def _run(self, request: TaskRequest) -> TaskOutcome:
         outcomes: SimpleQueue[TaskOutcome | None] = SimpleQueue()
-        pulse = _Pulse(self._parts, request)
+        pulse = _HeartbeatThread(self._parts, request)
         with self._lock:
             self._outcomes[request.key] = outcomes
-            self._pulses[request.key] = pulse
+            self._heartbeats[request.key] = pulse
             if self._runner is None:
                 self._runner = RoutedRunner(
                     ThreadRunner(self._execute, self._report),
@@ -120,7 +120,7 @@ class Worker:
             pulse.stop()
             with self._lock:
                 self._ending = [*(p for p in self._ending if not p.join(0)), pulse]
-                del self._outcomes[request.key], self._pulses[request.key]
+                del self._outcomes[request.key], self._heartbeats[request.key]
 
     def _report(self, outcome: TaskOutcome) -> None:
         waiting = self._outcomes.get(outcome.key)
@@ -136,7 +136,7 @@ class Worker:
         return await execute_async(request, self._parts.codec)
 
     def _begin(self, request: TaskRequest) -> None:
-        pulse = self._pulses.get(request.key)
+        pulse = self._heartbeats.get(request.key)
         if pulse is not None:
             pulse.start(CURRENT.get())
 
@@ -146,7 +146,7 @@ class Worker:
         """
         key = "/".join(map(str, ("outcome", *outcome.key)))
         message = wire.encode(ended(outcome, self._parts.clock.now()))
-        mail = Mail(outcome.execution_id, "messages", message, key)
+        mail = SqsMessage(outcome.execution_id, "messages", message, key)
         pause, kept = FIRST_PAUSE, False
         while True:
             try:
@@ -166,7 +166,7 @@ class Worker:
                 ) from problem
             self._parts.sleep(seconds)
 
-    def _keep(self, outcome: TaskOutcome, mail: Mail) -> bool:
+    def _keep(self, outcome: TaskOutcome, mail: SqsMessage) -> bool:
         """Put the outcome into the bucket; whether that went well."""
         try:
             self._parts.outcomes.keep(*outcome.key[1:], mail)
@@ -176,12 +176,12 @@ class Worker:
         return True
 
 
-class _Pulse:
+class _HeartbeatThread:
     """Looks at the bucket while an attempt runs: puts the details of its heartbeats there, and
     finds out whether anybody still waits for it.
     """
 
-    every: ClassVar[float] = PULSE
+    every: ClassVar[float] = HEARTBEAT_INTERVAL
     """Seconds between two looks."""
 
     def __init__(self, parts: Container, request: TaskRequest) -> None:
@@ -192,14 +192,14 @@ class _Pulse:
         self._thread: threading.Thread | None = None
 
     def start(self, task: CurrentTask) -> None:
-        """The attempt begins."""
+        """Begin to look: the attempt begins."""
         self._task = task
         name = "mini-workflow-pulse"
         self._thread = threading.Thread(target=self._beat, name=name, daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """It is over."""
+        """Stop looking: the attempt is over."""
         self._over.set()
 
     def join(self, seconds: float) -> bool:
@@ -234,7 +234,7 @@ def _heartbeat_key(request: TaskRequest) -> str:
 
 
 def _within(request: TaskRequest, left: TimeLeft) -> TaskRequest:
-    """The request with a timeout before Lambda's own."""
+    """Return the request with a timeout before Lambda's own."""
     if not left.told:
         return request
     longest = max(1, left() - MARGIN)
@@ -244,7 +244,7 @@ def _within(request: TaskRequest, left: TimeLeft) -> TaskRequest:
 
 
 def _explained(outcome: TaskOutcome, request: TaskRequest) -> TaskOutcome:
-    """A timeout that is not the task's own, in the words that help."""
+    """Return a timeout that is not the task's own, in the words that help."""
     if (outcome.failure or {}).get("message") != timeout_message(request):
         return outcome
     text = (

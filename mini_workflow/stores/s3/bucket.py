@@ -45,12 +45,12 @@ class Bucket:
         self._sleep = sleep
 
     def get(self, key: str, *, first: int | None = None) -> Object | None:
-        """The object, or its first bytes only; None if there is none."""
+        """Return the object, or its first bytes only; None if there is none."""
         options = {} if first is None else {"Range": f"bytes=0-{first - 1}"}
         return self._get(key, options)
 
     def changed(self, key: str, etag: str) -> bool:
-        """Whether the object is another than the one with this ETag, or gone."""
+        """Return whether the object is another than the one with this ETag, or gone."""
         try:
             self._get(key, {"IfNoneMatch": etag})
         except _NotModified:
@@ -98,7 +98,9 @@ class Bucket:
         return found
 
     def folders(self, prefix: str) -> list[str]:
-        """The first 1,000 prefixes below a prefix, each up to and with its next slash, in order."""
+        """Return the first 1,000 prefixes below a prefix, each up to and with its next slash, in
+        order.
+        """
         with translate_errors(self._doing("listing", prefix)):
             page = self._s3.list_objects_v2(
                 Bucket=self._name(), Prefix=self._prefix + prefix, Delimiter="/"

@@ -15,7 +15,7 @@ from typing import Any, Final
 from mini_workflow.core.wire import text_of
 from mini_workflow.errors import StoreCorrupt, StoreTooNew
 from mini_workflow.ports import Commit, Head, QueuedMessage
-from mini_workflow.ports.queue import NO_ERRANDS, NO_WAKEUPS, PendingEffects, Wakeup, Wakeups
+from mini_workflow.ports.queue import NO_EFFECTS, NO_WAKEUPS, PendingEffects, Wakeup, Wakeups
 from mini_workflow.stores.s3.index import place_of
 
 SCHEMA: Final = 2
@@ -62,15 +62,15 @@ class ExecutionObject:
     tries: int = 0
     spread: int = 0
     alarm: Wakeups = NO_WAKEUPS
-    errands: PendingEffects = NO_ERRANDS
+    pending: PendingEffects = NO_EFFECTS
     parked: tuple[str, ...] = ()
     tail: tuple[str, ...] = ()
     etag: str = ""
 
     def after(
-        self, commit: Commit, errands: PendingEffects, alarm: Wakeups, tries: int, writer: str
+        self, commit: Commit, pending: PendingEffects, alarm: Wakeups, tries: int, writer: str
     ) -> ExecutionObject:
-        """The document once the commit is written, by a writer of that name."""
+        """Return the document once the commit is written, by a writer of that name."""
         head = commit.head or self.head
         first = self.first
         if head.base != self.head.base:
@@ -85,7 +85,7 @@ class ExecutionObject:
             writer=writer,
             tries=tries,
             alarm=alarm,
-            errands=errands,
+            pending=pending,
             parked=(*(() if commit.unpark else self.parked), *commit.park),
             tail=(*self.tail, *commit.events),
         )
@@ -97,12 +97,12 @@ class ExecutionObject:
         return place_of(head.execution_id, head.workflow, head.started_at, self.born)
 
     def tail_bytes(self) -> int:
-        """How large the tail is."""
+        """Return how large the tail is."""
         return sum(len(line.encode()) for line in self.tail)
 
 
 def encode(document: ExecutionObject) -> bytes:
-    """The object."""
+    """Return the object."""
     header: dict[str, Any] = {"schema": SCHEMA}
     header.update(
         (k, v) for k, v in asdict(document.head).items() if v is not None and v is not False
@@ -110,20 +110,20 @@ def encode(document: ExecutionObject) -> bytes:
     header.update((k, v) for k in _NUMBERS if (v := getattr(document, k)))
     if document.parent is not None:
         header["parent"] = document.parent
-    errands = document.errands
+    pending = document.pending
     plain: dict[str, Any] = {}
     for name, wakeup in (("alarm", document.alarm.timer), ("deadline", document.alarm.deadline)):
         if wakeup is not None:
             header[name] = [wakeup.at, wakeup.schedule]
-    if errands.tasks:
-        plain["tasks"] = errands.tasks
-    if errands.outbox:
-        plain["outbox"] = [(out.execution_id, out.body, out.key) for out in errands.outbox]
-    if errands.alarm:
+    if pending.tasks:
+        plain["tasks"] = pending.tasks
+    if pending.outbox:
+        plain["outbox"] = [(out.execution_id, out.body, out.key) for out in pending.outbox]
+    if pending.alarm:
         plain["alarm"] = True
-    if errands and errands.causes:
-        plain["causes"] = errands.causes
-    if errands.doubtful:
+    if pending and pending.causes:
+        plain["causes"] = pending.causes
+    if pending.doubtful:
         plain["doubtful"] = True
     return "\n".join(
         (
@@ -140,7 +140,7 @@ def encode(document: ExecutionObject) -> bytes:
 
 
 def decode(body: bytes, etag: str) -> ExecutionObject:
-    """The document in an object. Raises StoreCorrupt or StoreTooNew."""
+    """Return the document in an object. Raises StoreCorrupt or StoreTooNew."""
     try:
         lines = _lines(body)
         document = _header(lines[0])
@@ -148,7 +148,7 @@ def decode(body: bytes, etag: str) -> ExecutionObject:
         end = lines.index("],", 3)
         if lines[2] != _PARKED or lines[end + 1] != _EVENTS or lines[-1] != _END:
             raise ValueError("a line is out of place")
-        errands = PendingEffects(
+        pending = PendingEffects(
             tasks=tuple((seq, attempt) for seq, attempt in plain.get("tasks", ())),
             outbox=tuple(QueuedMessage(*fields) for fields in plain.get("outbox", ())),
             alarm=plain.get("alarm", False),
@@ -157,7 +157,7 @@ def decode(body: bytes, etag: str) -> ExecutionObject:
         )
         return replace(
             document,
-            errands=errands,
+            pending=pending,
             parked=tuple(_unlisted(lines[3:end])),
             tail=tuple(_unlisted(lines[end + 2 : -1])),
             etag=etag,
@@ -167,7 +167,9 @@ def decode(body: bytes, etag: str) -> ExecutionObject:
 
 
 def decode_header(body: bytes) -> ExecutionObject | None:
-    """The document without its lines, from the beginning of an object; None if that is too short."""
+    """Return the document without its lines, from the beginning of an object; None if that is too
+    short.
+    """
     line, newline, _ = body.partition(b"\n")
     if not newline:
         return None
@@ -178,12 +180,12 @@ def decode_header(body: bytes) -> ExecutionObject | None:
 
 
 def encode_segment(events: Iterable[str]) -> bytes:
-    """A segment: its events, a line each, in a JSON list."""
+    """Return a segment: its events, a line each, in a JSON list."""
     return "\n".join(("[", *_listed(tuple(events)), "]")).encode()
 
 
 def decode_segment(body: bytes) -> list[str]:
-    """The events of a segment."""
+    """Return the events of a segment."""
     return list(_unlisted(_lines(body)[1:-1]))
 
 
@@ -207,7 +209,7 @@ def _wakeup(plain: list[Any] | None) -> Wakeup | None:
 
 
 def _lines(body: bytes) -> list[str]:
-    """The lines of an object. A damaged one hurts none but whoever reads it."""
+    """Return the lines of an object. A damaged one hurts none but whoever reads it."""
     try:
         return body.decode().split("\n")
     except UnicodeDecodeError:

@@ -39,15 +39,15 @@ class Entry:
 
 
 def place_of(execution_id: str, workflow: str, started_at: int, born: int) -> str:
-    """Where an execution stands in the order: by its start (milliseconds), then by when it was
-    written first (microseconds), both descending.
+    """Return where an execution stands in the order: by its start (milliseconds), then by when it
+    was written first (microseconds), both descending.
     """
     start, birth = _LATEST - started_at * 1000, _LATEST - born
     return f"{start:017}~{birth:017}~{quote(workflow, safe='')}~{execution_id}"
 
 
 def key_of(status: str, place: str, *, spread: bool) -> str:
-    """The key of a marker."""
+    """Return the key of a marker."""
     if not spread:
         return f"{ROOT}{status}/{place}"
     return f"{SPREAD}{status}/{sha256(place.encode()).hexdigest()[:2]}/{place}"
@@ -59,7 +59,7 @@ def enter(bucket: Bucket, status: str, place: str, *, spread: bool) -> None:
 
 
 def leave(bucket: Bucket, status: str, place: str, *, spread: bool) -> None:
-    """It has it no more."""
+    """Remove a marker of an execution that has it no more."""
     bucket.delete(key_of(status, place, spread=spread))
 
 

@@ -10,7 +10,7 @@ from typing import Final
 
 from mini_workflow.errors import StoreCorrupt, UsageError
 from mini_workflow.ports import Commit
-from mini_workflow.ports.queue import NO_ERRANDS, NO_WAKEUPS, PendingEffects, Wakeups
+from mini_workflow.ports.queue import NO_EFFECTS, NO_WAKEUPS, PendingEffects, Wakeups
 from mini_workflow.stores.aws_clients import Clients
 from mini_workflow.stores.aws_limits import HEADER_BYTES, SEAL_OVER
 from mini_workflow.stores.s3 import execution_object as form
@@ -30,27 +30,29 @@ class ObjectStore:
         self._clients = clients
 
     def read(self, execution_id: str) -> ExecutionObject | None:
-        """The object of an execution, or None."""
+        """Return the object of an execution, or None."""
         found = self._bucket.get(_key(execution_id))
         return None if found is None else form.decode(found.body, found.etag)
 
     def header(self, execution_id: str) -> ExecutionObject | None:
-        """The same without its lines, for less."""
+        """Return the same without its lines, for less."""
         found = self._bucket.get(_key(execution_id), first=HEADER_BYTES)
         if found is None:
             return None
         return form.decode_header(found.body) or self.read(execution_id)
 
     def headers(self, execution_ids: list[str]) -> list[ExecutionObject | None]:
-        """Those of many."""
+        """Return those of many."""
         return self._clients.all(self.header, execution_ids)
 
     def changed(self, document: ExecutionObject) -> bool:
-        """Whether somebody has written the execution since the document was read or written."""
+        """Return whether somebody has written the execution since the document was
+        read or written.
+        """
         return self._bucket.changed(_key(document.head.execution_id), document.etag)
 
     def lines(self, document: ExecutionObject, start: int | None = None) -> list[str]:
-        """The events from number `start` on, counted from 0; by default those of the run."""
+        """Return the events from number `start` on, counted from 0; by default those of the run."""
         start = document.head.base if start is None else start
         if start >= document.sealed:
             return list(document.tail[start - document.sealed :])
@@ -74,7 +76,7 @@ class ObjectStore:
         commit: Commit,
         parent: dict[str, object] | None,
         fingerprint: str,
-        errands: PendingEffects = NO_ERRANDS,
+        pending: PendingEffects = NO_EFFECTS,
         alarm: Wakeups = NO_WAKEUPS,
     ) -> ExecutionObject | None:
         """Write a new execution; None if there is one of that id."""
@@ -84,7 +86,7 @@ class ObjectStore:
         empty = ExecutionObject(
             commit.head, parent=parent, fingerprint=fingerprint, born=born, spread=1
         )
-        new = empty.after(commit, errands, alarm, 0, _writer())
+        new = empty.after(commit, pending, alarm, 0, _writer())
         index.enter(self._bucket, commit.head.status, new.place, spread=bool(new.spread))
         etag = self._bucket.create(_key(commit.execution_id), form.encode(new))
         if etag is None:
@@ -96,14 +98,14 @@ class ObjectStore:
         self,
         document: ExecutionObject,
         commit: Commit,
-        errands: PendingEffects,
+        pending: PendingEffects,
         alarm: Wakeups,
         tries: int,
     ) -> ExecutionObject | None:
         """Write what follows the document; None if somebody has written since it was read."""
         check(commit)
         sealed = self._seal(document) if document.tail_bytes() > SEAL_OVER else document
-        new = sealed.after(commit, errands, alarm, tries, _writer())
+        new = sealed.after(commit, pending, alarm, tries, _writer())
         moved = new.head.status != document.head.status
         if moved:
             # Before the execution has the status: it must be found under the one that it has.

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from mini_workflow.errors import UsageError
 from mini_workflow.ports import STATUSES, Commit, Extent, Head, Page, Query, QueuedMessage, Stored
-from mini_workflow.ports.queue import NO_ERRANDS, ExecutionMeta, PendingEffects, Wakeups
+from mini_workflow.ports.queue import NO_EFFECTS, ExecutionMeta, PendingEffects, Wakeups
 from mini_workflow.stores.s3.execution_object import ExecutionObject
 from mini_workflow.stores.s3.index import Entry
 from mini_workflow.stores.s3.object_store import ObjectStore, check
@@ -47,7 +47,7 @@ class S3Store:
         return None if document is None else document.head
 
     def header(self, execution_id: str) -> ExecutionObject | None:
-        """The head with the other facts about an execution, or None."""
+        """Return the head with the other facts about an execution, or None."""
         return self._histories.header(execution_id)
 
     def history(self, execution_id: str, since: int = 0) -> list[str]:
@@ -60,7 +60,7 @@ class S3Store:
     def lines_since(
         self, execution_id: str, start: int | None
     ) -> tuple[list[str], ExecutionObject | None]:
-        """The events from number `start` on, of all runs; of the current run for None."""
+        """Return the events from number `start` on, of all runs; of the current run for None."""
         document = self._histories.read(execution_id)
         if document is None:
             return [], None
@@ -90,7 +90,7 @@ class S3Store:
         return Page(heads)
 
     def _matching(self, entries: Sequence[Entry], query: Query) -> list[Head]:
-        """The heads of those that are as the index says, and match."""
+        """Return the heads of those that are as the index says, and match."""
         documents = self._histories.headers([entry.execution_id for entry in entries])
         return [
             document.head
@@ -121,7 +121,7 @@ class S3Store:
         document = self._histories.read(commit.execution_id)
         if document is None or document.length != commit.expected:
             return False
-        written = self._histories.write(document, commit, NO_ERRANDS, document.alarm, 0)
+        written = self._histories.write(document, commit, NO_EFFECTS, document.alarm, 0)
         return written is not None
 
 
@@ -165,10 +165,10 @@ class CachedStore:
             return None
         found = known.document
         return ExecutionMeta(
-            found.errands, known.done, found.alarm, found.tries, found.parent, found.length
+            found.pending, known.done, found.alarm, found.tries, found.parent, found.length
         )
 
-    def commit(self, commit: Commit, errands: PendingEffects, alarm: Wakeups, tries: int) -> bool:
+    def commit(self, commit: Commit, pending: PendingEffects, alarm: Wakeups, tries: int) -> bool:
         """See `FencedStore.commit`."""
         name = commit.execution_id
         known = self._known.get(name)
@@ -176,8 +176,8 @@ class CachedStore:
             self.forget(name)
             return False
         document = known.document
-        # Errands that are done and doubtful would be done again by whoever reads of them.
-        owed = errands or document.errands.doubtful
+        # Effects that are done and doubtful would be done again by whoever reads of them.
+        owed = pending or document.pending.doubtful
         nothing = not (commit.events or commit.park or commit.unpark or owed)
         if nothing and commit.head is None and (alarm, tries) == (document.alarm, document.tries):
             fresh = not self._histories.changed(document)
@@ -185,7 +185,7 @@ class CachedStore:
                 self.forget(name)
             return fresh
         try:
-            new = self._histories.write(document, commit, errands, alarm, tries)
+            new = self._histories.write(document, commit, pending, alarm, tries)
         except BaseException:
             self.forget(name)  # it may have been written
             raise
@@ -201,11 +201,11 @@ class CachedStore:
         commit: Commit,
         parent: dict[str, Any] | None,
         fingerprint: str,
-        errands: PendingEffects,
+        pending: PendingEffects,
         alarm: Wakeups,
     ) -> bool:
         """See `FencedStore.create`."""
-        document = self._histories.create(commit, parent, fingerprint, errands, alarm)
+        document = self._histories.create(commit, parent, fingerprint, pending, alarm)
         if document is not None:
             self._remember(commit.execution_id, document)
         return document is not None
@@ -229,7 +229,7 @@ class CachedStore:
             self._known.pop(execution_id, None)
 
     def forget_all(self) -> None:
-        """Nothing in memory counts any more."""
+        """Forget everything in memory."""
         with self._lock:
             self._known.clear()
 
@@ -249,5 +249,5 @@ class CachedStore:
 
 
 def stored(document: ExecutionObject, histories: ObjectStore) -> Stored:
-    """The execution with the events of its run."""
+    """Return the execution with the events of its run."""
     return Stored(document.head, histories.lines(document), list(document.parked))

@@ -8,7 +8,7 @@ from typing import Any
 
 from mini_workflow.stores.sqlite.connection import Connection
 from mini_workflow.stores.sqlite.damage import SOUND
-from mini_workflow.stores.sqlite.leases import Holding
+from mini_workflow.stores.sqlite.leases import Ownership
 
 
 class SQLiteAgenda:
@@ -17,7 +17,7 @@ class SQLiteAgenda:
     Each partition is asked on its own, so that the index answers in order and nothing is sorted.
     """
 
-    def __init__(self, writer: Connection, holding: Holding) -> None:
+    def __init__(self, writer: Connection, holding: Ownership) -> None:
         self._writer = writer
         self._holding = holding
 

@@ -12,7 +12,7 @@ from mini_workflow.errors import StoreUnavailable
 from mini_workflow.ports import Clock
 from mini_workflow.stores.sqlite.agenda import SQLiteAgenda
 from mini_workflow.stores.sqlite.connection import Connection, Synchronous
-from mini_workflow.stores.sqlite.leases import Holding, SQLiteLeases
+from mini_workflow.stores.sqlite.leases import Ownership, SQLiteLeases
 from mini_workflow.stores.sqlite.mailbox import SQLiteMailbox
 from mini_workflow.stores.sqlite.schema import check_version, inspect, make_private, upgrade
 from mini_workflow.stores.sqlite.store import SQLiteStore
@@ -81,7 +81,7 @@ class SQLiteBackend:
             self._writer.close()
             raise
         self._reading = threading.Lock()
-        holding = Holding()
+        holding = Ownership()
         self.store = SQLiteStore(self._writer, self._reader, self._reading, holding)
         self.agenda = SQLiteAgenda(self._writer, holding)
         self.mailbox = SQLiteMailbox(self._writer, self._reader, self._reading, holding)

@@ -166,7 +166,7 @@ class Connection:
         return self._run_patiently(sql, parameters)
 
     def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[Any]:
-        """All rows of a query."""
+        """Return all rows of a query."""
         with self._using:
             cursor = self.run(sql, parameters)
             try:
@@ -175,7 +175,7 @@ class Connection:
                 raise self.translated(error) from error
 
     def row(self, sql: str, parameters: Sequence[Any] = ()) -> Any:
-        """The first row of a query, or None."""
+        """Return the first row of a query, or None."""
         with self._using:
             cursor = self.run(sql, parameters)
             try:
@@ -186,7 +186,7 @@ class Connection:
             return row
 
     def snapshot(self) -> Snapshot:
-        """A `with` block in which all queries see the same state of the file."""
+        """Return a `with` block in which all queries see the same state of the file."""
         return Snapshot(self, self._using)
 
     def __enter__(self) -> sqlite3.Connection:
@@ -244,7 +244,7 @@ class Connection:
         forking.leave(self)
 
     def translated(self, error: sqlite3.Error) -> StoreError:
-        """The library's error for an error of SQLite."""
+        """Return the library's error for an error of SQLite."""
         # An extended code carries the primary one in its low byte. Errors of the Python module
         # itself, such as the use of a closed connection, carry none.
         code: int | None = getattr(error, "sqlite_errorcode", None)
@@ -337,7 +337,9 @@ _Identity = tuple[int, int]
 
 
 def _identity(name: str) -> _Identity | None:
-    """The identity of a file, or None if there is none. A look at its name: it is not opened."""
+    """Return the identity of a file, or None if there is none. A look at its name: it is not
+    opened.
+    """
     try:
         found = os.stat(name)  # noqa: PTH116 - at every commit, and Path takes twice as long
     except OSError:

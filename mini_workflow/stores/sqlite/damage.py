@@ -93,7 +93,7 @@ FIND: Final = (
 
 
 def head_of(row: Any) -> Head:
-    """The head that a row holds; of a damaged one, a head that says so.
+    """Return the head that a row holds; of a damaged one, a head that says so.
 
     What has closed stays closed, if it says when and how, whatever else is damaged. Any other damaged
     row is told as blocked, and `resume()` has it made anew from the history.
@@ -151,7 +151,7 @@ def _stand_in(row: Any) -> Head:
 
 
 def damages(row: Any) -> list[Damage]:
-    """What is wrong with a row, column by column, in the order of `FIND` or `FIELDS`."""
+    """Return what is wrong with a row, column by column, in the order of `FIND` or `FIELDS`."""
     name = row[0] if type(row[0]) is str else f"id {row[0]!r}"
     return [
         Damage(name, column.name, _shown(value))

@@ -23,7 +23,7 @@ a takeover ever having to touch the rows of many executions.
 _KNOWN_LIMIT: Final = 65_536
 
 
-class Holding:
+class Ownership:
     """What this owner holds right now; the store, the agenda and the mailbox share it."""
 
     def __init__(self) -> None:
@@ -48,13 +48,13 @@ class Holding:
             )
 
     def forget(self) -> None:
-        """Nothing is held any more."""
+        """Forget everything that was held."""
         self.lease = None
         self.partitions = []
         self._lengths.clear()
 
     def length(self, execution_id: str) -> tuple[int, int] | None:
-        """The key and the number of events of an execution that is held, if remembered.
+        """Return the key and the number of events of an execution that is held, if remembered.
 
         That can be trusted while the lease stands: nobody else may append to what is held.
         """
@@ -78,7 +78,7 @@ class SQLiteLeases:
         writer: Connection,
         reader: Connection,
         reading: threading.Lock,
-        holding: Holding,
+        holding: Ownership,
         *,
         owner: str,
         address: str,
@@ -176,7 +176,7 @@ class SQLiteLeases:
         ]
 
     def _free(self, now: int) -> bool:
-        """Whether there may be anything to take; looking is cheaper than locking."""
+        """Return whether there may be anything to take; looking is cheaper than locking."""
         owners = self._writer.rows(_OWNERS)
         standing = {owner for owner, *_ in owners}
         if self._holding.lease not in standing or self._dead(owners, now):
@@ -184,7 +184,9 @@ class SQLiteLeases:
         return any(owner not in standing for _, owner in self._writer.rows(_PARTITIONS))
 
     def _dead(self, owners: list[Any], now: int) -> dict[int, int]:
-        """The owners that are gone, and what each adds to the tries of the turn that it was in."""
+        """Return the owners that are gone, and what each adds to the tries of the turn that it was
+        in.
+        """
         dead: dict[int, int] = {}
         for owner, _, until, host, pid, born in owners:
             if owner != self._holding.lease:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import threading
 
 from mini_workflow.errors import ExecutionNotFound
-from mini_workflow.ports import Letter
+from mini_workflow.ports import MailboxEntry
 from mini_workflow.stores.sqlite.connection import Connection
-from mini_workflow.stores.sqlite.leases import Holding
+from mini_workflow.stores.sqlite.leases import Ownership
 
 
 class SQLiteMailbox:
     """Implements `Mailbox`."""
 
     def __init__(
-        self, writer: Connection, reader: Connection, reading: threading.Lock, holding: Holding
+        self, writer: Connection, reader: Connection, reading: threading.Lock, holding: Ownership
     ) -> None:
         self._writer = writer
         self._reader = reader
@@ -35,7 +35,9 @@ class SQLiteMailbox:
                 (row[0], body, key),
             )
 
-    def letters(self, after: int, limit: int, execution_id: str | None = None) -> list[Letter]:
+    def entries(
+        self, after: int, limit: int, execution_id: str | None = None
+    ) -> list[MailboxEntry]:
         """See `Mailbox.letters`."""
         if execution_id is None:
             rows = self._writer.rows(_LETTERS, (after, self._holding.lease, limit))
@@ -43,10 +45,10 @@ class SQLiteMailbox:
             rows = self._writer.rows(
                 _LETTERS_OF_ONE, (after, execution_id, self._holding.lease, limit)
             )
-        return [Letter(*row) for row in rows]
+        return [MailboxEntry(*row) for row in rows]
 
 
-# The mailbox is short, since letters leave it as they are taken: it leads, and what a letter is
+# The mailbox is short, since messages leave it as they are taken: it leads, and what a message is
 # for is looked up. (CROSS JOIN is SQLite's way to say so.) An empty one costs one look, however
 # many partitions are held.
 _LETTERS = """
@@ -57,7 +59,7 @@ _LETTERS = """
     WHERE mailbox.number > ? AND partitions.owner = ?
     ORDER BY mailbox.number LIMIT ?
 """
-# The letters of one execution with many: they follow each other closely, so that few others are
+# The messages of one execution with many: they follow each other closely, so that few others are
 # passed over.
 _LETTERS_OF_ONE = """
     SELECT mailbox.number, executions.id, mailbox.body

@@ -26,12 +26,12 @@ class Process:
 
     @classmethod
     def current(cls) -> Process:
-        """The process that asks."""
+        """Return the process that asks."""
         pid = os.getpid()
         return cls(_host(), pid, _born(pid))
 
     def is_dead(self) -> bool:
-        """Whether the process has certainly ended. Of another machine nothing is certain."""
+        """Return whether the process has certainly ended. Of another machine nothing is certain."""
         # On other systems signal 0 is not a question: it would stop the process.
         if os.name != "posix" or self.host != _host():
             return False
@@ -56,7 +56,7 @@ def _host() -> str:
 
 
 def _born(pid: int) -> str:
-    """The time of birth in ticks since boot, or what else is known."""
+    """Return the time of birth in ticks since boot, or what else is known."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_bytes()
     except OSError:

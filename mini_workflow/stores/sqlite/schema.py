@@ -196,7 +196,9 @@ def check_is_store(connection: Connection, path: Path) -> None:
 
 
 def _version(connection: Connection, path: Path) -> int:
-    """The version of the file; 0 of an empty one. One statement, so that it sees one state of it."""
+    """Return the version of the file; 0 of an empty one. One statement, so that it sees one state
+    of it.
+    """
     try:
         application, version, tables = connection.row(_MARKS)
     except StoreError as error:

@@ -15,7 +15,7 @@ from mini_workflow.errors import UsageError
 from mini_workflow.ports import STATUSES, Commit, Extent, Head, Page, Query, Stored
 from mini_workflow.stores.sqlite.connection import Connection
 from mini_workflow.stores.sqlite.damage import FIELDS, FIND, Damage, damages, head_of
-from mini_workflow.stores.sqlite.leases import Holding
+from mini_workflow.stores.sqlite.leases import Ownership
 
 _ELSEWHERE: Final = (-1, -1)
 """Where an execution is that another owner holds: its length is none that a commit may expect."""
@@ -25,7 +25,7 @@ class SQLiteStore:
     """Implements `Store`."""
 
     def __init__(
-        self, writer: Connection, reader: Connection, reading: threading.Lock, holding: Holding
+        self, writer: Connection, reader: Connection, reading: threading.Lock, holding: Ownership
     ) -> None:
         self._writer = writer
         self._reader = reader
@@ -71,21 +71,21 @@ class SQLiteStore:
         return [body for (body,) in rows]
 
     def version(self) -> int:
-        """A number that is another one after each commit, by whomever; not to be compared with that
-        of another backend.
+        """Return a number that is another one after each commit, by whomever; not to be compared
+        with that of another backend.
         """
         with self._reading:
             version: int = self._reader.row("PRAGMA data_version")[0]
         return version
 
     def ended(self, execution_ids: Sequence[str]) -> list[str]:
-        """Those that are not running: closed, blocked, or not there."""
+        """Return those that are not running: closed, blocked, or not there."""
         with self._reading:
             rows = self._reader.rows(_ENDED, (json.dumps(execution_ids),))
         return [name for (name,) in rows]
 
     def damaged(self, limit: int) -> list[Damage]:
-        """What is damaged in at most so many rows of executions. Any thread."""
+        """Return what is damaged in at most so many rows of executions. Any thread."""
         with self._reading:
             rows = self._reader.rows(FIND, (limit,))
         return [damage for row in rows for damage in damages(row)]
@@ -137,7 +137,7 @@ class _Batch:
     `add` has checked decides, and no statement can fail later on account of another writer.
     """
 
-    def __init__(self, raw: sqlite3.Connection, holding: Holding) -> None:
+    def __init__(self, raw: sqlite3.Connection, holding: Ownership) -> None:
         self.lengths: dict[str, tuple[int, int]] = {}
         self._raw = raw
         self._holding = holding
@@ -187,8 +187,8 @@ class _Batch:
     def write(self) -> None:
         """Write what was taken up; creations before changes of the same executions.
 
-        Letters come last: what is created is there to be written to, and what is taken makes room
-        for another letter of the same key.
+        Messages come last: what is created is there to be written to, and what is taken makes room
+        for another message of the same key.
         """
         if self._created:
             self._raw.executemany(_CREATE, self._created)
@@ -240,7 +240,9 @@ def _values(head: Head) -> tuple[Any, ...]:
 
 
 def _place(row: Any) -> tuple[int, int]:
-    """Where a row stands in a listing: by start, and among equal starts by order of creation."""
+    """Return where a row stands in a listing: by start, and among equal starts by order of
+    creation.
+    """
     return row[3], row[11]
 
 

@@ -26,7 +26,7 @@ from mini_workflow.stores.aws_clients import Clients, code_of, translate_errors
 from mini_workflow.stores.aws_limits import MAXIMUM_DELAY, SCHEDULE_EARLY
 from mini_workflow.stores.s3.bucket import Bucket
 from mini_workflow.stores.sqs.envelopes import PAYLOADS, Envelopes, dump
-from mini_workflow.stores.sqs.messages import Mail, Post, deduplication_id
+from mini_workflow.stores.sqs.messages import Post, SqsMessage, deduplication_id
 from mini_workflow.task import traceparent
 
 log = logging.getLogger("mini_workflow.runtimes.aws")
@@ -71,7 +71,7 @@ class AWSDispatch:
 
     def post(self, messages: Sequence[QueuedMessage]) -> None:
         """See `Dispatch.post`."""
-        self._post.send(Mail(m.execution_id, "messages", m.body, m.key) for m in messages)
+        self._post.send(SqsMessage(m.execution_id, "messages", m.body, m.key) for m in messages)
 
     def alarm(self, execution_id: str, at: int, now: int) -> Wakeup:
         """See `Dispatch.alarm`."""
@@ -81,7 +81,9 @@ class AWSDispatch:
 
     def set(self, execution_id: str, alarm: Wakeup, now: int) -> None:
         """See `Dispatch.set`."""
-        mail = Mail(execution_id, "wake", str(alarm.at), f"wake/{execution_id}/{alarm.at}/{now}")
+        mail = SqsMessage(
+            execution_id, "wake", str(alarm.at), f"wake/{execution_id}/{alarm.at}/{now}"
+        )
         if alarm.schedule and alarm.at - now > self._queued * 1000:
             self._schedule(alarm, mail)
         else:
@@ -109,7 +111,7 @@ class AWSDispatch:
                 FunctionName=function, InvocationType="Event", Payload=body
             )
 
-    def _delay(self, mail: Mail, seconds: int) -> None:
+    def _delay(self, mail: SqsMessage, seconds: int) -> None:
         url = self._settings.get(TIMER_QUEUE_URL)
         with translate_errors(f"sending to queue {url!r}"):
             self._clients.get("sqs").send_message(
@@ -121,7 +123,7 @@ class AWSDispatch:
                 },
             )
 
-    def _schedule(self, alarm: Wakeup, mail: Mail) -> None:
+    def _schedule(self, alarm: Wakeup, mail: SqsMessage) -> None:
         early = min(SCHEDULE_EARLY, self._queued // 2)
         at = datetime.fromtimestamp(alarm.at / 1000, UTC) - timedelta(seconds=early)
         role = self._settings.get(ROLE_ARN)
@@ -138,9 +140,9 @@ class AWSDispatch:
                 }
             ),
         }
-        letters = self._settings.get(SCHEDULE_DLQ_ARN)
-        if letters:
-            target["DeadLetterConfig"] = {"Arn": letters}
+        entries = self._settings.get(SCHEDULE_DLQ_ARN)
+        if entries:
+            target["DeadLetterConfig"] = {"Arn": entries}
         with translate_errors(f"creating schedule {alarm.schedule!r}"):
             try:
                 self._clients.get("scheduler").create_schedule(
@@ -158,7 +160,7 @@ class AWSDispatch:
 
 
 def envelope_of(request: TaskRequest, envelopes: Envelopes, post: Post) -> dict[str, Any]:
-    """What the worker is invoked with."""
+    """Return what the worker is invoked with."""
     content = {
         "name": request.name,
         "payload": b64encode(request.payload).decode(),
@@ -180,5 +182,5 @@ def envelope_of(request: TaskRequest, envelopes: Envelopes, post: Post) -> dict[
 
 
 def purpose_of(execution_id: str, seq: int, attempt: int) -> tuple[str, ...]:
-    """What an envelope with a task is for."""
+    """Return what an envelope with a task is for."""
     return ("task", execution_id, str(seq), str(attempt))

@@ -32,7 +32,7 @@ class Signs(Protocol):
     """What signs texts: a `Signer`."""
 
     def code(self, text: str, *purpose: str) -> str:
-        """The code of a text for a purpose."""
+        """Return the code of a text for a purpose."""
         ...
 
     def check(self, text: str, code: object, *purpose: str) -> None:
@@ -49,7 +49,8 @@ class Envelopes:
         self._over = over
 
     def seal(self, content: str, purpose: tuple[str, ...], **open_fields: Any) -> dict[str, Any]:
-        """An envelope with that content, for that purpose; `open_fields` lie beside it, unsigned.
+        """Return an envelope with that content, for that purpose; `open_fields` lie beside it,
+        unsigned.
 
         Raises StoreUnavailable if the content has to go to the bucket and cannot.
         """
@@ -62,7 +63,7 @@ class Envelopes:
         return {**open_fields, "claim": digest, "code": code}
 
     def open(self, envelope: dict[str, Any], purpose: tuple[str, ...]) -> str:
-        """The content. Raises SignatureInvalid, WireError if the content is not there, and
+        """Return the content. Raises SignatureInvalid, WireError if the content is not there, and
         StoreUnavailable if the bucket cannot be read.
         """
         claim = envelope.get("claim")
@@ -75,7 +76,7 @@ class Envelopes:
         return content
 
     def certify(self, purpose: tuple[str, ...]) -> str:
-        """A code that proves the purpose alone."""
+        """Return a code that proves the purpose alone."""
         return self._signer.code("", *purpose)
 
     def verify(self, code: object, purpose: tuple[str, ...]) -> None:
@@ -94,7 +95,8 @@ class Envelopes:
 
 
 def dump(plain: dict[str, Any]) -> str:
-    """An envelope as text that SQS takes: all of Unicode but two characters, which are escaped.
+    """Return an envelope as text that SQS takes: all of Unicode but two characters, which are
+    escaped.
 
     Source: SQS API Reference, SendMessage, on the characters of a message.
     """
@@ -103,7 +105,7 @@ def dump(plain: dict[str, Any]) -> str:
 
 
 def parse(text: str) -> dict[str, Any]:
-    """The plain object in a text. Raises WireError."""
+    """Return the plain object in a text. Raises WireError."""
     try:
         plain = json.loads(text)
     except ValueError as error:

@@ -27,7 +27,7 @@ _FIELDS: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class Mail:
+class SqsMessage:
     """What is sent to an execution: wire lines (``messages``), the time of an alarm in milliseconds
     (``wake``), or nothing (``resume``). Of two with the same `key`, sent within five minutes of
     each other, one arrives.
@@ -59,8 +59,8 @@ class Post:
         self._queue_url = queue_url
         self._envelopes = envelopes
 
-    def write(self, mail: Mail) -> str:
-        """The text of a message."""
+    def write(self, mail: SqsMessage) -> str:
+        """Return the text of a message."""
         return dump(
             self._envelopes.seal(
                 mail.content,
@@ -70,8 +70,8 @@ class Post:
             )
         )
 
-    def read(self, text: str) -> Mail | Lost:
-        """The mail in a message, as sent, or as a pipe has passed it on.
+    def read(self, text: str) -> SqsMessage | Lost:
+        """Return the mail in a message, as sent, or as a pipe has passed it on.
 
         Raises WireError or SignatureInvalid if it is not ours, StoreUnavailable if its content
         cannot be read now.
@@ -97,15 +97,15 @@ class Post:
         content = self._envelopes.open(plain, ("mail", name, kind))  # pyright: ignore[reportUnknownArgumentType]
         if kind == "wake" and not content.isdecimal():
             raise WireError(f"not the time of an alarm: {content[:100]!r}")
-        return Mail(name, kind, content, "")  # pyright: ignore[reportArgumentType]
+        return SqsMessage(name, kind, content, "")  # pyright: ignore[reportArgumentType]
 
     def certificate(self, execution_id: str, seq: int, attempt: int) -> str:
-        """What the news of a lost attempt has to bring along to be believed."""
+        """Return what the news of a lost attempt has to bring along to be believed."""
         return self._envelopes.certify(_attempt(execution_id, seq, attempt))
 
     def _lost(self, plain: dict[str, Any]) -> Lost:
-        """What Lambda has told the destination for failures, in parts: its request, context and
-        response. A pipe may be older, and have picked the fields itself.
+        """Return what Lambda has told the destination for failures, in parts: its request, context
+        and response. A pipe may be older, and have picked the fields itself.
         """
         request, response = plain.get("request"), plain.get("response")
         if isinstance(request, dict):
@@ -126,7 +126,7 @@ class Post:
         why = ": ".join(word for word in words if word) or condition
         return Lost(name, seq, attempt, why)
 
-    def send(self, mails: Iterable[Mail]) -> None:
+    def send(self, mails: Iterable[SqsMessage]) -> None:
         """Send; those for one execution arrive in order. Raises StoreUnavailable; some may have
         been sent then.
         """
@@ -159,7 +159,7 @@ class Post:
 
 
 def deduplication_id(key: str) -> str:
-    """An id that SQS accepts, the same for the same key."""
+    """Return an id that SQS accepts, the same for the same key."""
     return sha256(key.encode()).hexdigest()
 
 
@@ -168,8 +168,8 @@ def _attempt(execution_id: str, seq: int, attempt: int) -> tuple[str, ...]:
 
 
 def _salvaged(text: str) -> dict[str, Any] | None:
-    """The attempt that a report of a lost one names, although what the pipe has put in beside it
-    has made the text anything but JSON; None if it is no such report.
+    """Return the attempt that a report of a lost one names, although what the pipe has put in
+    beside it has made the text anything but JSON; None if it is no such report.
     """
     if '"lost"' not in text:
         return None
@@ -178,7 +178,7 @@ def _salvaged(text: str) -> dict[str, Any] | None:
 
 
 def _text(plain: object, field: str) -> str:
-    """The text of a field; empty if there is none."""
+    """Return the text of a field; empty if there is none."""
     value: Any = plain.get(field) if isinstance(plain, dict) else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
     return "" if value is None else str(value)  # pyright: ignore[reportUnknownArgumentType]
 

@@ -8,7 +8,7 @@ from typing import Final
 from mini_workflow.errors import SignatureInvalid, WireError
 from mini_workflow.stores.s3.bucket import Bucket
 from mini_workflow.stores.sqs.envelopes import PAYLOADS
-from mini_workflow.stores.sqs.messages import Lost, Mail, Post
+from mini_workflow.stores.sqs.messages import Lost, Post, SqsMessage
 
 log = logging.getLogger("mini_workflow.runtimes.aws")
 
@@ -26,12 +26,12 @@ class Outcomes:
         self._bucket = bucket
         self._post = post
 
-    def keep(self, seq: int, attempt: int, mail: Mail) -> None:
+    def keep(self, seq: int, attempt: int, mail: SqsMessage) -> None:
         """Write it. Raises StoreUnavailable."""
         self._bucket.put(_key(mail.execution_id, seq, attempt), self._post.write(mail).encode())
 
-    def find(self, execution_id: str, seq: int, attempt: int) -> Mail | None:
-        """What is kept of an attempt, or None. Raises StoreUnavailable."""
+    def find(self, execution_id: str, seq: int, attempt: int) -> SqsMessage | None:
+        """Return what is kept of an attempt, or None. Raises StoreUnavailable."""
         key = _key(execution_id, seq, attempt)
         found = self._bucket.get(key)
         if found is None:

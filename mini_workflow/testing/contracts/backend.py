@@ -59,15 +59,15 @@ class StoreCase:
             opened.close()
 
     def reader(self) -> Opened:
-        """A store of which nobody has asked to write."""
+        """Return a store of which nobody has asked to write."""
         return self._open("reader")
 
     def writer(self, name: str = "one") -> Opened:
-        """A store that may be written to."""
+        """Return a store that may be written to."""
         return self._open(name)
 
     def successor(self, one: Opened) -> Opened:
-        """The next writer, after another one."""
+        """Return the next writer, after another one."""
         return self.writer("two")
 
     def _open(self, name: str) -> Opened:
@@ -95,35 +95,35 @@ class BackendContract(StoreCase):
         return self.open_backend(name, clock)
 
     def onlooker(self, owner: str = "onlooker") -> Backend:
-        """A backend that has not acquired anything."""
+        """Return a backend that has not acquired anything."""
         backend = self.open_backend(owner, self.clock)
         self._opened.append(backend)
         return backend
 
     def writer(self, name: str = "one") -> Opened:
-        """An owner."""
+        """Return an owner."""
         return self.owner(name)
 
     def successor(self, one: Opened) -> Opened:
-        """The owner that takes over what the first one gives back."""
+        """Return the owner that takes over what the first one gives back."""
         one.leases.release()  # type: ignore[attr-defined]
         return self.owner("two")
 
     def owner(self, owner: str = "one") -> Backend:
-        """A backend that has acquired what there was to acquire."""
+        """Return a backend that has acquired what there was to acquire."""
         backend = self.onlooker(owner)
         backend.leases.acquire(self.clock.now())
         return backend
 
 
 def head(execution_id: str, **fields: Any) -> Head:
-    """A head of which a test gives what it is about."""
+    """Return a head of which a test gives what it is about."""
     plain: dict[str, Any] = {"workflow": "order", "status": "running", "started_at": 1_000}
     return Head(execution_id, **{**plain, **fields})
 
 
 def creation(execution_id: str, *events: str, **fields: Any) -> Commit:
-    """A commit that creates an execution, by default with one event."""
+    """Return a commit that creates an execution, by default with one event."""
     return Commit(execution_id, 0, events or ("started",), head(execution_id, **fields))
 
 
@@ -142,11 +142,13 @@ def change(backend: Opened, execution_id: str, **fields: Any) -> None:
 
 
 def length(backend: Opened, execution_id: str) -> int:
-    """How many events an execution has, those of earlier runs included; 0 if there is none."""
+    """Return how many events an execution has, those of earlier runs included; 0 if
+    there is none.
+    """
     found = backend.store.head(execution_id)
     return (found.base if found else 0) + len(backend.store.history(execution_id))
 
 
 def bodies(backend: Backend) -> list[str]:
-    """The letters that the owner finds, without their numbers."""
-    return [letter.body for letter in backend.mailbox.letters(0, 1_000)]
+    """Return the messages that the owner finds, without their numbers."""
+    return [entry.body for entry in backend.mailbox.entries(0, 1_000)]

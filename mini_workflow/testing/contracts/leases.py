@@ -28,7 +28,7 @@ class LeasesContract(BackendContract):
         return backend.leases.acquire(self.clock.now())
 
     def writes(self, backend: Backend, name: str) -> bool:
-        """Whether the backend may append to the execution."""
+        """Return whether the backend may append to the execution."""
         return backend.store.commit([Commit(name, length(backend, name), ("more",))]) == [True]
 
     def test_at_first_there_is_nothing_to_take_over(self) -> None:
@@ -162,7 +162,7 @@ class LeasesContract(BackendContract):
         assert self.tries(self.owner("two"), "a") == 0
 
     def tries(self, backend: Backend, name: str) -> int:
-        """How often owners were lost in the middle of the execution's turn."""
+        """Return how often owners were lost in the middle of the execution's turn."""
         stored = backend.store.load(name)
         assert stored is not None
         return stored.tries

@@ -25,32 +25,32 @@ class MailboxContract(BackendContract):
     """Inherit it, and override `open_backend`."""
 
     def take_all(self, backend: Backend) -> None:
-        """Be done with all letters."""
-        for letter in backend.mailbox.letters(0, 1_000):
-            name = letter.execution_id
-            taking = Commit(name, length(backend, name), taken=(letter.number,))
+        """Be done with all messages."""
+        for entry in backend.mailbox.entries(0, 1_000):
+            name = entry.execution_id
+            taking = Commit(name, length(backend, name), taken=(entry.number,))
             assert backend.store.commit([taking]) == [True]
 
     def test_a_letter_arrives_as_it_was_sent(self) -> None:
         one = self.owner()
         create(one, "a")
         one.mailbox.post("a", "é\n\U0001f9ea", "key")
-        (letter,) = one.mailbox.letters(0, 10)
-        assert (letter.execution_id, letter.body) == ("a", "é\n\U0001f9ea")
+        (entry,) = one.mailbox.entries(0, 10)
+        assert (entry.execution_id, entry.body) == ("a", "é\n\U0001f9ea")
 
     def test_letters_keep_their_order_and_can_be_read_in_parts(self) -> None:
         one = self.owner()
         create(one, "a", "b")
         for number in range(9):
             one.mailbox.post("ab"[number % 2], str(number), f"key {number}")
-        letters = one.mailbox.letters(0, 100)
-        assert [letter.body for letter in letters] == [str(number) for number in range(9)]
-        numbers = [letter.number for letter in letters]
+        entries = one.mailbox.entries(0, 100)
+        assert [entry.body for entry in entries] == [str(number) for number in range(9)]
+        numbers = [entry.number for entry in entries]
         assert numbers == sorted(set(numbers))
         assert min(numbers) > 0
-        assert one.mailbox.letters(0, 4) == letters[:4]
-        assert one.mailbox.letters(numbers[3], 100) == letters[4:]
-        assert one.mailbox.letters(numbers[-1], 100) == []
+        assert one.mailbox.entries(0, 4) == entries[:4]
+        assert one.mailbox.entries(numbers[3], 100) == entries[4:]
+        assert one.mailbox.entries(numbers[-1], 100) == []
 
     def test_nobody_posts_to_an_unknown_execution(self) -> None:
         one = self.owner()
@@ -66,12 +66,12 @@ class MailboxContract(BackendContract):
         for number in range(3):
             one.mailbox.post("a", f"a{number}", f"{number}")
             one.mailbox.post("b", f"b{number}", f"{number}")
-        found = one.mailbox.letters(0, 2, "b")
-        assert [letter.body for letter in found] == ["b0", "b1"]
-        rest = one.mailbox.letters(found[-1].number, 10, "b")
-        assert [letter.body for letter in rest] == ["b2"]
-        assert one.mailbox.letters(0, 10, "c") == []
-        assert self.onlooker("two").mailbox.letters(0, 10, "b") == []
+        found = one.mailbox.entries(0, 2, "b")
+        assert [entry.body for entry in found] == ["b0", "b1"]
+        rest = one.mailbox.entries(found[-1].number, 10, "b")
+        assert [entry.body for entry in rest] == ["b2"]
+        assert one.mailbox.entries(0, 10, "c") == []
+        assert self.onlooker("two").mailbox.entries(0, 10, "b") == []
 
     def test_a_second_letter_of_the_same_key_is_ignored_while_the_first_is_there(self) -> None:
         one = self.owner()
@@ -91,9 +91,9 @@ class MailboxContract(BackendContract):
         seen = 0
         for number in range(3):
             one.mailbox.post("a", str(number), "key")
-            (letter,) = one.mailbox.letters(seen, 10)
-            assert letter.number > seen
-            seen = letter.number
+            (entry,) = one.mailbox.entries(seen, 10)
+            assert entry.number > seen
+            seen = entry.number
             self.take_all(one)
 
     def test_anybody_may_post_but_only_the_owner_reads(self) -> None:
@@ -167,19 +167,19 @@ class MailboxContract(BackendContract):
 
 
 class OutboxContract(BackendContract):
-    """`Commit.outbox`: letters that a commit posts. Inherit it, and override `open_backend`."""
+    """`Commit.outbox`: messages that a commit posts. Inherit it, and override `open_backend`."""
 
     def test_what_a_commit_sends_arrives_like_what_is_posted(self) -> None:
         one = self.owner()
         create(one, "a", "b")
         sent = (QueuedMessage("b", "é\n\U0001f9ea", "key"), QueuedMessage("b", "", ""))
         assert one.store.commit([Commit("a", 1, ("sent",), outbox=sent)]) == [True]
-        letters = one.mailbox.letters(0, 10)
-        assert [(letter.execution_id, letter.body) for letter in letters] == [
+        entries = one.mailbox.entries(0, 10)
+        assert [(entry.execution_id, entry.body) for entry in entries] == [
             ("b", "é\n\U0001f9ea"),
             ("b", ""),
         ]
-        assert 0 < letters[0].number < letters[1].number
+        assert 0 < entries[0].number < entries[1].number
         assert one.store.history("a") == ["started", "sent"]
         assert one.store.history("b") == ["started"]
 
@@ -266,17 +266,17 @@ class OutboxContract(BackendContract):
         one = self.owner()
         create(one, "a", "b")
         one.mailbox.post("a", "first", "key")
-        (letter,) = one.mailbox.letters(0, 10)
+        (entry,) = one.mailbox.entries(0, 10)
         # Whatever the order of the items: all of them happen at once.
         answers = one.store.commit(
             [
                 Commit("b", 1, outbox=(QueuedMessage("a", "second", "key"),)),
-                Commit("a", 1, taken=(letter.number,)),
+                Commit("a", 1, taken=(entry.number,)),
             ]
         )
         assert answers == [True, True]
         assert bodies(one) == ["second"]
-        assert one.mailbox.letters(0, 10)[0].number > letter.number
+        assert one.mailbox.entries(0, 10)[0].number > entry.number
 
     def test_letters_are_in_the_order_of_the_items_among_those_posted(self) -> None:
         one = self.owner()
@@ -358,8 +358,8 @@ class OutboxContract(BackendContract):
         assert bodies(one) == ["at once", "after"]
 
     def take_first(self, backend: Backend) -> None:
-        """Be done with the first letter."""
-        letter = backend.mailbox.letters(0, 1)[0]
-        name = letter.execution_id
-        taking = Commit(name, length(backend, name), taken=(letter.number,))
+        """Be done with the first message."""
+        entry = backend.mailbox.entries(0, 1)[0]
+        name = entry.execution_id
+        taking = Commit(name, length(backend, name), taken=(entry.number,))
         assert backend.store.commit([taking]) == [True]

@@ -23,7 +23,7 @@ _BLOCKED = {
 
 
 class OwnershipContract(BackendContract):
-    """Who may write, and what a commit does to letters. Inherit it, and override `open_backend`."""
+    """Who may write, and what a commit does to messages. Inherit it, and override `open_backend`."""
 
     def test_a_stale_owner_writes_nothing_at_all(self) -> None:
         one = self.owner("one")
@@ -76,8 +76,8 @@ class OwnershipContract(BackendContract):
         one = self.owner()
         create(one, "a")
         one.mailbox.post("a", "letter", "key")
-        (letter,) = one.mailbox.letters(0, 10)
-        stale = Commit("a", 2, ("third",), taken=(letter.number,))
+        (entry,) = one.mailbox.entries(0, 10)
+        stale = Commit("a", 2, ("third",), taken=(entry.number,))
         assert one.store.commit([stale]) == [False]
         assert bodies(one) == ["letter"]
 
@@ -86,8 +86,8 @@ class OwnershipContract(BackendContract):
         create(one, "a", "b")
         for name in "ab":
             one.mailbox.post(name, f"to {name}", "key")
-        first, second = one.mailbox.letters(0, 10)
-        # The number of somebody else's letter, or one that is long gone, means nothing.
+        first, second = one.mailbox.entries(0, 10)
+        # The number of somebody else's message, or one that is long gone, means nothing.
         taking = Commit("a", 1, ("got it",), taken=(first.number, second.number, 987_654))
         assert one.store.commit([taking]) == [True]
         assert bodies(one) == ["to b"]

@@ -32,7 +32,9 @@ class RunnerCase:
     codec: ClassVar[Codec] = StandardCodec()
 
     def make_runner(self, report: Report, room: int) -> TaskRunner:
-        """A new runner that runs up to `room` attempts at a time, with the contract's codec."""
+        """Return a new runner that runs up to `room` attempts at a time, with the
+        contract's codec.
+        """
         raise NotImplementedError
 
     @pytest.fixture(autouse=True)
@@ -52,13 +54,13 @@ class RunnerCase:
         assert not multiprocessing.active_children()
 
     def runner(self, room: int = 2) -> TaskRunner:
-        """A new runner whose reports `outcome` gives; closed after the test."""
+        """Return a new runner whose reports `outcome` gives; closed after the test."""
         runner = self.make_runner(self._outcomes.put, room)
         self._opened.append(runner)
         return runner
 
     def warm_runner(self) -> TaskRunner:
-        """A runner with room for one, which has loaded the tasks."""
+        """Return a runner with room for one, which has loaded the tasks."""
         runner = self.runner(room=1)
         self.run(runner, self.request(tasks.echo, "warm"))
         return runner
@@ -73,7 +75,7 @@ class RunnerCase:
         heartbeat_timeout: int | None = None,
         heartbeat: str | None = None,
     ) -> TaskRequest:
-        """An attempt of a new task, as a function of the kind that the runner is for."""
+        """Return an attempt of a new task, as a function of the kind that the runner is for."""
         self._made += 1
         if self.is_async:
             other: Any = getattr(tasks, f"{function.__name__}_async", None)
@@ -94,26 +96,26 @@ class RunnerCase:
         )
 
     def outcome(self) -> TaskOutcome:
-        """The next report."""
+        """Return the next report."""
         try:
             return self._outcomes.get(timeout=WAIT)
         except Empty:
             raise AssertionError(f"no report within {WAIT:g} s") from None
 
     def value(self, outcome: TaskOutcome) -> Any:
-        """The value of an attempt that completed."""
+        """Return the value of an attempt that completed."""
         assert outcome.failure is None, outcome.failure
         assert outcome.result is not None
         return self.codec.decode(Payload(text=outcome.result))
 
     def error(self, outcome: TaskOutcome) -> BaseException:
-        """The exception of an attempt that failed."""
+        """Return the exception of an attempt that failed."""
         assert outcome.result is None
         assert outcome.failure is not None
         return self.codec.decode_failure(Failure.from_plain(outcome.failure))
 
     def details(self, outcome: TaskOutcome) -> Any:
-        """The details that an attempt which failed gave last with a heartbeat."""
+        """Return the details that an attempt which failed gave last with a heartbeat."""
         assert outcome.heartbeat is not None
         return self.codec.decode(Payload(text=outcome.heartbeat))
 
@@ -132,5 +134,5 @@ class RunnerCase:
         assert not closing.is_alive()
 
     def assert_no_more(self) -> None:
-        """Nothing is reported that was not taken."""
+        """Fail if anything was reported that no test has taken."""
         assert self._outcomes.empty()

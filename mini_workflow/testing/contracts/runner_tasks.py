@@ -115,7 +115,7 @@ def stop_early(gate: Gate) -> str:
 
 
 async def stop_early_async(gate: Gate) -> str:
-    """The same: it looks by itself, before anything cancels it."""
+    """Return the same: it looks by itself, before anything cancels it."""
     gate.begun.touch()
     while not gate.opened.exists():
         if current_task().cancelled:
@@ -145,7 +145,7 @@ def beat_until_told(gate: Gate) -> str:
 
 
 async def beat_until_told_async(gate: Gate) -> str:
-    """The same."""
+    """Return the same."""
     gate.begun.touch()
     number = 0
     while not gate.opened.exists():

@@ -276,7 +276,7 @@ class ListingContract(StoreCase):
     """`Store.list`: filters and pages. Inherit it, and override `open_store`."""
 
     def names(self, backend: Opened, query: Query) -> list[str]:
-        """The ids of all pages."""
+        """Return the ids of all pages."""
         found: list[str] = []
         while True:
             page = backend.store.list(query)

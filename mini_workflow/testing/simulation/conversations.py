@@ -51,7 +51,7 @@ async def signals_while_it_listens(ctx: Context) -> list[str]:
     last=1,
 )
 async def signal_handlers(ctx: Context) -> list[int]:
-    """An asynchronous handler, for signals from before it was there and from after."""
+    """Return an asynchronous handler, for signals from before it was there and from after."""
     seen: list[int] = []
 
     async def handle(value: int) -> None:
@@ -131,7 +131,7 @@ async def signals_that_nobody_receives(ctx: Context) -> str:
     ],
 )
 async def updates(ctx: Context) -> int:
-    """Accepted, refused, unknown and failing ones, handled at once."""
+    """Take accepted, refused, unknown and failing updates at once."""
     total = 0
 
     def add(n: int) -> int:

@@ -18,8 +18,8 @@ from mini_workflow.ports import (
     Extent,
     Head,
     Leases,
-    Letter,
     Mailbox,
+    MailboxEntry,
     Page,
     Query,
     Report,
@@ -87,20 +87,20 @@ class Crashes:
 
     @property
     def crashed(self) -> bool:
-        """Whether the crash has come, since the last `revive`."""
+        """Whether the crash has come, since the last `replay`."""
         return self._life.over
 
     def kill(self) -> None:
         """Die now, between two calls."""
         self._life.over = True
 
-    def revive(self) -> None:
+    def replay(self) -> None:
         """Begin a new life; what was wrapped before stays dead."""
         self._life.over = True
         self._life = Life(self)
 
     def ports(self, ports: Ports) -> Ports:
-        """The ports, with every call counted, except of the clock."""
+        """Return the ports, with every call counted, except of the clock."""
         return Ports(
             store=_Store(ports.store, self._life),
             agenda=_Agenda(ports.agenda, self._life),
@@ -110,11 +110,11 @@ class Crashes:
         )
 
     def runner(self, runner: TaskRunner) -> TaskRunner:
-        """The runner, with every call counted."""
+        """Return the runner, with every call counted."""
         return _Runner(runner, self._life)
 
     def report(self, report: Report) -> Report:
-        """The report, with every call counted; after a crash outcomes go nowhere."""
+        """Return the report, with every call counted; after a crash outcomes go nowhere."""
         life = self._life
 
         def counted(outcome: TaskOutcome) -> None:
@@ -124,7 +124,9 @@ class Crashes:
         return counted
 
     def called(self, name: str, since: int = 0) -> int:
-        """How many calls of that name there were, leaving out the first `since` of all calls."""
+        """Return how many calls of that name there were, leaving out the first `since` of all
+        calls.
+        """
         return self.calls[since:].count(name)
 
     def take(self, name: str) -> tuple[bool, bool]:
@@ -218,8 +220,10 @@ class _Mailbox:
     def post(self, execution_id: str, body: str, key: str) -> None:
         self._life.call("mailbox.post", self._mailbox.post, execution_id, body, key)
 
-    def letters(self, after: int, limit: int, execution_id: str | None = None) -> list[Letter]:
-        return self._life.call("mailbox.letters", self._mailbox.letters, after, limit, execution_id)
+    def entries(
+        self, after: int, limit: int, execution_id: str | None = None
+    ) -> list[MailboxEntry]:
+        return self._life.call("mailbox.letters", self._mailbox.entries, after, limit, execution_id)
 
 
 class _Leases:

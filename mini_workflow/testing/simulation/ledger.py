@@ -46,7 +46,7 @@ class Ledger:
 
     @staticmethod
     def note() -> None:
-        """Called by the code of a task: note the running attempt in the ledger opened last."""
+        """Note the running attempt in the ledger opened last. Called by the code of a task."""
         task = current_task()
         effect = Effect(
             execution_id=task.execution_id,
@@ -59,15 +59,15 @@ class Ledger:
             Ledger._open[-1].effects.append(effect)
 
     def of(self, execution_id: str) -> list[Effect]:
-        """The effects of one execution, in order."""
+        """Return the effects of one execution, in order."""
         return [effect for effect in self.effects if effect.execution_id == execution_id]
 
     def names(self, execution_id: str) -> Counter[str]:
-        """How often each task of an execution was attempted, by name."""
+        """Return how often each task of an execution was attempted, by name."""
         return Counter(effect.name for effect in self.of(execution_id))
 
     def faults(self, execution_id: str, history: Iterable[Event]) -> list[str]:
-        """What cannot be, given the history: empty when all is well.
+        """Return what cannot be, given the history: empty when all is well.
 
         Each attempt has its effect once at most, was dispatched by what the history says, and
         none follows the one whose result is recorded. No task has two results.

@@ -45,7 +45,7 @@ class Record:
         self._events: dict[str, list[Event]] = defaultdict(list)
 
     def watch(self, store: Store) -> Store:
-        """The store, with what is committed to it recorded."""
+        """Return the store, with what is committed to it recorded."""
         return _Watched(store, self)
 
     def commit(self, commit: Commit) -> None:
@@ -57,21 +57,21 @@ class Record:
         self._events[commit.execution_id].extend(map(wire.decode, commit.events))
 
     def lines(self, execution_id: str) -> list[str]:
-        """The lines of the histories of all runs."""
+        """Return the lines of the histories of all runs."""
         return list(self._lines[execution_id])
 
     def events(self, execution_id: str) -> list[Event]:
-        """The events of all runs."""
+        """Return the events of all runs."""
         return list(self._events[execution_id])
 
     def run(self, execution_id: str) -> list[Event]:
-        """The events of the last run."""
+        """Return the events of the last run."""
         recorded = self._events[execution_id]
         starts = [n for n, event in enumerate(recorded) if isinstance(event, ExecutionStarted)]
         return recorded[starts[-1] :] if starts else []
 
     def count(self, execution_id: str, kind: type[Any]) -> int:
-        """How many events there are of a kind."""
+        """Return how many events there are of a kind."""
         return sum(isinstance(event, kind) for event in self._events[execution_id])
 
 
@@ -94,7 +94,7 @@ class Outside:
         self._told: dict[int, Any] = {}
 
     def forget(self) -> None:
-        """The process that was asked is gone."""
+        """Forget what was asked of a process that is gone."""
         self._open.clear()
 
     def step(self, send: Callable[[Input], None]) -> bool:
@@ -117,7 +117,9 @@ class Outside:
         return False
 
     def faults(self) -> list[str]:
-        """What has gone wrong with what was said, when all is over; empty when all is well."""
+        """Return what has gone wrong with what was said, when all is over; empty
+        when all is well.
+        """
         found: list[str] = []
         for index, say in enumerate(self._says):
             told = self._told[index] if index in self._told or self._hear(index, say) else "nothing"
@@ -144,7 +146,9 @@ class Outside:
         return False
 
     def _hear(self, index: int, say: Say) -> bool:
-        """Whether there is an answer now. An update that was answered is not asked for again."""
+        """Return whether there is an answer now. An update that was answered is not asked for
+        again.
+        """
         request = self._open.get(index)
         told: Any = None
         try:
@@ -214,7 +218,7 @@ class Outside:
 
 
 def again(request: Input) -> Input:
-    """The request once more, from whoever does not know that it has arrived."""
+    """Return the request once more, from whoever does not know that it has arrived."""
     if isinstance(request, Post):
         return Post(request.execution_id, replace(request.message))
     if isinstance(request, Update):

@@ -55,7 +55,7 @@ SHAPES: Final[dict[str, Shape]] = {}
 
 
 def registry() -> Registry:
-    """A registry of all shapes."""
+    """Return a registry of all shapes."""
     made = Registry()
     for shape in SHAPES.values():
         made.add(shape.workflow)
@@ -74,7 +74,7 @@ def shape(
     also: Mapping[str, int] | None = None,
     **done: int,
 ) -> Callable[[Any], Any]:
-    """A decorator that enters a workflow into `SHAPES`. By default no attempt fails.
+    """Return a decorator that enters a workflow into `SHAPES`. By default no attempt fails.
 
     `also` are tasks, as in `done`, whose name is no identifier.
     """
@@ -109,20 +109,20 @@ PATIENT: Final = RetryPolicy(max_attempts=12, initial=2.0, factor=1.5, jitter="n
 
 
 def work(value: Any = None) -> Any:
-    """A task that does something and returns its argument."""
+    """Return a task that does something and returns its argument."""
     Ledger.note()
     return value
 
 
 async def work_async(value: Any = None) -> Any:
-    """The same, asynchronously."""
+    """Return the same, asynchronously."""
     Ledger.note()
     await asyncio.sleep(0)
     return value
 
 
 def flaky(good: int) -> int:
-    """A task that succeeds from attempt number `good` on."""
+    """Return a task that succeeds from attempt number `good` on."""
     Ledger.note()
     if current_task().attempt < good:
         raise ConnectionError(f"attempt {current_task().attempt}")
@@ -130,7 +130,7 @@ def flaky(good: int) -> int:
 
 
 def broken(text: str) -> None:
-    """A task that always fails."""
+    """Fail always, as a task."""
     Ledger.note()
     raise ValueError(text)
 

@@ -30,7 +30,7 @@ from mini_workflow.engine.turn import Turn
 from mini_workflow.ports import Backend, Head
 from mini_workflow.testing.clock import ManualClock
 from mini_workflow.testing.simulation.crash import Crashes
-from mini_workflow.testing.simulation.held_runner import HeldRunner
+from mini_workflow.testing.simulation.manual_runner import ManualRunner
 from mini_workflow.testing.simulation.outside import Outside, Record, Say
 from mini_workflow.workflow import Registry
 
@@ -74,7 +74,7 @@ class Stepper:
         self.owners = 0
         self.backend: Backend
         self.engine: Engine
-        self.runner: HeldRunner
+        self.runner: ManualRunner
         self._open_backend = open_backend
         self._slow: Mapping[str, int] = slow or {}
         self._dies: Mapping[str, int] = dies or {}
@@ -96,17 +96,17 @@ class Stepper:
     # Life
 
     def open(self) -> None:
-        """A process opens the state."""
+        """Open the state as a process does."""
         self.owners += 1
         self._latest = max(self._latest, self.clock.now())
         crashes = self.crashes
-        crashes.revive()
+        crashes.replay()
         self.inbox = []
         if self.outside is not None:
             self.outside.forget()
         self.backend = backend = self._open_backend(f"owner-{self.owners}", self.clock)
         self._is_open = True
-        self.runner = HeldRunner(
+        self.runner = ManualRunner(
             crashes.report(self.inbox.append),
             self.clock,
             self.codec,
@@ -131,13 +131,13 @@ class Stepper:
         self.engine.open(crashes.runner(self.runner))
 
     def crash(self) -> None:
-        """The process dies. Nothing of it can reach the state any more; its lease ends."""
+        """Let the process die. Nothing of it can reach the state any more; its lease ends."""
         self._drop()
         # Also if the clock has been set back since the lease was renewed.
         self.clock.set(max(self.clock.now(), self._latest) + LEASE + 1)
 
     def close(self) -> None:
-        """The process ends in good order, as a runtime has it."""
+        """End the process in good order, as a runtime does."""
         self.engine.drain()
         for request in self.crashes.runner(self.runner).close(0):
             self.inbox.append(Release(*request.key, request.heartbeat))
@@ -251,7 +251,7 @@ class Stepper:
         raise AssertionError(f"still at work after {limit} steps")
 
     def run_wide(self, limit: int = 2_000) -> None:
-        """The same, with all attempts that are ready run before the engine hears of them."""
+        """Step with all attempts that are ready run before the engine hears of them."""
         for _ in range(limit):
             self.settle()
             for request in self.runner.ready():
@@ -267,15 +267,17 @@ class Stepper:
     # What is there
 
     def head(self, execution_id: str) -> Head | None:
-        """The stored head."""
+        """Return the stored head."""
         return self.backend.store.head(execution_id)
 
     def lines(self, execution_id: str) -> list[str]:
-        """The stored history."""
+        """Return the stored history."""
         return self.backend.store.history(execution_id)
 
     def outcome(self, execution_id: str) -> Any:
-        """The result of a closed execution, or the name of what it failed with or how it ended."""
+        """Return the result of a closed execution, or the name of what it failed with or how it
+        ended.
+        """
         for event in reversed(History.from_lines(self.lines(execution_id))):
             if isinstance(event, ExecutionCompleted):
                 return self.codec.decode(event.result)
@@ -286,7 +288,7 @@ class Stepper:
         return None
 
     def faults(self, execution_id: str) -> list[str]:
-        """What is wrong with an execution as it is stored; empty when all is well.
+        """Return what is wrong with an execution as it is stored; empty when all is well.
 
         Its history replays to the end without anything new, and its head says the same.
         """

@@ -59,7 +59,7 @@ async def cancel_that_is_swallowed(ctx: Context) -> str:
     closed=2,
 )
 async def cancelled_in_a_group(ctx: Context) -> None:
-    """A shielded task goes on; siblings clean up, each with a task."""
+    """Let a shielded task go on while siblings clean up, each with a task."""
     kept = step(ctx, "kept")
 
     async def branch(waiting: asyncio.Future[Any]) -> None:
@@ -123,12 +123,12 @@ async def workers_that_die(ctx: Context) -> list[Any]:
 
 @shape(6, attempts=3, pages=1)
 async def heartbeats(ctx: Context) -> int:
-    """What an attempt has said of itself reaches the next one."""
+    """Return what an attempt has said of itself reaches the next one."""
     return await ctx.task(pages, 6, retry=PATIENT, heartbeat_timeout=60)
 
 
 def pages(count: int) -> int:
-    """A task that gets on by two pages in each attempt."""
+    """Return a task that gets on by two pages in each attempt."""
     Ledger.note()
     task = current_task()
     done: int = task.last_heartbeat or 0
@@ -184,7 +184,9 @@ async def patched(ctx: Context) -> list[bool]:
     round=5,
 )
 async def continued_with_signals(ctx: Context, seen: tuple[int, ...] = ()) -> list[int]:
-    """Each run receives one signal; those that wait behind it, and those on the way, move on."""
+    """Return each run receives one signal; those that wait behind it, and those on the way, move
+    on.
+    """
     seen = (*seen, await ctx.wait_for_signal("go"))
     await step(ctx, "round", seen[-1])
     if len(seen) < 5:
@@ -194,7 +196,7 @@ async def continued_with_signals(ctx: Context, seen: tuple[int, ...] = ()) -> li
 
 @shape([0, 1, 2, 3], says=signals("go", [0, 1, 2, 3]), last=1)
 async def continued_at_once(ctx: Context, seen: tuple[int, ...] = ()) -> list[int]:
-    """A run ends in the turn in which its signal arrives."""
+    """Return a run ends in the turn in which its signal arrives."""
     seen = (*seen, await ctx.wait_for_signal("go"))
     if len(seen) < 4:
         ctx.continue_as_new(seen)

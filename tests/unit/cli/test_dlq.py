@@ -22,7 +22,7 @@ from mini_workflow.settings import (
     Settings,
 )
 from mini_workflow.stores.aws_clients import Clients
-from mini_workflow.stores.sqs.messages import Mail, deduplication_id
+from mini_workflow.stores.sqs.messages import SqsMessage, deduplication_id
 from tests.aws.cloud import EmulatedCloud
 from tests.aws.emulator import functions
 from tests.aws.emulator.server import Server
@@ -59,7 +59,7 @@ class Engine:
         world.ran |= {"dlq", "doctor"}
 
     def mail(self, execution: str, kind: Any, content: str) -> str:
-        return self.parts.post.write(Mail(execution, kind, content, ""))
+        return self.parts.post.write(SqsMessage(execution, kind, content, ""))
 
     def letters(self, suffix: str) -> str:
         """The URL of a queue of dead letters."""

@@ -13,7 +13,7 @@ from mini_workflow.core.events import ExecutionTerminated
 from mini_workflow.engine import engine as engine_module
 from mini_workflow.engine import takeover as lookout
 from mini_workflow.engine.engine import RETRY_AFTER
-from mini_workflow.engine.requests import Nudge
+from mini_workflow.engine.requests import WakeUp
 from mini_workflow.errors import StoreFull, StoreUnavailable
 from mini_workflow.testing.clock import ManualClock
 from mini_workflow.testing.simulation import corpus
@@ -116,7 +116,7 @@ def test_letters_older_than_those_already_read_are_read_after_a_takeover() -> No
         for name in ("theirs", "mine"):
             body = wire.encode(ExecutionTerminated(clock.now()))
             second.backend.mailbox.post(name, body, body)
-        second.inbox.append(Nudge())
+        second.inbox.append(WakeUp())
         second.settle()
         assert second.outcome("mine") == "ExecutionTerminated"
         first.crash()
@@ -133,11 +133,11 @@ def test_letter_that_cannot_be_read_stays_and_hinders_nothing() -> None:
         for body in ('{"event":"FromTheFuture","v":99}', "nonsense", good):
             stepper.backend.mailbox.post(ID, body, body)
         before = stepper.lines(ID)
-        stepper.inbox.append(Nudge())
+        stepper.inbox.append(WakeUp())
         stepper.settle()
         assert stepper.outcome(ID) == "ExecutionTerminated"
         assert len(stepper.lines(ID)) == len(before) + 1
-        left = [letter.body for letter in stepper.backend.mailbox.letters(0, 9)]
+        left = [entry.body for entry in stepper.backend.mailbox.entries(0, 9)]
         assert left == ['{"event":"FromTheFuture","v":99}', "nonsense"]
 
 
@@ -149,9 +149,9 @@ def test_letter_to_a_closed_execution_is_taken() -> None:
         lines = stepper.lines(ID)
         body = wire.encode(ExecutionTerminated(stepper.clock.now()))
         stepper.backend.mailbox.post(ID, body, body)
-        stepper.inbox.append(Nudge())
+        stepper.inbox.append(WakeUp())
         stepper.settle()
-        assert stepper.backend.mailbox.letters(0, 9) == []
+        assert stepper.backend.mailbox.entries(0, 9) == []
         assert stepper.lines(ID) == lines
 
 

@@ -1,4 +1,4 @@
-"""When an execution is to be woken, and errands that are done in part."""
+"""When an execution is to be woken, and effects that are done in part."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mini_workflow.engine.effects import Effects, put_off, together, waking
+from mini_workflow.engine.effects import Effects, plan_wakeup, put_off, together
 from mini_workflow.errors import StoreError, StoreUnavailable
 from mini_workflow.ports import QueuedMessage, TaskRequest
-from mini_workflow.ports.queue import NO_ERRANDS, PendingEffects, Wakeup, Wakeups
+from mini_workflow.ports.queue import NO_EFFECTS, PendingEffects, Wakeup, Wakeups
 from mini_workflow.testing.clock import ManualClock
 
 wakeups = st.builds(Wakeup, st.integers(0, 20), st.sampled_from(["", "schedule"]))
@@ -28,7 +28,7 @@ def test_whoever_has_to_be_woken_is_woken(
     deadline: bool,
     over: bool,
 ) -> None:
-    plan = waking(current, needed, woken, now, deadline=deadline, over=over)
+    plan = plan_wakeup(current, needed, woken, now, deadline=deadline, over=over)
     on_their_way = [one for one in current.all() if one.at > now and one.at not in woken]
     # Nothing that has gone off is relied upon; what is set now has to stand behind it.
     for one in plan.alarm.all():
@@ -55,12 +55,12 @@ def test_the_wakeup_of_a_deadline_stays_while_the_execution_is_open(
     far = current.deadline
     stands = far is not None and far.at > now and far.at not in woken
     for needed in (None, Wakeup(now + 1), Wakeup(21, "schedule")):
-        plan = waking(current, needed, woken, now)
+        plan = plan_wakeup(current, needed, woken, now)
         assert not stands or plan.alarm.deadline == far
         assert not stands or plan.to_unset in ((), (current.timer,))
-    later = waking(current, Wakeup(21, "schedule"), woken, now, deadline=True)
+    later = plan_wakeup(current, Wakeup(21, "schedule"), woken, now, deadline=True)
     assert not stands or (later.to_set is None and later.to_unset == ())
-    over = waking(current, None, woken, now, over=True)
+    over = plan_wakeup(current, None, woken, now, over=True)
     assert not (stands and far is not None and far.schedule) or far in over.to_unset
 
 
@@ -68,17 +68,17 @@ def test_the_wakeup_of_a_deadline_stays_while_the_execution_is_open(
 def test_a_second_timer_is_set_after_the_first_one_fired(woken: list[int]) -> None:
     """Whether its own message, or another one, brought the turn in which it fired."""
     first = Wakeups(Wakeup(5))
-    assert waking(first, None, woken, 5).to_set is None
-    kept = waking(first, None, woken, 5).alarm
-    assert waking(kept, Wakeup(9), [], 6).to_set == Wakeup(9)
+    assert plan_wakeup(first, None, woken, 5).to_set is None
+    kept = plan_wakeup(first, None, woken, 5).alarm
+    assert plan_wakeup(kept, Wakeup(9), [], 6).to_set == Wakeup(9)
 
 
 def test_a_schedule_that_went_off_early_is_waited_for_once_more() -> None:
     alarm = Wakeup(5_000, "schedule")
-    plan = waking(Wakeups(alarm), Wakeup(5_000), [5_000], 4_000)
+    plan = plan_wakeup(Wakeups(alarm), Wakeup(5_000), [5_000], 4_000)
     assert (plan.alarm, plan.to_set, plan.to_unset) == (Wakeups(alarm), alarm, ())
     # And if nobody waits for it any more, it does not count for what comes later.
-    assert waking(Wakeups(alarm), None, [5_000], 4_000).alarm == Wakeups()
+    assert plan_wakeup(Wakeups(alarm), None, [5_000], 4_000).alarm == Wakeups()
 
 
 class Flaky:
@@ -98,8 +98,8 @@ class Flaky:
 
 
 def begin(courier: Effects, name: str, requests: Sequence[TaskRequest]) -> None:
-    errands = PendingEffects(tuple(request.key[1:] for request in requests))
-    courier.do(name, errands, (), requests, lambda: 10**12, lambda left, goes_on: None)
+    pending = PendingEffects(tuple(request.key[1:] for request in requests))
+    courier.do(name, pending, (), requests, lambda: 10**12, lambda left, goes_on: None)
 
 
 def test_what_was_dispatched_is_not_dispatched_again_when_others_failed() -> None:
@@ -127,9 +127,9 @@ def test_what_was_dispatched_is_not_dispatched_again_when_others_failed() -> Non
 def test_errands_that_are_owed_come_before_new_ones() -> None:
     old = PendingEffects(((1, 1),), (QueuedMessage("a", "1", "1"),), causes=("m1",))
     new = PendingEffects(((2, 1),), (QueuedMessage("a", "2", "2"),), alarm=True, causes=("m2",))
-    assert together(NO_ERRANDS, new) == new
+    assert together(NO_EFFECTS, new) == new
     both = together(put_off(old), new)
     assert both.tasks == ((1, 1), (2, 1))
     assert [out.body for out in both.outbox] == ["1", "2"]
     assert (both.alarm, both.causes, both.doubtful) == (True, ("m2",), True)
-    assert put_off(NO_ERRANDS) == NO_ERRANDS
+    assert put_off(NO_EFFECTS) == NO_EFFECTS

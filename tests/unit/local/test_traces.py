@@ -104,7 +104,7 @@ class TestDoorbell:
     def test_rings_before_there_is_a_listener(self) -> None:
         heard = threading.Event()
         one, two = WakeupSocket(), WakeupSocket()
-        two.ring([one.address])
+        two.notify([one.address])
         one.listen(heard.set)
         assert heard.wait(WAIT)
         one.close()
@@ -113,10 +113,10 @@ class TestDoorbell:
     @pytest.mark.parametrize("address", ["", "nobody", "0", "65536", "99999999999", "-1", "²"])
     def test_addresses_that_are_none(self, address: str) -> None:
         bell = WakeupSocket()
-        bell.ring([address])
+        bell.notify([address])
         bell.close()
         bell.close()
-        bell.ring([address])
+        bell.notify([address])
 
     def test_without_sockets(self, path: Path, monkeypatch: Any) -> None:
         def refuse(*_: object) -> None:
@@ -127,7 +127,7 @@ class TestDoorbell:
             bell = WakeupSocket()
             assert bell.address == ""
             bell.listen(lambda: None)
-            bell.ring(["1"])
+            bell.notify(["1"])
             bell.close()
             with LocalRuntime(path) as runtime:
                 assert runtime.start_execution(flows.steps, 2).result(WAIT) == 1
@@ -284,7 +284,7 @@ class TestAllowance:
         bell.listen(hear)
         rung = 0
         while not enough.is_set():
-            sender.ring([bell.address])
+            sender.notify([bell.address])
             rung += 1
         bell.close()
         sender.close()

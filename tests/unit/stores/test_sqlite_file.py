@@ -238,11 +238,11 @@ def test_a_full_disk_undoes_the_commit_and_is_survived(open_store: Open):
     for _ in range(2):
         with pytest.raises(StoreFull, match="no space left"):
             one.store.commit([creation("b"), Commit("a", 1, ("x" * 100_000,))])
-        letter = QueuedMessage("a", "x" * 100_000, "key")
+        entry = QueuedMessage("a", "x" * 100_000, "key")
         with pytest.raises(StoreFull, match="no space left"):
-            one.store.commit([creation("b"), Commit("a", 1, ("more",), outbox=(letter,))])
+            one.store.commit([creation("b"), Commit("a", 1, ("more",), outbox=(entry,))])
         assert one.store.history("a") == ["started"]
-        assert one.mailbox.letters(0, 10) == []
+        assert one.mailbox.entries(0, 10) == []
         assert one.store.head("b") is None
     one.leases.renew(0)
     raw.execute(f"PRAGMA max_page_count = {pages + 1_000}")
@@ -275,7 +275,7 @@ def test_a_lock_that_is_held_for_a_moment(path: Path, open_store: Open):
         timer.start()
         one.mailbox.post("a", "letter", "key")
         timer.join()
-    assert len(one.mailbox.letters(0, 10)) == 1
+    assert len(one.mailbox.entries(0, 10)) == 1
 
 
 def test_a_reader_in_the_way_while_the_file_is_made(path: Path):
@@ -310,8 +310,8 @@ def test_no_statement_reads_more_than_it_has_to(open_store: Open):
     one.store.commit([Commit("a", 1, ("x",), park=("p",)), Commit("b", 1, unpark=True)])
     one.store.commit([Commit("a", 2, outbox=(QueuedMessage("b", "letter", "key"),))])
     one.mailbox.post("a", "letter", "key")
-    letters = one.mailbox.letters(0, 10)
-    one.store.commit([Commit("a", 2, taken=tuple(letter.number for letter in letters))])
+    entries = one.mailbox.entries(0, 10)
+    one.store.commit([Commit("a", 2, taken=tuple(entry.number for entry in entries))])
     change(one, "b", status="blocked", blocked_kind="code")
     one.store.load("a")
     one.store.head("a")
@@ -382,14 +382,14 @@ def test_an_empty_mailbox_and_an_empty_outbox_cost_next_to_nothing(open_store: O
     one = open_store()
     create(one, "a", *(f"e{number}" for number in range(1_000)))
     one.mailbox.post("a", "letter", "key")
-    assert steps(one._writer.raw, lambda: one.mailbox.letters(0, 10)) > 20
-    (letter,) = one.mailbox.letters(0, 10)
+    assert steps(one._writer.raw, lambda: one.mailbox.entries(0, 10)) > 20
+    (entry,) = one.mailbox.entries(0, 10)
     # Behind what was read, and when it has been taken, however many partitions are held.
     one.mailbox._holding.partitions += range(1_000, 2_000)
     for _ in range(2):
-        assert steps(one._writer.raw, lambda: one.mailbox.letters(letter.number, 10)) < 20
-        assert one.store.commit([Commit("a", 1, taken=(letter.number,))]) == [True]
-    assert steps(one._writer.raw, lambda: one.mailbox.letters(0, 10)) < 20
+        assert steps(one._writer.raw, lambda: one.mailbox.entries(entry.number, 10)) < 20
+        assert one.store.commit([Commit("a", 1, taken=(entry.number,))]) == [True]
+    assert steps(one._writer.raw, lambda: one.mailbox.entries(0, 10)) < 20
     statements: list[str] = []
     one._writer.raw.set_trace_callback(statements.append)
     assert one.store.commit([Commit("a", 1, ("x",))]) == [True]

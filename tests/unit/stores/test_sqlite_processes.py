@@ -122,8 +122,8 @@ def test_a_process_killed_in_the_middle_of_committing(path: Path, run: Scripts, 
         # The last commit may have been written and not yet acknowledged.
         assert length in {acknowledged, acknowledged + 2}
         assert histories == [["started", *map(str, range(1, length))]] * 5
-        letters = backend.mailbox.letters(0, length)
-        assert [letter.body for letter in letters] == [str(n) for n in range(1, length, 2)]
+        entries = backend.mailbox.entries(0, length)
+        assert [entry.body for entry in entries] == [str(n) for n in range(1, length, 2)]
     finally:
         backend.leases.release()
         backend.close()
@@ -169,7 +169,7 @@ backend.mailbox.post("a", "letter", "key")
 backend.close()
 """
         assert run(script, path).rest() == ["False ['here']", "[False, True]"]
-        assert [letter.body for letter in backend.mailbox.letters(0, 10)] == ["letter"]
+        assert [entry.body for entry in backend.mailbox.entries(0, 10)] == ["letter"]
         assert backend.leases.acquire(0)
         stored = backend.store.load("b")
         assert stored is not None

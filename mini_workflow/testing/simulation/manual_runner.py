@@ -10,7 +10,7 @@ from mini_workflow.engine.executor import execute
 from mini_workflow.ports import Clock, Report, TaskOutcome, TaskRequest
 
 
-class HeldRunner:
+class ManualRunner:
     """A TaskRunner that runs nothing until it is told to.
 
     `held` are the attempts, in the order in which they were submitted. `slow` says how many
@@ -65,16 +65,18 @@ class HeldRunner:
         return held
 
     def clock_set(self, by: int) -> None:
-        """The clock was set forward by so many milliseconds, or back: attempts take as long as before."""
+        """Have attempts take as long as before after the clock was set forward or back by so many
+        milliseconds.
+        """
         self._ready_at = {key: at + by for key, at in self._ready_at.items()}
 
     def ready(self) -> list[TaskRequest]:
-        """The attempts that have had their time, in order."""
+        """Return the attempts that have had their time, in order."""
         now = self._clock.now()
         return [request for request in self.held if self._ready_at[request.key] <= now]
 
     def next_ready(self) -> int | None:
-        """When the next attempt is ready, or None."""
+        """Return when the next attempt is ready, or None."""
         return min((self._ready_at[request.key] for request in self.held), default=None)
 
     def run(self, request: TaskRequest) -> TaskOutcome:
@@ -89,6 +91,6 @@ class HeldRunner:
         return outcome
 
     def lose(self, request: TaskRequest) -> None:
-        """The worker dies with a held attempt, and its runner notices."""
+        """Let the worker die with a held attempt, and its runner notice."""
         self.held.remove(request)
         self._report(lost(request, "its worker was killed."))
