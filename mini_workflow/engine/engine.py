@@ -267,7 +267,7 @@ class Engine:
             for delivery in batch.deliveries.values():
                 self._advance(delivery, batch, now)
             self._children.start_children(batch, now)
-            # Also without any: deliveries that come to nothing may mean that the lease is lost.
+            # Also without any: deliveries that have no effect may mean that the lease is lost.
             idle = not batch.turns and not batch.deliveries
             answers = [] if idle else self._group_commit.commit(batch)
         except BaseException:

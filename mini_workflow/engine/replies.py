@@ -87,7 +87,7 @@ def _started_with(line: str) -> str:
 def answer_head(
     request: Post | Resume, delivery: Delivery, turn: Turn | None, store: Store
 ) -> None:
-    """Answer with the execution's head, or say why the request came to nothing."""
+    """Answer with the execution's head, or say why the request had no effect."""
     name = request.execution_id
     head = turn.head if turn is not None else store.head(name)
     if head is None:

@@ -56,7 +56,7 @@ UNKNOWN_WORKFLOW: Final = "UnknownWorkflow"
 @dataclass(slots=True)
 class Delivery:
     """What has arrived for one execution. `entries` are numbers in the mailbox. `refused` are the
-    messages that were not forwarded to another owner of it, since they come to nothing there.
+    messages that were not forwarded to another owner of it, since they have no effect there.
     `posted` says that some were sent without anybody who waits to be told what became of them, `due`
     that something is due by the time.
     """

@@ -33,7 +33,7 @@ def warn_of_nobody(turn: Turn, store: Store) -> None:
             continue
         what = f"signal {event.name!r}" if signal else "cancel request"
         log.warning(
-            "[%s] its %s for execution %r came to nothing: %s",
+            "[%s] its %s for execution %r had no effect: %s",
             name,
             what,
             event.target,
@@ -74,7 +74,7 @@ def warn_of_unreceived(execution_id: str, messages: Iterable[Message], head: Hea
         else:
             continue
         log.warning(
-            "[%s] a %s for it came to nothing: %s",
+            "[%s] a %s for it had no effect: %s",
             execution_id,
             what,
             "there is no such execution" if head is None else f"it has closed ({head.status})",

@@ -720,14 +720,14 @@ def test_38_a_message_to_nobody(runtime: Stage, caplog: pytest.LogCaptureFixture
     if runtime.posts:
         # Whoever receives them notices.
         assert sorted(record.getMessage() for record in caplog.records) == [
-            "[gone] a cancel request for it came to nothing: it has closed (completed)",
+            "[gone] a cancel request for it had no effect: it has closed (completed)",
             (
                 "[gone] signal 'hello' from execution 'lonely' came after the end of the execution, "
                 "and is unhandled"
             ),
-            "[nobody] a cancel request for it came to nothing: there is no such execution",
+            "[nobody] a cancel request for it had no effect: there is no such execution",
             (
-                "[nobody] a signal 'hello' from execution 'lonely' for it came to nothing: there is no "
+                "[nobody] a signal 'hello' from execution 'lonely' for it had no effect: there is no "
                 "such execution"
             ),
         ]

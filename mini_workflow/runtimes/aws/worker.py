@@ -71,7 +71,7 @@ class Worker:
         return {"execution_id": request.execution_id, "seq": request.seq, "done": True}
 
     def close(self) -> None:
-        """End the threads of the runner. What is being executed comes to nothing."""
+        """End the threads of the runner. What is being executed has no effect."""
         with self._lock:
             ending, self._ending = self._ending, []
             for outcomes in self._outcomes.values():
