@@ -17,9 +17,7 @@ CONTRACTS = ROOT / "mini_workflow" / "testing" / "contracts"
 
 def words_of(name: str) -> list[str]:
     """The words of a name in camel case or with underscores, in lower case."""
-    return [
-        word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z][a-z]+|[A-Z]|[a-z]+", name)
-    ]
+    return [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z][a-z]+|[A-Z]|[a-z]+", name)]
 
 
 def names() -> Iterator[tuple[str, str]]:
@@ -53,7 +51,9 @@ def test_every_word_of_a_name_is_in_the_glossary() -> None:
         for word in words_of(name)
         if word not in words
     }
-    assert sorted(unknown) == [], "name it in the field's words, or explain the word in the glossary"
+    assert sorted(unknown) == [], (
+        "name it in the field's words, or explain the word in the glossary"
+    )
 
 
 def test_the_plain_words_of_the_glossary_are_all_used() -> None:
