@@ -291,7 +291,7 @@ def test_errands_wait_for_code_that_fits() -> None:
     wrong.add(type(wrong.get("other_code"))("two_tasks", other_code))
     with World(right) as world:
         world.client.start_execution("two_tasks", id="e")
-        world.after(Fault(6, "dies"))
+        world.after(Fault(8, "dies"))
         world.deliver()
         world.attempt()
         world.registry = wrong

@@ -43,7 +43,7 @@ def _aws(create: Callable[[pytest.FixtureRequest], Any], request: pytest.Fixture
     clouds: dict[str, Any] = {}
     # What a task learns when it looks is tested, not how seldom it does.
     patch: pytest.MonkeyPatch = request.getfixturevalue("monkeypatch")
-    patch.setattr("mini_workflow.runtimes.aws.worker._Pulse.every", 0.1)
+    patch.setattr("mini_workflow.runtimes.aws.worker._HeartbeatThread.every", 0.1)
 
     def open_runtime(name: str, *, grace: float | None = None, **options: Any) -> Deployed:
         if name not in clouds:
