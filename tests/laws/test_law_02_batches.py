@@ -87,6 +87,9 @@ class Counting:
     def __init__(self) -> None:
         self.captured = 0
 
+    def for_execution(self, _execution_id: str) -> Any:
+        return self
+
     def __getattr__(self, name: str) -> Any:
         from tests.laws.driver import CODEC
 

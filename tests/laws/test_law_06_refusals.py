@@ -453,6 +453,9 @@ def test_a_task_that_ended_in_a_special_exception_is_an_ordinary_failure(kind: s
     import builtins
 
     class Codec:
+        def for_execution(self, _execution_id: str) -> Any:
+            return self
+
         def __getattr__(self, name: str) -> Any:
             from tests.laws.driver import CODEC
 
