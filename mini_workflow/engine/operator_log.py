@@ -60,7 +60,8 @@ def _tell_failed(turn: Turn, event: events.TaskFailed | events.TaskRetrySchedule
 
 def _tell_life(turn: Turn) -> None:
     head, closing = turn.head, turn.closing
-    if turn.first and head.run == 1:
+    # One that is blocked in its first turn has not started, and would be told again at each resume.
+    if turn.first and head.run == 1 and head.status != "blocked":
         log.info("[%s] started: workflow %r", head.execution_id, head.workflow, extra=_about(head))
     if closing is None:
         return

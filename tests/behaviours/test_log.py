@@ -87,6 +87,8 @@ def test_a_block_is_an_error_with_its_reason(
         assert line.startswith("[dials] is blocked: ")
         assert line.endswith("fix the cause, then call resume() to continue")
         assert "test_log.py" in line
+    # It has not started as long as its first turn is blocked.
+    assert not [line for _, line in lines_of(caplog, "dials") if "started" in line]
 
 
 def test_an_end_says_why(runtime: Stage, caplog: pytest.LogCaptureFixture) -> None:
