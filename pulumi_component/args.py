@@ -21,7 +21,7 @@ class Permission(TypedDict, total=False):
     conditions: Any
     """Conditions, as IAM takes them."""
     sid: str
-    """A name for the statement, in messages and digits."""
+    """A name for the statement, in letters and digits."""
 
 
 class Link(TypedDict):

@@ -50,7 +50,7 @@ class Template:
 
 
 def logical(name: str) -> str:
-    """Return the name of a resource in the template: messages and digits alone."""
+    """Return the name of a resource in the template: letters and digits alone."""
     return "".join(part[:1].upper() + part[1:] for part in re.split(r"[^A-Za-z0-9]+", name))
 
 

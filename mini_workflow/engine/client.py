@@ -67,7 +67,7 @@ class Client:
             workflow: the workflow, or its name.
             *args: its positional arguments.
             **kwargs: its keyword arguments; one called `id` has to be given by position.
-            id: 1 to 100 messages, digits and ``_-.:@``; the same id again gives the same execution,
+            id: 1 to 100 letters, digits and ``_-.:@``; the same id again gives the same execution,
                 whether it is still running or not. Without one it is made up.
 
         Raises:

@@ -281,7 +281,7 @@ class MemoryMailbox:
     def entries(
         self, after: int, limit: int, execution_id: str | None = None
     ) -> list[MailboxEntry]:
-        """See `Mailbox.letters`."""
+        """See `Mailbox.entries`."""
         with self._session.open() as state:
             return [
                 entry

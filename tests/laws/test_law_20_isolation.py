@@ -300,6 +300,12 @@ LINGERS: list[str] = []
 """What a ``finally`` block that does not end has come to."""
 
 
+def until_fixed() -> None:
+    """By itself: the line that jumps back to the loop's begin may stand outside of a ``try``."""
+    while "fixed" not in LINGERS:
+        pass
+
+
 @workflow("law20.lingers")
 async def lingers(ctx: Context, stubborn: bool) -> str:
     try:
@@ -309,8 +315,7 @@ async def lingers(ctx: Context, stubborn: bool) -> str:
             LINGERS.append("reached")
             while "fixed" not in LINGERS:
                 try:
-                    while "fixed" not in LINGERS:
-                        pass
+                    until_fixed()
                 except BaseException:
                     LINGERS.append("interrupted")
                     if not stubborn:

@@ -99,8 +99,10 @@ def resources(name: str = "Flow") -> set[tuple[str, str, str]]:
 
 
 def registered(recording: Recording) -> list[tuple[str, str, str]]:
+    # The SDK keeps the stack of the first program of a process: it is the parent that is not ours.
+    ours = {one.name for one in recording}
     return [
-        (one.type, one.name, "project-stack" if one.parent.startswith("project") else one.parent)
+        (one.type, one.name, one.parent if one.parent in ours else "project-stack")
         for one in recording
     ]
 

@@ -38,7 +38,7 @@ class SQLiteMailbox:
     def entries(
         self, after: int, limit: int, execution_id: str | None = None
     ) -> list[MailboxEntry]:
-        """See `Mailbox.letters`."""
+        """See `Mailbox.entries`."""
         if execution_id is None:
             rows = self._writer.rows(_LETTERS, (after, self._holding.lease, limit))
         else:

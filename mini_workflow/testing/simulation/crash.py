@@ -223,7 +223,7 @@ class _Mailbox:
     def entries(
         self, after: int, limit: int, execution_id: str | None = None
     ) -> list[MailboxEntry]:
-        return self._life.call("mailbox.letters", self._mailbox.entries, after, limit, execution_id)
+        return self._life.call("mailbox.entries", self._mailbox.entries, after, limit, execution_id)
 
 
 class _Leases:

@@ -192,7 +192,7 @@ for length in range(1, 151):
         backend.leases.renew(clock.now())
 say("done")
 sys.stdin.read()
-letters = backend.mailbox.letters(0, 100)
+letters = backend.mailbox.entries(0, 100)
 say(*(letter.body for letter in letters))
 taken = tuple(letter.number for letter in letters)
 assert backend.store.commit([Commit(name, 151, taken=taken)]) == [True]
