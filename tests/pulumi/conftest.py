@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from pulumi_component import bundle
 from tests.pulumi.recording import give_loop
 
 HANDLERS = '''\
@@ -24,9 +25,12 @@ def api(event, context):
 
 
 @pytest.fixture(autouse=True)
-def _loop() -> None:
-    """Any test that has called asyncio.run before has left this thread without an event loop."""
-    give_loop()
+def _loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any test that has called asyncio.run before has left this thread without an event loop. All
+    programs of a process have the same one: the SDK keeps what belongs to it.
+    """
+    loop = give_loop()
+    monkeypatch.setattr(bundle, "_loop", lambda: loop)
 
 
 @pytest.fixture

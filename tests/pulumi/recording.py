@@ -193,6 +193,7 @@ _LOOP = asyncio.new_event_loop()
 """For as long as the process: the SDK keeps what belongs to it."""
 
 
-def give_loop() -> None:
+def give_loop() -> asyncio.AbstractEventLoop:
     """The SDK wants this thread to have an event loop, and other tests leave none behind."""
     asyncio.set_event_loop(_LOOP)
+    return _LOOP
