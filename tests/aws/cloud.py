@@ -134,7 +134,7 @@ class Deployed(AWSRuntime):
         self._transport = TakenTransport(self._client_transport, cloud)
         self._abrupt = abrupt
         self._cloud = cloud
-        self._serving = cloud.serving(self)
+        self._serving = cloud.serving(self, drains=not abrupt)
         self._serving.__enter__()
 
     def close(self) -> None:
@@ -287,10 +287,14 @@ class Cloud(ABC):
 
     def wait_until_idle(self) -> None:
         """Wait until no task is running and its outcome has been taken."""
+        self.wait_until_ended()
+        self.wait_until_taken()
+
+    def wait_until_ended(self) -> None:
+        """Wait until no invocation of the worker is under way; one that hangs is given up."""
         ends = time.monotonic() + TAKEN_WITHIN
         while self._running and time.monotonic() < ends:
             time.sleep(0.01)
-        self.wait_until_taken()
 
     def poll(self, runtime: AWSRuntime, stop: threading.Event) -> None:
         """Hand one batch to the orchestrator, and remove what went well."""
@@ -305,8 +309,10 @@ class Cloud(ABC):
             self.finish(records, failed)
 
     @contextmanager
-    def serving(self, runtime: AWSRuntime) -> Iterator[AWSRuntime]:
-        """Run the functions by this runtime as long as the block lasts."""
+    def serving(self, runtime: AWSRuntime, *, drains: bool = False) -> Iterator[AWSRuntime]:
+        """Run the functions by this runtime as long as the block lasts. If it `drains`, the block
+        ends after the invocations of the worker that began in it, so that it cuts none off.
+        """
         stop = threading.Event()
         before = self.worker, self.orchestrator
         ours = self.worker, self.orchestrator = runtime.execute, runtime.orchestrate
@@ -326,6 +332,8 @@ class Cloud(ABC):
             stop.set()
             self.interrupt()
             thread.join()
+            if drains:
+                self.wait_until_ended()
             if (self.worker, self.orchestrator) == ours:
                 self.worker, self.orchestrator = before
 
