@@ -1,6 +1,6 @@
 """Engine: turns requests into committed turns, many executions to one commit.
 
-Single-threaded and without a clock or a loop of its own: `process` takes what has arrived, and
+Without a thread, a clock or a loop of its own: `process` takes what has arrived, and
 what the time brings, commits it in one step, and only then dispatches.
 """
 
@@ -70,7 +70,9 @@ _OPENINGS: Final = 5
 
 
 class Engine:
-    """See the module's description. Every method belongs to one thread."""
+    """See the module's description. One thread at a time calls its methods; it may be another one each
+    time.
+    """
 
     def __init__(
         self,
@@ -127,6 +129,8 @@ class Engine:
         self._now = 0
         self._disown = False
         """Whether attempts are in hand whose executions another process may have by now."""
+        self.interrupted = False
+        """Whether nothing may be committed any more: the turns were interrupted from outside."""
 
     # Life
 
@@ -267,6 +271,8 @@ class Engine:
             for delivery in batch.deliveries.values():
                 self._advance(delivery, batch, now)
             self._children.start_children(batch, now)
+            if self.interrupted:
+                raise KeyboardInterrupt
             # Also without any: deliveries that have no effect may mean that the lease is lost.
             idle = not batch.turns and not batch.deliveries
             answers = [] if idle else self._group_commit.commit(batch)

@@ -1,22 +1,27 @@
-"""EngineThread: an engine on a thread of its own, and the inbox through which other threads reach it."""
+"""EngineRole: who does the engine's work at a time, and the inbox in which others leave theirs."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 import threading
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from contextvars import Context
 from dataclasses import dataclass, field
+from math import inf
 from queue import Empty, SimpleQueue
+from threading import get_ident
 from typing import Final, Protocol, TypeVar
 
 from mini_workflow.engine.engine import Engine
 from mini_workflow.engine.execution import Settled
-from mini_workflow.engine.requests import Input, Reply, Request, Waited, WakeUp
+from mini_workflow.engine.leading import HeldInterrupt, is_main, may_lead, runs_a_loop
+from mini_workflow.engine.requests import Ask, Input, Reply, Request, Waited, WakeUp
 from mini_workflow.engine.turn import Turn
 from mini_workflow.engine.waiters import Changed, Closed, Waiters
 from mini_workflow.errors import RuntimeClosed
-from mini_workflow.ports import Clock, Store
+from mini_workflow.ports import Clock, Store, TaskOutcome
 
 log = logging.getLogger("mini_workflow.engine")
 
@@ -25,12 +30,16 @@ T = TypeVar("T")
 BATCH: Final = 1_000
 """How many requests are taken into one commit at most."""
 
+BACKLOG: Final = 8
+"""With so many requests in the inbox a thread of the runner leaves them to the engine's own thread, and
+runs tasks instead. Our own bound."""
+
 
 class Pace(Protocol):
-    """How the engine's thread waits, if not in real time."""
+    """How the engine's own thread waits, if not in real time."""
 
-    def wait(self, until: int | None, idle: bool) -> float | None:
-        """Return how many seconds to wait for a request: 0 for not at all, None for without end.
+    def is_due(self, until: int | None, idle: bool) -> bool:
+        """Return whether there is something to do now, instead of waiting for a request.
 
         `until` is when something is due (milliseconds since the epoch), or None; `idle` says that
         no task is running and no request is there.
@@ -52,11 +61,15 @@ class _Call:
             self.reply.fail(error)
 
 
-class EngineThread:
-    """Has an engine process what is put into the inbox, and what the time brings.
+class EngineRole:
+    """Has an engine process what is put into the inbox, and what the time brings, on one thread at a
+    time: on that of whoever brings something and may lead, or else on one of its own.
+
+    Nobody waits for the lead. Whoever puts something into the inbox looks at the lead after that, and
+    whoever has led looks at the inbox after that: so one of them sees the other.
 
     `notify_peers` is called after a commit that processes elsewhere may wait for, `on_end` as the
-    last thing on the thread.
+    last thing on the own thread.
     """
 
     def __init__(
@@ -77,13 +90,25 @@ class EngineThread:
         self._notify_peers = notify_peers
         self._on_end = on_end
         self._engine: Engine | None = None
-        self._inbox: SimpleQueue[Input | _Call] = SimpleQueue()
+        self._inbox: deque[Input | _Call] = deque()
         self._taken: list[Input | _Call] = []  # from the inbox, and not done with
-        self._open = True
+        self._lead = threading.Lock()
+        self._lead.acquire()  # until there is an engine
+        self._leader = 0  # the thread that leads
+        self._context = Context()
+        self._interrupt = HeldInterrupt(self._insist)
+        self._interruptible = False
         self._stopping = False
-        self._ring = False
+        self._failed = False
+        self._notify = False
         self._woken_up = False
+        # Of the own thread
+        self._due: int | None = None  # the deadline that the last leader has left
+        self._sleeps_until: float = inf
+        self._bell: SimpleQueue[None] = SimpleQueue()
+        self._rung = False
         # What is put in with the lock held, while open, is answered.
+        self._open = True
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="mini-workflow-engine", daemon=True)
 
@@ -95,12 +120,23 @@ class EngineThread:
         self._thread.start()
 
     def is_current(self) -> bool:
-        """Return whether the calling thread is the engine's."""
-        return threading.current_thread() is self._thread
+        """Return whether the calling thread leads now."""
+        return self._leader == get_ident()
 
     def put(self, request: Input) -> None:
-        """Have the engine take the request; nobody waits for an answer."""
-        self._inbox.put(request)
+        """Have the engine take the request; nobody waits for an answer, and the caller never leads."""
+        self._inbox.append(request)
+        self._wake_unless_led()
+
+    def hand_in(self, outcome: TaskOutcome) -> None:
+        """Have the engine take an outcome. The caller, a thread of the runner, does the engine's work
+        for one batch if nobody does.
+        """
+        self._inbox.append(outcome)
+        if len(self._inbox) > BACKLOG or runs_a_loop():
+            self._wake_unless_led()
+        else:
+            self._lead_once(questions=False)
 
     def ask(self, request: Request[T], timeout: float | None = None) -> T:
         """Have the engine take the request, and wait for its reply.
@@ -109,59 +145,101 @@ class EngineThread:
         """
         reply = request.reply
         assert isinstance(request, Waited)
-        self._put_in(request)
+        self._bring((request,), timeout)
         return reply.wait(timeout)
 
     def put_all(self, requests: Iterable[Input]) -> None:
-        """Have the engine take the requests, together as far as it can. Raises RuntimeClosed."""
-        with self._lock:
-            if not self._open:
-                raise RuntimeClosed("the runtime was closed; open a new one")
-            for request in requests:
-                self._inbox.put(request)
+        """Have the engine take the requests, together as far as it can; the caller waits for the
+        replies. Raises RuntimeClosed.
+        """
+        self._bring(tuple(requests), None)
 
-    def call(self, function: Callable[[], None]) -> None:
-        """Call a function on the engine's thread, and wait for that. Raises RuntimeClosed."""
+    def call(self, function: Callable[[], None], timeout: float | None = None) -> None:
+        """Call a function while nothing else is done, and wait for that. Raises RuntimeClosed.
+
+        With a `timeout` (in seconds), of what the caller waits for, it is not done by the caller.
+        """
         call = _Call(function)
-        self._put_in(call)
+        self._bring((call,), timeout)
         call.reply.wait()
 
-    def resumes(self, execution_id: str) -> bool:
+    def resumes(self, execution_id: str, timeout: float | None = None) -> bool:
         """Return whether the engine is about to resume the execution by itself. Raises
         RuntimeClosed.
         """
         found: list[bool] = []
-        self.call(lambda: found.append(self.will_resume(execution_id)))
+        self.call(lambda: found.append(self.will_resume(execution_id)), timeout)
         return found[0]
 
     def wake_up(self) -> None:
         """Another process may have changed something in the store: look at it. Does not wait."""
         if not self._woken_up:  # one look is enough for all who have rung before it
             self._woken_up = True
-            self._inbox.put(_Call(self._recheck))
-            self._inbox.put(WakeUp())
+            self._inbox.append(_Call(self._recheck))
+            self.put(WakeUp())
 
     def stop(self) -> None:
-        """Do what is in the inbox, end the thread, and wait for that. May be repeated."""
-        self._inbox.put(_Call(self._stop))
+        """Do what is in the inbox, end the own thread, and wait for that. May be repeated."""
+        self._stopping = True
+        self._wake()
         self._thread.join()
 
-    def _put_in(self, item: Input | _Call) -> None:
+    def _bring(self, items: Sequence[Input | _Call], timeout: float | None) -> None:
         with self._lock:
             if not self._open:
                 raise RuntimeClosed("the runtime was closed; open a new one")
-            self._inbox.put(item)
+            self._inbox.extend(items)
+        if timeout is not None or not may_lead():
+            self._wake_unless_led()
+        elif is_main():
+            with self._interrupt:
+                self._lead_once()
+        else:
+            self._lead_once()
 
-    # The engine's thread
+    def _lead_once(self, *, questions: bool = True) -> None:
+        """Take one batch, unless somebody leads, who looks into the inbox afterwards."""
+        if not self._lead.acquire(blocking=False):
+            return
+        try:
+            self._leader = get_ident()
+            if not (self._stopping or self._failed):
+                self._work(questions=questions)
+        finally:
+            idle = self._let_go()
+            if (
+                self._inbox
+                or idle
+                or self._stopping
+                or self._failed
+                or (self._due is not None and self._due < self._sleeps_until)
+            ):
+                self._wake()
+
+    def _wake_unless_led(self) -> None:
+        if not self._lead.locked():
+            self._wake()
+
+    def _wake(self) -> None:
+        """Have the own thread look: once for all who ask for it until it does."""
+        if not self._rung:
+            self._rung = True
+            self._bell.put(None)
+
+    # Who leads
 
     def announce(self, turn: Turn) -> None:
         """Tell those who wait that a turn has closed or blocked its execution."""
-        self._ring = True
+        self._notify = True
         self.waiters.tell(turn.head.execution_id, Settled(turn.head, turn.closing))
 
     def notify_peers_later(self) -> None:
         """Have other processes look at the store after this commit."""
-        self._ring = True
+        self._notify = True
+
+    def will_resume(self, execution_id: str) -> bool:
+        """Return the same as `resumes`, for who leads."""
+        return self._engine is not None and self._engine.resumes(execution_id)
 
     def _recheck(self) -> None:
         """Tell those who wait for executions that another process runs."""
@@ -172,52 +250,109 @@ class EngineThread:
                 self.waiters.tell(name, Settled(head))
         self.watchers.tell_all(Changed())
 
-    def will_resume(self, execution_id: str) -> bool:
-        """Return the same as `resumes`, on the engine's thread."""
-        return self._engine is not None and self._engine.resumes(execution_id)
+    def _work(self, *, questions: bool = True) -> None:
+        """Take one batch. Without `questions` one that has any is left as it is: they are answered
+        after the dispatch, and would keep a thread of the runner from what it has taken itself.
+        """
+        assert self._engine is not None
+        inbox = self._inbox
+        room = max(1, BATCH - self._engine.waiting)
+        taken = [inbox.popleft() for _ in range(min(len(inbox), room))]
+        if not questions and any(type(item) is Ask for item in taken):
+            inbox.extendleft(reversed(taken))
+            return
+        self._taken = taken
+        try:
+            self._interruptible = True
+            self._context.run(self._process, self._engine, taken)
+            self._interruptible = False
+        except BaseException:
+            self._interruptible = False
+            self._failed = True
+            log.critical("the engine has failed; open a new runtime", exc_info=True)
+        else:
+            self._taken = []
 
-    def _stop(self) -> None:
-        self._stopping = True
+    def _process(self, engine: Engine, taken: list[Input | _Call]) -> None:
+        requests: list[Input] = []
+        for item in taken:
+            if isinstance(item, _Call):
+                item.run()
+            else:
+                requests.append(item)
+        engine.process(requests)
+        if self._notify:
+            self._notify = False
+            self._notify_peers()
+
+    def _let_go(self) -> bool:
+        """End the lead. Answers whether a clock that jumps has to be told that nothing is under way."""
+        assert self._engine is not None
+        self._due = self._engine.deadline()
+        idle = self._pace is not None and self._engine.idle
+        self._leader = 0
+        self._lead.release()
+        return idle
+
+    def _insist(self) -> bool:
+        """Ctrl-C was pressed again while the main thread leads. Answers whether it may be raised."""
+        if self._engine is None or not (self._interruptible and self.is_current()):
+            return False
+        self._engine.interrupted = True
+        return True
+
+    # The own thread
 
     def _run(self) -> None:
-        assert self._engine is not None
+        engine = self._engine
+        assert engine is not None
+        self._let_go()
         try:
-            self._serve(self._engine)
-        except BaseException:
-            log.critical("the engine's thread has failed; open a new runtime", exc_info=True)
+            self._serve(engine)
         finally:
-            self._end(self._engine)
+            # Nobody else leads any more, but one may still be about to let go.
+            self._lead.acquire()
+            self._leader = get_ident()
+            try:
+                while not self._failed and (self._inbox or engine.unsettled):
+                    self._work()
+            finally:
+                self._end(engine)
 
     def _serve(self, engine: Engine) -> None:
-        while not (self._stopping and self._inbox.empty() and not engine.unsettled):
-            requests: list[Input] = []
-            self._taken = self._receive(engine)
-            for item in self._taken:
-                if isinstance(item, _Call):
-                    item.run()
-                else:
-                    requests.append(item)
-            engine.process(requests)
-            self._taken = []
-            if self._ring:
-                self._ring = False
-                self._notify_peers()
+        while not (self._stopping or self._failed):
+            worked = False
+            if self._lead.acquire(blocking=False):
+                try:
+                    self._leader = get_ident()
+                    if self._is_due(engine):
+                        worked = True
+                        self._work()
+                finally:
+                    self._let_go()
+            if not worked:
+                self._sleep()
 
-    def _receive(self, engine: Engine) -> list[Input | _Call]:
-        """Wait for what comes next, or until something is due."""
-        inbox, until = self._inbox, engine.deadline()
-        items: list[Input | _Call] = []
-        now = self._clock.now()
-        if until is None or until > now or not inbox.empty():
-            if self._pace is not None:
-                timeout = self._pace.wait(until, engine.idle and inbox.empty())
-            else:
-                timeout = None if until is None else max(0.0, (until - now) / 1000)
-            with contextlib.suppress(Empty):
-                items.append(inbox.get(timeout != 0, timeout))
-                room = max(0, BATCH - engine.waiting)
-                items.extend(inbox.get_nowait() for _ in range(min(inbox.qsize(), room)))
-        return items
+    def _is_due(self, engine: Engine) -> bool:
+        if self._inbox:
+            return True
+        until = engine.deadline()
+        if until is not None and until <= self._clock.now():
+            return True
+        return self._pace is not None and self._pace.is_due(until, engine.idle)
+
+    def _sleep(self) -> None:
+        """Wait to be woken, or until something is due while nobody leads."""
+        due, led = self._due, self._lead.locked()
+        timed = due is not None and not led and self._pace is None
+        self._sleeps_until = due if timed else inf  # type: ignore[assignment]
+        # From here on who lets go sees it. Has somebody before?
+        if due != self._due or (not self._lead.locked() and (led or self._inbox)):
+            return
+        timeout = max(0.0, (due - self._clock.now()) / 1000) if timed else None  # type: ignore[operator]
+        with contextlib.suppress(Empty):
+            self._bell.get(timeout=timeout)
+        self._rung = False
 
     def _end(self, engine: Engine) -> None:
         with self._lock:
@@ -232,8 +367,8 @@ class EngineThread:
 
     def _answer_all(self) -> None:
         left = self._taken
-        while not self._inbox.empty():
-            left.append(self._inbox.get_nowait())
+        while self._inbox:
+            left.append(self._inbox.popleft())
         for item in left:
             if isinstance(item, _Call | Waited):
                 item.reply.fail(RuntimeClosed("the runtime was closed meanwhile; open a new one"))

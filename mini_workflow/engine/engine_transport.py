@@ -1,4 +1,4 @@
-"""EngineTransport: has requests answered by an engine on a thread of this process."""
+"""EngineTransport: has requests answered by an engine in this process."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Generator, Sequence
 from typing import Final, TypeVar
 
-from mini_workflow.engine.engine_thread import EngineThread
+from mini_workflow.engine.engine_role import EngineRole
 from mini_workflow.engine.execution import Settled
 from mini_workflow.engine.replies import existing
 from mini_workflow.engine.requests import Reply, Request, Start
@@ -30,44 +30,44 @@ that runs it may have died without a word."""
 class EngineTransport:
     """Hands requests to the engine, and waits for it.
 
-    With `enlists_on_thread`, who waits for an execution is entered by the engine's thread, so that
+    With `enlists_as_leader`, who waits for an execution is entered by who leads the engine, so that
     a virtual clock does not jump for somebody whose execution has settled.
     """
 
     def __init__(
-        self, thread: EngineThread, store: Store, clock: Clock, *, enlists_on_thread: bool = False
+        self, role: EngineRole, store: Store, clock: Clock, *, enlists_as_leader: bool = False
     ) -> None:
         self.closed = False
         self.process: Final = os.getpid()
         self.store: Final = CheckedStore(lambda: store, self.check, self._load)
         """The store, for reading on any thread."""
-        self._thread = thread
+        self._role = role
         self._engine_store = store
         self._clock = clock
-        self._enlists_on_thread = enlists_on_thread
+        self._enlists_as_leader = enlists_as_leader
 
     # What a client asks
 
     def start(self, requests: Sequence[Start]) -> None:
         """See `Transport.start`."""
-        self._thread.put_all(requests)
+        self._role.put_all(requests)
 
     def ask(self, request: Request[T], timeout: float | None = None) -> T:
         """See `Transport.ask`."""
         self.check()
-        return self._thread.ask(request, timeout)
+        return self._role.ask(request, timeout)
 
     def wait(self, execution_id: str, timeout: float | None) -> Settled:
         """See `Transport.wait`."""
-        if (found := self._settled_now(execution_id)) is not None:
+        if (found := self._settled_now(execution_id, timeout)) is not None:
             return found
         reply: Reply[News] = Reply()
         try:
             with blocking_wait(reply.fail, timeout):
-                self._enlist(execution_id, reply.give)
+                self._enlist(execution_id, reply.give, timeout)
                 return self._wait_for(execution_id, reply, timeout)
         finally:
-            self._thread.waiters.remove(execution_id, reply.give)
+            self._role.waiters.remove(execution_id, reply.give)
 
     async def wait_async(self, execution_id: str) -> Settled:
         """See `Transport.wait_async`."""
@@ -82,12 +82,12 @@ class EngineTransport:
                     return _opened(future.result())
             return found
         finally:
-            self._thread.waiters.remove(execution_id, deliver)
+            self._role.waiters.remove(execution_id, deliver)
 
     @contextlib.contextmanager
     def watch(self, execution_id: str) -> Generator[Callable[[float], None]]:
         """See `Transport.watch`."""
-        watchers, changed = self._thread.watchers, threading.Event()
+        watchers, changed = self._role.watchers, threading.Event()
         closed = threading.Event()
 
         def tell(news: News) -> None:
@@ -129,7 +129,7 @@ class EngineTransport:
     def check_outside(self) -> None:
         """Refuse a call from workflow code, which would wait for itself."""
         refuse_in_workflow()
-        if self._thread.is_current():
+        if self._role.is_current():
             raise NotAllowedInWorkflow(
                 "a runtime cannot be used by an inline task, which the engine itself runs; drop "
                 "inline=True"
@@ -139,7 +139,7 @@ class EngineTransport:
 
     def _wait_for(self, execution_id: str, reply: Reply[News], timeout: float | None) -> Settled:
         left = timeout
-        while (found := self._settled_now(execution_id)) is None:
+        while (found := self._settled_now(execution_id, timeout)) is None:
             wait = RECHECK if left is None else min(RECHECK, left)
             try:
                 return _opened(reply.wait(wait))
@@ -150,37 +150,39 @@ class EngineTransport:
                         raise still_running(execution_id, timeout) from None
         return found
 
-    def _settled_now(self, execution_id: str) -> Settled | None:
+    def _settled_now(self, execution_id: str, timeout: float | None = None) -> Settled | None:
         head = existing(execution_id, self.store.head(execution_id))
         if head.status == "running":
             return None
         # Is the workflow known now, and the block about to be lifted?
         if head.blocked_kind == UNKNOWN_WORKFLOW:
-            if self._thread.resumes(execution_id):
+            if self._role.resumes(execution_id, timeout):
                 return None
             head = existing(execution_id, self.store.head(execution_id))
         return None if head.status == "running" else Settled(head)
 
-    def _enlist(self, execution_id: str, told: Callable[[News], None]) -> None:
-        waiters = self._thread.waiters
-        if not self._enlists_on_thread:
+    def _enlist(
+        self, execution_id: str, told: Callable[[News], None], timeout: float | None = None
+    ) -> None:
+        waiters = self._role.waiters
+        if not self._enlists_as_leader:
             waiters.add(execution_id, told)
             return
 
         def enlist() -> None:
             head = self._engine_store.head(execution_id)
-            resumes = self._thread.will_resume(execution_id)
+            resumes = self._role.will_resume(execution_id)
             if head is None or head.status == "running" or resumes:
                 waiters.add(execution_id, told)
             else:
                 told(Settled(head))
 
-        self._thread.call(enlist)
+        self._role.call(enlist, timeout)
 
     def _load(self, execution_id: str) -> Stored | None:
-        # This part of a store belongs to the engine's thread.
+        # This part of a store is for who leads the engine.
         found: list[Stored | None] = []
-        self._thread.call(lambda: found.append(self._engine_store.load(execution_id)))
+        self._role.call(lambda: found.append(self._engine_store.load(execution_id)))
         return found[0]
 
 

@@ -14,7 +14,7 @@ from typing import Self
 from mini_workflow.core.codec import Codec
 from mini_workflow.engine.client import Client
 from mini_workflow.engine.engine import DEFAULT_HISTORY_LIMIT, Engine, Ports
-from mini_workflow.engine.engine_thread import EngineThread, Pace
+from mini_workflow.engine.engine_role import EngineRole, Pace
 from mini_workflow.engine.engine_transport import EngineTransport
 from mini_workflow.engine.executor import execute
 from mini_workflow.engine.renewal import LeaseRenewal
@@ -34,7 +34,8 @@ class Runtime(Client):
     Args:
         ports: the backend.
         codec: carries values and closures.
-        make_runner: makes the runner of tasks, given where to report.
+        make_runner: makes the runner of tasks, given where to report, and where its own threads may
+            report that can lead the engine meanwhile (`EngineRole.hand_in`).
         pace: how to wait, if not in real time.
         notify_peers: tells other processes that have the same store open to look at it.
         on_stop: called when everything is done, to close the backend.
@@ -42,7 +43,7 @@ class Runtime(Client):
         execute_inline: runs the tasks that run inside a turn.
         renew_every: seconds between two extensions of the lease by a thread of its own; None for
             none, where no other process can take over.
-        enlists_on_thread: see `EngineTransport`.
+        enlists_as_leader: see `EngineTransport`.
     """
 
     def __init__(
@@ -50,7 +51,7 @@ class Runtime(Client):
         ports: Ports,
         *,
         codec: Codec,
-        make_runner: Callable[[Report], TaskRunner],
+        make_runner: Callable[[Report, Report], TaskRunner],
         pace: Pace | None = None,
         notify_peers: Callable[[], None] = lambda: None,
         on_stop: Callable[[], None] = lambda: None,
@@ -61,14 +62,14 @@ class Runtime(Client):
         history_limit: int = DEFAULT_HISTORY_LIMIT,
         execute_inline: Execute = execute,
         renew_every: float | None = None,
-        enlists_on_thread: bool = False,
+        enlists_as_leader: bool = False,
     ) -> None:
         self._ports = ports
         self._grace = grace
         self._on_stop = on_stop
         self._closing = threading.Lock()
         self._ended = False
-        self._driver = EngineThread(
+        self._driver = EngineRole(
             store=ports.store,
             clock=ports.clock,
             pace=pace,
@@ -76,13 +77,13 @@ class Runtime(Client):
             on_end=self._end,
         )
         transport = EngineTransport(
-            self._driver, ports.store, ports.clock, enlists_on_thread=enlists_on_thread
+            self._driver, ports.store, ports.clock, enlists_as_leader=enlists_as_leader
         )
         super().__init__(transport, transport.store, codec, registry)
         self._engine_transport = transport
         self._renewal: LeaseRenewal | None = None
         try:
-            self._runner = make_runner(self._driver.put)
+            self._runner = make_runner(self._driver.put, self._driver.hand_in)
             try:
                 self._engine = Engine(
                     ports,
@@ -158,7 +159,7 @@ class Runtime(Client):
         self.close()
 
     def _end(self) -> None:
-        """Clean up as the last thing on the engine's thread, however it ends."""
+        """Clean up as the last thing on the engine's own thread, however it ends."""
         self._engine_transport.closed = True
         self._stop_renewal()
         try:

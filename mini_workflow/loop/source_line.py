@@ -11,7 +11,10 @@ from typing import Any, Final
 
 _LIBRARY: Final = str(Path(__file__).parents[1]) + os.sep
 _STANDARD_LIBRARY: Final = str(Path(asyncio.__file__).parents[1]) + os.sep
-_LOOP: Final = str(Path(__file__).with_name("loop.py"))
+_OUTERMOST: Final = frozenset(
+    {(_LIBRARY + "loop/loop.py", "drain"), (_LIBRARY + "engine/engine_role.py", "_work")}
+)
+"""What runs the code of workflows, by file and function, on whatever thread."""
 
 
 def is_user_code(filename: str) -> bool:
@@ -30,10 +33,10 @@ def describe_frame(frame: FrameType) -> str:
 def user_frame(frame: FrameType | None) -> FrameType | None:
     """Return the innermost frame of user code in a workflow's turn, from `frame` outwards, or None.
 
-    This library and the standard library do not count; what called the loop is not looked at.
+    This library and the standard library do not count; nor does what called the loop or the engine.
     """
     while frame is not None and not is_user_code(frame.f_code.co_filename):
-        if frame.f_code.co_filename == _LOOP and frame.f_code.co_name == "drain":
+        if (frame.f_code.co_filename, frame.f_code.co_name) in _OUTERMOST:
             return None
         frame = frame.f_back
     return frame

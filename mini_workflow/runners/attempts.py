@@ -117,10 +117,12 @@ class Attempts(Generic[Item]):
         """See `TaskRunner.holds`. Any thread, with or without the lock."""
         return key in self._unreported
 
-    def report(self, outcome: TaskOutcome) -> None:
-        """Report what became of an attempt, which is held until that is done."""
+    def report(self, outcome: TaskOutcome, to: Report | None = None) -> None:
+        """Report what became of an attempt, which is held until that is done; `to` somebody else than
+        usual.
+        """
         try:
-            self._to(outcome)
+            (to or self._to)(outcome)
         finally:
             self._unreported.discard(outcome.key)
 

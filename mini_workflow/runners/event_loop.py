@@ -60,6 +60,9 @@ class EventLoopRunner:
     an attempt whose heartbeat is missing is cancelled. One that does not end by that, because it
     blocks the loop or resists its cancellation, is reported as timed out CLEANUP_GRACE later. A
     loop that does not answer for a second or two is a warning in the log, which names the task.
+
+    With `hand_in`, the thread of the runner's own loop reports there, and may be kept for a while to
+    do the engine's work: between two passes of the loop, and only while no other attempt is there.
     """
 
     def __init__(
@@ -69,10 +72,13 @@ class EventLoopRunner:
         concurrency: int = DEFAULT_CONCURRENCY,
         *,
         loop: asyncio.AbstractEventLoop | None = None,
+        hand_in: Report | None = None,
     ) -> None:
         if concurrency < 1:
             raise UsageError(f"concurrency must be at least 1, not {concurrency}")
         self._execute: Final = execute
+        self._hand_in: Final = hand_in
+        self._last: TaskOutcome | None = None  # to be handed in when the loop has made its pass
         self._concurrency: Final = concurrency
         self._attempts: Final[Attempts[_Attempt]] = Attempts(
             self, report, "mini-workflow-async-timeouts"
@@ -306,19 +312,27 @@ class EventLoopRunner:
             report = self._attempts.finish(attempt, outcome)
             if self._inbox and not self._attempts.closed:
                 self._wake()
-        if report is not None:
+            alone = self._thread is not None and not self._attempts
+        if report is None:
+            return
+        if alone and self._hand_in is not None and self._last is None:
+            self._last = report
+            asyncio.get_running_loop().stop()
+        else:
             self._attempts.report(report)
 
     # On the thread of the runner's own loop
 
     def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
         while not self._stopping:
-            try:
+            # Raised by something that a task has started, and set on it, asyncio lets the two through
+            # all the same. The other tasks go on.
+            with suppress(KeyboardInterrupt, SystemExit):
                 loop.run_forever()
-            except (KeyboardInterrupt, SystemExit):
-                # Raised by something that a task has started, and set on it; asyncio lets the two
-                # through all the same. The other tasks go on.
-                continue
+            if (last := self._last) is not None:
+                self._last = None
+                self._attempts.report(last, self._hand_in)
+                last = None
         try:
             leftovers = asyncio.all_tasks(loop)
             for task in leftovers:

@@ -43,6 +43,9 @@ class ThreadRunner:
     timeout, or whose heartbeat is missing, is reported then; its thread is replaced, and whatever
     it still returns is dropped. A thread whose attempt waits for an execution does not count, so
     that what it waits for can run; MAX_WAITING attempts at most may wait like that.
+
+    With `hand_in`, its threads report there, and may be kept for a while to do the engine's work. What
+    that submits first the thread keeps for itself, unless other attempts wait for a thread.
     """
 
     def __init__(
@@ -50,11 +53,16 @@ class ThreadRunner:
         execute: Callable[[TaskRequest], TaskOutcome],
         report: Report,
         threads: int | None = None,
+        *,
+        hand_in: Report | None = None,
     ) -> None:
         self._size: Final = default_threads() if threads is None else threads
         if self._size < 1:
             raise UsageError(f"threads must be at least 1, not {threads}")
         self._execute: Final = execute
+        self._hand_in: Final = hand_in
+        self._kept: Final[dict[int, _Attempt | None]] = {}
+        """By the threads that are handing in: the attempt that each keeps for itself."""
         self._queue: Final[SimpleQueue[_Attempt | None]] = SimpleQueue()
         self._attempts: Final[Attempts[_Attempt]] = Attempts(
             self, report, "mini-workflow-task-timeouts"
@@ -73,6 +81,10 @@ class ThreadRunner:
             self._attempts.take(attempt)
             if self._idle:
                 self._idle -= 1
+                this = threading.get_ident()
+                if self._kept.get(this, attempt) is None:
+                    self._kept[this] = attempt
+                    return
             elif len(self._threads) - self._asleep < self._size:
                 self._start_thread()
             else:
@@ -145,8 +157,9 @@ class ThreadRunner:
 
     def _work(self) -> None:
         this = threading.current_thread()
+        attempt: _Attempt | None = None
         while True:
-            attempt = self._queue.get()
+            attempt = attempt or self._queue.get()
             if attempt is None:
                 return
             outcome = self._run(attempt)
@@ -161,11 +174,23 @@ class ThreadRunner:
                 else:
                     self._idle += 1
                 report = None if outcome is None else self._attempts.finish(attempt, outcome)
+            # What they hold must not live until the next one.
+            attempt = outcome = None
             if report is not None:
-                self._attempts.report(report)
+                attempt = self._report(report, surplus=surplus)
             if surplus:
                 return
-            del attempt, outcome, report  # what they hold must not live until the next one
+            report = None
+
+    def _report(self, outcome: TaskOutcome, *, surplus: bool) -> _Attempt | None:
+        """Report, and answer the attempt that the thread has kept for itself."""
+        if self._hand_in is None or surplus or not self._queue.empty():
+            self._attempts.report(outcome)
+            return None
+        this = threading.get_ident()
+        self._kept[this] = None
+        self._attempts.report(outcome, self._hand_in)
+        return self._kept.pop(this)
 
     def _run(self, attempt: _Attempt) -> TaskOutcome | None:
         request = attempt.request

@@ -81,9 +81,13 @@ def embed(
     )
 
 
-def runner_in_process(codec: Codec, threads: int | None, report: Report) -> TaskRunner:
+def runner_in_process(
+    codec: Codec, threads: int | None, report: Report, hand_in: Report
+) -> TaskRunner:
     """Make the runner of tasks in this process: sync ones on threads, async ones on an event loop."""
     return RoutedRunner(
-        ThreadRunner(partial(execute, codec=codec), report, threads),
-        EventLoopRunner(partial(execute_async, codec=codec), report, loop=running_loop()),
+        ThreadRunner(partial(execute, codec=codec), report, threads, hand_in=hand_in),
+        EventLoopRunner(
+            partial(execute_async, codec=codec), report, loop=running_loop(), hand_in=hand_in
+        ),
     )

@@ -165,7 +165,12 @@ def _check(name: str, value: object, fits: bool, wanted: str) -> None:
 
 
 def _make_runner(
-    codec: Codec, value_limit: int, workers: int, threads: int | None, report: Report
+    codec: Codec,
+    value_limit: int,
+    workers: int,
+    threads: int | None,
+    report: Report,
+    hand_in: Report,
 ) -> TaskRunner:
     if workers:
         # Only here, because multiprocessing takes a while to import.
@@ -173,9 +178,12 @@ def _make_runner(
 
         # The key never leaves this process and its workers.
         return ProcessRunner(
-            partial(_equipment, secrets.token_bytes(32), value_limit), report, workers
+            partial(_equipment, secrets.token_bytes(32), value_limit),
+            report,
+            workers,
+            hand_in=hand_in,
         )
-    return runner_in_process(codec, threads, report)
+    return runner_in_process(codec, threads, report, hand_in)
 
 
 def _equipment(key: bytes, value_limit: int) -> WorkerConfig:

@@ -100,7 +100,7 @@ class WorkflowEnvironment(Runtime):
             grace=grace,
             history_limit=history_limit,
             execute_inline=partial(_execute, self._stubs),
-            enlists_on_thread=True,
+            enlists_as_leader=True,
         )
         waiters, engine = self._driver.waiters, self._engine
         self._skipping.is_awaited = lambda: bool(waiters) or engine.awaited
@@ -157,7 +157,7 @@ class WorkflowEnvironment(Runtime):
 class _Skipping:
     """The pace of an environment: jumps to what is due instead of waiting for it.
 
-    All of it is for the engine's thread.
+    All of it is for who leads the engine.
     """
 
     def __init__(self, clock: ManualClock) -> None:
@@ -175,13 +175,10 @@ class _Skipping:
         for _, arrived in self._trips:
             arrived.fail(RuntimeClosed("the environment was closed meanwhile"))
 
-    def wait(self, until: int | None, idle: bool) -> float | None:
-        """See `Pace.wait`."""
-        now = self._clock.now()
-        if until is not None and until <= now:
-            return 0
+    def is_due(self, until: int | None, idle: bool) -> bool:
+        """See `Pace.is_due`."""
         if not idle:
-            return None
+            return False
         if self._trips:
             target, arrived = self._trips[0]
             if until is not None and until <= target:
@@ -190,12 +187,12 @@ class _Skipping:
                 self._clock.set(target)
                 del self._trips[0]
                 arrived.give(None)
-            return 0
+            return True
         # What is due after so long is the renewal of the lease.
-        if until is not None and until - now < _LEASE // 4 and self.is_awaited():
-            self._clock.set(until)
-            return 0
-        return None
+        if until is None or until - self._clock.now() >= _LEASE // 4 or not self.is_awaited():
+            return False
+        self._clock.set(until)
+        return True
 
 
 def _first_time(state: EnvironmentState, start: datetime | None) -> int:
@@ -214,7 +211,7 @@ def _execute(stubs: Stubs, request: TaskRequest, codec: Codec) -> TaskOutcome:
     return execute(request, stubs.codec(request, codec))
 
 
-def _make_runner(codec: Codec, stubs: Stubs, report: Report) -> TaskRunner:
+def _make_runner(codec: Codec, stubs: Stubs, report: Report, hand_in: Report) -> TaskRunner:
     def run(request: TaskRequest) -> TaskOutcome:
         return _execute(stubs, request, codec)
 
@@ -222,5 +219,6 @@ def _make_runner(codec: Codec, stubs: Stubs, report: Report) -> TaskRunner:
         return await execute_async(request, stubs.codec(request, codec))
 
     return RoutedRunner(
-        ThreadRunner(run, report), EventLoopRunner(run_async, report, loop=running_loop())
+        ThreadRunner(run, report, hand_in=hand_in),
+        EventLoopRunner(run_async, report, loop=running_loop(), hand_in=hand_in),
     )

@@ -41,6 +41,9 @@ class ProcessRunner:
     that runs into its timeout, or whose heartbeat is missing, is stopped by killing its worker,
     which loses the async attempts there. An attempt that was sent to a worker which then dies is
     reported as lost.
+
+    With `hand_in`, whoever reads from a worker reports there, and may be kept for a while to do the
+    engine's work: only while the worker has nothing else to do, and so nothing to say.
     """
 
     def __init__(
@@ -49,6 +52,8 @@ class ProcessRunner:
         report: Report,
         workers: int | None = None,
         async_per_worker: int = ASYNC_PER_WORKER,
+        *,
+        hand_in: Report | None = None,
     ) -> None:
         check_main()
         self._size: Final = (os.cpu_count() or 1) if workers is None else workers
@@ -58,6 +63,7 @@ class ProcessRunner:
             raise UsageError(f"async_per_worker must be at least 1, not {async_per_worker}")
         self._async_per_worker: Final = async_per_worker
         self._factory: Final = factory
+        self._hand_in: Final = hand_in
         self._equipment: Final = factory()
         self._attempts: Final[Attempts[SentAttempt]] = Attempts(
             self, report, "mini-workflow-worker-timeouts"
@@ -338,6 +344,7 @@ class ProcessRunner:
             else:
                 attempt = host.running.pop(frame.key, None)
                 started = self._assign_next_async(host)
+            is_free = host.sync is None and not host.running
         self._send_all(host, started)
         if attempt is None:
             return  # it was given up: this comes too late
@@ -350,7 +357,7 @@ class ProcessRunner:
         with self._lock:
             report = self._attempts.finish(attempt, outcome)
         if report is not None:
-            self._attempts.report(report)
+            self._attempts.report(report, self._hand_in if is_free else None)
         if unreadable is not None:
             raise ValueError(str(unreadable)) from unreadable
 

@@ -136,11 +136,11 @@ class TestDoorbell:
         with LocalRuntime(path) as runtime:
             for _ in range(10_000):
                 runtime.look_around()
-            assert runtime._driver._inbox.qsize() < 100
+            assert len(runtime._driver._inbox) < 100
             assert runtime.start_execution(flows.steps, 2).result(WAIT) == 1
 
 
-class TestEngineThread:
+class TestEngineRole:
     def test_its_end_is_told_to_everybody(
         self, path: Path, in_thread: Callable[..., Any], caplog: Any
     ) -> None:
@@ -160,7 +160,7 @@ class TestEngineThread:
         with pytest.raises(RuntimeClosed):
             runtime.start_execution(flows.answer)
         runtime.close()
-        assert "the engine's thread has failed" in caplog.text
+        assert "the engine has failed" in caplog.text
         with LocalRuntime(path) as again:
             assert again.get_execution("one").describe().status == "running"
 

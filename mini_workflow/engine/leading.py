@@ -1,0 +1,90 @@
+"""Who may lead an engine for a while, and what keeps Ctrl-C from stopping it in between."""
+
+from __future__ import annotations
+
+import importlib
+import signal
+import sys
+from collections.abc import Callable
+from threading import get_ident, main_thread
+from types import FrameType
+from typing import Any, Final
+
+from mini_workflow.loop.loop import running_loop
+from mini_workflow.task import CURRENT
+
+_C: Final = importlib.import_module("_signal")
+_GET_HANDLER: Final[Callable[[int], Any]] = _C.getsignal
+_SET_HANDLER: Final[Callable[[int, Any], Any]] = _C.signal
+"""Those of the module `signal` make enums of what they are given, which takes longer than the rest."""
+
+_SIGNALS: Final = sorted(
+    int(number)
+    for number in signal.valid_signals()
+    if number not in {getattr(signal, "SIGKILL", None), getattr(signal, "SIGSTOP", None)}
+)
+_NO_HOOKS: Final = (None, None)
+
+
+def runs_a_loop() -> bool:
+    """Return whether an event loop runs on the calling thread, of asyncio or of another library: each
+    sets the hooks of asynchronous generators.
+    """
+    return running_loop() is not None or sys.get_asyncgen_hooks() != _NO_HOOKS
+
+
+def is_main() -> bool:
+    """Return whether the calling thread is the one on which signal handlers run."""
+    return get_ident() == main_thread().ident
+
+
+def may_lead() -> bool:
+    """Return whether the calling thread, which waits for an answer, may do the engine's work meanwhile.
+
+    Not on an event loop, which others wait for, nor in a task, whose time it would take, nor deep in
+    a recursion, where workflow code would have less stack than elsewhere. In the main thread not
+    beside signal handlers other than Python's own for Ctrl-C: they may use the runtime, or raise.
+    """
+    if runs_a_loop() or CURRENT.get(None) is not None or _is_deep():
+        return False
+    return not is_main() or not any(
+        callable(handler) and handler is not signal.default_int_handler
+        for handler in map(_GET_HANDLER, _SIGNALS)
+    )
+
+
+def _is_deep() -> bool:
+    try:
+        sys._getframe(sys.getrecursionlimit() // 4)  # pyright: ignore[reportPrivateUsage]
+    except ValueError:
+        return False
+    return True
+
+
+class HeldInterrupt:
+    """A block of the main thread in which Ctrl-C is held back to its end.
+
+    A second one within the block raises KeyboardInterrupt at once, where `insist` answers that it may.
+    """
+
+    def __init__(self, insist: Callable[[], bool]) -> None:
+        self._insist = insist
+        self._count = 0
+        self._holds = False
+
+    def __enter__(self) -> None:
+        self._count = 0
+        self._holds = _GET_HANDLER(signal.SIGINT) is signal.default_int_handler
+        if self._holds:
+            _SET_HANDLER(signal.SIGINT, self._hold)
+
+    def __exit__(self, *_error: object) -> None:
+        if self._holds:
+            _SET_HANDLER(signal.SIGINT, signal.default_int_handler)
+            if self._count:
+                raise KeyboardInterrupt
+
+    def _hold(self, _number: int, _frame: FrameType | None) -> None:
+        self._count += 1
+        if self._count > 1 and self._insist():
+            raise KeyboardInterrupt
