@@ -318,6 +318,7 @@ class EngineRole:
                     self._work()
             finally:
                 self._end(engine)
+                self._leader = 0  # the number may be that of another thread soon
 
     def _serve(self, engine: Engine) -> None:
         while not (self._stopping or self._failed):

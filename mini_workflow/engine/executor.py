@@ -114,7 +114,8 @@ def _run(request: TaskRequest, value: Awaitable[Any]) -> Any:
         finally:
             task.on_cancel(None)
 
-    with asyncio.Runner() as runner:
+    # By a factory it is made without becoming the thread's event loop, which a caller may have set.
+    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
         return runner.run(stoppable())
 
 
