@@ -342,8 +342,8 @@ class FencedStoreContract:
         commit = Commit("a", 1, ("1",))
         with self.failing(after=True), pytest.raises(StoreError):
             one.commit(commit, EFFECTS, NO_WAKEUPS, 0)
-        assert not one.commit(commit, EFFECTS, NO_WAKEUPS, 0)
         assert meta(one, "a") == ExecutionMeta(EFFECTS, False, NO_WAKEUPS, 0, None, 2)
+        assert not one.commit(commit, EFFECTS, NO_WAKEUPS, 0)
         assert put(one, "a", "2")
         self.sees("a", ["started", "1", "2"])
 
