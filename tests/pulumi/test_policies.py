@@ -86,13 +86,11 @@ POLICIES = {
         allow("SendEvents", ["sqs:SendMessage"], [EVENTS]),
         allow("ReportFailures", ["sqs:SendMessage"], [f"{SQS}-failures"]),
         EXECUTIONS,
-        REMOVE,
         LIST,
     ],
     "Api-policy": [
         logs("Api-logs"),
         EXECUTIONS,
-        REMOVE,
         LIST,
         allow("SendEvents", ["sqs:SendMessage"], [EVENTS]),
         allow(
