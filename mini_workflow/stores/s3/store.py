@@ -111,13 +111,13 @@ class S3Store:
                 self._post(commit.outbox)
         return answers
 
-    def create(self, commit: Commit, parent: dict[str, Any] | None, fingerprint: str) -> bool:
-        """Write a new execution whose first turn is still to come; whether there was none."""
-        return self._histories.create(commit, parent, fingerprint) is not None
+    def create(self, commit: Commit, fingerprint: str) -> bool:
+        """Write a new execution whose first turn is still to come, and lists it; whether there was none."""
+        return self._histories.create(commit, None, fingerprint, listed=False) is not None
 
     def _write(self, commit: Commit) -> bool:
         if commit.expected == 0:
-            return self.create(commit, None, "")
+            return self._histories.create(commit, None, "") is not None
         document = self._histories.read(commit.execution_id)
         if document is None or document.length != commit.expected:
             return False
@@ -178,7 +178,7 @@ class CachedStore:
         document = known.document
         # Effects that are done and doubtful would be done again by whoever reads of them.
         owed = pending or document.pending.doubtful
-        nothing = not (commit.events or commit.park or commit.unpark or owed)
+        nothing = not (commit.events or commit.park or commit.unpark or owed or document.unlisted)
         if nothing and commit.head is None and (alarm, tries) == (document.alarm, document.tries):
             fresh = not self._histories.changed(document)
             if not fresh:
