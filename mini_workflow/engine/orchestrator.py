@@ -477,7 +477,7 @@ class Orchestrator:
         same = not (pending or standing.pending.doubtful) and alarm == standing.alarm
         if same and turn is None:
             return  # closed, and nothing is left of it
-        if same and empty and not standing.tries:
+        if same and empty and standing.listed and not standing.tries:
             written = self._store.is_current(work.name) and (
                 self._store.extent(work.name) == Extent(commit.expected, True)
             )

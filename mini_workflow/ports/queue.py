@@ -66,7 +66,9 @@ NO_EFFECTS: Final = PendingEffects()
 class ExecutionMeta:
     """How things stand with an execution beside what a Head says: the effects of its last commit,
     whether this process knows them done, the wake-ups that are set, how often in a row its turns may
-    have ended the process, who its parent is (``{"id": ..., "seq": ...}``), and how many events it has.
+    have ended the process, who its parent is (``{"id": ..., "seq": ...}``), and how many events it
+    has. One that is not `listed` will be by its next commit: there has to be one, also without
+    anything to write.
     """
 
     pending: PendingEffects
@@ -75,6 +77,7 @@ class ExecutionMeta:
     tries: int
     parent: dict[str, Any] | None
     length: int
+    listed: bool = True
 
 
 @record

@@ -28,6 +28,8 @@ class Document(Protocol):
     def alarm(self) -> Wakeups: ...  # noqa: D102
     @property
     def tries(self) -> int: ...  # noqa: D102
+    @property
+    def listed(self) -> bool: ...  # noqa: D102
 
 
 D = TypeVar("D", bound=Document)
@@ -107,9 +109,9 @@ class CachedStore(Generic[D]):
         known = self._find(execution_id)
         if known is None:
             return None
-        found = known.document
+        one, done = known.document, known.done
         return ExecutionMeta(
-            found.pending, known.done, found.alarm, found.tries, found.parent, found.length
+            one.pending, done, one.alarm, one.tries, one.parent, one.length, one.listed
         )
 
     def is_current(self, execution_id: str) -> bool:

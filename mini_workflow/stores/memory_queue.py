@@ -29,6 +29,7 @@ class MemoryDocument:
     alarm: Wakeups
     tries: int = 0
     version: int = 1
+    listed: bool = True
 
     @property
     def length(self) -> int:

@@ -69,7 +69,7 @@ def test_what_was_never_sent_is_found_in_the_bucket(world: World) -> None:
 def test_what_was_kept_is_found_when_the_worker_dies_while_it_tries(world: World) -> None:
     begun(world)
     world.services.rate = 0
-    world.after(Fault(7, "dies"))
+    world.after(Fault(4, "dies", call="sqs.SendMessage"))
     world.attempt()
     assert world.deaths == 1
     world.services.rate = None

@@ -78,18 +78,26 @@ class ObjectStore:
         fingerprint: str,
         pending: PendingEffects = NO_EFFECTS,
         alarm: Wakeups = NO_WAKEUPS,
+        *,
+        listed: bool = True,
     ) -> ExecutionObject | None:
-        """Write a new execution; None if there is one of that id."""
+        """Write a new execution; None if there is one of that id. It is in the index at once, or, if it
+        is not to be `listed`, once it is written again.
+        """
         assert commit.head is not None
         born = time.time_ns() // 1000
         empty = ExecutionObject(
             commit.head, parent=parent, fingerprint=fingerprint, born=born, spread=1
         )
         new = empty.after(commit, pending, alarm, 0, _writer())
-        index.enter(self._bucket, commit.head.status, new.place, spread=bool(new.spread))
+        if listed:
+            index.enter(self._bucket, commit.head.status, new.place, spread=bool(new.spread))
+        else:
+            new = replace(new, unlisted=1)
         etag = self._bucket.create(_key(commit.execution_id), form.encode(new))
         if etag is None:
-            index.leave(self._bucket, commit.head.status, new.place, spread=bool(new.spread))
+            if listed:
+                index.leave(self._bucket, commit.head.status, new.place, spread=bool(new.spread))
             return None
         return replace(new, etag=etag)
 
@@ -105,13 +113,13 @@ class ObjectStore:
         sealed = self._seal(document) if document.tail_bytes() > SEAL_OVER else document
         new = sealed.after(commit, pending, alarm, tries, _writer())
         moved = new.head.status != document.head.status
-        if moved:
+        if moved or document.unlisted:
             # Before the execution has the status: it must be found under the one that it has.
             index.enter(self._bucket, new.head.status, new.place, spread=bool(new.spread))
         etag = self._bucket.replace(_key(commit.execution_id), form.encode(new), document.etag)
         if etag is None:
             return None
-        if moved:
+        if moved and not document.unlisted:
             index.leave(self._bucket, document.head.status, document.place, spread=bool(new.spread))
         return replace(new, etag=etag)
 

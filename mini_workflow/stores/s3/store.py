@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Final
 
 from mini_workflow.errors import UsageError
 from mini_workflow.ports import STATUSES, Commit, Extent, Head, Page, Query, QueuedMessage, Stored
@@ -110,13 +110,13 @@ class S3Store:
                 self._post(commit.outbox)
         return answers
 
-    def create(self, commit: Commit, parent: dict[str, Any] | None, fingerprint: str) -> bool:
-        """Write a new execution whose first turn is still to come; whether there was none."""
-        return self._histories.create(commit, parent, fingerprint) is not None
+    def create(self, commit: Commit, fingerprint: str) -> bool:
+        """Write a new execution whose first turn is still to come, and lists it; whether there was none."""
+        return self._histories.create(commit, None, fingerprint, listed=False) is not None
 
     def _write(self, commit: Commit) -> bool:
         if commit.expected == 0:
-            return self.create(commit, None, "")
+            return self._histories.create(commit, None, "") is not None
         document = self._histories.read(commit.execution_id)
         if document is None or document.length != commit.expected:
             return False
