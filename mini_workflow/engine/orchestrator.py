@@ -35,11 +35,12 @@ from mini_workflow.engine.executor import execute
 from mini_workflow.engine.inspection import Inspection
 from mini_workflow.engine.operator_log import tell
 from mini_workflow.engine.outbox import outbox
+from mini_workflow.engine.recording import decode_message
 from mini_workflow.engine.runs import blocked, first_event
 from mini_workflow.engine.turn import Delivery, Turn, Turns
 from mini_workflow.engine.undelivered import warn_of_late_signals, warn_of_unreceived
 from mini_workflow.engine.watchdog import Watchdog
-from mini_workflow.errors import StoreError, StoreUnavailable, TurnTimeout, UsageError
+from mini_workflow.errors import StoreError, StoreUnavailable, TurnTimeout, UsageError, WireError
 from mini_workflow.ports import Clock, Commit, Head, QueuedMessage, TaskOutcome, TaskRequest
 from mini_workflow.ports.queue import (
     NO_EFFECTS,
@@ -129,6 +130,7 @@ class Orchestrator:
         self._clock = clock
         self._each = each
         self._on_turn = on_turn
+        self._margin = limits.margin
         self._entropy = entropy
         self._left: Callable[[], int] = lambda: FOREVER
         self._ready: Callable[[], None] = lambda: None
@@ -300,7 +302,11 @@ class Orchestrator:
         messages = list(work.messages)
         due = head is not None and head.wake_at is not None and head.wake_at <= now
         if due or work.resume:
+            deadline = standing.alarm.deadline
+            if error is None and (work.resume or (deadline is not None and deadline.at <= now)):
+                messages += self._unsent(name, now)
             messages.append(events.Tick(now))
+        messages = [self._timely(message, now) for message in messages]
         signalled = any(isinstance(m, events.SignalReceived) for m in messages)
         delivery = Delivery(name, messages, resume=work.resume and error is None, posted=signalled)
         if error is None:
@@ -319,6 +325,25 @@ class Orchestrator:
         if head is not None and head.closed_at is not None:
             warn_of_unreceived(name, work.messages, head)
         self._plan(work, standing, now)
+
+    def _timely(self, message: Message, now: int) -> Message:
+        """Return the message, as of now if it has been under way for long: what it leads to would be
+        overdue before it has begun.
+        """
+        late = not isinstance(message, events.ExecutionStarted) and message.at < now - self._margin
+        return replace(message, at=now) if late else message
+
+    def _unsent(self, name: str, now: int) -> list[Message]:
+        """Return the outcomes of the attempts that are about to count as lost, where the workers could
+        keep them and not send them: what is done is not done again.
+        """
+        try:
+            overdue = self._turns.overdue(name, now)
+            kept = self._dispatch.outcomes(name, overdue) if overdue else []
+            return [decode_message(line) for text in kept for line in text.split("\n")]
+        except WireError as error:
+            log.error("[%s] what its attempts have come to cannot be read: %s", name, error)
+            return []
 
     def _first(self, work: _Work) -> None:
         """Make the first turn of an execution that was not there before."""
