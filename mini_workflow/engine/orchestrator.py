@@ -36,12 +36,12 @@ from mini_workflow.engine.inspection import Inspection
 from mini_workflow.engine.operator_log import tell
 from mini_workflow.engine.outbox import outbox
 from mini_workflow.engine.recording import decode_message
-from mini_workflow.engine.runs import blocked, first_event
+from mini_workflow.engine.runs import blocked, deadly, first_event
 from mini_workflow.engine.turn import Delivery, Turn, Turns
 from mini_workflow.engine.undelivered import warn_of_late_signals, warn_of_unreceived
 from mini_workflow.engine.watchdog import Watchdog
-from mini_workflow.errors import StoreError, StoreUnavailable, TurnTimeout, UsageError, WireError
-from mini_workflow.ports import Clock, Commit, Head, QueuedMessage, TaskOutcome, TaskRequest
+from mini_workflow.errors import StoreError, StoreUnavailable, UsageError, WireError
+from mini_workflow.ports import Clock, Commit, Extent, Head, QueuedMessage, TaskOutcome, TaskRequest
 from mini_workflow.ports.queue import (
     NO_EFFECTS,
     NO_WAKEUPS,
@@ -150,7 +150,7 @@ class Orchestrator:
             entropy=entropy,
             history_limit=history_limit,
             limits=limits,
-            refresh=store.refresh,
+            refresh=store.is_current,
             execute=self._execute,
         )
         self._admission = StartCheck(dispatch, codec, definitions)
@@ -294,7 +294,7 @@ class Orchestrator:
         error: BaseException | None = None
         if work.arrival.delivery >= SUSPICIOUS and head is not None and head.closed_at is None:
             standing = self._counted(work, standing)
-            error = _deadly(standing) if standing.tries > TRIES else None
+            error = deadly(standing.tries - 1) if standing.tries > TRIES else None
         if error is None:
             error = self._make_sure(work, standing, head)
         else:
@@ -338,7 +338,7 @@ class Orchestrator:
         keep them and not send them: what is done is not done again.
         """
         try:
-            overdue = self._turns.overdue(name, now)
+            overdue = self._turns.late_attempts(name, now)
             kept = self._dispatch.outcomes(name, overdue) if overdue else []
             return [decode_message(line) for text in kept for line in text.split("\n")]
         except WireError as error:
@@ -413,18 +413,21 @@ class Orchestrator:
         is not to be blocked for it.
         """
         known = self._store.standing(work.name)
-        pending = left if goes_on else put_off(left)
+        self._rewrite(work.name, known, left if goes_on else put_off(left), 0)
+
+    def _rewrite(
+        self, name: str, known: ExecutionMeta | None, pending: PendingEffects, tries: int
+    ) -> None:
+        """Write that of an execution which is no event."""
         if known is None or not self._store.commit(
-            Commit(work.name, known.length), pending, known.alarm, 0
+            Commit(name, known.length), pending, known.alarm, tries
         ):
-            raise StoreUnavailable(f"execution {work.name!r} is written by another process")
+            raise StoreUnavailable(f"execution {name!r} is written by another process")
 
     def _counted(self, work: _Work, standing: ExecutionMeta) -> ExecutionMeta:
         """Count a try, before anything is done that may end the process."""
         name, pending, tries = work.name, _doubted(work, standing), standing.tries + 1
-        commit = Commit(name, standing.length)
-        if not self._store.commit(commit, pending, standing.alarm, tries):
-            raise StoreUnavailable(f"execution {name!r} is written by another process")
+        self._rewrite(name, standing, pending, tries)
         work.standing = replace(standing, pending=pending, done=False, tries=tries)
         return work.standing
 
@@ -435,8 +438,7 @@ class Orchestrator:
         try:
             standing = self._store.standing(work.name)
             if standing is not None and standing.tries:
-                commit, tries = Commit(work.name, standing.length), standing.tries - 1
-                self._store.commit(commit, standing.pending, standing.alarm, tries)
+                self._rewrite(work.name, standing, standing.pending, standing.tries - 1)
         except StoreError as error:
             log.warning("[%s] a try stays counted: %s", work.name, error)
 
@@ -496,10 +498,17 @@ class Orchestrator:
         if empty and not (pending.tasks or pending.outbox or work.owed or alarm != standing.alarm):
             # Setting the same alarm again is done before this message is done with.
             pending = NO_EFFECTS
-        doubtful = standing.pending.doubtful
-        if turn is None and not pending and alarm == standing.alarm and not doubtful:
+        # Effects that are done and doubtful would be done again by whoever reads of them.
+        same = not (pending or standing.pending.doubtful) and alarm == standing.alarm
+        if same and turn is None:
             return  # closed, and nothing is left of it
-        if not self._store.commit(commit, pending, alarm, 0):
+        if same and empty and standing.listed and not standing.tries:
+            written = self._store.is_current(work.name) and (
+                self._store.extent(work.name) == Extent(commit.expected, True)
+            )
+        else:
+            written = self._store.commit(commit, pending, alarm, 0)
+        if not written:
             self._lose_race(work)
 
     def _lose_race(self, work: _Work) -> None:
@@ -575,13 +584,6 @@ def _doubted(work: _Work, standing: ExecutionMeta) -> PendingEffects:
     pending, ids = standing.pending, work.arrival.ids
     again = pending.doubtful or work.resume or not set(pending.causes).isdisjoint(ids)
     return pending if again and not standing.done else NO_EFFECTS
-
-
-def _deadly(standing: ExecutionMeta) -> TurnTimeout:
-    return TurnTimeout(
-        f"the process has ended {standing.tries - 1} times during this turn: it ran out of memory "
-        "or of time"
-    )
 
 
 def _commands(turn: Turn | None) -> tuple[Command, ...]:

@@ -98,6 +98,11 @@ class ExecutionObject:
         head = self.head
         return place_of(head.execution_id, head.workflow, head.started_at, self.born)
 
+    @property
+    def listed(self) -> bool:
+        """Whether it has a marker in the index."""
+        return not self.unlisted
+
     def tail_bytes(self) -> int:
         """Return how large the tail is."""
         return sum(len(line.encode()) for line in self.tail)

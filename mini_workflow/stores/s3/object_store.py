@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from mini_workflow.errors import StoreCorrupt, UsageError
+from mini_workflow.errors import StoreCorrupt
 from mini_workflow.ports import Commit
 from mini_workflow.ports.queue import NO_EFFECTS, NO_WAKEUPS, PendingEffects, Wakeups
 from mini_workflow.stores.aws_clients import Clients
@@ -84,7 +84,6 @@ class ObjectStore:
         """Write a new execution; None if there is one of that id. It is in the index at once, or, if it
         is not to be `listed`, once it is written again.
         """
-        check(commit)
         assert commit.head is not None
         born = time.time_ns() // 1000
         empty = ExecutionObject(
@@ -111,7 +110,6 @@ class ObjectStore:
         tries: int,
     ) -> ExecutionObject | None:
         """Write what follows the document; None if somebody has written since it was read."""
-        check(commit)
         sealed = self._seal(document) if document.tail_bytes() > SEAL_OVER else document
         new = sealed.after(commit, pending, alarm, tries, _writer())
         moved = new.head.status != document.head.status
@@ -153,19 +151,6 @@ class ObjectStore:
     ) -> tuple[list[index.Entry], str | None]:
         """See `index.entries`."""
         return index.entries(self._bucket, self._clients, statuses, workflow, after, limit)
-
-
-def check(commit: Commit) -> None:
-    """Raise UsageError, or ValueError for what is not text, unless the commit can be written."""
-    name, length = commit.execution_id, commit.expected + len(commit.events)
-    for line in (*commit.events, *commit.park):
-        line.encode()
-    if commit.expected == 0 and (commit.head is None or not commit.events):
-        raise UsageError(f"the creation of {name!r} needs a head and its first event")
-    if commit.head is not None and not 0 <= commit.head.base < length:
-        raise UsageError(
-            f"a run of {name!r} that begins at event {commit.head.base} has no event among {length}"
-        )
 
 
 def _writer() -> str:

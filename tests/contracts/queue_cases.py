@@ -1,0 +1,75 @@
+"""The queued backend in memory, opened for the contract suites, with writes that fail on demand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import pytest
+
+from mini_workflow.errors import StoreUnavailable
+from mini_workflow.ports.queue import FencedStore
+from mini_workflow.stores.cached import CachedStore
+from mini_workflow.stores.memory_queue import MemoryDocuments
+from mini_workflow.testing.contracts.fenced_store import FencedStoreContract
+
+T = TypeVar("T")
+
+
+class Switch:
+    """Has calls fail while it is on: before they are done, or after."""
+
+    def __init__(self) -> None:
+        self.fails: str | None = None
+
+    @contextmanager
+    def on(self, *, after: bool) -> Iterator[None]:
+        self.fails = "after" if after else "before"
+        try:
+            yield
+        finally:
+            self.fails = None
+
+    def call(self, function: Callable[..., T], *arguments: Any) -> T:
+        if self.fails == "before":
+            raise StoreUnavailable("it fails, as the test wants it")
+        answer = function(*arguments)
+        if self.fails == "after":
+            raise StoreUnavailable("the answer is lost, as the test wants it")
+        return answer
+
+
+class UnsafeDocuments(MemoryDocuments):
+    """Documents whose writes can fail."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.switch = Switch()
+
+    def create(self, *arguments: Any) -> Any:
+        return self.switch.call(super().create, *arguments)
+
+    def write(self, *arguments: Any) -> Any:
+        return self.switch.call(super().write, *arguments)
+
+
+class StoreInMemory(FencedStoreContract):
+    documents: type[UnsafeDocuments] = UnsafeDocuments
+    store: type[CachedStore[Any]] = CachedStore
+
+    @pytest.fixture(autouse=True)
+    def _state(self) -> None:
+        self.prepare()
+
+    def prepare(self) -> None:
+        self.state = self.documents()
+
+    def open_store(self) -> FencedStore:
+        return self.store(self.state, 100)
+
+    def open_reader(self) -> MemoryDocuments:
+        return self.state
+
+    def failing(self, *, after: bool) -> Any:
+        return self.state.switch.on(after=after)
