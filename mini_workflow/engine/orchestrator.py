@@ -33,14 +33,14 @@ from mini_workflow.engine.effects import (
 )
 from mini_workflow.engine.executor import execute
 from mini_workflow.engine.inspection import Inspection
+from mini_workflow.engine.late_outcomes import LateOutcomes
 from mini_workflow.engine.operator_log import tell
-from mini_workflow.engine.outbox import outbox
-from mini_workflow.engine.recording import decode_message
-from mini_workflow.engine.runs import blocked, deadly, first_event
+from mini_workflow.engine.outbox import child_start, outbox
+from mini_workflow.engine.runs import blocked, deadly
 from mini_workflow.engine.turn import Delivery, Turn, Turns
 from mini_workflow.engine.undelivered import warn_of_late_signals, warn_of_unreceived
 from mini_workflow.engine.watchdog import Watchdog
-from mini_workflow.errors import StoreError, StoreUnavailable, UsageError, WireError
+from mini_workflow.errors import StoreError, StoreUnavailable, UsageError
 from mini_workflow.ports import Clock, Commit, Extent, Head, QueuedMessage, TaskOutcome, TaskRequest
 from mini_workflow.ports.queue import (
     NO_EFFECTS,
@@ -130,7 +130,6 @@ class Orchestrator:
         self._clock = clock
         self._each = each
         self._on_turn = on_turn
-        self._margin = limits.margin
         self._entropy = entropy
         self._left: Callable[[], int] = lambda: FOREVER
         self._ready: Callable[[], None] = lambda: None
@@ -153,6 +152,7 @@ class Orchestrator:
             refresh=store.is_current,
             execute=self._execute,
         )
+        self._late = LateOutcomes(store, self._cache, dispatch, limits)
         self._admission = StartCheck(dispatch, codec, definitions)
         self.inspection = Inspection(store, self._turns, self._cache, self._watchdog)
         """Answers what is asked of executions directly."""
@@ -304,9 +304,9 @@ class Orchestrator:
         if due or work.resume:
             deadline = standing.alarm.deadline
             if error is None and (work.resume or (deadline is not None and deadline.at <= now)):
-                messages += self._unsent(name, now)
+                messages += self._late.find(name, now)
             messages.append(events.Tick(now))
-        messages = [self._timely(message, now) for message in messages]
+        messages = self._late.renewed(messages, now)
         signalled = any(isinstance(m, events.SignalReceived) for m in messages)
         delivery = Delivery(name, messages, resume=work.resume and error is None, posted=signalled)
         if error is None:
@@ -325,25 +325,6 @@ class Orchestrator:
         if head is not None and head.closed_at is not None:
             warn_of_unreceived(name, work.messages, head)
         self._plan(work, standing, now)
-
-    def _timely(self, message: Message, now: int) -> Message:
-        """Return the message, as of now if it has been under way for long: what it leads to would be
-        overdue before it has begun.
-        """
-        late = not isinstance(message, events.ExecutionStarted) and message.at < now - self._margin
-        return replace(message, at=now) if late else message
-
-    def _unsent(self, name: str, now: int) -> list[Message]:
-        """Return the outcomes of the attempts that are about to count as lost, where the workers could
-        keep them and not send them: what is done is not done again.
-        """
-        try:
-            overdue = self._turns.late_attempts(name, now)
-            kept = self._dispatch.outcomes(name, overdue) if overdue else []
-            return [decode_message(line) for text in kept for line in text.split("\n")]
-        except WireError as error:
-            log.error("[%s] what its attempts have come to cannot be read: %s", name, error)
-            return []
 
     def _first(self, work: _Work) -> None:
         """Make the first turn of an execution that was not there before."""
@@ -460,7 +441,7 @@ class Orchestrator:
         # In the order of the commands: what is said to a child must not come before its start.
         for command in commands:
             if isinstance(command, StartChild):
-                outgoing.append(self._start_of(work.name, command, now))
+                outgoing.append(child_start(work.name, command, now, self._entropy()))
             else:
                 outgoing += outbox((command,))
         if turn is not None and turn.decision is None:
@@ -474,14 +455,6 @@ class Orchestrator:
         to_set = work.plan_wakeup.to_set is not None
         new = PendingEffects(tasks, tuple(outgoing), alarm=to_set, causes=work.arrival.ids)
         work.pending = together(work.owed, new)
-
-    def _start_of(self, parent: str, command: StartChild, now: int) -> QueuedMessage:
-        """Return the message that has a child begin, wherever messages to it are taken."""
-        about = {"id": parent, "seq": command.seq}
-        started = first_event(command.workflow, command.arguments, now, self._entropy(), about)
-        return QueuedMessage(
-            command.execution_id, wire.encode(started), f"{parent}/{command.seq}/child"
-        )
 
     def _commit(self, work: _Work) -> None:
         turn, standing, started = work.turn, work.standing, work.started

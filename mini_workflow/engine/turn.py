@@ -428,20 +428,6 @@ class Turns:
         self.watched(run, lambda: repeat(run, history))
         return run
 
-    def late_attempts(self, execution_id: str, now: int) -> list[tuple[int, int]]:
-        """Return the attempts (seq, attempt) that will count as lost in a turn at that time. Raises
-        WireError.
-        """
-        live = self._cache.get(execution_id)
-        if live is not None:
-            state = live.run.state
-        else:
-            stored, state = self._store.load(execution_id), ExecutionState()
-            state.limits = self._attempt_limits
-            for line in () if stored is None else stored.events:
-                state.apply(wire.decode(line))  # type: ignore[arg-type]
-        return [(seq, state.tasks[seq].attempt) for seq in state.deadlines.passed(now)]
-
     def let_go(self, run: Run | None) -> None:
         """Close a run that was only looked at, unless it is the cached one."""
         if run is not None:
