@@ -106,6 +106,12 @@ class Dispatch(Protocol):
         """
         ...
 
+    def outcomes(self, execution_id: str, attempts: Sequence[tuple[int, int]]) -> list[str]:
+        """Return the messages about those attempts, (seq, attempt), whose outcomes were kept because
+        they could not be sent. It is asked before attempts count as lost.
+        """
+        ...
+
     def cancel(self, execution_id: str, seq: int, reason: str) -> None:
         """Nobody waits for the task any more: tell whoever runs it, if that is possible. Harmless for
         a task that nobody runs.
