@@ -8,7 +8,7 @@ ARGS ?=
 RUN := .venv/bin/python -m
 NOX := PYTHONS="$(PYTHONS)" .venv-tools/bin/python -m nox
 
-.PHONY: help env tools demo test test-fast e2e e2e-pulumi check lint types imports hygiene format bench bench-aws lock clean
+.PHONY: help env tools demo test test-fast e2e e2e-pulumi check lint types imports hygiene format bench bench-aws profile lock clean
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -59,6 +59,9 @@ bench: ## Measure beside the peers, each in its own environment; ARGS=--help, AR
 
 bench-aws: env ## Measure on AWS on loopback, beside a chain of functions without an engine
 	@$(RUN) tests.e2e.measure
+
+profile: env ## What one step costs: calls and microseconds by function; ARGS="--async --top 100"
+	@$(RUN) tools.step_profile $(ARGS)
 
 lock: tools ## Pin the newest versions of what pyproject.toml asks for
 	@$(NOX) --session lock
