@@ -132,12 +132,22 @@ def install(
     Log records are handled in ``outside()``: a handler may connect, or start a thread, when it
     first emits, and no replay has to repeat that.
     """
-    advice = ADVICE
 
-    def hook(event: str, _arguments: tuple[Any, ...]) -> None:
-        if event in advice:
-            refuse(*advice[event])
+    class Announced(str):
+        """The name of an event: to find it in a dict is to compare it, and that refuses."""
 
+        __slots__ = ()
+        __hash__ = str.__hash__
+
+        def __eq__(self, event: object) -> bool:
+            if not str.__eq__(self, event):
+                return False
+            refuse(*ADVICE[str(self)])
+            return True
+
+    # Called with the event and its arguments, in every thread of the process and many times in each
+    # step: so it is a function in C, in which no Python runs unless the event is one of these.
+    hook: Any = {Announced(event): None for event in ADVICE}.get
     sys.addaudithook(hook)
     handle = logging.Logger.handle
 

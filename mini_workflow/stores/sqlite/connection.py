@@ -185,6 +185,13 @@ class Connection:
                 raise self.translated(error) from error
             return row
 
+    def write(self, sql: str, parameters: Sequence[Any]) -> int:
+        """Execute one statement that is a durable transaction by itself. Answers how many rows it has
+        changed.
+        """
+        with self._writers, self._using:
+            return self.run(sql, parameters).rowcount
+
     def snapshot(self) -> Snapshot:
         """Return a `with` block in which all queries see the same state of the file."""
         return Snapshot(self, self._using)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from mini_workflow.errors import LeaseLost
 from mini_workflow.ports import Clock
@@ -41,11 +41,15 @@ class Ownership:
         if self.lease is None:
             raise LeaseLost("this owner holds no lease (any more); acquire one to go on")
         if raw.execute("SELECT 1 FROM owners WHERE id = ?", (self.lease,)).fetchone() is None:
-            self.forget()
-            raise LeaseLost(
-                "another process has taken over the executions of this one, because the lease was "
-                "not renewed in time; nothing was written"
-            )
+            self.lost()
+
+    def lost(self) -> NoReturn:
+        """Forget everything, since the lease does not stand any more, and raise LeaseLost."""
+        self.forget()
+        raise LeaseLost(
+            "another process has taken over the executions of this one, because the lease was "
+            "not renewed in time; nothing was written"
+        )
 
     def forget(self) -> None:
         """Forget everything that was held."""
@@ -59,6 +63,11 @@ class Ownership:
         That can be trusted while the lease stands: nobody else may append to what is held.
         """
         return self._lengths.get(execution_id)
+
+    def append(self, execution_id: str, events: int) -> None:
+        """Remember that an execution whose length is remembered has so many events more."""
+        key, length = self._lengths[execution_id]
+        self.remember(execution_id, key, length + events)
 
     def remember(self, execution_id: str, key: int, length: int) -> None:
         """Remember the key and the number of events of an execution that is held."""
