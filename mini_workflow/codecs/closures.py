@@ -17,7 +17,7 @@ from binascii import crc32
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from types import FunctionType, MethodType
+from types import CellType, FunctionType, MethodType
 from typing import Any, Final
 
 from mini_workflow.class_names import name_of
@@ -25,11 +25,13 @@ from mini_workflow.codecs import picklers
 from mini_workflow.codecs.diagnose import captured, defaults, find_culprit, why_not
 from mini_workflow.codecs.forbidden import MARK, Refused, instead_of, refusal
 from mini_workflow.codecs.functions import (
+    LEAVES,
     is_plain_data,
     make_simple,
     simple_parts,
+    traits_of,
 )
-from mini_workflow.codecs.names import is_importable, type_of
+from mini_workflow.codecs.names import is_importable, name_of_globals, type_of
 from mini_workflow.errors import (
     ClosureNotSerializable,
     PayloadNotReadable,
@@ -79,6 +81,55 @@ def capture_call(
             raise _complaint(call, failure) from failure
 
 
+class SharedCall:
+    """A call that is not made into bytes, since whoever restores it is in this process and nothing in it
+    can change. Each one that is restored is a function of its own, with variables of its own, unless it
+    is the function of a module.
+    """
+
+    __slots__ = ("args", "code", "contents", "function", "globals", "kwargs")
+
+    def __init__(
+        self,
+        function: FunctionType,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        contents: list[Any] | None,
+    ) -> None:
+        """`contents` are those of the variables that it captures; None for a function of a module."""
+        self.function = function if contents is None else None
+        self.code = function.__code__
+        self.globals = function.__globals__
+        self.contents = contents
+        self.args = args
+        self.kwargs = kwargs
+
+
+def share_call(
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> bytes | SharedCall:
+    """Return a call for this process: as bytes only if something in it may change. Raises like
+    `capture_call`.
+    """
+    leaves: frozenset[type] = LEAVES
+    if (
+        type(function) is FunctionType
+        and leaves.issuperset(map(type, args))
+        and (not kwargs or leaves.issuperset(map(type, kwargs.values())))
+    ):
+        if is_importable(function):
+            return SharedCall(function, args, kwargs, None)
+        try:
+            contents = [cell.cell_contents for cell in function.__closure__ or ()]
+        except ValueError:  # a variable that is not yet set
+            return capture_call(function, args, kwargs)
+        home = name_of_globals(function.__globals__)
+        is_plain = home is not None and traits_of(function, home) is None
+        if is_plain and leaves.issuperset(map(type, contents)):
+            return SharedCall(function, args, kwargs, contents)
+    return capture_call(function, args, kwargs)
+
+
 def _sealed(kind: bytes, data: bytes) -> bytes:
     return b"".join((_HEADER, kind, _checksum(kind, data), data))
 
@@ -87,8 +138,14 @@ def _checksum(kind: bytes, data: bytes) -> bytes:
     return crc32(data, crc32(kind)).to_bytes(_CHECKSUM_BYTES, "big")
 
 
-def restore_call(payload: bytes) -> Call:
+def restore_call(payload: bytes | SharedCall) -> Call:
     """Return the call again. Raises PayloadNotReadable or PythonVersionMismatch."""
+    if isinstance(payload, SharedCall):
+        function = payload.function
+        if function is None:
+            cells = tuple(map(CellType, payload.contents or ()))
+            function = FunctionType(payload.code, payload.globals, None, None, cells)
+        return function, payload.args, dict(payload.kwargs)
     if not payload.startswith(_HEADER):
         raise _unreadable_header(payload)
     data = payload[_START:]

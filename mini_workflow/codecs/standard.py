@@ -6,7 +6,7 @@ import json
 from copy import copy
 from typing import Any, Final
 
-from mini_workflow.codecs.closures import capture_call, restore_call
+from mini_workflow.codecs.closures import capture_call, restore_call, share_call
 from mini_workflow.codecs.failures import decode_failure, encode_failure, show_failure
 from mini_workflow.codecs.fingerprints import fingerprint_call, outline_payload
 from mini_workflow.codecs.signing import Signer, ValueSigner
@@ -113,3 +113,13 @@ class StandardCodec:
             f"One value may take {self._value_limit:,} bytes (value_limit of the runtime): keep large "
             "data in a file or an object store and pass its name, or raise the limit"
         )
+
+
+class InProcessCodec(StandardCodec):
+    """A codec of a runtime whose tasks all run in its process: its captured calls are for nobody else,
+    and bytes only where something in them may change.
+    """
+
+    __slots__ = ()
+
+    capture: Any = staticmethod(share_call)

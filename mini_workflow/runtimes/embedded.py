@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Final
 
-from mini_workflow.codecs.standard import DEFAULT_VALUE_LIMIT, StandardCodec
+from mini_workflow.codecs.standard import DEFAULT_VALUE_LIMIT, InProcessCodec
 from mini_workflow.core.codec import Codec
 from mini_workflow.engine.cache import DEFAULT_SIZE
 from mini_workflow.engine.engine import DEFAULT_HISTORY_LIMIT, Ports
@@ -61,7 +61,7 @@ def embed(
     if lease is not None and not lease > 0:
         backend.close()
         raise UsageError(f"embed(lease={lease!r}): give more than 0 seconds, or None")
-    codec = StandardCodec(value_limit=value_limit)
+    codec = InProcessCodec(value_limit=value_limit)
     return Runtime(
         Ports(
             backend.store,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from mini_workflow.codecs.standard import (
     DEFAULT_VALUE_LIMIT,
     MAXIMUM_VALUE_LIMIT,
+    InProcessCodec,
     StandardCodec,
 )
 from mini_workflow.core.codec import Codec
@@ -103,7 +104,7 @@ class LocalRuntime(Runtime):
             type(value_limit) is int and 1 <= value_limit <= MAXIMUM_VALUE_LIMIT,
             f"1 to {MAXIMUM_VALUE_LIMIT} bytes",
         )
-        codec = StandardCodec(value_limit=value_limit)
+        codec = (StandardCodec if workers else InProcessCodec)(value_limit=value_limit)
         clock = SystemClock()
         self._doorbell = WakeupSocket()
         try:
