@@ -35,6 +35,8 @@ class Batch:
         self.starts: list[Start] = []
         self.questions: list[Ask] = []
         self.again: list[Input] = []
+        self.is_asked = False
+        """Whether there is anything but outcomes, which nobody waits for."""
 
     def delivery(self, execution_id: str) -> Delivery:
         """Return what has arrived for the execution so far."""
@@ -68,16 +70,15 @@ class Batch:
 
 def message_of(request: Post | Update | Release | TaskOutcome, now: int) -> Message:
     """Return the message that a request brings."""
+    if isinstance(request, TaskOutcome):
+        return ended(request, now)
     if isinstance(request, Post):
         return request.message
     if isinstance(request, Update):
         at = max(now, request.at)
         return events.UpdateRequested(at, request.update_id, request.name, request.arguments)
-    seq, attempt = request.seq, request.attempt
-    if isinstance(request, Release):
-        heartbeat = None if request.heartbeat is None else Payload(text=request.heartbeat)
-        return events.TaskReleased(now, seq, attempt, heartbeat)
-    return ended(request, now)
+    heartbeat = None if request.heartbeat is None else Payload(text=request.heartbeat)
+    return events.TaskReleased(now, request.seq, request.attempt, heartbeat)
 
 
 def ended(outcome: TaskOutcome, now: int) -> events.TaskCompleted | events.TaskFailed:

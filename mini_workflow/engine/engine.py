@@ -199,10 +199,12 @@ class Engine:
         """How many requests it has put off to its next call."""
         return len(self._held_back)
 
-    def deadline(self) -> int | None:
-        """Return when `process` wants to be called at the latest (milliseconds), or None."""
-        times = [self._renew_at, self._next_wake, self._retry_at]
-        return min((at for at in times if at is not None), default=None)
+    def deadline(self) -> int:
+        """Return when `process` wants to be called at the latest (milliseconds)."""
+        first, wake, retry = self._renew_at, self._next_wake, self._retry_at
+        if wake is not None and wake < first:
+            first = wake
+        return retry if retry is not None and retry < first else first
 
     def evict(self) -> None:
         """Drop all live executions from memory; the next event of each replays it."""
@@ -253,13 +255,14 @@ class Engine:
             batch.delivery(name).resume = resume
         try:
             # What is in the mailbox was sent before what arrives now, perhaps by the same sender.
-            if any(isinstance(request, WakeUp) for request in requests):
-                more = self._look_around(batch)
-            elif self._mailbox_due or any(map(_brings_a_message, requests)):
-                more = self._takeover.read(batch)
-            else:
-                more = False
-            self._mailbox_due = more
+            looks, reads = False, self._mailbox_due
+            for request in requests:
+                looks = looks or type(request) is WakeUp
+                reads = reads or (type(request) is not TaskOutcome and _brings_a_message(request))
+            if looks:
+                self._mailbox_due = self._look_around(batch)
+            elif reads:
+                self._mailbox_due = self._takeover.read(batch)
             for request in requests:
                 self._take(request, batch, now)
             if self._next_wake is not None and self._next_wake <= now:
@@ -300,36 +303,44 @@ class Engine:
         )
         if batch.again or going_on:
             self._again(*batch.again)
-        batch.answer(self._ports.store, self._pending_updates)
+        if batch.is_asked:
+            batch.answer(self._ports.store, self._pending_updates)
         for question in batch.questions:
             self._queries.answer(question)
 
     def _take(self, request: Input, batch: Batch, now: int) -> None:
+        kind = type(request)
+        if kind is not TaskOutcome:
+            batch.is_asked = True
         if isinstance(request, Start):
             self._start(request, batch, now)
-        elif isinstance(request, WakeUp):
-            pass  # it was looked around before
-        elif isinstance(request, Ask):
+            return
+        if isinstance(request, WakeUp):
+            return  # it was looked around before
+        if isinstance(request, Ask):
             batch.questions.append(request)
-        elif request.execution_id in batch.turns:
+            return
+        name = request.execution_id
+        if name in batch.turns:
             # Started in this very batch: it is found once that is committed.
             batch.again.append(request)
-        elif self._is_full(request.execution_id, batch) or (
-            _brings_a_message(request) and self._takeover.is_behind(request.execution_id)
+            return
+        delivery = batch.deliveries.get(name)
+        if delivery is None:
+            delivery = batch.delivery(name)
+        elif len(delivery.messages) >= MESSAGES:
+            batch.again.append(request)  # it has got as much as one turn takes
+            return
+        if kind is not TaskOutcome and (
+            _brings_a_message(request) and self._takeover.is_behind(name)
         ):
             batch.again.append(request)
+            return
+        delivery.requests.append(request)
+        if isinstance(request, Resume):
+            delivery.resume = True
         else:
-            delivery = batch.delivery(request.execution_id)
-            delivery.requests.append(request)
-            if isinstance(request, Resume):
-                delivery.resume = True
-            else:
-                delivery.messages.append(message_of(request, now))
-
-    def _is_full(self, execution_id: str, batch: Batch) -> bool:
-        """Return whether the execution has got as much as one turn takes."""
-        delivery = batch.deliveries.get(execution_id)
-        return delivery is not None and len(delivery.messages) >= MESSAGES
+            delivery.messages.append(message_of(request, now))
 
     def _start(self, request: Start, batch: Batch, now: int) -> None:
         name = request.execution_id
@@ -394,7 +405,8 @@ class Engine:
             self._pending_updates.fail(name, closed(name, head.status))
         if head.status == "blocked" and self._pending_updates:
             self._pending_updates.fail(name, blocked(head))
-        tell(turn)
+        if turn.first or turn.failed or turn.closing is not None or head.status == "blocked":
+            tell(turn)
         if turn.continues:
             self._awake[name] = False
         if turn.commit.outbox:

@@ -38,11 +38,11 @@ runs tasks instead. Our own bound."""
 class Pace(Protocol):
     """How the engine's own thread waits, if not in real time."""
 
-    def is_due(self, until: int | None, idle: bool) -> bool:
+    def is_due(self, until: int, idle: bool) -> bool:
         """Return whether there is something to do now, instead of waiting for a request.
 
-        `until` is when something is due (milliseconds since the epoch), or None; `idle` says that
-        no task is running and no request is there.
+        `until` is when something is due (milliseconds since the epoch); `idle` says that no task is
+        running and no request is there.
         """
         ...
 
@@ -103,7 +103,7 @@ class EngineRole:
         self._notify = False
         self._woken_up = False
         # Of the own thread
-        self._due: int | None = None  # the deadline that the last leader has left
+        self._due: float = inf  # the deadline that the last leader has left
         self._sleeps_until: float = inf
         self._bell: SimpleQueue[None] = SimpleQueue()
         self._rung = False
@@ -212,7 +212,7 @@ class EngineRole:
                 or idle
                 or self._stopping
                 or self._failed
-                or (self._due is not None and self._due < self._sleeps_until)
+                or self._due < self._sleeps_until
             ):
                 self._wake()
 
@@ -256,12 +256,16 @@ class EngineRole:
         """
         assert self._engine is not None
         inbox = self._inbox
-        room = max(1, BATCH - self._engine.waiting)
-        taken = [inbox.popleft() for _ in range(min(len(inbox), room))]
-        if not questions and any(type(item) is Ask for item in taken):
+        taken = self._taken = []
+        if inbox:
+            taken.append(inbox.popleft())
+            room = min(len(inbox), BATCH - self._engine.waiting) if inbox else 0
+            while len(taken) < room + 1:
+                taken.append(inbox.popleft())
+        if not questions and Ask in map(type, taken):
+            self._taken = []
             inbox.extendleft(reversed(taken))
             return
-        self._taken = taken
         try:
             self._interruptible = True
             self._context.run(self._process, self._engine, taken)
@@ -338,19 +342,20 @@ class EngineRole:
         if self._inbox:
             return True
         until = engine.deadline()
-        if until is not None and until <= self._clock.now():
+        if until <= self._clock.now():
             return True
         return self._pace is not None and self._pace.is_due(until, engine.idle)
 
     def _sleep(self) -> None:
         """Wait to be woken, or until something is due while nobody leads."""
         due, led = self._due, self._lead.locked()
-        timed = due is not None and not led and self._pace is None
-        self._sleeps_until = due if timed else inf  # type: ignore[assignment]
+        self._sleeps_until = inf if led else due
         # From here on who lets go sees it. Has somebody before?
         if due != self._due or (not self._lead.locked() and (led or self._inbox)):
             return
-        timeout = max(0.0, (due - self._clock.now()) / 1000) if timed else None  # type: ignore[operator]
+        timeout = None
+        if not led and self._pace is None:
+            timeout = max(0.0, (due - self._clock.now()) / 1000)
         with contextlib.suppress(Empty):
             self._bell.get(timeout=timeout)
         self._rung = False

@@ -17,11 +17,12 @@ from mini_workflow.ports import QueuedMessage, Stored
 
 def outbox(commands: Iterable[Command]) -> tuple[QueuedMessage, ...]:
     """Return the messages among the commands, to be posted with the commit that decides them."""
-    return tuple(
-        QueuedMessage(command.execution_id, wire.encode(command.message), command.key)
-        for command in commands
-        if isinstance(command, SendMessage)
-    )
+    messages: list[QueuedMessage] = []
+    for command in commands:
+        if isinstance(command, SendMessage):
+            body = wire.encode(command.message)
+            messages.append(QueuedMessage(command.execution_id, body, command.key))
+    return tuple(messages)
 
 
 def child_start(parent: str, command: StartChild, now: int, entropy: int) -> QueuedMessage:

@@ -6,8 +6,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
-from typing import Final, TypeVar
+from typing import Final, ParamSpec, TypeVar
 
 from mini_workflow.core import events, wire
 from mini_workflow.core.children import end_children, tell_parent
@@ -41,6 +40,7 @@ from mini_workflow.ports import Commit, Head, Reader, Stored, reopened
 log = logging.getLogger("mini_workflow.engine")
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 ABOUT_ATTEMPTS: Final = (events.TaskCompleted, events.TaskFailed, events.TaskReleased)
 ABOUT_PROMISES: Final = (events.PromiseCompleted, events.PromiseFailed)
@@ -266,14 +266,16 @@ class Turns:
                 lost.append(events.TaskFailed(now, *key, self._codec.encode_failure(error)))
         return lost
 
-    def watched(self, run: Run, work: Callable[[], T]) -> T | None:
+    def watched(
+        self, run: Run, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+    ) -> T | None:
         """Call `work`, which runs code of the workflow; None if that was interrupted."""
         watchdog = self._watchdog
         try:
             self._note(run.execution_id)
             watchdog.begin(run)
             try:
-                return work()
+                return work(*args, **kwargs)
             finally:
                 watchdog.end()
                 self._note(None)
@@ -316,13 +318,13 @@ class Turns:
         if delivery.resume:
             ask_for_attempts(run.state)
         failed = _names_of_failed(run, messages)
-        decision = self.watched(run, lambda: decide(run, messages, now))
+        decision = self.watched(run, decide, run, messages, now)
         refused: dict[str, Failure] = {}
         while decision is not None and decision.spoilt_by is not None:
             refused.update([decision.spoilt_by])
             live = self._anew(live, fresh=bool(known))
             run = live.run
-            decision = self.watched(run, partial(decide, run, messages, now, refused))
+            decision = self.watched(run, decide, run, messages, now, refused)
         if decision is None:
             # Interrupted between two steps: nothing of this turn counts. Only that the execution
             # was started does: none is without its first event.
@@ -361,15 +363,18 @@ class Turns:
                 )
         else:
             after = bounded(after, live.length, live.length + len(taken), self._limit)
-        closing = next((e for e in reversed(taken) if type(e) in events.CLOSING), None)
-        closing = None if continues else closing
+        closing: Event | None = None
+        if not continues:
+            for event in taken:
+                if type(event) in events.CLOSING:
+                    closing = event
         commit = Commit(
             execution_id=delivery.execution_id,
             expected=live.length,
             events=tuple(map(wire.encode, taken)),
             # A resume that ends in the same block is written too: who waits looks for what is new.
             head=after if after != head or live.length == 0 or delivery.resume else None,
-            park=_to_park(left, after),
+            park=_to_park(left, after) if left else (),
             unpark=unpark,
             taken=tuple(delivery.entries),
             outbox=outbox(decision.commands),
@@ -512,12 +517,13 @@ def _termination(messages: Iterable[Message]) -> events.ExecutionTerminated | No
 
 
 def _names_of_failed(run: Run, messages: Iterable[Message]) -> dict[int, str]:
-    tasks = run.state.tasks
-    return {
-        m.seq: tasks[m.seq].name
-        for m in messages
-        if type(m) is events.TaskFailed and m.seq in tasks
-    }
+    names: dict[int, str] = {}
+    for message in messages:
+        if type(message) is events.TaskFailed:
+            task = run.state.tasks.get(message.seq)
+            if task is not None:
+                names[message.seq] = task.name
+    return names
 
 
 def _ended(

@@ -175,13 +175,13 @@ class _Skipping:
         for _, arrived in self._trips:
             arrived.fail(RuntimeClosed("the environment was closed meanwhile"))
 
-    def is_due(self, until: int | None, idle: bool) -> bool:
+    def is_due(self, until: int, idle: bool) -> bool:
         """See `Pace.is_due`."""
         if not idle:
             return False
         if self._trips:
             target, arrived = self._trips[0]
-            if until is not None and until <= target:
+            if until <= target:
                 self._clock.set(until)
             else:
                 self._clock.set(target)
@@ -189,7 +189,7 @@ class _Skipping:
                 arrived.give(None)
             return True
         # What is due after so long is the renewal of the lease.
-        if until is None or until - self._clock.now() >= _LEASE // 4 or not self.is_awaited():
+        if until - self._clock.now() >= _LEASE // 4 or not self.is_awaited():
             return False
         self._clock.set(until)
         return True

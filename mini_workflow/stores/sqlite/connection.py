@@ -60,6 +60,7 @@ class Connection:
     ) -> None:
         self._path = path
         self._name = str(path)
+        self._log_name = f"{path}-wal"
         self._patience = patience
         self._writers = writers
         self._pragmas = (
@@ -97,7 +98,7 @@ class Connection:
             for pragma in self._pragmas:
                 self._execute(f"PRAGMA {pragma}", ())
             self._file = self._file or _identity(self._name)
-            self._log = _identity(self._name + "-wal")
+            self._log = _identity(self._log_name)
         except BaseException:
             self.raw.close()
             raise
@@ -107,7 +108,7 @@ class Connection:
         """Raise StoreUnavailable unless the file, and its log, are those that were opened."""
         if self._closed is not None:
             raise StoreUnavailable(f"{self._path}: {self._closed}")
-        log = _identity(self._name + "-wal")
+        log = _identity(self._log_name)
         if _identity(self._name) != self._file or (self._log is not None and log != self._log):
             raise StoreUnavailable(
                 f"{self._path} was deleted or replaced while it was open: nothing is read or written "
@@ -190,7 +191,8 @@ class Connection:
         changed.
         """
         with self._writers, self._using:
-            return self.run(sql, parameters).rowcount
+            self._check_file()
+            return self._execute(sql, parameters).rowcount
 
     def snapshot(self) -> Snapshot:
         """Return a `with` block in which all queries see the same state of the file."""

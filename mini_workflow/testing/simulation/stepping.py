@@ -239,7 +239,7 @@ class Stepper:
             return False
         if later <= self.clock.now():
             # It is due, and the engine waits all the same: for a store that has failed.
-            later = engine.deadline() or later
+            later = engine.deadline()
         self.clock.set(max(self.clock.now(), later))
         return True
 
@@ -261,8 +261,7 @@ class Stepper:
         raise AssertionError(f"still at work after {limit} steps")
 
     def _is_due(self) -> bool:
-        at = self.engine.deadline()
-        return at is not None and at <= self.clock.now()
+        return self.engine.deadline() <= self.clock.now()
 
     # What is there
 

@@ -26,6 +26,8 @@ from mini_workflow.testing.clock import ManualClock
 from tests.waiting import WAIT, eventually
 
 NOTHING = Payload(text="null")
+NEVER = 10.0**10
+"""Milliseconds: what a renewal that is far away looks like."""
 
 
 def ask(name: str = "x") -> Ask:
@@ -45,8 +47,8 @@ class FakeEngine:
         self.unsettled = False
         self.interrupted = False
         self.idle = True
-        self.at: int | None = None
-        self.leaves: list[int | None] = []
+        self.at: float = NEVER
+        self.leaves: list[float] = []
         """What the next batches leave as the deadline."""
         self.hold: Callable[[Sequence[Input]], None] = lambda requests: None
         self._busy = threading.Lock()
@@ -55,7 +57,7 @@ class FakeEngine:
         assert self._busy.acquire(blocking=False), "two lead at once"
         try:
             self.batches.append((get_ident(), list(requests)))
-            self.at = self.leaves.pop(0) if self.leaves else None
+            self.at = self.leaves.pop(0) if self.leaves else NEVER
             self.hold(requests)
             for request in requests:
                 if isinstance(request, Waited):
@@ -63,7 +65,7 @@ class FakeEngine:
         finally:
             self._busy.release()
 
-    def deadline(self) -> int | None:
+    def deadline(self) -> float:
         return self.at
 
     def resumes(self, execution_id: str) -> bool:
@@ -106,7 +108,7 @@ class Case:
                 not role._inbox
                 and not role._rung
                 and not role._lead.locked()
-                and role._sleeps_until == (inf if role._due is None else role._due)
+                and role._sleeps_until == role._due
             )
         )
 
@@ -384,9 +386,9 @@ class TestTime:
     def test_a_clock_that_jumps_is_told_that_nothing_is_under_way(self) -> None:
         class Pace:
             def __init__(self) -> None:
-                self.asked: list[tuple[int, int | None, bool]] = []
+                self.asked: list[tuple[int, float, bool]] = []
 
-            def is_due(self, until: int | None, idle: bool) -> bool:
+            def is_due(self, until: float, idle: bool) -> bool:
                 self.asked.append((get_ident(), until, idle))
                 return False
 
@@ -499,7 +501,7 @@ def test_two_never_lead_at_once_and_nothing_is_left_alone(seed: int) -> None:
     case = Case()
     chance = random.Random(seed)
     case.engine.hold = lambda requests: case.engine.leaves.extend(
-        [chance.choice([None, case.clock.now(), case.clock.now() + 10**9])]
+        [chance.choice([NEVER, case.clock.now(), case.clock.now() + 10**9])]
         if len(case.engine.leaves) < 2 and len(case.engine.batches) < 2_000
         else []
     )
