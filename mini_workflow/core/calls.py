@@ -58,7 +58,7 @@ def is_lambda(function: Any) -> bool:
 
 def default_name(function: Callable[..., Any]) -> str:
     """Return what a task is called that is given no name."""
-    inner = inner_function(function)
+    inner = function if type(function) is FunctionType else inner_function(function)
     name = getattr(inner, "__name__", None)
     if not isinstance(name, str):
         return type(inner).__name__

@@ -6,7 +6,7 @@ A decision says what to append, what to dispatch once that is committed, and wha
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from mini_workflow.core import commands, events
@@ -108,7 +108,9 @@ def decide(
     refusals: list[tuple[str, Failure]] = []
     ignored: list[Message] = []
     summary = _summary(state)
-    stale = _notice_the_clock(run, messages, now)
+    stale = now is not None and state.durations.latest > now
+    if stale:
+        stale = _notice_the_clock(run, messages, now)
     if loop.fault is None or _is_cut(run):
         taken.extend(recorder.take())
     if loop.fault is None:
@@ -143,7 +145,7 @@ def decide(
     else:
         left.extend(messages)
     condition, busy, wake_at, deadline = summary
-    cut = _is_cut(run)
+    cut = loop.fault is not None and _is_cut(run)
     return Decision(
         events=tuple(taken),
         commands=tuple(_commands(run, taken)),
@@ -151,7 +153,7 @@ def decide(
         busy=busy,
         wake_at=wake_at,
         fault=None if cut else loop.fault,
-        left=tuple(message for message in left if not isinstance(message, Tick)),
+        left=tuple([m for m in left if not isinstance(m, Tick)]) if left else (),
         refusals=tuple(refusals),
         ignored=tuple(ignored),
         deadline=deadline,
@@ -208,16 +210,17 @@ def _events_of(
     refusals: list[tuple[str, Failure]],
     refused: Mapping[str, Failure],
 ) -> Iterable[Event]:
-    state = run.state
     if isinstance(message, Tick):
-        while (due := state.due(message.at, message.steady_since)) is not None:
-            yield due
-        return
-    event = state.admit(message)
+        return _due(run.state, message)
+    event = run.state.admit(message)
     if event is not None and isinstance(message, events.UpdateRequested):
         event = _validated(event, run, message, refusals, refused)
-    if event is not None:
-        yield event
+    return () if event is None else (event,)
+
+
+def _due(state: ExecutionState, tick: Tick) -> Iterator[Event]:
+    while (due := state.due(tick.at, tick.steady_since)) is not None:
+        yield due
 
 
 def _validated(
@@ -237,8 +240,8 @@ def _validated(
 
 def _summary(state: ExecutionState) -> tuple[Condition, bool, int | None, bool]:
     busy = state.in_flight > 0 or state.condition == "continued"
-    wake_at = state.next_wake()
-    return state.condition, busy, wake_at, wake_at is not None and state.next_is_deadline()
+    wake_at, is_deadline = state.next_wake()
+    return state.condition, busy, wake_at, is_deadline
 
 
 def _commands(run: Run, taken: Iterable[Event]) -> Iterable[Command]:

@@ -35,12 +35,14 @@ class ReportLimits:
 class ReportDeadlines:
     """By when the attempts in flight have to be reported, by the number of their task."""
 
-    __slots__ = ("_began", "_due", "_heap")
+    __slots__ = ("_began", "_due", "_heap", "open")
 
     def __init__(self) -> None:
         self._due: dict[int, int] = {}
         self._began: dict[int, int] = {}
         self._heap: list[tuple[int, int]] = []
+        self.open = self._due
+        """Of which attempts: empty if there are none."""
 
     def __getitem__(self, seq: int) -> int:
         """Return the deadline of a task's attempt. Raises KeyError if there is none."""

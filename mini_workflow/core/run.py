@@ -190,7 +190,9 @@ class Run:
         if loop.fault is None:
             if state.closed:
                 self._release()
-            elif not (state.tasks or state.timers) or self._has_ended():
+            elif not (state.tasks or state.timers) or (
+                (main := self._main) is not None and main.done()
+            ):
                 self._look_for_trouble()
 
     def close(self) -> None:
@@ -211,9 +213,6 @@ class Run:
         self.children.clear()
         self.conditions.clear()
         self.recorder.failed.clear()
-
-    def _has_ended(self) -> bool:
-        return self._main is not None and self._main.done()
 
     def _look_for_trouble(self) -> None:
         main, name = self._main, self._definition.name

@@ -151,19 +151,15 @@ class ExecutionState:
             state.apply(event)
         return state
 
-    def next_wake(self) -> int | None:
+    def next_wake(self) -> tuple[int | None, bool]:
         """Return when the next timer, retry or deadline is due, in milliseconds since the epoch, or
-        None.
+        None, and whether that is the deadline of an attempt.
         """
-        planned, first = self._next_planned(), self.deadlines.first()
-        return (
-            planned if first is None or (planned is not None and planned <= first[0]) else first[0]
-        )
-
-    def next_is_deadline(self) -> bool:
-        """Return whether what `next_wake` answers is the deadline of an attempt."""
-        planned, first = self._next_planned(), self.deadlines.first()
-        return first is not None and (planned is None or first[0] < planned)
+        planned = self._next_planned() if self._wakes else None
+        first = self.deadlines.first() if self.deadlines.open else None
+        if first is None or (planned is not None and planned <= first[0]):
+            return planned, False
+        return first[0], True
 
     def _next_planned(self) -> int | None:
         """Return when the next timer or retry is due."""
@@ -211,8 +207,9 @@ class ExecutionState:
 
     def _expect(self, seq: int, at: int) -> None:
         """Wait for the report of a task's attempt from `at` on."""
-        if self.limits is not None:
-            self.deadlines.set(seq, at, self.limits.within(self.tasks[seq].timeout))
+        limits, timeout = self.limits, self.tasks[seq].timeout
+        if limits is not None and not (timeout is limits.longest is None):
+            self.deadlines.set(seq, at, limits.within(timeout))
 
     def _planned(self, now: int, steady_since: int | None) -> Event | None:
         """Return the next timer that fires, or retry."""

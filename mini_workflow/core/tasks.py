@@ -82,8 +82,8 @@ class Tasks:
         kwargs: dict[str, Any],
         *,
         name: str,
-        retry: RetryPolicy | None,
-        timeout: int | None,
+        retry: RetryPolicy | None = None,
+        timeout: int | None = None,
         heartbeat_timeout: int | None = None,
         undo: Callable[..., Any] | None = None,
         options: set[str] = NONE,
@@ -98,7 +98,8 @@ class Tasks:
         if not recorder.may_start():
             return TaskFuture(0, name, loop=recorder.loop, tasks=self)
         seq = recorder.seq + 1
-        name = self._name_before(name, function)
+        if recorder.script is not None:
+            name = self._name_before(name, function)
         judge = None if retry is None else retry.retry_if
         captured = self._capture(_SCHEDULED, seq, name, function, args, kwargs, options, judge)
         if captured is not None:
