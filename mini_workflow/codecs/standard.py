@@ -66,8 +66,8 @@ class StandardCodec:
     def encode(self, value: object, path: str) -> Payload:
         """See `Codec.encode`."""
         payload = encode_value(value, path, self._signer)
-        size = self._size_beyond(payload.text)
-        if size:
+        text = payload.text
+        if len(text) * _LONGEST_CHARACTER > self._value_limit and (size := self._size_beyond(text)):
             raise ValueTooLarge(f"the {path} takes {size:,} bytes. {self._remedy()}", path=path)
         return payload
 

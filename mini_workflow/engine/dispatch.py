@@ -73,12 +73,12 @@ class Dispatcher:
 
     def begin(self, execution_id: str, command: RunTask) -> None:
         """Run an attempt, unless it is in hand already."""
-        request = request_of(execution_id, command)
         key = (execution_id, command.seq, command.attempt)
         if self.draining:
-            self._again(Release(*key, request.heartbeat))
+            self._again(Release(*key, request_of(execution_id, command).heartbeat))
         elif key not in self._in_hand and self._runner is not None:
             self._in_hand.add(key)
+            request = request_of(execution_id, command)
             try:
                 self._runner.submit(request)
             except Exception as error:

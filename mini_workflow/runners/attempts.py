@@ -227,13 +227,14 @@ class Attempts(Generic[Item]):
         """Return an attempt has ended by itself. Answers what the caller is to
         report, if anything.
         """
-        details = outcome.heartbeat or attempt.details
         if self.closed and was_cancelled(outcome):
-            self.hand_back(attempt, details)
+            self.hand_back(attempt, outcome.heartbeat or attempt.details)
             return None
         if not self.end(attempt):
             return None
-        return silent(attempt.request, details) if attempt.silent else outcome
+        if attempt.silent:
+            return silent(attempt.request, outcome.heartbeat or attempt.details)
+        return outcome
 
     def hand_back(self, attempt: Item, details: str | None = None) -> None:
         """End an attempt that goes on when the runtime is opened again."""

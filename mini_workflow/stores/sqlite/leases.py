@@ -29,7 +29,11 @@ class Ownership:
     def __init__(self) -> None:
         self.lease: int | None = None
         self.partitions: list[int] = []
-        self._lengths: dict[str, tuple[int, int]] = {}
+        self.lengths: dict[str, tuple[int, int]] = {}
+        """The key and the number of events of executions that are held, of those that are remembered.
+
+        That can be trusted while the lease stands: nobody else may append to what is held.
+        """
 
     @property
     def home(self) -> int:
@@ -55,23 +59,11 @@ class Ownership:
         """Forget everything that was held."""
         self.lease = None
         self.partitions = []
-        self._lengths.clear()
-
-    def length(self, execution_id: str) -> tuple[int, int] | None:
-        """Return the key and the number of events of an execution that is held, if remembered.
-
-        That can be trusted while the lease stands: nobody else may append to what is held.
-        """
-        return self._lengths.get(execution_id)
-
-    def append(self, execution_id: str, events: int) -> None:
-        """Remember that an execution whose length is remembered has so many events more."""
-        key, length = self._lengths[execution_id]
-        self.remember(execution_id, key, length + events)
+        self.lengths.clear()
 
     def remember(self, execution_id: str, key: int, length: int) -> None:
         """Remember the key and the number of events of an execution that is held."""
-        lengths = self._lengths
+        lengths = self.lengths
         # Taken out and put in again it is the youngest; the oldest make room.
         lengths.pop(execution_id, None)
         lengths[execution_id] = (key, length)

@@ -6,7 +6,7 @@ import json
 import re
 import sqlite3
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from heapq import merge
 from itertools import chain, count, repeat
 from typing import Any, Final
@@ -92,12 +92,14 @@ class SQLiteStore:
 
     def commit(self, commits: Sequence[Commit]) -> list[bool]:
         """See `Store.commit`."""
-        if (rows := self._appended(commits)) is not None:
+        places = self._holding.lengths
+        if (rows := self._appended(commits, places)) is not None:
             # The fence and the rows in one statement, which is a transaction by itself.
             if not self._writer.write(_APPEND_FEW[len(rows)], (*chain(*rows), self._holding.lease)):
                 self._holding.lost()
             for item in commits:
-                self._holding.append(item.execution_id, len(item.events))
+                key, length = places[item.execution_id]
+                self._holding.remember(item.execution_id, key, length + len(item.events))
             return [True] * len(commits)
         with self._writer as raw:
             self._holding.verify(raw)
@@ -108,7 +110,9 @@ class SQLiteStore:
             self._holding.remember(name, key, length)
         return answers
 
-    def _appended(self, commits: Sequence[Commit]) -> list[tuple[int, int, str]] | None:
+    def _appended(
+        self, commits: Sequence[Commit], places: Mapping[str, tuple[int, int]]
+    ) -> list[tuple[int, int, str]] | None:
         """Return the rows of a small commit that only appends events to executions that are held; None
         for any other. Where they end is known: nobody else may append to them while the lease stands.
         """
@@ -116,7 +120,7 @@ class SQLiteStore:
             return None
         rows: list[tuple[int, int, str]] = []
         for item in commits:
-            place = self._holding.length(item.execution_id)
+            place = places.get(item.execution_id)
             number = item.expected
             if place is None or place[1] != number or item.head is not None or item.unpark:
                 return None
@@ -178,7 +182,7 @@ class _Batch:
         """Take up the item, unless its fence forbids it."""
         name, expected, head = item.execution_id, item.expected, item.head
         length = expected + len(item.events)
-        place = self.lengths.get(name) or self._holding.length(name) or self._find(name)
+        place = self.lengths.get(name) or self._holding.lengths.get(name) or self._find(name)
         if expected == 0 and (head is None or not item.events):
             raise UsageError(f"creating {name} takes a head and an event at least")
         if head is not None and not 0 <= head.base < length:
