@@ -23,6 +23,8 @@ _SIGNALS: Final = sorted(
     for number in signal.valid_signals()
     if number not in {getattr(signal, "SIGKILL", None), getattr(signal, "SIGSTOP", None)}
 )
+_PLAIN: Final = frozenset({None, signal.SIG_DFL, signal.SIG_IGN, signal.default_int_handler})
+"""What is there for a signal that nobody handles in Python, and for Ctrl-C."""
 _NO_HOOKS: Final = (None, None)
 
 
@@ -47,10 +49,12 @@ def may_lead() -> bool:
     """
     if runs_a_loop() or CURRENT.get(None) is not None or _is_deep():
         return False
-    return not is_main() or not any(
-        callable(handler) and handler is not signal.default_int_handler
-        for handler in map(_GET_HANDLER, _SIGNALS)
-    )
+    if not is_main():
+        return True
+    try:
+        return _PLAIN.issuperset(map(_GET_HANDLER, _SIGNALS))
+    except TypeError:  # a handler that has no hash
+        return False
 
 
 def _is_deep() -> bool:

@@ -198,6 +198,8 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         The coroutines' ``finally`` blocks run, as Python has it; but this loop runs nothing of
         what they start, and refuses what it refuses in a workflow.
         """
+        if self.dead and not self.tasks:
+            return
         self.dead = True
         self._ready.clear()
         self._held.clear()
