@@ -60,6 +60,17 @@ MEANING: Final[dict[str, str]] = {
 }
 """What each variable holds, for error messages and documents."""
 
+DEFAULT_WORKER: Final = "default"
+"""The name of the worker that runs the tasks which name none."""
+
+WORKER_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,31}")
+"""What the name of a worker may be: it becomes part of the names of functions and queues, 64
+characters at most."""
+
+WORKER_NAME_RULE: Final = (
+    "the name of a worker: 1 to 32 letters, digits, '_' and '-', beginning with a letter"
+)
+
 OPTIONAL: Final[dict[str, str]] = {OBJECT_PREFIX: "", SCHEDULE_DLQ_ARN: "", SIGNING_KEY_ARN: ""}
 """The variables that may be absent, and what they are then."""
 
