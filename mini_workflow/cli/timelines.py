@@ -24,7 +24,7 @@ from mini_workflow.engine.client import Client
 from mini_workflow.engine.execution import Execution
 from mini_workflow.engine.timeline import Entry
 from mini_workflow.errors import ExecutionBlocked, RuntimeClosed, StoreCorrupt, StoreError
-from mini_workflow.runners.named_workers import remedy
+from mini_workflow.runners.named_workers import worker_message
 
 LOOK_AGAIN: Final = 0.1
 """Seconds between two looks at a history that is followed; more where reading it takes long."""
@@ -125,13 +125,13 @@ def print_waiting(execution: Execution) -> None:
         if task.worker and task.retry_at is None:
             say(
                 f"task #{seq} {task.name!r} is with worker {task.worker!r}, or waits for it: if nobody "
-                f"serves it, {serving(task.worker)}"
+                f"serves it, {task_message(task.worker)}"
             )
 
 
-def serving(worker: str) -> str:
+def task_message(worker: str) -> str:
     """Return what has the tasks of a worker run that nobody serves."""
-    return f"add it to the component's workers on AWS; elsewhere {remedy(worker)}"
+    return f"add it to the component's workers on AWS; elsewhere {worker_message(worker)}"
 
 
 def print_outcome(execution: Execution, as_json: bool, *, trust: bool = False) -> int:

@@ -57,7 +57,7 @@ class NamedWorkers:
                 request.execution_id,
                 request.name,
                 worker,
-                remedy(worker),
+                worker_message(worker),
             )
 
     def cancel(self, execution_id: str, seq: int, reason: str = "") -> None:
@@ -95,7 +95,7 @@ class NamedWorkers:
             runner.prepare_close()
 
 
-def remedy(worker: str) -> str:
+def worker_message(worker: str) -> str:
     """Return what to do about tasks that wait for a worker."""
     return (
         f"open the runtime with workers={{{worker!r}: 1}}, or run mini-workflow worker MODULE "

@@ -18,7 +18,7 @@ from mini_workflow.cli.failures import FAILED, OK, in_one_line
 from mini_workflow.cli.findings import Finding
 from mini_workflow.cli.output import duration, say, say_json
 from mini_workflow.cli.session import Session, command, json_option, pass_session
-from mini_workflow.cli.timelines import serving
+from mini_workflow.cli.timelines import task_message
 from mini_workflow.core.events import TaskRetryStarted, TaskScheduled
 from mini_workflow.engine.client import Client
 from mini_workflow.engine.execution import Description
@@ -194,7 +194,7 @@ def _examine_tasks(client: Client, one: Description, now: datetime) -> Iterator[
             )
             if task.worker:
                 state = f"has been with worker {task.worker!r}, or waiting for it,"
-                hint = f"if nobody serves it, {serving(task.worker)}; else {hint}"
+                hint = f"if nobody serves it, {task_message(task.worker)}; else {hint}"
             yield Finding(
                 "problem",
                 f"{one.id} ({one.workflow}): {what} {state} for {duration(took)}",
