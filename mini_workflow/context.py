@@ -126,7 +126,7 @@ class Context:
                 this one has succeeded and the execution fails or is cancelled later; the last
                 task first. It is called with the task's result if it takes an argument. Its
                 captured variables are taken as they are now. The default worker runs it.
-            worker: the name of the worker that is to run it: 1 to 32 letters, digits, '_' and '-',
+            worker: the name of the worker that is to run it: 1 to 32 letters, digits and '-',
                 beginning with a letter. By default, and for "default", the one that runs every
                 task. Where none of that name is served it waits for one, or fails on AWS.
 

@@ -67,12 +67,12 @@ MEANING: Final[dict[str, str]] = {
 DEFAULT_WORKER: Final = "default"
 """The name of the worker that runs the tasks which name none."""
 
-WORKER_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,31}")
+WORKER_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,31}")
 """What the name of a worker may be: it becomes part of the names of functions and queues, 64
 characters at most."""
 
 WORKER_NAME_RULE: Final = (
-    "the name of a worker: 1 to 32 letters, digits, '_' and '-', beginning with a letter"
+    "the name of a worker: 1 to 32 letters, digits and '-', beginning with a letter"
 )
 
 OPTIONAL: Final[dict[str, str]] = {
