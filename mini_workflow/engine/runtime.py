@@ -8,8 +8,6 @@ import os
 import secrets
 import threading
 from collections.abc import Callable
-from types import TracebackType
-from typing import Self
 
 from mini_workflow.core.codec import Codec
 from mini_workflow.engine.client import Client
@@ -145,17 +143,6 @@ class Runtime(Client):
     def look_around(self) -> None:
         """Look at the store: another process may have changed it. Callable from any thread."""
         self._driver.wake_up()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _end(self) -> None:
         """Clean up as the last thing on the engine's thread, however it ends."""
