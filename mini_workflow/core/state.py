@@ -214,7 +214,8 @@ class ExecutionState:
     def _expect(self, seq: int, at: int) -> None:
         """Wait for the report of a task's attempt from `at` on."""
         if self.limits is not None:
-            self.deadlines.set(seq, at, self.limits.within(self.tasks[seq].timeout))
+            task = self.tasks[seq]
+            self.deadlines.set(seq, at, self.limits.of(task.worker).within(task.timeout))
 
     def _planned(self, now: int, steady_since: int | None) -> Event | None:
         """Return the next timer that fires, or retry."""

@@ -74,6 +74,10 @@ class Services:
     invocations: Counter[tuple[str, int, int]] = field(
         default_factory=Counter[tuple[str, int, int]]
     )
+    pulled: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    """The messages of the queue of a worker that pulls."""
+    doubled: bool = False
+    """Whether each of them arrives twice."""
     visibility: dict[str, int] = field(default_factory=dict[str, int])
     after_answer: list[Literal["again", "conflict", "partly"]] = field(
         default_factory=list[Literal["again", "conflict", "partly"]]
@@ -196,11 +200,50 @@ class Services:
             group = plain["MessageAttributes"]["executionId"]["StringValue"]
             self.timers += 1
             self.delayed.append((self.clock.now() + plain["DelaySeconds"] * 1000, group, body))
+        elif url.endswith("big"):
+            copies = 2 if self.doubled else 1
+            for _ in range(copies):
+                name = f"{next(self._numbers):08x}"
+                self.pulled.append({"id": name, "body": body, "visible": 0, "received": 0})
         elif url.endswith("dlq.fifo"):
             self.entries.append(plain)
         else:
             self.put(plain["MessageGroupId"], body, plain["MessageDeduplicationId"])
         return {"MessageId": "sent", "MD5OfMessageBody": md5(body.encode()).hexdigest()}
+
+    def _sqs_receivemessage(self, request: Any) -> Any:
+        plain = json.loads(request.body)
+        now = self.clock.now()
+        ready = [one for one in self.pulled if one["visible"] <= now]
+        for one in ready[: plain["MaxNumberOfMessages"]]:
+            one["visible"] = now + plain["VisibilityTimeout"] * 1000
+            one["received"] += 1
+        taken = [
+            {
+                "MessageId": one["id"],
+                "ReceiptHandle": f"{one['id']}/{one['received']}",
+                "MD5OfBody": md5(one["body"].encode()).hexdigest(),
+                "Body": one["body"],
+            }
+            for one in ready[: plain["MaxNumberOfMessages"]]
+        ]
+        return _json({"Messages": taken})
+
+    def _pulled(self, request: Any) -> list[dict[str, Any]]:
+        name, _, received = json.loads(request.body)["ReceiptHandle"].partition("/")
+        return [
+            one for one in self.pulled if one["id"] == name and one["received"] == int(received)
+        ]
+
+    def _sqs_deletemessage(self, request: Any) -> Any:
+        gone = self._pulled(request)
+        self.pulled = [one for one in self.pulled if one not in gone]
+        return _json({})
+
+    def _sqs_changemessagevisibility(self, request: Any) -> Any:
+        for one in self._pulled(request):
+            one["visible"] = self.clock.now() + json.loads(request.body)["VisibilityTimeout"] * 1000
+        return _json({})
 
     def _sqs_changemessagevisibilitybatch(self, request: Any) -> Any:
         entries = json.loads(request.body)["Entries"]

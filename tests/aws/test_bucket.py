@@ -259,7 +259,7 @@ def test_an_attempt_is_invoked_with_all_that_it_needs(world: World) -> None:
         "attempt": 2,
     }
     assert envelope["lost"] == parts.post.certificate("e", 3, 2)
-    assert world.worker._the_functions()._worker._request_of(envelope) == request
+    assert world.worker._the_functions()._worker.request_of(envelope) == request
     for wrong in ({"seq": 4}, {"attempt": 1}, {"execution_id": "f"}, {"code": "0" * 64}):
         with pytest.raises(SignatureInvalid):
             world.worker.execute({**envelope, **wrong})

@@ -122,10 +122,14 @@ class AWSDispatch:
         if not function:
             self._refuse(request)
             return
-        body = dump(envelope_of(request, self._envelopes, self._post)).encode()
+        body = dump(envelope_of(request, self._envelopes, self._post))
+        if is_queue(function):
+            with translate_errors(f"sending to queue {function!r}"):
+                self._clients.get("sqs").send_message(QueueUrl=function, MessageBody=body)
+            return
         with translate_errors(f"invoking function {function!r}"):
             self._clients.get("lambda").invoke(
-                FunctionName=function, InvocationType="Event", Payload=body
+                FunctionName=function, InvocationType="Event", Payload=body.encode()
             )
 
     def _function_of(self, worker: str) -> str:
@@ -197,6 +201,13 @@ class AWSDispatch:
             except Exception as error:
                 if code_of(error) != "ConflictException":  # it is set already
                     raise
+
+
+def is_queue(place: str) -> bool:
+    """Return whether a worker takes its attempts from a queue: its URL is given, instead of the name
+    of a function.
+    """
+    return place.startswith(("https://", "http://"))
 
 
 def envelope_of(request: TaskRequest, envelopes: Envelopes, post: Post) -> dict[str, Any]:
