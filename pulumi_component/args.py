@@ -128,7 +128,8 @@ class WorkflowEngineArgs(CodeOptions, total=False):
     """The handler that runs tasks, or the arguments of a Function with it."""
     workers: Mapping[str, Any]
     """More workers by the names that tasks know them by, each a handler or the arguments of a
-    Function: {"gpu": {"handler": ..., "memory": "10 GB"}} is for `ctx.task(..., worker="gpu")`."""
+    Function: {"gpu": {"handler": ..., "memory": "10 GB"}} is for `ctx.task(..., worker="gpu")`. One that
+    is {"pull": True} is a queue, from which a machine of yours takes tasks."""
     orchestrator: Required[Any]
     """The handler that runs workflows, or the arguments of a Function with it."""
     concurrency: int

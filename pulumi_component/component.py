@@ -67,7 +67,7 @@ class WorkflowEngine(pulumi.ComponentResource):
     ) -> None:
         check_name(name, LONGEST_ENGINE_NAME)
         options = EngineOptions.from_args(args)
-        for worker_name in options.workers:
+        for worker_name in (*options.workers, *options.pulling):
             check_worker_name(name, worker_name)
         for function in (options.worker, options.orchestrator, *options.workers.values()):
             # Before anything is registered: half an engine is worse than none.
@@ -110,6 +110,8 @@ class WorkflowEngine(pulumi.ComponentResource):
         }
         self.workers = {worker_name: one.function for worker_name, one in named.items()}
         workers = {"worker": worker, **{f"worker-{label}": one for label, one in named.items()}}
+        queues = {label: self._queue(f"worker-{label}", PIPE_RECEIVES) for label in options.pulling}
+        self.queues = {label: taken for label, (taken, _) in queues.items()}
         orchestrator = self._orchestrator(
             worker, named, key, unprocessed, group, scheduler_role, undelivered
         )
@@ -135,6 +137,7 @@ class WorkflowEngine(pulumi.ComponentResource):
         self.needs = {
             **{what: one.needs for what, one in workers.items()},
             "orchestrator": orchestrator.needs,
+            **{f"worker-{label}": self._needs_of(key, one) for label, one in self.queues.items()},
         }
         if options.topics is not None:
             monitoring.alarms(
@@ -144,6 +147,7 @@ class WorkflowEngine(pulumi.ComponentResource):
                     "timers": lost_timers,
                     "failures": lost_failures,
                     "schedules": undelivered,
+                    **{f"worker-{label}": aside for label, (_, aside) in queues.items()},
                 },
                 events=self.events,
                 workers={what: one.function for what, one in workers.items()},
@@ -291,7 +295,7 @@ class WorkflowEngine(pulumi.ComponentResource):
                 settings.DLQ_URL: unprocessed.url,
                 settings.TIMER_QUEUE_URL: self.timers.url,
                 settings.WORKER_FUNCTION_NAME: worker.called,
-                **_called(named),
+                **self._called(named),
                 settings.ROLE_ARN: scheduler_role.arn,
                 settings.SCHEDULE_GROUP: group.name,
                 settings.SCHEDULE_DLQ_ARN: undelivered.arn,
@@ -307,6 +311,7 @@ class WorkflowEngine(pulumi.ComponentResource):
                 scheduler_role=scheduler_role.arn,
                 **self._stored(),
                 **{f"worker {label}": function.arn for label, function in named.items()},
+                **{f"queue {label}": one.arn for label, one in self.queues.items()},
             ),
         )
 
@@ -348,7 +353,12 @@ class WorkflowEngine(pulumi.ComponentResource):
         """Return what each of the nodes that can be linked gives: together, what the engine itself
         gives.
         """
-        sent = {settings.QUEUE_URL: self.events.url, settings.QUEUE_ARN: self.events.arn}
+        sent = {
+            settings.QUEUE_URL: self.events.url,
+            settings.QUEUE_ARN: self.events.arn,
+            # For whoever takes the tasks of a worker from its queue, with these settings.
+            **(self._called({}) if self.queues else {}),
+        }
         asked = {settings.ORCHESTRATOR_FUNCTION_NAME: orchestrator.called}
         arns = (
             (self.history, self._settings(key), policies.reader_of_history, self._stored()),
@@ -365,6 +375,21 @@ class WorkflowEngine(pulumi.ComponentResource):
             links.offer(node, link)
             parts.append(link)
         return parts
+
+    def _called(self, named: Mapping[str, Function]) -> dict[str, pulumi.Input[str]]:
+        """Return the setting that names the functions and queues of workers, if there are any."""
+        places: dict[str, pulumi.Output[str]] = {
+            **{name: function.called for name, function in named.items()},
+            **{name: queue.url for name, queue in self.queues.items()},
+        }
+        return {settings.WORKERS: pulumi.Output.json_dumps(places)} if places else {}
+
+    def _needs_of(self, key: SigningKey, queue: aws.sqs.Queue) -> pulumi.Output[str]:
+        """Return the policy of a machine that takes the tasks of a worker from its queue."""
+        allowed = self._allowing(
+            key, policies.puller, queue=queue.arn, events=self.events.arn, **self._stored()
+        )
+        return pulumi.Output.unsecret(allowed.apply(policies.allowing))
 
     def _stored(self) -> dict[str, pulumi.Output[str]]:
         return {"bucket": self.history.arn, "history": self._history}
@@ -388,12 +413,6 @@ class WorkflowEngine(pulumi.ComponentResource):
         return pulumi.Output.all(arns=arns, kms=self._options.kms_key, kept=key.kept_at).apply(
             grants
         )
-
-
-def _called(named: Mapping[str, Function]) -> dict[str, pulumi.Input[str]]:
-    """Return the setting that names the functions of workers, if there are any."""
-    calls = {name: function.called for name, function in named.items()}
-    return {settings.WORKERS: pulumi.Output.json_dumps(calls)} if calls else {}
 
 
 def _schedules_of(group: str) -> str:

@@ -205,11 +205,13 @@ class EngineOptions:
     """The arguments of a WorkflowEngine. `payload_retention` is in days.
 
     `worker` and `orchestrator` are the arguments of their Functions, `workers` those of the other
-    workers by their names, and `topics` the topics that alarms go to: None without alarms.
+    workers by their names, `pulling` the names of those with a queue, and `topics` the topics that
+    alarms go to: None without alarms.
     """
 
     worker: Mapping[str, Any]
     workers: Mapping[str, Mapping[str, Any]]
+    pulling: tuple[str, ...]
     orchestrator: Mapping[str, Any]
     concurrency: int | None
     payload_retention: int
@@ -237,9 +239,12 @@ class EngineOptions:
                 given, "orchestrator", given.get("orchestrator"), ORCHESTRATOR_TIMEOUT
             ),
         }
+        asked_for = _workers(given.get("workers"))
+        pulling = tuple(name for name, asked in asked_for.items() if _pulls(name, asked))
         workers = {
             name: _function(given, f"workers: {name}", asked, WORKER_TIMEOUT)
-            for name, asked in _workers(given.get("workers")).items()
+            for name, asked in asked_for.items()
+            if name not in pulling
         }
         checked_too = {f"workers: {name}": function for name, function in workers.items()}
         for name, function in (functions | checked_too).items():
@@ -270,6 +275,7 @@ class EngineOptions:
         return cls(
             worker=functions["worker"],
             workers=workers,
+            pulling=pulling,
             orchestrator=functions["orchestrator"],
             concurrency=concurrency,
             payload_retention=units.days(
@@ -309,6 +315,19 @@ def _workers(given: Any) -> Mapping[str, Any]:
                 f"workers: {name!r} is the worker of tasks that name none: the option worker"
             )
     return given
+
+
+def _pulls(name: str, asked: Any) -> bool:
+    """Return whether a worker is none of Lambda's, and takes its tasks from a queue. Raises BadOption."""
+    if not isinstance(asked, Mapping) or not units.flag(
+        f"workers: {name}: pull", asked.get("pull")
+    ):
+        return False
+    if len(asked) > 1:
+        raise BadOption(
+            f"workers: {name}: one that pulls is no function, and has no other option than pull"
+        )
+    return True
 
 
 def _function(given: Mapping[str, Any], name: str, asked: Any, timeout: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from mini_workflow.runtimes.aws.handlers import LIMITS, PULLED
 from mini_workflow.runtimes.aws.pull_worker import DEAD_AFTER, HELD, PullWorker
 from mini_workflow.runtimes.aws.worker import HandedBack
 from mini_workflow.settings import WORKERS
-from tests.aws.world import Death, Fault, World, registry_of
+from tests.aws.world import START, Death, Fault, World, registry_of
 from tests.waiting import WAIT
 
 BODIES: Counter[tuple[int, int]] = Counter()
@@ -288,14 +288,13 @@ def test_what_is_not_signed_is_left_in_the_queue() -> None:
 
 
 def test_their_deadline_is_that_of_their_queue() -> None:
-    limits = {"": LIMITS, "big": PULLED}
     with Place() as place:
-        for name, worker in (("steps", "big"),):
-            place.start(name)
-            place.world.deliver()
-            run = place.world.orchestrator._the_functions()._orchestrator._cache.get("e")
-            assert run is not None
-            assert run.state.deadlines[1] - place.world.clock.now() == limits[worker].within(None)
+        execution = place.start("steps")
+        place.world.deliver()
+        wakes = execution.describe().next_wake_at
+        assert wakes is not None
+        assert round(wakes.timestamp() * 1000) - START == PULLED.within(None)
+        assert PULLED.within(None) != LIMITS.within(None)
 
 
 @pytest.mark.parametrize(

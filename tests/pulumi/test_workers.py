@@ -10,8 +10,9 @@ from mini_workflow import settings
 from pulumi_component.errors import BadOption
 from pulumi_component.options import EngineOptions
 from tests.pulumi.recording import ACCOUNT, REGION, Recording, record
-from tests.pulumi.test_engine import HISTORY, engine, made, registered, resources
+from tests.pulumi.test_engine import HISTORY, SQS, engine, made, registered, resources
 
+WORKERS_VARIABLE = settings.WORKERS
 ENGINE = {"worker": "app.index.execute", "orchestrator": "app.index.orchestrate"}
 WORKERS: dict[str, Any] = {
     "gpu": {"handler": "app.index.execute", "memory": "10 GB", "timeout": "1 minute"},
@@ -111,9 +112,41 @@ def test_each_has_alarms_and_is_on_the_dashboard(root: Path) -> None:
     assert "FailedAttempts of worker-gpu" in body
 
 
+def test_one_that_pulls_is_a_queue_and_no_function(root: Path) -> None:
+    workers = {"gpu": "app.index.execute", "big": {"pull": True}}
+    policies: list[str] = []
+
+    def program() -> Any:
+        flow = engine(root, workers=workers, alarms=True)
+        return flow.needs["worker-big"].apply(policies.append)
+
+    recording = record(program)
+    names = {one.name for one in recording}
+    assert {"Flow-worker-big", "Flow-worker-big-dlq", "Flow-worker-big-dlq-alarm"} <= names
+    assert "Flow-worker-big-function" not in names
+    queue = f"arn:aws:sqs:{REGION}:{ACCOUNT}:Flow-worker-big"
+    variables = recording.get("Flow-orchestrator-function").inputs["environment"]["variables"]
+    assert settings.Settings(variables).workers() == {
+        "gpu": "Flow-worker-gpu-function",
+        "big": f"{SQS}/Flow-worker-big",
+    }
+    allowed = statements(recording, "Flow-orchestrator-policy")
+    assert queue in allowed["SendEventsAndTimers"]["Resource"]
+    assert queue not in allowed["InvokeWorker"]["Resource"]
+    (policy,) = policies
+    taken = {one["Sid"]: one for one in json.loads(policy)["Statement"]}
+    assert taken["TakeTasks"]["Resource"] == [queue]
+    assert "SendEvents" in taken
+    link = recording.outputs["Flow"]["link"]
+    assert WORKERS_VARIABLE in json.dumps(link, default=str)
+
+
 @pytest.mark.parametrize(
     ("workers", "told"),
     [
+        ({"big": {"pull": True, "memory": "1 GB"}}, "workers: big: one that pulls is no function"),
+        ({"big": {"pull": "yes"}}, "workers: big: pull: "),
+        ({"big": {"pull": False}}, "workers: big: {'pull': False} is not a handler"),
         (["gpu"], "workers: ['gpu'] is not a mapping by names"),
         ({"default": "a.b"}, "workers: 'default' is the worker of tasks that name none"),
         ({"g_pu": "a.b"}, "workers: 'g_pu' is not the name of a worker: 1 to 32 letters"),

@@ -212,6 +212,9 @@ def worker(
     Several workers may serve one file; the others take over when one dies. Executions whose
     workflow no module defines are blocked until a worker has it, and tasks that name a worker wait
     until their execution is in a process that serves it.
+
+    On AWS it runs the tasks of the workers that take them from a queue: --worker big=4 runs four at a
+    time.
     """
     session.import_modules(*modules)
     known = REGISTRY.names()
