@@ -387,7 +387,7 @@ class WorkflowEngine(pulumi.ComponentResource):
     def _needs_of(self, key: SigningKey, queue: aws.sqs.Queue) -> pulumi.Output[str]:
         """Return the policy of a machine that takes the tasks of a worker from its queue."""
         allowed = self._allowing(
-            key, policies.puller, queue=queue.arn, events=self.events.arn, **self._stored()
+            key, policies.queue_worker, queue=queue.arn, events=self.events.arn, **self._stored()
         )
         return pulumi.Output.unsecret(allowed.apply(policies.allowing))
 

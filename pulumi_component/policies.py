@@ -180,7 +180,7 @@ def worker(*, bucket: str, history: str, events: str, failures: str) -> list[Gra
     ]
 
 
-def puller(*, queue: str, bucket: str, history: str, events: str) -> list[Grant]:
+def queue_worker(*, queue: str, bucket: str, history: str, events: str) -> list[Grant]:
     """Return a machine that takes the tasks of a worker from its queue."""
     actions = ["ReceiveMessage", "DeleteMessage", "ChangeMessageVisibility"]
     return [

@@ -7,10 +7,10 @@ import secrets
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any, Final
 
 from mini_workflow.errors import MiniWorkflowError, StoreError, UsageError
-from mini_workflow.ports import Clock
 from mini_workflow.runtimes.aws.container import Container
 from mini_workflow.runtimes.aws.time_left import TimeLeft
 from mini_workflow.runtimes.aws.worker import HandedBack, Worker
@@ -38,6 +38,9 @@ may be missed. Waited for while the message is held. Our own bound."""
 
 POLL: Final = 20
 """Seconds that a call waits for a message (SQS API Reference, ReceiveMessage: 20 at most)."""
+
+ENDING: Final = 5.0
+"""Seconds that it may take to hand an attempt back. Our own bound."""
 
 PAUSE: Final = 5.0
 """Seconds between two tries to receive, when that fails. Our own bound."""
@@ -73,7 +76,7 @@ class PullWorker:
         self._stopped = threading.Event()
         self._wait = wait or self._stopped.wait
         self._worker = Worker(parts, threads=concurrency)
-        self._lock = threading.Lock()
+        self._lock = threading.Condition()
         self._in_hand: dict[str, _Claim | None] = {}
         """The claims by the handles of their messages; None until there is one."""
         self._ended = threading.Event()
@@ -93,8 +96,9 @@ class PullWorker:
         """
         self._stopped.set()
         self._worker.hand_back(grace)
-        for thread in self._threads[1:]:
-            thread.join(POLL)
+        with self._lock:
+            # Who waits for a message is not waited for.
+            self._lock.wait_for(lambda: not self._in_hand, ENDING)
         self._ended.set()
         for keeper in self._threads[:1]:
             keeper.join(RENEWED)
@@ -129,17 +133,17 @@ class PullWorker:
                 self._in_hand[handle] = None
             try:
                 again = self._do(message["Body"], handle)
+                if again is None:
+                    self._remove(handle)
+                else:
+                    self._keep_from_others(handle, again)
             except (MiniWorkflowError, ValueError) as error:
                 # It comes again, and in the end reaches the dead letters.
                 log.error("a message of queue %r is left there: %s", self._url, error)
-                continue
             finally:
                 with self._lock:
                     self._in_hand.pop(handle, None)
-            if again is None:
-                self._remove(handle)
-            else:
-                self._keep_from_others(handle, again)
+                    self._lock.notify_all()
         return bool(messages)
 
     def _do(self, body: str, handle: str) -> int | None:
@@ -161,8 +165,10 @@ class PullWorker:
             return None
         with self._lock:
             self._in_hand[handle] = claim
-        left = TimeLeft(_Hours(self._parts.clock), self._parts.clock)
-        if self._worker.ends_given_up(request, left):
+        ends = self._parts.clock.now() + LONGEST_IN_HAND * 1_000
+        lasts = SimpleNamespace(get_remaining_time_in_millis=lambda: ends - self._parts.clock.now())
+        left = TimeLeft(lasts, self._parts.clock)
+        if self._worker.is_given_up(request, left):
             return None
         try:
             self._worker.run(replace(request, heartbeat=claim.heartbeat or request.heartbeat), left)
@@ -203,18 +209,6 @@ class PullWorker:
     @property
     def _sqs(self) -> Any:
         return self._parts.clients.get("sqs")
-
-
-class _Hours:
-    """How long an attempt may take: as long as its message can be kept from others."""
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._ends = clock.now() + LONGEST_IN_HAND * 1_000
-
-    def get_remaining_time_in_millis(self) -> int:
-        """Return the milliseconds that are left."""
-        return self._ends - self._clock.now()
 
 
 class _Claim:

@@ -95,7 +95,7 @@ class Worker:
             self._metrics.outcome(failed=outcome.failure is not None)
             self._send(outcome, left)
 
-    def ends_given_up(self, request: TaskRequest, left: TimeLeft) -> bool:
+    def is_given_up(self, request: TaskRequest, left: TimeLeft) -> bool:
         """Return whether nobody waits for an attempt any more, which has not begun; its outcome is sent
         then.
         """
