@@ -9,6 +9,7 @@
 | MINI_WORKFLOW_DLQ_URL | the FIFO queue for messages that nobody can read |
 | TIMER_QUEUE_URL | the queue whose messages reach the queue of events after their delay |
 | WORKER_FUNCTION_NAME | the function that runs tasks |
+| MINI_WORKFLOW_WORKER_VERSION | the version of it with the code of this orchestrator; none without versions |
 | ROLE_ARN | the role by which EventBridge Scheduler sends to the queue of events |
 | MINI_WORKFLOW_ORCHESTRATOR_FUNCTION_NAME | the function that answers queries and updates |
 | MINI_WORKFLOW_SCHEDULE_GROUP | the group of the schedules of long timers |
@@ -36,6 +37,7 @@ QUEUE_ARN: Final = "QUEUE_ARN"
 DLQ_URL: Final = "MINI_WORKFLOW_DLQ_URL"
 TIMER_QUEUE_URL: Final = "TIMER_QUEUE_URL"
 WORKER_FUNCTION_NAME: Final = "WORKER_FUNCTION_NAME"
+WORKER_VERSION: Final = "MINI_WORKFLOW_WORKER_VERSION"
 ROLE_ARN: Final = "ROLE_ARN"
 ORCHESTRATOR_FUNCTION_NAME: Final = "MINI_WORKFLOW_ORCHESTRATOR_FUNCTION_NAME"
 SCHEDULE_GROUP: Final = "MINI_WORKFLOW_SCHEDULE_GROUP"
@@ -51,6 +53,7 @@ MEANING: Final[dict[str, str]] = {
     DLQ_URL: "the URL of the FIFO queue for messages that nobody can read",
     TIMER_QUEUE_URL: "the URL of the delay queue of timers",
     WORKER_FUNCTION_NAME: "the name of the function that runs tasks",
+    WORKER_VERSION: "the version of the worker function that has the code of this orchestrator",
     ROLE_ARN: "the role by which EventBridge Scheduler sends to the queue of events",
     ORCHESTRATOR_FUNCTION_NAME: "the name of the orchestrator function",
     SCHEDULE_GROUP: "the name of the group of schedules",
@@ -60,7 +63,12 @@ MEANING: Final[dict[str, str]] = {
 }
 """What each variable holds, for error messages and documents."""
 
-OPTIONAL: Final[dict[str, str]] = {OBJECT_PREFIX: "", SCHEDULE_DLQ_ARN: "", SIGNING_KEY_ARN: ""}
+OPTIONAL: Final[dict[str, str]] = {
+    OBJECT_PREFIX: "",
+    WORKER_VERSION: "",
+    SCHEDULE_DLQ_ARN: "",
+    SIGNING_KEY_ARN: "",
+}
 """The variables that may be absent, and what they are then."""
 
 

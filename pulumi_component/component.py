@@ -243,18 +243,36 @@ class WorkflowEngine(pulumi.ComponentResource):
                 **self._stored(),
             ),
         )
+        self._invocations(worker, failures, "worker-invocations", worker.qualifier)
+        if worker.version is not None:
+            # Calls of a version do not go by what holds for an alias. It stays when another one is
+            # made for the next version: executions from before have their tasks run by this one.
+            self._invocations(
+                worker, failures, "worker-version-invocations", worker.version, retain=True
+            )
+        return worker
+
+    def _invocations(
+        self,
+        worker: Function,
+        failures: aws.sqs.Queue,
+        what: str,
+        qualifier: pulumi.Output[str] | None,
+        retain: bool | None = None,
+    ) -> None:
         aws.lambda_.FunctionEventInvokeConfig(
-            f"{self._name_of}-worker-invocations",
+            f"{self._name_of}-{what}",
             function_name=worker.function.name,
-            qualifier=worker.qualifier,
+            qualifier=qualifier,
             # The engine decides what is tried again, and when.
             maximum_retry_attempts=0,
             maximum_event_age_in_seconds=LONGEST_WAIT_FOR_WORKER,
             destination_config={"on_failure": {"destination": failures.arn}},
             # Lambda checks whether the function may send there.
-            opts=pulumi.ResourceOptions(parent=self, depends_on=worker.before),
+            opts=pulumi.ResourceOptions(
+                parent=self, depends_on=worker.before, retain_on_delete=retain
+            ),
         )
-        return worker
 
     def _orchestrator(
         self,
@@ -275,6 +293,7 @@ class WorkflowEngine(pulumi.ComponentResource):
                 settings.DLQ_URL: unprocessed.url,
                 settings.TIMER_QUEUE_URL: self.timers.url,
                 settings.WORKER_FUNCTION_NAME: worker.called,
+                **({} if worker.version is None else {settings.WORKER_VERSION: worker.version}),
                 settings.ROLE_ARN: scheduler_role.arn,
                 settings.SCHEDULE_GROUP: group.name,
                 settings.SCHEDULE_DLQ_ARN: undelivered.arn,
@@ -285,7 +304,10 @@ class WorkflowEngine(pulumi.ComponentResource):
                 events=self.events.arn,
                 unreadable=unprocessed.arn,
                 timers=self.timers.arn,
-                worker=worker.arn,
+                # Tasks are run by the version that has the code of their workflow.
+                worker=worker.arn
+                if worker.version is None
+                else pulumi.Output.concat(worker.function.arn, ":*"),
                 schedules=group.arn.apply(_schedules_of),
                 scheduler_role=scheduler_role.arn,
                 **self._stored(),

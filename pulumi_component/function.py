@@ -101,6 +101,8 @@ class Function(pulumi.ComponentResource):
         self.alias = self._alias(name, compute) if compute.published else None
         self.qualifier = None if self.alias is None else self.alias.name
         self.arn = self.function.arn if self.alias is None else self.alias.arn
+        # None without versions.
+        self.version = None if self.alias is None else self.function.version
         self.name = self.function.name
         # The name that calls go by.
         self.called = (

@@ -229,12 +229,14 @@ def test_snapshots_and_ready_processes_are_of_versions_that_an_alias_names(
             }
         else:
             assert not ready
-    # Everybody calls the alias, and may call nothing else.
+    # Everybody calls the alias, and may call nothing else; but tasks are run by the version that has
+    # the code of their workflow.
     arn = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function"
     variables = recording.get("Flow-orchestrator-function").inputs["environment"]["variables"]
     assert variables[settings.WORKER_FUNCTION_NAME] == "Flow-worker-function:live"
     invoke = allowed(recording, "Flow-orchestrator-policy")["InvokeWorker"]
-    assert invoke["Resource"] == [f"{arn}:Flow-worker-function:live"]
+    assert invoke["Resource"] == [f"{arn}:Flow-worker-function:*"]
+    assert variables[settings.WORKER_VERSION] == "7"
     linked = recording.get("Api-function").inputs["environment"]["variables"]
     assert linked[settings.ORCHESTRATOR_FUNCTION_NAME] == "Flow-orchestrator-function:live"
     ask = allowed(recording, "Api-policy")["AskOrchestrator"]
