@@ -150,6 +150,8 @@ def orchestrator(
         grant("SendEventsAndTimers", ["sqs:SendMessage"], [events, timers]),
         grant("SetAside", ["sqs:SendMessage"], [unreadable]),
         *_histories(bucket, history),
+        # An execution leaves the index of its status when it enters another.
+        grant("RemoveFromIndex", ["s3:DeleteObject"], [f"{history}executions/index/*"]),
         grant("InvokeWorker", ["lambda:InvokeFunction"], [worker]),
         # The schedules of one group; the engine makes up their names.
         grant(
@@ -198,9 +200,6 @@ def _histories(bucket: str, history: str) -> list[Grant]:
             ["s3:GetObject", "s3:PutObject"],
             [f"{history}executions/*", f"{history}payloads/*"],
         ),
-        # An execution leaves the index of its status when it enters another; and who starts one
-        # that somebody else starts at the same time takes its own mark away.
-        grant("RemoveFromIndex", ["s3:DeleteObject"], [f"{history}executions/index/*"]),
         _tell_missing_from_forbidden(bucket),
     ]
 

@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 
 T = TypeVar("T")
 
-WAIT: Final = 60
+WAIT: Final = 120
 """Seconds after which a test gives up waiting, on a machine that is busy. The only deadline there is:
 below the time that pytest gives to a test, and far above what anything takes.
 """

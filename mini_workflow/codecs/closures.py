@@ -10,7 +10,6 @@ classes that can be imported, go by reference.
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import pickle
 import sys
@@ -18,7 +17,7 @@ from binascii import crc32
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from types import CodeType, FunctionType, MethodType
+from types import FunctionType, MethodType
 from typing import Any, Final
 
 from mini_workflow.class_names import name_of
@@ -26,7 +25,6 @@ from mini_workflow.codecs import picklers
 from mini_workflow.codecs.diagnose import captured, defaults, find_culprit, why_not
 from mini_workflow.codecs.forbidden import MARK, Refused, instead_of, refusal
 from mini_workflow.codecs.functions import (
-    CODES_REMEMBERED,
     is_plain_data,
     make_simple,
     simple_parts,
@@ -134,7 +132,7 @@ def _unreadable_header(payload: bytes) -> SerializationError:
 
 def _complaint(call: Call, error: Exception) -> ClosureNotSerializable:
     function, args, kwargs = call
-    name = describe_call(function).name
+    name = _name_of_call(function)
     for part in (
         *_parts_of(function),
         *_arguments(args, kwargs),
@@ -217,60 +215,14 @@ def _fault(value: Any) -> Exception | None:
             return error
 
 
-@dataclass(frozen=True, slots=True)
-class CallDescription:
-    """What a call runs: `name` is ``module:qualname``; `code` is a hash of its code, or empty.
-
-    The hash is the same in every process and does not depend on line numbers.
-    """
-
-    name: str
-    code: str
-
-
-_hashes: dict[int, tuple[CodeType, str]] = {}
-
-
-def describe_call(function: Callable[..., Any]) -> CallDescription:
-    """Return the name of a function and the hash of its code; captured variables make no
-    difference.
-    """
+def _name_of_call(function: Callable[..., Any]) -> str:
+    """Return the name of what is called in the end, as ``module:qualname``."""
     inner: Any = function
     while not isinstance(inner, FunctionType):
         if isinstance(inner, MethodType):
             inner = inner.__func__
         elif hasattr(inner, "func"):
             inner = inner.func
-        elif hasattr(inner, "__qualname__"):
-            return CallDescription(name_of(inner), "")
         else:
-            return CallDescription(name_of(type(inner)), "")
-    return CallDescription(name_of(inner), _hash_of(inner.__code__))
-
-
-def _hash_of(code: CodeType) -> str:
-    entry = _hashes.get(id(code))
-    if entry is not None:
-        return entry[1]
-    digest = hashlib.blake2b(repr(_outline(code)).encode("utf-8", "replace"), digest_size=8)
-    text = digest.hexdigest()
-    if len(_hashes) >= CODES_REMEMBERED:
-        _hashes.clear()
-    _hashes[id(code)] = (code, text)
-    return text
-
-
-def _outline(constant: Any) -> Any:
-    if isinstance(constant, CodeType):
-        return (
-            constant.co_code,
-            constant.co_names,
-            constant.co_varnames,
-            constant.co_freevars,
-            [_outline(item) for item in constant.co_consts],
-        )
-    if isinstance(constant, tuple):
-        return [_outline(item) for item in constant]  # pyright: ignore[reportUnknownVariableType]
-    if isinstance(constant, frozenset):
-        return sorted(map(repr, constant))  # pyright: ignore[reportUnknownArgumentType]
-    return (type(constant).__name__, constant)
+            return name_of(inner if hasattr(inner, "__qualname__") else type(inner))
+    return name_of(inner)

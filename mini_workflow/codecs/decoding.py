@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import builtins
-import collections
 from collections.abc import Callable
 from typing import Any, Final
 
-from mini_workflow.codecs import exceptions, objects, scalars
-from mini_workflow.codecs.names import load_class, load_factory, load_known_class, type_of
-from mini_workflow.codecs.pickled import DILL, PICKLE, decode_opaque, show_opaque
+from mini_workflow.codecs.kinds import Tagged
+from mini_workflow.codecs.names import load_class, load_known_class, type_of
+from mini_workflow.codecs.pickled import decode_opaque
 from mini_workflow.codecs.signing import ValueSigner
+from mini_workflow.codecs.table import KINDS
 from mini_workflow.errors import PayloadNotReadable
 from mini_workflow.loop.ordered import OrderedFrozenSet, OrderedSet
 
@@ -72,13 +72,13 @@ class Decoder:
         """Return the dict of a list of pairs of trees."""
         return {self.decode(key): self.decode(item) for key, item in trees}
 
-    def members(self, kind: type[Any], tagged: dict[str, Any]) -> Any:
+    def members(self, kind: type[Any], tagged: Tagged) -> Any:
         """Return a set of that kind."""
         if self._ordered:
             kind = _ORDERED[kind]
         return kind(self.items(tagged["v"]))
 
-    def load_opaque(self, tagged: dict[str, Any]) -> Any:
+    def load_opaque(self, tagged: Tagged) -> Any:
         """Return a pickled value. Raises PayloadNotReadable unless it may be loaded."""
         if not self._trust and self._signer is None:
             raise PayloadNotReadable(
@@ -88,75 +88,21 @@ class Decoder:
         return decode_opaque(tagged, self._signer)
 
 
-def _load_tagged(decoder: Decoder, tagged: dict[str, Any]) -> Any:
-    tag = tagged["$"]
-    decode = _DECODERS.get(tag)
-    if decode is not None:
-        return decode(decoder, tagged)
-    scalar = scalars.scalar_decoder(tag)
-    if scalar is not None:
-        return scalar(tagged.get("v"))
-    if tag in (PICKLE, DILL):
-        return decoder.load_opaque(tagged)
-    raise PayloadNotReadable(
-        f"a stored value has the unknown tag {tag!r}: it was written by a newer version of "
-        "mini-workflow, so upgrade this process"
-    )
+def _load_tagged(decoder: Decoder, tagged: Tagged) -> Any:
+    kind = KINDS.get(tagged["$"])
+    if kind is None:
+        raise PayloadNotReadable(
+            f"a stored value has the unknown tag {tagged['$']!r}: it was written by a newer version "
+            "of mini-workflow, so upgrade this process"
+        )
+    return kind.decode(decoder, tagged)
 
 
-def _show_tagged(decoder: Decoder, tagged: dict[str, Any]) -> Any:
-    tag = tagged["$"]
-    if tag in (PICKLE, DILL):
-        return Shown(show_opaque(tagged))
-    show = _SHOWN.get(tag)
-    if show is not None:
-        return Shown(show(decoder, tagged))
-    if tag not in _DECODERS and scalars.scalar_decoder(tag) is None:
-        return Shown(f"<of an unknown kind: {tag!r}>")
-    return _load_tagged(decoder, tagged)
-
-
-def _decode_default_dict(decoder: Decoder, tagged: dict[str, Any]) -> Any:
-    name = tagged["factory"]
-    factory = None if name is None else load_factory(name, decoder.load_class)
-    return collections.defaultdict(factory, decoder.pairs(tagged["v"]))
-
-
-def _decode_exception(decoder: Decoder, tagged: dict[str, Any]) -> BaseException:
-    error = exceptions.rebuild_exception(
-        tagged["class"], tagged["v"], decoder.decode, decoder.load_class
-    )
-    if "cause" in tagged:
-        error.__cause__ = decoder.decode(tagged["cause"])
-    return error
-
-
-_DECODERS: Final[dict[str, Callable[[Decoder, dict[str, Any]], Any]]] = {
-    "tuple": lambda decoder, tagged: tuple(decoder.items(tagged["v"])),
-    "set": lambda decoder, tagged: decoder.members(set, tagged),
-    "frozenset": lambda decoder, tagged: decoder.members(frozenset, tagged),
-    "slice": lambda decoder, tagged: slice(*decoder.items(tagged["v"])),
-    "dict": lambda decoder, tagged: decoder.pairs(tagged["v"]),
-    "OrderedDict": lambda decoder, tagged: collections.OrderedDict(decoder.pairs(tagged["v"])),
-    "Counter": lambda decoder, tagged: collections.Counter(decoder.pairs(tagged["v"])),
-    "defaultdict": _decode_default_dict,
-    "deque": lambda decoder, tagged: collections.deque(
-        decoder.items(tagged["v"]), tagged["maxlen"]
-    ),
-    "datetime": lambda decoder, tagged: scalars.decode_moment(tagged, decoder.decode),
-    "time": lambda decoder, tagged: scalars.decode_moment(tagged, decoder.decode),
-    "enum": lambda decoder, tagged: objects.decode_enum(tagged, decoder.decode, decoder.load_class),
-    "namedtuple": lambda decoder, tagged: objects.decode_named_tuple(
-        tagged, decoder.decode, decoder.load_class
-    ),
-    "dataclass": lambda decoder, tagged: objects.decode_dataclass(
-        tagged, decoder.decode, decoder.load_class
-    ),
-    "model": lambda decoder, tagged: objects.decode_model(
-        tagged, decoder.decode, decoder.load_class
-    ),
-    "exception": _decode_exception,
-}
+def _show_tagged(decoder: Decoder, tagged: Tagged) -> Any:
+    kind = KINDS.get(tagged["$"])
+    if kind is None:
+        return Shown(f"<of an unknown kind: {tagged['$']!r}>")
+    return kind.decode(decoder, tagged) if kind.show is None else Shown(kind.show(decoder, tagged))
 
 
 class Shown:
@@ -177,38 +123,3 @@ def _builtin_exception(name: str) -> type[Any]:
     if isinstance(found, type) and issubclass(found, BaseException):
         return found
     raise PayloadNotReadable(f"{name!r} is not loaded for looking at it")
-
-
-def _short(name: object) -> str:
-    return str(name).rpartition(":")[2]
-
-
-def _call(decoder: Decoder, tagged: dict[str, Any]) -> str:
-    """Return a value as the call that would make it."""
-    fields = {**tagged["v"], **tagged.get("more", {}), **tagged.get("extra", {})}
-    parts = (f"{name}={decoder.decode(item)!r}" for name, item in fields.items())
-    return f"{_short(tagged['class'])}({', '.join(parts)})"
-
-
-def _member(decoder: Decoder, tagged: dict[str, Any]) -> str:
-    name = _short(tagged["class"])
-    return f"{name}.{tagged['name']}" if "name" in tagged else f"{name}({tagged.get('v')!r})"
-
-
-def _raised(decoder: Decoder, tagged: dict[str, Any]) -> str:
-    args = (repr(decoder.decode(item)) for item in tagged["v"]["args"])
-    return f"{_short(tagged['class'])}({', '.join(args)})"
-
-
-def _default_dict(decoder: Decoder, tagged: dict[str, Any]) -> str:
-    return f"defaultdict({_short(tagged['factory'])}, {decoder.pairs(tagged['v'])!r})"
-
-
-_SHOWN: Final[dict[str, Callable[[Decoder, dict[str, Any]], str]]] = {
-    "enum": _member,
-    "namedtuple": _call,
-    "dataclass": _call,
-    "model": _call,
-    "exception": _raised,
-    "defaultdict": _default_dict,
-}

@@ -6,39 +6,29 @@
 
 from __future__ import annotations
 
-import collections
-import datetime as dt
-import json
 from collections.abc import Callable
 from math import isfinite
 from typing import Any, Final
 
-from mini_workflow.class_names import name_of
-from mini_workflow.codecs import exceptions, objects, scalars
+from mini_workflow.codecs.containers import step_to
 from mini_workflow.codecs.decoding import Decoder
 from mini_workflow.codecs.diagnose import find_culprit, why_not
 from mini_workflow.codecs.forbidden import Refused, instead_of, refusal
-from mini_workflow.codecs.names import factory_name, is_local, type_of
+from mini_workflow.codecs.kinds import Encode, Unencodable
+from mini_workflow.codecs.names import is_local, type_of
 from mini_workflow.codecs.pickled import encode_opaque
 from mini_workflow.codecs.picklers import type_name
 from mini_workflow.codecs.scalars import MAX_PLAIN_INT_BITS
 from mini_workflow.codecs.signing import ValueSigner
-from mini_workflow.loop.ordered import OrderedFrozenSet, OrderedSet
+from mini_workflow.codecs.table import KINDS, kind_of
 
 MAX_DEPTH: Final = 100
 """How deep containers may be nested in each other."""
 
-Encode = Callable[["Encoder", Any], Any]
 _ENCODERS_REMEMBERED: Final = 4096
 
-
-class Unencodable(Exception):
-    """A part cannot be encoded. `place` is where it is, innermost step first."""
-
-    def __init__(self, problem: str) -> None:
-        super().__init__(problem)
-        self.problem = problem
-        self.place: list[str] = []
+_encode_int: Final = KINDS["int"].encode
+_encode_float: Final = KINDS["float"].encode
 
 
 class Encoder:
@@ -73,9 +63,9 @@ class Encoder:
         if kind is int:
             if value.bit_length() <= MAX_PLAIN_INT_BITS:
                 return value
-            return scalars.encode_int(value)
+            return _encode_int(self, value)
         if kind is float:
-            return value if isfinite(value) else scalars.encode_float(value)
+            return value if isfinite(value) else _encode_float(self, value)
         encode = _encoders.get(kind) or _remember(kind)
         identity = id(value)
         active = self._active
@@ -119,7 +109,7 @@ class Encoder:
     def pairs(self, value: dict[Any, Any]) -> list[list[Any]]:
         """Return the trees of keys and values, in order."""
         return [
-            [self.part(key, f".keys()[{index}]"), self.part(item, _step(key))]
+            [self.part(key, f".keys()[{index}]"), self.part(item, step_to(key))]
             for index, (key, item) in enumerate(value.items())
         ]
 
@@ -170,131 +160,18 @@ def _refused(value: object, noun: str) -> str:
     return f"is {noun} ({type_name(value)}), which must not be stored; {instead}"
 
 
-def _step(key: Any) -> str:
-    return f"[{json.dumps(key, ensure_ascii=False)}]" if isinstance(key, str) else f"[{key!r}]"
+_OF_LISTS: Final[dict[type[Any], Encode]] = {list: Encoder.items}
+"""Lists are what JSON says they are, and have no tag."""
 
-
-def _encode_list(encoder: Encoder, value: list[Any]) -> Any:
-    return encoder.items(value)
-
-
-def _encode_dict(encoder: Encoder, value: dict[Any, Any]) -> Any:
-    tree: dict[str, Any] = {}
-    for key, item in value.items():
-        if type(key) is not str or key == "$":
-            return {"$": "dict", "v": encoder.pairs(value)}
-        try:
-            tree[encoder.encode(key)] = encoder.encode(item)
-        except Unencodable as stop:
-            stop.place.append(_step(key))
-            raise
-    return tree
-
-
-def _encode_tuple(encoder: Encoder, value: tuple[Any, ...]) -> Any:
-    return {"$": "tuple", "v": encoder.items(value)}
-
-
-def _encode_set(encoder: Encoder, value: set[Any] | frozenset[Any]) -> Any:
-    trees = [encoder.part(item, f"{{{item!r}}}") for item in value]
-    # In a fixed order, so that equal sets have equal trees in every process.
-    trees.sort(key=lambda tree: json.dumps(tree, sort_keys=True))
-    return {"$": "frozenset" if isinstance(value, frozenset) else "set", "v": trees}
-
-
-def _encode_slice(encoder: Encoder, value: slice) -> Any:
-    return {"$": "slice", "v": encoder.items((value.start, value.stop, value.step))}
-
-
-def _encode_ordered_dict(encoder: Encoder, value: dict[Any, Any]) -> Any:
-    if vars(value):
-        return encoder.opaque(value)
-    return {"$": type(value).__name__, "v": encoder.pairs(value)}
-
-
-def _encode_default_dict(encoder: Encoder, value: collections.defaultdict[Any, Any]) -> Any:
-    factory: Any = value.default_factory
-    name = None if factory is None else factory_name(factory)
-    if factory is not None and name is None:
-        return encoder.opaque(value)
-    return {"$": "defaultdict", "factory": name, "v": encoder.pairs(value)}
-
-
-def _encode_deque(encoder: Encoder, value: collections.deque[Any]) -> Any:
-    return {"$": "deque", "maxlen": value.maxlen, "v": encoder.items(value)}
-
-
-def _encode_moment(encoder: Encoder, value: dt.datetime | dt.time) -> Any:
-    return scalars.encode_moment(value, lambda zone: encoder.part(zone, ".tzinfo"))
-
-
-def _encode_zone(encoder: Encoder, value: Any) -> Any:
-    return scalars.encode_zone(value) or encoder.opaque(value)
-
-
-def _encode_exception(encoder: Encoder, value: BaseException) -> Any:
-    state = exceptions.exception_state(value, encoder.encode, encoder.decode)
-    if state is None:
-        tagged = encoder.opaque(value)
-        try:
-            again = encoder.decode(tagged)
-        except Exception as error:
-            raise Unencodable(f"is {_unloadable(value, error)}") from error
-        if str(again) != str(value):
-            raise Unencodable(f"is {_unloadable(value, 'its message changes')}")
-        return tagged
-    tagged: dict[str, Any] = {"$": "exception", "class": name_of(type(value)), "v": state}
-    if value.__cause__ is not None:
-        tagged["cause"] = encoder.part(value.__cause__, ".__cause__")
-    return tagged
-
-
-def _unloadable(value: BaseException, problem: object) -> str:
-    return (
-        f"an exception that cannot be rebuilt ({type_name(value)}: {problem}); make its arguments "
-        "values that can be stored, or return its text instead"
-    )
-
-
-_encoders: dict[type[Any], Encode] = {
-    list: _encode_list,
-    dict: _encode_dict,
-    tuple: _encode_tuple,
-    set: _encode_set,
-    frozenset: _encode_set,
-    OrderedSet: _encode_set,
-    OrderedFrozenSet: _encode_set,
-    slice: _encode_slice,
-    dt.datetime: _encode_moment,
-    dt.time: _encode_moment,
-    collections.deque: _encode_deque,
-    collections.OrderedDict: _encode_ordered_dict,
-    collections.Counter: _encode_ordered_dict,
-    collections.defaultdict: _encode_default_dict,
-}
-_BUILTIN: Final = dict(_encoders)
+_encoders: dict[type[Any], Encode] = dict(_OF_LISTS)
 
 
 def _remember(kind: type[Any]) -> Encode:
-    encode = _decide(kind)
+    encode = kind_of(kind).encode
     if is_local(kind):
         return encode  # it would be kept alive
     if len(_encoders) >= _ENCODERS_REMEMBERED:
         _encoders.clear()
-        _encoders.update(_BUILTIN)
+        _encoders.update(_OF_LISTS)
     _encoders[kind] = encode
     return encode
-
-
-def _decide(kind: type[Any]) -> Encode:
-    scalar = scalars.scalar_encoder(kind)
-    if scalar is not None:
-        return lambda _encoder, value: scalar(value)
-    if kind.__module__.partition(".")[0] == "zoneinfo" and kind.__name__ == "ZoneInfo":
-        return _encode_zone
-    by_parts = objects.object_encoder(kind)
-    if by_parts is not None:
-        return lambda encoder, value: by_parts(value, encoder.part)
-    if issubclass(kind, BaseException):
-        return _encode_exception
-    return Encoder.pickled

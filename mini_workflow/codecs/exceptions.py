@@ -9,11 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import MemberDescriptorType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from mini_workflow.class_names import name_of
+from mini_workflow.codecs.kinds import Kind, Tagged, Unencodable, short_name
 from mini_workflow.codecs.names import is_importable, load_class
+from mini_workflow.codecs.picklers import type_name
 from mini_workflow.core.raised import FINAL, add_note, set_args
 from mini_workflow.errors import PayloadNotReadable
+
+if TYPE_CHECKING:
+    from mini_workflow.codecs.decoding import Decoder
+    from mini_workflow.codecs.encoding import Encoder
 
 REMOTE: Final = "__remote_traceback__"
 """The attribute that holds the traceback text of an exception from elsewhere; it is not state."""
@@ -161,3 +168,42 @@ def restore_attributes(error: BaseException, state: dict[str, Any], decode: Recu
     dropped: list[str] = state.get("dropped", [])
     if dropped:
         add_note(error, f"(these attributes could not be carried along: {', '.join(dropped)})")
+
+
+def _encode(encoder: Encoder, value: BaseException) -> Any:
+    state = exception_state(value, encoder.encode, encoder.decode)
+    if state is None:
+        tagged = encoder.opaque(value)
+        try:
+            again = encoder.decode(tagged)
+        except Exception as error:
+            raise Unencodable(f"is {_unloadable(value, error)}") from error
+        if str(again) != str(value):
+            raise Unencodable(f"is {_unloadable(value, 'its message changes')}")
+        return tagged
+    tagged: Tagged = {"$": "exception", "class": name_of(type(value)), "v": state}
+    if value.__cause__ is not None:
+        tagged["cause"] = encoder.part(value.__cause__, ".__cause__")
+    return tagged
+
+
+def _unloadable(value: BaseException, problem: object) -> str:
+    return (
+        f"an exception that cannot be rebuilt ({type_name(value)}: {problem}); make its arguments "
+        "values that can be stored, or return its text instead"
+    )
+
+
+def _decode(decoder: Decoder, tagged: Tagged) -> BaseException:
+    error = rebuild_exception(tagged["class"], tagged["v"], decoder.decode, decoder.load_class)
+    if "cause" in tagged:
+        error.__cause__ = decoder.decode(tagged["cause"])
+    return error
+
+
+def _show(decoder: Decoder, tagged: Tagged) -> str:
+    args = (repr(decoder.decode(item)) for item in tagged["v"]["args"])
+    return f"{short_name(tagged['class'])}({', '.join(args)})"
+
+
+EXCEPTION: Final = Kind((), _encode, _decode, _show)

@@ -1,6 +1,5 @@
 """Objects of the user's classes: dataclasses, pydantic models, named tuples and enums.
 
-Each has a function that encodes it, given one that encodes its parts, and one that decodes it.
 State is carried, not constructor calls: no `__init__` or validator runs when a value comes back.
 A field that a class has gained since takes its default; a field that it has lost is dropped.
 """
@@ -8,42 +7,37 @@ A field that a class has gained since takes its default; a field that it has los
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from enum import Enum, Flag
 from types import MemberDescriptorType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from mini_workflow.class_names import name_of
-from mini_workflow.codecs.names import is_importable, is_model_class, load_class, type_of
+from mini_workflow.codecs.kinds import Kind, Tagged, short_name
+from mini_workflow.codecs.names import is_importable, is_model_class, type_of
 from mini_workflow.errors import PayloadNotReadable
 
-Part = Callable[[Any, str], Any]
-"""Encodes a part, given its place in the whole, for example ``.field``."""
-
-Load = Callable[[str], type[Any]]
-"""Finds the class that a stored value names."""
+if TYPE_CHECKING:
+    from mini_workflow.codecs.decoding import Decoder
+    from mini_workflow.codecs.encoding import Encoder
 
 _NOTHING: Final[dict[str, Any]] = {}
 _SIMPLE_BASES: Final = frozenset({object})
 
 
-def object_encoder(kind: type[Any]) -> Callable[[Any, Part], dict[str, Any]] | None:
-    """Return the function that encodes instances of exactly this class, or None if
-    there is none.
-    """
+def tag_of(kind: type[Any]) -> str | None:
+    """Return the tag of `OBJECTS` for the instances of exactly this class, or None."""
     if not is_importable(kind):
-        return _encode_model if _is_parametrised(kind) else None
+        return "model" if _is_parametrised(kind) else None
     if issubclass(kind, Enum):
-        return _encode_flag if issubclass(kind, Flag) else _encode_enum
+        return "enum"
     if is_model_class(kind):
-        return _encode_model
+        return "model"
     if _reduces_itself(kind):
         return None
     if tuple in kind.__mro__:
-        return _encode_named_tuple if _is_named_tuple(kind) else None
-    if dataclasses.is_dataclass(kind) and _is_plain_dataclass(kind):
-        return _dataclass_encoder(kind)
-    return None
+        return "namedtuple" if _is_named_tuple(kind) else None
+    return "dataclass" if dataclasses.is_dataclass(kind) and _is_plain_dataclass(kind) else None
 
 
 def _reduces_itself(kind: type[Any]) -> bool:
@@ -57,32 +51,34 @@ def _reduces_itself(kind: type[Any]) -> bool:
     return False
 
 
-def _encode_enum(value: Enum, part: Part) -> dict[str, Any]:
-    return {"$": "enum", "class": name_of(type(value)), "name": value.name}
+def _encode_enum(encoder: Encoder, value: Enum) -> Tagged:
+    tagged: Tagged = {"$": "enum", "class": name_of(type(value))}
+    if isinstance(value, Flag):
+        return {**tagged, "v": encoder.part(value.value, ".value")}
+    return {**tagged, "name": value.name}
 
 
-def _encode_flag(value: Flag, part: Part) -> dict[str, Any]:
-    return {"$": "enum", "class": name_of(type(value)), "v": part(value.value, ".value")}
-
-
-def decode_enum(
-    tagged: dict[str, Any], recurse: Callable[[Any], Any], load: Load = load_class
-) -> Enum:
+def _decode_enum(decoder: Decoder, tagged: Tagged) -> Enum:
     """Return a member of an enum, by name; a flag, by value."""
-    kind: Any = load(tagged["class"])
+    kind: Any = decoder.load_class(tagged["class"])
     # The name comes from outside: never call what is not an enum.
     if not issubclass(kind, Enum):
         raise _no_longer(tagged["class"], "an enum")
     try:
         if "name" in tagged:
             return kind[tagged["name"]]
-        return kind(recurse(tagged["v"]))
+        return kind(decoder.decode(tagged["v"]))
     except (KeyError, ValueError, TypeError) as error:
         member = tagged.get("name", tagged.get("v"))
         raise PayloadNotReadable(
             f"enum {tagged['class']!r} has no member {member!r} any more: keep the old name, as an "
             "alias if need be, until no execution holds it"
         ) from error
+
+
+def _show_enum(decoder: Decoder, tagged: Tagged) -> str:
+    name = short_name(tagged["class"])
+    return f"{name}.{tagged['name']}" if "name" in tagged else f"{name}({tagged.get('v')!r})"
 
 
 def _is_named_tuple(kind: type[Any]) -> bool:
@@ -93,16 +89,15 @@ def _is_named_tuple(kind: type[Any]) -> bool:
     )
 
 
-def _encode_named_tuple(value: Any, part: Part) -> dict[str, Any]:
+def _encode_named_tuple(encoder: Encoder, value: Any) -> Tagged:
+    part = encoder.part
     fields = {name: part(item, f".{name}") for name, item in zip(value._fields, value, strict=True)}
     return {"$": "namedtuple", "class": name_of(type(value)), "v": fields}
 
 
-def decode_named_tuple(
-    tagged: dict[str, Any], recurse: Callable[[Any], Any], load: Load = load_class
-) -> Any:
+def _decode_named_tuple(decoder: Decoder, tagged: Tagged) -> Any:
     """Return a named tuple, by field."""
-    kind: Any = load(tagged["class"])
+    kind: Any = decoder.load_class(tagged["class"])
     if tuple not in kind.__mro__ or not hasattr(kind, "_fields"):
         raise _no_longer(tagged["class"], "a named tuple")
     stored: dict[str, Any] = tagged["v"]
@@ -110,7 +105,7 @@ def decode_named_tuple(
     items: list[Any] = []
     for name in kind._fields:
         if name in stored:
-            items.append(recurse(stored[name]))
+            items.append(decoder.decode(stored[name]))
         elif name in defaults:
             items.append(defaults[name])
         else:
@@ -137,39 +132,46 @@ def _is_plain_dataclass(kind: type[Any]) -> bool:
 _HEAP_TYPE: Final = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made by a class statement
 
 
-def _dataclass_encoder(kind: type[Any]) -> Callable[[Any, Part], dict[str, Any]]:
-    class_name = name_of(kind)
+_Layout = tuple[str, dict[str, str], set[str]]
+"""Of a dataclass: its name, its fields with the steps to them, and those that are kept in slots."""
+
+_LAYOUTS_REMEMBERED: Final = 4096
+_layouts: dict[type[Any], _Layout] = {}
+
+
+def _layout_of(kind: type[Any]) -> _Layout:
     names = {field.name: f".{field.name}" for field in dataclasses.fields(kind)}
     slots = {name for name in names if isinstance(getattr(kind, name, None), MemberDescriptorType)}
-
-    def encode(value: Any, part: Part) -> dict[str, Any]:
-        attributes: dict[str, Any] = getattr(value, "__dict__", _NOTHING)
-        stored: dict[str, Any] = {}
-        for name, step in names.items():
-            # A field that only the class has is not the instance's.
-            if name in attributes:
-                stored[name] = part(attributes[name], step)
-            elif name in slots and hasattr(value, name):
-                stored[name] = part(getattr(value, name), step)
-        tagged = {"$": "dataclass", "class": class_name, "v": stored}
-        if len(attributes) + len(slots) > len(stored):
-            more = {
-                name: part(item, f".{name}")
-                for name, item in attributes.items()
-                if name not in names
-            }
-            if more:
-                tagged["more"] = more
-        return tagged
-
-    return encode
+    if len(_layouts) >= _LAYOUTS_REMEMBERED:
+        _layouts.clear()
+    _layouts[kind] = name_of(kind), names, slots
+    return _layouts[kind]
 
 
-def decode_dataclass(
-    tagged: dict[str, Any], recurse: Callable[[Any], Any], load: Load = load_class
-) -> Any:
+def _encode_dataclass(encoder: Encoder, value: Any) -> Tagged:
+    kind, part = type_of(value), encoder.part
+    class_name, names, slots = _layouts.get(kind) or _layout_of(kind)
+    attributes: dict[str, Any] = getattr(value, "__dict__", _NOTHING)
+    stored: dict[str, Any] = {}
+    for name, step in names.items():
+        # A field that only the class has is not the instance's.
+        if name in attributes:
+            stored[name] = part(attributes[name], step)
+        elif name in slots and hasattr(value, name):
+            stored[name] = part(getattr(value, name), step)
+    tagged: Tagged = {"$": "dataclass", "class": class_name, "v": stored}
+    if len(attributes) + len(slots) > len(stored):
+        more = {
+            name: part(item, f".{name}") for name, item in attributes.items() if name not in names
+        }
+        if more:
+            tagged["more"] = more
+    return tagged
+
+
+def _decode_dataclass(decoder: Decoder, tagged: Tagged) -> Any:
     """Return a dataclass, by field, without its constructor."""
-    kind = load(tagged["class"])
+    kind = decoder.load_class(tagged["class"])
     if not dataclasses.is_dataclass(kind):
         raise _no_longer(tagged["class"], "a dataclass")
     stored: dict[str, Any] = tagged["v"]
@@ -177,7 +179,7 @@ def decode_dataclass(
     for field in dataclasses.fields(kind):
         name = field.name
         if name in stored:
-            object.__setattr__(value, name, recurse(stored[name]))
+            object.__setattr__(value, name, decoder.decode(stored[name]))
         elif field.default is not dataclasses.MISSING:
             if field.init or not hasattr(value, name):
                 object.__setattr__(value, name, field.default)
@@ -186,7 +188,7 @@ def decode_dataclass(
         elif field.init:
             raise _no_default(tagged["class"], name)
     for name, item in tagged.get("more", {}).items():
-        object.__setattr__(value, name, recurse(item))
+        object.__setattr__(value, name, decoder.decode(item))
     return value
 
 
@@ -198,32 +200,30 @@ def _is_parametrised(kind: type[Any]) -> bool:
     return is_model_class(kind) and bool(metadata["args"]) and is_importable(metadata["origin"])
 
 
-def _encode_model_class(kind: Any, part: Part) -> dict[str, Any]:
+def _encode_model_class(encoder: Encoder, kind: Any) -> dict[str, Any]:
     if is_importable(kind):
         return {"class": name_of(kind)}
     metadata = kind.__pydantic_generic_metadata__
     arguments = [
-        {"model": _encode_model_class(argument, part)}
+        {"model": _encode_model_class(encoder, argument)}
         if isinstance(argument, type) and _is_parametrised(argument)
-        else {"type": part(argument, ".__class__")}
+        else {"type": encoder.part(argument, ".__class__")}
         for argument in metadata["args"]
     ]
     return {"class": name_of(metadata["origin"]), "args": arguments}
 
 
-def _decode_model_class(
-    tagged: dict[str, Any], recurse: Callable[[Any], Any], load: Load = load_class
-) -> Any:
-    kind: Any = load(tagged["class"])
+def _decode_model_class(decoder: Decoder, tagged: dict[str, Any]) -> Any:
+    kind: Any = decoder.load_class(tagged["class"])
     if not is_model_class(kind):
         raise _no_longer(tagged["class"], "a pydantic model")
     if "args" not in tagged:
         return kind
     return kind[
         tuple(
-            _decode_model_class(argument["model"], recurse, load)
+            _decode_model_class(decoder, argument["model"])
             if "model" in argument
-            else recurse(argument["type"])
+            else decoder.decode(argument["type"])
             for argument in tagged["args"]
         )
     ]
@@ -232,7 +232,8 @@ def _decode_model_class(
 _MODEL_STATE: Final = ("__pydantic_extra__", "__pydantic_private__")
 
 
-def _encode_model(value: Any, part: Part) -> dict[str, Any]:
+def _encode_model(encoder: Encoder, value: Any) -> Tagged:
+    part = encoder.part
     state: dict[str, Any] = value.__getstate__()
     kind: Any = type_of(value)
     known: dict[str, Any] = kind.model_fields
@@ -240,9 +241,9 @@ def _encode_model(value: Any, part: Part) -> dict[str, Any]:
     more: dict[str, Any] = {}
     for name, item in state["__dict__"].items():
         (stored if name in known else more)[name] = part(item, f".{name}")
-    tagged: dict[str, Any] = {
+    tagged: Tagged = {
         "$": "model",
-        **_encode_model_class(kind, part),
+        **_encode_model_class(encoder, kind),
         "v": stored,
         "set": sorted(state["__pydantic_fields_set__"]),
     }
@@ -254,34 +255,32 @@ def _encode_model(value: Any, part: Part) -> dict[str, Any]:
     return tagged
 
 
-def decode_model(
-    tagged: dict[str, Any], recurse: Callable[[Any], Any], load: Load = load_class
-) -> Any:
+def _decode_model(decoder: Decoder, tagged: Tagged) -> Any:
     """Return a pydantic model, by field, without its validators."""
-    kind = _decode_model_class(tagged, recurse, load)
+    kind = _decode_model_class(decoder, tagged)
     stored: dict[str, Any] = tagged["v"]
     contents: dict[str, Any] = {}
     for name, field in kind.model_fields.items():
         if name in stored:
-            contents[name] = recurse(stored[name])
+            contents[name] = decoder.decode(stored[name])
         elif field.is_required():
             raise _no_default(tagged["class"], name)
         else:
             contents[name] = field.get_default(call_default_factory=True)
-    contents.update({name: recurse(item) for name, item in tagged.get("more", {}).items()})
+    contents.update({name: decoder.decode(item) for name, item in tagged.get("more", {}).items()})
     state: dict[str, Any] = {
         "__dict__": contents,
         "__pydantic_fields_set__": set(tagged["set"])
         & {*kind.model_fields, *tagged.get("extra", {})},
     }
-    extra = {name: recurse(item) for name, item in tagged.get("extra", {}).items()}
+    extra = {name: decoder.decode(item) for name, item in tagged.get("extra", {}).items()}
     state["__pydantic_extra__"] = extra if kind.model_config.get("extra") == "allow" else None
     private = {
         name: default
         for name, attribute in kind.__private_attributes__.items()
         if type(default := attribute.get_default()).__name__ != "PydanticUndefinedType"
     }
-    private.update({name: recurse(item) for name, item in tagged.get("private", {}).items()})
+    private.update({name: decoder.decode(item) for name, item in tagged.get("private", {}).items()})
     state["__pydantic_private__"] = private if kind.__private_attributes__ else None
     value = kind.__new__(kind)
     value.__setstate__(state)
@@ -298,3 +297,18 @@ def _no_default(name: str, field: str) -> PayloadNotReadable:
     return PayloadNotReadable(
         f"{name!r} has gained the field {field!r}, which a stored value lacks: give it a default"
     )
+
+
+def _show_call(decoder: Decoder, tagged: Tagged) -> str:
+    """Return a value as the call that would make it."""
+    fields = {**tagged["v"], **tagged.get("more", {}), **tagged.get("extra", {})}
+    parts = (f"{name}={decoder.decode(item)!r}" for name, item in fields.items())
+    return f"{short_name(tagged['class'])}({', '.join(parts)})"
+
+
+OBJECTS: Final[dict[str, Kind]] = {
+    "enum": Kind((), _encode_enum, _decode_enum, _show_enum),
+    "namedtuple": Kind((), _encode_named_tuple, _decode_named_tuple, _show_call),
+    "dataclass": Kind((), _encode_dataclass, _decode_dataclass, _show_call),
+    "model": Kind((), _encode_model, _decode_model, _show_call),
+}

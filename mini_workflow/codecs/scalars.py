@@ -1,4 +1,4 @@
-"""Values without parts that JSON has no word for, each as a tag and plain JSON.
+"""Values without parts that JSON has no word for: numbers, bytes, times, paths.
 
 Types of modules that cost something to import are known by name and imported when one is decoded.
 """
@@ -9,7 +9,14 @@ import base64
 import datetime as dt
 import importlib
 from collections.abc import Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+
+from mini_workflow.codecs.kinds import Kind, Tagged
+from mini_workflow.codecs.names import type_of
+
+if TYPE_CHECKING:
+    from mini_workflow.codecs.decoding import Decoder
+    from mini_workflow.codecs.encoding import Encoder
 
 MAX_EXPONENT: Final = 10_000
 """How large an exponent a stored fraction may have, up or down: each adds a digit to a whole number.
@@ -26,16 +33,6 @@ MAX_PLAIN_INT_BITS: Final = 2048
 """Integers longer than this are written in hexadecimal; Python limits the decimal conversion."""
 
 
-def encode_int(value: int) -> dict[str, Any]:
-    """Return an integer that is too long for decimal notation."""
-    return {"$": "int", "v": hex(value)}
-
-
-def encode_float(value: float) -> dict[str, Any]:
-    """Return a float that JSON cannot say: not a number, or an infinity."""
-    return {"$": "float", "v": repr(value)}
-
-
 def _encode_bytes(value: bytes | bytearray) -> str:
     return base64.b64encode(value).decode("ascii")
 
@@ -46,6 +43,10 @@ def _decode_bytes(plain: str) -> bytes:
 
 def _encode_complex(value: complex) -> list[str]:
     return [repr(value.real), repr(value.imag)]
+
+
+def _decode_complex(plain: list[str]) -> complex:
+    return complex(_decode_float(plain[0]), _decode_float(plain[1]))
 
 
 def _encode_timedelta(value: dt.timedelta) -> list[int]:
@@ -100,6 +101,9 @@ def _decode_timedelta(plain: list[int]) -> dt.timedelta:
     return dt.timedelta(*plain)
 
 
+_zone: Final = _lazy("zoneinfo", "ZoneInfo")
+
+
 def _text(plain: object, longest: int | None) -> str:
     """Return the text that must stand there, if it is not longer than that. Raises ValueError."""
     if not isinstance(plain, str):
@@ -111,88 +115,88 @@ def _text(plain: object, longest: int | None) -> str:
     return plain
 
 
-_ENCODERS: Final[dict[str, tuple[str, Callable[[Any], Any]]]] = {
-    "builtins.bytes": ("bytes", _encode_bytes),
-    "builtins.bytearray": ("bytearray", _encode_bytes),
-    "builtins.complex": ("complex", _encode_complex),
-    "builtins.range": ("range", _encode_range),
-    "datetime.date": ("date", dt.date.isoformat),
-    "datetime.timedelta": ("timedelta", _encode_timedelta),
-    "datetime.timezone": ("timezone", _encode_timezone),
-    "decimal.Decimal": ("Decimal", str),
-    "fractions.Fraction": ("Fraction", str),
-    "uuid.UUID": ("UUID", str),
-}
-
-_DECODERS: Final[dict[str, Callable[[Any], Any]]] = {
-    "int": _decode_int,
-    "float": _decode_float,
-    "bytes": _decode_bytes,
-    "bytearray": lambda plain: bytearray(_decode_bytes(plain)),
-    "complex": lambda plain: complex(_decode_float(plain[0]), _decode_float(plain[1])),
-    "range": lambda plain: range(*plain),
-    "date": dt.date.fromisoformat,
-    "timedelta": _decode_timedelta,
-    "timezone": _decode_timezone,
-    "ZoneInfo": _lazy("zoneinfo", "ZoneInfo"),
-    "Decimal": _lazy("decimal", "Decimal"),
-    "Fraction": _decode_fraction,
-    "UUID": _lazy("uuid", "UUID"),
-    "PurePosixPath": _lazy("pathlib", "PurePosixPath"),
-    "PureWindowsPath": _lazy("pathlib", "PureWindowsPath"),
-    "PosixPath": _lazy("pathlib", "PosixPath"),
-    "WindowsPath": _lazy("pathlib", "WindowsPath"),
-    "Ellipsis": lambda _plain: ...,
-    "NotImplemented": lambda _plain: NotImplemented,
-}
-
-
-def scalar_encoder(kind: type[Any]) -> Callable[[Any], dict[str, Any]] | None:
-    """Return the function that encodes values of exactly this class, or None if it
-    is not a scalar.
-    """
-    name = f"{kind.__module__}.{kind.__qualname__}"
-    if name in _ENCODERS:
-        tag, to_plain = _ENCODERS[name]
-        return lambda value: {"$": tag, "v": to_plain(value)}
-    if kind.__module__.partition(".")[0] == "pathlib" and kind.__name__ in _DECODERS:
-        return lambda value: {"$": kind.__name__, "v": str(value)}
-    if kind is type(...):
-        return lambda _value: {"$": "Ellipsis"}
-    if kind is type(NotImplemented):
-        return lambda _value: {"$": "NotImplemented"}
-    return None
-
-
-def scalar_decoder(tag: str) -> Callable[[Any], Any] | None:
-    """Return the function that decodes what is under this tag, or None if it is not a scalar's."""
-    return _DECODERS.get(tag)
-
-
-def encode_moment(value: dt.datetime | dt.time, recurse: Callable[[Any], Any]) -> dict[str, Any]:
+def _encode_moment(encoder: Encoder, value: dt.datetime | dt.time) -> Tagged:
     """Return a datetime or a time; its zone goes along to the type."""
     zone = value.tzinfo
-    tagged: dict[str, Any] = {"$": type(value).__name__}
+    tagged: Tagged = {"$": type(value).__name__}
     if zone is dt.UTC or (type(zone) is dt.timezone and len(_timezone_arguments(zone)) == 1):
         tagged["v"] = value.isoformat()
     else:
         tagged["v"] = value.replace(tzinfo=None).isoformat()
         if zone is not None:
-            tagged["zone"] = recurse(zone)
+            tagged["zone"] = encoder.part(zone, ".tzinfo")
     if value.fold:
         tagged["fold"] = 1
     return tagged
 
 
-def encode_zone(value: Any) -> dict[str, Any] | None:
-    """Return a ZoneInfo, or None if it was made from a file and has no name."""
-    return None if value.key is None else {"$": "ZoneInfo", "v": value.key}
-
-
-def decode_moment(tagged: dict[str, Any], recurse: Callable[[Any], Any]) -> dt.datetime | dt.time:
-    """Return what `encode_moment` encoded."""
+def _decode_moment(decoder: Decoder, tagged: Tagged) -> dt.datetime | dt.time:
     kind = dt.datetime if tagged["$"] == "datetime" else dt.time
     value = kind.fromisoformat(tagged["v"])
     if "zone" in tagged:
-        value = value.replace(tzinfo=recurse(tagged["zone"]))
+        value = value.replace(tzinfo=decoder.decode(tagged["zone"]))
     return value.replace(fold=1) if tagged.get("fold") else value
+
+
+def _encode_zone(encoder: Encoder, value: Any) -> Any:
+    # One that was made from a file has no name.
+    return encoder.opaque(value) if value.key is None else {"$": "ZoneInfo", "v": value.key}
+
+
+def _scalar(
+    tag: str,
+    type_: type[Any] | str,
+    to_plain: Callable[[Any], Any],
+    from_plain: Callable[[Any], Any],
+) -> dict[str, Kind]:
+    """Return the kind whose values are all told by something that JSON has a word for."""
+
+    def encode(encoder: Encoder, value: Any) -> Tagged:
+        return {"$": tag, "v": to_plain(value)}
+
+    def decode(decoder: Decoder, tagged: Tagged) -> Any:
+        return from_plain(tagged.get("v"))
+
+    return {tag: Kind((type_,), encode, decode)}
+
+
+def _lone(tag: str, value: Any) -> dict[str, Kind]:
+    """Return the kind that has one value."""
+
+    def encode(encoder: Encoder, value: Any) -> Tagged:
+        return {"$": tag}
+
+    def decode(decoder: Decoder, tagged: Tagged) -> Any:
+        return value
+
+    return {tag: Kind((type_of(value),), encode, decode)}
+
+
+SCALARS: Final[dict[str, Kind]] = {
+    **_scalar("int", int, hex, _decode_int),
+    **_scalar("float", float, repr, _decode_float),
+    **_scalar("bytes", bytes, _encode_bytes, _decode_bytes),
+    **_scalar("bytearray", bytearray, _encode_bytes, lambda plain: bytearray(_decode_bytes(plain))),
+    **_scalar("complex", complex, _encode_complex, _decode_complex),
+    **_scalar("range", range, _encode_range, lambda plain: range(*plain)),
+    **_scalar("date", dt.date, dt.date.isoformat, dt.date.fromisoformat),
+    **_scalar("timedelta", dt.timedelta, _encode_timedelta, _decode_timedelta),
+    **_scalar("timezone", dt.timezone, _encode_timezone, _decode_timezone),
+    **_scalar("Decimal", "decimal.Decimal", str, _lazy("decimal", "Decimal")),
+    **_scalar("Fraction", "fractions.Fraction", str, _decode_fraction),
+    **_scalar("UUID", "uuid.UUID", str, _lazy("uuid", "UUID")),
+    **_scalar("PosixPath", "pathlib.PosixPath", str, _lazy("pathlib", "PosixPath")),
+    **_scalar("WindowsPath", "pathlib.WindowsPath", str, _lazy("pathlib", "WindowsPath")),
+    **_scalar("PurePosixPath", "pathlib.PurePosixPath", str, _lazy("pathlib", "PurePosixPath")),
+    **_scalar(
+        "PureWindowsPath", "pathlib.PureWindowsPath", str, _lazy("pathlib", "PureWindowsPath")
+    ),
+    **_lone("Ellipsis", ...),
+    **_lone("NotImplemented", NotImplemented),
+    "ZoneInfo": Kind(
+        ("zoneinfo.ZoneInfo",), _encode_zone, lambda _decoder, tagged: _zone(tagged["v"])
+    ),
+    "datetime": Kind((dt.datetime,), _encode_moment, _decode_moment),
+    "time": Kind((dt.time,), _encode_moment, _decode_moment),
+}
+"""Those that are plain in JSON have the tags `int` and `float` only where JSON cannot say them."""

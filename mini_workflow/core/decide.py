@@ -213,28 +213,26 @@ def _events_of(
         while (due := state.due(message.at, message.steady_since)) is not None:
             yield due
         return
-    if isinstance(message, events.UpdateRequested):
-        event = _accept(run, message, refusals, refused)
-    else:
-        event = state.admit(message)
+    event = state.admit(message)
+    if event is not None and isinstance(message, events.UpdateRequested):
+        event = _validated(event, run, message, refusals, refused)
     if event is not None:
         yield event
 
 
-def _accept(
+def _validated(
+    accepted: Event,
     run: Run,
     message: events.UpdateRequested,
     refusals: list[tuple[str, Failure]],
     refused: Mapping[str, Failure],
 ) -> Event | None:
-    """Ask the validator. A refusal leaves no history."""
-    if message.id in run.state.updates or run.state.closed:
-        return None
+    """Ask the validator of a new update. A refusal leaves no history."""
     failure = refused.get(message.id) or run.messages.refusal(message)
-    if failure is not None:
-        refusals.append((message.id, failure))
-        return events.UpdateRefused(message.at, message.id, failure) if message.forwarded else None
-    return events.UpdateAccepted(message.at, message.id, message.name, message.arguments)
+    if failure is None:
+        return accepted
+    refusals.append((message.id, failure))
+    return events.UpdateRefused(message.at, message.id, failure) if message.forwarded else None
 
 
 def _summary(state: ExecutionState) -> tuple[Condition, bool, int | None, bool]:

@@ -6,9 +6,7 @@ open, what is due next, and whether an arriving message says something new.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from hashlib import sha256
 from heapq import heappop, heappush
 from typing import Any, ClassVar, Final, Literal
@@ -21,11 +19,11 @@ from mini_workflow.core.continuation import (
     inherited_children,
     remember,
 )
+from mini_workflow.core.duplicates import RULES
 from mini_workflow.core.events import Event, Message
 from mini_workflow.core.open_durations import OpenDurations
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.report_limits import ReportDeadlines, ReportLimits, not_reported
-from mini_workflow.core.retry import DEFAULT_POLICY, RetryPolicy
 from mini_workflow.errors import WireError
 
 Condition = Literal["new", "running", "completed", "failed", "cancelled", "terminated", "continued"]
@@ -207,7 +205,7 @@ class ExecutionState:
             if self.in_hand is None or not self.in_hand(seq, task.attempt):
                 failure = not_reported(task.name, task.attempt)
                 lost = events.TaskFailed(max(now, self.now), seq, task.attempt, failure)
-                return self._admit_outcome(lost)
+                return self.admit(lost)
             self._expect(seq, now)
         return self._planned(now, steady_since)
 
@@ -232,42 +230,11 @@ class ExecutionState:
         return events.TaskRetryStarted(max(now, self.now), seq, self.tasks[seq].attempt)
 
     def admit(self, message: Message) -> Event | None:
-        """Return the event that a message amounts to, or None if it says nothing new.
-
-        Messages may arrive twice, late, or when nobody waits for them any more.
-        """
-        if isinstance(message, (events.TaskCompleted, events.TaskFailed)):
-            return self._admit_outcome(message)
-        if isinstance(message, events.TimerFired):
-            fire_at = self.timers.get(message.seq)
-            if fire_at is None:
-                return None
-            # The clocks of two machines differ; a timer never ends before its time all the same.
-            return message if message.at >= fire_at else replace(message, at=fire_at)
-        if isinstance(message, events.ExecutionStarted):
-            return message if self.condition == "new" else None
-        if isinstance(message, (events.ExecutionTerminated, events.CancelRequested)):
-            return self._admit_end(message)
-        if isinstance(message, events.SignalReceived):
-            if message.id in self.signal_ids:
-                return None
-            if self.closed:
-                return events.SignalUnhandled(message.at, message.name, message.value, message.id)
-            return message
-        if isinstance(message, (events.PromiseCompleted, events.PromiseFailed)):
-            right = message.seq in self.promises and message.secret == self.secret(message.seq)
-            return replace(message, secret="") if right else None
-        if isinstance(message, (events.ChildCompleted, events.ChildFailed)):
-            seq = message.seq
-            known = seq in self.children or seq in self.child_ids or seq in self.inherited
-            return message if known else None
-        if isinstance(message, (events.TaskReleased, events.TaskRetryStarted)):
-            task = self.tasks.get(message.seq)
-            if task is None or task.attempt != message.attempt:
-                return None
-            waiting = task.retry_at is not None or message.seq in self.released
-            return message if waiting == isinstance(message, events.TaskRetryStarted) else None
-        return None
+        """Return the event that a message becomes, or None if it says nothing new: see `RULES`."""
+        rule = RULES.get(type(message))
+        if rule is None or not rule.is_new(self, message):
+            return None
+        return rule.to_event(self, message)
 
     def family(self) -> dict[int, OpenChild]:
         """Return the open children, those of earlier runs included."""
@@ -279,46 +246,6 @@ class ExecutionState:
             return sha256(f"{self.key}:{seq}".encode()).hexdigest()[:32]
         # As in histories from before there was a key.
         return sha256(f"promise:{self.seed}:{seq}".encode()).hexdigest()[:24]
-
-    def _admit_end(
-        self, message: events.ExecutionTerminated | events.CancelRequested
-    ) -> Event | None:
-        if self.condition != "running":
-            return None
-        if isinstance(message, events.CancelRequested):
-            repeated = message.id != "" and message.id == self.cancelled_by
-            return None if self.cancel_requested or repeated else message
-        return message
-
-    def _admit_outcome(self, message: events.TaskCompleted | events.TaskFailed) -> Event | None:
-        task = self.tasks.get(message.seq)
-        if task is None:
-            late = self.cancelled_tasks.get(message.seq)
-            return message if late == message.attempt else None
-        if task.attempt != message.attempt or task.retry_at is not None:
-            return None
-        if isinstance(message, events.TaskCompleted):
-            return message
-        policy = DEFAULT_POLICY if task.retry is None else RetryPolicy.from_plain(task.retry)
-        failure = message.failure
-        if not policy.retries(failure, task.attempt):
-            return events.TaskFailed(
-                message.at,
-                message.seq,
-                task.attempt,
-                replace(failure, attempts=task.attempt),
-                message.heartbeat,
-            )
-        draw = random.Random(f"{self.seed}:{message.seq}:{task.attempt}").random()
-        wait = policy.delay(failure, task.attempt, draw)
-        return events.TaskRetryScheduled(
-            message.at,
-            message.seq,
-            task.attempt + 1,
-            message.at + wait,
-            failure,
-            message.heartbeat,
-        )
 
     def apply(self, event: Event) -> None:
         """Take an event into account. Raises WireError if it cannot follow what came before."""

@@ -6,7 +6,7 @@ import inspect
 import secrets
 import time
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from mini_workflow.core import events, wire
 from mini_workflow.core.codec import Codec
@@ -245,18 +245,27 @@ class Client:
         """What carries values here, with the runtime's signing key if it has one."""
         return self._codec
 
+    def close(self) -> None:
+        """End what runs in this process. Harmless if it was closed before."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
     # For handles
 
     def wait(self, execution_id: str, timeout: float | None) -> Settled:
-        """See `Service.wait`."""
+        """Wait until the execution has closed or is blocked."""
         return self._transport.wait(execution_id, timeout)
 
     async def wait_async(self, execution_id: str) -> Settled:
-        """See `Service.wait_async`."""
+        """Wait for the same on the running event loop."""
         return await self._transport.wait_async(execution_id)
 
     def closing(self, execution_id: str) -> Event:
-        """See `Service.closing`."""
+        """Return the closing event of a closed execution, from the store."""
         for line in reversed(self.lines(execution_id)):
             if wire.kind_of(line).startswith("Execution"):
                 event = wire.decode(line)
@@ -265,12 +274,12 @@ class Client:
         raise StoreCorrupt(f"execution {execution_id!r} has closed without a closing event")
 
     def head(self, execution_id: str) -> Head:
-        """See `Service.head`."""
+        """Return the head. Raises ExecutionNotFound."""
         check_id(execution_id)
         return existing(execution_id, self._store.head(execution_id))
 
     def history(self, execution_id: str) -> History:
-        """See `Service.history`."""
+        """Return the history. Raises ExecutionNotFound."""
         return History.from_lines(self.lines(execution_id))
 
     def lines(self, execution_id: str) -> list[str]:
@@ -282,32 +291,32 @@ class Client:
         return lines
 
     def stored(self, execution_id: str) -> Stored:
-        """See `Service.stored`."""
+        """Return all that the store has of the current run. Raises ExecutionNotFound."""
         check_id(execution_id)
         return existing(execution_id, self._store.load(execution_id))
 
     def signal(self, execution_id: str, name: str, value: Any) -> None:
-        """See `Service.signal`."""
+        """Send a signal. Raises ExecutionNotFound or ExecutionClosed."""
         self._post(execution_id, self._make_signal(execution_id, name, value))
 
     def cancel(self, execution_id: str, reason: str) -> None:
-        """See `Service.cancel`."""
+        """Ask an execution to cancel itself. Raises as `signal`."""
         check_reason(reason)
         now, request_id = self._transport.now(), secrets.token_hex(8)
         self._post(execution_id, events.CancelRequested(now, reason, request_id))
 
     def terminate(self, execution_id: str, reason: str) -> None:
-        """See `Service.terminate`."""
+        """End an execution. Raises as `signal`."""
         check_reason(reason)
         self._post(execution_id, events.ExecutionTerminated(self._transport.now(), reason))
 
     def resume(self, execution_id: str) -> None:
-        """See `Service.resume`."""
+        """Let an execution go on. Raises as `signal`."""
         self.head(execution_id)
         self._transport.ask(Resume(execution_id))
 
     def query(self, execution_id: str, name: str, args: Any, kwargs: Any) -> Any:
-        """See `Service.query`."""
+        """Put a question to an execution: see `Execution.query`."""
         check_id(execution_id)
         check_name("query", name)
         codec = self._codec.for_execution(execution_id)
@@ -323,7 +332,7 @@ class Client:
         update_id: str | None,
         timeout: float | None,
     ) -> Any:
-        """See `Service.update`."""
+        """Make a request of an execution: see `Execution.update`."""
         check_id(execution_id)
         check_name("update", name)
         update_id = secrets.token_hex(8) if update_id is None else update_id

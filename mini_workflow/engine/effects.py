@@ -50,17 +50,15 @@ class Effects:
         requests = [request for request in requests if request.key[1:] not in sent]
         outbox = pending.outbox
         before = time_left()
-        while True:
-            if requests:
-                self._begin(name, requests[:WAVE])
-                requests = requests[WAVE:]
-            elif outbox:
-                self._dispatch.post(outbox[:WAVE])
-                outbox = outbox[WAVE:]
+        few = len(pending.tasks) <= WAVE
+        for attempts, messages in _waves(len(requests), len(outbox), few=few):
+            if attempts:
+                self._begin(name, requests[:attempts])
+            if messages:
+                self._dispatch.post(outbox[:messages])
+            requests, outbox = requests[attempts:], outbox[messages:]
             if not requests and not outbox:
                 break
-            if not requests and len(pending.outbox) == len(outbox) and len(pending.tasks) <= WAVE:
-                continue  # a few attempts and the first messages are one wave
             left = replace(pending, tasks=tuple(r.key[1:] for r in requests), outbox=outbox)
             now = time_left()
             goes_on, before = now > RESERVE + before - now, now
@@ -85,6 +83,17 @@ class Effects:
     def done(self, name: str) -> None:
         """Note that all effects of an execution are done."""
         self._sent.pop(name, None)
+
+
+def _waves(attempts: int, messages: int, *, few: bool) -> list[tuple[int, int]]:
+    """Return how many attempts and messages each wave dispatches: attempts first. A `few` attempts go
+    with the first messages.
+    """
+    runs = [(min(WAVE, attempts - n), 0) for n in range(0, attempts, WAVE)]
+    posts = [(0, min(WAVE, messages - n)) for n in range(0, messages, WAVE)]
+    if few and runs and posts:
+        return [(attempts, posts[0][1]), *posts[1:]]
+    return [*runs, *posts]
 
 
 def requests_of(name: str, pending: PendingEffects, run: Run | None) -> list[TaskRequest]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 from mini_workflow.core import events
 from mini_workflow.core.codec import Codec
@@ -21,7 +21,10 @@ from mini_workflow.errors import (
     ExecutionTerminated,
     TaskError,
 )
-from mini_workflow.ports import Head, Status, Stored
+from mini_workflow.ports import Head, Status
+
+if TYPE_CHECKING:
+    from mini_workflow.engine.client import Client
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _EARLIEST: Final = datetime.min.replace(tzinfo=UTC)
@@ -78,76 +81,16 @@ class Settled:
     closing: Event | None = None
 
 
-class Service(Protocol):
-    """What a handle asks of its runtime."""
-
-    def wait(self, execution_id: str, timeout: float | None) -> Settled:
-        """Wait until the execution has closed or is blocked."""
-        ...
-
-    async def wait_async(self, execution_id: str) -> Settled:
-        """Return the same on the running event loop."""
-        ...
-
-    def closing(self, execution_id: str) -> Event:
-        """Return the closing event of a closed execution, from the store."""
-        ...
-
-    def head(self, execution_id: str) -> Head:
-        """Return the head. Raises ExecutionNotFound."""
-        ...
-
-    def history(self, execution_id: str) -> History:
-        """Return the history. Raises ExecutionNotFound."""
-        ...
-
-    def stored(self, execution_id: str) -> Stored:
-        """Return all that the store has of the current run. Raises ExecutionNotFound."""
-        ...
-
-    def signal(self, execution_id: str, name: str, value: Any) -> None:
-        """Send a signal."""
-        ...
-
-    def cancel(self, execution_id: str, reason: str) -> None:
-        """Ask it to cancel itself."""
-        ...
-
-    def query(self, execution_id: str, name: str, args: Any, kwargs: Any) -> Any:
-        """Put a question."""
-        ...
-
-    def update(
-        self,
-        execution_id: str,
-        name: str,
-        args: Any,
-        kwargs: Any,
-        update_id: str | None,
-        timeout: float | None,
-    ) -> Any:
-        """Make a request."""
-        ...
-
-    def terminate(self, execution_id: str, reason: str) -> None:
-        """End it."""
-        ...
-
-    def resume(self, execution_id: str) -> None:
-        """Let it go on."""
-        ...
-
-
 class Execution:
     """One durable execution. Handles are cheap; any number may exist for the same execution."""
 
-    __slots__ = ("_codec", "_service", "_settled", "id")
+    __slots__ = ("_codec", "_client", "_settled", "id")
 
     def __init__(
-        self, execution_id: str, service: Service, codec: Codec, settled: Settled | None = None
+        self, execution_id: str, client: Client, codec: Codec, settled: Settled | None = None
     ) -> None:
         self.id = execution_id
-        self._service = service
+        self._client = client
         self._codec = codec.for_execution(execution_id)
         self._settled = settled
 
@@ -165,23 +108,23 @@ class Execution:
             RuntimeClosed: the runtime was closed meanwhile.
         """
         limit = None if timeout is None else seconds(timeout)
-        settled = self._settled or self._service.wait(self.id, limit)
+        settled = self._settled or self._client.wait(self.id, limit)
         return self._unwrap(settled)
 
     def __await__(self) -> Generator[Any, None, Any]:
         return self._result_async().__await__()
 
     async def _result_async(self) -> Any:
-        settled = self._settled or await self._service.wait_async(self.id)
+        settled = self._settled or await self._client.wait_async(self.id)
         return self._unwrap(settled)
 
     def describe(self) -> Description:
         """Return what is known of the execution now. Raises ExecutionNotFound."""
-        return Description.from_head(self._service.head(self.id))
+        return Description.from_head(self._client.head(self.id))
 
     def history(self) -> History:
         """Return all events so far, in order. Raises ExecutionNotFound."""
-        return self._service.history(self.id)
+        return self._client.history(self.id)
 
     def timeline(self, *, trust: bool = False) -> Timeline:
         """Return all events so far as people read them: with times, durations and values.
@@ -208,7 +151,7 @@ class Execution:
 
         Raises ExecutionNotFound, or WireError if the history cannot be read.
         """
-        return Recording.from_stored(self._service.stored(self.id))
+        return Recording.from_stored(self._client.stored(self.id))
 
     def signal(self, name: str, value: Any = None) -> None:
         """Send a signal; when this returns, it survives a crash.
@@ -217,7 +160,7 @@ class Execution:
             ExecutionNotFound, ExecutionClosed: nobody is there to receive it.
             ValueNotSerializable: the value cannot be sent.
         """
-        self._service.signal(self.id, name, value)
+        self._client.signal(self.id, name, value)
 
     def query(self, name: str, /, *args: Any, **kwargs: Any) -> Any:
         """Put a question to the workflow, also to one that has closed or is blocked.
@@ -228,7 +171,7 @@ class Execution:
             NonDeterminismError: the history no longer fits the code; the message names the line.
             Exception: whatever the handler raises.
         """
-        return self._service.query(self.id, name, args, kwargs)
+        return self._client.query(self.id, name, args, kwargs)
 
     def update(
         self,
@@ -255,7 +198,7 @@ class Execution:
             Exception: whatever the validator or the handler raises.
         """
         limit = None if timeout is None else seconds(timeout)
-        return self._service.update(self.id, name, args, kwargs, id, limit)
+        return self._client.update(self.id, name, args, kwargs, id, limit)
 
     def cancel(self, reason: str = "") -> None:
         """Ask the execution to cancel itself: `asyncio.CancelledError` is raised where it waits.
@@ -263,14 +206,14 @@ class Execution:
         It may catch that, clean up with tasks, and even complete. A second request changes
         nothing. Raises ExecutionNotFound, or ExecutionClosed if it has ended before.
         """
-        self._service.cancel(self.id, reason)
+        self._client.cancel(self.id, reason)
 
     def terminate(self, reason: str = "") -> None:
         """End the execution at once, without running any of its code.
 
         Raises ExecutionNotFound, or ExecutionClosed if it has ended before.
         """
-        self._service.terminate(self.id, reason)
+        self._client.terminate(self.id, reason)
 
     def resume(self) -> None:
         """Let a blocked execution go on, after the cause has been fixed. One that runs goes on too if
@@ -280,7 +223,7 @@ class Execution:
 
         Raises ExecutionNotFound, or ExecutionClosed if it has ended.
         """
-        self._service.resume(self.id)
+        self._client.resume(self.id)
 
     def __repr__(self) -> str:
         return f"<execution {self.id!r}>"
@@ -292,7 +235,7 @@ class Execution:
                 "then call resume() to continue",
                 execution_id=self.id,
             )
-        closing = settled.closing or self._service.closing(self.id)
+        closing = settled.closing or self._client.closing(self.id)
         self._settled = Settled(settled.head, closing)
         if isinstance(closing, events.ExecutionCompleted):
             return self._codec.decode(closing.result)

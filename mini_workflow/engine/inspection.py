@@ -15,8 +15,7 @@ from mini_workflow.engine.requests import Ask
 from mini_workflow.engine.turn import Turns
 from mini_workflow.engine.watchdog import Watchdog
 from mini_workflow.errors import UsageError
-from mini_workflow.ports import Commit
-from mini_workflow.ports.queue import NO_EFFECTS, FencedStore
+from mini_workflow.ports.queue import FencedStore
 
 T = TypeVar("T")
 
@@ -74,11 +73,8 @@ class Inspection:
 
     def _refresh(self, name: str) -> None:
         """Have what is in memory be as of now."""
-        standing = self._store.standing(name)
+        standing = self._store.standing(name) if self._store.is_current(name) else None
         if standing is None:
-            return
-        commit = Commit(name, standing.length)
-        if not self._store.commit(commit, NO_EFFECTS, standing.alarm, standing.tries):
             self._cache.drop(name)
         else:
             self._cache.drop_unless(name, standing.length)

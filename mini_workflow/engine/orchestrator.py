@@ -33,14 +33,15 @@ from mini_workflow.engine.effects import (
 )
 from mini_workflow.engine.executor import execute
 from mini_workflow.engine.inspection import Inspection
+from mini_workflow.engine.late_outcomes import LateOutcomes
 from mini_workflow.engine.operator_log import tell
-from mini_workflow.engine.outbox import outbox
-from mini_workflow.engine.runs import blocked, first_event
+from mini_workflow.engine.outbox import child_start, outbox
+from mini_workflow.engine.runs import blocked, deadly
 from mini_workflow.engine.turn import Delivery, Turn, Turns
 from mini_workflow.engine.undelivered import warn_of_late_signals, warn_of_unreceived
 from mini_workflow.engine.watchdog import Watchdog
-from mini_workflow.errors import StoreError, StoreUnavailable, TurnTimeout, UsageError
-from mini_workflow.ports import Clock, Commit, Head, QueuedMessage, TaskOutcome, TaskRequest
+from mini_workflow.errors import StoreError, StoreUnavailable, UsageError
+from mini_workflow.ports import Clock, Commit, Extent, Head, QueuedMessage, TaskOutcome, TaskRequest
 from mini_workflow.ports.queue import (
     NO_EFFECTS,
     NO_WAKEUPS,
@@ -148,9 +149,10 @@ class Orchestrator:
             entropy=entropy,
             history_limit=history_limit,
             limits=limits,
-            refresh=store.refresh,
+            refresh=store.is_current,
             execute=self._execute,
         )
+        self._late = LateOutcomes(store, self._cache, dispatch, limits)
         self._admission = StartCheck(dispatch, codec, definitions)
         self.inspection = Inspection(store, self._turns, self._cache, self._watchdog)
         """Answers what is asked of executions directly."""
@@ -292,7 +294,7 @@ class Orchestrator:
         error: BaseException | None = None
         if work.arrival.delivery >= SUSPICIOUS and head is not None and head.closed_at is None:
             standing = self._counted(work, standing)
-            error = _deadly(standing) if standing.tries > TRIES else None
+            error = deadly(standing.tries - 1) if standing.tries > TRIES else None
         if error is None:
             error = self._make_sure(work, standing, head)
         else:
@@ -300,7 +302,11 @@ class Orchestrator:
         messages = list(work.messages)
         due = head is not None and head.wake_at is not None and head.wake_at <= now
         if due or work.resume:
+            deadline = standing.alarm.deadline
+            if error is None and (work.resume or (deadline is not None and deadline.at <= now)):
+                messages += self._late.find(name, now)
             messages.append(events.Tick(now))
+        messages = self._late.renewed(messages, now)
         signalled = any(isinstance(m, events.SignalReceived) for m in messages)
         delivery = Delivery(name, messages, resume=work.resume and error is None, posted=signalled)
         if error is None:
@@ -388,18 +394,21 @@ class Orchestrator:
         is not to be blocked for it.
         """
         known = self._store.standing(work.name)
-        pending = left if goes_on else put_off(left)
+        self._rewrite(work.name, known, left if goes_on else put_off(left), 0)
+
+    def _rewrite(
+        self, name: str, known: ExecutionMeta | None, pending: PendingEffects, tries: int
+    ) -> None:
+        """Write that of an execution which is no event."""
         if known is None or not self._store.commit(
-            Commit(work.name, known.length), pending, known.alarm, 0
+            Commit(name, known.length), pending, known.alarm, tries
         ):
-            raise StoreUnavailable(f"execution {work.name!r} is written by another process")
+            raise StoreUnavailable(f"execution {name!r} is written by another process")
 
     def _counted(self, work: _Work, standing: ExecutionMeta) -> ExecutionMeta:
         """Count a try, before anything is done that may end the process."""
         name, pending, tries = work.name, _doubted(work, standing), standing.tries + 1
-        commit = Commit(name, standing.length)
-        if not self._store.commit(commit, pending, standing.alarm, tries):
-            raise StoreUnavailable(f"execution {name!r} is written by another process")
+        self._rewrite(name, standing, pending, tries)
         work.standing = replace(standing, pending=pending, done=False, tries=tries)
         return work.standing
 
@@ -410,8 +419,7 @@ class Orchestrator:
         try:
             standing = self._store.standing(work.name)
             if standing is not None and standing.tries:
-                commit, tries = Commit(work.name, standing.length), standing.tries - 1
-                self._store.commit(commit, standing.pending, standing.alarm, tries)
+                self._rewrite(work.name, standing, standing.pending, standing.tries - 1)
         except StoreError as error:
             log.warning("[%s] a try stays counted: %s", work.name, error)
 
@@ -433,7 +441,7 @@ class Orchestrator:
         # In the order of the commands: what is said to a child must not come before its start.
         for command in commands:
             if isinstance(command, StartChild):
-                outgoing.append(self._start_of(work.name, command, now))
+                outgoing.append(child_start(work.name, command, now, self._entropy()))
             else:
                 outgoing += outbox((command,))
         if turn is not None and turn.decision is None:
@@ -447,14 +455,6 @@ class Orchestrator:
         to_set = work.plan_wakeup.to_set is not None
         new = PendingEffects(tasks, tuple(outgoing), alarm=to_set, causes=work.arrival.ids)
         work.pending = together(work.owed, new)
-
-    def _start_of(self, parent: str, command: StartChild, now: int) -> QueuedMessage:
-        """Return the message that has a child begin, wherever messages to it are taken."""
-        about = {"id": parent, "seq": command.seq}
-        started = first_event(command.workflow, command.arguments, now, self._entropy(), about)
-        return QueuedMessage(
-            command.execution_id, wire.encode(started), f"{parent}/{command.seq}/child"
-        )
 
     def _commit(self, work: _Work) -> None:
         turn, standing, started = work.turn, work.standing, work.started
@@ -471,10 +471,17 @@ class Orchestrator:
         if empty and not (pending.tasks or pending.outbox or work.owed or alarm != standing.alarm):
             # Setting the same alarm again is done before this message is done with.
             pending = NO_EFFECTS
-        doubtful = standing.pending.doubtful
-        if turn is None and not pending and alarm == standing.alarm and not doubtful:
+        # Effects that are done and doubtful would be done again by whoever reads of them.
+        same = not (pending or standing.pending.doubtful) and alarm == standing.alarm
+        if same and turn is None:
             return  # closed, and nothing is left of it
-        if not self._store.commit(commit, pending, alarm, 0):
+        if same and empty and standing.listed and not standing.tries:
+            written = self._store.is_current(work.name) and (
+                self._store.extent(work.name) == Extent(commit.expected, True)
+            )
+        else:
+            written = self._store.commit(commit, pending, alarm, 0)
+        if not written:
             self._lose_race(work)
 
     def _lose_race(self, work: _Work) -> None:
@@ -550,13 +557,6 @@ def _doubted(work: _Work, standing: ExecutionMeta) -> PendingEffects:
     pending, ids = standing.pending, work.arrival.ids
     again = pending.doubtful or work.resume or not set(pending.causes).isdisjoint(ids)
     return pending if again and not standing.done else NO_EFFECTS
-
-
-def _deadly(standing: ExecutionMeta) -> TurnTimeout:
-    return TurnTimeout(
-        f"the process has ended {standing.tries - 1} times during this turn: it ran out of memory "
-        "or of time"
-    )
 
 
 def _commands(turn: Turn | None) -> tuple[Command, ...]:

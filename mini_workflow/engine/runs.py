@@ -13,7 +13,7 @@ from mini_workflow.core.events import Event, Message
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.recorded import python_version
 from mini_workflow.core.run import Run
-from mini_workflow.errors import HistoryTooLong
+from mini_workflow.errors import HistoryTooLong, TurnTimeout
 from mini_workflow.ports import Head
 
 log = logging.getLogger("mini_workflow.engine")
@@ -135,4 +135,11 @@ def blocked(head: Head, reason: BaseException) -> Head:
         blocked_reason=f"{type(reason).__name__}: {reason}".encode(
             errors="backslashreplace"
         ).decode(),
+    )
+
+
+def deadly(deaths: int) -> TurnTimeout:
+    """Return the error of a turn during which the process has ended so many times."""
+    return TurnTimeout(
+        f"the process has ended {deaths} times during this turn: it ran out of memory or of time"
     )

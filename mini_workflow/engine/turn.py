@@ -116,7 +116,7 @@ class Turns:
         note: Callable[[str | None], None] = lambda execution_id: None,
         limits: ReportLimits | None = None,
         in_hand: Callable[[tuple[str, int, int], str], bool] | None = None,
-        refresh: Callable[[str], None] = lambda execution_id: None,
+        refresh: Callable[[str], object] = lambda execution_id: None,
     ) -> None:
         self._unreported = Unreported(store, refresh)
         self._note = note

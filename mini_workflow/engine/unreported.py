@@ -57,7 +57,7 @@ class Unreported:
     `refresh` is called before another one is looked at, where the store may be out of date.
     """
 
-    def __init__(self, store: Reader, refresh: Callable[[str], None]) -> None:
+    def __init__(self, store: Reader, refresh: Callable[[str], object]) -> None:
         self._store = store
         self._refresh = refresh
 

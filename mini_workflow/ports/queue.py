@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
+from mini_workflow.core.records import record
 from mini_workflow.errors import StoreError
 from mini_workflow.ports import Commit, QueuedMessage, Reader, TaskRequest
 
@@ -65,7 +66,9 @@ NO_EFFECTS: Final = PendingEffects()
 class ExecutionMeta:
     """How things stand with an execution beside what a Head says: the effects of its last commit,
     whether this process knows them done, the wake-ups that are set, how often in a row its turns may
-    have ended the process, who its parent is (``{"id": ..., "seq": ...}``), and how many events it has.
+    have ended the process, who its parent is (``{"id": ..., "seq": ...}``), and how many events it
+    has. One that is not `listed` will be by its next commit: there has to be one, also without
+    anything to write.
     """
 
     pending: PendingEffects
@@ -74,49 +77,92 @@ class ExecutionMeta:
     tries: int
     parent: dict[str, Any] | None
     length: int
+    listed: bool = True
+
+
+@record
+class Received:
+    """A message as a queue hands it to an orchestrator: a `body` as it was posted, or the time for
+    which a wake-up was set, which has come. `id` is the same when it comes again, and `delivery`
+    counts how often it was handed out, from 1.
+    """
+
+    id: str
+    execution_id: str
+    body: str
+    woken: int | None = None
+    delivery: int = 0
 
 
 class Dispatch(Protocol):
     """Takes to other functions what a committed turn has decided. At least once: what is done twice
-    is recognized where it arrives. Every method may raise StoreError; then it may have happened all
-    the same.
+    is recognized where it arrives. Durable on return; when a method raises StoreError, all, a part or
+    nothing of it may have happened, and the caller does it again. Any thread.
     """
 
     def run(self, requests: Sequence[TaskRequest]) -> list[StoreError | None]:
-        """Have attempts of tasks run, and answer for each what went wrong. Their outcomes come back
-        as messages.
+        """Have attempts of tasks run, and answer for each what went wrong: one that fails does not
+        keep back the others. Their outcomes come back as messages.
+        """
+        ...
+
+    def outcomes(self, execution_id: str, attempts: Sequence[tuple[int, int]]) -> list[str]:
+        """Return the messages about those attempts, (seq, attempt), whose outcomes were kept because
+        they could not be sent. It is asked before attempts count as lost.
         """
         ...
 
     def cancel(self, execution_id: str, seq: int, reason: str) -> None:
-        """Nobody waits for the task any more: tell whoever runs it, if that is possible."""
+        """Nobody waits for the task any more: tell whoever runs it, if that is possible. Harmless for
+        a task that nobody runs.
+        """
         ...
 
     def post(self, messages: Sequence[QueuedMessage]) -> None:
-        """Deliver messages to executions; those for one execution stay in order."""
+        """Deliver messages to executions, whether they exist or not; those for one execution arrive
+        in the order in which they were posted first, however large they are. One with the key of
+        another may be left out while that is on its way.
+        """
         ...
 
     def alarm(self, execution_id: str, at: int, now: int) -> Wakeup:
-        """Return the alarm that `set` would set for that time. Pure."""
+        """Return the alarm that `set` would set for that time. Pure, and different for each execution
+        and time; the `schedule` alone tells `unset` which one it is, and is empty if it needs not.
+        """
         ...
 
     def set(self, execution_id: str, alarm: Wakeup, now: int) -> None:
-        """Have the execution woken: it may come early, and then has to be set again."""
+        """Have the execution woken at the alarm's time, at most a second late: it may come early, and
+        then has to be set again. Setting it twice is harmless.
+        """
         ...
 
     def unset(self, alarm: Wakeup) -> None:
-        """Cancel an alarm that is not needed any more; it may go off all the same."""
+        """Cancel an alarm that is not needed any more; it may go off all the same. Harmless if it is
+        not set, and for all others.
+        """
         ...
 
 
 class FencedStore(Reader, Protocol):
     """Executions that one process at a time works on, by the order of a queue; a process that has
-    been overtaken is refused. What it has read and written it remembers, and answers from memory.
+    been overtaken is refused.
+
+    What it has read and written it remembers, and answers from memory, until somebody else turns
+    out to have written, or it is told to forget; it may forget by itself. Any thread, each for
+    executions of its own. Every method may raise StoreError: then a write may have happened all the
+    same, and the memory of that execution is forgotten.
     """
 
     def standing(self, execution_id: str) -> ExecutionMeta | None:
         """Return how things stand with an execution, from memory where that is known; None if there
         is none of that id.
+        """
+        ...
+
+    def is_current(self, execution_id: str) -> bool:
+        """Return whether what is in memory of an execution is as of the last write of any process.
+        If not, it is forgotten. False too if there is nothing in memory.
         """
         ...
 
@@ -128,24 +174,30 @@ class FencedStore(Reader, Protocol):
         pending: PendingEffects,
         alarm: Wakeups,
     ) -> bool:
-        """Write a new execution with its first events; False if there is one of that id. The
-        `fingerprint` is of the arguments.
+        """Write a new execution with its first events, in one durable step; False, and nothing is
+        written, if there is one of that id. The `fingerprint` is of the arguments.
+
+        Raises UsageError, and writes nothing, as `Store.commit`.
         """
         ...
 
     def commit(self, commit: Commit, pending: PendingEffects, alarm: Wakeups, tries: int) -> bool:
-        """Write in one durable step, as `Store.commit`; also the effects, which include the outbox.
+        """Write in one durable step what follows the execution in memory, with the effects, which
+        include the outbox: nothing is posted from here. The other fields replace what was there.
 
-        A commit that changes nothing only finds out whether what is in memory is still true.
+        False, and nothing is written, unless the execution is in memory, has `expected` events
+        there, and nobody has written it since it was read: not even a commit without events. It is
+        forgotten then, and the caller begins again with what `standing` says. The same commit again
+        is refused, and also after an error, if it was written: nothing is stored twice.
+
+        Raises UsageError, and writes nothing, as `Store.commit`.
         """
         ...
 
-    def refresh(self, execution_id: str) -> None:
-        """Read the execution again: another process may have gone on with it."""
-        ...
-
     def done(self, execution_id: str) -> None:
-        """Note that the effects of the last commit have been done."""
+        """Note in memory that the effects of the last commit have been done. Nothing is written:
+        other processes do not know it, and this one forgets it with the rest.
+        """
         ...
 
     def forget(self, execution_id: str) -> None:

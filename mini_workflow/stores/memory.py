@@ -7,7 +7,6 @@ only, so that nobody who was given something can change what is stored.
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from itertools import compress
 
 from mini_workflow.errors import ExecutionNotFound, LeaseLost, StoreUnavailable, UsageError
 from mini_workflow.ports import Clock, Commit, Extent, Head, MailboxEntry, Page, Query, Stored
+from mini_workflow.stores.listing import page_of
 
 
 @dataclass(slots=True)
@@ -211,22 +211,9 @@ class MemoryStore:
 
     def list(self, query: Query) -> Page:
         """See `Store.list`."""
-        if query.limit < 1:
-            raise UsageError(f"the limit of a listing must be 1 or more, not {query.limit}")
-        before = _position(query.after)
         with self._session.open() as state:
-            found = [
-                ((execution.head.started_at, execution.key), execution.head)
-                for execution in state.executions.values()
-                if query.workflow in {None, execution.head.workflow}
-                and query.status in {None, execution.head.status}
-            ]
-        found = sorted((place, head) for place, head in found if before is None or place < before)[
-            ::-1
-        ]
-        page = found[: query.limit]
-        more = len(found) > query.limit
-        return Page([head for _, head in page], "{}-{}".format(*page[-1][0]) if more else None)
+            found = [(one.key, one.head) for one in state.executions.values()]
+        return page_of(found, query)
 
 
 class MemoryAgenda:
@@ -385,12 +372,3 @@ def _wake_at(head: Head) -> int:
 
 def _ids(heads: list[Head], after: str, limit: int) -> list[str]:
     return sorted(head.execution_id for head in heads if head.execution_id > after)[:limit]
-
-
-def _position(after: str | None) -> tuple[int, int] | None:
-    if after is None:
-        return None
-    match = re.fullmatch(r"(-?\d{1,18})-(\d{1,18})", after, re.ASCII)
-    if match is None:
-        raise UsageError(f"not a page of a listing: {after!r}; pass the `next` of the page before")
-    return int(match[1]), int(match[2])

@@ -262,7 +262,7 @@ def test_errands_wait_for_the_code_that_they_need() -> None:
     BODIES.clear()
     with World(REGISTRY) as world:
         world.client.start_execution("sequence", id="e")
-        world.after(Fault(3, "dies"))
+        world.after(Fault(1, "dies", call="lambda.Invoke"))
         world.registry = registry_of(poison)
         world.run()
         assert statuses(world, "e") == ["blocked"]
@@ -291,7 +291,7 @@ def test_errands_wait_for_code_that_fits() -> None:
     wrong.add(type(wrong.get("other_code"))("two_tasks", other_code))
     with World(right) as world:
         world.client.start_execution("two_tasks", id="e")
-        world.after(Fault(8, "dies"))
+        world.after(Fault(2, "dies", call="lambda.Invoke"))
         world.deliver()
         world.attempt()
         world.registry = wrong
@@ -313,7 +313,7 @@ def test_resuming_makes_sure_of_errands() -> None:
     BODIES.clear()
     with World(REGISTRY) as world:
         world.client.start_execution("sequence", id="e")
-        world.after(Fault(3, "dies"))
+        world.after(Fault(1, "dies", call="lambda.Invoke"))
         world.deliver()
         world.services.queue.clear()
         assert world.services.invoked == []

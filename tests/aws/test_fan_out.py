@@ -27,7 +27,7 @@ async def wide(ctx: Context, tasks: int) -> int:
     return sum(found)
 
 
-@pytest.mark.timeout(120 + TASKS // 20)
+@pytest.mark.timeout(300 + TASKS // 20)
 def test_no_outcome_is_lost_when_a_message_group_takes_300_messages_a_second() -> None:
     with World(registry_of(wide)) as world:
         world.services.rate = 300

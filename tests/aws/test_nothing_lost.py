@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal
 
 import pytest
@@ -50,7 +51,10 @@ def sound(world: World, scenario: Scenario, fault: Fault | None) -> None:
     """What holds of every world that has come to rest."""
     services = world.services
     assert services.queue == services.invoked == services.entries == []
-    for head in world.client._parts.store.list(Query()).heads:
+    heads = world.client._parts.store.list(Query()).heads
+    stored = re.findall(r"executions/([^/]+)\.json(?=\n)", "\n".join([*services.objects, ""]))
+    assert sorted(head.execution_id for head in heads) == sorted(stored)
+    for head in heads:
         history = world.history(head.execution_id)
         done = [e for e in history if isinstance(e, (events.TaskCompleted, events.TaskFailed))]
         assert len({e.seq for e in done}) == len(done)
@@ -155,7 +159,7 @@ def test_two_warm_processes_may_take_turns(scenario: Scenario) -> None:
         assert set(BODIES.values()) <= {1}
 
 
-@pytest.mark.parametrize("n", [1, 2, 3, 4])
+@pytest.mark.parametrize("n", [1, 2, 3])
 @when
 def test_a_client_may_die_while_it_starts_an_execution(n: int, after: bool) -> None:
     scenario = SCENARIOS["sequence"]
@@ -189,7 +193,7 @@ def test_a_client_and_the_orchestrator_may_start_at_the_same_time(n: int, after:
         world.prone = ("client",)
         world.acting = "client"
         # It sends, and dies before it has written.
-        world.after(Fault(3, "dies"))
+        world.after(Fault(1, "dies", call="s3.PutObject"))
         with pytest.raises(Death):
             world.client.start_execution("inline", id="e")
         world.faults.clear()

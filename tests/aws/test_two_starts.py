@@ -8,7 +8,7 @@ from mini_workflow import ExecutionAlreadyExists
 from tests.aws.flows import BODIES, REGISTRY, SCENARIOS
 from tests.aws.world import World
 
-CALLS = 4
+CALLS = 3
 
 
 @pytest.mark.parametrize("far", [False, True], ids=["only started", "ended"])

@@ -75,7 +75,8 @@ class Death(BaseException):
 
 @dataclass(slots=True)
 class Fault:
-    """What goes wrong at the n-th call of AWS from now, counted from 1, for `times` calls.
+    """What goes wrong at the n-th call of AWS from now, counted from 1, for `times` calls: of those
+    with the name `call`, such as "lambda.Invoke", or of all.
 
     ``dies``: the process ends. ``fails``: nobody answers. ``throttled``: AWS refuses to do it now.
     With `after`, the call has been carried out before.
@@ -85,9 +86,18 @@ class Fault:
     kind: Literal["dies", "fails", "throttled"]
     after: bool = False
     times: int = 1
+    call: str = ""
 
     def __str__(self) -> str:
-        return f"{self.kind} {'after' if self.after else 'before'} call {self.n}"
+        when = "after" if self.after else "before"
+        return f"{self.kind} {when} call {self.n}{self.call and f' of {self.call}'}"
+
+    def comes(self, call: str) -> bool:
+        """Count the call; whether it goes wrong."""
+        if self.call not in ("", call):
+            return False
+        self.n -= 1
+        return self.n <= 0 < self.n + self.times
 
 
 _CURRENT: list[World] = []
@@ -200,9 +210,8 @@ class World:
                 meanwhile()
             return answer
         if self.acting in self.prone:
-            for each in self.faults:
-                each.n -= 1
-            fault = next((f for f in self.faults if f.n <= 0 < f.n + f.times), None)
+            coming = [each for each in self.faults if each.comes(call)]
+            fault = next(iter(coming), None)
         if fault is None:
             return self.services.answer(call, request)
         if fault.after:

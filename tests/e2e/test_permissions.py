@@ -9,13 +9,15 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from threading import Barrier
 from typing import Any
 from unittest.mock import patch
 
 import pytest
 
-from mini_workflow import Context, Execution, StoreError
+from mini_workflow import AWSRuntime, Context, Execution, StoreError
 from mini_workflow.stores.sqs.messages import SqsMessage
 from mini_workflow.workflow import Registry, Workflow
 from tests.e2e.flows import Flows, named
@@ -30,7 +32,6 @@ UNASKED = {
     },
     "Flows-worker-policy": {
         "Logs": "Lambda writes logs",
-        "RemoveFromIndex": "as a linked function's",
         "ReportFailures": "Lambda sends to destinations",
         "TellMissingFromForbidden": "here, a read of what is missing is never refused",
         "Ledger": "a part of the tests",
@@ -114,34 +115,6 @@ async def approval(ctx: Context, amount: int) -> dict[str, Any]:
     raise NotImplementedError
 
 
-def loses(flows: Flows) -> Execution[Any]:
-    """Start an execution that somebody else starts at the same time, a little earlier."""
-    store, name = flows.runtime._parts.store, named("race")
-    flows.start("approval", 1, name=name)
-    looks: list[str] = []
-
-    def header(execution: str) -> Any:
-        # The first look was before the other's start.
-        looks.append(execution)
-        return type(store).header(store, execution) if len(looks) > 1 else None
-
-    registry = Registry()
-    registry.add(Workflow("approval", approval))
-    with patch.object(store, "header", header), patch.object(flows.runtime, "_registry", registry):
-        started = flows.runtime.start_execution("approval", 1, id=name)
-    assert looks == [name, name]
-    return started
-
-
-def loses_the_race(flows: Flows, _: Refusal) -> Generator[None]:
-    """The start that comes second takes its mark in the index away."""
-    yield
-    with pytest.raises(StoreError, match="no identity-based policy allows"):
-        loses(flows)
-    yield
-    loses(flows)
-
-
 def lists(flows: Flows, _: Refusal) -> Generator[None]:
     """The executions that there are."""
     yield
@@ -173,7 +146,6 @@ NEEDS = [
                 "s3:GetObject",
                 asks(lambda execution: execution.describe()),
             ),
-            ("RemoveFromIndex", "s3:DeleteObject", loses_the_race),
             ("TellMissingFromForbidden", "s3:ListBucket", lists),
             ("SendEvents", "sqs:SendMessage", asks(lambda execution: execution.signal("remark"))),
             (
@@ -251,11 +223,77 @@ def test_without_a_statement_something_is_refused_and_nothing_is_lost(
     next(probe, None)
 
 
-def test_who_loses_a_race_of_two_starts_has_the_same_execution(flows: Flows) -> None:
-    started = loses(flows)
-    assert started.describe().workflow == "approval"
-    listed = [one.id for one in flows.runtime.list_executions() if one.id == started.id]
-    assert listed == [started.id]
+Door = Callable[[AWSRuntime, str, str], "Execution[Any]"]
+
+DOORS: dict[str, Door] = {
+    "start_execution": lambda runtime, name, _: runtime.start_execution("approval", 1, id=name),
+    "start_executions": lambda runtime, name, _: runtime.start_executions(
+        "approval", [(1,), (1,)], ids=[f"{name}-beside", name]
+    )[1],
+    "signal_with_start": lambda runtime, name, who: runtime.signal_with_start(
+        "approval", 1, id=name, signal="remark", value=who
+    ),
+}
+
+
+@contextlib.contextmanager
+def starter(flows: Flows, meet: Callable[[str], object], looks: list[str]) -> Iterator[AWSRuntime]:
+    """Another process of the linked function, under its role. It calls `meet` once it has seen that
+    an execution is not there, and notes when it looks again.
+    """
+    registry = Registry()
+    registry.add(Workflow("approval", approval))
+    runtime = flows.linked("Starter")
+    store, seen = runtime._parts.store, set[str]()
+
+    def header(execution: str) -> Any:
+        if execution not in seen:
+            seen.add(execution)
+            meet(execution)
+            return None
+        looks.append(execution)
+        return type(store).header(store, execution)
+
+    with (
+        contextlib.closing(runtime),
+        patch.object(store, "header", header),
+        patch.object(runtime, "_registry", registry),
+    ):
+        yield runtime
+
+
+@pytest.mark.parametrize("first", DOORS)
+@pytest.mark.parametrize("second", DOORS)
+def test_two_linked_functions_that_start_one_id_both_succeed(
+    flows: Flows, first: str, second: str
+) -> None:
+    """Neither has seen it when both send. The rights of their role are all that they have."""
+    name, barrier, looks = named("race"), Barrier(2), list[str]()
+
+    def go(door: str, runtime: AWSRuntime) -> Execution[Any]:
+        return DOORS[door](runtime, name, door)
+
+    def meet(execution: str) -> None:
+        if execution == name:
+            barrier.wait(WAIT)
+
+    with (
+        starter(flows, meet, looks) as one,
+        starter(flows, meet, looks) as other,
+        ThreadPoolExecutor(2) as pool,
+    ):
+        races = [pool.submit(go, first, one), pool.submit(go, second, other)]
+        assert {race.result(WAIT).id for race in races} == {name}
+    # At least one has lost, and asked what is there.
+    assert name in looks
+    execution = flows.runtime.get_execution(name)
+    execution.signal("decide", {"by": "one"})
+    result = execution.result(timeout=WAIT)
+    signalled = sorted(door for door in (first, second) if door == "signal_with_start")
+    assert (result["amount"], sorted(result["seen"])) == (1, signalled)
+    listed = [one.id for one in flows.runtime.list_executions() if one.id == name]
+    assert listed == [name]
+    assert flows.once(name) == {"decided"}
 
 
 def test_a_task_starts_executions_of_its_own_engine_and_sends_them_signals(flows: Flows) -> None:

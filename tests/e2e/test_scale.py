@@ -3,8 +3,6 @@
 from collections import Counter
 from typing import Any
 
-import pytest
-
 from mini_workflow.stores.aws_limits import SEAL_OVER
 from tests.e2e.flows import Flows
 
@@ -35,7 +33,6 @@ def kind(call: dict[str, Any]) -> str:
     return f"{call['service']} {call['operation']}"
 
 
-@pytest.mark.timeout(300)
 def test_the_last_steps_cost_what_the_first_ones_did(flows: Flows) -> None:
     # The emulator sees no loop in this; Lambda would after sixteen steps, and was told otherwise.
     client = flows.server.client("lambda")
@@ -63,7 +60,6 @@ def test_the_last_steps_cost_what_the_first_ones_did(flows: Flows) -> None:
     assert max(heads) < SEAL_OVER + 16 * 1024
 
 
-@pytest.mark.timeout(300)
 def test_two_hundred_tasks_at_once_are_shared_by_processes(flows: Flows) -> None:
     # As many as the machine can bear.
     with flows.at_most("Flows-worker-function", 4):

@@ -5,8 +5,6 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-import pytest
-
 from tests.aws.emulator.server import emulator
 from tests.e2e.deployment import deployed
 from tests.e2e.flows import PROGRAM, Flows
@@ -34,7 +32,6 @@ def changed(program: Path, before: str, after: str) -> None:
     workflows.write_text(text.replace(before, after))
 
 
-@pytest.mark.timeout(300)
 def test_a_redeployment_and_a_restart_continue_what_is_in_flight(tmp_path: Path) -> None:
     program, state = tmp_path / "program", tmp_path / "state"
     shutil.copytree(PROGRAM, program, ignore=shutil.ignore_patterns("__pycache__", ".*"))

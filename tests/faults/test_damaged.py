@@ -12,8 +12,7 @@ from mini_workflow import Context, ExecutionBlocked, LocalClient, LocalRuntime, 
 from mini_workflow.core import events
 from mini_workflow.errors import WireError
 from tests.unit.local import flows
-
-WAIT = 60
+from tests.waiting import WAIT
 
 
 def wait_for_gate() -> None:

@@ -11,8 +11,7 @@ from click.testing import CliRunner
 
 from mini_workflow import Context, ExecutionBlocked, LocalClient, LocalRuntime, workflow
 from mini_workflow.cli.app import cli
-
-WAIT = 60
+from tests.waiting import WAIT
 
 
 @workflow("damaged_rows.waits")

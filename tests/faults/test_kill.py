@@ -26,7 +26,6 @@ LONG = """
 """
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     ("workers", "steps", "kills"), [(0, STEPS, KILLS), (1, STEPS // 10, KILLS // 4)]
 )

@@ -17,18 +17,19 @@ from typing import Any
 from mini_workflow.context import Context
 from mini_workflow.core.retry import RetryPolicy
 from mini_workflow.errors import ClosureNotSerializable
+from mini_workflow.testing.simulation.shapes import choose, shape
 from tests.laws import spoken
-from tests.laws.shapes import SHAPES, double, fail, flaky, shape
+from tests.laws.shapes import double, fail, flaky
 
 __all__ = ["SHAPES", "double", "fail", "flaky", "spoken"]
 
 
-@shape
+@shape(tags="ordered")
 async def nothing(ctx: Context) -> None:
     return None
 
 
-@shape
+@shape(tags="ordered tasks timers")
 async def sequence(ctx: Context) -> list[int]:
     seen: list[int] = []
     for i in range(4):
@@ -37,14 +38,14 @@ async def sequence(ctx: Context) -> list[int]:
     return seen
 
 
-@shape
+@shape(tags="ordered tasks timers")
 async def gathering(ctx: Context) -> Any:
     return await asyncio.gather(
         ctx.task(double, 1), ctx.sleep(2), asyncio.sleep(1, "slept"), ctx.task(double, 2)
     )
 
 
-@shape
+@shape(tags="ordered tasks")
 async def gathering_errors(ctx: Context) -> list[str]:
     results = await asyncio.gather(
         ctx.task(fail, "a"), ctx.task(double, 1), ctx.task(fail, "b"), return_exceptions=True
@@ -52,7 +53,7 @@ async def gathering_errors(ctx: Context) -> list[str]:
     return [repr(result) for result in results]
 
 
-@shape
+@shape(tags="ordered tasks timers gives-up")
 async def gathering_fails(ctx: Context) -> list[str]:
     seen: list[str] = []
 
@@ -69,7 +70,7 @@ async def gathering_fails(ctx: Context) -> list[str]:
     return seen
 
 
-@shape
+@shape(tags="ordered tasks")
 async def gather_of_gathers(ctx: Context) -> list[str]:
     groups = {
         asyncio.gather(ctx.task(double, i), ctx.task(double, i + 10), return_exceptions=True)
@@ -82,7 +83,7 @@ async def gather_of_gathers(ctx: Context) -> list[str]:
     return seen
 
 
-@shape
+@shape(tags="ordered tasks")
 async def first_completed(ctx: Context) -> list[int]:
     pending: set[asyncio.Future[int]] = {ctx.task(double, i) for i in range(6)}
     seen: list[int] = []
@@ -92,7 +93,7 @@ async def first_completed(ctx: Context) -> list[int]:
     return seen
 
 
-@shape
+@shape(tags="ordered tasks gives-up")
 async def first_exception(ctx: Context) -> list[str]:
     tasks = [ctx.task(double, 1), ctx.task(fail, "a"), ctx.task(double, 2), ctx.task(fail, "b")]
     done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
@@ -102,20 +103,20 @@ async def first_exception(ctx: Context) -> list[str]:
     return [*seen, str(len(pending))]
 
 
-@shape
+@shape(tags="ordered timers gives-up")
 async def all_completed_in_time(ctx: Context) -> list[int]:
     tasks = [asyncio.create_task(asyncio.sleep(i, i)) for i in (3, 1, 2, 9)]
     done, pending = await asyncio.wait(tasks, timeout=5)
     return [*(task.result() for task in done), len(pending)]
 
 
-@shape
+@shape(tags="ordered tasks")
 async def as_they_complete(ctx: Context) -> list[int]:
     futures = [ctx.task(double, i) for i in range(5)]
     return [await future for future in asyncio.as_completed(futures)]
 
 
-@shape
+@shape(tags="ordered tasks timers gives-up")
 async def coroutines_as_they_complete(ctx: Context) -> list[str]:
     async def branch(i: int) -> str:
         value = await ctx.task(double, i)
@@ -131,7 +132,7 @@ async def coroutines_as_they_complete(ctx: Context) -> list[str]:
     return seen
 
 
-@shape
+@shape(tags="ordered tasks timers")
 async def task_group(ctx: Context) -> list[int]:
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(ctx.task(double, i)) for i in range(4)]  # type: ignore[arg-type]
@@ -139,7 +140,7 @@ async def task_group(ctx: Context) -> list[int]:
     return [task.result() for task in tasks]
 
 
-@shape
+@shape(tags="ordered tasks timers gives-up")
 async def task_group_fails(ctx: Context) -> list[str]:
     seen: list[str] = []
 
@@ -164,7 +165,7 @@ async def task_group_fails(ctx: Context) -> list[str]:
     return seen
 
 
-@shape
+@shape(tags="ordered tasks timers gives-up fails")
 async def timeout_expires(ctx: Context) -> list[str]:
     seen: list[str] = []
     try:
@@ -177,7 +178,7 @@ async def timeout_expires(ctx: Context) -> list[str]:
     return seen
 
 
-@shape
+@shape(tags="ordered timers gives-up")
 async def timeout_at_expires(ctx: Context) -> str:
     loop = asyncio.get_running_loop()
     try:
@@ -189,7 +190,7 @@ async def timeout_at_expires(ctx: Context) -> str:
     return "not reached"
 
 
-@shape
+@shape(tags="ordered tasks timers gives-up")
 async def wait_for_expires(ctx: Context) -> list[str]:
     seen: list[str] = []
     for limit in (0.0, 1.0, 100.0):
@@ -200,7 +201,7 @@ async def wait_for_expires(ctx: Context) -> list[str]:
     return seen
 
 
-@shape
+@shape(tags="ordered tasks timers gives-up")
 async def shielding(ctx: Context) -> list[str]:
     inner = ctx.task(double, 1)
     seen: list[str] = []
@@ -212,7 +213,7 @@ async def shielding(ctx: Context) -> list[str]:
     return [*seen, str(await inner)]
 
 
-@shape
+@shape(tags="ordered tasks")
 async def queues(ctx: Context) -> list[str]:
     queue: asyncio.Queue[int] = asyncio.Queue(maxsize=2)
     seen: list[str] = []
@@ -234,7 +235,7 @@ async def queues(ctx: Context) -> list[str]:
     return seen
 
 
-@shape
+@shape(tags="ordered tasks")
 async def other_queues(ctx: Context) -> list[int]:
     last_in: asyncio.LifoQueue[int] = asyncio.LifoQueue()
     smallest: asyncio.PriorityQueue[int] = asyncio.PriorityQueue()
@@ -248,7 +249,7 @@ async def other_queues(ctx: Context) -> list[int]:
     return [await last_in.get() for _ in range(3)] + [await smallest.get() for _ in range(3)]
 
 
-@shape
+@shape(tags="ordered tasks timers")
 async def locking(ctx: Context) -> list[str]:
     lock, seen = asyncio.Lock(), list[str]()
 
@@ -267,7 +268,7 @@ async def locking(ctx: Context) -> list[str]:
     return seen
 
 
-@shape
+@shape(tags="ordered tasks")
 async def semaphores(ctx: Context) -> list[str]:
     seen: list[str] = []
     for semaphore in (asyncio.Semaphore(2), asyncio.BoundedSemaphore(2)):
@@ -282,7 +283,7 @@ async def semaphores(ctx: Context) -> list[str]:
     return seen
 
 
-@shape
+@shape(tags="ordered tasks timers")
 async def events_and_conditions(ctx: Context) -> list[str]:
     event, condition, seen = asyncio.Event(), asyncio.Condition(), list[str]()
 
@@ -303,7 +304,7 @@ async def events_and_conditions(ctx: Context) -> list[str]:
     return seen
 
 
-@shape
+@shape(tags="ordered tasks")
 async def barrier(ctx: Context) -> list[str]:
     wall, seen = asyncio.Barrier(3), list[str]()
 
@@ -316,7 +317,7 @@ async def barrier(ctx: Context) -> list[str]:
     return seen
 
 
-@shape
+@shape(tags="ordered tasks")
 async def generators(ctx: Context) -> list[str]:
     seen: list[str] = []
 
@@ -341,7 +342,7 @@ async def generators(ctx: Context) -> list[str]:
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
 
 
-@shape
+@shape(tags="ordered tasks timers")
 async def context_variables(ctx: Context) -> list[str]:
     seen = [variable.get()]
     variable.set("main")
@@ -358,7 +359,7 @@ async def context_variables(ctx: Context) -> list[str]:
     return [*seen, variable.get()]
 
 
-@shape
+@shape(tags="ordered tasks retries")
 async def retries(ctx: Context) -> list[str]:
     policy = RetryPolicy(max_attempts=3, initial=1.0, jitter="equal", retry_on=(ConnectionError,))
     results = await asyncio.gather(
@@ -370,7 +371,7 @@ async def retries(ctx: Context) -> list[str]:
     return [repr(result) for result in results]
 
 
-@shape
+@shape(tags="ordered timers gives-up")
 async def handles(ctx: Context) -> list[str]:
     loop, seen = asyncio.get_running_loop(), list[str]()
     loop.call_later(0.2, seen.append, "later")
@@ -385,7 +386,7 @@ async def handles(ctx: Context) -> list[str]:
     return [*seen, str(given_up.cancelled())]
 
 
-@shape
+@shape(tags="ordered tasks timers gives-up")
 async def left_running(ctx: Context) -> str:
     async def background(name: str) -> None:
         try:
@@ -400,7 +401,7 @@ async def left_running(ctx: Context) -> str:
     return "done"
 
 
-@shape
+@shape(tags="ordered timers")
 async def durations(ctx: Context) -> list[str]:
     seen: list[str] = []
     for delay in (0, -1, 0.0004, 0.25, timedelta(milliseconds=30), timedelta(days=-1)):
@@ -410,13 +411,13 @@ async def durations(ctx: Context) -> list[str]:
     return [*seen, ctx.now().isoformat()]
 
 
-@shape
+@shape(tags="ordered tasks")
 async def mapping(ctx: Context) -> list[Any]:
     maps = [ctx.map(lambda x: x * i, range(5), concurrency=2) for i in range(3)]
     return [*(await asyncio.gather(*maps)), await ctx.map(double, [])]
 
 
-@shape
+@shape(tags="ordered tasks gives-up")
 async def mapping_fails(ctx: Context) -> str:
     def body(i: int) -> int:
         if i == 2:
@@ -430,7 +431,7 @@ async def mapping_fails(ctx: Context) -> str:
     return "not reached"
 
 
-@shape
+@shape(tags="ordered tasks timers")
 async def predicates(ctx: Context) -> list[str]:
     state, seen = {"n": 0}, list[str]()
 
@@ -455,7 +456,7 @@ async def predicates(ctx: Context) -> list[str]:
     return seen
 
 
-@shape
+@shape(tags="ordered tasks")
 async def chance(ctx: Context) -> list[str]:
     seen = [str(ctx.uuid4()), str(ctx.random.random())]
     await ctx.task(double, ctx.random.randrange(100))
@@ -463,7 +464,7 @@ async def chance(ctx: Context) -> list[str]:
     return [*seen, str(ctx.uuid4()), str(ctx.random.random()), str(info), ctx.now().isoformat()]
 
 
-@shape
+@shape(tags="ordered tasks inline")
 async def inline(ctx: Context) -> list[str]:
     seen = [str(await ctx.task(double, 4, inline=True))]
     try:
@@ -474,7 +475,7 @@ async def inline(ctx: Context) -> list[str]:
     return [*seen, str(await ctx.task(double, 5, inline=True))]
 
 
-@shape
+@shape(tags="ordered tasks inline")
 async def decorated(ctx: Context) -> list[int]:
     base = 10
 
@@ -493,14 +494,14 @@ async def decorated(ctx: Context) -> list[int]:
     return [await one, await two, await three]
 
 
-@shape
+@shape(tags="ordered tasks")
 async def fire_and_forget(ctx: Context) -> str:
     ctx.task(double, 1)
     ctx.task(double, 2)
     return "gone"
 
 
-@shape
+@shape(tags="ordered tasks inline")
 async def not_captured(ctx: Context) -> list[Any]:
     lock, seen = threading.Lock(), list[Any]()
     for attempt in range(3):
@@ -517,7 +518,7 @@ async def not_captured(ctx: Context) -> list[Any]:
     return seen
 
 
-@shape
+@shape(tags="ordered tasks timers gives-up")
 async def cancelled_tasks(ctx: Context) -> list[str]:
     seen: list[str] = []
     first, second = ctx.task(double, 1), ctx.task(double, 2)
@@ -534,7 +535,7 @@ async def cancelled_tasks(ctx: Context) -> list[str]:
     return seen
 
 
-@shape
+@shape(tags="ordered tasks gives-up")
 async def cancelled_before_start(ctx: Context) -> list[bool]:
     future = ctx.task(double, 1)
     wrapper = asyncio.get_running_loop().create_task(future)  # type: ignore[arg-type]
@@ -543,7 +544,7 @@ async def cancelled_before_start(ctx: Context) -> list[bool]:
     return [wrapper.cancelled(), future.cancelled()]
 
 
-@shape
+@shape(tags="ordered tasks timers gives-up fails")
 async def escapes(ctx: Context) -> None:
     await ctx.task(double, 1)
     async with asyncio.TaskGroup() as group:
@@ -551,7 +552,7 @@ async def escapes(ctx: Context) -> None:
         group.create_task(ctx.task(fail, "boom"))  # type: ignore[arg-type]
 
 
-@shape
+@shape(tags="ordered tasks timers gives-up fails")
 async def cancels_itself(ctx: Context) -> None:
     task = asyncio.current_task()
     assert task is not None
@@ -562,7 +563,7 @@ async def cancels_itself(ctx: Context) -> None:
         await ctx.task(double, 1)
 
 
-@shape
+@shape(tags="ordered tasks timers gives-up")
 async def everything_at_once(ctx: Context) -> list[str]:
     seen: list[str] = []
 
@@ -580,3 +581,7 @@ async def everything_at_once(ctx: Context) -> list[str]:
 
     await asyncio.gather(many(4), many(3), ctx.sleep(0.02))
     return seen
+
+
+SHAPES = {name: one.workflow for name, one in choose("ordered").items()}
+"""All shapes of the laws, by name."""

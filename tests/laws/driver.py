@@ -21,7 +21,7 @@ from mini_workflow.core.recorded import python_version
 from mini_workflow.core.replay import replay
 from mini_workflow.core.run import Inline, Run
 from mini_workflow.workflow import Workflow
-from tests.laws.shapes import SENT
+from tests.laws.shapes import entries_of
 
 CODEC = StandardCodec()
 START = 1_700_000_000_000
@@ -99,7 +99,7 @@ class Driver:
         """(seq, attempt) of each task body that ran."""
         self.decision: Decision | None = None
         self.run: Run | None = None
-        self.entries = list(SENT.get(self.definition.name, ()))
+        self.entries = entries_of(self.definition.name)
         DRIVERS.append(self)
         self.deliver(started(self.definition, args, seed=seed, behaviour=behaviour))
 

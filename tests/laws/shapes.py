@@ -1,4 +1,7 @@
-"""What the shapes of the corpus are made of, and the messages that some of them are sent."""
+"""What the shapes of the laws are made of, and what is said to them as a `Driver` is told it.
+
+They are entered into the registry of `mini_workflow.testing.simulation.shapes`, tagged "ordered".
+"""
 
 from __future__ import annotations
 
@@ -8,29 +11,21 @@ from typing import Any
 from mini_workflow.core import events
 from mini_workflow.core.events import Message
 from mini_workflow.core.state import ExecutionState
-from mini_workflow.workflow import Workflow
+from mini_workflow.testing.simulation.outside import Say
+from mini_workflow.testing.simulation.shapes import choose
 
 MailboxEntry = Callable[[Any], Message | None]
 """Makes a message for what a `Driver` runs, or None while its time has not come."""
 
-SHAPES: dict[str, Workflow[Any, Any]] = {}
-SENT: dict[str, tuple[MailboxEntry, ...]] = {}
-"""What a shape is sent, by its name, in order."""
+CHILDREN_END: dict[str, tuple[MailboxEntry, ...]] = {}
+"""How the children of a shape end, by its name: a `Driver` runs no other executions."""
 
 
-def shape(handler: Any) -> Any:
-    SHAPES[handler.__name__] = Workflow(handler.__name__, handler)
-    return handler
-
-
-def sent(*entries: MailboxEntry) -> Callable[[Any], Any]:
-    """A decorator for a shape that is sent these messages."""
-
-    def enter(handler: Any) -> Any:
-        SENT[handler.__name__] = entries
-        return shape(handler)
-
-    return enter
+def entries_of(name: str) -> list[MailboxEntry]:
+    """What a shape is sent, in order."""
+    shape = choose("ordered").get(name)
+    said = () if shape is None else shape.says
+    return [*map(_entry, said), *CHILDREN_END.get(name, ())]
 
 
 def double(value: int) -> int:
@@ -45,41 +40,43 @@ def flaky() -> None:
     raise ConnectionError("down")
 
 
-def signal(name: str, value: Any = None) -> MailboxEntry:
-    return lambda driver: events.SignalReceived(
-        driver.now, name, driver.codec.encode(value, "value"), f"{name}-{value}"
-    )
-
-
-def update(name: str, *args: Any) -> MailboxEntry:
-    return lambda driver: events.UpdateRequested(
-        driver.now, f"{name}-{args}", name, driver.codec.encode([list(args), {}], "arguments")
-    )
-
-
-def cancel(reason: str = "") -> MailboxEntry:
-    return lambda driver: events.CancelRequested(driver.now, reason)
-
-
-def completed(promise: str, value: Any) -> MailboxEntry:
-    """Completes a promise, or fails it if the value is an exception, once it is there."""
-
+def _entry(say: Say) -> MailboxEntry:
     def make(driver: Any) -> Message | None:
-        seq = _seq_of(driver, events.PromiseCreated, promise)
+        now, encode = driver.now, driver.codec.encode
+        if say.kind == "signal":
+            value = encode(say.value, "value")
+            return events.SignalReceived(now, say.name, value, f"{say.name}-{say.value}")
+        if say.kind == "update":
+            arguments = encode([list(say.value), {}], "arguments")
+            return events.UpdateRequested(now, f"{say.name}-{say.value}", say.name, arguments)
+        if say.kind == "cancel":
+            return events.CancelRequested(now, say.name)
+        seq = _seq_of(driver, events.PromiseCreated, say.name)
         if seq is None:
             return None
         secret = ExecutionState.of(driver.events).secret(seq)
-        if isinstance(value, Exception):
-            failure = driver.codec.encode_failure(value)
-            return events.PromiseFailed(driver.now, seq, failure, secret)
-        return events.PromiseCompleted(driver.now, seq, driver.codec.encode(value, "value"), secret)
+        if say.kind == "fail":
+            return events.PromiseFailed(now, seq, driver.codec.encode_failure(say.value), secret)
+        return events.PromiseCompleted(now, seq, encode(say.value, "value"), secret)
 
     return make
 
 
-def child_ended(child: str, value: Any) -> MailboxEntry:
-    """A child of that id returns, or fails if the value is an exception, once it is there."""
+def children_end(**values: Any) -> Callable[[Any], Any]:
+    """A decorator for a shape whose children end so: `c_1` is the one with the id "c-1".
 
+    It returns the value, or fails if that is an exception, once the child is there.
+    """
+
+    def enter(handler: Any) -> Any:
+        ends = [_child_ended(name.replace("_", "-"), value) for name, value in values.items()]
+        CHILDREN_END[handler.__name__] = tuple(ends)
+        return handler
+
+    return enter
+
+
+def _child_ended(child: str, value: Any) -> MailboxEntry:
     def make(driver: Any) -> Message | None:
         started = [event for event in driver.recorded(events.ChildStarted) if event.id == child]
         if not started:

@@ -13,22 +13,14 @@ from typing import Any
 from mini_workflow.context import Context
 from mini_workflow.core.retry import RetryPolicy
 from mini_workflow.errors import ChildFailed, WorkerLost
-from tests.laws.shapes import (
-    cancel,
-    child_ended,
-    completed,
-    double,
-    fail,
-    sent,
-    shape,
-    signal,
-    update,
-)
+from mini_workflow.testing.simulation.outside import Say
+from mini_workflow.testing.simulation.shapes import shape, signals
+from tests.laws.shapes import children_end, double, fail
 
 __all__: list[str] = []
 
 
-@sent(*(signal("go", n) for n in range(4)))
+@shape(says=signals("go", range(4)), tags="ordered tasks signals")
 async def signals_in_order(ctx: Context) -> list[Any]:
     seen: list[Any] = [await ctx.task(double, 1)]
     for _ in range(4):
@@ -36,7 +28,9 @@ async def signals_in_order(ctx: Context) -> list[Any]:
     return seen
 
 
-@sent(*(signal("go", n) for n in range(3)), signal("stop"))
+@shape(
+    says=[*signals("go", range(3)), Say("signal", "stop")], tags="ordered timers gives-up signals"
+)
 async def signals_against_time(ctx: Context) -> list[Any]:
     seen: list[Any] = []
     for n in range(3):
@@ -49,7 +43,7 @@ async def signals_against_time(ctx: Context) -> list[Any]:
     return seen
 
 
-@sent(*(signal("item", n) for n in range(4)))
+@shape(says=signals("item", range(4)), tags="ordered tasks timers gives-up signals fails")
 async def signal_handlers(ctx: Context) -> list[Any]:
     seen: list[Any] = [await ctx.task(double, 1)]
 
@@ -62,7 +56,9 @@ async def signal_handlers(ctx: Context) -> list[Any]:
     return seen
 
 
-@sent(signal("a", 1), signal("b", 2), signal("a", 3), signal("b", 4))
+@shape(
+    says=[Say("signal", name, n) for n, name in enumerate("abab", 1)], tags="ordered tasks signals"
+)
 async def signal_streams(ctx: Context) -> list[Any]:
     seen: list[Any] = []
 
@@ -77,7 +73,10 @@ async def signal_streams(ctx: Context) -> list[Any]:
     return seen
 
 
-@sent(signal("nobody", 1), signal("somebody", 2), signal("nobody", 3))
+@shape(
+    says=[Say("signal", "nobody", 1), Say("signal", "somebody", 2), Say("signal", "nobody", 3)],
+    tags="ordered tasks timers signals",
+)
 async def signals_unhandled(ctx: Context) -> list[Any]:
     def handle(value: Any) -> None:
         seen.append(value)
@@ -89,14 +88,17 @@ async def signals_unhandled(ctx: Context) -> list[Any]:
     return seen
 
 
-@sent(
-    update("put", 1),
-    update("put", -1),
-    update("break", "x"),
-    update("put", 1),
-    update("unknown"),
-    update("put", 2),
-    signal("end"),
+@shape(
+    says=[
+        Say("update", "put", (1,)),
+        Say("update", "put", (-1,)),
+        Say("update", "break", ("x",)),
+        Say("update", "put", (1,)),
+        Say("update", "unknown", ()),
+        Say("update", "put", (2,)),
+        Say("signal", "end"),
+    ],
+    tags="ordered tasks gives-up signals updates",
 )
 async def updates(ctx: Context) -> list[Any]:
     seen: list[Any] = []
@@ -121,7 +123,14 @@ async def updates(ctx: Context) -> list[Any]:
     return seen
 
 
-@sent(completed("a", 1), completed("c", ValueError("no")), completed("b", 2))
+@shape(
+    says=[
+        Say("complete", "a", 1),
+        Say("fail", "c", ValueError("no")),
+        Say("complete", "b", 2),
+    ],
+    tags="ordered tasks timers gives-up promises",
+)
 async def promises(ctx: Context) -> list[Any]:
     a, b, c = (ctx.promise(name) for name in "abc")
     seen: list[Any] = []
@@ -137,7 +146,7 @@ async def promises(ctx: Context) -> list[Any]:
     return [*seen, await a, await b]
 
 
-@sent(cancel("enough"))
+@shape(says=[Say("cancel", "enough")], tags="ordered tasks timers gives-up cancelled fails")
 async def cancelled_with_cleanup(ctx: Context) -> None:
     kept = ctx.task(double, 1, name="kept")
     try:
@@ -157,7 +166,10 @@ async def _tidy(ctx: Context, waiting: asyncio.Future[Any]) -> None:
         await ctx.task(double, 2, name="tidy")
 
 
-@sent(cancel("why"), signal("go", 1))
+@shape(
+    says=[Say("cancel", "why"), Say("signal", "go", 1)],
+    tags="ordered timers signals cancelled fails",
+)
 async def cancel_that_is_caught(ctx: Context) -> list[Any]:
     seen: list[Any] = []
     try:
@@ -167,14 +179,16 @@ async def cancel_that_is_caught(ctx: Context) -> list[Any]:
     return [*seen, await ctx.wait_for_signal("go")]
 
 
-@shape
+@shape(tags="ordered tasks fails")
 async def undone(ctx: Context) -> None:
     await asyncio.gather(*(ctx.task(double, i, name=f"book {i}", undo=double) for i in range(3)))
     await ctx.task(double, 9, name="pay", undo=double)
     await ctx.task(fail, "no room")
 
 
-@sent(cancel("changed my mind"))
+@shape(
+    says=[Say("cancel", "changed my mind")], tags="ordered tasks timers gives-up cancelled fails"
+)
 async def undone_after_a_cancel(ctx: Context) -> None:
     await ctx.task(double, 1, name="book", undo=double)
     await ctx.sleep(1000)
@@ -184,7 +198,7 @@ def dies() -> None:
     raise WorkerLost("killed")
 
 
-@shape
+@shape(tags="ordered tasks retries")
 async def worker_lost(ctx: Context) -> list[str]:
     seen: list[str] = []
     for retry in (None, RetryPolicy(max_attempts=1)):
@@ -195,7 +209,7 @@ async def worker_lost(ctx: Context) -> list[str]:
     return seen
 
 
-@sent(signal("go"))
+@shape(says=[Say("signal", "go")], tags="ordered tasks timers signals patches")
 async def patched(ctx: Context) -> list[bool]:
     seen = [ctx.patched("a")]
     await ctx.task(double, 1)
@@ -206,11 +220,12 @@ async def patched(ctx: Context) -> list[bool]:
     return [*seen, ctx.patched("a"), ctx.patched("c")]
 
 
-@sent(
-    child_ended("c-1", "one"),
-    child_ended("c-0", ValueError("zero")),
-    child_ended("c-2", "two"),
-    child_ended("c-3", "three"),
+@shape(tags="ordered timers gives-up children tells")
+@children_end(
+    c_1="one",
+    c_0=ValueError("zero"),
+    c_2="two",
+    c_3="three",
 )
 async def children(ctx: Context) -> list[Any]:
     seen: list[Any] = []
@@ -232,7 +247,7 @@ async def children(ctx: Context) -> list[Any]:
     return seen
 
 
-@sent(*(signal("go", n) for n in range(4)))
+@shape(says=signals("go", range(4)), tags="ordered tasks signals continues")
 async def continued_with_signals(ctx: Context, n: int = 0) -> None:
     first = await ctx.wait_for_signal("go")
     ctx.task(double, 1, name="left open")

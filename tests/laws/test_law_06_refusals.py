@@ -316,7 +316,6 @@ def test_law_06_an_open_task_is_no_deadlock_until_it_ends() -> None:
 # Code that does not let itself be stopped
 
 
-@pytest.mark.timeout(20)
 @pytest.mark.parametrize("use", ["task", "sleep", "inline", "map", "asyncio.sleep", "wait_for"])
 def test_law_06_code_that_catches_everything_cannot_spin(use: str, caplog: Any) -> None:
     """Laws 6 and 8: after a fault, and while it is evicted, it comes to rest."""

@@ -12,8 +12,8 @@ import pytest
 
 from mini_workflow import Context, LocalRuntime, TaskCancelled, current_task, workflow
 from mini_workflow.core import events
+from tests.waiting import WAIT
 
-WAIT = 60
 CLOSES = 5
 
 

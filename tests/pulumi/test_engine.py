@@ -414,7 +414,6 @@ def test_outputs(root: Path) -> None:
     }
     assert link["engine"] == "Flow"
     assert {grant["sid"] for grant in link["permissions"]} == {
-        "RemoveFromIndex",
         "ReadAndWriteExecutionsAndPayloads",
         "TellMissingFromForbidden",
         "SendEvents",

@@ -62,8 +62,8 @@ POLICIES = {
         allow("SendEventsAndTimers", ["sqs:SendMessage"], [EVENTS, f"{SQS}-timers"]),
         allow("SetAside", ["sqs:SendMessage"], [f"{SQS}-events-dlq.fifo"]),
         EXECUTIONS,
-        REMOVE,
         LIST,
+        REMOVE,
         allow(
             "InvokeWorker",
             ["lambda:InvokeFunction"],
@@ -86,13 +86,11 @@ POLICIES = {
         allow("SendEvents", ["sqs:SendMessage"], [EVENTS]),
         allow("ReportFailures", ["sqs:SendMessage"], [f"{SQS}-failures"]),
         EXECUTIONS,
-        REMOVE,
         LIST,
     ],
     "Api-policy": [
         logs("Api-logs"),
         EXECUTIONS,
-        REMOVE,
         LIST,
         allow("SendEvents", ["sqs:SendMessage"], [EVENTS]),
         allow(
@@ -222,6 +220,6 @@ def test_names_of_statements_are_unique(root: Path) -> None:
 
     found = statements(record(program).get("Both-policy").inputs["policy"])
     names = [statement["Sid"] for statement in found]
-    assert len(names) == len(set(names)) == 13
+    assert len(names) == len(set(names)) == 11
     assert {"SendEvents", "SendEvents2", "Permission", "Permission2"} <= set(names)
     assert found[-1]["Condition"] == {"Bool": {"k": "v"}}

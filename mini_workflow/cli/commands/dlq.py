@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
+from functools import wraps
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from mini_workflow.runtimes.aws.dead_letters import DeadLetter, DeadLetterQueue, DeadLetters
 
 QUEUES: Final = ("events", "timers", "failures", "schedules")
+
+_Wanted = Callable[["DeadLetter"], bool]
 
 COLUMNS: Final = ("id", "queue", "execution", "sent", "about", "reason")
 
@@ -54,8 +57,34 @@ limit_option: Final = click.option(
     show_default=True,
     help="Look at so many letters of a queue.",
 )
-letters_argument: Final = click.argument("letters", nargs=-1, metavar="[LETTER]...")
-all_option: Final = click.option("--all", "everything", is_flag=True, help="All letters.")
+
+
+def _chooses_letters(
+    function: Callable[[Session, tuple[str, ...], str | None, _Wanted, int, bool], None],
+) -> Callable[..., None]:
+    """Declare what says which letters are meant, for a command that does something with them."""
+
+    @click.argument("letters", nargs=-1, metavar="[LETTER]...")
+    @queue_option
+    @execution_option
+    @click.option("--all", "everything", is_flag=True, help="All letters.")
+    @limit_option
+    @json_option
+    @pass_session
+    @wraps(function)
+    def execute(
+        session: Session,
+        letters: tuple[str, ...],
+        queue: str | None,
+        execution: str | None,
+        everything: bool,
+        limit: int,
+        as_json: bool,
+    ) -> None:
+        wanted = _selection(letters, queue, execution, everything)
+        function(session, letters, queue, wanted, limit, as_json)
+
+    return execute
 
 
 @_command("ls", "mini-workflow dlq ls", "mini-workflow --stack prod dlq ls --queue events --json")
@@ -123,19 +152,12 @@ def show(session: Session, letter: str, limit: int, as_json: bool) -> None:
     "mini-workflow dlq redrive --queue timers",
     "mini-workflow dlq redrive --all --json",
 )
-@letters_argument
-@queue_option
-@execution_option
-@all_option
-@limit_option
-@json_option
-@pass_session
+@_chooses_letters
 def redrive(
     session: Session,
     letters: tuple[str, ...],
     queue: str | None,
-    execution: str | None,
-    everything: bool,
+    wanted: _Wanted,
     limit: int,
     as_json: bool,
 ) -> None:
@@ -144,7 +166,6 @@ def redrive(
     Fix the cause first. It does no harm to deliver a message twice, or late. Say which letters: by their
     ids, --queue, --execution or --all.
     """
-    wanted = _selection(letters, queue, execution, everything)
     with _dead_letters(session) as found:
         done = _each(found.redrive, _chosen(found, queue), wanted, limit)
         _tell(done, "sent again", letters, as_json)
@@ -155,19 +176,12 @@ def redrive(
     "mini-workflow dlq drop 5fea7756-0ea4-451a-a703-a558b933e274 --json > dropped.json",
     "mini-workflow dlq drop --execution order-17",
 )
-@letters_argument
-@queue_option
-@execution_option
-@all_option
-@limit_option
-@json_option
-@pass_session
+@_chooses_letters
 def drop(
     session: Session,
     letters: tuple[str, ...],
     queue: str | None,
-    execution: str | None,
-    everything: bool,
+    wanted: _Wanted,
     limit: int,
     as_json: bool,
 ) -> None:
@@ -176,7 +190,6 @@ def drop(
     Say which letters: by their ids, --queue, --execution or --all. What an execution waits for then
     never comes; `resume` has what its last turn decided done again.
     """
-    wanted = _selection(letters, queue, execution, everything)
     with _dead_letters(session) as found:
         done = _each(found.drop, _chosen(found, queue), wanted, limit)
         _tell(done, "dropped", letters, as_json)
@@ -207,7 +220,7 @@ def _chosen(letters: DeadLetters, kind: str | None) -> list[DeadLetterQueue]:
 
 def _selection(
     letters: tuple[str, ...], queue: str | None, execution: str | None, everything: bool
-) -> Callable[[DeadLetter], bool]:
+) -> _Wanted:
     if not (letters or queue or execution or everything):
         raise UsageError("say which letters: give their ids, --queue, --execution or --all")
     if everything and (letters or execution):
@@ -221,9 +234,9 @@ def _selection(
 
 
 def _each(
-    act: Callable[[DeadLetterQueue, Callable[[DeadLetter], bool], int], Iterable[DeadLetter]],
+    act: Callable[[DeadLetterQueue, _Wanted, int], Iterable[DeadLetter]],
     queues: list[DeadLetterQueue],
-    wanted: Callable[[DeadLetter], bool],
+    wanted: _Wanted,
     limit: int,
 ) -> Generator[DeadLetter]:
     for queue in queues:

@@ -177,7 +177,7 @@ class ClientTransport:
         )
         head = Head(name, request.workflow, "running", now)
         commit = Commit(name, 0, (lines[0],), head)
-        if self._parts.store.create(commit, None, request.arguments.fingerprint()):
+        if self._parts.store.create(commit, request.arguments.fingerprint()):
             return Started(head)
         found = self._parts.store.header(name)
         if found is None:

@@ -14,7 +14,8 @@ from mini_workflow.runtimes.aws.container import Container
 from mini_workflow.runtimes.aws.telemetry import Metrics, prepare_logging
 from mini_workflow.runtimes.aws.time_left import TimeLeft
 from mini_workflow.stores.aws_limits import LONGEST_INVOCATION, REPORT_MARGIN, WAITS_FOR_WORKER
-from mini_workflow.stores.s3.store import CachedStore
+from mini_workflow.stores.cached import CachedStore
+from mini_workflow.stores.s3.execution_object import ExecutionObject
 from mini_workflow.workflow import Registry
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class Handlers:
         self._lock = threading.Lock()
 
     @cached_property
-    def _shelf(self) -> CachedStore:
+    def _shelf(self) -> CachedStore[ExecutionObject]:
         return CachedStore(self._parts.histories, self._limits[0])
 
     @cached_property

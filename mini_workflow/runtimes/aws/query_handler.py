@@ -12,8 +12,8 @@ from mini_workflow.core.validation import check_id
 from mini_workflow.engine.inspection import Inspection
 from mini_workflow.engine.requests import Ask
 from mini_workflow.errors import WireError
+from mini_workflow.ports.queue import FencedStore
 from mini_workflow.runtimes.aws.container import Container
-from mini_workflow.stores.s3.store import CachedStore
 from mini_workflow.stores.sqs.envelopes import dump, parse
 from mini_workflow.stores.sqs.messages import SqsMessage
 
@@ -26,7 +26,7 @@ class QueryHandler:
     It writes no history. An update that is accepted goes to the queue, as all that changes one.
     """
 
-    def __init__(self, parts: Container, inspection: Inspection, shelf: CachedStore) -> None:
+    def __init__(self, parts: Container, inspection: Inspection, shelf: FencedStore) -> None:
         self._parts = parts
         self._inspection = inspection
         self._shelf = shelf

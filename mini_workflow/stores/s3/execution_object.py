@@ -30,7 +30,7 @@ _END: Final = "]}"
 
 _NUMBERS: Final = (
     *("fingerprint", "born", "length", "sealed", "segments", "first", "turn", "writer", "tries"),
-    "spread",
+    *("spread", "unlisted"),
 )
 """The fields of the first line that are left out when they are empty."""
 
@@ -45,8 +45,8 @@ class ExecutionObject:
     the others are the `tail`. Those of the current run begin in segment `first`, or behind all.
     `fingerprint` is of the arguments that the execution was started with, and `born` when it was
     written first, in microseconds since the epoch. `turn` counts the writes, and `writer` is
-    another with each. `spread` is 1 if its markers in the index are spread. `etag` is of the object that
-    it was read from.
+    another with each. `spread` is 1 if its markers in the index are spread, and `unlisted` is 1 as long
+    as it may have none. `etag` is of the object that it was read from.
     """
 
     head: Head
@@ -61,6 +61,7 @@ class ExecutionObject:
     writer: str = ""
     tries: int = 0
     spread: int = 0
+    unlisted: int = 0
     alarm: Wakeups = NO_WAKEUPS
     pending: PendingEffects = NO_EFFECTS
     parked: tuple[str, ...] = ()
@@ -84,6 +85,7 @@ class ExecutionObject:
             turn=self.turn + 1,
             writer=writer,
             tries=tries,
+            unlisted=0,
             alarm=alarm,
             pending=pending,
             parked=(*(() if commit.unpark else self.parked), *commit.park),
@@ -95,6 +97,11 @@ class ExecutionObject:
         """Where the execution stands in listings."""
         head = self.head
         return place_of(head.execution_id, head.workflow, head.started_at, self.born)
+
+    @property
+    def listed(self) -> bool:
+        """Whether it has a marker in the index."""
+        return not self.unlisted
 
     def tail_bytes(self) -> int:
         """Return how large the tail is."""

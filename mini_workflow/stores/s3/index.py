@@ -1,7 +1,8 @@
 """Index: empty objects whose keys say which executions have which status, newest start first.
 
 An execution has a marker under its status before it has the status, and may for a moment, or after
-a crash, have one under another: whoever lists looks at the execution itself.
+a crash, have one under another: whoever lists looks at the execution itself. One that a client has
+started has its first marker with its first turn, under the status in which that leaves it.
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ from mini_workflow.stores.s3.bucket import Bucket
 ROOT: Final = "executions/index/"
 
 SPREAD: Final = ROOT + "spread/"
-"""Below a status the markers are spread over 256 prefixes: S3 takes 3,500 writes a second below each
+"""Below a status the markers are spread over 16 prefixes: S3 takes 3,500 writes a second below each
 (S3 User Guide, "Optimizing Amazon S3 performance"), and markers in the order of time would all go to
-the same. Executions from before have theirs in ROOT itself, until they have closed and after."""
+the same. A listing asks each of them. Executions from before have theirs in ROOT itself, until they
+have closed and after."""
 
 _LATEST: Final = 10**17 - 1
 """Microseconds since the epoch from which times are counted down: the year 5138."""
@@ -50,7 +52,7 @@ def key_of(status: str, place: str, *, spread: bool) -> str:
     """Return the key of a marker."""
     if not spread:
         return f"{ROOT}{status}/{place}"
-    return f"{SPREAD}{status}/{sha256(place.encode()).hexdigest()[:2]}/{place}"
+    return f"{SPREAD}{status}/{sha256(place.encode()).hexdigest()[0]}/{place}"
 
 
 def enter(bucket: Bucket, status: str, place: str, *, spread: bool) -> None:

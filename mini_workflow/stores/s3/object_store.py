@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from mini_workflow.errors import StoreCorrupt, UsageError
+from mini_workflow.errors import StoreCorrupt
 from mini_workflow.ports import Commit
 from mini_workflow.ports.queue import NO_EFFECTS, NO_WAKEUPS, PendingEffects, Wakeups
 from mini_workflow.stores.aws_clients import Clients
@@ -78,19 +78,26 @@ class ObjectStore:
         fingerprint: str,
         pending: PendingEffects = NO_EFFECTS,
         alarm: Wakeups = NO_WAKEUPS,
+        *,
+        listed: bool = True,
     ) -> ExecutionObject | None:
-        """Write a new execution; None if there is one of that id."""
-        check(commit)
+        """Write a new execution; None if there is one of that id. It is in the index at once, or, if it
+        is not to be `listed`, once it is written again.
+        """
         assert commit.head is not None
         born = time.time_ns() // 1000
         empty = ExecutionObject(
             commit.head, parent=parent, fingerprint=fingerprint, born=born, spread=1
         )
         new = empty.after(commit, pending, alarm, 0, _writer())
-        index.enter(self._bucket, commit.head.status, new.place, spread=bool(new.spread))
+        if listed:
+            index.enter(self._bucket, commit.head.status, new.place, spread=bool(new.spread))
+        else:
+            new = replace(new, unlisted=1)
         etag = self._bucket.create(_key(commit.execution_id), form.encode(new))
         if etag is None:
-            index.leave(self._bucket, commit.head.status, new.place, spread=bool(new.spread))
+            if listed:
+                index.leave(self._bucket, commit.head.status, new.place, spread=bool(new.spread))
             return None
         return replace(new, etag=etag)
 
@@ -103,17 +110,16 @@ class ObjectStore:
         tries: int,
     ) -> ExecutionObject | None:
         """Write what follows the document; None if somebody has written since it was read."""
-        check(commit)
         sealed = self._seal(document) if document.tail_bytes() > SEAL_OVER else document
         new = sealed.after(commit, pending, alarm, tries, _writer())
         moved = new.head.status != document.head.status
-        if moved:
+        if moved or document.unlisted:
             # Before the execution has the status: it must be found under the one that it has.
             index.enter(self._bucket, new.head.status, new.place, spread=bool(new.spread))
         etag = self._bucket.replace(_key(commit.execution_id), form.encode(new), document.etag)
         if etag is None:
             return None
-        if moved:
+        if moved and not document.unlisted:
             index.leave(self._bucket, document.head.status, document.place, spread=bool(new.spread))
         return replace(new, etag=etag)
 
@@ -145,19 +151,6 @@ class ObjectStore:
     ) -> tuple[list[index.Entry], str | None]:
         """See `index.entries`."""
         return index.entries(self._bucket, self._clients, statuses, workflow, after, limit)
-
-
-def check(commit: Commit) -> None:
-    """Raise UsageError, or ValueError for what is not text, unless the commit can be written."""
-    name, length = commit.execution_id, commit.expected + len(commit.events)
-    for line in (*commit.events, *commit.park):
-        line.encode()
-    if commit.expected == 0 and (commit.head is None or not commit.events):
-        raise UsageError(f"the creation of {name!r} needs a head and its first event")
-    if commit.head is not None and not 0 <= commit.head.base < length:
-        raise UsageError(
-            f"a run of {name!r} that begins at event {commit.head.base} has no event among {length}"
-        )
 
 
 def _writer() -> str:

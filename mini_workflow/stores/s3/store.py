@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from mini_workflow.errors import UsageError
 from mini_workflow.ports import STATUSES, Commit, Extent, Head, Page, Query, QueuedMessage, Stored
-from mini_workflow.ports.queue import NO_EFFECTS, ExecutionMeta, PendingEffects, Wakeups
+from mini_workflow.ports.queue import NO_EFFECTS
+from mini_workflow.stores.cached import check, stored
 from mini_workflow.stores.s3.execution_object import ExecutionObject
 from mini_workflow.stores.s3.index import Entry
-from mini_workflow.stores.s3.object_store import ObjectStore, check
+from mini_workflow.stores.s3.object_store import ObjectStore
 
 _PLACE: Final = re.compile(r"\d{17}~\d{17}~[^~]+~[^~]+")
 
@@ -111,143 +110,15 @@ class S3Store:
                 self._post(commit.outbox)
         return answers
 
-    def create(self, commit: Commit, parent: dict[str, Any] | None, fingerprint: str) -> bool:
-        """Write a new execution whose first turn is still to come; whether there was none."""
-        return self._histories.create(commit, parent, fingerprint) is not None
+    def create(self, commit: Commit, fingerprint: str) -> bool:
+        """Write a new execution whose first turn is still to come, and lists it; whether there was none."""
+        return self._histories.create(commit, None, fingerprint, listed=False) is not None
 
     def _write(self, commit: Commit) -> bool:
         if commit.expected == 0:
-            return self.create(commit, None, "")
+            return self._histories.create(commit, None, "") is not None
         document = self._histories.read(commit.execution_id)
         if document is None or document.length != commit.expected:
             return False
         written = self._histories.write(document, commit, NO_EFFECTS, document.alarm, 0)
         return written is not None
-
-
-@dataclass(slots=True)
-class _Known:
-    document: ExecutionObject
-    done: bool = False
-
-
-class CachedStore:
-    """A FencedStore: what this process has read and written, and the bucket behind it.
-
-    Keeps the newest `size` executions. Threads may use it, each for executions of its own.
-    """
-
-    def __init__(self, histories: ObjectStore, size: int) -> None:
-        self._histories = histories
-        self._size = size
-        self._known: dict[str, _Known] = {}
-        self._lock = threading.Lock()
-
-    def head(self, execution_id: str) -> Head | None:
-        """See `FencedStore.head`."""
-        known = self._find(execution_id)
-        return None if known is None else known.document.head
-
-    def extent(self, execution_id: str) -> Extent | None:
-        """See `FencedStore.extent`."""
-        known = self._find(execution_id)
-        return None if known is None else Extent(known.document.length, True)
-
-    def load(self, execution_id: str) -> Stored | None:
-        """See `FencedStore.load`."""
-        known = self._find(execution_id)
-        return None if known is None else stored(known.document, self._histories)
-
-    def standing(self, execution_id: str) -> ExecutionMeta | None:
-        """See `FencedStore.standing`."""
-        known = self._find(execution_id)
-        if known is None:
-            return None
-        found = known.document
-        return ExecutionMeta(
-            found.pending, known.done, found.alarm, found.tries, found.parent, found.length
-        )
-
-    def commit(self, commit: Commit, pending: PendingEffects, alarm: Wakeups, tries: int) -> bool:
-        """See `FencedStore.commit`."""
-        name = commit.execution_id
-        known = self._known.get(name)
-        if known is None or known.document.length != commit.expected:
-            self.forget(name)
-            return False
-        document = known.document
-        # Effects that are done and doubtful would be done again by whoever reads of them.
-        owed = pending or document.pending.doubtful
-        nothing = not (commit.events or commit.park or commit.unpark or owed)
-        if nothing and commit.head is None and (alarm, tries) == (document.alarm, document.tries):
-            fresh = not self._histories.changed(document)
-            if not fresh:
-                self.forget(name)
-            return fresh
-        try:
-            new = self._histories.write(document, commit, pending, alarm, tries)
-        except BaseException:
-            self.forget(name)  # it may have been written
-            raise
-        if new is None:
-            self.forget(name)
-            return False
-        with self._lock:
-            self._known[name] = _Known(new)
-        return True
-
-    def create(
-        self,
-        commit: Commit,
-        parent: dict[str, Any] | None,
-        fingerprint: str,
-        pending: PendingEffects,
-        alarm: Wakeups,
-    ) -> bool:
-        """See `FencedStore.create`."""
-        document = self._histories.create(commit, parent, fingerprint, pending, alarm)
-        if document is not None:
-            self._remember(commit.execution_id, document)
-        return document is not None
-
-    def refresh(self, execution_id: str) -> None:
-        """See `FencedStore.refresh`."""
-        known = self._known.get(execution_id)
-        if known is None or self._histories.changed(known.document):
-            self.forget(execution_id)
-            self._find(execution_id)
-
-    def done(self, execution_id: str) -> None:
-        """See `FencedStore.done`."""
-        known = self._known.get(execution_id)
-        if known is not None:
-            known.done = True
-
-    def forget(self, execution_id: str) -> None:
-        """See `FencedStore.forget`."""
-        with self._lock:
-            self._known.pop(execution_id, None)
-
-    def forget_all(self) -> None:
-        """Forget everything in memory."""
-        with self._lock:
-            self._known.clear()
-
-    def _find(self, execution_id: str) -> _Known | None:
-        known = self._known.get(execution_id)
-        if known is not None:
-            return known
-        document = self._histories.read(execution_id)
-        return None if document is None else self._remember(execution_id, document)
-
-    def _remember(self, execution_id: str, document: ExecutionObject) -> _Known:
-        with self._lock:
-            while len(self._known) >= self._size:
-                del self._known[next(iter(self._known))]
-            known = self._known[execution_id] = _Known(document)
-        return known
-
-
-def stored(document: ExecutionObject, histories: ObjectStore) -> Stored:
-    """Return the execution with the events of its run."""
-    return Stored(document.head, histories.lines(document), list(document.parked))

@@ -27,6 +27,7 @@ from mini_workflow.stores.aws_limits import MAXIMUM_DELAY, SCHEDULE_EARLY
 from mini_workflow.stores.s3.bucket import Bucket
 from mini_workflow.stores.sqs.envelopes import PAYLOADS, Envelopes, dump
 from mini_workflow.stores.sqs.messages import Post, SqsMessage, deduplication_id
+from mini_workflow.stores.sqs.outcomes import Outcomes
 from mini_workflow.task import traceparent
 
 log = logging.getLogger("mini_workflow.runtimes.aws")
@@ -60,6 +61,12 @@ class AWSDispatch:
     def run(self, requests: Sequence[TaskRequest]) -> list[StoreError | None]:
         """See `Dispatch.run`."""
         return self._clients.each(self._invoke, list(requests))
+
+    def outcomes(self, execution_id: str, attempts: Sequence[tuple[int, int]]) -> list[str]:
+        """See `Dispatch.outcomes`."""
+        kept = Outcomes(self._bucket, self._post)
+        found = self._clients.all(lambda key: kept.find(execution_id, *key), list(attempts))
+        return [mail.content for mail in found if mail is not None]
 
     def cancel(self, execution_id: str, seq: int, reason: str) -> None:
         """See `Dispatch.cancel`. The worker looks for this object while it runs the task."""

@@ -20,7 +20,7 @@ __all__: list[str] = []
 # Signals
 
 
-@shape([0, 1, 2], says=signals("go", [0, 1, 2]), first=1, between=3)
+@shape([0, 1, 2], says=signals("go", [0, 1, 2]), first=1, between=3, tags="tasks signals")
 async def signals_before_anybody_listens(ctx: Context) -> list[int]:
     await step(ctx, "first")
     seen: list[int] = []
@@ -34,6 +34,7 @@ async def signals_before_anybody_listens(ctx: Context) -> list[int]:
     ["a", "b", "c"],
     says=[Say("signal", "go", value, events.TaskCompleted, n) for n, value in enumerate("abc")],
     round=3,
+    tags="tasks signals",
 )
 async def signals_while_it_listens(ctx: Context) -> list[str]:
     seen: list[str] = []
@@ -49,6 +50,7 @@ async def signals_while_it_listens(ctx: Context) -> list[str]:
     first=1,
     handled=5,
     last=1,
+    tags="tasks timers gives-up signals",
 )
 async def signal_handlers(ctx: Context) -> list[int]:
     """Return an asynchronous handler, for signals from before it was there and from after."""
@@ -76,6 +78,7 @@ async def signal_handlers(ctx: Context) -> list[int]:
         Say("signal", "end"),
     ],
     item=3,
+    tags="tasks signals",
 )
 async def signal_streams(ctx: Context) -> list[list[Any]]:
     """Two names at a time; what one of them brings does not disturb the other."""
@@ -98,6 +101,7 @@ async def signal_streams(ctx: Context) -> list[list[Any]]:
     ["late", "then", "kept"],
     says=[Say("signal", "go", "then", events.TimerFired), Say("signal", "go", "kept")],
     after=1,
+    tags="tasks timers signals",
 )
 async def signal_after_the_timeout(ctx: Context) -> list[str]:
     seen: list[str] = []
@@ -110,7 +114,9 @@ async def signal_after_the_timeout(ctx: Context) -> list[str]:
     return [*seen, await ctx.wait_for_signal("go"), await ctx.wait_for_signal("go")]
 
 
-@shape("done", says=[*signals("nobody", [1, 2]), Say("signal", "end")], step=1)
+@shape(
+    "done", says=[*signals("nobody", [1, 2]), Say("signal", "end")], step=1, tags="tasks signals"
+)
 async def signals_that_nobody_receives(ctx: Context) -> str:
     await step(ctx, "step")
     await ctx.wait_for_signal("end")
@@ -129,6 +135,7 @@ async def signals_that_nobody_receives(ctx: Context) -> str:
         Say("update", "divide", (0,), told=ZeroDivisionError),
         Say("update", "add", (3,), events.UpdateCompleted, told=5),
     ],
+    tags="updates",
 )
 async def updates(ctx: Context) -> int:
     """Take accepted, refused, unknown and failing updates at once."""
@@ -162,6 +169,7 @@ async def updates(ctx: Context) -> int:
     ],
     stored=3,
     last=1,
+    tags="tasks signals updates",
 )
 async def updates_with_tasks(ctx: Context) -> list[str]:
     """Handlers that run tasks, one at a time by a lock."""
@@ -201,6 +209,7 @@ async def updates_with_tasks(ctx: Context) -> list[str]:
         Say("signal", "end"),
     ],
     step=1,
+    tags="tasks signals promises",
 )
 async def promises(ctx: Context) -> list[str]:
     """One is completed before it is awaited, the other one fails while it is."""
@@ -220,6 +229,7 @@ async def promises(ctx: Context) -> list[str]:
     ["late", "yes", "never"],
     says=[Say("complete", "answer", "yes", events.TimerFired)],
     reminded=1,
+    tags="tasks timers promises",
 )
 async def promise_with_a_timeout(ctx: Context) -> list[str]:
     answer, other, seen = ctx.promise("answer"), ctx.promise("other"), list[str]()

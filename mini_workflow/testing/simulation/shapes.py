@@ -18,29 +18,34 @@ from mini_workflow.workflow import Registry, Workflow
 
 @dataclass(frozen=True)
 class Shape:
-    """A workflow with what comes of it.
+    """A workflow with what comes of it. `tags` say what it uses: see `TAGS`.
 
     `result` is what it returns, unless `failure` names the exception that it fails with, or is
     "ExecutionCancelled". `done` says how many tasks of each name complete, and `attempts` how many
     attempts are made in all where nothing is lost. `slow` are names of tasks with the milliseconds
     that they take, and `dies` those whose worker dies in so many attempts; the others take no time,
-    and none. `wide` marks those with very many tasks. `says` is what it is told from outside.
+    and none. `says` is what it is told from outside.
     """
 
     workflow: Workflow[Any, Any]
+    tags: frozenset[str]
     result: Any = None
     failure: str | None = None
     done: Mapping[str, int] = field(default_factory=dict[str, int])
     attempts: int = 0
     slow: Mapping[str, int] = field(default_factory=dict[str, int])
     dies: Mapping[str, int] = field(default_factory=dict[str, int])
-    wide: bool = False
     says: tuple[Say, ...] = ()
 
     @property
     def name(self) -> str:
         """The workflow's name."""
         return self.workflow.name
+
+    @property
+    def wide(self) -> bool:
+        """Whether it has very many tasks."""
+        return "wide" in self.tags
 
     @property
     def status(self) -> str:
@@ -50,14 +55,50 @@ class Shape:
         return "cancelled" if self.failure == "ExecutionCancelled" else "failed"
 
 
-SHAPES: Final[dict[str, Shape]] = {}
-"""All shapes, by name."""
+TAGS: Final[dict[str, str]] = {
+    "tasks": "starts tasks",
+    "inline": "runs tasks inside the turn",
+    "retries": "has attempts that fail and are made again",
+    "timers": "sleeps, or limits a wait",
+    "gives-up": "gives up tasks or timers before they end",
+    "signals": "is sent signals",
+    "updates": "is asked for updates",
+    "promises": "makes promises",
+    "children": "has children",
+    "tells": "sends signals or requests to cancel to other executions",
+    "cancelled": "is asked to cancel itself",
+    "continues": "continues as new",
+    "patches": "takes a new path by `patched`",
+    "fails": "does not complete",
+    "wide": "has very many tasks at once",
+    "ordered": "returns the order in which things happened: not the same after a crash, or on threads",
+}
+"""What the tags of shapes mean."""
+
+_SHAPES: Final[list[Shape]] = []
+
+
+def choose(*tags: str, without: Sequence[str] = ()) -> dict[str, Shape]:
+    """Return the shapes that have all of these tags and none of those in `without`, by name.
+
+    Shapes are there once their module is imported. Raises ValueError if there is no such tag, or if
+    two shapes that have been chosen have the same name.
+    """
+    if unknown := {*tags, *without} - set(TAGS):
+        raise ValueError(f"no shape is tagged {sorted(unknown)}: choose of {', '.join(TAGS)}")
+    chosen: dict[str, Shape] = {}
+    for shape in _SHAPES:
+        if shape.tags.issuperset(tags) and shape.tags.isdisjoint(without):
+            if shape.name in chosen:
+                raise ValueError(f"two shapes are called {shape.name!r}: choose by more tags")
+            chosen[shape.name] = shape
+    return chosen
 
 
 def registry() -> Registry:
-    """Return a registry of all shapes."""
+    """Return a registry of all shapes whose result is the same everywhere."""
     made = Registry()
-    for shape in SHAPES.values():
+    for shape in choose(without=["ordered"]).values():
         made.add(shape.workflow)
     return made
 
@@ -65,33 +106,38 @@ def registry() -> Registry:
 def shape(
     result: Any = None,
     *,
+    tags: str = "",
     failure: str | None = None,
     attempts: int | None = None,
     slow: Mapping[str, int] | None = None,
     dies: Mapping[str, int] | None = None,
-    wide: bool = False,
     says: Sequence[Say] = (),
     also: Mapping[str, int] | None = None,
     **done: int,
 ) -> Callable[[Any], Any]:
-    """Return a decorator that enters a workflow into `SHAPES`. By default no attempt fails.
+    """Return a decorator that enters a workflow for `choose`. By default no attempt fails.
 
+    `tags` are some of `TAGS`, separated by spaces. Raises ValueError if there is no such tag.
     `also` are tasks, as in `done`, whose name is no identifier.
     """
     done = {**done, **(also or {})}
+    about = frozenset(tags.split())
+    if about - set(TAGS):
+        raise ValueError(f"a shape is tagged {tags!r}: choose of {', '.join(TAGS)}")
 
     def enter(handler: Any) -> Any:
-        SHAPES[handler.__name__] = Shape(
+        entry = Shape(
             Workflow(handler.__name__, handler),
+            about,
             result,
             failure,
             done,
             sum(done.values()) if attempts is None else attempts,
             slow or {},
             dies or {},
-            wide,
             tuple(says),
         )
+        _SHAPES.append(entry)
         return handler
 
     return enter

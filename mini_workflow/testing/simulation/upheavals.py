@@ -32,6 +32,7 @@ ONCE_RUNNING = Say("cancel", "no more", after=events.TaskScheduled)
     slow={"slow": 60_000},
     attempts=3,
     cleanup=2,
+    tags="tasks gives-up cancelled fails",
 )
 async def cancelled_with_cleanup(ctx: Context) -> None:
     try:
@@ -41,7 +42,14 @@ async def cancelled_with_cleanup(ctx: Context) -> None:
         await step(ctx, "cleanup")
 
 
-@shape("made the best of it", says=[ONCE_RUNNING], slow={"slow": 60_000}, attempts=2, rest=1)
+@shape(
+    "made the best of it",
+    says=[ONCE_RUNNING],
+    slow={"slow": 60_000},
+    attempts=2,
+    rest=1,
+    tags="tasks gives-up cancelled",
+)
 async def cancel_that_is_swallowed(ctx: Context) -> str:
     try:
         await step(ctx, "slow")
@@ -57,6 +65,7 @@ async def cancel_that_is_swallowed(ctx: Context) -> str:
     attempts=4,
     kept=1,
     closed=2,
+    tags="tasks timers gives-up cancelled fails",
 )
 async def cancelled_in_a_group(ctx: Context) -> None:
     """Let a shielded task go on while siblings clean up, each with a task."""
@@ -84,6 +93,7 @@ async def cancelled_in_a_group(ctx: Context) -> None:
     reserve=1,
     also={"undo charge": 1, "undo reserve": 1},
     dies={"undo reserve": 1},
+    tags="tasks retries fails",
 )
 async def undone_after_a_failure(ctx: Context) -> None:
     await step(ctx, "charge", 7, undo=_undo)
@@ -96,6 +106,7 @@ async def undone_after_a_failure(ctx: Context) -> None:
     says=[Say("signal", "go"), Say("cancel", "no", after=events.TaskCompleted, count=2)],
     charge=2,
     also={"undo charge": 2},
+    tags="tasks timers gives-up signals cancelled fails",
 )
 async def undone_after_a_cancel(ctx: Context) -> None:
     await asyncio.gather(*(step(ctx, "charge", i, undo=_undo) for i in range(2)))
@@ -111,7 +122,7 @@ def _undo(result: Any) -> Any:
 # Workers that die
 
 
-@shape([5, "lost"], attempts=4, dies={"fragile": 2, "frail": 1}, fragile=1)
+@shape([5, "lost"], attempts=4, dies={"fragile": 2, "frail": 1}, fragile=1, tags="tasks retries")
 async def workers_that_die(ctx: Context) -> list[Any]:
     seen: list[Any] = [await step(ctx, "fragile", 5, retry=PATIENT)]
     try:
@@ -121,7 +132,7 @@ async def workers_that_die(ctx: Context) -> list[Any]:
     return seen
 
 
-@shape(6, attempts=3, pages=1)
+@shape(6, attempts=3, pages=1, tags="tasks retries")
 async def heartbeats(ctx: Context) -> int:
     """Return what an attempt has said of itself reaches the next one."""
     return await ctx.task(pages, 6, retry=PATIENT, heartbeat_timeout=60)
@@ -139,7 +150,7 @@ def pages(count: int) -> int:
     return count
 
 
-@shape(["item 2", [0, 2, 4]], slow={"item": 1_000}, attempts=6, item=5)
+@shape(["item 2", [0, 2, 4]], slow={"item": 1_000}, attempts=6, item=5, tags="tasks")
 async def mapped_with_a_failure(ctx: Context) -> list[Any]:
     def body(i: int) -> int:
         Ledger.note()
@@ -166,7 +177,7 @@ def _twice(i: int) -> int:
 # Code that has changed, and runs that go on as new ones
 
 
-@shape([True, True, True], says=[Say("signal", "go")], new=3)
+@shape([True, True, True], says=[Say("signal", "go")], new=3, tags="tasks signals patches")
 async def patched(ctx: Context) -> list[bool]:
     """Asked before and behind everything that is recorded, and again and again."""
     seen = [ctx.patched("first")]
@@ -182,6 +193,7 @@ async def patched(ctx: Context) -> list[bool]:
     [0, 1, 2, 3, 4],
     says=[*signals("go", [0, 1, 2]), *signals("go", [3, 4], events.ContinuedAsNew)],
     round=5,
+    tags="tasks signals continues",
 )
 async def continued_with_signals(ctx: Context, seen: tuple[int, ...] = ()) -> list[int]:
     """Return each run receives one signal; those that wait behind it, and those on the way, move
@@ -194,7 +206,7 @@ async def continued_with_signals(ctx: Context, seen: tuple[int, ...] = ()) -> li
     return list(seen)
 
 
-@shape([0, 1, 2, 3], says=signals("go", [0, 1, 2, 3]), last=1)
+@shape([0, 1, 2, 3], says=signals("go", [0, 1, 2, 3]), last=1, tags="tasks signals continues")
 async def continued_at_once(ctx: Context, seen: tuple[int, ...] = ()) -> list[int]:
     """Return a run ends in the turn in which its signal arrives."""
     seen = (*seen, await ctx.wait_for_signal("go"))
@@ -212,6 +224,7 @@ async def continued_at_once(ctx: Context, seen: tuple[int, ...] = ()) -> list[in
         Say("signal", "add", 3, events.ContinuedAsNew),
     ],
     added=3,
+    tags="tasks signals updates continues",
 )
 async def continued_with_handlers(ctx: Context, total: int = 0) -> int:
     """Handlers of signals and updates, done before the run goes on as a new one."""
@@ -240,6 +253,7 @@ async def continued_with_handlers(ctx: Context, total: int = 0) -> int:
     attempts=4,
     round=3,
     cleanup=1,
+    tags="tasks timers gives-up cancelled continues fails",
 )
 async def continued_until_cancelled(ctx: Context, n: int = 0) -> None:
     await step(ctx, "round", n)

@@ -1,60 +1,42 @@
-"""A call is described by the name and the code of its function."""
+"""What a call calls: how errors name it, and whether it gives a coroutine."""
 
 import functools
 import operator
-import subprocess
-import sys
+import threading
 
-from mini_workflow.codecs.closures import describe_call
+import pytest
+
+from mini_workflow.codecs.closures import capture_call
 from mini_workflow.core.calls import is_async
-from tests.paths import ROOT
+from mini_workflow.errors import ClosureNotSerializable
 from tests.unit.codecs import samples
 from tests.unit.codecs.samples import Box, Order
-from tests.waiting import WAIT
 
 
 def make_adder(n):
     return lambda m: m + n
 
 
-def test_a_description_names_the_function_and_its_code():
-    one, other = describe_call(make_adder(1)), describe_call(make_adder(2))
-    assert one == other
-    assert one.name == "tests.unit.codecs.test_descriptions:make_adder.<locals>.<lambda>"
-    assert describe_call(samples.double).code != describe_call(samples.bump).code
-    assert describe_call(functools.partial(samples.double, 1)) == describe_call(samples.double)
-    assert describe_call(Box(1).get).name == "tests.unit.codecs.samples:Box.get"
-    assert describe_call(len).name == "builtins:len"
-    assert describe_call(Order).name == "tests.unit.codecs.samples:Order"
-    assert describe_call(operator.attrgetter("x")).name == "operator:attrgetter"
+HERE = "tests.unit.codecs.test_descriptions"
+THERE = "tests.unit.codecs.samples"
 
 
-def test_the_code_hash_ignores_lines_and_hash_seeds():
-    def compiled(text):
-        space = {}
-        exec(text, space)
-        return describe_call(space["f"]).code
-
-    text = "def f(x): return x in {'a', 'b', 'c', 'd'} or (1, 1.0, True, ('e', {'g', 'h'}))"
-    assert compiled(text) == compiled("\n\n" + text)
-    assert compiled("def f(): return 1") != compiled("def f(): return True")
-    assert compiled("def f(): return 1") != compiled("def f(): return 1.0")
-    code = (
-        "from mini_workflow.codecs.closures import describe_call\n"
-        f"exec({text!r}); print(describe_call(f).code)"
-    )
-    hashes = {
-        subprocess.run(
-            [sys.executable, "-c", code],
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=WAIT,
-            env={"PYTHONHASHSEED": seed, "PYTHONPATH": str(ROOT)},
-        ).stdout.strip()
-        for seed in ("1", "2", "3")
-    }
-    assert hashes == {compiled(text)}
+@pytest.mark.parametrize(
+    ("function", "name"),
+    [
+        (make_adder(1), f"{HERE}:make_adder.<locals>.<lambda>"),
+        (samples.double, f"{THERE}:double"),
+        (functools.partial(functools.partial(samples.double), 1), f"{THERE}:double"),
+        (Box(1).get, f"{THERE}:Box.get"),
+        (len, "builtins:len"),
+        (Order, f"{THERE}:Order"),
+        (operator.attrgetter("x"), "operator:attrgetter"),
+    ],
+)
+def test_an_error_names_what_is_called(function, name):
+    with pytest.raises(ClosureNotSerializable) as caught:
+        capture_call(function, (threading.Lock(),), {})
+    assert str(caught.value).startswith(f"{name} is given argument 1 ")
 
 
 class AsyncCallable:

@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mini_workflow.codecs.table import KINDS, kind_of
 from mini_workflow.core.payload import Payload
 from mini_workflow.errors import PayloadNotReadable
 from tests.unit.codecs import samples
@@ -158,6 +159,21 @@ VALUES = [
 @pytest.mark.parametrize("wrap", [lambda v: v, lambda v: [v], lambda v: {"k": (v,)}])
 def test_a_value_comes_back_as_itself(value, wrap):
     assert same(round_trip(wrap(value)), wrap(value))
+
+
+def test_every_kind_of_the_table_is_written_and_read_under_its_tag():
+    class Local:
+        pass
+
+    written = set()
+    for value in [*VALUES, ValueError("no"), Local()]:
+        tree = json.loads(CODEC.encode(value, "result").text)
+        if isinstance(tree, dict) and set(tree) - {"a"}:
+            assert kind_of(type(value)) is KINDS[tree["$"]], value
+            assert type(CODEC.decode(Payload(tree=tree))).__name__ == type(value).__name__
+            written.add(tree["$"])
+    elsewhere = {"PosixPath", "WindowsPath"} - {type(pathlib.Path()).__name__}
+    assert set(KINDS) - written == elsewhere
 
 
 PLAIN = st.recursive(

@@ -21,10 +21,10 @@ from mini_workflow import (
 )
 from mini_workflow.testing import WorkflowEnvironment
 from tests.unit.local import flows
+from tests.waiting import WAIT
 
 LIMIT = 10_000
 LARGE = "x" * LIMIT  # and two quotes
-WAIT = 60
 
 
 @workflow("value_limit.returns")

@@ -1,0 +1,170 @@
+"""Duplicates: for each kind of message, when it says something new, and the event it becomes then.
+
+Messages may arrive twice, late, or when nobody waits for them any more: what is not new is ignored.
+The table is printed in docs/design.md from the docstrings of its functions.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from mini_workflow.core import events
+from mini_workflow.core.events import Event
+from mini_workflow.core.retry import DEFAULT_POLICY, RetryPolicy
+
+if TYPE_CHECKING:
+    from mini_workflow.core.state import ExecutionState
+
+
+class Rule(NamedTuple):
+    """How one kind of message is taken: `to_event` is asked only of messages that are new."""
+
+    is_new: Callable[[ExecutionState, Any], bool]
+    to_event: Callable[[ExecutionState, Any], Event]
+
+
+def _has_no_history(state: ExecutionState, message: Event) -> bool:
+    """Return whether the execution has no history."""
+    return state.condition == "new"
+
+
+def _is_running(state: ExecutionState, message: Event) -> bool:
+    """Return whether the workflow runs."""
+    return state.condition == "running"
+
+
+def _is_first_cancel(state: ExecutionState, message: events.CancelRequested) -> bool:
+    """Return whether the workflow runs, and neither another request to cancel nor this one, by its id,
+    has been recorded.
+    """
+    repeated = message.id != "" and message.id == state.cancelled_by
+    return state.condition == "running" and not state.cancel_requested and not repeated
+
+
+def _is_awaited(state: ExecutionState, message: events.TaskCompleted | events.TaskFailed) -> bool:
+    """Return whether that attempt is in flight, or was when its task was given up."""
+    task = state.tasks.get(message.seq)
+    if task is None:
+        return state.cancelled_tasks.get(message.seq) == message.attempt
+    return task.attempt == message.attempt and task.retry_at is None
+
+
+def _is_held_back(state: ExecutionState, message: events.TaskRetryStarted) -> bool:
+    """Return whether that attempt waits for its time, or was handed back by a runtime that closed."""
+    task = state.tasks.get(message.seq)
+    if task is None or task.attempt != message.attempt:
+        return False
+    return task.retry_at is not None or message.seq in state.released
+
+
+def _can_be_released(state: ExecutionState, message: events.TaskReleased) -> bool:
+    """Return whether that attempt is in flight, and was not handed back before."""
+    task = state.tasks.get(message.seq)
+    if task is None or task.attempt != message.attempt:
+        return False
+    return task.retry_at is None and message.seq not in state.released
+
+
+def _is_open_timer(state: ExecutionState, message: events.TimerFired) -> bool:
+    """Return whether the timer is open."""
+    return message.seq in state.timers
+
+
+def _is_unseen_signal(state: ExecutionState, message: events.SignalReceived) -> bool:
+    """Return whether no signal with its id was recorded, in this run or of late in those before; one
+    without an id is always new.
+    """
+    return message.id not in state.signal_ids
+
+
+def _is_unseen_update(state: ExecutionState, message: events.UpdateRequested) -> bool:
+    """Return whether the workflow has not ended, and no update with its id was accepted."""
+    return message.id not in state.updates and not state.closed
+
+
+def _is_open_promise(
+    state: ExecutionState, message: events.PromiseCompleted | events.PromiseFailed
+) -> bool:
+    """Return whether the promise is open and the secret is the right one."""
+    return message.seq in state.promises and message.secret == state.secret(message.seq)
+
+
+def _is_open_child(
+    state: ExecutionState, message: events.ChildCompleted | events.ChildFailed
+) -> bool:
+    """Return whether the end of that child is not known yet, also if it was given up or is of an
+    earlier run.
+    """
+    seq = message.seq
+    return seq in state.children or seq in state.child_ids or seq in state.inherited
+
+
+def _itself(state: ExecutionState, message: Event) -> Event:
+    """Return the message itself."""
+    return message
+
+
+def _at_its_time(state: ExecutionState, message: events.TimerFired) -> Event:
+    """Return the message itself, at the timer's time if it comes early."""
+    # The clocks of two machines differ; a timer never ends before its time all the same.
+    fire_at = state.timers[message.seq]
+    return message if message.at >= fire_at else replace(message, at=fire_at)
+
+
+def _retry_or_failure(state: ExecutionState, message: events.TaskFailed) -> Event:
+    """Return `TaskRetryScheduled` if the policy allows another attempt, the message itself otherwise."""
+    task = state.tasks.get(message.seq)
+    if task is None:
+        return message
+    policy = DEFAULT_POLICY if task.retry is None else RetryPolicy.from_plain(task.retry)
+    failure, attempt = message.failure, task.attempt
+    if not policy.retries(failure, attempt):
+        return replace(message, failure=replace(failure, attempts=attempt))
+    draw = random.Random(f"{state.seed}:{message.seq}:{attempt}").random()
+    retry_at = message.at + policy.delay(failure, attempt, draw)
+    return events.TaskRetryScheduled(
+        message.at, message.seq, attempt + 1, retry_at, failure, message.heartbeat
+    )
+
+
+def _signal(state: ExecutionState, message: events.SignalReceived) -> Event:
+    """Return `SignalUnhandled` if the workflow has ended, the message itself otherwise."""
+    if state.closed:
+        return events.SignalUnhandled(message.at, message.name, message.value, message.id)
+    return message
+
+
+def _accepted(state: ExecutionState, message: events.UpdateRequested) -> Event:
+    """Return `UpdateAccepted`, if its validator lets it pass."""
+    return events.UpdateAccepted(message.at, message.id, message.name, message.arguments)
+
+
+def _without_secret(
+    state: ExecutionState, message: events.PromiseCompleted | events.PromiseFailed
+) -> Event:
+    """Return the message itself, without the secret."""
+    return replace(message, secret="")
+
+
+RULES: Final[dict[type[Any], Rule]] = {
+    events.ExecutionStarted: Rule(_has_no_history, _itself),
+    events.TaskCompleted: Rule(_is_awaited, _itself),
+    events.TaskFailed: Rule(_is_awaited, _retry_or_failure),
+    events.TaskRetryStarted: Rule(_is_held_back, _itself),
+    events.TaskReleased: Rule(_can_be_released, _itself),
+    events.TimerFired: Rule(_is_open_timer, _at_its_time),
+    events.SignalReceived: Rule(_is_unseen_signal, _signal),
+    events.UpdateRequested: Rule(_is_unseen_update, _accepted),
+    events.CancelRequested: Rule(_is_first_cancel, _itself),
+    events.ExecutionTerminated: Rule(_is_running, _itself),
+    events.PromiseCompleted: Rule(_is_open_promise, _without_secret),
+    events.PromiseFailed: Rule(_is_open_promise, _without_secret),
+    events.ChildCompleted: Rule(_is_open_child, _itself),
+    events.ChildFailed: Rule(_is_open_child, _itself),
+}
+"""By kind. Other kinds are decided in a turn: as messages they are never new. What a Tick brings about
+says `ExecutionState.due`.
+"""

@@ -1,0 +1,200 @@
+"""CachedStore: the FencedStore of any place that writes an execution only if nobody else has."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+from mini_workflow.errors import UsageError
+from mini_workflow.ports import Commit, Extent, Head, Stored
+from mini_workflow.ports.queue import ExecutionMeta, PendingEffects, Wakeups
+
+
+class Document(Protocol):
+    """An execution as it was read or written: see `Head`, `Stored` and `ExecutionMeta`."""
+
+    @property
+    def head(self) -> Head: ...  # noqa: D102
+    @property
+    def length(self) -> int: ...  # noqa: D102
+    @property
+    def parked(self) -> tuple[str, ...]: ...  # noqa: D102
+    @property
+    def parent(self) -> dict[str, Any] | None: ...  # noqa: D102
+    @property
+    def pending(self) -> PendingEffects: ...  # noqa: D102
+    @property
+    def alarm(self) -> Wakeups: ...  # noqa: D102
+    @property
+    def tries(self) -> int: ...  # noqa: D102
+    @property
+    def listed(self) -> bool: ...  # noqa: D102
+
+
+D = TypeVar("D", bound=Document)
+
+
+class Documents(Protocol[D]):
+    """Where documents are kept. What it answers is as of the last write; it remembers nothing.
+
+    Every method may raise StoreError; a write may have happened then all the same.
+    """
+
+    def read(self, execution_id: str) -> D | None:
+        """Return the document of an execution, or None."""
+        ...
+
+    def changed(self, document: D) -> bool:
+        """Return whether somebody has written the execution since the document was read or written."""
+        ...
+
+    def lines(self, document: D) -> list[str]:
+        """Return the events of the run."""
+        ...
+
+    def create(
+        self,
+        commit: Commit,
+        parent: dict[str, Any] | None,
+        fingerprint: str,
+        pending: PendingEffects,
+        alarm: Wakeups,
+    ) -> D | None:
+        """Write a new execution in one durable step; None if there is one of that id."""
+        ...
+
+    def write(
+        self, document: D, commit: Commit, pending: PendingEffects, alarm: Wakeups, tries: int
+    ) -> D | None:
+        """Write what follows the document, in one durable step; None if it has `changed`."""
+        ...
+
+
+@dataclass(slots=True)
+class _Known(Generic[D]):
+    document: D
+    done: bool = False
+
+
+class CachedStore(Generic[D]):
+    """A FencedStore: the documents that this process has read and written, and those behind it.
+
+    Keeps the newest `size` executions. Threads may use it, each for executions of its own.
+    """
+
+    def __init__(self, documents: Documents[D], size: int) -> None:
+        self._documents = documents
+        self._size = size
+        self._known: dict[str, _Known[D]] = {}
+        self._lock = threading.Lock()
+
+    def head(self, execution_id: str) -> Head | None:
+        """See `FencedStore.head`."""
+        known = self._find(execution_id)
+        return None if known is None else known.document.head
+
+    def extent(self, execution_id: str) -> Extent | None:
+        """See `FencedStore.extent`."""
+        known = self._find(execution_id)
+        return None if known is None else Extent(known.document.length, True)
+
+    def load(self, execution_id: str) -> Stored | None:
+        """See `FencedStore.load`."""
+        known = self._find(execution_id)
+        return None if known is None else stored(known.document, self._documents)
+
+    def standing(self, execution_id: str) -> ExecutionMeta | None:
+        """See `FencedStore.standing`."""
+        known = self._find(execution_id)
+        if known is None:
+            return None
+        one, done = known.document, known.done
+        return ExecutionMeta(
+            one.pending, done, one.alarm, one.tries, one.parent, one.length, one.listed
+        )
+
+    def is_current(self, execution_id: str) -> bool:
+        """See `FencedStore.is_current`."""
+        known = self._known.get(execution_id)
+        if known is not None and not self._documents.changed(known.document):
+            return True
+        self.forget(execution_id)
+        return False
+
+    def commit(self, commit: Commit, pending: PendingEffects, alarm: Wakeups, tries: int) -> bool:
+        """See `FencedStore.commit`."""
+        check(commit)
+        name = commit.execution_id
+        known, new = self._known.get(name), None
+        try:
+            if known is not None and known.document.length == commit.expected:
+                new = self._documents.write(known.document, commit, pending, alarm, tries)
+        finally:
+            self.forget(name)  # also if it fails: it may have been written
+        if new is not None:
+            self._remember(name, new)
+        return new is not None
+
+    def create(
+        self,
+        commit: Commit,
+        parent: dict[str, Any] | None,
+        fingerprint: str,
+        pending: PendingEffects,
+        alarm: Wakeups,
+    ) -> bool:
+        """See `FencedStore.create`."""
+        check(commit)
+        document = self._documents.create(commit, parent, fingerprint, pending, alarm)
+        if document is not None:
+            self._remember(commit.execution_id, document)
+        return document is not None
+
+    def done(self, execution_id: str) -> None:
+        """See `FencedStore.done`."""
+        known = self._known.get(execution_id)
+        if known is not None:
+            known.done = True
+
+    def forget(self, execution_id: str) -> None:
+        """See `FencedStore.forget`."""
+        with self._lock:
+            self._known.pop(execution_id, None)
+
+    def forget_all(self) -> None:
+        """Forget everything in memory."""
+        with self._lock:
+            self._known.clear()
+
+    def _find(self, execution_id: str) -> _Known[D] | None:
+        known = self._known.get(execution_id)
+        if known is not None:
+            return known
+        document = self._documents.read(execution_id)
+        return None if document is None else self._remember(execution_id, document)
+
+    def _remember(self, execution_id: str, document: D) -> _Known[D]:
+        with self._lock:
+            while len(self._known) >= self._size:
+                del self._known[next(iter(self._known))]
+            known = self._known[execution_id] = _Known(document)
+        return known
+
+
+def stored(document: D, documents: Documents[D]) -> Stored:
+    """Return the execution with the events of its run."""
+    return Stored(document.head, documents.lines(document), list(document.parked))
+
+
+def check(commit: Commit) -> None:
+    """Raise UsageError, or ValueError for what is not text, unless the commit can be written."""
+    name, length = commit.execution_id, commit.expected + len(commit.events)
+    for line in (*commit.events, *commit.park):
+        line.encode()
+    if commit.expected == 0 and (commit.head is None or not commit.events):
+        raise UsageError(f"the creation of {name!r} needs a head and its first event")
+    if commit.head is not None and not 0 <= commit.head.base < length:
+        raise UsageError(
+            f"a run of {name!r} that begins at event {commit.head.base} has no event among {length}"
+        )

@@ -1,0 +1,210 @@
+"""A queued backend in memory: executions for a `CachedStore`, and a queue, for tests."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import count
+from typing import Any
+
+from mini_workflow.errors import StoreError
+from mini_workflow.ports import Commit, Head, Page, Query, QueuedMessage, Stored, TaskRequest
+from mini_workflow.ports.queue import PendingEffects, Received, Wakeup, Wakeups
+from mini_workflow.stores.cached import stored
+from mini_workflow.stores.listing import page_of
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryDocument:
+    """An execution: see `Document`. `number` counts the executions, and `version` the writes."""
+
+    number: int
+    head: Head
+    parent: dict[str, Any] | None
+    fingerprint: str
+    events: tuple[str, ...]
+    parked: tuple[str, ...]
+    pending: PendingEffects
+    alarm: Wakeups
+    tries: int = 0
+    version: int = 1
+    listed: bool = True
+
+    @property
+    def length(self) -> int:
+        """How many events there are, over all runs."""
+        return len(self.events)
+
+
+class MemoryDocuments:
+    """The executions, for any number of `CachedStore`s: see `Documents`. It reads them for clients
+    too: see `Store`. Nothing that it hands out can be changed.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._documents: dict[str, MemoryDocument] = {}
+
+    def read(self, execution_id: str) -> MemoryDocument | None:
+        """See `Documents.read`."""
+        with self._lock:
+            return self._documents.get(execution_id)
+
+    def changed(self, document: MemoryDocument) -> bool:
+        """See `Documents.changed`."""
+        return self.read(document.head.execution_id) is not document
+
+    def lines(self, document: MemoryDocument) -> list[str]:
+        """See `Documents.lines`."""
+        return list(document.events[document.head.base :])
+
+    def create(
+        self,
+        commit: Commit,
+        parent: dict[str, Any] | None,
+        fingerprint: str,
+        pending: PendingEffects,
+        alarm: Wakeups,
+    ) -> MemoryDocument | None:
+        """See `Documents.create`."""
+        assert commit.head is not None
+        with self._lock:
+            if commit.execution_id in self._documents:
+                return None
+            number = len(self._documents) + 1
+            made = MemoryDocument(
+                number, commit.head, parent, fingerprint, commit.events, commit.park, pending, alarm
+            )
+            self._documents[commit.execution_id] = made
+            return made
+
+    def write(
+        self,
+        document: MemoryDocument,
+        commit: Commit,
+        pending: PendingEffects,
+        alarm: Wakeups,
+        tries: int,
+    ) -> MemoryDocument | None:
+        """See `Documents.write`."""
+        with self._lock:
+            if self._documents.get(commit.execution_id) is not document:
+                return None
+            written = replace(
+                document,
+                head=commit.head or document.head,
+                events=document.events + commit.events,
+                parked=(() if commit.unpark else document.parked) + commit.park,
+                pending=pending,
+                alarm=alarm,
+                tries=tries,
+                version=document.version + 1,
+            )
+            self._documents[commit.execution_id] = written
+            return written
+
+    # For clients
+
+    def head(self, execution_id: str) -> Head | None:
+        """See `Store.head`."""
+        found = self.read(execution_id)
+        return found and found.head
+
+    def load(self, execution_id: str) -> Stored | None:
+        """See `Store.load`."""
+        found = self.read(execution_id)
+        return found and stored(found, self)
+
+    def history(self, execution_id: str, since: int = 0) -> list[str]:
+        """See `Store.history`."""
+        found = self.read(execution_id)
+        return [] if found is None else list(found.events[max(found.head.base, since) :])
+
+    def list(self, query: Query) -> Page:
+        """See `Store.list`."""
+        with self._lock:
+            found = [(document.number, document.head) for document in self._documents.values()]
+        return page_of(found, query)
+
+
+class MemoryDispatch:
+    """A `Dispatch` and the queue behind it. Any thread. Of one execution one batch is handed out at a
+    time; what is not removed is handed out again. What was sent twice arrives twice.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._numbers = count(1)
+        self._queue: list[Received] = []
+        self._in_hand: set[str] = set()
+        self._requests: list[TaskRequest] = []
+        self._wakeups: set[tuple[int, str]] = set()
+        self.cancelled: dict[tuple[str, int], str] = {}
+        """The reasons for which tasks are to end, by execution and seq."""
+
+    def run(self, requests: Sequence[TaskRequest]) -> list[StoreError | None]:
+        """See `Dispatch.run`."""
+        with self._lock:
+            self._requests += requests
+        return [None] * len(requests)
+
+    def cancel(self, execution_id: str, seq: int, reason: str) -> None:
+        """See `Dispatch.cancel`."""
+        self.cancelled[execution_id, seq] = reason
+
+    def post(self, messages: Sequence[QueuedMessage]) -> None:
+        """See `Dispatch.post`."""
+        with self._lock:
+            for message in messages:
+                self._add(message.execution_id, message.body)
+
+    def alarm(self, execution_id: str, at: int, now: int) -> Wakeup:
+        """See `Dispatch.alarm`."""
+        return Wakeup(at, f"{execution_id}@{at}")
+
+    def set(self, execution_id: str, alarm: Wakeup, now: int) -> None:
+        """See `Dispatch.set`."""
+        with self._lock:
+            self._wakeups.add((alarm.at, execution_id))
+
+    def unset(self, alarm: Wakeup) -> None:
+        """See `Dispatch.unset`."""
+        with self._lock:
+            self._wakeups.discard((alarm.at, alarm.schedule.rpartition("@")[0]))
+
+    # The other end
+
+    def receive(self, limit: int, now: int) -> list[Received]:
+        """Return the oldest messages, of executions of which nothing is in hand. They stay until
+        they are removed.
+        """
+        with self._lock:
+            for at, execution_id in sorted(one for one in self._wakeups if one[0] <= now):
+                self._wakeups.discard((at, execution_id))
+                self._add(execution_id, "", at)
+            free = [one for one in self._queue if one.execution_id not in self._in_hand][:limit]
+            found = {one.id: replace(one, delivery=one.delivery + 1) for one in free}
+            self._queue = [found.get(one.id, one) for one in self._queue]
+            self._in_hand.update(one.execution_id for one in free)
+            return list(found.values())
+
+    def finish(self, received: Sequence[Received], failed: Sequence[str]) -> None:
+        """Remove what was received, but for the executions that `failed`: theirs comes again."""
+        with self._lock:
+            gone = {one.id for one in received if one.execution_id not in failed}
+            self._queue = [one for one in self._queue if one.id not in gone]
+            self._in_hand.difference_update(one.execution_id for one in received)
+
+    def take_request(self) -> TaskRequest | None:
+        """Remove and return the oldest attempt that is to be run, or None."""
+        with self._lock:
+            return self._requests.pop(0) if self._requests else None
+
+    def next_wakeup(self) -> int | None:
+        """Return the time of the first wake-up that is set, or None."""
+        with self._lock:
+            return min((at for at, _ in self._wakeups), default=None)
+
+    def _add(self, execution_id: str, body: str, woken: int | None = None) -> None:
+        self._queue.append(Received(str(next(self._numbers)), execution_id, body, woken))

@@ -1,0 +1,216 @@
+"""Law 13, rule by rule: for each kind of message, when it is new, and what it becomes.
+
+`core/duplicates.py` is the table; docs/design.md prints it.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from mini_workflow.core import events
+from mini_workflow.core.duplicates import RULES
+from mini_workflow.core.events import INCOMING, Event, Message, Tick, UpdateRequested
+from mini_workflow.core.failure import Failure
+from mini_workflow.core.payload import EMPTY, Payload
+from mini_workflow.core.retry import RetryPolicy
+from mini_workflow.core.state import ExecutionState
+from tests.paths import ROOT
+
+PAGE = ROOT / "docs" / "design.md"
+HEADER = "| message | is new if | becomes |\n| --- | --- | --- |\n"
+
+DECIDED = {
+    events.TaskRetryScheduled,
+    events.ClockSetBack,
+    events.SignalUnhandled,
+    events.UpdateAccepted,
+    events.UpdateRefused,
+}
+"""What a turn records by itself."""
+
+ONE = Payload(text="1")
+FAILURE = Failure("builtins:ValueError", "no")
+TWICE = RetryPolicy(max_attempts=2, initial=1.0, jitter="none").to_plain()
+
+STARTED = events.ExecutionStarted(0, "w", EMPTY, 7, key="key")
+RETRIED = events.TaskScheduled(1, "t", retry=TWICE)
+COMPLETED = events.TaskCompleted(5, 1, 1, ONE)
+FAILED = events.TaskFailed(5, 1, 1, FAILURE)
+WAITING = events.TaskRetryScheduled(5, 1, 2, 1_005, FAILURE)
+RELEASED = events.TaskReleased(5, 1, 1)
+GIVEN_UP = events.TaskCancelled(1)
+TIMER = events.TimerStarted(1, 1_000)
+FIRED = events.TimerFired(1_000, 1)
+SIGNAL = events.SignalReceived(5, "go", ONE, "s")
+UPDATE = UpdateRequested(5, "u", "set", EMPTY)
+ACCEPTED = events.UpdateAccepted(5, "u", "set", EMPTY)
+CANCEL = events.CancelRequested(5, "why", "c")
+PROMISE = events.PromiseCreated(1)
+CHILD = events.ChildStarted(1, "w", "child", EMPTY)
+CHILD_COMPLETED = events.ChildCompleted(5, 1, ONE)
+CHILD_FAILED = events.ChildFailed(5, 1, FAILURE)
+TERMINATED = events.ExecutionTerminated(9)
+RETURNED = events.ExecutionCompleted(EMPTY)
+SECRET = ExecutionState.of([STARTED]).secret(1)
+GIVEN = events.PromiseCompleted(5, 1, ONE, SECRET)
+BROKEN = events.PromiseFailed(5, 1, FAILURE, SECRET)
+
+History = tuple[Event, ...]
+
+NEW: list[tuple[History, Message, Event]] = [
+    ((), STARTED, STARTED),
+    ((STARTED, RETRIED), COMPLETED, COMPLETED),
+    ((STARTED, RETRIED, RELEASED), COMPLETED, COMPLETED),
+    ((STARTED, RETRIED, GIVEN_UP), COMPLETED, COMPLETED),
+    ((STARTED, RETRIED, RETURNED), COMPLETED, COMPLETED),
+    ((STARTED, RETRIED), FAILED, WAITING),
+    (
+        (STARTED, events.TaskScheduled(1, "t")),
+        FAILED,
+        replace(FAILED, failure=replace(FAILURE, attempts=1)),
+    ),
+    ((STARTED, RETRIED, GIVEN_UP), FAILED, FAILED),
+    (
+        (STARTED, RETRIED, WAITING),
+        events.TaskRetryStarted(9, 1, 2),
+        events.TaskRetryStarted(9, 1, 2),
+    ),
+    (
+        (STARTED, RETRIED, RELEASED),
+        events.TaskRetryStarted(9, 1, 1),
+        events.TaskRetryStarted(9, 1, 1),
+    ),
+    ((STARTED, RETRIED), RELEASED, RELEASED),
+    ((STARTED, TIMER), FIRED, FIRED),
+    ((STARTED, TIMER), events.TimerFired(400, 1), FIRED),
+    ((STARTED,), SIGNAL, SIGNAL),
+    ((STARTED, replace(SIGNAL, id="another")), SIGNAL, SIGNAL),
+    ((STARTED, RETURNED), SIGNAL, events.SignalUnhandled(5, "go", ONE, "s")),
+    ((STARTED,), UPDATE, ACCEPTED),
+    ((STARTED,), CANCEL, CANCEL),
+    ((STARTED,), TERMINATED, TERMINATED),
+    ((STARTED, PROMISE), GIVEN, replace(GIVEN, secret="")),
+    ((STARTED, PROMISE), BROKEN, replace(BROKEN, secret="")),
+    ((STARTED, CHILD), CHILD_COMPLETED, CHILD_COMPLETED),
+    ((STARTED, CHILD, events.ChildCancelled(1)), CHILD_COMPLETED, CHILD_COMPLETED),
+    ((STARTED, CHILD), CHILD_FAILED, CHILD_FAILED),
+    (
+        (replace(STARTED, children=[{"id": "child", "seq": 1, "on_parent_close": "terminate"}]),),
+        CHILD_FAILED,
+        CHILD_FAILED,
+    ),
+]
+"""Histories, a message that is new after them, and the event that it becomes."""
+
+LATE: list[tuple[History, Message]] = [
+    ((STARTED, RETURNED), STARTED),
+    ((STARTED,), COMPLETED),
+    ((STARTED, RETRIED, WAITING), COMPLETED),
+    ((STARTED, RETRIED, WAITING, events.TaskRetryStarted(1_005, 1, 2)), COMPLETED),
+    ((STARTED, RETRIED, GIVEN_UP, FAILED), COMPLETED),
+    ((STARTED, RETRIED, TERMINATED), COMPLETED),
+    ((STARTED, RETRIED, COMPLETED), FAILED),
+    ((STARTED, RETRIED, WAITING), FAILED),
+    ((STARTED, RETRIED), events.TaskRetryStarted(9, 1, 1)),
+    ((STARTED, RETRIED, WAITING), events.TaskRetryStarted(9, 1, 1)),
+    ((STARTED, RETRIED, WAITING, GIVEN_UP), events.TaskRetryStarted(9, 1, 2)),
+    ((STARTED, RETRIED, WAITING), RELEASED),
+    ((STARTED, RETRIED, WAITING), events.TaskReleased(9, 1, 2)),
+    ((STARTED, RETRIED, COMPLETED), RELEASED),
+    ((STARTED, TIMER, events.TimerCancelled(1)), FIRED),
+    ((STARTED, TIMER, RETURNED), FIRED),
+    ((replace(STARTED, signals=["s"]),), SIGNAL),
+    ((STARTED, SIGNAL, RETURNED), SIGNAL),
+    ((STARTED, RETURNED), UPDATE),
+    ((STARTED, ACCEPTED, events.UpdateCompleted("u", EMPTY)), UPDATE),
+    ((), CANCEL),
+    ((STARTED, CANCEL), replace(CANCEL, id="another")),
+    ((replace(STARTED, cancelled="c"),), CANCEL),
+    ((STARTED, RETURNED), CANCEL),
+    ((), TERMINATED),
+    ((STARTED, RETURNED), TERMINATED),
+    ((STARTED, PROMISE, replace(BROKEN, secret="")), GIVEN),
+    ((STARTED, PROMISE), replace(GIVEN, secret="guessed")),
+    ((STARTED,), GIVEN),
+    ((STARTED, PROMISE, replace(GIVEN, secret="")), BROKEN),
+    ((STARTED, CHILD, CHILD_FAILED), CHILD_COMPLETED),
+    ((STARTED,), CHILD_COMPLETED),
+    ((STARTED, CHILD, CHILD_COMPLETED), CHILD_FAILED),
+]
+"""Histories, and a message that comes too late, or for something that is not there."""
+
+
+def kind_of(case: Any) -> str:
+    return type(case[1]).__name__
+
+
+def test_law_13_each_kind_of_message_has_one_rule_and_cases_for_it() -> None:
+    assert set(RULES) == (INCOMING - DECIDED) | {UpdateRequested}
+    assert {type(message) for _, message, _ in NEW} == set(RULES)
+    assert {type(message) for _, message in LATE} == set(RULES)
+
+
+@pytest.mark.parametrize("case", NEW, ids=kind_of)
+def test_law_13_a_message_is_taken_once(case: tuple[History, Message, Event]) -> None:
+    history, message, event = case
+    state = ExecutionState.of(history)
+    assert state.admit(message) == event
+    assert state.admit(message) == event, "to look changes nothing"
+    state.apply(event)
+    assert state.admit(message) is None
+
+
+@pytest.mark.parametrize("case", LATE, ids=kind_of)
+def test_law_13_a_late_message_is_ignored(case: tuple[History, Message]) -> None:
+    history, message = case
+    assert ExecutionState.of(history).admit(message) is None
+
+
+def test_law_13_only_a_signal_without_an_id_is_taken_again() -> None:
+    signal = replace(SIGNAL, id="")
+    state = ExecutionState.of([STARTED, signal])
+    assert state.admit(signal) == signal
+
+
+NEVER = {kind.__name__: kind for kind in (*DECIDED, *events.RECORDED, Tick)}
+
+
+@pytest.mark.parametrize("name", sorted(NEVER))
+def test_law_13_what_a_turn_decides_is_never_new(name: str) -> None:
+    kind: Any = NEVER[name]
+    nothing = {
+        name: None
+        for name, parameter in inspect.signature(kind).parameters.items()
+        if parameter.default is parameter.empty
+    }
+    assert ExecutionState.of([STARTED, RETRIED, TIMER]).admit(kind(**nothing)) is None
+
+
+def rows() -> str:
+    """The table as the docstrings of its functions tell it."""
+
+    def words(function: Any, prefix: str) -> str:
+        text = " ".join(inspect.cleandoc(function.__doc__).split())
+        assert text.startswith(prefix), function
+        return text.removeprefix(prefix).rstrip(".")
+
+    return "".join(
+        f"| `{kind.__name__}` | {words(rule.is_new, 'Return whether ')} "
+        f"| {words(rule.to_event, 'Return ')} |\n"
+        for kind, rule in RULES.items()
+    )
+
+
+def test_law_13_the_documents_print_the_rules() -> None:
+    """UPDATE_DOCS=1 prints them anew."""
+    page = PAGE.read_text(encoding="utf-8")
+    if os.environ.get("UPDATE_DOCS"):
+        page = re.sub(re.escape(HEADER) + r"(?:\|.*\n)*", lambda _: HEADER + rows(), page)
+        PAGE.write_text(page, encoding="utf-8")
+    assert HEADER + rows() + "\n" in page
