@@ -172,7 +172,10 @@ def _with_versions(value: Any, versions: Mapping[str, str]) -> Any:
         return {key: _with_versions(part, versions) for key, part in value.items()}
     if isinstance(value, list):
         return [_with_versions(part, versions) for part in value]
-    return versions.get(value, value) if isinstance(value, str) else value
+    if isinstance(value, str):
+        for version, called in versions.items():
+            value = value.replace(version, called)
+    return value
 
 
 def _kind(resource: Resource) -> str:

@@ -101,8 +101,6 @@ class Function(pulumi.ComponentResource):
         self.alias = self._alias(name, compute) if compute.published else None
         self.qualifier = None if self.alias is None else self.alias.name
         self.arn = self.function.arn if self.alias is None else self.alias.arn
-        # None without versions.
-        self.version = None if self.alias is None else self.function.version
         self.name = self.function.name
         # The name that calls go by.
         self.called = (
@@ -110,6 +108,13 @@ class Function(pulumi.ComponentResource):
             if self.alias is None
             else pulumi.Output.concat(self.name, ":", self.alias.name)
         )
+        # Those of the version that is published, for who has to call that one and no other; and its
+        # ARN with those of the older ones. Without the option versions, as above.
+        self.version = self.function.version if compute.versions else None
+        self.pinned, self.pinned_arns = self.called, self.arn
+        if self.version is not None:
+            self.pinned = pulumi.Output.concat(self.name, ":", self.version)
+            self.pinned_arns = pulumi.Output.concat(self.function.arn, ":*")
         self.url = (
             pulumi.Output.from_input(None) if options.url is None else self._url(name, options.url)
         )

@@ -229,14 +229,12 @@ def test_snapshots_and_ready_processes_are_of_versions_that_an_alias_names(
             }
         else:
             assert not ready
-    # Everybody calls the alias, and may call nothing else; but tasks are run by the version that has
-    # the code of their workflow.
+    # Everybody calls the alias, and may call nothing else.
     arn = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function"
     variables = recording.get("Flow-orchestrator-function").inputs["environment"]["variables"]
     assert variables[settings.WORKER_FUNCTION_NAME] == "Flow-worker-function:live"
     invoke = allowed(recording, "Flow-orchestrator-policy")["InvokeWorker"]
-    assert invoke["Resource"] == [f"{arn}:Flow-worker-function:*"]
-    assert variables[settings.WORKER_VERSION] == "7"
+    assert invoke["Resource"] == [f"{arn}:Flow-worker-function:live"]
     linked = recording.get("Api-function").inputs["environment"]["variables"]
     assert linked[settings.ORCHESTRATOR_FUNCTION_NAME] == "Flow-orchestrator-function:live"
     ask = allowed(recording, "Api-policy")["AskOrchestrator"]

@@ -44,16 +44,15 @@ def test_everything_calls_the_alias_of_the_newest_version(versioned: Recording) 
     mapping = versioned.get("Flow-events-mapping").inputs
     assert mapping["functionName"] == f"{ARN}:Flow-orchestrator-function:live"
     variables = versioned.get("Flow-orchestrator-function").inputs["environment"]["variables"]
-    assert variables[settings.WORKER_FUNCTION_NAME] == "Flow-worker-function:live"
-    assert variables[settings.WORKER_VERSION] == "7"
+    assert variables[settings.WORKER_FUNCTION_NAME] == "Flow-worker-function:7"
     # Tasks are run by the version with the code of their workflow, which may be an older one.
     assert called(versioned, "Flow-orchestrator") == [f"{ARN}:Flow-worker-function:*"]
 
 
 def test_attempts_that_die_are_told_of_whatever_they_were_called_by(versioned: Recording) -> None:
     # What is said of an alias does not hold for calls of the version behind it.
-    for what, qualifier in (("worker", "live"), ("worker-version", "7")):
-        config = versioned.get(f"Flow-{what}-invocations")
+    for what, qualifier in (("invocations", "live"), ("invocations-of-version", "7")):
+        config = versioned.get(f"Flow-worker-{what}")
         assert config.inputs == {
             "functionName": "Flow-worker-function",
             "qualifier": qualifier,
@@ -65,7 +64,24 @@ def test_attempts_that_die_are_told_of_whatever_they_were_called_by(versioned: R
         }
         assert "Flow-worker-policy" in config.dependencies
     # It stays when there is one for the next version: tasks of older code are still run there.
-    assert "Flow-worker-version-invocations" in retained(versioned)
+    assert "Flow-worker-invocations-of-version" in retained(versioned)
+
+
+def test_named_workers_have_versions_too(root: Path) -> None:
+    workers = {"gpu": {"handler": "app.index.execute"}}
+    recording = record(lambda: made(engine(root, versions=True, workers=workers)))
+    variables = recording.get("Flow-orchestrator-function").inputs["environment"]["variables"]
+    (function,) = json.loads(variables[settings.WORKERS]).values()
+    name, _, version = function.partition(":")
+    assert version == "7"
+    assert {f"{ARN}:{name}:*", f"{ARN}:Flow-worker-function:*"} == {
+        *called(recording, "Flow-orchestrator")
+    }
+    qualified = {
+        (one.inputs["functionName"], one.inputs["qualifier"])
+        for one in recording.of("FunctionEventInvokeConfig")
+    }
+    assert {(name, "live"), (name, "7")} <= qualified
 
 
 def test_without_the_option_functions_are_called_as_they_are_now(root: Path) -> None:
@@ -74,7 +90,7 @@ def test_without_the_option_functions_are_called_as_they_are_now(root: Path) -> 
     (config,) = recording.of("FunctionEventInvokeConfig")
     assert "qualifier" not in config.inputs
     variables = recording.get("Flow-orchestrator-function").inputs["environment"]["variables"]
-    assert settings.WORKER_VERSION not in variables
+    assert variables[settings.WORKER_FUNCTION_NAME] == "Flow-worker-function"
     assert called(recording, "Flow-orchestrator") == [f"{ARN}:Flow-worker-function"]
 
 
@@ -83,8 +99,9 @@ def test_a_template_keeps_older_versions_with_what_is_said_of_them(root: Path) -
         template, _ = written(root, text)
         resources = template["Resources"]
         variables = properties(template, "FlowOrchestratorFunction")["Environment"]["Variables"]
-        worker, _ = variables[settings.WORKER_VERSION]["Fn::GetAtt"]
-        (invocations,) = (name for name in resources if name.startswith("FlowWorkerVersionInv"))
+        called = variables[settings.WORKER_FUNCTION_NAME]["Fn::Sub"]
+        worker = called.removeprefix("${FlowWorkerFunction}:${").removesuffix(".Version}")
+        (invocations,) = (name for name in resources if name.startswith("FlowWorkerInvocationsOf"))
         version = {"Fn::GetAtt": [worker, "Version"]}
         assert properties(template, invocations)["Qualifier"] == version
         # Lambda asks whether the role may send there.
