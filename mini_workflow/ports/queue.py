@@ -102,7 +102,8 @@ class Dispatch(Protocol):
 
     def run(self, requests: Sequence[TaskRequest]) -> list[StoreError | None]:
         """Have attempts of tasks run, and answer for each what went wrong: one that fails does not
-        keep back the others. Their outcomes come back as messages.
+        keep back the others. Their outcomes come back as messages; so does the failure of one that
+        names a worker which is not there.
         """
         ...
 
