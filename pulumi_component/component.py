@@ -149,6 +149,12 @@ class WorkflowEngine(pulumi.ComponentResource):
                 {"worker": self.worker, "orchestrator": self.orchestrator},
                 self._mine,
             )
+            monitoring.queries(
+                name,
+                self.events,
+                {"worker": worker.logs, "orchestrator": orchestrator.logs},
+                self._mine,
+            )
         self.register_outputs(
             {
                 "history": self.history,

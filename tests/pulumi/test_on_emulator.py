@@ -103,8 +103,9 @@ def test_every_resource_has_been_made(deployed: Deployed) -> None:
     made = sorted((kind, name) for kind, name, _ in deployed.mocks.made)
     asked = [(one.type, one.name) for one in deployed.recording]
     assert made == sorted(one for one in asked if not one[0].startswith("mini-workflow"))
-    # An engine, its alarms and its dashboard, and two functions with a URL, one of them for all.
-    assert len(made) == 37 + 15 + 1 + 6 + 7
+    # An engine, its alarms, its dashboard and its queries, and two functions with a URL, one of them
+    # for all.
+    assert len(made) == 37 + 15 + 1 + 8 + 6 + 7
     assert list(deployed.mocks.bucket_policies) == [deployed.id_of("Flow-history")]
 
 
