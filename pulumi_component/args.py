@@ -126,6 +126,9 @@ class WorkflowEngineArgs(CodeOptions, total=False):
 
     worker: Required[Any]
     """The handler that runs tasks, or the arguments of a Function with it."""
+    workers: Mapping[str, Any]
+    """More workers by the names that tasks know them by, each a handler or the arguments of a
+    Function: {"gpu": {"handler": ..., "memory": "10 GB"}} is for `ctx.task(..., worker="gpu")`."""
     orchestrator: Required[Any]
     """The handler that runs workflows, or the arguments of a Function with it."""
     concurrency: int

@@ -17,6 +17,7 @@ from pulumi_component.options import (
     EngineOptions,
     FunctionOptions,
     check_name,
+    check_worker_name,
 )
 from pulumi_component.signing import SigningKey, signing_key
 
@@ -66,7 +67,9 @@ class WorkflowEngine(pulumi.ComponentResource):
     ) -> None:
         check_name(name, LONGEST_ENGINE_NAME)
         options = EngineOptions.from_args(args)
-        for function in (options.worker, options.orchestrator):
+        for worker_name in options.workers:
+            check_worker_name(name, worker_name)
+        for function in (options.worker, options.orchestrator, *options.workers.values()):
             # Before anything is registered: half an engine is worse than none.
             packaged(FunctionOptions.from_args(function))
         super().__init__("mini-workflow:index:WorkflowEngine", name, {}, opts)
@@ -99,13 +102,19 @@ class WorkflowEngine(pulumi.ComponentResource):
         undelivered = self._single_queue("schedules-dlq")
         group, scheduler_role = self._schedules(undelivered)
 
-        worker = self._worker(key, failures)
+        worker = self._worker("worker", options.worker, key, failures)
         self.worker = worker.function
+        named = {
+            worker_name: self._worker(f"worker-{worker_name}", function, key, failures)
+            for worker_name, function in options.workers.items()
+        }
+        self.workers = {worker_name: one.function for worker_name, one in named.items()}
+        workers = {"worker": worker, **{f"worker-{label}": one for label, one in named.items()}}
         orchestrator = self._orchestrator(
-            worker, key, unprocessed, group, scheduler_role, undelivered
+            worker, named, key, unprocessed, group, scheduler_role, undelivered
         )
         self.orchestrator = orchestrator.function
-        self._feed(worker, orchestrator)
+        self._feed(workers, orchestrator)
         moved = [
             pipes.pipe(
                 f"{name}-{kind['of']}-pipe",
@@ -123,7 +132,10 @@ class WorkflowEngine(pulumi.ComponentResource):
         self.linked = links.joined(self._parts(key, orchestrator))
         self.link = links.as_output(self.linked)
         # For roles that are not made here. No output either.
-        self.needs = {"worker": worker.needs, "orchestrator": orchestrator.needs}
+        self.needs = {
+            **{what: one.needs for what, one in workers.items()},
+            "orchestrator": orchestrator.needs,
+        }
         if options.topics is not None:
             monitoring.alarms(
                 name,
@@ -134,7 +146,7 @@ class WorkflowEngine(pulumi.ComponentResource):
                     "schedules": undelivered,
                 },
                 events=self.events,
-                worker=self.worker,
+                workers={what: one.function for what, one in workers.items()},
                 orchestrator=self.orchestrator,
                 pipes={"timers": moved[0], "failures": moved[1]},
                 schedules=group,
@@ -146,13 +158,17 @@ class WorkflowEngine(pulumi.ComponentResource):
             monitoring.dashboard(
                 name,
                 {"events": self.events, "timers": self.timers, "failures": failures},
-                {"worker": self.worker, "orchestrator": self.orchestrator},
+                {what: one.function for what, one in workers.items()},
+                self.orchestrator,
                 self._mine,
             )
             monitoring.queries(
                 name,
                 self.events,
-                {"worker": worker.logs, "orchestrator": orchestrator.logs},
+                {
+                    "worker": [one.logs for one in workers.values()],
+                    "orchestrator": [orchestrator.logs],
+                },
                 self._mine,
             )
         self.register_outputs(
@@ -236,10 +252,12 @@ class WorkflowEngine(pulumi.ComponentResource):
         given: Any = {**args, "link": inputs.joined([own], args["link"])}
         return Function(f"{self._name_of}-{what}", given, self._mine)
 
-    def _worker(self, key: SigningKey, failures: aws.sqs.Queue) -> Function:
+    def _worker(
+        self, what: str, args: Mapping[str, Any], key: SigningKey, failures: aws.sqs.Queue
+    ) -> Function:
         worker = self._function(
-            "worker",
-            self._options.worker,
+            what,
+            args,
             {**self._settings(key), settings.QUEUE_URL: self.events.url},
             self._allowing(
                 key,
@@ -250,7 +268,7 @@ class WorkflowEngine(pulumi.ComponentResource):
             ),
         )
         aws.lambda_.FunctionEventInvokeConfig(
-            f"{self._name_of}-worker-invocations",
+            f"{self._name_of}-{what}-invocations",
             function_name=worker.function.name,
             qualifier=worker.qualifier,
             # The engine decides what is tried again, and when.
@@ -265,6 +283,7 @@ class WorkflowEngine(pulumi.ComponentResource):
     def _orchestrator(
         self,
         worker: Function,
+        named: Mapping[str, Function],
         key: SigningKey,
         unprocessed: aws.sqs.Queue,
         group: aws.scheduler.ScheduleGroup,
@@ -281,6 +300,7 @@ class WorkflowEngine(pulumi.ComponentResource):
                 settings.DLQ_URL: unprocessed.url,
                 settings.TIMER_QUEUE_URL: self.timers.url,
                 settings.WORKER_FUNCTION_NAME: worker.called,
+                **_called(named),
                 settings.ROLE_ARN: scheduler_role.arn,
                 settings.SCHEDULE_GROUP: group.name,
                 settings.SCHEDULE_DLQ_ARN: undelivered.arn,
@@ -295,6 +315,7 @@ class WorkflowEngine(pulumi.ComponentResource):
                 schedules=group.arn.apply(_schedules_of),
                 scheduler_role=scheduler_role.arn,
                 **self._stored(),
+                **{f"worker {label}": function.arn for label, function in named.items()},
             ),
         )
 
@@ -307,8 +328,8 @@ class WorkflowEngine(pulumi.ComponentResource):
             **key.variables,
         }
 
-    def _feed(self, worker: Function, orchestrator: Function) -> None:
-        """Connect the queue of events to the orchestrator, when both functions are ready for it."""
+    def _feed(self, workers: Mapping[str, Function], orchestrator: Function) -> None:
+        """Connect the queue of events to the orchestrator, when all functions are ready for it."""
         # Orchestrator, worker and queue call each other as long as a workflow runs. Lambda takes
         # that for a mistake, and stops it after some sixteen steps unless it is told otherwise.
         allowed = [
@@ -318,7 +339,7 @@ class WorkflowEngine(pulumi.ComponentResource):
                 recursive_loop="Allow",
                 opts=self._mine,
             )
-            for what, function in (("worker", worker), ("orchestrator", orchestrator))
+            for what, function in {**workers, "orchestrator": orchestrator}.items()
         ]
         most = self._options.concurrency
         aws.lambda_.EventSourceMapping(
@@ -376,6 +397,12 @@ class WorkflowEngine(pulumi.ComponentResource):
         return pulumi.Output.all(arns=arns, kms=self._options.kms_key, kept=key.kept_at).apply(
             grants
         )
+
+
+def _called(named: Mapping[str, Function]) -> dict[str, pulumi.Input[str]]:
+    """Return the setting that names the functions of workers, if there are any."""
+    calls = {name: function.called for name, function in named.items()}
+    return {settings.WORKERS: pulumi.Output.json_dumps(calls)} if calls else {}
 
 
 def _schedules_of(group: str) -> str:

@@ -132,6 +132,15 @@ def test_a_query_is_about_the_logs_of_its_functions(root: Path) -> None:
         assert inputs["logGroupNames"] == [f"Flow-{function}-logs" for function in functions]
         assert inputs["name"] == f"Flow-events/{name}"
         assert inputs["queryString"] == query
+    workers = {"gpu": {"handler": "app.index.execute"}}
+    (tasks,) = [
+        one.inputs["logGroupNames"]
+        for one in record(lambda: engine(root, dashboard=True, workers=workers)).of(
+            "QueryDefinition"
+        )
+        if one.name == "Flow-slowest-tasks-query"
+    ]
+    assert tasks == ["Flow-worker-logs", "Flow-worker-gpu-logs"]
     assert not record(lambda: engine(root)).of("QueryDefinition")
 
 
