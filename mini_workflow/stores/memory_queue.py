@@ -150,7 +150,7 @@ class MemoryDispatch:
         return [None] * len(requests)
 
     def outcomes(self, execution_id: str, attempts: Sequence[tuple[int, int]]) -> list[str]:
-        """See `Dispatch.outcomes`. It refuses no message, so that none is kept."""
+        """See `Dispatch.outcomes`. It keeps none: what is posted is in the queue."""
         return []
 
     def cancel(self, execution_id: str, seq: int, reason: str) -> None:
