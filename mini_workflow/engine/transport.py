@@ -8,7 +8,6 @@ from typing import Protocol, TypeVar
 
 from mini_workflow.engine.execution import Settled
 from mini_workflow.engine.requests import Request, Start
-from mini_workflow.errors import StoreError
 from mini_workflow.loop.loop import WorkflowLoop, running_loop
 from mini_workflow.ports import Head, Page, Query, Stored
 
@@ -116,8 +115,8 @@ class CheckedStore:
         self.check()
         try:
             return read(self._store())
-        except StoreError:
-            self.check()  # was it closed in between?
+        except Exception:
+            self.check()  # Whatever it is, a closing in between explains it.
             raise
 
 
