@@ -17,6 +17,7 @@ from pulumi_component.options import (
     EngineOptions,
     FunctionOptions,
     check_name,
+    check_worker_name,
 )
 from pulumi_component.signing import SigningKey, signing_key
 
@@ -66,7 +67,9 @@ class WorkflowEngine(pulumi.ComponentResource):
     ) -> None:
         check_name(name, LONGEST_ENGINE_NAME)
         options = EngineOptions.from_args(args)
-        for function in (options.worker, options.orchestrator):
+        for worker_name in options.workers:
+            check_worker_name(name, worker_name)
+        for function in (options.worker, options.orchestrator, *options.workers.values()):
             # Before anything is registered: half an engine is worse than none.
             packaged(FunctionOptions.from_args(function))
         super().__init__("mini-workflow:index:WorkflowEngine", name, {}, opts)
@@ -99,13 +102,19 @@ class WorkflowEngine(pulumi.ComponentResource):
         undelivered = self._single_queue("schedules-dlq")
         group, scheduler_role = self._schedules(undelivered)
 
-        worker = self._worker(key, failures)
+        worker = self._worker("worker", options.worker, key, failures)
         self.worker = worker.function
+        named = {
+            worker_name: self._worker(f"worker-{worker_name}", function, key, failures)
+            for worker_name, function in options.workers.items()
+        }
+        self.workers = {worker_name: one.function for worker_name, one in named.items()}
+        workers = {"worker": worker, **{f"worker-{label}": one for label, one in named.items()}}
         orchestrator = self._orchestrator(
-            worker, key, unprocessed, group, scheduler_role, undelivered
+            worker, named, key, unprocessed, group, scheduler_role, undelivered
         )
         self.orchestrator = orchestrator.function
-        self._feed(worker, orchestrator)
+        self._feed(workers, orchestrator)
         moved = [
             pipes.pipe(
                 f"{name}-{kind['of']}-pipe",
@@ -123,7 +132,10 @@ class WorkflowEngine(pulumi.ComponentResource):
         self.linked = links.joined(self._parts(key, orchestrator))
         self.link = links.as_output(self.linked)
         # For roles that are not made here. No output either.
-        self.needs = {"worker": worker.needs, "orchestrator": orchestrator.needs}
+        self.needs = {
+            **{what: one.needs for what, one in workers.items()},
+            "orchestrator": orchestrator.needs,
+        }
         if options.topics is not None:
             monitoring.alarms(
                 name,
@@ -134,7 +146,7 @@ class WorkflowEngine(pulumi.ComponentResource):
                     "schedules": undelivered,
                 },
                 events=self.events,
-                worker=self.worker,
+                workers={what: one.function for what, one in workers.items()},
                 orchestrator=self.orchestrator,
                 pipes={"timers": moved[0], "failures": moved[1]},
                 schedules=group,
@@ -146,7 +158,8 @@ class WorkflowEngine(pulumi.ComponentResource):
             monitoring.dashboard(
                 name,
                 {"events": self.events, "timers": self.timers, "failures": failures},
-                {"worker": self.worker, "orchestrator": self.orchestrator},
+                {what: one.function for what, one in workers.items()},
+                self.orchestrator,
                 self._mine,
             )
         self.register_outputs(
@@ -230,10 +243,12 @@ class WorkflowEngine(pulumi.ComponentResource):
         given: Any = {**args, "link": inputs.joined([own], args["link"])}
         return Function(f"{self._name_of}-{what}", given, self._mine)
 
-    def _worker(self, key: SigningKey, failures: aws.sqs.Queue) -> Function:
+    def _worker(
+        self, what: str, args: Mapping[str, Any], key: SigningKey, failures: aws.sqs.Queue
+    ) -> Function:
         worker = self._function(
-            "worker",
-            self._options.worker,
+            what,
+            args,
             {**self._settings(key), settings.QUEUE_URL: self.events.url},
             self._allowing(
                 key,
@@ -243,22 +258,39 @@ class WorkflowEngine(pulumi.ComponentResource):
                 **self._stored(),
             ),
         )
+        self._invocations(worker, failures, what, worker.qualifier)
+        if worker.version is not None:
+            # Calls of a version do not go by what holds for an alias. It stays when another one is
+            # made for the next version: executions from before have their tasks run by this one.
+            self._invocations(worker, failures, what, worker.version, of_version=True)
+        return worker
+
+    def _invocations(
+        self,
+        worker: Function,
+        failures: aws.sqs.Queue,
+        what: str,
+        qualifier: pulumi.Output[str] | None,
+        of_version: bool = False,
+    ) -> None:
         aws.lambda_.FunctionEventInvokeConfig(
-            f"{self._name_of}-worker-invocations",
+            f"{self._name_of}-{what}-invocations{'-of-version' if of_version else ''}",
             function_name=worker.function.name,
-            qualifier=worker.qualifier,
+            qualifier=qualifier,
             # The engine decides what is tried again, and when.
             maximum_retry_attempts=0,
             maximum_event_age_in_seconds=LONGEST_WAIT_FOR_WORKER,
             destination_config={"on_failure": {"destination": failures.arn}},
             # Lambda checks whether the function may send there.
-            opts=pulumi.ResourceOptions(parent=self, depends_on=worker.before),
+            opts=pulumi.ResourceOptions(
+                parent=self, depends_on=worker.before, retain_on_delete=of_version or None
+            ),
         )
-        return worker
 
     def _orchestrator(
         self,
         worker: Function,
+        named: Mapping[str, Function],
         key: SigningKey,
         unprocessed: aws.sqs.Queue,
         group: aws.scheduler.ScheduleGroup,
@@ -274,7 +306,8 @@ class WorkflowEngine(pulumi.ComponentResource):
                 settings.QUEUE_ARN: self.events.arn,
                 settings.DLQ_URL: unprocessed.url,
                 settings.TIMER_QUEUE_URL: self.timers.url,
-                settings.WORKER_FUNCTION_NAME: worker.called,
+                settings.WORKER_FUNCTION_NAME: worker.pinned,
+                **_called(named),
                 settings.ROLE_ARN: scheduler_role.arn,
                 settings.SCHEDULE_GROUP: group.name,
                 settings.SCHEDULE_DLQ_ARN: undelivered.arn,
@@ -285,10 +318,12 @@ class WorkflowEngine(pulumi.ComponentResource):
                 events=self.events.arn,
                 unreadable=unprocessed.arn,
                 timers=self.timers.arn,
-                worker=worker.arn,
+                # Tasks are run by the version that has the code of their workflow.
+                worker=worker.pinned_arns,
                 schedules=group.arn.apply(_schedules_of),
                 scheduler_role=scheduler_role.arn,
                 **self._stored(),
+                **{f"worker {label}": function.pinned_arns for label, function in named.items()},
             ),
         )
 
@@ -301,8 +336,8 @@ class WorkflowEngine(pulumi.ComponentResource):
             **key.variables,
         }
 
-    def _feed(self, worker: Function, orchestrator: Function) -> None:
-        """Connect the queue of events to the orchestrator, when both functions are ready for it."""
+    def _feed(self, workers: Mapping[str, Function], orchestrator: Function) -> None:
+        """Connect the queue of events to the orchestrator, when all functions are ready for it."""
         # Orchestrator, worker and queue call each other as long as a workflow runs. Lambda takes
         # that for a mistake, and stops it after some sixteen steps unless it is told otherwise.
         allowed = [
@@ -312,7 +347,7 @@ class WorkflowEngine(pulumi.ComponentResource):
                 recursive_loop="Allow",
                 opts=self._mine,
             )
-            for what, function in (("worker", worker), ("orchestrator", orchestrator))
+            for what, function in {**workers, "orchestrator": orchestrator}.items()
         ]
         most = self._options.concurrency
         aws.lambda_.EventSourceMapping(
@@ -370,6 +405,12 @@ class WorkflowEngine(pulumi.ComponentResource):
         return pulumi.Output.all(arns=arns, kms=self._options.kms_key, kept=key.kept_at).apply(
             grants
         )
+
+
+def _called(named: Mapping[str, Function]) -> dict[str, pulumi.Input[str]]:
+    """Return the setting that names the functions of workers, if there are any."""
+    calls = {name: function.pinned for name, function in named.items()}
+    return {settings.WORKERS: pulumi.Output.json_dumps(calls)} if calls else {}
 
 
 def _schedules_of(group: str) -> str:

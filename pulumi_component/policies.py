@@ -129,12 +129,14 @@ def orchestrator(
     worker: str,
     schedules: str,
     scheduler_role: str,
+    **workers: str,
 ) -> list[Grant]:
     """Return the function that runs workflows.
 
     All arguments are ARNs; `history` is that of the bucket with the prefix of the engine's objects,
     such as "arn:aws:s3:::b/flows/". `unreadable` is that of the queue for messages that nobody can
-    read, and `schedules` is that of the schedule group's schedules, `.../group/*`.
+    read, `schedules` is that of the schedule group's schedules, `.../group/*`, and `workers` are those
+    of the functions of the other workers.
     """
     return [
         grant(
@@ -152,7 +154,7 @@ def orchestrator(
         *_histories(bucket, history),
         # An execution leaves the index of its status when it enters another.
         grant("RemoveFromIndex", ["s3:DeleteObject"], [f"{history}executions/index/*"]),
-        grant("InvokeWorker", ["lambda:InvokeFunction"], [worker]),
+        grant("InvokeWorker", ["lambda:InvokeFunction"], [worker, *workers.values()]),
         # The schedules of one group; the engine makes up their names.
         grant(
             "ScheduleTimers", ["scheduler:CreateSchedule", "scheduler:DeleteSchedule"], [schedules]

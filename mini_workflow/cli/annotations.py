@@ -341,8 +341,6 @@ def _enum(value: Any, kind: type[Any], where: str) -> Any:
     raise _unfit(where, f"one of {', '.join(kind.__members__)}", value)
 
 
-_MOMENT: Final = "a date and a time as in 2026-01-31T12:00:00+00:00"
-
 _SCALARS: Final[tuple[tuple[type, Callable[[Any, type[Any], str], Any]], ...]] = (
     (Enum, _enum),
     (bool, _exactly(bool)),

@@ -46,8 +46,10 @@ class Backend(Protocol):
         """Return a client; `create` makes the store where there is none."""
         ...
 
-    def server(self, processes: int) -> Any:
-        """Return a runtime that runs executions in this process, with tasks in so many others."""
+    def server(self, workers: Mapping[str, int]) -> Any:
+        """Return a runtime that runs executions in this process, with tasks in so many others for each
+        worker that is named.
+        """
         ...
 
     def is_served(self, client: Client) -> bool:
@@ -90,12 +92,12 @@ class SQLiteTarget:
             self._check_is_there()
         return LocalClient(self.path)
 
-    def server(self, processes: int) -> Runtime:
+    def server(self, workers: Mapping[str, int]) -> Runtime:
         """See `Backend.server`."""
         from mini_workflow.runtimes.local import LocalRuntime
 
         self._make_folder()
-        return LocalRuntime(self.path, workers=processes)
+        return LocalRuntime(self.path, workers=workers)
 
     def is_served(self, client: Client) -> bool:
         """See `Backend.is_served`."""
@@ -133,7 +135,7 @@ class AWSTarget:
 
         return AWSRuntime.from_env({**os.environ, **self.environment()})
 
-    def server(self, processes: int) -> Any:
+    def server(self, workers: Mapping[str, int]) -> Any:
         """See `Backend.server`: AWS runs them; this process only follows."""
         raise UsageError(
             "on AWS the functions of the engine run the executions: there is nothing to serve here"

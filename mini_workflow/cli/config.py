@@ -23,8 +23,7 @@ _KEYS: Final[dict[str, type]] = {"backend": str, "stack": str, "bucket": str, "m
 class Config:
     """What holds after options, environment variables and pyproject.toml, in this order.
 
-    `origin` says where `backend` was found, and `project` is the folder of the pyproject.toml that
-    has a table for this command line. Relative paths from that file begin there.
+    `origin` says where `backend` was found.
     """
 
     backend: str
@@ -32,7 +31,6 @@ class Config:
     bucket: str | None = None
     modules: tuple[str, ...] = ()
     origin: str = "the default"
-    project: Path | None = None
 
 
 def find_config(
@@ -66,7 +64,6 @@ def find_config(
         bucket=bucket or table.get("bucket"),
         modules=modules or tuple(table.get("modules", ())),
         origin=origin,
-        project=None if file is None else file.parent,
     )
 
 

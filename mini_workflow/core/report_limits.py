@@ -85,6 +85,10 @@ class ReportDeadlines:
             heappop(heap)
         return None
 
+    def passed(self, now: int) -> list[int]:
+        """Return the numbers of the tasks whose attempts should have been reported by now."""
+        return [seq for seq, at in self._due.items() if at <= now]
+
     def clock_set_back(self, now: int) -> None:
         """Let those that began later than it is now begin now, as far as is known."""
         for seq, began in list(self._began.items()):

@@ -26,9 +26,6 @@ MAXIMUM_DELAY_SECONDS: Final = 366 * 24 * 3600.0
 WORKER_LOST: Final = "mini_workflow.errors:WorkerLost"
 """The name under which the death of a worker is recorded."""
 
-TASK_TIMEOUT: Final = "mini_workflow.errors:TaskTimeout"
-"""The name under which an attempt that ran too long is recorded."""
-
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:

@@ -48,6 +48,7 @@ class OpenTask:
         "retry",
         "retry_at",
         "timeout",
+        "worker",
     )
 
     def __init__(self, event: events.TaskScheduled) -> None:
@@ -55,6 +56,7 @@ class OpenTask:
         self.retry = event.retry
         self.timeout = event.timeout
         self.heartbeat_timeout = event.heartbeat_timeout
+        self.worker = event.worker
         self.heartbeat: Payload | None = None
         """The details that the attempts before have given last with a heartbeat."""
         self.attempt = 1

@@ -6,7 +6,7 @@ import inspect
 import secrets
 import time
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from mini_workflow.core import events, wire
 from mini_workflow.core.codec import Codec
@@ -244,6 +244,15 @@ class Client:
     def codec(self) -> Codec:
         """What carries values here, with the runtime's signing key if it has one."""
         return self._codec
+
+    def close(self) -> None:
+        """End what runs in this process. Harmless if it was closed before."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
 
     # For handles
 

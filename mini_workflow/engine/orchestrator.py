@@ -33,9 +33,10 @@ from mini_workflow.engine.effects import (
 )
 from mini_workflow.engine.executor import execute
 from mini_workflow.engine.inspection import Inspection
+from mini_workflow.engine.late_outcomes import LateOutcomes
 from mini_workflow.engine.operator_log import tell
-from mini_workflow.engine.outbox import outbox
-from mini_workflow.engine.runs import blocked, deadly, first_event
+from mini_workflow.engine.outbox import child_start, outbox
+from mini_workflow.engine.runs import blocked, deadly
 from mini_workflow.engine.turn import Delivery, Turn, Turns
 from mini_workflow.engine.undelivered import warn_of_late_signals, warn_of_unreceived
 from mini_workflow.engine.watchdog import Watchdog
@@ -151,6 +152,7 @@ class Orchestrator:
             refresh=store.is_current,
             execute=self._execute,
         )
+        self._late = LateOutcomes(store, self._cache, dispatch, limits)
         self._admission = StartCheck(dispatch, codec, definitions)
         self.inspection = Inspection(store, self._turns, self._cache, self._watchdog)
         """Answers what is asked of executions directly."""
@@ -300,7 +302,11 @@ class Orchestrator:
         messages = list(work.messages)
         due = head is not None and head.wake_at is not None and head.wake_at <= now
         if due or work.resume:
+            deadline = standing.alarm.deadline
+            if error is None and (work.resume or (deadline is not None and deadline.at <= now)):
+                messages += self._late.find(name, now)
             messages.append(events.Tick(now))
+        messages = self._late.renewed(messages, now)
         signalled = any(isinstance(m, events.SignalReceived) for m in messages)
         delivery = Delivery(name, messages, resume=work.resume and error is None, posted=signalled)
         if error is None:
@@ -435,7 +441,7 @@ class Orchestrator:
         # In the order of the commands: what is said to a child must not come before its start.
         for command in commands:
             if isinstance(command, StartChild):
-                outgoing.append(self._start_of(work.name, command, now))
+                outgoing.append(child_start(work.name, command, now, self._entropy()))
             else:
                 outgoing += outbox((command,))
         if turn is not None and turn.decision is None:
@@ -449,14 +455,6 @@ class Orchestrator:
         to_set = work.plan_wakeup.to_set is not None
         new = PendingEffects(tasks, tuple(outgoing), alarm=to_set, causes=work.arrival.ids)
         work.pending = together(work.owed, new)
-
-    def _start_of(self, parent: str, command: StartChild, now: int) -> QueuedMessage:
-        """Return the message that has a child begin, wherever messages to it are taken."""
-        about = {"id": parent, "seq": command.seq}
-        started = first_event(command.workflow, command.arguments, now, self._entropy(), about)
-        return QueuedMessage(
-            command.execution_id, wire.encode(started), f"{parent}/{command.seq}/child"
-        )
 
     def _commit(self, work: _Work) -> None:
         turn, standing, started = work.turn, work.standing, work.started

@@ -6,10 +6,11 @@ from collections.abc import Iterable
 
 from mini_workflow.core import events, wire
 from mini_workflow.core.children import end_children, tell_parent
-from mini_workflow.core.commands import Command, SendMessage
+from mini_workflow.core.commands import Command, SendMessage, StartChild
 from mini_workflow.core.events import ChildFailed
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.state import ExecutionState
+from mini_workflow.engine.runs import first_event
 from mini_workflow.errors import WireError
 from mini_workflow.ports import QueuedMessage, Stored
 
@@ -20,6 +21,15 @@ def outbox(commands: Iterable[Command]) -> tuple[QueuedMessage, ...]:
         QueuedMessage(command.execution_id, wire.encode(command.message), command.key)
         for command in commands
         if isinstance(command, SendMessage)
+    )
+
+
+def child_start(parent: str, command: StartChild, now: int, entropy: int) -> QueuedMessage:
+    """Return the message that has a child begin, wherever messages to it are taken."""
+    about = {"id": parent, "seq": command.seq}
+    started = first_event(command.workflow, command.arguments, now, entropy, about)
+    return QueuedMessage(
+        command.execution_id, wire.encode(started), f"{parent}/{command.seq}/child"
     )
 
 

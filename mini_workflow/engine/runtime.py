@@ -8,12 +8,10 @@ import os
 import secrets
 import threading
 from collections.abc import Callable
-from types import TracebackType
-from typing import Self
 
 from mini_workflow.core.codec import Codec
 from mini_workflow.engine.client import Client
-from mini_workflow.engine.engine import DEFAULT_HISTORY_LIMIT, Engine, Ports
+from mini_workflow.engine.engine import Engine, Ports
 from mini_workflow.engine.engine_thread import EngineThread, Pace
 from mini_workflow.engine.engine_transport import EngineTransport
 from mini_workflow.engine.executor import execute
@@ -23,7 +21,7 @@ from mini_workflow.engine.runs import ENTROPY_BITS
 from mini_workflow.engine.turn import Execute
 from mini_workflow.errors import RuntimeClosed, StoreError
 from mini_workflow.ports import Report, TaskRunner
-from mini_workflow.workflow import REGISTRY, Registry
+from mini_workflow.workflow import REGISTRY
 
 log = logging.getLogger("mini_workflow.engine")
 
@@ -35,10 +33,13 @@ class Runtime(Client):
         ports: the backend.
         codec: carries values and closures.
         make_runner: makes the runner of tasks, given where to report.
+        cache_size: how many waiting executions are kept in memory.
+        turn_limit: seconds that a workflow may compute between two awaits; None for no limit.
+        grace: seconds that `close` waits for tasks that have begun.
+        history_limit: events after which an execution that has not continued as new is blocked.
         pace: how to wait, if not in real time.
         notify_peers: tells other processes that have the same store open to look at it.
         on_stop: called when everything is done, to close the backend.
-        registry: where workflows are looked up.
         execute_inline: runs the tasks that run inside a turn.
         renew_every: seconds between two extensions of the lease by a thread of its own; None for
             none, where no other process can take over.
@@ -51,14 +52,13 @@ class Runtime(Client):
         *,
         codec: Codec,
         make_runner: Callable[[Report], TaskRunner],
+        cache_size: int,
+        turn_limit: float | None,
+        grace: float,
+        history_limit: int,
         pace: Pace | None = None,
         notify_peers: Callable[[], None] = lambda: None,
         on_stop: Callable[[], None] = lambda: None,
-        registry: Registry = REGISTRY,
-        cache_size: int = 4096,
-        turn_limit: float | None = 10.0,
-        grace: float = 10.0,
-        history_limit: int = DEFAULT_HISTORY_LIMIT,
         execute_inline: Execute = execute,
         renew_every: float | None = None,
         enlists_on_thread: bool = False,
@@ -78,7 +78,7 @@ class Runtime(Client):
         transport = EngineTransport(
             self._driver, ports.store, ports.clock, enlists_on_thread=enlists_on_thread
         )
-        super().__init__(transport, transport.store, codec, registry)
+        super().__init__(transport, transport.store, codec, REGISTRY)
         self._engine_transport = transport
         self._renewal: LeaseRenewal | None = None
         try:
@@ -87,8 +87,8 @@ class Runtime(Client):
                 self._engine = Engine(
                     ports,
                     codec=codec,
-                    definitions=registry.get,
-                    known=registry.names,
+                    definitions=REGISTRY.get,
+                    known=REGISTRY.names,
                     entropy=lambda: secrets.randbits(ENTROPY_BITS),
                     on_close=self._driver.announce,
                     report=self._driver.put,
@@ -145,17 +145,6 @@ class Runtime(Client):
     def look_around(self) -> None:
         """Look at the store: another process may have changed it. Callable from any thread."""
         self._driver.wake_up()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _end(self) -> None:
         """Clean up as the last thing on the engine's thread, however it ends."""

@@ -96,34 +96,52 @@ class Received:
 
 class Dispatch(Protocol):
     """Takes to other functions what a committed turn has decided. At least once: what is done twice
-    is recognized where it arrives. Every method may raise StoreError; then it may have happened all
-    the same.
+    is recognized where it arrives. Durable on return; when a method raises StoreError, all, a part or
+    nothing of it may have happened, and the caller does it again. Any thread.
     """
 
     def run(self, requests: Sequence[TaskRequest]) -> list[StoreError | None]:
-        """Have attempts of tasks run, and answer for each what went wrong. Their outcomes come back
-        as messages.
+        """Have attempts of tasks run, and answer for each what went wrong: one that fails does not
+        keep back the others. Their outcomes come back as messages; so does the failure of one that
+        names a worker which is not there.
+        """
+        ...
+
+    def outcomes(self, execution_id: str, attempts: Sequence[tuple[int, int]]) -> list[str]:
+        """Return the messages about those attempts, (seq, attempt), whose outcomes were kept because
+        they could not be sent; none where none are kept. It is asked before attempts count as lost.
         """
         ...
 
     def cancel(self, execution_id: str, seq: int, reason: str) -> None:
-        """Nobody waits for the task any more: tell whoever runs it, if that is possible."""
+        """Nobody waits for the task any more: tell whoever runs it, if that is possible. Harmless for
+        a task that nobody runs.
+        """
         ...
 
     def post(self, messages: Sequence[QueuedMessage]) -> None:
-        """Deliver messages to executions; those for one execution stay in order."""
+        """Deliver messages to executions, whether they exist or not; those for one execution arrive
+        in the order in which they were posted first, however large they are. One with the key of
+        another may be left out while that is on its way.
+        """
         ...
 
     def alarm(self, execution_id: str, at: int, now: int) -> Wakeup:
-        """Return the alarm that `set` would set for that time. Pure."""
+        """Return the alarm that `set` would set for that time. Pure, and different for each execution
+        and time; the `schedule` alone tells `unset` which one it is, and is empty if it needs not.
+        """
         ...
 
     def set(self, execution_id: str, alarm: Wakeup, now: int) -> None:
-        """Have the execution woken: it may come early, and then has to be set again."""
+        """Have the execution woken at the alarm's time, at most a second late: it may come early, and
+        then has to be set again. Setting it twice is harmless.
+        """
         ...
 
     def unset(self, alarm: Wakeup) -> None:
-        """Cancel an alarm that is not needed any more; it may go off all the same."""
+        """Cancel an alarm that is not needed any more; it may go off all the same. Harmless if it is
+        not set, and for all others.
+        """
         ...
 
 

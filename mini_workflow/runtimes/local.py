@@ -6,6 +6,7 @@ import os
 import secrets
 import socket
 import time
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -15,6 +16,7 @@ from mini_workflow.codecs.standard import (
     StandardCodec,
 )
 from mini_workflow.core.codec import Codec
+from mini_workflow.core.validation import worker_of
 from mini_workflow.engine.cache import DEFAULT_SIZE
 from mini_workflow.engine.engine import DEFAULT_HISTORY_LIMIT, Ports
 from mini_workflow.engine.executor import execute, execute_async
@@ -22,6 +24,8 @@ from mini_workflow.engine.runtime import Runtime
 from mini_workflow.engine.watchdog import DEFAULT_LIMIT
 from mini_workflow.errors import StoreError, UsageError
 from mini_workflow.ports import Report, TaskRunner
+from mini_workflow.runners.named_workers import NamedWorkers
+from mini_workflow.runners.routed import Closing, RoutedRunner
 from mini_workflow.runtimes.embedded import DEFAULT_GRACE, runner_in_process
 from mini_workflow.stores.sqlite import SQLiteBackend
 from mini_workflow.stores.system_clock import SystemClock
@@ -47,7 +51,10 @@ class LocalRuntime(Runtime):
         path: the file; it is created where there is none, in a directory that exists.
         workers: processes that run the tasks; 0 runs them in this process, sync ones on threads
             and async ones on the event loop in which the runtime is opened, or on one of its
-            own if there is none. A script that uses workers must start under
+            own if there is none. A mapping says so for each worker that is served here by its
+            name, ``{"default": 4, "gpu": 1}``: "default" has the tasks that name none, and is 0
+            where it is missing. A task of another worker waits until its execution is in a process
+            that serves it. A script that uses workers must start under
             ``if __name__ == "__main__":``.
         threads: threads for sync tasks, where there are no workers; by default a few more than
             there are cores.
@@ -72,7 +79,7 @@ class LocalRuntime(Runtime):
         self,
         path: str | os.PathLike[str],
         *,
-        workers: int = 0,
+        workers: int | Mapping[str, int] = 0,
         threads: int | None = None,
         synchronous: Literal["FULL", "NORMAL"] = "FULL",
         cache_size: int = DEFAULT_SIZE,
@@ -82,7 +89,7 @@ class LocalRuntime(Runtime):
         history_limit: int = DEFAULT_HISTORY_LIMIT,
         value_limit: int = DEFAULT_VALUE_LIMIT,
     ) -> None:
-        _check("workers", workers, workers >= 0, "0 or more")
+        processes = _processes_of(workers)
         _check("threads", threads, threads is None or threads >= 1, "1 or more, or None")
         _check("synchronous", synchronous, synchronous in ("FULL", "NORMAL"), '"FULL" or "NORMAL"')
         _check("cache_size", cache_size, cache_size >= 0, "0 or more")
@@ -125,7 +132,7 @@ class LocalRuntime(Runtime):
         super().__init__(
             Ports(backend.store, backend.agenda, backend.mailbox, backend.leases, clock),
             codec=codec,
-            make_runner=partial(_make_runner, codec, value_limit, workers, threads),
+            make_runner=partial(_make_runner, codec, value_limit, processes, threads),
             notify_peers=self._notify_peers,
             on_stop=self._close_backend,
             cache_size=cache_size,
@@ -164,18 +171,38 @@ def _check(name: str, value: object, fits: bool, wanted: str) -> None:
         raise UsageError(f"LocalRuntime({name}={value!r}): give {wanted}")
 
 
-def _make_runner(
-    codec: Codec, value_limit: int, workers: int, threads: int | None, report: Report
-) -> TaskRunner:
-    if workers:
-        # Only here, because multiprocessing takes a while to import.
-        from mini_workflow.runners.processes import ProcessRunner
+def _processes_of(workers: int | Mapping[str, int]) -> dict[str, int]:
+    """Return how many processes each worker has that is served, by its name; empty is the default
+    one.
+    """
+    given = workers if isinstance(workers, Mapping) else {"": workers}
+    wanted = 'processes, 0 or more, or a mapping of them by the names of workers: {"gpu": 1}'
+    for number in given.values():
+        _check("workers", workers, type(number) is int and number >= 0, wanted)
+    return {"": 0, **{worker_of(name) if name else "": count for name, count in given.items()}}
 
-        # The key never leaves this process and its workers.
-        return ProcessRunner(
-            partial(_equipment, secrets.token_bytes(32), value_limit), report, workers
-        )
-    return runner_in_process(codec, threads, report)
+
+def _make_runner(
+    codec: Codec,
+    value_limit: int,
+    processes: dict[str, int],
+    threads: int | None,
+    report: Report,
+) -> TaskRunner:
+    in_process: RoutedRunner | None = None
+    runners: dict[str, Closing] = {}
+    for name, count in processes.items():
+        if count:
+            # Only here, because multiprocessing takes a while to import.
+            from mini_workflow.runners.processes import ProcessRunner
+
+            # The key never leaves this process and its workers.
+            equipment = partial(_equipment, secrets.token_bytes(32), value_limit)
+            runners[name] = ProcessRunner(equipment, report, count)
+        else:
+            in_process = in_process or runner_in_process(codec, threads, report)
+            runners[name] = in_process
+    return NamedWorkers(runners.pop(""), runners, report)
 
 
 def _equipment(key: bytes, value_limit: int) -> WorkerConfig:

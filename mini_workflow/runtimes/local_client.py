@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 from mini_workflow.codecs.standard import DEFAULT_VALUE_LIMIT, StandardCodec
 from mini_workflow.engine.client import Client
@@ -95,14 +94,3 @@ class LocalClient(Client):
     def close(self) -> None:
         """Close the file. Harmless if it was closed before."""
         self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()

@@ -36,9 +36,6 @@ SCHEDULE_EARLY: Final = 90
 """Seconds that a schedule is set before its time: EventBridge Scheduler fires within 60 seconds
 after `at()`, and what is left is waited for in the delay queue. Our own margin on top."""
 
-DEDUPLICATION_CHARACTERS: Final = 128
-"""Characters of a MessageDeduplicationId (SQS)."""
-
 SEAL_OVER: Final = 64 * 1024
 """Bytes of events that a head may carry before they are sealed into a segment: what one turn
 writes is bounded by this and by what the turn itself adds. Our own bound."""

@@ -58,7 +58,7 @@ class Message:
 @dataclass(slots=True)
 class Services:
     """The state of all of them. `delayed` are (time, group, body); `invoked` what the worker is to
-    be given.
+    be given, and `functions` the names of those that were invoked.
     """
 
     clock: Clock
@@ -70,6 +70,7 @@ class Services:
         default_factory=dict[str, tuple[int, dict[str, Any]]]
     )
     invoked: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    functions: list[str] = field(default_factory=list[str])
     invocations: Counter[tuple[str, int, int]] = field(
         default_factory=Counter[tuple[str, int, int]]
     )
@@ -216,6 +217,7 @@ class Services:
             self.invocations[plain["execution_id"], plain["seq"], plain["attempt"]] += 1
             if not self.loses(f"invocation {plain['seq']}"):
                 self.invoked.append(plain)
+                self.functions.append(request.url.rpartition("/functions/")[2].partition("/")[0])
             return 202, {}, b""
         assert self.asked is not None
         try:

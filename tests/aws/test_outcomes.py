@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
 from mini_workflow import Context, RetryPolicy, StoreUnavailable
 from mini_workflow.core import events
+from mini_workflow.runtimes.aws.handlers import LIMITS
+from mini_workflow.stores.sqs.dispatch import AWSDispatch
 from mini_workflow.stores.sqs.outcomes import KEPT
 from tests.aws.flows import BODIES, REGISTRY, SCENARIOS, did
 from tests.aws.world import LAMBDA, Fault, World, registry_of
@@ -108,11 +111,84 @@ def test_nobody_tries_for_ever_who_is_not_told_how_long_there_is(world: World) -
     assert 0 < world.clock.now() - began < LAMBDA * 1000
 
 
-@pytest.mark.parametrize("damage", [b"", b"{", b"\xff", b"{}"])
-def test_an_outcome_that_cannot_be_read_is_none(world: World, damage: bytes) -> None:
+def unreported(world: World) -> None:
+    """An attempt whose outcome is in the bucket, and of which nobody hears any more."""
     begun(world)
     world.services.rate = 0
     world.attempt()
+    world.services.rate = None
+    world.services.queue.clear()
+    world.prone = ("orchestrator",)
+
+
+@pytest.mark.parametrize(
+    ("process", "by"), [("warm", "wake-up"), ("new", "wake-up"), ("warm", "resume")]
+)
+def test_what_was_kept_is_found_at_the_deadline_if_the_report_is_lost_too(
+    world: World, process: str, by: str
+) -> None:
+    unreported(world)
+    if process == "new":
+        world.orchestrator = world.process()
+    if by == "resume":
+        world.services.schedules.clear()
+        world.services.delayed.clear()
+        world.clock.advance(LIMITS.within(None) or 0)
+        world.client.get_execution("e").resume()
+    check(world)
+    assert world.recorded("e")["TaskRetryScheduled"] == 0
+
+
+@pytest.mark.parametrize("kind", ["fails", "dies"])
+def test_the_deadline_comes_again_if_the_bucket_cannot_be_asked(world: World, kind: Any) -> None:
+    unreported(world)
+    assert world.services.notify()
+    world.after(Fault(1, kind, call="s3.GetObject"))
+    check(world)
+    assert world.recorded("e")["TaskRetryScheduled"] == 0
+
+
+def test_only_what_is_overdue_is_looked_for(world: World) -> None:
+    """A timer that fires asks for none of the attempts in flight."""
+    world.client.start_execution("timers", id="e")
+    world.run()
+    SCENARIOS["timers"].check(world)
+    reads = world.cost()["s3.GetObject"]
+    with World(REGISTRY) as other:
+        other.client.start_execution("timers", id="e")
+        with patch.object(AWSDispatch, "outcomes", side_effect=AssertionError):
+            other.run()
+        assert other.cost()["s3.GetObject"] == reads
+
+
+@pytest.mark.parametrize("what", ["outcome", "signal"])
+def test_what_a_message_leads_to_is_not_overdue_because_the_message_was_late(
+    world: World, what: str
+) -> None:
+    """The orchestrator was out of order for half a day."""
+    world.client.start_execution("sequence" if what == "outcome" else "signals", id="e")
+    world.deliver()
+    if what == "outcome":
+        world.attempt()
+    else:
+        for value in (1, "end"):
+            world.client.get_execution("e").signal("item", value)
+    world.clock.advance(2 * (LIMITS.within(None) or 0))
+    world.deliver()
+    world.run()
+    assert world.client.get_execution("e").describe().status == "completed"
+    assert set(world.services.invocations) == set(BODIES)
+    assert all(attempt == 1 for _, _, attempt in BODIES)
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["report", "deadline"])
+@pytest.mark.parametrize("damage", [b"", b"{", b"\xff", b"{}"])
+def test_an_outcome_that_cannot_be_read_is_none(world: World, damage: bytes, late: bool) -> None:
+    begun(world)
+    world.services.rate = 0
+    world.attempt()
+    if late:
+        world.services.queue.clear()
     (key,) = (key for key in world.services.objects if key.startswith(KEPT))
     world.services.objects[key] = damage
     world.services.rate = None

@@ -61,6 +61,10 @@ handler = "app.index.execute"
 image = "123456789012.dkr.ecr.us-east-1.amazonaws.com/heavy:1"
 permissions = [{actions = ["s3:GetObject"], resources = ["arn:aws:s3:::b/*"]}]
 
+[engines.Flow.workers]
+gpu = {handler = "app.index.execute", memory = "10 GB", provisioned_concurrency = 1}
+big = "app.index.execute"
+
 [engines.Flow.worker.file_system]
 path = "/mnt/m"
 access_point = "arn:aws:elasticfilesystem:us-east-1:123456789012:access-point/fsap-0a1b2c3d4e5f60718"
@@ -141,6 +145,13 @@ def test_every_role_may_do_what_it_may_with_pulumi(root: Path) -> None:
         if not one.type.startswith("mini-workflow") and one.name not in parts
     }
     assert set(template["Resources"]) == wanted_names
+
+
+def test_the_orchestrator_knows_the_other_workers(root: Path) -> None:
+    template, _ = written(root, ALL)
+    variables = properties(template, "FlowOrchestratorFunction")["Environment"]["Variables"]
+    known = json.loads(variables["MINI_WORKFLOW_WORKERS"]["Fn::Sub"])
+    assert known == {"gpu": "${FlowWorkerGpuFunction}:live", "big": "${FlowWorkerBigFunction}"}
 
 
 def test_histories_outlive_the_stack_and_are_private(root: Path) -> None:

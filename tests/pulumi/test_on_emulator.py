@@ -90,6 +90,7 @@ def deployed(strict_aws: Server, tmp_path_factory: pytest.TempPathFactory) -> De
             environment={"PLACE": "here"},
             memory="512 MB",
             permissions=[{"actions": ["s3:GetObject"], "resources": ["arn:aws:s3:::b/*"]}],
+            workers={"gpu": {"handler": "app.index.execute", "memory": "1 GB"}},
         )
         handler: Any = {"handler": "app.index.api", "root": str(root), "concurrency": 3}
         Function("Api", {**handler, "link": [flow], "url": True})
@@ -103,8 +104,8 @@ def test_every_resource_has_been_made(deployed: Deployed) -> None:
     made = sorted((kind, name) for kind, name, _ in deployed.mocks.made)
     asked = [(one.type, one.name) for one in deployed.recording]
     assert made == sorted(one for one in asked if not one[0].startswith("mini-workflow"))
-    # An engine, its alarms and its dashboard, and two functions with a URL, one of them for all.
-    assert len(made) == 37 + 15 + 1 + 6 + 7
+    # An engine, its other worker, alarms and dashboard, and two functions with a URL, one for all.
+    assert len(made) == 37 + 6 + 18 + 1 + 6 + 7
     assert list(deployed.mocks.bucket_policies) == [deployed.id_of("Flow-history")]
 
 
@@ -141,6 +142,20 @@ def test_every_resource_has_been_made(deployed: Deployed) -> None:
 def test_archives_import_and_answer(deployed: Deployed, function: str, lacks: set[str]) -> None:
     answer = deployed.call(function, {})
     assert {name for name, value in answer.items() if not value} == lacks
+
+
+def test_the_other_worker_is_the_one_that_the_orchestrator_calls(deployed: Deployed) -> None:
+    known = deployed.call("Flow-orchestrator-function", {})[settings.WORKERS]
+    assert json.loads(known) == {"gpu": deployed.id_of("Flow-worker-gpu-function")}
+    lambda_ = deployed.server.client("lambda")
+    default, gpu = (
+        lambda_.get_function_configuration(FunctionName=deployed.id_of(name))
+        for name in ("Flow-worker-function", "Flow-worker-gpu-function")
+    )
+    assert (default["MemorySize"], gpu["MemorySize"]) == (512, 1_024)
+    assert deployed.call("Flow-worker-gpu-function", {}) == deployed.call(
+        "Flow-worker-function", {}
+    )
 
 
 def seen(deployed: Deployed, count: int) -> list[dict[str, Any]]:

@@ -18,6 +18,7 @@ from mini_workflow.cli.failures import FAILED, OK, in_one_line
 from mini_workflow.cli.findings import Finding
 from mini_workflow.cli.output import duration, say, say_json
 from mini_workflow.cli.session import Session, command, json_option, pass_session
+from mini_workflow.cli.timelines import task_message
 from mini_workflow.core.events import TaskRetryStarted, TaskScheduled
 from mini_workflow.engine.client import Client
 from mini_workflow.engine.execution import Description
@@ -186,11 +187,18 @@ def _examine_tasks(client: Client, one: Description, now: datetime) -> Iterator[
     for seq, task in tasks.items():
         took = now - datetime.fromtimestamp(begun.get(seq, at) / 1000, UTC)
         if task.retry_at is None and took > LONG:
+            what = f"attempt {task.attempt} of task #{seq} {task.name!r}"
+            state, hint = (
+                "has been running",
+                "give the task a timeout= or a heartbeat_timeout=, if it hangs",
+            )
+            if task.worker:
+                state = f"has been with worker {task.worker!r}, or waiting for it,"
+                hint = f"if nobody serves it, {task_message(task.worker)}; else {hint}"
             yield Finding(
                 "problem",
-                f"{one.id} ({one.workflow}): attempt {task.attempt} of task #{seq} {task.name!r} "
-                f"has been running for {duration(took)}",
-                "give the task a timeout= or a heartbeat_timeout=, if it hangs",
+                f"{one.id} ({one.workflow}): {what} {state} for {duration(took)}",
+                hint,
                 one.id,
             )
 

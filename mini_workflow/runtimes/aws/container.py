@@ -83,7 +83,13 @@ class Container:
     def dispatch(self) -> AWSDispatch:
         """The way to workers, other executions and timers."""
         return AWSDispatch(
-            self.clients, self.settings, self.post, self.envelopes, self.bucket, self._queued
+            self.clients,
+            self.settings,
+            self.post,
+            self.envelopes,
+            self.bucket,
+            self.clock.now,
+            self._queued,
         )
 
     @cached_property

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from mini_workflow.codecs.standard import DEFAULT_VALUE_LIMIT
@@ -150,17 +149,6 @@ class AWSRuntime(Client):
         if self._functions is not None:
             self._functions.close()
         self._parts.clients.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _check(name: str, value: object, fits: bool, wanted: str) -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import logging
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Any, Final
 
-from mini_workflow.errors import StoreError
+from mini_workflow.core import events, wire
+from mini_workflow.core.failure import failure_of
+from mini_workflow.errors import StoreError, UsageError
 from mini_workflow.ports import QueuedMessage, TaskRequest
 from mini_workflow.ports.queue import Wakeup
 from mini_workflow.settings import (
@@ -27,6 +30,7 @@ from mini_workflow.stores.aws_limits import MAXIMUM_DELAY, SCHEDULE_EARLY
 from mini_workflow.stores.s3.bucket import Bucket
 from mini_workflow.stores.sqs.envelopes import PAYLOADS, Envelopes, dump
 from mini_workflow.stores.sqs.messages import Post, SqsMessage, deduplication_id
+from mini_workflow.stores.sqs.outcomes import Outcomes
 from mini_workflow.task import traceparent
 
 log = logging.getLogger("mini_workflow.runtimes.aws")
@@ -39,7 +43,9 @@ HEARTBEATS: Final = PAYLOADS + "heartbeats/"
 
 
 class AWSDispatch:
-    """See `Dispatch`. `queued` is the number of seconds up to which an alarm is a delayed message."""
+    """See `Dispatch`. `now` tells the time in milliseconds, and `queued` is the number of seconds up
+    to which an alarm is a delayed message.
+    """
 
     def __init__(
         self,
@@ -48,6 +54,7 @@ class AWSDispatch:
         post: Post,
         envelopes: Envelopes,
         bucket: Bucket,
+        now: Callable[[], int],
         queued: int = MAXIMUM_DELAY,
     ) -> None:
         self._clients = clients
@@ -55,11 +62,18 @@ class AWSDispatch:
         self._post = post
         self._envelopes = envelopes
         self._bucket = bucket
+        self._now = now
         self._queued = min(queued, MAXIMUM_DELAY)
 
     def run(self, requests: Sequence[TaskRequest]) -> list[StoreError | None]:
         """See `Dispatch.run`."""
         return self._clients.each(self._invoke, list(requests))
+
+    def outcomes(self, execution_id: str, attempts: Sequence[tuple[int, int]]) -> list[str]:
+        """See `Dispatch.outcomes`."""
+        kept = Outcomes(self._bucket, self._post)
+        found = self._clients.all(lambda key: kept.find(execution_id, *key), list(attempts))
+        return [mail.content for mail in found if mail is not None]
 
     def cancel(self, execution_id: str, seq: int, reason: str) -> None:
         """See `Dispatch.cancel`. The worker looks for this object while it runs the task."""
@@ -104,12 +118,38 @@ class AWSDispatch:
                     raise
 
     def _invoke(self, request: TaskRequest) -> None:
-        function = self._settings.get(WORKER_FUNCTION_NAME)
+        function = self._function_of(request.worker)
+        if not function:
+            self._refuse(request)
+            return
         body = dump(envelope_of(request, self._envelopes, self._post)).encode()
         with translate_errors(f"invoking function {function!r}"):
             self._clients.get("lambda").invoke(
                 FunctionName=function, InvocationType="Event", Payload=body
             )
+
+    def _function_of(self, worker: str) -> str:
+        """Return the function of a worker; empty if there is none of that name."""
+        if not worker:
+            return self._settings.get(WORKER_FUNCTION_NAME)
+        return self._settings.workers().get(worker, "")
+
+    def _refuse(self, request: TaskRequest) -> None:
+        """Have a task fail whose worker there is not: no attempt would find it."""
+        known = (
+            ", ".join(map(repr, sorted(self._settings.workers())))
+            or "no other than the default one"
+        )
+        failure = failure_of(
+            UsageError(
+                f"task {request.name!r} is for worker {request.worker!r}, which this engine does not "
+                f"have; it has {known}. Add it to the option workers of the component, and deploy"
+            )
+        )
+        final = replace(failure, final=True)
+        message = events.TaskFailed(self._now(), request.seq, request.attempt, final)
+        key = "/".join(map(str, ("refused", *request.key)))
+        self._post.send([SqsMessage(request.execution_id, "messages", wire.encode(message), key)])
 
     def _delay(self, mail: SqsMessage, seconds: int) -> None:
         url = self._settings.get(TIMER_QUEUE_URL)

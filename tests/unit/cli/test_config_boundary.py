@@ -74,4 +74,4 @@ def test_nothing_of_another_user_is_heeded(
     monkeypatch.setattr(Path, "stat", stat)
     answer = find_config(tmp_path)
     assert answer.backend == DEFAULT_BACKEND
-    assert answer.project is None
+    assert answer.origin == "the default"

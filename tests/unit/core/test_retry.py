@@ -16,7 +16,6 @@ from mini_workflow.core.retry import (
     DEFAULT_POLICY,
     MAXIMUM_ATTEMPTS,
     MAXIMUM_DELAY_SECONDS,
-    TASK_TIMEOUT,
     WORKER_LOST,
     RetryPolicy,
 )
@@ -133,7 +132,7 @@ def test_what_is_retried() -> None:
     assert all(policy.retries(lost, 1) for policy in (everything, network, DEFAULT_POLICY))
     assert not made(max_attempts=1).retries(lost, 1)
     assert not DEFAULT_POLICY.retries(PLAIN, 1)
-    assert not network.retries(Failure(TASK_TIMEOUT, ""), 1)
+    assert not network.retries(Failure("mini_workflow.errors:TaskTimeout", ""), 1)
 
 
 def test_a_bare_name_is_a_builtin_exception_or_refused() -> None:

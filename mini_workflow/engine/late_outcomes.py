@@ -1,0 +1,65 @@
+"""LateOutcomes: what attempts have come to that could not be sent, and messages that were long under way."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+
+from mini_workflow.core import events, wire
+from mini_workflow.core.events import Message
+from mini_workflow.core.report_limits import ReportLimits
+from mini_workflow.core.state import ExecutionState
+from mini_workflow.engine.cache import Cache
+from mini_workflow.engine.recording import decode_message
+from mini_workflow.errors import WireError
+from mini_workflow.ports import Reader
+from mini_workflow.ports.queue import Dispatch
+
+log = logging.getLogger("mini_workflow.engine")
+
+
+class LateOutcomes:
+    """Asked before a turn counts attempts as lost."""
+
+    def __init__(
+        self, store: Reader, cache: Cache, dispatch: Dispatch, limits: ReportLimits
+    ) -> None:
+        self._store = store
+        self._cache = cache
+        self._dispatch = dispatch
+        self._limits = limits
+
+    def find(self, execution_id: str, now: int) -> list[Message]:
+        """Return the outcomes of the attempts that are about to count as lost, where the workers could
+        keep them and not send them: what is done is not done again. Raises StoreError.
+        """
+        try:
+            late = self._late(execution_id, now)
+            kept = self._dispatch.outcomes(execution_id, late) if late else []
+            return [decode_message(line) for text in kept for line in text.split("\n")]
+        except WireError as error:
+            log.error("[%s] what its attempts have come to is unreadable: %s", execution_id, error)
+            return []
+
+    def _late(self, execution_id: str, now: int) -> list[tuple[int, int]]:
+        """Return the attempts, as (seq, attempt), that should have been reported by now."""
+        live = self._cache.get(execution_id)
+        if live is not None:
+            state = live.run.state
+        else:
+            stored, state = self._store.load(execution_id), ExecutionState()
+            state.limits = self._limits
+            for line in () if stored is None else stored.events:
+                state.apply(wire.decode(line))  # type: ignore[arg-type]
+        return [(seq, state.tasks[seq].attempt) for seq in state.deadlines.passed(now)]
+
+    def renewed(self, messages: Sequence[Message], now: int) -> list[Message]:
+        """Return the messages, as of now if they were under way for longer than reports may take: what
+        they lead to would be overdue before it has begun.
+        """
+        before, start = now - self._limits.margin, events.ExecutionStarted
+        return [
+            replace(m, at=now) if m.at < before and not isinstance(m, start) else m
+            for m in messages
+        ]
