@@ -52,11 +52,12 @@ class Compute:
     tracing: bool
     snap_start: bool
     provisioned: int | None
+    versions: bool
 
     @property
     def published(self) -> bool:
         """Whether versions are published, and called by the alias."""
-        return self.snap_start or self.provisioned is not None
+        return self.versions or self.snap_start or self.provisioned is not None
 
     @classmethod
     def from_args(cls, given: Mapping[str, Any], python: str) -> "Compute":
@@ -80,6 +81,7 @@ class Compute:
             provisioned=None
             if provisioned is None
             else units.whole("provisioned_concurrency", provisioned, 1, MOST_PROVISIONED),
+            versions=units.flag("versions", given.get("versions")),
         )
         found._check_together(given, python)
         return found
