@@ -154,4 +154,4 @@ class WorkflowEngineArgs(CodeOptions, total=False):
     alarms: Any
     """True for alarms on everything that needs a person, or {"topics": [ARNs of SNS topics]}."""
     dashboard: bool
-    """True for a CloudWatch dashboard."""
+    """True for a CloudWatch dashboard, and saved queries of the logs."""

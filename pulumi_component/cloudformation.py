@@ -387,6 +387,10 @@ _TYPES: Mapping[str, tuple[str, Maker]] = {
     "MetricAlarm": ("AWS::CloudWatch::Alarm", _alarm),
     "Permission": ("AWS::Lambda::Permission", _permission),
     "Pipe": ("AWS::Pipes::Pipe", _pipe),
+    "QueryDefinition": (
+        "AWS::Logs::QueryDefinition",
+        _simple(name="Name", queryString="QueryString", logGroupNames="LogGroupNames"),
+    ),
     "Queue": ("AWS::SQS::Queue", _queue),
     "RandomPassword": ("AWS::SecretsManager::Secret", _password),
     "Role": ("AWS::IAM::Role", _role),

@@ -162,6 +162,15 @@ class WorkflowEngine(pulumi.ComponentResource):
                 self.orchestrator,
                 self._mine,
             )
+            monitoring.queries(
+                name,
+                self.events,
+                {
+                    "worker": [one.logs for one in workers.values()],
+                    "orchestrator": [orchestrator.logs],
+                },
+                self._mine,
+            )
         self.register_outputs(
             {
                 "history": self.history,

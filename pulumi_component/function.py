@@ -59,6 +59,8 @@ class Function(pulumi.ComponentResource):
             tags=options.tags,
             opts=mine,
         )
+        # No output: for what is made of it here.
+        self.logs = logs
         linked = links.given(options.link)
         granted = pulumi.Output.all(
             logs.arn,

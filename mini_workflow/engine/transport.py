@@ -9,7 +9,6 @@ from typing import Final, Protocol, TypeVar
 
 from mini_workflow.engine.execution import Settled
 from mini_workflow.engine.requests import Request, Start
-from mini_workflow.errors import StoreError
 from mini_workflow.loop.loop import WorkflowLoop, running_loop
 from mini_workflow.ports import Head, Page, Query, Stored
 
@@ -122,8 +121,8 @@ class CheckedStore:
         self.check()
         try:
             return read(self._store())
-        except StoreError:
-            self.check()  # was it closed in between?
+        except Exception:
+            self.check()  # Whatever it is, a closing in between explains it.
             raise
 
 
