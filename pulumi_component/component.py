@@ -166,6 +166,15 @@ class WorkflowEngine(pulumi.ComponentResource):
                 self.orchestrator,
                 self._mine,
             )
+            monitoring.queries(
+                name,
+                self.events,
+                {
+                    "worker": [one.logs for one in workers.values()],
+                    "orchestrator": [orchestrator.logs],
+                },
+                self._mine,
+            )
         self.register_outputs(
             {
                 "history": self.history,
@@ -262,18 +271,34 @@ class WorkflowEngine(pulumi.ComponentResource):
                 **self._stored(),
             ),
         )
+        self._invocations(worker, failures, what, worker.qualifier)
+        if worker.version is not None:
+            # Calls of a version do not go by what holds for an alias. It stays when another one is
+            # made for the next version: executions from before have their tasks run by this one.
+            self._invocations(worker, failures, what, worker.version, of_version=True)
+        return worker
+
+    def _invocations(
+        self,
+        worker: Function,
+        failures: aws.sqs.Queue,
+        what: str,
+        qualifier: pulumi.Output[str] | None,
+        of_version: bool = False,
+    ) -> None:
         aws.lambda_.FunctionEventInvokeConfig(
-            f"{self._name_of}-{what}-invocations",
+            f"{self._name_of}-{what}-invocations{'-of-version' if of_version else ''}",
             function_name=worker.function.name,
-            qualifier=worker.qualifier,
+            qualifier=qualifier,
             # The engine decides what is tried again, and when.
             maximum_retry_attempts=0,
             maximum_event_age_in_seconds=LONGEST_WAIT_FOR_WORKER,
             destination_config={"on_failure": {"destination": failures.arn}},
             # Lambda checks whether the function may send there.
-            opts=pulumi.ResourceOptions(parent=self, depends_on=worker.before),
+            opts=pulumi.ResourceOptions(
+                parent=self, depends_on=worker.before, retain_on_delete=of_version or None
+            ),
         )
-        return worker
 
     def _orchestrator(
         self,
@@ -294,7 +319,7 @@ class WorkflowEngine(pulumi.ComponentResource):
                 settings.QUEUE_ARN: self.events.arn,
                 settings.DLQ_URL: unprocessed.url,
                 settings.TIMER_QUEUE_URL: self.timers.url,
-                settings.WORKER_FUNCTION_NAME: worker.called,
+                settings.WORKER_FUNCTION_NAME: worker.pinned,
                 **self._called(named),
                 settings.ROLE_ARN: scheduler_role.arn,
                 settings.SCHEDULE_GROUP: group.name,
@@ -306,11 +331,12 @@ class WorkflowEngine(pulumi.ComponentResource):
                 events=self.events.arn,
                 unreadable=unprocessed.arn,
                 timers=self.timers.arn,
-                worker=worker.arn,
+                # Tasks are run by the version that has the code of their workflow.
+                worker=worker.pinned_arns,
                 schedules=group.arn.apply(_schedules_of),
                 scheduler_role=scheduler_role.arn,
                 **self._stored(),
-                **{f"worker {label}": function.arn for label, function in named.items()},
+                **{f"worker {label}": function.pinned_arns for label, function in named.items()},
                 **{f"queue {label}": one.arn for label, one in self.queues.items()},
             ),
         )
@@ -379,7 +405,7 @@ class WorkflowEngine(pulumi.ComponentResource):
     def _called(self, named: Mapping[str, Function]) -> dict[str, pulumi.Input[str]]:
         """Return the setting that names the functions and queues of workers, if there are any."""
         places: dict[str, pulumi.Output[str]] = {
-            **{name: function.called for name, function in named.items()},
+            **{name: function.pinned for name, function in named.items()},
             **{name: queue.url for name, queue in self.queues.items()},
         }
         return {settings.WORKERS: pulumi.Output.json_dumps(places)} if places else {}

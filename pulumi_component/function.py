@@ -59,6 +59,8 @@ class Function(pulumi.ComponentResource):
             tags=options.tags,
             opts=mine,
         )
+        # No output: for what is made of it here.
+        self.logs = logs
         linked = links.given(options.link)
         granted = pulumi.Output.all(
             logs.arn,
@@ -108,6 +110,13 @@ class Function(pulumi.ComponentResource):
             if self.alias is None
             else pulumi.Output.concat(self.name, ":", self.alias.name)
         )
+        # Those of the version that is published, for who has to call that one and no other; and its
+        # ARN with those of the older ones. Without the option versions, as above.
+        self.version = self.function.version if compute.versions else None
+        self.pinned, self.pinned_arns = self.called, self.arn
+        if self.version is not None:
+            self.pinned = pulumi.Output.concat(self.name, ":", self.version)
+            self.pinned_arns = pulumi.Output.concat(self.function.arn, ":*")
         self.url = (
             pulumi.Output.from_input(None) if options.url is None else self._url(name, options.url)
         )

@@ -1,4 +1,4 @@
-"""Alarms for what needs a person, and a dashboard."""
+"""Alarms for what needs a person, a dashboard, and saved queries of the logs."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -122,6 +122,80 @@ def alarms(
         f"{SCHEDULER} InvocationDroppedCount",
         {"ScheduleGroup": schedules.name},
     )
+
+
+QUERIES: Mapping[str, tuple[tuple[str, ...], str]] = {
+    "failed-attempts": (
+        ("orchestrator",),
+        """fields @timestamp, execution_id, workflow, message
+| filter logger = "mini_workflow.engine.executions" and level = "WARNING"
+| sort @timestamp desc | limit 200""",
+    ),
+    "blocked-executions": (
+        ("orchestrator",),
+        """fields @timestamp, execution_id, workflow, message
+| filter logger = "mini_workflow.engine.executions" and level = "ERROR"
+| sort @timestamp desc | limit 200""",
+    ),
+    "ended-executions": (
+        ("orchestrator",),
+        """filter logger = "mini_workflow.engine.executions" and level = "INFO"
+| parse message /^\\[[^\\]]+\\] (?<status>[a-z]+)/
+| stats count(*) as executions by workflow, status
+| sort executions desc""",
+    ),
+    "one-execution": (
+        ("orchestrator", "worker"),
+        """fields @timestamp, level, logger, message, exception
+| filter execution_id = "ID"
+| sort @timestamp asc | limit 1000""",
+    ),
+    "throttles": (
+        ("orchestrator", "worker"),
+        """fields @timestamp, execution_id, level, message
+| filter message like /(?i)throttl|TooManyRequests|SlowDown/
+| sort @timestamp desc | limit 200""",
+    ),
+    "slowest-tasks": (
+        ("worker",),
+        """filter ispresent(AttemptDuration)
+| stats count(*) as attempts, sum(FailedAttempts) as failed, avg(AttemptDuration) as average,
+    pct(AttemptDuration, 95) as p95, max(AttemptDuration) as longest by Task
+| sort longest desc""",
+    ),
+    "slowest-batches": (
+        ("orchestrator",),
+        """fields @timestamp, BatchDuration, Messages, Turns, Events, Redelivered
+| filter ispresent(BatchDuration)
+| sort BatchDuration desc | limit 50""",
+    ),
+    "cold-starts": (
+        ("orchestrator", "worker"),
+        """filter type = "platform.report"
+| stats count(*) as calls, count(record.metrics.initDurationMs) as cold,
+    max(record.metrics.initDurationMs) as longest by @log, bin(1h)""",
+    ),
+}
+"""The kinds of functions whose logs a query is about, and the query, by its name."""
+
+
+def queries(
+    name: str,
+    events: aws.sqs.Queue,
+    logs: Mapping[str, Sequence[aws.cloudwatch.LogGroup]],
+    opts: pulumi.ResourceOptions,
+) -> None:
+    """Save the queries of the logs for CloudWatch Logs Insights, in a folder of the engine's name."""
+    for what, (functions, query) in QUERIES.items():
+        aws.cloudwatch.QueryDefinition(
+            f"{name}-{what}-query",
+            name=events.name.apply(
+                lambda queue, what=what: f"{queue.removesuffix('.fifo')}/{what}"
+            ),
+            log_group_names=[group.name for kind in functions for group in logs[kind]],
+            query_string=query,
+            opts=opts,
+        )
 
 
 def dashboard(

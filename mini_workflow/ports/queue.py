@@ -109,7 +109,7 @@ class Dispatch(Protocol):
 
     def outcomes(self, execution_id: str, attempts: Sequence[tuple[int, int]]) -> list[str]:
         """Return the messages about those attempts, (seq, attempt), whose outcomes were kept because
-        they could not be sent. It is asked before attempts count as lost.
+        they could not be sent; none where none are kept. It is asked before attempts count as lost.
         """
         ...
 

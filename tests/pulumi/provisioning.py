@@ -287,3 +287,9 @@ class Provisioning(Mocks):
             DashboardName=inputs["dashboardName"], DashboardBody=inputs["dashboardBody"]
         )
         return inputs["dashboardName"], {}
+
+    def _QueryDefinition(self, name: str, inputs: Mapping[str, Any]) -> Made:
+        found = self._client("logs").describe_log_groups()["logGroups"]
+        assert set(inputs["logGroupNames"]) <= {group["logGroupName"] for group in found}
+        assert inputs["queryString"]
+        return inputs["name"], {"queryDefinitionId": inputs["name"]}

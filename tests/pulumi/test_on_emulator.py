@@ -104,8 +104,9 @@ def test_every_resource_has_been_made(deployed: Deployed) -> None:
     made = sorted((kind, name) for kind, name, _ in deployed.mocks.made)
     asked = [(one.type, one.name) for one in deployed.recording]
     assert made == sorted(one for one in asked if not one[0].startswith("mini-workflow"))
-    # An engine, its other worker, alarms and dashboard, and two functions with a URL, one for all.
-    assert len(made) == 37 + 6 + 18 + 1 + 6 + 7
+    # An engine, its other worker, alarms, dashboard and queries, and two functions with a URL, one for
+    # all.
+    assert len(made) == 37 + 6 + 18 + 1 + 8 + 6 + 7
     assert list(deployed.mocks.bucket_policies) == [deployed.id_of("Flow-history")]
 
 

@@ -153,7 +153,7 @@ class PullWorker:
         if self._stopped.is_set():
             return 0
         event = parse(body)
-        request = self._worker.request_of(event)
+        request, _ = self._worker.request_of(event)
         claim = _Claim(self._parts.bucket, request.key)
         if not claim.take():
             # Somebody has begun it, and lives if the mark changes.
