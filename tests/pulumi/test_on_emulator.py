@@ -241,7 +241,7 @@ def test_what_is_executable_can_be_executed_in_a_function(strict_aws: Server, ro
         Function("Tooled", {"handler": "app.tooled.run", "root": str(root)})
 
     deployed = Deployed(strict_aws, program)
-    assert deployed.call(deployed.id_of("Tooled-function"), {}) == "executed there\n"
+    assert deployed.call("Tooled-function", {}) == "executed there\n"
 
 
 def _only(_: Any) -> None:
