@@ -64,6 +64,9 @@ MEANING: Final[dict[str, str]] = {
 }
 """What each variable holds, for error messages and documents."""
 
+LIVE: Final = "live"
+"""The alias by which the newest version of a function is called, where versions are published."""
+
 DEFAULT_WORKER: Final = "default"
 """The name of the worker that runs the tasks which name none."""
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pulumi
 
+from mini_workflow import settings
 from pulumi_component import args, inputs, units
 from pulumi_component.errors import BadOption
 
@@ -18,7 +19,7 @@ MOST_PROVISIONED = 1_000_000
 """Lambda has no limit but the account's, which its owner can have raised."""
 OLDEST_SNAPSHOTS = (3, 12)
 """Python from which Lambda takes snapshots. Source: AWS Lambda Developer Guide, "Lambda SnapStart"."""
-ALIAS = "live"
+ALIAS = settings.LIVE
 """The alias by which the newest version of a function is called, where it is published."""
 
 _VPC = frozenset(args.Vpc.__annotations__)

@@ -71,6 +71,10 @@ class Services:
     )
     invoked: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     functions: list[str] = field(default_factory=list[str])
+    called: list[str] = field(default_factory=list[str])
+    """The names of the functions that were invoked asynchronously."""
+    gone: set[str] = field(default_factory=set[str])
+    """The functions that there are no more."""
     invocations: Counter[tuple[str, int, int]] = field(
         default_factory=Counter[tuple[str, int, int]]
     )
@@ -213,6 +217,10 @@ class Services:
     def _lambda_invoke(self, request: Any) -> Any:
         plain = json.loads(_body(request))
         if request.headers.get("X-Amz-Invocation-Type") in (b"Event", "Event"):
+            self.called.append(unquote(urlsplit(request.url).path).split("/")[3])
+            if self.called[-1] in self.gone:
+                kind = {"x-amzn-errortype": "ResourceNotFoundException"}
+                return _json({"Message": "Function not found"}, 404, kind)
             assert len(_body(request)) <= 1_000_000
             self.invocations[plain["execution_id"], plain["seq"], plain["attempt"]] += 1
             if not self.loses(f"invocation {plain['seq']}"):

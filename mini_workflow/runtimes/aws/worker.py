@@ -24,7 +24,8 @@ from mini_workflow.runtimes.aws.telemetry import Metrics
 from mini_workflow.runtimes.aws.time_left import TimeLeft
 from mini_workflow.stores.aws_clients import is_refused
 from mini_workflow.stores.aws_limits import HEARTBEAT_INTERVAL
-from mini_workflow.stores.sqs.dispatch import CANCELLED, HEARTBEATS, purpose_of
+from mini_workflow.stores.sqs.call_store import purpose_of
+from mini_workflow.stores.sqs.dispatch import CANCELLED, HEARTBEATS
 from mini_workflow.stores.sqs.envelopes import parse
 from mini_workflow.stores.sqs.messages import SqsMessage
 from mini_workflow.task import CURRENT, CurrentTask
@@ -60,13 +61,15 @@ class Worker:
     def execute(self, event: Any, context: Any) -> dict[str, Any]:
         """See `AWSRuntime.execute`."""
         left = TimeLeft(context, self._parts.clock)
-        request = self._request_of(event)
+        request, version = self._request_of(event)
         limited = _within(request, left)
         with self._metrics.attempt(request):
             outcome = self._run(limited)
             if limited.timeout != request.timeout and outcome.failure is not None:
                 outcome = _explained(outcome, limited)
             self._metrics.outcome(failed=outcome.failure is not None)
+            if version and outcome.failure is not None:
+                self._keep_call(event)
             self._send(outcome, left)
         return {"execution_id": request.execution_id, "seq": request.seq, "done": True}
 
@@ -81,7 +84,8 @@ class Worker:
         for pulse in ending:
             pulse.join(HEARTBEAT_INTERVAL)
 
-    def _request_of(self, event: Any) -> TaskRequest:
+    def _request_of(self, event: Any) -> tuple[TaskRequest, str]:
+        """Return what is to be run, and the version of this function that it is for."""
         try:
             name, seq, attempt = event["execution_id"], event["seq"], event["attempt"]
             if not isinstance(name, str) or type(seq) is not int or type(attempt) is not int:
@@ -91,13 +95,22 @@ class Worker:
         plain = parse(self._parts.envelopes.open(event, purpose_of(name, seq, attempt)))
         plain["payload"] = b64decode(plain["payload"])
         plain.pop("traceparent", None)
+        version = plain.pop("version", "")
         request = TaskRequest(name, seq, attempt, **plain)
         if attempt > 1 and request.heartbeat is None and request.heartbeat_timeout is not None:
             # The one before may have been lost with its function: what it kept is in the bucket.
             found = self._parts.bucket.get(_heartbeat_key(request))
             if found is not None:
                 request = replace(request, heartbeat=found.body.decode())
-        return request
+        return request, version
+
+    def _keep_call(self, event: dict[str, Any]) -> None:
+        """Keep the call for another attempt, whatever code asks for that."""
+        try:
+            self._parts.calls.keep(event)
+        except StoreError as error:
+            # The next attempt runs what is captured anew.
+            log.warning("[%s] a call cannot be kept: %s", event["execution_id"], error)
 
     def _run(self, request: TaskRequest) -> TaskOutcome:
         outcomes: SimpleQueue[TaskOutcome | None] = SimpleQueue()

@@ -47,6 +47,8 @@ class Lost:
     seq: int
     attempt: int
     why: str
+    request: dict[str, Any] | None = None
+    """What the worker was invoked with."""
 
 
 class Post:
@@ -124,7 +126,7 @@ class Post:
             raise SignatureInvalid("the news of a lost attempt names no execution")
         self._envelopes.verify(named.get("signature"), _attempt(name, seq, attempt))
         why = ": ".join(word for word in words if word) or condition
-        return Lost(name, seq, attempt, why)
+        return Lost(name, seq, attempt, why, request if isinstance(request, dict) else None)  # pyright: ignore[reportUnknownArgumentType]
 
     def send(self, mails: Iterable[SqsMessage]) -> None:
         """Send; those for one execution arrive in order. Raises StoreUnavailable; some may have
