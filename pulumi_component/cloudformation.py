@@ -48,7 +48,7 @@ class Template:
 
     resources: dict[str, Properties] = field(default_factory=dict)
     archives: dict[str, str] = field(default_factory=dict)
-    """The folders of the archives, by the names that these have."""
+    """The archives, by the names that they have in the bucket."""
     versions: dict[str, str] = field(default_factory=dict)
     """The version of a function, as programs refer to it, and as it is called in the template."""
 
@@ -285,7 +285,7 @@ def _function(one: Resource, made: Template, uploads: Mapping[str, Resource]) ->
         properties["ImageConfig"] = {"Command": inputs["imageConfig"]["commands"]}
     else:
         source = inputs.get("code") or uploads[inputs["s3Key"]].inputs["source"]
-        key = f"{source.path.replace(chr(92), '/').rpartition('/')[2]}.zip"
+        key = source.path.replace(chr(92), "/").rpartition("/")[2]
         made.archives[key] = source.path
         properties["Code"] = {"S3Bucket": f"@{{{CODE_BUCKET}}}", "S3Key": key}
     variables = inputs["environment"]["variables"]

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from mini_workflow import settings
 from mini_workflow.cli.app import cli
 from mini_workflow.codecs import Signer
-from pulumi_component import BadOption, bundle, cloudformation
+from pulumi_component import BadOption, bundle, cloudformation, staging
 from tests.aws.emulator import functions
 from tests.aws.emulator.server import Server
 from tests.pulumi.recording import record
@@ -220,7 +220,7 @@ def test_archives_keep_what_is_executable(tmp_path: Path) -> None:
     for name, mode in (("bin/tool", 0o755), ("module.py", 0o644)):
         (folder / name).write_text("text")
         (folder / name).chmod(mode)
-    bundle.archive(folder, tmp_path / "code.zip")
+    staging.archive(folder, tmp_path / "code.zip")
     with zipfile.ZipFile(tmp_path / "code.zip") as packed:
         modes = {one.filename: one.external_attr >> 16 for one in packed.infolist()}
     assert modes == {"bin/tool": 0o755, "module.py": 0o644}
@@ -311,10 +311,7 @@ def test_a_stack_is_made_and_its_functions_share_a_key(strict_aws: Server, root:
     s3.create_bucket(Bucket=code)
     for archive in archives:
         # There, something in the archive has to start the function.
-        with zipfile.ZipFile(archive) as packed:
-            packed.extractall(root / archive.stem)
-        body = functions.archive(functions.files_of(root / archive.stem))
-        s3.put_object(Bucket=code, Key=archive.name, Body=body)
+        s3.put_object(Bucket=code, Key=archive.name, Body=functions.runnable(archive))
     made_by = strict_aws.client("cloudformation")
     name = f"flow-{uuid4().hex[:8]}"
     made_by.create_stack(

@@ -1,6 +1,7 @@
 """The components' resources, made for real: AWS's models take every input, and the parts fit."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -213,7 +214,34 @@ def test_a_second_deployment_has_the_same_code(strict_aws: Server, root: Path) -
         )
         return recording.get("F-function").inputs["code"]
 
-    assert code().path == code().path
+    first = code().path
+    content = Path(first).read_bytes()
+    # Also where nothing is left of the first one.
+    shutil.rmtree(root / ".mini-workflow")
+    assert code().path == first
+    assert Path(first).read_bytes() == content
+
+
+TOOL = """\
+import subprocess
+from pathlib import Path
+
+def run(event, context):
+    return subprocess.check_output([Path(__file__).with_name("tool"), "there"], text=True)
+"""
+
+
+def test_what_is_executable_can_be_executed_in_a_function(strict_aws: Server, root: Path) -> None:
+    (root / "app" / "tooled.py").write_text(TOOL)
+    tool = root / "app" / "tool"
+    tool.write_text("#!/bin/sh\necho executed $1\n")
+    tool.chmod(0o755)
+
+    def program() -> None:
+        Function("Tooled", {"handler": "app.tooled.run", "root": str(root)})
+
+    deployed = Deployed(strict_aws, program)
+    assert deployed.call("Tooled-function", {}) == "executed there\n"
 
 
 def _only(_: Any) -> None:

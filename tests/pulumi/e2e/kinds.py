@@ -291,7 +291,7 @@ class BucketPolicy(OfBucket):
 
 def package(archive: Values) -> bytes:
     """An archive of code, as the emulator runs it: with a bootstrap that names its Python."""
-    return functions.archive(functions.files_of(Path(archive["path"])))
+    return functions.runnable(Path(archive["path"]))
 
 
 class BucketObjectv2(Kind):
