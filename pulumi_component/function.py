@@ -241,7 +241,7 @@ def _code(
         }
     given: dict[str, Any] = {"runtime": options.runtime, "handler": options.handler}
     # An archive of our own: one that Pulumi makes of a folder forgets what is executable.
-    file = staging.archived(folder)
+    file = staging.archive_of(folder)
     archive = pulumi.FileArchive(str(file))
     if file.stat().st_size <= staging.LARGEST_REQUEST:
         return {**given, "code": archive}

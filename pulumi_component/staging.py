@@ -232,7 +232,7 @@ def _check_size(planned: Plan, folder: Path) -> None:
         )
 
 
-def archived(folder: Path) -> Path:
+def archive_of(folder: Path) -> Path:
     """Return the archive of a folder that was staged, beside it. Several processes may ask for the
     same one.
     """
