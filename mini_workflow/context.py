@@ -19,7 +19,7 @@ from mini_workflow.core.promises import Promise
 from mini_workflow.core.retry import RetryPolicy
 from mini_workflow.core.run import Run
 from mini_workflow.core.tasks import TaskFuture
-from mini_workflow.core.validation import Startable, check_id, encode_arguments
+from mini_workflow.core.validation import Startable, check_id, encode_arguments, worker_of
 from mini_workflow.durations import MAXIMUM_DURATION, milliseconds, seconds
 from mini_workflow.errors import UsageError
 
@@ -56,6 +56,7 @@ class Context:
         heartbeat_timeout: float | timedelta | None = None,
         inline: bool = False,
         undo: Callable[..., Any] | None = None,
+        worker: str | None = None,
     ) -> Callable[[Callable[[], Any]], asyncio.Future[Any]]: ...
     @overload
     def task(
@@ -69,6 +70,7 @@ class Context:
         heartbeat_timeout: float | timedelta | None = None,
         inline: bool = False,
         undo: Callable[..., Any] | None = None,
+        worker: str | None = None,
         **kwargs: Any,
     ) -> asyncio.Future[T]: ...
     @overload
@@ -83,6 +85,7 @@ class Context:
         heartbeat_timeout: float | timedelta | None = None,
         inline: bool = False,
         undo: Callable[..., Any] | None = None,
+        worker: str | None = None,
         **kwargs: Any,
     ) -> asyncio.Future[T]: ...
     def task(
@@ -96,6 +99,7 @@ class Context:
         heartbeat_timeout: float | timedelta | None = None,
         inline: bool = False,
         undo: Callable[..., Any] | None = None,
+        worker: str | None = None,
         **kwargs: Any,
     ) -> Any:
         """Start a task now: `fn`, with its arguments and captured variables as they are now.
@@ -121,7 +125,10 @@ class Context:
             undo: what takes the task back: it runs as a task of its own, retried for hours, if
                 this one has succeeded and the execution fails or is cancelled later; the last
                 task first. It is called with the task's result if it takes an argument. Its
-                captured variables are taken as they are now.
+                captured variables are taken as they are now. The default worker runs it.
+            worker: the name of the worker that is to run it: 1 to 32 letters, digits and '-',
+                beginning with a letter. By default, and for "default", the one that runs every
+                task. Where none of that name is served it waits for one, or fails on AWS.
 
         Returns:
             A future. Cancelling it gives the task up.
@@ -140,6 +147,7 @@ class Context:
                 heartbeat_timeout=heartbeat_timeout,
                 inline=inline,
                 undo=undo,
+                worker=worker,
             )
         if not callable(fn):
             if asyncio.iscoroutine(fn):
@@ -154,14 +162,15 @@ class Context:
         given = {"name": name, "retry": retry, "timeout": timeout, "undo": undo}
         given["heartbeat_timeout"] = heartbeat_timeout
         given["inline"] = inline or None
+        given["worker"] = worker
         options = {option for option, value in given.items() if value is not None}
         name = default_name(fn) if name is None else name
         if inline:
-            limits = (retry, timeout, heartbeat_timeout, undo)
+            limits = (retry, timeout, heartbeat_timeout, undo, worker)
             if any(limit is not None for limit in limits):
                 raise UsageError(
                     f"task {name!r}: an inline task runs inside the turn and can neither be "
-                    "retried nor timed out; drop inline=True"
+                    "retried nor timed out, nor run by a worker; drop inline=True"
                 )
             return self._run.tasks.run_inline(fn, args, kwargs, name=name, options=options)
         return self._run.tasks.start(
@@ -173,6 +182,7 @@ class Context:
             timeout=_timeout(name, "timeout", timeout),
             heartbeat_timeout=_timeout(name, "heartbeat_timeout", heartbeat_timeout),
             undo=undo,
+            worker=worker_of(worker),
             options=options,
         )
 
@@ -186,6 +196,7 @@ class Context:
         retry: RetryPolicy | None = None,
         timeout: float | timedelta | None = None,
         heartbeat_timeout: float | timedelta | None = None,
+        worker: str | None = None,
     ) -> asyncio.Future[list[Any]]:
         """Run a task for every item; the results come in the order of the items.
 
@@ -201,9 +212,11 @@ class Context:
             retry: when a failed attempt is made again.
             timeout: seconds (or a timedelta) that one attempt may take.
             heartbeat_timeout: seconds (or a timedelta) that one attempt may be silent.
+            worker: the name of the worker that is to run them.
 
         Raises:
-            UsageError: `concurrency` is not a whole number of 1 or more.
+            UsageError: `concurrency` is not a whole number of 1 or more, or another argument is out
+                of range.
             ClosureNotSerializable: as `task`; nothing stays started.
         """
         if concurrency is not None and (type(concurrency) is not int or concurrency < 1):
@@ -215,6 +228,7 @@ class Context:
         task_name = default_name(fn) if name is None else name
         limit = _timeout(task_name, "timeout", timeout)
         silence = _timeout(task_name, "heartbeat_timeout", heartbeat_timeout)
+        named = worker_of(worker)
 
         def start(item: Any) -> TaskFuture:
             return self._run.tasks.start(
@@ -225,6 +239,7 @@ class Context:
                 retry=retry,
                 timeout=limit,
                 heartbeat_timeout=silence,
+                worker=named,
             )
 
         return self._run.tasks.map(start, list(items), concurrency)

@@ -9,6 +9,7 @@
 | MINI_WORKFLOW_DLQ_URL | the FIFO queue for messages that nobody can read |
 | TIMER_QUEUE_URL | the queue whose messages reach the queue of events after their delay |
 | WORKER_FUNCTION_NAME | the function that runs tasks |
+| MINI_WORKFLOW_WORKERS | the other workers, by the names that tasks know them by: JSON; none by default |
 | ROLE_ARN | the role by which EventBridge Scheduler sends to the queue of events |
 | MINI_WORKFLOW_ORCHESTRATOR_FUNCTION_NAME | the function that answers queries and updates |
 | MINI_WORKFLOW_SCHEDULE_GROUP | the group of the schedules of long timers |
@@ -22,10 +23,11 @@ verify.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, cast
 
 from mini_workflow.errors import SettingMissing
 
@@ -36,6 +38,7 @@ QUEUE_ARN: Final = "QUEUE_ARN"
 DLQ_URL: Final = "MINI_WORKFLOW_DLQ_URL"
 TIMER_QUEUE_URL: Final = "TIMER_QUEUE_URL"
 WORKER_FUNCTION_NAME: Final = "WORKER_FUNCTION_NAME"
+WORKERS: Final = "MINI_WORKFLOW_WORKERS"
 ROLE_ARN: Final = "ROLE_ARN"
 ORCHESTRATOR_FUNCTION_NAME: Final = "MINI_WORKFLOW_ORCHESTRATOR_FUNCTION_NAME"
 SCHEDULE_GROUP: Final = "MINI_WORKFLOW_SCHEDULE_GROUP"
@@ -51,6 +54,8 @@ MEANING: Final[dict[str, str]] = {
     DLQ_URL: "the URL of the FIFO queue for messages that nobody can read",
     TIMER_QUEUE_URL: "the URL of the delay queue of timers",
     WORKER_FUNCTION_NAME: "the name of the function that runs tasks",
+    WORKERS: "the functions of the other workers, or the URLs of their queues, by their names: "
+    '{"gpu": "the function"}',
     ROLE_ARN: "the role by which EventBridge Scheduler sends to the queue of events",
     ORCHESTRATOR_FUNCTION_NAME: "the name of the orchestrator function",
     SCHEDULE_GROUP: "the name of the group of schedules",
@@ -60,7 +65,26 @@ MEANING: Final[dict[str, str]] = {
 }
 """What each variable holds, for error messages and documents."""
 
-OPTIONAL: Final[dict[str, str]] = {OBJECT_PREFIX: "", SCHEDULE_DLQ_ARN: "", SIGNING_KEY_ARN: ""}
+LIVE: Final = "live"
+"""The alias by which the newest version of a function is called, where versions are published."""
+
+DEFAULT_WORKER: Final = "default"
+"""The name of the worker that runs the tasks which name none."""
+
+WORKER_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,31}")
+"""What the name of a worker may be: it becomes part of the names of functions and queues, 64
+characters at most."""
+
+WORKER_NAME_RULE: Final = (
+    "the name of a worker: 1 to 32 letters, digits and '-', beginning with a letter"
+)
+
+OPTIONAL: Final[dict[str, str]] = {
+    OBJECT_PREFIX: "",
+    WORKERS: "",
+    SCHEDULE_DLQ_ARN: "",
+    SIGNING_KEY_ARN: "",
+}
 """The variables that may be absent, and what they are then."""
 
 
@@ -99,6 +123,7 @@ class Settings:
 
     def __init__(self, environment: Mapping[str, str] | None = None) -> None:
         self._environment = os.environ if environment is None else environment
+        self._workers: tuple[str, dict[str, str]] = ("", {})
 
     def get(self, name: str) -> str:
         """Return the value of a variable. Raises SettingMissing if it is absent or empty, and
@@ -112,3 +137,26 @@ class Settings:
             "component sets it on the engine's functions, and on others by link=[engine]; a function "
             "linked to several engines finds each by settings.of_engine(its name)"
         )
+
+    def workers(self) -> dict[str, str]:
+        """Return the functions of the workers that have a name, by that. Raises SettingMissing if the
+        variable is not what it should be.
+        """
+        value = self.get(WORKERS)
+        if value == self._workers[0]:
+            return self._workers[1]
+        try:
+            found = json.loads(value or "{}")
+        except ValueError:
+            found = None
+        if not isinstance(found, dict) or not all(map(_is_text, found.values())):  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
+            raise SettingMissing(
+                f"the environment variable {WORKERS} has to hold {MEANING[WORKERS]}, and not "
+                f"{value[:200]!r}"
+            )
+        self._workers = (value, cast("dict[str, str]", found))
+        return self._workers[1]
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and value != ""

@@ -80,6 +80,10 @@ class CodeOptions(TypedDict, total=False):
     image: pulumi.Input[str]
     """The URI of a container image in ECR that has the code, instead of a package of it. Handlers
     are looked for in the image."""
+    versions: bool
+    """True to publish a version of the function whenever it changes, and to have it called by its
+    alias `live`, which is the newest version. An engine's tasks are run by the version of the worker
+    that has the code of their workflow then."""
     storage: Any
     """The size of /tmp, "512 MB" (the default) to "10240 MB"."""
     vpc: Vpc
@@ -126,6 +130,10 @@ class WorkflowEngineArgs(CodeOptions, total=False):
 
     worker: Required[Any]
     """The handler that runs tasks, or the arguments of a Function with it."""
+    workers: Mapping[str, Any]
+    """More workers by the names that tasks know them by, each a handler or the arguments of a
+    Function: {"gpu": {"handler": ..., "memory": "10 GB"}} is for `ctx.task(..., worker="gpu")`. One that
+    is {"pull": True} is a queue, from which a machine of yours takes tasks."""
     orchestrator: Required[Any]
     """The handler that runs workflows, or the arguments of a Function with it."""
     concurrency: int
@@ -147,4 +155,4 @@ class WorkflowEngineArgs(CodeOptions, total=False):
     alarms: Any
     """True for alarms on everything that needs a person, or {"topics": [ARNs of SNS topics]}."""
     dashboard: bool
-    """True for a CloudWatch dashboard."""
+    """True for a CloudWatch dashboard, and saved queries of the logs."""

@@ -8,9 +8,8 @@ import asyncio
 import functools
 import json
 import logging
-import os
+import shutil
 import tomllib
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -34,8 +33,6 @@ CloudFormation User Guide, "CloudFormation quotas"."""
 _TABLES = ("engines", "functions")
 _NODES = ("history", "events", "orchestrator")
 _MARK, _SECRET = "4dabf18193072939515e22adb298388d", "1b47061264138c4ac30d75fd1eb44270"
-# What archives can say of times at the earliest.
-_FIRST_DAY = (1980, 1, 1, 0, 0, 0)
 
 
 def bundle(description: Path, output: Path) -> list[Path]:
@@ -81,26 +78,10 @@ def bundle(description: Path, output: Path) -> list[Path]:
     template = output / TEMPLATE
     template.write_text(json.dumps(document, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     written = [template]
-    for name, folder in sorted(made.archives.items()):
+    for name, file in sorted(made.archives.items()):
         written.append(output / name)
-        archive(Path(folder), output / name)
+        shutil.copyfile(file, output / name)
     return written
-
-
-def archive(folder: Path, file: Path) -> None:
-    """Archive a folder, as the same bytes every time, with what is executable as such."""
-    work = file.with_name(f"{file.name}.part")
-    with zipfile.ZipFile(work, "w", zipfile.ZIP_DEFLATED) as packed:
-        for path in sorted(folder.rglob("*")):
-            if not path.is_file():
-                continue
-            entry = zipfile.ZipInfo(path.relative_to(folder).as_posix(), _FIRST_DAY)
-            entry.compress_type = zipfile.ZIP_DEFLATED
-            executable = os.access(path, os.X_OK) and os.name != "nt"
-            entry.create_system = 3
-            entry.external_attr = (0o755 if executable else 0o644) << 16
-            packed.writestr(entry, path.read_bytes())
-    work.replace(file)
 
 
 def _read(file: Path) -> dict[str, Any]:

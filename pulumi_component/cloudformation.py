@@ -8,7 +8,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pulumi_component.errors import BadOption
@@ -22,6 +22,8 @@ SUFFIX = "Suffix"
 _PSEUDO = {name: f"AWS::{name}" for name in ("Partition", "Region", "AccountId")}
 _REFERENCE = re.compile(r"@\{(\w+)(?:\.(\w+))?\}")
 _SECRET = re.compile(r"@\{secret (\w+)\}")
+_VERSION = re.compile(r".*Version(?=[0-9a-f]{12}$)")
+_RETAINED = {"DeletionPolicy": "Retain", "UpdateReplacePolicy": "Retain"}
 
 Values = Mapping[str, Any]
 Properties = dict[str, Any]
@@ -46,7 +48,9 @@ class Template:
 
     resources: dict[str, Properties] = field(default_factory=dict)
     archives: dict[str, str] = field(default_factory=dict)
-    """The folders of the archives, by the names that these have."""
+    """The archives, by the names that they have in the bucket."""
+    versions: dict[str, str] = field(default_factory=dict)
+    """The version of a function, as programs refer to it, and as it is called in the template."""
 
 
 def logical(name: str) -> str:
@@ -78,8 +82,7 @@ def answer(resource: Resource, identity: str = "") -> Values:
             group = f"@{{{name}}}"
             return {"name": group, "arn": arn("scheduler", f"schedule-group/{group}")}
         case "Role" | "Function":
-            # Versions are resources of their own.
-            version = f"@{{{name}.Version}}"
+            version = f"@{{{name}Version.Version}}"
             return {"name": f"@{{{name}}}", "arn": f"@{{{name}.Arn}}", "version": version}
         case "Alias":
             return {"arn": f"@{{{name}}}"}
@@ -106,6 +109,7 @@ def template(resources: Sequence[Resource]) -> Template:
     """Raise BadOption for what CloudFormation has no way to make."""
     made = Template()
     later: list[Resource] = []
+    named: dict[str, str] = {}
     uploads = {one.inputs["key"]: one for one in resources if _kind(one) == "BucketObjectv2"}
     # Archives are uploaded before, and need no bucket of their own.
     unneeded = {_whole(one.inputs["bucket"]) for one in uploads.values()}
@@ -117,6 +121,7 @@ def template(resources: Sequence[Resource]) -> Template:
             continue
         if one.given:
             continue
+        one = replace(one, inputs=_with_versions(one.inputs, made.versions))
         if kind in _PARTS:
             later.append(one)
             continue
@@ -126,19 +131,51 @@ def template(resources: Sequence[Resource]) -> Template:
             raise BadOption(
                 f"{one.name}: two names are {name} in a template, without their hyphens"
             )
+        if kind == "FunctionEventInvokeConfig" and one.retained:
+            # That of an older version stays: what is another one has another name.
+            name += _VERSION.sub("", _whole(one.inputs["qualifier"]))
         kind_of_aws, properties = _TYPES[kind]
         entry: Properties = {"Type": kind_of_aws, "Properties": properties(one, made, uploads)}
         if one.retained:
-            entry |= {"DeletionPolicy": "Retain", "UpdateReplacePolicy": "Retain"}
+            entry |= _RETAINED
         made.resources[name] = entry
+        named[one.name] = name
+        if kind == "Function" and one.inputs.get("publish"):
+            _publish(name, made)
     for one in later:
         _PARTS[_kind(one)](one, made)
     for one in resources:
-        dependent = made.resources.get(logical(one.name))
+        dependent = made.resources.get(named.get(one.name, ""))
         before = sorted({logical(name) for name in one.after} & made.resources.keys())
         if dependent is not None and before:
             dependent["DependsOn"] = before
     return made
+
+
+def _publish(function: str, made: Template) -> None:
+    """Have a version of a function published. It never changes: another function is another version,
+    with another name, and the older ones stay.
+    """
+    described = json.dumps(made.resources[function]["Properties"], sort_keys=True)
+    version = f"{function}Version{hashlib.sha256(described.encode()).hexdigest()[:12]}"
+    made.versions[f"@{{{function}Version.Version}}"] = f"@{{{version}.Version}}"
+    made.resources[version] = {
+        "Type": "AWS::Lambda::Version",
+        "Properties": {"FunctionName": f"@{{{function}}}"},
+        **_RETAINED,
+    }
+
+
+def _with_versions(value: Any, versions: Mapping[str, str]) -> Any:
+    """Return a value with the versions in it as they are called in the template."""
+    if isinstance(value, Mapping):
+        return {key: _with_versions(part, versions) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_with_versions(part, versions) for part in value]
+    if isinstance(value, str):
+        for version, called in versions.items():
+            value = value.replace(version, called)
+    return value
 
 
 def _kind(resource: Resource) -> str:
@@ -248,7 +285,7 @@ def _function(one: Resource, made: Template, uploads: Mapping[str, Resource]) ->
         properties["ImageConfig"] = {"Command": inputs["imageConfig"]["commands"]}
     else:
         source = inputs.get("code") or uploads[inputs["s3Key"]].inputs["source"]
-        key = f"{source.path.replace(chr(92), '/').rpartition('/')[2]}.zip"
+        key = source.path.replace(chr(92), "/").rpartition("/")[2]
         made.archives[key] = source.path
         properties["Code"] = {"S3Bucket": f"@{{{CODE_BUCKET}}}", "S3Key": key}
     variables = inputs["environment"]["variables"]
@@ -273,19 +310,11 @@ def _mapping(one: Resource, *_: Any) -> Properties:
     )
 
 
-def _alias(one: Resource, made: Template, _: Any) -> Properties:
-    function = _whole(one.inputs["functionName"])
-    # A version never changes: another function is another version, with another name.
-    described = json.dumps(made.resources[function]["Properties"], sort_keys=True)
-    version = f"{function}Version{hashlib.sha256(described.encode()).hexdigest()[:12]}"
-    made.resources[version] = {
-        "Type": "AWS::Lambda::Version",
-        "Properties": {"FunctionName": one.inputs["functionName"]},
-    }
+def _alias(one: Resource, *_: Any) -> Properties:
     return {
         "Name": one.inputs["name"],
         "FunctionName": one.inputs["functionName"],
-        "FunctionVersion": f"@{{{version}.Version}}",
+        "FunctionVersion": one.inputs["functionVersion"],
     }
 
 
@@ -358,6 +387,10 @@ _TYPES: Mapping[str, tuple[str, Maker]] = {
     "MetricAlarm": ("AWS::CloudWatch::Alarm", _alarm),
     "Permission": ("AWS::Lambda::Permission", _permission),
     "Pipe": ("AWS::Pipes::Pipe", _pipe),
+    "QueryDefinition": (
+        "AWS::Logs::QueryDefinition",
+        _simple(name="Name", queryString="QueryString", logGroupNames="LogGroupNames"),
+    ),
     "Queue": ("AWS::SQS::Queue", _queue),
     "RandomPassword": ("AWS::SecretsManager::Secret", _password),
     "Role": ("AWS::IAM::Role", _role),

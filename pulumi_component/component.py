@@ -17,6 +17,7 @@ from pulumi_component.options import (
     EngineOptions,
     FunctionOptions,
     check_name,
+    check_worker_name,
 )
 from pulumi_component.signing import SigningKey, signing_key
 
@@ -66,7 +67,9 @@ class WorkflowEngine(pulumi.ComponentResource):
     ) -> None:
         check_name(name, LONGEST_ENGINE_NAME)
         options = EngineOptions.from_args(args)
-        for function in (options.worker, options.orchestrator):
+        for worker_name in (*options.workers, *options.pulling):
+            check_worker_name(name, worker_name)
+        for function in (options.worker, options.orchestrator, *options.workers.values()):
             # Before anything is registered: half an engine is worse than none.
             packaged(FunctionOptions.from_args(function))
         super().__init__("mini-workflow:index:WorkflowEngine", name, {}, opts)
@@ -99,13 +102,21 @@ class WorkflowEngine(pulumi.ComponentResource):
         undelivered = self._single_queue("schedules-dlq")
         group, scheduler_role = self._schedules(undelivered)
 
-        worker = self._worker(key, failures)
+        worker = self._worker("worker", options.worker, key, failures)
         self.worker = worker.function
+        named = {
+            worker_name: self._worker(f"worker-{worker_name}", function, key, failures)
+            for worker_name, function in options.workers.items()
+        }
+        self.workers = {worker_name: one.function for worker_name, one in named.items()}
+        workers = {"worker": worker, **{f"worker-{label}": one for label, one in named.items()}}
+        queues = {label: self._queue(f"worker-{label}", PIPE_RECEIVES) for label in options.pulling}
+        self.queues = {label: taken for label, (taken, _) in queues.items()}
         orchestrator = self._orchestrator(
-            worker, key, unprocessed, group, scheduler_role, undelivered
+            worker, named, key, unprocessed, group, scheduler_role, undelivered
         )
         self.orchestrator = orchestrator.function
-        self._feed(worker, orchestrator)
+        self._feed(workers, orchestrator)
         moved = [
             pipes.pipe(
                 f"{name}-{kind['of']}-pipe",
@@ -123,7 +134,11 @@ class WorkflowEngine(pulumi.ComponentResource):
         self.linked = links.joined(self._parts(key, orchestrator))
         self.link = links.as_output(self.linked)
         # For roles that are not made here. No output either.
-        self.needs = {"worker": worker.needs, "orchestrator": orchestrator.needs}
+        self.needs = {
+            **{what: one.needs for what, one in workers.items()},
+            "orchestrator": orchestrator.needs,
+            **{f"worker-{label}": self._needs_of(key, one) for label, one in self.queues.items()},
+        }
         if options.topics is not None:
             monitoring.alarms(
                 name,
@@ -132,9 +147,10 @@ class WorkflowEngine(pulumi.ComponentResource):
                     "timers": lost_timers,
                     "failures": lost_failures,
                     "schedules": undelivered,
+                    **{f"worker-{label}": aside for label, (_, aside) in queues.items()},
                 },
                 events=self.events,
-                worker=self.worker,
+                workers={what: one.function for what, one in workers.items()},
                 orchestrator=self.orchestrator,
                 pipes={"timers": moved[0], "failures": moved[1]},
                 schedules=group,
@@ -146,7 +162,17 @@ class WorkflowEngine(pulumi.ComponentResource):
             monitoring.dashboard(
                 name,
                 {"events": self.events, "timers": self.timers, "failures": failures},
-                {"worker": self.worker, "orchestrator": self.orchestrator},
+                {what: one.function for what, one in workers.items()},
+                self.orchestrator,
+                self._mine,
+            )
+            monitoring.queries(
+                name,
+                self.events,
+                {
+                    "worker": [one.logs for one in workers.values()],
+                    "orchestrator": [orchestrator.logs],
+                },
                 self._mine,
             )
         self.register_outputs(
@@ -230,10 +256,12 @@ class WorkflowEngine(pulumi.ComponentResource):
         given: Any = {**args, "link": inputs.joined([own], args["link"])}
         return Function(f"{self._name_of}-{what}", given, self._mine)
 
-    def _worker(self, key: SigningKey, failures: aws.sqs.Queue) -> Function:
+    def _worker(
+        self, what: str, args: Mapping[str, Any], key: SigningKey, failures: aws.sqs.Queue
+    ) -> Function:
         worker = self._function(
-            "worker",
-            self._options.worker,
+            what,
+            args,
             {**self._settings(key), settings.QUEUE_URL: self.events.url},
             self._allowing(
                 key,
@@ -243,22 +271,39 @@ class WorkflowEngine(pulumi.ComponentResource):
                 **self._stored(),
             ),
         )
+        self._invocations(worker, failures, what, worker.qualifier)
+        if worker.version is not None:
+            # Calls of a version do not go by what holds for an alias. It stays when another one is
+            # made for the next version: executions from before have their tasks run by this one.
+            self._invocations(worker, failures, what, worker.version, of_version=True)
+        return worker
+
+    def _invocations(
+        self,
+        worker: Function,
+        failures: aws.sqs.Queue,
+        what: str,
+        qualifier: pulumi.Output[str] | None,
+        of_version: bool = False,
+    ) -> None:
         aws.lambda_.FunctionEventInvokeConfig(
-            f"{self._name_of}-worker-invocations",
+            f"{self._name_of}-{what}-invocations{'-of-version' if of_version else ''}",
             function_name=worker.function.name,
-            qualifier=worker.qualifier,
+            qualifier=qualifier,
             # The engine decides what is tried again, and when.
             maximum_retry_attempts=0,
             maximum_event_age_in_seconds=LONGEST_WAIT_FOR_WORKER,
             destination_config={"on_failure": {"destination": failures.arn}},
             # Lambda checks whether the function may send there.
-            opts=pulumi.ResourceOptions(parent=self, depends_on=worker.before),
+            opts=pulumi.ResourceOptions(
+                parent=self, depends_on=worker.before, retain_on_delete=of_version or None
+            ),
         )
-        return worker
 
     def _orchestrator(
         self,
         worker: Function,
+        named: Mapping[str, Function],
         key: SigningKey,
         unprocessed: aws.sqs.Queue,
         group: aws.scheduler.ScheduleGroup,
@@ -274,7 +319,8 @@ class WorkflowEngine(pulumi.ComponentResource):
                 settings.QUEUE_ARN: self.events.arn,
                 settings.DLQ_URL: unprocessed.url,
                 settings.TIMER_QUEUE_URL: self.timers.url,
-                settings.WORKER_FUNCTION_NAME: worker.called,
+                settings.WORKER_FUNCTION_NAME: worker.pinned,
+                **self._called(named),
                 settings.ROLE_ARN: scheduler_role.arn,
                 settings.SCHEDULE_GROUP: group.name,
                 settings.SCHEDULE_DLQ_ARN: undelivered.arn,
@@ -285,10 +331,13 @@ class WorkflowEngine(pulumi.ComponentResource):
                 events=self.events.arn,
                 unreadable=unprocessed.arn,
                 timers=self.timers.arn,
-                worker=worker.arn,
+                # Tasks are run by the version that has the code of their workflow.
+                worker=worker.pinned_arns,
                 schedules=group.arn.apply(_schedules_of),
                 scheduler_role=scheduler_role.arn,
                 **self._stored(),
+                **{f"worker {label}": function.pinned_arns for label, function in named.items()},
+                **{f"queue {label}": one.arn for label, one in self.queues.items()},
             ),
         )
 
@@ -301,8 +350,8 @@ class WorkflowEngine(pulumi.ComponentResource):
             **key.variables,
         }
 
-    def _feed(self, worker: Function, orchestrator: Function) -> None:
-        """Connect the queue of events to the orchestrator, when both functions are ready for it."""
+    def _feed(self, workers: Mapping[str, Function], orchestrator: Function) -> None:
+        """Connect the queue of events to the orchestrator, when all functions are ready for it."""
         # Orchestrator, worker and queue call each other as long as a workflow runs. Lambda takes
         # that for a mistake, and stops it after some sixteen steps unless it is told otherwise.
         allowed = [
@@ -312,7 +361,7 @@ class WorkflowEngine(pulumi.ComponentResource):
                 recursive_loop="Allow",
                 opts=self._mine,
             )
-            for what, function in (("worker", worker), ("orchestrator", orchestrator))
+            for what, function in {**workers, "orchestrator": orchestrator}.items()
         ]
         most = self._options.concurrency
         aws.lambda_.EventSourceMapping(
@@ -330,7 +379,12 @@ class WorkflowEngine(pulumi.ComponentResource):
         """Return what each of the nodes that can be linked gives: together, what the engine itself
         gives.
         """
-        sent = {settings.QUEUE_URL: self.events.url, settings.QUEUE_ARN: self.events.arn}
+        sent = {
+            settings.QUEUE_URL: self.events.url,
+            settings.QUEUE_ARN: self.events.arn,
+            # For whoever takes the tasks of a worker from its queue, with these settings.
+            **(self._called({}) if self.queues else {}),
+        }
         asked = {settings.ORCHESTRATOR_FUNCTION_NAME: orchestrator.called}
         arns = (
             (self.history, self._settings(key), policies.reader_of_history, self._stored()),
@@ -347,6 +401,21 @@ class WorkflowEngine(pulumi.ComponentResource):
             links.offer(node, link)
             parts.append(link)
         return parts
+
+    def _called(self, named: Mapping[str, Function]) -> dict[str, pulumi.Input[str]]:
+        """Return the setting that names the functions and queues of workers, if there are any."""
+        places: dict[str, pulumi.Output[str]] = {
+            **{name: function.pinned for name, function in named.items()},
+            **{name: queue.url for name, queue in self.queues.items()},
+        }
+        return {settings.WORKERS: pulumi.Output.json_dumps(places)} if places else {}
+
+    def _needs_of(self, key: SigningKey, queue: aws.sqs.Queue) -> pulumi.Output[str]:
+        """Return the policy of a machine that takes the tasks of a worker from its queue."""
+        allowed = self._allowing(
+            key, policies.queue_worker, queue=queue.arn, events=self.events.arn, **self._stored()
+        )
+        return pulumi.Output.unsecret(allowed.apply(policies.allowing))
 
     def _stored(self) -> dict[str, pulumi.Output[str]]:
         return {"bucket": self.history.arn, "history": self._history}

@@ -7,6 +7,7 @@ from typing import Any
 
 import pulumi
 
+from mini_workflow import settings
 from pulumi_component import args, inputs, units
 from pulumi_component.errors import BadOption
 
@@ -18,7 +19,7 @@ MOST_PROVISIONED = 1_000_000
 """Lambda has no limit but the account's, which its owner can have raised."""
 OLDEST_SNAPSHOTS = (3, 12)
 """Python from which Lambda takes snapshots. Source: AWS Lambda Developer Guide, "Lambda SnapStart"."""
-ALIAS = "live"
+ALIAS = settings.LIVE
 """The alias by which the newest version of a function is called, where it is published."""
 
 _VPC = frozenset(args.Vpc.__annotations__)
@@ -52,11 +53,12 @@ class Compute:
     tracing: bool
     snap_start: bool
     provisioned: int | None
+    versions: bool
 
     @property
     def published(self) -> bool:
         """Whether versions are published, and called by the alias."""
-        return self.snap_start or self.provisioned is not None
+        return self.versions or self.snap_start or self.provisioned is not None
 
     @classmethod
     def from_args(cls, given: Mapping[str, Any], python: str) -> "Compute":
@@ -80,6 +82,7 @@ class Compute:
             provisioned=None
             if provisioned is None
             else units.whole("provisioned_concurrency", provisioned, 1, MOST_PROVISIONED),
+            versions=units.flag("versions", given.get("versions")),
         )
         found._check_together(given, python)
         return found

@@ -59,6 +59,8 @@ class Function(pulumi.ComponentResource):
             tags=options.tags,
             opts=mine,
         )
+        # No output: for what is made of it here.
+        self.logs = logs
         linked = links.given(options.link)
         granted = pulumi.Output.all(
             logs.arn,
@@ -108,6 +110,13 @@ class Function(pulumi.ComponentResource):
             if self.alias is None
             else pulumi.Output.concat(self.name, ":", self.alias.name)
         )
+        # Those of the version that is published, for who has to call that one and no other; and its
+        # ARN with those of the older ones. Without the option versions, as above.
+        self.version = self.function.version if compute.versions else None
+        self.pinned, self.pinned_arns = self.called, self.arn
+        if self.version is not None:
+            self.pinned = pulumi.Output.concat(self.name, ":", self.version)
+            self.pinned_arns = pulumi.Output.concat(self.function.arn, ":*")
         self.url = (
             pulumi.Output.from_input(None) if options.url is None else self._url(name, options.url)
         )
@@ -231,8 +240,10 @@ def _code(
             "image_config": {"commands": [options.handler]},
         }
     given: dict[str, Any] = {"runtime": options.runtime, "handler": options.handler}
-    archive = pulumi.FileArchive(str(folder))
-    if not staging.too_large_for_a_request(folder):
+    # An archive of our own: one that Pulumi makes of a folder forgets what is executable.
+    file = staging.archive_of(folder)
+    archive = pulumi.FileArchive(str(file))
+    if file.stat().st_size <= staging.LARGEST_REQUEST:
         return {**given, "code": archive}
     bucket = aws.s3.Bucket(f"{name}-code", force_destroy=True, opts=opts)
     aws.s3.BucketPublicAccessBlock(
@@ -244,8 +255,24 @@ def _code(
         restrict_public_buckets=True,
         opts=opts,
     )
+    before: list[pulumi.Resource] = []
+    if options.compute.kms_key is not None:
+        by_default = {"sse_algorithm": "aws:kms", "kms_master_key_id": options.compute.kms_key}
+        rule: Any = {
+            "apply_server_side_encryption_by_default": by_default,
+            "bucket_key_enabled": True,
+        }
+        before.append(
+            aws.s3.BucketServerSideEncryptionConfiguration(
+                f"{name}-code-encryption", bucket=bucket.bucket, rules=[rule], opts=opts
+            )
+        )
     # Folders are named for what is in them: other code has another key, and the function changes.
     uploaded = aws.s3.BucketObjectv2(
-        f"{name}-archive", bucket=bucket.bucket, key=f"{folder.name}.zip", source=archive, opts=opts
+        f"{name}-archive",
+        bucket=bucket.bucket,
+        key=file.name,
+        source=archive,
+        opts=pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(depends_on=before)),
     )
     return {**given, "s3_bucket": bucket.bucket, "s3_key": uploaded.key}

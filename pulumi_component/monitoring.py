@@ -1,4 +1,4 @@
-"""Alarms for what needs a person, and a dashboard."""
+"""Alarms for what needs a person, a dashboard, and saved queries of the logs."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -28,7 +28,7 @@ def alarms(
     name: str,
     set_aside: Mapping[str, aws.sqs.Queue],
     events: aws.sqs.Queue,
-    worker: aws.lambda_.Function,
+    workers: Mapping[str, aws.lambda_.Function],
     orchestrator: aws.lambda_.Function,
     pipes: Mapping[str, aws.pipes.Pipe],
     schedules: aws.scheduler.ScheduleGroup,
@@ -95,13 +95,19 @@ def alarms(
     ):
         of = "Function" if metric.startswith(METRICS) else "FunctionName"
         alarm(what, description, metric, {of: orchestrator.name}, periods=periods)
-    for what, description, metric, periods in (
-        ("worker-throttles", "tasks wait for a free call", "Throttles", LASTING),
-        ("worker-deaths", "attempts die or wait for too long", "AsyncEventsDropped", LASTING),
-        ("worker-news", "news of dead attempts is lost", "DestinationDeliveryFailures", 1),
-    ):
-        dimensions = {"FunctionName": worker.name}
-        alarm(what, description, f"{LAMBDA} {metric}", dimensions, periods=periods)
+    for which, worker in workers.items():
+        for what, description, metric, periods in (
+            ("throttles", "tasks wait for a free call", "Throttles", LASTING),
+            ("deaths", "attempts die or wait for too long", "AsyncEventsDropped", LASTING),
+            ("news", "news of dead attempts is lost", "DestinationDeliveryFailures", 1),
+        ):
+            alarm(
+                f"{which}-{what}",
+                description,
+                f"{LAMBDA} {metric}",
+                {"FunctionName": worker.name},
+                periods=periods,
+            )
     for what, pipe in pipes.items():
         alarm(
             f"{what}-pipe",
@@ -118,10 +124,85 @@ def alarms(
     )
 
 
+QUERIES: Mapping[str, tuple[tuple[str, ...], str]] = {
+    "failed-attempts": (
+        ("orchestrator",),
+        """fields @timestamp, execution_id, workflow, message
+| filter logger = "mini_workflow.engine.executions" and level = "WARNING"
+| sort @timestamp desc | limit 200""",
+    ),
+    "blocked-executions": (
+        ("orchestrator",),
+        """fields @timestamp, execution_id, workflow, message
+| filter logger = "mini_workflow.engine.executions" and level = "ERROR"
+| sort @timestamp desc | limit 200""",
+    ),
+    "ended-executions": (
+        ("orchestrator",),
+        """filter logger = "mini_workflow.engine.executions" and level = "INFO"
+| parse message /^\\[[^\\]]+\\] (?<status>[a-z]+)/
+| stats count(*) as executions by workflow, status
+| sort executions desc""",
+    ),
+    "one-execution": (
+        ("orchestrator", "worker"),
+        """fields @timestamp, level, logger, message, exception
+| filter execution_id = "ID"
+| sort @timestamp asc | limit 1000""",
+    ),
+    "throttles": (
+        ("orchestrator", "worker"),
+        """fields @timestamp, execution_id, level, message
+| filter message like /(?i)throttl|TooManyRequests|SlowDown/
+| sort @timestamp desc | limit 200""",
+    ),
+    "slowest-tasks": (
+        ("worker",),
+        """filter ispresent(AttemptDuration)
+| stats count(*) as attempts, sum(FailedAttempts) as failed, avg(AttemptDuration) as average,
+    pct(AttemptDuration, 95) as p95, max(AttemptDuration) as longest by Task
+| sort longest desc""",
+    ),
+    "slowest-batches": (
+        ("orchestrator",),
+        """fields @timestamp, BatchDuration, Messages, Turns, Events, Redelivered
+| filter ispresent(BatchDuration)
+| sort BatchDuration desc | limit 50""",
+    ),
+    "cold-starts": (
+        ("orchestrator", "worker"),
+        """filter type = "platform.report"
+| stats count(*) as calls, count(record.metrics.initDurationMs) as cold,
+    max(record.metrics.initDurationMs) as longest by @log, bin(1h)""",
+    ),
+}
+"""The kinds of functions whose logs a query is about, and the query, by its name."""
+
+
+def queries(
+    name: str,
+    events: aws.sqs.Queue,
+    logs: Mapping[str, Sequence[aws.cloudwatch.LogGroup]],
+    opts: pulumi.ResourceOptions,
+) -> None:
+    """Save the queries of the logs for CloudWatch Logs Insights, in a folder of the engine's name."""
+    for what, (functions, query) in QUERIES.items():
+        aws.cloudwatch.QueryDefinition(
+            f"{name}-{what}-query",
+            name=events.name.apply(
+                lambda queue, what=what: f"{queue.removesuffix('.fifo')}/{what}"
+            ),
+            log_group_names=[group.name for kind in functions for group in logs[kind]],
+            query_string=query,
+            opts=opts,
+        )
+
+
 def dashboard(
     name: str,
     queues: Mapping[str, aws.sqs.Queue],
-    functions: Mapping[str, aws.lambda_.Function],
+    workers: Mapping[str, aws.lambda_.Function],
+    orchestrator: aws.lambda_.Function,
     opts: pulumi.ResourceOptions,
 ) -> None:
     """One page: what waits, what runs, what fails, and how long it takes."""
@@ -131,7 +212,8 @@ def dashboard(
         dashboard_name=events.name.apply(lambda queue: queue.removesuffix(".fifo")),
         dashboard_body=pulumi.Output.all(
             queues={what: queue.name for what, queue in queues.items()},
-            functions={what: function.name for what, function in functions.items()},
+            workers={what: function.name for what, function in workers.items()},
+            orchestrator=orchestrator.name,
             arn=events.arn,
         ).apply(_body),
         opts=opts,
@@ -140,24 +222,34 @@ def dashboard(
 
 def _body(known: Mapping[str, Any]) -> str:
     region = known["arn"].split(":")[3]
-    queues, functions = known["queues"], known["functions"]
-    worker, orchestrator = functions["worker"], functions["orchestrator"]
+    queues, workers, orchestrator = known["queues"], known["workers"], known["orchestrator"]
+    functions = {**workers, "orchestrator": orchestrator}
 
     def of(namespace: str, metric: str, dimension: str, names: Mapping[str, str]) -> list[Any]:
         return [
             [namespace, metric, dimension, name, {"label": label}] for label, name in names.items()
         ]
 
-    def counted(function: str, *metrics: str) -> list[Any]:
-        return [[METRICS, metric, "Function", function, {"label": metric}] for metric in metrics]
+    def counted(function: str, *metrics: str, of: str = "") -> list[Any]:
+        return [
+            [METRICS, metric, "Function", function, {"label": f"{metric}{of}"}]
+            for metric in metrics
+        ]
+
+    def counted_of_each(metric: str) -> list[Any]:
+        return [
+            line
+            for which, function in workers.items()
+            for line in counted(function, metric, of="" if which == "worker" else f" of {which}")
+        ]
 
     graphs = [
         ("Turns and attempts", "Sum",
-         [*counted(orchestrator, "Turns", "Events"), *counted(worker, "Attempts")]),
+         [*counted(orchestrator, "Turns", "Events"), *counted_of_each("Attempts")]),
         ("Needs a person", "Sum", counted(orchestrator, "Blocked", "Malformed", "Redelivered")),
-        ("Failed attempts", "Sum", counted(worker, "FailedAttempts")),
+        ("Failed attempts", "Sum", counted_of_each("FailedAttempts")),
         ("Time of a batch and of an attempt, ms", "p90",
-         [*counted(orchestrator, "BatchDuration"), *counted(worker, "AttemptDuration")]),
+         [*counted(orchestrator, "BatchDuration"), *counted_of_each("AttemptDuration")]),
         ("Waiting", "Maximum", of(SQS, "ApproximateNumberOfMessagesVisible", "QueueName", queues)),
         ("Age of the oldest", "Maximum",
          of(SQS, "ApproximateAgeOfOldestMessage", "QueueName", queues)),

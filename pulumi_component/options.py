@@ -100,6 +100,16 @@ def check_name(name: str, longest: int) -> None:
         )
 
 
+def check_worker_name(engine: str, name: str) -> None:
+    """Raise BadOption for the name of a worker that its function could not be named after."""
+    longest = LONGEST_FUNCTION_NAME - len(f"{engine}-worker-")
+    if len(name) > longest:
+        raise BadOption(
+            f"workers: {name!r} has more than {longest} characters: with the name of the engine it "
+            "becomes part of the names of functions and roles, which are bounded. Shorten one of them"
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Url:
     """A function's URL: whether IAM guards it, and its settings for CORS, if any."""
@@ -194,11 +204,14 @@ class History:
 class EngineOptions:
     """The arguments of a WorkflowEngine. `payload_retention` is in days.
 
-    `worker` and `orchestrator` are the arguments of their Functions, and `topics` the topics that
+    `worker` and `orchestrator` are the arguments of their Functions, `workers` those of the other
+    workers by their names, `pulling` the names of those with a queue, and `topics` the topics that
     alarms go to: None without alarms.
     """
 
     worker: Mapping[str, Any]
+    workers: Mapping[str, Mapping[str, Any]]
+    pulling: tuple[str, ...]
     orchestrator: Mapping[str, Any]
     concurrency: int | None
     payload_retention: int
@@ -221,10 +234,20 @@ class EngineOptions:
         checked = _checked_environment("environment", given, settings.MEANING, "The engine sets it")
         given = {**given, "environment": checked}
         functions = {
-            "worker": _function(given, "worker", WORKER_TIMEOUT),
-            "orchestrator": _function(given, "orchestrator", ORCHESTRATOR_TIMEOUT),
+            "worker": _function(given, "worker", given.get("worker"), WORKER_TIMEOUT),
+            "orchestrator": _function(
+                given, "orchestrator", given.get("orchestrator"), ORCHESTRATOR_TIMEOUT
+            ),
         }
-        for name, function in functions.items():
+        asked_for = _workers(given.get("workers"))
+        pulling = tuple(name for name, asked in asked_for.items() if _pulls(name, asked))
+        workers = {
+            name: _function(given, f"workers: {name}", asked, WORKER_TIMEOUT)
+            for name, asked in asked_for.items()
+            if name not in pulling
+        }
+        checked_too = {f"workers: {name}": function for name, function in workers.items()}
+        for name, function in (functions | checked_too).items():
             if function.get("url"):
                 raise BadOption(
                     f"{name}: the engine calls it; a URL belongs to a Function of yours"
@@ -251,6 +274,8 @@ class EngineOptions:
         functions["orchestrator"].setdefault("concurrency", concurrency)
         return cls(
             worker=functions["worker"],
+            workers=workers,
+            pulling=pulling,
             orchestrator=functions["orchestrator"],
             concurrency=concurrency,
             payload_retention=units.days(
@@ -274,19 +299,49 @@ class EngineOptions:
         )
 
 
-def _function(given: Mapping[str, Any], name: str, timeout: str) -> dict[str, Any]:
+def _workers(given: Any) -> Mapping[str, Any]:
+    """Return the option workers, with names that tasks can have. Raises BadOption."""
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        raise BadOption(
+            f'workers: {given!r} is not a mapping by names: {{"gpu": {{"handler": ...}}}}'
+        )
+    for name in given:
+        if not isinstance(name, str) or not settings.WORKER_NAME.fullmatch(name):
+            raise BadOption(f"workers: {name!r} is not {settings.WORKER_NAME_RULE}")
+        if name == settings.DEFAULT_WORKER:
+            raise BadOption(
+                f"workers: {name!r} is the worker of tasks that name none: the option worker"
+            )
+    return given
+
+
+def _pulls(name: str, asked: Any) -> bool:
+    """Return whether a worker is none of Lambda's, and takes its tasks from a queue. Raises BadOption."""
+    if not isinstance(asked, Mapping) or not units.flag(
+        f"workers: {name}: pull", asked.get("pull")
+    ):
+        return False
+    if len(asked) > 1:
+        raise BadOption(
+            f"workers: {name}: one that pulls is no function, and has no other option than pull"
+        )
+    return True
+
+
+def _function(given: Mapping[str, Any], name: str, asked: Any, timeout: str) -> dict[str, Any]:
     """Return the arguments of one of the engine's functions: its own, then those of the engine.
 
-    What tasks may do is granted to the worker alone: workflows do it through tasks.
+    What tasks may do is granted to workers alone: workflows do it through tasks.
     """
-    asked = given.get(name)
     if isinstance(asked, str):
         asked = {"handler": asked}
     if not isinstance(asked, Mapping) or not asked.get("handler"):
         raise BadOption(f'{name}: {asked!r} is not a handler, such as "package.module.function"')
     own: dict[str, Any] = {units.snake_case(key): value for key, value in asked.items()}
     shared = {key: given[key] for key in _CODE if given.get(key) is not None}
-    if name != "worker":
+    if name == "orchestrator":
         shared.pop("permissions", None)
     if own.get("image"):
         for packaged in ("include", "requirements", "layers", "runtime"):

@@ -129,13 +129,17 @@ def orchestrator(
     worker: str,
     schedules: str,
     scheduler_role: str,
+    **workers: str,
 ) -> list[Grant]:
     """Return the function that runs workflows.
 
     All arguments are ARNs; `history` is that of the bucket with the prefix of the engine's objects,
     such as "arn:aws:s3:::b/flows/". `unreadable` is that of the queue for messages that nobody can
-    read, and `schedules` is that of the schedule group's schedules, `.../group/*`.
+    read, `schedules` is that of the schedule group's schedules, `.../group/*`, and `workers` are those
+    of the functions of the other workers; those of queues begin with "queue".
     """
+    queues = [arn for name, arn in workers.items() if name.startswith("queue ")]
+    functions = [arn for name, arn in workers.items() if not name.startswith("queue ")]
     return [
         grant(
             "ReceiveEvents",
@@ -147,12 +151,12 @@ def orchestrator(
             ],
             [events],
         ),
-        grant("SendEventsAndTimers", ["sqs:SendMessage"], [events, timers]),
+        grant("SendEventsAndTimers", ["sqs:SendMessage"], [events, timers, *queues]),
         grant("SetAside", ["sqs:SendMessage"], [unreadable]),
         *_histories(bucket, history),
         # An execution leaves the index of its status when it enters another.
         grant("RemoveFromIndex", ["s3:DeleteObject"], [f"{history}executions/index/*"]),
-        grant("InvokeWorker", ["lambda:InvokeFunction"], [worker]),
+        grant("InvokeWorker", ["lambda:InvokeFunction"], [worker, *functions]),
         # The schedules of one group; the engine makes up their names.
         grant(
             "ScheduleTimers", ["scheduler:CreateSchedule", "scheduler:DeleteSchedule"], [schedules]
@@ -172,6 +176,16 @@ def worker(*, bucket: str, history: str, events: str, failures: str) -> list[Gra
         grant("SendEvents", ["sqs:SendMessage"], [events]),
         # Lambda itself sends, with the function's role, when an attempt has died.
         grant("ReportFailures", ["sqs:SendMessage"], [failures]),
+        *_histories(bucket, history),
+    ]
+
+
+def queue_worker(*, queue: str, bucket: str, history: str, events: str) -> list[Grant]:
+    """Return a machine that takes the tasks of a worker from its queue."""
+    actions = ["ReceiveMessage", "DeleteMessage", "ChangeMessageVisibility"]
+    return [
+        grant("TakeTasks", [f"sqs:{action}" for action in actions], [queue]),
+        grant("SendEvents", ["sqs:SendMessage"], [events]),
         *_histories(bucket, history),
     ]
 

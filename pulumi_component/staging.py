@@ -12,7 +12,7 @@ import importlib.util
 import os
 import shutil
 import sys
-import zlib
+import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -31,7 +31,7 @@ LARGEST_REQUEST = 10_485_760
 50 MB so, but a request of more than 10 MB is slow, and is sent as a whole again when it fails."""
 
 # Counted into the name of each folder: a change of how folders are made must make new ones.
-_FORMAT = "1"
+_FORMAT = "2"
 
 _NEVER = {"__pycache__", "node_modules"}
 # A function has no use for these parts of the library and of dill.
@@ -40,6 +40,7 @@ _LIBRARY = ("mini_workflow", "dill")
 
 # ZIP archives cannot say anything earlier.
 _EPOCH = 315_532_800
+_FIRST_DAY = (1980, 1, 1, 0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +91,12 @@ def stage(planned: Plan, root: Path, say: Callable[[str], None] = lambda _: None
     if the function would be larger than Lambda takes.
     """
     contents = {path: source.read_bytes() for path, source in planned.files}
+    executable = {path for path, source in planned.files if _executable(source)}
     cache = root / CACHE
     cache.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(FileExistsError), (cache.parent / ".gitignore").open("x") as ignore:
         ignore.write("*\n")
-    folder = cache / _digest(planned, contents)
+    folder = cache / _digest(planned, contents, executable)
     name = planned.handler.text
     with _alone(cache):
         if folder.is_dir():
@@ -108,6 +110,7 @@ def stage(planned: Plan, root: Path, say: Callable[[str], None] = lambda _: None
             place = work / path
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_bytes(content)
+            place.chmod(0o755 if path in executable else 0o644)
         imports.check(planned.handler, work)
         _check_size(planned, work)
         _normalize(work)
@@ -187,12 +190,12 @@ def _wheels(planned: Plan, cache: Path) -> Path:
 # Making it
 
 
-def _digest(planned: Plan, contents: dict[str, bytes]) -> str:
+def _digest(planned: Plan, contents: dict[str, bytes], executable: set[str]) -> str:
     target = planned.target
     described = [_FORMAT, target.python, target.architecture, *planned.requirements]
     parts = [part.encode() for part in described]
     for path, content in contents.items():
-        parts += [path.encode(), content]
+        parts += [path.encode(), b"x" if path in executable else b"", content]
     return f"{planned.handler.package}-{_hash(parts)}"
 
 
@@ -229,12 +232,34 @@ def _check_size(planned: Plan, folder: Path) -> None:
         )
 
 
-def too_large_for_a_request(folder: Path) -> bool:
-    """Return whether the archive of a folder has to go through a bucket."""
-    files = [path for path in folder.rglob("*") if path.is_file()]
-    if sum(path.stat().st_size for path in files) <= LARGEST_REQUEST:
-        return False
-    return sum(len(zlib.compress(path.read_bytes())) for path in files) > LARGEST_REQUEST
+def archive_of(folder: Path) -> Path:
+    """Return the archive of a folder that was staged, beside it. Several processes may ask for the
+    same one.
+    """
+    file = folder.with_name(f"{folder.name}.zip")
+    with _alone(folder.parent):
+        if not file.is_file():
+            archive(folder, file)
+    return file
+
+
+def archive(folder: Path, file: Path) -> None:
+    """Archive a folder, as the same bytes every time, with what is executable as such."""
+    work = file.with_name(f"{file.name}.part")
+    with zipfile.ZipFile(work, "w", zipfile.ZIP_DEFLATED) as packed:
+        for path in sorted(folder.rglob("*")):
+            if not path.is_file():
+                continue
+            entry = zipfile.ZipInfo(path.relative_to(folder).as_posix(), _FIRST_DAY)
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            entry.create_system = 3
+            entry.external_attr = (0o755 if _executable(path) else 0o644) << 16
+            packed.writestr(entry, path.read_bytes())
+    work.replace(file)
+
+
+def _executable(path: Path) -> bool:
+    return os.name != "nt" and bool(path.stat().st_mode & 0o100)
 
 
 @contextlib.contextmanager

@@ -6,7 +6,8 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
@@ -16,6 +17,7 @@ from mini_workflow.cli.failures import UNAVAILABLE, Failed
 from mini_workflow.engine.client import Client
 from mini_workflow.engine.runtime import Runtime
 from mini_workflow.errors import StoreUnavailable, UsageError
+from mini_workflow.settings import DEFAULT_WORKER
 
 if TYPE_CHECKING:
     from mini_workflow.runtimes.aws import AWSRuntime
@@ -23,6 +25,10 @@ if TYPE_CHECKING:
 
 PULUMI_TIMEOUT: Final = 120
 """Seconds that `pulumi stack output` may take; a backend far away answers within a few."""
+
+
+DEFAULT_GRACE: Final = 10
+"""Seconds that tasks from a queue get to end when their worker is told to: then another one goes on."""
 
 
 class Backend(Protocol):
@@ -46,8 +52,10 @@ class Backend(Protocol):
         """Return a client; `create` makes the store where there is none."""
         ...
 
-    def server(self, processes: int) -> Any:
-        """Return a runtime that runs executions in this process, with tasks in so many others."""
+    def server(self, workers: Mapping[str, int]) -> Any:
+        """Return a runtime that runs executions in this process, with tasks in so many others for each
+        worker that is named.
+        """
         ...
 
     def is_served(self, client: Client) -> bool:
@@ -90,12 +98,12 @@ class SQLiteTarget:
             self._check_is_there()
         return LocalClient(self.path)
 
-    def server(self, processes: int) -> Runtime:
+    def server(self, workers: Mapping[str, int]) -> Runtime:
         """See `Backend.server`."""
         from mini_workflow.runtimes.local import LocalRuntime
 
         self._make_folder()
-        return LocalRuntime(self.path, workers=processes)
+        return LocalRuntime(self.path, workers=workers)
 
     def is_served(self, client: Client) -> bool:
         """See `Backend.is_served`."""
@@ -133,11 +141,15 @@ class AWSTarget:
 
         return AWSRuntime.from_env({**os.environ, **self.environment()})
 
-    def server(self, processes: int) -> Any:
-        """See `Backend.server`: AWS runs them; this process only follows."""
-        raise UsageError(
-            "on AWS the functions of the engine run the executions: there is nothing to serve here"
-        )
+    def server(self, workers: Mapping[str, int]) -> Any:
+        """See `Backend.server`: AWS runs them. Workers that take their tasks from a queue run here."""
+        named = {name: count for name, count in workers.items() if name != DEFAULT_WORKER}
+        if not named:
+            raise UsageError(
+                "on AWS the functions of the engine run the executions: there is nothing to serve here "
+                "but workers that take their tasks from a queue, with --worker NAME"
+            )
+        return _pulling(self.client(), named)
 
     def is_served(self, client: Client) -> bool:
         """See `Backend.is_served`. The functions of the engine are always there."""
@@ -149,6 +161,15 @@ class AWSTarget:
         if self._config.bucket:
             found[settings.BUCKET_NAME] = self._config.bucket
         return found
+
+
+@contextmanager
+def _pulling(runtime: AWSRuntime, workers: Mapping[str, int]) -> Generator[AWSRuntime]:
+    """Run the tasks of these workers inside the block, so many of each at a time, 0 meaning one."""
+    with runtime, ExitStack() as ending:
+        for name, count in workers.items():
+            ending.callback(runtime.pull(name, count or 1).close, DEFAULT_GRACE)
+        yield runtime
 
 
 def stack_settings(stack: str) -> dict[str, str]:

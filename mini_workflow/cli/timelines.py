@@ -24,6 +24,7 @@ from mini_workflow.engine.client import Client
 from mini_workflow.engine.execution import Execution
 from mini_workflow.engine.timeline import Entry
 from mini_workflow.errors import ExecutionBlocked, RuntimeClosed, StoreCorrupt, StoreError
+from mini_workflow.runners.named_workers import worker_message
 
 LOOK_AGAIN: Final = 0.1
 """Seconds between two looks at a history that is followed; more where reading it takes long."""
@@ -116,6 +117,21 @@ def print_timeline(
             reader, at_run = execution.reader(trust=trust), run
         for line in lines:
             say(*line_of(reader.read(wire.decode(line)), width), err=err)
+
+
+def print_waiting(execution: Execution) -> None:
+    """Print which tasks of an execution that runs are with a worker that they name, or wait for it."""
+    for seq, task in execution.history().state().tasks.items():
+        if task.worker and task.retry_at is None:
+            say(
+                f"task #{seq} {task.name!r} is with worker {task.worker!r}, or waits for it: if nobody "
+                f"serves it, {task_message(task.worker)}"
+            )
+
+
+def task_message(worker: str) -> str:
+    """Return what has the tasks of a worker run that nobody serves."""
+    return f"add it to the component's workers on AWS; elsewhere {worker_message(worker)}"
 
 
 def print_outcome(execution: Execution, as_json: bool, *, trust: bool = False) -> int:

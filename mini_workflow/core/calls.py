@@ -150,7 +150,15 @@ def _parts(constants: Any) -> Iterator[Any]:
             yield constant
 
 
-OPTIONS: Final = ("name", "retry", "timeout", "heartbeat_timeout", "inline", "undo")
+OPTIONS: Final = (
+    "name",
+    "retry",
+    "timeout",
+    "heartbeat_timeout",
+    "inline",
+    "undo",
+    "worker",
+)
 """The options of ``ctx.task``."""
 
 

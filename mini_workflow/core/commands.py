@@ -12,6 +12,7 @@ class RunTask:
     """Run one attempt of a task. `payload` is the captured call; the timeouts are milliseconds.
 
     `heartbeat` encodes the details that the attempts before have given last with a heartbeat.
+    `worker` names the worker that is to run it; empty is the default one.
     """
 
     seq: int
@@ -22,6 +23,7 @@ class RunTask:
     is_async: bool
     heartbeat_timeout: int | None = None
     heartbeat: Payload | None = None
+    worker: str = ""
 
 
 @record

@@ -240,7 +240,8 @@ class TaskScheduled(Fact):
     calls since the event before this one that could not be captured, so that the code got an error
     instead of a task: a replay must not take such a call for this one. `call` is the fingerprint of
     what is called and with which values; without a name before its ``#`` it calls what the task is
-    named after. Histories from before have none.
+    named after. Histories from before have none. `worker` names the worker that is to run it; empty
+    is the default one.
     """
 
     seq: int
@@ -250,6 +251,7 @@ class TaskScheduled(Fact):
     refused: int = 0
     heartbeat_timeout: int | None = None
     call: str = ""
+    worker: str = ""
 
 
 @fact

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from heapq import heapify, heappop, heappush
 
 from mini_workflow.core.failure import Failure, failure_of
@@ -15,12 +16,17 @@ class ReportLimits:
 
     An attempt may wait `queued` before it begins, then run for its timeout, or for `longest` if that
     is less or there is no timeout, and its report may take `margin`. Without a timeout and a
-    `longest` it has no deadline.
+    `longest` it has no deadline. Workers for which that is different are among the `others`, by name.
     """
 
     queued: int = 0
     longest: int | None = None
     margin: int = 0
+    others: Mapping[str, ReportLimits] | None = None
+
+    def of(self, worker: str) -> ReportLimits:
+        """Return the limits of the attempts of a worker."""
+        return self if self.others is None else self.others.get(worker, self)
 
     def within(self, timeout: int | None) -> int | None:
         """Return how long after its dispatch an attempt with that timeout is waited for; None for

@@ -48,6 +48,7 @@ class OpenTask:
         "retry",
         "retry_at",
         "timeout",
+        "worker",
     )
 
     def __init__(self, event: events.TaskScheduled) -> None:
@@ -55,6 +56,7 @@ class OpenTask:
         self.retry = event.retry
         self.timeout = event.timeout
         self.heartbeat_timeout = event.heartbeat_timeout
+        self.worker = event.worker
         self.heartbeat: Payload | None = None
         """The details that the attempts before have given last with a heartbeat."""
         self.attempt = 1
@@ -207,9 +209,11 @@ class ExecutionState:
 
     def _expect(self, seq: int, at: int) -> None:
         """Wait for the report of a task's attempt from `at` on."""
-        limits, timeout = self.limits, self.tasks[seq].timeout
-        if limits is not None and not (timeout is limits.longest is None):
-            self.deadlines.set(seq, at, limits.within(timeout))
+        if self.limits is not None:
+            task = self.tasks[seq]
+            limits = self.limits.of(task.worker)
+            if not (task.timeout is limits.longest is None):
+                self.deadlines.set(seq, at, limits.within(task.timeout))
 
     def _planned(self, now: int, steady_since: int | None) -> Event | None:
         """Return the next timer that fires, or retry."""

@@ -86,10 +86,11 @@ class Tasks:
         timeout: int | None = None,
         heartbeat_timeout: int | None = None,
         undo: Callable[..., Any] | None = None,
+        worker: str = "",
         options: set[str] = NONE,
     ) -> TaskFuture:
-        """Start a task now. The timeouts are in milliseconds; `options` are what the user has given
-        of the engine's own arguments.
+        """Start a task now. The timeouts are in milliseconds; `worker` is empty for the default one;
+        `options` are what the user has given of the engine's own arguments.
 
         The call is captured before anything is recorded, so that a failure to capture it leaves
         no trace.
@@ -109,7 +110,7 @@ class Tasks:
         call = self._fingerprint(name, function, args, kwargs)
         recorder.emit(
             events.TaskScheduled(
-                seq, name, plan, timeout, recorder.refused, heartbeat_timeout, call
+                seq, name, plan, timeout, recorder.refused, heartbeat_timeout, call, worker
             )
         )
         future = TaskFuture(seq, name, loop=recorder.loop, tasks=self)
@@ -318,6 +319,7 @@ class Tasks:
             is_asynchronous,
             task.heartbeat_timeout,
             task.heartbeat,
+            task.worker,
         )
 
     def clear(self) -> None:

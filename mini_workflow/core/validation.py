@@ -9,6 +9,7 @@ from typing import Any, Final, Protocol
 
 from mini_workflow.core.payload import Payload
 from mini_workflow.errors import InvalidIdentifier, UsageError
+from mini_workflow.settings import DEFAULT_WORKER, WORKER_NAME, WORKER_NAME_RULE
 
 
 class Startable(Protocol):
@@ -58,6 +59,17 @@ def check_id(execution_id: Any) -> None:
             f"{execution_id!r} cannot be an execution id: use 1 to 100 letters, digits and '_', "
             "'-', '.', ':', '@', beginning with a letter, a digit or '_'"
         )
+
+
+def worker_of(name: object) -> str:
+    """Return the name of a worker as it is recorded: empty for the default one, which None and
+    "default" mean. Raises UsageError.
+    """
+    if name is None or name == DEFAULT_WORKER:
+        return ""
+    if not isinstance(name, str) or WORKER_NAME.fullmatch(name) is None:
+        raise UsageError(f"worker={name!r}: give {WORKER_NAME_RULE}")
+    return name
 
 
 def encode_arguments(

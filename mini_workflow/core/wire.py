@@ -62,6 +62,7 @@ def encode(event: Event | events.UpdateRequested) -> str:
             type(event) is events.TaskScheduled
             and event.retry is event.timeout is event.heartbeat_timeout is None
             and not event.refused
+            and not event.worker
         ):
             name = dump_json(event.name)
             call = f',"call":{dump_json(event.call)}' if event.call else ""

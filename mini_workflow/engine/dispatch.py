@@ -123,4 +123,5 @@ def request_of(execution_id: str, command: RunTask) -> TaskRequest:
         is_async=command.is_async,
         heartbeat_timeout=command.heartbeat_timeout,
         heartbeat=None if command.heartbeat is None else command.heartbeat.text,
+        worker=command.worker,
     )

@@ -12,6 +12,7 @@ from mini_workflow.core.decide import Given
 from mini_workflow.core.state import ExecutionState
 from mini_workflow.engine.pending_updates import PendingUpdates, find_answer
 from mini_workflow.engine.requests import Answer, Post, Resume, Start, Started, Update
+from mini_workflow.engine.transport import ReadableStore
 from mini_workflow.engine.turn import Delivery, Turn
 from mini_workflow.errors import (
     ExecutionAlreadyExists,
@@ -52,7 +53,7 @@ def start_refusal(
     return None
 
 
-def answer_start(request: Start, turn: Turn | None, store: Store) -> None:
+def answer_start(request: Start, turn: Turn | None, store: ReadableStore) -> None:
     """Answer with the execution: the new one, or the one that the same request made before."""
     name = request.execution_id
     if turn is not None and turn.start is request:

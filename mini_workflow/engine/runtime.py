@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from mini_workflow.core.codec import Codec
 from mini_workflow.engine.client import Client
-from mini_workflow.engine.engine import DEFAULT_HISTORY_LIMIT, Engine, Ports
+from mini_workflow.engine.engine import Engine, Ports
 from mini_workflow.engine.engine_role import EngineRole, Pace
 from mini_workflow.engine.engine_transport import EngineTransport
 from mini_workflow.engine.executor import execute
@@ -21,7 +21,7 @@ from mini_workflow.engine.runs import ENTROPY_BITS
 from mini_workflow.engine.turn import Execute
 from mini_workflow.errors import RuntimeClosed, StoreError
 from mini_workflow.ports import Report, TaskRunner
-from mini_workflow.workflow import REGISTRY, Registry
+from mini_workflow.workflow import REGISTRY
 
 log = logging.getLogger("mini_workflow.engine")
 
@@ -34,10 +34,13 @@ class Runtime(Client):
         codec: carries values and closures.
         make_runner: makes the runner of tasks, given where to report, and where its own threads may
             report that can lead the engine meanwhile (`EngineRole.hand_in`).
+        cache_size: how many waiting executions are kept in memory.
+        turn_limit: seconds that a workflow may compute between two awaits; None for no limit.
+        grace: seconds that `close` waits for tasks that have begun.
+        history_limit: events after which an execution that has not continued as new is blocked.
         pace: how to wait, if not in real time.
         notify_peers: tells other processes that have the same store open to look at it.
         on_stop: called when everything is done, to close the backend.
-        registry: where workflows are looked up.
         execute_inline: runs the tasks that run inside a turn.
         renew_every: seconds between two extensions of the lease by a thread of its own; None for
             none, where no other process can take over.
@@ -50,14 +53,13 @@ class Runtime(Client):
         *,
         codec: Codec,
         make_runner: Callable[[Report, Report], TaskRunner],
+        cache_size: int,
+        turn_limit: float | None,
+        grace: float,
+        history_limit: int,
         pace: Pace | None = None,
         notify_peers: Callable[[], None] = lambda: None,
         on_stop: Callable[[], None] = lambda: None,
-        registry: Registry = REGISTRY,
-        cache_size: int = 4096,
-        turn_limit: float | None = 10.0,
-        grace: float = 10.0,
-        history_limit: int = DEFAULT_HISTORY_LIMIT,
         execute_inline: Execute = execute,
         renew_every: float | None = None,
         enlists_as_leader: bool = False,
@@ -77,7 +79,7 @@ class Runtime(Client):
         transport = EngineTransport(
             self._driver, ports.store, ports.clock, enlists_as_leader=enlists_as_leader
         )
-        super().__init__(transport, transport.store, codec, registry)
+        super().__init__(transport, transport.store, codec, REGISTRY)
         self._engine_transport = transport
         self._renewal: LeaseRenewal | None = None
         try:
@@ -86,8 +88,8 @@ class Runtime(Client):
                 self._engine = Engine(
                     ports,
                     codec=codec,
-                    definitions=registry.get,
-                    known=registry.names,
+                    definitions=REGISTRY.get,
+                    known=REGISTRY.names,
                     entropy=lambda: secrets.randbits(ENTROPY_BITS),
                     on_close=self._driver.announce,
                     report=self._driver.put,

@@ -232,6 +232,8 @@ def _policy(event: events.TaskScheduled) -> str:
         parts.append(f"timeout {event.timeout / 1000:g} s")
     if event.heartbeat_timeout is not None:
         parts.append(f"heartbeat within {event.heartbeat_timeout / 1000:g} s")
+    if event.worker:
+        parts.append(f"worker {event.worker}")
     return ", ".join(parts)
 
 

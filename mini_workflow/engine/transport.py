@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from mini_workflow.engine.execution import Settled
 from mini_workflow.engine.requests import Request, Start
-from mini_workflow.errors import StoreError
 from mini_workflow.loop.loop import WorkflowLoop, running_loop
 from mini_workflow.ports import Head, Page, Query, Stored
 
 T = TypeVar("T")
+
+FIRST_PAUSE: Final = 0.05
+LONGEST_PAUSE: Final = 2.0
+"""Seconds between two looks at an execution that somebody waits for: they grow by half each time,
+and each is drawn between a half and the whole. Our own bounds."""
 
 
 class Transport(Protocol):
@@ -116,9 +121,22 @@ class CheckedStore:
         self.check()
         try:
             return read(self._store())
-        except StoreError:
-            self.check()  # was it closed in between?
+        except Exception:
+            self.check()  # Whatever it is, a closing in between explains it.
             raise
+
+
+class Pauses:
+    """Growing pauses with jitter between looks at a store."""
+
+    def __init__(self) -> None:
+        self._next = FIRST_PAUSE
+
+    def take(self, at_most: float | None = None) -> float:
+        """Return seconds to wait now."""
+        pause = random.uniform(self._next / 2, self._next)
+        self._next = min(LONGEST_PAUSE, self._next * 1.5)
+        return pause if at_most is None else max(0.0, min(pause, at_most))
 
 
 def refuse_in_workflow() -> None:

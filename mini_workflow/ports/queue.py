@@ -102,13 +102,14 @@ class Dispatch(Protocol):
 
     def run(self, requests: Sequence[TaskRequest]) -> list[StoreError | None]:
         """Have attempts of tasks run, and answer for each what went wrong: one that fails does not
-        keep back the others. Their outcomes come back as messages.
+        keep back the others. Their outcomes come back as messages; so does the failure of one that
+        names a worker which is not there.
         """
         ...
 
     def outcomes(self, execution_id: str, attempts: Sequence[tuple[int, int]]) -> list[str]:
         """Return the messages about those attempts, (seq, attempt), whose outcomes were kept because
-        they could not be sent. It is asked before attempts count as lost.
+        they could not be sent; none where none are kept. It is asked before attempts count as lost.
         """
         ...
 

@@ -14,6 +14,7 @@ class TaskRequest:
 
     `heartbeat_timeout` are the milliseconds that it may be silent, from its start and from each
     heartbeat. `heartbeat` are the details, as JSON text, that the attempts before gave last.
+    `worker` names the worker that is to run it; empty is the default one.
     """
 
     execution_id: str
@@ -25,6 +26,7 @@ class TaskRequest:
     is_async: bool = False
     heartbeat_timeout: int | None = None
     heartbeat: str | None = None
+    worker: str = ""
 
     @property
     def key(self) -> tuple[str, int, int]:

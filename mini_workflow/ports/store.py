@@ -240,6 +240,8 @@ class Mailbox(Protocol):
         or those for one of them.
 
         To find that there are none is cheap: it may be asked often. A number is never used twice.
+        What can be read later has a higher number than all that could be read before: where several
+        writers commit at the same time, numbers are given in the order in which they commit.
         A takeover may bring messages with lower numbers than those already read: begin at 0 again
         after `acquire` has answered True.
         """

@@ -45,3 +45,8 @@ class RoutedRunner:
         self._async.prepare_close()
         not_begun = self._sync.close(grace)
         return not_begun + self._async.close(max(0.0, ends_at - time.monotonic()))
+
+    def prepare_close(self) -> None:
+        """Begin nothing any more, and tell what runs that it shall end."""
+        self._sync.prepare_close()
+        self._async.prepare_close()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
 from typing import Final
 
 from mini_workflow.codecs.standard import DEFAULT_VALUE_LIMIT, InProcessCodec
 from mini_workflow.core.codec import Codec
+from mini_workflow.core.validation import worker_of
 from mini_workflow.engine.cache import DEFAULT_SIZE
 from mini_workflow.engine.engine import DEFAULT_HISTORY_LIMIT, Ports
 from mini_workflow.engine.executor import execute, execute_async
@@ -15,6 +17,7 @@ from mini_workflow.engine.watchdog import DEFAULT_LIMIT
 from mini_workflow.errors import UsageError
 from mini_workflow.ports import Backend, Clock, Report, TaskRunner
 from mini_workflow.runners.event_loop import EventLoopRunner
+from mini_workflow.runners.named_workers import NamedWorkers
 from mini_workflow.runners.routed import RoutedRunner
 from mini_workflow.runners.threads import ThreadRunner
 from mini_workflow.stores.system_clock import SystemClock
@@ -30,6 +33,7 @@ def embed(
     lease: float | None,
     clock: Clock | None = None,
     threads: int | None = None,
+    serves: Iterable[str] = (),
     cache_size: int = DEFAULT_SIZE,
     turn_timeout: float | None = DEFAULT_LIMIT,
     grace: float = DEFAULT_GRACE,
@@ -48,6 +52,7 @@ def embed(
             process can take over.
         clock: the one that the backend was opened with; by default the system's.
         threads: threads for sync tasks; by default a few more than there are cores.
+        serves: the names of workers whose tasks run here too. Those of others wait.
         cache_size: how many waiting executions are kept in memory (about 5 KiB each).
         turn_timeout: seconds that a workflow may compute between two awaits; None for no limit.
         grace: seconds that `close` waits for tasks that have begun.
@@ -55,12 +60,17 @@ def embed(
         value_limit: bytes that one value may take, encoded.
 
     Raises:
-        UsageError: `lease` is not more than 0.
+        UsageError: `lease` is not more than 0, or what is served cannot be the name of a worker.
         StoreError: what the backend raises when executions are taken over.
     """
     if lease is not None and not lease > 0:
         backend.close()
         raise UsageError(f"embed(lease={lease!r}): give more than 0 seconds, or None")
+    try:
+        served = frozenset(name for name in map(worker_of, serves) if name)
+    except UsageError:
+        backend.close()
+        raise
     codec = InProcessCodec(value_limit=value_limit)
     return Runtime(
         Ports(
@@ -71,7 +81,7 @@ def embed(
             SystemClock() if clock is None else clock,
         ),
         codec=codec,
-        make_runner=partial(runner_in_process, codec, threads),
+        make_runner=partial(_make_runner, codec, threads, served),
         on_stop=backend.close,
         cache_size=cache_size,
         turn_limit=turn_timeout,
@@ -81,9 +91,16 @@ def embed(
     )
 
 
+def _make_runner(
+    codec: Codec, threads: int | None, serves: frozenset[str], report: Report, hand_in: Report
+) -> TaskRunner:
+    runner = runner_in_process(codec, threads, report, hand_in)
+    return NamedWorkers(runner, dict.fromkeys(serves, runner), report)
+
+
 def runner_in_process(
     codec: Codec, threads: int | None, report: Report, hand_in: Report
-) -> TaskRunner:
+) -> RoutedRunner:
     """Make the runner of tasks in this process: sync ones on threads, async ones on an event loop."""
     return RoutedRunner(
         ThreadRunner(partial(execute, codec=codec), report, threads, hand_in=hand_in),

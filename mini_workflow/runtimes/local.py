@@ -6,6 +6,7 @@ import os
 import secrets
 import socket
 import time
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -16,6 +17,7 @@ from mini_workflow.codecs.standard import (
     StandardCodec,
 )
 from mini_workflow.core.codec import Codec
+from mini_workflow.core.validation import worker_of
 from mini_workflow.engine.cache import DEFAULT_SIZE
 from mini_workflow.engine.engine import DEFAULT_HISTORY_LIMIT, Ports
 from mini_workflow.engine.executor import execute, execute_async
@@ -23,6 +25,8 @@ from mini_workflow.engine.runtime import Runtime
 from mini_workflow.engine.watchdog import DEFAULT_LIMIT
 from mini_workflow.errors import StoreError, UsageError
 from mini_workflow.ports import Report, TaskRunner
+from mini_workflow.runners.named_workers import NamedWorkers
+from mini_workflow.runners.routed import Closing, RoutedRunner
 from mini_workflow.runtimes.embedded import DEFAULT_GRACE, runner_in_process
 from mini_workflow.stores.sqlite import SQLiteBackend
 from mini_workflow.stores.system_clock import SystemClock
@@ -48,7 +52,10 @@ class LocalRuntime(Runtime):
         path: the file; it is created where there is none, in a directory that exists.
         workers: processes that run the tasks; 0 runs them in this process, sync ones on threads
             and async ones on the event loop in which the runtime is opened, or on one of its
-            own if there is none. A script that uses workers must start under
+            own if there is none. A mapping says so for each worker that is served here by its
+            name, ``{"default": 4, "gpu": 1}``: "default" has the tasks that name none, and is 0
+            where it is missing. A task of another worker waits until its execution is in a process
+            that serves it. A script that uses workers must start under
             ``if __name__ == "__main__":``.
         threads: threads for sync tasks, where there are no workers; by default a few more than
             there are cores.
@@ -73,7 +80,7 @@ class LocalRuntime(Runtime):
         self,
         path: str | os.PathLike[str],
         *,
-        workers: int = 0,
+        workers: int | Mapping[str, int] = 0,
         threads: int | None = None,
         synchronous: Literal["FULL", "NORMAL"] = "FULL",
         cache_size: int = DEFAULT_SIZE,
@@ -83,7 +90,7 @@ class LocalRuntime(Runtime):
         history_limit: int = DEFAULT_HISTORY_LIMIT,
         value_limit: int = DEFAULT_VALUE_LIMIT,
     ) -> None:
-        _check("workers", workers, workers >= 0, "0 or more")
+        processes = _processes_of(workers)
         _check("threads", threads, threads is None or threads >= 1, "1 or more, or None")
         _check("synchronous", synchronous, synchronous in ("FULL", "NORMAL"), '"FULL" or "NORMAL"')
         _check("cache_size", cache_size, cache_size >= 0, "0 or more")
@@ -104,7 +111,8 @@ class LocalRuntime(Runtime):
             type(value_limit) is int and 1 <= value_limit <= MAXIMUM_VALUE_LIMIT,
             f"1 to {MAXIMUM_VALUE_LIMIT} bytes",
         )
-        codec = (StandardCodec if workers else InProcessCodec)(value_limit=value_limit)
+        in_process = not any(processes.values())
+        codec = (InProcessCodec if in_process else StandardCodec)(value_limit=value_limit)
         clock = SystemClock()
         self._doorbell = WakeupSocket()
         try:
@@ -126,7 +134,7 @@ class LocalRuntime(Runtime):
         super().__init__(
             Ports(backend.store, backend.agenda, backend.mailbox, backend.leases, clock),
             codec=codec,
-            make_runner=partial(_make_runner, codec, value_limit, workers, threads),
+            make_runner=partial(_make_runner, codec, value_limit, processes, threads),
             notify_peers=self._notify_peers,
             on_stop=self._close_backend,
             cache_size=cache_size,
@@ -165,26 +173,39 @@ def _check(name: str, value: object, fits: bool, wanted: str) -> None:
         raise UsageError(f"LocalRuntime({name}={value!r}): give {wanted}")
 
 
+def _processes_of(workers: int | Mapping[str, int]) -> dict[str, int]:
+    """Return how many processes each worker has that is served, by its name; empty is the default
+    one.
+    """
+    given = workers if isinstance(workers, Mapping) else {"": workers}
+    wanted = 'processes, 0 or more, or a mapping of them by the names of workers: {"gpu": 1}'
+    for number in given.values():
+        _check("workers", workers, type(number) is int and number >= 0, wanted)
+    return {"": 0, **{worker_of(name) if name else "": count for name, count in given.items()}}
+
+
 def _make_runner(
     codec: Codec,
     value_limit: int,
-    workers: int,
+    processes: dict[str, int],
     threads: int | None,
     report: Report,
     hand_in: Report,
 ) -> TaskRunner:
-    if workers:
-        # Only here, because multiprocessing takes a while to import.
-        from mini_workflow.runners.processes import ProcessRunner
+    in_process: RoutedRunner | None = None
+    runners: dict[str, Closing] = {}
+    for name, count in processes.items():
+        if count:
+            # Only here, because multiprocessing takes a while to import.
+            from mini_workflow.runners.processes import ProcessRunner
 
-        # The key never leaves this process and its workers.
-        return ProcessRunner(
-            partial(_equipment, secrets.token_bytes(32), value_limit),
-            report,
-            workers,
-            hand_in=hand_in,
-        )
-    return runner_in_process(codec, threads, report, hand_in)
+            # The key never leaves this process and its workers.
+            equipment = partial(_equipment, secrets.token_bytes(32), value_limit)
+            runners[name] = ProcessRunner(equipment, report, count, hand_in=hand_in)
+        else:
+            in_process = in_process or runner_in_process(codec, threads, report, hand_in)
+            runners[name] = in_process
+    return NamedWorkers(runners.pop(""), runners, report)
 
 
 def _equipment(key: bytes, value_limit: int) -> WorkerConfig:

@@ -17,6 +17,13 @@ MaximumEventAgeInSeconds, 21,600 at most, which is what the component sets)."""
 LONGEST_INVOCATION: Final = 900
 """Seconds that an invocation takes at most (Lambda: function timeout)."""
 
+LONGEST_IN_HAND: Final = 12 * 3_600 - 600
+"""Seconds that an attempt from a queue takes at most (SQS: a message is kept from others for 12 hours
+from its receipt). Ten minutes less, to send what it has come to."""
+
+WAITS_IN_QUEUE: Final = 14 * 86_400
+"""Seconds that an attempt waits in the queue of a worker at most (SQS: MessageRetentionPeriod)."""
+
 REPORT_MARGIN: Final = 900
 """Seconds that the report of an attempt may be under way, while the worker sends it again and the queue
 is behind. Our own bound."""

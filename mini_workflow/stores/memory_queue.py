@@ -149,6 +149,10 @@ class MemoryDispatch:
             self._requests += requests
         return [None] * len(requests)
 
+    def outcomes(self, execution_id: str, attempts: Sequence[tuple[int, int]]) -> list[str]:
+        """See `Dispatch.outcomes`. It keeps none: what is posted is in the queue."""
+        return []
+
     def cancel(self, execution_id: str, seq: int, reason: str) -> None:
         """See `Dispatch.cancel`."""
         self.cancelled[execution_id, seq] = reason

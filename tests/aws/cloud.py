@@ -147,6 +147,7 @@ class Deployed(AWSRuntime):
             self._cloud.wait_until_idle()
         self._serving.__exit__(None, None, None)
         if self._abrupt:
+            self._client_transport.close()  # Who waits hears of the end, not of its effects.
             self._dead.set()
             self._cloud.kill()
         super().close()

@@ -41,7 +41,7 @@ async def fan_out(ctx: Context) -> list[int]:
 
 
 async def retried(ctx: Context) -> str:
-    return await ctx.task(stumble, retry=RetryPolicy(max_attempts=3, initial=5, jitter="none"))
+    return await ctx.task(stumble, retry=RetryPolicy(max_attempts=8, initial=5, jitter="none"))
 
 
 async def timers(ctx: Context) -> list[int]:

@@ -58,7 +58,7 @@ class Message:
 @dataclass(slots=True)
 class Services:
     """The state of all of them. `delayed` are (time, group, body); `invoked` what the worker is to
-    be given.
+    be given, and `functions` the names of those that were invoked.
     """
 
     clock: Clock
@@ -70,9 +70,18 @@ class Services:
         default_factory=dict[str, tuple[int, dict[str, Any]]]
     )
     invoked: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    functions: list[str] = field(default_factory=list[str])
+    called: list[str] = field(default_factory=list[str])
+    """The names of the functions that were invoked asynchronously."""
+    gone: set[str] = field(default_factory=set[str])
+    """The functions that there are no more."""
     invocations: Counter[tuple[str, int, int]] = field(
         default_factory=Counter[tuple[str, int, int]]
     )
+    pulled: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    """The messages of the queue of a worker that pulls."""
+    doubled: bool = False
+    """Whether each of them arrives twice."""
     visibility: dict[str, int] = field(default_factory=dict[str, int])
     after_answer: list[Literal["again", "conflict", "partly"]] = field(
         default_factory=list[Literal["again", "conflict", "partly"]]
@@ -195,11 +204,50 @@ class Services:
             group = plain["MessageAttributes"]["executionId"]["StringValue"]
             self.timers += 1
             self.delayed.append((self.clock.now() + plain["DelaySeconds"] * 1000, group, body))
+        elif url.endswith("big"):
+            copies = 2 if self.doubled else 1
+            for _ in range(copies):
+                name = f"{next(self._numbers):08x}"
+                self.pulled.append({"id": name, "body": body, "visible": 0, "received": 0})
         elif url.endswith("dlq.fifo"):
             self.entries.append(plain)
         else:
             self.put(plain["MessageGroupId"], body, plain["MessageDeduplicationId"])
         return {"MessageId": "sent", "MD5OfMessageBody": md5(body.encode()).hexdigest()}
+
+    def _sqs_receivemessage(self, request: Any) -> Any:
+        plain = json.loads(request.body)
+        now = self.clock.now()
+        ready = [one for one in self.pulled if one["visible"] <= now]
+        for one in ready[: plain["MaxNumberOfMessages"]]:
+            one["visible"] = now + plain["VisibilityTimeout"] * 1000
+            one["received"] += 1
+        taken = [
+            {
+                "MessageId": one["id"],
+                "ReceiptHandle": f"{one['id']}/{one['received']}",
+                "MD5OfBody": md5(one["body"].encode()).hexdigest(),
+                "Body": one["body"],
+            }
+            for one in ready[: plain["MaxNumberOfMessages"]]
+        ]
+        return _json({"Messages": taken})
+
+    def _pulled(self, request: Any) -> list[dict[str, Any]]:
+        name, _, received = json.loads(request.body)["ReceiptHandle"].partition("/")
+        return [
+            one for one in self.pulled if one["id"] == name and one["received"] == int(received)
+        ]
+
+    def _sqs_deletemessage(self, request: Any) -> Any:
+        gone = self._pulled(request)
+        self.pulled = [one for one in self.pulled if one not in gone]
+        return _json({})
+
+    def _sqs_changemessagevisibility(self, request: Any) -> Any:
+        for one in self._pulled(request):
+            one["visible"] = self.clock.now() + json.loads(request.body)["VisibilityTimeout"] * 1000
+        return _json({})
 
     def _sqs_changemessagevisibilitybatch(self, request: Any) -> Any:
         entries = json.loads(request.body)["Entries"]
@@ -212,10 +260,15 @@ class Services:
     def _lambda_invoke(self, request: Any) -> Any:
         plain = json.loads(_body(request))
         if request.headers.get("X-Amz-Invocation-Type") in (b"Event", "Event"):
+            self.called.append(unquote(urlsplit(request.url).path).split("/")[3])
+            if self.called[-1] in self.gone:
+                kind = {"x-amzn-errortype": "ResourceNotFoundException"}
+                return _json({"Message": "Function not found"}, 404, kind)
             assert len(_body(request)) <= 1_000_000
             self.invocations[plain["execution_id"], plain["seq"], plain["attempt"]] += 1
             if not self.loses(f"invocation {plain['seq']}"):
                 self.invoked.append(plain)
+                self.functions.append(request.url.rpartition("/functions/")[2].partition("/")[0])
             return 202, {}, b""
         assert self.asked is not None
         try:

@@ -195,14 +195,16 @@ def test_news_of_a_lost_attempt_are_believed_about_that_attempt_alone(world: Wor
     response = {"errorType": "Runtime.OutOfMemory", "errorMessage": 'a "quote"\n and more'}
     lost = {"request": reported(world), "context": context, "response": response}
     assert post.read(json.dumps({"lost": lost})) == Lost(
-        "e", 3, 2, 'Runtime.OutOfMemory: a "quote"\n and more'
+        "e", 3, 2, 'Runtime.OutOfMemory: a "quote"\n and more', lost["request"]
     )
     # What a pipe cannot find is an empty text; Lambda says null of what never ran.
     for nothing in ("", None):
         quiet = {**lost, "context": {"condition": "EventAgeExceeded"}, "response": nothing}
-        assert post.read(json.dumps({"lost": quiet})) == Lost("e", 3, 2, "EventAgeExceeded")
+        assert post.read(json.dumps({"lost": quiet})) == Lost(
+            "e", 3, 2, "EventAgeExceeded", quiet["request"]
+        )
     bare = {"request": reported(world), "context": "", "response": ""}
-    assert post.read(json.dumps({"lost": bare})) == Lost("e", 3, 2, "")
+    assert post.read(json.dumps({"lost": bare})) == Lost("e", 3, 2, "", bare["request"])
     for wrong in ({"seq": 4}, {"attempt": 1}, {"execution_id": "f"}, {"lost": None}):
         with pytest.raises(SignatureInvalid):
             post.read(json.dumps({"lost": {**lost, "request": reported(world, **wrong)}}))
@@ -259,7 +261,7 @@ def test_an_attempt_is_invoked_with_all_that_it_needs(world: World) -> None:
         "attempt": 2,
     }
     assert envelope["lost"] == parts.post.certificate("e", 3, 2)
-    assert world.worker._the_functions()._worker._request_of(envelope) == request
+    assert world.worker._the_functions()._worker.request_of(envelope) == (request, "")
     for wrong in ({"seq": 4}, {"attempt": 1}, {"execution_id": "f"}, {"code": "0" * 64}):
         with pytest.raises(SignatureInvalid):
             world.worker.execute({**envelope, **wrong})

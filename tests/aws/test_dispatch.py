@@ -71,7 +71,7 @@ class OnSQS(DispatchContract):
         worker = Worker(self._open()._parts)
 
         def look() -> list[TaskRequest] | None:
-            found = {one.key: one for one in map(worker._request_of, list(self.invoked))}
+            found = {one.key: one for one, _ in map(worker.request_of, list(self.invoked))}
             return list(found.values()) if len(found) >= number else None
 
         return eventually(look)

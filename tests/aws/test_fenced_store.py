@@ -19,6 +19,9 @@ from mini_workflow.stores.s3.store import S3Store
 from mini_workflow.testing.contracts.fenced_store import FencedStoreContract
 from tests.aws.cloud import BUCKET, Cloud, EmulatedCloud
 from tests.aws.in_process import InProcessCloud
+from tests.paths import ROOT
+
+GUIDE = ROOT / "docs" / "writing-a-backend.md"
 
 ROUND_TRIPS = {
     "create": 2,
@@ -91,3 +94,8 @@ class TestInProcess(OnS3): ...
 
 class TestOnTheEmulator(OnS3):
     emulated = True
+
+
+def test_the_guide_has_these_figures() -> None:
+    rows = "\n".join(f"| {name} | {count} |" for name, count in ROUND_TRIPS.items())
+    assert f"| operation | calls |\n| --- | ---: |\n{rows}\n" in GUIDE.read_text(encoding="utf-8")

@@ -101,7 +101,7 @@ def test_metrics_have_the_function_as_their_only_dimension(
         assert line["Function"] == "engine-function"
         assert "order-" not in json.dumps(line)
         named = {metric["Name"]: metric["Unit"] for metric in about["Metrics"]}
-        assert set(named) == set(line) - {"_aws", "Function"}
+        assert set(named) == set(line) - {"_aws", "Function", "Task"}
         assert {u for n, u in named.items() if n.endswith("Duration")} <= {"Milliseconds"}
         for name in named:
             total[name] = total.get(name, 0) + line[name]

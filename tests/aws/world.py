@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from types import TracebackType
@@ -130,8 +130,15 @@ class World:
     the bytes that they sent.
     """
 
-    def __init__(self, registry: Registry, batch: int = 10, **options: Any) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        batch: int = 10,
+        settings: Mapping[str, str] | None = None,
+        **options: Any,
+    ) -> None:
         self.registry = registry
+        self.environment = {**ENVIRONMENT, **(settings or {})}
         self.options = options
         self.batch = batch
         self.clock = ManualClock(START)
@@ -176,7 +183,7 @@ class World:
     def process(self) -> AWSRuntime:
         """A process that has just begun."""
         runtime = AWSRuntime.from_env(
-            ENVIRONMENT, clients=self.aws, registry=self.registry, **self.options
+            self.environment, clients=self.aws, registry=self.registry, **self.options
         )
         runtime._parts.clock = self.clock
         runtime._parts.threaded = False

@@ -10,7 +10,7 @@ import pytest
 
 from mini_workflow.errors import StoreError, StoreUnavailable
 from mini_workflow.ports import QueuedMessage, TaskRequest
-from mini_workflow.ports.queue import FencedStore, Received
+from mini_workflow.ports.queue import FencedStore, Received, Wakeup
 from mini_workflow.stores.cached import CachedStore
 from mini_workflow.stores.memory_queue import MemoryDispatch, MemoryDocuments
 from mini_workflow.testing.clock import ManualClock
@@ -20,11 +20,20 @@ from mini_workflow.testing.contracts.fenced_store import FencedStoreContract
 T = TypeVar("T")
 
 
+class Death(BaseException):
+    """The process ends here."""
+
+
 class Switch:
-    """Has calls fail while it is on: before they are done, or after."""
+    """Has calls fail while it is on: before they are done, or after. At the call number `dies_at`, counted
+    from 1, the process dies: before it, or `after` it.
+    """
 
     def __init__(self) -> None:
         self.fails: str | None = None
+        self.calls = 0
+        self.dies_at: int | None = None
+        self.after = False
 
     @contextmanager
     def on(self, *, after: bool) -> Iterator[None]:
@@ -35,9 +44,15 @@ class Switch:
             self.fails = None
 
     def call(self, function: Callable[..., T], *arguments: Any) -> T:
+        self.calls += 1
+        dies = self.calls == self.dies_at
+        if dies and not self.after:
+            raise Death
         if self.fails == "before":
             raise StoreUnavailable("it fails, as the test wants it")
         answer = function(*arguments)
+        if dies:
+            raise Death
         if self.fails == "after":
             raise StoreUnavailable("the answer is lost, as the test wants it")
         return answer
@@ -88,11 +103,18 @@ class UnsafeDispatch(MemoryDispatch):
     def post(self, messages: Sequence[QueuedMessage]) -> None:
         self.switch.call(super().post, messages)
 
+    def set(self, execution_id: str, alarm: Wakeup, now: int) -> None:
+        self.switch.call(super().set, execution_id, alarm, now)
+
     def run(self, requests: Sequence[TaskRequest]) -> list[StoreError | None]:
         try:
             return self.switch.call(super().run, requests)
         except StoreError as error:
             return [error] * len(requests)
+
+    def recover(self) -> None:
+        """Hand out again what a process had that has died."""
+        self._in_hand.clear()
 
 
 class QueueInMemory(DispatchContract, WakeupContract):

@@ -3,14 +3,16 @@
 import asyncio
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from secrets import token_bytes
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 
-from mini_workflow.ports import Report
+from mini_workflow.ports import Report, TaskOutcome, TaskRequest
 from mini_workflow.runners.event_loop import EventLoopRunner
+from mini_workflow.runners.named_workers import NamedWorkers
 from mini_workflow.runners.processes import ProcessRunner
 from mini_workflow.runners.routed import RoutedRunner
 from mini_workflow.runners.threads import ThreadRunner
@@ -100,3 +102,18 @@ class TestRoutedSyncFunctions(_Routed):
 
 class TestRoutedAsyncFunctions(_Routed):
     is_async = True
+
+
+class TestNamedWorker(TaskRunnerContract, HeartbeatContract):
+    """Of tasks that name a worker, beside a default one that runs none of them."""
+
+    def request(self, *args: Any, **options: Any) -> TaskRequest:
+        return replace(super().request(*args, **options), worker="gpu")
+
+    def make_runner(self, report: Report, room: int) -> NamedWorkers:
+        gpu = ThreadRunner(EXECUTE, report, threads=room)
+        return NamedWorkers(ThreadRunner(unexpected, report), {"gpu": gpu}, report)
+
+
+def unexpected(request: TaskRequest) -> TaskOutcome:
+    raise AssertionError(f"{request} was given to the default worker")

@@ -207,7 +207,7 @@ class Provisioning(Mocks):
             self.server,
             function,
             inputs["handler"],
-            functions.archive(functions.files_of(Path(code.path))),
+            functions.runnable(Path(code.path)),
             role=inputs["role"],
             variables=inputs["environment"]["variables"],
             timeout=inputs["timeout"],
@@ -224,7 +224,7 @@ class Provisioning(Mocks):
         return function, {"name": function, "arn": made}
 
     def _update_code(self, name: str, inputs: Mapping[str, Any]) -> None:
-        package = functions.archive(functions.files_of(Path(inputs["code"].path)))
+        package = functions.runnable(Path(inputs["code"].path))
         self._client("lambda").update_function_code(FunctionName=name, ZipFile=package)
 
     def _check_runtime(self, inputs: Mapping[str, Any]) -> None:
@@ -287,3 +287,9 @@ class Provisioning(Mocks):
             DashboardName=inputs["dashboardName"], DashboardBody=inputs["dashboardBody"]
         )
         return inputs["dashboardName"], {}
+
+    def _QueryDefinition(self, name: str, inputs: Mapping[str, Any]) -> Made:
+        found = self._client("logs").describe_log_groups()["logGroups"]
+        assert set(inputs["logGroupNames"]) <= {group["logGroupName"] for group in found}
+        assert inputs["queryString"]
+        return inputs["name"], {"queryDefinitionId": inputs["name"]}

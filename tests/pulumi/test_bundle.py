@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from mini_workflow import settings
 from mini_workflow.cli.app import cli
 from mini_workflow.codecs import Signer
-from pulumi_component import BadOption, bundle, cloudformation
+from pulumi_component import BadOption, bundle, cloudformation, staging
 from tests.aws.emulator import functions
 from tests.aws.emulator.server import Server
 from tests.pulumi.recording import record
@@ -60,6 +60,10 @@ history = {bucket = "ours", prefix = "flows/"}
 handler = "app.index.execute"
 image = "123456789012.dkr.ecr.us-east-1.amazonaws.com/heavy:1"
 permissions = [{actions = ["s3:GetObject"], resources = ["arn:aws:s3:::b/*"]}]
+
+[engines.Flow.workers]
+gpu = {handler = "app.index.execute", memory = "10 GB", provisioned_concurrency = 1}
+big = "app.index.execute"
 
 [engines.Flow.worker.file_system]
 path = "/mnt/m"
@@ -143,6 +147,13 @@ def test_every_role_may_do_what_it_may_with_pulumi(root: Path) -> None:
     assert set(template["Resources"]) == wanted_names
 
 
+def test_the_orchestrator_knows_the_other_workers(root: Path) -> None:
+    template, _ = written(root, ALL)
+    variables = properties(template, "FlowOrchestratorFunction")["Environment"]["Variables"]
+    known = json.loads(variables["MINI_WORKFLOW_WORKERS"]["Fn::Sub"])
+    assert known == {"gpu": "${FlowWorkerGpuFunction}:live", "big": "${FlowWorkerBigFunction}"}
+
+
 def test_histories_outlive_the_stack_and_are_private(root: Path) -> None:
     template, _ = written(root, PLAIN)
     bucket = template["Resources"]["FlowHistory"]
@@ -209,7 +220,7 @@ def test_archives_keep_what_is_executable(tmp_path: Path) -> None:
     for name, mode in (("bin/tool", 0o755), ("module.py", 0o644)):
         (folder / name).write_text("text")
         (folder / name).chmod(mode)
-    bundle.archive(folder, tmp_path / "code.zip")
+    staging.archive(folder, tmp_path / "code.zip")
     with zipfile.ZipFile(tmp_path / "code.zip") as packed:
         modes = {one.filename: one.external_attr >> 16 for one in packed.infolist()}
     assert modes == {"bin/tool": 0o755, "module.py": 0o644}
@@ -300,10 +311,7 @@ def test_a_stack_is_made_and_its_functions_share_a_key(strict_aws: Server, root:
     s3.create_bucket(Bucket=code)
     for archive in archives:
         # There, something in the archive has to start the function.
-        with zipfile.ZipFile(archive) as packed:
-            packed.extractall(root / archive.stem)
-        body = functions.archive(functions.files_of(root / archive.stem))
-        s3.put_object(Bucket=code, Key=archive.name, Body=body)
+        s3.put_object(Bucket=code, Key=archive.name, Body=functions.runnable(archive))
     made_by = strict_aws.client("cloudformation")
     name = f"flow-{uuid4().hex[:8]}"
     made_by.create_stack(

@@ -1,6 +1,7 @@
 """The components' resources, made for real: AWS's models take every input, and the parts fit."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,7 @@ def deployed(strict_aws: Server, tmp_path_factory: pytest.TempPathFactory) -> De
             environment={"PLACE": "here"},
             memory="512 MB",
             permissions=[{"actions": ["s3:GetObject"], "resources": ["arn:aws:s3:::b/*"]}],
+            workers={"gpu": {"handler": "app.index.execute", "memory": "1 GB"}},
         )
         handler: Any = {"handler": "app.index.api", "root": str(root), "concurrency": 3}
         Function("Api", {**handler, "link": [flow], "url": True})
@@ -103,8 +105,9 @@ def test_every_resource_has_been_made(deployed: Deployed) -> None:
     made = sorted((kind, name) for kind, name, _ in deployed.mocks.made)
     asked = [(one.type, one.name) for one in deployed.recording]
     assert made == sorted(one for one in asked if not one[0].startswith("mini-workflow"))
-    # An engine, its alarms and its dashboard, and two functions with a URL, one of them for all.
-    assert len(made) == 37 + 15 + 1 + 6 + 7
+    # An engine, its other worker, alarms, dashboard and queries, and two functions with a URL, one for
+    # all.
+    assert len(made) == 37 + 6 + 18 + 1 + 8 + 6 + 7
     assert list(deployed.mocks.bucket_policies) == [deployed.id_of("Flow-history")]
 
 
@@ -141,6 +144,20 @@ def test_every_resource_has_been_made(deployed: Deployed) -> None:
 def test_archives_import_and_answer(deployed: Deployed, function: str, lacks: set[str]) -> None:
     answer = deployed.call(function, {})
     assert {name for name, value in answer.items() if not value} == lacks
+
+
+def test_the_other_worker_is_the_one_that_the_orchestrator_calls(deployed: Deployed) -> None:
+    known = deployed.call("Flow-orchestrator-function", {})[settings.WORKERS]
+    assert json.loads(known) == {"gpu": deployed.id_of("Flow-worker-gpu-function")}
+    lambda_ = deployed.server.client("lambda")
+    default, gpu = (
+        lambda_.get_function_configuration(FunctionName=deployed.id_of(name))
+        for name in ("Flow-worker-function", "Flow-worker-gpu-function")
+    )
+    assert (default["MemorySize"], gpu["MemorySize"]) == (512, 1_024)
+    assert deployed.call("Flow-worker-gpu-function", {}) == deployed.call(
+        "Flow-worker-function", {}
+    )
 
 
 def seen(deployed: Deployed, count: int) -> list[dict[str, Any]]:
@@ -197,7 +214,34 @@ def test_a_second_deployment_has_the_same_code(strict_aws: Server, root: Path) -
         )
         return recording.get("F-function").inputs["code"]
 
-    assert code().path == code().path
+    first = code().path
+    content = Path(first).read_bytes()
+    # Also where nothing is left of the first one.
+    shutil.rmtree(root / ".mini-workflow")
+    assert code().path == first
+    assert Path(first).read_bytes() == content
+
+
+TOOL = """\
+import subprocess
+from pathlib import Path
+
+def run(event, context):
+    return subprocess.check_output([Path(__file__).with_name("tool"), "there"], text=True)
+"""
+
+
+def test_what_is_executable_can_be_executed_in_a_function(strict_aws: Server, root: Path) -> None:
+    (root / "app" / "tooled.py").write_text(TOOL)
+    tool = root / "app" / "tool"
+    tool.write_text("#!/bin/sh\necho executed $1\n")
+    tool.chmod(0o755)
+
+    def program() -> None:
+        Function("Tooled", {"handler": "app.tooled.run", "root": str(root)})
+
+    deployed = Deployed(strict_aws, program)
+    assert deployed.call("Tooled-function", {}) == "executed there\n"
 
 
 def _only(_: Any) -> None:

@@ -474,7 +474,19 @@ def test_code_that_is_too_large_for_a_request_goes_through_a_bucket(
     archive = large.get("F-archive").inputs
     assert "code" not in inputs
     assert (inputs["s3Bucket"], inputs["s3Key"]) == ("F-code", archive["key"])
-    assert archive["key"] == f"{Path(archive['source'].path).name}.zip"
+    assert archive["key"] == Path(archive["source"].path).name
+    assert not large.of("BucketServerSideEncryptionConfiguration")
+    key = "arn:aws:kms:us-east-1:123456789012:key/k"
+    keyed = built(root, kms_key=key)
+    (encryption,) = keyed.of("BucketServerSideEncryptionConfiguration")
+    (rule,) = encryption.inputs["rules"]
+    assert encryption.inputs["bucket"] == "F-code"
+    assert rule["applyServerSideEncryptionByDefault"] == {
+        "sseAlgorithm": "aws:kms",
+        "kmsMasterKeyId": key,
+    }
+    # Nothing is there before it is encrypted so.
+    assert encryption.name in keyed.get("F-archive").dependencies
 
 
 def test_log_levels_are_those_of_python() -> None:

@@ -187,10 +187,12 @@ def test_no_policy_is_attached_where_others_could_lose_theirs(everything: Record
     }
 
 
-# Inside of one bucket, log group or schedule group: their parts have no names beforehand.
+# Inside of one bucket, log group, schedule group or function: their parts, and versions, have no names
+# beforehand.
 INSIDE = re.compile(
     rf"arn:aws:s3:::[\w.-]+/[\w/]+/\*|arn:aws:logs:{REGION}:{ACCOUNT}:log-group:[\w/.-]+:\*"
     rf"|arn:aws:scheduler:{REGION}:{ACCOUNT}:schedule/[\w.-]+/\*"
+    rf"|arn:aws:lambda:{REGION}:{ACCOUNT}:function:[\w-]+:\*"
 )
 
 

@@ -188,7 +188,7 @@ def test_an_engine_and_a_function_linked_to_it(provider: Any, made: Stack, root:
         variables = by_name[f"{name}-function"].inputs["environment"]["variables"]
         assert variables["BUCKET_NAME"] == variables["FLOW__BUCKET_NAME"] == "Flow-history"
         policy = json.loads(by_name[f"{name}-policy"].inputs["policy"])
-        assert len(policy["Statement"]) == 6
+        assert len(policy["Statement"]) == 5
         assert state_of_api["url"] == f"https://{name.lower()}-url.lambda-url.example/"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import sqlite3
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -18,6 +19,7 @@ from mini_workflow.cli.failures import FAILED, OK, in_one_line
 from mini_workflow.cli.findings import Finding
 from mini_workflow.cli.output import duration, say, say_json
 from mini_workflow.cli.session import Session, command, json_option, pass_session
+from mini_workflow.cli.timelines import task_message
 from mini_workflow.core.events import TaskRetryStarted, TaskScheduled
 from mini_workflow.engine.client import Client
 from mini_workflow.engine.execution import Description
@@ -44,9 +46,18 @@ REMEDIES: Final[dict[str, str]] = {
     "PythonVersionMismatch": "run it on the Python version that the message names, then "
     "mini-workflow resume {id}",
 }
+_STORED_UNDER: Final = re.compile(r'"\$"\s*:\s*"dill"\s*,\s*"python"\s*:\s*"\w+-(\d+\.\d+)"')
+"""A value that has code in it, as a history holds it, and the Python that it is of."""
+
 REMEDY: Final = (
     "mini-workflow replay {id} MODULE shows the line; fix it, then mini-workflow resume {id}"
 )
+
+
+def _checked_version(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    if value is not None and not re.fullmatch(r"3\.\d+", value):
+        raise click.BadParameter(f"{value!r} is not a minor version of Python, such as 3.13")
+    return value
 
 
 @command("doctor", "mini-workflow doctor", "mini-workflow --backend aws --stack prod doctor --json")
@@ -57,17 +68,25 @@ REMEDY: Final = (
     show_default=True,
     help="Look at so many executions that run, and at so many that are blocked.",
 )
+@click.option(
+    "--python",
+    metavar="3.X",
+    callback=_checked_version,
+    help="Also find the open executions with values that this version of Python cannot read.",
+)
 @json_option
 @click.pass_context
 @pass_session
-def doctor(session: Session, ctx: click.Context, limit: int, as_json: bool) -> None:
+def doctor(
+    session: Session, ctx: click.Context, limit: int, python: str | None, as_json: bool
+) -> None:
     """Say what is wrong, and what to do about it.
 
     Looks at the settings, the store, and the newest executions. The exit status is 1 if anything is
     wrong.
     """
     findings: list[Finding] = []
-    for finding in _examine(session, limit):
+    for finding in _examine(session, limit, python):
         findings.append(finding)
         if not as_json:
             _print(finding)
@@ -99,7 +118,7 @@ def _print(finding: Finding) -> None:
         say(f"         -> {finding.remedy}")
 
 
-def _examine(session: Session, limit: int) -> Iterator[Finding]:
+def _examine(session: Session, limit: int, python: str | None) -> Iterator[Finding]:
     yield Finding(
         "ok",
         f"mini-workflow {version('mini-workflow')}, Python {platform.python_version()}, "
@@ -116,8 +135,35 @@ def _examine(session: Session, limit: int) -> Iterator[Finding]:
             if isinstance(session.backend, SQLiteTarget):
                 yield from _examine_rows(client.damaged(limit))
             yield from _examine_executions(session, client, limit)
+            if python is not None:
+                yield from _examine_values(client, limit, python)
     except Exception as error:
         yield Finding("problem", in_one_line(error), "the message says what to do")
+
+
+def _examine_values(client: Client, limit: int, python: str) -> Iterator[Finding]:
+    """Find the values with code in them, which only the version that stored them can read."""
+    looked = 0
+    for status in ("running", "blocked"):
+        for one in client.list_executions(status=status, limit=limit):
+            looked += 1
+            others = {
+                version
+                for line in client.lines(one.id)
+                for version in _STORED_UNDER.findall(line)
+                if version != python
+            }
+            if others:
+                named = " and ".join(f"Python {version}" for version in sorted(others))
+                yield Finding(
+                    "problem",
+                    f"{one.id} ({one.workflow}) has values whose classes went along as code of "
+                    f"{named}, which Python {python} cannot read",
+                    "let it end before the upgrade, or terminate it; define such classes at the top "
+                    "level of a module",
+                    one.id,
+                )
+    yield Finding("ok", f"looked for values that Python {python} cannot read, executions: {looked}")
 
 
 def _examine_folder(target: SQLiteTarget) -> Iterator[Finding]:
@@ -186,11 +232,18 @@ def _examine_tasks(client: Client, one: Description, now: datetime) -> Iterator[
     for seq, task in tasks.items():
         took = now - datetime.fromtimestamp(begun.get(seq, at) / 1000, UTC)
         if task.retry_at is None and took > LONG:
+            what = f"attempt {task.attempt} of task #{seq} {task.name!r}"
+            state, hint = (
+                "has been running",
+                "give the task a timeout= or a heartbeat_timeout=, if it hangs",
+            )
+            if task.worker:
+                state = f"has been with worker {task.worker!r}, or waiting for it,"
+                hint = f"if nobody serves it, {task_message(task.worker)}; else {hint}"
             yield Finding(
                 "problem",
-                f"{one.id} ({one.workflow}): attempt {task.attempt} of task #{seq} {task.name!r} "
-                f"has been running for {duration(took)}",
-                "give the task a timeout= or a heartbeat_timeout=, if it hangs",
+                f"{one.id} ({one.workflow}): {what} {state} for {duration(took)}",
+                hint,
                 one.id,
             )
 

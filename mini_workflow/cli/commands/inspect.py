@@ -33,7 +33,14 @@ from mini_workflow.cli.session import (
     trust_option,
     workflow_option,
 )
-from mini_workflow.cli.timelines import WIDTH, growth, print_outcome, print_stacks, print_timeline
+from mini_workflow.cli.timelines import (
+    WIDTH,
+    growth,
+    print_outcome,
+    print_stacks,
+    print_timeline,
+    print_waiting,
+)
 from mini_workflow.engine.execution import Description
 from mini_workflow.errors import UsageError
 from mini_workflow.ports import Status
@@ -150,6 +157,8 @@ def get(
             print_stacks(execution)
             if follow:
                 say("is ", styled(execution.describe().status))
+            elif description.status == "running" and description.busy:
+                print_waiting(execution)
 
 
 def _print_head(description: Description) -> None:

@@ -24,6 +24,7 @@ from mini_workflow.cli.session import (
     pass_session,
 )
 from mini_workflow.cli.timelines import print_outcome, print_timeline
+from mini_workflow.core.validation import worker_of
 from mini_workflow.engine.client import Client
 from mini_workflow.engine.execution import Execution
 from mini_workflow.errors import ExecutionNotFound, UsageError
@@ -35,6 +36,30 @@ CLOSED: Final = tuple(status for status in STATUSES if status not in ("running",
 
 place_argument = click.argument("place", metavar="MODULE:WORKFLOW")
 id_option = click.option("--id", "execution_id", help="The same id again is the same execution.")
+
+
+def _read_workers(
+    _context: click.Context, _option: click.Parameter, given: tuple[str, ...]
+) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for text in given:
+        name, _, count = text.partition("=")
+        if not worker_of(name) or not (count or "0").isdecimal():
+            raise UsageError(
+                f"--worker {text}: give NAME or NAME=PROCESSES; --processes has the default"
+            )
+        found[name] = int(count or "0")
+    return found
+
+
+worker_option = click.option(
+    "--worker",
+    "workers",
+    multiple=True,
+    metavar="NAME[=PROCESSES]",
+    callback=_read_workers,
+    help="Run the tasks of this worker too, in so many processes of its own; may be repeated.",
+)
 
 
 @command(
@@ -114,6 +139,7 @@ def _status_of(client: Client, execution_id: str) -> Status | None:
 @arguments_argument
 @id_option
 @click.option("--processes", type=click.IntRange(0), default=0, help="Run tasks in so many.")
+@worker_option
 @click.option("--quiet", "-q", is_flag=True, help="Print the result alone.")
 @json_option
 @click.pass_context
@@ -125,6 +151,7 @@ def run(
     arguments: tuple[str, ...],
     execution_id: str | None,
     processes: int,
+    workers: dict[str, int],
     quiet: bool,
     as_json: bool,
 ) -> None:
@@ -138,7 +165,11 @@ def run(
     workflow = find_workflow(place)
     args, kwargs = read_arguments(arguments, workflow)
     aws = session.config.backend == "aws"
-    opened = session.backend.client() if aws else session.backend.server(processes)
+    opened = (
+        session.backend.client()
+        if aws
+        else session.backend.server({"default": processes, **workers})
+    )
     with opened as runtime:
         execution, _ = _start(runtime, workflow, args, kwargs, execution_id)
         try:
@@ -156,7 +187,7 @@ def run(
 @command(
     "worker",
     "mini-workflow worker orders",
-    "mini-workflow --backend sqlite:orders.db worker orders invoices --processes 4",
+    "mini-workflow --backend sqlite:orders.db worker orders invoices --processes 4 --worker gpu=1",
 )
 @click.argument("modules", nargs=-1, metavar="[MODULE]...")
 @click.option(
@@ -166,24 +197,38 @@ def run(
     show_default=True,
     help="Run tasks in so many processes; 0 runs them on threads.",
 )
+@worker_option
 @json_option
 @pass_session
-def worker(session: Session, modules: tuple[str, ...], processes: int, as_json: bool) -> None:
+def worker(
+    session: Session,
+    modules: tuple[str, ...],
+    processes: int,
+    workers: dict[str, int],
+    as_json: bool,
+) -> None:
     """Run the executions in an SQLite file, until Ctrl-C or SIGTERM.
 
     Several workers may serve one file; the others take over when one dies. Executions whose
-    workflow no module defines are blocked until a worker has it.
+    workflow no module defines are blocked until a worker has it, and tasks that name a worker wait
+    until their execution is in a process that serves it.
+
+    On AWS it runs the tasks of the workers that take them from a queue: --worker big=4 runs four at a
+    time.
     """
     session.import_modules(*modules)
     known = REGISTRY.names()
     if not known:
         raise UsageError("no workflow is defined: name the modules that define them")
     _log_in_utc()
-    with _until_told() as told, session.backend.server(processes):
+    with _until_told() as told, session.backend.server({"default": processes, **workers}):
         if as_json:
-            say_json({"serving": session.backend.name, "workflows": known})
+            say_json(
+                {"serving": session.backend.name, "workflows": known, "workers": sorted(workers)}
+            )
         else:
-            say(f"serving {session.backend.name}: {', '.join(known)}")
+            also = f"; also tasks of {', '.join(sorted(workers))}" if workers else ""
+            say(f"serving {session.backend.name}: {', '.join(known)}{also}")
         sys.stdout.flush()
         told.wait()
     note("stopped; what is running stays in the store")

@@ -135,6 +135,10 @@ class ProcessRunner:
         atexit.unregister(self.close)
         return self._attempts.handed_back()
 
+    def prepare_close(self) -> None:
+        """Begin nothing any more, and tell what runs that it shall end."""
+        self._attempts.stop()
+
     # What follows is called with the lock held, down to give_up.
 
     def _choose(self, request: TaskRequest) -> Slot | None:

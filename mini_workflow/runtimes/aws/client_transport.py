@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import secrets
 import time
 from collections.abc import Callable, Generator, Sequence
@@ -33,7 +32,7 @@ from mini_workflow.engine.requests import (
     Update,
 )
 from mini_workflow.engine.runs import ENTROPY_BITS, first_event
-from mini_workflow.engine.transport import CheckedStore, refuse_in_workflow, still_running
+from mini_workflow.engine.transport import CheckedStore, Pauses, refuse_in_workflow, still_running
 from mini_workflow.errors import PromiseNotOpen, RuntimeClosed, StoreUnavailable
 from mini_workflow.ports import Commit, Head
 from mini_workflow.runtimes.aws.container import Container
@@ -45,12 +44,6 @@ from mini_workflow.stores.sqs.messages import SqsMessage
 
 T = TypeVar("T")
 
-FIRST_PAUSE: Final = 0.05
-LONGEST_PAUSE: Final = 2.0
-"""Seconds between two looks at an execution that somebody waits for: they grow by half each time,
-and each is drawn between a half and the whole. Our own bounds."""
-
-
 CONFIRMED_WITHIN: Final = 60.0
 """Seconds to wait for the news who has completed a promise first. Our own bound."""
 
@@ -58,19 +51,6 @@ CONFIRMED_WITHIN: Final = 60.0
 LONGEST_ANSWER: Final = 910
 """Seconds within which the orchestrator answers: no function of Lambda runs for longer than 900 (Lambda
 quotas), and what is left is the way."""
-
-
-class Pauses:
-    """Growing pauses with jitter between looks at the bucket."""
-
-    def __init__(self) -> None:
-        self._next = FIRST_PAUSE
-
-    def take(self, at_most: float | None = None) -> float:
-        """Return seconds to wait now."""
-        pause = random.uniform(self._next / 2, self._next)
-        self._next = min(LONGEST_PAUSE, self._next * 1.5)
-        return pause if at_most is None else max(0.0, min(pause, at_most))
 
 
 class ClientTransport:

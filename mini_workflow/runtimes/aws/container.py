@@ -16,6 +16,7 @@ from mini_workflow.stores.aws_limits import CLAIM_OVER, MAXIMUM_DELAY
 from mini_workflow.stores.s3.bucket import Bucket
 from mini_workflow.stores.s3.object_store import ObjectStore
 from mini_workflow.stores.s3.store import S3Store
+from mini_workflow.stores.sqs.call_store import CallStore
 from mini_workflow.stores.sqs.dispatch import AWSDispatch
 from mini_workflow.stores.sqs.envelopes import Envelopes
 from mini_workflow.stores.sqs.messages import Post
@@ -75,6 +76,11 @@ class Container:
         return Outcomes(self.bucket, self.post)
 
     @cached_property
+    def calls(self) -> CallStore:
+        """The calls of attempts that have failed."""
+        return CallStore(self.bucket, self.envelopes)
+
+    @cached_property
     def histories(self) -> ObjectStore:
         """The executions in the bucket."""
         return ObjectStore(self.bucket, self.clients)
@@ -83,7 +89,14 @@ class Container:
     def dispatch(self) -> AWSDispatch:
         """The way to workers, other executions and timers."""
         return AWSDispatch(
-            self.clients, self.settings, self.post, self.envelopes, self.bucket, self._queued
+            self.clients,
+            self.settings,
+            self.post,
+            self.envelopes,
+            self.bucket,
+            self.clock.now,
+            self.calls,
+            self._queued,
         )
 
     @cached_property

@@ -24,8 +24,9 @@ from mini_workflow.runtimes.aws.container import Container
 from mini_workflow.runtimes.aws.hold import Hold, change_visibility
 from mini_workflow.runtimes.aws.telemetry import Metrics
 from mini_workflow.runtimes.aws.time_left import TimeLeft
-from mini_workflow.settings import DLQ_URL, QUEUE_URL
+from mini_workflow.settings import DLQ_URL, QUEUE_URL, WORKER_FUNCTION_NAME
 from mini_workflow.stores.aws_clients import translate_errors
+from mini_workflow.stores.sqs.call_store import version_of
 from mini_workflow.stores.sqs.messages import Lost, SqsMessage, deduplication_id
 
 log = logging.getLogger("mini_workflow.runtimes.aws")
@@ -128,6 +129,9 @@ class EventBatch:
             f"attempt {news.attempt} of task #{news.seq} is lost: the worker function ended without "
             f"an answer{f' ({news.why})' if news.why else ''}"
         )
+        if news.request and version_of(self._parts.settings.get(WORKER_FUNCTION_NAME)):
+            # The worker itself could not keep it.
+            self._parts.calls.keep(news.request)
         now = self._parts.clock.now()
         failure = self._parts.codec.encode_failure(error)
         return [TaskFailed(now, news.seq, news.attempt, failure)]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import secrets
 import threading
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,9 +15,16 @@ from mini_workflow.errors import UsageError
 from mini_workflow.runtimes.aws.container import Container
 from mini_workflow.runtimes.aws.telemetry import Metrics, prepare_logging
 from mini_workflow.runtimes.aws.time_left import TimeLeft
-from mini_workflow.stores.aws_limits import LONGEST_INVOCATION, REPORT_MARGIN, WAITS_FOR_WORKER
+from mini_workflow.stores.aws_limits import (
+    LONGEST_IN_HAND,
+    LONGEST_INVOCATION,
+    REPORT_MARGIN,
+    WAITS_FOR_WORKER,
+    WAITS_IN_QUEUE,
+)
 from mini_workflow.stores.cached import CachedStore
 from mini_workflow.stores.s3.execution_object import ExecutionObject
+from mini_workflow.stores.sqs.dispatch import is_queue
 from mini_workflow.workflow import Registry
 
 if TYPE_CHECKING:
@@ -32,6 +41,14 @@ LIMITS: Final = ReportLimits(
 """Of attempts that the worker function runs. Nobody knows whether one waits for its function still, so
 that all that Lambda allows has to pass before it counts as lost, whatever the task's timeout: a
 fan-out that has to wait for workers must not be taken for one that is gone."""
+
+PULLED: Final = ReportLimits(
+    queued=WAITS_IN_QUEUE * 1_000,
+    longest=LONGEST_IN_HAND * 1_000,
+    margin=REPORT_MARGIN * 1_000,
+)
+"""Of attempts that a worker takes from its queue, where they wait until there is one. The death of a
+worker is noticed by the next one, long before."""
 
 INQUIRIES: Final = ("query", "update", "promise")
 
@@ -75,7 +92,7 @@ class Handlers:
             cache_size=cache_size,
             turn_limit=turn_limit,
             history_limit=history_limit,
-            limits=LIMITS,
+            limits=_limits(self._parts.settings.workers()),
             each=self._parts.clients.each,
             on_turn=self._metrics.turn,
         )
@@ -133,3 +150,9 @@ class Handlers:
                 self._orchestrator.close()
         if "_worker" in vars(self):
             self._worker.close()
+
+
+def _limits(workers: Mapping[str, str]) -> ReportLimits:
+    """Return the limits of attempts, by the workers that are there."""
+    pulling = {name: PULLED for name, place in workers.items() if is_queue(place)}
+    return replace(LIMITS, others=pulling) if pulling else LIMITS

@@ -19,6 +19,7 @@ from mini_workflow.workflow import REGISTRY, Registry
 if TYPE_CHECKING:
     from mini_workflow.runtimes.aws.dead_letters import DeadLetters
     from mini_workflow.runtimes.aws.handlers import Handlers
+    from mini_workflow.runtimes.aws.pull_worker import PullWorker
 
 DEFAULT_CACHE: Final = 256
 """How many executions a function keeps in memory between two invocations. Our own bound: each may
@@ -118,6 +119,18 @@ class AWSRuntime(Client):
         Raises StoreUnavailable if the outcome cannot be sent; the attempt counts as lost then.
         """
         return self._the_functions().execute(event, context)
+
+    def pull(self, worker: str, concurrency: int) -> PullWorker:
+        """Run the tasks of a worker in this process, `concurrency` at a time, until the answer is closed:
+        it takes them from the worker's queue.
+
+        Raises UsageError if there is no such queue, or `concurrency` is not 1 to 1,000.
+        """
+        from mini_workflow.runtimes.aws.pull_worker import PullWorker
+
+        puller = PullWorker(self._parts, worker, concurrency)
+        puller.start()
+        return puller
 
     def _the_functions(self) -> Handlers:
         functions = self._functions

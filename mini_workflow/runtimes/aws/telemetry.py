@@ -42,7 +42,7 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
-        for name in ("execution_id", "event", "seq", "attempt", "traceparent"):
+        for name in ("execution_id", "workflow", "event", "seq", "attempt", "traceparent"):
             value = getattr(record, name, None)
             if value is not None:
                 plain[name] = value
@@ -79,6 +79,7 @@ class Metrics:
     def __init__(self) -> None:
         self._function = os.environ.get("AWS_LAMBDA_FUNCTION_NAME", "")
         self._counts: dict[str, float] = {}
+        self._about: dict[str, str] = {}
 
     def turn(self, turn: Turn) -> None:
         """Count a turn that was committed."""
@@ -120,7 +121,8 @@ class Metrics:
 
     @contextmanager
     def attempt(self, request: TaskRequest) -> Generator[None]:
-        """Measure an attempt."""
+        """Measure an attempt. The line names the task, which is no dimension, and so costs nothing."""
+        self._about = {"Task": request.name}
         self._add("Attempts", 1)
         with self._measured("AttemptDuration"):
             yield
@@ -151,6 +153,6 @@ class Metrics:
                 }
             ],
         }
-        line = json.dumps({"_aws": about, "Function": self._function, **counts})
+        line = json.dumps({"_aws": about, "Function": self._function, **self._about, **counts})
         sys.stdout.write(line + "\n")
         sys.stdout.flush()

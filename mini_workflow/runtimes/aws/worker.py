@@ -10,11 +10,18 @@ from dataclasses import replace
 from queue import SimpleQueue
 from typing import Any, ClassVar, Final
 
-from mini_workflow.attempts import failed, timeout_message
+from mini_workflow.attempts import cancelled, failed, timeout_message
 from mini_workflow.core import wire
 from mini_workflow.engine.batch import ended
 from mini_workflow.engine.executor import execute, execute_async
-from mini_workflow.errors import RuntimeClosed, StoreError, StoreUnavailable, TaskTimeout, WireError
+from mini_workflow.errors import (
+    MiniWorkflowError,
+    RuntimeClosed,
+    StoreError,
+    StoreUnavailable,
+    TaskTimeout,
+    WireError,
+)
 from mini_workflow.ports import TaskOutcome, TaskRequest
 from mini_workflow.runners.event_loop import EventLoopRunner
 from mini_workflow.runners.routed import RoutedRunner
@@ -24,7 +31,8 @@ from mini_workflow.runtimes.aws.telemetry import Metrics
 from mini_workflow.runtimes.aws.time_left import TimeLeft
 from mini_workflow.stores.aws_clients import is_refused
 from mini_workflow.stores.aws_limits import HEARTBEAT_INTERVAL
-from mini_workflow.stores.sqs.dispatch import CANCELLED, HEARTBEATS, purpose_of
+from mini_workflow.stores.sqs.call_store import purpose_of
+from mini_workflow.stores.sqs.dispatch import CANCELLED, HEARTBEATS
 from mini_workflow.stores.sqs.envelopes import parse
 from mini_workflow.stores.sqs.messages import SqsMessage
 from mini_workflow.task import CURRENT, CurrentTask
@@ -45,14 +53,26 @@ ENDING: Final = 1.0
 """Seconds that threads get to end when the worker is closed. Our own bound."""
 
 
+class HandedBack(MiniWorkflowError):
+    """An attempt has not ended before its worker did. `heartbeat` are its details, as JSON text."""
+
+    def __init__(self, heartbeat: str | None) -> None:
+        super().__init__("the worker ends; another one goes on with the attempt")
+        self.heartbeat = heartbeat
+
+
 class Worker:
     """Runs attempts, sends their outcomes, and keeps their heartbeats."""
 
-    def __init__(self, parts: Container) -> None:
+    def __init__(self, parts: Container, threads: int | None = None) -> None:
         self._parts = parts
+        self._threads = threads
+        self._handing_back = False
         self._metrics = Metrics()
         self._runner: RoutedRunner | None = None
-        self._outcomes: dict[tuple[str, int, int], SimpleQueue[TaskOutcome | None]] = {}
+        self._outcomes: dict[
+            tuple[str, int, int], SimpleQueue[TaskOutcome | HandedBack | None]
+        ] = {}
         self._heartbeats: dict[tuple[str, int, int], _HeartbeatThread] = {}
         self._lock = threading.Lock()
         self._ending: list[_HeartbeatThread] = []
@@ -60,15 +80,44 @@ class Worker:
     def execute(self, event: Any, context: Any) -> dict[str, Any]:
         """See `AWSRuntime.execute`."""
         left = TimeLeft(context, self._parts.clock)
-        request = self._request_of(event)
+        request, version = self.request_of(event)
+        self.run(request, left, event if version else None)
+        return {"execution_id": request.execution_id, "seq": request.seq, "done": True}
+
+    def run(self, request: TaskRequest, left: TimeLeft, call: dict[str, Any] | None = None) -> None:
+        """Run an attempt within the time that is left, and send its outcome. The `call` is kept for the
+        next attempt, if this one fails. Raises StoreUnavailable, HandedBack.
+        """
         limited = _within(request, left)
         with self._metrics.attempt(request):
             outcome = self._run(limited)
             if limited.timeout != request.timeout and outcome.failure is not None:
                 outcome = _explained(outcome, limited)
             self._metrics.outcome(failed=outcome.failure is not None)
+            if call is not None and outcome.failure is not None:
+                self._keep_call(call)
             self._send(outcome, left)
-        return {"execution_id": request.execution_id, "seq": request.seq, "done": True}
+
+    def is_given_up(self, request: TaskRequest, left: TimeLeft) -> bool:
+        """Return whether nobody waits for an attempt any more, which has not begun; its outcome is sent
+        then.
+        """
+        given_up = self._parts.bucket.get(f"{CANCELLED}{request.execution_id}/{request.seq}")
+        if given_up is not None:
+            self._send(cancelled(request), left)
+        return given_up is not None
+
+    def hand_back(self, grace: float) -> None:
+        """Begin nothing any more, tell what runs that it shall end, and wait up to `grace` seconds for
+        it. What has not ended by then ends with HandedBack.
+        """
+        with self._lock:
+            self._handing_back = True
+            runner = self._runner
+        for request in () if runner is None else runner.close(grace):
+            waiting = self._outcomes.get(request.key)
+            if waiting is not None:
+                waiting.put(HandedBack(request.heartbeat))
 
     def close(self) -> None:
         """End the threads of the runner. What is being executed has no effect."""
@@ -81,7 +130,10 @@ class Worker:
         for pulse in ending:
             pulse.join(HEARTBEAT_INTERVAL)
 
-    def _request_of(self, event: Any) -> TaskRequest:
+    def request_of(self, event: Any) -> tuple[TaskRequest, str]:
+        """Return what is to be run, and the version of this function that it is for. Raises
+        SignatureInvalid, WireError, StoreUnavailable.
+        """
         try:
             name, seq, attempt = event["execution_id"], event["seq"], event["attempt"]
             if not isinstance(name, str) or type(seq) is not int or type(attempt) is not int:
@@ -91,28 +143,44 @@ class Worker:
         plain = parse(self._parts.envelopes.open(event, purpose_of(name, seq, attempt)))
         plain["payload"] = b64decode(plain["payload"])
         plain.pop("traceparent", None)
+        version = plain.pop("version", "")
         request = TaskRequest(name, seq, attempt, **plain)
         if attempt > 1 and request.heartbeat is None and request.heartbeat_timeout is not None:
             # The one before may have been lost with its function: what it kept is in the bucket.
             found = self._parts.bucket.get(_heartbeat_key(request))
             if found is not None:
                 request = replace(request, heartbeat=found.body.decode())
-        return request
+        return request, version
+
+    def _keep_call(self, event: dict[str, Any]) -> None:
+        """Keep the call for another attempt, whatever code asks for that."""
+        try:
+            self._parts.calls.keep(event)
+        except StoreError as error:
+            # The next attempt runs what is captured anew.
+            log.warning("[%s] a call cannot be kept: %s", event["execution_id"], error)
 
     def _run(self, request: TaskRequest) -> TaskOutcome:
-        outcomes: SimpleQueue[TaskOutcome | None] = SimpleQueue()
+        outcomes: SimpleQueue[TaskOutcome | HandedBack | None] = SimpleQueue()
         pulse = _HeartbeatThread(self._parts, request)
         with self._lock:
+            if self._handing_back:
+                raise HandedBack(request.heartbeat)
             self._outcomes[request.key] = outcomes
             self._heartbeats[request.key] = pulse
             if self._runner is None:
                 self._runner = RoutedRunner(
-                    ThreadRunner(self._execute, self._report),
+                    ThreadRunner(self._execute, self._report, self._threads),
                     EventLoopRunner(self._execute_async, self._report),
                 )
         try:
-            self._runner.submit(request)
+            try:
+                self._runner.submit(request)
+            except RuntimeClosed:
+                raise HandedBack(request.heartbeat) from None
             outcome = outcomes.get()
+            if isinstance(outcome, HandedBack):
+                raise outcome
             if outcome is None:
                 raise RuntimeClosed("the runtime was closed while it ran the task")
             return outcome
@@ -250,6 +318,6 @@ def _explained(outcome: TaskOutcome, request: TaskRequest) -> TaskOutcome:
     text = (
         f"attempt {request.attempt} of task {request.name!r} did not end within the timeout of the "
         f"worker function ({(request.timeout or 0) / 1000:g} s were left to it): give the function "
-        "more time, up to 15 minutes, or split the task"
+        "more time, up to 15 minutes, split the task, or give it a worker that pulls"
     )
     return failed(request, TaskTimeout(text), outcome.heartbeat)

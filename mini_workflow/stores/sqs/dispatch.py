@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 import logging
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Any, Final
 
-from mini_workflow.errors import StoreError
+from mini_workflow.core import events, wire
+from mini_workflow.core.failure import failure_of
+from mini_workflow.errors import StoreError, UsageError
 from mini_workflow.ports import QueuedMessage, TaskRequest
 from mini_workflow.ports.queue import Wakeup
 from mini_workflow.settings import (
+    LIVE,
     QUEUE_URL,
     ROLE_ARN,
     SCHEDULE_DLQ_ARN,
@@ -25,6 +29,7 @@ from mini_workflow.settings import (
 from mini_workflow.stores.aws_clients import Clients, code_of, translate_errors
 from mini_workflow.stores.aws_limits import MAXIMUM_DELAY, SCHEDULE_EARLY
 from mini_workflow.stores.s3.bucket import Bucket
+from mini_workflow.stores.sqs.call_store import CallStore, purpose_of, version_of
 from mini_workflow.stores.sqs.envelopes import PAYLOADS, Envelopes, dump
 from mini_workflow.stores.sqs.messages import Post, SqsMessage, deduplication_id
 from mini_workflow.stores.sqs.outcomes import Outcomes
@@ -40,7 +45,9 @@ HEARTBEATS: Final = PAYLOADS + "heartbeats/"
 
 
 class AWSDispatch:
-    """See `Dispatch`. `queued` is the number of seconds up to which an alarm is a delayed message."""
+    """See `Dispatch`. `now` tells the time in milliseconds, and `queued` is the number of seconds up
+    to which an alarm is a delayed message.
+    """
 
     def __init__(
         self,
@@ -49,6 +56,8 @@ class AWSDispatch:
         post: Post,
         envelopes: Envelopes,
         bucket: Bucket,
+        now: Callable[[], int],
+        calls: CallStore,
         queued: int = MAXIMUM_DELAY,
     ) -> None:
         self._clients = clients
@@ -56,6 +65,8 @@ class AWSDispatch:
         self._post = post
         self._envelopes = envelopes
         self._bucket = bucket
+        self._now = now
+        self._calls = calls
         self._queued = min(queued, MAXIMUM_DELAY)
 
     def run(self, requests: Sequence[TaskRequest]) -> list[StoreError | None]:
@@ -111,12 +122,71 @@ class AWSDispatch:
                     raise
 
     def _invoke(self, request: TaskRequest) -> None:
-        function = self._settings.get(WORKER_FUNCTION_NAME)
-        body = dump(envelope_of(request, self._envelopes, self._post)).encode()
-        with translate_errors(f"invoking function {function!r}"):
-            self._clients.get("lambda").invoke(
-                FunctionName=function, InvocationType="Event", Payload=body
+        function = self._function_of(request.worker)
+        if not function:
+            self._refuse(request)
+            return
+        if is_queue(function):
+            envelope = envelope_of(request, self._envelopes, self._post)
+            with translate_errors(f"sending to queue {function!r}"):
+                self._clients.get("sqs").send_message(QueueUrl=function, MessageBody=dump(envelope))
+            return
+        for target, asked in self._targets(function, request):
+            envelope = envelope_of(asked, self._envelopes, self._post, version_of(target))
+            with translate_errors(f"invoking function {target!r}"):
+                try:
+                    self._clients.get("lambda").invoke(
+                        FunctionName=target, InvocationType="Event", Payload=dump(envelope).encode()
+                    )
+                    return
+                except Exception as error:
+                    gone = code_of(error) == "ResourceNotFoundException"
+                    if not (gone and version_of(target)):
+                        raise
+            log.warning(
+                "[%s] the function %s is gone: attempt %d of task %r is run by newer code",
+                *(request.execution_id, target, request.attempt, request.name),
             )
+
+    def _targets(self, function: str, request: TaskRequest) -> list[tuple[str, TaskRequest]]:
+        """Return the functions that may run an attempt, each with what it is asked, the best first.
+
+        Where the worker has versions, that is the version of the attempts before, with their call;
+        then the one that has the code of this orchestrator, which has captured the call anew; then
+        the newest: a version that is gone takes no attempt with it.
+        """
+        own = version_of(function)
+        if not own:
+            return [(function, request)]
+        name = function.removesuffix(f":{own}")
+        targets = [(function, request), (f"{name}:{LIVE}", request)]
+        earlier = self._calls.find(request) if request.attempt > 1 else None
+        if earlier is not None and earlier[0] != own:
+            targets.insert(0, (f"{name}:{earlier[0]}", earlier[1]))
+        return targets
+
+    def _function_of(self, worker: str) -> str:
+        """Return the function of a worker; empty if there is none of that name."""
+        if not worker:
+            return self._settings.get(WORKER_FUNCTION_NAME)
+        return self._settings.workers().get(worker, "")
+
+    def _refuse(self, request: TaskRequest) -> None:
+        """Have a task fail whose worker there is not: no attempt would find it."""
+        known = (
+            ", ".join(map(repr, sorted(self._settings.workers())))
+            or "no other than the default one"
+        )
+        failure = failure_of(
+            UsageError(
+                f"task {request.name!r} is for worker {request.worker!r}, which this engine does not "
+                f"have; it has {known}. Add it to the option workers of the component, and deploy"
+            )
+        )
+        final = replace(failure, final=True)
+        message = events.TaskFailed(self._now(), request.seq, request.attempt, final)
+        key = "/".join(map(str, ("refused", *request.key)))
+        self._post.send([SqsMessage(request.execution_id, "messages", wire.encode(message), key)])
 
     def _delay(self, mail: SqsMessage, seconds: int) -> None:
         url = self._settings.get(TIMER_QUEUE_URL)
@@ -166,8 +236,17 @@ class AWSDispatch:
                     raise
 
 
-def envelope_of(request: TaskRequest, envelopes: Envelopes, post: Post) -> dict[str, Any]:
-    """Return what the worker is invoked with."""
+def is_queue(place: str) -> bool:
+    """Return whether a worker takes its attempts from a queue: its URL is given, instead of the name
+    of a function.
+    """
+    return place.startswith(("https://", "http://"))
+
+
+def envelope_of(
+    request: TaskRequest, envelopes: Envelopes, post: Post, version: str = ""
+) -> dict[str, Any]:
+    """Return what the worker is invoked with, or a certain version of it."""
     content = {
         "name": request.name,
         "payload": b64encode(request.payload).decode(),
@@ -176,6 +255,7 @@ def envelope_of(request: TaskRequest, envelopes: Envelopes, post: Post) -> dict[
         "heartbeat_timeout": request.heartbeat_timeout,
         "heartbeat": request.heartbeat,
         "traceparent": traceparent(*request.key),
+        "version": version or None,
     }
     plain = {name: value for name, value in content.items() if value not in (None, False)}
     return envelopes.seal(
@@ -186,8 +266,3 @@ def envelope_of(request: TaskRequest, envelopes: Envelopes, post: Post) -> dict[
         attempt=request.attempt,
         lost=post.certificate(*request.key),
     )
-
-
-def purpose_of(execution_id: str, seq: int, attempt: int) -> tuple[str, ...]:
-    """Return what an envelope with a task is for."""
-    return ("task", execution_id, str(seq), str(attempt))

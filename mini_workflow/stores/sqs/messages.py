@@ -47,6 +47,8 @@ class Lost:
     seq: int
     attempt: int
     why: str
+    request: dict[str, Any] | None = None
+    """What the worker was invoked with."""
 
 
 class Post:
@@ -103,6 +105,21 @@ class Post:
         """Return what the news of a lost attempt has to bring along to be believed."""
         return self._envelopes.certify(_attempt(execution_id, seq, attempt))
 
+    def report_lost(self, execution_id: str, seq: int, attempt: int, why: str) -> None:
+        """Send the news that an attempt has ended without a word of its own. Raises StoreUnavailable."""
+        certificate = self.certificate(execution_id, seq, attempt)
+        named = {"execution_id": execution_id, "seq": seq, "attempt": attempt, "error": why}
+        key = "/".join(map(str, ("lost", execution_id, seq, attempt)))
+        self._send(
+            [
+                {
+                    "MessageBody": dump({"lost": {**named, "signature": certificate}}),
+                    "MessageGroupId": execution_id,
+                    "MessageDeduplicationId": deduplication_id(key),
+                }
+            ]
+        )
+
     def _lost(self, plain: dict[str, Any]) -> Lost:
         """Return what Lambda has told the destination for failures, in parts: its request, context
         and response. A pipe may be older, and have picked the fields itself.
@@ -124,7 +141,7 @@ class Post:
             raise SignatureInvalid("the news of a lost attempt names no execution")
         self._envelopes.verify(named.get("signature"), _attempt(name, seq, attempt))
         why = ": ".join(word for word in words if word) or condition
-        return Lost(name, seq, attempt, why)
+        return Lost(name, seq, attempt, why, request if isinstance(request, dict) else None)  # pyright: ignore[reportUnknownArgumentType]
 
     def send(self, mails: Iterable[SqsMessage]) -> None:
         """Send; those for one execution arrive in order. Raises StoreUnavailable; some may have

@@ -114,6 +114,13 @@ class DispatchContract:
         assert {request.seq for request in found} == set(range(5))
         assert one.run([]) == []
 
+    def test_of_attempts_that_were_only_handed_over_no_outcome_is_kept(self) -> None:
+        one = self.open_dispatch()
+        one.run([TaskRequest("a", 1, 1, "task", b"")])
+        assert one.outcomes("a", [(1, 1), (2, 7)]) == []
+        assert one.outcomes("unknown", ()) == []
+        assert [request.key for request in self.requests(1)] == [("a", 1, 1)]
+
     def test_a_cancelled_task_leaves_the_others_alone(self) -> None:
         one = self.open_dispatch()
         one.cancel("a", 1, "nobody waits")

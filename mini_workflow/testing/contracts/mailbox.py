@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from functools import partial
 
 import pytest
 
@@ -19,6 +21,7 @@ from mini_workflow.testing.contracts.backend import (
     head,
     length,
 )
+from mini_workflow.testing.contracts.fenced_store import at_once
 
 
 class MailboxContract(BackendContract):
@@ -30,6 +33,61 @@ class MailboxContract(BackendContract):
             name = entry.execution_id
             taking = Commit(name, length(backend, name), taken=(entry.number,))
             assert backend.store.commit([taking]) == [True]
+
+    def hold_post(self, execution_id: str, body: str, key: str) -> Callable[[], None]:
+        """Post a message as another owner, up to where it is stored and not yet committed; what is
+        returned commits it. To be overridden by stores that let others write meanwhile: in the
+        others the post is over at once.
+        """
+        self.onlooker("sender").mailbox.post(execution_id, body, key)
+        return lambda: None
+
+    def test_who_reads_on_behind_the_last_number_misses_no_writer_that_was_held_up(self) -> None:
+        one = self.owner()
+        create(one, "a", "b")
+        commits = [self.hold_post("a", "held", "1"), self.hold_post("b", "held longer", "1")]
+        found: list[str] = []
+        last = 0
+        for number, commit in enumerate(commits):
+            one.mailbox.post("a", f"meanwhile {number}", f"key {number}")
+            entries = one.mailbox.entries(last, 10)
+            found += [entry.body for entry in entries]
+            last = max((entry.number for entry in entries), default=last)
+            commit()
+        found += [entry.body for entry in one.mailbox.entries(last, 10)]
+        assert sorted(found) == ["held", "held longer", "meanwhile 0", "meanwhile 1"]
+
+    def test_who_reads_on_behind_the_last_number_misses_none_of_many_writers(self) -> None:
+        one = self.owner()
+        create(one, "a")
+        senders = [self.onlooker(f"sender {number}") for number in range(3)]
+        posted = threading.Semaphore(0)
+
+        def post(sender: Backend, name: str) -> None:
+            done = 0
+            try:
+                for number in range(10):
+                    sender.mailbox.post("a", f"{name}/{number}", f"{name}/{number}")
+                    posted.release()
+                    done += 1
+            finally:
+                posted.release(20 - done)
+
+        found: list[str] = []
+
+        def read() -> None:
+            last = 0
+            for _ in range(60):
+                posted.acquire()
+                entries = one.mailbox.entries(last, 7)
+                found.extend(entry.body for entry in entries)
+                last = max((entry.number for entry in entries), default=last)
+
+        at_once([read, *(partial(post, sender, str(n)) for n, sender in enumerate(senders))])
+        assert len(found) == len(set(found)) == 30
+        for number in range(3):
+            own = [body for body in found if body.startswith(f"{number}/")]
+            assert own == [f"{number}/{n}" for n in range(10)]
 
     def test_a_letter_arrives_as_it_was_sent(self) -> None:
         one = self.owner()

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from mini_workflow.errors import (
     TaskTimeout,
     ValueNotSerializable,
 )
-from mini_workflow.ports import TaskOutcome, TaskRequest
+from mini_workflow.ports import TaskOutcome
 from mini_workflow.testing.contracts import runner_tasks as tasks
 from mini_workflow.testing.contracts.runner_case import LONG, SHORT, WAIT, RunnerCase
 from mini_workflow.testing.contracts.runner_tasks import Gate
@@ -116,7 +117,7 @@ class TaskRunnerContract(RunnerCase):
 
     def test_a_payload_that_cannot_be_read_is_a_failure(self) -> None:
         runner = self.runner(room=1)
-        request = TaskRequest("contract", 900, 1, "broken", b"nonsense", None, self.is_async)
+        request = replace(self.request(tasks.look), name="broken", payload=b"nonsense")
         assert isinstance(self.error(self.run(runner, request)), PayloadNotReadable)
         assert self.value(self.run(runner, self.request(tasks.echo, "alive"))) == "alive"
 
@@ -137,7 +138,7 @@ class TaskRunnerContract(RunnerCase):
     def test_the_idempotency_key_is_that_of_the_task(self) -> None:
         runner = self.runner()
         first = self.request(tasks.look)
-        again = TaskRequest("contract", 1, 2, "contract", first.payload, None, self.is_async)
+        again = replace(first, attempt=2)
         other = self.request(tasks.look)
         keys = [
             self.value(self.run(runner, one))["idempotency_key"] for one in (first, again, other)

@@ -45,10 +45,22 @@ def archive(files: Mapping[str, str | bytes]) -> bytes:
     with zipfile.ZipFile(written, "w", zipfile.ZIP_DEFLATED) as package:
         for path, content in files.items():
             package.writestr(path, content)
-        bootstrap = zipfile.ZipInfo("bootstrap")
-        bootstrap.external_attr = 0o100755 << 16
-        package.writestr(bootstrap, BOOTSTRAP.format(python=interpreter()))
+        _add_bootstrap(package)
     return written.getvalue()
+
+
+def runnable(file: Path) -> bytes:
+    """The same from an archive for Lambda, whose entries stay as they are."""
+    written = io.BytesIO(file.read_bytes())
+    with zipfile.ZipFile(written, "a", zipfile.ZIP_DEFLATED) as package:
+        _add_bootstrap(package)
+    return written.getvalue()
+
+
+def _add_bootstrap(package: zipfile.ZipFile) -> None:
+    bootstrap = zipfile.ZipInfo("bootstrap")
+    bootstrap.external_attr = 0o100755 << 16
+    package.writestr(bootstrap, BOOTSTRAP.format(python=interpreter()))
 
 
 def create(

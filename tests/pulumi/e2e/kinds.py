@@ -13,6 +13,7 @@ import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
+from uuid import uuid4
 
 import boto3
 from botocore.exceptions import ClientError
@@ -290,7 +291,7 @@ class BucketPolicy(OfBucket):
 
 def package(archive: Values) -> bytes:
     """An archive of code, as the emulator runs it: with a bootstrap that names its Python."""
-    return functions.archive(functions.files_of(Path(archive["path"])))
+    return functions.runnable(Path(archive["path"]))
 
 
 class BucketObjectv2(Kind):
@@ -886,6 +887,31 @@ class Dashboard(Kind):
         return {"dashboardName": made, "dashboardBody": found["DashboardBody"]}
 
 
+class QueryDefinition(Kind):
+    """The emulator keeps none: they are checked and remembered."""
+
+    name = "name"
+    outputs = ("queryDefinitionId",)
+
+    def id_of(self, values: Values) -> str:
+        return values["queryDefinitionId"]
+
+    def create(self, values: Values) -> Values:
+        self.update({}, values)
+        return {"queryDefinitionId": str(uuid4())}
+
+    def update(self, olds: Values, news: Values) -> None:
+        found = client("logs").describe_log_groups()["logGroups"]
+        assert set(news["logGroupNames"]) <= {group["logGroupName"] for group in found}
+        assert 0 < len(news["queryString"]) <= 10_000
+
+    def delete(self, values: Values) -> None:
+        """Nothing is kept."""
+
+    def read(self, made: str, values: Values) -> Values | None:
+        return values
+
+
 KINDS: dict[str, Kind] = {
     "aws:s3/bucket:Bucket": Bucket(),
     "aws:s3/bucketPublicAccessBlock:BucketPublicAccessBlock": BucketPublicAccessBlock(),
@@ -911,6 +937,7 @@ KINDS: dict[str, Kind] = {
     "aws:scheduler/scheduleGroup:ScheduleGroup": ScheduleGroup(),
     "aws:cloudwatch/metricAlarm:MetricAlarm": MetricAlarm(),
     "aws:cloudwatch/dashboard:Dashboard": Dashboard(),
+    "aws:cloudwatch/queryDefinition:QueryDefinition": QueryDefinition(),
     "random:index/randomId:RandomId": RandomId(),
     "random:index/randomPassword:RandomPassword": RandomPassword(),
 }

@@ -130,3 +130,8 @@ async def visits(ctx: Context, first: Visit, until: date | None = None) -> str:
     await ctx.wait_for(lambda: until is not None)
     total = sum((visit.lasts for visit in plan), timedelta())
     return f"{first.at:%Y}: {len(plan)} visits, {total}, until {until:%d.%m.%Y}"
+
+
+@workflow
+async def trained(ctx: Context) -> str:
+    return await ctx.task(lambda: "trained", name="train", worker="gpu")

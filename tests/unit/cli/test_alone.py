@@ -7,12 +7,13 @@ import signal
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from tests.unit.cli.world import World
-from tests.waiting import WAIT
+from tests.waiting import WAIT, eventually
 
 
 def test_run_follows_an_execution_to_its_result(mw: World) -> None:
@@ -377,3 +378,30 @@ def test_ids_are_completed(mw: World) -> None:
         "COMP_CWORD": "2",
     }
     assert mw().out == "plain,greet-ann"
+
+
+def test_a_task_waits_for_its_worker_and_get_and_doctor_say_so(
+    mw: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mw("start", "cli_flows:trained", "--id", "one")
+    with mw.served("worker", "cli_flows", "--worker", "cpu"):
+        said = eventually(lambda: "is with worker" in (out := mw("get", "one").out) and out)
+        assert "task #1 'train' is with worker 'gpu', or waits for it" in said
+        assert "mini-workflow worker MODULE --worker gpu" in said
+        assert "worker gpu" in said
+        monkeypatch.setattr("mini_workflow.cli.commands.doctor.LONG", timedelta())
+        mw.inside = True
+        mw("ls")
+        found = eventually(lambda: "'train'" in (out := mw("doctor", status=None).out) and out)
+        assert "has been with worker 'gpu', or waiting for it" in found
+        assert "--worker gpu" in found
+    mw.inside = False
+    with mw.served("worker", "cli_flows", "--worker", "gpu", "--worker", "cpu=1", "--json"):
+        assert mw("result", "one", "--timeout", WAIT).out == "trained"
+
+
+@pytest.mark.parametrize("given", ["", "default", "g pu", "gpu=x", "gpu=-1", "gpu=1.5"])
+def test_a_worker_that_cannot_be_served(mw: World, given: str) -> None:
+    said = mw("worker", "cli_flows", "--worker", given, status=None)
+    assert (said.status, said.out) == (2, "")
+    assert said.err.startswith("error: ")

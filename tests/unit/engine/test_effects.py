@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mini_workflow.engine import effects
 from mini_workflow.engine.effects import Effects, plan_wakeup, put_off, together
 from mini_workflow.errors import StoreError, StoreUnavailable
 from mini_workflow.ports import QueuedMessage, TaskRequest
@@ -122,6 +123,65 @@ def test_what_was_dispatched_is_not_dispatched_again_when_others_failed() -> Non
     courier.done("e")
     begin(courier, "e", requests[:1])
     assert flaky.ran[-1] == 1
+
+
+@pytest.mark.parametrize(
+    ("attempts", "messages", "steps"),
+    [
+        (0, 0, []),
+        (1, 1, ["run 1", "post 1"]),
+        (2, 3, ["run 2", "post 2", "left 0 1", "post 1"]),
+        (3, 0, ["run 2", "left 1 0", "run 1"]),
+        (0, 3, ["post 2", "left 0 1", "post 1"]),
+        (3, 3, ["run 2", "left 1 3", "run 1", "left 0 3", "post 2", "left 0 1", "post 1"]),
+    ],
+)
+@pytest.mark.parametrize("waves", [None, 1, 2])
+def test_what_is_left_is_noted_between_two_waves(
+    monkeypatch: pytest.MonkeyPatch,
+    attempts: int,
+    messages: int,
+    steps: list[str],
+    waves: int | None,
+) -> None:
+    """And when the time is up after so many waves, that is all."""
+    monkeypatch.setattr(effects, "WAVE", 2)
+    seen: list[str] = []
+
+    class Noting(Flaky):
+        def run(self, requests: Sequence[TaskRequest]) -> list[StoreError | None]:
+            seen.append(f"run {len(requests)}")
+            return super().run(requests)
+
+        def post(self, messages: Sequence[QueuedMessage]) -> None:
+            seen.append(f"post {len(messages)}")
+            super().post(messages)
+
+    requests = [TaskRequest("e", seq, 1, "t", b"") for seq in range(attempts)]
+    outbox = tuple(QueuedMessage("a", str(n), str(n)) for n in range(messages))
+    pending = PendingEffects(tuple(request.key[1:] for request in requests), outbox)
+
+    def note(left: PendingEffects, goes_on: bool) -> None:
+        seen.append(f"left {len(left.tasks)} {len(left.outbox)}")
+        assert left.tasks == pending.tasks[attempts - len(left.tasks) :]
+        assert left.outbox == outbox[messages - len(left.outbox) :]
+        assert goes_on == (waves is None or len(notes()) < waves)
+
+    def notes() -> list[str]:
+        return [step for step in seen if step.startswith("left")]
+
+    def time_left() -> int:
+        return 0 if waves is not None and len(notes()) + 1 >= waves and seen else 10**12
+
+    done = Effects(Noting(), ManualClock())  # type: ignore[arg-type]
+    left = done.do("e", pending, (), requests, time_left, note)
+    stops = [index for index, step in enumerate(steps, 1) if step.startswith("left")]
+    if waves is None or len(stops) < waves:
+        assert seen == steps
+        assert left == NO_EFFECTS
+    else:
+        assert seen == steps[: stops[waves - 1]]
+        assert seen[-1] == f"left {len(left.tasks)} {len(left.outbox)}"
 
 
 def test_errands_that_are_owed_come_before_new_ones() -> None:

@@ -93,7 +93,7 @@ def test_the_pool_is_as_small_as_before_afterwards(small: LocalRuntime) -> None:
     small.start_execution(leaves, 8).result(timeout=WAIT)
     small.start_execution(leaves, 8).result(timeout=WAIT)
     pool: Any = small._runner
-    assert pool._sync._asleep == 0
+    assert pool._default._sync._asleep == 0
 
 
 def test_with_too_many_of_them_the_task_is_named(

@@ -1,0 +1,103 @@
+"""NamedWorkers: gives each attempt to the runner of the worker that its task names."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Mapping
+from typing import Final
+
+from mini_workflow.attempts import cancelled
+from mini_workflow.errors import RuntimeClosed
+from mini_workflow.ports import Report, TaskRequest
+from mini_workflow.runners.routed import Closing
+
+log = logging.getLogger("mini_workflow.engine")
+
+
+class NamedWorkers:
+    """A TaskRunner made of others, all with the same report: `default` for tasks that name no worker,
+    and `others` by the names that they serve, which may be the default one too.
+
+    What names another worker waits here until it is cancelled or handed back. Closing it closes the
+    others.
+    """
+
+    def __init__(self, default: Closing, others: Mapping[str, Closing], report: Report) -> None:
+        self._default: Final = default
+        self._others: Final = dict(others)
+        self._all: Final = list(dict.fromkeys((default, *others.values())))
+        self._report: Final = report
+        self._lock: Final = threading.Lock()
+        self._waiting: Final[dict[tuple[str, int, int], TaskRequest]] = {}
+        self._told: Final[set[str]] = set()
+        self._closed = False
+
+    def submit(self, request: TaskRequest) -> None:
+        """See TaskRunner. Raises RuntimeClosed after `close`."""
+        worker = request.worker
+        if not worker:
+            self._default.submit(request)
+            return
+        runner = self._others.get(worker)
+        if runner is not None:
+            runner.submit(request)
+            return
+        with self._lock:
+            if self._closed:
+                raise RuntimeClosed("the runner of tasks was closed")
+            self._waiting[request.key] = request
+            first = worker not in self._told
+            self._told.add(worker)
+        if first:
+            log.warning(
+                "[%s] task %r waits for worker %r, which this process does not serve, and so do others "
+                "that name it: %s",
+                request.execution_id,
+                request.name,
+                worker,
+                worker_message(worker),
+            )
+
+    def cancel(self, execution_id: str, seq: int, reason: str = "") -> None:
+        """See TaskRunner: at most one of the runners has the attempt."""
+        with self._lock:
+            found = [key for key in self._waiting if key[:2] == (execution_id, seq)]
+            dropped = [self._waiting[key] for key in found]
+        for request in dropped:
+            self._report(cancelled(request))
+            with self._lock:
+                self._waiting.pop(request.key, None)
+        for runner in self._all:
+            runner.cancel(execution_id, seq, reason)
+
+    def holds(self, key: tuple[str, int, int]) -> bool:
+        """See TaskRunner."""
+        return key in self._waiting or any(runner.holds(key) for runner in self._all)
+
+    def close(self, grace: float) -> list[TaskRequest]:
+        """See TaskRunner: the runners share the grace."""
+        ends_at = time.monotonic() + grace
+        self.prepare_close()
+        with self._lock:
+            handed_back = list(self._waiting.values())
+            self._waiting.clear()
+        for runner in self._all:
+            handed_back += runner.close(max(0.0, ends_at - time.monotonic()))
+        return handed_back
+
+    def prepare_close(self) -> None:
+        """Begin nothing any more, and tell what runs that it shall end."""
+        with self._lock:
+            self._closed = True
+        for runner in self._all:
+            runner.prepare_close()
+
+
+def worker_message(worker: str) -> str:
+    """Return what to do about tasks that wait for a worker."""
+    return (
+        f"open the runtime with workers={{{worker!r}: 1}}, or run mini-workflow worker MODULE "
+        f"--worker {worker}"
+    )

@@ -1,0 +1,353 @@
+"""QueueRuntime: makes a runtime of a queued backend, whose messages somebody hands over."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import threading
+import time
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from queue import SimpleQueue
+from typing import Final, TypeVar
+
+from mini_workflow.codecs.standard import DEFAULT_VALUE_LIMIT, StandardCodec
+from mini_workflow.core import events, wire
+from mini_workflow.core.report_limits import ReportLimits
+from mini_workflow.durations import milliseconds
+from mini_workflow.engine.batch import ended
+from mini_workflow.engine.client import Client
+from mini_workflow.engine.delivery import QueueDelivery
+from mini_workflow.engine.engine import DEFAULT_HISTORY_LIMIT
+from mini_workflow.engine.execution import Settled
+from mini_workflow.engine.orchestrator import FOREVER, Orchestrator
+from mini_workflow.engine.recording import decode_message
+from mini_workflow.engine.replies import answer_start, existing, not_open, still_open
+from mini_workflow.engine.requests import Answer, Ask, Post, Request, Resume, Start, Started, Update
+from mini_workflow.engine.runs import ENTROPY_BITS, first_event
+from mini_workflow.engine.transport import (
+    CheckedStore,
+    Pauses,
+    ReadableStore,
+    refuse_in_workflow,
+    still_running,
+)
+from mini_workflow.engine.watchdog import DEFAULT_LIMIT
+from mini_workflow.errors import RuntimeClosed, SchemaTooNew, WireError
+from mini_workflow.ports import Clock, Commit, Head, QueuedMessage, TaskOutcome, TaskRequest
+from mini_workflow.ports.queue import NO_EFFECTS, NO_WAKEUPS, Dispatch, FencedStore, Received
+from mini_workflow.runtimes.embedded import runner_in_process
+from mini_workflow.stores.system_clock import SystemClock
+from mini_workflow.workflow import REGISTRY, Registry
+
+T = TypeVar("T")
+
+log = logging.getLogger("mini_workflow.runtimes.queued")
+
+DEFAULT_CACHE: Final = 256
+"""How many executions are kept in memory: as many as the store's memory should have. Our own bound."""
+
+RESUME: Final = "resume"
+"""The body of the message by which a blocked execution is resumed."""
+
+RESUMED_WITHIN: Final = 60.0
+"""Seconds for which an execution counts as running after it was resumed, if nothing changes. Our own
+bound."""
+
+
+class QueueRuntime(Client):
+    """Runs the executions of a queued backend: what `embed` is for the other backends. Whoever
+    receives from the queue calls `orchestrate` with it, and whoever runs attempts calls `execute`: a
+    loop, a thread or a function of the cloud, here or in any other process. Any thread may call
+    everything; turns are made one batch at a time.
+
+    Of two who complete a promise at the same time, both may be told that they have: one counts.
+
+    Args:
+        store: the executions, as this process remembers them.
+        dispatch: where attempts, messages and wake-ups are taken.
+        reader: what clients read the executions by, as of the last commit: its `head`, `load`,
+            `history` and `list` are those of `Store`.
+        clock: by default the system's.
+        registry: where workflows are looked up.
+        threads: threads for sync tasks in `execute`; by default a few more than there are cores.
+        cache_size: how many live executions are kept in memory.
+        turn_timeout: seconds that a workflow may compute between two awaits; None for no limit.
+        history_limit: events after which an execution that has not continued as new is blocked.
+        value_limit: bytes that one value may take, encoded.
+        lost_after: seconds that an attempt may wait until it is run, as many that it may run, and as
+            many that its report may be under way: after that it counts as lost.
+    """
+
+    def __init__(
+        self,
+        store: FencedStore,
+        dispatch: Dispatch,
+        reader: ReadableStore,
+        *,
+        clock: Clock | None = None,
+        registry: Registry = REGISTRY,
+        threads: int | None = None,
+        cache_size: int = DEFAULT_CACHE,
+        turn_timeout: float | None = DEFAULT_LIMIT,
+        history_limit: int = DEFAULT_HISTORY_LIMIT,
+        value_limit: int = DEFAULT_VALUE_LIMIT,
+        lost_after: float = 24 * 3_600.0,
+    ) -> None:
+        codec, longest = StandardCodec(value_limit=value_limit), milliseconds(lost_after)
+        self._clock: Clock = clock or SystemClock()
+        self._dispatch = dispatch
+        self._outcomes: dict[tuple[str, int, int], SimpleQueue[TaskOutcome | None]] = {}
+        self._runner = runner_in_process(codec, threads, self._report)
+        self._orchestrator = Orchestrator(
+            store,
+            dispatch,
+            self._clock,
+            codec=codec,
+            definitions=registry.get,
+            entropy=partial(secrets.randbits, ENTROPY_BITS),
+            cache_size=cache_size,
+            turn_limit=turn_timeout,
+            history_limit=history_limit,
+            limits=ReportLimits(queued=longest, longest=longest, margin=longest),
+        )
+        self._queue_transport = _QueueTransport(
+            store, dispatch, reader, self._clock, self._orchestrator
+        )
+        super().__init__(self._queue_transport, self._queue_transport.store, codec, registry)
+
+    def orchestrate(
+        self, received: Sequence[Received], time_left: Callable[[], int] = lambda: FOREVER
+    ) -> list[str]:
+        """Make the turns of executions for which messages have come, with all that follows from them.
+
+        Args:
+            received: a batch of the queue. Until this returns, nothing else of the same executions
+                may be handed out to anybody.
+            time_left: tells how many milliseconds this process may still run.
+
+        Returns:
+            The executions of which no message is done with: theirs must come again, in order. The
+            others may be removed from the queue. It never raises for what is wrong with one of them;
+            a message that comes again and again should be set aside.
+        """
+        self._queue_transport.check()
+        deliveries: dict[str, QueueDelivery] = {}
+        failed: list[str] = []
+        for one in received:
+            name = one.execution_id
+            delivery = deliveries.setdefault(name, QueueDelivery(name))
+            delivery.ids = (*delivery.ids, one.id)
+            delivery.delivery = max(delivery.delivery, one.delivery)
+            if one.woken is not None:
+                delivery.woken.append(one.woken)
+            elif one.body == RESUME:
+                delivery.resume = True
+            else:
+                try:
+                    delivery.messages += map(decode_message, filter(None, one.body.split("\n")))
+                except (WireError, SchemaTooNew) as error:
+                    log.error("[%s] message %s cannot be read: %s", name, one.id, error)
+                    failed.append(name)
+        readable = [one for name, one in deliveries.items() if name not in failed]
+        with self._queue_transport.lock:
+            failed += self._orchestrator.take(readable, time_left)
+        self._queue_transport.note_turns()
+        return failed
+
+    def execute(self, request: TaskRequest) -> None:
+        """Run an attempt to its end, and post its outcome. Raises StoreError if that cannot be posted:
+        the attempt then has to be run again. Raises RuntimeClosed likewise.
+        """
+        self._queue_transport.check()
+        outcomes = self._outcomes[request.key] = SimpleQueue()
+        try:
+            self._runner.submit(request)
+            outcome = outcomes.get()
+            if outcome is None:
+                raise RuntimeClosed("the runtime was closed while it ran the task")
+        finally:
+            self._outcomes.pop(request.key, None)
+        message = wire.encode(ended(outcome, self._clock.now()))
+        key = "/".join(map(str, ("outcome", *outcome.key)))
+        self._dispatch.post((QueuedMessage(outcome.execution_id, message, key),))
+
+    def cancel_attempts(self, execution_id: str, seq: int, reason: str) -> None:
+        """Tell the attempt of a task that nobody waits for it any more, if `execute` runs it here."""
+        self._runner.cancel(execution_id, seq, reason)
+
+    def _report(self, outcome: TaskOutcome) -> None:
+        waiting = self._outcomes.get(outcome.key)
+        if waiting is not None:
+            waiting.put(outcome)
+
+    def close(self) -> None:
+        """End the threads of this process. The executions stay, and what is in the queue."""
+        self._queue_transport.closed = True
+        self._queue_transport.note_turns()
+        for outcomes in list(self._outcomes.values()):
+            outcomes.put(None)
+        self._runner.close(0)
+        self._orchestrator.close()
+
+
+class _QueueTransport:
+    """Implements `Transport`: posts what changes an execution, and answers what is asked."""
+
+    def __init__(
+        self,
+        fenced: FencedStore,
+        dispatch: Dispatch,
+        reader: ReadableStore,
+        clock: Clock,
+        orchestrator: Orchestrator,
+    ) -> None:
+        self.store: Final = CheckedStore(lambda: reader, self.check)
+        self.lock: Final = threading.RLock()
+        """Held while the fenced store or the orchestrator is used."""
+        self.closed = False
+        self._fenced = fenced
+        self._dispatch = dispatch
+        self._clock = clock
+        self._inspection = orchestrator.inspection
+        self._resumed: dict[str, tuple[Head, float]] = {}
+        self._changed = threading.Condition()
+        self._batches = 0
+
+    def start(self, requests: Sequence[Start]) -> None:
+        """See `Transport.start`. The message goes first: whatever happens to this process then, the
+        start takes place.
+        """
+        for request in requests:
+            try:
+                self._start(request)
+            except Exception as error:
+                request.reply.fail(error)
+
+    def _start(self, request: Start) -> None:
+        name, signal = request.execution_id, request.signal
+        if not request.fresh and self.store.head(name) is not None:
+            answer_start(request, None, self.store)
+            request.reply.wait()
+            if signal is not None:
+                self._post(name, wire.encode(signal), signal.id)
+            return
+        started = first_event(
+            request.workflow, request.arguments, self.now(), secrets.randbits(ENTROPY_BITS)
+        )
+        line = wire.encode(started)
+        lines = [line] if signal is None else [line, wire.encode(signal)]
+        self._post(name, "\n".join(lines), f"start/{started.seed}")
+        head = Head(name, request.workflow, "running", started.at)
+        commit = Commit(name, 0, (line,), head)
+        fingerprint = request.arguments.fingerprint()
+        with self.lock:
+            created = self._fenced.create(commit, None, fingerprint, NO_EFFECTS, NO_WAKEUPS)
+        if created:
+            request.reply.give(Started(head))
+        else:
+            answer_start(request, None, self.store)
+
+    def ask(self, request: Request[T], timeout: float | None = None) -> T:
+        """See `Transport.ask`."""
+        self.check()
+        name, reply = request.execution_id, request.reply
+        if isinstance(request, Ask):
+            with self.lock:
+                self._inspection.ask(request)
+        elif isinstance(request, Update):
+            request.reply.give(self._update(request))
+        elif isinstance(request, (Post, Resume)):
+            head = still_open(name, self.store.head(name))
+            if isinstance(request, Post):
+                self._send(request)
+            else:
+                self._resumed[name] = (head, time.monotonic() + RESUMED_WITHIN)
+                self._post(name, RESUME, secrets.token_hex(8))
+            request.reply.give(head)
+        else:
+            raise TypeError(f"not a request of a client: {request!r}")
+        return reply.wait()
+
+    def _send(self, request: Post) -> None:
+        name, message = request.execution_id, request.message
+        if isinstance(message, (events.PromiseCompleted, events.PromiseFailed)):
+            with self.lock:
+                if not self._inspection.is_open(name, message.seq, message.secret):
+                    raise not_open()
+        key = message.id if isinstance(message, events.SignalReceived) else secrets.token_hex(8)
+        self._post(name, wire.encode(message), key)
+
+    def _update(self, request: Update) -> Answer:
+        asked = events.UpdateRequested(
+            request.at, request.update_id, request.name, request.arguments, forwarded=True
+        )
+        with self.lock:
+            refusal = self._inspection.refusal(request.execution_id, asked)
+        if refusal is None:
+            self._post(request.execution_id, wire.encode(asked), secrets.token_hex(8))
+        return Answer(refusal=refusal)
+
+    def _post(self, name: str, body: str, key: str) -> None:
+        self._dispatch.post((QueuedMessage(name, body, f"{name}/{key}"),))
+
+    def wait(self, execution_id: str, timeout: float | None) -> Settled:
+        """See `Transport.wait`."""
+        ends = None if timeout is None else time.monotonic() + timeout
+        with self.watch(execution_id) as wait:
+            while (found := self._settled(execution_id)) is None:
+                left = None if ends is None else ends - time.monotonic()
+                if left is not None and left <= 0:
+                    raise still_running(execution_id, timeout)
+                wait(RESUMED_WITHIN if left is None else left)
+        return found
+
+    async def wait_async(self, execution_id: str) -> Settled:
+        """See `Transport.wait_async`."""
+        pauses = Pauses()
+        while True:
+            found = await asyncio.to_thread(self._settled, execution_id)
+            if found is not None:
+                return found
+            await asyncio.sleep(pauses.take())
+
+    @contextmanager
+    def watch(self, execution_id: str) -> Generator[Callable[[float], None]]:
+        """See `Transport.watch`: each batch that this process handles may bring a change, and other
+        processes tell nothing.
+        """
+        pauses, seen = Pauses(), self._batches
+
+        def wait(seconds: float) -> None:
+            nonlocal seen
+            with self._changed:
+                self._changed.wait_for(lambda: self._batches != seen, pauses.take(seconds))
+                seen = self._batches
+
+        yield wait
+
+    def now(self) -> int:
+        """See `Transport.now`."""
+        return self._clock.now()
+
+    def check(self) -> None:
+        """Raise if it cannot be used now, or not by the caller."""
+        if self.closed:
+            raise RuntimeClosed("the runtime was closed; open a new one")
+        refuse_in_workflow()
+
+    def note_turns(self) -> None:
+        """Wake those who wait for a change."""
+        with self._changed:
+            self._batches += 1
+            self._changed.notify_all()
+
+    def _settled(self, name: str) -> Settled | None:
+        head = existing(name, self.store.head(name))
+        before, until = self._resumed.get(name, (None, 0.0))
+        if head == before and time.monotonic() < until:
+            return None
+        self._resumed.pop(name, None)
+        return None if head.status == "running" else Settled(head)
