@@ -1,4 +1,4 @@
-"""Renewal: keeps the lease of an engine whose thread is busy, on a thread of its own."""
+"""Renewal: keeps the lease of an engine that is busy, on a thread of its own."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class LeaseRenewal:
             if not self._given_up:
                 self._given_up = True
                 log.critical(
-                    "[%s] keeps the engine's thread, and cannot be interrupted: the lease is no longer "
+                    "[%s] keeps the engine busy, and cannot be interrupted: the lease is no longer "
                     "renewed, so that another process can take over the other executions. Terminate "
                     "the execution and restart this process",
                     name,

@@ -60,7 +60,7 @@ Report = Callable[[TaskOutcome], None]
 
 
 class TaskRunner(Protocol):
-    """Runs attempts of tasks, away from the engine's thread.
+    """Runs attempts of tasks, away from who leads the engine.
 
     Made with a `Report`. Each submitted attempt is reported exactly once: completed, failed, timed
     out (TaskTimeout, also when its heartbeat is missing) or lost (WorkerLost) - unless it was

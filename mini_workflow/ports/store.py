@@ -3,6 +3,9 @@
 All times are whole milliseconds since the epoch. Every method may raise StoreError when the
 store cannot do its part; then nothing of the call has happened. A store sees plain fields and
 opaque lines of text, never events or values.
+
+An engine calls one method at a time, but not always on the same thread. Methods that say so are called
+on any thread, at any time.
 """
 
 from __future__ import annotations

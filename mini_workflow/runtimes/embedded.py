@@ -99,7 +99,7 @@ def _make_runner(
 
 
 def runner_in_process(
-    codec: Codec, threads: int | None, report: Report, hand_in: Report
+    codec: Codec, threads: int | None, report: Report, hand_in: Report | None = None
 ) -> RoutedRunner:
     """Make the runner of tasks in this process: sync ones on threads, async ones on an event loop."""
     return RoutedRunner(

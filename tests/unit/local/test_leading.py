@@ -124,7 +124,7 @@ def test_sequential_tasks_stay_on_one_thread(
         assert len(TURNS) == 101
         assert len(set(TURNS + TASKS)) == 1
         assert not given
-        assert len(runtime._runner._sync._threads) == 1  # type: ignore[attr-defined]
+        assert len(runtime._runner._default._sync._threads) == 1  # type: ignore[attr-defined]
 
 
 def test_async_tasks_stay_on_the_thread_of_the_runners_loop(
@@ -289,7 +289,7 @@ def test_an_attempt_that_is_kept_can_be_cancelled_and_handed_back(path: Path) ->
     runtime.start_execution(keeps_one, id="one")
     assert flows.gate("gate").reached.wait(WAIT)
     asleep(runtime)
-    runner = runtime._runner._sync  # type: ignore[attr-defined]
+    runner = runtime._runner._default._sync  # type: ignore[attr-defined]
     hand_in, led, closing = runner._hand_in, threading.Event(), threading.Event()
 
     def hand_in_slowly(outcome: Any) -> None:
