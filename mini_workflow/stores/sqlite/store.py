@@ -129,6 +129,8 @@ class SQLiteStore:
             for body in item.events:
                 rows.append((place[0], number, body))
                 number += 1
+        if len(commits) > 1 and len({item.execution_id for item in commits}) < len(commits):
+            return None  # the second of them does not begin where the first one did
         return rows if 0 < len(rows) <= _FEW else None
 
     def list(self, query: Query) -> Page:

@@ -1,0 +1,162 @@
+"""What only appends events to executions that are held is one statement, with the fence in it."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mini_workflow.errors import LeaseLost, StoreRefused
+from mini_workflow.ports import Commit, QueuedMessage
+from mini_workflow.stores.sqlite import SQLiteBackend
+from mini_workflow.testing import ManualClock
+from mini_workflow.testing.contracts.backend import create, head
+
+FEW = 8
+"""So many events are few."""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "state.db"
+
+
+@pytest.fixture
+def backend(path: Path) -> Iterator[SQLiteBackend]:
+    with closing(SQLiteBackend(path, owner="one", clock=ManualClock())) as backend:
+        backend.leases.acquire(0)
+        create(backend, "a")
+        create(backend, "b")
+        yield backend
+
+
+@pytest.fixture
+def statements(backend: SQLiteBackend) -> Iterator[list[str]]:
+    seen: list[str] = []
+    raw = backend._writer.raw
+    raw.set_trace_callback(seen.append)
+    yield seen
+    raw.set_trace_callback(None)
+
+
+def length(backend: SQLiteBackend, name: str) -> int:
+    extent = backend.store.extent(name)
+    assert extent is not None
+    return extent.length
+
+
+def append(backend: SQLiteBackend, name: str, *events: str) -> Commit:
+    return Commit(name, length(backend, name), events)
+
+
+def kinds(statements: list[str]) -> list[str]:
+    return [statement.split()[0] for statement in statements]
+
+
+def test_a_step_is_one_statement(backend: SQLiteBackend, statements: list[str]) -> None:
+    before = length(backend, "a")
+    step = append(backend, "a", "x", "y")
+    statements.clear()
+    assert backend.store.commit([step]) == [True]
+    assert kinds(statements) == ["INSERT"]
+    assert length(backend, "a") == before + 2
+    assert backend.store.history("a")[-2:] == ["x", "y"]
+    # What is remembered is right: the next one is one statement too.
+    statements.clear()
+    assert backend.store.commit([replace(step, expected=before + 2, events=("z",))]) == [True]
+    assert kinds(statements) == ["INSERT"]
+    assert backend.store.history("a")[-3:] == ["x", "y", "z"]
+
+
+def test_steps_of_several_executions(backend: SQLiteBackend, statements: list[str]) -> None:
+    steps = [append(backend, "a", *"12345"), append(backend, "b", *"678")]
+    statements.clear()
+    assert backend.store.commit(steps) == [True, True]
+    assert kinds(statements) == ["INSERT"]
+    assert backend.store.history("a")[-5:] == list("12345")
+    assert backend.store.history("b")[-3:] == list("678")
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"head": head("a", status="blocked")},
+        {"park": ("m",)},
+        {"unpark": True},
+        {"taken": (1,)},
+        {"outbox": (QueuedMessage("b", "m", "k"),)},
+        {"tries": 1},
+        {"events": tuple(map(str, range(FEW + 1)))},
+        {"events": ()},
+    ],
+)
+def test_anything_else_is_a_transaction(
+    backend: SQLiteBackend, statements: list[str], other: dict[str, Any]
+) -> None:
+    step = replace(append(backend, "a", "x"), **other)
+    statements.clear()
+    assert backend.store.commit([step]) == [True]
+    assert kinds(statements)[0] == "BEGIN"
+    assert kinds(statements)[-1] == "COMMIT"
+
+
+def test_twice_in_one_commit_the_second_is_refused(backend: SQLiteBackend) -> None:
+    step = append(backend, "a", "x")
+    before = length(backend, "a")
+    assert backend.store.commit([step, replace(step, events=("y",))]) == [True, False]
+    assert length(backend, "a") == before + 1
+
+
+def test_a_stale_writer_is_refused(backend: SQLiteBackend) -> None:
+    step = append(backend, "a", "x")
+    assert backend.store.commit([step]) == [True]
+    assert backend.store.commit([step]) == [False]
+
+
+def lose(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("DELETE FROM owners")
+        connection.commit()
+
+
+def test_without_the_lease_nothing_is_written(backend: SQLiteBackend, path: Path) -> None:
+    step = append(backend, "a", "x")
+    before = backend.store.history("a")
+    lose(path)
+    with pytest.raises(LeaseLost):
+        backend.store.commit([step])
+    assert backend.store.history("a") == before
+    with pytest.raises(LeaseLost):
+        backend.store.commit([step])
+    backend.leases.acquire(0)
+
+
+def test_what_cannot_be_kept_changes_nothing(backend: SQLiteBackend) -> None:
+    good, bad = append(backend, "a", "x"), append(backend, "b", "\ud800")
+    before = backend.store.history("a")
+    with pytest.raises((StoreRefused, UnicodeEncodeError)):
+        backend.store.commit([good, bad])
+    assert backend.store.history("a") == before
+    assert backend.store.commit([good]) == [True]
+
+
+def test_another_writer_is_waited_for(backend: SQLiteBackend, path: Path) -> None:
+    """SQLite's own waiting is off: the statement is tried again until the lock is free."""
+    step = append(backend, "a", "x")
+    with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        tries: list[None] = []
+        patiently = backend._writer._run_patiently
+
+        def run_patiently(*arguments: Any) -> Any:
+            tries.append(None)
+            other.execute("COMMIT")
+            return patiently(*arguments)
+
+        backend._writer._run_patiently = run_patiently  # type: ignore[method-assign]
+        assert backend.store.commit([step]) == [True]
+    assert tries == [None]
+    assert backend.store.history("a")[-1] == "x"
