@@ -143,6 +143,35 @@ def test_async_tasks_stay_on_the_thread_of_the_runners_loop(
         assert not given
 
 
+@workflow
+async def sent_sequence(ctx: Context, n: int, directory: str) -> list[int]:
+    turns: list[int] = []
+    for number in range(n):
+        await ctx.task(wait_for_file if number == 0 else int, directory if number == 0 else "1")
+        turns.append(get_ident())
+    return turns
+
+
+def wait_for_file(directory: str) -> None:
+    (Path(directory) / "reached").touch()
+    eventually((Path(directory) / "opened").exists)
+
+
+def test_who_reads_from_a_worker_sends_it_the_next_task(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with LocalRuntime(path, lease=HOURS, workers=1) as runtime:
+        execution = runtime.start_execution(sent_sequence, 50, str(tmp_path))
+        eventually((tmp_path / "reached").exists)
+        asleep(runtime)
+        given = wake_ups(runtime, monkeypatch)
+        (tmp_path / "opened").touch()
+        turns = execution.result(WAIT)
+        assert len(turns) == 50
+        assert len(set(turns)) == 1
+        assert not given
+
+
 def test_a_caller_runs_what_it_starts(path: Path) -> None:
     @workflow("where_it_runs")
     async def where_it_runs(ctx: Context) -> int:
