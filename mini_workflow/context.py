@@ -156,7 +156,7 @@ class Context:
                 f"ctx.task({fn!r}): give a function, not its result; for example "
                 "ctx.task(lambda: charge(card)) or ctx.task(charge, card)"
             )
-        if name is retry is timeout is undo is heartbeat_timeout is None and not inline:
+        if name is retry is timeout is undo is heartbeat_timeout is worker is None and not inline:
             return self._run.tasks.start(fn, args, kwargs, name=default_name(fn))
         _check_policy(retry)
         given = {"name": name, "retry": retry, "timeout": timeout, "undo": undo}
