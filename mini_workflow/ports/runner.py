@@ -10,7 +10,8 @@ from mini_workflow.core.records import record
 
 @record
 class TaskRequest:
-    """One attempt to run. `payload` is the captured call, `timeout` milliseconds from its start.
+    """One attempt to run. `payload` is the captured call as the codec of the runtime has made it (bytes
+    wherever it may leave the process), `timeout` milliseconds from its start.
 
     `heartbeat_timeout` are the milliseconds that it may be silent, from its start and from each
     heartbeat. `heartbeat` are the details, as JSON text, that the attempts before gave last.
