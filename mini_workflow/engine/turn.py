@@ -517,13 +517,9 @@ def _termination(messages: Iterable[Message]) -> events.ExecutionTerminated | No
 
 
 def _names_of_failed(run: Run, messages: Iterable[Message]) -> dict[int, str]:
-    names: dict[int, str] = {}
-    for message in messages:
-        if type(message) is events.TaskFailed:
-            task = run.state.tasks.get(message.seq)
-            if task is not None:
-                names[message.seq] = task.name
-    return names
+    tasks = run.state.tasks
+    failed = [m.seq for m in messages if type(m) is events.TaskFailed]
+    return {seq: tasks[seq].name for seq in failed if seq in tasks} if failed else {}
 
 
 def _ended(
