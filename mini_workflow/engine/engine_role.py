@@ -96,6 +96,10 @@ class EngineRole:
         self._lead.acquire()  # until there is an engine
         self._leader = 0  # the thread that leads
         self._context = Context()
+        self._is_shared = False
+        """Whether the last batch had more than outcomes of tasks: then others bring work too, and it
+        shares a commit if it is left to the own thread.
+        """
         self._interrupt = HeldInterrupt(self._insist)
         self._interruptible = False
         self._stopping = False
@@ -133,7 +137,7 @@ class EngineRole:
         for one batch if nobody does.
         """
         self._inbox.append(outcome)
-        if len(self._inbox) > BACKLOG or runs_a_loop():
+        if self._is_shared or len(self._inbox) > BACKLOG or runs_a_loop():
             self._wake_unless_led()
         else:
             self._lead_once(questions=False)
@@ -266,6 +270,8 @@ class EngineRole:
             self._taken = []
             inbox.extendleft(reversed(taken))
             return
+        if taken:
+            self._is_shared = not {TaskOutcome}.issuperset(map(type, taken))
         try:
             self._interruptible = True
             self._context.run(self._process, self._engine, taken)

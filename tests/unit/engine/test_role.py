@@ -270,6 +270,16 @@ class TestWhoLeads:
         leader.join(WAIT)
         assert {case.engine.leader_of(report) for report in reports} == {case.own}
 
+    def test_a_thread_of_the_runner_does_not_where_others_bring_work_too(self, case: Case) -> None:
+        """What they bring shares a commit then, if the own thread takes it."""
+        first, second, third = outcome("1"), outcome("2"), outcome("3")
+        on_thread(lambda: case.role.ask(ask()))
+        on_thread(lambda: case.role.hand_in(first))
+        assert case.engine.leader_of(first) == case.own
+        case.settle()
+        thread = on_thread(lambda: [case.role.hand_in(report) for report in (second, third)])
+        assert case.engine.leader_of(second) == case.engine.leader_of(third) == thread
+
     def test_a_thread_of_the_runner_leaves_queries(self, case: Case) -> None:
         """They run code after the dispatch, when it has an attempt to begin."""
         case.role._inbox.append(question := ask())  # by somebody who is about to look at the lead

@@ -67,6 +67,7 @@ async def note_async() -> int:
 
 @workflow
 async def sequence(ctx: Context, n: int, gate: str, inline: bool) -> int:
+    await ctx.task(int)  # after a batch with the start in it another thread leads
     await ctx.task(flows.go_through, gate)
     for _ in range(n):
         TURNS.append(get_ident())
@@ -146,6 +147,7 @@ def test_async_tasks_stay_on_the_thread_of_the_runners_loop(
 @workflow
 async def sent_sequence(ctx: Context, n: int, directory: str) -> list[int]:
     turns: list[int] = []
+    await ctx.task(int)
     for number in range(n):
         await ctx.task(wait_for_file if number == 0 else int, directory if number == 0 else "1")
         turns.append(get_ident())
@@ -271,6 +273,7 @@ def test_a_fan_out_of_a_thread_that_leads_has_threads_for_all(path: Path) -> Non
 
     @workflow("fans_out")
     async def fans_out(ctx: Context) -> int:
+        await ctx.task(int)
         await ctx.task(flows.go_through, "gate")
         await asyncio.gather(*(ctx.task(meet) for _ in range(4)))
         return 4
@@ -291,6 +294,7 @@ def test_a_thread_that_keeps_its_tasks_does_not_starve_others(path: Path) -> Non
 
     @workflow("gated_steps")
     async def gated_steps(ctx: Context, n: int) -> None:
+        await ctx.task(int)
         await ctx.task(flows.go_through, "gate")
         for _ in range(n):
             await ctx.task(say, "first")
@@ -311,6 +315,7 @@ def test_an_attempt_that_is_kept_can_be_cancelled_and_handed_back(path: Path) ->
 
     @workflow("keeps_one")
     async def keeps_one(ctx: Context) -> int:
+        await ctx.task(int)
         await ctx.task(flows.go_through, "gate")
         return await ctx.task(note)
 
