@@ -54,8 +54,8 @@ MEANING: Final[dict[str, str]] = {
     DLQ_URL: "the URL of the FIFO queue for messages that nobody can read",
     TIMER_QUEUE_URL: "the URL of the delay queue of timers",
     WORKER_FUNCTION_NAME: "the name of the function that runs tasks",
-    WORKERS: "the functions of the other workers, or the URLs of their queues, by their names: "
-    '{"gpu": "the function"}',
+    WORKERS: "the functions of the other workers, or the URLs of their queues, by the names that "
+    "tasks know them by, as JSON",
     ROLE_ARN: "the role by which EventBridge Scheduler sends to the queue of events",
     ORCHESTRATOR_FUNCTION_NAME: "the name of the orchestrator function",
     SCHEDULE_GROUP: "the name of the group of schedules",
