@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from example.backend.file import File, number
 from mini_workflow.errors import ExecutionNotFound, LeaseLost, UsageError
 from mini_workflow.ports import Clock, Commit, Extent, Head, MailboxEntry, Page, Query, Stored
+from mini_workflow.stores.listing import page_of
 
 
 class FileBackend:
@@ -92,20 +92,9 @@ class FileStore:
             return [] if found is None else current(found, since)
 
     def list(self, query: Query) -> Page:
-        if query.limit < 1:
-            raise UsageError(f"the limit of a listing must be 1 or more, not {query.limit}")
-        before = position(query.after)
         with self._file.reading() as state:
-            found = [
-                ((one["head"]["started_at"], one["key"]), Head(**one["head"]))
-                for one in state["executions"].values()
-                if query.workflow in {None, one["head"]["workflow"]}
-                and query.status in {None, one["head"]["status"]}
-            ]
-        found = sorted((p, h) for p, h in found if before is None or p < before)[::-1]
-        page = found[: query.limit]
-        following = "{}-{}".format(*page[-1][0]) if len(found) > query.limit else None
-        return Page([head for _, head in page], following)
+            found = [(one["key"], Head(**one["head"])) for one in state["executions"].values()]
+        return page_of(found, query)
 
     def commit(self, commits: Sequence[Commit]) -> list[bool]:
         with self._file.changing() as state:
@@ -304,13 +293,3 @@ def check(item: Commit) -> None:
     length = item.expected + len(item.events)
     if item.head is not None and not 0 <= item.head.base < length:
         raise UsageError(f"a run of {item.execution_id} has no event among {length}")
-
-
-def position(after: str | None) -> tuple[int, int] | None:
-    """Where a page begins."""
-    if after is None:
-        return None
-    match = re.fullmatch(r"(-?\d{1,18})-(\d{1,18})", after, re.ASCII)
-    if match is None:
-        raise UsageError(f"not a page of a listing: {after!r}; pass the `next` of the page before")
-    return int(match[1]), int(match[2])

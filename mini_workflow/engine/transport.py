@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
+import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Final, Protocol, TypeVar
@@ -144,6 +146,34 @@ def refuse_in_workflow() -> None:
     loop = running_loop()
     if isinstance(loop, WorkflowLoop):
         loop.refuse("using a runtime", "do it in a task: await ctx.task(...)")
+
+
+def wait_until_settled(
+    execution_id: str,
+    look: Callable[[], Settled | None],
+    timeout: float | None,
+    pause: Callable[[float | None], object],
+) -> Settled:
+    """Look until the execution has settled. Between two looks `pause` waits for a change, for at most
+    the seconds that are left, if they are limited. Raises TimeoutError after `timeout` seconds.
+    """
+    ends = None if timeout is None else time.monotonic() + timeout
+    while (found := look()) is None:
+        left = None if ends is None else ends - time.monotonic()
+        if left is not None and left <= 0:
+            raise still_running(execution_id, timeout)
+        pause(left)
+    return found
+
+
+async def wait_until_settled_async(look: Callable[[], Settled | None]) -> Settled:
+    """Look with growing pauses until the execution has settled, on a thread, since each look blocks."""
+    pauses = Pauses()
+    while True:
+        found = await asyncio.to_thread(look)
+        if found is not None:
+            return found
+        await asyncio.sleep(pauses.take())
 
 
 def still_running(execution_id: str, timeout: float | None) -> TimeoutError:

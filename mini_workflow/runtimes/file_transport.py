@@ -9,9 +9,9 @@ import asyncio
 import os
 import secrets
 import threading
-import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from mini_workflow.core import events, wire
@@ -35,7 +35,7 @@ from mini_workflow.engine.requests import (
 )
 from mini_workflow.engine.runs import ENTROPY_BITS, first_event
 from mini_workflow.engine.takeover import RESUME, to_forward
-from mini_workflow.engine.transport import CheckedStore, refuse_in_workflow, still_running
+from mini_workflow.engine.transport import CheckedStore, refuse_in_workflow, wait_until_settled
 from mini_workflow.engine.turn import Turns
 from mini_workflow.engine.watchdog import Watchdog
 from mini_workflow.errors import LeaseLost, RuntimeClosed, UsageError
@@ -83,8 +83,8 @@ class FileTransport:
 
     def wait(self, execution_id: str, timeout: float | None) -> Settled:
         """See `Transport.wait`."""
-        deadline = None if timeout is None else time.monotonic() + timeout
-        found = self._settled_now(execution_id)
+        look = partial(self._settled_now, execution_id)
+        found = look()
         if found is not None:
             return found
         changed = threading.Event()
@@ -94,16 +94,14 @@ class FileTransport:
             refused.append(error)
             changed.set()
 
+        def wait(left: float | None) -> None:
+            if refused:
+                raise refused[0]
+            changed.wait(left)
+            changed.clear()
+
         with self._watcher.until_end(execution_id, changed.set), blocking_wait(refuse, timeout):
-            while (found := self._settled_now(execution_id)) is None:
-                left = None if deadline is None else deadline - time.monotonic()
-                if left is not None and left <= 0:
-                    raise still_running(execution_id, timeout)
-                if refused:
-                    raise refused[0]
-                changed.wait(left)
-                changed.clear()
-        return found
+            return wait_until_settled(execution_id, look, timeout, wait)
 
     async def wait_async(self, execution_id: str) -> Settled:
         """See `Transport.wait_async`."""

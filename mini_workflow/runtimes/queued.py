@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import secrets
 import threading
@@ -32,7 +31,8 @@ from mini_workflow.engine.transport import (
     Pauses,
     ReadableStore,
     refuse_in_workflow,
-    still_running,
+    wait_until_settled,
+    wait_until_settled_async,
 )
 from mini_workflow.engine.watchdog import DEFAULT_LIMIT
 from mini_workflow.errors import RuntimeClosed, SchemaTooNew, WireError
@@ -295,23 +295,16 @@ class _QueueTransport:
 
     def wait(self, execution_id: str, timeout: float | None) -> Settled:
         """See `Transport.wait`."""
-        ends = None if timeout is None else time.monotonic() + timeout
+        look = partial(self._settled, execution_id)
         with self.watch(execution_id) as wait:
-            while (found := self._settled(execution_id)) is None:
-                left = None if ends is None else ends - time.monotonic()
-                if left is not None and left <= 0:
-                    raise still_running(execution_id, timeout)
-                wait(RESUMED_WITHIN if left is None else left)
-        return found
+            return wait_until_settled(
+                *(execution_id, look, timeout),
+                lambda left: wait(RESUMED_WITHIN if left is None else left),
+            )
 
     async def wait_async(self, execution_id: str) -> Settled:
         """See `Transport.wait_async`."""
-        pauses = Pauses()
-        while True:
-            found = await asyncio.to_thread(self._settled, execution_id)
-            if found is not None:
-                return found
-            await asyncio.sleep(pauses.take())
+        return await wait_until_settled_async(partial(self._settled, execution_id))
 
     @contextmanager
     def watch(self, execution_id: str) -> Generator[Callable[[float], None]]:

@@ -13,9 +13,7 @@ def page_of(found: Iterable[tuple[int, Head]], query: Query) -> Page:
     """Return a page of the heads that match. Each comes with a number that grows with the creation
     of its execution. Raises UsageError as `Store.list`.
     """
-    if query.limit < 1:
-        raise UsageError(f"the limit of a listing must be 1 or more, not {query.limit}")
-    before = _position(query.after)
+    before = page_start(query)
     matching = (
         ((head.started_at, number), head)
         for number, head in found
@@ -28,7 +26,13 @@ def page_of(found: Iterable[tuple[int, Head]], query: Query) -> Page:
     return Page([head for _, head in page], "{}-{}".format(*page[-1][0]) if more else None)
 
 
-def _position(after: str | None) -> tuple[int, int] | None:
+def page_start(query: Query) -> tuple[int, int] | None:
+    """Return the place in a listing behind which a page begins, as (start, number of creation); None
+    for the first page. Raises UsageError as `Store.list`.
+    """
+    if query.limit < 1:
+        raise UsageError(f"the limit of a listing must be 1 or more, not {query.limit}")
+    after = query.after
     if after is None:
         return None
     match = re.fullmatch(r"(-?\d{1,18})-(\d{1,18})", after, re.ASCII)

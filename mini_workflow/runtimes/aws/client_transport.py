@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from mini_workflow.core import events, wire
@@ -32,7 +32,13 @@ from mini_workflow.engine.requests import (
     Update,
 )
 from mini_workflow.engine.runs import ENTROPY_BITS, first_event
-from mini_workflow.engine.transport import CheckedStore, Pauses, refuse_in_workflow, still_running
+from mini_workflow.engine.transport import (
+    CheckedStore,
+    Pauses,
+    refuse_in_workflow,
+    wait_until_settled,
+    wait_until_settled_async,
+)
 from mini_workflow.errors import PromiseNotOpen, RuntimeClosed, StoreUnavailable
 from mini_workflow.ports import Commit, Head
 from mini_workflow.runtimes.aws.container import Container
@@ -86,23 +92,14 @@ class ClientTransport:
 
     def wait(self, execution_id: str, timeout: float | None) -> Settled:
         """See `Transport.wait`. Looks at the bucket, with growing pauses."""
-        ends = None if timeout is None else time.monotonic() + timeout
-        pauses = Pauses()
-        while (found := self._settled_now(execution_id)) is None:
-            left = None if ends is None else ends - time.monotonic()
-            if left is not None and left <= 0:
-                raise still_running(execution_id, timeout)
-            time.sleep(pauses.take(left))
-        return found
+        pauses, look = Pauses(), partial(self._settled_now, execution_id)
+        return wait_until_settled(
+            execution_id, look, timeout, lambda left: time.sleep(pauses.take(left))
+        )
 
     async def wait_async(self, execution_id: str) -> Settled:
         """See `Transport.wait_async`."""
-        pauses = Pauses()
-        while True:
-            found = await asyncio.to_thread(self._settled_now, execution_id)
-            if found is not None:
-                return found
-            await asyncio.sleep(pauses.take())
+        return await wait_until_settled_async(partial(self._settled_now, execution_id))
 
     @contextmanager
     def watch(self, execution_id: str) -> Generator[Callable[[float], None]]:

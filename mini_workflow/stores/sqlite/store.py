@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import sqlite3
 import threading
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,7 @@ from typing import Any, Final
 
 from mini_workflow.errors import UsageError
 from mini_workflow.ports import STATUSES, Commit, Extent, Head, Page, Query, Stored
+from mini_workflow.stores.listing import page_start
 from mini_workflow.stores.sqlite.connection import Connection
 from mini_workflow.stores.sqlite.damage import FIELDS, FIND, Damage, damages, head_of
 from mini_workflow.stores.sqlite.leases import Ownership
@@ -135,9 +135,7 @@ class SQLiteStore:
 
     def list(self, query: Query) -> Page:
         """See `Store.list`."""
-        if query.limit < 1:
-            raise UsageError(f"the limit of a listing must be 1 or more, not {query.limit}")
-        before = _position(query.after)
+        before = page_start(query) or _BEHIND_ALL
         where = "status = ? AND (started_at, key) < (?, ?)"
         arguments: tuple[Any, ...] = ()
         if query.workflow is not None:
@@ -278,14 +276,8 @@ def _place(row: Any) -> tuple[int, int]:
     return row[3], row[11]
 
 
-def _position(after: str | None) -> tuple[int, int]:
-    if after is None:
-        return (2**63 - 1, 2**63 - 1)
-    match = re.fullmatch(r"(-?\d{1,18})-(\d{1,18})", after, re.ASCII)
-    if match is None:
-        raise UsageError(f"not a page of a listing: {after!r}; pass the `next` of the page before")
-    return int(match[1]), int(match[2])
-
+_BEHIND_ALL: Final = (2**63 - 1, 2**63 - 1)
+"""The position behind which the first page begins: the largest integers of SQLite."""
 
 _FIND = """
     SELECT key, partition,
