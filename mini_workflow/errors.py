@@ -242,6 +242,14 @@ class ExecutionBlocked(ExecutionError):
     """The execution cannot go on until the cause is fixed; then `resume()` continues it."""
 
 
+class ExecutionPaused(ExecutionBlocked):
+    """An operator has paused the execution; `resume()` continues it."""
+
+
+class ExecutionNotClosed(ExecutionError):
+    """The execution has not closed: it cannot be run again before it has."""
+
+
 class TaskError(MiniWorkflowError):
     """A task failed with an exception that cannot be rebuilt here.
 

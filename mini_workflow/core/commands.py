@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mini_workflow.core.events import Event
+from mini_workflow.core.events import Event, Request
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.records import record
 
@@ -64,7 +64,7 @@ class SendMessage:
     """Deliver a message to another execution. `key` is the same whenever it is sent again."""
 
     execution_id: str
-    message: Event
+    message: Event | Request
     key: str
 
 

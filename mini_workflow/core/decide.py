@@ -249,11 +249,8 @@ def _commands(run: Run, taken: Iterable[Event]) -> Iterable[Command]:
     state = run.state
     started: set[int] = set()
     for event in taken:
-        if isinstance(event, (events.TaskScheduled, events.TaskRetryStarted)):
-            fresh = event.seq not in started
-            started.add(event.seq)
-            if fresh and (command := run.tasks.attempt(event.seq)) is not None:
-                yield command
+        if isinstance(event, _ATTEMPTS):
+            yield from _attempts_of(run, event, started)
         elif isinstance(event, events.TimerStarted):
             started.add(event.seq)
             if event.seq in state.timers:
@@ -279,6 +276,27 @@ def _commands(run: Run, taken: Iterable[Event]) -> Iterable[Command]:
             if not isinstance(event, events.ContinuedAsNew):
                 yield from end_children(run.execution_id, state)
                 yield from tell_parent(run.execution_id, run.started, state, event)
+
+
+_ATTEMPTS: Final = (events.TaskScheduled, events.TaskRetryStarted, events.ExecutionReset)
+
+
+def _attempts_of(
+    run: Run,
+    event: events.TaskScheduled | events.TaskRetryStarted | events.ExecutionReset,
+    started: set[int],
+) -> Iterable[Command]:
+    """Return the attempts that begin with an event; those of tasks that have begun already are left out."""
+    if isinstance(event, events.ExecutionReset):
+        started.update(event.running or ())
+        numbers: Iterable[int] = map(int, event.attempts or ())
+    else:
+        numbers = (event.seq,)
+    for seq in numbers:
+        if seq not in started:
+            started.add(seq)
+            if (command := run.tasks.attempt(seq)) is not None:
+                yield command
 
 
 def message_to(

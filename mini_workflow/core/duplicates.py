@@ -31,6 +31,11 @@ def _has_no_history(state: ExecutionState, message: Event) -> bool:
     return state.condition == "new"
 
 
+def _is_not_reset(state: ExecutionState, message: events.ExecutionReset) -> bool:
+    """Return whether the workflow runs, and its run was not reset yet."""
+    return state.condition == "running" and all(run != message.run for run, _ in state.resets)
+
+
 def _is_running(state: ExecutionState, message: Event) -> bool:
     """Return whether the workflow runs."""
     return state.condition == "running"
@@ -85,6 +90,13 @@ def _is_unseen_update(state: ExecutionState, message: events.UpdateRequested) ->
     return message.id not in state.updates and not state.closed
 
 
+def _is_unknown_update(state: ExecutionState, message: events.UpdateAccepted) -> bool:
+    """Return whether the workflow has not ended, and no update with its id was accepted. It was
+    accepted before the run was reset.
+    """
+    return message.id not in state.updates and not state.closed
+
+
 def _is_open_promise(
     state: ExecutionState, message: events.PromiseCompleted | events.PromiseFailed
 ) -> bool:
@@ -121,10 +133,11 @@ def _retry_or_failure(state: ExecutionState, message: events.TaskFailed) -> Even
         return message
     policy = DEFAULT_POLICY if task.retry is None else RetryPolicy.from_plain(task.retry)
     failure, attempt = message.failure, task.attempt
-    if not policy.retries(failure, attempt):
-        return replace(message, failure=replace(failure, attempts=attempt))
+    made = attempt - task.discounted
+    if not policy.retries(failure, made):
+        return replace(message, failure=replace(failure, attempts=made))
     draw = random.Random(f"{state.seed}:{message.seq}:{attempt}").random()
-    retry_at = message.at + policy.delay(failure, attempt, draw)
+    retry_at = message.at + policy.delay(failure, made, draw)
     return events.TaskRetryScheduled(
         message.at, message.seq, attempt + 1, retry_at, failure, message.heartbeat
     )
@@ -151,6 +164,7 @@ def _without_secret(
 
 RULES: Final[dict[type[Any], Rule]] = {
     events.ExecutionStarted: Rule(_has_no_history, _itself),
+    events.ExecutionReset: Rule(_is_not_reset, _itself),
     events.TaskCompleted: Rule(_is_awaited, _itself),
     events.TaskFailed: Rule(_is_awaited, _retry_or_failure),
     events.TaskRetryStarted: Rule(_is_held_back, _itself),
@@ -158,6 +172,7 @@ RULES: Final[dict[type[Any], Rule]] = {
     events.TimerFired: Rule(_is_open_timer, _at_its_time),
     events.SignalReceived: Rule(_is_unseen_signal, _signal),
     events.UpdateRequested: Rule(_is_unseen_update, _accepted),
+    events.UpdateAccepted: Rule(_is_unknown_update, _itself),
     events.CancelRequested: Rule(_is_first_cancel, _itself),
     events.ExecutionTerminated: Rule(_is_running, _itself),
     events.PromiseCompleted: Rule(_is_open_promise, _without_secret),

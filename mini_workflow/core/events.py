@@ -33,7 +33,8 @@ class ExecutionStarted(Fact):
     is the reason of one that came when the run before had ended, and is for this one. `key` is what the
     tokens of the run's promises are made from, and nothing else is; histories from before have none.
     `behaviour` says which choices of this library a run was recorded with, so that a replay makes the
-    same: see BEHAVIOUR.
+    same: see BEHAVIOUR. `began_with` are the arguments of the first run, where those of this one are
+    others: what a restart begins with.
     """
 
     at: int
@@ -52,6 +53,33 @@ class ExecutionStarted(Fact):
     cancel: str | None = None
     key: str = ""
     behaviour: int = 0
+    began_with: Payload | None = None
+
+
+@fact
+class ExecutionReset(Fact):
+    """The run begins with `kept` events of another run, and goes on from there.
+
+    `how` says why: "retry", "restart" or "fork". `run` is the number of this run, and `id` that of the
+    request. `source` is the execution whose events they are, if that is another one. `highest` is the
+    highest number that the other run has given to an operation: those of this one go on behind it.
+    `attempts` says for each task that was open at the cut, by its number, which attempt it makes now;
+    those before do not count any more. `running` are those whose attempt has begun and goes on. `timer`
+    is the number of a timer that waits once more, until `fire_at` (milliseconds since the epoch); 0 for
+    none.
+    """
+
+    at: int
+    how: str
+    run: int
+    kept: int
+    highest: int
+    id: str = ""
+    source: str = ""
+    attempts: dict[str, int] | None = None
+    running: list[int] | None = None
+    timer: int = 0
+    fire_at: int = 0
 
 
 @fact
@@ -241,7 +269,7 @@ class TaskScheduled(Fact):
     instead of a task: a replay must not take such a call for this one. `call` is the fingerprint of
     what is called and with which values; without a name before its ``#`` it calls what the task is
     named after. Histories from before have none. `worker` names the worker that is to run it; empty
-    is the default one.
+    is the default one. `undoes` is the number of the task that it takes back; 0 for none.
     """
 
     seq: int
@@ -252,6 +280,7 @@ class TaskScheduled(Fact):
     heartbeat_timeout: int | None = None
     call: str = ""
     worker: str = ""
+    undoes: int = 0
 
 
 @fact
@@ -409,6 +438,7 @@ class ExecutionCancelled(Fact):
 
 Incoming = (
     ExecutionStarted
+    | ExecutionReset
     | TaskCompleted
     | TaskFailed
     | TaskRetryScheduled
@@ -484,4 +514,33 @@ class UpdateRequested(Fact):
     forwarded: bool = False
 
 
-Message = Incoming | Tick | UpdateRequested
+@fact
+class ResetRequested(Fact):
+    """A message, never recorded: begin another run of an execution that has closed, and go on from its
+    last good point ("retry"), or from the start ("restart").
+
+    It is about the run of that number; 0 means the one that there is. `id` is the same in every copy.
+    `began_with` are other arguments for a restart.
+    """
+
+    at: int
+    how: str
+    run: int
+    id: str
+    began_with: Payload | None = None
+
+
+@fact
+class PauseRequested(Fact):
+    """A message, never recorded: run no code of the execution until it is resumed."""
+
+    at: int
+    reason: str = ""
+
+
+Request = ResetRequested | PauseRequested
+"""What is asked about an execution as a whole; its code does not hear of it."""
+
+REQUESTS: Final = frozenset(Request.__args__)
+
+Message = Incoming | Tick | UpdateRequested | Request

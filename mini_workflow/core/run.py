@@ -181,6 +181,9 @@ class Run:
                 self._begin(event)
             elif isinstance(event, events.CancelRequested):
                 self._cancel_requested(event)
+            elif isinstance(event, events.ExecutionReset):
+                # What is started from here on is nothing that the other run has started.
+                self.recorder.seq = max(self.recorder.seq, event.highest)
             else:
                 return
         except SerializationError as error:

@@ -42,6 +42,7 @@ class OpenTask:
 
     __slots__ = (
         "attempt",
+        "discounted",
         "heartbeat",
         "heartbeat_timeout",
         "name",
@@ -60,6 +61,8 @@ class OpenTask:
         self.heartbeat: Payload | None = None
         """The details that the attempts before have given last with a heartbeat."""
         self.attempt = 1
+        self.discounted = 0
+        """How many attempts do not count any more, because the task was to be made again."""
         self.retry_at: int | None = None
         """When the next attempt is due; None while an attempt is in flight."""
 
@@ -88,6 +91,7 @@ class ExecutionState:
         "patches",
         "promises",
         "released",
+        "resets",
         "key",
         "seed",
         "signal_ids",
@@ -132,6 +136,8 @@ class ExecutionState:
         """The timers that were open when the workflow came to its end, and end with it."""
         self.left_tasks: tuple[int, ...] = ()
         """The tasks that were in flight when the execution was terminated."""
+        self.resets: set[tuple[int, str]] = set()
+        """The runs that began with events of another one, with the ids of the requests."""
         self._wakes: list[tuple[int, int]] = []
         self.deadlines = ReportDeadlines()
         self.limits: ReportLimits | None = None
@@ -285,6 +291,26 @@ class ExecutionState:
             name: True for name, about in self.answers.items() if "refusal" not in about
         }
 
+    def _reset(self, event: events.ExecutionReset) -> None:
+        self._check_open(event)
+        self.resets.add((event.run, event.id))
+        for number, attempt in (event.attempts or {}).items():
+            seq = int(number)
+            task = self.tasks.get(seq)
+            if task is None:
+                continue  # the code of today has given it up before
+            if task.retry_at is not None:
+                task.retry_at = None
+                self.durations.end(seq)
+                self.in_flight += 1
+            self.released.discard(seq)
+            task.attempt, task.discounted = attempt, attempt - 1
+            self._expect(seq, max(event.at, self.now))
+        if event.timer in self.timers:
+            self.timers[event.timer] = event.fire_at
+            self.durations.begin(event.timer, event.at)
+            heappush(self._wakes, (event.fire_at, event.timer))
+
     def _task_scheduled(self, event: events.TaskScheduled) -> None:
         if self.condition != "running":
             raise self._follows_the_end(event)
@@ -431,6 +457,7 @@ class ExecutionState:
 
     _HANDLERS: ClassVar[dict[type[Event], Callable[[ExecutionState, Any], None]]] = {
         events.ExecutionStarted: _started,
+        events.ExecutionReset: _reset,
         events.TaskScheduled: _task_scheduled,
         events.TaskCompleted: _task_ended,
         events.TaskFailed: _task_ended,

@@ -70,7 +70,7 @@ class Tasks:
         self._futures: dict[int, TaskFuture] = {}
         self._calls: dict[int, tuple[bytes, bool]] = {}
         """The captured calls of open tasks, and whether they are asynchronous."""
-        self._undos: list[tuple[str, Callable[..., Any], tuple[Any, ...]]] = []
+        self._undos: list[tuple[int, str, Callable[..., Any], tuple[Any, ...]]] = []
         """What takes back the tasks that have succeeded, in their order."""
 
     # What the code asks for
@@ -87,10 +87,12 @@ class Tasks:
         heartbeat_timeout: int | None = None,
         undo: Callable[..., Any] | None = None,
         worker: str = "",
+        undoes: int = 0,
         options: set[str] = NONE,
     ) -> TaskFuture:
         """Start a task now. The timeouts are in milliseconds; `worker` is empty for the default one;
-        `options` are what the user has given of the engine's own arguments.
+        `undoes` is the number of the task that it takes back, 0 for none; `options` are what the user
+        has given of the engine's own arguments.
 
         The call is captured before anything is recorded, so that a failure to capture it leaves
         no trace.
@@ -110,7 +112,8 @@ class Tasks:
         call = self._fingerprint(name, function, args, kwargs)
         recorder.emit(
             events.TaskScheduled(
-                seq, name, plan, timeout, recorder.refused, heartbeat_timeout, call, worker
+                *(seq, name, plan, timeout, recorder.refused, heartbeat_timeout, call, worker),
+                undoes=undoes,
             )
         )
         future = TaskFuture(seq, name, loop=recorder.loop, tasks=self)
@@ -187,9 +190,9 @@ class Tasks:
         """Take back what succeeded, the last first; a cancellation meanwhile comes too late."""
         warn = self._recorder.warn
         while self._undos:
-            name, undo, args = self._undos.pop()
+            undoes, name, undo, args = self._undos.pop()
             try:
-                future = self.start(undo, args, {}, name=name, retry=UNDO_POLICY, timeout=None)
+                future = self.start(undo, args, {}, name=name, retry=UNDO_POLICY, undoes=undoes)
             except SerializationError as error:
                 warn("%s cannot be done: %s", name, error)
                 continue
@@ -263,9 +266,8 @@ class Tasks:
         if future is not None and not future.done():
             result = self._recorder.codec.decode_ordered(event.result)
             if (undo := future.undo) is not None:
-                self._undos.append(
-                    (f"undo {future.name}", undo, (result,) if takes_result(undo) else ())
-                )
+                given = (result,) if takes_result(undo) else ()
+                self._undos.append((event.seq, f"undo {future.name}", undo, given))
             future.set_result(result)
 
     def failed(self, event: events.TaskFailed) -> None:

@@ -25,12 +25,14 @@ UPCASTERS: Final[dict[int, Callable[[dict[str, Any]], dict[str, Any]]]] = {}
 """From a version to the function that turns its plain event into one of the next version."""
 
 _KINDS: Final[dict[str, Any]] = {
-    kind.__name__: kind for kind in (*events.INCOMING, *events.RECORDED, events.UpdateRequested)
+    kind.__name__: kind
+    for kind in (*events.INCOMING, *events.RECORDED, events.UpdateRequested, *events.REQUESTS)
 }
 _PAYLOADS: Final = {"arguments", "result", "value"}
 _PLAIN: Final[dict[str, Callable[[Any], Any]]] = {
     "failure": Failure.to_plain,
     "heartbeat": lambda payload: payload.tree,
+    "began_with": lambda payload: payload.tree,
 }
 """How the fields are written that are neither plain nor the payload of their event."""
 _FIELDS: Final[dict[type, tuple[tuple[str, Any], ...]]] = {
@@ -42,14 +44,29 @@ _PAYLOAD_FIELD: Final[dict[type, str]] = {
 }
 _KIND: Final = '{"event":"'
 """How every line begins."""
-_INTEGERS: Final = ("at", "seq", "attempt", "fire_at", "retry_at", "wait", "by")
+_INTEGERS: Final = (
+    *(
+        "at",
+        "seq",
+        "attempt",
+        "fire_at",
+        "retry_at",
+        "wait",
+        "by",
+        "run",
+        "kept",
+        "highest",
+        "timer",
+        "undoes",
+    ),
+)
 _REQUIRED: Final[dict[type, frozenset[str]]] = {
     kind: frozenset(f.name for f in fields(kind) if f.default is MISSING)
     for kind in _KINDS.values()
 }
 
 
-def encode(event: Event | events.UpdateRequested) -> str:
+def encode(event: Event | events.UpdateRequested | events.Request) -> str:
     """Return the event, or the message, as one line of JSON."""
     if SCHEMA == 1:
         # What most of every history consists of, written out.
@@ -63,6 +80,7 @@ def encode(event: Event | events.UpdateRequested) -> str:
             and event.retry is event.timeout is event.heartbeat_timeout is None
             and not event.refused
             and not event.worker
+            and not event.undoes
         ):
             name = dump_json(event.name)
             call = f',"call":{dump_json(event.call)}' if event.call else ""
@@ -70,7 +88,7 @@ def encode(event: Event | events.UpdateRequested) -> str:
     return encode_any(event)
 
 
-def encode_any(event: Event | events.UpdateRequested) -> str:
+def encode_any(event: Event | events.UpdateRequested | events.Request) -> str:
     """Return the same for every kind of event alike."""
     kind = type(event)
     # In parts: an encoder for the whole would be made anew for every event, and take longer.
@@ -136,8 +154,9 @@ def decode(line: str) -> Event:
             plain[field] = Payload(tree=plain[field])
         if "failure" in plain:
             plain["failure"] = Failure.from_plain(plain["failure"])
-        if "heartbeat" in plain:
-            plain["heartbeat"] = Payload(tree=plain["heartbeat"])
+        for name in ("heartbeat", "began_with"):
+            if name in plain:
+                plain[name] = Payload(tree=plain[name])
         for number in _INTEGERS:
             if number in plain and type(plain[number]) is not int:
                 raise TypeError(f"{number} is {plain[number]!r}, not a whole number")

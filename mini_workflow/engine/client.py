@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import secrets
 import time
@@ -13,12 +14,13 @@ from mini_workflow.core.codec import Codec
 from mini_workflow.core.events import CLOSING, Event, Incoming
 from mini_workflow.core.history import History
 from mini_workflow.core.promises import read_token
+from mini_workflow.core.reset import first_arguments
 from mini_workflow.core.validation import check_id, check_name, check_reason, encode_arguments
 from mini_workflow.engine.execution import Description, Execution, Settled
 from mini_workflow.engine.pending_updates import find_answer
 from mini_workflow.engine.replies import blocked, existing
-from mini_workflow.engine.requests import Answer, Ask, Post, Resume, Start, Update
-from mini_workflow.engine.transport import CheckedStore, Transport
+from mini_workflow.engine.requests import Answer, Ask, IfClosed, Post, Resume, Start, Update
+from mini_workflow.engine.transport import CheckedStore, Transport, still_running
 from mini_workflow.errors import (
     ExecutionClosed,
     ExecutionNotFound,
@@ -50,6 +52,8 @@ class Client:
         self._store = store
         self._codec = codec
         self._registry = registry
+        self._passed: dict[str, int] = {}
+        """The runs that are over for who has asked for another one, by execution."""
 
     # For users
 
@@ -59,6 +63,7 @@ class Client:
         /,
         *args: Any,
         id: str | None = None,  # noqa: A002 - the API's own word
+        if_closed: IfClosed = "return",
         **kwargs: Any,
     ) -> Execution:
         """Start an execution; when this returns, it survives a crash.
@@ -66,18 +71,23 @@ class Client:
         Args:
             workflow: the workflow, or its name.
             *args: its positional arguments.
-            **kwargs: its keyword arguments; one called `id` has to be given by position.
+            **kwargs: its keyword arguments; one called `id` or `if_closed` has to be given by position.
             id: 1 to 100 letters, digits and ``_-.:@``; the same id again gives the same execution,
                 whether it is still running or not. Without one it is made up.
+            if_closed: what becomes of an execution of that id that has closed: "return" it, "restart"
+                it with these arguments, or "reject" the start. A repeated start with "restart" begins
+                another run if the one before has closed by then.
 
         Raises:
             UnknownWorkflow, InvalidArguments, InvalidIdentifier, ValueNotSerializable: the call is
                 wrong; nothing was started.
-            ExecutionAlreadyExists: the id belongs to another workflow or other arguments.
+            ExecutionAlreadyExists: the id belongs to another workflow or other arguments, or, with
+                "reject", to an execution that has closed.
             StoreError: the store refused; nothing was started.
         """
-        _check_options(workflow, {"id"} if id is not None else set(), args)
-        return self._start(workflow, args, kwargs, id, None)
+        given = {"id"} if id is not None else set[str]()
+        _check_options(workflow, given | _if_closed_given(if_closed), args)
+        return self._start(workflow, args, kwargs, id, None, if_closed)
 
     def start_executions(
         self,
@@ -122,16 +132,19 @@ class Client:
         id: str,  # noqa: A002
         signal: str,
         value: Any = None,
+        if_closed: IfClosed = "return",
         **kwargs: Any,
     ) -> Execution:
         """Send a signal to the execution of that id, and start it before if there is none: both in
-        one step, and both survive a crash when this returns.
+        one step, and both survive a crash when this returns. To one that has closed no signal can be
+        sent, unless `if_closed` is "restart": then its next run gets it.
 
         Raises what `start_execution` and `Execution.signal` raise.
         """
         given = {"id", "signal"} if value is None else {"id", "signal", "value"}
-        _check_options(workflow, given, args)
-        return self._start(workflow, args, kwargs, id, self._make_signal(id, signal, value))
+        _check_options(workflow, given | _if_closed_given(if_closed), args)
+        made = self._make_signal(id, signal, value)
+        return self._start(workflow, args, kwargs, id, made, if_closed)
 
     def _start(
         self,
@@ -140,9 +153,11 @@ class Client:
         kwargs: dict[str, Any],
         id: str | None,  # noqa: A002
         signal: events.SignalReceived | None,
+        if_closed: IfClosed = "return",
     ) -> Execution:
         self._store.check()
         request = self._start_request(_name_of(workflow), args, kwargs, id, signal)
+        request.if_closed = if_closed
         self._transport.start([request])
         return self._started(request)
 
@@ -163,6 +178,9 @@ class Client:
 
     def _started(self, request: Start) -> Execution:
         started = request.reply.wait()
+        if request.if_closed == "restart" and started.head.closed_at is not None:
+            # Another process has it, and begins its next run.
+            self._passed[request.execution_id] = started.head.run
         settled = Settled(started.head, started.closing) if started.closing is not None else None
         return Execution(request.execution_id, self, self._codec, settled)
 
@@ -258,10 +276,16 @@ class Client:
 
     def wait(self, execution_id: str, timeout: float | None) -> Settled:
         """Wait until the execution has closed or is blocked."""
+        if execution_id in self._passed:
+            began = time.monotonic()
+            self._wait_for_run(execution_id, timeout)
+            timeout = None if timeout is None else max(0, timeout + began - time.monotonic())
         return self._transport.wait(execution_id, timeout)
 
     async def wait_async(self, execution_id: str) -> Settled:
         """Wait for the same on the running event loop."""
+        if execution_id in self._passed:
+            await asyncio.to_thread(self._wait_for_run, execution_id, None)
         return await self._transport.wait_async(execution_id)
 
     def closing(self, execution_id: str) -> Event:
@@ -314,6 +338,27 @@ class Client:
         """Let an execution go on. Raises as `signal`."""
         self.head(execution_id)
         self._transport.ask(Resume(execution_id))
+
+    def retry(self, execution_id: str) -> None:
+        """Have an execution go on from its last good point: see `Execution.retry`."""
+        self._run_again(execution_id, "retry")
+
+    def restart(self, execution_id: str) -> None:
+        """Have an execution begin anew: see `Execution.restart`."""
+        head = self.head(execution_id)
+        if head.run > 1 and head.closed_at is not None:
+            started = self.history(execution_id).started
+            if first_arguments(started) is None:
+                raise UsageError(
+                    f"the arguments that execution {execution_id!r} was started with were not recorded by "
+                    'the version that ran it: give them to start_execution(..., if_closed="restart")'
+                )
+        self._run_again(execution_id, "restart")
+
+    def pause(self, execution_id: str, reason: str) -> None:
+        """Have no code of an execution run until it is resumed. Raises as `signal`."""
+        check_reason(reason)
+        self._post(execution_id, events.PauseRequested(self._transport.now(), reason))
 
     def query(self, execution_id: str, name: str, args: Any, kwargs: Any) -> Any:
         """Put a question to an execution: see `Execution.query`."""
@@ -371,9 +416,27 @@ class Client:
         payload = self._codec.for_execution(execution_id).encode(value, f"value of signal {name!r}")
         return events.SignalReceived(self._transport.now(), name, payload, secrets.token_hex(8))
 
-    def _post(self, execution_id: str, message: Incoming) -> None:
+    def _post(self, execution_id: str, message: Incoming | events.Request) -> None:
         check_id(execution_id)
         self._transport.ask(Post(execution_id, message))
+
+    def _run_again(self, execution_id: str, how: str) -> None:
+        run = self.head(execution_id).run
+        now, request_id = self._transport.now(), secrets.token_hex(8)
+        self._post(execution_id, events.ResetRequested(now, how, run, request_id))
+        self._passed[execution_id] = run
+
+    def _wait_for_run(self, execution_id: str, timeout: float | None) -> None:
+        """Wait until the run that was asked for has begun: another process begins it."""
+        ends = None if timeout is None else time.monotonic() + timeout
+        passed = self._passed.get(execution_id, 0)
+        with self._transport.watch(execution_id) as wait:
+            while self.head(execution_id).run <= passed:
+                left = LOOK_AGAIN if ends is None else ends - time.monotonic()
+                if left <= 0:
+                    raise still_running(execution_id, timeout)
+                wait(min(LOOK_AGAIN, left))
+        self._passed.pop(execution_id, None)
 
     def _settle_promise(self, token: str, execution_id: str, message: Incoming) -> None:
         try:
@@ -419,6 +482,13 @@ def _check_options(
 ) -> None:
     if isinstance(workflow, Workflow):
         workflow.check_options(options, args)
+
+
+def _if_closed_given(if_closed: object) -> set[str]:
+    """Return the option if it was given. Raises UsageError if it is none."""
+    if if_closed not in ("return", "restart", "reject"):
+        raise UsageError(f'if_closed={if_closed!r}: choose "return", "restart" or "reject"')
+    return set() if if_closed == "return" else {"if_closed"}
 
 
 def _name_of(workflow: object) -> str:

@@ -28,7 +28,7 @@ from mini_workflow.engine.group_commit import GroupCommit
 from mini_workflow.engine.operator_log import tell
 from mini_workflow.engine.pending_updates import PendingUpdates
 from mini_workflow.engine.queries import Queries
-from mini_workflow.engine.replies import blocked, closed
+from mini_workflow.engine.replies import blocked, closed, restart_of
 from mini_workflow.engine.requests import (
     Ask,
     Input,
@@ -349,6 +349,8 @@ class Engine:
             return
         head = None if request.fresh else self._ports.store.head(name)
         if name in batch.turns or head is not None:
+            if head is not None and (again := restart_of(request, head, now)) is not None:
+                batch.delivery(name).messages.append(again)
             batch.starts.append(request)
             if request.signal is not None and head and head.workflow == request.workflow:
                 batch.delivery(name).messages.append(request.signal)

@@ -18,6 +18,7 @@ from mini_workflow.errors import (
     ExecutionBlocked,
     ExecutionCancelled,
     ExecutionFailed,
+    ExecutionPaused,
     ExecutionTerminated,
     TaskError,
 )
@@ -216,19 +217,59 @@ class Execution:
         self._client.terminate(self.id, reason)
 
     def resume(self) -> None:
-        """Let a blocked execution go on, after the cause has been fixed. One that runs goes on too if
-        a message to it was lost: attempts that are overdue, or that nobody runs any more, fail with
-        WorkerLost at once, and what its children and other executions have not got is sent again.
-        Without effect where nothing is missing.
+        """Let a blocked execution go on, after the cause has been fixed, or a paused one. One that runs
+        goes on too if a message to it was lost: attempts that are overdue, or that nobody runs any more,
+        fail with WorkerLost at once, and what its children and other executions have not got is sent
+        again. Without effect where nothing is missing.
 
         Raises ExecutionNotFound, or ExecutionClosed if it has ended.
         """
         self._client.resume(self.id)
 
+    def retry(self) -> None:
+        """Have an execution that has failed, or was cancelled or terminated, go on from its last good
+        point, in a new run: what has failed is made again, and what is finished stays finished. When
+        this returns, it survives a crash.
+
+        It goes on before the failure of the task (or of the child, which is retried too) that its own
+        failure comes from, before the request to cancel it, or before its termination; if its code
+        itself has raised, before the turn in which it did. Tasks that were taken back by their ``undo``
+        are made again. One that runs again already is left alone.
+
+        Raises ExecutionNotFound, ExecutionNotClosed, or ExecutionClosed if it has completed.
+        """
+        self._client.retry(self.id)
+        self._settled = None
+
+    def restart(self) -> None:
+        """Have an execution that has closed begin anew, with the arguments that it was started with, in
+        a new run. When this returns, it survives a crash.
+
+        Raises ExecutionNotFound or ExecutionNotClosed, or UsageError if an older version has not
+        recorded its arguments.
+        """
+        self._client.restart(self.id)
+        self._settled = None
+
+    def pause(self, why: str = "") -> None:
+        """Have no code of the execution run, and no task begin, until `resume` is called. What arrives
+        meanwhile is kept; attempts that have begun run on, and timers that come due wait. It counts as
+        blocked, and `describe` says why.
+
+        Raises ExecutionNotFound, or ExecutionClosed if it has ended.
+        """
+        self._client.pause(self.id, why)
+
     def __repr__(self) -> str:
         return f"<execution {self.id!r}>"
 
     def _unwrap(self, settled: Settled) -> Any:
+        if settled.head.blocked_kind == ExecutionPaused.__name__:
+            why = (settled.head.blocked_reason or "").partition(": ")[2]
+            raise ExecutionPaused(
+                f"execution {self.id!r} is paused{_because(why)}. Call resume() to continue",
+                execution_id=self.id,
+            )
         if settled.head.status == "blocked":
             raise ExecutionBlocked(
                 f"execution {self.id!r} is blocked: {settled.head.blocked_reason}. Fix the cause, "

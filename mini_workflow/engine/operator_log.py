@@ -12,6 +12,7 @@ from mini_workflow.core import events
 from mini_workflow.core.events import Event
 from mini_workflow.core.failure import Failure
 from mini_workflow.engine.turn import Turn
+from mini_workflow.errors import ExecutionPaused
 from mini_workflow.ports import Head
 
 log = logging.getLogger("mini_workflow.engine.executions")
@@ -30,7 +31,13 @@ def tell(turn: Turn) -> None:
             if isinstance(event, _FAILED):
                 _tell_failed(turn, event)
     head, blocked = turn.head, turn.head.status == "blocked"
-    if blocked and (turn.commit.head is not None or turn.delivery.resume):
+    if head.blocked_kind == ExecutionPaused.__name__:
+        if turn.commit.head is not None:
+            why = _printable(head.blocked_reason or "")
+            log.info(
+                "[%s] %s; call resume() to continue", head.execution_id, why, extra=_about(head)
+            )
+    elif blocked and (turn.commit.head is not None or turn.delivery.resume):
         log.error(
             "[%s] is blocked: %s; fix the cause, then call resume() to continue",
             head.execution_id,

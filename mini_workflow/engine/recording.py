@@ -83,7 +83,7 @@ class Recording:
 def decode_message(line: str) -> Message:
     """Return a message that was parked, or left in the mailbox. Raises WireError."""
     event = wire.decode(line)
-    if type(event) not in events.INCOMING and not isinstance(event, events.UpdateRequested):
+    if type(event) in events.RECORDED:
         raise WireError(f"not a message: {line[:200]!r}")
     return event  # type: ignore[return-value]
 

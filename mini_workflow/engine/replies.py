@@ -9,6 +9,7 @@ from typing import TypeVar
 from mini_workflow.core import events, wire
 from mini_workflow.core.continuation import Answered
 from mini_workflow.core.decide import Given
+from mini_workflow.core.events import Incoming, Request
 from mini_workflow.core.state import ExecutionState
 from mini_workflow.engine.pending_updates import PendingUpdates, find_answer
 from mini_workflow.engine.requests import Answer, Post, Resume, Start, Started, Update
@@ -18,6 +19,7 @@ from mini_workflow.errors import (
     ExecutionAlreadyExists,
     ExecutionBlocked,
     ExecutionClosed,
+    ExecutionNotClosed,
     ExecutionNotFound,
     MiniWorkflowError,
     PromiseNotOpen,
@@ -43,6 +45,8 @@ def start_refusal(
             f"{request.workflow!r}; choose another id",
             execution_id=name,
         )
+    if head.closed_at is not None and request.if_closed != "return":
+        return None if request.if_closed == "restart" else _rejected(request, head)
     if request.signal is not None:
         return closed(name, head.status) if head.closed_at is not None and not reached else None
     if fingerprint() != request.arguments.fingerprint():
@@ -51,6 +55,57 @@ def start_refusal(
             execution_id=name,
         )
     return None
+
+
+def _rejected(request: Start, head: Head) -> ExecutionAlreadyExists:
+    name = request.execution_id
+    return ExecutionAlreadyExists(
+        f"execution {name!r} exists and has closed ({head.status}): choose another id, or start it with "
+        'if_closed="restart"',
+        execution_id=name,
+    )
+
+
+def restart_of(request: Start, head: Head, now: int) -> events.ResetRequested | None:
+    """Return what has an execution that has closed begin anew, if the start asks for that."""
+    wanted = request.if_closed == "restart" and head.workflow == request.workflow
+    if not wanted or head.closed_at is None:
+        return None
+    name = f"restart/{head.run}"
+    return events.ResetRequested(now, "restart", head.run, name, request.arguments)
+
+
+def reset_refusal(request: events.ResetRequested, head: Head) -> MiniWorkflowError | None:
+    """Return why an execution cannot be run again as it stands, or None. One that somebody else has
+    run again meanwhile is as it was to be.
+    """
+    name = head.execution_id
+    if request.run not in (0, head.run):
+        return None
+    if head.closed_at is None:
+        return ExecutionNotClosed(
+            f"execution {name!r} is {head.status} and can be run again once it has closed: wait for its "
+            "end, or terminate() it",
+            execution_id=name,
+        )
+    if request.how == "retry" and head.status == "completed":
+        return ExecutionClosed(
+            f"execution {name!r} has completed: nothing is left to try again; restart() begins it anew",
+            execution_id=name,
+        )
+    return None
+
+
+def can_be_sent(head: Head | None, name: str, message: Incoming | Request) -> Head:
+    """Return the head of an execution that can take a message now. Raises ExecutionNotFound,
+    ExecutionClosed or ExecutionNotClosed.
+    """
+    if not isinstance(message, events.ResetRequested):
+        return still_open(name, head)
+    head = existing(name, head)
+    if (refusal := reset_refusal(message, head)) is not None:
+        raise refusal
+    return head
 
 
 def answer_start(request: Start, turn: Turn | None, store: ReadableStore) -> None:
@@ -66,7 +121,7 @@ def answer_start(request: Start, turn: Turn | None, store: ReadableStore) -> Non
     reached = turn is not None and turn.closing is not None
     try:
         error = start_refusal(
-            request, head, lambda: _started_with(store.history(name)[0]), reached=reached
+            request, head, lambda: started_with(store.history(name)[0]), reached=reached
         )
     except (WireError, IndexError) as damage:
         request.reply.fail(damage)
@@ -77,7 +132,7 @@ def answer_start(request: Start, turn: Turn | None, store: ReadableStore) -> Non
         request.reply.fail(error)
 
 
-def _started_with(line: str) -> str:
+def started_with(line: str) -> str:
     """Return the fingerprint of the arguments of the first run, by the first event of any."""
     first = wire.decode(line)
     if not isinstance(first, events.ExecutionStarted):
@@ -93,6 +148,12 @@ def answer_head(
     head = turn.head if turn is not None else store.head(name)
     if head is None:
         request.reply.fail(not_found(name))
+    elif isinstance(request, Post) and isinstance(request.message, events.ResetRequested):
+        refusal = None if turn is None else reset_refusal(request.message, head)
+        if refusal is None:
+            request.reply.give(head)
+        else:
+            request.reply.fail(refusal)
     elif head.closed_at is not None and (
         turn is None or turn.closing is None or _came_too_late(request, turn)
     ):

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
 
 from mini_workflow.core import events
+from mini_workflow.core.commands import Command, SendMessage
 from mini_workflow.core.continuation import carried_children, carried_signals, carried_updates
 from mini_workflow.core.decide import Decision
 from mini_workflow.core.events import Event, Message
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.recorded import python_version
+from mini_workflow.core.reset import Reset, first_arguments, reset, restart, retry_cut
 from mini_workflow.core.run import Run
 from mini_workflow.errors import HistoryTooLong, TurnTimeout
 from mini_workflow.ports import Head
@@ -66,6 +69,7 @@ def next_run(
     waiting = tuple(run.messages.unreceived())
     cancel = next((m for m in decision.left if isinstance(m, events.CancelRequested)), None)
     seed, key = seed_and_key(entropy)
+    first = first_arguments(run.started)
     started = replace(
         run.started,
         at=run.state.now,
@@ -76,6 +80,7 @@ def next_run(
         run=run.started.run + 1,
         first_seq=run.recorder.seq,
         origin=run.started.origin or run.started.arguments.fingerprint(),
+        began_with=None if first in (None, closing.arguments) else first,
         children=carried_children(run.state.family()),
         updates=carried_updates(run.state.answers, run.messages.cut),
         cancelled=run.state.cancelled_by if cancel is None else cancel.id,
@@ -94,6 +99,43 @@ def next_run(
     )
     left = tuple(message for message in decision.left if message is not cancel)
     return (*taken, started), after, (*waiting, *left)
+
+
+def reset_run(
+    execution_id: str,
+    history: Sequence[Event],
+    request: events.ResetRequested,
+    head: Head,
+    length: int,
+    entropy: int,
+) -> tuple[Reset, Head, tuple[Command, ...]]:
+    """Return the run that follows one which has closed, its head, and what is said to the children that
+    are to run again. `length` is the number of events of all runs.
+
+    Raises WireError if the arguments of the first run are not known.
+    """
+    at, name = max(request.at, head.closed_at or 0), request.id
+    if request.how == "restart":
+        seed, key = seed_and_key(entropy)
+        made = restart(
+            history, at=at, request_id=name, seed=seed, key=key, arguments=request.began_with
+        )
+    else:
+        made = reset(history, retry_cut(history), how="retry", at=at, request_id=name)
+    after = replace(
+        head,
+        status="running",
+        closed_at=None,
+        busy=True,
+        wake_at=None,
+        run=head.run + 1,
+        base=length,
+    )
+    said: list[Command] = []
+    for child, seq in made.children:
+        key = f"{execution_id}/{after.run}/{seq}/retry"
+        said.append(SendMessage(child, events.ResetRequested(at, "retry", 0, key), key))
+    return made, after, tuple(said)
 
 
 def bounded(head: Head, before: int, after: int, limit: int) -> Head:

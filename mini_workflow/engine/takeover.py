@@ -19,6 +19,9 @@ from mini_workflow.ports import Agenda, Clock, Leases, Mailbox, MailboxEntry, St
 
 log = logging.getLogger("mini_workflow.engine")
 
+Sent = Incoming | events.UpdateRequested | events.Request
+"""What can be left for another process."""
+
 RESUME: Final = "resume"
 """The body of a message that asks for a blocked execution to go on."""
 
@@ -156,6 +159,7 @@ class Takeover:
         """
         name = delivery.execution_id
         bodies = [RESUME] if delivery.resume else []
+        resets = any(isinstance(m, events.ResetRequested) for m in delivery.messages)
         for message in delivery.messages:
             if isinstance(message, (events.Tick, *ABOUT_ATTEMPTS)):
                 continue
@@ -166,7 +170,7 @@ class Takeover:
         if not bodies:
             return
         head = self._ports.store.head(name)
-        if head is None or head.closed_at is not None:
+        if head is None or (head.closed_at is not None and not resets):
             return
         for body in bodies:
             self._ports.mailbox.post(name, body, body)
@@ -181,7 +185,7 @@ class Takeover:
             return True  # for the other owner to say
 
 
-def to_forward(message: Incoming | events.UpdateRequested) -> Incoming | events.UpdateRequested:
+def to_forward(message: Sent) -> Sent:
     """Whoever asks for an update here reads the answer in the history, a refusal as well."""
     if isinstance(message, events.UpdateRequested):
         return replace(message, forwarded=True)

@@ -137,6 +137,9 @@ class Reader:
         elif isinstance(event, events.TaskRetryStarted):
             self._since[event.seq] = event.at
             self._attempts[event.seq] = event.attempt
+        elif isinstance(event, events.ExecutionReset):
+            for number, attempt in (event.attempts or {}).items():
+                self._since[int(number)], self._attempts[int(number)] = event.at, attempt
         elif isinstance(event, events.UpdateAccepted):
             self._updates[event.id] = (event.name, event.at)
 
@@ -224,6 +227,11 @@ def _because(event: Any) -> str:
     return event.reason
 
 
+def _origin(event: events.ExecutionReset) -> str:
+    whose = f"execution {event.source}" if event.source else f"run {event.run - 1}"
+    return f"{event.how} of {whose}, of which {event.kept} events are kept"
+
+
 def _policy(event: events.TaskScheduled) -> str:
     parts: list[str] = []
     if event.retry is not None:
@@ -238,6 +246,7 @@ def _policy(event: events.TaskScheduled) -> str:
 
 
 _NOTES: Final[dict[type[Event], Callable[[Any], str]]] = {
+    events.ExecutionReset: _origin,
     events.TaskScheduled: _policy,
     events.TaskRetryScheduled: lambda e: f"again at {moment(e.retry_at):%Y-%m-%d %H:%M:%S}Z",
     events.TimerStarted: lambda e: f"until {moment(e.fire_at):%Y-%m-%d %H:%M:%S}Z",
@@ -288,6 +297,7 @@ _WORDS: Final = (
 
 _HAPPENED: Final[dict[type[Event], str]] = {
     events.ExecutionStarted: "started",
+    events.ExecutionReset: "goes on",
     events.TaskScheduled: "scheduled",
     events.TaskCompleted: "completed",
     events.TaskFailed: "failed",

@@ -11,7 +11,7 @@ from typing import Final, ParamSpec, TypeVar
 from mini_workflow.core import events, wire
 from mini_workflow.core.children import end_children, tell_parent
 from mini_workflow.core.codec import Codec
-from mini_workflow.core.commands import Command
+from mini_workflow.core.commands import Command, SendMessage
 from mini_workflow.core.decide import Decision, decide
 from mini_workflow.core.events import Event, Message
 from mini_workflow.core.failure import Failure
@@ -24,11 +24,12 @@ from mini_workflow.engine.executor import Execute, execute, inline_runner
 from mini_workflow.engine.outbox import closing_messages, outbox
 from mini_workflow.engine.recording import decode_message
 from mini_workflow.engine.requests import Input, Start
-from mini_workflow.engine.runs import blocked, bounded, next_run
+from mini_workflow.engine.runs import blocked, bounded, next_run, reset_run
 from mini_workflow.engine.unreported import Unreported, ask_for_attempts
 from mini_workflow.engine.watchdog import Watchdog
 from mini_workflow.errors import (
     DeterminismError,
+    ExecutionPaused,
     TurnTimeout,
     UnknownWorkflow,
     WireError,
@@ -157,6 +158,8 @@ class Turns:
         """Return the turn that a delivery makes; None if nothing is to be done for the execution
         here: it does not exist, is not held here, or has closed and waits for nothing.
         """
+        if any(type(message) in events.REQUESTS for message in delivery.messages):
+            return self._requested(delivery, now)
         live = self._cache.get(delivery.execution_id)
         if live is not None:
             name, state = delivery.execution_id, live.run.state
@@ -186,6 +189,64 @@ class Turns:
         if stored.tries >= DEADLY and not delivery.resume and stored.head.closed_at is None:
             return self._block(delivery, stored, deadly(stored.tries))
         return self._cold(delivery, stored, now)
+
+    def _requested(self, delivery: Delivery, now: int) -> Turn | None:
+        """Return the turn of a delivery with requests about the execution as a whole. What else has
+        arrived is for what is made of it.
+        """
+        head = self._store.head(delivery.execution_id)
+        if head is None:
+            return None
+        asked = [m for m in delivery.messages if not isinstance(m, events.PauseRequested)]
+        pauses = [m for m in delivery.messages if isinstance(m, events.PauseRequested)]
+        resets = [m for m in asked if isinstance(m, events.ResetRequested)]
+        others: list[Message] = [m for m in asked if not isinstance(m, events.ResetRequested)]
+        closed = head.closed_at is not None
+        about = next((m for m in resets if closed and m.run in (0, head.run)), None)
+        if about is None and (not pauses or closed):
+            delivery.messages = others
+            return self.next(delivery, now)
+        stored = self._store.load(delivery.execution_id)
+        if stored is None or not stored.held:
+            return None
+        delivery.messages = others
+        live = self._cache.get(delivery.execution_id)
+        if live is not None:
+            self._cache.drop(delivery.execution_id)
+            self.close(live.run)
+        if about is None:
+            return self._block(delivery, stored, ExecutionPaused(pauses[-1].reason))
+        return self._reset(delivery, stored, about)
+
+    def _reset(self, delivery: Delivery, stored: Stored, request: events.ResetRequested) -> Turn:
+        """Begin another run of an execution that has closed. None of its code runs here, so that it
+        may be one that is not known; the run goes on in a turn of its own.
+        """
+        name, head = delivery.execution_id, stored.head
+        history = [wire.decode(line) for line in stored.events]
+        length = head.base + len(history)
+        seen = request.run == 0 and any(
+            isinstance(event, events.ExecutionReset) and event.id == request.id for event in history
+        )
+        if seen or (request.how == "retry" and head.status == "completed"):
+            # Asked by a parent that waits for it: the end is told once more.
+            again = () if seen or request.run else _told_again(name, history, request.id)
+            commit = Commit(name, length, taken=tuple(delivery.entries), outbox=outbox(again))
+            return Turn(delivery, commit, head, None)
+        made, after, said = reset_run(name, history, request, head, length, self._entropy())
+        messages = (*made.messages, *delivery.messages)
+        commit = Commit(
+            execution_id=name,
+            expected=length,
+            events=tuple(map(wire.encode, made.history)),
+            head=after,
+            park=_to_park(messages, after),
+            unpark=True,
+            taken=tuple(delivery.entries),
+            outbox=outbox(said),
+            tries=0,
+        )
+        return Turn(delivery, commit, after, None, continues=True)
 
     def _begin(self, definition: Definition, execution_id: str) -> Run:
         """Return a new run, which knows by when its attempts have to be reported."""
@@ -250,9 +311,17 @@ class Turns:
             if isinstance(message, ABOUT_ATTEMPTS)
         }
         lost: list[Message] = []
+        marker = next((m for m in parked if isinstance(m, events.ExecutionReset)), None)
         for seq, task in state.tasks.items():
             key = (seq, task.attempt)
-            if task.retry_at is not None or self._dispatched((execution_id, *key)):
+            if marker is not None:
+                # All are made again but for those that are being made.
+                if seq not in (marker.running or ()):
+                    continue
+                key = (seq, (marker.attempts or {})[str(seq)])
+            elif task.retry_at is not None:
+                continue
+            if self._dispatched((execution_id, *key)):
                 continue
             what = told.get(key)
             if seq in state.released or what is events.TaskReleased:
@@ -260,8 +329,7 @@ class Turns:
                     lost.append(events.TaskRetryStarted(now, *key))
             elif what is None:
                 error = WorkerLost(
-                    f"attempt {task.attempt} of task {task.name!r} was in flight when its engine "
-                    "stopped"
+                    f"attempt {key[1]} of task {task.name!r} was in flight when its engine stopped"
                 )
                 lost.append(events.TaskFailed(now, *key, self._codec.encode_failure(error)))
         return lost
@@ -516,6 +584,16 @@ def _termination(messages: Iterable[Message]) -> events.ExecutionTerminated | No
     return next((m for m in messages if isinstance(m, events.ExecutionTerminated)), None)
 
 
+def _told_again(name: str, history: Sequence[Event], request_id: str) -> tuple[SendMessage, ...]:
+    """Return what the parent is told once more of the end of its child."""
+    end = next((event for event in reversed(history) if type(event) in events.CLOSING), None)
+    started = history[0]
+    if end is None or not isinstance(started, events.ExecutionStarted):
+        return ()
+    told = tell_parent(name, started, ExecutionState.of(history), end)
+    return tuple(replace(command, key=f"{command.key}/{request_id}") for command in told)
+
+
 def _names_of_failed(run: Run, messages: Iterable[Message]) -> dict[int, str]:
     tasks = run.state.tasks
     failed = [m.seq for m in messages if type(m) is events.TaskFailed]
@@ -560,7 +638,10 @@ def _to_park(messages: Iterable[Message], head: Head) -> tuple[str, ...]:
     """Return the messages that must be kept; the time comes again by itself."""
     if head.closed_at is not None:
         return ()
-    return tuple(wire.encode(m) for m in messages if not isinstance(m, events.Tick))
+    return tuple(wire.encode(m) for m in messages if not isinstance(m, _NOT_KEPT))
+
+
+_NOT_KEPT: Final = (events.Tick, events.ResetRequested, events.PauseRequested)
 
 
 def _time_of(taken: Sequence[Event], otherwise: int) -> int:

@@ -22,7 +22,15 @@ from mini_workflow.engine.engine import DEFAULT_HISTORY_LIMIT
 from mini_workflow.engine.execution import Settled
 from mini_workflow.engine.pending_updates import find_answer
 from mini_workflow.engine.queries import Queries
-from mini_workflow.engine.replies import answer_start, existing, not_found, not_open, still_open
+from mini_workflow.engine.replies import (
+    answer_start,
+    can_be_sent,
+    existing,
+    not_found,
+    not_open,
+    restart_of,
+    still_open,
+)
 from mini_workflow.engine.requests import (
     Answer,
     Ask,
@@ -206,14 +214,17 @@ class FileTransport:
     def _found(self, request: Start) -> None:
         """Answer for an execution that is there; a signal that came along is sent to it."""
         head = existing(request.execution_id, self._store.head(request.execution_id))
-        signal = request.signal
-        if signal is not None and head.workflow == request.workflow and head.closed_at is None:
+        signal, again = request.signal, restart_of(request, head, self._clock.now())
+        if again is not None:
+            self._leave(request.execution_id, again)
+        takes = head.workflow == request.workflow and (head.closed_at is None or again is not None)
+        if signal is not None and takes:
             self._leave(request.execution_id, signal)
         answer_start(request, None, self._store)
 
     def _post(self, request: Post) -> Head:
-        head = self._open(request.execution_id)
-        message = request.message
+        name, message = request.execution_id, request.message
+        head = can_be_sent(self._store.head(name), name, message)
         if isinstance(message, (events.PromiseCompleted, events.PromiseFailed)):
             history = History.from_lines(self._lines(request.execution_id))
             if history.state().admit(message) is None:

@@ -23,7 +23,14 @@ from mini_workflow.engine.engine import DEFAULT_HISTORY_LIMIT
 from mini_workflow.engine.execution import Settled
 from mini_workflow.engine.orchestrator import FOREVER, Orchestrator
 from mini_workflow.engine.recording import decode_message
-from mini_workflow.engine.replies import answer_start, existing, not_open, still_open
+from mini_workflow.engine.replies import (
+    answer_start,
+    can_be_sent,
+    existing,
+    not_open,
+    restart_of,
+    still_open,
+)
 from mini_workflow.engine.requests import Answer, Ask, Post, Request, Resume, Start, Started, Update
 from mini_workflow.engine.runs import ENTROPY_BITS, first_event
 from mini_workflow.engine.transport import (
@@ -228,9 +235,12 @@ class _QueueTransport:
 
     def _start(self, request: Start) -> None:
         name, signal = request.execution_id, request.signal
-        if not request.fresh and self.store.head(name) is not None:
+        head = None if request.fresh else self.store.head(name)
+        if head is not None:
             answer_start(request, None, self.store)
             request.reply.wait()
+            if (again := restart_of(request, head, self.now())) is not None:
+                self._post(name, wire.encode(again), again.id)
             if signal is not None:
                 self._post(name, wire.encode(signal), signal.id)
             return
@@ -260,10 +270,11 @@ class _QueueTransport:
         elif isinstance(request, Update):
             request.reply.give(self._update(request))
         elif isinstance(request, (Post, Resume)):
-            head = still_open(name, self.store.head(name))
             if isinstance(request, Post):
+                head = can_be_sent(self.store.head(name), name, request.message)
                 self._send(request)
             else:
+                head = still_open(name, self.store.head(name))
                 self._resumed[name] = (head, time.monotonic() + RESUMED_WITHIN)
                 self._post(name, RESUME, secrets.token_hex(8))
             request.reply.give(head)

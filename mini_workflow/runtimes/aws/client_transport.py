@@ -14,11 +14,14 @@ from mini_workflow.core.failure import Failure
 from mini_workflow.core.payload import Payload
 from mini_workflow.engine.execution import Settled
 from mini_workflow.engine.replies import (
+    can_be_sent,
     closed,
     existing,
     not_found,
     not_open,
+    restart_of,
     start_refusal,
+    started_with,
     still_open,
 )
 from mini_workflow.engine.requests import (
@@ -164,11 +167,22 @@ class ClientTransport:
     def _found(self, request: Start, found: ExecutionObject, *, sent: bool = False) -> Started:
         """Return the execution that has the id already."""
         name, head = request.execution_id, found.head
-        refusal = start_refusal(request, head, lambda: found.fingerprint)
+        refusal = start_refusal(
+            request,
+            head,
+            # A restart may have had other arguments, which are in the history.
+            lambda: (
+                found.fingerprint
+                if head.run == 1
+                else started_with(self._parts.store.history(name)[0])
+            ),
+        )
         if refusal is not None:
             raise refusal
         if sent:
             return Started(head)
+        if (again := restart_of(request, head, self._parts.clock.now())) is not None:
+            self._send(name, again, again.id)
         if request.signal is not None:
             self._send(name, request.signal, request.signal.id)
         elif found.length == 1 and head.status == "running":
@@ -184,7 +198,8 @@ class ClientTransport:
         name, message = request.execution_id, request.message
         if isinstance(message, (events.PromiseCompleted, events.PromiseFailed)):
             return self._promise(name, message)
-        head = self._open(name)
+        found = self._parts.store.header(name)
+        head = can_be_sent(None if found is None else found.head, name, message)
         key = message.id if isinstance(message, events.SignalReceived) else secrets.token_hex(8)
         self._send(name, message, key)
         return head
@@ -212,11 +227,7 @@ class ClientTransport:
         self._resumed.pop(execution_id, None)
         return False
 
-    def _open(self, name: str) -> Head:
-        found = self._parts.store.header(name)
-        return still_open(name, None if found is None else found.head)
-
-    def _send(self, name: str, message: events.Incoming, key: str) -> None:
+    def _send(self, name: str, message: events.Incoming | events.Request, key: str) -> None:
         line = wire.encode(message)
         self._parts.post.send([SqsMessage(name, "messages", line, f"message/{name}/{key}")])
 

@@ -1,0 +1,329 @@
+"""Reset: a new run that begins with events of another one, and goes on from there.
+
+One mechanism for retry, restart and fork. The beginning of the new run is a prefix of the other one's
+history, and what has arrived behind the cut and still counts is delivered again, behind an
+`ExecutionReset` that says what has happened.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any, Final, cast
+
+from mini_workflow.core import events
+from mini_workflow.core.events import CLOSING, INCOMING, Event, Message
+from mini_workflow.core.failure import Failure, failure_of
+from mini_workflow.core.payload import Payload
+from mini_workflow.core.recorded import python_version
+from mini_workflow.core.records import record
+from mini_workflow.core.state import ExecutionState
+from mini_workflow.errors import ExecutionNotFound, UsageError, WireError
+
+FORK: Final = "fork "
+"""What the origin of a fork begins with."""
+
+UNDO: Final = "undo "
+"""What the name of a task begins with that takes another one back."""
+
+_FAILED: Final = (
+    events.TaskFailed,
+    events.InlineTaskFailed,
+    events.ChildFailed,
+    events.PromiseFailed,
+)
+_TASKS: Final = (events.TaskScheduled, events.InlineTaskCompleted, events.InlineTaskFailed)
+
+
+@record
+class Reset:
+    """The beginning of a run: its `history` so far, and the `messages` that it takes next, the reset
+    itself first. `children` are those that are to run again, as (id, number of the child).
+    """
+
+    history: tuple[Event, ...]
+    messages: tuple[Message, ...]
+    children: tuple[tuple[str, int], ...] = ()
+
+
+def first_arguments(started: events.ExecutionStarted) -> Payload | None:
+    """Return the arguments of an execution's first run; None where an older version has not recorded
+    them.
+    """
+    if started.began_with is not None:
+        return started.began_with
+    if started.origin.startswith(FORK) or started.origin in ("", started.arguments.fingerprint()):
+        return started.arguments
+    return None
+
+
+# Where to cut
+
+
+def retry_cut(history: Sequence[Event]) -> int:
+    """Return how many events of a run stand before what has ended it without a result: the failure of
+    the task that its own failure comes from, the request to cancel, the termination, or, if the code
+    itself has raised, the turn in which it did. What was taken back since then is made again.
+    """
+    end = next((i for i, e in enumerate(history) if type(e) in CLOSING), len(history))
+    closing = history[end] if end < len(history) else None
+    before = history[:end]
+    undone = _undone(before)
+    if isinstance(closing, events.ExecutionTerminated):
+        cut = end
+    elif isinstance(closing, events.ExecutionCancelled) and (
+        asked := [i for i, e in enumerate(before) if isinstance(e, events.CancelRequested)]
+    ):
+        cut = asked[-1]
+    elif isinstance(closing, events.ExecutionCancelled) and _started(history).cancel is not None:
+        cut = 1  # it was cancelled before it began
+    else:
+        first_undo = next((i for i, e in enumerate(before) if _is_undo(e)), None)
+        cut = _turn_of(history, end - 1 if first_undo is None else first_undo)
+        if isinstance(closing, events.ExecutionFailed):
+            cut = min([cut, *_causes(before, closing.failure)])
+    if undone is not None:
+        # Not before its outcome: made again under its old number it would have its old idempotency
+        # key too, by which a service takes it for done.
+        cut = min(cut, _turn_of(history, undone))
+    return max(1, cut)
+
+
+def fork_cut(history: Sequence[Event], before: str | None, at: int | None) -> int:
+    """Return how many events of a history a fork takes over. Raises UsageError."""
+    closed = next((i for i, e in enumerate(history) if type(e) in CLOSING), None)
+    last = (len(history) if closed is None else closed) + 1
+    if (before is None) == (at is None):
+        raise UsageError("fork() takes before= (the name of a task or a child) or at= (a number)")
+    if at is not None:
+        if type(at) is not int or not 2 <= at <= last:
+            raise UsageError(
+                f"at={at!r}: give the number of the first event that is not taken over, from 2 to {last}"
+            )
+        return at - 1
+    found = [
+        i
+        for i, event in enumerate(history)
+        if isinstance(event, (*_TASKS, events.ChildStarted)) and event.name == before
+    ]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        names = {e.name for e in history if isinstance(e, (*_TASKS, events.ChildStarted))}
+        raise UsageError(
+            f"before={before!r}: the history has no task or child of that name; it has "
+            f"{', '.join(sorted(map(repr, names))) or 'none'}"
+        )
+    numbers = ", ".join(str(index + 1) for index in found)
+    raise UsageError(f"before={before!r} stands for events {numbers}: choose one of them with at=")
+
+
+def _started(history: Sequence[Event]) -> events.ExecutionStarted:
+    first = history[0]
+    if not isinstance(first, events.ExecutionStarted):
+        raise WireError(f"a history begins with {first!r}")
+    return first
+
+
+def _highest(history: Sequence[Event]) -> int:
+    """Return the highest number that was given to an operation."""
+    numbers = (max(getattr(e, "seq", 0), getattr(e, "highest", 0)) for e in history)
+    return max(_started(history).first_seq, *numbers)
+
+
+def _turn_of(history: Sequence[Event], index: int) -> int:
+    """Return where the turn begins in which an event was recorded."""
+    return next(i for i in range(index, -1, -1) if type(history[i]) in INCOMING)
+
+
+def _causes(history: Sequence[Event], failure: Failure) -> Iterator[int]:
+    """Return where the turns begin in which the failures arrived that a failure consists of."""
+    wanted = Counter((one.type, one.message) for one in _parts(failure))
+    for index in range(len(history) - 1, -1, -1):
+        event = history[index]
+        if isinstance(event, _FAILED):
+            key = (event.failure.type, event.failure.message)
+            if wanted[key] > 0:
+                wanted[key] -= 1
+                yield _turn_of(history, index)
+
+
+def _parts(failure: Failure) -> Iterator[Failure]:
+    """Return a failure, its causes, and the members of groups."""
+    yield failure
+    if failure.cause is not None:
+        yield from _parts(failure.cause)
+    state: Any = failure.state
+    members: Any = cast("dict[str, Any]", state).get("members") if isinstance(state, dict) else None
+    if isinstance(members, list):
+        for member in cast("list[Any]", members):
+            yield from _parts(Failure.from_plain(member))
+
+
+def _is_undo(event: Event) -> bool:
+    if not isinstance(event, events.TaskScheduled):
+        return False
+    return event.undoes > 0 or event.name.startswith(UNDO)
+
+
+def _undone(history: Sequence[Event]) -> int | None:
+    """Return where the first of the tasks was scheduled that were taken back."""
+    scheduled: dict[int, int] = {}
+    by_name: dict[str, list[int]] = {}
+    found: list[int] = []
+    for index, event in enumerate(history):
+        if not isinstance(event, events.TaskScheduled):
+            continue
+        if event.undoes:
+            found.append(scheduled.get(event.undoes, index))
+        elif _is_undo(event):
+            # As recorded by older versions. The last one of a name is taken back first.
+            same = by_name.get(event.name[len(UNDO) :])
+            found.append(same.pop() if same else index)
+        scheduled[event.seq] = index
+        by_name.setdefault(event.name, []).append(index)
+    return min(found, default=None)
+
+
+# What the new run begins with
+
+
+def reset(
+    history: Sequence[Event],
+    kept: int,
+    *,
+    how: str,
+    at: int,
+    request_id: str,
+    execution_id: str = "",
+    source: str = "",
+    origin: str = "",
+) -> Reset:
+    """Return a run that begins with so many events of another one. A retry makes what has failed
+    again; a fork, which has a `source`, takes all that is known.
+    """
+    first, prefix, tail = _started(history), history[:kept], history[kept:]
+    state, highest = ExecutionState.of(prefix), _highest(history)
+    dropped = next((e.id for e in tail if isinstance(e, events.CancelRequested)), "")
+    run = 1 if source else first.run + 1
+    started = replace(
+        first,
+        run=run,
+        at=at if source else first.at,
+        first_seq=highest if kept == 1 and not source else first.first_seq,
+        cancel=None if kept == 1 else first.cancel,
+        cancelled=dropped or first.cancelled,
+        parent=None if source else first.parent,
+        origin=origin or first.origin,
+        children=None if source else first.children,
+    )
+    attempts = {str(seq): task.attempt + 1 for seq, task in state.tasks.items()}
+    running: list[int] = []
+    for event in tail:
+        if isinstance(event, events.TaskCompleted):
+            if event.seq in state.tasks:
+                attempts[str(event.seq)] = event.attempt
+        elif isinstance(event, (events.TaskFailed, events.TaskRetryScheduled)):
+            number = str(event.seq)
+            ended = event.attempt + (1 if isinstance(event, events.TaskFailed) else 0)
+            if number in attempts:
+                attempts[number] = max(attempts[number], ended)
+    for seq, task in ExecutionState.of(history).tasks.items():
+        if not source and str(seq) in attempts and task.retry_at is None:
+            running.append(seq)
+            attempts[str(seq)] = task.attempt
+    marker = events.ExecutionReset(
+        *(at, how, run, kept, highest, request_id, source), attempts or None, running or None
+    )
+    cut = tail[0] if tail and how == "retry" else None
+    if isinstance(cut, events.TimerFired):
+        wait = next(
+            (e.wait for e in prefix if isinstance(e, events.TimerStarted) and e.seq == cut.seq),
+            None,
+        )
+        if wait is not None:
+            marker = replace(marker, timer=cut.seq, fire_at=at + wait)
+    messages = list(_again(tail, cut, state, marker))
+    known = {m.seq for m in messages if isinstance(m, (events.ChildCompleted, events.ChildFailed))}
+    open_children = [(c.id, seq) for seq, c in state.children.items() if seq not in known]
+    if source:
+        for name, seq in open_children:
+            failure = failure_of(
+                ExecutionNotFound(
+                    f"child {name!r} belongs to execution {source!r}, of which this one is a fork: its "
+                    "result goes there"
+                )
+            )
+            messages.append(events.ChildFailed(at, seq, failure))
+        open_children = []
+    return Reset((started, *prefix[1:]), (marker, *messages), tuple(open_children))
+
+
+def restart(
+    history: Sequence[Event],
+    *,
+    at: int,
+    request_id: str,
+    seed: int,
+    key: str,
+    arguments: Payload | None = None,
+) -> Reset:
+    """Return a run that begins anew, with the arguments of the first one or with others.
+
+    Raises WireError if those of the first one are not known.
+    """
+    first, highest = _started(history), _highest(history)
+    known = first_arguments(first) if arguments is None else arguments
+    if known is None:
+        raise WireError("the arguments of the first run were not recorded")
+    started = replace(
+        first,
+        at=at,
+        arguments=known,
+        seed=seed,
+        key=key,
+        python=python_version(),
+        run=first.run + 1,
+        first_seq=highest,
+        # A fork is told from an execution with the same arguments by where it comes from.
+        origin=first.origin if arguments is None and first.origin.startswith(FORK) else "",
+        children=None,
+        updates=None,
+        signals=None,
+        cancelled="",
+        cancel=None,
+        behaviour=events.BEHAVIOUR,
+        began_with=None,
+    )
+    marker = events.ExecutionReset(at, "restart", first.run + 1, 1, highest, request_id)
+    return Reset((started,), (marker,))
+
+
+def _again(
+    tail: Sequence[Event], cut: Event | None, state: ExecutionState, marker: events.ExecutionReset
+) -> Iterator[Message]:
+    """Return what has arrived behind the cut and still counts. What was acknowledged is never lost;
+    what has failed is made again.
+    """
+    for event in tail:
+        if isinstance(event, events.SignalUnhandled):
+            yield events.SignalReceived(event.at, event.name, event.value, event.id)
+        elif isinstance(event, (events.SignalReceived, events.UpdateAccepted)):
+            yield event
+        elif isinstance(event, events.TaskCompleted):
+            if event.seq in state.tasks:
+                yield event
+        elif isinstance(event, events.TimerFired):
+            if event.seq in state.timers and event.seq != marker.timer:
+                yield event
+        elif isinstance(event, (events.PromiseCompleted, events.PromiseFailed)):
+            if event.seq in state.promises and event is not cut:
+                yield replace(event, secret=state.secret(event.seq))
+        elif isinstance(event, (events.ChildCompleted, events.ChildFailed)):
+            again = isinstance(event, events.ChildFailed) and marker.how == "retry"
+            awaited = event.seq in state.children
+            if not (again and awaited) and (
+                awaited or event.seq in state.child_ids or event.seq in state.inherited
+            ):
+                yield event
