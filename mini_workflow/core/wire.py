@@ -154,9 +154,9 @@ def decode(line: str) -> Event:
             plain[field] = Payload(tree=plain[field])
         if "failure" in plain:
             plain["failure"] = Failure.from_plain(plain["failure"])
-        for name in ("heartbeat", "began_with"):
-            if name in plain:
-                plain[name] = Payload(tree=plain[name])
+        for other in ("heartbeat", "began_with"):
+            if other in plain:
+                plain[other] = Payload(tree=plain[other])
         for number in _INTEGERS:
             if number in plain and type(plain[number]) is not int:
                 raise TypeError(f"{number} is {plain[number]!r}, not a whole number")

@@ -29,7 +29,6 @@ DECIDED = {
     events.TaskRetryScheduled,
     events.ClockSetBack,
     events.SignalUnhandled,
-    events.UpdateAccepted,
     events.UpdateRefused,
 }
 """What a turn records by itself."""
@@ -55,6 +54,7 @@ PROMISE = events.PromiseCreated(1)
 CHILD = events.ChildStarted(1, "w", "child", EMPTY)
 CHILD_COMPLETED = events.ChildCompleted(5, 1, ONE)
 CHILD_FAILED = events.ChildFailed(5, 1, FAILURE)
+RESET = events.ExecutionReset(5, "retry", 2, 1, 1)
 TERMINATED = events.ExecutionTerminated(9)
 RETURNED = events.ExecutionCompleted(EMPTY)
 SECRET = ExecutionState.of([STARTED]).secret(1)
@@ -93,6 +93,9 @@ NEW: list[tuple[History, Message, Event]] = [
     ((STARTED, replace(SIGNAL, id="another")), SIGNAL, SIGNAL),
     ((STARTED, RETURNED), SIGNAL, events.SignalUnhandled(5, "go", ONE, "s")),
     ((STARTED,), UPDATE, ACCEPTED),
+    ((STARTED, RESET), ACCEPTED, ACCEPTED),
+    ((STARTED,), RESET, RESET),
+    ((STARTED, RESET), replace(RESET, run=3), replace(RESET, run=3)),
     ((STARTED,), CANCEL, CANCEL),
     ((STARTED,), TERMINATED, TERMINATED),
     ((STARTED, PROMISE), GIVEN, replace(GIVEN, secret="")),
@@ -129,6 +132,10 @@ LATE: list[tuple[History, Message]] = [
     ((STARTED, SIGNAL, RETURNED), SIGNAL),
     ((STARTED, RETURNED), UPDATE),
     ((STARTED, ACCEPTED, events.UpdateCompleted("u", EMPTY)), UPDATE),
+    ((STARTED, ACCEPTED), ACCEPTED),
+    ((STARTED, RETURNED), ACCEPTED),
+    ((STARTED, RESET), replace(RESET, id="another")),
+    ((STARTED, RETURNED), RESET),
     ((), CANCEL),
     ((STARTED, CANCEL), replace(CANCEL, id="another")),
     ((replace(STARTED, cancelled="c"),), CANCEL),

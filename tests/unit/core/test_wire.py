@@ -50,6 +50,8 @@ BY_TYPE = {
     "int | None": st.none() | NUMBERS,
     "str | None": st.none() | TEXT,
     "Payload | None": st.none() | PAYLOADS,
+    "dict[str, int] | None": st.none() | st.dictionaries(TEXT, NUMBERS),
+    "list[int] | None": st.none() | st.lists(NUMBERS),
     "dict[str, int]": st.dictionaries(TEXT, NUMBERS),
     "list[dict[str, Any]] | None": st.none() | st.just([{"id": "u", "at": 1, "result": [2]}]),
     "list[str] | None": st.none() | st.just(["s-1", "s-2"]),
