@@ -39,8 +39,10 @@ MiniWorkflowError
 │   ├── ExecutionFailed             failed with an exception that cannot be rebuilt here
 │   ├── ChildFailed                 a child execution came to a bad end; its cause is the reason
 │   ├── ExecutionCancelled
+│   ├── ExecutionNotClosed          it cannot be run again before it has closed
 │   ├── ExecutionTerminated
 │   └── ExecutionBlocked            it cannot go on until the cause is fixed and it is resumed
+│       └── ExecutionPaused         an operator has paused it
 └── TaskError                       a task failed with an exception that cannot be rebuilt here
     ├── TaskCancelled               raised in a task by its heartbeat(): nobody waits for it any more
     ├── TaskTimeout                 (also a TimeoutError) an attempt ran, or was silent, for too long

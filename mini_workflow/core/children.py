@@ -159,7 +159,7 @@ def end_children(execution_id: str, state: ExecutionState) -> Iterable[commands.
     """Return what is to become of the children that are open when their parent closes."""
     reason = f"its parent {execution_id!r} has closed"
     for seq, child in state.family().items():
-        key = f"{execution_id}/{state.seed}/{seq}/close"
+        key = f"{state.sender(execution_id)}/{seq}/close"
         if child.on_parent_close == "cancel":
             message = events.CancelRequested(state.now, reason, key)
             yield commands.SendMessage(child.id, message, key)
@@ -190,4 +190,4 @@ def tell_parent(
             state={"args": [reason], "how": "call"},
         )
         message = events.ChildFailed(state.now, seq, failure)
-    yield commands.SendMessage(parent, message, f"{execution_id}/{state.seed}/end")
+    yield commands.SendMessage(parent, message, f"{state.sender(execution_id)}/end")

@@ -243,6 +243,13 @@ class ExecutionState:
             return None
         return rule.to_event(self, message)
 
+    def sender(self, execution_id: str) -> str:
+        """Return what the keys of messages about the end of the run begin with: another one in each
+        run, also of those that begin with the events of another one.
+        """
+        last = max((run for run, _ in self.resets), default=0)
+        return f"{execution_id}/{self.seed}.{last}" if last else f"{execution_id}/{self.seed}"
+
     def family(self) -> dict[int, OpenChild]:
         """Return the open children, those of earlier runs included."""
         return {**self.inherited, **self.children}

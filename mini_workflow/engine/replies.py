@@ -96,7 +96,7 @@ def reset_refusal(request: events.ResetRequested, head: Head) -> MiniWorkflowErr
     return None
 
 
-def can_be_sent(head: Head | None, name: str, message: Incoming | Request) -> Head:
+def still_takes(head: Head | None, name: str, message: Incoming | Request) -> Head:
     """Return the head of an execution that can take a message now. Raises ExecutionNotFound,
     ExecutionClosed or ExecutionNotClosed.
     """

@@ -24,12 +24,12 @@ from mini_workflow.engine.pending_updates import find_answer
 from mini_workflow.engine.queries import Queries
 from mini_workflow.engine.replies import (
     answer_start,
-    can_be_sent,
     existing,
     not_found,
     not_open,
     restart_of,
     still_open,
+    still_takes,
 )
 from mini_workflow.engine.requests import (
     Answer,
@@ -224,7 +224,7 @@ class FileTransport:
 
     def _post(self, request: Post) -> Head:
         name, message = request.execution_id, request.message
-        head = can_be_sent(self._store.head(name), name, message)
+        head = still_takes(self._store.head(name), name, message)
         if isinstance(message, (events.PromiseCompleted, events.PromiseFailed)):
             history = History.from_lines(self._lines(request.execution_id))
             if history.state().admit(message) is None:

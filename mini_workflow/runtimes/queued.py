@@ -25,11 +25,11 @@ from mini_workflow.engine.orchestrator import FOREVER, Orchestrator
 from mini_workflow.engine.recording import decode_message
 from mini_workflow.engine.replies import (
     answer_start,
-    can_be_sent,
     existing,
     not_open,
     restart_of,
     still_open,
+    still_takes,
 )
 from mini_workflow.engine.requests import Answer, Ask, Post, Request, Resume, Start, Started, Update
 from mini_workflow.engine.runs import ENTROPY_BITS, first_event
@@ -271,7 +271,7 @@ class _QueueTransport:
             request.reply.give(self._update(request))
         elif isinstance(request, (Post, Resume)):
             if isinstance(request, Post):
-                head = can_be_sent(self.store.head(name), name, request.message)
+                head = still_takes(self.store.head(name), name, request.message)
                 self._send(request)
             else:
                 head = still_open(name, self.store.head(name))

@@ -14,7 +14,6 @@ from mini_workflow.core.failure import Failure
 from mini_workflow.core.payload import Payload
 from mini_workflow.engine.execution import Settled
 from mini_workflow.engine.replies import (
-    can_be_sent,
     closed,
     existing,
     not_found,
@@ -23,6 +22,7 @@ from mini_workflow.engine.replies import (
     start_refusal,
     started_with,
     still_open,
+    still_takes,
 )
 from mini_workflow.engine.requests import (
     Answer,
@@ -199,7 +199,7 @@ class ClientTransport:
         if isinstance(message, (events.PromiseCompleted, events.PromiseFailed)):
             return self._promise(name, message)
         found = self._parts.store.header(name)
-        head = can_be_sent(None if found is None else found.head, name, message)
+        head = still_takes(None if found is None else found.head, name, message)
         key = message.id if isinstance(message, events.SignalReceived) else secrets.token_hex(8)
         self._send(name, message, key)
         return head

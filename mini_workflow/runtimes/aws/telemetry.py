@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from mini_workflow.engine.turn import Turn
+from mini_workflow.errors import ExecutionPaused
 from mini_workflow.ports import TaskRequest
 
 NAMESPACE: Final = "mini-workflow"
@@ -85,7 +86,8 @@ class Metrics:
         """Count a turn that was committed."""
         self._add("Turns", 1)
         self._add("Events", len(turn.commit.events))
-        if turn.head.status == "blocked":
+        paused = turn.head.blocked_kind == ExecutionPaused.__name__
+        if turn.head.status == "blocked" and not paused:
             self._add("Blocked", 1)
         log = logging.getLogger("mini_workflow.runtimes.aws.turns")
         if log.isEnabledFor(logging.DEBUG):
