@@ -36,10 +36,10 @@ MiniWorkflowError
 │   ├── ExecutionNotFound
 │   ├── ExecutionAlreadyExists      the id is taken by another workflow or other arguments
 │   ├── ExecutionClosed             the execution has closed; the request came too late
+│   ├── ExecutionNotClosed          it cannot be run again before it has closed
 │   ├── ExecutionFailed             failed with an exception that cannot be rebuilt here
 │   ├── ChildFailed                 a child execution came to a bad end; its cause is the reason
 │   ├── ExecutionCancelled
-│   ├── ExecutionNotClosed          it cannot be run again before it has closed
 │   ├── ExecutionTerminated
 │   └── ExecutionBlocked            it cannot go on until the cause is fixed and it is resumed
 │       └── ExecutionPaused         an operator has paused it
@@ -206,6 +206,10 @@ class ExecutionClosed(ExecutionError):
     """The execution has closed; the request came too late."""
 
 
+class ExecutionNotClosed(ExecutionError):
+    """The execution has not closed: it cannot be run again before it has."""
+
+
 class ExecutionFailed(ExecutionError):
     """The workflow failed with an exception that cannot be rebuilt here.
 
@@ -246,10 +250,6 @@ class ExecutionBlocked(ExecutionError):
 
 class ExecutionPaused(ExecutionBlocked):
     """An operator has paused the execution; `resume()` continues it."""
-
-
-class ExecutionNotClosed(ExecutionError):
-    """The execution has not closed: it cannot be run again before it has."""
 
 
 class TaskError(MiniWorkflowError):

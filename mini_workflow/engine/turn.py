@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Final, ParamSpec, TypeVar
 
 from mini_workflow.core import events, wire
 from mini_workflow.core.children import end_children, tell_parent
 from mini_workflow.core.codec import Codec
-from mini_workflow.core.commands import Command, SendMessage
+from mini_workflow.core.commands import Command
 from mini_workflow.core.decide import Decision, decide
 from mini_workflow.core.events import Event, Message
 from mini_workflow.core.failure import Failure
@@ -23,8 +23,10 @@ from mini_workflow.engine.cache import Cache, Live
 from mini_workflow.engine.executor import Execute, execute, inline_runner
 from mini_workflow.engine.outbox import closing_messages, outbox
 from mini_workflow.engine.recording import decode_message
-from mini_workflow.engine.requests import Input, Start
-from mini_workflow.engine.runs import blocked, bounded, next_run, reset_run
+from mini_workflow.engine.requests import Start
+from mini_workflow.engine.reset_turn import reset_turn
+from mini_workflow.engine.runs import blocked, bounded, next_run
+from mini_workflow.engine.turn_data import Delivery, Turn, to_park, unhandled
 from mini_workflow.engine.unreported import Unreported, ask_for_attempts
 from mini_workflow.engine.watchdog import Watchdog
 from mini_workflow.errors import (
@@ -52,46 +54,6 @@ DEADLY: Final = 4
 
 UNKNOWN_WORKFLOW: Final = "UnknownWorkflow"
 """The kind of block that the registration of the workflow resolves by itself."""
-
-
-@dataclass(slots=True)
-class Delivery:
-    """What has arrived for one execution. `entries` are numbers in the mailbox. `refused` are the
-    messages that were not forwarded to another owner of it, since they have no effect there.
-    `posted` says that some were sent without anybody who waits to be told what became of them, `due`
-    that something is due by the time.
-    """
-
-    execution_id: str
-    messages: list[Message] = field(default_factory=list[Message])
-    requests: list[Input] = field(default_factory=list[Input])
-    entries: list[int] = field(default_factory=list[int])
-    refused: list[Message] = field(default_factory=list[Message])
-    resume: bool = False
-    posted: bool = False
-    due: bool = False
-
-
-@dataclass(slots=True)
-class Turn:
-    """A turn that has been advanced and waits for its commit. `head` is the one to be."""
-
-    delivery: Delivery
-    commit: Commit
-    head: Head
-    live: Live | None
-    decision: Decision | None = None
-    closing: Event | None = None
-    start: Start | None = None
-    continues: bool = False
-    first: bool = False
-    """Whether the code of the run has begun in it."""
-    cut: bool = False
-    """Whether it ends in front of an inline task for which there was no time: see `Decision.cut`."""
-    failed: dict[int, str] = field(default_factory=dict[int, str])
-    """The names of the tasks whose attempts are reported to have failed, by number."""
-    children: list[str] = field(default_factory=list[str])
-    """The ids of the children that begin in its commit."""
 
 
 class Turns:
@@ -216,37 +178,7 @@ class Turns:
             self.close(live.run)
         if about is None:
             return self._block(delivery, stored, ExecutionPaused(pauses[-1].reason))
-        return self._reset(delivery, stored, about)
-
-    def _reset(self, delivery: Delivery, stored: Stored, request: events.ResetRequested) -> Turn:
-        """Begin another run of an execution that has closed. None of its code runs here, so that it
-        may be one that is not known; the run goes on in a turn of its own.
-        """
-        name, head = delivery.execution_id, stored.head
-        history = [wire.decode(line) for line in stored.events]
-        length = head.base + len(history)
-        seen = request.run == 0 and any(
-            isinstance(event, events.ExecutionReset) and event.id == request.id for event in history
-        )
-        if seen or (request.how == "retry" and head.status == "completed"):
-            # Asked by a parent that waits for it: the end is told once more.
-            again = () if seen or request.run else _told_again(name, history, request.id)
-            commit = Commit(name, length, taken=tuple(delivery.entries), outbox=outbox(again))
-            return Turn(delivery, commit, head, None)
-        made, after, said = reset_run(name, history, request, head, length, self._entropy())
-        messages = (*made.messages, *delivery.messages)
-        commit = Commit(
-            execution_id=name,
-            expected=length,
-            events=tuple(map(wire.encode, made.history)),
-            head=after,
-            park=_to_park(messages, after),
-            unpark=True,
-            taken=tuple(delivery.entries),
-            outbox=outbox(said),
-            tries=0,
-        )
-        return Turn(delivery, commit, after, None, continues=True)
+        return reset_turn(delivery, stored, about, self._entropy())
 
     def _begin(self, definition: Definition, execution_id: str) -> Run:
         """Return a new run, which knows by when its attempts have to be reported."""
@@ -421,7 +353,7 @@ class Turns:
             if (end := _termination(left)) is not None:
                 # The next run has not begun, and no code of it has to.
                 continues, left = False, ()
-                taken = (*taken, end, *_unhandled(arrived))
+                taken = (*taken, end, *unhandled(arrived))
                 after = replace(after, status="terminated", closed_at=end.at, busy=False)
                 decision = replace(
                     decision,
@@ -442,7 +374,7 @@ class Turns:
             events=tuple(map(wire.encode, taken)),
             # A resume that ends in the same block is written too: who waits looks for what is new.
             head=after if after != head or live.length == 0 or delivery.resume else None,
-            park=_to_park(left, after) if left else (),
+            park=to_park(left, after) if left else (),
             unpark=unpark,
             taken=tuple(delivery.entries),
             outbox=outbox(decision.commands),
@@ -561,7 +493,7 @@ class Turns:
             expected=length,
             events=() if closing is None else _ended(stored, closing, delivery.messages),
             head=after if after != stored.head or delivery.resume else None,
-            park=_to_park(delivery.messages, after),
+            park=to_park(delivery.messages, after),
             unpark=closing is not None,
             taken=tuple(delivery.entries),
             outbox=closing_messages(stored, closing),
@@ -584,16 +516,6 @@ def _termination(messages: Iterable[Message]) -> events.ExecutionTerminated | No
     return next((m for m in messages if isinstance(m, events.ExecutionTerminated)), None)
 
 
-def _told_again(name: str, history: Sequence[Event], request_id: str) -> tuple[SendMessage, ...]:
-    """Return what the parent is told once more of the end of its child."""
-    end = next((event for event in reversed(history) if type(event) in events.CLOSING), None)
-    started = history[0]
-    if end is None or not isinstance(started, events.ExecutionStarted):
-        return ()
-    told = tell_parent(name, started, ExecutionState.of(history), end)
-    return tuple(replace(command, key=f"{command.key}/{request_id}") for command in told)
-
-
 def _names_of_failed(run: Run, messages: Iterable[Message]) -> dict[int, str]:
     tasks = run.state.tasks
     failed = [m.seq for m in messages if type(m) is events.TaskFailed]
@@ -611,7 +533,7 @@ def _ended(
     with contextlib.suppress(WireError):
         known.update(ExecutionState.of(map(wire.decode, stored.events)).signal_ids)
         kept.extend(map(decode_message, stored.parked))
-    lost = [signal for signal in _unhandled((*kept, *messages)) if signal.id not in known]
+    lost = [signal for signal in unhandled((*kept, *messages)) if signal.id not in known]
     return tuple(map(wire.encode, (closing, *lost)))
 
 
@@ -623,25 +545,6 @@ def _tell_family(run: Run, end: events.ExecutionTerminated) -> tuple[Command, ..
         *end_children(run.execution_id, run.state),
         *tell_parent(run.execution_id, run.started, run.state, end),
     )
-
-
-def _unhandled(messages: Iterable[Message]) -> Iterable[events.SignalUnhandled]:
-    """Return what is recorded of the signals that an execution does not get, because it is
-    terminated.
-    """
-    for message in messages:
-        if isinstance(message, events.SignalReceived):
-            yield events.SignalUnhandled(message.at, message.name, message.value, message.id)
-
-
-def _to_park(messages: Iterable[Message], head: Head) -> tuple[str, ...]:
-    """Return the messages that must be kept; the time comes again by itself."""
-    if head.closed_at is not None:
-        return ()
-    return tuple(wire.encode(m) for m in messages if not isinstance(m, _NOT_KEPT))
-
-
-_NOT_KEPT: Final = (events.Tick, events.ResetRequested, events.PauseRequested)
 
 
 def _time_of(taken: Sequence[Event], otherwise: int) -> int:

@@ -1,0 +1,61 @@
+"""The turn that begins another run of an execution which has closed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from mini_workflow.core import events, wire
+from mini_workflow.core.children import tell_parent
+from mini_workflow.core.commands import SendMessage
+from mini_workflow.core.events import Event
+from mini_workflow.core.state import ExecutionState
+from mini_workflow.engine.outbox import outbox
+from mini_workflow.engine.runs import reset_run
+from mini_workflow.engine.turn_data import Delivery, Turn, to_park, unhandled
+from mini_workflow.ports import Commit, Stored
+
+
+def reset_turn(
+    delivery: Delivery, stored: Stored, request: events.ResetRequested, entropy: int
+) -> Turn:
+    """Begin another run of an execution that has closed. None of its code runs here, so that it
+    may be one that is not known; the run goes on in a turn of its own.
+    """
+    name, head = delivery.execution_id, stored.head
+    history = [wire.decode(line) for line in stored.events]
+    length = head.base + len(history)
+    seen = request.run == 0 and any(
+        isinstance(event, events.ExecutionReset) and event.id == request.id for event in history
+    )
+    if seen or (request.how == "retry" and head.status == "completed"):
+        # Asked by a parent that waits for it: the end is told once more.
+        again = () if seen or request.run else _told_again(name, history, request.id)
+        late = tuple(map(wire.encode, unhandled(delivery.messages)))
+        entries = tuple(delivery.entries)
+        commit = Commit(name, length, late, taken=entries, outbox=outbox(again))
+        return Turn(delivery, commit, head, None)
+    made, after, said = reset_run(name, history, request, head, length, entropy)
+    messages = (*made.messages, *delivery.messages)
+    commit = Commit(
+        execution_id=name,
+        expected=length,
+        events=tuple(map(wire.encode, made.history)),
+        head=after,
+        park=to_park(messages, after),
+        unpark=True,
+        taken=tuple(delivery.entries),
+        outbox=outbox(said),
+        tries=0,
+    )
+    return Turn(delivery, commit, after, None, continues=True)
+
+
+def _told_again(name: str, history: Sequence[Event], request_id: str) -> tuple[SendMessage, ...]:
+    """Return what the parent is told once more of the end of its child."""
+    end = next((event for event in reversed(history) if type(event) in events.CLOSING), None)
+    started = history[0]
+    if end is None or not isinstance(started, events.ExecutionStarted):
+        return ()
+    told = tell_parent(name, started, ExecutionState.of(history), end)
+    return tuple(replace(command, key=f"{command.key}/{request_id}") for command in told)

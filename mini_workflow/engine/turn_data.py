@@ -1,0 +1,73 @@
+"""What a turn is made from, and what is made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+from mini_workflow.core import events, wire
+from mini_workflow.core.decide import Decision
+from mini_workflow.core.events import Event, Message
+from mini_workflow.engine.cache import Live
+from mini_workflow.engine.requests import Input, Start
+from mini_workflow.ports import Commit, Head
+
+
+@dataclass(slots=True)
+class Delivery:
+    """What has arrived for one execution. `entries` are numbers in the mailbox. `refused` are the
+    messages that were not forwarded to another owner of it, since they have no effect there.
+    `posted` says that some were sent without anybody who waits to be told what became of them, `due`
+    that something is due by the time.
+    """
+
+    execution_id: str
+    messages: list[Message] = field(default_factory=list[Message])
+    requests: list[Input] = field(default_factory=list[Input])
+    entries: list[int] = field(default_factory=list[int])
+    refused: list[Message] = field(default_factory=list[Message])
+    resume: bool = False
+    posted: bool = False
+    due: bool = False
+
+
+@dataclass(slots=True)
+class Turn:
+    """A turn that has been advanced and waits for its commit. `head` is the one to be."""
+
+    delivery: Delivery
+    commit: Commit
+    head: Head
+    live: Live | None
+    decision: Decision | None = None
+    closing: Event | None = None
+    start: Start | None = None
+    continues: bool = False
+    first: bool = False
+    """Whether the code of the run has begun in it."""
+    cut: bool = False
+    """Whether it ends in front of an inline task for which there was no time: see `Decision.cut`."""
+    failed: dict[int, str] = field(default_factory=dict[int, str])
+    """The names of the tasks whose attempts are reported to have failed, by number."""
+    children: list[str] = field(default_factory=list[str])
+    """The ids of the children that begin in its commit."""
+
+
+def to_park(messages: Iterable[Message], head: Head) -> tuple[str, ...]:
+    """Return the messages that must be kept; the time comes again by itself."""
+    if head.closed_at is not None:
+        return ()
+    return tuple(wire.encode(m) for m in messages if not isinstance(m, _NOT_KEPT))
+
+
+_NOT_KEPT: Final = (events.Tick, events.ResetRequested, events.PauseRequested)
+
+
+def unhandled(messages: Iterable[Message]) -> Iterable[events.SignalUnhandled]:
+    """Return what is recorded of the signals that an execution does not get, because it is
+    terminated.
+    """
+    for message in messages:
+        if isinstance(message, events.SignalReceived):
+            yield events.SignalUnhandled(message.at, message.name, message.value, message.id)
