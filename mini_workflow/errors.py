@@ -40,6 +40,7 @@ MiniWorkflowError
 │   ├── ChildFailed                 a child execution came to a bad end; its cause is the reason
 │   ├── ExecutionCancelled
 │   ├── ExecutionTerminated
+│   ├── ExecutionTimeout            (also a TimeoutError) it had not ended by its deadline
 │   └── ExecutionBlocked            it cannot go on until the cause is fixed and it is resumed
 └── TaskError                       a task failed with an exception that cannot be rebuilt here
     ├── TaskCancelled               raised in a task by its heartbeat(): nobody waits for it any more
@@ -259,6 +260,10 @@ class TaskCancelled(TaskError):
 
     Let it pass, after cleaning up; the message says why, where that is known.
     """
+
+
+class ExecutionTimeout(ExecutionError, TimeoutError):
+    """The execution had not ended within the timeout that it was started with."""
 
 
 class TaskTimeout(TaskError, TimeoutError):

@@ -19,6 +19,7 @@ from mini_workflow.core.replay import repeat
 from mini_workflow.core.report_limits import ReportLimits
 from mini_workflow.core.run import Definition, Run
 from mini_workflow.core.state import ExecutionState
+from mini_workflow.core.timing import BEGIN
 from mini_workflow.engine.cache import Cache, Live
 from mini_workflow.engine.executor import Execute, execute, inline_runner
 from mini_workflow.engine.outbox import closing_messages, outbox
@@ -318,6 +319,7 @@ class Turns:
         if delivery.resume:
             ask_for_attempts(run.state)
         failed = _names_of_failed(run, messages)
+        waits = BEGIN in run.state.timers
         decision = self.watched(run, decide, run, messages, now)
         refused: dict[str, Failure] = {}
         while decision is not None and decision.spoilt_by is not None:
@@ -381,7 +383,8 @@ class Turns:
             tries=0 if live.tries else None,
         )
         turn = Turn(delivery, commit, after, live, decision, closing, continues=continues)
-        turn.first, turn.failed = bool(known) or live.length == 0, failed
+        begins = bool(known) or waits or live.length == 0
+        turn.first, turn.failed = begins and BEGIN not in run.state.timers, failed
         turn.cut = decision.cut
         return turn
 
