@@ -29,7 +29,7 @@ class Timing:
     timeout: int | None = None
     retry: dict[str, Any] | None = None
 
-    def fields(self) -> dict[str, Any]:
+    def to_plain(self) -> dict[str, Any]:
         """Return them by name."""
         return asdict(self)
 

@@ -53,7 +53,7 @@ def first_event(
         parent=parent,
         key=key,
         behaviour=events.BEHAVIOUR,
-        **timing.fields(),
+        **timing.to_plain(),
     )
 
 

@@ -64,7 +64,7 @@ def started(
     return events.ExecutionStarted(
         *(at, definition.name, arguments, seed, python_version()),
         behaviour=behaviour,
-        **timing.fields(),
+        **timing.to_plain(),
     )
 
 

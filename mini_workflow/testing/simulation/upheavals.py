@@ -286,7 +286,7 @@ async def begun_later(ctx: Context) -> int:
     cleanup=1,
     tags="tasks timers gives-up fails timed",
 )
-async def ended_by_its_deadline(ctx: Context) -> None:
+async def ended_by_deadline(ctx: Context) -> None:
     await step(ctx, "step")
     try:
         await ctx.sleep(60 * 24 * 3600)
@@ -300,7 +300,7 @@ async def ended_by_its_deadline(ctx: Context) -> None:
     attempt=3,
     tags="tasks continues timed",
 )
-async def tried_again(ctx: Context) -> int:
+async def retried_execution(ctx: Context) -> int:
     await step(ctx, "attempt", ctx.info.attempt)
     if ctx.info.attempt < 3:
         raise LookupError(f"attempt {ctx.info.attempt}")
