@@ -41,7 +41,7 @@ from mini_workflow.engine.turn import Delivery, Turn, Turns
 from mini_workflow.engine.undelivered import warn_of_late_signals, warn_of_unreceived
 from mini_workflow.engine.watchdog import Watchdog
 from mini_workflow.errors import StoreError, StoreUnavailable, UsageError
-from mini_workflow.ports import Clock, Commit, Extent, Head, QueuedMessage, TaskOutcome, TaskRequest
+from mini_workflow.ports import Clock, Commit, Head, QueuedMessage, TaskOutcome, TaskRequest
 from mini_workflow.ports.queue import (
     NO_EFFECTS,
     NO_WAKEUPS,
@@ -92,6 +92,8 @@ class _Work:
     again: bool = False
     turn: Turn | None = None
     standing: ExecutionMeta | None = None
+    version: int = 0
+    """Of which version the execution is by what this has read and written."""
     started: events.ExecutionStarted | None = None
     """What it begins with, if its first turn creates it."""
     owed: PendingEffects = NO_EFFECTS
@@ -279,7 +281,7 @@ class Orchestrator:
         if started is not None and standing is not None:
             work.messages.remove(started)
             self._admission.check(work.name, started, standing)
-        work.standing = standing
+        work.standing, work.version = standing, 0 if standing is None else standing.version
 
     def _advance(self, work: _Work) -> None:
         """Make the turn, and say what is to be done once it is committed."""
@@ -347,7 +349,7 @@ class Orchestrator:
         """
         name, pending = work.name, _doubted(work, standing)
         if not pending:
-            self._store.done(name)
+            self._store.done(name, work.version)
             return None
         blocked_now = head is not None and head.status == "blocked"
         if blocked_now and not work.resume:
@@ -383,7 +385,7 @@ class Orchestrator:
         if left:
             work.owed, work.unfinished = put_off(left), True
             return None
-        self._store.done(name)
+        self._store.done(name, work.version)
         self._courier.done(name)
         return None
 
@@ -394,21 +396,23 @@ class Orchestrator:
         is not to be blocked for it.
         """
         known = self._store.standing(work.name)
-        self._rewrite(work.name, known, left if goes_on else put_off(left), 0)
+        self._rewrite(work, known, left if goes_on else put_off(left), 0)
 
     def _rewrite(
-        self, name: str, known: ExecutionMeta | None, pending: PendingEffects, tries: int
+        self, work: _Work, known: ExecutionMeta | None, pending: PendingEffects, tries: int
     ) -> None:
         """Write that of an execution which is no event."""
+        name = work.name
         if known is None or not self._store.commit(
-            Commit(name, known.length), pending, known.alarm, tries
+            Commit(name, known.length), pending, known.alarm, tries, work.version
         ):
             raise StoreUnavailable(f"execution {name!r} is written by another process")
+        work.version += 1
 
     def _counted(self, work: _Work, standing: ExecutionMeta) -> ExecutionMeta:
         """Count a try, before anything is done that may end the process."""
-        name, pending, tries = work.name, _doubted(work, standing), standing.tries + 1
-        self._rewrite(name, standing, pending, tries)
+        pending, tries = _doubted(work, standing), standing.tries + 1
+        self._rewrite(work, standing, pending, tries)
         work.standing = replace(standing, pending=pending, done=False, tries=tries)
         return work.standing
 
@@ -419,7 +423,8 @@ class Orchestrator:
         try:
             standing = self._store.standing(work.name)
             if standing is not None and standing.tries:
-                self._rewrite(work.name, standing, standing.pending, standing.tries - 1)
+                work.version = standing.version  # whether a write that failed was done or not
+                self._rewrite(work, standing, standing.pending, standing.tries - 1)
         except StoreError as error:
             log.warning("[%s] a try stays counted: %s", work.name, error)
 
@@ -465,6 +470,7 @@ class Orchestrator:
             fingerprint = started.arguments.fingerprint()
             if not self._store.create(turn.commit, started.parent, fingerprint, pending, alarm):
                 self._lose_race(work)
+            work.version = 1
             return
         commit = turn.commit if turn is not None else Commit(work.name, standing.length)
         empty = not (commit.events or commit.head or commit.park or commit.unpark)
@@ -476,11 +482,12 @@ class Orchestrator:
         if same and turn is None:
             return  # closed, and nothing is left of it
         if same and empty and standing.listed and not standing.tries:
-            written = self._store.is_current(work.name) and (
-                self._store.extent(work.name) == Extent(commit.expected, True)
-            )
+            known = self._store.standing(work.name) if self._store.is_current(work.name) else None
+            now = (commit.expected, work.version)
+            written = known is not None and (known.length, known.version) == now
         else:
-            written = self._store.commit(commit, pending, alarm, 0)
+            written = self._store.commit(commit, pending, alarm, 0, work.version)
+            work.version += 1
         if not written:
             self._lose_race(work)
 
@@ -529,7 +536,7 @@ class Orchestrator:
         for wakeup in work.plan_wakeup.to_unset:
             self._dispatch.unset(wakeup)
         if not work.owed and not work.unfinished:
-            self._store.done(name)
+            self._store.done(name, work.version)
             self._courier.done(name)
 
     def _continuation(self, name: str) -> QueuedMessage:
@@ -549,7 +556,9 @@ class Orchestrator:
         log.error("[%s] is blocked: %s", work.name, error)
         commit = Commit(work.name, standing.length, head=blocked(head, error))
         self._cache.drop(work.name)
-        return self._store.commit(commit, put_off(standing.pending), standing.alarm, 0)
+        return self._store.commit(
+            commit, put_off(standing.pending), standing.alarm, 0, work.version
+        )
 
 
 def _doubted(work: _Work, standing: ExecutionMeta) -> PendingEffects:
