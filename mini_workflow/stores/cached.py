@@ -81,6 +81,9 @@ class _Known(Generic[D]):
     def is_of(self, version: int | None) -> bool:
         return version is None or self.document.version == version
 
+    def fits(self, length: int, version: int | None) -> bool:
+        return self.document.length == length and self.is_of(version)
+
 
 class CachedStore(Generic[D]):
     """A FencedStore: the documents that this process has read and written, and those behind it.
@@ -140,9 +143,8 @@ class CachedStore(Generic[D]):
         name = commit.execution_id
         known, new = self._known.get(name), None
         try:
-            if known is not None and known.is_of(version):
-                if known.document.length == commit.expected:
-                    new = self._documents.write(known.document, commit, pending, alarm, tries)
+            if known is not None and known.fits(commit.expected, version):
+                new = self._documents.write(known.document, commit, pending, alarm, tries)
         finally:
             self.forget(name)  # also if it fails: it may have been written
         if new is not None:
