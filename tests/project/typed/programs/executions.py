@@ -61,38 +61,38 @@ def arguments_are_bound_where_options_are_given(runtime: LocalRuntime) -> None:
         runtime.signal_with_start(audit.bind(3, value="x"), id="a", signal="go"),
         Execution[list[str]],
     )
-    order.bind()  # error: missing
-    order.bind(3)  # error: mistyped
-    order.bind("o-1", amout=3)  # error: no such parameter
-    audit.bind(id="3")  # error: mistyped
-    runtime.start_execution(order.bind("o-1"), ids="a")  # error: no such option
-    runtime.start_execution(order.bind("o-1"), "o-2")  # error: arguments twice
+    order.bind()  # type: ignore  # error: missing
+    order.bind(3)  # type: ignore  # error: mistyped
+    order.bind("o-1", amout=3)  # type: ignore  # error: no such parameter
+    audit.bind(id="3")  # type: ignore  # error: mistyped
+    runtime.start_execution(order.bind("o-1"), ids="a")  # type: ignore  # error: no such option
+    runtime.start_execution(order.bind("o-1"), "o-2")  # type: ignore  # error: arguments twice
 
 
 def wrong_arguments_are_found(runtime: LocalRuntime) -> None:
-    runtime.start_execution(order)  # error: missing
-    runtime.start_execution(order, 3)  # error: mistyped
-    runtime.start_execution(order, "o-1", "3")  # error: mistyped
-    runtime.start_execution(order, "o-1", 3, 4)  # error: too many
-    runtime.start_execution(order, "o-1", amount="3")  # error: mistyped
-    runtime.start_execution(order, "o-1", amout=3)  # error: no such parameter
-    runtime.start_execution(order, id="order-1")  # error: missing
-    runtime.start_execution(order, 3, id="order-1")  # error: mistyped
-    runtime.start_execution(order, "o-1", "3", id="order-1")  # error: mistyped
-    runtime.start_execution(order, "o-1", 3, 4, id="order-1")  # error: too many
-    runtime.start_execution(order, "o-1", id=3)  # error: mistyped option
-    runtime.start_execution(3)  # error: not a workflow
-    runtime.start_executions(order, [(3,)])  # error: mistyped
-    runtime.start_executions(order, ["o-1"])  # error: not tuples
-    runtime.start_executions(order, [("o-1", 3, 4)])  # error: too many
-    runtime.start_executions(order, [audit.bind(3)])  # error: another workflow
-    runtime.signal_with_start(order, 3, id="order-1", signal="go")  # error: mistyped
-    runtime.signal_with_start(order, "o-1", signal="go")  # error: without id
-    runtime.signal_with_start(order, "o-1", id="order-1")  # error: without signal
+    runtime.start_execution(order)  # type: ignore  # error: missing
+    runtime.start_execution(order, 3)  # type: ignore  # error: mistyped
+    runtime.start_execution(order, "o-1", "3")  # type: ignore  # error: mistyped
+    runtime.start_execution(order, "o-1", 3, 4)  # type: ignore  # error: too many
+    runtime.start_execution(order, "o-1", amount="3")  # type: ignore  # error: mistyped
+    runtime.start_execution(order, "o-1", amout=3)  # type: ignore  # error: no such parameter
+    runtime.start_execution(order, id="order-1")  # type: ignore  # error: missing
+    runtime.start_execution(order, 3, id="order-1")  # type: ignore  # error: mistyped
+    runtime.start_execution(order, "o-1", "3", id="order-1")  # type: ignore  # error: mistyped
+    runtime.start_execution(order, "o-1", 3, 4, id="order-1")  # type: ignore  # error: too many
+    runtime.start_execution(order, "o-1", id=3)  # type: ignore  # error: mistyped option
+    runtime.start_execution(3)  # type: ignore  # error: not a workflow
+    runtime.start_executions(order, [(3,)])  # type: ignore  # error: mistyped
+    runtime.start_executions(order, ["o-1"])  # type: ignore  # error: not tuples
+    runtime.start_executions(order, [("o-1", 3, 4)])  # type: ignore  # error: too many
+    runtime.start_executions(order, [audit.bind(3)])  # type: ignore  # error: another workflow
+    runtime.signal_with_start(order, 3, id="order-1", signal="go")  # type: ignore  # error: mistyped
+    runtime.signal_with_start(order, "o-1", signal="go")  # type: ignore  # error: without id
+    runtime.signal_with_start(order, "o-1", id="order-1")  # type: ignore  # error: without signal
 
 
 def results_are_used_by_their_types(runtime: LocalRuntime) -> None:
-    text: str = runtime.start_execution(order, "o-1").result()  # error
+    text: str = runtime.start_execution(order, "o-1").result()  # type: ignore  # error
     print(text)
 
 
@@ -103,9 +103,9 @@ async def children_have_types(ctx: Context) -> None:
     assert_type(await ctx.child(order, "o-1", on_parent_close="abandon"), float)
     assert_type(await ctx.child(audit.bind(id=3), id="child"), list[str])
     assert_type(ctx.child("order", "o-1", id="child"), Child[Any])
-    ctx.child(order)  # error: missing
-    ctx.child(order, 3)  # error: mistyped
-    ctx.child(order, 3, id="child")  # error: mistyped
-    ctx.child(order, "o-1", 3, 4, id="child")  # error: too many
-    ctx.child(order, "o-1", amout=3)  # error: no such parameter
-    ctx.child(order, "o-1", on_parent_close="kill")  # error: no such choice
+    ctx.child(order)  # type: ignore  # error: missing
+    ctx.child(order, 3)  # type: ignore  # error: mistyped
+    ctx.child(order, 3, id="child")  # type: ignore  # error: mistyped
+    ctx.child(order, "o-1", 3, 4, id="child")  # type: ignore  # error: too many
+    ctx.child(order, "o-1", amout=3)  # type: ignore  # error: no such parameter
+    ctx.child(order, "o-1", on_parent_close="kill")  # type: ignore  # error: no such choice
