@@ -372,11 +372,11 @@ class Context:
                 f"ctx.child(on_parent_close={on_parent_close!r}): choose 'terminate', 'cancel' or "
                 "'abandon'"
             )
-        if id is not None:
-            check_id(id)
         given = {"id"} if id is not None else set[str]()
         given |= {"on_parent_close"} if on_parent_close != "terminate" else set()
         workflow, args, kwargs = unbind(workflow, args, kwargs, given)
+        if id is not None:
+            check_id(id)
         if not isinstance(workflow, str):
             workflow.check_arguments(args, kwargs)
         name = workflow if isinstance(workflow, str) else workflow.name

@@ -1,4 +1,4 @@
-"""53 to 56: executions that begin later, have a deadline, or are tried again."""
+"""60 to 63: executions that begin later, have a deadline, or are tried again."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ async def begins(ctx: Context) -> float:
     return (ctx.now() - ctx.info.started_at) / timedelta(seconds=1)
 
 
-def test_53_the_code_begins_after_the_delay(runtime: Stage) -> None:
+def test_60_the_code_begins_after_the_delay(runtime: Stage) -> None:
     """Not earlier, and without any work before."""
     delay = runtime.far(DAY)
     waited = runtime.start(begins, delay=delay).result(WAIT)
@@ -37,7 +37,7 @@ def test_53_the_code_begins_after_the_delay(runtime: Stage) -> None:
     assert runtime.run(begins, delay=timedelta(seconds=-1)) >= 0
 
 
-def test_53_the_code_begins_at_a_time(runtime: Stage) -> None:
+def test_60_the_code_begins_at_a_time(runtime: Stage) -> None:
     """A time that is over is now."""
     assert runtime.run(begins, start_at=datetime(2020, 1, 1, tzinfo=UTC)) >= 0
     wait = timedelta(seconds=runtime.far(DAY))
@@ -54,7 +54,7 @@ async def begins_with_signals(ctx: Context) -> list[Any]:
     return [await ctx.wait_for_signal("go") for _ in range(3)]
 
 
-def test_53_signals_before_it_begins_are_kept(runtime: Stage) -> None:
+def test_60_signals_before_it_begins_are_kept(runtime: Stage) -> None:
     """In order; an update is refused, since no handler is there yet."""
     execution = runtime.start(begins_with_signals, delay=DAY if runtime.virtual else 1.5)
     for i in range(3):
@@ -64,7 +64,7 @@ def test_53_signals_before_it_begins_are_kept(runtime: Stage) -> None:
     assert execution.result(WAIT) == [0, 1, 2]
 
 
-def test_53_an_end_before_it_begins_runs_no_code(runtime: Stage) -> None:
+def test_60_an_end_before_it_begins_runs_no_code(runtime: Stage) -> None:
     """Neither a cancellation nor a termination waits for the time."""
     execution = runtime.start(begins, delay=DAY, id="one")
     execution.cancel("not needed")
@@ -77,7 +77,7 @@ def test_53_an_end_before_it_begins_runs_no_code(runtime: Stage) -> None:
     assert LEDGER == []
 
 
-def test_53_a_delayed_start_survives_a_reopening(runtime: Stage) -> None:
+def test_60_a_delayed_start_survives_a_reopening(runtime: Stage) -> None:
     """It is durable when the call returns."""
     execution = runtime.start(begins, delay=runtime.far(DAY), id="kept")
     runtime.reopen()
@@ -103,7 +103,7 @@ async def never_ends(ctx: Context, how: str) -> str:
 
 
 @pytest.mark.parametrize("how", ["raise", "swallow", "fail"])
-def test_54_the_deadline_ends_the_execution(runtime: Stage, how: str) -> None:
+def test_61_the_deadline_ends_the_execution(runtime: Stage, how: str) -> None:
     """Its code may clean up, what it did is taken back, and it fails whatever it returns."""
     execution = runtime.start(never_ends, how, timeout=DAY if runtime.virtual else 1)
     with pytest.raises(ExecutionTimeout, match="has not ended by its deadline"):
@@ -128,7 +128,7 @@ async def runs_for_ever(ctx: Context, pause: float) -> None:
     ctx.continue_as_new(pause)
 
 
-def test_54_the_deadline_holds_over_all_runs(runtime: Stage) -> None:
+def test_61_the_deadline_holds_over_all_runs(runtime: Stage) -> None:
     """It counts from when the code first begins, and one that ends in time is not touched."""
     assert runtime.run(ends_in_time, 3, timeout=10 * DAY, delay=0.01) == 4
     pause = 3600.0 if runtime.virtual else 0.1
@@ -151,7 +151,7 @@ async def fails_at_first(ctx: Context, good: int) -> list[Any]:
 QUICK = RetryPolicy(max_attempts=3, initial=0.01, jitter="none")
 
 
-def test_55_a_run_that_fails_is_followed_by_another(runtime: Stage) -> None:
+def test_62_a_run_that_fails_is_followed_by_another(runtime: Stage) -> None:
     """With the same arguments, from the start, and the history of the last one alone."""
     execution = runtime.start(fails_at_first, 3, retry=QUICK)
     execution.signal("go")
@@ -160,7 +160,7 @@ def test_55_a_run_that_fails_is_followed_by_another(runtime: Stage) -> None:
     assert runtime.start(fails_at_first, 3, id=execution.id).result(WAIT)[0] == 3
 
 
-def test_55_the_attempts_of_an_execution_are_used_up(runtime: Stage) -> None:
+def test_62_the_attempts_of_an_execution_are_used_up(runtime: Stage) -> None:
     """The last error is raised; what the policy does not name is not tried again."""
     execution = runtime.start(fails_at_first, 9, retry=QUICK)
     execution.signal("go")
@@ -188,7 +188,7 @@ async def fails_with_child(ctx: Context) -> str:
     return "done"
 
 
-def test_55_children_of_a_run_that_fails_are_ended(runtime: Stage) -> None:
+def test_62_children_of_a_run_that_fails_are_ended(runtime: Stage) -> None:
     """As when the parent closes: the next run begins without any."""
     execution = runtime.start(fails_with_child, id="parent", retry=QUICK)
     assert execution.result(WAIT) == "done"
@@ -196,7 +196,7 @@ def test_55_children_of_a_run_that_fails_are_ended(runtime: Stage) -> None:
         runtime.get_execution("parent.child").result(WAIT)
 
 
-def test_55_a_cancelled_execution_is_not_tried_again(runtime: Stage) -> None:
+def test_62_a_cancelled_execution_is_not_tried_again(runtime: Stage) -> None:
     """Nor one that waits for its next attempt."""
     execution = runtime.start(never_ends, "raise", retry=QUICK)
     execution.cancel("enough")
@@ -210,7 +210,7 @@ def test_55_a_cancelled_execution_is_not_tried_again(runtime: Stage) -> None:
         waits.result(WAIT)
 
 
-def test_55_a_deadline_ends_the_wait_for_another_attempt(runtime: Stage) -> None:
+def test_62_a_deadline_ends_the_wait_for_another_attempt(runtime: Stage) -> None:
     """It holds over all attempts, and is not tried again."""
     slow = RetryPolicy(max_attempts=3, initial=100 * DAY, maximum=100 * DAY, jitter="none")
     execution = runtime.start(fails_at_first, 9, retry=slow, timeout=DAY if runtime.virtual else 1)
@@ -237,7 +237,7 @@ def test_55_a_deadline_ends_the_wait_for_another_attempt(runtime: Stage) -> None
     ],
     ids=range(12),
 )
-def test_56_what_cannot_be_meant_is_refused(runtime: Stage, options: dict[str, Any]) -> None:
+def test_63_what_cannot_be_meant_is_refused(runtime: Stage, options: dict[str, Any]) -> None:
     """And nothing is started."""
     with pytest.raises(UsageError):
         runtime.start(begins, id="wrong", **options)
