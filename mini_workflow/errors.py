@@ -239,6 +239,10 @@ class ExecutionTerminated(ExecutionError):
     """The execution was terminated."""
 
 
+class ExecutionTimeout(ExecutionError, TimeoutError):
+    """The execution had not ended within the timeout that it was started with."""
+
+
 class ExecutionBlocked(ExecutionError):
     """The execution cannot go on until the cause is fixed; then `resume()` continues it."""
 
@@ -260,10 +264,6 @@ class TaskCancelled(TaskError):
 
     Let it pass, after cleaning up; the message says why, where that is known.
     """
-
-
-class ExecutionTimeout(ExecutionError, TimeoutError):
-    """The execution had not ended within the timeout that it was started with."""
 
 
 class TaskTimeout(TaskError, TimeoutError):
