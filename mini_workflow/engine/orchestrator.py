@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from mini_workflow.core import events, wire
@@ -97,6 +97,8 @@ class _Work:
     owed: PendingEffects = NO_EFFECTS
     """Those of earlier commits that cannot be done now."""
     pending: PendingEffects = NO_EFFECTS
+    kept: list[Message] = field(default_factory=list[Message])
+    """The outcomes that were kept of attempts which would have been dispatched once more."""
     plan_wakeup: WakeupPlan = NOTHING_SET
     unfinished: bool = False
     """Whether something is left for a message of its own, because the time is up."""
@@ -299,14 +301,13 @@ class Orchestrator:
             error = self._make_sure(work, standing, head)
         else:
             work.owed = put_off(_doubted(work, standing))
-        messages = list(work.messages)
+        messages = [*work.kept, *work.messages]
         due = head is not None and head.wake_at is not None and head.wake_at <= now
         if due or work.resume:
             deadline = standing.alarm.deadline
             if error is None and (work.resume or (deadline is not None and deadline.at <= now)):
                 messages += self._late.find(name, now)
             messages.append(events.Tick(now))
-        messages = self._late.renewed(messages, now)
         signalled = any(isinstance(m, events.SignalReceived) for m in messages)
         delivery = Delivery(name, messages, resume=work.resume and error is None, posted=signalled)
         if error is None:
@@ -333,8 +334,9 @@ class Orchestrator:
             warn_of_unreceived(work.name, work.messages, None)
             return
         others = [message for message in work.messages if message is not started]
-        work.turn = self._turns.create(work.name, started, None, others)
-        self._plan(work, FROM_NOTHING, self._clock.now())
+        now = self._clock.now()
+        work.turn = self._turns.create(work.name, started, None, others, now)
+        self._plan(work, FROM_NOTHING, now)
 
     def _make_sure(
         self, work: _Work, standing: ExecutionMeta, head: Head | None
@@ -346,6 +348,8 @@ class Orchestrator:
         before those are done with whose turn it was.
         """
         name, pending = work.name, _doubted(work, standing)
+        if work.resume and pending.tasks:
+            pending = self._without_kept(work, pending)
         if not pending:
             self._store.done(name)
             return None
@@ -386,6 +390,16 @@ class Orchestrator:
         self._store.done(name)
         self._courier.done(name)
         return None
+
+    def _without_kept(self, work: _Work, pending: PendingEffects) -> PendingEffects:
+        """Return the effects without the attempts whose outcomes are kept, which the turn takes."""
+        work.kept = self._late.kept(work.name, pending.tasks)
+        done = {
+            (outcome.seq, outcome.attempt)
+            for outcome in work.kept
+            if isinstance(outcome, (events.TaskCompleted, events.TaskFailed))
+        }
+        return replace(pending, tasks=tuple(key for key in pending.tasks if key not in done))
 
     def _note(self, work: _Work, left: PendingEffects, goes_on: bool) -> None:
         """Write down what is left to do after a wave.

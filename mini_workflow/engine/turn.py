@@ -140,13 +140,17 @@ class Turns:
         started: events.ExecutionStarted,
         start: Start | None,
         others: Sequence[Message] = (),
+        now: int | None = None,
     ) -> Turn:
-        """Return the first turn of a new execution. Raises UnknownWorkflow."""
+        """Return the first turn of a new execution, which was started `now` or before. Raises
+        UnknownWorkflow.
+        """
         run = self._begin(self._definitions(started.workflow), execution_id)
         head = Head(execution_id, started.workflow, "running", started.at, run=started.run)
         try:
             delivery = Delivery(execution_id, [started, *others])
-            turn = self._advance(delivery, Live(run, head, 0), (), started.at)
+            at = started.at if now is None else now
+            turn = self._advance(delivery, Live(run, head, 0), (), at)
         except BaseException:
             self.close(run)
             raise
