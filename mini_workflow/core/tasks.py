@@ -111,7 +111,7 @@ class Tasks:
         begun = 0
         if (
             recorder.state.limits is not None
-            and (at := recorder.loop.beginning()) > recorder.loop.now
+            and (at := recorder.loop.begins_at()) > recorder.loop.now
         ):
             begun = at
         recorder.emit(

@@ -38,9 +38,9 @@ class LateOutcomes:
         except WireError as error:
             log.error("[%s] its history is unreadable: %s", execution_id, error)
             return []
-        return self.kept(execution_id, late)
+        return self.outcomes(execution_id, late)
 
-    def kept(self, execution_id: str, attempts: Sequence[tuple[int, int]]) -> list[Message]:
+    def outcomes(self, execution_id: str, attempts: Sequence[tuple[int, int]]) -> list[Message]:
         """Return the outcomes that are kept of attempts, (seq, attempt). Raises StoreError."""
         try:
             texts = self._dispatch.outcomes(execution_id, attempts) if attempts else []

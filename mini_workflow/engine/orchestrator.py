@@ -393,7 +393,7 @@ class Orchestrator:
 
     def _without_kept(self, work: _Work, pending: PendingEffects) -> PendingEffects:
         """Return the effects without the attempts whose outcomes are kept, which the turn takes."""
-        work.kept = self._late.kept(work.name, pending.tasks)
+        work.kept = self._late.outcomes(work.name, pending.tasks)
         done = {
             (outcome.seq, outcome.attempt)
             for outcome in work.kept
