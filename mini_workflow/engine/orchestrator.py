@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Final
 
 from mini_workflow.core import events, wire
 from mini_workflow.core.codec import Codec
-from mini_workflow.core.commands import CancelTask, Command, RunTask, StartChild
-from mini_workflow.core.events import Message
+from mini_workflow.core.commands import CancelTask, RunTask, StartChild
 from mini_workflow.core.report_limits import ReportLimits
 from mini_workflow.core.run import Definition, OutOfTime, Run
 from mini_workflow.engine.admission import StartCheck
@@ -25,7 +24,6 @@ from mini_workflow.engine.dispatch import request_of
 from mini_workflow.engine.effects import (
     RESERVE,
     Effects,
-    WakeupPlan,
     put_off,
     requests_of,
     together,
@@ -40,6 +38,7 @@ from mini_workflow.engine.runs import blocked, deadly
 from mini_workflow.engine.turn import Delivery, Turn, Turns
 from mini_workflow.engine.undelivered import warn_of_late_signals, warn_of_unreceived
 from mini_workflow.engine.watchdog import Watchdog
+from mini_workflow.engine.work import Work, commands_of, pending_of
 from mini_workflow.errors import StoreError, StoreUnavailable, UsageError
 from mini_workflow.ports import Clock, Commit, Extent, Head, QueuedMessage, TaskOutcome, TaskRequest
 from mini_workflow.ports.queue import (
@@ -73,39 +72,9 @@ RUNS_AT_ONCE: Final = 10
 """How many runs of an execution follow each other before its other messages get in between: those that
 continue as new without waiting. Our own bound."""
 
-NOTHING_SET: Final = WakeupPlan(NO_WAKEUPS)
 FROM_NOTHING: Final = ExecutionMeta(NO_EFFECTS, False, NO_WAKEUPS, 0, None, 0)
 FOREVER: Final = 10**12
 """Milliseconds that are left to a process of which nobody knows when it has to end."""
-
-
-@dataclass(slots=True)
-class _Work:
-    """An arrival on its way. The second turn of a continued execution has nothing to deliver."""
-
-    arrival: QueueDelivery
-    messages: list[Message]
-    resume: bool
-    races: int = 0
-    runs: int = 1
-    """Which run in a row this is."""
-    again: bool = False
-    turn: Turn | None = None
-    standing: ExecutionMeta | None = None
-    started: events.ExecutionStarted | None = None
-    """What it begins with, if its first turn creates it."""
-    owed: PendingEffects = NO_EFFECTS
-    """Those of earlier commits that cannot be done now."""
-    pending: PendingEffects = NO_EFFECTS
-    kept: list[Message] = field(default_factory=list[Message])
-    """The outcomes that were kept of attempts which would have been dispatched once more."""
-    plan_wakeup: WakeupPlan = NOTHING_SET
-    unfinished: bool = False
-    """Whether something is left for a message of its own, because the time is up."""
-
-    @property
-    def name(self) -> str:
-        return self.arrival.execution_id
 
 
 class Orchestrator:
@@ -197,10 +166,10 @@ class Orchestrator:
         return failed
 
     def _take(self, arrivals: Sequence[QueueDelivery], failed: dict[str, Exception]) -> None:
-        works = [_Work(a, list(a.messages), a.resume) for a in arrivals]
+        works = [Work(a, list(a.messages), a.resume) for a in arrivals]
         while works:
             works = self._stage(self._prepare, works, failed)
-            turned: list[_Work] = []
+            turned: list[Work] = []
             self._ready()
             for work in works:
                 try:
@@ -219,25 +188,25 @@ class Orchestrator:
                     warn_of_late_signals(work.turn)
             done = self._stage(self._carry_out, finished, failed)
             again += [
-                _Work(work.arrival, [], False, runs=work.runs + 1)
+                Work(work.arrival, [], False, runs=work.runs + 1)
                 for work in done
                 if work.turn is not None and work.turn.continues and work.runs < RUNS_AT_ONCE
             ]
             works = again
 
     def _stage(
-        self, step: Callable[[_Work], None], works: list[_Work], failed: dict[str, Exception]
-    ) -> list[_Work]:
+        self, step: Callable[[Work], None], works: list[Work], failed: dict[str, Exception]
+    ) -> list[Work]:
         """Return those for which a step has gone well."""
 
-        def attempt(work: _Work) -> Exception | None:
+        def attempt(work: Work) -> Exception | None:
             try:
                 step(work)
             except Exception as error:
                 return error
             return None
 
-        well: list[_Work] = []
+        well: list[Work] = []
         for work, error in zip(works, self._each(attempt, works), strict=True):
             if error is None:
                 well.append(work)
@@ -245,7 +214,7 @@ class Orchestrator:
                 self._fail(work, error, failed)
         return well
 
-    def _fail(self, work: _Work, error: Exception, failed: dict[str, Exception]) -> None:
+    def _fail(self, work: Work, error: Exception, failed: dict[str, Exception]) -> None:
         failed[work.name] = error
         if work.turn is not None:
             self._turns.discard(work.turn)
@@ -258,7 +227,7 @@ class Orchestrator:
         self._cache.drop(work.name)
         self._store.forget(work.name)
 
-    def _prepare(self, work: _Work) -> None:
+    def _prepare(self, work: Work) -> None:
         """Learn how things stand; have an execution that is to be started here begin."""
         standing = self._store.standing(work.name)
         started = next((m for m in work.messages if isinstance(m, events.ExecutionStarted)), None)
@@ -283,7 +252,7 @@ class Orchestrator:
             self._admission.check(work.name, started, standing)
         work.standing = standing
 
-    def _advance(self, work: _Work) -> None:
+    def _advance(self, work: Work) -> None:
         """Make the turn, and say what is to be done once it is committed."""
         work.again, self._longest = False, None
         name, standing = work.name, work.standing
@@ -300,7 +269,7 @@ class Orchestrator:
         if error is None:
             error = self._make_sure(work, standing, head)
         else:
-            work.owed = put_off(_doubted(work, standing))
+            work.owed = put_off(pending_of(work, standing))
         messages = [*work.kept, *work.messages]
         due = head is not None and head.wake_at is not None and head.wake_at <= now
         if due or work.resume:
@@ -327,7 +296,7 @@ class Orchestrator:
             warn_of_unreceived(name, work.messages, head)
         self._plan(work, standing, now)
 
-    def _first(self, work: _Work) -> None:
+    def _first(self, work: Work) -> None:
         """Make the first turn of an execution that was not there before."""
         started = work.started
         if started is None:
@@ -339,7 +308,7 @@ class Orchestrator:
         self._plan(work, FROM_NOTHING, now)
 
     def _make_sure(
-        self, work: _Work, standing: ExecutionMeta, head: Head | None
+        self, work: Work, standing: ExecutionMeta, head: Head | None
     ) -> BaseException | None:
         """Do the effects of the last commit if they may not have been done. Answers why the
         execution has to be blocked, if that is so.
@@ -347,7 +316,7 @@ class Orchestrator:
         The queue hands over the messages of an execution in order, and does not bring new ones
         before those are done with whose turn it was.
         """
-        name, pending = work.name, _doubted(work, standing)
+        name, pending = work.name, pending_of(work, standing)
         if work.resume and pending.tasks:
             pending = self._without_kept(work, pending)
         if not pending:
@@ -391,7 +360,7 @@ class Orchestrator:
         self._courier.done(name)
         return None
 
-    def _without_kept(self, work: _Work, pending: PendingEffects) -> PendingEffects:
+    def _without_kept(self, work: Work, pending: PendingEffects) -> PendingEffects:
         """Return the effects without the attempts whose outcomes are kept, which the turn takes."""
         work.kept = self._late.outcomes(work.name, pending.tasks)
         done = {
@@ -401,7 +370,7 @@ class Orchestrator:
         }
         return replace(pending, tasks=tuple(key for key in pending.tasks if key not in done))
 
-    def _note(self, work: _Work, left: PendingEffects, goes_on: bool) -> None:
+    def _note(self, work: Work, left: PendingEffects, goes_on: bool) -> None:
         """Write down what is left to do after a wave.
 
         Whoever goes on from here if this process ends does not begin anew; and who has come so far
@@ -419,14 +388,14 @@ class Orchestrator:
         ):
             raise StoreUnavailable(f"execution {name!r} is written by another process")
 
-    def _counted(self, work: _Work, standing: ExecutionMeta) -> ExecutionMeta:
+    def _counted(self, work: Work, standing: ExecutionMeta) -> ExecutionMeta:
         """Count a try, before anything is done that may end the process."""
-        name, pending, tries = work.name, _doubted(work, standing), standing.tries + 1
+        name, pending, tries = work.name, pending_of(work, standing), standing.tries + 1
         self._rewrite(name, standing, pending, tries)
         work.standing = replace(standing, pending=pending, done=False, tries=tries)
         return work.standing
 
-    def _uncount(self, work: _Work) -> None:
+    def _uncount(self, work: Work) -> None:
         """Take back that a try was counted: this process lives."""
         if work.arrival.delivery < SUSPICIOUS:
             return
@@ -447,8 +416,8 @@ class Orchestrator:
         self._longest = max(longest or 0, before - self._left())
         return outcome
 
-    def _plan(self, work: _Work, standing: ExecutionMeta, now: int) -> None:
-        turn, commands = work.turn, _commands(work.turn)
+    def _plan(self, work: Work, standing: ExecutionMeta, now: int) -> None:
+        turn, commands = work.turn, commands_of(work.turn)
         head = turn.head if turn is not None else self._store.head(work.name)
         tasks = tuple((c.seq, c.attempt) for c in commands if isinstance(c, RunTask))
         outgoing: list[QueuedMessage] = []
@@ -470,7 +439,7 @@ class Orchestrator:
         new = PendingEffects(tasks, tuple(outgoing), alarm=to_set, causes=work.arrival.ids)
         work.pending = together(work.owed, new)
 
-    def _commit(self, work: _Work) -> None:
+    def _commit(self, work: Work) -> None:
         turn, standing, started = work.turn, work.standing, work.started
         alarm, pending = work.plan_wakeup.alarm, work.pending
         if standing is None:
@@ -498,7 +467,7 @@ class Orchestrator:
         if not written:
             self._lose_race(work)
 
-    def _lose_race(self, work: _Work) -> None:
+    def _lose_race(self, work: Work) -> None:
         """Another writer was faster: do the turn again."""
         if work.turn is not None:
             self._turns.discard(work.turn)
@@ -508,10 +477,10 @@ class Orchestrator:
             raise StoreUnavailable(f"execution {work.name!r} is written by others all the time")
         work.turn, work.again, work.owed = None, True, NO_EFFECTS
 
-    def _carry_out(self, work: _Work) -> None:
+    def _carry_out(self, work: Work) -> None:
         if work.standing is None and work.turn is None:
             return
-        name, commands = work.name, _commands(work.turn)
+        name, commands = work.name, commands_of(work.turn)
         owed = work.owed
         new = replace(
             work.pending,
@@ -554,7 +523,7 @@ class Orchestrator:
         key = f"{name}/{standing.length}/{len(pending.tasks)}/{len(pending.outbox)}/more"
         return QueuedMessage(name, "", key)
 
-    def _give_up(self, work: _Work, error: StoreError) -> bool:
+    def _give_up(self, work: Work, error: StoreError) -> bool:
         """Block an execution whose effects cannot be done; `resume` tries again."""
         head = self._store.head(work.name)
         standing = self._store.standing(work.name)
@@ -564,14 +533,3 @@ class Orchestrator:
         commit = Commit(work.name, standing.length, head=blocked(head, error))
         self._cache.drop(work.name)
         return self._store.commit(commit, put_off(standing.pending), standing.alarm, 0)
-
-
-def _doubted(work: _Work, standing: ExecutionMeta) -> PendingEffects:
-    """Return the effects of the last commit if they may not have been done."""
-    pending, ids = standing.pending, work.arrival.ids
-    again = pending.doubtful or work.resume or not set(pending.causes).isdisjoint(ids)
-    return pending if again and not standing.done else NO_EFFECTS
-
-
-def _commands(turn: Turn | None) -> tuple[Command, ...]:
-    return turn.decision.commands if turn is not None and turn.decision is not None else ()
