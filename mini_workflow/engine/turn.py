@@ -149,8 +149,7 @@ class Turns:
         head = Head(execution_id, started.workflow, "running", started.at, run=started.run)
         try:
             delivery = Delivery(execution_id, [started, *others])
-            at = started.at if now is None else now
-            turn = self._advance(delivery, Live(run, head, 0), (), at)
+            turn = self._advance(delivery, Live(run, head, 0), (), now or started.at)
         except BaseException:
             self.close(run)
             raise
