@@ -58,7 +58,7 @@ def closing_messages(
     return outbox([*end_children(name, state), *tell_parent(name, started, state, closing)])
 
 
-def parting_messages(run: Run, end: events.ExecutionTerminated) -> tuple[SendMessage, ...]:
+def family_messages(run: Run, end: events.ExecutionTerminated) -> tuple[SendMessage, ...]:
     """Return what children and parent are told of an execution that is terminated
     without its code.
     """

@@ -20,7 +20,7 @@ from mini_workflow.core.state import ExecutionState
 from mini_workflow.core.timing import BEGIN
 from mini_workflow.engine.cache import Cache, Live
 from mini_workflow.engine.executor import Execute, execute, inline_runner
-from mini_workflow.engine.outbox import closing_messages, outbox, parting_messages
+from mini_workflow.engine.outbox import closing_messages, outbox, family_messages
 from mini_workflow.engine.recording import decode_message
 from mini_workflow.engine.requests import Input, Start
 from mini_workflow.engine.runs import blocked, bounded, next_run
@@ -337,7 +337,7 @@ class Turns:
         stopped = decision.fault is not None or decision.cut
         if stopped and (end := _termination(decision.left)) is not None:
             # Ending it takes none of the code that is at fault, or that still has far to go.
-            parting = parting_messages(run, end)
+            parting = family_messages(run, end)
             decision = Decision((*decision.events, end), parting, "terminated", False, None)
         if known:
             # The first event is recorded already.
@@ -360,7 +360,7 @@ class Turns:
                 after = replace(after, status="terminated", closed_at=end.at, busy=False)
                 decision = replace(
                     decision,
-                    commands=(*decision.commands, *parting_messages(run, end)),
+                    commands=(*decision.commands, *family_messages(run, end)),
                     condition="terminated",
                     busy=False,
                 )
