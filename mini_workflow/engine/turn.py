@@ -20,7 +20,7 @@ from mini_workflow.core.state import ExecutionState
 from mini_workflow.core.timing import BEGIN
 from mini_workflow.engine.cache import Cache, Live
 from mini_workflow.engine.executor import Execute, execute, inline_runner
-from mini_workflow.engine.outbox import closing_messages, outbox, family_messages
+from mini_workflow.engine.outbox import closing_messages, family_messages, outbox
 from mini_workflow.engine.recording import decode_message
 from mini_workflow.engine.requests import Input, Start
 from mini_workflow.engine.runs import blocked, bounded, next_run
