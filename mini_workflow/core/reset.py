@@ -19,6 +19,7 @@ from mini_workflow.core.payload import Payload
 from mini_workflow.core.recorded import python_version
 from mini_workflow.core.records import record
 from mini_workflow.core.state import ExecutionState
+from mini_workflow.core.timing import DEADLINE
 from mini_workflow.errors import ExecutionNotFound, UsageError, WireError
 
 FORK: Final = "fork "
@@ -82,7 +83,7 @@ def retry_cut(history: Sequence[Event]) -> int:
         first_undo = next((i for i, e in enumerate(before) if _is_undo(e)), None)
         cut = _turn_of(history, end - 1 if first_undo is None else first_undo)
         if isinstance(closing, events.ExecutionFailed):
-            cut = min([cut, *_causes(before, closing.failure)])
+            cut = min([cut, *_causes(before, closing.failure), *_deadline(before)])
     if undone is not None:
         # Not before its outcome: made again under its old number it would have its old idempotency
         # key too, by which a service takes it for done.
@@ -147,6 +148,13 @@ def _causes(history: Sequence[Event], failure: Failure) -> Iterator[int]:
             if wanted[key] > 0:
                 wanted[key] -= 1
                 yield _turn_of(history, index)
+
+
+def _deadline(history: Sequence[Event]) -> Iterator[int]:
+    """Return where the deadline of the execution has passed, if it has."""
+    for index, event in enumerate(history):
+        if isinstance(event, events.TimerFired) and event.seq == DEADLINE:
+            yield index
 
 
 def _parts(failure: Failure) -> Iterator[Failure]:
@@ -295,6 +303,13 @@ def restart(
         cancel=None,
         behaviour=events.BEHAVIOUR,
         began_with=None,
+        delay=None,
+        start_at=None,
+        # In a run that follows others, what was left of it.
+        timeout=first.timeout if first.deadline is None else first.deadline - first.at,
+        deadline=None,
+        attempt=1,
+        failure=None,
     )
     marker = events.ExecutionReset(at, "restart", first.run + 1, 1, highest, request_id)
     return Reset((started,), (marker,))
@@ -315,7 +330,7 @@ def _again(
             if event.seq in state.tasks:
                 yield event
         elif isinstance(event, events.TimerFired):
-            if event.seq in state.timers and event.seq != marker.timer:
+            if event.seq in state.timers and event.seq not in (marker.timer, DEADLINE):
                 yield event
         elif isinstance(event, (events.PromiseCompleted, events.PromiseFailed)):
             if event.seq in state.promises and event is not cut:

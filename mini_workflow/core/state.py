@@ -24,6 +24,7 @@ from mini_workflow.core.events import Event, Message
 from mini_workflow.core.open_durations import OpenDurations
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.report_limits import ReportDeadlines, ReportLimits, not_reported
+from mini_workflow.core.timing import BEGIN, DEADLINE
 from mini_workflow.errors import WireError
 
 Condition = Literal["new", "running", "completed", "failed", "cancelled", "terminated", "continued"]
@@ -78,6 +79,7 @@ class ExecutionState:
         "child_ids",
         "children",
         "condition",
+        "deadline",
         "deadlines",
         "durations",
         "in_flight",
@@ -99,6 +101,8 @@ class ExecutionState:
         "tasks",
         "timers",
         "updates",
+        "_timeout",
+        "_within",
         "_wakes",
     )
 
@@ -138,6 +142,11 @@ class ExecutionState:
         """The tasks that were in flight when the execution was terminated."""
         self.resets: set[tuple[int, str]] = set()
         """The runs that began with events of another one, with the ids of the requests."""
+        self._timeout: int | None = None
+        self._within: int | None = None
+        """How long the run may take, as far as it has a deadline."""
+        self.deadline: int | None = None
+        """By when the execution had to end, once it has, or the run (milliseconds since the epoch)."""
         self._wakes: list[tuple[int, int]] = []
         self.deadlines = ReportDeadlines()
         self.limits: ReportLimits | None = None
@@ -297,6 +306,27 @@ class ExecutionState:
         self.updates = {
             name: True for name, about in self.answers.items() if "refusal" not in about
         }
+        if event.delay:
+            self._open_timer(BEGIN, event.at + event.delay, event.at)
+        elif event.start_at is not None and event.start_at > event.at:
+            self._open_timer(BEGIN, event.start_at, None)
+        self._timeout = event.timeout
+        self._within = event.timeout
+        if event.deadline is not None:
+            self._within = max(0, event.deadline - event.at)
+            self._open_timer(DEADLINE, event.deadline, event.at)
+        if BEGIN not in self.timers:
+            self._begin(event.at)
+
+    def _begin(self, at: int) -> None:
+        if self._timeout is not None:
+            self._open_timer(DEADLINE, at + self._timeout, at)
+
+    def _open_timer(self, seq: int, fire_at: int, began: int | None) -> None:
+        self.timers[seq] = fire_at
+        if began is not None:
+            self.durations.begin(seq, began)
+        heappush(self._wakes, (fire_at, seq))
 
     def _reset(self, event: events.ExecutionReset) -> None:
         self._check_open(event)
@@ -314,16 +344,17 @@ class ExecutionState:
             task.attempt, task.discounted = attempt, attempt - 1
             self._expect(seq, max(event.at, self.now))
         if event.timer in self.timers:
-            self.timers[event.timer] = event.fire_at
-            self.durations.begin(event.timer, event.at)
-            heappush(self._wakes, (event.fire_at, event.timer))
+            self._open_timer(event.timer, event.fire_at, event.at)
+        if DEADLINE in self.timers and self._within is not None:
+            # It has as long again as the run had at first.
+            self._open_timer(DEADLINE, event.at + self._within, event.at)
 
     def _task_scheduled(self, event: events.TaskScheduled) -> None:
         if self.condition != "running":
             raise self._follows_the_end(event)
         self.tasks[event.seq] = OpenTask(event)
         self.in_flight += 1
-        self._expect(event.seq, self.now)
+        self._expect(event.seq, event.begun or self.now)
 
     def _task_ended(self, event: events.TaskCompleted | events.TaskFailed) -> None:
         if event.seq in self.cancelled_tasks:
@@ -435,20 +466,25 @@ class ExecutionState:
     def _timer_started(self, event: events.TimerStarted) -> None:
         if self.condition != "running":
             raise self._follows_the_end(event)
-        self.timers[event.seq] = event.fire_at
-        if event.wait is not None:
-            self.durations.begin(event.seq, event.fire_at - event.wait)
-        heappush(self._wakes, (event.fire_at, event.seq))
+        began = None if event.wait is None else event.fire_at - event.wait
+        self._open_timer(event.seq, event.fire_at, began)
 
     def _timer_ended(self, event: events.TimerFired | events.TimerCancelled) -> None:
         del self.timers[event.seq]
         self.durations.end(event.seq)
+
+    def _timer_fired(self, event: events.TimerFired) -> None:
+        self._timer_ended(event)
+        if event.seq == BEGIN:
+            self._begin(event.at)
 
     def _closed(self, event: Event) -> None:
         if self.closed:
             raise WireError(f"event {self.length + 1} of the history, {event!r}, ends it once more")
         self.condition = _CONDITION[type(event)]
         self.left_timers = tuple(self.timers)
+        if DEADLINE in self.timers:
+            self.deadline = self._moved_end(DEADLINE) or self.timers[DEADLINE]
         for seq in self.left_timers:
             self.durations.end(seq)
         self.timers.clear()
@@ -490,7 +526,7 @@ class ExecutionState:
         events.PatchMarked: _patch_marked,
         events.ContinuedAsNew: _closed,
         events.TimerStarted: _timer_started,
-        events.TimerFired: _timer_ended,
+        events.TimerFired: _timer_fired,
         events.TimerCancelled: _timer_ended,
         events.ExecutionCompleted: _closed,
         events.ExecutionFailed: _closed,

@@ -45,20 +45,9 @@ _PAYLOAD_FIELD: Final[dict[type, str]] = {
 _KIND: Final = '{"event":"'
 """How every line begins."""
 _INTEGERS: Final = (
-    *(
-        "at",
-        "seq",
-        "attempt",
-        "fire_at",
-        "retry_at",
-        "wait",
-        "by",
-        "run",
-        "kept",
-        "highest",
-        "timer",
-        "undoes",
-    ),
+    *("at", "seq", "attempt", "fire_at", "retry_at", "wait", "by", "begun"),
+    *("delay", "start_at", "timeout", "deadline"),
+    *("run", "kept", "highest", "timer", "undoes"),
 )
 _REQUIRED: Final[dict[type, frozenset[str]]] = {
     kind: frozenset(f.name for f in fields(kind) if f.default is MISSING)
@@ -81,6 +70,7 @@ def encode(event: Event | events.UpdateRequested | events.Request) -> str:
             and not event.refused
             and not event.worker
             and not event.undoes
+            and not event.begun
         ):
             name = dump_json(event.name)
             call = f',"call":{dump_json(event.call)}' if event.call else ""

@@ -6,21 +6,32 @@ import asyncio
 import inspect
 import secrets
 import time
-from collections.abc import Iterable
-from typing import Any, Final, Self
+from collections.abc import Callable, Coroutine, Iterable
+from datetime import datetime, timedelta
+from typing import Any, Final, ParamSpec, Self, TypeVar, TypeVarTuple, Unpack, cast, overload
 
+from mini_workflow.context import Context
 from mini_workflow.core import events, wire
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.events import CLOSING, Event, Incoming
 from mini_workflow.core.history import History
 from mini_workflow.core.promises import read_token
-from mini_workflow.core.reset import first_arguments
+from mini_workflow.core.retry import RetryPolicy
+from mini_workflow.core.starting import (
+    BoundWorkflow,
+    IfClosed,
+    SignalWithStartOptions,
+    StartOptions,
+    unbind,
+)
+from mini_workflow.core.timing import UNTIMED, Timing, timing_of
 from mini_workflow.core.validation import check_id, check_name, check_reason, encode_arguments
 from mini_workflow.engine.execution import Description, Execution, Settled
 from mini_workflow.engine.pending_updates import find_answer
 from mini_workflow.engine.replies import blocked, existing
-from mini_workflow.engine.requests import Answer, Ask, IfClosed, Post, Resume, Start, Update
-from mini_workflow.engine.transport import CheckedStore, Transport, still_running
+from mini_workflow.engine.requests import Answer, Ask, Post, Resume, Start, Update
+from mini_workflow.engine.run_again import LOOK_AGAIN, RunAgain, closing_option
+from mini_workflow.engine.transport import CheckedStore, Transport
 from mini_workflow.errors import (
     ExecutionClosed,
     ExecutionNotFound,
@@ -32,12 +43,12 @@ from mini_workflow.ports import STATUSES, Head, Query, Status, Stored
 from mini_workflow.waiting import blocking_wait
 from mini_workflow.workflow import Registry, Workflow
 
+P = ParamSpec("P")
+R = TypeVar("R")
+Ts = TypeVarTuple("Ts")
+
 PAGE: Final = 1_000
 """How many executions are read at a time for a listing."""
-
-LOOK_AGAIN: float = 1.0
-"""Seconds after which somebody who waits for an answer from another process looks at the store,
-because its wake-up may have been lost."""
 
 
 class Client:
@@ -52,55 +63,131 @@ class Client:
         self._store = store
         self._codec = codec
         self._registry = registry
-        self._passed: dict[str, int] = {}
-        """The runs that are over for who has asked for another one, by execution."""
+        self._again = RunAgain(transport, store)
 
     # For users
 
+    @overload
+    def start_execution(
+        self, workflow: Workflow[P, R], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Execution[R]: ...
+    @overload
     def start_execution(
         self,
-        workflow: Workflow[Any, Any] | str,
+        workflow: Callable[[Context, *Ts], Coroutine[Any, Any, R]],
+        /,
+        *args: *Ts,
+        **options: Unpack[StartOptions],
+    ) -> Execution[R]: ...
+    @overload
+    def start_execution(
+        self, workflow: BoundWorkflow[R], /, **options: Unpack[StartOptions]
+    ) -> Execution[R]: ...
+    @overload
+    def start_execution(
+        self,
+        workflow: str,
+        /,
+        *args: Any,
+        id: str | None = None,
+        delay: float | timedelta | None = None,
+        start_at: datetime | None = None,
+        timeout: float | timedelta | None = None,
+        retry: RetryPolicy | None = None,
+        **kwargs: Any,
+    ) -> Execution[Any]: ...
+    def start_execution(
+        self,
+        workflow: Any,
         /,
         *args: Any,
         id: str | None = None,  # noqa: A002 - the API's own word
         if_closed: IfClosed = "return",
+        delay: float | timedelta | None = None,
+        start_at: datetime | None = None,
+        timeout: float | timedelta | None = None,
+        retry: RetryPolicy | None = None,
         **kwargs: Any,
-    ) -> Execution:
+    ) -> Execution[Any]:
         """Start an execution; when this returns, it survives a crash.
 
         Args:
-            workflow: the workflow, or its name.
+            workflow: the workflow, ``workflow.bind(...)`` with its arguments, or its name.
             *args: its positional arguments.
-            **kwargs: its keyword arguments; one called `id` or `if_closed` has to be given by position.
+            **kwargs: its keyword arguments; beside options, bind them: see `Workflow.bind`.
             id: 1 to 100 letters, digits and ``_-.:@``; the same id again gives the same execution,
-                whether it is still running or not. Without one it is made up.
+                whether it is still running or not, and its other options do not count then. Without
+                one it is made up.
+            delay: seconds (or a timedelta) after which its code begins. Until then signals are
+                kept, and a cancellation ends it without running any code.
+            start_at: the time at which its code begins, a datetime with a time zone.
+            timeout: seconds (or a timedelta) within which the execution has to end, from when its
+                code first begins, over all its runs and retries. Then its code is cancelled where
+                it waits: it may clean up, what has an `undo` is taken back, and the execution
+                fails with ExecutionTimeout, whatever the code returns.
+            retry: when a run that fails is followed by another one with the same arguments, which
+                begins anew after the policy's wait; `retry_if` is not for executions. Its own
+                timeout and a cancellation are not tried again.
             if_closed: what becomes of an execution of that id that has closed: "return" it, "restart"
                 it with these arguments, or "reject" the start. A repeated start with "restart" begins
                 another run if the one before has closed by then.
 
         Raises:
-            UnknownWorkflow, InvalidArguments, InvalidIdentifier, ValueNotSerializable: the call is
-                wrong; nothing was started.
+            UnknownWorkflow, InvalidArguments, InvalidIdentifier, ValueNotSerializable, UsageError:
+                the call is wrong; nothing was started.
             ExecutionAlreadyExists: the id belongs to another workflow or other arguments, or, with
                 "reject", to an execution that has closed.
             StoreError: the store refused; nothing was started.
         """
-        given = {"id"} if id is not None else set[str]()
-        _check_options(workflow, given | _if_closed_given(if_closed), args)
-        return self._start(workflow, args, kwargs, id, None, if_closed)
+        options = {
+            "id": id,
+            "delay": delay,
+            "start_at": start_at,
+            "timeout": timeout,
+            "retry": retry,
+            "if_closed": closing_option(if_closed),
+        }
+        given = {option for option, value in options.items() if value is not None}
+        workflow, args, kwargs = unbind(workflow, args, kwargs, given)
+        timing = timing_of("start_execution", delay, start_at, timeout, retry)
+        return self._start(workflow, args, kwargs, id, None, timing, if_closed)
 
+    @overload
     def start_executions(
         self,
-        workflow: Workflow[Any, Any] | str,
+        workflow: Callable[[Context, *Ts], Coroutine[Any, Any, R]],
+        calls: Iterable[tuple[*Ts]],
+        *,
+        ids: Iterable[str] | None = None,
+    ) -> list[Execution[R]]: ...
+    @overload
+    def start_executions(
+        self,
+        workflow: Workflow[P, R],
+        calls: Iterable[BoundWorkflow[R]],
+        *,
+        ids: Iterable[str] | None = None,
+    ) -> list[Execution[R]]: ...
+    @overload
+    def start_executions(
+        self,
+        workflow: str,
         calls: Iterable[tuple[Any, ...]],
         *,
         ids: Iterable[str] | None = None,
-    ) -> list[Execution]:
+    ) -> list[Execution[Any]]: ...
+    def start_executions(
+        self,
+        workflow: Any,
+        calls: Iterable[Any],
+        *,
+        ids: Iterable[str] | None = None,
+    ) -> list[Execution[Any]]:
         """Start many executions of a workflow, in as few commits as possible.
 
         Args:
             workflow: the workflow, or its name.
-            calls: the positional arguments of each, as tuples.
+            calls: the positional arguments of each, as tuples; or ``workflow.bind(...)`` of each.
             ids: their ids, as many as there are calls; without them they are made up.
 
         Returns:
@@ -118,15 +205,41 @@ class Client:
         if names is not None and len(names) != len(arguments):
             raise UsageError(f"start_executions: {len(arguments)} calls, but {len(names)} ids")
         requests = [
-            self._start_request(name, args, {}, None if names is None else names[index], None)
-            for index, args in enumerate(arguments)
+            self._start_request(
+                *(name, *_arguments_of(name, call)), None if names is None else names[index]
+            )
+            for index, call in enumerate(arguments)
         ]
         self._transport.start(requests)
         return [self._started(request) for request in requests]
 
+    @overload
     def signal_with_start(
         self,
-        workflow: Workflow[Any, Any] | str,
+        workflow: Callable[[Context, *Ts], Coroutine[Any, Any, R]],
+        /,
+        *args: *Ts,
+        id: str,
+        signal: str,
+        **options: Unpack[SignalWithStartOptions],
+    ) -> Execution[R]: ...
+    @overload
+    def signal_with_start(
+        self,
+        workflow: BoundWorkflow[R],
+        /,
+        *,
+        id: str,
+        signal: str,
+        **options: Unpack[SignalWithStartOptions],
+    ) -> Execution[R]: ...
+    @overload
+    def signal_with_start(
+        self, workflow: str, /, *args: Any, id: str, signal: str, value: Any = None, **kwargs: Any
+    ) -> Execution[Any]: ...
+    def signal_with_start(
+        self,
+        workflow: Any,
         /,
         *args: Any,
         id: str,  # noqa: A002
@@ -134,7 +247,7 @@ class Client:
         value: Any = None,
         if_closed: IfClosed = "return",
         **kwargs: Any,
-    ) -> Execution:
+    ) -> Execution[Any]:
         """Send a signal to the execution of that id, and start it before if there is none: both in
         one step, and both survive a crash when this returns. To one that has closed no signal can be
         sent, unless `if_closed` is "restart": then its next run gets it.
@@ -142,9 +255,11 @@ class Client:
         Raises what `start_execution` and `Execution.signal` raise.
         """
         given = {"id", "signal"} if value is None else {"id", "signal", "value"}
-        _check_options(workflow, given | _if_closed_given(if_closed), args)
+        if closing_option(if_closed):
+            given.add("if_closed")
+        workflow, args, kwargs = unbind(workflow, args, kwargs, given)
         made = self._make_signal(id, signal, value)
-        return self._start(workflow, args, kwargs, id, made, if_closed)
+        return self._start(workflow, args, kwargs, id, made, if_closed=if_closed)
 
     def _start(
         self,
@@ -153,10 +268,11 @@ class Client:
         kwargs: dict[str, Any],
         id: str | None,  # noqa: A002
         signal: events.SignalReceived | None,
+        timing: Timing = UNTIMED,
         if_closed: IfClosed = "return",
-    ) -> Execution:
+    ) -> Execution[Any]:
         self._store.check()
-        request = self._start_request(_name_of(workflow), args, kwargs, id, signal)
+        request = self._start_request(_name_of(workflow), args, kwargs, id, signal, timing)
         request.if_closed = if_closed
         self._transport.start([request])
         return self._started(request)
@@ -167,24 +283,25 @@ class Client:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         id: str | None,  # noqa: A002
-        signal: events.SignalReceived | None,
+        signal: events.SignalReceived | None = None,
+        timing: Timing = UNTIMED,
     ) -> Start:
         self._registry.get(name).check_arguments(args, kwargs)
         execution_id = f"{name[:60]}-{secrets.token_hex(8)}" if id is None else id
         check_id(execution_id)
         codec = self._codec.for_execution(execution_id)
         arguments = encode_arguments(codec.encode, args, kwargs)
-        return Start(execution_id, name, arguments, id is None, signal)
+        return Start(execution_id, name, arguments, id is None, signal, timing)
 
-    def _started(self, request: Start) -> Execution:
+    def _started(self, request: Start) -> Execution[Any]:
         started = request.reply.wait()
         if request.if_closed == "restart" and started.head.closed_at is not None:
             # Another process has it, and begins its next run.
-            self._passed[request.execution_id] = started.head.run
+            self._again.over[request.execution_id] = started.head.run
         settled = Settled(started.head, started.closing) if started.closing is not None else None
         return Execution(request.execution_id, self, self._codec, settled)
 
-    def get_execution(self, id: str) -> Execution:  # noqa: A002
+    def get_execution(self, id: str) -> Execution[Any]:  # noqa: A002
         """Return a handle to an execution. Raises ExecutionNotFound if there is none of that id."""
         self.head(id)
         return Execution(id, self, self._codec)
@@ -276,16 +393,13 @@ class Client:
 
     def wait(self, execution_id: str, timeout: float | None) -> Settled:
         """Wait until the execution has closed or is blocked."""
-        if execution_id in self._passed:
-            began = time.monotonic()
-            self._wait_for_run(execution_id, timeout)
-            timeout = None if timeout is None else max(0, timeout + began - time.monotonic())
+        timeout = self._again.wait(execution_id, timeout)
         return self._transport.wait(execution_id, timeout)
 
     async def wait_async(self, execution_id: str) -> Settled:
         """Wait for the same on the running event loop."""
-        if execution_id in self._passed:
-            await asyncio.to_thread(self._wait_for_run, execution_id, None)
+        if execution_id in self._again.over:
+            await asyncio.to_thread(self._again.wait, execution_id, None)
         return await self._transport.wait_async(execution_id)
 
     def closing(self, execution_id: str) -> Event:
@@ -341,19 +455,11 @@ class Client:
 
     def retry(self, execution_id: str) -> None:
         """Have an execution go on from its last good point: see `Execution.retry`."""
-        self._run_again(execution_id, "retry")
+        self._again.ask(execution_id, "retry")
 
     def restart(self, execution_id: str) -> None:
         """Have an execution begin anew: see `Execution.restart`."""
-        head = self.head(execution_id)
-        if head.run > 1 and head.closed_at is not None:
-            started = self.history(execution_id).started
-            if first_arguments(started) is None:
-                raise UsageError(
-                    f"the arguments that execution {execution_id!r} was started with were not recorded by "
-                    'the version that ran it: give them to start_execution(..., if_closed="restart")'
-                )
-        self._run_again(execution_id, "restart")
+        self._again.ask(execution_id, "restart")
 
     def pause(self, execution_id: str, reason: str) -> None:
         """Have no code of an execution run until it is resumed. Raises as `signal`."""
@@ -420,24 +526,6 @@ class Client:
         check_id(execution_id)
         self._transport.ask(Post(execution_id, message))
 
-    def _run_again(self, execution_id: str, how: str) -> None:
-        run = self.head(execution_id).run
-        now, request_id = self._transport.now(), secrets.token_hex(8)
-        self._post(execution_id, events.ResetRequested(now, how, run, request_id))
-        self._passed[execution_id] = run
-
-    def _wait_for_run(self, execution_id: str, timeout: float | None) -> None:
-        """Wait until the run that was asked for has begun: another process begins it."""
-        ends = None if timeout is None else time.monotonic() + timeout
-        passed = self._passed.get(execution_id, 0)
-        with self._transport.watch(execution_id) as wait:
-            while self.head(execution_id).run <= passed:
-                left = LOOK_AGAIN if ends is None else ends - time.monotonic()
-                if left <= 0:
-                    raise still_running(execution_id, timeout)
-                wait(min(LOOK_AGAIN, left))
-        self._passed.pop(execution_id, None)
-
     def _settle_promise(self, token: str, execution_id: str, message: Incoming) -> None:
         try:
             self._post(execution_id, message)
@@ -477,18 +565,14 @@ class Client:
                 wait(min(LOOK_AGAIN, left))
 
 
-def _check_options(
-    workflow: Workflow[Any, Any] | str, options: set[str], args: tuple[Any, ...]
-) -> None:
-    if isinstance(workflow, Workflow):
-        workflow.check_options(options, args)
-
-
-def _if_closed_given(if_closed: object) -> set[str]:
-    """Return the option if it was given. Raises UsageError if it is none."""
-    if if_closed not in ("return", "restart", "reject"):
-        raise UsageError(f'if_closed={if_closed!r}: choose "return", "restart" or "reject"')
-    return set() if if_closed == "return" else {"if_closed"}
+def _arguments_of(name: str, call: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return the arguments of one of many calls of the workflow of that name."""
+    if not isinstance(call, BoundWorkflow):
+        return tuple(call), {}
+    bound = cast("BoundWorkflow[Any]", call)
+    if bound.workflow.name != name:
+        raise UsageError(f"start_executions starts workflow {name!r}, but one call is {call!r}")
+    return bound.args, bound.kwargs
 
 
 def _name_of(workflow: object) -> str:

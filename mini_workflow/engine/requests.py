@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from dataclasses import dataclass, field
-from typing import Generic, Literal, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from mini_workflow.core.events import (
     Event,
@@ -19,12 +19,11 @@ from mini_workflow.core.events import Request as EventRequest
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.reset import Reset
+from mini_workflow.core.starting import IfClosed
+from mini_workflow.core.timing import UNTIMED, Timing
 from mini_workflow.ports import Head, TaskOutcome
 
 T = TypeVar("T")
-
-IfClosed = Literal["return", "restart", "reject"]
-"""What becomes of an execution that has closed, when its id is started again."""
 
 
 class Reply(Generic[T]):
@@ -91,7 +90,8 @@ class Start:
     """Start an execution, or find the one that was started with the same id; with `fresh` the id
     was made up and cannot be there. A `signal` goes to the execution either way. `if_closed` says what
     becomes of one that is there and has closed. `beginning` is what a fork takes over: `arguments` are
-    then what tells it from others, and are not those of the workflow.
+    then what tells it from others, and are not those of the workflow. A new one begins
+    and ends as its `timing` says.
     """
 
     execution_id: str
@@ -99,6 +99,7 @@ class Start:
     arguments: Payload
     fresh: bool = False
     signal: SignalReceived | None = None
+    timing: Timing = UNTIMED
     if_closed: IfClosed = "return"
     beginning: Reset | None = None
     reply: Reply[Started] = field(default_factory=Reply[Started])

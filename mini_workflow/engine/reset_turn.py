@@ -12,7 +12,7 @@ from mini_workflow.core.events import Event
 from mini_workflow.core.state import ExecutionState
 from mini_workflow.engine.outbox import outbox
 from mini_workflow.engine.runs import reset_run
-from mini_workflow.engine.turn_data import Delivery, Turn, to_park, unhandled
+from mini_workflow.engine.turn_data import Delivery, Turn, lines_to_keep, unhandled
 from mini_workflow.ports import Commit, Stored
 
 
@@ -42,7 +42,7 @@ def reset_turn(
         expected=length,
         events=tuple(map(wire.encode, made.history)),
         head=after,
-        park=to_park(messages, after),
+        park=lines_to_keep(messages, after),
         unpark=True,
         taken=tuple(delivery.entries),
         outbox=outbox(said),

@@ -54,7 +54,7 @@ class Turn:
     """The ids of the children that begin in its commit."""
 
 
-def to_park(messages: Iterable[Message], head: Head) -> tuple[str, ...]:
+def lines_to_keep(messages: Iterable[Message], head: Head) -> tuple[str, ...]:
     """Return the messages that must be kept; the time comes again by itself."""
     if head.closed_at is not None:
         return ()

@@ -1,0 +1,76 @@
+"""RunAgain: what a client asks of executions that have closed, and how it waits for their next runs."""
+
+from __future__ import annotations
+
+import secrets
+import time
+
+from mini_workflow.core import events
+from mini_workflow.core.history import History
+from mini_workflow.core.reset import first_arguments
+from mini_workflow.core.validation import check_id
+from mini_workflow.engine.replies import existing
+from mini_workflow.engine.requests import Post
+from mini_workflow.engine.transport import CheckedStore, Transport, still_running
+from mini_workflow.errors import UsageError
+from mini_workflow.ports import Head
+
+LOOK_AGAIN: float = 1.0
+"""Seconds after which somebody who waits for another process looks at the store, because its wake-up
+may have been lost."""
+
+
+class RunAgain:
+    """Callable from any thread. Another process may begin a run that was asked for: until it has,
+    what there is of the run before counts no more for who has asked.
+    """
+
+    def __init__(self, transport: Transport, store: CheckedStore) -> None:
+        self._transport = transport
+        self._store = store
+        self.over: dict[str, int] = {}
+        """The runs that are over for who has asked for another one, by execution."""
+
+    def ask(self, execution_id: str, how: str) -> None:
+        """Have another run begin. Raises what `Execution.retry` and `Execution.restart` raise."""
+        head = self._head(execution_id)
+        if how == "restart" and head.run > 1 and head.closed_at is not None:
+            started = History.from_lines(self._store.history(execution_id)).started
+            if first_arguments(started) is None:
+                raise UsageError(
+                    f"the arguments that execution {execution_id!r} was started with were not recorded by "
+                    'the version that ran it: give them to start_execution(..., if_closed="restart")'
+                )
+        now, request_id = self._transport.now(), secrets.token_hex(8)
+        request = events.ResetRequested(now, how, head.run, request_id)
+        self._transport.ask(Post(execution_id, request))
+        self.over[execution_id] = head.run
+
+    def wait(self, execution_id: str, timeout: float | None) -> float | None:
+        """Wait until the run that was asked for has begun, and return what is left of the timeout.
+
+        Raises TimeoutError.
+        """
+        over = self.over.get(execution_id)
+        if over is None:
+            return timeout
+        ends = None if timeout is None else time.monotonic() + timeout
+        with self._transport.watch(execution_id) as wait:
+            while self._head(execution_id).run <= over:
+                left = LOOK_AGAIN if ends is None else ends - time.monotonic()
+                if left <= 0:
+                    raise still_running(execution_id, timeout)
+                wait(min(LOOK_AGAIN, left))
+        self.over.pop(execution_id, None)
+        return None if ends is None else max(0.0, ends - time.monotonic())
+
+    def _head(self, execution_id: str) -> Head:
+        check_id(execution_id)
+        return existing(execution_id, self._store.head(execution_id))
+
+
+def closing_option(if_closed: object) -> object:
+    """Return the option if it was given, or None. Raises UsageError if it is none."""
+    if if_closed not in ("return", "restart", "reject"):
+        raise UsageError(f'if_closed={if_closed!r}: choose "return", "restart" or "reject"')
+    return None if if_closed == "return" else if_closed
