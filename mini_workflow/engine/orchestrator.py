@@ -19,7 +19,13 @@ from mini_workflow.core.report_limits import ReportLimits
 from mini_workflow.core.run import Definition, OutOfTime, Run
 from mini_workflow.engine.admission import StartCheck
 from mini_workflow.engine.cache import Cache
-from mini_workflow.engine.delivery import Each, QueueDelivery, QueueTurn, one_by_one
+from mini_workflow.engine.delivery import (
+    Each,
+    OfAnotherVersion,
+    QueueDelivery,
+    QueueTurn,
+    one_by_one,
+)
 from mini_workflow.engine.dispatch import request_of
 from mini_workflow.engine.effects import (
     RESERVE,
@@ -94,12 +100,14 @@ class Orchestrator:
         limits: ReportLimits,
         each: Each = one_by_one,
         on_turn: Callable[[Turn], None] = lambda turn: None,
+        claim: Callable[[str], str] = lambda execution_id: "",
     ) -> None:
         self._store = store
         self._dispatch = dispatch
         self._clock = clock
         self._each = each
         self._on_turn = on_turn
+        self._claim = claim
         self._entropy = entropy
         self._left: Callable[[], int] = lambda: FOREVER
         self._ready: Callable[[], None] = lambda: None
@@ -220,7 +228,9 @@ class Orchestrator:
         failed[work.name] = error
         if work.turn is not None:
             self._turns.discard(work.turn)
-        if isinstance(error, StoreError):
+        if isinstance(error, OfAnotherVersion):
+            log.debug("[%s] is handed over: %s", work.name, error)
+        elif isinstance(error, StoreError):
             log.warning("[%s] will be tried again: %s", work.name, error)
             self._uncount(work)
         else:
@@ -232,6 +242,8 @@ class Orchestrator:
     def _prepare(self, work: QueueTurn) -> None:
         """Learn how things stand; have an execution that is to be started here begin."""
         standing = self._store.standing(work.name)
+        if standing is not None:
+            work.remark = self._claim(work.name)
         started = next((m for m in work.messages if isinstance(m, events.ExecutionStarted)), None)
         work.started = None
         if standing is None and started is not None:
@@ -296,6 +308,7 @@ class Orchestrator:
             work.turn = self._turns.block(delivery, error)
         if head is not None and head.closed_at is not None:
             warn_of_unreceived(name, work.messages, head)
+        work.add_remark()
         self._plan(work, standing, now)
 
     def _first(self, work: QueueTurn) -> None:
