@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from io import BytesIO
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
 
-from mini_workflow import AWSRuntime, Context
+from mini_workflow import Context
 from mini_workflow.runtimes.aws.versions import KNOWN_FOR
-from mini_workflow.settings import FUNCTION_NAME, FUNCTION_VERSION, WORKER_FUNCTION_NAME
-from mini_workflow.workflow import Registry
-from tests.aws.cloud import Context as LambdaContext
+from mini_workflow.settings import FUNCTION_NAME, FUNCTION_VERSION
+from tests.aws.deployed import Deployed
 from tests.aws.world import ENVIRONMENT, World, registry_of
 
 RUNS: list[str] = []
-GONE: Any = {"Error": {"Code": "ResourceNotFoundException", "Message": "no such version"}}
 
 
 def work(code: str) -> str:
@@ -41,90 +36,10 @@ async def added(ctx: Context) -> str:
     return "added"
 
 
-class FakeLambda:
-    """Lambda with an alias: calls of a version are answered by its process."""
-
-    def __init__(self, world: Deployed, client: Any) -> None:
-        self._world, self._client = world, client
-
-    def get_alias(self, FunctionName: str, Name: str) -> dict[str, Any]:  # noqa: N803
-        assert (FunctionName, Name) == ("orchestrator", "live")
-        self._world.asked += 1
-        if self._world.throttled:
-            error = {"Error": {"Code": "TooManyRequestsException", "Message": "slow down"}}
-            raise ClientError(error, "GetAlias")
-        main, *canary = self._world.alias
-        weights = dict.fromkeys(canary, 0.1)
-        return {"FunctionVersion": main, "RoutingConfig": {"AdditionalVersionWeights": weights}}
-
-    def invoke(self, FunctionName: str, Payload: bytes, **more: Any) -> Any:  # noqa: N803
-        function, _, version = FunctionName.partition(":")
-        if more or function != "orchestrator":
-            return self._client.invoke(FunctionName=FunctionName, Payload=Payload, **more)
-        runtime = self._world.orchestrator
-        if version:
-            self._world.handed_over.append(version)
-            runtime = self._world.versions.get(version)
-        if runtime is None:
-            raise ClientError(GONE, "Invoke")
-        context = LambdaContext(900, self._world.clock)
-        answer = runtime.orchestrate(json.loads(Payload), context)
-        return {"Payload": BytesIO(json.dumps(answer).encode())}
-
-
-class Deployed(World):
-    """Versions of an orchestrator, each a process, and the alias: its main version, and a canary."""
-
-    def __init__(self) -> None:
-        self.asked = 0
-        self.throttled = False
-        self.handed_over: list[str] = []
-        self.versions: dict[str, AWSRuntime] = {}
-        self.alias: tuple[str, ...] = ("7",)
-        super().__init__(registry_of(flow_of("old"), added))  # what a client may start
-        self.deploy("7", registry_of(flow_of("old")))
-
-    def aws(self, service: str) -> Any:
-        client = super().aws(service)
-        return FakeLambda(self, client) if service == "lambda" else client
-
-    def deploy(self, version: str, registry: Registry) -> None:
-        self.registry = registry
-        self.environment = {
-            **ENVIRONMENT,
-            WORKER_FUNCTION_NAME: f"worker:{version}",
-            FUNCTION_NAME: "orchestrator",
-            FUNCTION_VERSION: version,
-        }
-        self.versions[version] = self.process()
-
-    def at(self, version: str) -> None:
-        """Have the next batches arrive at a version."""
-        self.orchestrator = self.versions[version]
-
-    def start(self, name: str, version: str) -> None:
-        self.at(version)
-        self.client.start_execution("flow", id=name)
-        self.settle()
-
-    def go_on(self, name: str, version: str) -> None:
-        self.at(version)
-        self.client.get_execution(name).signal("go")
-        self.settle()
-
-    def result(self, name: str) -> Any:
-        return self.client.get_execution(name).result(timeout=0)
-
-    def writer(self, name: str) -> str:
-        document = self.client._parts.histories.read(name)
-        assert document is not None
-        return document.written_by
-
-
 @pytest.fixture
 def world() -> Iterator[Deployed]:
     RUNS.clear()
-    with Deployed() as deployed:
+    with Deployed(registry_of(flow_of("old")), registry_of(flow_of("old"), added)) as deployed:
         yield deployed
 
 
