@@ -10,7 +10,7 @@ from mini_workflow.core import events
 from mini_workflow.core.commands import Command
 from mini_workflow.core.events import Message
 from mini_workflow.engine.effects import WakeupPlan
-from mini_workflow.engine.turn import Turn
+from mini_workflow.engine.turn import ABOUT_ATTEMPTS, Turn
 from mini_workflow.errors import StoreError
 from mini_workflow.ports.queue import NO_EFFECTS, NO_WAKEUPS, ExecutionMeta, PendingEffects
 
@@ -102,6 +102,12 @@ class QueueTurn:
         """What the turn has decided."""
         turn = self.turn
         return turn.decision.commands if turn is not None and turn.decision is not None else ()
+
+    def take_kept(self, kept: list[Message], pending: PendingEffects) -> PendingEffects:
+        """Have the turn take outcomes that were kept; answers the effects without their attempts."""
+        self.kept = kept
+        done = {(m.seq, m.attempt) for m in kept if isinstance(m, ABOUT_ATTEMPTS)}
+        return replace(pending, tasks=tuple(key for key in pending.tasks if key not in done))
 
     def add_remark(self) -> None:
         """Add the remark to the reason for which the turn blocks the execution."""

@@ -41,7 +41,7 @@ from mini_workflow.engine.late_outcomes import LateOutcomes
 from mini_workflow.engine.operator_log import tell
 from mini_workflow.engine.outbox import child_start, outbox
 from mini_workflow.engine.runs import blocked, deadly
-from mini_workflow.engine.turn import ABOUT_ATTEMPTS, Delivery, Turn, Turns
+from mini_workflow.engine.turn import Delivery, Turn, Turns
 from mini_workflow.engine.undelivered import warn_of_late_signals, warn_of_unreceived
 from mini_workflow.engine.watchdog import Watchdog
 from mini_workflow.errors import StoreError, StoreUnavailable, UsageError
@@ -242,8 +242,7 @@ class Orchestrator:
     def _prepare(self, work: QueueTurn) -> None:
         """Learn how things stand; have an execution that is to be started here begin."""
         standing = self._store.standing(work.name)
-        if standing is not None:
-            work.remark = self._claim(work.name)
+        work.remark = "" if standing is None else self._claim(work.name)
         started = next((m for m in work.messages if isinstance(m, events.ExecutionStarted)), None)
         work.started = None
         if standing is None and started is not None:
@@ -333,7 +332,7 @@ class Orchestrator:
         """
         name, pending = work.name, work.pending_effects(standing)
         if work.resume and pending.tasks:
-            pending = self._without_kept(work, pending)
+            pending = work.take_kept(self._late.outcomes(name, pending.tasks), pending)
         if not pending:
             self._store.done(name, work.version)
             return None
@@ -374,12 +373,6 @@ class Orchestrator:
         self._store.done(name, work.version)
         self._courier.done(name)
         return None
-
-    def _without_kept(self, work: QueueTurn, pending: PendingEffects) -> PendingEffects:
-        """Return the effects without the attempts whose outcomes are kept, which the turn takes."""
-        work.kept = self._late.outcomes(work.name, pending.tasks)
-        done = {(m.seq, m.attempt) for m in work.kept if isinstance(m, ABOUT_ATTEMPTS)}
-        return replace(pending, tasks=tuple(key for key in pending.tasks if key not in done))
 
     def _note(self, work: QueueTurn, left: PendingEffects, goes_on: bool) -> None:
         """Write down what is left to do after a wave.
