@@ -94,6 +94,12 @@ class SignalWithStartOptions(TypedDict, total=False):
     value: Any
 
 
+class DetachedOptions(StartOptions, total=False):
+    """The options of ``ctx.start``."""
+
+    notify: str | None
+
+
 class ChildOptions(TypedDict, total=False):
     """The options of ``ctx.child``."""
 
