@@ -6,6 +6,7 @@ import logging
 from dataclasses import replace
 from typing import Any, Protocol
 
+from mini_workflow.core import wire
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.commands import StartChild
 from mini_workflow.core.events import ExecutionStarted
@@ -13,9 +14,10 @@ from mini_workflow.core.payload import Payload
 from mini_workflow.core.timing import UNTIMED, Timing
 from mini_workflow.engine.batch import Batch
 from mini_workflow.engine.outbox import not_started
-from mini_workflow.engine.turn import Turns
+from mini_workflow.engine.runs import blocked
+from mini_workflow.engine.turn import Delivery, Turn, Turns
 from mini_workflow.errors import ExecutionAlreadyExists, InvalidArguments, StoreError
-from mini_workflow.ports import Store
+from mini_workflow.ports import Commit, Head, Store
 
 log = logging.getLogger("mini_workflow.engine")
 
@@ -88,7 +90,7 @@ class Children:
             if not command.detached:
                 return error
             # Nobody would hear of it: it is there, and goes on once the cause is fixed.
-            turn = self._turns.create_blocked(name, started, error)
+            turn = _blocked_turn(name, started, error)
         decision = turn.decision
         fault = None if decision is None else decision.fault
         if isinstance(fault, InvalidArguments) and not command.detached:
@@ -98,3 +100,10 @@ class Children:
             return fault
         batch.turns[name] = turn
         return None
+
+
+def _blocked_turn(name: str, started: ExecutionStarted, reason: BaseException) -> Turn:
+    """Return a turn that makes an execution whose code cannot begin yet."""
+    head = blocked(Head(name, started.workflow, "running", started.at), reason)
+    commit = Commit(name, 0, (wire.encode(started),), head)
+    return Turn(Delivery(name, [started]), commit, head, None)

@@ -155,14 +155,6 @@ class Turns:
         turn.start = start
         return turn
 
-    def create_blocked(
-        self, execution_id: str, started: events.ExecutionStarted, reason: BaseException
-    ) -> Turn:
-        """Return a turn that makes an execution whose code cannot begin yet."""
-        head = blocked(Head(execution_id, started.workflow, "running", started.at), reason)
-        commit = Commit(execution_id, 0, (wire.encode(started),), head)
-        return Turn(Delivery(execution_id, [started]), commit, head, None)
-
     def next(self, delivery: Delivery, now: int) -> Turn | None:
         """Return the turn that a delivery makes; None if nothing is to be done for the execution
         here: it does not exist, is not held here, or has closed and waits for nothing.
