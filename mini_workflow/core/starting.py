@@ -94,9 +94,14 @@ class SignalWithStartOptions(TypedDict, total=False):
     value: Any
 
 
-class DetachedOptions(StartOptions, total=False):
+class DetachedOptions(TypedDict, total=False):
     """The options of ``ctx.start``."""
 
+    id: str | None
+    delay: float | timedelta | None
+    start_at: datetime | None
+    timeout: float | timedelta | None
+    retry: RetryPolicy | None
     notify: str | None
 
 
