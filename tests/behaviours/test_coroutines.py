@@ -80,7 +80,7 @@ def test_54_every_call_can_be_awaited(runtime: Stage) -> None:
         assert (await one.describe()).status == "completed"
         kinds = [type(event).__name__ for event in await one.history()]
         assert (kinds[0], kinds[-1]) == ("ExecutionStarted", "ExecutionCompleted")
-        assert len((await one.timeline()).entries) == len(kinds)
+        assert len(await one.timeline()) == len(kinds)
         assert (await one.recording()).execution_id == "one"
         await client.fail_promise(await two.query("token"), KeyError("none"))
         with pytest.raises(KeyError, match="none"):
