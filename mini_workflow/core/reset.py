@@ -1,6 +1,6 @@
 """Reset: a new run that begins with events of another one, and goes on from there.
 
-One mechanism for retry, restart and fork. The beginning of the new run is a prefix of the other one's
+One mechanism for retry and restart. The beginning of the new run is a prefix of the other one's
 history, and what has arrived behind the cut and still counts is delivered again, behind an
 `ExecutionReset` that says what has happened.
 """
@@ -14,16 +14,13 @@ from typing import Any, Final, cast
 
 from mini_workflow.core import events
 from mini_workflow.core.events import CLOSING, INCOMING, Event, Message
-from mini_workflow.core.failure import Failure, failure_of
+from mini_workflow.core.failure import Failure
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.recorded import python_version
 from mini_workflow.core.records import record
 from mini_workflow.core.state import ExecutionState
 from mini_workflow.core.timing import DEADLINE
-from mini_workflow.errors import ExecutionNotFound, UsageError, WireError
-
-FORK: Final = "fork "
-"""What the origin of a fork begins with."""
+from mini_workflow.errors import WireError
 
 UNDO: Final = "undo "
 """What the name of a task begins with that takes another one back."""
@@ -34,7 +31,6 @@ _FAILED: Final = (
     events.ChildFailed,
     events.PromiseFailed,
 )
-_TASKS: Final = (events.TaskScheduled, events.InlineTaskCompleted, events.InlineTaskFailed)
 
 
 @record
@@ -54,7 +50,7 @@ def first_arguments(started: events.ExecutionStarted) -> Payload | None:
     """
     if started.began_with is not None:
         return started.began_with
-    if started.origin.startswith(FORK) or started.origin in ("", started.arguments.fingerprint()):
+    if started.origin in ("", started.arguments.fingerprint()):
         return started.arguments
     return None
 
@@ -89,35 +85,6 @@ def retry_cut(history: Sequence[Event]) -> int:
         # key too, by which a service takes it for done.
         cut = min(cut, _turn_of(history, undone))
     return max(1, cut)
-
-
-def fork_cut(history: Sequence[Event], before: str | None, at: int | None) -> int:
-    """Return how many events of a history a fork takes over. Raises UsageError."""
-    closed = next((i for i, e in enumerate(history) if type(e) in CLOSING), None)
-    last = (len(history) if closed is None else closed) + 1
-    if (before is None) == (at is None):
-        raise UsageError("fork() takes before= (the name of a task or a child) or at= (a number)")
-    if at is not None:
-        if type(at) is not int or not 2 <= at <= last:
-            raise UsageError(
-                f"at={at!r}: give the number of the first event that is not taken over, from 2 to {last}"
-            )
-        return at - 1
-    found = [
-        i
-        for i, event in enumerate(history)
-        if isinstance(event, (*_TASKS, events.ChildStarted)) and event.name == before
-    ]
-    if len(found) == 1:
-        return found[0]
-    if not found:
-        names = {e.name for e in history if isinstance(e, (*_TASKS, events.ChildStarted))}
-        raise UsageError(
-            f"before={before!r}: the history has no task or child of that name; it has "
-            f"{', '.join(sorted(map(repr, names))) or 'none'}"
-        )
-    numbers = ", ".join(str(index + 1) for index in found)
-    raise UsageError(f"before={before!r} stands for events {numbers}: choose one of them with at=")
 
 
 def _started(history: Sequence[Event]) -> events.ExecutionStarted:
@@ -197,75 +164,61 @@ def _undone(history: Sequence[Event]) -> int | None:
 # What the new run begins with
 
 
-def reset(
-    history: Sequence[Event],
-    kept: int,
-    *,
-    how: str,
-    at: int,
-    request_id: str,
-    execution_id: str = "",
-    source: str = "",
-    origin: str = "",
-) -> Reset:
-    """Return a run that begins with so many events of another one. A retry makes what has failed
-    again; a fork, which has a `source`, takes all that is known.
-    """
+def retry(history: Sequence[Event], *, at: int, request_id: str) -> Reset:
+    """Return a run that goes on from the last good point of one that has closed."""
+    kept = retry_cut(history)
     first, prefix, tail = _started(history), history[:kept], history[kept:]
     state, highest = ExecutionState.of(prefix), _highest(history)
     dropped = next((e.id for e in tail if isinstance(e, events.CancelRequested)), "")
-    run = 1 if source else first.run + 1
     started = replace(
         first,
-        run=run,
-        at=at if source else first.at,
-        first_seq=highest if kept == 1 and not source else first.first_seq,
+        run=first.run + 1,
+        first_seq=highest if kept == 1 else first.first_seq,
         cancel=None if kept == 1 else first.cancel,
         cancelled=dropped or first.cancelled,
-        parent=None if source else first.parent,
-        origin=origin or first.origin,
-        children=None if source else first.children,
     )
+    attempts, running = _attempts(history, tail, state)
+    marker = events.ExecutionReset(
+        at,
+        "retry",
+        first.run + 1,
+        kept,
+        highest,
+        request_id,
+        attempts=attempts or None,
+        running=running or None,
+    )
+    cut = tail[0] if tail else None
+    if isinstance(cut, events.TimerFired):
+        timers = (e for e in prefix if isinstance(e, events.TimerStarted) and e.seq == cut.seq)
+        timer = next(timers, None)
+        if timer is not None and timer.wait is not None:
+            marker = replace(marker, timer=cut.seq, fire_at=at + timer.wait)
+    messages = tuple(_again(tail, cut, state, marker))
+    known = {m.seq for m in messages if isinstance(m, (events.ChildCompleted, events.ChildFailed))}
+    children = tuple((child.id, seq) for seq, child in state.children.items() if seq not in known)
+    return Reset((started, *prefix[1:]), (marker, *messages), children)
+
+
+def _attempts(
+    history: Sequence[Event], tail: Sequence[Event], state: ExecutionState
+) -> tuple[dict[str, int], list[int]]:
+    """Return for each task that is open at the cut which attempt it makes now, and the tasks whose
+    attempt is being made still.
+    """
     attempts = {str(seq): task.attempt + 1 for seq, task in state.tasks.items()}
     running: list[int] = []
     for event in tail:
-        if isinstance(event, events.TaskCompleted):
-            if event.seq in state.tasks:
-                attempts[str(event.seq)] = event.attempt
-        elif isinstance(event, (events.TaskFailed, events.TaskRetryScheduled)):
-            number = str(event.seq)
-            ended = event.attempt + (1 if isinstance(event, events.TaskFailed) else 0)
+        if isinstance(event, (events.TaskCompleted, events.TaskFailed, events.TaskRetryScheduled)):
+            number, done = str(event.seq), isinstance(event, events.TaskCompleted)
+            attempt = event.attempt + isinstance(event, events.TaskFailed)
             if number in attempts:
-                attempts[number] = max(attempts[number], ended)
+                attempts[number] = attempt if done else max(attempts[number], attempt)
     for seq, task in ExecutionState.of(history).tasks.items():
-        if not source and str(seq) in attempts and task.retry_at is None:
+        if str(seq) in attempts and task.retry_at is None:
             running.append(seq)
             attempts[str(seq)] = task.attempt
-    marker = events.ExecutionReset(
-        *(at, how, run, kept, highest, request_id, source), attempts or None, running or None
-    )
-    cut = tail[0] if tail and how == "retry" else None
-    if isinstance(cut, events.TimerFired):
-        wait = next(
-            (e.wait for e in prefix if isinstance(e, events.TimerStarted) and e.seq == cut.seq),
-            None,
-        )
-        if wait is not None:
-            marker = replace(marker, timer=cut.seq, fire_at=at + wait)
-    messages = list(_again(tail, cut, state, marker))
-    known = {m.seq for m in messages if isinstance(m, (events.ChildCompleted, events.ChildFailed))}
-    open_children = [(c.id, seq) for seq, c in state.children.items() if seq not in known]
-    if source:
-        for name, seq in open_children:
-            failure = failure_of(
-                ExecutionNotFound(
-                    f"child {name!r} belongs to execution {source!r}, of which this one is a fork: its "
-                    "result goes there"
-                )
-            )
-            messages.append(events.ChildFailed(at, seq, failure))
-        open_children = []
-    return Reset((started, *prefix[1:]), (marker, *messages), tuple(open_children))
+    return attempts, running
 
 
 def restart(
@@ -294,8 +247,7 @@ def restart(
         python=python_version(),
         run=first.run + 1,
         first_seq=highest,
-        # A fork is told from an execution with the same arguments by where it comes from.
-        origin=first.origin if arguments is None and first.origin.startswith(FORK) else "",
+        origin="",
         children=None,
         updates=None,
         signals=None,
@@ -336,9 +288,8 @@ def _again(
             if event.seq in state.promises and event is not cut:
                 yield replace(event, secret=state.secret(event.seq))
         elif isinstance(event, (events.ChildCompleted, events.ChildFailed)):
-            again = isinstance(event, events.ChildFailed) and marker.how == "retry"
             awaited = event.seq in state.children
-            if not (again and awaited) and (
+            if not (awaited and isinstance(event, events.ChildFailed)) and (
                 awaited or event.seq in state.child_ids or event.seq in state.inherited
             ):
                 yield event

@@ -18,7 +18,6 @@ from mini_workflow.core.events import (
 from mini_workflow.core.events import Request as EventRequest
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.payload import Payload
-from mini_workflow.core.reset import Reset
 from mini_workflow.core.starting import IfClosed
 from mini_workflow.core.timing import UNTIMED, Timing
 from mini_workflow.ports import Head, TaskOutcome
@@ -89,8 +88,7 @@ class Started:
 class Start:
     """Start an execution, or find the one that was started with the same id; with `fresh` the id
     was made up and cannot be there. A `signal` goes to the execution either way. `if_closed` says what
-    becomes of one that is there and has closed. `beginning` is what a fork takes over: `arguments` are
-    then what tells it from others, and are not those of the workflow. A new one begins
+    becomes of one that is there and has closed. A new one begins
     and ends as its `timing` says.
     """
 
@@ -101,7 +99,6 @@ class Start:
     signal: SignalReceived | None = None
     timing: Timing = UNTIMED
     if_closed: IfClosed = "return"
-    beginning: Reset | None = None
     reply: Reply[Started] = field(default_factory=Reply[Started])
 
 

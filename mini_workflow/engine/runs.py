@@ -14,7 +14,7 @@ from mini_workflow.core.decide import Decision
 from mini_workflow.core.events import Event, Message
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.recorded import python_version
-from mini_workflow.core.reset import Reset, first_arguments, reset, restart, retry_cut
+from mini_workflow.core.reset import Reset, first_arguments, restart, retry
 from mini_workflow.core.run import Run
 from mini_workflow.core.timing import UNTIMED, Timing
 from mini_workflow.errors import HistoryTooLong, TurnTimeout
@@ -136,7 +136,7 @@ def reset_run(
             history, at=at, request_id=name, seed=seed, key=key, arguments=request.began_with
         )
     else:
-        made = reset(history, retry_cut(history), how="retry", at=at, request_id=name)
+        made = retry(history, at=at, request_id=name)
     after = replace(
         head,
         status="running",

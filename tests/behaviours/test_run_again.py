@@ -1,4 +1,4 @@
-"""54 to 57: what has ended is run again, and what runs is paused."""
+"""55 to 58: what has ended is run again, and what runs is paused."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ async def loads(ctx: Context, count: int) -> int:
     return sum(done)
 
 
-def test_54_what_is_finished_stays_finished(runtime: Stage) -> None:
+def test_55_what_is_finished_stays_finished(runtime: Stage) -> None:
     """Of a hundred tasks two have failed: a retry makes these two again, and no other."""
     BROKEN.update({17, 34})
     execution = runtime.start(loads, 100)
@@ -80,7 +80,7 @@ async def order(ctx: Context) -> list[Any]:
     return [first, second, await ctx.task(attempt, "ship", name="ship")]
 
 
-def test_54_before_the_task_that_its_failure_comes_from(runtime: Stage) -> None:
+def test_55_before_the_task_that_its_failure_comes_from(runtime: Stage) -> None:
     """What the code did about the failure is not part of the new run; each retry may fail again."""
     BROKEN.add("charge")
     execution = runtime.start(order)
@@ -113,7 +113,7 @@ def attempts() -> list[int]:
     return list(LEDGER)
 
 
-def test_54_attempts_are_counted_afresh(runtime: Stage) -> None:
+def test_55_attempts_are_counted_afresh(runtime: Stage) -> None:
     """A task that has used up its attempts gets as many again; they are numbered on."""
     execution = runtime.start(patient)
     failed(execution, "not yet")
@@ -132,7 +132,7 @@ async def waits_for_word(ctx: Context, sleep: float = 0) -> list[Any]:
 
 
 @pytest.mark.parametrize("how", ["cancel", "terminate"])
-def test_54_cancelled_or_terminated(runtime: Stage, how: str) -> None:
+def test_55_cancelled_or_terminated(runtime: Stage, how: str) -> None:
     """One that was cancelled or terminated goes on where it waited; what came too late is kept."""
     execution = runtime.start(waits_for_word)
     eventually(lambda: "first" in LEDGER)
@@ -145,7 +145,7 @@ def test_54_cancelled_or_terminated(runtime: Stage, how: str) -> None:
     assert LEDGER.count("last") == 1
 
 
-def test_54_signals_that_were_acknowledged_are_kept(runtime: Stage) -> None:
+def test_55_signals_that_were_acknowledged_are_kept(runtime: Stage) -> None:
     """A signal that was received behind the cut is delivered again in the new run."""
     BROKEN.add("last")
     execution = runtime.start(waits_for_word)
@@ -167,7 +167,7 @@ async def sleeps_on(ctx: Context, seconds: float) -> str:
     return "slept"
 
 
-def test_54_timers_go_on(runtime: Stage) -> None:
+def test_55_timers_go_on(runtime: Stage) -> None:
     """A timer that was open at the cut goes on, and fires at once if its time is past."""
     BROKEN.add("work")
     execution = runtime.start(sleeps_on, runtime.far(30 * DAY))
@@ -192,7 +192,7 @@ def book(what: str) -> str:
     return current_task().idempotency_key
 
 
-def test_54_what_was_taken_back_is_made_again(runtime: Stage) -> None:
+def test_55_what_was_taken_back_is_made_again(runtime: Stage) -> None:
     """What an undo has taken back is made again, under a key of its own; what stands before stays."""
     BROKEN.add("pay")
     execution = runtime.start(books, id="trip")
@@ -212,7 +212,7 @@ async def parent_of_order(ctx: Context) -> list[Any]:
     return [before, *await ctx.child(order, id=f"{ctx.info.execution_id}-order")]
 
 
-def test_54_a_parent_has_its_child_retried(runtime: Stage) -> None:
+def test_55_a_parent_has_its_child_retried(runtime: Stage) -> None:
     """A retried parent waits for its failed child again, and has it go on from its own last good point."""
     BROKEN.add("charge")
     execution = runtime.start(parent_of_order, id="parent")
@@ -225,7 +225,7 @@ def test_54_a_parent_has_its_child_retried(runtime: Stage) -> None:
     assert runtime.get_execution("parent-order").describe().run == 2
 
 
-def test_54_a_child_that_was_retried_by_itself(runtime: Stage) -> None:
+def test_55_a_child_that_was_retried_by_itself(runtime: Stage) -> None:
     """A parent that has failed takes the result of a child that was retried meanwhile."""
     BROKEN.add("charge")
     execution = runtime.start(parent_of_order, id="parent")
@@ -240,7 +240,7 @@ def test_54_a_child_that_was_retried_by_itself(runtime: Stage) -> None:
     assert LEDGER.count("charge") == 2
 
 
-def test_54_what_cannot_be_retried(runtime: Stage) -> None:
+def test_55_what_cannot_be_retried(runtime: Stage) -> None:
     """One that runs or has completed is refused, with the reason, and is not changed."""
     execution = runtime.start(waits_for_word)
     with pytest.raises(ExecutionNotClosed, match="once it has closed"):
@@ -254,7 +254,7 @@ def test_54_what_cannot_be_retried(runtime: Stage) -> None:
     assert execution.describe().run == 1
 
 
-def test_54_a_retry_survives_a_reopening(runtime: Stage) -> None:
+def test_55_a_retry_survives_a_reopening(runtime: Stage) -> None:
     """When retry() has returned, the new run is there, whatever becomes of the process."""
     BROKEN.add("charge")
     execution = runtime.start(order)
@@ -266,7 +266,7 @@ def test_54_a_retry_survives_a_reopening(runtime: Stage) -> None:
     assert runtime.again(execution).result(WAIT) == ["reserve", "charge", "ship"]
 
 
-def test_55_from_the_start_with_the_same_arguments(runtime: Stage) -> None:
+def test_56_from_the_start_with_the_same_arguments(runtime: Stage) -> None:
     """restart() begins a new run of the same id with the arguments of the first one."""
     execution = runtime.start(counts_down, 2)
     assert execution.result(WAIT) == "done"
@@ -291,7 +291,7 @@ async def echoes(ctx: Context, value: Any) -> Any:
     return await ctx.task(note, value)
 
 
-def test_55_started_again_once_it_has_closed(runtime: Stage) -> None:
+def test_56_started_again_once_it_has_closed(runtime: Stage) -> None:
     """`if_closed` says what becomes of a closed execution whose id is started again."""
     assert runtime.run(echoes, 1, id="e") == 1
     assert runtime.run(echoes, 1, id="e") == 1
@@ -310,7 +310,7 @@ def test_55_started_again_once_it_has_closed(runtime: Stage) -> None:
         runtime.start(echoes, 1, id="e", if_closed="again")
 
 
-def test_55_a_signal_begins_the_next_run(runtime: Stage) -> None:
+def test_56_a_signal_begins_the_next_run(runtime: Stage) -> None:
     """`signal_with_start` with "restart" gives its signal to the run that it begins."""
 
     def send(value: str) -> Any:
@@ -332,7 +332,7 @@ async def goes_on(ctx: Context) -> list[Any]:
     return seen
 
 
-def test_56_paused_until_it_is_resumed(runtime: Stage) -> None:
+def test_57_paused_until_it_is_resumed(runtime: Stage) -> None:
     """A paused execution takes in what arrives, and runs no code and begins no task until resume()."""
     execution = runtime.start(goes_on)
     gate("paused").wait_until_reached()
@@ -354,7 +354,7 @@ def test_56_paused_until_it_is_resumed(runtime: Stage) -> None:
         execution.pause()
 
 
-def test_56_a_paused_execution_can_be_ended(runtime: Stage) -> None:
+def test_57_a_paused_execution_can_be_ended(runtime: Stage) -> None:
     """A termination takes no code, and so ends a paused execution too; a retry then goes on from there."""
     execution = runtime.start(waits_for_word)
     execution.pause()
