@@ -17,6 +17,7 @@ from binascii import crc32
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from operator import attrgetter
 from types import CellType, FunctionType, MethodType
 from typing import Any, Final
 
@@ -26,12 +27,12 @@ from mini_workflow.codecs.diagnose import captured, defaults, find_culprit, why_
 from mini_workflow.codecs.forbidden import MARK, Refused, instead_of, refusal
 from mini_workflow.codecs.functions import (
     LEAVES,
+    is_bare,
     is_plain_data,
     make_simple,
     simple_parts,
-    traits_of,
 )
-from mini_workflow.codecs.names import is_importable, name_of_globals, type_of
+from mini_workflow.codecs.names import is_importable, type_of
 from mini_workflow.errors import (
     ClosureNotSerializable,
     PayloadNotReadable,
@@ -49,6 +50,8 @@ _DILL: Final = b"D"
 _HEADER: Final = b";".join((FORMAT, PYTHON.encode(), MAGIC.encode(), b""))
 _CHECKSUM_BYTES: Final = 4
 _START: Final = len(_HEADER) + 1 + _CHECKSUM_BYTES
+
+_contents_of: Final = attrgetter("cell_contents")
 
 Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 
@@ -94,7 +97,7 @@ class SharedCall:
         function: FunctionType,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
-        contents: list[Any] | None,
+        contents: tuple[Any, ...] | None,
     ) -> None:
         """`contents` are those of the variables that it captures; None for a function of a module."""
         self.function = function if contents is None else None
@@ -117,15 +120,14 @@ def share_call(
         and leaves.issuperset(map(type, args))
         and (not kwargs or leaves.issuperset(map(type, kwargs.values())))
     ):
-        if is_importable(function):
+        if "<" not in function.__qualname__ and is_importable(function):
             return SharedCall(function, args, kwargs, None)
+        cells = function.__closure__
         try:
-            contents = [cell.cell_contents for cell in function.__closure__ or ()]
+            contents = () if cells is None else tuple(map(_contents_of, cells))
         except ValueError:  # a variable that is not yet set
             return capture_call(function, args, kwargs)
-        home = name_of_globals(function.__globals__)
-        is_plain = home is not None and traits_of(function, home) is None
-        if is_plain and leaves.issuperset(map(type, contents)):
+        if leaves.issuperset(map(type, contents)) and is_bare(function):
             return SharedCall(function, args, kwargs, contents)
     return capture_call(function, args, kwargs)
 

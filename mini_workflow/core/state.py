@@ -19,7 +19,7 @@ from mini_workflow.core.continuation import (
     inherited_children,
     remember,
 )
-from mini_workflow.core.duplicates import RULES
+from mini_workflow.core.duplicates import RULES, itself
 from mini_workflow.core.events import Event, Message
 from mini_workflow.core.open_durations import OpenDurations
 from mini_workflow.core.payload import Payload
@@ -27,6 +27,12 @@ from mini_workflow.core.report_limits import ReportDeadlines, ReportLimits, not_
 from mini_workflow.errors import WireError
 
 Condition = Literal["new", "running", "completed", "failed", "cancelled", "terminated", "continued"]
+
+Summary = tuple[Condition, bool, "int | None", bool]
+"""How an execution stands: its condition, whether something is under way, when the next timer, retry or
+deadline is due (milliseconds since the epoch; None for never), and whether that is the deadline of an
+attempt.
+"""
 
 _CONDITION: Final[dict[type, Condition]] = {
     events.ExecutionCompleted: "completed",
@@ -74,6 +80,7 @@ class ExecutionState:
         "cancelled_tasks",
         "child_ids",
         "children",
+        "closed",
         "condition",
         "deadlines",
         "durations",
@@ -100,6 +107,8 @@ class ExecutionState:
 
     def __init__(self) -> None:
         self.condition: Condition = "new"
+        self.closed = False
+        """Whether the workflow has come to its end."""
         self.length = 0
         self.now = 0
         self.key = ""
@@ -140,11 +149,6 @@ class ExecutionState:
         """Tells of an attempt (seq, attempt) past its deadline whether it is still being run: then it
         gets another deadline."""
 
-    @property
-    def closed(self) -> bool:
-        """Whether the workflow has come to its end."""
-        return self.condition not in ("new", "running")
-
     @classmethod
     def of(cls, history: Iterable[Event]) -> ExecutionState:
         """Return the sum of a whole history. Raises WireError if it is not a possible one."""
@@ -153,15 +157,14 @@ class ExecutionState:
             state.apply(event)
         return state
 
-    def next_wake(self) -> tuple[int | None, bool]:
-        """Return when the next timer, retry or deadline is due, in milliseconds since the epoch, or
-        None, and whether that is the deadline of an attempt.
-        """
+    def summary(self) -> Summary:
+        """Return how the execution stands."""
+        busy = self.in_flight > 0 or self.condition == "continued"
         planned = self._next_planned() if self._wakes else None
         first = self.deadlines.first() if self.deadlines.open else None
         if first is None or (planned is not None and planned <= first[0]):
-            return planned, False
-        return first[0], True
+            return self.condition, busy, planned, False
+        return self.condition, busy, first[0], True
 
     def _next_planned(self) -> int | None:
         """Return when the next timer or retry is due."""
@@ -235,7 +238,8 @@ class ExecutionState:
         rule = RULES.get(type(message))
         if rule is None or not rule.is_new(self, message):
             return None
-        return rule.to_event(self, message)
+        to_event = rule.to_event
+        return message if to_event is itself else to_event(self, message)  # type: ignore[return-value]
 
     def family(self) -> dict[int, OpenChild]:
         """Return the open children, those of earlier runs included."""
@@ -290,17 +294,22 @@ class ExecutionState:
             raise self._follows_the_end(event)
         self.tasks[event.seq] = OpenTask(event)
         self.in_flight += 1
-        self._expect(event.seq, self.now)
+        limits = self.limits
+        if limits is not None and not (event.timeout is limits.longest is limits.others is None):
+            self._expect(event.seq, self.now)
 
     def _task_ended(self, event: events.TaskCompleted | events.TaskFailed) -> None:
-        if event.seq in self.cancelled_tasks:
-            del self.cancelled_tasks[event.seq]
+        seq = event.seq
+        if seq in self.cancelled_tasks:
+            del self.cancelled_tasks[seq]
             return
-        if self.tasks.pop(event.seq).retry_at is None:
+        if self.tasks.pop(seq).retry_at is None:
             self.in_flight -= 1
-        self.deadlines.drop(event.seq)
-        self.durations.end(event.seq)
-        self.released.discard(event.seq)
+        else:
+            self.durations.end(seq)
+        if self.deadlines.open:
+            self.deadlines.drop(seq)
+        self.released.discard(seq)
 
     def _task_retry_scheduled(self, event: events.TaskRetryScheduled) -> None:
         task = self.tasks[event.seq]
@@ -415,6 +424,7 @@ class ExecutionState:
         if self.closed:
             raise WireError(f"event {self.length + 1} of the history, {event!r}, ends it once more")
         self.condition = _CONDITION[type(event)]
+        self.closed = True
         self.left_timers = tuple(self.timers)
         for seq in self.left_timers:
             self.durations.end(seq)

@@ -15,7 +15,7 @@ import logging
 import sys
 from asyncio import events
 from collections import deque
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sized
 from contextlib import AbstractContextManager, nullcontext, suppress
 from contextvars import Context
 from types import CoroutineType
@@ -68,6 +68,19 @@ class Halt(BaseException):
     """Stops workflow code that must not run on; the reason is the loop's `fault`."""
 
 
+class Idle(Protocol):
+    """What may make something ready when nothing is."""
+
+    @property
+    def waiting(self) -> Sized:
+        """What waits for that: empty where there is nothing to ask."""
+        ...
+
+    def try_all(self) -> bool:
+        """Make ready what can be; whether that is anything."""
+        ...
+
+
 class Owner(Protocol):
     """What the loop asks of the run it belongs to."""
 
@@ -91,9 +104,9 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
 
     def __init__(self, identity: str, owner: Owner) -> None:
         _install()
-        self._hash_base = hash_base(identity)
-        self.created = 0
-        """How many tasks and futures have been made."""
+        self.first_hash = self.last_hash = hash_base(identity)
+        """The hash before that of the first task or future, and that of the last one: each has the
+        next number."""
         self._owner = owner
         self._ready: deque[Handle] = deque()
         self.now = 0
@@ -115,11 +128,6 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         self._tasks_prune = _PRUNE_AT
         self.generators = OpenGenerators()
 
-    def next_hash(self) -> int:
-        """Return the hash of the next task or future."""
-        self.created += 1
-        return self._hash_base + self.created
-
     def refuse(self, what: str, instead: str) -> NoReturn:
         """Record that the workflow did what it must not, and raise the error at that place."""
         error = NotAllowedInWorkflow(
@@ -132,7 +140,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
 
     # Running
 
-    def drain(self, idle: Callable[[], bool]) -> None:
+    def drain(self, idle: Idle) -> None:
         """Run what is ready, and what that makes ready, until nothing is.
 
         `idle` is asked then whether it has made something ready. Stops early when there is a
@@ -152,7 +160,8 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
                 while ready:
                     handle = self._current = ready.popleft()
                     try:
-                        handle.run()
+                        if not handle.is_cancelled:
+                            handle.context.run(handle.callback, *handle.args)
                     except KeyboardInterrupt:
                         raise
                     except Halt:
@@ -161,7 +170,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
                         self._callback_failed(handle, error)
                     if self.fault is not None or self.ended:
                         return
-                if not idle():
+                if not idle.waiting or not idle.try_all():
                     return
         except Halt:
             return
@@ -236,8 +245,10 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         if self.looking:
             self._refuse_to_look()
         handle = Handle(callback, args, context)
-        if not self.dead:
-            (self._held if self._is_repeating(callback) else self._ready).append(handle)
+        if self._repeating is not None and self._is_repeating(callback):
+            self._held.append(handle)
+        elif not self.dead:
+            self._ready.append(handle)
         return handle
 
     def cancelled_again(self, task: WorkflowTask) -> None:
