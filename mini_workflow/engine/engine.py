@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from mini_workflow.core import events
 from mini_workflow.core.codec import Codec
-from mini_workflow.core.commands import CancelTask, RunTask
+from mini_workflow.core.commands import CancelTask, RunTask, StartChild
 from mini_workflow.core.decide import Decision
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.report_limits import ReportLimits
@@ -26,7 +26,7 @@ from mini_workflow.engine.dispatch import Dispatcher
 from mini_workflow.engine.executor import execute
 from mini_workflow.engine.group_commit import GroupCommit
 from mini_workflow.engine.operator_log import tell
-from mini_workflow.engine.pending_updates import PendingUpdates
+from mini_workflow.engine.pending_updates import ANSWERS, PendingUpdates
 from mini_workflow.engine.queries import Queries
 from mini_workflow.engine.replies import blocked, closed
 from mini_workflow.engine.requests import (
@@ -273,7 +273,8 @@ class Engine:
                     batch.delivery(name)
             for delivery in batch.deliveries.values():
                 self._advance(delivery, batch, now)
-            self._children.start_children(batch, now)
+            if batch.has_parents:
+                self._children.start_children(batch, now)
             if self.interrupted:
                 raise KeyboardInterrupt
             # Also without any: deliveries that have no effect may mean that the lease is lost.
@@ -309,17 +310,18 @@ class Engine:
             self._queries.answer(question)
 
     def _take(self, request: Input, batch: Batch, now: int) -> None:
-        kind = type(request)
-        if kind is not TaskOutcome:
-            batch.is_asked = True
-        if isinstance(request, Start):
-            self._start(request, batch, now)
-            return
-        if isinstance(request, WakeUp):
-            return  # it was looked around before
-        if isinstance(request, Ask):
-            batch.questions.append(request)
-            return
+        if type(request) is TaskOutcome:
+            is_asked = False
+        else:
+            is_asked = batch.is_asked = True
+            if isinstance(request, Start):
+                self._start(request, batch, now)
+                return
+            if isinstance(request, WakeUp):
+                return  # it was looked around before
+            if isinstance(request, Ask):
+                batch.questions.append(request)
+                return
         name = request.execution_id
         if name in batch.turns:
             # Started in this very batch: it is found once that is committed.
@@ -327,17 +329,15 @@ class Engine:
             return
         delivery = batch.deliveries.get(name)
         if delivery is None:
-            delivery = batch.delivery(name)
+            delivery = batch.deliveries[name] = Delivery(name)
         elif len(delivery.messages) >= MESSAGES:
             batch.again.append(request)  # it has got as much as one turn takes
             return
-        if kind is not TaskOutcome and (
-            _brings_a_message(request) and self._takeover.is_behind(name)
-        ):
+        if is_asked and _brings_a_message(request) and self._takeover.is_behind(name):
             batch.again.append(request)
             return
         delivery.requests.append(request)
-        if isinstance(request, Resume):
+        if is_asked and isinstance(request, Resume):
             delivery.resume = True
         else:
             delivery.messages.append(message_of(request, now))
@@ -360,12 +360,14 @@ class Engine:
         started = self._first_event(request.workflow, request.arguments, now, None)
         signals = () if request.signal is None else (request.signal,)
         try:
-            batch.turns[name] = self._turns.create(name, started, request, signals)
+            turn = self._turns.create(name, started, request, signals)
         except Exception as error:
             if not isinstance(error, MiniWorkflowError):
                 log.exception("[%s] the start failed", name)
             request.reply.fail(error)
         else:
+            batch.turns[name] = turn
+            batch.has_parents = batch.has_parents or StartChild in turn.commands
             batch.starts.append(request)
 
     def _first_event(
@@ -393,12 +395,15 @@ class Engine:
             steps.forget(name)
         else:
             batch.turns[name] = turn
+            batch.has_parents = batch.has_parents or StartChild in turn.commands
 
     def _committed(self, turn: Turn) -> None:
         decision, head = turn.decision, turn.head
         name = head.execution_id
         self._dispatcher.acknowledge(name, turn.delivery.messages)
-        self._clock_steps.committed(head)
+        steps = self._clock_steps
+        if head.wake_at is not None or name in steps.turns or steps.to_tell:
+            steps.committed(head)
         if decision is not None:
             self._carry_out(turn, decision)
         if head.closed_at is not None and self._pending_updates:
@@ -417,8 +422,7 @@ class Engine:
             warn_of_late_signals(turn)
         if head.wake_at is not None and (self._next_wake is None or head.wake_at < self._next_wake):
             self._next_wake = head.wake_at
-        commands = decision.commands if decision is not None else ()
-        if head.status == "terminated" and not any(isinstance(c, CancelTask) for c in commands):
+        if head.status == "terminated" and CancelTask not in turn.commands:
             self._dispatcher.give_up_all(name, getattr(turn.closing, "reason", ""))
         if turn.closing is not None or head.status == "blocked":
             try:
@@ -436,6 +440,8 @@ class Engine:
                 self._dispatcher.give_up(name, command.seq, command.reason)
         if decision.refusals:
             self._pending_updates.refuse(name, decision.refusals)
+        if ANSWERS.isdisjoint(map(type, decision.events)):
+            return
         if not self._pending_updates.settle(name, decision.events):
             self._notify_peers()  # somebody elsewhere may wait for the answer
 

@@ -61,6 +61,17 @@ class _Call:
             self.reply.fail(error)
 
 
+def _called(taken: list[Input | _Call]) -> list[Input]:
+    """Call what is to be called, and return the rest."""
+    requests: list[Input] = []
+    for item in taken:
+        if isinstance(item, _Call):
+            item.run()
+        else:
+            requests.append(item)
+    return requests
+
+
 class EngineRole:
     """Has an engine process what is put into the inbox, and what the time brings, on one thread at a
     time: on that of whoever brings something and may lead, or else on one of its own.
@@ -274,7 +285,12 @@ class EngineRole:
             self._is_shared = not {TaskOutcome}.issuperset(map(type, taken))
         try:
             self._interruptible = True
-            self._context.run(self._process, self._engine, taken)
+            if _Call in map(type, taken):
+                taken = self._context.run(_called, taken)
+            self._context.run(self._engine.process, taken)  # type: ignore[arg-type]
+            if self._notify:
+                self._notify = False
+                self._notify_peers()
             self._interruptible = False
         except BaseException:
             self._interruptible = False
@@ -282,18 +298,6 @@ class EngineRole:
             log.critical("the engine has failed; open a new runtime", exc_info=True)
         else:
             self._taken = []
-
-    def _process(self, engine: Engine, taken: list[Input | _Call]) -> None:
-        requests: list[Input] = []
-        for item in taken:
-            if isinstance(item, _Call):
-                item.run()
-            else:
-                requests.append(item)
-        engine.process(requests)
-        if self._notify:
-            self._notify = False
-            self._notify_peers()
 
     def _let_go(self) -> bool:
         """End the lead. Answers whether a clock that jumps has to be told that nothing is under way."""

@@ -11,7 +11,7 @@ from typing import Final, ParamSpec, TypeVar
 from mini_workflow.core import events, wire
 from mini_workflow.core.children import end_children, tell_parent
 from mini_workflow.core.codec import Codec
-from mini_workflow.core.commands import Command
+from mini_workflow.core.commands import Command, SendMessage
 from mini_workflow.core.decide import Decision, decide
 from mini_workflow.core.events import Event, Message
 from mini_workflow.core.failure import Failure
@@ -91,6 +91,8 @@ class Turn:
     """The names of the tasks whose attempts are reported to have failed, by number."""
     children: list[str] = field(default_factory=list[str])
     """The ids of the children that begin in its commit."""
+    commands: frozenset[type[Command]] = frozenset()
+    """The kinds of commands that its decision has."""
 
 
 class Turns:
@@ -317,7 +319,9 @@ class Turns:
         messages = (*before, *delivery.messages)
         if delivery.resume:
             ask_for_attempts(run.state)
-        failed = _names_of_failed(run, messages)
+        names: dict[int, str] = {}
+        if events.TaskFailed in map(type, messages):
+            names = _names_of_failed(run, messages)
         decision = self.watched(run, decide, run, messages, now)
         refused: dict[str, Failure] = {}
         while decision is not None and decision.spoilt_by is not None:
@@ -361,28 +365,31 @@ class Turns:
                     condition="terminated",
                     busy=False,
                 )
-        else:
+        elif live.length + len(taken) - head.base >= self._limit // 2:
             after = bounded(after, live.length, live.length + len(taken), self._limit)
         closing: Event | None = None
         if not continues:
             for event in taken:
                 if type(event) in events.CLOSING:
                     closing = event
+        # A resume that ends in the same block is written too: who waits looks for what is new.
+        is_new = live.length == 0 or delivery.resume or (after is not head and after != head)
+        kinds = frozenset(map(type, decision.commands))
         commit = Commit(
-            execution_id=delivery.execution_id,
-            expected=live.length,
-            events=tuple(map(wire.encode, taken)),
-            # A resume that ends in the same block is written too: who waits looks for what is new.
-            head=after if after != head or live.length == 0 or delivery.resume else None,
+            delivery.execution_id,
+            live.length,
+            tuple(map(wire.encode, taken)),
+            after if is_new else None,
             park=_to_park(left, after) if left else (),
             unpark=unpark,
             taken=tuple(delivery.entries),
-            outbox=outbox(decision.commands),
+            outbox=outbox(decision.commands) if SendMessage in kinds else (),
             tries=0 if live.tries else None,
         )
         turn = Turn(delivery, commit, after, live, decision, closing, continues=continues)
-        turn.first, turn.failed = bool(known) or live.length == 0, failed
+        turn.first, turn.failed = bool(known) or live.length == 0, names
         turn.cut = decision.cut
+        turn.commands = kinds
         return turn
 
     def _anew(self, live: Live, *, fresh: bool) -> Live:
@@ -519,7 +526,7 @@ def _termination(messages: Iterable[Message]) -> events.ExecutionTerminated | No
 def _names_of_failed(run: Run, messages: Iterable[Message]) -> dict[int, str]:
     tasks = run.state.tasks
     failed = [m.seq for m in messages if type(m) is events.TaskFailed]
-    return {seq: tasks[seq].name for seq in failed if seq in tasks} if failed else {}
+    return {seq: tasks[seq].name for seq in failed if seq in tasks}
 
 
 def _ended(
