@@ -26,7 +26,7 @@ _FALSE: Final = Payload(text="false")
 
 _quote: Final[Callable[[str], str]] = json.encoder.encode_basestring
 _DECODER: Final = json.JSONDecoder()
-_scan: Final[Callable[[str, int], tuple[Any, int]]] = _DECODER.scan_once  # type: ignore[attr-defined]
+_scan: Final[Callable[[str, int], tuple[Any, int]]] = cast(Any, _DECODER).scan_once
 _ENCODER: Final = json.JSONEncoder(
     separators=(",", ":"), ensure_ascii=False, allow_nan=False, check_circular=False
 )
@@ -142,6 +142,7 @@ def decode_value(
     # Whether the text or the tree is at hand decides which is cheaper to start from.
     text = text_at_hand(payload)
     if text is not None and '"$"' not in text:
+        value: Any
         try:
             value, end = _scan(text, 0)
         except (StopIteration, ValueError, RecursionError):

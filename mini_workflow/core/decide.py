@@ -166,9 +166,7 @@ def _is_cut(run: Run) -> bool:
     return type(run.loop.fault) is OutOfTime
 
 
-def _before_the_stop(
-    run: Run, event: Event
-) -> tuple[Sequence[Event], Summary | None]:
+def _before_the_stop(run: Run, event: Event) -> tuple[Sequence[Event], Summary | None]:
     """Return what counts of a step in which the run has stopped, and how the execution stands then,
     if that is not as before.
     """
@@ -261,9 +259,7 @@ def _attempt(
             found.append(command)
 
 
-def _timer(
-    run: Run, event: events.TimerStarted, started: set[int], found: list[Command]
-) -> None:
+def _timer(run: Run, event: events.TimerStarted, started: set[int], found: list[Command]) -> None:
     started.add(event.seq)
     if event.seq in run.state.timers:
         found.append(commands.StartTimer(event.seq, event.fire_at))

@@ -90,6 +90,8 @@ def _continues(error: BaseException) -> ContinueAsNew | None:
 class Run:
     """One execution in memory. Not thread-safe: one thread at a time may drive it."""
 
+    messages: Messages
+
     __slots__ = (
         "_abort",
         "_cancel_at_start",
@@ -130,7 +132,6 @@ class Run:
         self.timers = Timers(recorder)
         self.promises = Promises(recorder)
         self.children = Children(recorder)
-        self.messages = Messages(recorder, self._handler_failed)
         self.conditions = Conditions(recorder)
         self.started: events.ExecutionStarted | None = None
         self.delivered = 0
@@ -141,6 +142,15 @@ class Run:
         self._cancel_reason: str | None = None
         self._cancel_at_start: str | None = None
         self._patched: dict[str, bool] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        """Make what takes messages when it is first asked for: most runs never get any, and it takes
+        half a KiB.
+        """
+        if name != "messages":
+            raise AttributeError(name)
+        self.messages = Messages(self.recorder, self._handler_failed)
+        return self.messages
 
     @property
     def fault(self) -> MiniWorkflowError | None:

@@ -84,6 +84,7 @@ class ExecutionState:
         "condition",
         "deadlines",
         "durations",
+        "execution_id",
         "in_flight",
         "in_hand",
         "inherited",
@@ -120,11 +121,14 @@ class ExecutionState:
         self.durations = OpenDurations()
         self.cancelled_tasks: dict[int, int] = {}
         """The attempt that was in flight when a task was given up, until it reports."""
-        self.released: set[int] = set()
+        self.released: dict[int, None] = {}
+        """Tasks whose attempts were handed back; a dict, as all here, since an empty set takes three times
+        its memory.
+        """
         self.cancel_requested = False
         self.cancelled_by = ""
         """The id of the last request to cancel, earlier runs included."""
-        self.promises: set[int] = set()
+        self.promises: dict[int, None] = {}
         self.children: dict[int, OpenChild] = {}
         self.child_ids: dict[int, str] = {}
         """The ids of the children that were given up, until their end is known."""
@@ -136,7 +140,7 @@ class ExecutionState:
         """The updates answered last, earlier runs included."""
         self.signal_ids: dict[str, None] = {}
         """The signals that have been received, in order, those of earlier runs included."""
-        self.patches: set[str] = set()
+        self.patches: dict[str, None] = {}
         self.left_timers: tuple[int, ...] = ()
         """The timers that were open when the workflow came to its end, and end with it."""
         self.left_tasks: tuple[int, ...] = ()
@@ -145,9 +149,10 @@ class ExecutionState:
         self.deadlines = ReportDeadlines()
         self.limits: ReportLimits | None = None
         """By when attempts have to be reported; None, as for those who only read, for never."""
-        self.in_hand: Callable[[int, int], bool] | None = None
-        """Tells of an attempt (seq, attempt) past its deadline whether it is still being run: then it
-        gets another deadline."""
+        self.execution_id = ""
+        self.in_hand: Callable[[tuple[str, int, int], str], bool] | None = None
+        """Tells of an attempt past its deadline, by its key and the name of its task, whether it is still
+        being run: then it gets another deadline."""
 
     @classmethod
     def of(cls, history: Iterable[Event]) -> ExecutionState:
@@ -203,7 +208,8 @@ class ExecutionState:
                     return event
                 continue
             task = self.tasks[seq]
-            if self.in_hand is None or not self.in_hand(seq, task.attempt):
+            key = (self.execution_id, seq, task.attempt)
+            if self.in_hand is None or not self.in_hand(key, task.name):
                 failure = not_reported(task.name, task.attempt)
                 lost = events.TaskFailed(max(now, self.now), seq, task.attempt, failure)
                 return self.admit(lost)
@@ -309,7 +315,7 @@ class ExecutionState:
             self.durations.end(seq)
         if self.deadlines.open:
             self.deadlines.drop(seq)
-        self.released.discard(seq)
+        self.released.pop(seq, None)
 
     def _task_retry_scheduled(self, event: events.TaskRetryScheduled) -> None:
         task = self.tasks[event.seq]
@@ -319,7 +325,7 @@ class ExecutionState:
         if event.heartbeat is not None:
             task.heartbeat = event.heartbeat
         self.in_flight -= 1
-        self.released.discard(event.seq)
+        self.released.pop(event.seq, None)
         self.durations.begin(event.seq, event.at)
         heappush(self._wakes, (event.retry_at, event.seq))
 
@@ -329,7 +335,7 @@ class ExecutionState:
             task.retry_at = None
             self.durations.end(event.seq)
             self.in_flight += 1
-        self.released.discard(event.seq)
+        self.released.pop(event.seq, None)
         self._expect(event.seq, max(event.at, self.now))
 
     def _clock_set_back(self, event: events.ClockSetBack) -> None:
@@ -340,7 +346,7 @@ class ExecutionState:
         self.deadlines.clock_set_back(event.at)
 
     def _task_released(self, event: events.TaskReleased) -> None:
-        self.released.add(event.seq)
+        self.released[event.seq] = None
         self.deadlines.drop(event.seq)
         if event.heartbeat is not None:
             self.tasks[event.seq].heartbeat = event.heartbeat
@@ -349,7 +355,7 @@ class ExecutionState:
         task = self.tasks.pop(event.seq)
         self.durations.end(event.seq)
         self.deadlines.drop(event.seq)
-        self.released.discard(event.seq)
+        self.released.pop(event.seq, None)
         if task.retry_at is None:
             self.in_flight -= 1
             self.cancelled_tasks[event.seq] = task.attempt
@@ -376,10 +382,10 @@ class ExecutionState:
 
     def _promise_created(self, event: events.PromiseCreated) -> None:
         self._check_open(event)
-        self.promises.add(event.seq)
+        self.promises[event.seq] = None
 
     def _promise_ended(self, event: events.PromiseCompleted | events.PromiseFailed) -> None:
-        self.promises.remove(event.seq)
+        del self.promises[event.seq]
 
     def _child_started(self, event: events.ChildStarted) -> None:
         self._check_open(event)
@@ -397,7 +403,7 @@ class ExecutionState:
             del self.children[event.seq]
 
     def _patch_marked(self, event: events.PatchMarked) -> None:
-        self.patches.add(event.name)
+        self.patches[event.name] = None
 
     def _check_open(self, event: Event) -> None:
         if self.condition != "running":

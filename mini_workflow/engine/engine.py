@@ -69,6 +69,9 @@ _OPENINGS: Final = 5
 """How often an opening begins anew that was paused for longer than its lease each time."""
 
 
+_OUTCOMES: Final = frozenset({TaskOutcome})
+
+
 class Engine:
     """See the module's description. One thread at a time calls its methods; it may be another one each
     time.
@@ -131,6 +134,15 @@ class Engine:
         """Whether attempts are in hand whose executions another process may have by now."""
         self.interrupted = False
         """Whether nothing may be committed any more: the turns were interrupted from outside."""
+
+    # Any thread
+
+    def runs(self, execution_id: str) -> bool:
+        """Return whether it has the execution in memory and has committed no end of it: who has begun to
+        wait for it before is told of that.
+        """
+        live = self._cache.peek(execution_id)
+        return live is not None and live.head.status == "running"
 
     # Life
 
@@ -255,13 +267,12 @@ class Engine:
             batch.delivery(name).resume = resume
         try:
             # What is in the mailbox was sent before what arrives now, perhaps by the same sender.
-            looks, reads = False, self._mailbox_due
-            for request in requests:
-                looks = looks or type(request) is WakeUp
-                reads = reads or (type(request) is not TaskOutcome and _brings_a_message(request))
-            if looks:
+            kinds = frozenset(map(type, requests))
+            if WakeUp in kinds:
                 self._mailbox_due = self._look_around(batch)
-            elif reads:
+            elif self._mailbox_due or (
+                not kinds <= _OUTCOMES and any(map(_brings_a_message, requests))
+            ):
                 self._mailbox_due = self._takeover.read(batch)
             for request in requests:
                 self._take(request, batch, now)
@@ -337,7 +348,7 @@ class Engine:
             batch.again.append(request)
             return
         delivery.requests.append(request)
-        if is_asked and isinstance(request, Resume):
+        if isinstance(request, Resume):
             delivery.resume = True
         else:
             delivery.messages.append(message_of(request, now))
@@ -405,7 +416,29 @@ class Engine:
         if head.wake_at is not None or name in steps.turns or steps.to_tell:
             steps.committed(head)
         if decision is not None:
-            self._carry_out(turn, decision)
+            self._turns.committed(turn)
+            for command in decision.commands:
+                if isinstance(command, RunTask):
+                    self._dispatcher.begin(name, command)
+                elif isinstance(command, CancelTask):
+                    self._dispatcher.give_up(name, command.seq, command.reason)
+            if decision.refusals or not ANSWERS.isdisjoint(map(type, decision.events)):
+                self._answer_updates(name, decision)
+        if head.wake_at is not None and (self._next_wake is None or head.wake_at < self._next_wake):
+            self._next_wake = head.wake_at
+        if (
+            head.status != "running"
+            or turn.first
+            or turn.failed
+            or turn.continues
+            or turn.commit.outbox
+        ):
+            self._tell(turn)
+
+    def _tell(self, turn: Turn) -> None:
+        """Tell others what has been committed, after all that most turns consist of."""
+        head = turn.head
+        name = head.execution_id
         if head.closed_at is not None and self._pending_updates:
             self._pending_updates.fail(name, closed(name, head.status))
         if head.status == "blocked" and self._pending_updates:
@@ -420,8 +453,6 @@ class Engine:
             warn_of_nobody(turn, self._ports.store)
         if head.closed_at is not None:
             warn_of_late_signals(turn)
-        if head.wake_at is not None and (self._next_wake is None or head.wake_at < self._next_wake):
-            self._next_wake = head.wake_at
         if head.status == "terminated" and CancelTask not in turn.commands:
             self._dispatcher.give_up_all(name, getattr(turn.closing, "reason", ""))
         if turn.closing is not None or head.status == "blocked":
@@ -430,18 +461,9 @@ class Engine:
             except Exception:
                 log.exception("[%s] those who wait could not be told", name)
 
-    def _carry_out(self, turn: Turn, decision: Decision) -> None:
-        name = turn.head.execution_id
-        self._turns.committed(turn)
-        for command in decision.commands:
-            if isinstance(command, RunTask):
-                self._dispatcher.begin(name, command)
-            elif isinstance(command, CancelTask):
-                self._dispatcher.give_up(name, command.seq, command.reason)
+    def _answer_updates(self, name: str, decision: Decision) -> None:
         if decision.refusals:
             self._pending_updates.refuse(name, decision.refusals)
-        if ANSWERS.isdisjoint(map(type, decision.events)):
-            return
         if not self._pending_updates.settle(name, decision.events):
             self._notify_peers()  # somebody elsewhere may wait for the answer
 

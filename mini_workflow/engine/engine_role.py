@@ -178,6 +178,10 @@ class EngineRole:
         self._bring((call,), timeout)
         call.reply.wait()
 
+    def runs(self, execution_id: str) -> bool:
+        """See `Engine.runs`."""
+        return self._engine is not None and self._engine.runs(execution_id)
+
     def resumes(self, execution_id: str, timeout: float | None = None) -> bool:
         """Return whether the engine is about to resume the execution by itself. Raises
         RuntimeClosed.

@@ -60,7 +60,8 @@ async def execute_async(request: TaskRequest, codec: Codec) -> TaskOutcome:
     try:
         function, args, kwargs = codec.restore(request.payload)
         value: Any = function(*args, **kwargs)
-        if getattr(type(value), "__await__", None) is not None:
+        kind: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
+        if getattr(kind, "__await__", None) is not None:
             value = await _within_timeout(request, value)
         return _completed(request, codec, value)
     except asyncio.CancelledError as error:
@@ -80,7 +81,8 @@ def _execute(request: TaskRequest, codec: Codec) -> TaskOutcome:
     try:
         function, args, kwargs = codec.restore(request.payload)
         value: Any = function(*args, **kwargs)
-        if getattr(type(value), "__await__", None) is not None:
+        kind: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
+        if getattr(kind, "__await__", None) is not None:
             value = _run(request, value)
         return _completed(request, codec, value)
     except BaseException as error:
@@ -95,7 +97,7 @@ def _enter(request: TaskRequest, codec: Codec) -> Token[CurrentTask] | None:
     if task is not None and task.request is request:
         task.codec = codec
         return None
-    task = CurrentTask.of(request)
+    task = CurrentTask(request)
     task.codec = codec
     return CURRENT.set(task)
 

@@ -192,12 +192,9 @@ class Turns:
     def _begin(self, definition: Definition, execution_id: str) -> Run:
         """Return a new run, which knows by when its attempts have to be reported."""
         run = Run(definition, execution_id, self._codec, self._inline)
-        state, in_hand = run.state, self._in_hand
-        state.limits = self._attempt_limits
-        if in_hand is not None:
-            state.in_hand = lambda seq, attempt: in_hand(
-                (execution_id, seq, attempt), state.tasks[seq].name
-            )
+        state = run.state
+        state.execution_id, state.limits = execution_id, self._attempt_limits
+        state.in_hand = self._in_hand
         return run
 
     def block(self, delivery: Delivery, reason: BaseException) -> Turn | None:
