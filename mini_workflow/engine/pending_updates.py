@@ -11,7 +11,6 @@ from mini_workflow.core.events import Event
 from mini_workflow.core.failure import Failure
 from mini_workflow.engine.requests import Answer, Reply, Update
 
-
 ANSWERS: Final[frozenset[type[Event]]] = frozenset(Answered.__args__)
 """The kinds of events that answer an update."""
 
