@@ -33,6 +33,7 @@ from mini_workflow.codecs.functions import (
     simple_parts,
 )
 from mini_workflow.codecs.names import is_importable, type_of
+from mini_workflow.core.codec import CallInProcess, CapturedCall
 from mini_workflow.errors import (
     ClosureNotSerializable,
     PayloadNotReadable,
@@ -84,7 +85,7 @@ def capture_call(
             raise _complaint(call, failure) from failure
 
 
-class SharedCall:
+class SharedCall(CallInProcess):
     """A call that is not made into bytes, since whoever restores it is in this process and nothing in it
     can change. Each one that is restored is a function of its own, with variables of its own, unless it
     is the function of a module.
@@ -110,7 +111,7 @@ class SharedCall:
 
 def share_call(
     function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> bytes | SharedCall:
+) -> CapturedCall:
     """Return a call for this process: as bytes only if something in it may change. Raises like
     `capture_call`.
     """
@@ -140,7 +141,7 @@ def _checksum(kind: bytes, data: bytes) -> bytes:
     return crc32(data, crc32(kind)).to_bytes(_CHECKSUM_BYTES, "big")
 
 
-def restore_call(payload: bytes | SharedCall) -> Call:
+def restore_call(payload: CapturedCall) -> Call:
     """Return the call again. Raises PayloadNotReadable or PythonVersionMismatch."""
     if isinstance(payload, SharedCall):
         function = payload.function
@@ -148,6 +149,8 @@ def restore_call(payload: bytes | SharedCall) -> Call:
             cells = tuple(map(CellType, payload.contents or ()))
             function = FunctionType(payload.code, payload.globals, None, None, cells)
         return function, payload.args, dict(payload.kwargs)
+    if not isinstance(payload, bytes):
+        raise PayloadNotReadable(f"a {type(payload).__name__} is no call that this codec captures")
     if not payload.startswith(_HEADER):
         raise _unreadable_header(payload)
     data = payload[_START:]

@@ -122,4 +122,4 @@ class InProcessCodec(StandardCodec):
 
     __slots__ = ()
 
-    capture: Any = staticmethod(share_call)
+    capture = staticmethod(share_call)  # pyright: ignore[reportAssignmentType] of others, bytes alone

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mini_workflow.core.codec import CapturedCall
 from mini_workflow.core.events import Event
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.records import record
@@ -18,7 +19,7 @@ class RunTask:
     seq: int
     attempt: int
     name: str
-    payload: bytes
+    payload: CapturedCall
     timeout: int | None
     is_async: bool
     heartbeat_timeout: int | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import Context
@@ -372,6 +373,10 @@ class EngineRole:
             timeout = max(0.0, (due - self._clock.now()) / 1000)
         with contextlib.suppress(Empty):
             self._bell.get(timeout=timeout)
+        if self._is_shared:
+            # Whoever brings work from outside is about to bring more, and then leads: what has rung
+            # shares that commit instead of taking one for itself.
+            time.sleep(0)
         self._rung = False
 
     def _end(self, engine: Engine) -> None:

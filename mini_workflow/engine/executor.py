@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Final
 
 from mini_workflow.attempts import cancelled, timeout_message
-from mini_workflow.core.codec import Codec
+from mini_workflow.core.codec import CapturedCall, Codec
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.payload import Payload, text_at_hand
 from mini_workflow.core.raised import set_traceback
@@ -32,7 +32,7 @@ Execute = Callable[[TaskRequest, Codec], TaskOutcome]
 def inline_runner(codec: Codec, execute: Execute) -> Inline:
     """Run inline tasks: on the calling thread, inside the turn."""
 
-    def run(execution_id: str, seq: int, name: str, payload: bytes) -> Payload | Failure:
+    def run(execution_id: str, seq: int, name: str, payload: CapturedCall) -> Payload | Failure:
         outcome = execute(TaskRequest(execution_id, seq, 1, name, payload), codec)
         if outcome.failure is not None:
             return Failure.from_plain(outcome.failure)
