@@ -164,20 +164,21 @@ class Turns:
             name, state = delivery.execution_id, live.run.state
             before = self._lost(name, state, (), delivery.messages, now) if delivery.resume else ()
             return self._advance(delivery, live, before, now)
-        head = self._store.head(delivery.execution_id)
-        if head is None:
-            return None
-        if head.closed_at is not None and not (
-            head.busy or head.wake_at is not None or delivery.entries or delivery.posted
-        ):
-            return None
         ends = _termination(delivery.messages) is not None
-        if head.status == "blocked" and not delivery.resume and not ends:
-            # It is only kept: that must not cost what reading the history does.
-            extent = self._store.extent(delivery.execution_id)
-            if extent is None or not extent.held:
+        if not delivery.due:  # what is due is not blocked, and has something to do
+            head = self._store.head(delivery.execution_id)
+            if head is None:
                 return None
-            return self._kept(delivery, Stored(head, [], []), head, extent.length)
+            if head.closed_at is not None and not (
+                head.busy or head.wake_at is not None or delivery.entries or delivery.posted
+            ):
+                return None
+            if head.status == "blocked" and not delivery.resume and not ends:
+                # It is only kept: that must not cost what reading the history does.
+                extent = self._store.extent(delivery.execution_id)
+                if extent is None or not extent.held:
+                    return None
+                return self._kept(delivery, Stored(head, [], []), head, extent.length)
         stored = self._store.load(delivery.execution_id)
         if stored is None or not stored.held:
             return None
