@@ -38,7 +38,7 @@ class OutOfTime(MiniWorkflowError):
     """There is no time for the inline task that comes next: the run has to go on in another turn."""
 
 
-class TaskFuture(WorkflowFuture):
+class TaskFuture(WorkflowFuture[Any]):
     """The result of a task. `seq` is its number in the run, `name` its name.
 
     `undo` takes it back, when it has succeeded and the execution fails later.
@@ -170,7 +170,7 @@ class Tasks:
 
     def map(
         self, start: Callable[[Any], TaskFuture], items: list[Any], concurrency: int | None
-    ) -> WorkflowFuture:
+    ) -> WorkflowFuture[Any]:
         """Start a task for every item; the results come in the order of the items."""
         if not self._recorder.may_start():
             return self._recorder.loop.create_future()

@@ -333,7 +333,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
     def time(self) -> float:
         return self.now / 1000
 
-    def create_future(self) -> WorkflowFuture:
+    def create_future(self) -> WorkflowFuture[Any]:
         return WorkflowFuture(loop=self)
 
     def create_task(
