@@ -27,8 +27,8 @@ from mini_workflow.codecs.diagnose import captured, defaults, find_culprit, why_
 from mini_workflow.codecs.forbidden import MARK, Refused, instead_of, refusal
 from mini_workflow.codecs.functions import (
     LEAVES,
-    is_bare,
     is_plain_data,
+    is_plain_function,
     make_simple,
     simple_parts,
 )
@@ -128,7 +128,7 @@ def share_call(
             contents = () if cells is None else tuple(map(_contents_of, cells))
         except ValueError:  # a variable that is not yet set
             return capture_call(function, args, kwargs)
-        if leaves.issuperset(map(type, contents)) and is_bare(function):
+        if leaves.issuperset(map(type, contents)) and is_plain_function(function):
             return SharedCall(function, args, kwargs, contents)
     return capture_call(function, args, kwargs)
 

@@ -50,7 +50,7 @@ def unmarshalled(data: bytes) -> CodeType:
     return code
 
 
-def is_bare(function: FunctionType) -> bool:
+def is_plain_function(function: FunctionType) -> bool:
     """Return whether a function made of the code and the globals alone, which are a module's, is the
     same but for what it captures.
     """

@@ -19,7 +19,7 @@ from mini_workflow.core.continuation import (
     inherited_children,
     remember,
 )
-from mini_workflow.core.duplicates import RULES, itself
+from mini_workflow.core.duplicates import RULES, as_it_is
 from mini_workflow.core.events import Event, Message
 from mini_workflow.core.open_durations import OpenDurations
 from mini_workflow.core.payload import Payload
@@ -245,7 +245,7 @@ class ExecutionState:
         if rule is None or not rule.is_new(self, message):
             return None
         to_event = rule.to_event
-        return message if to_event is itself else to_event(self, message)  # type: ignore[return-value]
+        return message if to_event is as_it_is else to_event(self, message)  # type: ignore[return-value]
 
     def family(self) -> dict[int, OpenChild]:
         """Return the open children, those of earlier runs included."""

@@ -44,7 +44,7 @@ class Cache:
             self._live.move_to_end(execution_id)
         return live
 
-    def peek(self, execution_id: str) -> Live | None:
+    def look(self, execution_id: str) -> Live | None:
         """Return the live execution, or None, and change nothing. Any thread."""
         return self._live.get(execution_id)
 

@@ -141,7 +141,7 @@ class Engine:
         """Return whether it has the execution in memory and has committed no end of it: who has begun to
         wait for it before is told of that.
         """
-        live = self._cache.peek(execution_id)
+        live = self._cache.look(execution_id)
         return live is not None and live.head.status == "running"
 
     # Life

@@ -18,7 +18,7 @@ _BYTES: Final = 256
 """Room for an id: 100 characters of one byte each are the most that one has."""
 
 
-class Holding(Protocol):
+class Holds(Protocol):
     """What an owner holds."""
 
     @property
@@ -32,7 +32,7 @@ class TurnNote:
     when it is first written.
     """
 
-    def __init__(self, path: Path, holding: Holding) -> None:
+    def __init__(self, path: Path, holding: Holds) -> None:
         self._path = path
         self._holding = holding
         self._lease: int | None = None
