@@ -88,21 +88,21 @@ def test_no_deadline_where_nobody_has_given_limits() -> None:
 
 def test_one_that_is_still_in_hand_gets_another_deadline() -> None:
     one = state()
-    asked: list[tuple[int, int]] = []
+    asked: list[tuple[tuple[str, int, int], str]] = []
     held = {1}
 
-    def in_hand(seq: int, attempt: int) -> bool:
-        asked.append((seq, attempt))
-        return seq in held
+    def in_hand(key: tuple[str, int, int], name: str) -> bool:
+        asked.append((key, name))
+        return key[1] in held
 
-    one.in_hand = in_hand
+    one.execution_id, one.in_hand = "x", in_hand
     one.apply(events.TaskScheduled(1, "t", timeout=3_000))
     one.apply(events.TaskScheduled(2, "t", timeout=3_000))
     late = START + 10_000
     lost = one.due(late)
     assert isinstance(lost, events.TaskRetryScheduled)
     one.apply(lost)
-    assert asked == [(1, 1), (2, 1)]
+    assert asked == [(("x", 1, 1), "t"), (("x", 2, 1), "t")]
     assert one.deadlines[1] == late + 3_000 + MARGIN
 
 
