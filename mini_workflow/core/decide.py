@@ -296,8 +296,10 @@ def _end(run: Run, event: Event, started: set[int], found: list[Command]) -> Non
     state, reason = run.state, getattr(event, "reason", "")
     found += (commands.CancelTask(seq, reason) for seq in state.left_tasks if seq not in started)
     found += (commands.CancelTimer(seq) for seq in state.left_timers if seq not in started)
-    if not isinstance(event, events.ContinuedAsNew):
+    continues = isinstance(event, events.ContinuedAsNew)
+    if not continues or event.failure is not None:
         found += end_children(run.execution_id, state)
+    if not continues:
         found += tell_parent(run.execution_id, run.started, state, event)
 
 

@@ -44,7 +44,10 @@ _PAYLOAD_FIELD: Final[dict[type, str]] = {
 _KIND: Final = '{"event":"'
 """How every line begins."""
 _quote: Final[Callable[[str], str]] = encode_basestring
-_INTEGERS: Final = ("at", "seq", "attempt", "fire_at", "retry_at", "wait", "by")
+_INTEGERS: Final = (
+    *("at", "seq", "attempt", "fire_at", "retry_at", "wait", "by", "begun"),
+    *("delay", "start_at", "timeout", "deadline"),
+)
 _REQUIRED: Final[dict[type, frozenset[str]]] = {
     kind: frozenset(f.name for f in fields(kind) if f.default is MISSING)
     for kind in _KINDS.values()
@@ -65,6 +68,7 @@ def encode(event: Event | events.UpdateRequested) -> str:
             and event.retry is event.timeout is event.heartbeat_timeout is None
             and not event.refused
             and not event.worker
+            and not event.begun
         ):
             name, call = event.name, event.call
             if name.isascii() and call.isascii():
