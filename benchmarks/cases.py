@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from benchmarks.bars import AtMost, Bar, Counted, Faster, Flat, Within
-from benchmarks.systems import AWS_DURABLE, DBOS, DBOS_WAL, LIMIT, OURS
+from benchmarks.systems import AWS_DURABLE, DBOS, DBOS_WAL, LIMIT, OURS, TEMPORAL
 
 LONGEST: Final = {DBOS: 1_000, DBOS_WAL: 1_000, AWS_DURABLE: 1_000}
 
@@ -355,7 +355,7 @@ CASES: Final[dict[str, Case]] = {
             ),
             sizes=(1_000, 10_000, 20_000),
             quick=(1_000,),
-            systems=DURABLE,
+            systems=(*DURABLE, TEMPORAL),
             most={DBOS: 1_000, DBOS_WAL: 1_000},
         ),
         Case(
