@@ -21,6 +21,7 @@ from mini_workflow.core.replay import replay
 from mini_workflow.core.report_limits import ReportLimits
 from mini_workflow.core.run import Definition, Inline, OutOfTime, Run
 from mini_workflow.core.state import Condition, ExecutionState, Summary
+from mini_workflow.core.timing import Timing
 from mini_workflow.errors import MiniWorkflowError
 
 SKEW: Final = 10_000
@@ -279,8 +280,13 @@ def _no_timer(
         found.append(commands.CancelTimer(event.seq))
 
 
-def _child(run: Run, event: events.ChildStarted, started: set[int], found: list[Command]) -> None:
-    found.append(commands.StartChild(event.seq, event.id, event.name, event.arguments))
+def _start(
+    run: Run,
+    event: events.ChildStarted | events.StartSent,
+    started: set[int],
+    found: list[Command],
+) -> None:
+    found.append(start_of(event))
 
 
 def _message(
@@ -309,7 +315,8 @@ _FOLLOW: Final[dict[type[Event], Callable[[Run, Any, set[int], list[Command]], N
     events.TimerStarted: _timer,
     events.TaskCancelled: _no_task,
     events.TimerCancelled: _no_timer,
-    events.ChildStarted: _child,
+    events.ChildStarted: _start,
+    events.StartSent: _start,
     events.SignalSent: _message,
     events.CancelSent: _message,
     events.ChildCancelled: _message,
@@ -318,6 +325,15 @@ _FOLLOW: Final[dict[type[Event], Callable[[Run, Any, set[int], list[Command]], N
 """What follows from an event: (run, event, numbers of what has started before it in this delivery, the
 commands found so far).
 """
+
+
+def start_of(event: events.ChildStarted | events.StartSent) -> commands.StartChild:
+    """Return the start of another execution that the event has asked for."""
+    asked = (event.seq, event.id, event.name, event.arguments)
+    if isinstance(event, events.ChildStarted):
+        return commands.StartChild(*asked)
+    timing = Timing(event.delay, event.start_at, event.timeout, event.retry)
+    return commands.StartChild(*asked, timing, detached=True, notify=event.notify)
 
 
 def message_to(
@@ -330,9 +346,12 @@ def message_to(
         signal = events.SignalReceived(at, event.name, event.value, key)
         return commands.SendMessage(event.target, signal, key)
     if isinstance(event, events.CancelSent):
-        return commands.SendMessage(
-            event.target, events.CancelRequested(at, event.reason, key), key
+        message = (
+            events.ExecutionTerminated(at, event.reason)
+            if event.terminates
+            else events.CancelRequested(at, event.reason, key)
         )
+        return commands.SendMessage(event.target, message, key)
     reason = event.reason or f"cancelled by its parent {run.execution_id!r}"
     return commands.SendMessage(
         run.state.child_ids[event.seq], events.CancelRequested(at, reason, key), key
