@@ -51,12 +51,15 @@ class CancelTimer:
 
 @record
 class StartChild:
-    """Start an execution whose parent this one is; tell the parent what becomes of it."""
+    """Start an execution whose parent this one is; tell the parent what becomes of it. `worker` is
+    that of all its tasks, if they are for one.
+    """
 
     seq: int
     execution_id: str
     workflow: str
     arguments: Payload
+    worker: str = ""
 
 
 @record

@@ -33,7 +33,8 @@ class ExecutionStarted(Fact):
     is the reason of one that came when the run before had ended, and is for this one. `key` is what the
     tokens of the run's promises are made from, and nothing else is; histories from before have none.
     `behaviour` says which choices of this library a run was recorded with, so that a replay makes the
-    same: see BEHAVIOUR.
+    same: see BEHAVIOUR. `worker` names the worker that runs all tasks of the execution and of its
+    children, whichever these name; empty leaves that to them.
     """
 
     at: int
@@ -52,6 +53,7 @@ class ExecutionStarted(Fact):
     cancel: str | None = None
     key: str = ""
     behaviour: int = 0
+    worker: str = ""
 
 
 @fact

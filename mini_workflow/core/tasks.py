@@ -108,6 +108,7 @@ class Tasks:
         recorder.seq = seq
         plan = None if retry is None else retry.to_plain()
         call = self._fingerprint(name, function, args, kwargs)
+        worker = recorder.state.worker or worker
         recorder.emit(
             events.TaskScheduled(
                 seq, name, plan, timeout, recorder.refused, heartbeat_timeout, call, worker

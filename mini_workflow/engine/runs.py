@@ -33,9 +33,16 @@ def seed_and_key(entropy: int) -> tuple[int, str]:
 
 
 def first_event(
-    workflow: str, arguments: Payload, now: int, entropy: int, parent: dict[str, Any] | None = None
+    workflow: str,
+    arguments: Payload,
+    now: int,
+    entropy: int,
+    parent: dict[str, Any] | None = None,
+    worker: str = "",
 ) -> events.ExecutionStarted:
-    """Return what an execution begins with; `entropy` are ENTROPY_BITS random bits."""
+    """Return what an execution begins with; `entropy` are ENTROPY_BITS random bits. `worker` is that of
+    all its tasks, if they are for one.
+    """
     seed, key = seed_and_key(entropy)
     return events.ExecutionStarted(
         at=now,
@@ -46,6 +53,7 @@ def first_event(
         parent=parent,
         key=key,
         behaviour=events.BEHAVIOUR,
+        worker=worker,
     )
 
 

@@ -15,6 +15,7 @@ from mini_workflow.errors import UsageError
 from mini_workflow.runtimes.aws.container import Container
 from mini_workflow.runtimes.aws.telemetry import Metrics, prepare_logging
 from mini_workflow.runtimes.aws.time_left import TimeLeft
+from mini_workflow.settings import is_queue
 from mini_workflow.stores.aws_limits import (
     LONGEST_IN_HAND,
     LONGEST_INVOCATION,
@@ -24,7 +25,6 @@ from mini_workflow.stores.aws_limits import (
 )
 from mini_workflow.stores.cached import CachedStore
 from mini_workflow.stores.s3.execution_object import ExecutionObject
-from mini_workflow.stores.sqs.dispatch import is_queue
 from mini_workflow.workflow import Registry
 
 if TYPE_CHECKING:
