@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine
+from datetime import datetime, timedelta
 from typing import Any, Generic, Literal, ParamSpec, Protocol, TypedDict, TypeVar, cast
 
+from mini_workflow.core.retry import RetryPolicy
 from mini_workflow.errors import UsageError
 
 P = ParamSpec("P")
@@ -80,6 +82,10 @@ class StartOptions(TypedDict, total=False):
     """The options of ``runtime.start_execution``, as type checkers see them."""
 
     id: str | None
+    delay: float | timedelta | None
+    start_at: datetime | None
+    timeout: float | timedelta | None
+    retry: RetryPolicy | None
 
 
 class SignalWithStartOptions(TypedDict, total=False):

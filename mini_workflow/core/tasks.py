@@ -109,9 +109,15 @@ class Tasks:
         plan = None if retry is None else retry.to_plain()
         call = self._fingerprint(name, function, args, kwargs)
         worker = recorder.state.worker or worker
+        begun = 0
+        if (
+            recorder.state.limits is not None
+            and (at := recorder.loop.begins_at()) > recorder.loop.now
+        ):
+            begun = at
         recorder.emit(
             events.TaskScheduled(
-                seq, name, plan, timeout, recorder.refused, heartbeat_timeout, call, worker
+                seq, name, plan, timeout, recorder.refused, heartbeat_timeout, call, worker, begun
             )
         )
         future = TaskFuture(seq, name, loop=recorder.loop, tasks=self)

@@ -6,7 +6,19 @@ import inspect
 import secrets
 import time
 from collections.abc import Callable, Coroutine, Iterable
-from typing import Any, Final, ParamSpec, Self, TypeVar, TypeVarTuple, Unpack, cast, overload
+from datetime import datetime, timedelta
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Final,
+    ParamSpec,
+    Self,
+    TypeVar,
+    TypeVarTuple,
+    Unpack,
+    cast,
+    overload,
+)
 
 from mini_workflow.context import Context
 from mini_workflow.core import events, wire
@@ -14,7 +26,9 @@ from mini_workflow.core.codec import Codec
 from mini_workflow.core.events import CLOSING, Event, Incoming
 from mini_workflow.core.history import History
 from mini_workflow.core.promises import read_token
+from mini_workflow.core.retry import RetryPolicy
 from mini_workflow.core.starting import BoundWorkflow, SignalWithStartOptions, StartOptions, unbind
+from mini_workflow.core.timing import UNTIMED, Timing, timing_of
 from mini_workflow.core.validation import check_id, check_name, check_reason, encode_arguments
 from mini_workflow.engine.execution import Description, Execution, Settled
 from mini_workflow.engine.pending_updates import find_answer
@@ -32,6 +46,9 @@ from mini_workflow.ports import STATUSES, Head, Query, Status, Stored
 from mini_workflow.waiting import blocking_wait
 from mini_workflow.workflow import Registry, Workflow
 
+if TYPE_CHECKING:
+    from mini_workflow.engine.aio import AsyncClient
+
 P = ParamSpec("P")
 R = TypeVar("R")
 Ts = TypeVarTuple("Ts")
@@ -42,6 +59,18 @@ PAGE: Final = 1_000
 LOOK_AGAIN: float = 1.0
 """Seconds after which somebody who waits for an answer from another process looks at the store,
 because its wake-up may have been lost."""
+
+
+_FOR_HANDLES: Final = {name for name in vars(Execution) if not name.startswith("_")} | {
+    "check_caller",
+    "closing",
+    "head",
+    "lines",
+    "stored",
+    "wait",
+    "wait_async",
+}
+"""What handles ask of a client: users have the handles."""
 
 
 class Client:
@@ -56,6 +85,7 @@ class Client:
         self._store = store
         self._codec = codec
         self._registry = registry
+        self._aio: AsyncClient | None = None
 
     # For users
 
@@ -77,7 +107,16 @@ class Client:
     ) -> Execution[R]: ...
     @overload
     def start_execution(
-        self, workflow: str, /, *args: Any, id: str | None = None, **kwargs: Any
+        self,
+        workflow: str,
+        /,
+        *args: Any,
+        id: str | None = None,
+        delay: float | timedelta | None = None,
+        start_at: datetime | None = None,
+        timeout: float | timedelta | None = None,
+        retry: RetryPolicy | None = None,
+        **kwargs: Any,
     ) -> Execution[Any]: ...
     def start_execution(
         self,
@@ -85,6 +124,10 @@ class Client:
         /,
         *args: Any,
         id: str | None = None,  # noqa: A002 - the API's own word
+        delay: float | timedelta | None = None,
+        start_at: datetime | None = None,
+        timeout: float | timedelta | None = None,
+        retry: RetryPolicy | None = None,
         **kwargs: Any,
     ) -> Execution[Any]:
         """Start an execution; when this returns, it survives a crash.
@@ -94,17 +137,36 @@ class Client:
             *args: its positional arguments.
             **kwargs: its keyword arguments; beside options, bind them: see `Workflow.bind`.
             id: 1 to 100 letters, digits and ``_-.:@``; the same id again gives the same execution,
-                whether it is still running or not. Without one it is made up.
+                whether it is still running or not, and its other options do not count then. Without
+                one it is made up.
+            delay: seconds (or a timedelta) after which its code begins. Until then signals are
+                kept, and a cancellation ends it without running any code.
+            start_at: the time at which its code begins, a datetime with a time zone.
+            timeout: seconds (or a timedelta) within which the execution has to end, from when its
+                code first begins, over all its runs and retries. Then its code is cancelled where
+                it waits: it may clean up, what has an `undo` is taken back, and the execution
+                fails with ExecutionTimeout, whatever the code returns.
+            retry: when a run that fails is followed by another one with the same arguments, which
+                begins anew after the policy's wait; `retry_if` is not for executions. Its own
+                timeout and a cancellation are not tried again.
 
         Raises:
-            UnknownWorkflow, InvalidArguments, InvalidIdentifier, ValueNotSerializable: the call is
-                wrong; nothing was started.
+            UnknownWorkflow, InvalidArguments, InvalidIdentifier, ValueNotSerializable, UsageError:
+                the call is wrong; nothing was started.
             ExecutionAlreadyExists: the id belongs to another workflow or other arguments.
             StoreError: the store refused; nothing was started.
         """
-        given = {"id"} if id is not None else set[str]()
+        options = {
+            "id": id,
+            "delay": delay,
+            "start_at": start_at,
+            "timeout": timeout,
+            "retry": retry,
+        }
+        given = {option for option, value in options.items() if value is not None}
         workflow, args, kwargs = unbind(workflow, args, kwargs, given)
-        return self._start(workflow, args, kwargs, id, None)
+        timing = timing_of("start_execution", delay, start_at, timeout, retry)
+        return self._start(workflow, args, kwargs, id, None, timing)
 
     @overload
     def start_executions(
@@ -160,7 +222,7 @@ class Client:
             raise UsageError(f"start_executions: {len(arguments)} calls, but {len(names)} ids")
         requests = [
             self._start_request(
-                *(name, *_arguments_of(name, call)), None if names is None else names[index], None
+                *(name, *_arguments_of(name, call)), None if names is None else names[index]
             )
             for index, call in enumerate(arguments)
         ]
@@ -217,9 +279,10 @@ class Client:
         kwargs: dict[str, Any],
         id: str | None,  # noqa: A002
         signal: events.SignalReceived | None,
+        timing: Timing = UNTIMED,
     ) -> Execution[Any]:
         self._store.check()
-        request = self._start_request(_name_of(workflow), args, kwargs, id, signal)
+        request = self._start_request(_name_of(workflow), args, kwargs, id, signal, timing)
         self._transport.start([request])
         return self._started(request)
 
@@ -229,14 +292,15 @@ class Client:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         id: str | None,  # noqa: A002
-        signal: events.SignalReceived | None,
+        signal: events.SignalReceived | None = None,
+        timing: Timing = UNTIMED,
     ) -> Start:
         self._registry.get(name).check_arguments(args, kwargs)
         execution_id = f"{name[:60]}-{secrets.token_hex(8)}" if id is None else id
         check_id(execution_id)
         codec = self._codec.for_execution(execution_id)
         arguments = encode_arguments(codec.encode, args, kwargs)
-        return Start(execution_id, name, arguments, id is None, signal)
+        return Start(execution_id, name, arguments, id is None, signal, timing)
 
     def _started(self, request: Start) -> Execution[Any]:
         started = request.reply.wait()
@@ -322,8 +386,19 @@ class Client:
         """What carries values here, with the runtime's signing key if it has one."""
         return self._codec
 
+    @property
+    def aio(self) -> AsyncClient:
+        """The same for coroutines: every call is awaited, and blocks no event loop."""
+        from mini_workflow.engine.aio import AsyncClient
+
+        if self._aio is None:
+            self._aio = AsyncClient(self)
+        return self._aio
+
     def close(self) -> None:
         """End what runs in this process. Harmless if it was closed before."""
+        if self._aio is not None:
+            self._aio.end_threads()
 
     def __enter__(self) -> Self:
         return self
@@ -331,7 +406,22 @@ class Client:
     def __exit__(self, *_error: object) -> None:
         self.close()
 
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_error: object) -> None:
+        await self.aio.close()
+
+    def __dir__(self) -> list[str]:
+        """Return what users may call: not what handles do in their name."""
+        names = (name for name in super().__dir__() if not name.startswith("_"))
+        return [name for name in names if name not in _FOR_HANDLES]
+
     # For handles
+
+    def check_caller(self) -> None:
+        """Raise RuntimeClosed if it is closed, and NotAllowedInWorkflow in a workflow."""
+        self._store.check()
 
     def wait(self, execution_id: str, timeout: float | None) -> Settled:
         """Wait until the execution has closed or is blocked."""

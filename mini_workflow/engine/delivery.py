@@ -74,6 +74,8 @@ class QueueTurn:
     owed: PendingEffects = NO_EFFECTS
     """Those of earlier commits that cannot be done now."""
     pending: PendingEffects = NO_EFFECTS
+    kept: list[Message] = field(default_factory=list[Message])
+    """The outcomes that were kept of attempts which would have been dispatched once more."""
     plan_wakeup: WakeupPlan = NOTHING_SET
     unfinished: bool = False
     """Whether something is left for a message of its own, because the time is up."""

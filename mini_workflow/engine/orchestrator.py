@@ -35,7 +35,7 @@ from mini_workflow.engine.late_outcomes import LateOutcomes
 from mini_workflow.engine.operator_log import tell
 from mini_workflow.engine.outbox import child_start, outbox
 from mini_workflow.engine.runs import blocked, deadly
-from mini_workflow.engine.turn import Delivery, Turn, Turns
+from mini_workflow.engine.turn import ABOUT_ATTEMPTS, Delivery, Turn, Turns
 from mini_workflow.engine.undelivered import warn_of_late_signals, warn_of_unreceived
 from mini_workflow.engine.watchdog import Watchdog
 from mini_workflow.errors import StoreError, StoreUnavailable, UsageError
@@ -272,14 +272,13 @@ class Orchestrator:
             error = self._make_sure(work, standing, head)
         else:
             work.owed = put_off(work.pending_effects(standing))
-        messages = list(work.messages)
+        messages = [*work.kept, *work.messages]
         due = head is not None and head.wake_at is not None and head.wake_at <= now
         if due or work.resume:
             deadline = standing.alarm.deadline
             if error is None and (work.resume or (deadline is not None and deadline.at <= now)):
                 messages += self._late.find(name, now)
             messages.append(events.Tick(now))
-        messages = self._late.renewed(messages, now)
         signalled = any(isinstance(m, events.SignalReceived) for m in messages)
         delivery = Delivery(name, messages, resume=work.resume and error is None, posted=signalled)
         if error is None:
@@ -306,8 +305,9 @@ class Orchestrator:
             warn_of_unreceived(work.name, work.messages, None)
             return
         others = [message for message in work.messages if message is not started]
-        work.turn = self._turns.create(work.name, started, None, others)
-        self._plan(work, FROM_NOTHING, self._clock.now())
+        now = self._clock.now()
+        work.turn = self._turns.create(work.name, started, None, others, now)
+        self._plan(work, FROM_NOTHING, now)
 
     def _make_sure(
         self, work: QueueTurn, standing: ExecutionMeta, head: Head | None
@@ -319,6 +319,8 @@ class Orchestrator:
         before those are done with whose turn it was.
         """
         name, pending = work.name, work.pending_effects(standing)
+        if work.resume and pending.tasks:
+            pending = self._without_kept(work, pending)
         if not pending:
             self._store.done(name, work.version)
             return None
@@ -359,6 +361,12 @@ class Orchestrator:
         self._store.done(name, work.version)
         self._courier.done(name)
         return None
+
+    def _without_kept(self, work: QueueTurn, pending: PendingEffects) -> PendingEffects:
+        """Return the effects without the attempts whose outcomes are kept, which the turn takes."""
+        work.kept = self._late.outcomes(work.name, pending.tasks)
+        done = {(m.seq, m.attempt) for m in work.kept if isinstance(m, ABOUT_ATTEMPTS)}
+        return replace(pending, tasks=tuple(key for key in pending.tasks if key not in done))
 
     def _note(self, work: QueueTurn, left: PendingEffects, goes_on: bool) -> None:
         """Write down what is left to do after a wave.

@@ -185,6 +185,7 @@ class QueueRuntime(Client):
 
     def close(self) -> None:
         """End the threads of this process. The executions stay, and what is in the queue."""
+        super().close()
         self._queue_transport.closed = True
         self._queue_transport.note_turns()
         for outcomes in list(self._outcomes.values()):
@@ -235,7 +236,8 @@ class _QueueTransport:
                 self._post(name, wire.encode(signal), signal.id)
             return
         started = first_event(
-            request.workflow, request.arguments, self.now(), secrets.randbits(ENTROPY_BITS)
+            *(request.workflow, request.arguments, self.now(), secrets.randbits(ENTROPY_BITS)),
+            timing=request.timing,
         )
         line = wire.encode(started)
         lines = [line] if signal is None else [line, wire.encode(signal)]

@@ -145,8 +145,14 @@ class ClientTransport:
         if found is not None:
             return self._found(request, found)
         now, entropy = self._parts.clock.now(), secrets.randbits(ENTROPY_BITS)
-        worker = self._parts.settings.dev_worker()
-        started = first_event(request.workflow, request.arguments, now, entropy, worker=worker)
+        started = first_event(
+            request.workflow,
+            request.arguments,
+            now,
+            entropy,
+            worker=self._parts.settings.dev_worker(),
+            timing=request.timing,
+        )
         lines = [wire.encode(started)]
         if request.signal is not None:
             lines.append(wire.encode(request.signal))
