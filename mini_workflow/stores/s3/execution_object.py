@@ -45,7 +45,8 @@ class ExecutionObject:
     the others are the `tail`. Those of the current run begin in segment `first`, or behind all.
     `fingerprint` is of the arguments that the execution was started with, and `born` when it was
     written first, in microseconds since the epoch. `turn` counts the writes, and `writer` is
-    another with each. `spread` is 1 if its markers in the index are spread, and `unlisted` is 1 as long
+    another with each, behind the version of the function that writes where there is one: see `written_by`.
+    `spread` is 1 if its markers in the index are spread, and `unlisted` is 1 as long
     as it may have none. `etag` is of the object that it was read from.
     """
 
@@ -97,6 +98,12 @@ class ExecutionObject:
         """Where the execution stands in listings."""
         head = self.head
         return place_of(head.execution_id, head.workflow, head.started_at, self.born)
+
+    @property
+    def written_by(self) -> str:
+        """The version of the orchestrator that has written it; empty where it has none."""
+        version, dot, _ = self.writer.partition(".")
+        return version if dot else ""
 
     @property
     def listed(self) -> bool:
