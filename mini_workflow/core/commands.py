@@ -55,7 +55,8 @@ class CancelTimer:
 
 @record
 class StartChild:
-    """Start an execution whose parent this one is; tell the parent what becomes of it.
+    """Start an execution whose parent this one is; tell the parent what becomes of it. `worker` is
+    that of all its tasks, if they are for one.
 
     One that is `detached` has no parent: with `notify`, the name of a signal, the execution that has
     started it is told when it has closed.
@@ -68,6 +69,7 @@ class StartChild:
     timing: Timing = UNTIMED
     detached: bool = False
     notify: str = ""
+    worker: str = ""
 
     def parent(self, execution_id: str) -> dict[str, Any] | None:
         """Return what the first event says of the execution that has started it."""

@@ -286,7 +286,7 @@ def _start(
     started: set[int],
     found: list[Command],
 ) -> None:
-    found.append(start_of(event))
+    found.append(start_of(event, run.state.worker))
 
 
 def _message(
@@ -327,13 +327,17 @@ commands found so far).
 """
 
 
-def start_of(event: events.ChildStarted | events.StartSent) -> commands.StartChild:
-    """Return the start of another execution that the event has asked for."""
+def start_of(
+    event: events.ChildStarted | events.StartSent, worker: str = ""
+) -> commands.StartChild:
+    """Return the start of another execution that the event has asked for, with all of its tasks for
+    that worker.
+    """
     asked = (event.seq, event.id, event.name, event.arguments)
     if isinstance(event, events.ChildStarted):
-        return commands.StartChild(*asked)
+        return commands.StartChild(*asked, worker=worker)
     timing = Timing(event.delay, event.start_at, event.timeout, event.retry)
-    return commands.StartChild(*asked, timing, detached=True, notify=event.notify)
+    return commands.StartChild(*asked, timing, True, event.notify, worker)
 
 
 def message_to(

@@ -105,6 +105,7 @@ class ExecutionState:
         "tasks",
         "timers",
         "updates",
+        "worker",
         "_timeout",
         "_wakes",
     )
@@ -118,6 +119,8 @@ class ExecutionState:
         self.key = ""
         self.seed = 0
         self.started_at = 0
+        self.worker = ""
+        """The worker of all tasks, if they are for one: see `ExecutionStarted`."""
         self.in_flight = 0
         self.tasks: dict[int, OpenTask] = {}
         self.timers: dict[int, int] = {}
@@ -289,6 +292,7 @@ class ExecutionState:
         self.seed = event.seed
         self.key = event.key
         self.started_at = event.at
+        self.worker = event.worker
         self.cancelled_by = event.cancelled
         self.cancel_requested = event.cancel is not None
         try:

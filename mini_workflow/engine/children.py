@@ -31,6 +31,7 @@ class FirstEvent(Protocol):
         arguments: Payload,
         now: int,
         parent: dict[str, Any] | None,
+        worker: str,
         *,
         timing: Timing = UNTIMED,
     ) -> ExecutionStarted:
@@ -82,7 +83,7 @@ class Children:
             )
         about = command.parent(parent)
         started = self._first_event(
-            command.workflow, command.arguments, now, about, timing=command.timing
+            command.workflow, command.arguments, now, about, command.worker, timing=command.timing
         )
         try:
             turn = self._turns.create(name, started, None)

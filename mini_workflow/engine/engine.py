@@ -369,9 +369,7 @@ class Engine:
             # What came before the start was meant for no execution, and must be told so.
             batch.again.append(request)
             return
-        started = self._first_event(
-            request.workflow, request.arguments, now, None, timing=request.timing
-        )
+        started = self._first_event(request.workflow, request.arguments, now, timing=request.timing)
         signals = () if request.signal is None else (request.signal,)
         try:
             turn = self._turns.create(name, started, request, signals)
@@ -389,11 +387,12 @@ class Engine:
         workflow: str,
         arguments: Payload,
         now: int,
-        parent: dict[str, Any] | None,
+        parent: dict[str, Any] | None = None,
+        worker: str = "",
         *,
         timing: Timing = UNTIMED,
     ) -> events.ExecutionStarted:
-        return first_event(workflow, arguments, now, self._entropy(), parent, timing=timing)
+        return first_event(workflow, arguments, now, self._entropy(), parent, worker, timing=timing)
 
     def _advance(self, delivery: Delivery, batch: Batch, now: int) -> None:
         name, steps = delivery.execution_id, self._clock_steps
