@@ -196,9 +196,8 @@ class Turns:
     def _begin(self, definition: Definition, execution_id: str) -> Run:
         """Return a new run, which knows by when its attempts have to be reported."""
         run = Run(definition, execution_id, self._codec, self._inline)
-        state = run.state
-        state.execution_id, state.limits = execution_id, self._attempt_limits
-        state.in_hand = self._in_hand
+        run.state.execution_id = execution_id
+        run.state.limits, run.state.in_hand = self._attempt_limits, self._in_hand
         return run
 
     def block(self, delivery: Delivery, reason: BaseException) -> Turn | None:
@@ -320,9 +319,8 @@ class Turns:
         messages = (*before, *delivery.messages)
         if delivery.resume:
             ask_for_attempts(run.state)
-        names: dict[int, str] = {}
-        if events.TaskFailed in map(type, messages):
-            names = _names_of_failed(run, messages)
+        fails = events.TaskFailed in map(type, messages)
+        names = _names_of_failed(run, messages) if fails else {}
         waits = BEGIN in run.state.timers
         decision = self.watched(run, decide, run, messages, now)
         refused: dict[str, Failure] = {}
