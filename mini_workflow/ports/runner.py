@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
+from mini_workflow.core.codec import CapturedCall
 from mini_workflow.core.records import record
 
 
@@ -22,7 +23,7 @@ class TaskRequest:
     seq: int
     attempt: int
     name: str
-    payload: bytes
+    payload: CapturedCall
     timeout: int | None = None
     is_async: bool = False
     heartbeat_timeout: int | None = None
