@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from mini_workflow.core.codec import CapturedCall
 from mini_workflow.core.events import Event, Request
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.records import record
@@ -21,7 +22,7 @@ class RunTask:
     seq: int
     attempt: int
     name: str
-    payload: bytes
+    payload: CapturedCall
     timeout: int | None
     is_async: bool
     heartbeat_timeout: int | None = None
@@ -54,7 +55,8 @@ class CancelTimer:
 
 @record
 class StartChild:
-    """Start an execution whose parent this one is; tell the parent what becomes of it.
+    """Start an execution whose parent this one is; tell the parent what becomes of it. `worker` is
+    that of all its tasks, if they are for one.
 
     One that is `detached` has no parent: with `notify`, the name of a signal, the execution that has
     started it is told when it has closed.
@@ -67,6 +69,7 @@ class StartChild:
     timing: Timing = UNTIMED
     detached: bool = False
     notify: str = ""
+    worker: str = ""
 
     def parent(self, execution_id: str) -> dict[str, Any] | None:
         """Return what the first event says of the execution that has started it."""

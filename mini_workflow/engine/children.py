@@ -31,6 +31,7 @@ class FirstEvent(Protocol):
         arguments: Payload,
         now: int,
         parent: dict[str, Any] | None,
+        worker: str,
         *,
         timing: Timing = UNTIMED,
     ) -> ExecutionStarted:
@@ -56,7 +57,9 @@ class Children:
         parents = list(batch.turns)
         for parent in parents:
             turn = batch.turns[parent]
-            for command in turn.decision.commands if turn.decision is not None else ():
+            if turn.decision is None or StartChild not in turn.commands:
+                continue
+            for command in turn.decision.commands:
                 if not isinstance(command, StartChild):
                     continue
                 error = self._start(parent, command, batch, now)
@@ -80,7 +83,7 @@ class Children:
             )
         about = command.parent(parent)
         started = self._first_event(
-            command.workflow, command.arguments, now, about, timing=command.timing
+            command.workflow, command.arguments, now, about, command.worker, timing=command.timing
         )
         try:
             turn = self._turns.create(name, started, None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import secrets
 import time
 from collections.abc import Callable, Coroutine, Iterable
@@ -17,7 +16,6 @@ from typing import (
     TypeVar,
     TypeVarTuple,
     Unpack,
-    cast,
     overload,
 )
 
@@ -42,6 +40,7 @@ from mini_workflow.engine.pending_updates import find_answer
 from mini_workflow.engine.replies import blocked, existing
 from mini_workflow.engine.requests import Answer, Ask, Post, Resume, Start, Update
 from mini_workflow.engine.run_again import LOOK_AGAIN, RunAgain, closing_option
+from mini_workflow.engine.starting import arguments_of, name_of
 from mini_workflow.engine.transport import CheckedStore, Transport
 from mini_workflow.errors import (
     ExecutionClosed,
@@ -66,6 +65,7 @@ PAGE: Final = 1_000
 
 
 _FOR_HANDLES: Final = {name for name in vars(Execution) if not name.startswith("_")} | {
+    "again",
     "check_caller",
     "closing",
     "head",
@@ -89,7 +89,7 @@ class Client:
         self._store = store
         self._codec = codec
         self._registry = registry
-        self._again = RunAgain(transport, store)
+        self.again = RunAgain(transport, store)
         self._aio: AsyncClient | None = None
 
     # For users
@@ -226,14 +226,14 @@ class Client:
                 started; of the rest, those before and behind the one at fault are started.
         """
         self._store.check()
-        name = _name_of(workflow)
+        name = name_of(workflow)
         arguments = list(calls)
         names = None if ids is None else list(ids)
         if names is not None and len(names) != len(arguments):
             raise UsageError(f"start_executions: {len(arguments)} calls, but {len(names)} ids")
         requests = [
             self._start_request(
-                *(name, *_arguments_of(name, call)), None if names is None else names[index]
+                *(name, *arguments_of(name, call)), None if names is None else names[index]
             )
             for index, call in enumerate(arguments)
         ]
@@ -299,7 +299,7 @@ class Client:
         if_closed: IfClosed = "return",
     ) -> Execution[Any]:
         self._store.check()
-        request = self._start_request(_name_of(workflow), args, kwargs, id, signal, timing)
+        request = self._start_request(name_of(workflow), args, kwargs, id, signal, timing)
         request.if_closed = if_closed
         self._transport.start([request])
         return self._started(request)
@@ -324,7 +324,7 @@ class Client:
         started = request.reply.wait()
         if request.if_closed == "restart" and started.head.closed_at is not None:
             # Another process has it, and begins its next run.
-            self._again.over[request.execution_id] = started.head.run
+            self.again.over[request.execution_id] = started.head.run
         settled = Settled(started.head, started.closing) if started.closing is not None else None
         return Execution(request.execution_id, self, self._codec, settled)
 
@@ -371,10 +371,14 @@ class Client:
         """
         if status is not None and status not in STATUSES:
             raise UsageError(f"status={status!r}: choose one of {', '.join(STATUSES)}")
-        name = None if workflow is None else _name_of(workflow)
+        name = None if workflow is None else name_of(workflow)
         query = Query(name, status, size, after)
         page = self._store.list(query)
-        return list(map(Description.from_head, page.heads)), page.next
+        return list(map(self.description, page.heads)), page.next
+
+    def description(self, head: Head) -> Description:
+        """Return what `describe` says of an execution with this head."""
+        return Description.from_head(head)
 
     def complete_promise(self, token: str, value: Any = None) -> None:
         """Give a promise its value, by its token.
@@ -446,13 +450,13 @@ class Client:
 
     def wait(self, execution_id: str, timeout: float | None) -> Settled:
         """Wait until the execution has closed or is blocked."""
-        timeout = self._again.wait(execution_id, timeout)
+        timeout = self.again.wait(execution_id, timeout)
         return self._transport.wait(execution_id, timeout)
 
     async def wait_async(self, execution_id: str) -> Settled:
         """Wait for the same on the running event loop."""
-        if execution_id in self._again.over:
-            await asyncio.to_thread(self._again.wait, execution_id, None)
+        if execution_id in self.again.over:
+            await asyncio.to_thread(self.again.wait, execution_id, None)
         return await self._transport.wait_async(execution_id)
 
     def closing(self, execution_id: str) -> Event:
@@ -505,14 +509,6 @@ class Client:
         """Let an execution go on. Raises as `signal`."""
         self.head(execution_id)
         self._transport.ask(Resume(execution_id))
-
-    def retry(self, execution_id: str) -> None:
-        """Have an execution go on from its last good point: see `Execution.retry`."""
-        self._again.ask(execution_id, "retry")
-
-    def restart(self, execution_id: str) -> None:
-        """Have an execution begin anew: see `Execution.restart`."""
-        self._again.ask(execution_id, "restart")
 
     def pause(self, execution_id: str, reason: str) -> None:
         """Have no code of an execution run until it is resumed. Raises as `signal`."""
@@ -616,30 +612,3 @@ class Client:
                 if refused:
                     raise refused[0]
                 wait(min(LOOK_AGAIN, left))
-
-
-def _arguments_of(name: str, call: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Return the arguments of one of many calls of the workflow of that name."""
-    if not isinstance(call, BoundWorkflow):
-        return tuple(call), {}
-    bound = cast("BoundWorkflow[Any]", call)
-    if bound.workflow.name != name:
-        raise UsageError(f"start_executions starts workflow {name!r}, but one call is {call!r}")
-    return bound.args, bound.kwargs
-
-
-def _name_of(workflow: object) -> str:
-    if isinstance(workflow, Workflow):
-        return workflow.name
-    if isinstance(workflow, str):
-        return workflow
-    if inspect.iscoroutine(workflow):
-        workflow.close()  # or Python would warn that nobody awaits it
-        raise UsageError(
-            f"{workflow!r} is a call of the workflow: give the workflow itself, and its arguments "
-            "behind it"
-        )
-    raise UsageError(
-        f"{workflow!r} is not a workflow: give a function decorated with @workflow, or the name of "
-        "one"
-    )

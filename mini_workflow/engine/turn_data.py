@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from mini_workflow.core import events, wire
+from mini_workflow.core.commands import Command
 from mini_workflow.core.decide import Decision
 from mini_workflow.core.events import Event, Message
 from mini_workflow.engine.cache import Live
@@ -52,6 +53,8 @@ class Turn:
     """The names of the tasks whose attempts are reported to have failed, by number."""
     children: list[str] = field(default_factory=list[str])
     """The ids of the children that begin in its commit."""
+    commands: frozenset[type[Command]] = frozenset()
+    """The kinds of commands that its decision has."""
 
 
 def lines_to_keep(messages: Iterable[Message], head: Head) -> tuple[str, ...]:

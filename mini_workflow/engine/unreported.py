@@ -49,7 +49,7 @@ def ask_for_attempts(state: ExecutionState) -> None:
     if state.in_hand is not None:
         for seq, task in state.tasks.items():
             if task.retry_at is None and seq not in state.released:
-                state.in_hand(seq, task.attempt)
+                state.in_hand((state.execution_id, seq, task.attempt), task.name)
 
 
 class Unreported:
@@ -96,7 +96,7 @@ class Unreported:
                 if other is not None and _lacks(other, command):
                     found.append(command)
         starts = [
-            start_of(event)
+            start_of(event, state.worker)
             for event in history
             if (isinstance(event, events.ChildStarted) and absent.get(event.seq) == event.id)
             or (isinstance(event, events.StartSent) and self._store.head(event.id) is None)

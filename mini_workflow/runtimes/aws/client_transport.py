@@ -144,7 +144,12 @@ class ClientTransport:
             return self._found(request, found)
         now, entropy = self._parts.clock.now(), secrets.randbits(ENTROPY_BITS)
         started = first_event(
-            request.workflow, request.arguments, now, entropy, timing=request.timing
+            request.workflow,
+            request.arguments,
+            now,
+            entropy,
+            worker=self._parts.settings.dev_worker(),
+            timing=request.timing,
         )
         lines = [wire.encode(started)]
         if request.signal is not None:
