@@ -19,7 +19,7 @@ from mini_workflow.core.promises import Promise
 from mini_workflow.core.retry import RetryPolicy
 from mini_workflow.core.run import Run
 from mini_workflow.core.tasks import TaskFuture
-from mini_workflow.core.validation import Startable, check_id, encode_arguments, worker_of
+from mini_workflow.core.validation import Startable, check_id, worker_of
 from mini_workflow.durations import MAXIMUM_DURATION, milliseconds, seconds
 from mini_workflow.errors import UsageError
 
@@ -341,7 +341,7 @@ class Context:
             workflow.check_arguments(args, kwargs)
         name = workflow if isinstance(workflow, str) else workflow.name
         return self._run.children.start(
-            name, lambda codec: encode_arguments(codec.encode, args, kwargs), id, on_parent_close
+            name, lambda codec: codec.encode_arguments(args, kwargs), id, on_parent_close
         )
 
     def execution(self, id: str) -> OtherExecution:  # noqa: A002
@@ -360,7 +360,7 @@ class Context:
         InvalidArguments if the workflow cannot be called with them.
         """
         self._run.check_arguments(args, kwargs)
-        self._run.continue_as_new(encode_arguments(self._run.recorder.codec.encode, args, kwargs))
+        self._run.continue_as_new(self._run.recorder.codec.encode_arguments(args, kwargs))
         raise AssertionError("unreachable")
 
     def patched(self, change_id: str) -> bool:

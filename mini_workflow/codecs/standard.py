@@ -9,11 +9,12 @@ from typing import Any, Final
 from mini_workflow.codecs.closures import capture_call, restore_call, share_call
 from mini_workflow.codecs.failures import decode_failure, encode_failure, show_failure
 from mini_workflow.codecs.fingerprints import fingerprint_call, outline_payload
+from mini_workflow.codecs.payload_codecs import is_encoded, needs_codec
 from mini_workflow.codecs.signing import Signer, ValueSigner
 from mini_workflow.codecs.values import decode_value, encode_value, show_value
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.payload import Payload
-from mini_workflow.errors import ValueTooLarge
+from mini_workflow.errors import PayloadNotReadable, ValueTooLarge
 
 DEFAULT_VALUE_LIMIT: Final = 32 * 1024 * 1024
 """Bytes that one value (an argument, a result, what a signal carries, ...) may take, encoded. Our own
@@ -44,6 +45,8 @@ class StandardCodec:
 
     __slots__ = ("_signer", "_trust", "_value_limit")
 
+    is_private: bool = False
+
     def __init__(
         self,
         signer: Signer | None = None,
@@ -70,6 +73,22 @@ class StandardCodec:
         if len(text) * _LONGEST_CHARACTER > self._value_limit and (size := self._size_beyond(text)):
             raise ValueTooLarge(f"the {path} takes {size:,} bytes. {self._remedy()}", path=path)
         return payload
+
+    def for_run(self, arguments: Payload) -> StandardCodec:
+        """See `Codec.for_run`."""
+        return self
+
+    def encode_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Payload:
+        """See `Codec.encode_arguments`."""
+        encode = self.encode
+        positional = ",".join(
+            encode(value, f"argument {number}").text for number, value in enumerate(args, 1)
+        )
+        keyword = ",".join(
+            f"{json.dumps(name)}:{encode(value, f'argument {name!r}').text}"
+            for name, value in kwargs.items()
+        )
+        return Payload(text=f"[[{positional}],{{{keyword}}}]")
 
     def decode(self, payload: Payload) -> Any:
         """See `Codec.decode`. Also raises PythonVersionMismatch and SignatureInvalid."""
@@ -99,7 +118,22 @@ class StandardCodec:
 
     def decode_failure(self, failure: Failure) -> BaseException:
         """See `Codec.decode_failure`."""
+        self.plain_failure(failure)
         return decode_failure(failure, self._signer, trust=self._trust)
+
+    def plain_payload(self, payload: Payload) -> Payload:
+        """See `Codec.plain_payload`."""
+        if is_encoded(payload.tree):
+            error = needs_codec(payload.tree.get("by"))
+            raise PayloadNotReadable(f"a stored value cannot be read: {error}")
+        return payload
+
+    def plain_failure(self, failure: Failure) -> Failure:
+        """See `Codec.plain_failure`."""
+        if is_encoded(failure.state):
+            error = needs_codec(failure.state.get("by"))
+            raise PayloadNotReadable(f"a stored exception ({failure.type}) cannot be read: {error}")
+        return failure
 
     def _size_beyond(self, text: str) -> int:
         """Return how many bytes a text takes if that is more than a value may; 0 otherwise."""

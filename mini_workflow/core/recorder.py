@@ -27,6 +27,13 @@ _HALTS: Final = 10
 _FAILED_PRUNE_AT: Final = 64
 
 
+class _Told(str):
+    """A text that is its own representation."""
+
+    __slots__ = ()
+    __repr__ = str.__str__
+
+
 class Recorder:
     """Records the events of one run, and says what its code may do now."""
 
@@ -191,8 +198,17 @@ class Recorder:
         """Log a warning about this execution, once: silent while replaying."""
         if not self.quiet:
             line = "[%s] " + message
+            if self.codec.is_private:
+                args, exc_info = tuple(map(self.told, args)), None
             with self.loop.outside():
                 log.warning(line, self.execution_id, *args, exc_info=exc_info)
+
+    def told(self, value: Any) -> Any:
+        """Return what may be told of a value outside of the history: of an exception its class alone, if
+        what is encoded is private.
+        """
+        private = isinstance(value, BaseException) and self.codec.is_private
+        return _Told(type(value).__qualname__) if private else value
 
     def _changed(self, message: str) -> None:
         """Say that the code has changed: while replaying too, when it is found out."""

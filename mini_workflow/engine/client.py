@@ -13,7 +13,7 @@ from mini_workflow.core.codec import Codec
 from mini_workflow.core.events import CLOSING, Event, Incoming
 from mini_workflow.core.history import History
 from mini_workflow.core.promises import read_token
-from mini_workflow.core.validation import check_id, check_name, check_reason, encode_arguments
+from mini_workflow.core.validation import check_id, check_name, check_reason
 from mini_workflow.engine.execution import Description, Execution, Settled
 from mini_workflow.engine.pending_updates import find_answer
 from mini_workflow.engine.replies import blocked, existing
@@ -158,7 +158,7 @@ class Client:
         execution_id = f"{name[:60]}-{secrets.token_hex(8)}" if id is None else id
         check_id(execution_id)
         codec = self._codec.for_execution(execution_id)
-        arguments = encode_arguments(codec.encode, args, kwargs)
+        arguments = codec.encode_arguments(args, kwargs)
         return Start(execution_id, name, arguments, id is None, signal)
 
     def _started(self, request: Start) -> Execution:
@@ -320,7 +320,7 @@ class Client:
         check_id(execution_id)
         check_name("query", name)
         codec = self._codec.for_execution(execution_id)
-        arguments = encode_arguments(codec.encode, args, kwargs)
+        arguments = codec.encode_arguments(args, kwargs)
         return codec.decode(self._transport.ask(Ask(execution_id, name, arguments)))
 
     def update(
@@ -338,7 +338,7 @@ class Client:
         update_id = secrets.token_hex(8) if update_id is None else update_id
         check_name("update id", update_id)
         codec = self._codec.for_execution(execution_id)
-        arguments = encode_arguments(codec.encode, args, kwargs)
+        arguments = codec.encode_arguments(args, kwargs)
         request = Update(execution_id, update_id, name, arguments, self._transport.now())
         deadline = None if timeout is None else time.monotonic() + timeout
         refused: list[BaseException] = []

@@ -12,6 +12,7 @@ from mini_workflow.core.codec import Codec
 from mini_workflow.core.events import Event
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.payload import Payload
+from mini_workflow.engine.recording import codec_of
 from mini_workflow.errors import SerializationError
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -183,20 +184,8 @@ class Reader:
                 found[field.name] = self._decoded(event, value)
         return found or None
 
-    def _codec_of(self, event: Event) -> Codec:
-        """Return what carries the event's values: those of a child, and of a signal to it, are its
-        own.
-        """
-        if isinstance(event, events.ChildStarted):
-            self._others[event.seq] = event.id
-        elif isinstance(event, events.SignalSent):
-            return self._codec.for_execution(event.target)
-        if isinstance(event, (events.ChildStarted, events.ChildCompleted, events.ChildFailed)):
-            return self._codec.for_execution(self._others.get(event.seq, ""))
-        return self._codec
-
     def _decoded(self, event: Event, payload: Payload) -> Any:
-        codec = self._codec_of(event)
+        codec = codec_of(event, self._codec, self._others)
         try:
             return codec.decode(payload) if self._trust else codec.show(payload)
         except SerializationError as error:
@@ -206,8 +195,11 @@ class Reader:
         failure: Failure | None = getattr(event, "failure", None)
         if failure is None:
             return None
-        codec = self._codec_of(event)
-        return codec.decode_failure(failure) if self._trust else codec.show_failure(failure)
+        codec = codec_of(event, self._codec, self._others)
+        try:
+            return codec.decode_failure(failure) if self._trust else codec.show_failure(failure)
+        except SerializationError:
+            return codec.show_failure(failure)
 
 
 def moment(at: int) -> datetime:
