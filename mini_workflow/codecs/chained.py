@@ -25,7 +25,7 @@ from mini_workflow.codecs.payload_codecs import (
 from mini_workflow.codecs.standard import InProcessCodec, StandardCodec
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.payload import ENCODED_FINGERPRINT, Payload, dump_json
-from mini_workflow.errors import PayloadNotReadable, UsageError, ValueNotSerializable
+from mini_workflow.errors import CodecMismatch, PayloadNotReadable, UsageError, ValueNotSerializable
 
 Codecs = PayloadCodec | Sequence[PayloadCodec]
 """One payload codec, or several: the first one encodes first."""
@@ -303,7 +303,7 @@ class ChainedCodec:
             one = next((one for one in self._chain if one.name == name), None)
             if one is None:
                 error = needs_codec(labels)
-                raise PayloadNotReadable(
+                raise CodecMismatch(
                     f"a payload ({kind}) of execution {self._execution_id!r} cannot be read: {error}; "
                     f"this one has {', '.join(one.name for one in self._chain)}"
                 )

@@ -36,6 +36,7 @@ from mini_workflow.codecs.names import is_importable, name_of_globals, type_of
 from mini_workflow.codecs.payload_codecs import ENCODED_CALL, needs_codec
 from mini_workflow.errors import (
     ClosureNotSerializable,
+    CodecMismatch,
     PayloadNotReadable,
     PythonVersionMismatch,
     SerializationError,
@@ -177,7 +178,7 @@ def restore_call(payload: bytes | SharedCall) -> Call:
 def _unreadable_header(payload: bytes) -> SerializationError:
     if payload.startswith(ENCODED_CALL):
         labels = json.loads(payload[len(ENCODED_CALL) :].partition(b"\n")[0])
-        return PayloadNotReadable(f"a captured call cannot be read: {needs_codec(labels)}")
+        return CodecMismatch(f"a captured call cannot be read: {needs_codec(labels)}")
     form, *rest = payload[:80].split(b";", 3)
     if form != FORMAT or len(rest) < 3:
         return PayloadNotReadable(

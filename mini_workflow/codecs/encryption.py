@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from mini_workflow.codecs.payload_codecs import PayloadContext
-from mini_workflow.errors import PayloadNotReadable, UsageError
+from mini_workflow.errors import CodecMismatch, PayloadNotReadable, UsageError
 
 KEY_BYTES: Final = 32
 """Bytes of a key of AES-256."""
@@ -91,7 +91,7 @@ class EncryptionCodec:
             ring = self._ring = _checked(self._given())
         key = ring.get(name)
         if key is None:
-            raise PayloadNotReadable(
+            raise CodecMismatch(
                 f"{whose} is encrypted with key {name!r}, which is not in the key ring (it has "
                 f"{', '.join(map(repr, ring))}): add that key to the ring of this process"
             )
@@ -100,7 +100,7 @@ class EncryptionCodec:
                 nonce, data[len(start) + _NONCE_BYTES :], _bound_to(start, context)
             )
         except InvalidTag:
-            raise PayloadNotReadable(
+            raise CodecMismatch(
                 f"{whose} cannot be decrypted with key {name!r}: this process has another key under "
                 "that name, or the payload was changed or belongs to another execution. Give every "
                 "process the same keys; if they have them, restore the payload from a backup"

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from mini_workflow.codecs.kinds import Kind
-from mini_workflow.errors import PayloadNotReadable, UsageError
+from mini_workflow.errors import CodecMismatch, PayloadNotReadable, UsageError
 
 if TYPE_CHECKING:
     from mini_workflow.codecs.decoding import Decoder
@@ -158,9 +158,9 @@ def encoded_by(labels: Any) -> str:
     return f"encoded by {', '.join(words)}"
 
 
-def needs_codec(labels: Any) -> PayloadNotReadable:
+def needs_codec(labels: Any) -> CodecMismatch:
     """Return the error for something encoded that reaches a process without the codec."""
-    return PayloadNotReadable(
+    return CodecMismatch(
         f"it is {encoded_by(labels)}, and this process has no such codec: give the runtime the one "
         "that has encoded it (codec=, or --codec on the command line)"
     )
@@ -168,7 +168,7 @@ def needs_codec(labels: Any) -> PayloadNotReadable:
 
 def _refuse(_decoder: Decoder, tree: dict[str, Any]) -> Any:
     error = needs_codec(tree.get("by"))
-    raise PayloadNotReadable(f"a stored value cannot be read: {error}")
+    raise CodecMismatch(f"a stored value cannot be read: {error}")
 
 
 def _never(_encoder: object, _value: object) -> Any:

@@ -14,7 +14,7 @@ from mini_workflow.codecs.signing import Signer, ValueSigner
 from mini_workflow.codecs.values import decode_value, encode_value, show_value
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.payload import Payload
-from mini_workflow.errors import PayloadNotReadable, ValueTooLarge
+from mini_workflow.errors import CodecMismatch, ValueTooLarge
 
 DEFAULT_VALUE_LIMIT: Final = 32 * 1024 * 1024
 """Bytes that one value (an argument, a result, what a signal carries, ...) may take, encoded. Our own
@@ -125,14 +125,14 @@ class StandardCodec:
         """See `Codec.plain_payload`."""
         if is_encoded(payload.tree):
             error = needs_codec(payload.tree.get("by"))
-            raise PayloadNotReadable(f"a stored value cannot be read: {error}")
+            raise CodecMismatch(f"a stored value cannot be read: {error}")
         return payload
 
     def plain_failure(self, failure: Failure) -> Failure:
         """See `Codec.plain_failure`."""
         if is_encoded(failure.state):
             error = needs_codec(failure.state.get("by"))
-            raise PayloadNotReadable(f"a stored exception ({failure.type}) cannot be read: {error}")
+            raise CodecMismatch(f"a stored exception ({failure.type}) cannot be read: {error}")
         return failure
 
     def _size_beyond(self, text: str) -> int:

@@ -16,6 +16,7 @@ from mini_workflow.core.payload import Payload
 from mini_workflow.core.recorder import Recorder
 from mini_workflow.core.validation import check_name
 from mini_workflow.errors import (
+    CodecMismatch,
     ExecutionClosed,
     NotAllowedInWorkflow,
     SerializationError,
@@ -83,6 +84,8 @@ class Messages:
                 return self._recorder.codec.decode_ordered(event.value)
             except SerializationError as error:
                 self._unreadable(event, error)
+                if self._recorder.loop.fault is not None:
+                    raise Halt from error
 
     async def stream(self, name: str) -> AsyncIterator[Any]:
         """Return all signals of that name, for ever."""
@@ -151,6 +154,9 @@ class Messages:
             self._abort(error)
 
     def _unreadable(self, event: events.SignalReceived, error: SerializationError) -> None:
+        if isinstance(error, CodecMismatch):
+            self._recorder.loop.fault = error  # it can be read once the codec or the key is there
+            return
         self._recorder.warn("signal %r cannot be read and is dropped: %s", event.name, error)
 
     # Queries
