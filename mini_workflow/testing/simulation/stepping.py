@@ -14,6 +14,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final, Literal
 
 from mini_workflow.codecs.standard import StandardCodec
+from mini_workflow.core.codec import Codec
 from mini_workflow.core.decide import advance
 from mini_workflow.core.events import (
     CLOSING,
@@ -59,10 +60,11 @@ class Stepper:
         cache_size: int = 100,
         turn_limit: float | None = None,
         obeys: bool = False,
+        codec: Codec | None = None,
     ) -> None:
         self.clock = ManualClock(START) if clock is None else clock
         self.crashes = Crashes()
-        self.codec = StandardCodec()
+        self.codec: Codec = StandardCodec() if codec is None else codec
         self.inbox: list[Input] = []
         self.registry = registry
         self.told: dict[str, Turn] = {}
