@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from mini_workflow.core import events
@@ -10,7 +11,7 @@ from mini_workflow.loop.handles import Handle, TimerHandle
 from mini_workflow.loop.ordered import WorkflowFuture
 
 
-class Sleep(WorkflowFuture):
+class Sleep(WorkflowFuture[Any]):
     """Done when its timer fires. Cancelling it gives the timer up."""
 
     timer: Handle | TimerHandle | None = None
@@ -32,14 +33,16 @@ class Sleep(WorkflowFuture):
 class Timers:
     """The durable timers of one run: those of the workflow's own, and those of its asyncio loop."""
 
-    __slots__ = ("_open", "_recorder")
+    __slots__ = ("_open", "_recorder", "of_execution")
 
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
         self._open: dict[int, TimerHandle] = {}
+        self.of_execution: dict[int, Callable[[], None]] = {}
+        """What is to be done when a timer of the execution itself fires, by its number."""
         recorder.loop.timers = self
 
-    def sleep(self, wait: int) -> WorkflowFuture:
+    def sleep(self, wait: int) -> WorkflowFuture[Any]:
         """Return a future that is done after `wait` milliseconds; for 0 or less at once, after
         others.
         """
@@ -49,7 +52,7 @@ class Timers:
             future.timer = loop.call_later(wait / 1000, future.wake)
         return future
 
-    def sleep_until(self, fire_at: int) -> WorkflowFuture:
+    def sleep_until(self, fire_at: int) -> WorkflowFuture[Any]:
         """Return a future that is done at a time of the clock (milliseconds since the epoch)."""
         loop = self._recorder.loop
         future = Sleep(loop=loop)
@@ -80,7 +83,10 @@ class Timers:
         handle = self._open.pop(event.seq, None)
         if handle is not None:
             self._recorder.loop.timer_fired(handle)
+        elif (then := self.of_execution.pop(event.seq, None)) is not None:
+            then()
 
     def clear(self) -> None:
         """Forget all timers."""
         self._open.clear()
+        self.of_execution.clear()

@@ -5,14 +5,19 @@ from __future__ import annotations
 import inspect
 import secrets
 import time
-from collections.abc import Iterable
-from typing import Any, Final, Self
+from collections.abc import Callable, Coroutine, Iterable
+from datetime import datetime, timedelta
+from typing import Any, Final, ParamSpec, Self, TypeVar, TypeVarTuple, Unpack, cast, overload
 
+from mini_workflow.context import Context
 from mini_workflow.core import events, wire
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.events import CLOSING, Event, Incoming
 from mini_workflow.core.history import History
 from mini_workflow.core.promises import read_token
+from mini_workflow.core.retry import RetryPolicy
+from mini_workflow.core.starting import BoundWorkflow, SignalWithStartOptions, StartOptions, unbind
+from mini_workflow.core.timing import UNTIMED, Timing, timing_of
 from mini_workflow.core.validation import check_id, check_name, check_reason
 from mini_workflow.engine.execution import Description, Execution, Settled
 from mini_workflow.engine.pending_updates import find_answer
@@ -29,6 +34,10 @@ from mini_workflow.errors import (
 from mini_workflow.ports import STATUSES, Head, Query, Status, Stored
 from mini_workflow.waiting import blocking_wait
 from mini_workflow.workflow import Registry, Workflow
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Ts = TypeVarTuple("Ts")
 
 PAGE: Final = 1_000
 """How many executions are read at a time for a listing."""
@@ -53,44 +62,121 @@ class Client:
 
     # For users
 
+    @overload
+    def start_execution(
+        self, workflow: Workflow[P, R], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Execution[R]: ...
+    @overload
     def start_execution(
         self,
-        workflow: Workflow[Any, Any] | str,
+        workflow: Callable[[Context, *Ts], Coroutine[Any, Any, R]],
+        /,
+        *args: *Ts,
+        **options: Unpack[StartOptions],
+    ) -> Execution[R]: ...
+    @overload
+    def start_execution(
+        self, workflow: BoundWorkflow[R], /, **options: Unpack[StartOptions]
+    ) -> Execution[R]: ...
+    @overload
+    def start_execution(
+        self,
+        workflow: str,
+        /,
+        *args: Any,
+        id: str | None = None,
+        delay: float | timedelta | None = None,
+        start_at: datetime | None = None,
+        timeout: float | timedelta | None = None,
+        retry: RetryPolicy | None = None,
+        **kwargs: Any,
+    ) -> Execution[Any]: ...
+    def start_execution(
+        self,
+        workflow: Any,
         /,
         *args: Any,
         id: str | None = None,  # noqa: A002 - the API's own word
+        delay: float | timedelta | None = None,
+        start_at: datetime | None = None,
+        timeout: float | timedelta | None = None,
+        retry: RetryPolicy | None = None,
         **kwargs: Any,
-    ) -> Execution:
+    ) -> Execution[Any]:
         """Start an execution; when this returns, it survives a crash.
 
         Args:
-            workflow: the workflow, or its name.
+            workflow: the workflow, ``workflow.bind(...)`` with its arguments, or its name.
             *args: its positional arguments.
-            **kwargs: its keyword arguments; one called `id` has to be given by position.
+            **kwargs: its keyword arguments; beside options, bind them: see `Workflow.bind`.
             id: 1 to 100 letters, digits and ``_-.:@``; the same id again gives the same execution,
-                whether it is still running or not. Without one it is made up.
+                whether it is still running or not, and its other options do not count then. Without
+                one it is made up.
+            delay: seconds (or a timedelta) after which its code begins. Until then signals are
+                kept, and a cancellation ends it without running any code.
+            start_at: the time at which its code begins, a datetime with a time zone.
+            timeout: seconds (or a timedelta) within which the execution has to end, from when its
+                code first begins, over all its runs and retries. Then its code is cancelled where
+                it waits: it may clean up, what has an `undo` is taken back, and the execution
+                fails with ExecutionTimeout, whatever the code returns.
+            retry: when a run that fails is followed by another one with the same arguments, which
+                begins anew after the policy's wait; `retry_if` is not for executions. Its own
+                timeout and a cancellation are not tried again.
 
         Raises:
-            UnknownWorkflow, InvalidArguments, InvalidIdentifier, ValueNotSerializable: the call is
-                wrong; nothing was started.
+            UnknownWorkflow, InvalidArguments, InvalidIdentifier, ValueNotSerializable, UsageError:
+                the call is wrong; nothing was started.
             ExecutionAlreadyExists: the id belongs to another workflow or other arguments.
             StoreError: the store refused; nothing was started.
         """
-        _check_options(workflow, {"id"} if id is not None else set(), args)
-        return self._start(workflow, args, kwargs, id, None)
+        options = {
+            "id": id,
+            "delay": delay,
+            "start_at": start_at,
+            "timeout": timeout,
+            "retry": retry,
+        }
+        given = {option for option, value in options.items() if value is not None}
+        workflow, args, kwargs = unbind(workflow, args, kwargs, given)
+        timing = timing_of("start_execution", delay, start_at, timeout, retry)
+        return self._start(workflow, args, kwargs, id, None, timing)
 
+    @overload
     def start_executions(
         self,
-        workflow: Workflow[Any, Any] | str,
+        workflow: Callable[[Context, *Ts], Coroutine[Any, Any, R]],
+        calls: Iterable[tuple[*Ts]],
+        *,
+        ids: Iterable[str] | None = None,
+    ) -> list[Execution[R]]: ...
+    @overload
+    def start_executions(
+        self,
+        workflow: Workflow[P, R],
+        calls: Iterable[BoundWorkflow[R]],
+        *,
+        ids: Iterable[str] | None = None,
+    ) -> list[Execution[R]]: ...
+    @overload
+    def start_executions(
+        self,
+        workflow: str,
         calls: Iterable[tuple[Any, ...]],
         *,
         ids: Iterable[str] | None = None,
-    ) -> list[Execution]:
+    ) -> list[Execution[Any]]: ...
+    def start_executions(
+        self,
+        workflow: Any,
+        calls: Iterable[Any],
+        *,
+        ids: Iterable[str] | None = None,
+    ) -> list[Execution[Any]]:
         """Start many executions of a workflow, in as few commits as possible.
 
         Args:
             workflow: the workflow, or its name.
-            calls: the positional arguments of each, as tuples.
+            calls: the positional arguments of each, as tuples; or ``workflow.bind(...)`` of each.
             ids: their ids, as many as there are calls; without them they are made up.
 
         Returns:
@@ -108,29 +194,55 @@ class Client:
         if names is not None and len(names) != len(arguments):
             raise UsageError(f"start_executions: {len(arguments)} calls, but {len(names)} ids")
         requests = [
-            self._start_request(name, args, {}, None if names is None else names[index], None)
-            for index, args in enumerate(arguments)
+            self._start_request(
+                *(name, *_arguments_of(name, call)), None if names is None else names[index]
+            )
+            for index, call in enumerate(arguments)
         ]
         self._transport.start(requests)
         return [self._started(request) for request in requests]
 
+    @overload
     def signal_with_start(
         self,
-        workflow: Workflow[Any, Any] | str,
+        workflow: Callable[[Context, *Ts], Coroutine[Any, Any, R]],
+        /,
+        *args: *Ts,
+        id: str,
+        signal: str,
+        **options: Unpack[SignalWithStartOptions],
+    ) -> Execution[R]: ...
+    @overload
+    def signal_with_start(
+        self,
+        workflow: BoundWorkflow[R],
+        /,
+        *,
+        id: str,
+        signal: str,
+        **options: Unpack[SignalWithStartOptions],
+    ) -> Execution[R]: ...
+    @overload
+    def signal_with_start(
+        self, workflow: str, /, *args: Any, id: str, signal: str, value: Any = None, **kwargs: Any
+    ) -> Execution[Any]: ...
+    def signal_with_start(
+        self,
+        workflow: Any,
         /,
         *args: Any,
         id: str,  # noqa: A002
         signal: str,
         value: Any = None,
         **kwargs: Any,
-    ) -> Execution:
+    ) -> Execution[Any]:
         """Send a signal to the execution of that id, and start it before if there is none: both in
         one step, and both survive a crash when this returns.
 
         Raises what `start_execution` and `Execution.signal` raise.
         """
         given = {"id", "signal"} if value is None else {"id", "signal", "value"}
-        _check_options(workflow, given, args)
+        workflow, args, kwargs = unbind(workflow, args, kwargs, given)
         return self._start(workflow, args, kwargs, id, self._make_signal(id, signal, value))
 
     def _start(
@@ -140,9 +252,10 @@ class Client:
         kwargs: dict[str, Any],
         id: str | None,  # noqa: A002
         signal: events.SignalReceived | None,
-    ) -> Execution:
+        timing: Timing = UNTIMED,
+    ) -> Execution[Any]:
         self._store.check()
-        request = self._start_request(_name_of(workflow), args, kwargs, id, signal)
+        request = self._start_request(_name_of(workflow), args, kwargs, id, signal, timing)
         self._transport.start([request])
         return self._started(request)
 
@@ -152,21 +265,22 @@ class Client:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         id: str | None,  # noqa: A002
-        signal: events.SignalReceived | None,
+        signal: events.SignalReceived | None = None,
+        timing: Timing = UNTIMED,
     ) -> Start:
         self._registry.get(name).check_arguments(args, kwargs)
         execution_id = f"{name[:60]}-{secrets.token_hex(8)}" if id is None else id
         check_id(execution_id)
         codec = self._codec.for_execution(execution_id)
         arguments = codec.encode_arguments(args, kwargs)
-        return Start(execution_id, name, arguments, id is None, signal)
+        return Start(execution_id, name, arguments, id is None, signal, timing)
 
-    def _started(self, request: Start) -> Execution:
+    def _started(self, request: Start) -> Execution[Any]:
         started = request.reply.wait()
         settled = Settled(started.head, started.closing) if started.closing is not None else None
         return Execution(request.execution_id, self, self._codec, settled)
 
-    def get_execution(self, id: str) -> Execution:  # noqa: A002
+    def get_execution(self, id: str) -> Execution[Any]:  # noqa: A002
         """Return a handle to an execution. Raises ExecutionNotFound if there is none of that id."""
         self.head(id)
         return Execution(id, self, self._codec)
@@ -414,11 +528,14 @@ class Client:
                 wait(min(LOOK_AGAIN, left))
 
 
-def _check_options(
-    workflow: Workflow[Any, Any] | str, options: set[str], args: tuple[Any, ...]
-) -> None:
-    if isinstance(workflow, Workflow):
-        workflow.check_options(options, args)
+def _arguments_of(name: str, call: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return the arguments of one of many calls of the workflow of that name."""
+    if not isinstance(call, BoundWorkflow):
+        return tuple(call), {}
+    bound = cast("BoundWorkflow[Any]", call)
+    if bound.workflow.name != name:
+        raise UsageError(f"start_executions starts workflow {name!r}, but one call is {call!r}")
+    return bound.args, bound.kwargs
 
 
 def _name_of(workflow: object) -> str:

@@ -13,6 +13,7 @@ from mini_workflow.core.events import Event, Message
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.recorded import python_version
 from mini_workflow.core.run import Run
+from mini_workflow.core.timing import UNTIMED, Timing
 from mini_workflow.errors import HistoryTooLong, TurnTimeout
 from mini_workflow.ports import Head
 
@@ -33,7 +34,13 @@ def seed_and_key(entropy: int) -> tuple[int, str]:
 
 
 def first_event(
-    workflow: str, arguments: Payload, now: int, entropy: int, parent: dict[str, Any] | None = None
+    workflow: str,
+    arguments: Payload,
+    now: int,
+    entropy: int,
+    parent: dict[str, Any] | None = None,
+    *,
+    timing: Timing = UNTIMED,
 ) -> events.ExecutionStarted:
     """Return what an execution begins with; `entropy` are ENTROPY_BITS random bits."""
     seed, key = seed_and_key(entropy)
@@ -46,6 +53,7 @@ def first_event(
         parent=parent,
         key=key,
         behaviour=events.BEHAVIOUR,
+        **timing.to_plain(),
     )
 
 
@@ -76,11 +84,18 @@ def next_run(
         run=run.started.run + 1,
         first_seq=run.recorder.seq,
         origin=run.started.origin or run.started.arguments.fingerprint(),
-        children=carried_children(run.state.family()),
+        # A run that has failed has told its children so.
+        children=None if closing.failure else carried_children(run.state.family()),
         updates=carried_updates(run.state.answers, run.messages.cut),
         cancelled=run.state.cancelled_by if cancel is None else cancel.id,
         cancel=None if cancel is None else cancel.reason,
         behaviour=events.BEHAVIOUR,
+        delay=closing.delay,
+        start_at=None,
+        timeout=None,
+        deadline=run.state.deadline,
+        attempt=1 if closing.failure is None else run.started.attempt + 1,
+        failure=closing.failure,
         signals=carried_signals(run.state.signal_ids, (signal.id for signal in waiting)),
     )
     after = replace(

@@ -179,7 +179,8 @@ class FileTransport:
         """
         now = self._clock.now()
         started = first_event(
-            request.workflow, request.arguments, now, secrets.randbits(ENTROPY_BITS)
+            *(request.workflow, request.arguments, now, secrets.randbits(ENTROPY_BITS)),
+            timing=request.timing,
         )
         return Commit(
             request.execution_id,

@@ -54,7 +54,9 @@ def stride(shape: Shape, usual: int) -> int:
     return 17 if shape.wide else usual
 
 
-@pytest.mark.parametrize("name", ["everything_at_once", "continued_with_signals", "updates", "children"])
+@pytest.mark.parametrize(
+    "name", ["everything_at_once", "continued_with_signals", "updates", "children"]
+)
 def test_law_14_crash_with_encrypted_payloads(name: str) -> None:
     """Every start encrypts and decrypts anew, and comes to the same end."""
     shape, n, met = SHAPES[name], 1, 1
