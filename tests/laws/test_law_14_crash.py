@@ -55,7 +55,7 @@ def stride(shape: Shape, usual: int) -> int:
 
 
 @pytest.mark.parametrize(
-    "name", ["everything_at_once", "continued_with_signals", "updates", "children"]
+    "name", ["updates_with_tasks", "continued_with_signals", "promises", "heartbeats"]
 )
 def test_law_14_crash_with_encrypted_payloads(name: str) -> None:
     """Every start encrypts and decrypts anew, and comes to the same end."""
