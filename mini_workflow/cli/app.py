@@ -11,6 +11,8 @@ from mini_workflow.cli.commands import (
     backup,
     completion,
     control,
+    deploy,
+    dev,
     dlq,
     doctor,
     inspect,
@@ -101,6 +103,7 @@ def _current_folder() -> Path:
         ) from error
 
 
-for _module in (run, inspect, control, replay, doctor, dlq, backup, package, completion):
+_MODULES = (run, dev, inspect, control, replay, doctor, dlq, deploy, backup, package, completion)
+for _module in _MODULES:
     for _command in _module.COMMANDS:
         cli.add_command(_command)

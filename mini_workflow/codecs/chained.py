@@ -22,7 +22,8 @@ from mini_workflow.codecs.payload_codecs import (
     is_encoded,
     needs_codec,
 )
-from mini_workflow.codecs.standard import InProcessCodec, StandardCodec
+from mini_workflow.codecs.standard import StandardCodec
+from mini_workflow.core.codec import CapturedCall
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.payload import ENCODED_FINGERPRINT, Payload, dump_json
 from mini_workflow.errors import CodecMismatch, PayloadNotReadable, UsageError, ValueNotSerializable
@@ -153,10 +154,10 @@ class ChainedCodec:
 
     def capture(
         self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> bytes:
+    ) -> CapturedCall:
         """See `Codec.capture`."""
         call = self._inner.capture(function, args, kwargs)
-        if isinstance(self._inner, InProcessCodec):
+        if self._inner.in_process:
             return call
         labels, data = self._apply(call, "call", "the call")
         return ENCODED_CALL + json.dumps(labels).encode() + b"\n" + data if labels else call
@@ -174,9 +175,11 @@ class ChainedCodec:
             return call
         return f"{called}.{hmac.digest(salt, values.encode(), 'sha256')[:4].hex()}"
 
-    def restore(self, payload: bytes) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
+    def restore(
+        self, payload: CapturedCall
+    ) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
         """See `Codec.restore`."""
-        if isinstance(payload, bytes) and payload.startswith(ENCODED_CALL):  # pyright: ignore[reportUnnecessaryIsInstance]
+        if isinstance(payload, bytes) and payload.startswith(ENCODED_CALL):
             labels, _, data = payload[len(ENCODED_CALL) :].partition(b"\n")
             payload = self._revert(json.loads(labels), data, "call")
         return self._inner.restore(payload)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from copy import copy
 from typing import Any, Final
 
@@ -13,7 +14,7 @@ from mini_workflow.codecs.payload_codecs import is_encoded, needs_codec
 from mini_workflow.codecs.signing import Signer, ValueSigner
 from mini_workflow.codecs.values import decode_value, encode_value, show_value
 from mini_workflow.core.failure import Failure
-from mini_workflow.core.payload import Payload
+from mini_workflow.core.payload import Payload, text_at_hand
 from mini_workflow.errors import CodecMismatch, ValueTooLarge
 
 DEFAULT_VALUE_LIMIT: Final = 32 * 1024 * 1024
@@ -40,10 +41,13 @@ class StandardCodec:
     Without `trust` values are loaded for looking only: classes of modules that are imported, and
     pickled parts that are signed. The rest is PayloadNotReadable.
 
+    With `in_process` all tasks run in this process: captured calls are for nobody else, and bytes only
+    where something in them may change.
+
     A value of more than `value_limit` bytes is refused: ValueTooLarge.
     """
 
-    __slots__ = ("_signer", "_trust", "_value_limit")
+    __slots__ = ("_signer", "_trust", "_value_limit", "capture", "in_process")
 
     is_private: bool = False
 
@@ -53,10 +57,13 @@ class StandardCodec:
         *,
         value_limit: int = DEFAULT_VALUE_LIMIT,
         trust: bool = True,
+        in_process: bool = False,
     ) -> None:
         self._signer = None if signer is None else ValueSigner(signer, "")
         self._trust = trust
         self._value_limit = value_limit
+        self.in_process: Final = in_process
+        self.capture: Callable[..., Any] = share_call if in_process else capture_call
 
     def for_execution(self, execution_id: str) -> StandardCodec:
         """See `Codec.for_execution`."""
@@ -69,7 +76,7 @@ class StandardCodec:
     def encode(self, value: object, path: str) -> Payload:
         """See `Codec.encode`."""
         payload = encode_value(value, path, self._signer)
-        text = payload.text
+        text = text_at_hand(payload) or payload.text
         if len(text) * _LONGEST_CHARACTER > self._value_limit and (size := self._size_beyond(text)):
             raise ValueTooLarge(f"the {path} takes {size:,} bytes. {self._remedy()}", path=path)
         return payload
@@ -98,7 +105,6 @@ class StandardCodec:
         """See `Codec.decode_ordered`. Raises like `decode`."""
         return decode_value(payload, self._signer, ordered=True, trust=self._trust)
 
-    capture = staticmethod(capture_call)
     fingerprint = staticmethod(fingerprint_call)
     outline = staticmethod(outline_payload)
     restore = staticmethod(restore_call)
@@ -147,13 +153,3 @@ class StandardCodec:
             f"One value may take {self._value_limit:,} bytes (value_limit of the runtime): keep large "
             "data in a file or an object store and pass its name, or raise the limit"
         )
-
-
-class InProcessCodec(StandardCodec):
-    """A codec of a runtime whose tasks all run in its process: its captured calls are for nobody else,
-    and bytes only where something in them may change.
-    """
-
-    __slots__ = ()
-
-    capture: Any = staticmethod(share_call)

@@ -25,8 +25,9 @@ closed in the next pass of the loop, as asyncio does; before, all were closed at
 class ExecutionStarted(Fact):
     """The first event of every run. `arguments` encodes ``[[positional...], {keyword...}]``.
 
-    `parent` is ``{"id": ..., "seq": ...}`` for the child of another execution. The numbers of
-    operations go on behind `first_seq`, so that they are unique over all runs. `origin` is the
+    `parent` is ``{"id": ..., "seq": ...}`` for the child of another execution; with ``"notify"``, the
+    name of a signal, it is not a child, and the other one is told by that signal when it has closed.
+    The numbers of operations go on behind `first_seq`, so that they are unique over all runs. `origin` is the
     fingerprint of the arguments of the first run, in those that follow it. `children`, `updates` and
     `signals` are what the run before has handed over: see the module `continuation`. `cancelled` is the
     id of the request to cancel that it took, so that the same one is known when it comes again; `cancel`
@@ -39,7 +40,8 @@ class ExecutionStarted(Fact):
     number BEGIN says so. Within `timeout` milliseconds from then it has to end, or by `deadline`, which
     the run before hands over; TimerFired with the number DEADLINE says that it has not. `retry` is the
     policy by which a run that fails is followed by another one, as plain JSON: this run is `attempt`, and
-    `failure` is that of the one before.
+    `failure` is that of the one before. `worker` names the worker that runs all tasks of the execution
+    and of its children, whichever these name; empty leaves that to them.
     """
 
     at: int
@@ -65,6 +67,7 @@ class ExecutionStarted(Fact):
     retry: dict[str, Any] | None = None
     attempt: int = 1
     failure: Failure | None = None
+    worker: str = ""
 
 
 @fact
@@ -345,6 +348,25 @@ class ChildCancelled(Fact):
 
 
 @fact
+class StartSent(Fact):
+    """The workflow started another execution, which goes on without it. `arguments` and the options as
+    in ExecutionStarted.
+
+    With `notify` it is sent a signal of that name when the other one has closed.
+    """
+
+    seq: int
+    name: str
+    id: str
+    arguments: Payload
+    delay: int | None = None
+    start_at: int | None = None
+    timeout: int | None = None
+    retry: dict[str, Any] | None = None
+    notify: str = ""
+
+
+@fact
 class SignalSent(Fact):
     """The workflow sent a signal to another execution."""
 
@@ -356,11 +378,12 @@ class SignalSent(Fact):
 
 @fact
 class CancelSent(Fact):
-    """The workflow asked another execution to cancel itself."""
+    """The workflow asked another execution to cancel itself, or ended it: then `terminates`."""
 
     seq: int
     target: str
     reason: str = ""
+    terminates: bool = False
 
 
 @fact
@@ -457,6 +480,7 @@ Recorded = (
     | PromiseCreated
     | ChildStarted
     | ChildCancelled
+    | StartSent
     | SignalSent
     | CancelSent
     | UpdateCompleted

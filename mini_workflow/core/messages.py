@@ -17,7 +17,6 @@ from mini_workflow.core.recorder import Recorder
 from mini_workflow.core.timing import BEGIN, moment_text
 from mini_workflow.core.validation import check_name
 from mini_workflow.errors import (
-    CodecMismatch,
     ExecutionClosed,
     NotAllowedInWorkflow,
     SerializationError,
@@ -84,7 +83,7 @@ class Messages:
             try:
                 return self._recorder.codec.decode_ordered(event.value)
             except SerializationError as error:
-                self._unreadable(event, error)
+                self._recorder.unreadable(event.name, error)
                 if self._recorder.loop.fault is not None:
                     raise Halt from error
 
@@ -140,7 +139,7 @@ class Messages:
         try:
             value = self._recorder.codec.decode_ordered(event.value)
         except SerializationError as error:
-            self._unreadable(event, error)
+            self._recorder.unreadable(event.name, error)
             return
         task = self._start(f"signal {event.name!r}", self._run_signal(handler, value))
         self._unbegun[task] = (number, event)
@@ -153,12 +152,6 @@ class Messages:
             raise
         except BaseException as error:
             self._abort(error)
-
-    def _unreadable(self, event: events.SignalReceived, error: SerializationError) -> None:
-        if isinstance(error, CodecMismatch):
-            self._recorder.loop.fault = error  # it can be read once the codec or the key is there
-            return
-        self._recorder.warn("signal %r cannot be read and is dropped: %s", event.name, error)
 
     # Queries
 

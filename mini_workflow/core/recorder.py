@@ -15,7 +15,12 @@ from mini_workflow.core.comparison import COMPARED, Comparison
 from mini_workflow.core.events import Event
 from mini_workflow.core.recorded import Script
 from mini_workflow.core.state import ExecutionState
-from mini_workflow.errors import NonDeterminismError, NotAllowedInWorkflow
+from mini_workflow.errors import (
+    CodecMismatch,
+    NonDeterminismError,
+    NotAllowedInWorkflow,
+    SerializationError,
+)
 from mini_workflow.loop.loop import Halt, WorkflowLoop, running_loop
 from mini_workflow.loop.ordered import silence, unseen
 from mini_workflow.loop.source_line import user_line
@@ -40,13 +45,13 @@ class Recorder:
     __slots__ = (
         "_failed_prune",
         "_halts",
-        "_out",
         "codec",
         "comparison",
         "dead",
         "execution_id",
         "failed",
         "loop",
+        "out",
         "reading",
         "reason",
         "refused",
@@ -78,7 +83,8 @@ class Recorder:
         self.failed: list[asyncio.Future[Any]] = []
         """The futures that failed, as long as nobody has looked at their exception."""
         self._failed_prune = _FAILED_PRUNE_AT
-        self._out: list[Event] = []
+        self.out: list[Event] = []
+        """The events since `take` was called last, incoming and recorded, in order."""
         self._halts = 0
 
     # Events
@@ -86,7 +92,7 @@ class Recorder:
     def receive(self, event: Event) -> None:
         """Record an incoming event."""
         self.state.apply(event)
-        self._out.append(event)
+        self.out.append(event)
         self.refused = 0
         self.reason = ""
 
@@ -111,18 +117,18 @@ class Recorder:
                 )
                 raise Halt from error
         self.state.apply(event)
-        self._out.append(event)
+        self.out.append(event)
         self.refused = 0
         return event
 
     def take(self) -> list[Event]:
         """Return the events since the last call, incoming and recorded, in order."""
-        out, self._out = self._out, []
+        out, self.out = self.out, []
         return out
 
     def restore(self, out: list[Event]) -> None:
         """Put events back that `take` gave and that are still to be committed."""
-        self._out = out
+        self.out = out
 
     # What the code may do
 
@@ -202,6 +208,12 @@ class Recorder:
                 args, exc_info = tuple(map(self.told, args)), None
             with self.loop.outside():
                 log.warning(line, self.execution_id, *args, exc_info=exc_info)
+
+    def unreadable(self, name: str, error: SerializationError) -> None:
+        """Drop a signal that cannot be read; one that can once a codec or a key is there is the fault."""
+        if isinstance(error, CodecMismatch):
+            self.loop.fault = error
+        self.warn("signal %r cannot be read and is dropped: %s", name, error)
 
     def told(self, value: Any) -> Any:
         """Return what may be told of a value outside of the history: of an exception its class alone, if

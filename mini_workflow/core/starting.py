@@ -94,6 +94,17 @@ class SignalWithStartOptions(TypedDict, total=False):
     value: Any
 
 
+class DetachedOptions(TypedDict, total=False):
+    """The options of ``ctx.start``."""
+
+    id: str | None
+    delay: float | timedelta | None
+    start_at: datetime | None
+    timeout: float | timedelta | None
+    retry: RetryPolicy | None
+    notify: str | None
+
+
 class ChildOptions(TypedDict, total=False):
     """The options of ``ctx.child``."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from mini_workflow.core import events, wire
 from mini_workflow.core.codec import Codec
@@ -94,15 +94,23 @@ class Recording:
         )
 
 
+_OF_OTHERS: Final = (
+    events.ChildStarted,
+    events.StartSent,
+    events.ChildCompleted,
+    events.ChildFailed,
+)
+
+
 def codec_of(event: Message | Event, codec: Codec, others: dict[int, str]) -> Codec:
     """Return what carries the values of an event in the history of an execution: those of a child, and
     of a signal to another execution, are their own. `others` are its children so far, by number.
     """
-    if isinstance(event, events.ChildStarted):
+    if isinstance(event, (events.ChildStarted, events.StartSent)):
         others[event.seq] = event.id
     elif isinstance(event, events.SignalSent):
         return codec.for_execution(event.target)
-    if isinstance(event, (events.ChildStarted, events.ChildCompleted, events.ChildFailed)):
+    if isinstance(event, _OF_OTHERS):
         return codec.for_execution(others.get(event.seq, ""))
     return codec
 

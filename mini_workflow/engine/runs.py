@@ -39,10 +39,13 @@ def first_event(
     now: int,
     entropy: int,
     parent: dict[str, Any] | None = None,
+    worker: str = "",
     *,
     timing: Timing = UNTIMED,
 ) -> events.ExecutionStarted:
-    """Return what an execution begins with; `entropy` are ENTROPY_BITS random bits."""
+    """Return what an execution begins with; `entropy` are ENTROPY_BITS random bits. `worker` is that of
+    all its tasks, if they are for one.
+    """
     seed, key = seed_and_key(entropy)
     return events.ExecutionStarted(
         at=now,
@@ -53,6 +56,7 @@ def first_event(
         parent=parent,
         key=key,
         behaviour=events.BEHAVIOUR,
+        worker=worker,
         **timing.to_plain(),
     )
 

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Final
 
 from mini_workflow.codecs.chained import Codecs, with_codecs
-from mini_workflow.codecs.standard import DEFAULT_VALUE_LIMIT, InProcessCodec
+from mini_workflow.codecs.standard import DEFAULT_VALUE_LIMIT, StandardCodec
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.validation import worker_of
 from mini_workflow.engine.cache import DEFAULT_SIZE
@@ -72,7 +72,7 @@ def embed(
         raise UsageError(f"embed(lease={lease!r}): give more than 0 seconds, or None")
     try:
         served = frozenset(name for name in map(worker_of, serves) if name)
-        carrying = with_codecs(InProcessCodec(value_limit=value_limit), codec)
+        carrying = with_codecs(StandardCodec(value_limit=value_limit, in_process=True), codec)
     except UsageError:
         backend.close()
         raise

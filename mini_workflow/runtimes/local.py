@@ -15,7 +15,6 @@ from mini_workflow.codecs.chained import Codecs, with_codecs
 from mini_workflow.codecs.standard import (
     DEFAULT_VALUE_LIMIT,
     MAXIMUM_VALUE_LIMIT,
-    InProcessCodec,
     StandardCodec,
 )
 from mini_workflow.core.codec import Codec
@@ -117,7 +116,7 @@ class LocalRuntime(Runtime):
             f"1 to {MAXIMUM_VALUE_LIMIT} bytes",
         )
         in_process = not any(processes.values())
-        standard = (InProcessCodec if in_process else StandardCodec)(value_limit=value_limit)
+        standard = StandardCodec(value_limit=value_limit, in_process=in_process)
         carrying = with_codecs(standard, codec)
         if not in_process:
             _check_picklable(codec)

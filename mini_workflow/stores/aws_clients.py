@@ -27,6 +27,10 @@ ATTEMPTS: Final = 4
 ANSWERS_WITHIN: Final = 10
 """Seconds after which AWS is taken not to have answered, and boto3 tries again. Our own bound."""
 
+LONGEST_ANSWER: Final = 910
+"""Seconds within which the orchestrator answers: no function of Lambda runs for longer than 900 (Lambda
+quotas), and what is left is the way."""
+
 
 class Clients:
     """One client per service, shared by all threads. `make` stands in for `boto3.client`."""
@@ -125,6 +129,10 @@ def _boto3_client() -> Callable[[str, int], Any]:
                 read_timeout=answers_within,
                 max_pool_connections=PARALLEL,
                 tcp_keepalive=True,
+                # Made once: put together for each call it is a third of all Python that a call takes.
+                user_agent=f"mini-workflow Boto3/{boto3.__version__}",
+                # What is sent is built by this library, whose types say what fits.
+                parameter_validation=False,
             ),
         )
 

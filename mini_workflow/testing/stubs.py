@@ -6,7 +6,7 @@ from collections.abc import Callable
 from fnmatch import fnmatchcase
 from typing import Any, cast
 
-from mini_workflow.core.codec import Codec
+from mini_workflow.core.codec import CapturedCall, Codec
 from mini_workflow.ports import TaskRequest
 
 
@@ -53,7 +53,9 @@ class _Stubbing:
         """See `Codec.for_execution`."""
         return _Stubbing(self._codec.for_execution(execution_id), self._function)
 
-    def restore(self, payload: bytes) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
+    def restore(
+        self, payload: CapturedCall
+    ) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
         """See `Codec.restore`."""
         _, args, kwargs = self._codec.restore(payload)
         return self._function, args, kwargs

@@ -64,11 +64,15 @@ SETTINGS = {
 class Place:
     """A world whose tasks a worker pulls, in turns with the rest."""
 
+    registry = REGISTRY
+    settings = SETTINGS
+    worker = "big"
+
     def __init__(self) -> None:
         BODIES.clear()
         ENTERED.clear()
         OPEN.clear()
-        self.world = World(REGISTRY, settings=SETTINGS)
+        self.world = World(self.registry, settings=self.settings)
         self.world.prone = ("orchestrator", "puller")
         self.processes: list[PullWorker] = []
         self.puller = self.another()
@@ -87,7 +91,7 @@ class Place:
             self.world.clock.advance(round(seconds * 1000))
             return False
 
-        made = PullWorker(self.world.process()._parts, "big", 1, wait or passes)
+        made = PullWorker(self.world.process()._parts, self.worker, 1, wait or passes)
         self.processes.append(made)
         return made
 
@@ -133,7 +137,7 @@ class Place:
         return self.world.client.start_execution(name, id="e")
 
 
-def test_attempts_are_taken_from_the_queue() -> None:
+def test_attempts_are_taken_from_the_queue(capsys: pytest.CaptureFixture[str]) -> None:
     with Place() as place:
         execution = place.start("steps")
         place.run()
@@ -141,6 +145,8 @@ def test_attempts_are_taken_from_the_queue() -> None:
         assert place.world.services.pulled == []
         assert not place.world.services.invocations
         assert set(BODIES.values()) == {1}
+    # The metrics are lines for the log of a function, of which CloudWatch makes metrics: here is none.
+    assert capsys.readouterr().out == ""
 
 
 def test_a_message_that_arrives_twice_runs_its_attempt_once() -> None:

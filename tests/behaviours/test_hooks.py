@@ -1,4 +1,4 @@
-"""54: what a runtime is given that stands between it and the code: payload codecs."""
+"""59: what a runtime is given that stands between it and the code: payload codecs."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def check_hidden(place: str, data: bytes) -> None:
     assert [form for form in forms(SECRET) if form in data] == [], place
 
 
-def test_54_payloads_are_encoded_wherever_they_go(
+def test_59_payloads_are_encoded_wherever_they_go(
     runtime: Stage, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """All values, failures and calls come through, and can be read nowhere: in no history, file, message,
@@ -129,7 +129,7 @@ def test_54_payloads_are_encoded_wherever_they_go(
         runtime.get_execution("hidden").result(WAIT)
 
 
-def test_54_queries_updates_and_starts_cross_a_codec(runtime: Stage) -> None:
+def test_59_queries_updates_and_starts_cross_a_codec(runtime: Stage) -> None:
     """Who asks gets an answer; the same arguments are known again, and others refused."""
     runtime.reopen(codec=codec_of(old=OLD))
     execution = runtime.start(order, SECRET, id="o-1")
@@ -148,7 +148,7 @@ def test_54_queries_updates_and_starts_cross_a_codec(runtime: Stage) -> None:
     assert execution.result(WAIT)[-1] == 2
 
 
-def test_54_a_history_from_before_the_codec_goes_on(runtime: Stage) -> None:
+def test_59_a_history_from_before_the_codec_goes_on(runtime: Stage) -> None:
     """What was begun without is read, and goes on with it; without it again, it is blocked, and goes on
     when the codec is back.
     """
@@ -169,7 +169,7 @@ def test_54_a_history_from_before_the_codec_goes_on(runtime: Stage) -> None:
     assert execution.result(WAIT) == [SECRET.upper(), 1, 2]
 
 
-def test_54_a_missing_key_blocks_and_loses_nothing(runtime: Stage) -> None:
+def test_59_a_missing_key_blocks_and_loses_nothing(runtime: Stage) -> None:
     """The reason names the key and what to do; with the key the execution goes on where it was."""
     runtime.reopen(codec=codec_of(old=OLD))
     execution = runtime.start(kept, SECRET, id="o-1")

@@ -19,6 +19,7 @@ from mini_workflow.workflow import REGISTRY, Registry
 
 if TYPE_CHECKING:
     from mini_workflow.runtimes.aws.dead_letters import DeadLetters
+    from mini_workflow.runtimes.aws.deployment import Deployment
     from mini_workflow.runtimes.aws.handlers import Handlers
     from mini_workflow.runtimes.aws.pull_worker import PullWorker
 
@@ -156,6 +157,12 @@ class AWSRuntime(Client):
 
         return DeadLetters(self._parts)
 
+    def deployment(self) -> Deployment:
+        """Return the versions of this engine's functions: see `deployment.Deployment`."""
+        from mini_workflow.runtimes.aws.deployment import Deployment
+
+        return Deployment(self._parts)
+
     def evict(self) -> None:
         """Drop all live executions from memory; the next event of each replays it."""
         if self._functions is not None:
@@ -163,6 +170,7 @@ class AWSRuntime(Client):
 
     def close(self) -> None:
         """End the threads of this process. What runs on AWS runs on."""
+        super().close()
         self._client_transport.close()
         if self._functions is not None:
             self._functions.close()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
+from itertools import repeat
 from typing import Any, Final
 
 from mini_workflow.core.wire import text_of
@@ -45,7 +46,8 @@ class ExecutionObject:
     the others are the `tail`. Those of the current run begin in segment `first`, or behind all.
     `fingerprint` is of the arguments that the execution was started with, and `born` when it was
     written first, in microseconds since the epoch. `turn` counts the writes, and `writer` is
-    another with each. `spread` is 1 if its markers in the index are spread, and `unlisted` is 1 as long
+    another with each, behind the version of the function that writes where there is one: see `written_by`.
+    `spread` is 1 if its markers in the index are spread, and `unlisted` is 1 as long
     as it may have none. `etag` is of the object that it was read from.
     """
 
@@ -99,6 +101,12 @@ class ExecutionObject:
         return place_of(head.execution_id, head.workflow, head.started_at, self.born)
 
     @property
+    def written_by(self) -> str:
+        """The version of the orchestrator that has written it; empty where it has none."""
+        version, dot, _ = self.writer.partition(".")
+        return version if dot else ""
+
+    @property
     def listed(self) -> bool:
         """Whether it has a marker in the index."""
         return not self.unlisted
@@ -110,16 +118,16 @@ class ExecutionObject:
 
     def tail_bytes(self) -> int:
         """Return how large the tail is."""
-        return sum(len(line.encode()) for line in self.tail)
+        return sum(map(len, map(str.encode, self.tail)))
 
 
 def encode(document: ExecutionObject) -> bytes:
     """Return the object."""
     header: dict[str, Any] = {"schema": SCHEMA}
     header.update(
-        (k, v) for k, v in asdict(document.head).items() if v is not None and v is not False
+        [(k, v) for k, v in asdict(document.head).items() if v is not None and v is not False]
     )
-    header.update((k, v) for k in _NUMBERS if (v := getattr(document, k)))
+    header.update([(k, v) for k in _NUMBERS if (v := getattr(document, k))])
     if document.parent is not None:
         header["parent"] = document.parent
     pending = document.pending
@@ -236,10 +244,15 @@ def _listed(lines: tuple[str, ...]) -> Iterable[str]:
     """Events and messages are JSON objects, and stand there as they are; anything else, and what
     would not fit a line, as a JSON string.
     """
-    last = len(lines) - 1
-    for index, line in enumerate(lines):
-        plain = line if line[:1] == "{" and "\n" not in line else _dump(line)
-        yield plain if index == last else plain + ","
+    if not lines:
+        return ()
+    text = ",\n".join(lines)
+    if text.count("\n") != len(lines) - 1 or not all(map(str.startswith, lines, repeat("{"))):
+        fits = (line[:1] == "{" and "\n" not in line for line in lines)
+        text = ",\n".join(
+            line if fit else _dump(line) for line, fit in zip(lines, fits, strict=True)
+        )
+    return text.split("\n")
 
 
 def _unlisted(lines: list[str]) -> Iterable[str]:

@@ -12,6 +12,7 @@ from hashlib import sha256
 from typing import Any, Final
 
 from mini_workflow.core import events, wire
+from mini_workflow.core.codec import bytes_of_call
 from mini_workflow.core.failure import failure_of
 from mini_workflow.errors import StoreError, UsageError
 from mini_workflow.ports import QueuedMessage, TaskRequest
@@ -26,6 +27,7 @@ from mini_workflow.settings import (
     TIMER_QUEUE_URL,
     WORKER_FUNCTION_NAME,
     Settings,
+    is_queue,
 )
 from mini_workflow.stores.aws_clients import Clients, code_of, translate_errors
 from mini_workflow.stores.aws_limits import MAXIMUM_DELAY, SCHEDULE_EARLY
@@ -240,20 +242,13 @@ class AWSDispatch:
                     raise
 
 
-def is_queue(place: str) -> bool:
-    """Return whether a worker takes its attempts from a queue: its URL is given, instead of the name
-    of a function.
-    """
-    return place.startswith(("https://", "http://"))
-
-
 def envelope_of(
     request: TaskRequest, envelopes: Envelopes, post: Post, version: str = ""
 ) -> dict[str, Any]:
     """Return what the worker is invoked with, or a certain version of it."""
     content = {
         "name": request.name,
-        "payload": b64encode(request.payload).decode(),
+        "payload": b64encode(bytes_of_call(request.payload)).decode(),
         "timeout": request.timeout,
         "is_async": request.is_async,
         "heartbeat_timeout": request.heartbeat_timeout,

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from mini_workflow.codecs import CompressionCodec, EncryptionCodec, PayloadContext, StandardCodec
 from mini_workflow.codecs.chained import ChainedCodec, with_codecs
-from mini_workflow.codecs.standard import InProcessCodec
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.payload import Payload
 from mini_workflow.errors import (
@@ -262,7 +261,7 @@ def test_an_outline_is_of_the_value() -> None:
 
 
 def test_calls_stay_in_a_process_as_they_are() -> None:
-    made = with_codecs(InProcessCodec(), ring(k=NEW)).for_execution("o-1")
+    made = with_codecs(StandardCodec(in_process=True), ring(k=NEW)).for_execution("o-1")
     function, *_ = made.restore(made.capture(lambda: 1, (), {}))
     assert function() == 1
 
