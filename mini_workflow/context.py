@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import random
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, TypeVar, overload
 
@@ -18,6 +18,7 @@ from mini_workflow.core.mapping import as_it_is_now
 from mini_workflow.core.promises import Promise
 from mini_workflow.core.retry import RetryPolicy
 from mini_workflow.core.run import Run
+from mini_workflow.core.tags import check_tags
 from mini_workflow.core.tasks import TaskFuture
 from mini_workflow.core.validation import Startable, check_id, encode_arguments, worker_of
 from mini_workflow.durations import MAXIMUM_DURATION, milliseconds, seconds
@@ -307,6 +308,7 @@ class Context:
         *args: Any,
         id: str | None = None,  # noqa: A002
         on_parent_close: Literal["terminate", "cancel", "abandon"] = "terminate",
+        tags: Mapping[str, str] | None = None,
         **kwargs: Any,
     ) -> Child:
         """Start a child execution now; the future is its result.
@@ -318,6 +320,7 @@ class Context:
             id: the child's id; by default one is made of this execution's.
             on_parent_close: what becomes of a child that is open when this execution closes, in
                 whatever run: "terminate" it, "cancel" it, or "abandon" it to run on by itself.
+            tags: those that the child begins with; it does not get those of this execution.
 
         Returns:
             A future with ``.id`` and ``.signal(name, value)``. Cancelling it cancels the child. It
@@ -337,11 +340,16 @@ class Context:
         if not isinstance(workflow, str):
             given = {"id"} if id is not None else set[str]()
             given |= {"on_parent_close"} if on_parent_close != "terminate" else set()
+            given |= {"tags"} if tags is not None else set()
             workflow.check_options(given, args)
             workflow.check_arguments(args, kwargs)
         name = workflow if isinstance(workflow, str) else workflow.name
         return self._run.children.start(
-            name, lambda codec: encode_arguments(codec.encode, args, kwargs), id, on_parent_close
+            name,
+            lambda codec: encode_arguments(codec.encode, args, kwargs),
+            id,
+            on_parent_close,
+            None if tags is None else check_tags(tags),
         )
 
     def execution(self, id: str) -> OtherExecution:  # noqa: A002
@@ -350,6 +358,16 @@ class Context:
         return OtherExecution(id, self._run.children)
 
     # This execution
+
+    def set_tags(self, tags: Mapping[str, str | None]) -> None:
+        """Change tags of this execution, by which ``list_executions(tags=...)`` finds it: those that are
+        given have that value from now on, and None removes one. The others stay. They are kept with
+        what the code does next, and over `continue_as_new`.
+
+        Raises UsageError if a name, a value or their number is out of range: an execution has at most
+        20 tags, with names of up to 64 and values of up to 256 characters.
+        """
+        self._run.set_tags(check_tags(tags, removable=True))
 
     def continue_as_new(self, *args: Any, **kwargs: Any) -> NoReturn:
         """End this run and begin the next one of the same workflow, with these arguments and an

@@ -57,6 +57,7 @@ class StartChild:
     execution_id: str
     workflow: str
     arguments: Payload
+    tags: dict[str, str] | None = None
 
 
 @record

@@ -265,7 +265,7 @@ def _commands(run: Run, taken: Iterable[Event]) -> Iterable[Command]:
             if event.seq not in started:
                 yield commands.CancelTimer(event.seq)
         elif isinstance(event, events.ChildStarted):
-            yield commands.StartChild(event.seq, event.id, event.name, event.arguments)
+            yield commands.StartChild(event.seq, event.id, event.name, event.arguments, event.tags)
         elif isinstance(event, (events.SignalSent, events.CancelSent, events.ChildCancelled)):
             yield message_to(run, event)
         elif type(event) in CLOSING:

@@ -16,8 +16,10 @@ from mini_workflow.engine.turn import Turns
 from mini_workflow.errors import ExecutionAlreadyExists, InvalidArguments, StoreError
 from mini_workflow.ports import Store
 
-FirstEvent = Callable[[str, Payload, int, "dict[str, Any] | None"], ExecutionStarted]
-"""Makes the first event of an execution: (workflow, arguments, now, parent) -> event."""
+FirstEvent = Callable[
+    [str, Payload, int, "dict[str, Any] | None", "dict[str, str] | None"], ExecutionStarted
+]
+"""Makes the first event of an execution: (workflow, arguments, now, parent, tags) -> event."""
 
 
 class Children:
@@ -56,7 +58,7 @@ class Children:
                 f"execution {name!r} exists already; give the child another id", execution_id=name
             )
         about = {"id": parent, "seq": command.seq}
-        started = self._first_event(command.workflow, command.arguments, now, about)
+        started = self._first_event(command.workflow, command.arguments, now, about, command.tags)
         try:
             turn = self._turns.create(name, started, None)
         except StoreError:

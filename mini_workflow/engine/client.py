@@ -5,16 +5,20 @@ from __future__ import annotations
 import inspect
 import secrets
 import time
-from collections.abc import Iterable
-from typing import Any, Final, Self
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from datetime import datetime
+from typing import Any, Final, Self, Unpack
 
 from mini_workflow.core import events, wire
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.events import CLOSING, Event, Incoming
 from mini_workflow.core.history import History
 from mini_workflow.core.promises import read_token
+from mini_workflow.core.tags import check_tags
 from mini_workflow.core.validation import check_id, check_name, check_reason, encode_arguments
 from mini_workflow.engine.execution import Description, Execution, Settled
+from mini_workflow.engine.find import Filters, make_query
 from mini_workflow.engine.pending_updates import find_answer
 from mini_workflow.engine.replies import blocked, existing
 from mini_workflow.engine.requests import Answer, Ask, Post, Resume, Start, Update
@@ -26,7 +30,7 @@ from mini_workflow.errors import (
     StoreCorrupt,
     UsageError,
 )
-from mini_workflow.ports import STATUSES, Head, Query, Status, Stored
+from mini_workflow.ports import Head, Order, Query, Status, Stored
 from mini_workflow.waiting import blocking_wait
 from mini_workflow.workflow import Registry, Workflow
 
@@ -59,6 +63,7 @@ class Client:
         /,
         *args: Any,
         id: str | None = None,  # noqa: A002 - the API's own word
+        tags: Mapping[str, str] | None = None,
         **kwargs: Any,
     ) -> Execution:
         """Start an execution; when this returns, it survives a crash.
@@ -66,9 +71,11 @@ class Client:
         Args:
             workflow: the workflow, or its name.
             *args: its positional arguments.
-            **kwargs: its keyword arguments; one called `id` has to be given by position.
+            **kwargs: its keyword arguments; one called `id` or `tags` has to be given by position.
             id: 1 to 100 letters, digits and ``_-.:@``; the same id again gives the same execution,
                 whether it is still running or not. Without one it is made up.
+            tags: names and values by which `list_executions` finds it, at most 20; names of up to 64
+                characters as in ids, values of up to 256. An execution that is there keeps its own.
 
         Raises:
             UnknownWorkflow, InvalidArguments, InvalidIdentifier, ValueNotSerializable: the call is
@@ -76,8 +83,9 @@ class Client:
             ExecutionAlreadyExists: the id belongs to another workflow or other arguments.
             StoreError: the store refused; nothing was started.
         """
-        _check_options(workflow, {"id"} if id is not None else set(), args)
-        return self._start(workflow, args, kwargs, id, None)
+        given = {"id"} if id is not None else set[str]()
+        _check_options(workflow, given | ({"tags"} if tags is not None else set()), args)
+        return self._start(workflow, args, kwargs, id, None, tags)
 
     def start_executions(
         self,
@@ -85,6 +93,7 @@ class Client:
         calls: Iterable[tuple[Any, ...]],
         *,
         ids: Iterable[str] | None = None,
+        tags: Mapping[str, str] | None = None,
     ) -> list[Execution]:
         """Start many executions of a workflow, in as few commits as possible.
 
@@ -92,6 +101,7 @@ class Client:
             workflow: the workflow, or its name.
             calls: the positional arguments of each, as tuples.
             ids: their ids, as many as there are calls; without them they are made up.
+            tags: the tags of each of them.
 
         Returns:
             Their handles, in the order of the calls. When this returns, all survive a crash.
@@ -108,7 +118,7 @@ class Client:
         if names is not None and len(names) != len(arguments):
             raise UsageError(f"start_executions: {len(arguments)} calls, but {len(names)} ids")
         requests = [
-            self._start_request(name, args, {}, None if names is None else names[index], None)
+            self._start_request(name, args, {}, None if names is None else names[index], None, tags)
             for index, args in enumerate(arguments)
         ]
         self._transport.start(requests)
@@ -122,16 +132,17 @@ class Client:
         id: str,  # noqa: A002
         signal: str,
         value: Any = None,
+        tags: Mapping[str, str] | None = None,
         **kwargs: Any,
     ) -> Execution:
         """Send a signal to the execution of that id, and start it before if there is none: both in
-        one step, and both survive a crash when this returns.
+        one step, and both survive a crash when this returns. The `tags` are those of a new one.
 
         Raises what `start_execution` and `Execution.signal` raise.
         """
         given = {"id", "signal"} if value is None else {"id", "signal", "value"}
-        _check_options(workflow, given, args)
-        return self._start(workflow, args, kwargs, id, self._make_signal(id, signal, value))
+        _check_options(workflow, given | ({"tags"} if tags is not None else set()), args)
+        return self._start(workflow, args, kwargs, id, self._make_signal(id, signal, value), tags)
 
     def _start(
         self,
@@ -140,9 +151,10 @@ class Client:
         kwargs: dict[str, Any],
         id: str | None,  # noqa: A002
         signal: events.SignalReceived | None,
+        tags: Mapping[str, str] | None,
     ) -> Execution:
         self._store.check()
-        request = self._start_request(_name_of(workflow), args, kwargs, id, signal)
+        request = self._start_request(_name_of(workflow), args, kwargs, id, signal, tags)
         self._transport.start([request])
         return self._started(request)
 
@@ -153,13 +165,15 @@ class Client:
         kwargs: dict[str, Any],
         id: str | None,  # noqa: A002
         signal: events.SignalReceived | None,
+        tags: Mapping[str, str] | None,
     ) -> Start:
         self._registry.get(name).check_arguments(args, kwargs)
         execution_id = f"{name[:60]}-{secrets.token_hex(8)}" if id is None else id
         check_id(execution_id)
+        checked = None if tags is None else check_tags(tags)
         codec = self._codec.for_execution(execution_id)
         arguments = encode_arguments(codec.encode, args, kwargs)
-        return Start(execution_id, name, arguments, id is None, signal)
+        return Start(execution_id, name, arguments, id is None, signal, checked)
 
     def _started(self, request: Start) -> Execution:
         started = request.reply.wait()
@@ -176,23 +190,94 @@ class Client:
         *,
         workflow: Workflow[Any, Any] | str | None = None,
         status: Status | None = None,
+        tags: Mapping[str, str] | None = None,
+        started_after: datetime | None = None,
+        started_before: datetime | None = None,
+        closed_after: datetime | None = None,
+        closed_before: datetime | None = None,
+        parent: str | None = None,
+        order: Order = "-started",
         limit: int | None = None,
     ) -> list[Description]:
-        """Return executions, newest first: of one workflow, of one status, or at most `limit` of
-        them.
+        """Return the executions that match all that is given, newest start first.
 
-        Raises UsageError if there is no such status, or `limit` is less than 1.
+        Args:
+            workflow: those of this workflow, or of one of this name.
+            status: those that have this status now.
+            tags: those that have all these tags now. The first should be the one that the fewest
+                have.
+            started_after: those that were started then or later; a datetime with a time zone.
+            started_before: those that were started before.
+            closed_after: those that have closed then or later.
+            closed_before: those that have closed before.
+            parent: the children of the execution of this id.
+            order: "-started" is newest start first and "started" oldest first; "-closed" and "closed"
+                are by the end, and list only what has closed.
+            limit: at most so many.
+
+        Raises:
+            UsageError: an argument is out of range, or the store has no index that answers it. On
+                AWS those are `parent`, `closed_after` and every `order` but the default one.
         """
         if limit is not None and (type(limit) is not int or limit < 1):
             raise UsageError(f"limit={limit!r}: give a whole number of 1 or more, or None for all")
-        found: list[Description] = []
-        after: str | None = None
+        query = make_query(
+            workflow=None if workflow is None else _name_of(workflow),
+            status=status,
+            tags=tags,
+            started_after=started_after,
+            started_before=started_before,
+            closed_after=closed_after,
+            closed_before=closed_before,
+            parent=parent,
+            order=order,
+        )
+        return [Description.from_head(head) for head in self.find(query, limit)]
+
+    def count_executions(
+        self,
+        *,
+        workflow: Workflow[Any, Any] | str | None = None,
+        status: Status | None = None,
+        tags: Mapping[str, str] | None = None,
+        started_after: datetime | None = None,
+        started_before: datetime | None = None,
+        closed_after: datetime | None = None,
+        closed_before: datetime | None = None,
+        parent: str | None = None,
+    ) -> int:
+        """Return how many executions match all that is given: see `list_executions`, which raises
+        the same.
+
+        Counted in an index. On AWS it takes a request for each 1,000 executions, with `tags` or
+        `closed_before` one for each, and may count one that is changing its status under the one
+        before.
+        """
+        query = make_query(
+            workflow=None if workflow is None else _name_of(workflow),
+            status=status,
+            tags=tags,
+            started_after=started_after,
+            started_before=started_before,
+            closed_after=closed_after,
+            closed_before=closed_before,
+            parent=parent,
+        )
+        return self._store.count(query)
+
+    def find(self, query: Query, limit: int | None = None) -> Iterator[Head]:
+        """Iterate over the executions that match, page by page, at most `limit` of them. Pages fit
+        together, whatever is started, closes or is deleted in between.
+        """
+        found = 0
         while True:
-            size = PAGE if limit is None else min(PAGE, limit - len(found))
-            page, after = self.list_page(workflow=workflow, status=status, size=size, after=after)
-            found.extend(page)
-            if after is None or len(found) == limit:
-                return found
+            size = PAGE if limit is None else min(PAGE, limit - found)
+            page = self._store.list(replace(query, limit=size))
+            yield from page.heads
+            found += len(page.heads)
+            if page.next is None or found == limit:
+                return
+            query = replace(query, after=page.next)
 
     def list_page(
         self,
@@ -201,16 +286,16 @@ class Client:
         status: Status | None = None,
         size: int = 100,
         after: str | None = None,
+        **filters: Unpack[Filters],
     ) -> tuple[list[Description], str | None]:
         """One page of `list_executions`, and the `after` of the next one; None on the last.
 
-        Pages fit together, whatever is started or closes in between. Raises UsageError if there is
-        no such status, `size` is less than 1, or `after` is not what a page before has answered.
+        Pages fit together, whatever is started or closes in between. Raises what `list_executions`
+        raises, and UsageError if `size` is less than 1, or `after` is not what a page before has
+        answered.
         """
-        if status is not None and status not in STATUSES:
-            raise UsageError(f"status={status!r}: choose one of {', '.join(STATUSES)}")
         name = None if workflow is None else _name_of(workflow)
-        query = Query(name, status, size, after)
+        query = make_query(workflow=name, status=status, limit=size, after=after, **filters)
         page = self._store.list(query)
         return list(map(Description.from_head, page.heads)), page.next
 

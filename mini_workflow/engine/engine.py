@@ -357,7 +357,7 @@ class Engine:
             # What came before the start was meant for no execution, and must be told so.
             batch.again.append(request)
             return
-        started = self._first_event(request.workflow, request.arguments, now, None)
+        started = self._first_event(request.workflow, request.arguments, now, None, request.tags)
         signals = () if request.signal is None else (request.signal,)
         try:
             batch.turns[name] = self._turns.create(name, started, request, signals)
@@ -369,9 +369,14 @@ class Engine:
             batch.starts.append(request)
 
     def _first_event(
-        self, workflow: str, arguments: Payload, now: int, parent: dict[str, Any] | None
+        self,
+        workflow: str,
+        arguments: Payload,
+        now: int,
+        parent: dict[str, Any] | None,
+        tags: dict[str, str] | None,
     ) -> events.ExecutionStarted:
-        return first_event(workflow, arguments, now, self._entropy(), parent)
+        return first_event(workflow, arguments, now, self._entropy(), parent, tags)
 
     def _advance(self, delivery: Delivery, batch: Batch, now: int) -> None:
         name, steps = delivery.execution_id, self._clock_steps

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -11,6 +11,7 @@ from mini_workflow.core import events
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.events import Event
 from mini_workflow.core.history import History
+from mini_workflow.core.tags import tags_from_text
 from mini_workflow.durations import seconds
 from mini_workflow.engine.recording import Recording
 from mini_workflow.engine.timeline import Reader, Timeline
@@ -35,7 +36,8 @@ _LATEST: Final = datetime.max.replace(tzinfo=UTC)
 class Description:
     """An execution at a glance. Times are in UTC; `closed_at` is None while it is open, and
     `blocked_kind` (the name of an error class) and `blocked_reason` unless it is blocked. `run`
-    counts the generations from 1; `busy` says that a task is in flight.
+    counts the generations from 1; `busy` says that a task is in flight. `parent` is the id of the
+    execution that started it as its child, or None; `tags` are those that it has now.
     """
 
     id: str
@@ -48,6 +50,8 @@ class Description:
     run: int = 1
     blocked_kind: str | None = None
     busy: bool = False
+    parent: str | None = None
+    tags: dict[str, str] = field(default_factory=dict[str, str])
 
     @classmethod
     def from_head(cls, head: Head) -> Description:
@@ -63,6 +67,8 @@ class Description:
             run=head.run,
             blocked_kind=head.blocked_kind,
             busy=head.busy,
+            parent=head.parent,
+            tags=tags_from_text(head.tags),
         )
 
 

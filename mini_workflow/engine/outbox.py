@@ -28,7 +28,7 @@ def outbox(commands: Iterable[Command]) -> tuple[QueuedMessage, ...]:
 def child_start(parent: str, command: StartChild, now: int, entropy: int) -> QueuedMessage:
     """Return the message that has a child begin, wherever messages to it are taken."""
     about = {"id": parent, "seq": command.seq}
-    started = first_event(command.workflow, command.arguments, now, entropy, about)
+    started = first_event(command.workflow, command.arguments, now, entropy, about, command.tags)
     return QueuedMessage(
         command.execution_id, wire.encode(started), f"{parent}/{command.seq}/child"
     )

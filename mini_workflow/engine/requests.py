@@ -84,7 +84,8 @@ class Started:
 @dataclass(slots=True)
 class Start:
     """Start an execution, or find the one that was started with the same id; with `fresh` the id
-    was made up and cannot be there. A `signal` goes to the execution either way.
+    was made up and cannot be there. A `signal` goes to the execution either way. A new one begins
+    with the `tags`.
     """
 
     execution_id: str
@@ -92,6 +93,7 @@ class Start:
     arguments: Payload
     fresh: bool = False
     signal: SignalReceived | None = None
+    tags: dict[str, str] | None = None
     reply: Reply[Started] = field(default_factory=Reply[Started])
 
 

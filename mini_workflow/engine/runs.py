@@ -13,6 +13,7 @@ from mini_workflow.core.events import Event, Message
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.recorded import python_version
 from mini_workflow.core.run import Run
+from mini_workflow.core.tags import tags_as_text
 from mini_workflow.errors import HistoryTooLong, TurnTimeout
 from mini_workflow.ports import Head
 
@@ -33,7 +34,12 @@ def seed_and_key(entropy: int) -> tuple[int, str]:
 
 
 def first_event(
-    workflow: str, arguments: Payload, now: int, entropy: int, parent: dict[str, Any] | None = None
+    workflow: str,
+    arguments: Payload,
+    now: int,
+    entropy: int,
+    parent: dict[str, Any] | None = None,
+    tags: dict[str, str] | None = None,
 ) -> events.ExecutionStarted:
     """Return what an execution begins with; `entropy` are ENTROPY_BITS random bits."""
     seed, key = seed_and_key(entropy)
@@ -46,6 +52,20 @@ def first_event(
         parent=parent,
         key=key,
         behaviour=events.BEHAVIOUR,
+        tags=tags or None,
+    )
+
+
+def first_head(execution_id: str, started: events.ExecutionStarted) -> Head:
+    """Return the head of an execution that begins with that event."""
+    return Head(
+        execution_id,
+        started.workflow,
+        "running",
+        started.at,
+        run=started.run,
+        parent=None if started.parent is None else started.parent["id"],
+        tags=tags_as_text(started.tags),
     )
 
 
@@ -82,6 +102,7 @@ def next_run(
         cancel=None if cancel is None else cancel.reason,
         behaviour=events.BEHAVIOUR,
         signals=carried_signals(run.state.signal_ids, (signal.id for signal in waiting)),
+        tags=run.state.tags or None,
     )
     after = replace(
         head,

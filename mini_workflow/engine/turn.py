@@ -19,12 +19,13 @@ from mini_workflow.core.replay import repeat
 from mini_workflow.core.report_limits import ReportLimits
 from mini_workflow.core.run import Definition, Run
 from mini_workflow.core.state import ExecutionState
+from mini_workflow.core.tags import tags_after
 from mini_workflow.engine.cache import Cache, Live
 from mini_workflow.engine.executor import Execute, execute, inline_runner
 from mini_workflow.engine.outbox import closing_messages, outbox
 from mini_workflow.engine.recording import decode_message
 from mini_workflow.engine.requests import Input, Start
-from mini_workflow.engine.runs import blocked, bounded, next_run
+from mini_workflow.engine.runs import blocked, bounded, first_head, next_run
 from mini_workflow.engine.unreported import Unreported, ask_for_attempts
 from mini_workflow.engine.watchdog import Watchdog
 from mini_workflow.errors import (
@@ -143,7 +144,7 @@ class Turns:
     ) -> Turn:
         """Return the first turn of a new execution. Raises UnknownWorkflow."""
         run = self._begin(self._definitions(started.workflow), execution_id)
-        head = Head(execution_id, started.workflow, "running", started.at, run=started.run)
+        head = first_head(execution_id, started)
         try:
             delivery = Delivery(execution_id, [started, *others])
             turn = self._advance(delivery, Live(run, head, 0), (), started.at)
@@ -343,6 +344,8 @@ class Turns:
             again = self._unreported.of(run, now)
             decision = replace(decision, commands=(*decision.commands, *again))
         after = self._head_after(reopen or head, decision, now)
+        if (tags := tags_after(head.tags, decision.events)) != head.tags:
+            after = replace(after, tags=tags)
         taken = decision.events
         left: tuple[Message, ...] = decision.left
         continues = decision.condition == "continued" and decision.fault is None

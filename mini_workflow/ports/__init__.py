@@ -10,6 +10,8 @@ from mini_workflow.ports.runner import (
     TaskRunner,
 )
 from mini_workflow.ports.store import (
+    CLOSED,
+    ORDERS,
     STATUSES,
     Agenda,
     Backend,
@@ -20,6 +22,7 @@ from mini_workflow.ports.store import (
     Leases,
     Mailbox,
     MailboxEntry,
+    Order,
     Page,
     Query,
     QueuedMessage,
@@ -31,6 +34,8 @@ from mini_workflow.ports.store import (
 )
 
 __all__ = [
+    "CLOSED",
+    "ORDERS",
     "STATUSES",
     "Agenda",
     "Backend",
@@ -41,6 +46,7 @@ __all__ = [
     "Leases",
     "Mailbox",
     "MailboxEntry",
+    "Order",
     "Page",
     "Query",
     "QueuedMessage",

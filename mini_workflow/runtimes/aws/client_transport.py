@@ -31,7 +31,7 @@ from mini_workflow.engine.requests import (
     Started,
     Update,
 )
-from mini_workflow.engine.runs import ENTROPY_BITS, first_event
+from mini_workflow.engine.runs import ENTROPY_BITS, first_event, first_head
 from mini_workflow.engine.transport import (
     CheckedStore,
     Pauses,
@@ -145,14 +145,14 @@ class ClientTransport:
         if found is not None:
             return self._found(request, found)
         now, entropy = self._parts.clock.now(), secrets.randbits(ENTROPY_BITS)
-        started = first_event(request.workflow, request.arguments, now, entropy)
+        started = first_event(request.workflow, request.arguments, now, entropy, tags=request.tags)
         lines = [wire.encode(started)]
         if request.signal is not None:
             lines.append(wire.encode(request.signal))
         self._parts.post.send(
             [SqsMessage(name, "messages", "\n".join(lines), f"start/{name}/{started.seed}")]
         )
-        head = Head(name, request.workflow, "running", now)
+        head = first_head(name, started)
         commit = Commit(name, 0, (lines[0],), head)
         if self._parts.store.create(commit, request.arguments.fingerprint()):
             return Started(head)
