@@ -7,26 +7,40 @@ import functools
 import random
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, TypeVar, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Final,
+    Literal,
+    NoReturn,
+    ParamSpec,
+    TypeVar,
+    TypeVarTuple,
+    Unpack,
+    overload,
+)
 
-from mini_workflow.core.calls import default_name
+from mini_workflow.core.calls import TaskDecorator, TaskOptions, default_name
 from mini_workflow.core.chance import WorkflowRandom
 from mini_workflow.core.children import Child, OtherExecution
 from mini_workflow.core.info import ExecutionInfo
 from mini_workflow.core.logger import WorkflowLogger
-from mini_workflow.core.mapping import as_it_is_now
+from mini_workflow.core.mapping import MapOptions, as_it_is_now
 from mini_workflow.core.promises import Promise
 from mini_workflow.core.retry import RetryPolicy
 from mini_workflow.core.run import Run
+from mini_workflow.core.starting import BoundWorkflow, ChildOptions, Startable, unbind
 from mini_workflow.core.tags import check_tags
 from mini_workflow.core.tasks import TaskFuture
-from mini_workflow.core.validation import Startable, check_id, encode_arguments, worker_of
+from mini_workflow.core.validation import check_id, encode_arguments, worker_of
 from mini_workflow.durations import MAXIMUM_DURATION, milliseconds, seconds
 from mini_workflow.errors import UsageError
 
 if TYPE_CHECKING:
     from uuid import UUID
+P = ParamSpec("P")
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 I = TypeVar("I")  # noqa: E741 - the item of ctx.map
 
 
@@ -47,48 +61,30 @@ class Context:
 
     @overload
     def task(
-        self,
-        fn: None = None,
-        /,
-        *,
-        name: str | None = None,
-        retry: RetryPolicy | None = None,
-        timeout: float | timedelta | None = None,
-        heartbeat_timeout: float | timedelta | None = None,
-        inline: bool = False,
-        undo: Callable[..., Any] | None = None,
-        worker: str | None = None,
-    ) -> Callable[[Callable[[], Any]], asyncio.Future[Any]]: ...
+        self, fn: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> asyncio.Future[T]: ...
     @overload
     def task(
-        self,
-        fn: Callable[..., Coroutine[Any, Any, T]],
-        /,
-        *args: Any,
-        name: str | None = None,
-        retry: RetryPolicy | None = None,
-        timeout: float | timedelta | None = None,
-        heartbeat_timeout: float | timedelta | None = None,
-        inline: bool = False,
-        undo: Callable[..., Any] | None = None,
-        worker: str | None = None,
-        **kwargs: Any,
+        self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
     ) -> asyncio.Future[T]: ...
     @overload
     def task(
         self,
-        fn: Callable[..., T],
+        fn: Callable[[*Ts], Coroutine[Any, Any, T]],
         /,
-        *args: Any,
-        name: str | None = None,
-        retry: RetryPolicy | None = None,
-        timeout: float | timedelta | None = None,
-        heartbeat_timeout: float | timedelta | None = None,
-        inline: bool = False,
-        undo: Callable[..., Any] | None = None,
-        worker: str | None = None,
-        **kwargs: Any,
+        *args: *Ts,
+        **options: Unpack[TaskOptions],
     ) -> asyncio.Future[T]: ...
+    @overload
+    def task(
+        self,
+        fn: Callable[[*Ts], T],
+        /,
+        *args: *Ts,
+        **options: Unpack[TaskOptions],
+    ) -> asyncio.Future[T]: ...
+    @overload
+    def task(self, fn: None = None, /, **options: Unpack[TaskOptions]) -> TaskDecorator: ...
     def task(
         self,
         fn: Callable[..., Any] | None = None,
@@ -107,7 +103,9 @@ class Context:
 
         The task runs outside the workflow, at least once; its recorded result is never computed
         again. Also a decorator, ``@ctx.task`` or ``@ctx.task(retry=...)``: the function's name
-        then becomes the future.
+        then becomes the future. With options and arguments by name write the options first,
+        ``ctx.task(retry=...)(fn, *args, **kwargs)``: what comes behind them is the function's, also
+        where it is called like an option, and type checkers compare it with its parameters.
 
         Args:
             fn: a sync or async callable.
@@ -140,8 +138,7 @@ class Context:
             UsageError: an argument is out of range.
         """
         if fn is None:
-            return functools.partial(
-                self.task,
+            chosen = TaskOptions(
                 name=name,
                 retry=retry,
                 timeout=timeout,
@@ -150,6 +147,7 @@ class Context:
                 undo=undo,
                 worker=worker,
             )
+            return functools.partial(self._task_with, chosen)
         if not callable(fn):
             if asyncio.iscoroutine(fn):
                 fn.close()
@@ -187,6 +185,24 @@ class Context:
             options=options,
         )
 
+    def _task_with(
+        self, options: TaskOptions, fn: Callable[..., Any], /, *args: Any, **kwargs: Any
+    ) -> asyncio.Future[Any]:
+        if kwargs:
+            fn, args = functools.partial(fn, *args, **kwargs), ()
+        return self.task(fn, *args, **options)
+
+    @overload
+    def map(
+        self,
+        fn: Callable[[I], Coroutine[Any, Any, T]],
+        items: Iterable[I],
+        **options: Unpack[MapOptions],
+    ) -> asyncio.Future[list[T]]: ...
+    @overload
+    def map(
+        self, fn: Callable[[I], T], items: Iterable[I], **options: Unpack[MapOptions]
+    ) -> asyncio.Future[list[T]]: ...
     def map(
         self,
         fn: Callable[[I], Any],
@@ -198,7 +214,7 @@ class Context:
         timeout: float | timedelta | None = None,
         heartbeat_timeout: float | timedelta | None = None,
         worker: str | None = None,
-    ) -> asyncio.Future[list[Any]]:
+    ) -> asyncio.Future[Any]:
         """Run a task for every item; the results come in the order of the items.
 
         The first failure cancels the tasks that are still open and is raised. Cancelling the
@@ -301,22 +317,47 @@ class Context:
 
     # Other executions
 
+    @overload
+    def child(
+        self, workflow: Startable[P, T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Child[T]: ...
+    @overload
     def child(
         self,
-        workflow: Startable | str,
+        workflow: Callable[[Context, *Ts], Coroutine[Any, Any, T]],
+        /,
+        *args: *Ts,
+        **options: Unpack[ChildOptions],
+    ) -> Child[T]: ...
+    @overload
+    def child(self, workflow: BoundWorkflow[T], /, **options: Unpack[ChildOptions]) -> Child[T]: ...
+    @overload
+    def child(
+        self,
+        workflow: str,
+        /,
+        *args: Any,
+        id: str | None = None,
+        on_parent_close: Literal["terminate", "cancel", "abandon"] = "terminate",
+        tags: Mapping[str, str] | None = None,
+        **kwargs: Any,
+    ) -> Child[Any]: ...
+    def child(
+        self,
+        workflow: Any,
         /,
         *args: Any,
         id: str | None = None,  # noqa: A002
         on_parent_close: Literal["terminate", "cancel", "abandon"] = "terminate",
         tags: Mapping[str, str] | None = None,
         **kwargs: Any,
-    ) -> Child:
+    ) -> Child[Any]:
         """Start a child execution now; the future is its result.
 
         Args:
-            workflow: the workflow, or its name.
+            workflow: the workflow, ``workflow.bind(...)`` with its arguments, or its name.
             *args: its arguments.
-            **kwargs: its arguments by name.
+            **kwargs: its arguments by name; beside options, bind them.
             id: the child's id; by default one is made of this execution's.
             on_parent_close: what becomes of a child that is open when this execution closes, in
                 whatever run: "terminate" it, "cancel" it, or "abandon" it to run on by itself.
@@ -335,13 +376,13 @@ class Context:
                 f"ctx.child(on_parent_close={on_parent_close!r}): choose 'terminate', 'cancel' or "
                 "'abandon'"
             )
+        given = {"id"} if id is not None else set[str]()
+        given |= {"on_parent_close"} if on_parent_close != "terminate" else set()
+        given |= {"tags"} if tags is not None else set()
+        workflow, args, kwargs = unbind(workflow, args, kwargs, given)
         if id is not None:
             check_id(id)
         if not isinstance(workflow, str):
-            given = {"id"} if id is not None else set[str]()
-            given |= {"on_parent_close"} if on_parent_close != "terminate" else set()
-            given |= {"tags"} if tags is not None else set()
-            workflow.check_options(given, args)
             workflow.check_arguments(args, kwargs)
         name = workflow if isinstance(workflow, str) else workflow.name
         return self._run.children.start(

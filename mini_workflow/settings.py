@@ -14,6 +14,7 @@
 | MINI_WORKFLOW_ORCHESTRATOR_FUNCTION_NAME | the function that answers queries and updates |
 | MINI_WORKFLOW_SCHEDULE_GROUP | the group of the schedules of long timers |
 | MINI_WORKFLOW_SCHEDULE_DLQ_ARN | the queue for what a schedule could not send; none by default |
+| MINI_WORKFLOW_SCHEDULE_KEY_ARN | the key of KMS that encrypts schedules; AWS's own by default |
 | MINI_WORKFLOW_SIGNING_KEY | signs what crosses from one function to another: 32 characters or more |
 | MINI_WORKFLOW_SIGNING_KEY_ARN | in its place, the parameter of SSM or the secret that holds the key |
 
@@ -43,6 +44,7 @@ ROLE_ARN: Final = "ROLE_ARN"
 ORCHESTRATOR_FUNCTION_NAME: Final = "MINI_WORKFLOW_ORCHESTRATOR_FUNCTION_NAME"
 SCHEDULE_GROUP: Final = "MINI_WORKFLOW_SCHEDULE_GROUP"
 SCHEDULE_DLQ_ARN: Final = "MINI_WORKFLOW_SCHEDULE_DLQ_ARN"
+SCHEDULE_KEY_ARN: Final = "MINI_WORKFLOW_SCHEDULE_KEY_ARN"
 SIGNING_KEY: Final = "MINI_WORKFLOW_SIGNING_KEY"
 SIGNING_KEY_ARN: Final = "MINI_WORKFLOW_SIGNING_KEY_ARN"
 
@@ -60,6 +62,7 @@ MEANING: Final[dict[str, str]] = {
     ORCHESTRATOR_FUNCTION_NAME: "the name of the orchestrator function",
     SCHEDULE_GROUP: "the name of the group of schedules",
     SCHEDULE_DLQ_ARN: "the ARN of the queue for what a schedule could not send",
+    SCHEDULE_KEY_ARN: "the ARN of the key of KMS that encrypts schedules",
     SIGNING_KEY: "the key that signs what crosses from one function to another",
     SIGNING_KEY_ARN: "the ARN of the parameter or secret that holds the signing key in its place",
 }
@@ -83,6 +86,7 @@ OPTIONAL: Final[dict[str, str]] = {
     OBJECT_PREFIX: "",
     WORKERS: "",
     SCHEDULE_DLQ_ARN: "",
+    SCHEDULE_KEY_ARN: "",
     SIGNING_KEY_ARN: "",
 }
 """The variables that may be absent, and what they are then."""

@@ -9,6 +9,7 @@ from typing import Any, Concatenate, Final, Generic, Literal, ParamSpec, TypeVar
 
 from mini_workflow.context import Context
 from mini_workflow.core.run import Run
+from mini_workflow.core.starting import BoundWorkflow
 from mini_workflow.errors import (
     DuplicateWorkflow,
     InvalidArguments,
@@ -67,6 +68,16 @@ class Workflow(Generic[P, R]):
         """Return the function's own coroutine."""
         return self.handler(ctx, *args, **kwargs)
 
+    def bind(self, *args: P.args, **kwargs: P.kwargs) -> BoundWorkflow[R]:
+        """Return the workflow with its arguments, to be started with options of the engine.
+
+        ``runtime.start_execution(order.bind("o-1", id=3), id="order-1")``: what is bound is the
+        function's, also where it is called like an option, and type checkers compare it with the
+        function's parameters. Raises InvalidArguments if it cannot be called with them.
+        """
+        self.check_arguments(args, kwargs)
+        return BoundWorkflow[R](cast("Any", self), args, kwargs)
+
     def __repr__(self) -> str:
         return f"<workflow {self.name!r}>"
 
@@ -94,7 +105,9 @@ class Workflow(Generic[P, R]):
             if parameter.kind is not parameter.POSITIONAL_OR_KEYWORD or place >= len(args):
                 raise UsageError(
                     f"{option}= is an option of the engine, and workflow {self.name!r} has a parameter "
-                    f"of that name: give the parameter by position; it takes {self._parameters}"
+                    "of that name: bind the workflow's own arguments, as in "
+                    f"{_name_of(self.handler)}.bind({option}=...), and give options behind it; it takes "
+                    f"{self._parameters}"
                 )
 
     def check_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

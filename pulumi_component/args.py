@@ -93,8 +93,8 @@ class CodeOptions(TypedDict, total=False):
     permissions_boundary: pulumi.Input[str]
     """The ARN of the policy that bounds what the roles that are made may do."""
     kms_key: pulumi.Input[str]
-    """The ARN of a key of KMS that encrypts logs and environments, and an engine's bucket and queues.
-    Without, AWS's own keys do."""
+    """The ARN of a key of KMS that encrypts logs and environments, and an engine's bucket, queues and
+    schedules. Without, AWS's own keys do."""
     tracing: bool
     """True to have X-Ray trace the calls."""
     log_level: str

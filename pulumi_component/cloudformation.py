@@ -451,6 +451,11 @@ def _recursion(one: Resource, made: Template) -> None:
 
 
 def _provisioned(one: Resource, made: Template) -> None:
+    if one.inputs["qualifier"] in made.versions.values():
+        raise BadOption(
+            f"{one.name}: a template keeps the older versions of functions, and with each the processes "
+            "that are kept ready for it, which cost: give provisioned_concurrency without versions"
+        )
     for entry in made.resources.values():
         properties = entry["Properties"]
         if (

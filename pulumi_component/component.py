@@ -310,6 +310,7 @@ class WorkflowEngine(pulumi.ComponentResource):
         scheduler_role: aws.iam.Role,
         undelivered: aws.sqs.Queue,
     ) -> Function:
+        kms = self._options.kms_key
         return self._function(
             "orchestrator",
             self._options.orchestrator,
@@ -324,6 +325,7 @@ class WorkflowEngine(pulumi.ComponentResource):
                 settings.ROLE_ARN: scheduler_role.arn,
                 settings.SCHEDULE_GROUP: group.name,
                 settings.SCHEDULE_DLQ_ARN: undelivered.arn,
+                **({} if kms is None else {settings.SCHEDULE_KEY_ARN: kms}),
             },
             self._allowing(
                 key,
@@ -335,6 +337,7 @@ class WorkflowEngine(pulumi.ComponentResource):
                 worker=worker.pinned_arns,
                 schedules=group.arn.apply(_schedules_of),
                 scheduler_role=scheduler_role.arn,
+                **({} if kms is None else {"schedules_key": kms}),
                 **self._stored(),
                 **{f"worker {label}": function.pinned_arns for label, function in named.items()},
                 **{f"queue {label}": one.arn for label, one in self.queues.items()},

@@ -141,23 +141,35 @@ class Function(pulumi.ComponentResource):
         """Return the alias of the newest version. Snapshots and processes kept ready belong to
         versions.
         """
-        mine = pulumi.ResourceOptions(parent=self)
+        # With the option versions the processes belong to the version itself, whatever calls it: a
+        # task calls its version and not the alias. They are ready before the alias comes there.
+        ready = [self._ready(name, compute, self.function.version)] if compute.versions else []
         alias = aws.lambda_.Alias(
             f"{name}-alias",
             name=ALIAS,
             function_name=self.function.name,
             function_version=self.function.version,
-            opts=mine,
+            opts=pulumi.ResourceOptions(
+                parent=self, depends_on=[one for one in ready if one is not None]
+            ),
         )
-        if compute.provisioned is not None:
-            aws.lambda_.ProvisionedConcurrencyConfig(
-                f"{name}-provisioned",
-                function_name=self.function.name,
-                qualifier=alias.name,
-                provisioned_concurrent_executions=compute.provisioned,
-                opts=mine,
-            )
+        if not compute.versions:
+            self._ready(name, compute, alias.name)
         return alias
+
+    def _ready(
+        self, name: str, compute: Compute, qualifier: pulumi.Output[str]
+    ) -> pulumi.Resource | None:
+        """Return the processes that are kept ready, if any are."""
+        if compute.provisioned is None:
+            return None
+        return aws.lambda_.ProvisionedConcurrencyConfig(
+            f"{name}-provisioned",
+            function_name=self.function.name,
+            qualifier=qualifier,
+            provisioned_concurrent_executions=compute.provisioned,
+            opts=pulumi.ResourceOptions(parent=self),
+        )
 
     def _url(self, name: str, url: Url) -> pulumi.Output[Any]:
         mine = pulumi.ResourceOptions(parent=self)

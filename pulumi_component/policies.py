@@ -129,14 +129,16 @@ def orchestrator(
     worker: str,
     schedules: str,
     scheduler_role: str,
+    schedules_key: str | None = None,
     **workers: str,
 ) -> list[Grant]:
     """Return the function that runs workflows.
 
     All arguments are ARNs; `history` is that of the bucket with the prefix of the engine's objects,
     such as "arn:aws:s3:::b/flows/". `unreadable` is that of the queue for messages that nobody can
-    read, `schedules` is that of the schedule group's schedules, `.../group/*`, and `workers` are those
-    of the functions of the other workers; those of queues begin with "queue".
+    read, `schedules` is that of the schedule group's schedules, `.../group/*`, `schedules_key` that of the
+    key that encrypts them, and `workers` are those of the functions of the other workers; those of
+    queues begin with "queue".
     """
     queues = [arn for name, arn in workers.items() if name.startswith("queue ")]
     functions = [arn for name, arn in workers.items() if not name.startswith("queue ")]
@@ -161,6 +163,8 @@ def orchestrator(
         grant(
             "ScheduleTimers", ["scheduler:CreateSchedule", "scheduler:DeleteSchedule"], [schedules]
         ),
+        # EventBridge Scheduler looks at the key in the name of whoever makes a schedule.
+        *(() if schedules_key is None else _key_of_schedules(schedules_key)),
         grant(
             "LetSchedulerSend",
             ["iam:PassRole"],
@@ -168,6 +172,10 @@ def orchestrator(
             {"StringEquals": {"iam:PassedToService": "scheduler.amazonaws.com"}},
         ),
     ]
+
+
+def _key_of_schedules(key: str) -> list[Grant]:
+    return [grant("EncryptSchedules", ["kms:DescribeKey"], [key])]
 
 
 def worker(*, bucket: str, history: str, events: str, failures: str) -> list[Grant]:

@@ -79,7 +79,7 @@ class Interpreter:
             case {"call": name, **options}:
                 retry = RetryPolicy(max_attempts=options["retry"]) if "retry" in options else None
                 arguments = self._value(options.get("with", {}))
-                result = await self._ctx.task(FUNCTIONS[name], retry=retry, name=name, **arguments)
+                result = await self._ctx.task(retry=retry, name=name)(FUNCTIONS[name], **arguments)
                 self._variables[options.get("save", "_")] = result
             case {"set": values}:
                 self._variables.update(self._value(values))

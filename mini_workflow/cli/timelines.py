@@ -99,7 +99,7 @@ def growth(
 
 def print_timeline(
     client: Client,
-    execution: Execution,
+    execution: Execution[Any],
     *,
     follow: bool,
     width: int = WIDTH,
@@ -119,7 +119,7 @@ def print_timeline(
             say(*line_of(reader.read(wire.decode(line)), width), err=err)
 
 
-def print_waiting(execution: Execution) -> None:
+def print_waiting(execution: Execution[Any]) -> None:
     """Print which tasks of an execution that runs are with a worker that they name, or wait for it."""
     for seq, task in execution.history().state().tasks.items():
         if task.worker and task.retry_at is None:
@@ -134,7 +134,7 @@ def task_message(worker: str) -> str:
     return f"add it to the component's workers on AWS; elsewhere {worker_message(worker)}"
 
 
-def print_outcome(execution: Execution, as_json: bool, *, trust: bool = False) -> int:
+def print_outcome(execution: Execution[Any], as_json: bool, *, trust: bool = False) -> int:
     """Print what has come of an execution that has closed or is blocked; answers the exit status.
 
     Without `trust` values and errors are shown as they are stored, and not loaded.
@@ -169,7 +169,7 @@ def print_outcome(execution: Execution, as_json: bool, *, trust: bool = False) -
     return code
 
 
-def _print_shown(execution: Execution, answer: dict[str, Any], as_json: bool) -> int:
+def _print_shown(execution: Execution[Any], answer: dict[str, Any], as_json: bool) -> int:
     """Return the same of one that has completed or failed, by what is stored alone."""
     closing = execution.history()[-1]
     if isinstance(closing, events.ExecutionFailed):
@@ -189,12 +189,12 @@ def _print_shown(execution: Execution, answer: dict[str, Any], as_json: bool) ->
     return OK
 
 
-def _tell_failure(execution: Execution, status: str, failure: BaseException) -> None:
+def _tell_failure(execution: Execution[Any], status: str, failure: BaseException) -> None:
     say(styled(status), f": {in_one_line(failure)}", err=True)
     print_stacks(execution, err=True)
 
 
-def print_stacks(execution: Execution, *, err: bool = False) -> None:
+def print_stacks(execution: Execution[Any], *, err: bool = False) -> None:
     """Print where a workflow failed: the stack of the task whose error ended it, if one did, its own,
     and those of the errors behind it, of children for example. Nothing of one that has not failed.
     """

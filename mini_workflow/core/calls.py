@@ -5,17 +5,23 @@ Read from the bytecode, so that comments and formatting make no difference.
 
 from __future__ import annotations
 
+import asyncio
 import dis
 import functools
 import inspect
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from types import CodeType, FunctionType, MethodType
-from typing import Any, Final
+from typing import Any, Final, ParamSpec, Protocol, TypedDict, TypeVar, overload
 from zlib import crc32
 
+from mini_workflow.core.retry import RetryPolicy
 from mini_workflow.errors import ClosureNotSerializable, UsageError
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 LAMBDA: Final = "<lambda>"
 """What Python calls every lambda, and a task is called whose lambda calls nothing by a name."""
@@ -150,16 +156,36 @@ def _parts(constants: Any) -> Iterator[Any]:
             yield constant
 
 
-OPTIONS: Final = (
-    "name",
-    "retry",
-    "timeout",
-    "heartbeat_timeout",
-    "inline",
-    "undo",
-    "worker",
-)
-"""The options of ``ctx.task``."""
+class TaskOptions(TypedDict, total=False):
+    """The options of ``ctx.task``."""
+
+    name: str | None
+    retry: RetryPolicy | None
+    timeout: float | timedelta | None
+    heartbeat_timeout: float | timedelta | None
+    inline: bool
+    undo: Callable[..., Any] | None
+    worker: str | None
+
+
+OPTIONS: Final = tuple(TaskOptions.__annotations__)
+"""The options of ``ctx.task``, by name."""
+
+
+class TaskDecorator(Protocol):
+    """What ``ctx.task(retry=...)`` gives: a decorator, or a call that begins with its options."""
+
+    @overload
+    def __call__(
+        self, fn: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> asyncio.Future[T]: ...
+    @overload
+    def __call__(
+        self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> asyncio.Future[T]: ...
+    def __call__(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """Start a task, as ``ctx.task`` does."""
+        ...
 
 
 def check_call(
@@ -182,8 +208,8 @@ def check_call(
     if known is None:
         return
     parameters, takes_more = known
-    for option in options:
-        # Given by position it is not meant twice.
+    for option in options - _bound(function):
+        # What is given by position, or is bound, is not meant twice.
         if option in parameters and parameters[option] >= len(args):
             raise UsageError(
                 f"{option}= is an option of ctx.task(), and {name_of_call(function)} has a parameter "
@@ -199,6 +225,11 @@ def check_call(
                 f"{name}= is neither an option of ctx.task() ({', '.join(OPTIONS)}) nor a parameter "
                 f"of {name_of_call(function)}"
             )
+
+
+def _bound(function: Any) -> set[str]:
+    """Return the parameters that a partial has bound by their names."""
+    return set(function.keywords) if isinstance(function, functools.partial) else set()  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
 
 
 _assignments: dict[int, tuple[CodeType, str]] = {}

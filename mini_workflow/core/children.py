@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 from mini_workflow.core import commands, events
 from mini_workflow.core.codec import Codec
@@ -17,8 +17,10 @@ from mini_workflow.errors import ChildFailed
 from mini_workflow.loop.loop import WorkflowLoop
 from mini_workflow.loop.ordered import WorkflowFuture
 
+R = TypeVar("R")
 
-class Child(WorkflowFuture):
+
+class Child(WorkflowFuture[R]):
     """The result of a child execution, whose id is `id`. Cancelling it cancels the child."""
 
     __mini_workflow_refused__ = "the future of a child"
@@ -79,7 +81,7 @@ class Children:
 
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
-        self._open: dict[int, Child] = {}
+        self._open: dict[int, Child[Any]] = {}
 
     def start(
         self,
@@ -88,7 +90,7 @@ class Children:
         child_id: str | None,
         on_parent_close: str,
         tags: dict[str, str] | None = None,
-    ) -> Child:
+    ) -> Child[Any]:
         """Start a child execution now, with the arguments that `encode` encodes by its codec."""
         recorder = self._recorder
         seq = recorder.seq + 1
@@ -150,7 +152,7 @@ class Children:
             error.__cause__ = cause
             self._recorder.fail(child, error)
 
-    def _codec_of(self, child: Child) -> Codec:
+    def _codec_of(self, child: Child[Any]) -> Codec:
         return self._recorder.codec.for_execution(child.id)
 
     def clear(self) -> None:

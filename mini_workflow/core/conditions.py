@@ -25,7 +25,7 @@ class Conditions:
 
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
-        self._waiting: list[tuple[Predicate, Context, WorkflowFuture]] = []
+        self._waiting: list[tuple[Predicate, Context, WorkflowFuture[Any]]] = []
 
     def holds(self, predicate: Predicate) -> bool:
         """Try a predicate. Raises what it raises, and UsageError if it is asynchronous."""
@@ -42,7 +42,7 @@ class Conditions:
             )
         return bool(answer)
 
-    def wait(self, predicate: Predicate) -> WorkflowFuture:
+    def wait(self, predicate: Predicate) -> WorkflowFuture[Any]:
         """Return a future that is done when the predicate holds, which is tried after every change,
         in the caller's context.
         """
@@ -59,7 +59,7 @@ class Conditions:
         if not self._waiting:
             return False
         woken = False
-        waiting: list[tuple[Predicate, Context, WorkflowFuture]] = []
+        waiting: list[tuple[Predicate, Context, WorkflowFuture[Any]]] = []
         for entry in self._waiting:
             predicate, context, future = entry
             if future.done():

@@ -242,7 +242,7 @@ class TaskScheduled(Fact):
     instead of a task: a replay must not take such a call for this one. `call` is the fingerprint of
     what is called and with which values; without a name before its ``#`` it calls what the task is
     named after. Histories from before have none. `worker` names the worker that is to run it; empty
-    is the default one.
+    is the default one. `begun` is when it began, if the event before was long under way.
     """
 
     seq: int
@@ -253,6 +253,7 @@ class TaskScheduled(Fact):
     heartbeat_timeout: int | None = None
     call: str = ""
     worker: str = ""
+    begun: int = 0
 
 
 @fact

@@ -4,15 +4,28 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from functools import partial
 from types import CellType, FunctionType
-from typing import Any
+from typing import Any, TypedDict
 
+from mini_workflow.core.retry import RetryPolicy
 from mini_workflow.loop.loop import WorkflowLoop
 from mini_workflow.loop.ordered import WorkflowFuture
 
 
-class Mapping(WorkflowFuture):
+class MapOptions(TypedDict, total=False):
+    """The options of ``ctx.map``."""
+
+    concurrency: int | None
+    name: str | None
+    retry: RetryPolicy | None
+    timeout: float | timedelta | None
+    heartbeat_timeout: float | timedelta | None
+    worker: str | None
+
+
+class Mapping(WorkflowFuture[Any]):
     """The results in the order of the items. Cancelling it cancels the tasks that are open.
 
     Each task that ends starts the next one, so the work per event does not grow with the items.

@@ -34,7 +34,7 @@ def read_token(token: str) -> tuple[str, int, str]:
     raise PromiseNotOpen(f"{token!r} is not the token of a promise; use the promise's .token as is")
 
 
-class Promise(WorkflowFuture):
+class Promise(WorkflowFuture[Any]):
     """Awaitable in the workflow; completed or failed once from outside by its `token`.
 
     Giving up an await of it, as ``asyncio.timeout`` does, does not give the promise up: it may be
@@ -50,10 +50,10 @@ class Promise(WorkflowFuture):
         self.token = token
         self.name = name
         self._numbering = loop
-        self._rest: WorkflowFuture | None = None
+        self._rest: WorkflowFuture[Any] | None = None
 
     @property
-    def unsettled(self) -> WorkflowFuture | None:
+    def unsettled(self) -> WorkflowFuture[Any] | None:
         """The future that the value is for; None once it is there."""
         future = self._rest if self.cancelled() else self
         return None if future is None or future.done() else future

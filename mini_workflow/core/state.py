@@ -294,7 +294,7 @@ class ExecutionState:
             raise self._follows_the_end(event)
         self.tasks[event.seq] = OpenTask(event)
         self.in_flight += 1
-        self._expect(event.seq, self.now)
+        self._expect(event.seq, event.begun or self.now)
 
     def _task_ended(self, event: events.TaskCompleted | events.TaskFailed) -> None:
         if event.seq in self.cancelled_tasks:

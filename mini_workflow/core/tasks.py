@@ -37,7 +37,7 @@ class OutOfTime(MiniWorkflowError):
     """There is no time for the inline task that comes next: the run has to go on in another turn."""
 
 
-class TaskFuture(WorkflowFuture):
+class TaskFuture(WorkflowFuture[Any]):
     """The result of a task. `seq` is its number in the run, `name` its name.
 
     `undo` takes it back, when it has succeeded and the execution fails later.
@@ -108,9 +108,15 @@ class Tasks:
         recorder.seq = seq
         plan = None if retry is None else retry.to_plain()
         call = self._fingerprint(name, function, args, kwargs)
+        begun = 0
+        if (
+            recorder.state.limits is not None
+            and (at := recorder.loop.begins_at()) > recorder.loop.now
+        ):
+            begun = at
         recorder.emit(
             events.TaskScheduled(
-                seq, name, plan, timeout, recorder.refused, heartbeat_timeout, call, worker
+                seq, name, plan, timeout, recorder.refused, heartbeat_timeout, call, worker, begun
             )
         )
         future = TaskFuture(seq, name, loop=recorder.loop, tasks=self)
@@ -169,7 +175,7 @@ class Tasks:
 
     def map(
         self, start: Callable[[Any], TaskFuture], items: list[Any], concurrency: int | None
-    ) -> WorkflowFuture:
+    ) -> WorkflowFuture[Any]:
         """Start a task for every item; the results come in the order of the items."""
         if not self._recorder.may_start():
             return self._recorder.loop.create_future()

@@ -10,7 +10,7 @@ from mini_workflow.loop.handles import Handle, TimerHandle
 from mini_workflow.loop.ordered import WorkflowFuture
 
 
-class Sleep(WorkflowFuture):
+class Sleep(WorkflowFuture[Any]):
     """Done when its timer fires. Cancelling it gives the timer up."""
 
     timer: Handle | TimerHandle | None = None
@@ -39,7 +39,7 @@ class Timers:
         self._open: dict[int, TimerHandle] = {}
         recorder.loop.timers = self
 
-    def sleep(self, wait: int) -> WorkflowFuture:
+    def sleep(self, wait: int) -> WorkflowFuture[Any]:
         """Return a future that is done after `wait` milliseconds; for 0 or less at once, after
         others.
         """
@@ -49,7 +49,7 @@ class Timers:
             future.timer = loop.call_later(wait / 1000, future.wake)
         return future
 
-    def sleep_until(self, fire_at: int) -> WorkflowFuture:
+    def sleep_until(self, fire_at: int) -> WorkflowFuture[Any]:
         """Return a future that is done at a time of the clock (milliseconds since the epoch)."""
         loop = self._recorder.loop
         future = Sleep(loop=loop)

@@ -5,29 +5,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from mini_workflow.core.payload import Payload
 from mini_workflow.errors import InvalidIdentifier, UsageError
 from mini_workflow.settings import DEFAULT_WORKER, WORKER_NAME, WORKER_NAME_RULE
-
-
-class Startable(Protocol):
-    """A workflow, as far as starting one needs to know it."""
-
-    @property
-    def name(self) -> str:
-        """The name under which it is registered."""
-        ...
-
-    def check_options(self, options: set[str], args: tuple[Any, ...]) -> None:
-        """Raise UsageError if it has a parameter, not among `args`, called like one of them."""
-        ...
-
-    def check_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Raise InvalidArguments unless it can be called with them."""
-        ...
-
 
 EXECUTION_ID: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:@\-]{0,99}")
 """What an execution id may be. 100 characters is what EventBridge Pipes allows in a message group

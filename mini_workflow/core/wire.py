@@ -42,7 +42,7 @@ _PAYLOAD_FIELD: Final[dict[type, str]] = {
 }
 _KIND: Final = '{"event":"'
 """How every line begins."""
-_INTEGERS: Final = ("at", "seq", "attempt", "fire_at", "retry_at", "wait", "by")
+_INTEGERS: Final = ("at", "seq", "attempt", "fire_at", "retry_at", "wait", "by", "begun")
 _REQUIRED: Final[dict[type, frozenset[str]]] = {
     kind: frozenset(f.name for f in fields(kind) if f.default is MISSING)
     for kind in _KINDS.values()
@@ -63,6 +63,7 @@ def encode(event: Event | events.UpdateRequested) -> str:
             and event.retry is event.timeout is event.heartbeat_timeout is None
             and not event.refused
             and not event.worker
+            and not event.begun
         ):
             name = dump_json(event.name)
             call = f',"call":{dump_json(event.call)}' if event.call else ""

@@ -5,16 +5,18 @@ from __future__ import annotations
 import inspect
 import secrets
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, Final, Self, Unpack
+from typing import Any, Final, ParamSpec, Self, TypeVar, TypeVarTuple, Unpack, cast, overload
 
+from mini_workflow.context import Context
 from mini_workflow.core import events, wire
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.events import CLOSING, Event, Incoming
 from mini_workflow.core.history import History
 from mini_workflow.core.promises import read_token
+from mini_workflow.core.starting import BoundWorkflow, SignalWithStartOptions, StartOptions, unbind
 from mini_workflow.core.tags import check_tags
 from mini_workflow.core.validation import check_id, check_name, check_reason, encode_arguments
 from mini_workflow.engine.execution import Description, Execution, Settled
@@ -33,6 +35,10 @@ from mini_workflow.errors import (
 from mini_workflow.ports import Head, Order, Query, Status, Stored
 from mini_workflow.waiting import blocking_wait
 from mini_workflow.workflow import Registry, Workflow
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Ts = TypeVarTuple("Ts")
 
 PAGE: Final = 1_000
 """How many executions are read at a time for a listing."""
@@ -57,21 +63,47 @@ class Client:
 
     # For users
 
+    @overload
+    def start_execution(
+        self, workflow: Workflow[P, R], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Execution[R]: ...
+    @overload
     def start_execution(
         self,
-        workflow: Workflow[Any, Any] | str,
+        workflow: Callable[[Context, *Ts], Coroutine[Any, Any, R]],
+        /,
+        *args: *Ts,
+        **options: Unpack[StartOptions],
+    ) -> Execution[R]: ...
+    @overload
+    def start_execution(
+        self, workflow: BoundWorkflow[R], /, **options: Unpack[StartOptions]
+    ) -> Execution[R]: ...
+    @overload
+    def start_execution(
+        self,
+        workflow: str,
+        /,
+        *args: Any,
+        id: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        **kwargs: Any,
+    ) -> Execution[Any]: ...
+    def start_execution(
+        self,
+        workflow: Any,
         /,
         *args: Any,
         id: str | None = None,  # noqa: A002 - the API's own word
         tags: Mapping[str, str] | None = None,
         **kwargs: Any,
-    ) -> Execution:
+    ) -> Execution[Any]:
         """Start an execution; when this returns, it survives a crash.
 
         Args:
-            workflow: the workflow, or its name.
+            workflow: the workflow, ``workflow.bind(...)`` with its arguments, or its name.
             *args: its positional arguments.
-            **kwargs: its keyword arguments; one called `id` or `tags` has to be given by position.
+            **kwargs: its keyword arguments; beside options, bind them: see `Workflow.bind`.
             id: 1 to 100 letters, digits and ``_-.:@``; the same id again gives the same execution,
                 whether it is still running or not. Without one it is made up.
             tags: names and values by which `list_executions` finds it, at most 20; names of up to 64
@@ -84,22 +116,50 @@ class Client:
             StoreError: the store refused; nothing was started.
         """
         given = {"id"} if id is not None else set[str]()
-        _check_options(workflow, given | ({"tags"} if tags is not None else set()), args)
+        given |= {"tags"} if tags is not None else set()
+        workflow, args, kwargs = unbind(workflow, args, kwargs, given)
         return self._start(workflow, args, kwargs, id, None, tags)
 
+    @overload
     def start_executions(
         self,
-        workflow: Workflow[Any, Any] | str,
+        workflow: Callable[[Context, *Ts], Coroutine[Any, Any, R]],
+        calls: Iterable[tuple[*Ts]],
+        *,
+        ids: Iterable[str] | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> list[Execution[R]]: ...
+    @overload
+    def start_executions(
+        self,
+        workflow: Workflow[P, R],
+        calls: Iterable[BoundWorkflow[R]],
+        *,
+        ids: Iterable[str] | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> list[Execution[R]]: ...
+    @overload
+    def start_executions(
+        self,
+        workflow: str,
         calls: Iterable[tuple[Any, ...]],
         *,
         ids: Iterable[str] | None = None,
         tags: Mapping[str, str] | None = None,
-    ) -> list[Execution]:
+    ) -> list[Execution[Any]]: ...
+    def start_executions(
+        self,
+        workflow: Any,
+        calls: Iterable[Any],
+        *,
+        ids: Iterable[str] | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> list[Execution[Any]]:
         """Start many executions of a workflow, in as few commits as possible.
 
         Args:
             workflow: the workflow, or its name.
-            calls: the positional arguments of each, as tuples.
+            calls: the positional arguments of each, as tuples; or ``workflow.bind(...)`` of each.
             ids: their ids, as many as there are calls; without them they are made up.
             tags: the tags of each of them.
 
@@ -118,15 +178,44 @@ class Client:
         if names is not None and len(names) != len(arguments):
             raise UsageError(f"start_executions: {len(arguments)} calls, but {len(names)} ids")
         requests = [
-            self._start_request(name, args, {}, None if names is None else names[index], None, tags)
-            for index, args in enumerate(arguments)
+            self._start_request(
+                *(name, *_arguments_of(name, call)),
+                None if names is None else names[index],
+                None,
+                tags,
+            )
+            for index, call in enumerate(arguments)
         ]
         self._transport.start(requests)
         return [self._started(request) for request in requests]
 
+    @overload
     def signal_with_start(
         self,
-        workflow: Workflow[Any, Any] | str,
+        workflow: Callable[[Context, *Ts], Coroutine[Any, Any, R]],
+        /,
+        *args: *Ts,
+        id: str,
+        signal: str,
+        **options: Unpack[SignalWithStartOptions],
+    ) -> Execution[R]: ...
+    @overload
+    def signal_with_start(
+        self,
+        workflow: BoundWorkflow[R],
+        /,
+        *,
+        id: str,
+        signal: str,
+        **options: Unpack[SignalWithStartOptions],
+    ) -> Execution[R]: ...
+    @overload
+    def signal_with_start(
+        self, workflow: str, /, *args: Any, id: str, signal: str, value: Any = None, **kwargs: Any
+    ) -> Execution[Any]: ...
+    def signal_with_start(
+        self,
+        workflow: Any,
         /,
         *args: Any,
         id: str,  # noqa: A002
@@ -134,14 +223,15 @@ class Client:
         value: Any = None,
         tags: Mapping[str, str] | None = None,
         **kwargs: Any,
-    ) -> Execution:
+    ) -> Execution[Any]:
         """Send a signal to the execution of that id, and start it before if there is none: both in
         one step, and both survive a crash when this returns. The `tags` are those of a new one.
 
         Raises what `start_execution` and `Execution.signal` raise.
         """
         given = {"id", "signal"} if value is None else {"id", "signal", "value"}
-        _check_options(workflow, given | ({"tags"} if tags is not None else set()), args)
+        given |= {"tags"} if tags is not None else set()
+        workflow, args, kwargs = unbind(workflow, args, kwargs, given)
         return self._start(workflow, args, kwargs, id, self._make_signal(id, signal, value), tags)
 
     def _start(
@@ -152,7 +242,7 @@ class Client:
         id: str | None,  # noqa: A002
         signal: events.SignalReceived | None,
         tags: Mapping[str, str] | None,
-    ) -> Execution:
+    ) -> Execution[Any]:
         self._store.check()
         request = self._start_request(_name_of(workflow), args, kwargs, id, signal, tags)
         self._transport.start([request])
@@ -175,12 +265,12 @@ class Client:
         arguments = encode_arguments(codec.encode, args, kwargs)
         return Start(execution_id, name, arguments, id is None, signal, checked)
 
-    def _started(self, request: Start) -> Execution:
+    def _started(self, request: Start) -> Execution[Any]:
         started = request.reply.wait()
         settled = Settled(started.head, started.closing) if started.closing is not None else None
         return Execution(request.execution_id, self, self._codec, settled)
 
-    def get_execution(self, id: str) -> Execution:  # noqa: A002
+    def get_execution(self, id: str) -> Execution[Any]:  # noqa: A002
         """Return a handle to an execution. Raises ExecutionNotFound if there is none of that id."""
         self.head(id)
         return Execution(id, self, self._codec)
@@ -499,11 +589,14 @@ class Client:
                 wait(min(LOOK_AGAIN, left))
 
 
-def _check_options(
-    workflow: Workflow[Any, Any] | str, options: set[str], args: tuple[Any, ...]
-) -> None:
-    if isinstance(workflow, Workflow):
-        workflow.check_options(options, args)
+def _arguments_of(name: str, call: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return the arguments of one of many calls of the workflow of that name."""
+    if not isinstance(call, BoundWorkflow):
+        return tuple(call), {}
+    bound = cast("BoundWorkflow[Any]", call)
+    if bound.workflow.name != name:
+        raise UsageError(f"start_executions starts workflow {name!r}, but one call is {call!r}")
+    return bound.args, bound.kwargs
 
 
 def _name_of(workflow: object) -> str:

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
+from mini_workflow.core import events
+from mini_workflow.core.commands import Command
 from mini_workflow.core.events import Message
+from mini_workflow.engine.effects import WakeupPlan
+from mini_workflow.engine.turn import Turn
 from mini_workflow.errors import StoreError
+from mini_workflow.ports.queue import NO_EFFECTS, NO_WAKEUPS, ExecutionMeta, PendingEffects
 
 T = TypeVar("T")
 Item = TypeVar("Item")
+
+NOTHING_SET: Final = WakeupPlan(NO_WAKEUPS)
 
 
 class Each(Protocol):
@@ -45,3 +52,47 @@ class QueueDelivery:
     resume: bool = False
     ids: tuple[str, ...] = ()
     delivery: int = 1
+
+
+@dataclass(slots=True)
+class QueueTurn:
+    """A delivery on its way. The second turn of a continued execution has nothing to deliver."""
+
+    arrival: QueueDelivery
+    messages: list[Message]
+    resume: bool
+    races: int = 0
+    runs: int = 1
+    """Which run in a row this is."""
+    again: bool = False
+    turn: Turn | None = None
+    standing: ExecutionMeta | None = None
+    version: int = 0
+    """Of which version the execution is by what this has read and written."""
+    started: events.ExecutionStarted | None = None
+    """What it begins with, if its first turn creates it."""
+    owed: PendingEffects = NO_EFFECTS
+    """Those of earlier commits that cannot be done now."""
+    pending: PendingEffects = NO_EFFECTS
+    kept: list[Message] = field(default_factory=list[Message])
+    """The outcomes that were kept of attempts which would have been dispatched once more."""
+    plan_wakeup: WakeupPlan = NOTHING_SET
+    unfinished: bool = False
+    """Whether something is left for a message of its own, because the time is up."""
+
+    @property
+    def name(self) -> str:
+        """The execution."""
+        return self.arrival.execution_id
+
+    @property
+    def commands(self) -> tuple[Command, ...]:
+        """What the turn has decided."""
+        turn = self.turn
+        return turn.decision.commands if turn is not None and turn.decision is not None else ()
+
+    def pending_effects(self, standing: ExecutionMeta) -> PendingEffects:
+        """Return the effects of the last commit if they may not have been done."""
+        pending, ids = standing.pending, self.arrival.ids
+        again = pending.doubtful or self.resume or not set(pending.causes).isdisjoint(ids)
+        return pending if again and not standing.done else NO_EFFECTS

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from mini_workflow.core import events
 from mini_workflow.core.codec import Codec
@@ -26,6 +26,8 @@ from mini_workflow.ports import Head, Status
 
 if TYPE_CHECKING:
     from mini_workflow.engine.client import Client
+
+R_co = TypeVar("R_co", covariant=True)
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _EARLIEST: Final = datetime.min.replace(tzinfo=UTC)
@@ -87,7 +89,7 @@ class Settled:
     closing: Event | None = None
 
 
-class Execution:
+class Execution(Generic[R_co]):
     """One durable execution. Handles are cheap; any number may exist for the same execution."""
 
     __slots__ = ("_codec", "_client", "_settled", "id")
@@ -100,7 +102,7 @@ class Execution:
         self._codec = codec.for_execution(execution_id)
         self._settled = settled
 
-    def result(self, timeout: float | timedelta | None = None) -> Any:
+    def result(self, timeout: float | timedelta | None = None) -> R_co:
         """Wait for the workflow's result, for at most `timeout` seconds (or a timedelta).
 
         In asynchronous code ``await execution`` does the same without blocking the loop.
@@ -117,10 +119,10 @@ class Execution:
         settled = self._settled or self._client.wait(self.id, limit)
         return self._unwrap(settled)
 
-    def __await__(self) -> Generator[Any, None, Any]:
+    def __await__(self) -> Generator[Any, None, R_co]:
         return self._result_async().__await__()
 
-    async def _result_async(self) -> Any:
+    async def _result_async(self) -> R_co:
         settled = self._settled or await self._client.wait_async(self.id)
         return self._unwrap(settled)
 

@@ -1,12 +1,11 @@
-"""LateOutcomes: what attempts have come to that could not be sent, and messages that were long under way."""
+"""LateOutcomes: what attempts have come to that could not be sent."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
 
-from mini_workflow.core import events, wire
+from mini_workflow.core import wire
 from mini_workflow.core.events import Message
 from mini_workflow.core.report_limits import ReportLimits
 from mini_workflow.core.state import ExecutionState
@@ -20,7 +19,7 @@ log = logging.getLogger("mini_workflow.engine")
 
 
 class LateOutcomes:
-    """Asked before a turn counts attempts as lost."""
+    """Asked before a turn counts attempts as lost, or has them run once more."""
 
     def __init__(
         self, store: Reader, cache: Cache, dispatch: Dispatch, limits: ReportLimits
@@ -36,8 +35,16 @@ class LateOutcomes:
         """
         try:
             late = self._late(execution_id, now)
-            kept = self._dispatch.outcomes(execution_id, late) if late else []
-            return [decode_message(line) for text in kept for line in text.split("\n")]
+        except WireError as error:
+            log.error("[%s] its history is unreadable: %s", execution_id, error)
+            return []
+        return self.outcomes(execution_id, late)
+
+    def outcomes(self, execution_id: str, attempts: Sequence[tuple[int, int]]) -> list[Message]:
+        """Return the outcomes that are kept of attempts, (seq, attempt). Raises StoreError."""
+        try:
+            texts = self._dispatch.outcomes(execution_id, attempts) if attempts else []
+            return [decode_message(line) for text in texts for line in text.split("\n")]
         except WireError as error:
             log.error("[%s] what its attempts have come to is unreadable: %s", execution_id, error)
             return []
@@ -53,13 +60,3 @@ class LateOutcomes:
             for line in () if stored is None else stored.events:
                 state.apply(wire.decode(line))  # type: ignore[arg-type]
         return [(seq, state.tasks[seq].attempt) for seq in state.deadlines.passed(now)]
-
-    def renewed(self, messages: Sequence[Message], now: int) -> list[Message]:
-        """Return the messages, as of now if they were under way for longer than reports may take: what
-        they lead to would be overdue before it has begun.
-        """
-        before, start = now - self._limits.margin, events.ExecutionStarted
-        return [
-            replace(m, at=now) if m.at < before and not isinstance(m, start) else m
-            for m in messages
-        ]

@@ -9,23 +9,21 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from mini_workflow.core import events, wire
 from mini_workflow.core.codec import Codec
-from mini_workflow.core.commands import CancelTask, Command, RunTask, StartChild
-from mini_workflow.core.events import Message
+from mini_workflow.core.commands import CancelTask, RunTask, StartChild
 from mini_workflow.core.report_limits import ReportLimits
 from mini_workflow.core.run import Definition, OutOfTime, Run
 from mini_workflow.engine.admission import StartCheck
 from mini_workflow.engine.cache import Cache
-from mini_workflow.engine.delivery import Each, QueueDelivery, one_by_one
+from mini_workflow.engine.delivery import Each, QueueDelivery, QueueTurn, one_by_one
 from mini_workflow.engine.dispatch import request_of
 from mini_workflow.engine.effects import (
     RESERVE,
     Effects,
-    WakeupPlan,
     put_off,
     requests_of,
     together,
@@ -37,11 +35,11 @@ from mini_workflow.engine.late_outcomes import LateOutcomes
 from mini_workflow.engine.operator_log import tell
 from mini_workflow.engine.outbox import child_start, outbox
 from mini_workflow.engine.runs import blocked, deadly, first_head
-from mini_workflow.engine.turn import Delivery, Turn, Turns
+from mini_workflow.engine.turn import ABOUT_ATTEMPTS, Delivery, Turn, Turns
 from mini_workflow.engine.undelivered import warn_of_late_signals, warn_of_unreceived
 from mini_workflow.engine.watchdog import Watchdog
 from mini_workflow.errors import StoreError, StoreUnavailable, UsageError
-from mini_workflow.ports import Clock, Commit, Extent, Head, QueuedMessage, TaskOutcome, TaskRequest
+from mini_workflow.ports import Clock, Commit, Head, QueuedMessage, TaskOutcome, TaskRequest
 from mini_workflow.ports.queue import (
     NO_EFFECTS,
     NO_WAKEUPS,
@@ -73,37 +71,9 @@ RUNS_AT_ONCE: Final = 10
 """How many runs of an execution follow each other before its other messages get in between: those that
 continue as new without waiting. Our own bound."""
 
-NOTHING_SET: Final = WakeupPlan(NO_WAKEUPS)
 FROM_NOTHING: Final = ExecutionMeta(NO_EFFECTS, False, NO_WAKEUPS, 0, None, 0)
 FOREVER: Final = 10**12
 """Milliseconds that are left to a process of which nobody knows when it has to end."""
-
-
-@dataclass(slots=True)
-class _Work:
-    """An arrival on its way. The second turn of a continued execution has nothing to deliver."""
-
-    arrival: QueueDelivery
-    messages: list[Message]
-    resume: bool
-    races: int = 0
-    runs: int = 1
-    """Which run in a row this is."""
-    again: bool = False
-    turn: Turn | None = None
-    standing: ExecutionMeta | None = None
-    started: events.ExecutionStarted | None = None
-    """What it begins with, if its first turn creates it."""
-    owed: PendingEffects = NO_EFFECTS
-    """Those of earlier commits that cannot be done now."""
-    pending: PendingEffects = NO_EFFECTS
-    plan_wakeup: WakeupPlan = NOTHING_SET
-    unfinished: bool = False
-    """Whether something is left for a message of its own, because the time is up."""
-
-    @property
-    def name(self) -> str:
-        return self.arrival.execution_id
 
 
 class Orchestrator:
@@ -195,10 +165,10 @@ class Orchestrator:
         return failed
 
     def _take(self, arrivals: Sequence[QueueDelivery], failed: dict[str, Exception]) -> None:
-        works = [_Work(a, list(a.messages), a.resume) for a in arrivals]
+        works = [QueueTurn(a, list(a.messages), a.resume) for a in arrivals]
         while works:
             works = self._stage(self._prepare, works, failed)
-            turned: list[_Work] = []
+            turned: list[QueueTurn] = []
             self._ready()
             for work in works:
                 try:
@@ -217,25 +187,28 @@ class Orchestrator:
                     warn_of_late_signals(work.turn)
             done = self._stage(self._carry_out, finished, failed)
             again += [
-                _Work(work.arrival, [], False, runs=work.runs + 1)
+                QueueTurn(work.arrival, [], False, runs=work.runs + 1)
                 for work in done
                 if work.turn is not None and work.turn.continues and work.runs < RUNS_AT_ONCE
             ]
             works = again
 
     def _stage(
-        self, step: Callable[[_Work], None], works: list[_Work], failed: dict[str, Exception]
-    ) -> list[_Work]:
+        self,
+        step: Callable[[QueueTurn], None],
+        works: list[QueueTurn],
+        failed: dict[str, Exception],
+    ) -> list[QueueTurn]:
         """Return those for which a step has gone well."""
 
-        def attempt(work: _Work) -> Exception | None:
+        def attempt(work: QueueTurn) -> Exception | None:
             try:
                 step(work)
             except Exception as error:
                 return error
             return None
 
-        well: list[_Work] = []
+        well: list[QueueTurn] = []
         for work, error in zip(works, self._each(attempt, works), strict=True):
             if error is None:
                 well.append(work)
@@ -243,7 +216,7 @@ class Orchestrator:
                 self._fail(work, error, failed)
         return well
 
-    def _fail(self, work: _Work, error: Exception, failed: dict[str, Exception]) -> None:
+    def _fail(self, work: QueueTurn, error: Exception, failed: dict[str, Exception]) -> None:
         failed[work.name] = error
         if work.turn is not None:
             self._turns.discard(work.turn)
@@ -256,7 +229,7 @@ class Orchestrator:
         self._cache.drop(work.name)
         self._store.forget(work.name)
 
-    def _prepare(self, work: _Work) -> None:
+    def _prepare(self, work: QueueTurn) -> None:
         """Learn how things stand; have an execution that is to be started here begin."""
         standing = self._store.standing(work.name)
         started = next((m for m in work.messages if isinstance(m, events.ExecutionStarted)), None)
@@ -279,9 +252,9 @@ class Orchestrator:
         if started is not None and standing is not None:
             work.messages.remove(started)
             self._admission.check(work.name, started, standing)
-        work.standing = standing
+        work.standing, work.version = standing, 0 if standing is None else standing.version
 
-    def _advance(self, work: _Work) -> None:
+    def _advance(self, work: QueueTurn) -> None:
         """Make the turn, and say what is to be done once it is committed."""
         work.again, self._longest = False, None
         name, standing = work.name, work.standing
@@ -298,15 +271,14 @@ class Orchestrator:
         if error is None:
             error = self._make_sure(work, standing, head)
         else:
-            work.owed = put_off(_doubted(work, standing))
-        messages = list(work.messages)
+            work.owed = put_off(work.pending_effects(standing))
+        messages = [*work.kept, *work.messages]
         due = head is not None and head.wake_at is not None and head.wake_at <= now
         if due or work.resume:
             deadline = standing.alarm.deadline
             if error is None and (work.resume or (deadline is not None and deadline.at <= now)):
                 messages += self._late.find(name, now)
             messages.append(events.Tick(now))
-        messages = self._late.renewed(messages, now)
         signalled = any(isinstance(m, events.SignalReceived) for m in messages)
         delivery = Delivery(name, messages, resume=work.resume and error is None, posted=signalled)
         if error is None:
@@ -326,18 +298,19 @@ class Orchestrator:
             warn_of_unreceived(name, work.messages, head)
         self._plan(work, standing, now)
 
-    def _first(self, work: _Work) -> None:
+    def _first(self, work: QueueTurn) -> None:
         """Make the first turn of an execution that was not there before."""
         started = work.started
         if started is None:
             warn_of_unreceived(work.name, work.messages, None)
             return
         others = [message for message in work.messages if message is not started]
-        work.turn = self._turns.create(work.name, started, None, others)
-        self._plan(work, FROM_NOTHING, self._clock.now())
+        now = self._clock.now()
+        work.turn = self._turns.create(work.name, started, None, others, now)
+        self._plan(work, FROM_NOTHING, now)
 
     def _make_sure(
-        self, work: _Work, standing: ExecutionMeta, head: Head | None
+        self, work: QueueTurn, standing: ExecutionMeta, head: Head | None
     ) -> BaseException | None:
         """Do the effects of the last commit if they may not have been done. Answers why the
         execution has to be blocked, if that is so.
@@ -345,9 +318,11 @@ class Orchestrator:
         The queue hands over the messages of an execution in order, and does not bring new ones
         before those are done with whose turn it was.
         """
-        name, pending = work.name, _doubted(work, standing)
+        name, pending = work.name, work.pending_effects(standing)
+        if work.resume and pending.tasks:
+            pending = self._without_kept(work, pending)
         if not pending:
-            self._store.done(name)
+            self._store.done(name, work.version)
             return None
         blocked_now = head is not None and head.status == "blocked"
         if blocked_now and not work.resume:
@@ -383,43 +358,52 @@ class Orchestrator:
         if left:
             work.owed, work.unfinished = put_off(left), True
             return None
-        self._store.done(name)
+        self._store.done(name, work.version)
         self._courier.done(name)
         return None
 
-    def _note(self, work: _Work, left: PendingEffects, goes_on: bool) -> None:
+    def _without_kept(self, work: QueueTurn, pending: PendingEffects) -> PendingEffects:
+        """Return the effects without the attempts whose outcomes are kept, which the turn takes."""
+        work.kept = self._late.outcomes(work.name, pending.tasks)
+        done = {(m.seq, m.attempt) for m in work.kept if isinstance(m, ABOUT_ATTEMPTS)}
+        return replace(pending, tasks=tuple(key for key in pending.tasks if key not in done))
+
+    def _note(self, work: QueueTurn, left: PendingEffects, goes_on: bool) -> None:
         """Write down what is left to do after a wave.
 
         Whoever goes on from here if this process ends does not begin anew; and who has come so far
         is not to be blocked for it.
         """
         known = self._store.standing(work.name)
-        self._rewrite(work.name, known, left if goes_on else put_off(left), 0)
+        self._rewrite(work, known, left if goes_on else put_off(left), 0)
 
     def _rewrite(
-        self, name: str, known: ExecutionMeta | None, pending: PendingEffects, tries: int
+        self, work: QueueTurn, known: ExecutionMeta | None, pending: PendingEffects, tries: int
     ) -> None:
         """Write that of an execution which is no event."""
+        name = work.name
         if known is None or not self._store.commit(
-            Commit(name, known.length), pending, known.alarm, tries
+            Commit(name, known.length), pending, known.alarm, tries, work.version
         ):
             raise StoreUnavailable(f"execution {name!r} is written by another process")
+        work.version += 1
 
-    def _counted(self, work: _Work, standing: ExecutionMeta) -> ExecutionMeta:
+    def _counted(self, work: QueueTurn, standing: ExecutionMeta) -> ExecutionMeta:
         """Count a try, before anything is done that may end the process."""
-        name, pending, tries = work.name, _doubted(work, standing), standing.tries + 1
-        self._rewrite(name, standing, pending, tries)
+        pending, tries = work.pending_effects(standing), standing.tries + 1
+        self._rewrite(work, standing, pending, tries)
         work.standing = replace(standing, pending=pending, done=False, tries=tries)
         return work.standing
 
-    def _uncount(self, work: _Work) -> None:
+    def _uncount(self, work: QueueTurn) -> None:
         """Take back that a try was counted: this process lives."""
         if work.arrival.delivery < SUSPICIOUS:
             return
         try:
             standing = self._store.standing(work.name)
             if standing is not None and standing.tries:
-                self._rewrite(work.name, standing, standing.pending, standing.tries - 1)
+                work.version = standing.version  # whether a write that failed was done or not
+                self._rewrite(work, standing, standing.pending, standing.tries - 1)
         except StoreError as error:
             log.warning("[%s] a try stays counted: %s", work.name, error)
 
@@ -433,8 +417,8 @@ class Orchestrator:
         self._longest = max(longest or 0, before - self._left())
         return outcome
 
-    def _plan(self, work: _Work, standing: ExecutionMeta, now: int) -> None:
-        turn, commands = work.turn, _commands(work.turn)
+    def _plan(self, work: QueueTurn, standing: ExecutionMeta, now: int) -> None:
+        turn, commands = work.turn, work.commands
         head = turn.head if turn is not None else self._store.head(work.name)
         tasks = tuple((c.seq, c.attempt) for c in commands if isinstance(c, RunTask))
         outgoing: list[QueuedMessage] = []
@@ -456,7 +440,7 @@ class Orchestrator:
         new = PendingEffects(tasks, tuple(outgoing), alarm=to_set, causes=work.arrival.ids)
         work.pending = together(work.owed, new)
 
-    def _commit(self, work: _Work) -> None:
+    def _commit(self, work: QueueTurn) -> None:
         turn, standing, started = work.turn, work.standing, work.started
         alarm, pending = work.plan_wakeup.alarm, work.pending
         if standing is None:
@@ -465,6 +449,7 @@ class Orchestrator:
             fingerprint = started.arguments.fingerprint()
             if not self._store.create(turn.commit, started.parent, fingerprint, pending, alarm):
                 self._lose_race(work)
+            work.version = 1
             return
         commit = turn.commit if turn is not None else Commit(work.name, standing.length)
         empty = not (commit.events or commit.head or commit.park or commit.unpark)
@@ -476,15 +461,16 @@ class Orchestrator:
         if same and turn is None:
             return  # closed, and nothing is left of it
         if same and empty and standing.listed and not standing.tries:
-            written = self._store.is_current(work.name) and (
-                self._store.extent(work.name) == Extent(commit.expected, True)
-            )
+            known = self._store.standing(work.name) if self._store.is_current(work.name) else None
+            now = (commit.expected, work.version)
+            written = known is not None and (known.length, known.version) == now
         else:
-            written = self._store.commit(commit, pending, alarm, 0)
+            written = self._store.commit(commit, pending, alarm, 0, work.version)
+            work.version += 1
         if not written:
             self._lose_race(work)
 
-    def _lose_race(self, work: _Work) -> None:
+    def _lose_race(self, work: QueueTurn) -> None:
         """Another writer was faster: do the turn again."""
         if work.turn is not None:
             self._turns.discard(work.turn)
@@ -494,10 +480,10 @@ class Orchestrator:
             raise StoreUnavailable(f"execution {work.name!r} is written by others all the time")
         work.turn, work.again, work.owed = None, True, NO_EFFECTS
 
-    def _carry_out(self, work: _Work) -> None:
+    def _carry_out(self, work: QueueTurn) -> None:
         if work.standing is None and work.turn is None:
             return
-        name, commands = work.name, _commands(work.turn)
+        name, commands = work.name, work.commands
         owed = work.owed
         new = replace(
             work.pending,
@@ -529,7 +515,7 @@ class Orchestrator:
         for wakeup in work.plan_wakeup.to_unset:
             self._dispatch.unset(wakeup)
         if not work.owed and not work.unfinished:
-            self._store.done(name)
+            self._store.done(name, work.version)
             self._courier.done(name)
 
     def _continuation(self, name: str) -> QueuedMessage:
@@ -540,7 +526,7 @@ class Orchestrator:
         key = f"{name}/{standing.length}/{len(pending.tasks)}/{len(pending.outbox)}/more"
         return QueuedMessage(name, "", key)
 
-    def _give_up(self, work: _Work, error: StoreError) -> bool:
+    def _give_up(self, work: QueueTurn, error: StoreError) -> bool:
         """Block an execution whose effects cannot be done; `resume` tries again."""
         head = self._store.head(work.name)
         standing = self._store.standing(work.name)
@@ -549,15 +535,6 @@ class Orchestrator:
         log.error("[%s] is blocked: %s", work.name, error)
         commit = Commit(work.name, standing.length, head=blocked(head, error))
         self._cache.drop(work.name)
-        return self._store.commit(commit, put_off(standing.pending), standing.alarm, 0)
-
-
-def _doubted(work: _Work, standing: ExecutionMeta) -> PendingEffects:
-    """Return the effects of the last commit if they may not have been done."""
-    pending, ids = standing.pending, work.arrival.ids
-    again = pending.doubtful or work.resume or not set(pending.causes).isdisjoint(ids)
-    return pending if again and not standing.done else NO_EFFECTS
-
-
-def _commands(turn: Turn | None) -> tuple[Command, ...]:
-    return turn.decision.commands if turn is not None and turn.decision is not None else ()
+        return self._store.commit(
+            commit, put_off(standing.pending), standing.alarm, 0, work.version
+        )

@@ -141,13 +141,16 @@ class Turns:
         started: events.ExecutionStarted,
         start: Start | None,
         others: Sequence[Message] = (),
+        now: int | None = None,
     ) -> Turn:
-        """Return the first turn of a new execution. Raises UnknownWorkflow."""
+        """Return the first turn of a new execution, which was started `now` or before. Raises
+        UnknownWorkflow.
+        """
         run = self._begin(self._definitions(started.workflow), execution_id)
         head = first_head(execution_id, started)
         try:
             delivery = Delivery(execution_id, [started, *others])
-            turn = self._advance(delivery, Live(run, head, 0), (), started.at)
+            turn = self._advance(delivery, Live(run, head, 0), (), now or started.at)
         except BaseException:
             self.close(run)
             raise

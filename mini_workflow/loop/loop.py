@@ -289,10 +289,10 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
             return handle
         if wait > MAXIMUM_DURATION:
             raise UsageError("a timer of more than a hundred years; a delay is meant in seconds")
-        fire_at = self._beginning() + wait
+        fire_at = self.begins_at() + wait
         return TimerHandle(self.now + wait, fire_at, wait, callback, args, context, self.timers)
 
-    def _beginning(self) -> int:
+    def begins_at(self) -> int:
         """Return when a duration that starts now begins: with the event that is delivered, unless
         the clock was set back since, or the event was long under way.
         """
@@ -319,7 +319,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
     def time(self) -> float:
         return self.now / 1000
 
-    def create_future(self) -> WorkflowFuture:
+    def create_future(self) -> WorkflowFuture[Any]:
         return WorkflowFuture(loop=self)
 
     def create_task(

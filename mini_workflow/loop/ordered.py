@@ -30,7 +30,7 @@ def hash_base(identity: str) -> int:
     return crc32(identity.encode("utf-8", "surrogatepass")) * _SPREAD & _HASH_MASK
 
 
-class WorkflowFuture(asyncio.Future[Any]):
+class WorkflowFuture(asyncio.Future[T]):
     """A future whose hash follows the order of creation. `loop` is a WorkflowLoop."""
 
     __mini_workflow_refused__ = "a future of the workflow"

@@ -6,7 +6,7 @@ All times are whole milliseconds since the epoch.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from mini_workflow.core.records import record
@@ -68,7 +68,8 @@ class ExecutionMeta:
     whether this process knows them done, the wake-ups that are set, how often in a row its turns may
     have ended the process, who its parent is (``{"id": ..., "seq": ...}``), and how many events it
     has. One that is not `listed` will be by its next commit: there has to be one, also without
-    anything to write.
+    anything to write. `version` is one more with each write, also one without events: what is decided
+    by this is committed on top of it, and of nothing else.
     """
 
     pending: PendingEffects
@@ -78,6 +79,7 @@ class ExecutionMeta:
     parent: dict[str, Any] | None
     length: int
     listed: bool = True
+    version: int = field(default=0, compare=False)
 
 
 @record
@@ -182,7 +184,14 @@ class FencedStore(Reader, Protocol):
         """
         ...
 
-    def commit(self, commit: Commit, pending: PendingEffects, alarm: Wakeups, tries: int) -> bool:
+    def commit(
+        self,
+        commit: Commit,
+        pending: PendingEffects,
+        alarm: Wakeups,
+        tries: int,
+        version: int | None = None,
+    ) -> bool:
         """Write in one durable step what follows the execution in memory, with the effects, which
         include the outbox: nothing is posted from here. The other fields replace what was there.
 
@@ -191,13 +200,17 @@ class FencedStore(Reader, Protocol):
         forgotten then, and the caller begins again with what `standing` says. The same commit again
         is refused, and also after an error, if it was written: nothing is stored twice.
 
+        Nor is anything written if what is in memory has another `version` than this: it has been read
+        anew since the caller asked, because a memory forgets by itself. None is whichever it has.
+
         Raises UsageError, and writes nothing, as `Store.commit`.
         """
         ...
 
-    def done(self, execution_id: str) -> None:
+    def done(self, execution_id: str, version: int | None = None) -> None:
         """Note in memory that the effects of the last commit have been done. Nothing is written:
-        other processes do not know it, and this one forgets it with the rest.
+        other processes do not know it, and this one forgets it with the rest. Nothing is noted if what
+        is in memory has another `version` than this; None is whichever it has.
         """
         ...
 

@@ -30,6 +30,8 @@ class Document(Protocol):
     def tries(self) -> int: ...  # noqa: D102
     @property
     def listed(self) -> bool: ...  # noqa: D102
+    @property
+    def version(self) -> int: ...  # noqa: D102
 
 
 D = TypeVar("D", bound=Document)
@@ -76,6 +78,12 @@ class _Known(Generic[D]):
     document: D
     done: bool = False
 
+    def is_of(self, version: int | None) -> bool:
+        return version is None or self.document.version == version
+
+    def fits(self, length: int, version: int | None) -> bool:
+        return self.document.length == length and self.is_of(version)
+
 
 class CachedStore(Generic[D]):
     """A FencedStore: the documents that this process has read and written, and those behind it.
@@ -111,7 +119,7 @@ class CachedStore(Generic[D]):
             return None
         one, done = known.document, known.done
         return ExecutionMeta(
-            one.pending, done, one.alarm, one.tries, one.parent, one.length, one.listed
+            one.pending, done, one.alarm, one.tries, one.parent, one.length, one.listed, one.version
         )
 
     def is_current(self, execution_id: str) -> bool:
@@ -122,13 +130,20 @@ class CachedStore(Generic[D]):
         self.forget(execution_id)
         return False
 
-    def commit(self, commit: Commit, pending: PendingEffects, alarm: Wakeups, tries: int) -> bool:
+    def commit(
+        self,
+        commit: Commit,
+        pending: PendingEffects,
+        alarm: Wakeups,
+        tries: int,
+        version: int | None = None,
+    ) -> bool:
         """See `FencedStore.commit`."""
         check(commit)
         name = commit.execution_id
         known, new = self._known.get(name), None
         try:
-            if known is not None and known.document.length == commit.expected:
+            if known is not None and known.fits(commit.expected, version):
                 new = self._documents.write(known.document, commit, pending, alarm, tries)
         finally:
             self.forget(name)  # also if it fails: it may have been written
@@ -151,10 +166,10 @@ class CachedStore(Generic[D]):
             self._remember(commit.execution_id, document)
         return document is not None
 
-    def done(self, execution_id: str) -> None:
+    def done(self, execution_id: str, version: int | None = None) -> None:
         """See `FencedStore.done`."""
         known = self._known.get(execution_id)
-        if known is not None:
+        if known is not None and known.is_of(version):
             known.done = True
 
     def forget(self, execution_id: str) -> None:

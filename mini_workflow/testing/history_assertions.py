@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from types import EllipsisType
+from typing import Any
 
 from mini_workflow.core.events import Event
 from mini_workflow.engine.execution import Execution
@@ -17,7 +18,7 @@ def summary(event: Event) -> str:
     return f"{type(event).__name__} {name}" if name else type(event).__name__
 
 
-def assert_history(history: Execution | Iterable[Event], expected: Sequence[Expected]) -> None:
+def assert_history(history: Execution[Any] | Iterable[Event], expected: Sequence[Expected]) -> None:
     """Assert that a history has these events, in this order.
 
     Args:

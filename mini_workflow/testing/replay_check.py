@@ -16,7 +16,7 @@ from mini_workflow.errors import UsageError, WireError
 from mini_workflow.testing.replaying import explain, replay
 from mini_workflow.workflow import REGISTRY, Workflow
 
-ObjectStore = str | Path | Recording | History | Execution
+ObjectStore = str | Path | Recording | History | Execution[Any]
 """A file as `mini-workflow get` writes it, a folder of them, or what the library gives."""
 
 SUFFIXES = (".json", ".jsonl")

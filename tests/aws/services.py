@@ -91,6 +91,8 @@ class Services:
     """
     expressions: list[str] = field(default_factory=list[str])
     targets: list[str] = field(default_factory=list[str])
+    keys: list[str | None] = field(default_factory=list[str | None])
+    """The keys that schedules were encrypted with."""
     timers: int = 0
     """How many messages were sent to the queue of timers."""
     refuses: bool = False
@@ -286,6 +288,7 @@ class Services:
         assert match is not None
         self.expressions.append(plain["ScheduleExpression"])
         self.targets.append(plain["Target"]["Arn"])
+        self.keys.append(plain.get("KmsKeyArn"))
         if name in self.schedules:
             return _json({"Message": "it exists"}, 409, {"x-amzn-errortype": "ConflictException"})
         at = datetime.strptime(match[1], "%Y-%m-%dT%H:%M:%S").replace(tzinfo=UTC)

@@ -222,3 +222,75 @@ def test_a_failure_is_kept_like_a_result() -> None:
         failures = [e for e in world.history("e") if isinstance(e, events.TaskFailed)]
         assert [e.failure.type for e in failures] == ["builtins:KeyError"]
         assert set(BODIES.values()) == {1}
+
+
+def test_resume_in_a_new_process_takes_what_was_kept_and_runs_nothing_twice(world: World) -> None:
+    """The message that led to the attempt is gone, and so is the process that has dispatched it."""
+    unreported(world)
+    world.services.schedules.clear()
+    world.services.delayed.clear()
+    world.orchestrator = world.process()
+    world.client.get_execution("e").resume()
+    check(world)
+    assert set(world.services.invocations.values()) == {1}
+
+
+@pytest.mark.parametrize("kind", ["fails", "dies"])
+def test_resume_comes_again_if_the_bucket_cannot_be_asked(world: World, kind: Any) -> None:
+    unreported(world)
+    world.orchestrator = world.process()
+    world.client.get_execution("e").resume()
+    world.after(Fault(2, kind, call="s3.GetObject"))
+    check(world)
+    assert set(world.services.invocations.values()) == {1}
+
+
+def test_resume_dispatches_again_what_nobody_has_an_outcome_of(world: World) -> None:
+    begun(world)
+    world.services.invoked.clear()
+    world.services.schedules.clear()
+    world.services.delayed.clear()
+    world.orchestrator = world.process()
+    world.client.get_execution("e").resume()
+    check(world)
+    assert world.services.invocations["e", 1, 1] == 2
+    assert BODIES["e", 1, 1] == 1
+
+
+async def parent(ctx: Context) -> int:
+    return await ctx.child("two_tasks", id="child")
+
+
+async def two_tasks(ctx: Context) -> int:
+    first = await ctx.task(lambda: did(1))
+    return first + await ctx.task(lambda: did(2))
+
+
+@pytest.mark.parametrize("by", ["client", "parent"])
+def test_a_start_that_waited_for_long_has_its_attempts_waited_for_as_long_as_any(by: str) -> None:
+    """The orchestrator was out of order for half a day; then a timer or a signal brings the time."""
+    BODIES.clear()
+    late = 2 * (LIMITS.within(None) or 0)
+    with World(registry_of(parent, two_tasks)) as world:
+        name = "child" if by == "parent" else "e"
+        if by == "parent":
+            world.client.start_execution("parent", id="e")
+            world.deliver()
+        else:
+            world.client.start_execution("two_tasks", id="e")
+        world.clock.advance(late)
+        world.deliver()
+        began = world.clock.now()
+        (event,) = world.services.invoked
+        deadline = world.client.get_execution(name).describe().next_wake_at
+        assert deadline is not None
+        assert deadline.timestamp() * 1000 == began + (LIMITS.within(None) or 0)
+        # It is so for a process that knows the history alone, and when something arrives meanwhile.
+        world.orchestrator = world.process()
+        world.client.get_execution(name).signal("noise", 1)
+        world.deliver()
+        assert world.services.invoked == [event]
+        world.run()
+        assert world.client.get_execution("e").result(timeout=0) == 3
+        assert set(BODIES.values()) == {1}
+        assert world.recorded(name)["TaskFailed"] == 0

@@ -9,7 +9,7 @@ import pytest
 
 from mini_workflow import Context
 from mini_workflow.runtimes.aws.client_transport import LONGEST_ANSWER
-from mini_workflow.settings import ROLE_ARN
+from mini_workflow.settings import ROLE_ARN, SCHEDULE_KEY_ARN
 from mini_workflow.stores.aws_clients import ANSWERS_WITHIN, Clients
 from mini_workflow.stores.sqs.envelopes import dump, parse
 from tests.aws.world import ENVIRONMENT, World, registry_of
@@ -30,6 +30,14 @@ def test_a_schedule_is_in_the_partition_of_its_role(
         world.client.start_execution("nap", id="e")
         world.run()
         assert world.services.targets == [f"arn:{partition}:scheduler:::aws-sdk:sqs:sendMessage"]
+
+
+@pytest.mark.parametrize("key", [None, "arn:aws:kms:us-east-1:000000000000:key/0a1b"])
+def test_a_schedule_is_encrypted_with_the_key_of_the_engine(key: str | None) -> None:
+    with World(registry_of(nap), settings={SCHEDULE_KEY_ARN: key} if key else {}) as world:
+        world.client.start_execution("nap", id="e")
+        world.run()
+        assert world.services.keys == [key]
 
 
 def echo(value: Any) -> Any:

@@ -67,7 +67,8 @@ class Flows(Deployment):
         """Have the program's function start an execution."""
         name = name or named(workflow)
         event = {"workflow": workflow, "arguments": arguments, "id": name}
-        assert self.call(self.id_of("Starter-function"), event) == name
+        answer = self.call(self.id_of("Starter-function"), event)
+        assert answer == name, answer
         return self.runtime.get_execution(name)
 
     def ledger(self, execution: str) -> dict[str, list[Entry]]:

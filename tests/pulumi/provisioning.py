@@ -59,8 +59,9 @@ def tag_list(inputs: Mapping[str, Any]) -> list[dict[str, str]]:
 class Provisioning(Mocks):
     """Makes resources on the emulator. `made` has (type, name, id) of each, in order.
 
-    What a program asks for again stays as it is, except that functions get new code. Nothing else
-    is updated, and nothing is deleted.
+    What a program asks for again stays as it is, except that functions get new code and settings, and
+    that aliases and settings of asynchronous calls follow their versions. Nothing else is updated, and
+    nothing is deleted.
     """
 
     def __init__(self, server: Server) -> None:
@@ -83,8 +84,9 @@ class Provisioning(Mocks):
             self.made.append((args.typ, args.name, made))
             answer = made, {**args.inputs, **more}
         elif before != described:
-            assert kind == "Function", f"{args.name} would have to be changed"
-            self._update_code(answer[0], inputs)
+            update = getattr(self, f"_update_{kind}", None)
+            assert update is not None, f"{args.name} would have to be changed"
+            answer = answer[0], {**answer[1], **args.inputs, **update(answer[0], inputs)}
         self._known[args.typ, args.name] = described, answer
         return answer
 
@@ -221,11 +223,32 @@ class Provisioning(Mocks):
                 FunctionName=function,
                 ReservedConcurrentExecutions=inputs["reservedConcurrentExecutions"],
             )
-        return function, {"name": function, "arn": made}
+        return function, {"name": function, "arn": made, "version": self._version(function, inputs)}
 
-    def _update_code(self, name: str, inputs: Mapping[str, Any]) -> None:
+    def _version(self, name: str, inputs: Mapping[str, Any]) -> str:
+        """The number of the newest version, which is published if there is something new."""
+        if not inputs.get("publish"):
+            return "$LATEST"
+        return self._client("lambda").publish_version(FunctionName=name)["Version"]
+
+    def _update_Function(self, name: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        client, waiting = self._client("lambda"), {"Delay": 0.1, "MaxAttempts": 300}
         package = functions.runnable(Path(inputs["code"].path))
-        self._client("lambda").update_function_code(FunctionName=name, ZipFile=package)
+        updated = client.get_waiter("function_updated_v2")
+        client.update_function_code(FunctionName=name, ZipFile=package)
+        updated.wait(FunctionName=name, WaiterConfig=waiting)
+        variables = {"Variables": inputs["environment"]["variables"]}
+        client.update_function_configuration(FunctionName=name, Environment=variables)
+        updated.wait(FunctionName=name, WaiterConfig=waiting)
+        return {"version": self._version(name, inputs)}
+
+    def _Alias(self, name: str, inputs: Mapping[str, Any]) -> Made:
+        made = self._client("lambda").create_alias(**aws_shape(inputs))
+        return f"{inputs['functionName']}/{inputs['name']}", {"arn": made["AliasArn"]}
+
+    def _update_Alias(self, name: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        self._client("lambda").update_alias(**aws_shape(inputs))
+        return {}
 
     def _check_runtime(self, inputs: Mapping[str, Any]) -> None:
         """Lambda has this runtime: what the function runs on here is another one."""
@@ -239,6 +262,13 @@ class Provisioning(Mocks):
     def _FunctionEventInvokeConfig(self, name: str, inputs: Mapping[str, Any]) -> Made:
         self._client("lambda").put_function_event_invoke_config(**aws_shape(inputs))
         return inputs["functionName"], {}
+
+    def _update_FunctionEventInvokeConfig(
+        self, name: str, inputs: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Those of another version are made; those of the one before stay, as the program asks."""
+        self._FunctionEventInvokeConfig(name, inputs)
+        return {}
 
     def _EventSourceMapping(self, name: str, inputs: Mapping[str, Any]) -> Made:
         made = self._client("lambda").create_event_source_mapping(**aws_shape(inputs))

@@ -39,6 +39,13 @@ url = {authorization = "none", cors = true}
 link = ["Flow"]
 """
 
+PULLED = """
+[engines.Flow.workers]
+big = {pull = true}
+"""
+
+VERSIONS = PLAIN + "versions = true\nalarms = true\n" + PULLED
+
 ALL = """
 [engines.Flow]
 orchestrator = {handler = "app.index.orchestrate", provisioned_concurrency = 2}
@@ -64,6 +71,7 @@ permissions = [{actions = ["s3:GetObject"], resources = ["arn:aws:s3:::b/*"]}]
 [engines.Flow.workers]
 gpu = {handler = "app.index.execute", memory = "10 GB", provisioned_concurrency = 1}
 big = "app.index.execute"
+ours = {pull = true}
 
 [engines.Flow.worker.file_system]
 path = "/mnt/m"
@@ -97,7 +105,9 @@ def properties(template: dict[str, Any], name: str) -> dict[str, Any]:
     return template["Resources"][name]["Properties"]
 
 
-@pytest.mark.parametrize("text", [PLAIN, PLAIN + API, ALL], ids=["plain", "api", "all"])
+@pytest.mark.parametrize(
+    "text", [PLAIN, PLAIN + API, VERSIONS, ALL], ids=["plain", "api", "versions", "all"]
+)
 def test_the_linter_of_cloudformation_finds_nothing(root: Path, text: str) -> None:
     written(root, text)
     done = subprocess.run(
@@ -151,7 +161,11 @@ def test_the_orchestrator_knows_the_other_workers(root: Path) -> None:
     template, _ = written(root, ALL)
     variables = properties(template, "FlowOrchestratorFunction")["Environment"]["Variables"]
     known = json.loads(variables["MINI_WORKFLOW_WORKERS"]["Fn::Sub"])
-    assert known == {"gpu": "${FlowWorkerGpuFunction}:live", "big": "${FlowWorkerBigFunction}"}
+    assert known == {
+        "gpu": "${FlowWorkerGpuFunction}:live",
+        "big": "${FlowWorkerBigFunction}",
+        "ours": "${FlowWorkerOurs}",
+    }
 
 
 def test_histories_outlive_the_stack_and_are_private(root: Path) -> None:
@@ -302,7 +316,7 @@ orchestrate = api = execute
 
 def test_a_stack_is_made_and_its_functions_share_a_key(strict_aws: Server, root: Path) -> None:
     (root / "app" / "index.py").write_text(SIGNING)
-    template, archives = written(root, PLAIN + API)
+    template, archives = written(root, PLAIN + PULLED + API)
     for one in template["Resources"].values():
         if one["Type"] == "AWS::Lambda::Function":
             one["Properties"]["Runtime"] = functions.RUNTIME
@@ -338,4 +352,16 @@ def test_a_stack_is_made_and_its_functions_share_a_key(strict_aws: Server, root:
     for function in names:
         answer = strict_aws.client("lambda").invoke(FunctionName=function, Payload="{}")
         assert json.loads(answer["Payload"].read()) == wanted
+    # A worker that pulls is a queue, which the orchestrator knows of and may send to.
+    orchestrator = strict_aws.client("lambda").get_function_configuration(FunctionName=names[1])
+    settings_of = settings.Settings(orchestrator["Environment"]["Variables"])
+    url = settings_of.workers()["big"]
+    sts = strict_aws.client("sts")
+    session = sts.assume_role(RoleArn=orchestrator["Role"], RoleSessionName="test")["Credentials"]
+    strict_aws.client("sqs", session).send_message(QueueUrl=url, MessageBody="an attempt")
+    sqs = strict_aws.client("sqs")
+    (message,) = sqs.receive_message(QueueUrl=url, WaitTimeSeconds=20)["Messages"]
+    assert message["Body"] == "an attempt"
+    told = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["RedrivePolicy"])["Attributes"]
+    assert "WorkerBigDlq" in told["RedrivePolicy"]
     made_by.delete_stack(StackName=name)

@@ -12,6 +12,8 @@ from mini_workflow import settings
 from pulumi_component import BadOption, Function
 from pulumi_component.options import EngineOptions, FunctionOptions
 from tests.pulumi.recording import ACCOUNT, REGION, Recording, is_secret, record
+from tests.pulumi.test_bundle import PLAIN as PLAIN_ENGINE
+from tests.pulumi.test_bundle import properties, written
 from tests.pulumi.test_engine import engine, made, resources
 
 KEY = f"arn:aws:kms:{REGION}:{ACCOUNT}:key/0a1b"
@@ -72,6 +74,33 @@ def test_whoever_reads_or_writes_what_is_encrypted_may_use_the_key(root: Path) -
         assert statements["UseKey"] == ["kms:Decrypt", "kms:GenerateDataKey", KEY]
         assert "UseKey2" not in statements
     assert set(allowed(with_api(root), "Api")) & {"UseKey"} == set()
+
+
+def test_schedules_are_encrypted_by_whoever_makes_them(root: Path) -> None:
+    recording = with_api(root, kms_key=KEY)
+    variables = recording.get("Flow-orchestrator-function").inputs["environment"]["variables"]
+    assert variables[settings.SCHEDULE_KEY_ARN] == KEY
+    assert allowed(recording, "Flow-orchestrator")["EncryptSchedules"] == ["kms:DescribeKey", KEY]
+    for name in ("Flow-worker", "Api"):
+        variables = recording.get(f"{name}-function").inputs["environment"]["variables"]
+        assert settings.SCHEDULE_KEY_ARN not in variables
+        assert "EncryptSchedules" not in allowed(recording, name)
+    plain = with_api(root)
+    variables = plain.get("Flow-orchestrator-function").inputs["environment"]["variables"]
+    assert settings.SCHEDULE_KEY_ARN not in variables
+    assert "EncryptSchedules" not in allowed(plain, "Flow-orchestrator")
+
+
+def test_a_template_says_the_same_of_schedules(root: Path) -> None:
+    template, _ = written(root, PLAIN_ENGINE + f'kms_key = "{KEY}"\n')
+    variables = properties(template, "FlowOrchestratorFunction")["Environment"]["Variables"]
+    assert variables[settings.SCHEDULE_KEY_ARN] == KEY
+    policy = properties(template, "FlowOrchestratorPolicy")["PolicyDocument"]
+    (one,) = (each for each in policy["Statement"] if each["Sid"] == "EncryptSchedules")
+    assert one["Resource"] == [KEY]
+    policy = properties(template, "FlowSchedulerPolicy")["PolicyDocument"]
+    (one,) = (each for each in policy["Statement"] if each["Sid"] == "UseKey")
+    assert one["Action"] == ["kms:Decrypt", "kms:GenerateDataKey"]
 
 
 def test_a_function_of_its_own_has_its_own_key(root: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from mini_workflow import settings
+from pulumi_component import BadOption
 from pulumi_component.cloudformation import logical
 from tests.pulumi.recording import ACCOUNT, REGION, Recording, record
 from tests.pulumi.test_bundle import PLAIN, properties, written
@@ -120,3 +121,31 @@ def test_a_template_keeps_older_versions_with_what_is_said_of_them(root: Path) -
         '"app.index.execute"', '{handler = "app.index.execute", memory = "2 GB"}'
     )
     assert not before & kept(changed)
+
+
+def test_processes_that_are_kept_ready_are_of_the_version_that_tasks_call(root: Path) -> None:
+    def program() -> None:
+        ready = {"provisioned_concurrency": 2}
+        made(
+            engine(
+                root,
+                versions=True,
+                worker={"handler": "app.index.execute", **ready},
+                orchestrator={"handler": "app.index.orchestrate", **ready},
+            )
+        )
+
+    recording = record(program)
+    for what in ("worker", "orchestrator"):
+        config = recording.get(f"Flow-{what}-provisioned")
+        assert config.inputs["qualifier"] == "7"
+        # The alias comes there when they are ready.
+        assert config.name in recording.get(f"Flow-{what}-alias").dependencies
+
+
+def test_a_template_refuses_processes_kept_ready_for_versions_that_it_keeps(root: Path) -> None:
+    worker = '{handler = "app.index.execute", provisioned_concurrency = 2}'
+    text = PLAIN.replace('"app.index.execute"', worker)
+    written(root, text)
+    with pytest.raises(BadOption, match="give provisioned_concurrency without versions"):
+        written(root, text + "versions = true\n")

@@ -113,7 +113,7 @@ def _recording(session: Session, name: str, trust: bool) -> tuple[Recording, Cod
             return recording, client.codec
     with session.backend.reader(trust=trust) as client:
         try:
-            execution: Execution = client.get_execution(name)
+            execution: Execution[Any] = client.get_execution(name)
             return execution.recording(), execution.codec
         except ExecutionNotFound as error:
             if path.suffix in SUFFIXES:

@@ -106,7 +106,7 @@ def _start(
     args: list[Any],
     kwargs: dict[str, Any],
     execution_id: str | None,
-) -> tuple[Execution, Status | None]:
+) -> tuple[Execution[Any], Status | None]:
     """Start an execution, unless the same was started before: that is told, and its status."""
     if "id" in kwargs:
         raise UsageError("an argument called id has to be given by position, in a JSON array")

@@ -106,6 +106,11 @@ class ExecutionObject:
         """Whether it has a marker in the index."""
         return not self.unlisted
 
+    @property
+    def version(self) -> int:
+        """How often it was written."""
+        return self.turn
+
     def tail_bytes(self) -> int:
         """Return how large the tail is."""
         return sum(len(line.encode()) for line in self.tail)

@@ -22,6 +22,7 @@ from mini_workflow.settings import (
     ROLE_ARN,
     SCHEDULE_DLQ_ARN,
     SCHEDULE_GROUP,
+    SCHEDULE_KEY_ARN,
     TIMER_QUEUE_URL,
     WORKER_FUNCTION_NAME,
     Settings,
@@ -220,9 +221,12 @@ class AWSDispatch:
         entries = self._settings.get(SCHEDULE_DLQ_ARN)
         if entries:
             target["DeadLetterConfig"] = {"Arn": entries}
+        key = self._settings.get(SCHEDULE_KEY_ARN)
+        encrypted = {"KmsKeyArn": key} if key else {}
         with translate_errors(f"creating schedule {alarm.schedule!r}"):
             try:
                 self._clients.get("scheduler").create_schedule(
+                    **encrypted,
                     Name=alarm.schedule,
                     GroupName=self._settings.get(SCHEDULE_GROUP),
                     ScheduleExpression=f"at({at:%Y-%m-%dT%H:%M:%S})",

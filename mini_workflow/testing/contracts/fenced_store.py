@@ -314,6 +314,43 @@ class FencedStoreContract:
         assert one.standing("a") == two.standing("a")
         assert one.head("a") == two.head("a")
 
+    @pytest.mark.parametrize("what", ["effects", "tries", "head", "park"])
+    def test_what_was_decided_before_the_memory_was_read_anew_is_refused(self, what: str) -> None:
+        one, two = self.open_store(), self.open_store()
+        assert add(one, "a")
+        seen = meta(one, "a").version
+        changed = Commit(
+            "a",
+            1,
+            head=head("a", status="blocked") if what == "head" else None,
+            park=("p",) if what == "park" else (),
+        )
+        effects = EFFECTS if what == "effects" else NO_EFFECTS
+        assert two.standing("a") is not None
+        assert two.commit(changed, effects, NO_WAKEUPS, 1 if what == "tries" else 0)
+        # A memory that is full forgets, and reads again: in the middle of a turn, too.
+        one.forget("a")
+        assert one.extent("a") == Extent(1, True)
+        one.done("a", seen)
+        assert not meta(one, "a").done
+        assert not one.commit(Commit("a", 1, ("late",)), NO_EFFECTS, NO_WAKEUPS, 0, seen)
+        found, before = meta(self.open_store(), "a"), meta(two, "a")
+        assert (found, found.version) == (before, before.version)
+        self.sees("a", ["started"])
+
+    def test_each_write_is_a_version_of_its_own_and_reading_is_none(self) -> None:
+        one, two = self.open_store(), self.open_store()
+        assert add(one, "a")
+        first = meta(one, "a").version
+        assert one.commit(Commit("a", 1), NO_EFFECTS, NO_WAKEUPS, 0, first)
+        assert meta(two, "a").version == meta(one, "a").version == first + 1
+        one.done("a", first)
+        assert not meta(one, "a").done
+        one.done("a", first + 1)
+        assert meta(one, "a").done
+        assert two.commit(Commit("a", 1, ("1",)), NO_EFFECTS, NO_WAKEUPS, 0, first + 1)
+        assert meta(self.open_store(), "a").version == first + 2
+
     def test_what_is_forgotten_is_read_again(self) -> None:
         one, two = self.open_store(), self.open_store()
         assert add(one, "a")

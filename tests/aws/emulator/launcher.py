@@ -10,6 +10,8 @@ Runs in an environment of its own (requirements/emulator.txt); server.py starts 
 - What a function was handed when it failed or died is in the queue again at once: AWS waits for the
   end of the visibility timeout, which is longer than the function may run.
 - A throttled asynchronous invocation is tried again, and is not counted as an attempt.
+- Versions and aliases: an alias with weights is of several versions, one for each call; what is set for
+  asynchronous invocations, and concurrency, holds for calls by the version or alias that it is set for.
 - Permissions: the batch actions of SQS are those of single messages; a schedule is in its group.
 - Calls are recorded (recorder.py).
 
@@ -21,9 +23,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import json
 import logging
 import os
+import random
 import re
 import signal
 import sys
@@ -72,6 +76,24 @@ def run_batch(run, esm: dict, function: dict, event: dict, batch: list[dict], *q
 
 THROTTLE_PAUSE = 0.3
 
+called_by: contextvars.ContextVar[str | None] = contextvars.ContextVar("called_by", default=None)
+"""The version or alias by which a function is called, as whoever calls it has said."""
+
+
+def base(config: dict) -> dict:
+    """A function as a whole, from the configuration of one of its versions."""
+    return lambda_svc._functions.get(config.get("FunctionName", "")) or {}
+
+
+def invoke_async(invoke, record: dict, event: dict) -> None:
+    """Settings for asynchronous calls are those of the qualifier that was called. Source: Lambda API
+    Reference, PutFunctionEventInvokeConfig.
+    """
+    qualifier = called_by.get()
+    settings = base(record["config"]).get("event_invoke_configs") or {}
+    own = settings.get(qualifier if qualifier not in (None, "$LATEST") else "")
+    invoke({**record, "event_invoke_config": own, "event_invoke_configs": {}}, event)
+
 
 def patient(execute):
     """A way to run a function that waits while the function is throttled."""
@@ -90,6 +112,43 @@ def with_globals(function, **changed):
     return types.FunctionType(
         function.__code__, names, function.__name__, function.__defaults__, function.__closure__
     )
+
+
+# Versions and aliases
+
+
+def weighted(function: dict | None, qualifier: str | None) -> str | None:
+    """The version that a call by an alias goes to, where the alias has weights; else the qualifier."""
+    alias = ((function or {}).get("aliases") or {}).get(qualifier)
+    weights = ((alias or {}).get("RoutingConfig") or {}).get("AdditionalVersionWeights") or {}
+    drawn = random.random()
+    for version, weight in weights.items():
+        drawn -= weight
+        if drawn < 0:
+            return version
+    return alias["FunctionVersion"] if weights else qualifier
+
+
+async def invoke(original, name: str, event, headers, qualifier=None, query=None):
+    """A call, by the version that its alias draws."""
+    asked = qualifier or ((query or {}).get("Qualifier") or [None])[0]
+    asked = asked[0] if isinstance(asked, list) else asked
+    token = called_by.set(asked)
+    try:
+        drawn = weighted(lambda_svc._functions.get(name), asked)
+        return await original(name, event, headers, drawn, {} if drawn else query)
+    finally:
+        called_by.reset(token)
+
+
+def record_of(find, name: str, qualifier: str | None):
+    """The version for a batch of a queue, which an alias draws too."""
+    return find(name, weighted(lambda_svc._functions.get(name), qualifier))
+
+
+def reserved(find, function: dict, config: dict) -> int | None:
+    """What is reserved for a function is for all of its versions."""
+    return find(base(config) or function, config)
 
 
 # Schedules
@@ -282,6 +341,10 @@ def extend() -> None:
     scheduler._SCHEDULE_TICK_INTERVAL = 1
     for module, name, extended in (
         (lambda_svc, "_run_sqs_batch", run_batch),
+        (lambda_svc, "_get_func_record_for_qualifier", record_of),
+        (lambda_svc, "_reserved_concurrency", reserved),
+        (lambda_svc, "invoke_async_with_retry", invoke_async),
+        (lambda_svc, "_invoke", invoke),
         (scheduler, "_create_schedule", create_schedule),
         (eventbridge, "_invoke_target", invoke_target),
         (pipes, "_create_pipe", create_pipe),

@@ -1,5 +1,6 @@
 """What the suites rely on in the emulator: a new version of it has to keep all of this."""
 
+import contextlib
 import json
 import signal
 import subprocess
@@ -513,6 +514,77 @@ def test_a_function_may_do_what_its_role_allows_and_nothing_else(strict_aws: Ser
     )
     assert call(strict_aws, name, "mine/k") == "mine/k"
     assert call(strict_aws, name, "theirs/k") == "AccessDenied"
+
+
+# Versions and aliases
+
+VERSIONED = "import os\ndef handle(event, context):\n    return [CODE, context.function_version]\n"
+
+
+def published(server: Server, name: str, code: str) -> str:
+    """The number of a new version, with this code."""
+    package = functions.archive({"app.py": f"CODE = {code!r}\n{VERSIONED}"})
+    client = server.client("lambda")
+    client.update_function_code(FunctionName=name, ZipFile=package)
+    waiting = {"Delay": 0.1, "MaxAttempts": 300}
+    client.get_waiter("function_updated_v2").wait(FunctionName=name, WaiterConfig=waiting)
+    return client.publish_version(FunctionName=name)["Version"]
+
+
+def test_a_version_stays_as_it_was_and_an_alias_moves(aws: Server) -> None:
+    client, name = aws.client("lambda"), deploy(aws, VERSIONED)
+    first = published(aws, name, "old")
+    client.create_alias(FunctionName=name, Name="live", FunctionVersion=first)
+    assert call(aws, f"{name}:live", {}) == ["old", first]
+    second = published(aws, name, "new")
+    assert call(aws, f"{name}:live", {}) == ["old", first]
+    client.update_alias(FunctionName=name, Name="live", FunctionVersion=second)
+    assert call(aws, f"{name}:live", {}) == ["new", second]
+    assert call(aws, f"{name}:{first}", {}) == ["old", first]
+    assert call(aws, name, {}) == ["new", "$LATEST"]
+    client.delete_function(FunctionName=name, Qualifier=first)
+    with pytest.raises(ClientError, match="ResourceNotFound"):
+        call(aws, f"{name}:{first}", {})
+    with pytest.raises(ClientError, match="referenced by an alias"):
+        client.delete_function(FunctionName=name, Qualifier=second)
+
+
+def test_an_alias_with_weights_draws_a_version_for_each_call(aws: Server) -> None:
+    client, name = aws.client("lambda"), deploy(aws, VERSIONED)
+    first, second = published(aws, name, "old"), published(aws, name, "new")
+    for weight, expected in ((1.0, {second}), (0.0, {first}), (0.5, {first, second})):
+        routing = {"AdditionalVersionWeights": {second: weight} if weight else {}}
+        with contextlib.suppress(client.exceptions.ResourceNotFoundException):
+            client.delete_alias(FunctionName=name, Name="live")
+        client.create_alias(
+            FunctionName=name, Name="live", FunctionVersion=first, RoutingConfig=routing
+        )
+        # That 60 fair draws are all the same happens once in 10**17 times.
+        drawn = {call(aws, f"{name}:live", {})[1] for _ in range(60 if weight == 0.5 else 3)}
+        assert drawn == expected
+
+
+def test_settings_of_asynchronous_calls_are_those_of_the_qualifier_that_is_called(
+    aws: Server,
+) -> None:
+    client = aws.client("lambda")
+    name = deploy(aws, "import os\ndef handle(event, context):\n    os._exit(9)\n")
+    version = client.publish_version(FunctionName=name)["Version"]
+    client.create_alias(FunctionName=name, Name="live", FunctionVersion=version)
+    queues = {}
+    for qualifier in (None, "live", version):
+        queues[qualifier], arn = queue(aws)
+        client.put_function_event_invoke_config(
+            FunctionName=name,
+            MaximumRetryAttempts=0,
+            DestinationConfig={"OnFailure": {"Destination": arn}},
+            **({"Qualifier": qualifier} if qualifier else {}),
+        )
+    for qualifier, url in queues.items():
+        called = f"{name}:{qualifier}" if qualifier else name
+        call(aws, called, {"by": qualifier}, kind="Event")
+        (message,) = received(aws, url, 1)
+        assert json.loads(message["Body"])["requestPayload"] == {"by": qualifier}
 
 
 # What was called

@@ -17,7 +17,8 @@ from mini_workflow.errors import (
     PromiseNotOpen,
     RuntimeClosed,
 )
-from mini_workflow.ports.queue import Received
+from mini_workflow.ports import Commit, QueuedMessage
+from mini_workflow.ports.queue import PendingEffects, Received
 from mini_workflow.runtimes.queued import QueueRuntime
 from mini_workflow.stores.cached import CachedStore
 from mini_workflow.testing.clock import ManualClock
@@ -43,8 +44,8 @@ class Life:
         self.opened: list[QueueRuntime] = []
         self.runtime = self.process()
 
-    def process(self, registry: Registry | None = None) -> QueueRuntime:
-        store = CachedStore(self.documents, 100)
+    def process(self, registry: Registry | None = None, store: Any = None) -> QueueRuntime:
+        store = store or CachedStore(self.documents, 100)
         self.opened.append(
             QueueRuntime(
                 store,
@@ -265,6 +266,46 @@ def test_a_process_that_dies_at_any_call_is_replaced(life: Make, part: str, afte
         events = [line for line in one.documents.history("a") if "TaskCompleted" in line]
         assert len(events) == 3
     assert n > 6
+
+
+class Evicting(CachedStore[Any]):
+    """A memory that is full: it forgets the execution when its turn has begun. Another process writes it
+    meanwhile, once, and no event with that.
+    """
+
+    def __init__(self, documents: Any, write: Callable[[], None]) -> None:
+        super().__init__(documents, 100)
+        self.write: Callable[[], None] | None = write
+
+    def standing(self, execution_id: str) -> Any:
+        found = super().standing(execution_id)
+        if self.write is not None:
+            self.write()
+            self.write = None
+            self.forget(execution_id)
+        return found
+
+
+def test_what_another_process_owes_is_not_lost_when_memory_forgets_within_a_turn(
+    life: Make,
+) -> None:
+    one = life(talks)
+    execution = one.runtime.start_execution("talks", id="a")
+    one.run()
+    owed = PendingEffects(outbox=(QueuedMessage("b", "", "owed"),), doubtful=True)
+
+    def write() -> None:
+        other = CachedStore(one.documents, 100)
+        standing = other.standing("a")
+        assert standing is not None
+        assert other.commit(Commit("a", standing.length), owed, standing.alarm, 0)
+
+    full = one.process(store=Evicting(one.documents, write))
+    execution.signal("word", "y")
+    assert one.deliver(full)
+    sent = [found.execution_id for found in one.dispatch.receive(10, one.clock.now())]
+    assert sent == ["b"]
+    assert execution.result(timeout=0) == ["y"]
 
 
 def test_a_closed_runtime_says_so(life: Make) -> None:

@@ -4,6 +4,7 @@ import os
 from uuid import uuid4
 
 import boto3
+from botocore.exceptions import ClientError
 
 from mini_workflow import current_task
 
@@ -17,3 +18,13 @@ def note(step: object) -> None:
     entry = f"{os.getpid()}.{task.attempt}.{seq}.{uuid4().hex}"
     key = f"{task.execution_id}/{step}/{entry}"
     s3.put_object(Bucket=os.environ["LEDGER"], Key=key, Body=b"")
+
+
+def is_told(what: str) -> bool:
+    """Whether the test has told this to the execution, by an object in the ledger."""
+    key = f"told/{current_task().execution_id}/{what}"
+    try:
+        s3.head_object(Bucket=os.environ["LEDGER"], Key=key)
+    except ClientError:
+        return False
+    return True

@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 
-from flows.ledger import note
+from flows.ledger import is_told, note
 from mini_workflow import Context, RetryPolicy, current_task, workflow
 
 AT_ONCE = RetryPolicy(max_attempts=3, initial=0.01, jitter="none")
@@ -162,6 +162,29 @@ async def deadly(ctx: Context) -> None:
 
 
 # What a new version of the code changes
+
+CODE = "old"
+PATIENT = RetryPolicy(max_attempts=10_000, initial=0.2, factor=1.0, jitter="none")
+
+
+def run_by(captured: str) -> str:
+    """Which code has captured an attempt, and which code runs it."""
+    return f"{captured} by {CODE}"
+
+
+@workflow
+async def versioned(ctx: Context) -> list[str]:
+    """The first task fails until it is told not to."""
+    captured = CODE
+
+    def patient() -> str:
+        note("tried")
+        if not is_told("go"):
+            raise ConnectionError("not yet")
+        return run_by(captured)
+
+    first = await ctx.task(patient, retry=PATIENT)
+    return [first, await ctx.task(lambda: run_by(captured))]
 
 
 @workflow

@@ -1,0 +1,98 @@
+"""What an execution is started with: a workflow bound to its arguments, and options."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine, Mapping
+from typing import Any, Generic, Literal, ParamSpec, Protocol, TypedDict, TypeVar, cast
+
+from mini_workflow.errors import UsageError
+
+P = ParamSpec("P")
+R_co = TypeVar("R_co", covariant=True)
+
+
+class Startable(Protocol[P, R_co]):
+    """A workflow, as far as starting one needs to know it."""
+
+    @property
+    def name(self) -> str:
+        """The name under which it is registered."""
+        ...
+
+    def check_options(self, options: set[str], args: tuple[Any, ...]) -> None:
+        """Raise UsageError if it has a parameter, not among `args`, called like one of them."""
+        ...
+
+    def check_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Raise InvalidArguments unless it can be called with them."""
+        ...
+
+    def __call__(self, ctx: Any, /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R_co]:
+        """Return the function's own coroutine."""
+        ...
+
+
+class BoundWorkflow(Generic[R_co]):
+    """A workflow with its arguments; ``Workflow.bind`` gives it.
+
+    It is started like a workflow, with options alone.
+    """
+
+    __slots__ = ("args", "kwargs", "workflow")
+
+    def __init__(
+        self, workflow: Startable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        self.workflow = workflow
+        self.args = args
+        self.kwargs = kwargs
+
+    def __repr__(self) -> str:
+        return f"<workflow {self.workflow.name!r} with its arguments>"
+
+
+def unbind(
+    workflow: Any, args: tuple[Any, ...], kwargs: dict[str, Any], options: set[str]
+) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+    """Return workflow and arguments of a call that was given these `options` of the engine.
+
+    Raises UsageError if an option could be meant for a parameter of the workflow, or if arguments
+    were given to a bound workflow.
+    """
+    if not isinstance(workflow, BoundWorkflow):
+        if hasattr(workflow, "check_options"):
+            workflow.check_options(options, args)
+        return workflow, args, kwargs
+    if args or kwargs:
+        raise UsageError(
+            f"{workflow!r} takes no others: give all arguments to bind(), and only options of the "
+            f"engine behind it{_listed(kwargs)}"
+        )
+    bound = cast("BoundWorkflow[Any]", workflow)
+    return bound.workflow, bound.args, bound.kwargs
+
+
+def _listed(kwargs: dict[str, Any]) -> str:
+    return f"; {', '.join(kwargs)} is none" if kwargs else ""
+
+
+class StartOptions(TypedDict, total=False):
+    """The options of ``runtime.start_execution``, as type checkers see them."""
+
+    id: str | None
+    tags: Mapping[str, str] | None
+
+
+class SignalWithStartOptions(TypedDict, total=False):
+    """The options of ``runtime.signal_with_start`` that may be left out."""
+
+    value: Any
+    tags: Mapping[str, str] | None
+
+
+class ChildOptions(TypedDict, total=False):
+    """The options of ``ctx.child``."""
+
+    id: str | None
+    on_parent_close: Literal["terminate", "cancel", "abandon"]
+    tags: Mapping[str, str] | None
