@@ -515,6 +515,8 @@ class Context:
             started_at=_datetime(started.at),
             history_length=self._run.state.length,
             parent_id=None if started.parent is None else started.parent["id"],
+            attempt=started.attempt,
+            last_failure=None if started.failure is None else started.failure.summary(),
         )
 
     @property

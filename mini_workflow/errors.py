@@ -40,6 +40,7 @@ MiniWorkflowError
 │   ├── ChildFailed                 a child execution came to a bad end; its cause is the reason
 │   ├── ExecutionCancelled
 │   ├── ExecutionTerminated
+│   ├── ExecutionTimeout            (also a TimeoutError) it had not ended by its deadline
 │   └── ExecutionBlocked            it cannot go on until the cause is fixed and it is resumed
 └── TaskError                       a task failed with an exception that cannot be rebuilt here
     ├── TaskCancelled               raised in a task by its heartbeat(): nobody waits for it any more
@@ -236,6 +237,10 @@ class ExecutionCancelled(ExecutionError):
 
 class ExecutionTerminated(ExecutionError):
     """The execution was terminated."""
+
+
+class ExecutionTimeout(ExecutionError, TimeoutError):
+    """The execution had not ended within the timeout that it was started with."""
 
 
 class ExecutionBlocked(ExecutionError):

@@ -269,16 +269,22 @@ def _commands(run: Run, taken: Iterable[Event]) -> Iterable[Command]:
         elif isinstance(event, (events.SignalSent, events.CancelSent, events.ChildCancelled)):
             yield message_to(run, event)
         elif type(event) in CLOSING:
-            reason = getattr(event, "reason", "")
-            yield from (
-                commands.CancelTask(seq, reason) for seq in state.left_tasks if seq not in started
-            )
-            yield from (
-                commands.CancelTimer(seq) for seq in state.left_timers if seq not in started
-            )
-            if not isinstance(event, events.ContinuedAsNew):
-                yield from end_children(run.execution_id, state)
-                yield from tell_parent(run.execution_id, run.started, state, event)
+            yield from _at_the_end(run, event, started)
+
+
+def _at_the_end(run: Run, closing: Event, started: set[int]) -> Iterable[Command]:
+    """Return what is to be done when a run ends; `started` are the operations that it started in the
+    same decision.
+    """
+    state = run.state
+    reason = getattr(closing, "reason", "")
+    yield from (commands.CancelTask(seq, reason) for seq in state.left_tasks if seq not in started)
+    yield from (commands.CancelTimer(seq) for seq in state.left_timers if seq not in started)
+    continues = isinstance(closing, events.ContinuedAsNew)
+    if not continues or closing.failure is not None:
+        yield from end_children(run.execution_id, state)
+    if not continues:
+        yield from tell_parent(run.execution_id, run.started, state, closing)
 
 
 def message_to(

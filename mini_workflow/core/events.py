@@ -34,6 +34,12 @@ class ExecutionStarted(Fact):
     tokens of the run's promises are made from, and nothing else is; histories from before have none.
     `behaviour` says which choices of this library a run was recorded with, so that a replay makes the
     same: see BEHAVIOUR. `tags` are those that the run begins with.
+
+    The code begins `delay` milliseconds later, or at the time `start_at`: then TimerFired with the
+    number BEGIN says so. Within `timeout` milliseconds from then it has to end, or by `deadline`, which
+    the run before hands over; TimerFired with the number DEADLINE says that it has not. `retry` is the
+    policy by which a run that fails is followed by another one, as plain JSON: this run is `attempt`, and
+    `failure` is that of the one before.
     """
 
     at: int
@@ -53,6 +59,13 @@ class ExecutionStarted(Fact):
     key: str = ""
     behaviour: int = 0
     tags: dict[str, str] | None = None
+    delay: int | None = None
+    start_at: int | None = None
+    timeout: int | None = None
+    deadline: int | None = None
+    retry: dict[str, Any] | None = None
+    attempt: int = 1
+    failure: Failure | None = None
 
 
 @fact
@@ -118,7 +131,7 @@ class TaskReleased(Fact):
 
 @fact
 class TimerFired(Fact):
-    """A timer's time has come."""
+    """A timer's time has come. BEGIN and DEADLINE are the numbers of those of the execution itself."""
 
     at: int
     seq: int
@@ -393,9 +406,15 @@ class MessagesUnhandled(Fact):
 
 @fact
 class ContinuedAsNew(Fact):
-    """The run ends; the next one begins with these arguments and an empty history."""
+    """The run ends; the next one begins with these arguments and an empty history.
+
+    With a `failure` the run has failed, and the execution is tried again: the code of the next run, which
+    has the same arguments, begins `delay` milliseconds later.
+    """
 
     arguments: Payload
+    failure: Failure | None = None
+    delay: int | None = None
 
 
 @fact

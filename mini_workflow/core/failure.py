@@ -30,6 +30,10 @@ class Failure:
     attempts: int | None = None
     final: bool = False
 
+    def summary(self) -> str:
+        """Return class and message of the exception."""
+        return f"{self.type.rpartition(':')[2]}: {self.message}"
+
     def to_plain(self) -> dict[str, Any]:
         """Return the failure as plain JSON; fields that say nothing are left out."""
         plain: dict[str, Any] = {"type": self.type, "message": self.message}

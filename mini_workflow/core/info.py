@@ -10,7 +10,8 @@ from datetime import datetime
 class ExecutionInfo:
     """What a workflow may know of its own execution. `run` counts the generations from 1;
     `history_length` is the number of events so far, and `parent_id` the execution that
-    started this one as its child.
+    started this one as its child. `attempt` counts the runs from 1 that were made because the
+    one before had failed, and `last_failure` says how, as ``Type: message``.
     """
 
     execution_id: str
@@ -19,3 +20,5 @@ class ExecutionInfo:
     started_at: datetime
     history_length: int
     parent_id: str | None = None
+    attempt: int = 1
+    last_failure: str | None = None

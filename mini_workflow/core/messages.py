@@ -14,6 +14,7 @@ from mini_workflow.core.events import Event
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.recorder import Recorder
+from mini_workflow.core.timing import BEGIN, moment_text
 from mini_workflow.core.validation import check_name
 from mini_workflow.errors import (
     ExecutionClosed,
@@ -241,6 +242,11 @@ class Messages:
             raise ExecutionClosed(
                 f"execution {self._recorder.execution_id!r} {self.ended} before the update arrived",
                 execution_id=self._recorder.execution_id,
+            )
+        if BEGIN in (timers := self._recorder.state.timers):
+            raise UnknownHandler(
+                f"execution {self._recorder.execution_id!r} has not begun: its code, which handles "
+                f"updates, begins at {moment_text(timers[BEGIN])}"
             )
         if name not in self._updates:
             raise UnknownHandler(_unknown("update", name, self._updates))

@@ -9,6 +9,8 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from contextvars import Context
+from dataclasses import replace
+from random import Random
 from typing import Any, Final, Literal, Protocol
 
 from mini_workflow.core import events
@@ -21,11 +23,14 @@ from mini_workflow.core.payload import Payload
 from mini_workflow.core.promises import Promises
 from mini_workflow.core.raised import set_traceback
 from mini_workflow.core.recorder import Recorder
+from mini_workflow.core.retry import RetryPolicy
 from mini_workflow.core.tags import MAXIMUM_TAGS, merge_tags
 from mini_workflow.core.tasks import Inline, OutOfTime, Tasks
 from mini_workflow.core.timers import Timers
+from mini_workflow.core.timing import BEGIN, DEADLINE, moment_text
 from mini_workflow.errors import (
     DeterminismError,
+    ExecutionTimeout,
     InvalidArguments,
     MiniWorkflowError,
     PayloadNotReadable,
@@ -191,7 +196,7 @@ class Run:
         if loop.fault is None:
             if state.closed:
                 self._release()
-            elif not (state.tasks or state.timers) or (
+            elif not (state.tasks or len(state.timers) > (DEADLINE in state.timers)) or (
                 (main := self._main) is not None and main.done()
             ):
                 self._look_for_trouble()
@@ -244,6 +249,20 @@ class Run:
     def _begin(self, event: events.ExecutionStarted) -> None:
         self.started = event
         self.recorder.seq = event.first_seq
+        self.loop.generators.closes_early = event.behaviour >= 1
+        timers = self.state.timers
+        if DEADLINE in timers or event.timeout is not None:
+            self.timers.of_execution[DEADLINE] = self._deadline_reached
+        if BEGIN not in timers:
+            self._begin_code()
+        elif event.cancel is not None:
+            self._end_before_code(events.ExecutionCancelled(event.cancel))
+        else:
+            self.timers.of_execution[BEGIN] = self._begin_code
+
+    def _begin_code(self) -> None:
+        event = self.started
+        assert event is not None
         arguments = self.recorder.codec.decode_ordered(event.arguments)
         try:
             args, kwargs = arguments
@@ -251,7 +270,6 @@ class Run:
             raise PayloadNotReadable(
                 f"the arguments of execution {self.execution_id!r} are damaged: {arguments!r}"
             ) from None
-        self.loop.generators.closes_early = event.behaviour >= 1
         # An empty context: what the caller has in its own is not there on replay.
         self._main = self.loop.create_task(
             self._conduct(args, kwargs), name=event.workflow, context=Context()
@@ -260,13 +278,20 @@ class Run:
             self._cancel_at_start = event.cancel
             self.loop.call_soon(self._cancel_now)  # behind the first step of the code
 
+    def _end_before_code(self, closing: Event) -> None:
+        """Come to an end without running any code."""
+        assert self.started is not None
+        self._main = self.loop.create_task(
+            self._end(closing), name=self.started.workflow, context=Context()
+        )
+
     def _cancel_now(self) -> None:
         if (reason := self._take_cancel()) is not None and self._main is not None:
             self._main.cancel(reason)
 
     async def _conduct(self, args: list[Any], kwargs: dict[str, Any]) -> None:
         closing = await self._work(args, kwargs)
-        await self._end(closing)
+        await self._end(self._tried_again(closing))
 
     async def _work(self, args: list[Any], kwargs: dict[str, Any]) -> Event:
         try:
@@ -290,6 +315,9 @@ class Run:
                 raise  # not the workflow's own: its coroutine is being closed
             if (request := _continues(error)) is not None:
                 return events.ContinuedAsNew(request.arguments)
+            if isinstance(self._abort, ExecutionTimeout) and error is not self._abort:
+                self._abort.__cause__ = error  # of the cleanup: what ends it is the deadline
+                error = self._abort
             if error.__traceback__ is not None:
                 set_traceback(error, error.__traceback__.tb_next)  # begin at the user's code
             return await self._undo(self._failed_with(error))
@@ -313,6 +341,24 @@ class Run:
 
     def _failed_with(self, error: BaseException) -> events.ExecutionFailed:
         return events.ExecutionFailed(self.recorder.codec.encode_failure(error))
+
+    def _tried_again(self, closing: Event) -> Event:
+        """Return what is to come of the run instead, if it has failed and is to be tried again."""
+        started = self.started
+        assert started is not None
+        if started.retry is None or not isinstance(closing, events.ExecutionFailed):
+            return closing
+        failure, attempt = closing.failure, started.attempt
+        policy = RetryPolicy.from_plain(started.retry)
+        if isinstance(self._abort, ExecutionTimeout) or not policy.retries(failure, attempt):
+            return events.ExecutionFailed(replace(failure, attempts=attempt))
+        draw = Random(f"{started.seed}:{BEGIN}:{attempt}").random()
+        delay = policy.delay(failure, attempt, draw)
+        self.recorder.warn(
+            "attempt %d failed: %s; attempt %d follows in %g s",
+            *(attempt, failure.summary(), attempt + 1, delay / 1000),
+        )
+        return events.ContinuedAsNew(started.arguments, failure, delay)
 
     async def _end(self, closing: Event) -> None:
         continues = isinstance(closing, events.ContinuedAsNew)
@@ -341,6 +387,21 @@ class Run:
         if self._main is not None:
             # As a callback: what the cancellation gives up is the workflow's own doing.
             self.loop.call_soon(self._main.cancel, event.reason)
+        else:
+            self._end_before_code(events.ExecutionCancelled(event.reason))
+
+    def _deadline_reached(self) -> None:
+        """End the run: its code is cancelled where it waits, and may clean up."""
+        error = ExecutionTimeout(
+            f"execution {self.execution_id!r} has not ended by its deadline, "
+            f"{moment_text(self.state.now)}",
+            execution_id=self.execution_id,
+        )
+        if self._main is None:
+            self._end_before_code(self._failed_with(error))
+        elif self.messages.ended is None and not self._main.done():
+            self._abort = error
+            self.loop.call_soon(self._main.cancel)
 
     def _handler_failed(self, error: BaseException) -> None:
         if self.messages.ended is not None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine, Mapping
+from datetime import datetime, timedelta
 from typing import Any, Generic, Literal, ParamSpec, Protocol, TypedDict, TypeVar, cast
 
+from mini_workflow.core.retry import RetryPolicy
 from mini_workflow.errors import UsageError
 
 P = ParamSpec("P")
@@ -81,6 +83,10 @@ class StartOptions(TypedDict, total=False):
 
     id: str | None
     tags: Mapping[str, str] | None
+    delay: float | timedelta | None
+    start_at: datetime | None
+    timeout: float | timedelta | None
+    retry: RetryPolicy | None
 
 
 class SignalWithStartOptions(TypedDict, total=False):

@@ -25,6 +25,7 @@ from mini_workflow.core.open_durations import OpenDurations
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.report_limits import ReportDeadlines, ReportLimits, not_reported
 from mini_workflow.core.tags import merge_tags
+from mini_workflow.core.timing import BEGIN, DEADLINE
 from mini_workflow.errors import WireError
 
 Condition = Literal["new", "running", "completed", "failed", "cancelled", "terminated", "continued"]
@@ -76,6 +77,7 @@ class ExecutionState:
         "child_ids",
         "children",
         "condition",
+        "deadline",
         "deadlines",
         "durations",
         "in_flight",
@@ -97,6 +99,7 @@ class ExecutionState:
         "tasks",
         "timers",
         "updates",
+        "_timeout",
         "_wakes",
     )
 
@@ -135,6 +138,9 @@ class ExecutionState:
         """The timers that were open when the workflow came to its end, and end with it."""
         self.left_tasks: tuple[int, ...] = ()
         """The tasks that were in flight when the execution was terminated."""
+        self._timeout: int | None = None
+        self.deadline: int | None = None
+        """By when the execution had to end, once it has, or the run (milliseconds since the epoch)."""
         self._wakes: list[tuple[int, int]] = []
         self.deadlines = ReportDeadlines()
         self.limits: ReportLimits | None = None
@@ -288,6 +294,25 @@ class ExecutionState:
         self.updates = {
             name: True for name, about in self.answers.items() if "refusal" not in about
         }
+        if event.delay:
+            self._open_timer(BEGIN, event.at + event.delay, event.at)
+        elif event.start_at is not None and event.start_at > event.at:
+            self._open_timer(BEGIN, event.start_at, None)
+        self._timeout = event.timeout
+        if event.deadline is not None:
+            self._open_timer(DEADLINE, event.deadline, event.at)
+        if BEGIN not in self.timers:
+            self._begin(event.at)
+
+    def _begin(self, at: int) -> None:
+        if self._timeout is not None:
+            self._open_timer(DEADLINE, at + self._timeout, at)
+
+    def _open_timer(self, seq: int, fire_at: int, began: int | None) -> None:
+        self.timers[seq] = fire_at
+        if began is not None:
+            self.durations.begin(seq, began)
+        heappush(self._wakes, (fire_at, seq))
 
     def _task_scheduled(self, event: events.TaskScheduled) -> None:
         if self.condition != "running":
@@ -409,20 +434,25 @@ class ExecutionState:
     def _timer_started(self, event: events.TimerStarted) -> None:
         if self.condition != "running":
             raise self._follows_the_end(event)
-        self.timers[event.seq] = event.fire_at
-        if event.wait is not None:
-            self.durations.begin(event.seq, event.fire_at - event.wait)
-        heappush(self._wakes, (event.fire_at, event.seq))
+        began = None if event.wait is None else event.fire_at - event.wait
+        self._open_timer(event.seq, event.fire_at, began)
 
     def _timer_ended(self, event: events.TimerFired | events.TimerCancelled) -> None:
         del self.timers[event.seq]
         self.durations.end(event.seq)
+
+    def _timer_fired(self, event: events.TimerFired) -> None:
+        self._timer_ended(event)
+        if event.seq == BEGIN:
+            self._begin(event.at)
 
     def _closed(self, event: Event) -> None:
         if self.closed:
             raise WireError(f"event {self.length + 1} of the history, {event!r}, ends it once more")
         self.condition = _CONDITION[type(event)]
         self.left_timers = tuple(self.timers)
+        if DEADLINE in self.timers:
+            self.deadline = self._moved_end(DEADLINE) or self.timers[DEADLINE]
         for seq in self.left_timers:
             self.durations.end(seq)
         self.timers.clear()
@@ -464,7 +494,7 @@ class ExecutionState:
         events.TagsSet: _tags_set,
         events.ContinuedAsNew: _closed,
         events.TimerStarted: _timer_started,
-        events.TimerFired: _timer_ended,
+        events.TimerFired: _timer_fired,
         events.TimerCancelled: _timer_ended,
         events.ExecutionCompleted: _closed,
         events.ExecutionFailed: _closed,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from mini_workflow.core import events
@@ -32,11 +33,13 @@ class Sleep(WorkflowFuture[Any]):
 class Timers:
     """The durable timers of one run: those of the workflow's own, and those of its asyncio loop."""
 
-    __slots__ = ("_open", "_recorder")
+    __slots__ = ("_open", "_recorder", "of_execution")
 
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
         self._open: dict[int, TimerHandle] = {}
+        self.of_execution: dict[int, Callable[[], None]] = {}
+        """What is to be done when a timer of the execution itself fires, by its number."""
         recorder.loop.timers = self
 
     def sleep(self, wait: int) -> WorkflowFuture[Any]:
@@ -80,7 +83,10 @@ class Timers:
         handle = self._open.pop(event.seq, None)
         if handle is not None:
             self._recorder.loop.timer_fired(handle)
+        elif (then := self.of_execution.pop(event.seq, None)) is not None:
+            then()
 
     def clear(self) -> None:
         """Forget all timers."""
         self._open.clear()
+        self.of_execution.clear()

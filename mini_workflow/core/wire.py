@@ -42,7 +42,10 @@ _PAYLOAD_FIELD: Final[dict[type, str]] = {
 }
 _KIND: Final = '{"event":"'
 """How every line begins."""
-_INTEGERS: Final = ("at", "seq", "attempt", "fire_at", "retry_at", "wait", "by", "begun")
+_INTEGERS: Final = (
+    *("at", "seq", "attempt", "fire_at", "retry_at", "wait", "by", "begun"),
+    *("delay", "start_at", "timeout", "deadline"),
+)
 _REQUIRED: Final[dict[type, frozenset[str]]] = {
     kind: frozenset(f.name for f in fields(kind) if f.default is MISSING)
     for kind in _KINDS.values()

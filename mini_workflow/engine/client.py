@@ -7,7 +7,7 @@ import secrets
 import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final, ParamSpec, Self, TypeVar, TypeVarTuple, Unpack, cast, overload
 
 from mini_workflow.context import Context
@@ -16,8 +16,10 @@ from mini_workflow.core.codec import Codec
 from mini_workflow.core.events import CLOSING, Event, Incoming
 from mini_workflow.core.history import History
 from mini_workflow.core.promises import read_token
+from mini_workflow.core.retry import RetryPolicy
 from mini_workflow.core.starting import BoundWorkflow, SignalWithStartOptions, StartOptions, unbind
 from mini_workflow.core.tags import check_tags
+from mini_workflow.core.timing import UNTIMED, Timing, timing_of
 from mini_workflow.core.validation import check_id, check_name, check_reason, encode_arguments
 from mini_workflow.engine.execution import Description, Execution, Settled
 from mini_workflow.engine.find import Filters, make_query
@@ -87,6 +89,10 @@ class Client:
         *args: Any,
         id: str | None = None,
         tags: Mapping[str, str] | None = None,
+        delay: float | timedelta | None = None,
+        start_at: datetime | None = None,
+        timeout: float | timedelta | None = None,
+        retry: RetryPolicy | None = None,
         **kwargs: Any,
     ) -> Execution[Any]: ...
     def start_execution(
@@ -96,6 +102,10 @@ class Client:
         *args: Any,
         id: str | None = None,  # noqa: A002 - the API's own word
         tags: Mapping[str, str] | None = None,
+        delay: float | timedelta | None = None,
+        start_at: datetime | None = None,
+        timeout: float | timedelta | None = None,
+        retry: RetryPolicy | None = None,
         **kwargs: Any,
     ) -> Execution[Any]:
         """Start an execution; when this returns, it survives a crash.
@@ -105,20 +115,39 @@ class Client:
             *args: its positional arguments.
             **kwargs: its keyword arguments; beside options, bind them: see `Workflow.bind`.
             id: 1 to 100 letters, digits and ``_-.:@``; the same id again gives the same execution,
-                whether it is still running or not. Without one it is made up.
+                whether it is still running or not, and its other options do not count then. Without
+                one it is made up.
+            delay: seconds (or a timedelta) after which its code begins. Until then signals are
+                kept, and a cancellation ends it without running any code.
+            start_at: the time at which its code begins, a datetime with a time zone.
+            timeout: seconds (or a timedelta) within which the execution has to end, from when its
+                code first begins, over all its runs and retries. Then its code is cancelled where
+                it waits: it may clean up, what has an `undo` is taken back, and the execution
+                fails with ExecutionTimeout, whatever the code returns.
+            retry: when a run that fails is followed by another one with the same arguments, which
+                begins anew after the policy's wait; `retry_if` is not for executions. Its own
+                timeout and a cancellation are not tried again.
             tags: names and values by which `list_executions` finds it, at most 20; names of up to 64
-                characters as in ids, values of up to 256. An execution that is there keeps its own.
+                characters as in ids, values of up to 256.
 
         Raises:
-            UnknownWorkflow, InvalidArguments, InvalidIdentifier, ValueNotSerializable: the call is
-                wrong; nothing was started.
+            UnknownWorkflow, InvalidArguments, InvalidIdentifier, ValueNotSerializable, UsageError:
+                the call is wrong; nothing was started.
             ExecutionAlreadyExists: the id belongs to another workflow or other arguments.
             StoreError: the store refused; nothing was started.
         """
-        given = {"id"} if id is not None else set[str]()
-        given |= {"tags"} if tags is not None else set()
+        options = {
+            "id": id,
+            "tags": tags,
+            "delay": delay,
+            "start_at": start_at,
+            "timeout": timeout,
+            "retry": retry,
+        }
+        given = {option for option, value in options.items() if value is not None}
         workflow, args, kwargs = unbind(workflow, args, kwargs, given)
-        return self._start(workflow, args, kwargs, id, None, tags)
+        timing = timing_of("start_execution", delay, start_at, timeout, retry)
+        return self._start(workflow, args, kwargs, id, None, timing, tags)
 
     @overload
     def start_executions(
@@ -181,8 +210,7 @@ class Client:
             self._start_request(
                 *(name, *_arguments_of(name, call)),
                 None if names is None else names[index],
-                None,
-                tags,
+                tags=tags,
             )
             for index, call in enumerate(arguments)
         ]
@@ -232,7 +260,9 @@ class Client:
         given = {"id", "signal"} if value is None else {"id", "signal", "value"}
         given |= {"tags"} if tags is not None else set()
         workflow, args, kwargs = unbind(workflow, args, kwargs, given)
-        return self._start(workflow, args, kwargs, id, self._make_signal(id, signal, value), tags)
+        return self._start(
+            workflow, args, kwargs, id, self._make_signal(id, signal, value), tags=tags
+        )
 
     def _start(
         self,
@@ -241,10 +271,11 @@ class Client:
         kwargs: dict[str, Any],
         id: str | None,  # noqa: A002
         signal: events.SignalReceived | None,
-        tags: Mapping[str, str] | None,
+        timing: Timing = UNTIMED,
+        tags: Mapping[str, str] | None = None,
     ) -> Execution[Any]:
         self._store.check()
-        request = self._start_request(_name_of(workflow), args, kwargs, id, signal, tags)
+        request = self._start_request(_name_of(workflow), args, kwargs, id, signal, timing, tags)
         self._transport.start([request])
         return self._started(request)
 
@@ -254,8 +285,9 @@ class Client:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         id: str | None,  # noqa: A002
-        signal: events.SignalReceived | None,
-        tags: Mapping[str, str] | None,
+        signal: events.SignalReceived | None = None,
+        timing: Timing = UNTIMED,
+        tags: Mapping[str, str] | None = None,
     ) -> Start:
         self._registry.get(name).check_arguments(args, kwargs)
         execution_id = f"{name[:60]}-{secrets.token_hex(8)}" if id is None else id
@@ -263,7 +295,7 @@ class Client:
         checked = None if tags is None else check_tags(tags)
         codec = self._codec.for_execution(execution_id)
         arguments = encode_arguments(codec.encode, args, kwargs)
-        return Start(execution_id, name, arguments, id is None, signal, checked)
+        return Start(execution_id, name, arguments, id is None, signal, timing, checked)
 
     def _started(self, request: Start) -> Execution[Any]:
         started = request.reply.wait()

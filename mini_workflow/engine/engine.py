@@ -18,6 +18,7 @@ from mini_workflow.core.decide import Decision
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.report_limits import ReportLimits
 from mini_workflow.core.run import Definition
+from mini_workflow.core.timing import UNTIMED, Timing
 from mini_workflow.engine.batch import AT_ONCE, MESSAGES, Batch, message_of
 from mini_workflow.engine.cache import Cache
 from mini_workflow.engine.children import Children
@@ -357,7 +358,9 @@ class Engine:
             # What came before the start was meant for no execution, and must be told so.
             batch.again.append(request)
             return
-        started = self._first_event(request.workflow, request.arguments, now, None, request.tags)
+        started = self._first_event(
+            request.workflow, request.arguments, now, None, request.tags, timing=request.timing
+        )
         signals = () if request.signal is None else (request.signal,)
         try:
             batch.turns[name] = self._turns.create(name, started, request, signals)
@@ -375,8 +378,10 @@ class Engine:
         now: int,
         parent: dict[str, Any] | None,
         tags: dict[str, str] | None,
+        *,
+        timing: Timing = UNTIMED,
     ) -> events.ExecutionStarted:
-        return first_event(workflow, arguments, now, self._entropy(), parent, tags)
+        return first_event(workflow, arguments, now, self._entropy(), parent, tags, timing=timing)
 
     def _advance(self, delivery: Delivery, batch: Batch, now: int) -> None:
         name, steps = delivery.execution_id, self._clock_steps

@@ -9,6 +9,7 @@ from mini_workflow.core.children import end_children, tell_parent
 from mini_workflow.core.commands import Command, SendMessage, StartChild
 from mini_workflow.core.events import ChildFailed
 from mini_workflow.core.failure import Failure
+from mini_workflow.core.run import Run
 from mini_workflow.core.state import ExecutionState
 from mini_workflow.engine.runs import first_event
 from mini_workflow.errors import WireError
@@ -55,3 +56,13 @@ def closing_messages(
     name, first = stored.head.execution_id, history[0]
     started = first if isinstance(first, events.ExecutionStarted) else None
     return outbox([*end_children(name, state), *tell_parent(name, started, state, closing)])
+
+
+def family_messages(run: Run, end: events.ExecutionTerminated) -> tuple[SendMessage, ...]:
+    """Return what children and parent are told of an execution that is terminated
+    without its code.
+    """
+    return (
+        *end_children(run.execution_id, run.state),
+        *tell_parent(run.execution_id, run.started, run.state, end),
+    )

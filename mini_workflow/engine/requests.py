@@ -17,6 +17,7 @@ from mini_workflow.core.events import (
 )
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.payload import Payload
+from mini_workflow.core.timing import UNTIMED, Timing
 from mini_workflow.ports import Head, TaskOutcome
 
 T = TypeVar("T")
@@ -85,7 +86,7 @@ class Started:
 class Start:
     """Start an execution, or find the one that was started with the same id; with `fresh` the id
     was made up and cannot be there. A `signal` goes to the execution either way. A new one begins
-    with the `tags`.
+    with the `tags`, and begins and ends as its `timing` says.
     """
 
     execution_id: str
@@ -93,6 +94,7 @@ class Start:
     arguments: Payload
     fresh: bool = False
     signal: SignalReceived | None = None
+    timing: Timing = UNTIMED
     tags: dict[str, str] | None = None
     reply: Reply[Started] = field(default_factory=Reply[Started])
 

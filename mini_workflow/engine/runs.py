@@ -14,6 +14,7 @@ from mini_workflow.core.payload import Payload
 from mini_workflow.core.recorded import python_version
 from mini_workflow.core.run import Run
 from mini_workflow.core.tags import tags_as_text
+from mini_workflow.core.timing import UNTIMED, Timing
 from mini_workflow.errors import HistoryTooLong, TurnTimeout
 from mini_workflow.ports import Head
 
@@ -40,6 +41,8 @@ def first_event(
     entropy: int,
     parent: dict[str, Any] | None = None,
     tags: dict[str, str] | None = None,
+    *,
+    timing: Timing = UNTIMED,
 ) -> events.ExecutionStarted:
     """Return what an execution begins with; `entropy` are ENTROPY_BITS random bits."""
     seed, key = seed_and_key(entropy)
@@ -53,6 +56,7 @@ def first_event(
         key=key,
         behaviour=events.BEHAVIOUR,
         tags=tags or None,
+        **timing.to_plain(),
     )
 
 
@@ -96,11 +100,18 @@ def next_run(
         run=run.started.run + 1,
         first_seq=run.recorder.seq,
         origin=run.started.origin or run.started.arguments.fingerprint(),
-        children=carried_children(run.state.family()),
+        # A run that has failed has told its children so.
+        children=None if closing.failure else carried_children(run.state.family()),
         updates=carried_updates(run.state.answers, run.messages.cut),
         cancelled=run.state.cancelled_by if cancel is None else cancel.id,
         cancel=None if cancel is None else cancel.reason,
         behaviour=events.BEHAVIOUR,
+        delay=closing.delay,
+        start_at=None,
+        timeout=None,
+        deadline=run.state.deadline,
+        attempt=1 if closing.failure is None else run.started.attempt + 1,
+        failure=closing.failure,
         signals=carried_signals(run.state.signal_ids, (signal.id for signal in waiting)),
         tags=run.state.tags or None,
     )

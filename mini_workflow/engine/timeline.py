@@ -12,6 +12,7 @@ from mini_workflow.core.codec import Codec
 from mini_workflow.core.events import Event
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.payload import Payload
+from mini_workflow.core.timing import BEGIN, DEADLINE
 from mini_workflow.errors import SerializationError
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -118,7 +119,7 @@ class Reader:
             at=moment(self._now),
             event=event,
             subject=self._subject(event),
-            happened=_HAPPENED[type(event)],
+            happened=_happened(event),
             attempt=attempt,
             took=self._took(event),
             values=self._values(event),
@@ -151,6 +152,8 @@ class Reader:
             name = self._updates.get(event.id, (event.id, 0))[0]
         if isinstance(event, events.ExecutionStarted):
             return f"{event.workflow}"
+        if isinstance(event, events.TimerFired) and event.seq in _OF_EXECUTION:
+            return "execution"
         parts = [word]
         if seq is not None:
             parts.append(f"#{seq}")
@@ -215,6 +218,29 @@ def moment(at: int) -> datetime:
     return _EPOCH + timedelta(milliseconds=at)
 
 
+def _happened(event: Event) -> str:
+    if isinstance(event, events.TimerFired) and event.seq in _OF_EXECUTION:
+        return _OF_EXECUTION[event.seq]
+    if isinstance(event, events.ContinuedAsNew) and event.failure is not None:
+        return "failed, to be tried again"
+    return _HAPPENED[type(event)]
+
+
+def _timing(event: events.ExecutionStarted) -> str:
+    parts: list[str] = []
+    if event.delay:
+        parts.append(f"begins at {moment(event.at + event.delay):%Y-%m-%d %H:%M:%S}Z")
+    elif event.start_at is not None:
+        parts.append(f"begins at {moment(event.start_at):%Y-%m-%d %H:%M:%S}Z")
+    if event.timeout is not None:
+        parts.append(f"timeout {event.timeout / 1000:g} s")
+    if event.deadline is not None:
+        parts.append(f"until {moment(event.deadline):%Y-%m-%d %H:%M:%S}Z at the latest")
+    if event.retry is not None:
+        parts.append(f"attempt {event.attempt} of {event.retry.get('max_attempts', '?')}")
+    return ", ".join(parts)
+
+
 def _note(event: Event) -> str:
     note = _NOTES.get(type(event))
     return "" if note is None else note(event)
@@ -238,6 +264,7 @@ def _policy(event: events.TaskScheduled) -> str:
 
 
 _NOTES: Final[dict[type[Event], Callable[[Any], str]]] = {
+    events.ExecutionStarted: _timing,
     events.TaskScheduled: _policy,
     events.TaskRetryScheduled: lambda e: f"again at {moment(e.retry_at):%Y-%m-%d %H:%M:%S}Z",
     events.TimerStarted: lambda e: f"until {moment(e.fire_at):%Y-%m-%d %H:%M:%S}Z",
@@ -255,6 +282,8 @@ _NOTES: Final[dict[type[Event], Callable[[Any], str]]] = {
     events.ExecutionCancelled: _because,
     events.ExecutionTerminated: _because,
 }
+
+_OF_EXECUTION: Final = {BEGIN: "begins", DEADLINE: "reached its deadline"}
 
 _STARTS: Final = (
     events.TaskScheduled,

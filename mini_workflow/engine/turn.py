@@ -9,9 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final, ParamSpec, TypeVar
 
 from mini_workflow.core import events, wire
-from mini_workflow.core.children import end_children, tell_parent
 from mini_workflow.core.codec import Codec
-from mini_workflow.core.commands import Command
 from mini_workflow.core.decide import Decision, decide
 from mini_workflow.core.events import Event, Message
 from mini_workflow.core.failure import Failure
@@ -20,9 +18,10 @@ from mini_workflow.core.report_limits import ReportLimits
 from mini_workflow.core.run import Definition, Run
 from mini_workflow.core.state import ExecutionState
 from mini_workflow.core.tags import tags_after
+from mini_workflow.core.timing import BEGIN
 from mini_workflow.engine.cache import Cache, Live
 from mini_workflow.engine.executor import Execute, execute, inline_runner
-from mini_workflow.engine.outbox import closing_messages, outbox
+from mini_workflow.engine.outbox import closing_messages, family_messages, outbox
 from mini_workflow.engine.recording import decode_message
 from mini_workflow.engine.requests import Input, Start
 from mini_workflow.engine.runs import blocked, bounded, first_head, next_run
@@ -322,6 +321,7 @@ class Turns:
         if delivery.resume:
             ask_for_attempts(run.state)
         failed = _names_of_failed(run, messages)
+        waits = BEGIN in run.state.timers
         decision = self.watched(run, decide, run, messages, now)
         refused: dict[str, Failure] = {}
         while decision is not None and decision.spoilt_by is not None:
@@ -338,7 +338,7 @@ class Turns:
         stopped = decision.fault is not None or decision.cut
         if stopped and (end := _termination(decision.left)) is not None:
             # Ending it takes none of the code that is at fault, or that still has far to go.
-            parting = _tell_family(run, end)
+            parting = family_messages(run, end)
             decision = Decision((*decision.events, end), parting, "terminated", False, None)
         if known:
             # The first event is recorded already.
@@ -363,7 +363,7 @@ class Turns:
                 after = replace(after, status="terminated", closed_at=end.at, busy=False)
                 decision = replace(
                     decision,
-                    commands=(*decision.commands, *_tell_family(run, end)),
+                    commands=(*decision.commands, *family_messages(run, end)),
                     condition="terminated",
                     busy=False,
                 )
@@ -387,7 +387,8 @@ class Turns:
             tries=0 if live.tries else None,
         )
         turn = Turn(delivery, commit, after, live, decision, closing, continues=continues)
-        turn.first, turn.failed = bool(known) or live.length == 0, failed
+        begins = bool(known) or waits or live.length == 0
+        turn.first, turn.failed = begins and BEGIN not in run.state.timers, failed
         turn.cut = decision.cut
         return turn
 
@@ -541,16 +542,6 @@ def _ended(
         kept.extend(map(decode_message, stored.parked))
     lost = [signal for signal in _unhandled((*kept, *messages)) if signal.id not in known]
     return tuple(map(wire.encode, (closing, *lost)))
-
-
-def _tell_family(run: Run, end: events.ExecutionTerminated) -> tuple[Command, ...]:
-    """Return what children and parent are told of an execution that is terminated
-    without its code.
-    """
-    return (
-        *end_children(run.execution_id, run.state),
-        *tell_parent(run.execution_id, run.started, run.state, end),
-    )
 
 
 def _unhandled(messages: Iterable[Message]) -> Iterable[events.SignalUnhandled]:

@@ -179,10 +179,13 @@ class FileTransport:
         being busy tells whoever takes it over to begin.
         """
         started = first_event(
-            request.workflow,
-            request.arguments,
-            self._clock.now(),
-            secrets.randbits(ENTROPY_BITS),
+            *(
+                request.workflow,
+                request.arguments,
+                self._clock.now(),
+                secrets.randbits(ENTROPY_BITS),
+            ),
+            timing=request.timing,
             tags=request.tags,
         )
         return Commit(

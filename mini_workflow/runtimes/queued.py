@@ -235,10 +235,8 @@ class _QueueTransport:
                 self._post(name, wire.encode(signal), signal.id)
             return
         started = first_event(
-            request.workflow,
-            request.arguments,
-            self.now(),
-            secrets.randbits(ENTROPY_BITS),
+            *(request.workflow, request.arguments, self.now(), secrets.randbits(ENTROPY_BITS)),
+            timing=request.timing,
             tags=request.tags,
         )
         line = wire.encode(started)

@@ -49,7 +49,7 @@ def found(runtime: Stage, **filters: Any) -> list[str]:
     return ids
 
 
-def test_54_tags_of_the_start_and_of_the_workflow(runtime: Stage) -> None:
+def test_80_tags_of_the_start_and_of_the_workflow(runtime: Stage) -> None:
     """Tags are given at the start and by the workflow, and stay over what ends its process."""
     for number in (1, 2):
         runtime.start(held, id=f"e{number}", tags={"customer": f"c-{number}", "kind": "order"})
@@ -67,7 +67,7 @@ def test_54_tags_of_the_start_and_of_the_workflow(runtime: Stage) -> None:
     assert described.tags == {"customer": "c-1", "kind": "order", "paid": "yes"}
 
 
-def test_54_tags_of_many_of_children_and_of_later_runs(runtime: Stage) -> None:
+def test_80_tags_of_many_of_children_and_of_later_runs(runtime: Stage) -> None:
     """Those of start_executions, of signal_with_start, of a child, and over continue_as_new."""
     calls: list[Any] = [(), ({"a": "1"},)]
     for one in runtime.start_executions(tagged, calls, ids=["m1", "m2"], tags={"batch": "7"}):
@@ -84,7 +84,7 @@ def test_54_tags_of_many_of_children_and_of_later_runs(runtime: Stage) -> None:
     assert found(runtime, tags={"first": "yes", "left": "1"}) == ["again"]
 
 
-def test_54_what_changes_nothing_is_not_recorded(runtime: Stage) -> None:
+def test_80_what_changes_nothing_is_not_recorded(runtime: Stage) -> None:
     """A tag that has its value already takes no event, and one that was not there is not removed."""
     execution = runtime.start(
         *(tagged, {"a": "1", "b": None}, {"a": "1"}, {"a": "2"}, {"c": None}), tags={"a": "1"}
@@ -94,7 +94,7 @@ def test_54_what_changes_nothing_is_not_recorded(runtime: Stage) -> None:
     assert kinds.count("TagsSet") == 1
 
 
-def test_54_times_and_parents_are_found_or_refused(runtime: Stage) -> None:
+def test_80_times_and_parents_are_found_or_refused(runtime: Stage) -> None:
     """A store answers a filter, or says that it cannot and what it can."""
     runtime.run(parent_of, "kid", id="parent")
     now = datetime.now(UTC) + timedelta(days=365 * 30)
@@ -123,7 +123,7 @@ def test_54_times_and_parents_are_found_or_refused(runtime: Stage) -> None:
     assert answers[4] == ["parent", "kid"]
 
 
-def test_54_wrong_tags_and_filters_are_refused(runtime: Stage) -> None:
+def test_80_wrong_tags_and_filters_are_refused(runtime: Stage) -> None:
     """Nothing is started, and the error names the limit."""
     many = {f"t{number}": "x" for number in range(MAXIMUM_TAGS + 1)}
     wrong: list[tuple[Any, str]] = [

@@ -16,6 +16,7 @@ from typing import Any
 
 from mini_workflow.context import Context
 from mini_workflow.core.retry import RetryPolicy
+from mini_workflow.core.timing import Timing
 from mini_workflow.errors import ClosureNotSerializable
 from mini_workflow.testing.simulation.shapes import choose, shape
 from tests.laws import spoken
@@ -593,6 +594,28 @@ async def everything_at_once(ctx: Context) -> list[str]:
 
     await asyncio.gather(many(4), many(3), ctx.sleep(0.02))
     return seen
+
+
+@shape(tags="ordered tasks timed", timing=Timing(delay=5_000))
+async def delayed(ctx: Context) -> list[int]:
+    return [await ctx.task(double, i) for i in range(2)]
+
+
+@shape(tags="ordered tasks gives-up timers fails timed", timing=Timing(timeout=2_000))
+async def past_its_deadline(ctx: Context) -> None:
+    try:
+        await ctx.sleep(60)
+    finally:
+        await ctx.task(double, 1)
+
+
+@shape(
+    tags="ordered tasks continues timed",
+    timing=Timing(delay=10, retry={"max_attempts": 3, "jitter": "equal"}),
+)
+async def failed_to_be_tried_again(ctx: Context) -> None:
+    await ctx.task(double, 1)
+    raise LookupError("try again")
 
 
 SHAPES = {name: one.workflow for name, one in choose("ordered").items()}

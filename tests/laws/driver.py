@@ -20,6 +20,8 @@ from mini_workflow.core.payload import Payload
 from mini_workflow.core.recorded import python_version
 from mini_workflow.core.replay import replay
 from mini_workflow.core.run import Inline, Run
+from mini_workflow.core.timing import UNTIMED, Timing
+from mini_workflow.testing.simulation.shapes import choose
 from mini_workflow.workflow import Workflow
 from tests.laws.shapes import entries_of
 
@@ -55,11 +57,14 @@ def started(
     at: int = START,
     seed: int = SEED,
     behaviour: int = 0,
+    timing: Timing = UNTIMED,
 ) -> events.ExecutionStarted:
     """The first event of an execution."""
     arguments = CODEC.encode([list(args), {}], "arguments")
     return events.ExecutionStarted(
-        at, definition.name, arguments, seed, python_version(), behaviour=behaviour
+        *(at, definition.name, arguments, seed, python_version()),
+        behaviour=behaviour,
+        **timing.to_plain(),
     )
 
 
@@ -101,7 +106,9 @@ class Driver:
         self.run: Run | None = None
         self.entries = entries_of(self.definition.name)
         DRIVERS.append(self)
-        self.deliver(started(self.definition, args, seed=seed, behaviour=behaviour))
+        shape = choose("ordered").get(self.definition.name)
+        timing = UNTIMED if shape is None else shape.timing
+        self.deliver(started(self.definition, args, seed=seed, behaviour=behaviour, timing=timing))
 
     # What happened
 

@@ -72,17 +72,17 @@ def test_the_tags_of_a_shape_are_what_it_uses(name: str) -> None:
         stepper.open()
         stepper.start(name, execution_id=ID)
         finish(stepper, shape)
-        assert used(stepper.record.events(ID)) == shape.tags - {"wide"}
+        assert used(stepper.record.events(ID)) == shape.tags - {"wide", "timed"}
 
 
 @pytest.mark.parametrize("name", corpus.SHAPES)
 def test_the_tags_of_an_ordered_shape_are_what_it_uses_in_some_world(name: str) -> None:
     worlds = [run(corpus.SHAPES[name], choices=chosen(seed)).events for seed in (11, 0, 1, 2, 3)]
-    assert set().union(*map(used, worlds)) == choose("ordered")[name].tags - {"ordered"}
+    assert set().union(*map(used, worlds)) == choose("ordered")[name].tags - {"ordered", "timed"}
 
 
 def test_shapes_are_chosen_by_their_tags() -> None:
-    assert set(USES) | {"wide", "ordered"} == set(TAGS)
+    assert set(USES) | {"wide", "ordered", "timed"} == set(TAGS)
     assert choose(without=["ordered"]) == SHAPES
     assert set(choose("wide", without=["ordered"])) == {"wide"}
     signalled = choose("signals", "continues", without=["ordered"])

@@ -145,7 +145,14 @@ class ClientTransport:
         if found is not None:
             return self._found(request, found)
         now, entropy = self._parts.clock.now(), secrets.randbits(ENTROPY_BITS)
-        started = first_event(request.workflow, request.arguments, now, entropy, tags=request.tags)
+        started = first_event(
+            request.workflow,
+            request.arguments,
+            now,
+            entropy,
+            tags=request.tags,
+            timing=request.timing,
+        )
         lines = [wire.encode(started)]
         if request.signal is not None:
             lines.append(wire.encode(request.signal))

@@ -10,6 +10,7 @@ from typing import Any, Final
 from mini_workflow.context import Context
 from mini_workflow.core import events
 from mini_workflow.core.retry import RetryPolicy
+from mini_workflow.core.timing import UNTIMED, Timing
 from mini_workflow.task import current_task
 from mini_workflow.testing.simulation.ledger import Ledger
 from mini_workflow.testing.simulation.outside import Say
@@ -24,7 +25,7 @@ class Shape:
     "ExecutionCancelled". `done` says how many tasks of each name complete, and `attempts` how many
     attempts are made in all where nothing is lost. `slow` are names of tasks with the milliseconds
     that they take, and `dies` those whose worker dies in so many attempts; the others take no time,
-    and none. `says` is what it is told from outside.
+    and none. `says` is what it is told from outside. It is started with that `timing`.
     """
 
     workflow: Workflow[Any, Any]
@@ -36,6 +37,7 @@ class Shape:
     slow: Mapping[str, int] = field(default_factory=dict[str, int])
     dies: Mapping[str, int] = field(default_factory=dict[str, int])
     says: tuple[Say, ...] = ()
+    timing: Timing = UNTIMED
 
     @property
     def name(self) -> str:
@@ -70,6 +72,7 @@ TAGS: Final[dict[str, str]] = {
     "continues": "continues as new",
     "patches": "takes a new path by `patched`",
     "fails": "does not complete",
+    "timed": "is started with a delay, with a deadline, or to be tried again",
     "wide": "has very many tasks at once",
     "ordered": "returns the order in which things happened: not the same after a crash, or on threads",
 }
@@ -113,6 +116,7 @@ def shape(
     dies: Mapping[str, int] | None = None,
     says: Sequence[Say] = (),
     also: Mapping[str, int] | None = None,
+    timing: Timing = UNTIMED,
     **done: int,
 ) -> Callable[[Any], Any]:
     """Return a decorator that enters a workflow for `choose`. By default no attempt fails.
@@ -136,6 +140,7 @@ def shape(
             slow or {},
             dies or {},
             tuple(says),
+            timing,
         )
         _SHAPES.append(entry)
         return handler

@@ -32,6 +32,7 @@ from mini_workflow.testing.clock import ManualClock
 from mini_workflow.testing.simulation.crash import Crashes
 from mini_workflow.testing.simulation.manual_runner import ManualRunner
 from mini_workflow.testing.simulation.outside import Outside, Record, Say
+from mini_workflow.testing.simulation.shapes import choose
 from mini_workflow.workflow import Registry
 
 LEASE: Final = 60
@@ -180,7 +181,10 @@ class Stepper:
     def start(self, workflow: str, *args: Any, execution_id: str, fresh: bool = False) -> Start:
         """Ask for an execution; the answer is in its `reply` once `process` has run."""
         encoded = ",".join(self.codec.encode(arg, "argument").text for arg in args)
+        shape = choose(without=["ordered"]).get(workflow)
         request = Start(execution_id, workflow, Payload(text=f"[[{encoded}],{{}}]"), fresh)
+        if shape is not None:
+            request.timing = shape.timing
         self.inbox.append(request)
         return request
 

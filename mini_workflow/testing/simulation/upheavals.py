@@ -8,11 +8,12 @@ duplicates, whatever the order in which tasks end.
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, Final
 
 from mini_workflow.context import Context
 from mini_workflow.core import events
 from mini_workflow.core.retry import RetryPolicy
+from mini_workflow.core.timing import Timing
 from mini_workflow.errors import WorkerLost
 from mini_workflow.task import current_task
 from mini_workflow.testing.simulation.ledger import Ledger
@@ -20,6 +21,9 @@ from mini_workflow.testing.simulation.outside import Say
 from mini_workflow.testing.simulation.shapes import PATIENT, broken, shape, signals, step
 
 __all__: list[str] = []
+
+DAY: Final = 24 * 3600 * 1000
+"""Milliseconds of a day: far more than all delays of a test."""
 
 # Cancellation
 
@@ -263,3 +267,41 @@ async def continued_until_cancelled(ctx: Context, n: int = 0) -> None:
         await ctx.sleep(3600)
     finally:
         await step(ctx, "cleanup")
+
+
+# Begun later, ended by a deadline, tried again
+
+
+@shape(7, timing=Timing(delay=60_000, timeout=DAY), step=2, tags="tasks timers timed")
+async def begun_later(ctx: Context) -> int:
+    await step(ctx, "step")
+    await ctx.sleep(10)
+    return await step(ctx, "step", 7)
+
+
+@shape(
+    failure="mini_workflow.errors:ExecutionTimeout",
+    timing=Timing(timeout=30 * DAY),
+    step=1,
+    cleanup=1,
+    tags="tasks timers gives-up fails timed",
+)
+async def ended_by_deadline(ctx: Context) -> None:
+    await step(ctx, "step")
+    try:
+        await ctx.sleep(60 * 24 * 3600)
+    finally:
+        await step(ctx, "cleanup")
+
+
+@shape(
+    3,
+    timing=Timing(retry={"max_attempts": 3, "initial": 5.0}),
+    attempt=3,
+    tags="tasks continues timed",
+)
+async def retried_execution(ctx: Context) -> int:
+    await step(ctx, "attempt", ctx.info.attempt)
+    if ctx.info.attempt < 3:
+        raise LookupError(f"attempt {ctx.info.attempt}")
+    return ctx.info.attempt

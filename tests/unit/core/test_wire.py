@@ -47,6 +47,7 @@ BY_TYPE = {
     "str": TEXT,
     "Payload": PAYLOADS,
     "Failure": FAILURES,
+    "Failure | None": st.none() | FAILURES,
     "int | None": st.none() | NUMBERS,
     "str | None": st.none() | TEXT,
     "Payload | None": st.none() | PAYLOADS,

@@ -1,0 +1,110 @@
+"""Timing: when an execution begins, by when it has to end, and whether it is tried again."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from mini_workflow.core.records import record
+from mini_workflow.core.retry import RetryPolicy
+from mini_workflow.durations import MAXIMUM_DURATION, milliseconds, seconds
+from mini_workflow.errors import UsageError
+
+BEGIN: Final = 0
+"""The number of the timer whose end has the code begin. Operations of code are numbered from 1."""
+
+DEADLINE: Final = -1
+"""The number of the timer whose end ends the execution."""
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@record
+class Timing:
+    """What an execution is started with beside its arguments: fields of ExecutionStarted."""
+
+    delay: int | None = None
+    start_at: int | None = None
+    timeout: int | None = None
+    retry: dict[str, Any] | None = None
+
+    def to_plain(self) -> dict[str, Any]:
+        """Return them by name."""
+        return asdict(self)
+
+
+UNTIMED: Final = Timing()
+"""Begin now, without a deadline, once."""
+
+
+def timing_of(
+    what: str,
+    delay: float | timedelta | None,
+    start_at: datetime | None,
+    timeout: float | timedelta | None,
+    retry: RetryPolicy | None,
+) -> Timing:
+    """Return the options of a start as they are recorded; `what` is the call, for an error. Raises
+    UsageError if one is out of range.
+    """
+    if delay is start_at is timeout is retry is None:
+        return UNTIMED
+    if delay is not None and start_at is not None:
+        raise UsageError(f"{what}: give delay= or start_at=, not both")
+    if retry is not None:
+        _check_retry(what, retry)
+    limit = None if timeout is None else _duration(what, "timeout", timeout)
+    if limit is not None and limit <= 0:
+        raise UsageError(f"{what}: timeout={timeout!r} must be more than 0 seconds")
+    return Timing(
+        None if delay is None else max(0, _duration(what, "delay", delay)),
+        None if start_at is None else _moment(what, start_at),
+        limit,
+        None if retry is None else retry.to_plain(),
+    )
+
+
+def moment_text(at: int) -> str:
+    """Return milliseconds since the epoch as text."""
+    when = _EPOCH + timedelta(milliseconds=at)
+    return when.isoformat(sep=" ", timespec="milliseconds")
+
+
+def _duration(what: str, name: str, given: float | timedelta) -> int:
+    wait = milliseconds(seconds(given))
+    if wait > MAXIMUM_DURATION:
+        raise UsageError(
+            f"{what}: {name}={given!r} is more than a hundred years; seconds are meant"
+        )
+    return wait
+
+
+def _moment(what: str, given: Any) -> int:
+    if not isinstance(given, datetime) or given.tzinfo is None:
+        raise UsageError(
+            f"{what}: start_at={given!r} is no time with a time zone; give for example "
+            "datetime(..., tzinfo=timezone.utc)"
+        )
+    at = milliseconds((given - _EPOCH).total_seconds())
+    if not 0 <= at <= MAXIMUM_MOMENT:
+        raise UsageError(f"{what}: start_at={given!r} is not within the years 1970 to 2170")
+    return at
+
+
+MAXIMUM_MOMENT: Final = 200 * 366 * 24 * 3600 * 1000
+"""The latest time that a start may be planned for, in milliseconds since the epoch. Our own bound
+against mistaken units."""
+
+
+def _check_retry(what: str, retry: object) -> None:
+    if not isinstance(retry, RetryPolicy):
+        raise UsageError(
+            f"{what}: retry={retry!r} is not a RetryPolicy; for example "
+            "retry=RetryPolicy(max_attempts=3)"
+        )
+    if retry.retry_if is not None:
+        raise UsageError(
+            f"{what}: retry_if= is for tasks, whose exceptions are at hand where they run; name the "
+            "exceptions of an execution by retry_on= or no_retry_on="
+        )
