@@ -63,12 +63,15 @@ from mini_workflow.task import CurrentTask, current_task
 from mini_workflow.workflow import Workflow, workflow
 
 if TYPE_CHECKING:
+    from mini_workflow.engine.aio import AsyncClient, AsyncExecution
     from mini_workflow.runtimes.aws import AWSRuntime
     from mini_workflow.runtimes.local import LocalRuntime
     from mini_workflow.runtimes.local_client import LocalClient
 
 __all__ = [
     "AWSRuntime",
+    "AsyncClient",
+    "AsyncExecution",
     "Child",
     "ChildFailed",
     "ClosureNotSerializable",
@@ -135,18 +138,20 @@ __all__ = [
 
 protect_logs()
 
-_RUNTIMES = {
+_LATER = {
     "AWSRuntime": "mini_workflow.runtimes.aws",
+    "AsyncClient": "mini_workflow.engine.aio",
+    "AsyncExecution": "mini_workflow.engine.aio",
     "LocalClient": "mini_workflow.runtimes.local_client",
     "LocalRuntime": "mini_workflow.runtimes.local",
 }
 
 
 def __getattr__(name: str) -> object:
-    """Import a runtime when it is first asked for: a program needs one of them."""
-    if name not in _RUNTIMES:
+    """Import what is large when it is first asked for: a program needs one of the runtimes."""
+    if name not in _LATER:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    value = globals()[name] = getattr(import_module(_RUNTIMES[name]), name)
+    value = globals()[name] = getattr(import_module(_LATER[name]), name)
     return value

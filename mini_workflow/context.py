@@ -29,10 +29,17 @@ from mini_workflow.core.mapping import MapOptions, as_it_is_now
 from mini_workflow.core.promises import Promise
 from mini_workflow.core.retry import RetryPolicy
 from mini_workflow.core.run import Run
-from mini_workflow.core.starting import BoundWorkflow, ChildOptions, Startable, unbind
+from mini_workflow.core.starting import (
+    BoundWorkflow,
+    ChildOptions,
+    DetachedOptions,
+    Startable,
+    unbind,
+)
 from mini_workflow.core.tags import check_tags
 from mini_workflow.core.tasks import TaskFuture
-from mini_workflow.core.validation import check_id, encode_arguments, worker_of
+from mini_workflow.core.timing import timing_of
+from mini_workflow.core.validation import check_id, check_name, encode_arguments, worker_of
 from mini_workflow.durations import MAXIMUM_DURATION, milliseconds, seconds
 from mini_workflow.errors import UsageError
 
@@ -393,8 +400,82 @@ class Context:
             None if tags is None else check_tags(tags),
         )
 
+    @overload
+    def start(
+        self, workflow: Startable[P, Any], /, *args: P.args, **kwargs: P.kwargs
+    ) -> OtherExecution: ...
+    @overload
+    def start(
+        self,
+        workflow: Callable[[Context, *Ts], Coroutine[Any, Any, Any]],
+        /,
+        *args: *Ts,
+        **options: Unpack[DetachedOptions],
+    ) -> OtherExecution: ...
+    @overload
+    def start(
+        self, workflow: BoundWorkflow[Any], /, **options: Unpack[DetachedOptions]
+    ) -> OtherExecution: ...
+    @overload
+    def start(self, workflow: str, /, *args: Any, **options: Any) -> OtherExecution: ...
+    def start(
+        self,
+        workflow: Any,
+        /,
+        *args: Any,
+        id: str | None = None,  # noqa: A002
+        delay: float | timedelta | None = None,
+        start_at: datetime | None = None,
+        timeout: float | timedelta | None = None,
+        retry: RetryPolicy | None = None,
+        notify: str | None = None,
+        **kwargs: Any,
+    ) -> OtherExecution:
+        """Start another execution that goes on by itself, whatever becomes of this one. It begins
+        once this turn is committed.
+
+        Args:
+            workflow: the workflow, ``workflow.bind(...)`` with its arguments, or its name.
+            *args: its arguments.
+            **kwargs: its arguments by name; beside options, bind them.
+            id: its id; by default one is made of this execution's. If there is an execution of
+                that id, nothing is started.
+            delay: as for ``runtime.start_execution``; so are `start_at`, `timeout` and `retry`.
+            start_at: the time at which its code begins.
+            timeout: seconds (or a timedelta) within which it has to end.
+            retry: when a run of it that fails is followed by another one.
+            notify: the name of a signal that this execution is sent when the other one has
+                closed. Its value is ``{"id": ..., "status": ...}``; the status is "not started" if
+                the id was taken.
+
+        Returns:
+            A handle with ``.id``, ``.signal(name, value)``, ``.cancel()`` and ``.terminate()``.
+
+        Raises:
+            InvalidArguments, InvalidIdentifier, UsageError, ValueNotSerializable: the call is
+                wrong; nothing was started.
+        """
+        options: dict[str, Any] = {"id": id, "delay": delay, "start_at": start_at}
+        options |= {"timeout": timeout, "retry": retry, "notify": notify}
+        given = {option for option, value in options.items() if value is not None}
+        workflow, args, kwargs = unbind(workflow, args, kwargs, given)
+        if id is not None:
+            check_id(id)
+        if notify is not None:
+            check_name("signal", notify)
+        if not isinstance(workflow, str):
+            workflow.check_arguments(args, kwargs)
+        name = workflow if isinstance(workflow, str) else workflow.name
+        return self._run.children.start_detached(
+            name,
+            lambda codec: encode_arguments(codec.encode, args, kwargs),
+            id,
+            timing_of("ctx.start", delay, start_at, timeout, retry),
+            notify or "",
+        )
+
     def execution(self, id: str) -> OtherExecution:  # noqa: A002
-        """Return a handle to another execution, to signal or cancel it."""
+        """Return a handle to another execution, to signal, cancel or terminate it."""
         check_id(id)
         return OtherExecution(id, self._run.children)
 

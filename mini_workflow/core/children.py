@@ -12,6 +12,7 @@ from mini_workflow.core.failure import Failure
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.recorder import Recorder
 from mini_workflow.core.state import ExecutionState
+from mini_workflow.core.timing import Timing
 from mini_workflow.core.validation import check_name, check_reason
 from mini_workflow.errors import ChildFailed
 from mini_workflow.loop.loop import WorkflowLoop
@@ -73,6 +74,10 @@ class OtherExecution:
         """Ask it to cancel itself."""
         self._children.send_cancel(self.id, reason)
 
+    def terminate(self, reason: str = "") -> None:
+        """End it at once, without running any of its code; it takes place after this turn's commit."""
+        self._children.send_cancel(self.id, reason, terminates=True)
+
 
 class Children:
     """The child executions of one run, and what it sends to executions."""
@@ -94,9 +99,7 @@ class Children:
         """Start a child execution now, with the arguments that `encode` encodes by its codec."""
         recorder = self._recorder
         seq = recorder.seq + 1
-        name = child_id
-        if name is None:
-            name = f"{recorder.execution_id[:80]}.{recorder.state.seed % 100_000_000:08d}.{seq}"
+        name = self._made_up(seq) if child_id is None else child_id
         arguments = encode(recorder.codec.for_execution(name))
         if not recorder.may_start():
             return Child(0, workflow, "", loop=recorder.loop, children=self)
@@ -108,6 +111,33 @@ class Children:
             name = event.id
         child = self._open[seq] = Child(seq, workflow, name, loop=recorder.loop, children=self)
         return child
+
+    def _made_up(self, seq: int) -> str:
+        """Return the id of an execution for which the code has chosen none."""
+        recorder = self._recorder
+        return f"{recorder.execution_id[:80]}.{recorder.state.seed % 100_000_000:08d}.{seq}"
+
+    def start_detached(
+        self,
+        workflow: str,
+        encode: Callable[[Codec], Payload],
+        execution_id: str | None,
+        timing: Timing,
+        notify: str,
+    ) -> OtherExecution:
+        """Start an execution that goes on without this one, once this turn is committed."""
+        recorder = self._recorder
+        seq = recorder.seq + 1
+        name = self._made_up(seq) if execution_id is None else execution_id
+        arguments = encode(recorder.codec.for_execution(name))
+        if recorder.may_start():
+            recorder.seq = seq
+            asked = events.StartSent(
+                *(seq, workflow, name, arguments), **timing.to_plain(), notify=notify
+            )
+            event = recorder.emit(asked)
+            name = event.id if isinstance(event, events.StartSent) else name
+        return OtherExecution(name, self)
 
     def cancel(self, seq: int, reason: str) -> None:
         """Ask a child to cancel itself, and wait for it no longer."""
@@ -125,13 +155,13 @@ class Children:
             seq = recorder.seq = recorder.seq + 1
             recorder.emit(events.SignalSent(seq, target, name, payload))
 
-    def send_cancel(self, target: str, reason: str) -> None:
-        """Ask another execution to cancel itself, once this turn is committed."""
+    def send_cancel(self, target: str, reason: str, *, terminates: bool = False) -> None:
+        """Ask another execution to cancel itself, or end it, once this turn is committed."""
         check_reason(reason)
         recorder = self._recorder
         if recorder.may_start():
             seq = recorder.seq = recorder.seq + 1
-            recorder.emit(events.CancelSent(seq, target, reason))
+            recorder.emit(events.CancelSent(seq, target, reason, terminates))
 
     def completed(self, event: events.ChildCompleted) -> None:
         """Give the future of a child its result."""
@@ -179,8 +209,11 @@ def tell_parent(
     if started is None or started.parent is None:
         return
     parent, seq = started.parent["id"], started.parent["seq"]
+    key = f"{execution_id}/{state.seed}/end"
     message: Event
-    if isinstance(end, events.ExecutionCompleted):
+    if "notify" in started.parent:
+        message = closed_signal(started.parent, execution_id, state.condition, state.now, key)
+    elif isinstance(end, events.ExecutionCompleted):
         message = events.ChildCompleted(state.now, seq, end.result)
     elif isinstance(end, events.ExecutionFailed):
         message = events.ChildFailed(state.now, seq, end.failure)
@@ -195,4 +228,17 @@ def tell_parent(
             state={"args": [reason], "how": "call"},
         )
         message = events.ChildFailed(state.now, seq, failure)
-    yield commands.SendMessage(parent, message, f"{execution_id}/{state.seed}/end")
+    yield commands.SendMessage(parent, message, key)
+
+
+def is_child(started: events.ExecutionStarted) -> bool:
+    """Return whether it is the child of another execution, and not only started by it."""
+    return started.parent is not None and "notify" not in started.parent
+
+
+def closed_signal(
+    parent: dict[str, Any], execution_id: str, status: str, at: int, key: str
+) -> events.SignalReceived:
+    """Return the signal which tells whoever has started an execution how it has closed."""
+    value = Payload(tree={"id": execution_id, "status": status})
+    return events.SignalReceived(at, parent["notify"], value, key)

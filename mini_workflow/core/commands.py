@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from mini_workflow.core.events import Event
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.records import record
+from mini_workflow.core.timing import UNTIMED, Timing
 
 
 @record
@@ -51,13 +54,27 @@ class CancelTimer:
 
 @record
 class StartChild:
-    """Start an execution whose parent this one is; tell the parent what becomes of it."""
+    """Start an execution whose parent this one is; tell the parent what becomes of it.
+
+    One that is `detached` has no parent: with `notify`, the name of a signal, the execution that has
+    started it is told when it has closed.
+    """
 
     seq: int
     execution_id: str
     workflow: str
     arguments: Payload
+    timing: Timing = UNTIMED
+    detached: bool = False
+    notify: str = ""
     tags: dict[str, str] | None = None
+
+    def parent(self, execution_id: str) -> dict[str, Any] | None:
+        """Return what the first event says of the execution that has started it."""
+        about: dict[str, Any] = {"id": execution_id, "seq": self.seq}
+        if self.detached:
+            return {**about, "notify": self.notify} if self.notify else None
+        return about
 
 
 @record

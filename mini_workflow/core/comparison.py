@@ -21,7 +21,9 @@ _CALLS: Final = (
     events.InlineTaskCompleted,
     events.InlineTaskFailed,
 )
-COMPARED: Final = frozenset({*_CALLS, events.ChildStarted, events.SignalSent, events.CancelSent})
+COMPARED: Final = frozenset(
+    {*_CALLS, events.ChildStarted, events.StartSent, events.SignalSent, events.CancelSent}
+)
 """The events that say more than their kind, number and name."""
 
 
@@ -95,8 +97,9 @@ class Comparison:
         """Return what is equal for equal calls."""
         if isinstance(event, _CALLS):
             return ("task", event.name, event.call)
-        if isinstance(event, events.ChildStarted):
-            return ("child", event.name, self._outline(event.arguments))
+        if isinstance(event, (events.ChildStarted, events.StartSent)):
+            kind = "child" if isinstance(event, events.ChildStarted) else "start"
+            return (kind, event.name, self._outline(event.arguments))
         if isinstance(event, events.SignalSent):
             return ("signal", event.name, event.target, self._outline(event.value))
         return ("cancel", event.target)

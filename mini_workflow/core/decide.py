@@ -21,6 +21,7 @@ from mini_workflow.core.replay import replay
 from mini_workflow.core.report_limits import ReportLimits
 from mini_workflow.core.run import Definition, Inline, OutOfTime, Run
 from mini_workflow.core.state import Condition, ExecutionState
+from mini_workflow.core.timing import Timing
 from mini_workflow.errors import MiniWorkflowError
 
 SKEW: Final = 10_000
@@ -264,8 +265,8 @@ def _commands(run: Run, taken: Iterable[Event]) -> Iterable[Command]:
         elif isinstance(event, events.TimerCancelled):
             if event.seq not in started:
                 yield commands.CancelTimer(event.seq)
-        elif isinstance(event, events.ChildStarted):
-            yield commands.StartChild(event.seq, event.id, event.name, event.arguments, event.tags)
+        elif isinstance(event, (events.ChildStarted, events.StartSent)):
+            yield start_of(event)
         elif isinstance(event, (events.SignalSent, events.CancelSent, events.ChildCancelled)):
             yield message_to(run, event)
         elif type(event) in CLOSING:
@@ -287,6 +288,15 @@ def _at_the_end(run: Run, closing: Event, started: set[int]) -> Iterable[Command
         yield from tell_parent(run.execution_id, run.started, state, closing)
 
 
+def start_of(event: events.ChildStarted | events.StartSent) -> commands.StartChild:
+    """Return the start of another execution that the event has asked for."""
+    asked = (event.seq, event.id, event.name, event.arguments)
+    if isinstance(event, events.ChildStarted):
+        return commands.StartChild(*asked, tags=event.tags)
+    timing = Timing(event.delay, event.start_at, event.timeout, event.retry)
+    return commands.StartChild(*asked, timing, detached=True, notify=event.notify)
+
+
 def message_to(
     run: Run, event: events.SignalSent | events.CancelSent | events.ChildCancelled
 ) -> commands.SendMessage:
@@ -297,9 +307,12 @@ def message_to(
         signal = events.SignalReceived(at, event.name, event.value, key)
         return commands.SendMessage(event.target, signal, key)
     if isinstance(event, events.CancelSent):
-        return commands.SendMessage(
-            event.target, events.CancelRequested(at, event.reason, key), key
+        message = (
+            events.ExecutionTerminated(at, event.reason)
+            if event.terminates
+            else events.CancelRequested(at, event.reason, key)
         )
+        return commands.SendMessage(event.target, message, key)
     reason = event.reason or f"cancelled by its parent {run.execution_id!r}"
     return commands.SendMessage(
         run.state.child_ids[event.seq], events.CancelRequested(at, reason, key), key

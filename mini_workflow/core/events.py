@@ -25,8 +25,9 @@ closed in the next pass of the loop, as asyncio does; before, all were closed at
 class ExecutionStarted(Fact):
     """The first event of every run. `arguments` encodes ``[[positional...], {keyword...}]``.
 
-    `parent` is ``{"id": ..., "seq": ...}`` for the child of another execution. The numbers of
-    operations go on behind `first_seq`, so that they are unique over all runs. `origin` is the
+    `parent` is ``{"id": ..., "seq": ...}`` for the child of another execution; with ``"notify"``, the
+    name of a signal, it is not a child, and the other one is told by that signal when it has closed.
+    The numbers of operations go on behind `first_seq`, so that they are unique over all runs. `origin` is the
     fingerprint of the arguments of the first run, in those that follow it. `children`, `updates` and
     `signals` are what the run before has handed over: see the module `continuation`. `cancelled` is the
     id of the request to cancel that it took, so that the same one is known when it comes again; `cancel`
@@ -347,6 +348,25 @@ class ChildCancelled(Fact):
 
 
 @fact
+class StartSent(Fact):
+    """The workflow started another execution, which goes on without it. `arguments` and the options as
+    in ExecutionStarted.
+
+    With `notify` it is sent a signal of that name when the other one has closed.
+    """
+
+    seq: int
+    name: str
+    id: str
+    arguments: Payload
+    delay: int | None = None
+    start_at: int | None = None
+    timeout: int | None = None
+    retry: dict[str, Any] | None = None
+    notify: str = ""
+
+
+@fact
 class SignalSent(Fact):
     """The workflow sent a signal to another execution."""
 
@@ -358,11 +378,12 @@ class SignalSent(Fact):
 
 @fact
 class CancelSent(Fact):
-    """The workflow asked another execution to cancel itself."""
+    """The workflow asked another execution to cancel itself, or ended it: then `terminates`."""
 
     seq: int
     target: str
     reason: str = ""
+    terminates: bool = False
 
 
 @fact
@@ -468,6 +489,7 @@ Recorded = (
     | PromiseCreated
     | ChildStarted
     | ChildCancelled
+    | StartSent
     | SignalSent
     | CancelSent
     | UpdateCompleted

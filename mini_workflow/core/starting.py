@@ -96,6 +96,17 @@ class SignalWithStartOptions(TypedDict, total=False):
     tags: Mapping[str, str] | None
 
 
+class DetachedOptions(TypedDict, total=False):
+    """The options of ``ctx.start``."""
+
+    id: str | None
+    delay: float | timedelta | None
+    start_at: datetime | None
+    timeout: float | timedelta | None
+    retry: RetryPolicy | None
+    notify: str | None
+
+
 class ChildOptions(TypedDict, total=False):
     """The options of ``ctx.child``."""
 

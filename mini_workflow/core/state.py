@@ -405,6 +405,9 @@ class ExecutionState:
         self._check_open(event)
         self.children[event.seq] = OpenChild(event.id, event.on_parent_close)
 
+    def _start_sent(self, event: events.StartSent) -> None:
+        self._check_open(event)
+
     def _child_cancelled(self, event: events.ChildCancelled) -> None:
         self.child_ids[event.seq] = self.children.pop(event.seq).id
 
@@ -487,6 +490,7 @@ class ExecutionState:
         events.PromiseCompleted: _promise_ended,
         events.PromiseFailed: _promise_ended,
         events.ChildStarted: _child_started,
+        events.StartSent: _start_sent,
         events.ChildCancelled: _child_cancelled,
         events.ChildCompleted: _child_ended,
         events.ChildFailed: _child_ended,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from mini_workflow.core import events
+from mini_workflow.core.children import is_child
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.run import Definition
 from mini_workflow.engine.outbox import not_started
@@ -29,12 +30,12 @@ class StartCheck:
         """
         try:
             definition = self._definitions(started.workflow)
-            if started.parent is not None:
+            if is_child(started):
                 codec = self._codec.for_execution(name)
                 definition.check_arguments(*codec.decode(started.arguments))
         except (UnknownWorkflow, InvalidArguments) as error:
-            if started.parent is not None:
-                self._tell_parent(started, error)
+            if is_child(started):
+                self._tell_parent(name, started, error)
             return False
         return True
 
@@ -45,11 +46,10 @@ class StartCheck:
                 f"execution {name!r} exists already; give the child another id",
                 execution_id=name,
             )
-            self._tell_parent(started, error)
+            self._tell_parent(name, started, error)
 
-    def _tell_parent(self, started: events.ExecutionStarted, error: Exception) -> None:
+    def _tell_parent(self, name: str, started: events.ExecutionStarted, error: Exception) -> None:
         """Tell a parent that its child cannot be started."""
         assert started.parent is not None
-        parent, seq = started.parent["id"], started.parent["seq"]
         failure = self._codec.encode_failure(error)
-        self._dispatch.post((not_started(parent, seq, started.at, failure),))
+        self._dispatch.post((not_started(started.parent, name, started.at, failure),))

@@ -2,24 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
+from mini_workflow.core import wire
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.commands import StartChild
 from mini_workflow.core.events import ExecutionStarted
 from mini_workflow.core.payload import Payload
+from mini_workflow.core.timing import UNTIMED, Timing
 from mini_workflow.engine.batch import Batch
 from mini_workflow.engine.outbox import not_started
-from mini_workflow.engine.turn import Turns
+from mini_workflow.engine.runs import blocked
+from mini_workflow.engine.turn import Delivery, Turn, Turns
 from mini_workflow.errors import ExecutionAlreadyExists, InvalidArguments, StoreError
-from mini_workflow.ports import Store
+from mini_workflow.ports import Commit, Head, Store
 
-FirstEvent = Callable[
-    [str, Payload, int, "dict[str, Any] | None", "dict[str, str] | None"], ExecutionStarted
-]
-"""Makes the first event of an execution: (workflow, arguments, now, parent, tags) -> event."""
+log = logging.getLogger("mini_workflow.engine")
+
+
+class FirstEvent(Protocol):
+    """Makes the first event of an execution."""
+
+    def __call__(
+        self,
+        workflow: str,
+        arguments: Payload,
+        now: int,
+        parent: dict[str, Any] | None,
+        tags: dict[str, str] | None,
+        *,
+        timing: Timing = UNTIMED,
+    ) -> ExecutionStarted:
+        """Return the event."""
+        ...
 
 
 class Children:
@@ -48,7 +65,12 @@ class Children:
                     parents.append(command.execution_id)
                     turn.children.append(command.execution_id)
                     continue
-                entry = not_started(parent, command.seq, now, self._codec.encode_failure(error))
+                about = command.parent(parent)
+                if about is None:
+                    log.warning("[%s] %s", parent, error)
+                    continue
+                failure = self._codec.encode_failure(error)
+                entry = not_started(about, command.execution_id, now, failure)
                 turn.commit = replace(turn.commit, outbox=(*turn.commit.outbox, entry))
 
     def _start(self, parent: str, command: StartChild, batch: Batch, now: int) -> Exception | None:
@@ -57,19 +79,32 @@ class Children:
             return ExecutionAlreadyExists(
                 f"execution {name!r} exists already; give the child another id", execution_id=name
             )
-        about = {"id": parent, "seq": command.seq}
-        started = self._first_event(command.workflow, command.arguments, now, about, command.tags)
+        about = command.parent(parent)
+        started = self._first_event(
+            *(command.workflow, command.arguments, now, about, command.tags), timing=command.timing
+        )
         try:
             turn = self._turns.create(name, started, None)
         except StoreError:
             raise
         except Exception as error:
-            return error
+            if not command.detached:
+                return error
+            # Nobody would hear of it: it is there, and goes on once the cause is fixed.
+            turn = _blocked_turn(name, started, error)
         decision = turn.decision
-        if decision is not None and isinstance(decision.fault, InvalidArguments):
+        fault = None if decision is None else decision.fault
+        if isinstance(fault, InvalidArguments) and not command.detached:
             # Nothing is there yet that could be blocked: the parent has called it wrongly.
             if turn.live is not None:
                 self._turns.close(turn.live.run)
-            return decision.fault
+            return fault
         batch.turns[name] = turn
         return None
+
+
+def _blocked_turn(name: str, started: ExecutionStarted, reason: BaseException) -> Turn:
+    """Return a turn that makes an execution whose code cannot begin yet."""
+    head = blocked(Head(name, started.workflow, "running", started.at), reason)
+    commit = Commit(name, 0, (wire.encode(started),), head)
+    return Turn(Delivery(name, [started]), commit, head, None)

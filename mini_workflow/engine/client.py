@@ -8,7 +8,18 @@ import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any, Final, ParamSpec, Self, TypeVar, TypeVarTuple, Unpack, cast, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Final,
+    ParamSpec,
+    Self,
+    TypeVar,
+    TypeVarTuple,
+    Unpack,
+    cast,
+    overload,
+)
 
 from mini_workflow.context import Context
 from mini_workflow.core import events, wire
@@ -38,6 +49,9 @@ from mini_workflow.ports import Head, Order, Query, Status, Stored
 from mini_workflow.waiting import blocking_wait
 from mini_workflow.workflow import Registry, Workflow
 
+if TYPE_CHECKING:
+    from mini_workflow.engine.aio import AsyncClient
+
 P = ParamSpec("P")
 R = TypeVar("R")
 Ts = TypeVarTuple("Ts")
@@ -48,6 +62,18 @@ PAGE: Final = 1_000
 LOOK_AGAIN: float = 1.0
 """Seconds after which somebody who waits for an answer from another process looks at the store,
 because its wake-up may have been lost."""
+
+
+_FOR_HANDLES: Final = {name for name in vars(Execution) if not name.startswith("_")} | {
+    "check_caller",
+    "closing",
+    "head",
+    "lines",
+    "stored",
+    "wait",
+    "wait_async",
+}
+"""What handles ask of a client: users have the handles."""
 
 
 class Client:
@@ -62,6 +88,7 @@ class Client:
         self._store = store
         self._codec = codec
         self._registry = registry
+        self._aio: AsyncClient | None = None
 
     # For users
 
@@ -452,8 +479,19 @@ class Client:
         """What carries values here, with the runtime's signing key if it has one."""
         return self._codec
 
+    @property
+    def aio(self) -> AsyncClient:
+        """The same for coroutines: every call is awaited, and blocks no event loop."""
+        from mini_workflow.engine.aio import AsyncClient
+
+        if self._aio is None:
+            self._aio = AsyncClient(self)
+        return self._aio
+
     def close(self) -> None:
         """End what runs in this process. Harmless if it was closed before."""
+        if self._aio is not None:
+            self._aio.end_threads()
 
     def __enter__(self) -> Self:
         return self
@@ -461,7 +499,22 @@ class Client:
     def __exit__(self, *_error: object) -> None:
         self.close()
 
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_error: object) -> None:
+        await self.aio.close()
+
+    def __dir__(self) -> list[str]:
+        """Return what users may call: not what handles do in their name."""
+        names = (name for name in super().__dir__() if not name.startswith("_"))
+        return [name for name in names if name not in _FOR_HANDLES]
+
     # For handles
+
+    def check_caller(self) -> None:
+        """Raise RuntimeClosed if it is closed, and NotAllowedInWorkflow in a workflow."""
+        self._store.check()
 
     def wait(self, execution_id: str, timeout: float | None) -> Settled:
         """Wait until the execution has closed or is blocked."""

@@ -117,14 +117,17 @@ class Execution(Generic[R_co]):
         """
         limit = None if timeout is None else seconds(timeout)
         settled = self._settled or self._client.wait(self.id, limit)
-        return self._unwrap(settled)
+        return self.result_of(settled)
 
     def __await__(self) -> Generator[Any, None, R_co]:
         return self._result_async().__await__()
 
     async def _result_async(self) -> R_co:
-        settled = self._settled or await self._client.wait_async(self.id)
-        return self._unwrap(settled)
+        return self.result_of(await self.settled())
+
+    async def settled(self) -> Settled:
+        """Wait on the running event loop until it has closed or is blocked."""
+        return self._settled or await self._client.wait_async(self.id)
 
     def describe(self) -> Description:
         """Return what is known of the execution now. Raises ExecutionNotFound."""
@@ -236,7 +239,8 @@ class Execution(Generic[R_co]):
     def __repr__(self) -> str:
         return f"<execution {self.id!r}>"
 
-    def _unwrap(self, settled: Settled) -> Any:
+    def result_of(self, settled: Settled) -> Any:
+        """Return the result, or raise what `result` raises."""
         if settled.head.status == "blocked":
             raise ExecutionBlocked(
                 f"execution {self.id!r} is blocked: {settled.head.blocked_reason}. Fix the cause, "

@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Final
 
 from mini_workflow.core import events, wire
+from mini_workflow.core.children import is_child
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.commands import CancelTask, RunTask, StartChild
 from mini_workflow.core.report_limits import ReportLimits
@@ -236,10 +237,10 @@ class Orchestrator:
         work.started = None
         if standing is None and started is not None:
             known = self._admission.knows(work.name, started)
-            if not known and started.parent is not None:
+            if not known and is_child(started):
                 work.messages.clear()
                 return
-            if known and started.parent is not None and work.arrival.delivery < SUSPICIOUS:
+            if known and is_child(started) and work.arrival.delivery < SUSPICIOUS:
                 work.started = started
             else:
                 # Without a turn: a client may write the same at this moment, or the execution has

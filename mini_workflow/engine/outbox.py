@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any, Final
 
 from mini_workflow.core import events, wire
-from mini_workflow.core.children import end_children, tell_parent
+from mini_workflow.core.children import closed_signal, end_children, tell_parent
 from mini_workflow.core.commands import Command, SendMessage, StartChild
 from mini_workflow.core.events import ChildFailed
 from mini_workflow.core.failure import Failure
@@ -14,6 +15,9 @@ from mini_workflow.core.state import ExecutionState
 from mini_workflow.engine.runs import first_event
 from mini_workflow.errors import WireError
 from mini_workflow.ports import QueuedMessage, Stored
+
+NOT_STARTED: Final = "not started"
+"""What a signal about the end of an execution says of one whose id was taken."""
 
 
 def outbox(commands: Iterable[Command]) -> tuple[QueuedMessage, ...]:
@@ -28,18 +32,26 @@ def outbox(commands: Iterable[Command]) -> tuple[QueuedMessage, ...]:
 
 def child_start(parent: str, command: StartChild, now: int, entropy: int) -> QueuedMessage:
     """Return the message that has a child begin, wherever messages to it are taken."""
-    about = {"id": parent, "seq": command.seq}
-    started = first_event(command.workflow, command.arguments, now, entropy, about, command.tags)
+    about = command.parent(parent)
+    started = first_event(
+        *(command.workflow, command.arguments, now, entropy, about, command.tags),
+        timing=command.timing,
+    )
     return QueuedMessage(
         command.execution_id, wire.encode(started), f"{parent}/{command.seq}/child"
     )
 
 
-def not_started(parent: str, seq: int, at: int, failure: Failure) -> QueuedMessage:
-    """Tells a parent that its child could not be started."""
-    return QueuedMessage(
-        parent, wire.encode(ChildFailed(at, seq, failure)), f"{parent}/{seq}/start"
-    )
+def not_started(about: dict[str, Any], name: str, at: int, failure: Failure) -> QueuedMessage:
+    """Tells a parent that its child could not be started, or whoever has started a detached execution
+    that there is another one of its id; `about` is what the first event would say of it.
+    """
+    parent, seq = about["id"], about["seq"]
+    key = f"{parent}/{seq}/start"
+    message: events.Event = ChildFailed(at, seq, failure)
+    if "notify" in about:
+        message = closed_signal(about, name, NOT_STARTED, at, key)
+    return QueuedMessage(parent, wire.encode(message), key)
 
 
 def closing_messages(

@@ -68,9 +68,16 @@ def first_head(execution_id: str, started: events.ExecutionStarted) -> Head:
         "running",
         started.at,
         run=started.run,
-        parent=None if started.parent is None else started.parent["id"],
+        parent=parent_of(started.parent),
         tags=tags_as_text(started.tags),
     )
+
+
+def parent_of(about: dict[str, Any] | None) -> str | None:
+    """Return the id of the execution whose child this is; `about` is what its first event says of
+    whoever has started it. One that is only told of its end is no parent.
+    """
+    return None if about is None or "notify" in about else about["id"]
 
 
 def next_run(

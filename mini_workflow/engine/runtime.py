@@ -126,6 +126,7 @@ class Runtime(Client):
         if self._engine_transport.process != os.getpid():
             return  # a copy made by fork: the runtime itself is the other process's
         self._engine_transport.check_outside()
+        super().close()
         with self._closing:
             if self._ended:
                 return

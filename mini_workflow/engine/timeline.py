@@ -190,11 +190,11 @@ class Reader:
         """Return what carries the event's values: those of a child, and of a signal to it, are its
         own.
         """
-        if isinstance(event, events.ChildStarted):
+        if isinstance(event, (events.ChildStarted, events.StartSent)):
             self._others[event.seq] = event.id
         elif isinstance(event, events.SignalSent):
             return self._codec.for_execution(event.target)
-        if isinstance(event, (events.ChildStarted, events.ChildCompleted, events.ChildFailed)):
+        if isinstance(event, _OF_OTHERS):
             return self._codec.for_execution(self._others.get(event.seq, ""))
         return self._codec
 
@@ -270,6 +270,7 @@ _NOTES: Final[dict[type[Event], Callable[[Any], str]]] = {
     events.TimerStarted: lambda e: f"until {moment(e.fire_at):%Y-%m-%d %H:%M:%S}Z",
     events.ClockSetBack: lambda e: f"by {e.by / 1000:g} s" if e.by else "",
     events.ChildStarted: lambda e: f"as {e.id}",
+    events.StartSent: lambda e: f"as {e.id}",
     events.SignalSent: lambda e: f"to {e.target}",
     events.CancelSent: lambda e: f"to {e.target}{': ' if e.reason else ''}{e.reason}",
     events.MessagesUnhandled: lambda e: ", ".join(f"{n} x {name}" for name, n in e.signals.items()),
@@ -283,6 +284,12 @@ _NOTES: Final[dict[type[Event], Callable[[Any], str]]] = {
     events.ExecutionTerminated: _because,
 }
 
+_OF_OTHERS: Final = (
+    events.ChildStarted,
+    events.ChildCompleted,
+    events.ChildFailed,
+    events.StartSent,
+)
 _OF_EXECUTION: Final = {BEGIN: "begins", DEADLINE: "reached its deadline"}
 
 _STARTS: Final = (
@@ -312,6 +319,7 @@ _WORDS: Final = (
     ("Update", "update"),
     ("Promise", "promise"),
     ("Child", "child"),
+    ("StartSent", "other execution"),
     ("CancelSent", "cancellation"),
     ("Patch", "change"),
     ("Tags", "tags"),
@@ -348,6 +356,7 @@ _HAPPENED: Final[dict[type[Event], str]] = {
     events.PromiseFailed: "failed",
     events.ChildStarted: "started",
     events.ChildCancelled: "asked to cancel",
+    events.StartSent: "started",
     events.ChildCompleted: "completed",
     events.ChildFailed: "failed",
     events.PatchMarked: "applies",

@@ -8,12 +8,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from mini_workflow.core import events, wire
 from mini_workflow.core.children import end_children, tell_parent
-from mini_workflow.core.commands import Command, SendMessage, StartChild
+from mini_workflow.core.commands import Command, SendMessage
 from mini_workflow.core.continuation import CARRIED_SIGNALS
-from mini_workflow.core.decide import message_to
+from mini_workflow.core.decide import message_to, start_of
 from mini_workflow.core.events import Event
 from mini_workflow.core.run import Run
 from mini_workflow.core.state import ExecutionState
@@ -85,15 +86,20 @@ class Unreported:
             found += [command for command in ended if command.execution_id == name]
         history = self._history(name)
         for event in history:
+            if isinstance(event, events.StartSent) and event.notify:
+                other, about = find(event.id), start_of(event).parent(name)
+                if other is not None and other.end is not None and _parent(other) == about:
+                    found += tell_parent(event.id, other.started, other.state, other.end)
             if isinstance(event, (events.SignalSent, events.CancelSent)):
                 command = message_to(run, event)
                 other = find(command.execution_id)
                 if other is not None and _lacks(other, command):
                     found.append(command)
         starts = [
-            StartChild(event.seq, event.id, event.name, event.arguments)
+            start_of(event)
             for event in history
-            if isinstance(event, events.ChildStarted) and absent.get(event.seq) == event.id
+            if (isinstance(event, events.ChildStarted) and absent.get(event.seq) == event.id)
+            or (isinstance(event, events.StartSent) and self._store.head(event.id) is None)
         ]
         # By other keys: what was sent under the first ones is not to keep them back.
         return [*(replace(c, key=f"{c.key}/again/{now}") for c in found), *starts]
@@ -122,8 +128,11 @@ def _decoded(lines: Iterable[str]) -> Iterable[Event]:
 
 def _is_child(other: _Other, parent: str, seq: int) -> bool:
     """Return whether it is that child, and not another execution that has had its id before."""
-    started = other.started
-    return started is not None and started.parent == {"id": parent, "seq": seq}
+    return _parent(other) == {"id": parent, "seq": seq}
+
+
+def _parent(other: _Other) -> dict[str, Any] | None:
+    return None if other.started is None else other.started.parent
 
 
 def _lacks(other: _Other, command: SendMessage) -> bool:

@@ -93,4 +93,5 @@ class LocalClient(Client):
 
     def close(self) -> None:
         """Close the file. Harmless if it was closed before."""
+        super().close()
         self._file.close()

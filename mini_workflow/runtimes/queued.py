@@ -185,6 +185,7 @@ class QueueRuntime(Client):
 
     def close(self) -> None:
         """End the threads of this process. The executions stay, and what is in the queue."""
+        super().close()
         self._queue_transport.closed = True
         self._queue_transport.note_turns()
         for outcomes in list(self._outcomes.values()):

@@ -618,5 +618,13 @@ async def failed_to_be_tried_again(ctx: Context) -> None:
     raise LookupError("try again")
 
 
+@shape(tags="ordered starts tells")
+async def starts_others(ctx: Context) -> list[str]:
+    one = ctx.start("someone", 1, id="other-1", timeout=60)
+    two = ctx.start("someone", 2, notify="closed", delay=timedelta(hours=1))
+    two.terminate("not needed")
+    return [one.id, two.id]
+
+
 SHAPES = {name: one.workflow for name, one in choose("ordered").items()}
 """All shapes of the laws, by name."""

@@ -51,6 +51,7 @@ USES: dict[str, tuple[type[Any], ...]] = {
     "updates": (events.UpdateAccepted,),
     "promises": (events.PromiseCreated,),
     "children": (events.ChildStarted,),
+    "starts": (events.StartSent,),
     "tells": (events.SignalSent, events.CancelSent),
     "cancelled": (events.CancelRequested,),
     "continues": (events.ContinuedAsNew,),

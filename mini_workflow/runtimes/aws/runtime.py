@@ -158,6 +158,7 @@ class AWSRuntime(Client):
 
     def close(self) -> None:
         """End the threads of this process. What runs on AWS runs on."""
+        super().close()
         self._client_transport.close()
         if self._functions is not None:
             self._functions.close()

@@ -220,7 +220,8 @@ def _header(line: str) -> ExecutionObject:
     alarm = Wakeups(*(_wakeup(plain.pop(name, None)) for name in ("alarm", "deadline")))
     rest = {name: plain.pop(name) for name in ("parent", *_NUMBERS) if name in plain}
     parent = rest.get("parent")
-    head = Head(**plain, parent=None if parent is None else parent["id"])
+    is_child = parent is not None and "notify" not in parent
+    head = Head(**plain, parent=parent["id"] if is_child else None)
     return ExecutionObject(head, alarm=alarm, **rest)
 
 

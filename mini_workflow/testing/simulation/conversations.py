@@ -245,3 +245,26 @@ async def promise_with_a_timeout(ctx: Context) -> list[str]:
     except TimeoutError:
         seen.append("never")
     return seen
+
+
+# Executions that are started, and go on by themselves
+
+
+@shape(
+    [("completed", "x-1.one"), ("completed", "x-1.two")],
+    last=1,
+    tags="tasks signals starts",
+)
+async def detached_executions(ctx: Context) -> list[tuple[str, str]]:
+    """Of an id that is started twice there is one."""
+    name = ctx.info.execution_id
+    for part in ("one", "two", "one"):
+        ctx.start("detached", id=f"{name}.{part}", notify="closed")
+    told = [await ctx.wait_for_signal("closed") for _ in range(3)]
+    await step(ctx, "last")
+    return sorted((t["status"], t["id"]) for t in told if t["status"] != "not started")
+
+
+@shape(1, of_its_own=1, tags="tasks")
+async def detached(ctx: Context) -> int:
+    return await step(ctx, "of_its_own", 1)

@@ -67,6 +67,7 @@ TAGS: Final[dict[str, str]] = {
     "updates": "is asked for updates",
     "promises": "makes promises",
     "children": "has children",
+    "starts": "starts executions that go on by themselves",
     "tells": "sends signals or requests to cancel to other executions",
     "cancelled": "is asked to cancel itself",
     "continues": "continues as new",

@@ -44,6 +44,7 @@ FAILURES: Any = st.builds(
 )
 BY_TYPE = {
     "int": NUMBERS,
+    "bool": st.booleans(),
     "str": TEXT,
     "Payload": PAYLOADS,
     "Failure": FAILURES,

@@ -1,0 +1,368 @@
+"""AsyncClient, AsyncExecution: a runtime for coroutines. No call of theirs blocks an event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine, Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
+from datetime import timedelta
+from functools import partial
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Final,
+    Generic,
+    ParamSpec,
+    Self,
+    TypeVar,
+    TypeVarTuple,
+    Unpack,
+    cast,
+    overload,
+)
+
+from mini_workflow.context import Context
+from mini_workflow.core.history import History
+from mini_workflow.core.starting import BoundWorkflow, SignalWithStartOptions, StartOptions
+from mini_workflow.durations import seconds
+from mini_workflow.engine.execution import Description, Execution
+from mini_workflow.engine.recording import Recording
+from mini_workflow.engine.timeline import Timeline
+from mini_workflow.engine.transport import refuse_in_workflow, still_running
+from mini_workflow.ports import Status
+from mini_workflow.workflow import Workflow
+
+if TYPE_CHECKING:
+    from mini_workflow.engine.client import Client
+
+P = ParamSpec("P")
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+CALLS: Final = 32
+"""Calls that are made at a time; more of them queue. Our own bound, beside which any number of updates
+and results may be awaited."""
+
+
+class AsyncClient:
+    """What a runtime can do, for coroutines; ``runtime.aio`` is one.
+
+    All that can be called on the runtime can be awaited here, and handles are AsyncExecution. As
+    ``async with runtime.aio as client`` it closes the runtime at the end.
+
+    A caller who is cancelled stops waiting, and that is all: a call that has begun is carried out,
+    an execution that was awaited goes on, and so does an update.
+    """
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._calls = _Calls(client)
+
+    # Starting
+
+    @overload
+    async def start_execution(
+        self, workflow: Workflow[P, R], /, *args: P.args, **kwargs: P.kwargs
+    ) -> AsyncExecution[R]: ...
+    @overload
+    async def start_execution(
+        self,
+        workflow: Callable[[Context, *Ts], Coroutine[Any, Any, R]],
+        /,
+        *args: *Ts,
+        **options: Unpack[StartOptions],
+    ) -> AsyncExecution[R]: ...
+    @overload
+    async def start_execution(
+        self, workflow: BoundWorkflow[R], /, **options: Unpack[StartOptions]
+    ) -> AsyncExecution[R]: ...
+    @overload
+    async def start_execution(
+        self,
+        workflow: str,
+        /,
+        *args: Any,
+        id: str | None = None,
+        **kwargs: Any,
+    ) -> AsyncExecution[Any]: ...
+    async def start_execution(self, workflow: Any, /, *args: Any, **kwargs: Any) -> Any:
+        """Start an execution: see `Client.start_execution`."""
+        return await self._calls.call(self._client.start_execution, workflow, *args, **kwargs)
+
+    @overload
+    async def start_executions(
+        self,
+        workflow: Callable[[Context, *Ts], Coroutine[Any, Any, R]],
+        calls: Iterable[tuple[*Ts]],
+        *,
+        ids: Iterable[str] | None = None,
+    ) -> list[AsyncExecution[R]]: ...
+    @overload
+    async def start_executions(
+        self,
+        workflow: Workflow[P, R],
+        calls: Iterable[BoundWorkflow[R]],
+        *,
+        ids: Iterable[str] | None = None,
+    ) -> list[AsyncExecution[R]]: ...
+    @overload
+    async def start_executions(
+        self, workflow: str, calls: Iterable[tuple[Any, ...]], *, ids: Iterable[str] | None = None
+    ) -> list[AsyncExecution[Any]]: ...
+    async def start_executions(self, workflow: Any, calls: Any, **options: Any) -> Any:
+        """Start many executions: see `Client.start_executions`."""
+        return await self._calls.call(self._client.start_executions, workflow, calls, **options)
+
+    @overload
+    async def signal_with_start(
+        self,
+        workflow: Callable[[Context, *Ts], Coroutine[Any, Any, R]],
+        /,
+        *args: *Ts,
+        id: str,
+        signal: str,
+        **options: Unpack[SignalWithStartOptions],
+    ) -> AsyncExecution[R]: ...
+    @overload
+    async def signal_with_start(
+        self,
+        workflow: BoundWorkflow[R],
+        /,
+        *,
+        id: str,
+        signal: str,
+        **options: Unpack[SignalWithStartOptions],
+    ) -> AsyncExecution[R]: ...
+    @overload
+    async def signal_with_start(
+        self,
+        workflow: str,
+        /,
+        *args: Any,
+        id: str,
+        signal: str,
+        value: Any = None,
+        **kwargs: Any,
+    ) -> AsyncExecution[Any]: ...
+    async def signal_with_start(self, workflow: Any, /, *args: Any, **kwargs: Any) -> Any:
+        """Send a signal, and start an execution before if there is none: see
+        `Client.signal_with_start`.
+        """
+        return await self._calls.call(self._client.signal_with_start, workflow, *args, **kwargs)
+
+    # Looking and steering
+
+    async def get_execution(self, id: str) -> AsyncExecution[Any]:  # noqa: A002
+        """Return a handle to an execution. Raises ExecutionNotFound if there is none of that id."""
+        return cast("AsyncExecution[Any]", await self._calls.call(self._client.get_execution, id))
+
+    async def list_executions(
+        self,
+        *,
+        workflow: Workflow[Any, Any] | str | None = None,
+        status: Status | None = None,
+        limit: int | None = None,
+        **more: Any,
+    ) -> list[Description]:
+        """Return executions, newest first: see `Client.list_executions`."""
+        listed = partial(self._client.list_executions, workflow=workflow, status=status)
+        return await self._calls.call(listed, limit=limit, **more)
+
+    async def complete_promise(self, token: str, value: Any = None) -> None:
+        """Give a promise its value: see `Client.complete_promise`."""
+        await self._calls.call(self._client.complete_promise, token, value)
+
+    async def fail_promise(self, token: str, why: str | BaseException) -> None:
+        """Have a promise raise: see `Client.fail_promise`."""
+        await self._calls.call(self._client.fail_promise, token, why)
+
+    async def close(self) -> None:
+        """Close the runtime: see its `close`. Tasks that have begun get their seconds to end, also
+        those on this event loop.
+        """
+        await self._calls.close()
+
+    def end_threads(self) -> None:
+        """End the threads that have made calls. For the runtime, which closes."""
+        self._calls.end()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_error: object) -> None:
+        await self.close()
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Return any other call of the runtime, to be awaited."""
+            return _awaitable(self._calls, self._client, name)
+
+        def __dir__(self) -> list[str]:
+            return sorted({*_public(type(self)), *dir(self._client)} - {"aio", "end_threads"})
+
+
+class AsyncExecution(Generic[R_co]):
+    """One durable execution, for coroutines: what `Execution` does, to be awaited.
+
+    ``await execution`` gives its result.
+    """
+
+    __slots__ = ("_calls", "_execution", "id")
+
+    def __init__(self, execution: Execution[R_co], calls: _Calls) -> None:
+        self.id = execution.id
+        self._execution = execution
+        self._calls = calls
+
+    async def result(self, timeout: float | timedelta | None = None) -> R_co:  # noqa: ASYNC109
+        """Wait for the workflow's result: see `Execution.result`."""
+        limit = None if timeout is None else seconds(timeout)
+        ends = asyncio.timeout(limit)
+        try:
+            async with ends:
+                settled = await self._execution.settled()
+        except TimeoutError:
+            if limit is None or not ends.expired():
+                raise
+            raise still_running(self.id, limit) from None
+        return cast("R_co", await self._calls.call(self._execution.result_of, settled))
+
+    def __await__(self) -> Generator[Any, None, R_co]:
+        return self.result().__await__()
+
+    async def describe(self) -> Description:
+        """Return what is known of the execution now: see `Execution.describe`."""
+        return await self._calls.call(self._execution.describe)
+
+    async def history(self) -> History:
+        """Return all events so far, in order: see `Execution.history`."""
+        return await self._calls.call(self._execution.history)
+
+    async def timeline(self, *, trust: bool = False) -> Timeline:
+        """Return all events so far as people read them: see `Execution.timeline`."""
+        return await self._calls.call(self._execution.timeline, trust=trust)
+
+    async def recording(self) -> Recording:
+        """Return what it takes to replay the execution elsewhere: see `Execution.recording`."""
+        return await self._calls.call(self._execution.recording)
+
+    async def signal(self, name: str, value: Any = None) -> None:
+        """Send a signal: see `Execution.signal`."""
+        await self._calls.call(self._execution.signal, name, value)
+
+    async def query(self, name: str, /, *args: Any, **kwargs: Any) -> Any:
+        """Put a question to the workflow: see `Execution.query`."""
+        return await self._calls.call(self._execution.query, name, *args, **kwargs)
+
+    async def update(
+        self,
+        name: str,
+        /,
+        *args: Any,
+        id: str | None = None,  # noqa: A002
+        timeout: float | timedelta | None = None,  # noqa: ASYNC109
+        **kwargs: Any,
+    ) -> Any:
+        """Have the workflow handle a request, and wait for its answer: see `Execution.update`. Each
+        that is awaited has a thread that waits.
+        """
+        ask = partial(self._execution.update, name, *args, id=id, timeout=timeout, **kwargs)
+        return await self._calls.wait(ask)
+
+    async def cancel(self, reason: str = "") -> None:
+        """Ask the execution to cancel itself: see `Execution.cancel`."""
+        await self._calls.call(self._execution.cancel, reason)
+
+    async def terminate(self, reason: str = "") -> None:
+        """End the execution at once: see `Execution.terminate`."""
+        await self._calls.call(self._execution.terminate, reason)
+
+    async def resume(self) -> None:
+        """Let a blocked execution go on: see `Execution.resume`."""
+        await self._calls.call(self._execution.resume)
+
+    def __repr__(self) -> str:
+        return repr(self._execution)
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Return any other call of the execution, to be awaited."""
+            return _awaitable(self._calls, self._execution, name)
+
+        def __dir__(self) -> list[str]:
+            return sorted({*_public(type(self)), *_public(type(self._execution))})
+
+
+class _Calls:
+    """Makes the calls of coroutines on threads."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._threads = ThreadPoolExecutor(CALLS, thread_name_prefix="mini-workflow-aio")
+
+    async def call(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> Any:
+        """Call a function that answers soon; the handles that it gives are for coroutines."""
+        self._client.check_caller()
+        try:
+            done = self._threads.submit(copy_context().run, partial(function, *args, **kwargs))
+        except RuntimeError:  # the threads have ended meanwhile
+            self._client.check_caller()
+            raise
+        return self._for_coroutines(await asyncio.wrap_future(done))
+
+    async def wait(self, function: Callable[[], T]) -> T:
+        """Call a function that may wait for long, on a thread of its own: it holds up no other."""
+        self._client.check_caller()
+        return await _on_a_thread(function)
+
+    async def close(self) -> None:
+        """Close the client, which ends the threads."""
+        refuse_in_workflow()
+        await _on_a_thread(self._client.close)
+
+    def end(self) -> None:
+        """End the threads once they have made the calls that they have."""
+        self._threads.shutdown(wait=False)
+
+    def _for_coroutines(self, value: Any) -> Any:
+        if isinstance(value, Execution):
+            return AsyncExecution(cast("Execution[Any]", value), self)
+        if isinstance(value, list):
+            return [self._for_coroutines(one) for one in cast("list[Any]", value)]
+        return value
+
+
+def _awaitable(calls: _Calls, owner: object, name: str) -> Any:
+    """Return an attribute; what can be called is called on another thread, and awaited."""
+    if name.startswith("_"):
+        raise AttributeError(f"{type(owner).__name__} has nothing for coroutines called {name!r}")
+    found = getattr(owner, name)
+    return partial(calls.call, found) if callable(found) else found
+
+
+def _public(kind: type) -> Iterable[str]:
+    return (name for name in dir(kind) if not name.startswith("_"))
+
+
+async def _on_a_thread(function: Callable[[], T]) -> T:
+    """Call a function that may wait for long on a thread of its own, which holds up nobody."""
+    future: Future[T] = Future()
+    context = copy_context()
+
+    def run() -> None:
+        try:
+            value = context.run(function)
+        except BaseException as error:
+            future.set_exception(error)
+        else:
+            future.set_result(value)
+
+    future.set_running_or_notify_cancel()  # who is cancelled stops waiting; the call goes on
+    threading.Thread(target=run, name="mini-workflow-aio-wait", daemon=True).start()
+    return await asyncio.wrap_future(future)
