@@ -68,6 +68,10 @@ MEANING: Final[dict[str, str]] = {
 }
 """What each variable holds, for error messages and documents."""
 
+FUNCTION_NAME: Final = "AWS_LAMBDA_FUNCTION_NAME"
+FUNCTION_VERSION: Final = "AWS_LAMBDA_FUNCTION_VERSION"
+"""What Lambda itself tells a function of it."""
+
 LIVE: Final = "live"
 """The alias by which the newest version of a function is called, where versions are published."""
 
@@ -141,6 +145,10 @@ class Settings:
             "component sets it on the engine's functions, and on others by link=[engine]; a function "
             "linked to several engines finds each by settings.of_engine(its name)"
         )
+
+    def optional(self, name: str) -> str:
+        """Return the value of a variable; empty if it is absent."""
+        return self._environment.get(name, "")
 
     def workers(self) -> dict[str, str]:
         """Return the functions of the workers that have a name, by that. Raises SettingMissing if the

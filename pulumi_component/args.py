@@ -117,6 +117,9 @@ class FunctionArgs(CodeOptions, total=False):
     concurrency: int
     """How many calls may run at a time, or -1 for as many as the account has left, which is the
     default. An engine's orchestrator has what the engine's own `concurrency` says."""
+    canary: bool
+    """True to leave the alias where it leads, for `mini-workflow deploy` to move it. An engine's own
+    option sets it."""
     provisioned_concurrency: int
     """How many processes Lambda keeps ready."""
     snap_start: bool
@@ -138,6 +141,9 @@ class WorkflowEngineArgs(CodeOptions, total=False):
     """The handler that runs workflows, or the arguments of a Function with it."""
     concurrency: int
     """How many batches of events may be worked on at a time, 2 to 1,000."""
+    canary: bool
+    """True to have a new version of the orchestrator wait for `mini-workflow deploy`, which has it take
+    a share of the executions first. It sets `versions`."""
     payload_retention: Any
     """How long large values are kept, more than "14 days". "30 days" by default."""
     history: Any

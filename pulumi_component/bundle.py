@@ -150,6 +150,11 @@ def _engine(name: str, given: dict[str, Any]) -> dict[str, Any]:
             f"{name}: signing_key: a template is no place for a key. Leave it out, and one is made "
             "up; or give signing_key_store the ARN of a parameter or secret that holds it"
         )
+    if given.get("canary"):
+        raise BadOption(
+            f"{name}: canary: a template moves the alias with each deployment. Give versions, and take a "
+            "deployment back by mini-workflow deploy rollback; or deploy with Pulumi"
+        )
     store = given.get("signing_key_store") or IN_SECRET
     if store == IN_PARAMETER:
         raise BadOption(

@@ -116,6 +116,9 @@ class WorkflowEngine(pulumi.ComponentResource):
             worker, named, key, unprocessed, group, scheduler_role, undelivered
         )
         self.orchestrator = orchestrator.function
+        needs = orchestrator.needs
+        if orchestrator.version is not None:
+            needs = self._versions(orchestrator)
         self._feed(workers, orchestrator)
         moved = [
             pipes.pipe(
@@ -136,7 +139,7 @@ class WorkflowEngine(pulumi.ComponentResource):
         # For roles that are not made here. No output either.
         self.needs = {
             **{what: one.needs for what, one in workers.items()},
-            "orchestrator": orchestrator.needs,
+            "orchestrator": needs,
             **{f"worker-{label}": self._needs_of(key, one) for label, one in self.queues.items()},
         }
         if options.topics is not None:
@@ -342,6 +345,24 @@ class WorkflowEngine(pulumi.ComponentResource):
                 **{f"worker {label}": function.pinned_arns for label, function in named.items()},
                 **{f"queue {label}": one.arn for label, one in self.queues.items()},
             ),
+        )
+
+    def _versions(self, orchestrator: Function) -> pulumi.Output[str]:
+        """Let the orchestrator call its other versions, which takes its own name; answers all that its
+        role has to allow.
+        """
+        granted = orchestrator.function.arn.apply(policies.versions_of)
+        if orchestrator.role is not None:
+            orchestrator.before.append(
+                aws.iam.RolePolicy(
+                    f"{self._name_of}-orchestrator-versions-policy",
+                    role=orchestrator.role.name,
+                    policy=granted.apply(policies.allowing),
+                    opts=self._mine,
+                )
+            )
+        return pulumi.Output.all(orchestrator.needs, granted).apply(
+            lambda known: policies.joined(*known)
         )
 
     def _settings(self, key: SigningKey) -> dict[str, pulumi.Input[str]]:

@@ -54,6 +54,7 @@ class Compute:
     snap_start: bool
     provisioned: int | None
     versions: bool
+    canary: bool
 
     @property
     def published(self) -> bool:
@@ -83,6 +84,7 @@ class Compute:
             if provisioned is None
             else units.whole("provisioned_concurrency", provisioned, 1, MOST_PROVISIONED),
             versions=units.flag("versions", given.get("versions")),
+            canary=units.flag("canary", given.get("canary")),
         )
         found._check_together(given, python)
         return found
@@ -98,6 +100,15 @@ class Compute:
                 "permissions_boundary: it is for a role that is made; that of the option role has "
                 "what it has"
             )
+        _refuse_if(
+            self.canary and not self.versions,
+            "canary: it is about versions of the function: give versions=True too",
+        )
+        _refuse_if(
+            self.canary and self.provisioned is not None,
+            "provisioned_concurrency: processes that are kept ready are of the newest version, which the "
+            "option canary has wait: give one of them",
+        )
         reserved = given.get("concurrency")
         if self.provisioned is not None and isinstance(reserved, int) and reserved >= 0:
             _refuse_if(

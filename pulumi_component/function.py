@@ -150,7 +150,10 @@ class Function(pulumi.ComponentResource):
             function_name=self.function.name,
             function_version=self.function.version,
             opts=pulumi.ResourceOptions(
-                parent=self, depends_on=[one for one in ready if one is not None]
+                parent=self,
+                depends_on=[one for one in ready if one is not None],
+                # Made with the first version; from then on it is moved from elsewhere.
+                ignore_changes=["function_version", "routing_config"] if compute.canary else None,
             ),
         )
         if not compute.versions:

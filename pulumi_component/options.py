@@ -233,6 +233,11 @@ class EngineOptions:
         units.known("a WorkflowEngine", given, _ENGINE)
         checked = _checked_environment("environment", given, settings.MEANING, "The engine sets it")
         given = {**given, "environment": checked}
+        canary = units.flag("canary", given.get("canary"))
+        if canary:
+            if given.get("versions") is False:
+                raise BadOption("canary: it is about versions; leave versions=False out")
+            given["versions"] = True
         functions = {
             "worker": _function(given, "worker", given.get("worker"), WORKER_TIMEOUT),
             "orchestrator": _function(
@@ -270,6 +275,12 @@ class EngineOptions:
             )
         concurrency = _concurrency(given.get("concurrency"), 2, MOST_BATCHES)
         _check_reserved(concurrency, functions["orchestrator"].get("concurrency"))
+        for name, function in (functions | checked_too).items():
+            if function.get("canary"):
+                raise BadOption(f"{name}: canary is an option of the engine")
+        if canary:
+            functions["orchestrator"]["canary"] = True
+            FunctionOptions.from_args(functions["orchestrator"])
         # Else tasks could use up all calls of the account, and nothing would go on.
         functions["orchestrator"].setdefault("concurrency", concurrency)
         return cls(

@@ -48,6 +48,12 @@ def allowing(grants: Sequence[Mapping[str, Any]]) -> str:
     return _document(list(statements.values()))
 
 
+def joined(policy: str, grants: Sequence[Mapping[str, Any]]) -> str:
+    """Return a policy that allows this, too."""
+    more = json.loads(allowing(grants))["Statement"]
+    return _document([*json.loads(policy)["Statement"], *more])
+
+
 def _document(statements: Sequence[Mapping[str, Any]]) -> str:
     # JSON text, because Pulumi's mocks do not take anything else.
     return json.dumps({"Version": VERSION, "Statement": list(statements)})
@@ -171,6 +177,16 @@ def orchestrator(
             [scheduler_role],
             {"StringEquals": {"iam:PassedToService": "scheduler.amazonaws.com"}},
         ),
+    ]
+
+
+def versions_of(function: str) -> list[Grant]:
+    """Return an orchestrator with versions: see where its alias leads, and hand over to another of its
+    versions what that has to take. `function` is its own ARN.
+    """
+    return [
+        grant("SeeAlias", ["lambda:GetAlias"], [function, f"{function}:live"]),
+        grant("HandOver", ["lambda:InvokeFunction"], [f"{function}:*"]),
     ]
 
 

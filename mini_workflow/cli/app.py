@@ -11,6 +11,7 @@ from mini_workflow.cli.commands import (
     backup,
     completion,
     control,
+    deploy,
     dlq,
     doctor,
     inspect,
@@ -93,6 +94,6 @@ def _current_folder() -> Path:
         ) from error
 
 
-for _module in (run, inspect, control, replay, doctor, dlq, backup, package, completion):
+for _module in (run, inspect, control, replay, doctor, dlq, deploy, backup, package, completion):
     for _command in _module.COMMANDS:
         cli.add_command(_command)

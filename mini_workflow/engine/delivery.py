@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Protocol, TypeVar
 
 from mini_workflow.core import events
 from mini_workflow.core.commands import Command
 from mini_workflow.core.events import Message
 from mini_workflow.engine.effects import WakeupPlan
-from mini_workflow.engine.turn import Turn
+from mini_workflow.engine.turn import ABOUT_ATTEMPTS, Turn
 from mini_workflow.errors import StoreError
 from mini_workflow.ports.queue import NO_EFFECTS, NO_WAKEUPS, ExecutionMeta, PendingEffects
 
@@ -18,6 +18,8 @@ T = TypeVar("T")
 Item = TypeVar("Item")
 
 NOTHING_SET: Final = WakeupPlan(NO_WAKEUPS)
+MISFITS: Final = ("NonDeterminismError", "UnknownWorkflow")
+"""The kinds of blocks that say that the code does not fit the history."""
 
 
 class Each(Protocol):
@@ -54,6 +56,14 @@ class QueueDelivery:
     delivery: int = 1
 
 
+class OfAnotherVersion(Exception):
+    """What has arrived for an execution is to be taken by another `version` of the code."""
+
+    def __init__(self, version: str) -> None:
+        super().__init__(f"it is with version {version}")
+        self.version = version
+
+
 @dataclass(slots=True)
 class QueueTurn:
     """A delivery on its way. The second turn of a continued execution has nothing to deliver."""
@@ -77,6 +87,8 @@ class QueueTurn:
     kept: list[Message] = field(default_factory=list[Message])
     """The outcomes that were kept of attempts which would have been dispatched once more."""
     plan_wakeup: WakeupPlan = NOTHING_SET
+    remark: str = ""
+    """What is added to the reason if the turn blocks the execution."""
     unfinished: bool = False
     """Whether something is left for a message of its own, because the time is up."""
 
@@ -90,6 +102,22 @@ class QueueTurn:
         """What the turn has decided."""
         turn = self.turn
         return turn.decision.commands if turn is not None and turn.decision is not None else ()
+
+    def take_kept(self, kept: list[Message], pending: PendingEffects) -> PendingEffects:
+        """Have the turn take outcomes that were kept; answers the effects without their attempts."""
+        self.kept = kept
+        done = {(m.seq, m.attempt) for m in kept if isinstance(m, ABOUT_ATTEMPTS)}
+        return replace(pending, tasks=tuple(key for key in pending.tasks if key not in done))
+
+    def add_remark(self) -> None:
+        """Add the remark to the reason for which the turn blocks the execution."""
+        turn = self.turn
+        if not self.remark or turn is None or turn.commit.head is None:
+            return
+        head = turn.commit.head
+        if head.status == "blocked" and head.blocked_kind in MISFITS:
+            head = replace(head, blocked_reason=f"{head.blocked_reason}. {self.remark}")
+            turn.head, turn.commit = head, replace(turn.commit, head=head)
 
     def pending_effects(self, standing: ExecutionMeta) -> PendingEffects:
         """Return the effects of the last commit if they may not have been done."""

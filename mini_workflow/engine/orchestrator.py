@@ -20,7 +20,13 @@ from mini_workflow.core.report_limits import ReportLimits
 from mini_workflow.core.run import Definition, OutOfTime, Run
 from mini_workflow.engine.admission import StartCheck
 from mini_workflow.engine.cache import Cache
-from mini_workflow.engine.delivery import Each, QueueDelivery, QueueTurn, one_by_one
+from mini_workflow.engine.delivery import (
+    Each,
+    OfAnotherVersion,
+    QueueDelivery,
+    QueueTurn,
+    one_by_one,
+)
 from mini_workflow.engine.dispatch import request_of
 from mini_workflow.engine.effects import (
     RESERVE,
@@ -36,7 +42,7 @@ from mini_workflow.engine.late_outcomes import LateOutcomes
 from mini_workflow.engine.operator_log import tell
 from mini_workflow.engine.outbox import child_start, outbox
 from mini_workflow.engine.runs import blocked, deadly, first_head
-from mini_workflow.engine.turn import ABOUT_ATTEMPTS, Delivery, Turn, Turns
+from mini_workflow.engine.turn import Delivery, Turn, Turns
 from mini_workflow.engine.undelivered import warn_of_late_signals, warn_of_unreceived
 from mini_workflow.engine.watchdog import Watchdog
 from mini_workflow.errors import StoreError, StoreUnavailable, UsageError
@@ -95,12 +101,14 @@ class Orchestrator:
         limits: ReportLimits,
         each: Each = one_by_one,
         on_turn: Callable[[Turn], None] = lambda turn: None,
+        claim: Callable[[str], str] = lambda execution_id: "",
     ) -> None:
         self._store = store
         self._dispatch = dispatch
         self._clock = clock
         self._each = each
         self._on_turn = on_turn
+        self._claim = claim
         self._entropy = entropy
         self._left: Callable[[], int] = lambda: FOREVER
         self._ready: Callable[[], None] = lambda: None
@@ -221,7 +229,9 @@ class Orchestrator:
         failed[work.name] = error
         if work.turn is not None:
             self._turns.discard(work.turn)
-        if isinstance(error, StoreError):
+        if isinstance(error, OfAnotherVersion):
+            log.debug("[%s] is handed over: %s", work.name, error)
+        elif isinstance(error, StoreError):
             log.warning("[%s] will be tried again: %s", work.name, error)
             self._uncount(work)
         else:
@@ -233,6 +243,7 @@ class Orchestrator:
     def _prepare(self, work: QueueTurn) -> None:
         """Learn how things stand; have an execution that is to be started here begin."""
         standing = self._store.standing(work.name)
+        work.remark = "" if standing is None else self._claim(work.name)
         started = next((m for m in work.messages if isinstance(m, events.ExecutionStarted)), None)
         work.started = None
         if standing is None and started is not None:
@@ -297,6 +308,7 @@ class Orchestrator:
             work.turn = self._turns.block(delivery, error)
         if head is not None and head.closed_at is not None:
             warn_of_unreceived(name, work.messages, head)
+        work.add_remark()
         self._plan(work, standing, now)
 
     def _first(self, work: QueueTurn) -> None:
@@ -321,7 +333,7 @@ class Orchestrator:
         """
         name, pending = work.name, work.pending_effects(standing)
         if work.resume and pending.tasks:
-            pending = self._without_kept(work, pending)
+            pending = work.take_kept(self._late.outcomes(name, pending.tasks), pending)
         if not pending:
             self._store.done(name, work.version)
             return None
@@ -362,12 +374,6 @@ class Orchestrator:
         self._store.done(name, work.version)
         self._courier.done(name)
         return None
-
-    def _without_kept(self, work: QueueTurn, pending: PendingEffects) -> PendingEffects:
-        """Return the effects without the attempts whose outcomes are kept, which the turn takes."""
-        work.kept = self._late.outcomes(work.name, pending.tasks)
-        done = {(m.seq, m.attempt) for m in work.kept if isinstance(m, ABOUT_ATTEMPTS)}
-        return replace(pending, tasks=tuple(key for key in pending.tasks if key not in done))
 
     def _note(self, work: QueueTurn, left: PendingEffects, goes_on: bool) -> None:
         """Write down what is left to do after a wave.

@@ -27,6 +27,10 @@ ATTEMPTS: Final = 4
 ANSWERS_WITHIN: Final = 10
 """Seconds after which AWS is taken not to have answered, and boto3 tries again. Our own bound."""
 
+LONGEST_ANSWER: Final = 910
+"""Seconds within which the orchestrator answers: no function of Lambda runs for longer than 900 (Lambda
+quotas), and what is left is the way."""
+
 
 class Clients:
     """One client per service, shared by all threads. `make` stands in for `boto3.client`."""

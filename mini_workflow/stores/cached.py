@@ -122,6 +122,11 @@ class CachedStore(Generic[D]):
             one.pending, done, one.alarm, one.tries, one.parent, one.length, one.listed, one.version
         )
 
+    def document(self, execution_id: str) -> D | None:
+        """Return the document of an execution, from memory where it is known; None if there is none."""
+        known = self._find(execution_id)
+        return None if known is None else known.document
+
     def is_current(self, execution_id: str) -> bool:
         """See `FencedStore.is_current`."""
         known = self._known.get(execution_id)

@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 
 from mini_workflow import Context
-from mini_workflow.runtimes.aws.client_transport import LONGEST_ANSWER
 from mini_workflow.settings import ROLE_ARN, SCHEDULE_KEY_ARN
-from mini_workflow.stores.aws_clients import ANSWERS_WITHIN, Clients
+from mini_workflow.stores.aws_clients import ANSWERS_WITHIN, LONGEST_ANSWER, Clients
 from mini_workflow.stores.sqs.envelopes import dump, parse
 from tests.aws.world import ENVIRONMENT, World, registry_of
 

@@ -141,6 +141,7 @@ class Recording(MockMonitor):
                         "retain": request.retainOnDelete,
                         "delete first": request.deleteBeforeReplace,
                         "protect": request.protect,
+                        "ignored": list(request.ignoreChanges),
                     },
                 )
             )

@@ -149,3 +149,68 @@ def test_a_template_refuses_processes_kept_ready_for_versions_that_it_keeps(root
     written(root, text)
     with pytest.raises(BadOption, match="give provisioned_concurrency without versions"):
         written(root, text + "versions = true\n")
+
+
+def test_an_orchestrator_may_hand_over_to_its_other_versions(versioned: Recording) -> None:
+    policy = json.loads(versioned.get("Flow-orchestrator-versions-policy").inputs["policy"])
+    own = f"{ARN}:Flow-orchestrator-function"
+    assert {one["Sid"]: (one["Action"], one["Resource"]) for one in policy["Statement"]} == {
+        "SeeAlias": (["lambda:GetAlias"], [own, f"{own}:live"]),
+        "HandOver": (["lambda:InvokeFunction"], [f"{own}:*"]),
+    }
+    # Before the first batch comes.
+    assert "Flow-orchestrator-versions-policy" in versioned.get("Flow-events-mapping").dependencies
+
+
+def test_a_role_of_theirs_has_to_allow_that_too(root: Path) -> None:
+    role = f"arn:aws:iam::{ACCOUNT}:role/theirs"
+    orchestrator = {"handler": "app.index.orchestrate", "role": role}
+    found: list[str] = []
+
+    def program() -> None:
+        engine(root, versions=True, orchestrator=orchestrator).needs["orchestrator"].apply(
+            found.append
+        )
+
+    recording = record(program)
+    assert {"SeeAlias", "HandOver", "InvokeWorker"} <= {
+        one["Sid"] for one in json.loads(found[0])["Statement"]
+    }
+    assert not [one for one in recording.of("RolePolicy") if "orchestrator" in one.name]
+
+
+def test_with_canary_the_alias_of_the_orchestrator_alone_is_left_where_it_leads(root: Path) -> None:
+    recording = record(lambda: made(engine(root, canary=True)))
+    assert recording.get("Flow-orchestrator-alias").options["ignored"] == [
+        "functionVersion",
+        "routingConfig",
+    ]
+    assert recording.get("Flow-worker-alias").options["ignored"] == []
+    assert recording.get("Flow-worker-function").inputs["publish"] is True
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"canary": True, "versions": False}, "canary: it is about versions"),
+        (
+            {
+                "canary": True,
+                "orchestrator": {"handler": "app.index.orchestrate", "provisioned_concurrency": 1},
+            },
+            "provisioned_concurrency: processes that are kept ready",
+        ),
+        (
+            {"versions": True, "worker": {"handler": "app.index.execute", "canary": True}},
+            "worker: canary is an option of the engine",
+        ),
+    ],
+)
+def test_where_no_canary_can_be(root: Path, options: dict[str, Any], told: str) -> None:
+    with pytest.raises(BadOption, match=told):
+        engine(root, **options)
+
+
+def test_a_template_cannot_leave_the_alias(root: Path) -> None:
+    with pytest.raises(BadOption, match="canary: a template moves the alias"):
+        written(root, PLAIN + "canary = true\n")

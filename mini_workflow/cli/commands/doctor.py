@@ -54,7 +54,8 @@ REMEDY: Final = (
 )
 
 
-def _checked_version(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+def checked_version(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """Return the minor version of Python that is given. Raises BadParameter for anything else."""
     if value is not None and not re.fullmatch(r"3\.\d+", value):
         raise click.BadParameter(f"{value!r} is not a minor version of Python, such as 3.13")
     return value
@@ -71,7 +72,7 @@ def _checked_version(ctx: click.Context, param: click.Parameter, value: str | No
 @click.option(
     "--python",
     metavar="3.X",
-    callback=_checked_version,
+    callback=checked_version,
     help="Also find the open executions with values that this version of Python cannot read.",
 )
 @json_option
@@ -136,12 +137,12 @@ def _examine(session: Session, limit: int, python: str | None) -> Iterator[Findi
                 yield from _examine_rows(client.damaged(limit))
             yield from _examine_executions(session, client, limit)
             if python is not None:
-                yield from _examine_values(client, limit, python)
+                yield from examine_values(client, limit, python)
     except Exception as error:
         yield Finding("problem", in_one_line(error), "the message says what to do")
 
 
-def _examine_values(client: Client, limit: int, python: str) -> Iterator[Finding]:
+def examine_values(client: Client, limit: int, python: str) -> Iterator[Finding]:
     """Find the values with code in them, which only the version that stored them can read."""
     looked = 0
     for status in ("running", "blocked"):

@@ -43,7 +43,7 @@ from mini_workflow.errors import PromiseNotOpen, RuntimeClosed, StoreUnavailable
 from mini_workflow.ports import Commit, Head
 from mini_workflow.runtimes.aws.container import Container
 from mini_workflow.settings import ORCHESTRATOR_FUNCTION_NAME
-from mini_workflow.stores.aws_clients import translate_errors
+from mini_workflow.stores.aws_clients import LONGEST_ANSWER, translate_errors
 from mini_workflow.stores.s3.execution_object import ExecutionObject
 from mini_workflow.stores.sqs.envelopes import dump, parse
 from mini_workflow.stores.sqs.messages import SqsMessage
@@ -52,11 +52,6 @@ T = TypeVar("T")
 
 CONFIRMED_WITHIN: Final = 60.0
 """Seconds to wait for the news who has completed a promise first. Our own bound."""
-
-
-LONGEST_ANSWER: Final = 910
-"""Seconds within which the orchestrator answers: no function of Lambda runs for longer than 900 (Lambda
-quotas), and what is left is the way."""
 
 
 class ClientTransport:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from mini_workflow.codecs.signing import Signer
 from mini_workflow.codecs.standard import DEFAULT_VALUE_LIMIT, StandardCodec
 from mini_workflow.runtimes.aws.signing_keys import SigningKeys
+from mini_workflow.runtimes.aws.versions import VersionRouting
 from mini_workflow.settings import BUCKET_NAME, OBJECT_PREFIX, QUEUE_URL, Settings
 from mini_workflow.stores.aws_clients import Clients
 from mini_workflow.stores.aws_limits import CLAIM_OVER, MAXIMUM_DELAY
@@ -83,7 +84,12 @@ class Container:
     @cached_property
     def histories(self) -> ObjectStore:
         """The executions in the bucket."""
-        return ObjectStore(self.bucket, self.clients)
+        return ObjectStore(self.bucket, self.clients, self.versions.own)
+
+    @cached_property
+    def versions(self) -> VersionRouting:
+        """Which version of the orchestrator an execution is with."""
+        return VersionRouting(self.clients, self.settings, self.clock.now)
 
     @cached_property
     def dispatch(self) -> AWSDispatch:

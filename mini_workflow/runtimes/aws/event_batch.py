@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from mini_workflow.core.events import TaskFailed
 from mini_workflow.core.validation import check_id
-from mini_workflow.engine.delivery import QueueDelivery
+from mini_workflow.engine.delivery import OfAnotherVersion, QueueDelivery
 from mini_workflow.engine.orchestrator import Orchestrator
 from mini_workflow.engine.recording import decode_message
 from mini_workflow.errors import (
@@ -24,12 +24,16 @@ from mini_workflow.runtimes.aws.container import Container
 from mini_workflow.runtimes.aws.hold import Hold, change_visibility
 from mini_workflow.runtimes.aws.telemetry import Metrics
 from mini_workflow.runtimes.aws.time_left import TimeLeft
+from mini_workflow.runtimes.aws.versions import failed_records
 from mini_workflow.settings import DLQ_URL, QUEUE_URL, WORKER_FUNCTION_NAME
 from mini_workflow.stores.aws_clients import translate_errors
 from mini_workflow.stores.sqs.call_store import version_of
 from mini_workflow.stores.sqs.messages import Lost, SqsMessage, deduplication_id
 
 log = logging.getLogger("mini_workflow.runtimes.aws")
+
+HAND_OVER_WITHIN: Final = 2_000
+"""Milliseconds before the own end at which another version is to have answered. Our own bound."""
 
 LONGEST_WAIT: Final = 300
 """Seconds after which a message comes again at the latest. Our own bound."""
@@ -72,10 +76,39 @@ class EventBatch:
             if arrival is not None:
                 arrivals.append(arrival)
         problems = self._orchestrator.take(arrivals, time_left, hold.wait, hold.single_out)
-        for name in problems:
+        failed += self._hand_over(problems, groups, failed, time_left)
+        for name, problem in problems.items():
+            if isinstance(problem, OfAnotherVersion):
+                continue
             # Those that could not even be read stand behind, and are among them.
             failed = [r for r in failed if _group_of(r) != name] + groups[name]
         return failed
+
+    def _hand_over(
+        self,
+        problems: Mapping[str, Exception],
+        groups: dict[str, list[dict[str, Any]]],
+        failed: Sequence[dict[str, Any]],
+        time_left: TimeLeft,
+    ) -> list[dict[str, Any]]:
+        """Have executions that are with another version taken by that. Answers the records that are to
+        be delivered again, beside those that have `failed` already.
+        """
+        found: dict[str, list[dict[str, Any]]] = {}
+        for name, problem in problems.items():
+            if isinstance(problem, OfAnotherVersion):
+                read = [record for record in groups[name] if record not in failed]
+                found.setdefault(problem.version, []).extend(read)
+        again: list[dict[str, Any]] = []
+        for version, records in found.items():
+            event = {"Records": records, "time_left": time_left() - HAND_OVER_WITHIN}
+            try:
+                answer = self._parts.versions.hand_over(version, event)
+                again += failed_records(answer, records)
+            except (StoreError, WireError) as error:
+                log.warning("records for version %s will come again: %s", version, error)
+                again += records
+        return again
 
     def _queue_url(self) -> str:
         return self._parts.settings.get(QUEUE_URL)

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from mini_workflow.core.report_limits import ReportLimits
+from mini_workflow.engine.delivery import OfAnotherVersion
 from mini_workflow.engine.runs import ENTROPY_BITS
 from mini_workflow.errors import UsageError
 from mini_workflow.runtimes.aws.container import Container
 from mini_workflow.runtimes.aws.telemetry import Metrics, prepare_logging
 from mini_workflow.runtimes.aws.time_left import TimeLeft
+from mini_workflow.runtimes.aws.versions import remark_on
 from mini_workflow.stores.aws_limits import (
     LONGEST_IN_HAND,
     LONGEST_INVOCATION,
@@ -95,7 +98,20 @@ class Handlers:
             limits=_limits(self._parts.settings.workers()),
             each=self._parts.clients.each,
             on_turn=self._metrics.turn,
+            claim=self._claim,
         )
+
+    def _claim(self, name: str) -> str:
+        """Let this version go on with an execution; answers a remark on that. Raises
+        OfAnotherVersion.
+        """
+        versions, document = self._parts.versions, self._shelf.document(name)
+        written_by = "" if document is None else document.written_by
+        if other := versions.other(written_by):
+            raise OfAnotherVersion(other)
+        if not versions.is_taken_back(written_by):
+            return ""
+        return remark_on(written_by, versions.own)
 
     @cached_property
     def _inbox(self) -> EventBatch:
@@ -107,7 +123,7 @@ class Handlers:
     def _inquiry(self) -> QueryHandler:
         from mini_workflow.runtimes.aws.query_handler import QueryHandler
 
-        return QueryHandler(self._parts, self._orchestrator.inspection, self._shelf)
+        return QueryHandler(self._parts, self._orchestrator.inspection, self._shelf, self._claim)
 
     @cached_property
     def _worker(self) -> Worker:
@@ -120,16 +136,26 @@ class Handlers:
         if isinstance(event, dict) and isinstance(event.get("Records"), list):  # pyright: ignore[reportUnknownMemberType]
             from mini_workflow.engine.orchestrator import FOREVER
 
-            time_left = TimeLeft(context, self._parts.clock, FOREVER)
-            with self._lock:
+            time_left = TimeLeft(context, self._parts.clock, FOREVER, event.get("time_left"))  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
+            with self._lock, self._handed_over(event):  # pyright: ignore[reportUnknownArgumentType]
                 return self._inbox.take(event["Records"], time_left)  # pyright: ignore[reportUnknownArgumentType]
         if isinstance(event, dict) and event.get("mini_workflow") in INQUIRIES:  # pyright: ignore[reportUnknownMemberType]
-            with self._lock:
+            with self._lock, self._handed_over(event):  # pyright: ignore[reportUnknownArgumentType]
                 return self._inquiry.answer(event)  # pyright: ignore[reportUnknownArgumentType]
         raise UsageError(
             "the orchestrator takes batches of its queue, and what a runtime asks of it; this is "
             f"neither: {str(event)[:500]}"  # pyright: ignore[reportUnknownArgumentType]
         )
+
+    @contextmanager
+    def _handed_over(self, event: dict[str, Any]) -> Generator[None]:
+        """Have this version keep what another one has handed over."""
+        versions = self._parts.versions
+        versions.is_handed_over = event.get("handed_over") is True
+        try:
+            yield
+        finally:
+            versions.is_handed_over = False
 
     def execute(self, event: Any, context: Any) -> Any:
         """See `AWSRuntime.execute`."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import secrets
+from collections.abc import Callable
 from typing import Any
 
 from mini_workflow.core import events, wire
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.validation import check_id
+from mini_workflow.engine.delivery import OfAnotherVersion
 from mini_workflow.engine.inspection import Inspection
 from mini_workflow.engine.requests import Ask
 from mini_workflow.errors import WireError
@@ -26,8 +28,15 @@ class QueryHandler:
     It writes no history. An update that is accepted goes to the queue, as all that changes one.
     """
 
-    def __init__(self, parts: Container, inspection: Inspection, shelf: FencedStore) -> None:
+    def __init__(
+        self,
+        parts: Container,
+        inspection: Inspection,
+        shelf: FencedStore,
+        claim: Callable[[str], object],
+    ) -> None:
         self._parts = parts
+        self._claim = claim
         self._inspection = inspection
         self._shelf = shelf
 
@@ -42,7 +51,10 @@ class QueryHandler:
         envelopes = self._parts.envelopes
         content = parse(envelopes.open(event, ("ask", name, kind)))
         try:
+            self._claim(name)
             plain = getattr(self, f"_{kind}")(name, content)
+        except OfAnotherVersion as other:
+            return self._parts.versions.hand_over(other.version, event)
         except Exception as error:
             codec = self._parts.codec.for_execution(name)
             plain = {"failure": codec.encode_failure(error).to_plain()}

@@ -18,6 +18,7 @@ from mini_workflow.workflow import REGISTRY, Registry
 
 if TYPE_CHECKING:
     from mini_workflow.runtimes.aws.dead_letters import DeadLetters
+    from mini_workflow.runtimes.aws.deployment import Deployment
     from mini_workflow.runtimes.aws.handlers import Handlers
     from mini_workflow.runtimes.aws.pull_worker import PullWorker
 
@@ -150,6 +151,12 @@ class AWSRuntime(Client):
         from mini_workflow.runtimes.aws.dead_letters import DeadLetters
 
         return DeadLetters(self._parts)
+
+    def deployment(self) -> Deployment:
+        """Return the versions of this engine's functions: see `deployment.Deployment`."""
+        from mini_workflow.runtimes.aws.deployment import Deployment
+
+        return Deployment(self._parts)
 
     def evict(self) -> None:
         """Drop all live executions from memory; the next event of each replays it."""

@@ -12,13 +12,17 @@ UNTOLD: Final = 60_000
 
 class TimeLeft:
     """Milliseconds until the end of an invocation. `context` is what Lambda gives a handler, and
-    `untold` what is taken to be left where it does not say.
+    `untold` what is taken to be left where it does not say. There are no more than `most`, which is
+    what whoever waits for the answer has.
     """
 
-    def __init__(self, context: Any, clock: Clock, untold: int = UNTOLD) -> None:
+    def __init__(
+        self, context: Any, clock: Clock, untold: int = UNTOLD, most: int | None = None
+    ) -> None:
         self._remaining = getattr(context, "get_remaining_time_in_millis", None)
         self._clock = clock
-        self._ends = clock.now() + untold
+        self._ends = clock.now() + (untold if most is None else most)
+        self._is_limited = most is not None
 
     @property
     def told(self) -> bool:
@@ -27,6 +31,7 @@ class TimeLeft:
 
     def __call__(self) -> int:
         """Return how many there are now."""
-        if self._remaining is not None:
-            return int(self._remaining())
-        return self._ends - self._clock.now()
+        if self._remaining is None:
+            return self._ends - self._clock.now()
+        left = int(self._remaining())
+        return min(left, self._ends - self._clock.now()) if self._is_limited else left

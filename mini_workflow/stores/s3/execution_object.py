@@ -48,7 +48,8 @@ class ExecutionObject:
     the others are the `tail`. Those of the current run begin in segment `first`, or behind all.
     `fingerprint` is of the arguments that the execution was started with, and `born` when it was
     written first, in microseconds since the epoch. `turn` counts the writes, and `writer` is
-    another with each. `spread` is 1 if its markers in the index are spread, and `unlisted` is 1 as long
+    another with each, behind the version of the function that writes where there is one: see `written_by`.
+    `spread` is 1 if its markers in the index are spread, and `unlisted` is 1 as long
     as it may have none. `etag` is of the object that it was read from.
     """
 
@@ -100,6 +101,12 @@ class ExecutionObject:
         """Where the execution stands in listings."""
         head = self.head
         return place_of(head.execution_id, head.workflow, head.started_at, self.born)
+
+    @property
+    def written_by(self) -> str:
+        """The version of the orchestrator that has written it; empty where it has none."""
+        version, dot, _ = self.writer.partition(".")
+        return version if dot else ""
 
     @property
     def listed(self) -> bool:
@@ -219,9 +226,10 @@ def _header(line: str) -> ExecutionObject:
         )
     alarm = Wakeups(*(_wakeup(plain.pop(name, None)) for name in ("alarm", "deadline")))
     rest = {name: plain.pop(name) for name in ("parent", *_NUMBERS) if name in plain}
-    parent = rest.get("parent")
-    is_child = parent is not None and "notify" not in parent
-    head = Head(**plain, parent=parent["id"] if is_child else None)
+    about: dict[str, Any] | None = rest.get("parent")
+    # One that is only told of the end is no parent: see `engine.runs.parent_of`.
+    parent = None if about is None or "notify" in about else about["id"]
+    head = Head(**plain, parent=parent)
     return ExecutionObject(head, alarm=alarm, **rest)
 
 

@@ -24,10 +24,15 @@ ROOT: Final = "executions/"
 
 
 class ObjectStore:
-    """Reads and writes executions. What it answers is as of the last write; it remembers nothing."""
+    """Reads and writes executions. What it answers is as of the last write; it remembers nothing.
 
-    def __init__(self, bucket: Bucket, clients: Clients) -> None:
+    `version` is that of the orchestrator that writes: see `ExecutionObject.written_by`. Whoever has none
+    leaves an execution with the version that it is with.
+    """
+
+    def __init__(self, bucket: Bucket, clients: Clients, version: str = "") -> None:
         self._bucket = bucket
+        self._version = version
         self._clients = clients
 
     def read(self, execution_id: str) -> ExecutionObject | None:
@@ -90,7 +95,7 @@ class ObjectStore:
         empty = ExecutionObject(
             commit.head, parent=parent, fingerprint=fingerprint, born=born, spread=1
         )
-        new = empty.after(commit, pending, alarm, 0, _writer())
+        new = empty.after(commit, pending, alarm, 0, _writer(self._version))
         if listed:
             index.enter(self._bucket, commit.head.status, new.place, spread=bool(new.spread))
             self._enter_tags(new, _tags(new))
@@ -114,7 +119,9 @@ class ObjectStore:
     ) -> ExecutionObject | None:
         """Write what follows the document; None if somebody has written since it was read."""
         sealed = self._seal(document) if document.tail_bytes() > SEAL_OVER else document
-        new = sealed.after(commit, pending, alarm, tries, _writer())
+        new = sealed.after(
+            commit, pending, alarm, tries, _writer(self._version or document.written_by)
+        )
         moved = new.head.status != document.head.status
         before, after = _tags(document), _tags(new)
         self._enter_tags(new, after if document.unlisted else after - before)
@@ -185,8 +192,9 @@ def _tags(document: ExecutionObject) -> frozenset[tuple[str, str]]:
     return frozenset(tags_from_text(text).items()) if text else frozenset()
 
 
-def _writer() -> str:
-    return secrets.token_hex(8)
+def _writer(version: str) -> str:
+    # In a field that older versions of the library read, too, and whose text means nothing to them.
+    return f"{version}.{secrets.token_hex(8)}" if version else secrets.token_hex(8)
 
 
 def _key(execution_id: str) -> str:

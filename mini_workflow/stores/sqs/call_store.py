@@ -38,13 +38,10 @@ class CallStore:
         """Return the version that the attempts before were run by, and the request with the call that
         they ran; None if that is not known. Raises StoreUnavailable.
         """
-        found = self._bucket.get(f"{CALLS}{request.execution_id}/{request.seq}")
-        if found is None:
-            return None
         try:
-            envelope = parse(found.body.decode())
-            earlier = purpose_of(request.execution_id, request.seq, envelope["attempt"])
-            plain = parse(self._envelopes.open(envelope, earlier))
+            plain = self._read(request.execution_id, request.seq)
+            if plain is None:
+                return None
             if plain["name"] != request.name:
                 raise WireError(f"it is of task {plain['name']!r}")
             call = b64decode(plain["payload"])
@@ -58,6 +55,26 @@ class CallStore:
             )
             return None
         return version, replace(request, payload=call, is_async=plain.get("is_async", False))
+
+    def version(self, execution_id: str, seq: int) -> str:
+        """Return the version that the call of a task is kept for; empty if none is, or it cannot be
+        read, so that none will be taken. Raises StoreUnavailable.
+        """
+        try:
+            plain = self._read(execution_id, seq)
+            return "" if plain is None else plain.get("version") or ""
+        except (WireError, SignatureInvalid, KeyError, ValueError):
+            return ""
+
+    def _read(self, execution_id: str, seq: int) -> dict[str, Any] | None:
+        """Return what is kept of a task, or None."""
+        found = self._bucket.get(f"{CALLS}{execution_id}/{seq}")
+        if found is None:
+            return None
+        envelope = parse(found.body.decode())
+        return parse(
+            self._envelopes.open(envelope, purpose_of(execution_id, seq, envelope["attempt"]))
+        )
 
 
 def version_of(function: str) -> str:

@@ -1,0 +1,295 @@
+"""Deployment: the versions of an engine's functions, which of them takes executions, and which may go."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from mini_workflow import settings
+from mini_workflow.errors import UsageError
+from mini_workflow.ports import Query, Status
+from mini_workflow.runtimes.aws.container import Container
+from mini_workflow.runtimes.aws.versions import Traffic, read_traffic
+from mini_workflow.stores.aws_clients import translate_errors
+from mini_workflow.stores.aws_limits import LONGEST_INVOCATION, REPORT_MARGIN, WAITS_FOR_WORKER
+from mini_workflow.stores.sqs.call_store import CALLS, version_of
+
+IN_FLIGHT: Final = timedelta(seconds=WAITS_FOR_WORKER + LONGEST_INVOCATION + REPORT_MARGIN)
+"""For how long after the next version there may be calls of the one before, in Lambda's own queue or
+running."""
+
+OPEN: Final[tuple[Status, ...]] = ("running", "blocked")
+
+PAGE: Final = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What speaks against a canary: the executions that it has blocked, how many of its calls have
+    failed, and the alarms that ring.
+    """
+
+    blocked: tuple[str, ...] = ()
+    errors: int = 0
+    alarms: tuple[str, ...] = ()
+
+    @property
+    def problems(self) -> list[str]:
+        """Return them in words; none if it is well."""
+        found: list[str] = []
+        if self.blocked:
+            found.append(f"it has blocked executions: {', '.join(self.blocked[:10])}")
+        if self.errors:
+            found.append(f"calls of it have failed: {self.errors}")
+        if self.alarms:
+            found.append(f"alarms ring: {', '.join(self.alarms)}")
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A published version of a function. `superseded` is when the next one was published; None for the
+    newest.
+    """
+
+    function: str
+    number: str
+    superseded: datetime | None
+
+
+class Deployment:
+    """Asks and moves the alias of an engine's orchestrator. Raises StoreUnavailable where AWS refuses."""
+
+    def __init__(self, container: Container) -> None:
+        self._parts = container
+        called = container.settings.get(settings.ORCHESTRATOR_FUNCTION_NAME)
+        self.function: Final = called.removesuffix(f":{settings.LIVE}")
+        """The name of the orchestrator function."""
+
+    # Which version takes executions
+
+    def traffic(self) -> Traffic:
+        """Return where the alias leads."""
+        return read_traffic(self._lambda, self.function)
+
+    def begin(self, version: str, weight: float) -> Traffic:
+        """Have a version take a share of the executions that begin, from 0 to 1; by default the newest.
+
+        Raises UsageError if there is no such version, or it takes all of them.
+        """
+        traffic, versions = self.traffic(), self._numbers()
+        version = version or max(versions, key=int, default="")
+        if version not in versions:
+            raise UsageError(
+                f"function {self.function} has no version {version}; it has {', '.join(versions)}"
+            )
+        if version == traffic.main:
+            raise UsageError(
+                f"version {version} takes all executions already: deploy other code first, with the "
+                "option canary of the engine, so that it waits for this command"
+            )
+        return self._move(replace(traffic, canary=version, weight=weight))
+
+    def promote(self) -> Traffic:
+        """Have the canary take everything. Raises UsageError if there is none."""
+        traffic = self.traffic()
+        if not traffic.canary:
+            raise UsageError("there is no canary: mini-workflow deploy canary begins one")
+        return self._move(Traffic(traffic.canary, revision=traffic.revision))
+
+    def rollback(self, version: str = "") -> Traffic:
+        """End the canary, or have a certain version take everything. Raises UsageError if there is
+        neither, and changes nothing.
+        """
+        traffic = self.traffic()
+        if not version and not traffic.canary:
+            raise UsageError(
+                f"there is no canary to take back; name a version that is to take over from {traffic.main} "
+                "with --to"
+            )
+        if version and version not in (versions := self._numbers()):
+            raise UsageError(
+                f"function {self.function} has no version {version}; it has {', '.join(versions)}"
+            )
+        return self._move(Traffic(version or traffic.main, revision=traffic.revision))
+
+    def _move(self, traffic: Traffic) -> Traffic:
+        """Point the alias there, unless somebody else has moved it since it was read."""
+        weights = {traffic.canary: traffic.weight} if traffic.canary else {}
+        with translate_errors(f"moving the alias {settings.LIVE!r} of function {self.function!r}"):
+            self._lambda.update_alias(
+                FunctionName=self.function,
+                Name=settings.LIVE,
+                FunctionVersion=traffic.main,
+                RoutingConfig={"AdditionalVersionWeights": weights},
+                **({"RevisionId": traffic.revision} if traffic.revision else {}),
+            )
+        return traffic
+
+    # How it is
+
+    def health(self, version: str, since: datetime, alarms: Sequence[str] = ()) -> Health:
+        """Return what speaks against a version, as far as it is known by now."""
+        blocked = tuple(name for name, by in self._written_by("blocked") if by == version)
+        return Health(blocked, self._errors(version, since), self._ringing(alarms))
+
+    def _errors(self, version: str, since: datetime) -> int:
+        """Return how many calls of a version by the alias have failed. CloudWatch knows a minute or two
+        later.
+        """
+        dimensions = {
+            "FunctionName": self.function,
+            "Resource": f"{self.function}:{settings.LIVE}",
+            "ExecutedVersion": version,
+        }
+        with translate_errors("reading the metric Errors"):
+            found = self._parts.clients.get("cloudwatch").get_metric_statistics(
+                Namespace="AWS/Lambda",
+                MetricName="Errors",
+                Dimensions=[{"Name": key, "Value": value} for key, value in dimensions.items()],
+                StartTime=since,
+                EndTime=self._now() + timedelta(minutes=1),
+                Period=60,
+                Statistics=["Sum"],
+            )
+        return round(sum(point["Sum"] for point in found["Datapoints"]))
+
+    def _ringing(self, alarms: Sequence[str]) -> tuple[str, ...]:
+        if not alarms:
+            return ()
+        with translate_errors("reading alarms"):
+            found = self._parts.clients.get("cloudwatch").describe_alarms(AlarmNames=list(alarms))
+        states = {one["AlarmName"]: one["StateValue"] for one in found["MetricAlarms"]}
+        missing = [name for name in alarms if name not in states]
+        if missing:
+            raise UsageError(f"there is no alarm {', '.join(missing)}")
+        return tuple(name for name in alarms if states[name] == "ALARM")
+
+    def executions(self) -> dict[str, int]:
+        """Return how many open executions are with each version; "" is none."""
+        found: dict[str, int] = {}
+        for _, version in self._open():
+            found[version] = found.get(version, 0) + 1
+        return found
+
+    def runtime(self) -> str:
+        """Return the Python that the orchestrator runs on, such as "3.13"; empty if its image knows."""
+        return self._configured("").get("Runtime", "").removeprefix("python")
+
+    # Which versions nobody needs
+
+    def unneeded(self, keep: int) -> list[Version]:
+        """Return the versions that neither the alias, nor an open execution, nor a call that may still be
+        on its way needs, except for the newest `keep` of each function.
+        """
+        now, traffic = self._now(), self.traffic()
+        found = list(self._open())
+        orchestrators = self._versions(self.function)
+        stay = {*traffic.versions, *(version for _, version in found)}
+        kept, spare = _divided(orchestrators, stay, keep, now)
+        called = self._called_by(kept)
+        ids = {name for name, _ in found}
+        captured = self._captured(ids)
+        for name in sorted(called):
+            _, more = _divided(self._versions(name), called[name] | captured, keep, now)
+            spare += more
+        return spare
+
+    def delete(self, version: Version) -> None:
+        """Delete a version. Harmless if there is none."""
+        with translate_errors(
+            f"deleting version {version.number} of function {version.function!r}"
+        ):
+            self._lambda.delete_function(FunctionName=version.function, Qualifier=version.number)
+
+    def _called_by(self, orchestrators: Iterable[Version]) -> dict[str, set[str]]:
+        """Return the versions of each worker function that versions of the orchestrator call."""
+        found: dict[str, set[str]] = {}
+        for one in orchestrators:
+            variables = self._configured(one.number).get("Environment", {}).get("Variables", {})
+            known = settings.Settings(variables)
+            for place in (known.get(settings.WORKER_FUNCTION_NAME), *known.workers().values()):
+                if version := version_of(place):
+                    found.setdefault(place.removesuffix(f":{version}"), set()).add(version)
+        return found
+
+    def _captured(self, open_ids: set[str]) -> set[str]:
+        """Return the versions that attempts of open executions may be tried again on."""
+        found: set[str] = set()
+        for key in self._parts.bucket.keys(CALLS, "", 10**9):
+            name, _, seq = key.removeprefix(CALLS).rpartition("/")
+            if name in open_ids:
+                found.add(self._parts.calls.version(name, int(seq)))
+        return found
+
+    def _numbers(self) -> list[str]:
+        return [one.number for one in self._versions(self.function)]
+
+    def _versions(self, function: str) -> list[Version]:
+        """Return the versions of a function, the oldest first."""
+        listed: list[tuple[int, datetime]] = []
+        marker: dict[str, str] = {}
+        while True:
+            with translate_errors(f"listing the versions of function {function!r}"):
+                page = self._lambda.list_versions_by_function(FunctionName=function, **marker)
+            listed += [
+                (int(one["Version"]), datetime.fromisoformat(one["LastModified"]))
+                for one in page["Versions"]
+                if one["Version"].isdecimal()
+            ]
+            if not page.get("NextMarker"):
+                break
+            marker = {"Marker": page["NextMarker"]}
+        listed.sort()
+        following = [at for _, at in listed[1:]]
+        return [
+            Version(function, str(number), at)
+            for (number, _), at in zip(listed, [*following, None], strict=True)
+        ]
+
+    def _configured(self, version: str) -> dict[str, Any]:
+        qualifier = version or settings.LIVE
+        with translate_errors(f"reading the configuration of function {self.function!r}"):
+            return self._lambda.get_function_configuration(
+                FunctionName=self.function, Qualifier=qualifier
+            )
+
+    # The executions
+
+    def _open(self) -> Generator[tuple[str, str]]:
+        for status in OPEN:
+            yield from self._written_by(status)
+
+    def _written_by(self, status: Status) -> Generator[tuple[str, str]]:
+        """Return the executions of a status, each with the version that it is with."""
+        after: str | None = ""
+        while after is not None:
+            query = Query(status=status, limit=PAGE, after=after or None)
+            page = self._parts.store.list(query)
+            names = [head.execution_id for head in page.heads]
+            for document in self._parts.histories.headers(names):
+                if document is not None:
+                    yield document.head.execution_id, document.written_by
+            after = page.next
+
+    def _now(self) -> datetime:
+        return datetime.fromtimestamp(self._parts.clock.now() / 1000, UTC)
+
+    @property
+    def _lambda(self) -> Any:
+        return self._parts.clients.get("lambda")
+
+
+def _divided(
+    versions: Sequence[Version], needed: set[str], keep: int, now: datetime
+) -> tuple[list[Version], list[Version]]:
+    """Return those that stay, and those that may go."""
+    newest = {one.number for one in versions[-keep:]} if keep else set[str]()
+    stay: list[Version] = []
+    spare: list[Version] = []
+    for one in versions:
+        recent = one.superseded is None or now - one.superseded < IN_FLIGHT
+        (stay if recent or one.number in needed | newest else spare).append(one)
+    return stay, spare
