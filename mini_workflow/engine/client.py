@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
 import secrets
 import time
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import (
     TYPE_CHECKING,
@@ -17,7 +15,6 @@ from typing import (
     TypeVar,
     TypeVarTuple,
     Unpack,
-    cast,
     overload,
 )
 
@@ -32,8 +29,9 @@ from mini_workflow.core.starting import BoundWorkflow, SignalWithStartOptions, S
 from mini_workflow.core.tags import check_tags
 from mini_workflow.core.timing import UNTIMED, Timing, timing_of
 from mini_workflow.core.validation import check_id, check_name, check_reason, encode_arguments
+from mini_workflow.engine.calls import arguments_of, name_of
 from mini_workflow.engine.execution import Description, Execution, Settled
-from mini_workflow.engine.find import Filters, make_query
+from mini_workflow.engine.find import Filters, make_query, matching
 from mini_workflow.engine.pending_updates import find_answer
 from mini_workflow.engine.replies import blocked, existing
 from mini_workflow.engine.requests import Answer, Ask, Post, Resume, Start, Update
@@ -45,7 +43,7 @@ from mini_workflow.errors import (
     StoreCorrupt,
     UsageError,
 )
-from mini_workflow.ports import Head, Order, Query, Status, Stored
+from mini_workflow.ports import Head, Status, Stored
 from mini_workflow.waiting import blocking_wait
 from mini_workflow.workflow import Registry, Workflow
 
@@ -55,9 +53,6 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 Ts = TypeVarTuple("Ts")
-
-PAGE: Final = 1_000
-"""How many executions are read at a time for a listing."""
 
 LOOK_AGAIN: float = 1.0
 """Seconds after which somebody who waits for an answer from another process looks at the store,
@@ -228,14 +223,14 @@ class Client:
                 started; of the rest, those before and behind the one at fault are started.
         """
         self._store.check()
-        name = _name_of(workflow)
+        name = name_of(workflow)
         arguments = list(calls)
         names = None if ids is None else list(ids)
         if names is not None and len(names) != len(arguments):
             raise UsageError(f"start_executions: {len(arguments)} calls, but {len(names)} ids")
         requests = [
             self._start_request(
-                *(name, *_arguments_of(name, call)),
+                *(name, *arguments_of(name, call)),
                 None if names is None else names[index],
                 tags=tags,
             )
@@ -302,7 +297,7 @@ class Client:
         tags: Mapping[str, str] | None = None,
     ) -> Execution[Any]:
         self._store.check()
-        request = self._start_request(_name_of(workflow), args, kwargs, id, signal, timing, tags)
+        request = self._start_request(name_of(workflow), args, kwargs, id, signal, timing, tags)
         self._transport.start([request])
         return self._started(request)
 
@@ -339,20 +334,15 @@ class Client:
         *,
         workflow: Workflow[Any, Any] | str | None = None,
         status: Status | None = None,
-        tags: Mapping[str, str] | None = None,
-        started_after: datetime | None = None,
-        started_before: datetime | None = None,
-        closed_after: datetime | None = None,
-        closed_before: datetime | None = None,
-        parent: str | None = None,
-        order: Order = "-started",
         limit: int | None = None,
+        **filters: Unpack[Filters],
     ) -> list[Description]:
         """Return the executions that match all that is given, newest start first.
 
         Args:
             workflow: those of this workflow, or of one of this name.
             status: those that have this status now.
+            **filters: any of the following.
             tags: those that have all these tags now. The first should be the one that the fewest
                 have.
             started_after: those that were started then or later; a datetime with a time zone.
@@ -360,8 +350,8 @@ class Client:
             closed_after: those that have closed then or later.
             closed_before: those that have closed before.
             parent: the children of the execution of this id.
-            order: "-started" is newest start first and "started" oldest first; "-closed" and "closed"
-                are by the end, and list only what has closed.
+            order: "-started" (the default) is newest start first and "started" oldest first; "-closed"
+                and "closed" are by the end, and list only what has closed.
             limit: at most so many.
 
         Raises:
@@ -370,30 +360,16 @@ class Client:
         """
         if limit is not None and (type(limit) is not int or limit < 1):
             raise UsageError(f"limit={limit!r}: give a whole number of 1 or more, or None for all")
-        query = make_query(
-            workflow=None if workflow is None else _name_of(workflow),
-            status=status,
-            tags=tags,
-            started_after=started_after,
-            started_before=started_before,
-            closed_after=closed_after,
-            closed_before=closed_before,
-            parent=parent,
-            order=order,
-        )
-        return [Description.from_head(head) for head in self.find(query, limit)]
+        name = None if workflow is None else name_of(workflow)
+        query = make_query(workflow=name, status=status, **filters)
+        return [Description.from_head(head) for head in matching(self._store.list, query, limit)]
 
     def count_executions(
         self,
         *,
         workflow: Workflow[Any, Any] | str | None = None,
         status: Status | None = None,
-        tags: Mapping[str, str] | None = None,
-        started_after: datetime | None = None,
-        started_before: datetime | None = None,
-        closed_after: datetime | None = None,
-        closed_before: datetime | None = None,
-        parent: str | None = None,
+        **filters: Unpack[Filters],
     ) -> int:
         """Return how many executions match all that is given: see `list_executions`, which raises
         the same.
@@ -402,31 +378,9 @@ class Client:
         `closed_before` one for each, and may count one that is changing its status under the one
         before.
         """
-        query = make_query(
-            workflow=None if workflow is None else _name_of(workflow),
-            status=status,
-            tags=tags,
-            started_after=started_after,
-            started_before=started_before,
-            closed_after=closed_after,
-            closed_before=closed_before,
-            parent=parent,
-        )
+        name = None if workflow is None else name_of(workflow)
+        query = make_query(workflow=name, status=status, **filters)
         return self._store.count(query)
-
-    def find(self, query: Query, limit: int | None = None) -> Iterator[Head]:
-        """Iterate over the executions that match, page by page, at most `limit` of them. Pages fit
-        together, whatever is started, closes or is deleted in between.
-        """
-        found = 0
-        while True:
-            size = PAGE if limit is None else min(PAGE, limit - found)
-            page = self._store.list(replace(query, limit=size))
-            yield from page.heads
-            found += len(page.heads)
-            if page.next is None or found == limit:
-                return
-            query = replace(query, after=page.next)
 
     def list_page(
         self,
@@ -443,7 +397,7 @@ class Client:
         raises, and UsageError if `size` is less than 1, or `after` is not what a page before has
         answered.
         """
-        name = None if workflow is None else _name_of(workflow)
+        name = None if workflow is None else name_of(workflow)
         query = make_query(workflow=name, status=status, limit=size, after=after, **filters)
         page = self._store.list(query)
         return list(map(Description.from_head, page.heads)), page.next
@@ -672,30 +626,3 @@ class Client:
                 if refused:
                     raise refused[0]
                 wait(min(LOOK_AGAIN, left))
-
-
-def _arguments_of(name: str, call: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Return the arguments of one of many calls of the workflow of that name."""
-    if not isinstance(call, BoundWorkflow):
-        return tuple(call), {}
-    bound = cast("BoundWorkflow[Any]", call)
-    if bound.workflow.name != name:
-        raise UsageError(f"start_executions starts workflow {name!r}, but one call is {call!r}")
-    return bound.args, bound.kwargs
-
-
-def _name_of(workflow: object) -> str:
-    if isinstance(workflow, Workflow):
-        return workflow.name
-    if isinstance(workflow, str):
-        return workflow
-    if inspect.iscoroutine(workflow):
-        workflow.close()  # or Python would warn that nobody awaits it
-        raise UsageError(
-            f"{workflow!r} is a call of the workflow: give the workflow itself, and its arguments "
-            "behind it"
-        )
-    raise UsageError(
-        f"{workflow!r} is not a workflow: give a function decorated with @workflow, or the name of "
-        "one"
-    )

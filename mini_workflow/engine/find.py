@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Final, TypedDict
 
 from mini_workflow.core.tags import check_tags
 from mini_workflow.core.validation import check_id
 from mini_workflow.errors import UsageError
-from mini_workflow.ports import ORDERS, STATUSES, Order, Query, Status
+from mini_workflow.ports import ORDERS, STATUSES, Head, Order, Page, Query, Status
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+PAGE: Final = 1_000
+"""How many executions are read at a time for a listing."""
 
 
 class Filters(TypedDict, total=False):
@@ -60,6 +65,23 @@ def make_query(
         parent=parent,
         order=order,
     )
+
+
+def matching(
+    read: Callable[[Query], Page], query: Query, limit: int | None = None
+) -> Iterator[Head]:
+    """Iterate over the executions that match, page by page as `read` gives them, at most `limit` of
+    them. Pages fit together, whatever is started or closes in between.
+    """
+    found = 0
+    while True:
+        size = PAGE if limit is None else min(PAGE, limit - found)
+        page = read(replace(query, limit=size))
+        yield from page.heads
+        found += len(page.heads)
+        if page.next is None or found == limit:
+            return
+        query = replace(query, after=page.next)
 
 
 def _milliseconds(name: str, when: datetime | None) -> int | None:
