@@ -15,6 +15,7 @@
 | MINI_WORKFLOW_SCHEDULE_GROUP | the group of the schedules of long timers |
 | MINI_WORKFLOW_SCHEDULE_DLQ_ARN | the queue for what a schedule could not send; none by default |
 | MINI_WORKFLOW_SCHEDULE_KEY_ARN | the key of KMS that encrypts schedules; AWS's own by default |
+| MINI_WORKFLOW_DEV_WORKER | the worker of all tasks of what is started here; none by default |
 | MINI_WORKFLOW_SIGNING_KEY | signs what crosses from one function to another: 32 characters or more |
 | MINI_WORKFLOW_SIGNING_KEY_ARN | in its place, the parameter of SSM or the secret that holds the key |
 
@@ -45,6 +46,7 @@ ORCHESTRATOR_FUNCTION_NAME: Final = "MINI_WORKFLOW_ORCHESTRATOR_FUNCTION_NAME"
 SCHEDULE_GROUP: Final = "MINI_WORKFLOW_SCHEDULE_GROUP"
 SCHEDULE_DLQ_ARN: Final = "MINI_WORKFLOW_SCHEDULE_DLQ_ARN"
 SCHEDULE_KEY_ARN: Final = "MINI_WORKFLOW_SCHEDULE_KEY_ARN"
+DEV_WORKER: Final = "MINI_WORKFLOW_DEV_WORKER"
 SIGNING_KEY: Final = "MINI_WORKFLOW_SIGNING_KEY"
 SIGNING_KEY_ARN: Final = "MINI_WORKFLOW_SIGNING_KEY_ARN"
 
@@ -63,6 +65,8 @@ MEANING: Final[dict[str, str]] = {
     SCHEDULE_GROUP: "the name of the group of schedules",
     SCHEDULE_DLQ_ARN: "the ARN of the queue for what a schedule could not send",
     SCHEDULE_KEY_ARN: "the ARN of the key of KMS that encrypts schedules",
+    DEV_WORKER: "the worker that runs all tasks of the executions that are started here: that of a "
+    "developer, whose name begins with dev-",
     SIGNING_KEY: "the key that signs what crosses from one function to another",
     SIGNING_KEY_ARN: "the ARN of the parameter or secret that holds the signing key in its place",
 }
@@ -78,6 +82,10 @@ LIVE: Final = "live"
 DEFAULT_WORKER: Final = "default"
 """The name of the worker that runs the tasks which name none."""
 
+DEV_PREFIX: Final = "dev-"
+"""What the names of workers begin with that are developers' machines. No other takes all tasks of an
+execution."""
+
 WORKER_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,31}")
 """What the name of a worker may be: it becomes part of the names of functions and queues, 64
 characters at most."""
@@ -91,6 +99,7 @@ OPTIONAL: Final[dict[str, str]] = {
     WORKERS: "",
     SCHEDULE_DLQ_ARN: "",
     SCHEDULE_KEY_ARN: "",
+    DEV_WORKER: "",
     SIGNING_KEY_ARN: "",
 }
 """The variables that may be absent, and what they are then."""
@@ -168,6 +177,40 @@ class Settings:
             )
         self._workers = (value, cast("dict[str, str]", found))
         return self._workers[1]
+
+    def dev_worker(self) -> str:
+        """Return the worker that all tasks of what is started here are for; empty if there is none.
+        Raises SettingMissing if the engine has no such worker, or it is not one of a developer.
+        """
+        name = self.get(DEV_WORKER)
+        if name and not (name.startswith(DEV_PREFIX) and is_queue(self.workers().get(name, ""))):
+            raise SettingMissing(
+                f"the environment variable {DEV_WORKER} is {name!r}, and this engine has no worker of "
+                f"that name that pulls; it has {self.dev_workers()}. {dev_worker_message(name)}"
+            )
+        return name
+
+    def dev_workers(self) -> str:
+        """Return the names of the workers that are developers' machines, for messages."""
+        found = [name for name, place in self.workers().items() if is_queue(place)]
+        return ", ".join(sorted(filter(_is_dev, found))) or "none for development"
+
+
+def dev_worker_message(name: str) -> str:
+    """Return how a developer gets a worker."""
+    named = name if name.startswith(DEV_PREFIX) else f"{DEV_PREFIX}{name}"
+    return f'Give the component workers={{"{named}": {{"pull": true}}}}, and deploy'
+
+
+def is_queue(place: str) -> bool:
+    """Return whether a worker takes its attempts from a queue: its URL is given, instead of the name
+    of a function.
+    """
+    return place.startswith(("https://", "http://"))
+
+
+def _is_dev(name: str) -> bool:
+    return name.startswith(DEV_PREFIX)
 
 
 def _is_text(value: object) -> bool:

@@ -12,6 +12,7 @@ from mini_workflow.cli.commands import (
     completion,
     control,
     deploy,
+    dev,
     dlq,
     doctor,
     inspect,
@@ -94,6 +95,7 @@ def _current_folder() -> Path:
         ) from error
 
 
-for _module in (run, inspect, control, replay, doctor, dlq, deploy, backup, package, completion):
+_MODULES = (run, dev, inspect, control, replay, doctor, dlq, deploy, backup, package, completion)
+for _module in _MODULES:
     for _command in _module.COMMANDS:
         cli.add_command(_command)

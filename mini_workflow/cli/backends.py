@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Generator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
@@ -149,7 +149,15 @@ class AWSTarget:
                 "on AWS the functions of the engine run the executions: there is nothing to serve here "
                 "but workers that take their tasks from a queue, with --worker NAME"
             )
-        return _pulling(self.client(), named)
+        return self.pull(self.environment(), named)
+
+    def pull(
+        self, variables: Mapping[str, str], workers: Mapping[str, int]
+    ) -> AbstractContextManager[AWSRuntime]:
+        """Run the tasks of these workers, so many of each at a time, of the engine of these settings."""
+        from mini_workflow.runtimes.aws import AWSRuntime
+
+        return _pulling(AWSRuntime.from_env({**os.environ, **variables}), workers)
 
     def is_served(self, client: Client) -> bool:
         """See `Backend.is_served`. The functions of the engine are always there."""

@@ -54,7 +54,8 @@ class CancelTimer:
 
 @record
 class StartChild:
-    """Start an execution whose parent this one is; tell the parent what becomes of it.
+    """Start an execution whose parent this one is; tell the parent what becomes of it. `worker` is
+    that of all its tasks, if they are for one.
 
     One that is `detached` has no parent: with `notify`, the name of a signal, the execution that has
     started it is told when it has closed.
@@ -67,6 +68,7 @@ class StartChild:
     timing: Timing = UNTIMED
     detached: bool = False
     notify: str = ""
+    worker: str = ""
     tags: dict[str, str] | None = None
 
     def parent(self, execution_id: str) -> dict[str, Any] | None:

@@ -266,7 +266,7 @@ def _commands(run: Run, taken: Iterable[Event]) -> Iterable[Command]:
             if event.seq not in started:
                 yield commands.CancelTimer(event.seq)
         elif isinstance(event, (events.ChildStarted, events.StartSent)):
-            yield start_of(event)
+            yield start_of(event, state.worker)
         elif isinstance(event, (events.SignalSent, events.CancelSent, events.ChildCancelled)):
             yield message_to(run, event)
         elif type(event) in CLOSING:
@@ -288,13 +288,17 @@ def _at_the_end(run: Run, closing: Event, started: set[int]) -> Iterable[Command
         yield from tell_parent(run.execution_id, run.started, state, closing)
 
 
-def start_of(event: events.ChildStarted | events.StartSent) -> commands.StartChild:
-    """Return the start of another execution that the event has asked for."""
+def start_of(
+    event: events.ChildStarted | events.StartSent, worker: str = ""
+) -> commands.StartChild:
+    """Return the start of another execution that the event has asked for, with all of its tasks for
+    that worker.
+    """
     asked = (event.seq, event.id, event.name, event.arguments)
     if isinstance(event, events.ChildStarted):
-        return commands.StartChild(*asked, tags=event.tags)
+        return commands.StartChild(*asked, worker=worker, tags=event.tags)
     timing = Timing(event.delay, event.start_at, event.timeout, event.retry)
-    return commands.StartChild(*asked, timing, detached=True, notify=event.notify)
+    return commands.StartChild(*asked, timing, True, event.notify, worker)
 
 
 def message_to(

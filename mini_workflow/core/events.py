@@ -40,7 +40,8 @@ class ExecutionStarted(Fact):
     number BEGIN says so. Within `timeout` milliseconds from then it has to end, or by `deadline`, which
     the run before hands over; TimerFired with the number DEADLINE says that it has not. `retry` is the
     policy by which a run that fails is followed by another one, as plain JSON: this run is `attempt`, and
-    `failure` is that of the one before.
+    `failure` is that of the one before. `worker` names the worker that runs all tasks of the execution
+    and of its children, whichever these name; empty leaves that to them.
     """
 
     at: int
@@ -67,6 +68,7 @@ class ExecutionStarted(Fact):
     retry: dict[str, Any] | None = None
     attempt: int = 1
     failure: Failure | None = None
+    worker: str = ""
 
 
 @fact

@@ -99,6 +99,7 @@ class ExecutionState:
         "tasks",
         "timers",
         "updates",
+        "worker",
         "_timeout",
         "_wakes",
     )
@@ -111,6 +112,8 @@ class ExecutionState:
         self.seed = 0
         self.started_at = 0
         self.tags: dict[str, str] = {}
+        self.worker = ""
+        """The worker of all tasks, if they are for one: see `ExecutionStarted`."""
         self.in_flight = 0
         self.tasks: dict[int, OpenTask] = {}
         self.timers: dict[int, int] = {}
@@ -283,6 +286,7 @@ class ExecutionState:
         self.key = event.key
         self.started_at = event.at
         self.tags = dict(event.tags or {})
+        self.worker = event.worker
         self.cancelled_by = event.cancelled
         self.cancel_requested = event.cancel is not None
         try:

@@ -108,6 +108,7 @@ class Tasks:
         recorder.seq = seq
         plan = None if retry is None else retry.to_plain()
         call = self._fingerprint(name, function, args, kwargs)
+        worker = recorder.state.worker or worker
         begun = 0
         if (
             recorder.state.limits is not None

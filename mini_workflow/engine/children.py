@@ -31,9 +31,10 @@ class FirstEvent(Protocol):
         arguments: Payload,
         now: int,
         parent: dict[str, Any] | None,
-        tags: dict[str, str] | None,
+        worker: str,
         *,
         timing: Timing = UNTIMED,
+        tags: dict[str, str] | None = None,
     ) -> ExecutionStarted:
         """Return the event."""
         ...
@@ -81,7 +82,9 @@ class Children:
             )
         about = command.parent(parent)
         started = self._first_event(
-            *(command.workflow, command.arguments, now, about, command.tags), timing=command.timing
+            *(command.workflow, command.arguments, now, about, command.worker),
+            timing=command.timing,
+            tags=command.tags,
         )
         try:
             turn = self._turns.create(name, started, None)

@@ -359,7 +359,7 @@ class Engine:
             batch.again.append(request)
             return
         started = self._first_event(
-            request.workflow, request.arguments, now, None, request.tags, timing=request.timing
+            request.workflow, request.arguments, now, timing=request.timing, tags=request.tags
         )
         signals = () if request.signal is None else (request.signal,)
         try:
@@ -376,12 +376,14 @@ class Engine:
         workflow: str,
         arguments: Payload,
         now: int,
-        parent: dict[str, Any] | None,
-        tags: dict[str, str] | None,
+        parent: dict[str, Any] | None = None,
+        worker: str = "",
         *,
         timing: Timing = UNTIMED,
+        tags: dict[str, str] | None = None,
     ) -> events.ExecutionStarted:
-        return first_event(workflow, arguments, now, self._entropy(), parent, tags, timing=timing)
+        about = (self._entropy(), parent, worker)
+        return first_event(workflow, arguments, now, *about, timing=timing, tags=tags)
 
     def _advance(self, delivery: Delivery, batch: Batch, now: int) -> None:
         name, steps = delivery.execution_id, self._clock_steps

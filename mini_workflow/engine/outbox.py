@@ -34,8 +34,9 @@ def child_start(parent: str, command: StartChild, now: int, entropy: int) -> Que
     """Return the message that has a child begin, wherever messages to it are taken."""
     about = command.parent(parent)
     started = first_event(
-        *(command.workflow, command.arguments, now, entropy, about, command.tags),
+        *(command.workflow, command.arguments, now, entropy, about, command.worker),
         timing=command.timing,
+        tags=command.tags,
     )
     return QueuedMessage(
         command.execution_id, wire.encode(started), f"{parent}/{command.seq}/child"

@@ -40,11 +40,14 @@ def first_event(
     now: int,
     entropy: int,
     parent: dict[str, Any] | None = None,
-    tags: dict[str, str] | None = None,
+    worker: str = "",
     *,
     timing: Timing = UNTIMED,
+    tags: dict[str, str] | None = None,
 ) -> events.ExecutionStarted:
-    """Return what an execution begins with; `entropy` are ENTROPY_BITS random bits."""
+    """Return what an execution begins with; `entropy` are ENTROPY_BITS random bits. `worker` is that of
+    all its tasks, if they are for one.
+    """
     seed, key = seed_and_key(entropy)
     return events.ExecutionStarted(
         at=now,
@@ -56,6 +59,7 @@ def first_event(
         key=key,
         behaviour=events.BEHAVIOUR,
         tags=tags or None,
+        worker=worker,
         **timing.to_plain(),
     )
 

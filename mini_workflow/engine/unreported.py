@@ -96,7 +96,7 @@ class Unreported:
                 if other is not None and _lacks(other, command):
                     found.append(command)
         starts = [
-            start_of(event)
+            start_of(event, state.worker)
             for event in history
             if (isinstance(event, events.ChildStarted) and absent.get(event.seq) == event.id)
             or (isinstance(event, events.StartSent) and self._store.head(event.id) is None)

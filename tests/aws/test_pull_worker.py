@@ -64,11 +64,15 @@ SETTINGS = {
 class Place:
     """A world whose tasks a worker pulls, in turns with the rest."""
 
+    registry = REGISTRY
+    settings = SETTINGS
+    worker = "big"
+
     def __init__(self) -> None:
         BODIES.clear()
         ENTERED.clear()
         OPEN.clear()
-        self.world = World(REGISTRY, settings=SETTINGS)
+        self.world = World(self.registry, settings=self.settings)
         self.world.prone = ("orchestrator", "puller")
         self.processes: list[PullWorker] = []
         self.puller = self.another()
@@ -87,7 +91,7 @@ class Place:
             self.world.clock.advance(round(seconds * 1000))
             return False
 
-        made = PullWorker(self.world.process()._parts, "big", 1, wait or passes)
+        made = PullWorker(self.world.process()._parts, self.worker, 1, wait or passes)
         self.processes.append(made)
         return made
 

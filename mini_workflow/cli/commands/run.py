@@ -220,8 +220,8 @@ def worker(
     known = REGISTRY.names()
     if not known:
         raise UsageError("no workflow is defined: name the modules that define them")
-    _log_in_utc()
-    with _until_told() as told, session.backend.server({"default": processes, **workers}):
+    prepare_logging()
+    with until_told() as told, session.backend.server({"default": processes, **workers}):
         if as_json:
             say_json(
                 {"serving": session.backend.name, "workflows": known, "workers": sorted(workers)}
@@ -234,7 +234,7 @@ def worker(
     note("stopped; what is running stays in the store")
 
 
-def _log_in_utc() -> None:
+def prepare_logging() -> None:
     """Have everything from INFO on written to the standard error stream; times are in UTC."""
     formatter = logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%SZ")
     formatter.converter = time.gmtime
@@ -244,7 +244,7 @@ def _log_in_utc() -> None:
 
 
 @contextmanager
-def _until_told() -> Generator[threading.Event]:
+def until_told() -> Generator[threading.Event]:
     """Return an event that is set by Ctrl-C and SIGTERM."""
     told = threading.Event()
 

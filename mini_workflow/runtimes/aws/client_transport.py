@@ -146,6 +146,7 @@ class ClientTransport:
             now,
             entropy,
             tags=request.tags,
+            worker=self._parts.settings.dev_worker(),
             timing=request.timing,
         )
         lines = [wire.encode(started)]

@@ -18,6 +18,7 @@ from mini_workflow.runtimes.aws.container import Container
 from mini_workflow.runtimes.aws.telemetry import Metrics, prepare_logging
 from mini_workflow.runtimes.aws.time_left import TimeLeft
 from mini_workflow.runtimes.aws.versions import remark_on
+from mini_workflow.settings import is_queue
 from mini_workflow.stores.aws_limits import (
     LONGEST_IN_HAND,
     LONGEST_INVOCATION,
@@ -27,7 +28,6 @@ from mini_workflow.stores.aws_limits import (
 )
 from mini_workflow.stores.cached import CachedStore
 from mini_workflow.stores.s3.execution_object import ExecutionObject
-from mini_workflow.stores.sqs.dispatch import is_queue
 from mini_workflow.workflow import Registry
 
 if TYPE_CHECKING:

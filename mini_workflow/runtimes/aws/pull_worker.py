@@ -14,10 +14,10 @@ from mini_workflow.errors import MiniWorkflowError, StoreError, UsageError
 from mini_workflow.runtimes.aws.container import Container
 from mini_workflow.runtimes.aws.time_left import TimeLeft
 from mini_workflow.runtimes.aws.worker import HandedBack, Worker
+from mini_workflow.settings import is_queue
 from mini_workflow.stores.aws_clients import translate_errors
 from mini_workflow.stores.aws_limits import LONGEST_IN_HAND
 from mini_workflow.stores.s3.bucket import Bucket
-from mini_workflow.stores.sqs.dispatch import is_queue
 from mini_workflow.stores.sqs.envelopes import PAYLOADS, dump, parse
 
 log = logging.getLogger("mini_workflow.runtimes.aws")

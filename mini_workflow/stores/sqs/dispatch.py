@@ -26,6 +26,7 @@ from mini_workflow.settings import (
     TIMER_QUEUE_URL,
     WORKER_FUNCTION_NAME,
     Settings,
+    is_queue,
 )
 from mini_workflow.stores.aws_clients import Clients, code_of, translate_errors
 from mini_workflow.stores.aws_limits import MAXIMUM_DELAY, SCHEDULE_EARLY
@@ -238,13 +239,6 @@ class AWSDispatch:
             except Exception as error:
                 if code_of(error) != "ConflictException":  # it is set already
                     raise
-
-
-def is_queue(place: str) -> bool:
-    """Return whether a worker takes its attempts from a queue: its URL is given, instead of the name
-    of a function.
-    """
-    return place.startswith(("https://", "http://"))
 
 
 def envelope_of(

@@ -64,6 +64,7 @@ _GONE = {
     "ResourceNotFoundException",
     "ResourceNotFound",
     "NotFoundException",
+    "ParameterNotFound",
     "AWS.SimpleQueueService.NonExistentQueue",
     "QueueDoesNotExist",
     "DashboardNotFoundError",
@@ -106,9 +107,13 @@ class Kind:
         """Make it; what AWS has decided."""
         raise NotImplementedError
 
-    def update(self, olds: Values, news: Values) -> None:
-        """Bring it from its old properties to the new ones."""
+    def update(self, olds: Values, news: Values) -> Values | None:
+        """Bring it from its old properties to the new ones; what AWS has decided anew."""
         raise NotImplementedError
+
+    def decided_anew(self, olds: Values, news: Values) -> tuple[str, ...]:
+        """The outputs of which a preview cannot say what an update makes of them."""
+        return ()
 
     def delete(self, values: Values) -> None:
         """Remove it. What is gone already raises an error that `is_gone`."""
@@ -535,8 +540,9 @@ class Function(Kind):
     outputs = ("arn", "invokeArn", "version", "qualifiedArn", "lastModified")
 
     def _configuration(self, values: Values) -> Values:
+        handler = {"Handler": values["handler"]} if "handler" in values else {}
         return {
-            "Handler": values["handler"],
+            **handler,
             "Role": values["role"],
             "Timeout": values["timeout"],
             "MemorySize": values["memorySize"],
@@ -545,7 +551,9 @@ class Function(Kind):
         }
 
     def _code(self, values: Values) -> Values:
-        """Where the code is: in the request, or in a bucket."""
+        """Where the code is: in an image, in the request, or in a bucket."""
+        if values["packageType"] == "Image":
+            return {"ImageUri": values["imageUri"]}
         if "code" in values:
             return {"ZipFile": package(values["code"])}
         return {"S3Bucket": values["s3Bucket"], "S3Key": values["s3Key"]}
@@ -565,11 +573,14 @@ class Function(Kind):
         )
 
     def create(self, values: Values) -> Values:
-        known = client("lambda").meta.service_model.shape_for("Runtime").enum
-        assert values["runtime"] in known, values["runtime"]
+        packaged: Values = {"PackageType": values["packageType"]}
+        if values["packageType"] == "Zip":
+            known = client("lambda").meta.service_model.shape_for("Runtime").enum
+            assert values["runtime"] in known, values["runtime"]
+            packaged["Runtime"] = functions.RUNTIME
         made = client("lambda").create_function(
             FunctionName=values["name"],
-            Runtime=functions.RUNTIME,
+            **packaged,
             Code=self._code(values),
             Architectures=values["architectures"],
             Tags=values.get("tags") or {},
@@ -580,12 +591,22 @@ class Function(Kind):
         return {
             "arn": made["FunctionArn"],
             "invokeArn": arn("apigateway", f"lambda:path/functions/{values['name']}"),
-            "version": "$LATEST",
-            "qualifiedArn": f"{made['FunctionArn']}:$LATEST",
             "lastModified": made["LastModified"],
+            **self._publish(values, made["FunctionArn"]),
         }
 
-    def update(self, olds: Values, news: Values) -> None:
+    def _publish(self, values: Values, function: str) -> Values:
+        """The newest version, which is published if there is something new."""
+        version = "$LATEST"
+        if values["publish"]:
+            made = client("lambda").publish_version(FunctionName=values["name"])
+            version = made["Version"]
+        return {"version": version, "qualifiedArn": f"{function}:{version}"}
+
+    def decided_anew(self, olds: Values, news: Values) -> tuple[str, ...]:
+        return ("lastModified", *(("version", "qualifiedArn") if news["publish"] else ()))
+
+    def update(self, olds: Values, news: Values) -> Values:
         name = news["name"]
         client("lambda").update_function_code(
             FunctionName=name, **self._code(news), Architectures=news["architectures"]
@@ -598,6 +619,7 @@ class Function(Kind):
         self._reserve(news)
         if news.get("tags"):
             client("lambda").tag_resource(Resource=olds["arn"], Tags=news["tags"])
+        return self._publish(news, olds["arn"])
 
     def delete(self, values: Values) -> None:
         client("lambda").delete_function(FunctionName=values["name"])
@@ -608,7 +630,7 @@ class Function(Kind):
             "name": made,
             "arn": found["FunctionArn"],
             "role": found["Role"],
-            "handler": found["Handler"],
+            **({"handler": found["Handler"]} if found["PackageType"] == "Zip" else {}),
             "timeout": found["Timeout"],
             "memorySize": found["MemorySize"],
             "environment": {"variables": found["Environment"]["Variables"]},
@@ -656,6 +678,47 @@ class FunctionRecursionConfig(OfFunction):
 
 class FunctionEventInvokeConfig(OfFunction):
     call = "function_event_invoke_config"
+
+    def id_of(self, values: Values) -> str:
+        return ":".join(self._of(values).values())
+
+    def _of(self, values: Values) -> dict[str, str]:
+        of = {"FunctionName": values["functionName"]}
+        return of | ({"Qualifier": values["qualifier"]} if values.get("qualifier") else {})
+
+    def delete(self, values: Values) -> None:
+        client("lambda").delete_function_event_invoke_config(**self._of(values))
+
+    def read(self, made: str, values: Values) -> Values | None:
+        name, _, qualifier = made.partition(":")
+        of = {"functionName": name, **({"qualifier": qualifier} if qualifier else {})}
+        client("lambda").get_function_event_invoke_config(**self._of(of))
+        return of
+
+
+class Alias(Kind):
+    replaces = ("functionName", "name")
+    outputs = ("arn", "invokeArn")
+
+    def id_of(self, values: Values) -> str:
+        return values["arn"]
+
+    def create(self, values: Values) -> Values:
+        made = client("lambda").create_alias(**shaped(without(values)))["AliasArn"]
+        return {"arn": made, "invokeArn": arn("apigateway", f"lambda:path/{made}")}
+
+    def update(self, olds: Values, news: Values) -> None:
+        weights = news.get("routingConfig") or {}
+        client("lambda").update_alias(**shaped({**without(news), "routingConfig": weights}))
+
+    def delete(self, values: Values) -> None:
+        client("lambda").delete_alias(FunctionName=values["functionName"], Name=values["name"])
+
+    def read(self, made: str, values: Values) -> Values | None:
+        *_, function, name = made.split(":")
+        found = client("lambda").get_alias(FunctionName=function, Name=name)
+        version = found["FunctionVersion"]
+        return {"functionName": function, "name": name, "functionVersion": version, "arn": made}
 
 
 class EventSourceMapping(Kind):
@@ -741,6 +804,103 @@ class Permission(Kind):
         policy = client("lambda").get_policy(FunctionName=values["function"])["Policy"]
         there = any(statement["Sid"] == made for statement in json.loads(policy)["Statement"])
         return {"statementId": made} if there else None
+
+
+# Keys
+
+
+class Parameter(Kind):
+    """A parameter of SSM."""
+
+    replaces = ("name", "dataType")
+    name = "name"
+    longest = 2048
+    outputs = ("arn", "version")
+
+    def id_of(self, values: Values) -> str:
+        return values["name"]
+
+    def _put(self, values: Values, **more: Any) -> Values:
+        made = client("ssm").put_parameter(
+            **shaped({key: values.get(key) for key in ("name", "type", "value", "keyId")}), **more
+        )
+        return {"version": made["Version"]}
+
+    def create(self, values: Values) -> Values:
+        made = self._put(values, Tags=tag_list(values))
+        return {**made, "arn": arn("ssm", f"parameter/{values['name']}")}
+
+    def update(self, olds: Values, news: Values) -> Values:
+        return self._put(news, Overwrite=True)
+
+    def decided_anew(self, olds: Values, news: Values) -> tuple[str, ...]:
+        return ("version",)
+
+    def delete(self, values: Values) -> None:
+        client("ssm").delete_parameter(Name=values["name"])
+
+    def read(self, made: str, values: Values) -> Values | None:
+        found = client("ssm").get_parameter(Name=made, WithDecryption=True)["Parameter"]
+        return {"name": made, "type": found["Type"], "value": found["Value"]}
+
+
+class Secret(Kind):
+    """A secret of Secrets Manager, without a value."""
+
+    replaces = ("name", "namePrefix")
+    name = "name"
+    longest = 512
+    defaults: ClassVar[Values] = {"recoveryWindowInDays": 30, "forceOverwriteReplicaSecret": False}
+    outputs = ("arn",)
+
+    def id_of(self, values: Values) -> str:
+        return values["arn"]
+
+    def create(self, values: Values) -> Values:
+        key = {"kmsKeyId": values.get("kmsKeyId")}
+        made = client("secretsmanager").create_secret(
+            Name=values["name"], Tags=tag_list(values), **shaped(key)
+        )
+        return {"arn": made["ARN"]}
+
+    def update(self, olds: Values, news: Values) -> None:
+        if news.get("kmsKeyId"):
+            client("secretsmanager").update_secret(SecretId=olds["arn"], KmsKeyId=news["kmsKeyId"])
+        client("secretsmanager").tag_resource(SecretId=olds["arn"], Tags=tag_list(news))
+
+    def delete(self, values: Values) -> None:
+        client("secretsmanager").delete_secret(
+            SecretId=values["arn"], RecoveryWindowInDays=int(values["recoveryWindowInDays"])
+        )
+
+    def read(self, made: str, values: Values) -> Values | None:
+        found = client("secretsmanager").describe_secret(SecretId=made)
+        gone = "DeletedDate" in found
+        return None if gone else {"name": found["Name"], "arn": found["ARN"]}
+
+
+class SecretVersion(Kind):
+    """A value of a secret. The newest is the present one, and stays so when it is removed."""
+
+    replaces = ("secretId", "secretString", "secretBinary")
+    outputs = ("arn", "versionId", "secretArn")
+
+    def id_of(self, values: Values) -> str:
+        return f"{values['secretId']}|{values['versionId']}"
+
+    def create(self, values: Values) -> Values:
+        made = client("secretsmanager").put_secret_value(
+            SecretId=values["secretId"], SecretString=values["secretString"]
+        )
+        return {"arn": made["ARN"], "secretArn": made["ARN"], "versionId": made["VersionId"]}
+
+    def delete(self, values: Values) -> None:
+        """Nothing of it can be removed but labels that the components do not give."""
+
+    def read(self, made: str, values: Values) -> Values | None:
+        secret, _, version = made.partition("|")
+        found = client("secretsmanager").get_secret_value(SecretId=secret, VersionId=version)
+        return {"secretId": secret, "versionId": version, "secretString": found["SecretString"]}
 
 
 # Pipes and schedules
@@ -901,8 +1061,9 @@ class QueryDefinition(Kind):
         return {"queryDefinitionId": str(uuid4())}
 
     def update(self, olds: Values, news: Values) -> None:
-        found = client("logs").describe_log_groups()["logGroups"]
-        assert set(news["logGroupNames"]) <= {group["logGroupName"] for group in found}
+        pages = client("logs").get_paginator("describe_log_groups").paginate()
+        found = {group["logGroupName"] for page in pages for group in page["logGroups"]}
+        assert set(news["logGroupNames"]) <= found
         assert 0 < len(news["queryString"]) <= 10_000
 
     def delete(self, values: Values) -> None:
@@ -930,9 +1091,13 @@ KINDS: dict[str, Kind] = {
     "aws:lambda/function:Function": Function(),
     "aws:lambda/functionRecursionConfig:FunctionRecursionConfig": FunctionRecursionConfig(),
     "aws:lambda/functionEventInvokeConfig:FunctionEventInvokeConfig": FunctionEventInvokeConfig(),
+    "aws:lambda/alias:Alias": Alias(),
     "aws:lambda/eventSourceMapping:EventSourceMapping": EventSourceMapping(),
     "aws:lambda/functionUrl:FunctionUrl": FunctionUrl(),
     "aws:lambda/permission:Permission": Permission(),
+    "aws:ssm/parameter:Parameter": Parameter(),
+    "aws:secretsmanager/secret:Secret": Secret(),
+    "aws:secretsmanager/secretVersion:SecretVersion": SecretVersion(),
     "aws:pipes/pipe:Pipe": Pipe(),
     "aws:scheduler/scheduleGroup:ScheduleGroup": ScheduleGroup(),
     "aws:cloudwatch/metricAlarm:MetricAlarm": MetricAlarm(),

@@ -162,9 +162,11 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
 
     def Update(self, request: Any, context: Any) -> Any:
         kind, olds, news = KINDS[request.type], given(request.olds), given(request.news)
-        if not request.preview:
-            self._tried(context, request, lambda: kind.update(olds, {**news}))
-        kept = {name: olds[name] for name in kind.outputs if name in olds}
+        if request.preview:
+            made = dict.fromkeys(kind.decided_anew(olds, news), UNKNOWN)
+        else:
+            made = self._tried(context, request, lambda: kind.update(olds, {**news})) or {}
+        kept = {**{name: olds[name] for name in kind.outputs if name in olds}, **made}
         marked = {name: secret(kept[name]) for name in kind.secrets}
         return provider_pb2.UpdateResponse(properties=struct({**news, **kept, **marked}))
 

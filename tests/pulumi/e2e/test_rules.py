@@ -11,6 +11,10 @@ from tests.pulumi.e2e.provider import Provider
 from tests.pulumi.e2e.values import ARCHIVE, SIGNATURE, UNKNOWN, given, struct
 
 FUNCTION = "aws:lambda/function:Function"
+ALIAS = "aws:lambda/alias:Alias"
+CONFIG = "aws:lambda/functionEventInvokeConfig:FunctionEventInvokeConfig"
+SECRETS = "aws:secretsmanager"
+VERSION = f"{SECRETS}/secretVersion:SecretVersion"
 QUEUE = "aws:sqs/queue:Queue"
 ROLE = "aws:iam/role:Role"
 
@@ -33,6 +37,13 @@ def archive(digest: str) -> dict[str, str]:
         ("aws:pipes/pipe:Pipe", {"source": "a"}, {"source": "b"}, ["source"]),
         ("aws:pipes/pipe:Pipe", {"target": "a"}, {"target": "b"}, []),
         ("aws:cloudwatch/logGroup:LogGroup", {"name": "a"}, {"name": "b"}, ["name"]),
+        (ALIAS, {"functionVersion": "1"}, {"functionVersion": "2"}, []),
+        (ALIAS, {"functionName": "a"}, {"functionName": "b"}, ["functionName"]),
+        (CONFIG, {"qualifier": "1"}, {"qualifier": "2"}, ["qualifier"]),
+        ("aws:ssm/parameter:Parameter", {"value": "a"}, {"value": "b"}, []),
+        ("aws:ssm/parameter:Parameter", {"name": "a"}, {"name": "b"}, ["name"]),
+        (f"{SECRETS}/secret:Secret", {"kmsKeyId": "a"}, {"kmsKeyId": "b"}, []),
+        (VERSION, {"secretString": "a"}, {"secretString": "b"}, ["secretString"]),
         ("aws:lambda/permission:Permission", {"action": "a"}, {"action": "b"}, ["action"]),
         ("random:index/randomPassword:RandomPassword", {"length": 1}, {"length": 2}, ["length"]),
     ],
@@ -58,6 +69,18 @@ def test_what_is_no_change() -> None:
     # Another folder with the same content.
     moved = {**archive("1"), "path": "elsewhere"}
     assert diff(FUNCTION, {"code": archive("1")}, {"code": moved}).changes == none
+
+
+def test_a_preview_cannot_tell_the_version_that_an_update_publishes() -> None:
+    known = {"name": "f", "version": "1", "arn": "a", "publish": True}
+    for publish, version in ((True, UNKNOWN), (False, "1")):
+        request = provider_pb2.UpdateRequest(
+            type=FUNCTION,
+            olds=struct(known),
+            news=struct({"name": "f", "publish": publish}),
+            preview=True,
+        )
+        assert given(Provider("aws").Update(request, None).properties)["version"] == version
 
 
 def check(kind: str, name: str, news: dict[str, Any], olds: dict[str, Any]) -> Any:

@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import os
 from datetime import date, datetime, timedelta
 
 from mini_workflow import Context, current_task, workflow
@@ -135,3 +136,14 @@ async def visits(ctx: Context, first: Visit, until: date | None = None) -> str:
 @workflow
 async def trained(ctx: Context) -> str:
     return await ctx.task(lambda: "trained", name="train", worker="gpu")
+
+
+@workflow
+async def place(ctx: Context) -> int:
+    return await ctx.task(os.getpid)
+
+
+@workflow
+async def places(ctx: Context) -> list[int]:
+    found = [await ctx.task(os.getpid), await ctx.task(os.getpid, worker="other")]
+    return [*found, await ctx.child(place)]

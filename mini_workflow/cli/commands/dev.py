@@ -1,0 +1,139 @@
+"""dev: runs the tasks of a developer's executions on AWS in this process."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import re
+import shlex
+import subprocess
+import sys
+import threading
+from dataclasses import replace
+from typing import Final
+
+import click
+
+from mini_workflow import settings
+from mini_workflow.cli.backends import DEFAULT_GRACE, AWSTarget, open_backend
+from mini_workflow.cli.commands.run import prepare_logging, until_told
+from mini_workflow.cli.output import note, say, say_json
+from mini_workflow.cli.session import Session, command, json_option, pass_session
+from mini_workflow.errors import UsageError
+from mini_workflow.settings import DEV_PREFIX, DEV_WORKER, WORKER_NAME, dev_worker_message
+
+
+@command(
+    "dev",
+    "mini-workflow dev --stack staging app.workflows",
+    "mini-workflow dev --stack staging app.workflows --as ann --run 'python -m app.server'",
+)
+@click.argument("modules", nargs=-1, metavar="[MODULE]...")
+@click.option("--stack", metavar="NAME", help="The Pulumi stack whose outputs have the settings.")
+@click.option("--as", "developer", metavar="NAME", help="Whose tasks.  [default: your login name]")
+@click.option(
+    "--tasks",
+    type=click.IntRange(1, 1_000),
+    default=4,
+    show_default=True,
+    help="Run so many at a time.",
+)
+@click.option(
+    "--run", metavar="COMMAND", help="Start it with the engine's settings, and end with it."
+)
+@json_option
+@click.pass_context
+@pass_session
+def dev(
+    session: Session,
+    ctx: click.Context,
+    modules: tuple[str, ...],
+    stack: str | None,
+    developer: str | None,
+    tasks: int,
+    run: str | None,
+    as_json: bool,
+) -> None:
+    """Run the tasks of your own executions here, against a deployed stack.
+
+    The workflows run on AWS, as they were deployed. The tasks of executions that were started with
+    MINI_WORKFLOW_DEV_WORKER in the environment come to this machine, with those of their children, and run
+    with the modules that are here; everybody else's stay where they are. The functions that tasks call
+    are those of your checkout; lambdas and functions inside of a workflow are of the deployed code.
+
+    What --run starts has the engine's settings and that variable, so that whatever it starts is yours.
+    The stack has to have a worker for each developer, such as
+    workers={"dev-ann": {"pull": true}}.
+
+    Ctrl-C hands back what runs. What is handed back, or scheduled while nobody runs `dev`, waits in the
+    queue for up to 14 days; an attempt whose machine died is reported as lost to the next `dev`, and tried
+    again as its retry policy says.
+    """
+    backend = session.backend
+    if stack is not None:
+        backend = open_backend(replace(session.config, backend="aws", stack=stack))
+    if not isinstance(backend, AWSTarget):
+        raise UsageError(
+            "dev is for an engine on AWS: name its stack with --stack NAME. The executions in an SQLite "
+            "file are run, with all of their tasks, by `mini-workflow worker MODULE`"
+        )
+    name = _worker_of(developer)
+    variables = {**backend.environment(), DEV_WORKER: name}
+    known = settings.Settings({**os.environ, **variables})
+    if not settings.is_queue(known.workers().get(name, "")):
+        raise UsageError(
+            f"{backend.name} has no worker {name!r} that pulls; it has {known.dev_workers()}. "
+            f"{dev_worker_message(name)}; or name yours with --as NAME"
+        )
+    # Modules may open a runtime of their own: that is of the same engine, and what it starts is routed.
+    os.environ.update(variables)
+    session.import_modules(*modules)
+    prepare_logging()
+    with until_told() as told, backend.pull(variables, {name: tasks}):
+        if as_json:
+            say_json({"serving": backend.name, "worker": name, "variables": {DEV_WORKER: name}})
+        else:
+            say(f"serving {backend.name}: the tasks of what is started with {DEV_WORKER}={name}")
+        sys.stdout.flush()
+        if run is None:
+            told.wait()
+            status = 0
+        else:
+            status = _run_beside(shlex.split(run), told)
+    note("stopped; tasks of these executions wait in their queue until `dev` runs again")
+    ctx.exit(status)
+
+
+def _run_beside(command: list[str], told: threading.Event) -> int:
+    """Run a command until it ends, or this process is told to; answers its exit status."""
+    try:
+        child = subprocess.Popen(command)
+    except (OSError, IndexError) as error:
+        raise UsageError(f"--run {shlex.join(command)}: {error}") from error
+
+    def wait() -> None:
+        child.wait()
+        told.set()
+
+    waiting = threading.Thread(target=wait, name="mini-workflow-dev-run", daemon=True)
+    waiting.start()
+    told.wait()
+    if child.poll() is not None:
+        return child.returncode
+    child.terminate()
+    waiting.join(DEFAULT_GRACE)
+    child.kill()
+    return 0
+
+
+def _worker_of(developer: str | None) -> str:
+    """Return the worker of a developer, by default of whoever has logged in. Raises UsageError."""
+    given = os.environ.get(DEV_WORKER, "") if developer is None else developer
+    plain = given or re.sub(r"[^A-Za-z0-9]+", "-", getpass.getuser()).strip("-")
+    name = plain if plain.startswith(DEV_PREFIX) else f"{DEV_PREFIX}{plain}"
+    if WORKER_NAME.fullmatch(name) is None:
+        raise UsageError(f"--as {given or plain!r}: {name!r} is not {settings.WORKER_NAME_RULE}")
+    return name
+
+
+COMMANDS: Final = (dev,)
