@@ -4,6 +4,7 @@ Those of a queued backend are in `queue` alone, since only an orchestrator needs
 """
 
 from mini_workflow.ports.runner import (
+    NamedWorkerRunner,
     Report,
     TaskOutcome,
     TaskRequest,
@@ -46,6 +47,7 @@ __all__ = [
     "Leases",
     "Mailbox",
     "MailboxEntry",
+    "NamedWorkerRunner",
     "Order",
     "Page",
     "Query",
