@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, Final
 
@@ -13,7 +14,7 @@ from mini_workflow.core.events import Event, Message
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.recorded import python_version
 from mini_workflow.core.run import Run
-from mini_workflow.core.tags import tags_as_text
+from mini_workflow.core.tags import tags_after, tags_as_text
 from mini_workflow.core.timing import UNTIMED, Timing
 from mini_workflow.errors import HistoryTooLong, TurnTimeout
 from mini_workflow.ports import Head
@@ -75,6 +76,12 @@ def first_head(execution_id: str, started: events.ExecutionStarted) -> Head:
         parent=parent_of(started.parent),
         tags=tags_as_text(started.tags),
     )
+
+
+def tagged(head: Head, taken: Iterable[Event]) -> Head:
+    """Return the head with the tags that the execution has after these events."""
+    tags = tags_after(head.tags, taken)
+    return head if tags == head.tags else replace(head, tags=tags)
 
 
 def parent_of(about: dict[str, Any] | None) -> str | None:

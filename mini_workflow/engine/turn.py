@@ -18,14 +18,13 @@ from mini_workflow.core.replay import repeat
 from mini_workflow.core.report_limits import ReportLimits
 from mini_workflow.core.run import Definition, Run
 from mini_workflow.core.state import ExecutionState
-from mini_workflow.core.tags import tags_after
 from mini_workflow.core.timing import BEGIN
 from mini_workflow.engine.cache import Cache, Live
 from mini_workflow.engine.executor import Execute, execute, inline_runner
 from mini_workflow.engine.outbox import closing_messages, family_messages, outbox
 from mini_workflow.engine.recording import decode_message
 from mini_workflow.engine.requests import Input, Start
-from mini_workflow.engine.runs import blocked, bounded, first_head, next_run
+from mini_workflow.engine.runs import blocked, bounded, first_head, next_run, tagged
 from mini_workflow.engine.unreported import Unreported, ask_for_attempts
 from mini_workflow.engine.watchdog import Watchdog
 from mini_workflow.errors import (
@@ -347,9 +346,7 @@ class Turns:
         if delivery.resume and decision.condition == "running" and decision.fault is None:
             again = self._unreported.of(run, now)
             decision = replace(decision, commands=(*decision.commands, *again))
-        after = self._head_after(reopen or head, decision, now)
-        if (tags := tags_after(head.tags, decision.events)) != head.tags:
-            after = replace(after, tags=tags)
+        after = tagged(self._head_after(reopen or head, decision, now), decision.events)
         taken = decision.events
         left: tuple[Message, ...] = decision.left
         continues = decision.condition == "continued" and decision.fault is None
