@@ -27,7 +27,7 @@ examples, from the root of the checkout:
   make bench                                  everything, about 20 minutes on two cores
   make bench ARGS=--quick                     a look at everything, less than a minute
   make bench ARGS="--case gather --runs 5"    one case
-  make bench ARGS="--picture docs/performance.svg"
+  make bench ARGS="--picture docs/performance.png"
                                               everything, and the picture of docs/performance.md
   make bench ARGS="--case sequential --systems mini-workflow,limit"
                                               without the peers; their bars are left out
@@ -77,7 +77,7 @@ def parser() -> argparse.ArgumentParser:
         "--picture",
         type=Path,
         metavar="PATH",
-        help="draw the figures of this run into an SVG file; takes matplotlib, in an environment of its own",
+        help="draw the figures of this run into a PNG file; takes matplotlib, in an environment of its own",
     )
     made.add_argument(
         "--scratch",
