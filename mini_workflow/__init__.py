@@ -13,6 +13,7 @@ from mini_workflow.engine.timeline import Entry, Timeline
 from mini_workflow.errors import (
     ChildFailed,
     ClosureNotSerializable,
+    CodecMismatch,
     DeterminismError,
     DuplicateWorkflow,
     ExecutionAlreadyExists,
@@ -75,6 +76,7 @@ __all__ = [
     "Child",
     "ChildFailed",
     "ClosureNotSerializable",
+    "CodecMismatch",
     "Context",
     "CurrentTask",
     "Description",
