@@ -13,6 +13,7 @@ from mini_workflow.engine.timeline import Entry, Timeline
 from mini_workflow.errors import (
     ChildFailed,
     ClosureNotSerializable,
+    CodecMismatch,
     DeterminismError,
     DuplicateWorkflow,
     ExecutionAlreadyExists,
@@ -77,6 +78,7 @@ __all__ = [
     "Child",
     "ChildFailed",
     "ClosureNotSerializable",
+    "CodecMismatch",
     "Context",
     "CurrentTask",
     "Description",

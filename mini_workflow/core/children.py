@@ -94,6 +94,7 @@ class Children:
         encode: Callable[[Codec], Payload],
         child_id: str | None,
         on_parent_close: str,
+        tags: dict[str, str] | None = None,
     ) -> Child[Any]:
         """Start a child execution now, with the arguments that `encode` encodes by its codec."""
         recorder = self._recorder
@@ -103,7 +104,9 @@ class Children:
         if not recorder.may_start():
             return Child(0, workflow, "", loop=recorder.loop, children=self)
         recorder.seq = seq
-        event = recorder.emit(events.ChildStarted(seq, workflow, name, arguments, on_parent_close))
+        event = recorder.emit(
+            events.ChildStarted(seq, workflow, name, arguments, on_parent_close, tags or None)
+        )
         if isinstance(event, events.ChildStarted):
             name = event.id
         child = self._open[seq] = Child(seq, workflow, name, loop=recorder.loop, children=self)
@@ -170,10 +173,12 @@ class Children:
         """Fail the future of a child."""
         child = self._open.pop(event.seq, None)
         if child is not None and not child.done():
-            cause = self._codec_of(child).decode_failure(event.failure)
+            codec = self._codec_of(child)
+            failure = codec.plain_failure(event.failure)
+            cause = codec.decode_failure(event.failure)
             error = ChildFailed(
                 f"child execution {child.id!r} of workflow {child.name!r} came to a bad end: "
-                f"{event.failure.type.rpartition(':')[2]}: {event.failure.message}",
+                f"{failure.type.rpartition(':')[2]}: {failure.message}",
                 execution_id=child.id,
             )
             error.__cause__ = cause
@@ -187,11 +192,19 @@ class Children:
         self._open.clear()
 
 
+def _sender(execution_id: str, state: ExecutionState) -> str:
+    """Return what the keys of messages about the end of a run begin with: another one in each run, also
+    of those that begin with the events of another one.
+    """
+    last = max((run for run, _ in state.resets), default=0)
+    return f"{execution_id}/{state.seed}.{last}" if last else f"{execution_id}/{state.seed}"
+
+
 def end_children(execution_id: str, state: ExecutionState) -> Iterable[commands.SendMessage]:
     """Return what is to become of the children that are open when their parent closes."""
     reason = f"its parent {execution_id!r} has closed"
     for seq, child in state.family().items():
-        key = f"{state.sender(execution_id)}/{seq}/close"
+        key = f"{_sender(execution_id, state)}/{seq}/close"
         if child.on_parent_close == "cancel":
             message = events.CancelRequested(state.now, reason, key)
             yield commands.SendMessage(child.id, message, key)
@@ -206,7 +219,7 @@ def tell_parent(
     if started is None or started.parent is None:
         return
     parent, seq = started.parent["id"], started.parent["seq"]
-    key = f"{state.sender(execution_id)}/end"
+    key = f"{_sender(execution_id, state)}/end"
     message: Event
     if "notify" in started.parent:
         message = closed_signal(started.parent, execution_id, state.condition, state.now, key)

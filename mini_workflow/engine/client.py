@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import (
     TYPE_CHECKING,
@@ -33,23 +33,23 @@ from mini_workflow.core.starting import (
     StartOptions,
     unbind,
 )
+from mini_workflow.core.tags import check_tags
 from mini_workflow.core.timing import UNTIMED, Timing, timing_of
-from mini_workflow.core.validation import check_id, check_name, check_reason, encode_arguments
+from mini_workflow.core.validation import check_id, check_name, check_reason
+from mini_workflow.engine.calls import arguments_of, name_of
 from mini_workflow.engine.execution import Description, Execution, Settled
-from mini_workflow.engine.pending_updates import find_answer
-from mini_workflow.engine.replies import blocked, existing
-from mini_workflow.engine.requests import Answer, Ask, Post, Resume, Start, Update
-from mini_workflow.engine.run_again import LOOK_AGAIN, RunAgain, closing_option
-from mini_workflow.engine.starting import arguments_of, name_of
+from mini_workflow.engine.find import Filters, make_query, matching
+from mini_workflow.engine.replies import existing
+from mini_workflow.engine.requests import Ask, Post, Resume, Start, Update
+from mini_workflow.engine.run_again import RunAgain, answer_from_elsewhere, closing_option
 from mini_workflow.engine.transport import CheckedStore, Transport
 from mini_workflow.errors import (
-    ExecutionClosed,
     ExecutionNotFound,
     PromiseNotOpen,
     StoreCorrupt,
     UsageError,
 )
-from mini_workflow.ports import STATUSES, Head, Query, Status, Stored
+from mini_workflow.ports import Head, Status, Stored
 from mini_workflow.waiting import blocking_wait
 from mini_workflow.workflow import Registry, Workflow
 
@@ -59,9 +59,6 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 Ts = TypeVarTuple("Ts")
-
-PAGE: Final = 1_000
-"""How many executions are read at a time for a listing."""
 
 
 _FOR_HANDLES: Final = {name for name in vars(Execution) if not name.startswith("_")} | {
@@ -117,6 +114,7 @@ class Client:
         /,
         *args: Any,
         id: str | None = None,
+        tags: Mapping[str, str] | None = None,
         delay: float | timedelta | None = None,
         start_at: datetime | None = None,
         timeout: float | timedelta | None = None,
@@ -129,6 +127,7 @@ class Client:
         /,
         *args: Any,
         id: str | None = None,  # noqa: A002 - the API's own word
+        tags: Mapping[str, str] | None = None,
         if_closed: IfClosed = "return",
         delay: float | timedelta | None = None,
         start_at: datetime | None = None,
@@ -155,6 +154,8 @@ class Client:
             retry: when a run that fails is followed by another one with the same arguments, which
                 begins anew after the policy's wait; `retry_if` is not for executions. Its own
                 timeout and a cancellation are not tried again.
+            tags: names and values by which `list_executions` finds it, at most 20; names of up to 64
+                characters as in ids, values of up to 256.
             if_closed: what becomes of an execution of that id that has closed: "return" it, "restart"
                 it with these arguments, or "reject" the start. A repeated start with "restart" begins
                 another run if the one before has closed by then.
@@ -168,6 +169,7 @@ class Client:
         """
         options = {
             "id": id,
+            "tags": tags,
             "delay": delay,
             "start_at": start_at,
             "timeout": timeout,
@@ -177,7 +179,7 @@ class Client:
         given = {option for option, value in options.items() if value is not None}
         workflow, args, kwargs = unbind(workflow, args, kwargs, given)
         timing = timing_of("start_execution", delay, start_at, timeout, retry)
-        return self._start(workflow, args, kwargs, id, None, timing, if_closed)
+        return self._start(workflow, args, kwargs, id, None, timing, tags, if_closed)
 
     @overload
     def start_executions(
@@ -186,6 +188,7 @@ class Client:
         calls: Iterable[tuple[*Ts]],
         *,
         ids: Iterable[str] | None = None,
+        tags: Mapping[str, str] | None = None,
     ) -> list[Execution[R]]: ...
     @overload
     def start_executions(
@@ -194,6 +197,7 @@ class Client:
         calls: Iterable[BoundWorkflow[R]],
         *,
         ids: Iterable[str] | None = None,
+        tags: Mapping[str, str] | None = None,
     ) -> list[Execution[R]]: ...
     @overload
     def start_executions(
@@ -202,6 +206,7 @@ class Client:
         calls: Iterable[tuple[Any, ...]],
         *,
         ids: Iterable[str] | None = None,
+        tags: Mapping[str, str] | None = None,
     ) -> list[Execution[Any]]: ...
     def start_executions(
         self,
@@ -209,6 +214,7 @@ class Client:
         calls: Iterable[Any],
         *,
         ids: Iterable[str] | None = None,
+        tags: Mapping[str, str] | None = None,
     ) -> list[Execution[Any]]:
         """Start many executions of a workflow, in as few commits as possible.
 
@@ -216,6 +222,7 @@ class Client:
             workflow: the workflow, or its name.
             calls: the positional arguments of each, as tuples; or ``workflow.bind(...)`` of each.
             ids: their ids, as many as there are calls; without them they are made up.
+            tags: the tags of each of them.
 
         Returns:
             Their handles, in the order of the calls. When this returns, all survive a crash.
@@ -233,7 +240,9 @@ class Client:
             raise UsageError(f"start_executions: {len(arguments)} calls, but {len(names)} ids")
         requests = [
             self._start_request(
-                *(name, *arguments_of(name, call)), None if names is None else names[index]
+                *(name, *arguments_of(name, call)),
+                None if names is None else names[index],
+                tags=tags,
             )
             for index, call in enumerate(arguments)
         ]
@@ -273,20 +282,21 @@ class Client:
         signal: str,
         value: Any = None,
         if_closed: IfClosed = "return",
+        tags: Mapping[str, str] | None = None,
         **kwargs: Any,
     ) -> Execution[Any]:
         """Send a signal to the execution of that id, and start it before if there is none: both in
-        one step, and both survive a crash when this returns. To one that has closed no signal can be
-        sent, unless `if_closed` is "restart": then its next run gets it.
+        one step, and both survive a crash when this returns. The `tags` are those of a new one. To one
+        that has closed no signal can be sent, unless `if_closed` is "restart": then its next run gets it.
 
         Raises what `start_execution` and `Execution.signal` raise.
         """
         given = {"id", "signal"} if value is None else {"id", "signal", "value"}
-        if closing_option(if_closed):
-            given.add("if_closed")
+        given |= {"tags"} if tags is not None else set()
+        given |= {"if_closed"} if closing_option(if_closed) else set()
         workflow, args, kwargs = unbind(workflow, args, kwargs, given)
         made = self._make_signal(id, signal, value)
-        return self._start(workflow, args, kwargs, id, made, if_closed=if_closed)
+        return self._start(workflow, args, kwargs, id, made, tags=tags, if_closed=if_closed)
 
     def _start(
         self,
@@ -296,10 +306,11 @@ class Client:
         id: str | None,  # noqa: A002
         signal: events.SignalReceived | None,
         timing: Timing = UNTIMED,
+        tags: Mapping[str, str] | None = None,
         if_closed: IfClosed = "return",
     ) -> Execution[Any]:
         self._store.check()
-        request = self._start_request(name_of(workflow), args, kwargs, id, signal, timing)
+        request = self._start_request(name_of(workflow), args, kwargs, id, signal, timing, tags)
         request.if_closed = if_closed
         self._transport.start([request])
         return self._started(request)
@@ -312,13 +323,15 @@ class Client:
         id: str | None,  # noqa: A002
         signal: events.SignalReceived | None = None,
         timing: Timing = UNTIMED,
+        tags: Mapping[str, str] | None = None,
     ) -> Start:
         self._registry.get(name).check_arguments(args, kwargs)
         execution_id = f"{name[:60]}-{secrets.token_hex(8)}" if id is None else id
         check_id(execution_id)
+        checked = None if tags is None else check_tags(tags)
         codec = self._codec.for_execution(execution_id)
-        arguments = encode_arguments(codec.encode, args, kwargs)
-        return Start(execution_id, name, arguments, id is None, signal, timing)
+        arguments = codec.encode_arguments(args, kwargs)
+        return Start(execution_id, name, arguments, id is None, signal, timing, checked)
 
     def _started(self, request: Start) -> Execution[Any]:
         started = request.reply.wait()
@@ -339,22 +352,52 @@ class Client:
         workflow: Workflow[Any, Any] | str | None = None,
         status: Status | None = None,
         limit: int | None = None,
+        **filters: Unpack[Filters],
     ) -> list[Description]:
-        """Return executions, newest first: of one workflow, of one status, or at most `limit` of
-        them.
+        """Return the executions that match all that is given, newest start first.
 
-        Raises UsageError if there is no such status, or `limit` is less than 1.
+        Args:
+            workflow: those of this workflow, or of one of this name.
+            status: those that have this status now.
+            **filters: any of the following.
+            tags: those that have all these tags now. The first should be the one that the fewest
+                have.
+            started_after: those that were started then or later; a datetime with a time zone.
+            started_before: those that were started before.
+            closed_after: those that have closed then or later.
+            closed_before: those that have closed before.
+            parent: the children of the execution of this id.
+            order: "-started" (the default) is newest start first and "started" oldest first; "-closed"
+                and "closed" are by the end, and list only what has closed.
+            limit: at most so many.
+
+        Raises:
+            UsageError: an argument is out of range, or the store has no index that answers it. On
+                AWS those are `parent`, `closed_after` and every `order` but the default one.
         """
         if limit is not None and (type(limit) is not int or limit < 1):
             raise UsageError(f"limit={limit!r}: give a whole number of 1 or more, or None for all")
-        found: list[Description] = []
-        after: str | None = None
-        while True:
-            size = PAGE if limit is None else min(PAGE, limit - len(found))
-            page, after = self.list_page(workflow=workflow, status=status, size=size, after=after)
-            found.extend(page)
-            if after is None or len(found) == limit:
-                return found
+        name = None if workflow is None else name_of(workflow)
+        query = make_query(workflow=name, status=status, **filters)
+        return [Description.from_head(head) for head in matching(self._store.list, query, limit)]
+
+    def count_executions(
+        self,
+        *,
+        workflow: Workflow[Any, Any] | str | None = None,
+        status: Status | None = None,
+        **filters: Unpack[Filters],
+    ) -> int:
+        """Return how many executions match all that is given: see `list_executions`, which raises
+        the same.
+
+        Counted in an index. On AWS it takes a request for each 1,000 executions, with `tags` or
+        `closed_before` one for each, and may count one that is changing its status under the one
+        before.
+        """
+        name = None if workflow is None else name_of(workflow)
+        query = make_query(workflow=name, status=status, **filters)
+        return self._store.count(query)
 
     def list_page(
         self,
@@ -363,16 +406,16 @@ class Client:
         status: Status | None = None,
         size: int = 100,
         after: str | None = None,
+        **filters: Unpack[Filters],
     ) -> tuple[list[Description], str | None]:
         """One page of `list_executions`, and the `after` of the next one; None on the last.
 
-        Pages fit together, whatever is started or closes in between. Raises UsageError if there is
-        no such status, `size` is less than 1, or `after` is not what a page before has answered.
+        Pages fit together, whatever is started or closes in between. Raises what `list_executions`
+        raises, and UsageError if `size` is less than 1, or `after` is not what a page before has
+        answered.
         """
-        if status is not None and status not in STATUSES:
-            raise UsageError(f"status={status!r}: choose one of {', '.join(STATUSES)}")
         name = None if workflow is None else name_of(workflow)
-        query = Query(name, status, size, after)
+        query = make_query(workflow=name, status=status, limit=size, after=after, **filters)
         page = self._store.list(query)
         return list(map(self.description, page.heads)), page.next
 
@@ -520,7 +563,7 @@ class Client:
         check_id(execution_id)
         check_name("query", name)
         codec = self._codec.for_execution(execution_id)
-        arguments = encode_arguments(codec.encode, args, kwargs)
+        arguments = codec.encode_arguments(args, kwargs)
         return codec.decode(self._transport.ask(Ask(execution_id, name, arguments)))
 
     def update(
@@ -538,7 +581,7 @@ class Client:
         update_id = secrets.token_hex(8) if update_id is None else update_id
         check_name("update id", update_id)
         codec = self._codec.for_execution(execution_id)
-        arguments = encode_arguments(codec.encode, args, kwargs)
+        arguments = codec.encode_arguments(args, kwargs)
         request = Update(execution_id, update_id, name, arguments, self._transport.now())
         deadline = None if timeout is None else time.monotonic() + timeout
         refused: list[BaseException] = []
@@ -551,7 +594,9 @@ class Client:
             with blocking_wait(refuse, timeout):
                 answer = self._transport.ask(request, timeout)
                 if answer.event is None and answer.refusal is None:
-                    answer = self._answer_from_elsewhere(request, deadline, refused)
+                    answer = answer_from_elsewhere(
+                        self._transport, self._store, request, deadline, refused
+                    )
         except TimeoutError:
             raise TimeoutError(
                 f"update {name!r} of execution {execution_id!r} is not done after {timeout:g} s; "
@@ -580,35 +625,3 @@ class Client:
             self._post(execution_id, message)
         except ExecutionNotFound:
             raise PromiseNotOpen(f"the token {token!r} is of no execution in this store") from None
-
-    def _answer_from_elsewhere(
-        self, request: Update, deadline: float | None, refused: list[BaseException]
-    ) -> Answer:
-        """Wait until the process that has the execution has recorded the answer, or the wait is
-        refused.
-        """
-        execution_id = request.execution_id
-        seen = 0
-        with self._transport.watch(execution_id) as wait:
-            while True:
-                # In this order: an answer is recorded before the end. Also, a run that begins in
-                # between has lines read again, and none left out.
-                head = self.head(execution_id)
-                lines = self._store.history(execution_id, seen)
-                seen = max(seen, head.base) + len(lines)
-                found = find_answer(lines, request.update_id, request.at)
-                if found is not None:
-                    return Answer(found)
-                if head.status == "blocked":
-                    raise blocked(head)
-                if head.closed_at is not None:
-                    raise ExecutionClosed(
-                        f"execution {execution_id!r} has closed without an answer",
-                        execution_id=execution_id,
-                    )
-                left = LOOK_AGAIN if deadline is None else deadline - time.monotonic()
-                if left <= 0:
-                    raise TimeoutError
-                if refused:
-                    raise refused[0]
-                wait(min(LOOK_AGAIN, left))

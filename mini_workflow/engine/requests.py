@@ -89,7 +89,7 @@ class Start:
     """Start an execution, or find the one that was started with the same id; with `fresh` the id
     was made up and cannot be there. A `signal` goes to the execution either way. `if_closed` says what
     becomes of one that is there and has closed. A new one begins
-    and ends as its `timing` says.
+    with the `tags`, and begins and ends as its `timing` says.
     """
 
     execution_id: str
@@ -98,6 +98,7 @@ class Start:
     fresh: bool = False
     signal: SignalReceived | None = None
     timing: Timing = UNTIMED
+    tags: dict[str, str] | None = None
     if_closed: IfClosed = "return"
     reply: Reply[Started] = field(default_factory=Reply[Started])
 

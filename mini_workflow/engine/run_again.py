@@ -1,4 +1,6 @@
-"""RunAgain: what a client asks of executions that have closed, and how it waits for their next runs."""
+"""RunAgain: what a client asks of executions that have closed, and how it waits for what another process
+has to do.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +11,11 @@ from mini_workflow.core import events
 from mini_workflow.core.history import History
 from mini_workflow.core.reset import first_arguments
 from mini_workflow.core.validation import check_id
-from mini_workflow.engine.replies import existing
-from mini_workflow.engine.requests import Post
+from mini_workflow.engine.pending_updates import find_answer
+from mini_workflow.engine.replies import blocked, existing
+from mini_workflow.engine.requests import Answer, Post, Update
 from mini_workflow.engine.transport import CheckedStore, Transport, still_running
-from mini_workflow.errors import UsageError
+from mini_workflow.errors import ExecutionClosed, UsageError
 from mini_workflow.ports import Head
 
 LOOK_AGAIN: float = 1.0
@@ -74,3 +77,40 @@ def closing_option(if_closed: object) -> object:
     if if_closed not in ("return", "restart", "reject"):
         raise UsageError(f'if_closed={if_closed!r}: choose "return", "restart" or "reject"')
     return None if if_closed == "return" else if_closed
+
+
+def answer_from_elsewhere(
+    transport: Transport,
+    store: CheckedStore,
+    request: Update,
+    deadline: float | None,
+    refused: list[BaseException],
+) -> Answer:
+    """Wait until the process that has the execution has recorded the answer, or the wait is
+    refused.
+    """
+    execution_id = request.execution_id
+    seen = 0
+    with transport.watch(execution_id) as wait:
+        while True:
+            # In this order: an answer is recorded before the end. Also, a run that begins in
+            # between has lines read again, and none left out.
+            head = existing(execution_id, store.head(execution_id))
+            lines = store.history(execution_id, seen)
+            seen = max(seen, head.base) + len(lines)
+            found = find_answer(lines, request.update_id, request.at)
+            if found is not None:
+                return Answer(found)
+            if head.status == "blocked":
+                raise blocked(head)
+            if head.closed_at is not None:
+                raise ExecutionClosed(
+                    f"execution {execution_id!r} has closed without an answer",
+                    execution_id=execution_id,
+                )
+            left = LOOK_AGAIN if deadline is None else deadline - time.monotonic()
+            if left <= 0:
+                raise TimeoutError
+            if refused:
+                raise refused[0]
+            wait(min(LOOK_AGAIN, left))

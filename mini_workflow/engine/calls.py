@@ -1,4 +1,4 @@
-"""What a client starts: the name of a workflow, and the arguments of a call."""
+"""Calls: what stands for a workflow in a call of a client, and the arguments of one of many starts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def arguments_of(name: str, call: Any) -> tuple[tuple[Any, ...], dict[str, Any]]
 
 
 def name_of(workflow: object) -> str:
-    """Return the name of a workflow. Raises UsageError for what is none."""
+    """Return the name of a workflow that is given as itself or by its name. Raises UsageError."""
     if isinstance(workflow, Workflow):
         return workflow.name
     if isinstance(workflow, str):
