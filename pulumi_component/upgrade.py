@@ -1,6 +1,7 @@
 """Refuses another minor version of Python for an engine while executions are open, before it is deployed."""
 
 import importlib
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -37,10 +38,12 @@ def refusing(name: str, accepted: str | None) -> pulumi.ResourceHookBinding | No
 
 
 def _has_hooks() -> bool:
+    if "pulumi.provider.experimental" in sys.modules:
+        return False  # a program in another language has this as a package, in a process of its own
     try:
         feature = resource_pb2.RESOURCE_MONITOR_FEATURE_RESOURCE_HOOKS
         return engine.monitor_supports_feature(feature)
-    except AttributeError:  # of a package that is as old
+    except (AttributeError, TypeError):  # of a package that is as old
         return False
 
 
