@@ -34,6 +34,7 @@ from mini_workflow.engine.execution import Description, Execution, Settled
 from mini_workflow.engine.pending_updates import find_answer
 from mini_workflow.engine.replies import blocked, existing
 from mini_workflow.engine.requests import Answer, Ask, Post, Resume, Start, Update
+from mini_workflow.engine.schedules import Schedules
 from mini_workflow.engine.transport import CheckedStore, Transport
 from mini_workflow.errors import (
     ExecutionClosed,
@@ -416,6 +417,17 @@ class Client:
         """Return what users may call: not what handles do in their name."""
         names = (name for name in super().__dir__() if not name.startswith("_"))
         return [name for name in names if name not in _FOR_HANDLES]
+
+    @property
+    def schedules(self) -> Schedules:
+        """The schedules of the store, to create and to list them."""
+        return Schedules(self)
+
+    def check_start(self, workflow: Workflow[Any, Any] | str, args: tuple[Any, ...]) -> str:
+        """Return the workflow's name. Raises what `start_execution` does if it cannot be called."""
+        name = _name_of(workflow)
+        self._registry.get(name).check_arguments(args, {})
+        return name
 
     # For handles
 
