@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import secrets
 import time
 from collections.abc import Callable, Coroutine, Iterable
@@ -45,7 +44,7 @@ from mini_workflow.errors import (
 )
 from mini_workflow.ports import STATUSES, Head, Query, Status, Stored
 from mini_workflow.waiting import blocking_wait
-from mini_workflow.workflow import Registry, Workflow
+from mini_workflow.workflow import Registry, Workflow, workflow_name
 
 if TYPE_CHECKING:
     from mini_workflow.engine.aio import AsyncClient
@@ -216,7 +215,7 @@ class Client:
                 started; of the rest, those before and behind the one at fault are started.
         """
         self._store.check()
-        name = _name_of(workflow)
+        name = workflow_name(workflow)
         arguments = list(calls)
         names = None if ids is None else list(ids)
         if names is not None and len(names) != len(arguments):
@@ -283,7 +282,7 @@ class Client:
         timing: Timing = UNTIMED,
     ) -> Execution[Any]:
         self._store.check()
-        request = self._start_request(_name_of(workflow), args, kwargs, id, signal, timing)
+        request = self._start_request(workflow_name(workflow), args, kwargs, id, signal, timing)
         self._transport.start([request])
         return self._started(request)
 
@@ -351,7 +350,7 @@ class Client:
         """
         if status is not None and status not in STATUSES:
             raise UsageError(f"status={status!r}: choose one of {', '.join(STATUSES)}")
-        name = None if workflow is None else _name_of(workflow)
+        name = None if workflow is None else workflow_name(workflow)
         query = Query(name, status, size, after)
         page = self._store.list(query)
         return list(map(Description.from_head, page.heads)), page.next
@@ -425,7 +424,7 @@ class Client:
 
     def check_start(self, workflow: Workflow[Any, Any] | str, args: tuple[Any, ...]) -> str:
         """Return the workflow's name. Raises what `start_execution` does if it cannot be called."""
-        name = _name_of(workflow)
+        name = workflow_name(workflow)
         self._registry.get(name).check_arguments(args, {})
         return name
 
@@ -601,20 +600,3 @@ def _arguments_of(name: str, call: Any) -> tuple[tuple[Any, ...], dict[str, Any]
     if bound.workflow.name != name:
         raise UsageError(f"start_executions starts workflow {name!r}, but one call is {call!r}")
     return bound.args, bound.kwargs
-
-
-def _name_of(workflow: object) -> str:
-    if isinstance(workflow, Workflow):
-        return workflow.name
-    if isinstance(workflow, str):
-        return workflow
-    if inspect.iscoroutine(workflow):
-        workflow.close()  # or Python would warn that nobody awaits it
-        raise UsageError(
-            f"{workflow!r} is a call of the workflow: give the workflow itself, and its arguments "
-            "behind it"
-        )
-    raise UsageError(
-        f"{workflow!r} is not a workflow: give a function decorated with @workflow, or the name of "
-        "one"
-    )
