@@ -75,6 +75,8 @@ def lock(session: nox.Session) -> None:
         "bench",
         "bench-aws-durable",
         "bench-dbos",
+        "bench-temporal",
+        "bench-picture",
         *env.BARE,
         "tools",
     ):

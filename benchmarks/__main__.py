@@ -8,8 +8,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import report
-from benchmarks.cases import CASES
+from benchmarks import picture, report
+from benchmarks.cases import CASES, Case
 from benchmarks.measure import ROOT, Plan, choose, measure, needed
 from benchmarks.systems import SYSTEMS
 from tools import env
@@ -24,9 +24,11 @@ counts the events or steps in the file; the systems take turns, several times, a
 
 _MORE = """\
 examples, from the root of the checkout:
-  make bench                                  everything, about 7 minutes on two cores
+  make bench                                  everything, about 20 minutes on two cores
   make bench ARGS=--quick                     a look at everything, less than a minute
   make bench ARGS="--case gather --runs 5"    one case
+  make bench ARGS="--picture docs/performance.png"
+                                              everything, and the picture of docs/performance.md
   make bench ARGS="--case sequential --systems mini-workflow,limit"
                                               without the peers; their bars are left out
 
@@ -72,6 +74,12 @@ def parser() -> argparse.ArgumentParser:
         help="where to write all figures (benchmarks/results.json)",
     )
     made.add_argument(
+        "--picture",
+        type=Path,
+        metavar="PATH",
+        help="draw the figures of this run into a PNG file; takes matplotlib, in an environment of its own",
+    )
+    made.add_argument(
         "--scratch",
         type=Path,
         default=ROOT / "build" / "benchmarks",
@@ -85,12 +93,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print the table, write the JSON; the exit status."""
     asked = parser().parse_args(arguments)
     cases = choose(asked.case)
-    plan = Plan(cases, asked.systems, asked.runs or (1 if asked.quick else 3), asked.quick)
-    interpreters = {profile: env.environment(profile) for profile in needed(cases, asked.systems)}
+    systems, interpreters = _environments(cases, asked.systems)
+    plan = Plan(cases, systems, asked.runs or (1 if asked.quick else 3), asked.quick)
     measured = measure(plan, interpreters, asked.scratch)
     print(report.table(plan, measured))
-    asked.json.write_text(json.dumps(report.document(plan, measured), indent=2) + "\n")
+    document = report.document(plan, measured)
+    asked.json.write_text(json.dumps(document, indent=2) + "\n")
+    if asked.picture is not None:
+        picture.draw(asked.json, asked.picture)
     return 0 if report.holds(plan, measured) else 1
+
+
+def _environments(
+    cases: Sequence[Case], systems: Sequence[str]
+) -> tuple[list[str], dict[str, Path]]:
+    """The systems that can be measured here, and the interpreters by the profiles of all."""
+    found = list(systems)
+    interpreters: dict[str, Path] = {}
+    for name in systems:
+        for profile in needed(cases, [name]):
+            try:
+                interpreters[profile] = interpreters.get(profile) or env.environment(profile)
+            except env.EnvironmentFailed:
+                if not SYSTEMS[name].may_lack:
+                    raise
+                print(f"{name} is left out: it cannot be installed here", file=sys.stderr)
+                found.remove(name)
+    return found, interpreters
 
 
 def _positive(text: str) -> int:

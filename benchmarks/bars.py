@@ -72,6 +72,21 @@ class Within:
 
 
 @dataclass(frozen=True, slots=True)
+class Counted:
+    """At most so many; says nothing where that was not counted."""
+
+    value: float
+    unit: str
+
+    def judge(self, row: Row) -> Verdict | None:
+        """See `Bar.judge`."""
+        ours = row.ours()
+        if ours is None:
+            return None
+        return _verdict(f"at most {self.value:g} {self.unit}", ours, "", ours <= self.value)
+
+
+@dataclass(frozen=True, slots=True)
 class Flat:
     """At most `factor` times the figure at a smaller size; says nothing up to that size."""
 

@@ -19,7 +19,8 @@ NOTES = """\
 *    measured at a smaller size, since the system is too slow for that one; compared per piece.
 limit: a bare loop that commits the same rows, with the same file settings, and does nothing else.
 dbos: SQLite with its defaults, and in WAL mode; it has no worker processes, so it is compared as
-it is. Its figures per event count a recorded step as two. aws-durable keeps nothing on disk."""
+it is. Its figures per event count a recorded step as two, and so do those of temporal, whose SDK replays a
+history in memory here, without a server. aws-durable keeps nothing on disk."""
 
 _DISTURBED: Final = 2.0
 """By what factor runs may differ."""

@@ -16,15 +16,12 @@ from mini_workflow.core.payload import Payload
 from mini_workflow.errors import TaskCancelled, UsageError
 from mini_workflow.ports import TaskRequest
 
-Beat = Callable[[str | None], None]
-"""Told of every heartbeat: the details given last, as JSON text. Any thread; never raises."""
-
 
 class Beating(Protocol):
     """Who hears the heartbeats of an attempt."""
 
     def beat(self, details: str | None) -> None:
-        """See Beat."""
+        """There was a heartbeat: the details given last, as JSON text. Any thread; never raises."""
         ...
 
 
@@ -32,7 +29,7 @@ class CurrentTask:
     """The attempt that runs the calling code; `current_task` gives it."""
 
     __slots__ = (
-        "_beat",
+        "_beating",
         "_cancelled",
         "_deadline",
         "_on_cancel",
@@ -44,10 +41,9 @@ class CurrentTask:
         "stops_early",
     )
 
-    def __init__(
-        self, request: TaskRequest, deadline: float | None = None, beat: Beat | None = None
-    ) -> None:
-        """`deadline` is in seconds since the epoch."""
+    def __init__(self, request: TaskRequest, beating: Beating | None = None) -> None:
+        """Of an attempt that begins now; `beating` hears its heartbeats."""
+        timeout = request.timeout
         self.request: Final = request
         self.codec: Codec | None = None
         """What encodes the details of heartbeats; set by who runs the code of the task."""
@@ -58,19 +54,13 @@ class CurrentTask:
         self.on_await: Callable[[], None] | None = None
         """Called when a sync function turns out to have given something to await, which can be
         cancelled; set by a runner that needs to know."""
-        self._deadline = deadline
-        self._beat = beat
+        self._deadline = None if timeout is None else time.time() + timeout / 1000
+        """In seconds since the epoch."""
+        self._beating = beating
         self.stops_early = False
         """Whether the code has seen that the runtime closes: what it returns is no result."""
         self._cancelled: str | None = None
         self._on_cancel: Callable[[], None] | None = None
-
-    @classmethod
-    def of(cls, request: TaskRequest, beating: Beating | None = None) -> CurrentTask:
-        """Return the current task of an attempt that begins now; `beating` hears its heartbeats."""
-        timeout = request.timeout
-        deadline = None if timeout is None else time.time() + timeout / 1000
-        return cls(request, deadline, None if beating is None else beating.beat)
 
     @property
     def attempt(self) -> int:
@@ -133,8 +123,8 @@ class CurrentTask:
                 if self._cancelled == CLOSING
                 else f"nobody waits for attempt {self.attempt} of task {self.name!r} any more{because}"
             )
-        if self._beat is not None:
-            self._beat(self.details)
+        if self._beating is not None:
+            self._beating.beat(self.details)
 
     @property
     def last_heartbeat(self) -> Any:

@@ -11,7 +11,8 @@ class System:
     """A system under measurement.
 
     `script` is the module that measures it, `profile` the list in requirements/ that its
-    environment is made from. `variant` is passed on to the script.
+    environment is made from. `variant` is passed on to the script. One that `may_lack` is left out where
+    its environment cannot be made.
     """
 
     name: str
@@ -20,6 +21,7 @@ class System:
     script: str
     profile: str
     variant: str = ""
+    may_lack: bool = False
 
 
 OURS: Final = "mini-workflow"
@@ -27,6 +29,7 @@ LIMIT: Final = "limit"
 DBOS: Final = "dbos"
 DBOS_WAL: Final = "dbos-wal"
 AWS_DURABLE: Final = "aws-durable"
+TEMPORAL: Final = "temporal"
 
 SYSTEMS: Final[dict[str, System]] = {
     system.name: system
@@ -60,6 +63,14 @@ SYSTEMS: Final[dict[str, System]] = {
             "aws-durable-execution-sdk-python-testing, with its store in memory",
             "aws_durable_",
             "bench-aws-durable",
+        ),
+        System(
+            TEMPORAL,
+            "temporal",
+            "Temporal's Python SDK without a server: replays alone",
+            "temporal_",
+            "bench-temporal",
+            may_lack=True,
         ),
     )
 }

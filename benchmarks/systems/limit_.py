@@ -14,7 +14,16 @@ from itertools import count
 from pathlib import Path
 from typing import Final
 
-from benchmarks.systems.script import Figures, Job, expect, latencies, repeated, seconds, serve
+from benchmarks.systems.script import (
+    Figures,
+    Job,
+    expect,
+    latencies,
+    repeated,
+    seconds,
+    serve,
+    synced,
+)
 
 _TABLES: Final = """
     CREATE TABLE executions (
@@ -43,10 +52,10 @@ _TOGETHER: Final = 100
 class File:
     """A file with executions and events, written as fast as can be."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, synchronous: str = "FULL") -> None:
         self._raw = sqlite3.connect(path, isolation_level=None)
         self._raw.execute("PRAGMA journal_mode = WAL")
-        self._raw.execute("PRAGMA synchronous = FULL")
+        self._raw.execute(f"PRAGMA synchronous = {synchronous}")
         self._raw.executescript(_TABLES)
         self._keys = count(1)
 
@@ -118,8 +127,8 @@ def _pairs(keys: list[int], number: int, one: str, two: str) -> list[tuple[int, 
     return [row for key in keys for row in ((key, number, one), (key, number + 1, two))]
 
 
-def sequential(job: Job) -> Figures:
-    file = File(job.folder / "limit.db")
+def sequential(job: Job, synchronous: str = "FULL") -> Figures:
+    file = File(job.folder / "limit.db", synchronous)
     file.sequential(10)
     done: list[int] = []
 
@@ -128,8 +137,9 @@ def sequential(job: Job) -> Figures:
         done.append(1)
 
     taken = repeated(once)
+    counted = synced(once, job.size)
     file.expect(1 + len(done), 22 + len(done) * (2 * job.size + 2))
-    return {"us_per_task": taken / job.size * 1e6}
+    return {"us_per_task": taken / job.size * 1e6, **counted}
 
 
 def executions(job: Job, tasks: int) -> Figures:
@@ -143,8 +153,10 @@ def executions(job: Job, tasks: int) -> Figures:
             file.sequential(tasks)
 
     alone = seconds(one_by_one)
-    file.expect(job.size + few, (job.size + few) * (2 * tasks + 2))
-    return {"per_second": job.size / taken, "one_by_one_per_second": few / alone}
+    counted = synced(one_by_one, few)
+    number = job.size + 2 * few
+    file.expect(number, number * (2 * tasks + 2))
+    return {"per_second": job.size / taken, "one_by_one_per_second": few / alone, **counted}
 
 
 def gather(job: Job) -> Figures:
@@ -155,10 +167,11 @@ def gather(job: Job) -> Figures:
     return {"total_ms": taken * 1e3}
 
 
-def latency(job: Job) -> Figures:
-    file = File(job.folder / "limit.db")
+def latency(job: Job, synchronous: str = "FULL") -> Figures:
+    file = File(job.folder / "limit.db", synchronous)
     figures = latencies(lambda: file.sequential(0), job.size)
-    file.expect(job.size, 2 * job.size)
+    figures |= synced(lambda: file.sequential(0), 1)
+    file.expect(job.size + 1, 2 * (job.size + 1))
     return figures
 
 
@@ -180,10 +193,12 @@ if __name__ == "__main__":
     serve(
         {
             "sequential": sequential,
+            "sequential-normal": lambda job: sequential(job, "NORMAL"),
             "executions-1": lambda job: executions(job, 1),
             "executions-5": lambda job: executions(job, 5),
             "gather": gather,
             "latency": latency,
+            "latency-normal": lambda job: latency(job, "NORMAL"),
             "replay": replay,
         },
         _about,

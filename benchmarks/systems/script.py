@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from benchmarks.syncs import syncs
+
 Figures = dict[str, float]
 
 _KIB: Final = 1024
@@ -45,6 +47,16 @@ def expect(actual: object, expected: object, what: str) -> None:
     """A figure counts only if the work was done: raise WrongResult unless both are equal."""
     if actual != expected:
         raise WrongResult(f"{what}: {actual!r} instead of {expected!r}")
+
+
+def synced(call: Callable[[], object], pieces: int) -> Figures:
+    """How often the call syncs a file for each of so many pieces of work; nothing if that is not
+    counted.
+    """
+    before = syncs()
+    call()
+    after = syncs()
+    return {} if before is None or after is None else {"syncs": (after - before) / pieces}
 
 
 def seconds(call: Callable[[], object]) -> float:

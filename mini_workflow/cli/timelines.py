@@ -119,6 +119,12 @@ def print_timeline(
             say(*line_of(reader.read(wire.decode(line)), width), err=err)
 
 
+def workers_of(execution: Execution[Any]) -> tuple[str, ...]:
+    """Return the workers that tasks in flight of an execution are with, or wait for."""
+    tasks = execution.history().state().tasks.values()
+    return tuple(sorted({task.worker for task in tasks if task.worker and task.retry_at is None}))
+
+
 def print_waiting(execution: Execution[Any]) -> None:
     """Print which tasks of an execution that runs are with a worker that they name, or wait for it."""
     for seq, task in execution.history().state().tasks.items():

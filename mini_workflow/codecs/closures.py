@@ -17,6 +17,7 @@ from binascii import crc32
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from operator import attrgetter
 from types import CellType, FunctionType, MethodType
 from typing import Any, Final
 
@@ -27,11 +28,12 @@ from mini_workflow.codecs.forbidden import MARK, Refused, instead_of, refusal
 from mini_workflow.codecs.functions import (
     LEAVES,
     is_plain_data,
+    is_plain_function,
     make_simple,
     simple_parts,
-    traits_of,
 )
-from mini_workflow.codecs.names import is_importable, name_of_globals, type_of
+from mini_workflow.codecs.names import is_importable, type_of
+from mini_workflow.core.codec import CallInProcess, CapturedCall
 from mini_workflow.errors import (
     ClosureNotSerializable,
     PayloadNotReadable,
@@ -49,6 +51,8 @@ _DILL: Final = b"D"
 _HEADER: Final = b";".join((FORMAT, PYTHON.encode(), MAGIC.encode(), b""))
 _CHECKSUM_BYTES: Final = 4
 _START: Final = len(_HEADER) + 1 + _CHECKSUM_BYTES
+
+_contents_of: Final = attrgetter("cell_contents")
 
 Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 
@@ -81,7 +85,7 @@ def capture_call(
             raise _complaint(call, failure) from failure
 
 
-class SharedCall:
+class SharedCall(CallInProcess):
     """A call that is not made into bytes, since whoever restores it is in this process and nothing in it
     can change. Each one that is restored is a function of its own, with variables of its own, unless it
     is the function of a module.
@@ -94,7 +98,7 @@ class SharedCall:
         function: FunctionType,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
-        contents: list[Any] | None,
+        contents: tuple[Any, ...] | None,
     ) -> None:
         """`contents` are those of the variables that it captures; None for a function of a module."""
         self.function = function if contents is None else None
@@ -107,7 +111,7 @@ class SharedCall:
 
 def share_call(
     function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> bytes | SharedCall:
+) -> CapturedCall:
     """Return a call for this process: as bytes only if something in it may change. Raises like
     `capture_call`.
     """
@@ -117,15 +121,14 @@ def share_call(
         and leaves.issuperset(map(type, args))
         and (not kwargs or leaves.issuperset(map(type, kwargs.values())))
     ):
-        if is_importable(function):
+        if "<" not in function.__qualname__ and is_importable(function):
             return SharedCall(function, args, kwargs, None)
+        cells = function.__closure__
         try:
-            contents = [cell.cell_contents for cell in function.__closure__ or ()]
+            contents = () if cells is None else tuple(map(_contents_of, cells))
         except ValueError:  # a variable that is not yet set
             return capture_call(function, args, kwargs)
-        home = name_of_globals(function.__globals__)
-        is_plain = home is not None and traits_of(function, home) is None
-        if is_plain and leaves.issuperset(map(type, contents)):
+        if leaves.issuperset(map(type, contents)) and is_plain_function(function):
             return SharedCall(function, args, kwargs, contents)
     return capture_call(function, args, kwargs)
 
@@ -138,7 +141,7 @@ def _checksum(kind: bytes, data: bytes) -> bytes:
     return crc32(data, crc32(kind)).to_bytes(_CHECKSUM_BYTES, "big")
 
 
-def restore_call(payload: bytes | SharedCall) -> Call:
+def restore_call(payload: CapturedCall) -> Call:
     """Return the call again. Raises PayloadNotReadable or PythonVersionMismatch."""
     if isinstance(payload, SharedCall):
         function = payload.function
@@ -146,6 +149,8 @@ def restore_call(payload: bytes | SharedCall) -> Call:
             cells = tuple(map(CellType, payload.contents or ()))
             function = FunctionType(payload.code, payload.globals, None, None, cells)
         return function, payload.args, dict(payload.kwargs)
+    if not isinstance(payload, bytes):
+        raise PayloadNotReadable(f"a {type(payload).__name__} is no call that this codec captures")
     if not payload.startswith(_HEADER):
         raise _unreadable_header(payload)
     data = payload[_START:]

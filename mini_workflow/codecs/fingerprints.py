@@ -37,7 +37,8 @@ def fingerprint_call(
     """Return the fingerprint of a call. Never raises."""
     values: list[Any] = []
     if type(function) is FunctionType:
-        calls, details = _about(function)
+        known = _known.get(id(function.__code__))
+        _, calls, details = known or _about(function)
         inner: Any = function
     else:
         inner = inner_function(function)
@@ -53,7 +54,7 @@ def fingerprint_call(
         elif not isinstance(inner, (FunctionType, BuiltinFunctionType, type)):
             values.append(inner)
         if isinstance(inner, FunctionType):
-            details = _about(inner)[1]
+            details = _about(inner)[2]
     if isinstance(inner, FunctionType):
         for cell in inner.__closure__ or ():
             try:
@@ -69,11 +70,11 @@ def fingerprint_call(
     return f"{calls}#{details:x}.{_checksum(values) if values else 0:x}"
 
 
-def _about(function: FunctionType) -> tuple[str, int]:
+def _about(function: FunctionType) -> tuple[CodeType, str, int]:
     code = function.__code__
-    entry = _known.get(id(code))
-    if entry is not None:
-        return entry[1], entry[2]
+    known = _known.get(id(code))
+    if known is not None:
+        return known
     calls = name_of_call(function)
     if function.__name__ == LAMBDA:
         details = about_code(code).details
@@ -82,8 +83,8 @@ def _about(function: FunctionType) -> tuple[str, int]:
         details = crc32(PurePath(code.co_filename).stem.encode("utf-8", "replace"))
     if len(_known) >= _REMEMBERED:
         _known.clear()
-    _known[id(code)] = (code, calls, details)
-    return calls, details
+    known = _known[id(code)] = (code, calls, details)
+    return known
 
 
 def _checksum(values: list[Any]) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import marshal
 import pickle
+import sys
 from types import CellType, CodeType, FunctionType, GenericAlias, MethodType
 from typing import Any, Final
 
@@ -47,6 +48,26 @@ def unmarshalled(data: bytes) -> CodeType:
             _unmarshalled.clear()
         _unmarshalled[data] = code
     return code
+
+
+def is_plain_function(function: FunctionType) -> bool:
+    """Return whether a function made of the code and the globals alone, which are a module's, is the
+    same but for what it captures.
+    """
+    code, space = function.__code__, function.__globals__
+    documented = code.co_consts[0] if code.co_consts else None
+    name = space.get("__name__")
+    module = sys.modules.get(name) if type(name) is str else None
+    return (
+        not (function.__defaults__ or function.__kwdefaults__ or function.__annotations__)
+        and function.__name__ == code.co_name
+        and function.__qualname__ == code.co_qualname
+        and function.__module__ == name
+        and function.__doc__ == (documented if type(documented) is str else None)
+        and not function.__dict__
+        and module is not None
+        and module.__dict__ is space
+    )
 
 
 def traits_of(function: FunctionType, home: str) -> dict[str, Any] | None:

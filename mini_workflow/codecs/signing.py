@@ -196,5 +196,5 @@ def _fields(*fields: bytes) -> bytes:
 
     The payload may follow, because where the fields end is known from them alone.
     """
-    sized = b"".join(len(field).to_bytes(4, "big") + field for field in fields)
+    sized = b"".join([len(field).to_bytes(4, "big") + field for field in fields])
     return len(fields).to_bytes(4, "big") + sized

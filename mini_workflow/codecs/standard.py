@@ -12,7 +12,7 @@ from mini_workflow.codecs.fingerprints import fingerprint_call, outline_payload
 from mini_workflow.codecs.signing import Signer, ValueSigner
 from mini_workflow.codecs.values import decode_value, encode_value, show_value
 from mini_workflow.core.failure import Failure
-from mini_workflow.core.payload import Payload
+from mini_workflow.core.payload import Payload, text_at_hand
 from mini_workflow.errors import ValueTooLarge
 
 DEFAULT_VALUE_LIMIT: Final = 32 * 1024 * 1024
@@ -66,7 +66,7 @@ class StandardCodec:
     def encode(self, value: object, path: str) -> Payload:
         """See `Codec.encode`."""
         payload = encode_value(value, path, self._signer)
-        text = payload.text
+        text = text_at_hand(payload) or payload.text
         if len(text) * _LONGEST_CHARACTER > self._value_limit and (size := self._size_beyond(text)):
             raise ValueTooLarge(f"the {path} takes {size:,} bytes. {self._remedy()}", path=path)
         return payload
@@ -122,4 +122,4 @@ class InProcessCodec(StandardCodec):
 
     __slots__ = ()
 
-    capture: Any = staticmethod(share_call)
+    capture = staticmethod(share_call)  # pyright: ignore[reportAssignmentType] of others, bytes alone

@@ -16,7 +16,7 @@ from mini_workflow.codecs.encoding import MAX_DEPTH, Encoder, Unencodable
 from mini_workflow.codecs.names import type_of
 from mini_workflow.codecs.scalars import MAX_PLAIN_INT_BITS
 from mini_workflow.codecs.signing import ValueSigner
-from mini_workflow.core.payload import EMPTY, Payload
+from mini_workflow.core.payload import EMPTY, Payload, text_at_hand
 from mini_workflow.errors import PayloadNotReadable, SerializationError, ValueNotSerializable
 
 _MAX_INT: Final = 1 << MAX_PLAIN_INT_BITS
@@ -25,7 +25,8 @@ _TRUE: Final = Payload(text="true")
 _FALSE: Final = Payload(text="false")
 
 _quote: Final[Callable[[str], str]] = json.encoder.encode_basestring
-_scan: Final = json.JSONDecoder().raw_decode
+_DECODER: Final = json.JSONDecoder()
+_scan: Final[Callable[[str, int], tuple[Any, int]]] = cast(Any, _DECODER).scan_once
 _ENCODER: Final = json.JSONEncoder(
     separators=(",", ":"), ensure_ascii=False, allow_nan=False, check_circular=False
 )
@@ -124,11 +125,6 @@ def _not_serializable(root: str, stop: Unencodable) -> ValueNotSerializable:
     return ValueNotSerializable(f"{path} {stop.problem}", path=path)
 
 
-# Whether the text or the tree is at hand decides which is cheaper to start from, and only the
-# payload's own slot tells.
-_text_of: Final[Callable[[Payload], str | None]] = cast(Any, Payload)._text.__get__
-
-
 def decode_value(
     payload: Payload,
     signer: ValueSigner | None = None,
@@ -143,6 +139,17 @@ def decode_value(
     is unpickled that is not signed. Raises
     PayloadNotReadable, PythonVersionMismatch or SignatureInvalid.
     """
+    # Whether the text or the tree is at hand decides which is cheaper to start from.
+    text = text_at_hand(payload)
+    if text is not None and '"$"' not in text:
+        value: Any
+        try:
+            value, end = _scan(text, 0)
+        except (StopIteration, ValueError, RecursionError):
+            pass  # read again to say what is wrong
+        else:
+            if end == len(text):
+                return value
     return _decoded(payload, lambda: Decoder(signer, ordered=ordered, trust=trust))
 
 
@@ -155,11 +162,11 @@ def show_value(payload: Payload) -> Any:
 
 
 def _decoded(payload: Payload, make: Callable[[], Decoder]) -> Any:
-    text = _text_of(payload)
+    text = text_at_hand(payload)
     try:
         if text is None:
             return make().decode(payload.tree)
-        tree, end = _scan(text)
+        tree, end = _DECODER.raw_decode(text)
         if end != len(text):
             raise PayloadNotReadable("a stored value has something after its end")
         if '"$"' not in text:

@@ -39,15 +39,18 @@ _FOLLOWS: Final = ("LOAD_ATTR", "LOAD_METHOD")
 
 @dataclass(frozen=True, slots=True)
 class Code:
-    """What is known of a lambda's code: whom it `calls`, and a checksum of its other `details`,
-    which are the names and the constants in it.
+    """What is known of a lambda's code: whom it `calls`, the `name` of its tasks, and a checksum of its
+    other `details`, which are the names and the constants in it.
     """
 
+    code: CodeType
     calls: str
+    name: str
     details: int
 
 
-_known: dict[int, tuple[CodeType, Code]] = {}
+_known: dict[int, Code] = {}
+"""By the identity of the code, which is kept alive by that."""
 
 
 def inner_function(function: Any) -> Any:
@@ -66,11 +69,10 @@ def default_name(function: Callable[..., Any]) -> str:
     """Return what a task is called that is given no name."""
     inner = function if type(function) is FunctionType else inner_function(function)
     name = getattr(inner, "__name__", None)
-    if not isinstance(name, str):
-        return type(inner).__name__
-    if name == LAMBDA and (calls := name_of_call(inner)):
-        return calls if len(calls) <= NAME_LENGTH else calls[: NAME_LENGTH - 3] + "..."
-    return name
+    if name == LAMBDA and type(inner) is FunctionType:
+        known = _known.get(id(inner.__code__))
+        return about_code(inner.__code__).name if known is None else known.name
+    return name if isinstance(name, str) else type(inner).__name__
 
 
 def name_of_call(function: Callable[..., Any]) -> str:
@@ -79,7 +81,7 @@ def name_of_call(function: Callable[..., Any]) -> str:
     if isinstance(inner, MethodType):
         inner = inner.__func__
     if isinstance(inner, FunctionType) and inner.__name__ == LAMBDA:
-        return about_code(inner.__code__).calls or LAMBDA
+        return about_code(inner.__code__).calls
     name = getattr(inner, "__qualname__", None)
     if not isinstance(name, str):
         name = type(inner).__qualname__
@@ -88,14 +90,16 @@ def name_of_call(function: Callable[..., Any]) -> str:
 
 def about_code(code: CodeType) -> Code:
     """Return what is known of a lambda's code. Remembered, by identity."""
-    entry = _known.get(id(code))
-    if entry is not None:
-        return entry[1]
+    known = _known.get(id(code))
+    if known is not None:
+        return known
     details = sorted({*_names(code), *map(repr, _constants(code))})
-    about = Code(", ".join(_callees(code)), crc32("\n".join(details).encode("utf-8", "replace")))
+    calls = ", ".join(_callees(code)) or LAMBDA
+    name = calls if len(calls) <= NAME_LENGTH else calls[: NAME_LENGTH - 3] + "..."
+    about = Code(code, calls, name, crc32("\n".join(details).encode("utf-8", "replace")))
     if len(_known) >= _REMEMBERED:
         _known.clear()
-    _known[id(code)] = (code, about)
+    _known[id(code)] = about
     return about
 
 
@@ -195,7 +199,11 @@ def check_call(
 
     `options` are the engine's own arguments that were given with it.
     """
-    if type(function) is FunctionType and (lost := _assigned(function.__code__)):
+    if (
+        type(function) is FunctionType
+        and (code := function.__code__).co_freevars
+        and (lost := _assigned(code))
+    ):
         raise ClosureNotSerializable(
             f"{function.__qualname__} assigns the captured variable {lost!r} (nonlocal); a task works "
             "on a copy, so the workflow would never see it: return the value, and assign it in the "
@@ -237,8 +245,6 @@ _assignments: dict[int, tuple[CodeType, str]] = {}
 
 def _assigned(code: CodeType) -> str:
     """Return a captured variable that the code assigns, or an empty text."""
-    if not code.co_freevars:
-        return ""
     entry = _assignments.get(id(code))
     if entry is not None:
         return entry[1]

@@ -7,6 +7,29 @@ from typing import Any, Protocol
 
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.payload import Payload
+from mini_workflow.errors import UsageError
+
+
+class CallInProcess:
+    """A captured call that is not made into bytes, because it never leaves the process. What is in it,
+    only the codec knows that has made it.
+    """
+
+    __slots__ = ()
+
+
+CapturedCall = bytes | CallInProcess
+"""A function with what it captures and its arguments, as they were when `Codec.capture` was called."""
+
+
+def bytes_of_call(call: CapturedCall) -> bytes:
+    """Return a captured call as what can be sent. Raises UsageError of one for this process alone."""
+    if isinstance(call, bytes):
+        return call
+    raise UsageError(
+        "a call that was captured for this process alone was to be sent to another one: give the "
+        "runtime a codec whose capture() returns bytes, such as StandardCodec"
+    )
 
 
 class Codec(Protocol):
@@ -52,8 +75,9 @@ class Codec(Protocol):
 
     def capture(
         self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> bytes:
-        """Return a call as bytes, with the captured variables as they are now.
+    ) -> CapturedCall:
+        """Return a call, with the captured variables as they are now: as bytes, unless all tasks run in
+        this process.
 
         Raises ClosureNotSerializable, which names the variable at fault.
         """
@@ -73,7 +97,9 @@ class Codec(Protocol):
         """Return a text that is the same for equal encoded values, in every process."""
         ...
 
-    def restore(self, payload: bytes) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
+    def restore(
+        self, payload: CapturedCall
+    ) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
         """Return the call again. Raises PayloadNotReadable or PythonVersionMismatch."""
         ...
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from mini_workflow.core.codec import CapturedCall
 from mini_workflow.core.events import Event
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.records import record
@@ -21,7 +22,7 @@ class RunTask:
     seq: int
     attempt: int
     name: str
-    payload: bytes
+    payload: CapturedCall
     timeout: int | None
     is_async: bool
     heartbeat_timeout: int | None = None

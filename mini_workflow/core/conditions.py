@@ -21,11 +21,11 @@ class Conditions:
     A predicate only looks: what it would start is refused.
     """
 
-    __slots__ = ("_recorder", "_waiting")
+    __slots__ = ("_recorder", "waiting")
 
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
-        self._waiting: list[tuple[Predicate, Context, WorkflowFuture[Any]]] = []
+        self.waiting: list[tuple[Predicate, Context, WorkflowFuture[Any]]] = []
 
     def holds(self, predicate: Predicate) -> bool:
         """Try a predicate. Raises what it raises, and UsageError if it is asynchronous."""
@@ -49,18 +49,18 @@ class Conditions:
         started = self._recorder.may_start()
         future = self._recorder.loop.create_future()
         if started:
-            self._waiting.append((predicate, copy_context(), future))
+            self.waiting.append((predicate, copy_context(), future))
         return future
 
     def try_all(self) -> bool:
         """Wake all whose predicate holds, in the order in which they began to wait; returns whether
         there are any. One that raises wakes its waiter with the exception.
         """
-        if not self._waiting:
+        if not self.waiting:
             return False
         woken = False
         waiting: list[tuple[Predicate, Context, WorkflowFuture[Any]]] = []
-        for entry in self._waiting:
+        for entry in self.waiting:
             predicate, context, future = entry
             if future.done():
                 continue
@@ -82,9 +82,9 @@ class Conditions:
                     woken = True
                 else:
                     waiting.append(entry)
-        self._waiting = waiting
+        self.waiting = waiting
         return woken
 
     def clear(self) -> None:
         """Forget all who wait."""
-        self._waiting = []
+        self.waiting = []

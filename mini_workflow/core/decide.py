@@ -6,8 +6,8 @@ A decision says what to append, what to dispatch once that is committed, and wha
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Final
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final
 
 from mini_workflow.core import commands, events
 from mini_workflow.core.children import end_children, tell_parent
@@ -20,7 +20,7 @@ from mini_workflow.core.records import record
 from mini_workflow.core.replay import replay
 from mini_workflow.core.report_limits import ReportLimits
 from mini_workflow.core.run import Definition, Inline, OutOfTime, Run
-from mini_workflow.core.state import Condition, ExecutionState
+from mini_workflow.core.state import Condition, ExecutionState, Summary
 from mini_workflow.core.timing import Timing
 from mini_workflow.errors import MiniWorkflowError
 
@@ -108,18 +108,18 @@ def decide(
     left: list[Message] = []
     refusals: list[tuple[str, Failure]] = []
     ignored: list[Message] = []
-    summary = _summary(state)
+    summary = state.summary()
     stale = now is not None and state.durations.latest > now
     if stale:
         stale = _notice_the_clock(run, messages, now)
-    if loop.fault is None or _is_cut(run):
+    if recorder.out and (loop.fault is None or _is_cut(run)):
         taken.extend(recorder.take())
     if loop.fault is None:
         for index, message in enumerate(messages):
             before = len(taken)
             for event in _events_of(run, message, refusals, refused):
                 if stale:
-                    summary = _summary(state)
+                    summary = state.summary()
                 stale = True
                 run.deliver(event)
                 if loop.fault is not None:
@@ -128,7 +128,7 @@ def decide(
                     summary = after or summary
                     left.extend(messages[index + bool(counts) :])
                     break
-                taken.extend(recorder.take())
+                taken += recorder.take()
             if loop.fault is not None:
                 break
             if loop.touched:
@@ -137,19 +137,19 @@ def decide(
                 # What else has arrived is for the next run, but for the promises of this one.
                 for other in messages[index + 1 :]:
                     (ignored if isinstance(other, Given) else left).append(other)
-                summary = _summary(state)
+                summary = state.summary()
                 break
             if len(taken) == before:
                 ignored.append(message)
         else:
-            summary = _summary(state)
+            summary = state.summary()
     else:
         left.extend(messages)
     condition, busy, wake_at, deadline = summary
     cut = loop.fault is not None and _is_cut(run)
     return Decision(
         events=tuple(taken),
-        commands=tuple(_commands(run, taken)),
+        commands=tuple(_commands(run, taken)) if taken else (),
         condition=condition,
         busy=busy,
         wake_at=wake_at,
@@ -167,15 +167,13 @@ def _is_cut(run: Run) -> bool:
     return type(run.loop.fault) is OutOfTime
 
 
-def _before_the_stop(
-    run: Run, event: Event
-) -> tuple[Sequence[Event], tuple[Condition, bool, int | None, bool] | None]:
+def _before_the_stop(run: Run, event: Event) -> tuple[Sequence[Event], Summary | None]:
     """Return what counts of a step in which the run has stopped, and how the execution stands then,
     if that is not as before.
     """
     recorded = run.recorder.take()
     if _is_cut(run):
-        return recorded, _summary(run.state)
+        return recorded, run.state.summary()
     if isinstance(event, events.ExecutionStarted):
         # An execution is never without its first event: what the code decided at it is found out
         # again when the cause is fixed.
@@ -211,10 +209,10 @@ def _events_of(
     refusals: list[tuple[str, Failure]],
     refused: Mapping[str, Failure],
 ) -> Iterable[Event]:
-    if isinstance(message, Tick):
+    if type(message) is Tick:
         return _due(run.state, message)
     event = run.state.admit(message)
-    if event is not None and isinstance(message, events.UpdateRequested):
+    if event is not None and type(message) is events.UpdateRequested:
         event = _validated(event, run, message, refusals, refused)
     return () if event is None else (event,)
 
@@ -239,53 +237,94 @@ def _validated(
     return events.UpdateRefused(message.at, message.id, failure) if message.forwarded else None
 
 
-def _summary(state: ExecutionState) -> tuple[Condition, bool, int | None, bool]:
-    busy = state.in_flight > 0 or state.condition == "continued"
-    wake_at, is_deadline = state.next_wake()
-    return state.condition, busy, wake_at, is_deadline
-
-
-def _commands(run: Run, taken: Iterable[Event]) -> Iterable[Command]:
+def _commands(run: Run, taken: Iterable[Event]) -> list[Command]:
     """Return what is to be done for the events, leaving out what is over already."""
-    state = run.state
+    found: list[Command] = []
     started: set[int] = set()
     for event in taken:
-        if isinstance(event, (events.TaskScheduled, events.TaskRetryStarted)):
-            fresh = event.seq not in started
-            started.add(event.seq)
-            if fresh and (command := run.tasks.attempt(event.seq)) is not None:
-                yield command
-        elif isinstance(event, events.TimerStarted):
-            started.add(event.seq)
-            if event.seq in state.timers:
-                yield commands.StartTimer(event.seq, event.fire_at)
-        elif isinstance(event, events.TaskCancelled):
-            if event.seq not in started and event.seq in state.cancelled_tasks:
-                yield commands.CancelTask(event.seq, event.reason)
-        elif isinstance(event, events.TimerCancelled):
-            if event.seq not in started:
-                yield commands.CancelTimer(event.seq)
-        elif isinstance(event, (events.ChildStarted, events.StartSent)):
-            yield start_of(event, state.worker)
-        elif isinstance(event, (events.SignalSent, events.CancelSent, events.ChildCancelled)):
-            yield message_to(run, event)
-        elif type(event) in CLOSING:
-            yield from _at_the_end(run, event, started)
+        follow = _FOLLOW.get(type(event))
+        if follow is not None:
+            follow(run, event, started, found)
+    return found
 
 
-def _at_the_end(run: Run, closing: Event, started: set[int]) -> Iterable[Command]:
-    """Return what is to be done when a run ends; `started` are the operations that it started in the
-    same decision.
-    """
-    state = run.state
-    reason = getattr(closing, "reason", "")
-    yield from (commands.CancelTask(seq, reason) for seq in state.left_tasks if seq not in started)
-    yield from (commands.CancelTimer(seq) for seq in state.left_timers if seq not in started)
-    continues = isinstance(closing, events.ContinuedAsNew)
-    if not continues or closing.failure is not None:
-        yield from end_children(run.execution_id, state)
+def _attempt(
+    run: Run,
+    event: events.TaskScheduled | events.TaskRetryStarted,
+    started: set[int],
+    found: list[Command],
+) -> None:
+    if event.seq not in started:
+        started.add(event.seq)
+        if (command := run.tasks.attempt(event.seq)) is not None:
+            found.append(command)
+
+
+def _timer(run: Run, event: events.TimerStarted, started: set[int], found: list[Command]) -> None:
+    started.add(event.seq)
+    if event.seq in run.state.timers:
+        found.append(commands.StartTimer(event.seq, event.fire_at))
+
+
+def _no_task(
+    run: Run, event: events.TaskCancelled, started: set[int], found: list[Command]
+) -> None:
+    if event.seq not in started and event.seq in run.state.cancelled_tasks:
+        found.append(commands.CancelTask(event.seq, event.reason))
+
+
+def _no_timer(
+    run: Run, event: events.TimerCancelled, started: set[int], found: list[Command]
+) -> None:
+    if event.seq not in started:
+        found.append(commands.CancelTimer(event.seq))
+
+
+def _start(
+    run: Run,
+    event: events.ChildStarted | events.StartSent,
+    started: set[int],
+    found: list[Command],
+) -> None:
+    found.append(start_of(event, run.state.worker))
+
+
+def _message(
+    run: Run,
+    event: events.SignalSent | events.CancelSent | events.ChildCancelled,
+    started: set[int],
+    found: list[Command],
+) -> None:
+    found.append(message_to(run, event))
+
+
+def _end(run: Run, event: Event, started: set[int], found: list[Command]) -> None:
+    state, reason = run.state, getattr(event, "reason", "")
+    found += (commands.CancelTask(seq, reason) for seq in state.left_tasks if seq not in started)
+    found += (commands.CancelTimer(seq) for seq in state.left_timers if seq not in started)
+    continues = isinstance(event, events.ContinuedAsNew)
+    if not continues or event.failure is not None:
+        found += end_children(run.execution_id, state)
     if not continues:
-        yield from tell_parent(run.execution_id, run.started, state, closing)
+        found += tell_parent(run.execution_id, run.started, state, event)
+
+
+_FOLLOW: Final[dict[type[Event], Callable[[Run, Any, set[int], list[Command]], None]]] = {
+    events.TaskScheduled: _attempt,
+    events.TaskRetryStarted: _attempt,
+    events.TimerStarted: _timer,
+    events.TaskCancelled: _no_task,
+    events.TimerCancelled: _no_timer,
+    events.ChildStarted: _start,
+    events.StartSent: _start,
+    events.SignalSent: _message,
+    events.CancelSent: _message,
+    events.ChildCancelled: _message,
+    **dict.fromkeys(CLOSING, _end),
+}
+"""What follows from an event: (run, event, numbers of what has started before it in this delivery, the
+commands found so far).
+"""
 
 
 def start_of(

@@ -102,7 +102,7 @@ def _is_open_child(
     return seq in state.children or seq in state.child_ids or seq in state.inherited
 
 
-def _itself(state: ExecutionState, message: Event) -> Event:
+def as_it_is(state: ExecutionState, message: Event) -> Event:
     """Return the message itself."""
     return message
 
@@ -150,20 +150,20 @@ def _without_secret(
 
 
 RULES: Final[dict[type[Any], Rule]] = {
-    events.ExecutionStarted: Rule(_has_no_history, _itself),
-    events.TaskCompleted: Rule(_is_awaited, _itself),
+    events.ExecutionStarted: Rule(_has_no_history, as_it_is),
+    events.TaskCompleted: Rule(_is_awaited, as_it_is),
     events.TaskFailed: Rule(_is_awaited, _retry_or_failure),
-    events.TaskRetryStarted: Rule(_is_held_back, _itself),
-    events.TaskReleased: Rule(_can_be_released, _itself),
+    events.TaskRetryStarted: Rule(_is_held_back, as_it_is),
+    events.TaskReleased: Rule(_can_be_released, as_it_is),
     events.TimerFired: Rule(_is_open_timer, _at_its_time),
     events.SignalReceived: Rule(_is_unseen_signal, _signal),
     events.UpdateRequested: Rule(_is_unseen_update, _accepted),
-    events.CancelRequested: Rule(_is_first_cancel, _itself),
-    events.ExecutionTerminated: Rule(_is_running, _itself),
+    events.CancelRequested: Rule(_is_first_cancel, as_it_is),
+    events.ExecutionTerminated: Rule(_is_running, as_it_is),
     events.PromiseCompleted: Rule(_is_open_promise, _without_secret),
     events.PromiseFailed: Rule(_is_open_promise, _without_secret),
-    events.ChildCompleted: Rule(_is_open_child, _itself),
-    events.ChildFailed: Rule(_is_open_child, _itself),
+    events.ChildCompleted: Rule(_is_open_child, as_it_is),
+    events.ChildFailed: Rule(_is_open_child, as_it_is),
 }
 """By kind. Other kinds are decided in a turn: as messages they are never new. What a Tick brings about
 says `ExecutionState.due`.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from hashlib import sha256
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, cast
 
 _encode: Final = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
@@ -67,5 +68,10 @@ class Payload:
 
 
 _UNREAD: Final = object()
+
+text_at_hand: Final[Callable[[Payload], str | None]] = cast(Any, Payload)._text.__get__
+"""The JSON text of a payload if it is at hand, otherwise None: then the tree is. A slot, read without a
+call.
+"""
 
 EMPTY: Final = Payload(text="null")

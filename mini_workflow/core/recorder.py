@@ -33,13 +33,13 @@ class Recorder:
     __slots__ = (
         "_failed_prune",
         "_halts",
-        "_out",
         "codec",
         "comparison",
         "dead",
         "execution_id",
         "failed",
         "loop",
+        "out",
         "reading",
         "reason",
         "refused",
@@ -71,7 +71,8 @@ class Recorder:
         self.failed: list[asyncio.Future[Any]] = []
         """The futures that failed, as long as nobody has looked at their exception."""
         self._failed_prune = _FAILED_PRUNE_AT
-        self._out: list[Event] = []
+        self.out: list[Event] = []
+        """The events since `take` was called last, incoming and recorded, in order."""
         self._halts = 0
 
     # Events
@@ -79,7 +80,7 @@ class Recorder:
     def receive(self, event: Event) -> None:
         """Record an incoming event."""
         self.state.apply(event)
-        self._out.append(event)
+        self.out.append(event)
         self.refused = 0
         self.reason = ""
 
@@ -104,18 +105,18 @@ class Recorder:
                 )
                 raise Halt from error
         self.state.apply(event)
-        self._out.append(event)
+        self.out.append(event)
         self.refused = 0
         return event
 
     def take(self) -> list[Event]:
         """Return the events since the last call, incoming and recorded, in order."""
-        out, self._out = self._out, []
+        out, self.out = self.out, []
         return out
 
     def restore(self, out: list[Event]) -> None:
         """Put events back that `take` gave and that are still to be committed."""
-        self._out = out
+        self.out = out
 
     # What the code may do
 

@@ -95,6 +95,8 @@ def _continues(error: BaseException) -> ContinueAsNew | None:
 class Run:
     """One execution in memory. Not thread-safe: one thread at a time may drive it."""
 
+    messages: Messages
+
     __slots__ = (
         "_abort",
         "_cancel_at_start",
@@ -135,7 +137,6 @@ class Run:
         self.timers = Timers(recorder)
         self.promises = Promises(recorder)
         self.children = Children(recorder)
-        self.messages = Messages(recorder, self._handler_failed)
         self.conditions = Conditions(recorder)
         self.started: events.ExecutionStarted | None = None
         self.delivered = 0
@@ -146,6 +147,15 @@ class Run:
         self._cancel_reason: str | None = None
         self._cancel_at_start: str | None = None
         self._patched: dict[str, bool] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        """Make what takes messages when it is first asked for: most runs never get any, and it takes
+        half a KiB.
+        """
+        if name != "messages":
+            raise AttributeError(name)
+        self.messages = Messages(self.recorder, self._handler_failed)
+        return self.messages
 
     @property
     def fault(self) -> MiniWorkflowError | None:
@@ -191,7 +201,7 @@ class Run:
         except SerializationError as error:
             loop.fault = error
         if loop.fault is None:
-            loop.drain(self.conditions.try_all)
+            loop.drain(self.conditions)
         if loop.fault is None:
             if state.closed:
                 self._release()
@@ -289,37 +299,39 @@ class Run:
             self._main.cancel(reason)
 
     async def _conduct(self, args: list[Any], kwargs: dict[str, Any]) -> None:
-        closing = await self._work(args, kwargs)
-        await self._end(self._tried_again(closing))
-
-    async def _work(self, args: list[Any], kwargs: dict[str, Any]) -> Event:
+        # One frame only while the code waits: each takes memory, and is gone through at every step.
         try:
             result = await self._called(args, kwargs)
             if self._abort is not None:
                 raise self._abort
-            return events.ExecutionCompleted(self.recorder.codec.encode(result, "result"))
+            closing: Event = events.ExecutionCompleted(self.recorder.codec.encode(result, "result"))
         except (Halt, KeyboardInterrupt):
             raise
-        except ContinueAsNew as request:
-            if self._abort is None:
-                return events.ContinuedAsNew(request.arguments)
-            return await self._undo(self._failed_with(self._abort))
-        except asyncio.CancelledError as error:
-            if self._abort is not None:
-                return await self._undo(self._failed_with(self._abort))
-            reason = str(error) if self._cancel_reason is None else self._cancel_reason
-            return await self._undo(events.ExecutionCancelled(reason))
         except BaseException as error:
-            if self.recorder.dead or running_loop() is not self.loop:
-                raise  # not the workflow's own: its coroutine is being closed
-            if (request := _continues(error)) is not None:
-                return events.ContinuedAsNew(request.arguments)
-            if isinstance(self._abort, ExecutionTimeout) and error is not self._abort:
-                self._abort.__cause__ = error  # of the cleanup: what ends it is the deadline
-                error = self._abort
-            if error.__traceback__ is not None:
-                set_traceback(error, error.__traceback__.tb_next)  # begin at the user's code
-            return await self._undo(self._failed_with(error))
+            if type(error) is not ContinueAsNew and not isinstance(error, asyncio.CancelledError):
+                if self.recorder.dead or running_loop() is not self.loop:
+                    raise  # not the workflow's own: its coroutine is being closed
+                if error.__traceback__ is not None:
+                    set_traceback(error, error.__traceback__.tb_next)  # begin at the user's code
+            closing = self._ended_by(error)
+            if not isinstance(closing, events.ContinuedAsNew):
+                await self.tasks.undo()
+        await self._end(self._tried_again(closing))
+
+    def _ended_by(self, error: BaseException) -> Event:
+        """Return the closing event of a workflow function that has raised."""
+        cancelled = isinstance(error, asyncio.CancelledError)
+        if self._abort is not None and (cancelled or type(error) is ContinueAsNew):
+            return self._failed_with(self._abort)
+        if (request := _continues(error)) is not None:
+            return events.ContinuedAsNew(request.arguments)
+        if cancelled:
+            reason = str(error) if self._cancel_reason is None else self._cancel_reason
+            return events.ExecutionCancelled(reason)
+        if isinstance(self._abort, ExecutionTimeout) and error is not self._abort:
+            self._abort.__cause__ = error  # of the cleanup: what ends it is the deadline
+            error = self._abort
+        return self._failed_with(error)
 
     def _called(self, args: list[Any], kwargs: dict[str, Any]) -> Coroutine[Any, Any, Any]:
         """Return the workflow function's coroutine. That it cannot be called is no end of the
@@ -372,10 +384,6 @@ class Run:
             self.recorder.emit(events.MessagesUnhandled(dict(left)))
         self.recorder.emit(closing)
         self.loop.ended = True
-
-    async def _undo(self, closing: Event) -> Event:
-        await self.tasks.undo()
-        return closing
 
     # Cancellation
 

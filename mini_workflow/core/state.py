@@ -19,7 +19,7 @@ from mini_workflow.core.continuation import (
     inherited_children,
     remember,
 )
-from mini_workflow.core.duplicates import RULES
+from mini_workflow.core.duplicates import RULES, as_it_is
 from mini_workflow.core.events import Event, Message
 from mini_workflow.core.open_durations import OpenDurations
 from mini_workflow.core.payload import Payload
@@ -28,6 +28,12 @@ from mini_workflow.core.timing import BEGIN, DEADLINE
 from mini_workflow.errors import WireError
 
 Condition = Literal["new", "running", "completed", "failed", "cancelled", "terminated", "continued"]
+
+Summary = tuple[Condition, bool, "int | None", bool]
+"""How an execution stands: its condition, whether something is under way, when the next timer, retry or
+deadline is due (milliseconds since the epoch; None for never), and whether that is the deadline of an
+attempt.
+"""
 
 _CONDITION: Final[dict[type, Condition]] = {
     events.ExecutionCompleted: "completed",
@@ -75,10 +81,12 @@ class ExecutionState:
         "cancelled_tasks",
         "child_ids",
         "children",
+        "closed",
         "condition",
         "deadline",
         "deadlines",
         "durations",
+        "execution_id",
         "in_flight",
         "in_hand",
         "inherited",
@@ -104,6 +112,8 @@ class ExecutionState:
 
     def __init__(self) -> None:
         self.condition: Condition = "new"
+        self.closed = False
+        """Whether the workflow has come to its end."""
         self.length = 0
         self.now = 0
         self.key = ""
@@ -117,11 +127,14 @@ class ExecutionState:
         self.durations = OpenDurations()
         self.cancelled_tasks: dict[int, int] = {}
         """The attempt that was in flight when a task was given up, until it reports."""
-        self.released: set[int] = set()
+        self.released: dict[int, None] = {}
+        """Tasks whose attempts were handed back; a dict, as all here, since an empty set takes three times
+        its memory.
+        """
         self.cancel_requested = False
         self.cancelled_by = ""
         """The id of the last request to cancel, earlier runs included."""
-        self.promises: set[int] = set()
+        self.promises: dict[int, None] = {}
         self.children: dict[int, OpenChild] = {}
         self.child_ids: dict[int, str] = {}
         """The ids of the children that were given up, until their end is known."""
@@ -133,7 +146,7 @@ class ExecutionState:
         """The updates answered last, earlier runs included."""
         self.signal_ids: dict[str, None] = {}
         """The signals that have been received, in order, those of earlier runs included."""
-        self.patches: set[str] = set()
+        self.patches: dict[str, None] = {}
         self.left_timers: tuple[int, ...] = ()
         """The timers that were open when the workflow came to its end, and end with it."""
         self.left_tasks: tuple[int, ...] = ()
@@ -145,14 +158,10 @@ class ExecutionState:
         self.deadlines = ReportDeadlines()
         self.limits: ReportLimits | None = None
         """By when attempts have to be reported; None, as for those who only read, for never."""
-        self.in_hand: Callable[[int, int], bool] | None = None
-        """Tells of an attempt (seq, attempt) past its deadline whether it is still being run: then it
-        gets another deadline."""
-
-    @property
-    def closed(self) -> bool:
-        """Whether the workflow has come to its end."""
-        return self.condition not in ("new", "running")
+        self.execution_id = ""
+        self.in_hand: Callable[[tuple[str, int, int], str], bool] | None = None
+        """Tells of an attempt past its deadline, by its key and the name of its task, whether it is still
+        being run: then it gets another deadline."""
 
     @classmethod
     def of(cls, history: Iterable[Event]) -> ExecutionState:
@@ -162,15 +171,14 @@ class ExecutionState:
             state.apply(event)
         return state
 
-    def next_wake(self) -> tuple[int | None, bool]:
-        """Return when the next timer, retry or deadline is due, in milliseconds since the epoch, or
-        None, and whether that is the deadline of an attempt.
-        """
+    def summary(self) -> Summary:
+        """Return how the execution stands."""
+        busy = self.in_flight > 0 or self.condition == "continued"
         planned = self._next_planned() if self._wakes else None
         first = self.deadlines.first() if self.deadlines.open else None
         if first is None or (planned is not None and planned <= first[0]):
-            return planned, False
-        return first[0], True
+            return self.condition, busy, planned, False
+        return self.condition, busy, first[0], True
 
     def _next_planned(self) -> int | None:
         """Return when the next timer or retry is due."""
@@ -209,7 +217,8 @@ class ExecutionState:
                     return event
                 continue
             task = self.tasks[seq]
-            if self.in_hand is None or not self.in_hand(seq, task.attempt):
+            key = (self.execution_id, seq, task.attempt)
+            if self.in_hand is None or not self.in_hand(key, task.name):
                 failure = not_reported(task.name, task.attempt)
                 lost = events.TaskFailed(max(now, self.now), seq, task.attempt, failure)
                 return self.admit(lost)
@@ -244,7 +253,8 @@ class ExecutionState:
         rule = RULES.get(type(message))
         if rule is None or not rule.is_new(self, message):
             return None
-        return rule.to_event(self, message)
+        to_event = rule.to_event
+        return message if to_event is as_it_is else to_event(self, message)  # type: ignore[return-value]
 
     def family(self) -> dict[int, OpenChild]:
         """Return the open children, those of earlier runs included."""
@@ -319,17 +329,22 @@ class ExecutionState:
             raise self._follows_the_end(event)
         self.tasks[event.seq] = OpenTask(event)
         self.in_flight += 1
-        self._expect(event.seq, event.begun or self.now)
+        limits = self.limits
+        if limits is not None and not (event.timeout is limits.longest is limits.others is None):
+            self._expect(event.seq, event.begun or self.now)
 
     def _task_ended(self, event: events.TaskCompleted | events.TaskFailed) -> None:
-        if event.seq in self.cancelled_tasks:
-            del self.cancelled_tasks[event.seq]
+        seq = event.seq
+        if seq in self.cancelled_tasks:
+            del self.cancelled_tasks[seq]
             return
-        if self.tasks.pop(event.seq).retry_at is None:
+        if self.tasks.pop(seq).retry_at is None:
             self.in_flight -= 1
-        self.deadlines.drop(event.seq)
-        self.durations.end(event.seq)
-        self.released.discard(event.seq)
+        else:
+            self.durations.end(seq)
+        if self.deadlines.open:
+            self.deadlines.drop(seq)
+        self.released.pop(seq, None)
 
     def _task_retry_scheduled(self, event: events.TaskRetryScheduled) -> None:
         task = self.tasks[event.seq]
@@ -339,7 +354,7 @@ class ExecutionState:
         if event.heartbeat is not None:
             task.heartbeat = event.heartbeat
         self.in_flight -= 1
-        self.released.discard(event.seq)
+        self.released.pop(event.seq, None)
         self.durations.begin(event.seq, event.at)
         heappush(self._wakes, (event.retry_at, event.seq))
 
@@ -349,7 +364,7 @@ class ExecutionState:
             task.retry_at = None
             self.durations.end(event.seq)
             self.in_flight += 1
-        self.released.discard(event.seq)
+        self.released.pop(event.seq, None)
         self._expect(event.seq, max(event.at, self.now))
 
     def _clock_set_back(self, event: events.ClockSetBack) -> None:
@@ -360,7 +375,7 @@ class ExecutionState:
         self.deadlines.clock_set_back(event.at)
 
     def _task_released(self, event: events.TaskReleased) -> None:
-        self.released.add(event.seq)
+        self.released[event.seq] = None
         self.deadlines.drop(event.seq)
         if event.heartbeat is not None:
             self.tasks[event.seq].heartbeat = event.heartbeat
@@ -369,7 +384,7 @@ class ExecutionState:
         task = self.tasks.pop(event.seq)
         self.durations.end(event.seq)
         self.deadlines.drop(event.seq)
-        self.released.discard(event.seq)
+        self.released.pop(event.seq, None)
         if task.retry_at is None:
             self.in_flight -= 1
             self.cancelled_tasks[event.seq] = task.attempt
@@ -396,10 +411,10 @@ class ExecutionState:
 
     def _promise_created(self, event: events.PromiseCreated) -> None:
         self._check_open(event)
-        self.promises.add(event.seq)
+        self.promises[event.seq] = None
 
     def _promise_ended(self, event: events.PromiseCompleted | events.PromiseFailed) -> None:
-        self.promises.remove(event.seq)
+        del self.promises[event.seq]
 
     def _child_started(self, event: events.ChildStarted) -> None:
         self._check_open(event)
@@ -420,7 +435,7 @@ class ExecutionState:
             del self.children[event.seq]
 
     def _patch_marked(self, event: events.PatchMarked) -> None:
-        self.patches.add(event.name)
+        self.patches[event.name] = None
 
     def _check_open(self, event: Event) -> None:
         if self.condition != "running":
@@ -450,6 +465,7 @@ class ExecutionState:
         if self.closed:
             raise WireError(f"event {self.length + 1} of the history, {event!r}, ends it once more")
         self.condition = _CONDITION[type(event)]
+        self.closed = True
         self.left_timers = tuple(self.timers)
         if DEADLINE in self.timers:
             self.deadline = self._moved_end(DEADLINE) or self.timers[DEADLINE]

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from mini_workflow.core import events
 from mini_workflow.core.calls import check_call, is_async, is_lambda, takes_result
+from mini_workflow.core.codec import CapturedCall
 from mini_workflow.core.commands import RunTask
 from mini_workflow.core.events import Event
 from mini_workflow.core.failure import Failure
@@ -22,7 +23,7 @@ from mini_workflow.errors import MiniWorkflowError, SerializationError, TaskErro
 from mini_workflow.loop.loop import Halt, WorkflowLoop
 from mini_workflow.loop.ordered import WorkflowFuture
 
-Inline = Callable[[str, int, str, bytes], "Payload | Failure"]
+Inline = Callable[[str, int, str, CapturedCall], "Payload | Failure"]
 """Runs a captured call inside the turn: (execution id, seq, name, payload) -> what came of it. Raises
 OutOfTime if it has not run the call, since this turn has no time for it."""
 
@@ -68,7 +69,7 @@ class Tasks:
         self._recorder = recorder
         self._inline = inline
         self._futures: dict[int, TaskFuture] = {}
-        self._calls: dict[int, tuple[bytes, bool]] = {}
+        self._calls: dict[int, tuple[CapturedCall, bool]] = {}
         """The captured calls of open tasks, and whether they are asynchronous."""
         self._undos: list[tuple[str, Callable[..., Any], tuple[Any, ...]]] = []
         """What takes back the tasks that have succeeded, in their order."""
@@ -216,8 +217,8 @@ class Tasks:
         kwargs: dict[str, Any],
         options: set[str],
         judge: Callable[[Exception], bool] | None = None,
-    ) -> tuple[bytes, bool] | None:
-        """Return the call as bytes and whether it is asynchronous, or None when the task is recorded
+    ) -> tuple[CapturedCall, bool] | None:
+        """Return the captured call and whether it is asynchronous, or None when the task is recorded
         and over.
 
         A call that could not be captured when it was recorded has left no event behind. So

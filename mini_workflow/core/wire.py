@@ -10,12 +10,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import MISSING, fields
+from json.encoder import encode_basestring
 from typing import Any, Final
 
 from mini_workflow.core import events
 from mini_workflow.core.events import Event
 from mini_workflow.core.failure import Failure
-from mini_workflow.core.payload import Payload, dump_json
+from mini_workflow.core.payload import Payload, dump_json, text_at_hand
 from mini_workflow.errors import SchemaTooNew, WireError
 
 SCHEMA: Final = 1
@@ -42,6 +43,7 @@ _PAYLOAD_FIELD: Final[dict[type, str]] = {
 }
 _KIND: Final = '{"event":"'
 """How every line begins."""
+_quote: Final[Callable[[str], str]] = encode_basestring
 _INTEGERS: Final = (
     *("at", "seq", "attempt", "fire_at", "retry_at", "wait", "by", "begun"),
     *("delay", "start_at", "timeout", "deadline"),
@@ -59,7 +61,7 @@ def encode(event: Event | events.UpdateRequested) -> str:
         if type(event) is events.TaskCompleted:
             return (
                 f'{{"event":"TaskCompleted","at":{event.at},"seq":{event.seq},'
-                f'"attempt":{event.attempt},"result":{event.result.text}}}'
+                f'"attempt":{event.attempt},"result":{text_at_hand(event.result) or event.result.text}}}'
             )
         if (
             type(event) is events.TaskScheduled
@@ -68,9 +70,14 @@ def encode(event: Event | events.UpdateRequested) -> str:
             and not event.worker
             and not event.begun
         ):
-            name = dump_json(event.name)
-            call = f',"call":{dump_json(event.call)}' if event.call else ""
-            return f'{{"event":"TaskScheduled","seq":{event.seq},"name":{name}{call}}}'
+            name, call = event.name, event.call
+            if name.isascii() and call.isascii():
+                name, call = _quote(name), _quote(call)
+            else:
+                name, call = dump_json(name), dump_json(call)
+            if event.call:
+                return f'{{"event":"TaskScheduled","seq":{event.seq},"name":{name},"call":{call}}}'
+            return f'{{"event":"TaskScheduled","seq":{event.seq},"name":{name}}}'
     return encode_any(event)
 
 

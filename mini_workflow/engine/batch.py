@@ -37,6 +37,8 @@ class Batch:
         self.again: list[Input] = []
         self.is_asked = False
         """Whether there is anything but outcomes, which nobody waits for."""
+        self.has_parents = False
+        """Whether there are turns that start children."""
 
     def delivery(self, execution_id: str) -> Delivery:
         """Return what has arrived for the execution so far."""

@@ -44,6 +44,10 @@ class Cache:
             self._live.move_to_end(execution_id)
         return live
 
+    def look(self, execution_id: str) -> Live | None:
+        """Return the live execution, or None, and change nothing. Any thread."""
+        return self._live.get(execution_id)
+
     def put(self, live: Live) -> None:
         """Keep a live execution; the least recently used one may have to go."""
         self._live[live.head.execution_id] = live

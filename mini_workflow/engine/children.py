@@ -57,7 +57,9 @@ class Children:
         parents = list(batch.turns)
         for parent in parents:
             turn = batch.turns[parent]
-            for command in turn.decision.commands if turn.decision is not None else ():
+            if turn.decision is None or StartChild not in turn.commands:
+                continue
+            for command in turn.decision.commands:
                 if not isinstance(command, StartChild):
                     continue
                 error = self._start(parent, command, batch, now)

@@ -353,7 +353,11 @@ class Client:
         name = None if workflow is None else workflow_name(workflow)
         query = Query(name, status, size, after)
         page = self._store.list(query)
-        return list(map(Description.from_head, page.heads)), page.next
+        return list(map(self.description, page.heads)), page.next
+
+    def description(self, head: Head) -> Description:
+        """Return what `describe` says of an execution with this head."""
+        return Description.from_head(head)
 
     def complete_promise(self, token: str, value: Any = None) -> None:
         """Give a promise its value, by its token.

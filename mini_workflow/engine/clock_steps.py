@@ -31,7 +31,8 @@ class ClockSteps:
     def __init__(self) -> None:
         self._now = 0
         self._steady_since = 0
-        self._turns: dict[str, int] = {}
+        self.turns: dict[str, int] = {}
+        """When the last turn of each was."""
         self.to_tell: dict[str, int] = {}
         """By how much the clock was set back, for each execution that has to be told."""
 
@@ -39,7 +40,7 @@ class ClockSteps:
         """Take note of the time; whether the clock was set back."""
         before, self._now = self._now, now
         if now < before:
-            later = [name for name, at in self._turns.items() if at > now]
+            later = [name for name, at in self.turns.items() if at > now]
             for name in later:
                 self.to_tell[name] = self.to_tell.get(name, 0) + before - now
             if before - now >= SHOWN:
@@ -54,7 +55,7 @@ class ClockSteps:
 
     def committed(self, head: Head) -> None:
         """Note a committed turn of an execution."""
-        name, turns = head.execution_id, self._turns
+        name, turns = head.execution_id, self.turns
         self.to_tell.pop(name, None)
         # Taken out and put in again it is the youngest; the oldest make room.
         turns.pop(name, None)
@@ -65,7 +66,7 @@ class ClockSteps:
 
     def forget(self, execution_id: str) -> None:
         """Forget an execution that is not held here any more."""
-        self._turns.pop(execution_id, None)
+        self.turns.pop(execution_id, None)
         self.to_tell.pop(execution_id, None)
 
     def tick(self, execution_id: str) -> Tick:

@@ -103,7 +103,7 @@ class QueueTurn:
         turn = self.turn
         return turn.decision.commands if turn is not None and turn.decision is not None else ()
 
-    def take_kept(self, kept: list[Message], pending: PendingEffects) -> PendingEffects:
+    def take_outcomes(self, kept: list[Message], pending: PendingEffects) -> PendingEffects:
         """Have the turn take outcomes that were kept; answers the effects without their attempts."""
         self.kept = kept
         done = {(m.seq, m.attempt) for m in kept if isinstance(m, ABOUT_ATTEMPTS)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import Any
 
 from mini_workflow.attempts import lost
 from mini_workflow.core.commands import RunTask
@@ -68,8 +69,9 @@ class Dispatcher:
     def acknowledge(self, execution_id: str, messages: list[Message]) -> None:
         """Forget the attempts whose outcomes are among the messages."""
         for message in messages:
-            if isinstance(message, ABOUT_ATTEMPTS):
-                self._in_hand.discard((execution_id, message.seq, message.attempt))
+            if type(message) in ABOUT_ATTEMPTS:
+                about: Any = message
+                self._in_hand.discard((execution_id, about.seq, about.attempt))
 
     def begin(self, execution_id: str, command: RunTask) -> None:
         """Run an attempt, unless it is in hand already."""

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from mini_workflow.core import events
 from mini_workflow.core.codec import Codec
-from mini_workflow.core.commands import CancelTask, RunTask
+from mini_workflow.core.commands import CancelTask, RunTask, StartChild
 from mini_workflow.core.decide import Decision
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.report_limits import ReportLimits
@@ -27,7 +27,7 @@ from mini_workflow.engine.dispatch import Dispatcher
 from mini_workflow.engine.executor import execute
 from mini_workflow.engine.group_commit import GroupCommit
 from mini_workflow.engine.operator_log import tell
-from mini_workflow.engine.pending_updates import PendingUpdates
+from mini_workflow.engine.pending_updates import ANSWERS, PendingUpdates
 from mini_workflow.engine.queries import Queries
 from mini_workflow.engine.replies import blocked, closed
 from mini_workflow.engine.requests import (
@@ -68,6 +68,9 @@ Closed = Callable[[Turn], None]
 
 _OPENINGS: Final = 5
 """How often an opening begins anew that was paused for longer than its lease each time."""
+
+
+_OUTCOMES: Final = frozenset({TaskOutcome})
 
 
 class Engine:
@@ -132,6 +135,15 @@ class Engine:
         """Whether attempts are in hand whose executions another process may have by now."""
         self.interrupted = False
         """Whether nothing may be committed any more: the turns were interrupted from outside."""
+
+    # Any thread
+
+    def runs(self, execution_id: str) -> bool:
+        """Return whether it has the execution in memory and has committed no end of it: who has begun to
+        wait for it before is told of that.
+        """
+        live = self._cache.look(execution_id)
+        return live is not None and live.head.status == "running"
 
     # Life
 
@@ -256,13 +268,12 @@ class Engine:
             batch.delivery(name).resume = resume
         try:
             # What is in the mailbox was sent before what arrives now, perhaps by the same sender.
-            looks, reads = False, self._mailbox_due
-            for request in requests:
-                looks = looks or type(request) is WakeUp
-                reads = reads or (type(request) is not TaskOutcome and _brings_a_message(request))
-            if looks:
+            kinds = frozenset(map(type, requests))
+            if WakeUp in kinds:
                 self._mailbox_due = self._look_around(batch)
-            elif reads:
+            elif self._mailbox_due or (
+                not kinds <= _OUTCOMES and any(map(_brings_a_message, requests))
+            ):
                 self._mailbox_due = self._takeover.read(batch)
             for request in requests:
                 self._take(request, batch, now)
@@ -274,7 +285,8 @@ class Engine:
                     batch.delivery(name)
             for delivery in batch.deliveries.values():
                 self._advance(delivery, batch, now)
-            self._children.start_children(batch, now)
+            if batch.has_parents:
+                self._children.start_children(batch, now)
             if self.interrupted:
                 raise KeyboardInterrupt
             # Also without any: deliveries that have no effect may mean that the lease is lost.
@@ -310,17 +322,18 @@ class Engine:
             self._queries.answer(question)
 
     def _take(self, request: Input, batch: Batch, now: int) -> None:
-        kind = type(request)
-        if kind is not TaskOutcome:
-            batch.is_asked = True
-        if isinstance(request, Start):
-            self._start(request, batch, now)
-            return
-        if isinstance(request, WakeUp):
-            return  # it was looked around before
-        if isinstance(request, Ask):
-            batch.questions.append(request)
-            return
+        if type(request) is TaskOutcome:
+            is_asked = False
+        else:
+            is_asked = batch.is_asked = True
+            if isinstance(request, Start):
+                self._start(request, batch, now)
+                return
+            if isinstance(request, WakeUp):
+                return  # it was looked around before
+            if isinstance(request, Ask):
+                batch.questions.append(request)
+                return
         name = request.execution_id
         if name in batch.turns:
             # Started in this very batch: it is found once that is committed.
@@ -328,13 +341,11 @@ class Engine:
             return
         delivery = batch.deliveries.get(name)
         if delivery is None:
-            delivery = batch.delivery(name)
+            delivery = batch.deliveries[name] = Delivery(name)
         elif len(delivery.messages) >= MESSAGES:
             batch.again.append(request)  # it has got as much as one turn takes
             return
-        if kind is not TaskOutcome and (
-            _brings_a_message(request) and self._takeover.is_behind(name)
-        ):
+        if is_asked and _brings_a_message(request) and self._takeover.is_behind(name):
             batch.again.append(request)
             return
         delivery.requests.append(request)
@@ -361,12 +372,14 @@ class Engine:
         started = self._first_event(request.workflow, request.arguments, now, timing=request.timing)
         signals = () if request.signal is None else (request.signal,)
         try:
-            batch.turns[name] = self._turns.create(name, started, request, signals)
+            turn = self._turns.create(name, started, request, signals)
         except Exception as error:
             if not isinstance(error, MiniWorkflowError):
                 log.exception("[%s] the start failed", name)
             request.reply.fail(error)
         else:
+            batch.turns[name] = turn
+            batch.has_parents = batch.has_parents or StartChild in turn.commands
             batch.starts.append(request)
 
     def _first_event(
@@ -401,14 +414,39 @@ class Engine:
             steps.forget(name)
         else:
             batch.turns[name] = turn
+            batch.has_parents = batch.has_parents or StartChild in turn.commands
 
     def _committed(self, turn: Turn) -> None:
         decision, head = turn.decision, turn.head
         name = head.execution_id
         self._dispatcher.acknowledge(name, turn.delivery.messages)
-        self._clock_steps.committed(head)
+        steps = self._clock_steps
+        if head.wake_at is not None or name in steps.turns or steps.to_tell:
+            steps.committed(head)
         if decision is not None:
-            self._carry_out(turn, decision)
+            self._turns.committed(turn)
+            for command in decision.commands:
+                if isinstance(command, RunTask):
+                    self._dispatcher.begin(name, command)
+                elif isinstance(command, CancelTask):
+                    self._dispatcher.give_up(name, command.seq, command.reason)
+            if decision.refusals or not ANSWERS.isdisjoint(map(type, decision.events)):
+                self._answer_updates(name, decision)
+        if head.wake_at is not None and (self._next_wake is None or head.wake_at < self._next_wake):
+            self._next_wake = head.wake_at
+        if (
+            head.status != "running"
+            or turn.first
+            or turn.failed
+            or turn.continues
+            or turn.commit.outbox
+        ):
+            self._tell(turn)
+
+    def _tell(self, turn: Turn) -> None:
+        """Tell others what has been committed, after all that most turns consist of."""
+        head = turn.head
+        name = head.execution_id
         if head.closed_at is not None and self._pending_updates:
             self._pending_updates.fail(name, closed(name, head.status))
         if head.status == "blocked" and self._pending_updates:
@@ -423,10 +461,7 @@ class Engine:
             warn_of_nobody(turn, self._ports.store)
         if head.closed_at is not None:
             warn_of_late_signals(turn)
-        if head.wake_at is not None and (self._next_wake is None or head.wake_at < self._next_wake):
-            self._next_wake = head.wake_at
-        commands = decision.commands if decision is not None else ()
-        if head.status == "terminated" and not any(isinstance(c, CancelTask) for c in commands):
+        if head.status == "terminated" and CancelTask not in turn.commands:
             self._dispatcher.give_up_all(name, getattr(turn.closing, "reason", ""))
         if turn.closing is not None or head.status == "blocked":
             try:
@@ -434,14 +469,7 @@ class Engine:
             except Exception:
                 log.exception("[%s] those who wait could not be told", name)
 
-    def _carry_out(self, turn: Turn, decision: Decision) -> None:
-        name = turn.head.execution_id
-        self._turns.committed(turn)
-        for command in decision.commands:
-            if isinstance(command, RunTask):
-                self._dispatcher.begin(name, command)
-            elif isinstance(command, CancelTask):
-                self._dispatcher.give_up(name, command.seq, command.reason)
+    def _answer_updates(self, name: str, decision: Decision) -> None:
         if decision.refusals:
             self._pending_updates.refuse(name, decision.refusals)
         if not self._pending_updates.settle(name, decision.events):

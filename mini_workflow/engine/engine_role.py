@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import Context
@@ -59,6 +60,17 @@ class _Call:
             self.reply.give(self.function())
         except Exception as error:
             self.reply.fail(error)
+
+
+def _called(taken: list[Input | _Call]) -> list[Input]:
+    """Call what is to be called, and return the rest."""
+    requests: list[Input] = []
+    for item in taken:
+        if isinstance(item, _Call):
+            item.run()
+        else:
+            requests.append(item)
+    return requests
 
 
 class EngineRole:
@@ -167,6 +179,10 @@ class EngineRole:
         self._bring((call,), timeout)
         call.reply.wait()
 
+    def runs(self, execution_id: str) -> bool:
+        """See `Engine.runs`."""
+        return self._engine is not None and self._engine.runs(execution_id)
+
     def resumes(self, execution_id: str, timeout: float | None = None) -> bool:
         """Return whether the engine is about to resume the execution by itself. Raises
         RuntimeClosed.
@@ -274,7 +290,12 @@ class EngineRole:
             self._is_shared = not {TaskOutcome}.issuperset(map(type, taken))
         try:
             self._interruptible = True
-            self._context.run(self._process, self._engine, taken)
+            if _Call in map(type, taken):
+                taken = self._context.run(_called, taken)
+            self._context.run(self._engine.process, taken)  # type: ignore[arg-type]
+            if self._notify:
+                self._notify = False
+                self._notify_peers()
             self._interruptible = False
         except BaseException:
             self._interruptible = False
@@ -282,18 +303,6 @@ class EngineRole:
             log.critical("the engine has failed; open a new runtime", exc_info=True)
         else:
             self._taken = []
-
-    def _process(self, engine: Engine, taken: list[Input | _Call]) -> None:
-        requests: list[Input] = []
-        for item in taken:
-            if isinstance(item, _Call):
-                item.run()
-            else:
-                requests.append(item)
-        engine.process(requests)
-        if self._notify:
-            self._notify = False
-            self._notify_peers()
 
     def _let_go(self) -> bool:
         """End the lead. Answers whether a clock that jumps has to be told that nothing is under way."""
@@ -364,6 +373,10 @@ class EngineRole:
             timeout = max(0.0, (due - self._clock.now()) / 1000)
         with contextlib.suppress(Empty):
             self._bell.get(timeout=timeout)
+        if self._is_shared:
+            # Whoever brings work from outside is about to bring more, and then leads: what has rung
+            # shares that commit instead of taking one for itself.
+            time.sleep(0)
         self._rung = False
 
     def _end(self, engine: Engine) -> None:

@@ -151,6 +151,10 @@ class EngineTransport:
         return found
 
     def _settled_now(self, execution_id: str, timeout: float | None = None) -> Settled | None:
+        if self._role.runs(execution_id):
+            # Its end is told to who waits already, and who does not yet looks once more when he does.
+            self.check()
+            return None
         head = existing(execution_id, self.store.head(execution_id))
         if head.status == "running":
             return None

@@ -37,7 +37,10 @@ _LATEST: Final = datetime.max.replace(tzinfo=UTC)
 class Description:
     """An execution at a glance. Times are in UTC; `closed_at` is None while it is open, and
     `blocked_kind` (the name of an error class) and `blocked_reason` unless it is blocked. `run`
-    counts the generations from 1; `busy` says that a task is in flight.
+    counts the generations from 1; `busy` says that a task is in flight. `unserved` names the workers that
+    tasks of it wait for, because the process that is asked runs the execution and serves no such worker:
+    open the runtime with ``workers={name: 1}``, or run ``mini-workflow worker MODULE --worker name``. It
+    is empty where another process runs the execution, and on AWS.
     """
 
     id: str
@@ -50,10 +53,11 @@ class Description:
     run: int = 1
     blocked_kind: str | None = None
     busy: bool = False
+    unserved: tuple[str, ...] = ()
 
     @classmethod
-    def from_head(cls, head: Head) -> Description:
-        """Return the description of what a store knows."""
+    def from_head(cls, head: Head, unserved: tuple[str, ...] = ()) -> Description:
+        """Return the description of what a store knows, and of the workers that it waits for."""
         return cls(
             id=head.execution_id,
             workflow=head.workflow,
@@ -65,6 +69,7 @@ class Description:
             run=head.run,
             blocked_kind=head.blocked_kind,
             busy=head.busy,
+            unserved=unserved,
         )
 
 
@@ -125,7 +130,7 @@ class Execution(Generic[R_co]):
 
     def describe(self) -> Description:
         """Return what is known of the execution now. Raises ExecutionNotFound."""
-        return Description.from_head(self._client.head(self.id))
+        return self._client.description(self._client.head(self.id))
 
     def history(self) -> History:
         """Return all events so far, in order. Raises ExecutionNotFound."""

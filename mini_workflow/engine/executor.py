@@ -7,12 +7,12 @@ from asyncio import base_events, events, runners, tasks, timeouts
 from collections.abc import Awaitable, Callable
 from contextvars import Token, copy_context
 from types import TracebackType
-from typing import Any, Final, TypeGuard
+from typing import Any, Final
 
 from mini_workflow.attempts import cancelled, timeout_message
-from mini_workflow.core.codec import Codec
+from mini_workflow.core.codec import CapturedCall, Codec
 from mini_workflow.core.failure import Failure
-from mini_workflow.core.payload import Payload
+from mini_workflow.core.payload import Payload, text_at_hand
 from mini_workflow.core.raised import set_traceback
 from mini_workflow.core.run import Inline
 from mini_workflow.errors import TaskCancelled, TaskTimeout
@@ -32,7 +32,7 @@ Execute = Callable[[TaskRequest, Codec], TaskOutcome]
 def inline_runner(codec: Codec, execute: Execute) -> Inline:
     """Run inline tasks: on the calling thread, inside the turn."""
 
-    def run(execution_id: str, seq: int, name: str, payload: bytes) -> Payload | Failure:
+    def run(execution_id: str, seq: int, name: str, payload: CapturedCall) -> Payload | Failure:
         outcome = execute(TaskRequest(execution_id, seq, 1, name, payload), codec)
         if outcome.failure is not None:
             return Failure.from_plain(outcome.failure)
@@ -60,7 +60,8 @@ async def execute_async(request: TaskRequest, codec: Codec) -> TaskOutcome:
     try:
         function, args, kwargs = codec.restore(request.payload)
         value: Any = function(*args, **kwargs)
-        if _is_awaitable(value):
+        kind: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
+        if getattr(kind, "__await__", None) is not None:
             value = await _within_timeout(request, value)
         return _completed(request, codec, value)
     except asyncio.CancelledError as error:
@@ -80,7 +81,8 @@ def _execute(request: TaskRequest, codec: Codec) -> TaskOutcome:
     try:
         function, args, kwargs = codec.restore(request.payload)
         value: Any = function(*args, **kwargs)
-        if _is_awaitable(value):
+        kind: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
+        if getattr(kind, "__await__", None) is not None:
             value = _run(request, value)
         return _completed(request, codec, value)
     except BaseException as error:
@@ -95,7 +97,7 @@ def _enter(request: TaskRequest, codec: Codec) -> Token[CurrentTask] | None:
     if task is not None and task.request is request:
         task.codec = codec
         return None
-    task = CurrentTask.of(request)
+    task = CurrentTask(request)
     task.codec = codec
     return CURRENT.set(task)
 
@@ -140,10 +142,6 @@ async def _within_timeout(request: TaskRequest, value: Awaitable[Any]) -> Any:
         raise
 
 
-def _is_awaitable(value: object) -> TypeGuard[Awaitable[Any]]:
-    return isinstance(value, Awaitable)
-
-
 def _is_cancelled() -> bool:
     """Return whether somebody cancels this coroutine, in contrast to a cancellation
     that it raises.
@@ -157,7 +155,8 @@ def _completed(request: TaskRequest, codec: Codec, value: object) -> TaskOutcome
     if task.stops_early:
         return cancelled(request, task.details)
     payload = codec.encode(value, f"result of task {request.name!r}")
-    return TaskOutcome(request.execution_id, request.seq, request.attempt, result=payload.text)
+    text = text_at_hand(payload) or payload.text
+    return TaskOutcome(request.execution_id, request.seq, request.attempt, text)
 
 
 def _failed(request: TaskRequest, codec: Codec, error: BaseException) -> TaskOutcome:

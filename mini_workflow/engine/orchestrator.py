@@ -333,7 +333,7 @@ class Orchestrator:
         """
         name, pending = work.name, work.pending_effects(standing)
         if work.resume and pending.tasks:
-            pending = work.take_kept(self._late.outcomes(name, pending.tasks), pending)
+            pending = work.take_outcomes(self._late.outcomes(name, pending.tasks), pending)
         if not pending:
             self._store.done(name, work.version)
             return None

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 from mini_workflow.core import events, wire
 from mini_workflow.core.continuation import Answered, inherited_answer
 from mini_workflow.core.events import Event
 from mini_workflow.core.failure import Failure
 from mini_workflow.engine.requests import Answer, Reply, Update
+
+ANSWERS: Final[frozenset[type[Event]]] = frozenset(Answered.__args__)
+"""The kinds of events that answer an update."""
 
 
 class PendingUpdates:

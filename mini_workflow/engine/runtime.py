@@ -14,13 +14,14 @@ from mini_workflow.engine.client import Client
 from mini_workflow.engine.engine import Engine, Ports
 from mini_workflow.engine.engine_role import EngineRole, Pace
 from mini_workflow.engine.engine_transport import EngineTransport
+from mini_workflow.engine.execution import Description
 from mini_workflow.engine.executor import execute
 from mini_workflow.engine.renewal import LeaseRenewal
 from mini_workflow.engine.requests import Release
 from mini_workflow.engine.runs import ENTROPY_BITS
 from mini_workflow.engine.turn import Execute
 from mini_workflow.errors import RuntimeClosed, StoreError
-from mini_workflow.ports import Report, TaskRunner
+from mini_workflow.ports import Head, NamedWorkerRunner, Report, TaskRunner
 from mini_workflow.workflow import REGISTRY
 
 log = logging.getLogger("mini_workflow.engine")
@@ -143,6 +144,13 @@ class Runtime(Client):
         """Drop all live executions from memory; the next event of each replays it."""
         self._engine_transport.check()
         self._driver.call(self._engine.evict)
+
+    def description(self, head: Head) -> Description:
+        """See `Client.description`: the runner of this process knows which tasks wait here."""
+        runner = self._runner
+        if head.busy and isinstance(runner, NamedWorkerRunner):
+            return Description.from_head(head, runner.unserved(head.execution_id))
+        return Description.from_head(head)
 
     def look_around(self) -> None:
         """Look at the store: another process may have changed it. Callable from any thread."""

@@ -10,6 +10,7 @@ from typing import Final, ParamSpec, TypeVar
 
 from mini_workflow.core import events, wire
 from mini_workflow.core.codec import Codec
+from mini_workflow.core.commands import Command, SendMessage
 from mini_workflow.core.decide import Decision, decide
 from mini_workflow.core.events import Event, Message
 from mini_workflow.core.failure import Failure
@@ -90,6 +91,8 @@ class Turn:
     """The names of the tasks whose attempts are reported to have failed, by number."""
     children: list[str] = field(default_factory=list[str])
     """The ids of the children that begin in its commit."""
+    commands: frozenset[type[Command]] = frozenset()
+    """The kinds of commands that its decision has."""
 
 
 class Turns:
@@ -164,20 +167,21 @@ class Turns:
             name, state = delivery.execution_id, live.run.state
             before = self._lost(name, state, (), delivery.messages, now) if delivery.resume else ()
             return self._advance(delivery, live, before, now)
-        head = self._store.head(delivery.execution_id)
-        if head is None:
-            return None
-        if head.closed_at is not None and not (
-            head.busy or head.wake_at is not None or delivery.entries or delivery.posted
-        ):
-            return None
         ends = _termination(delivery.messages) is not None
-        if head.status == "blocked" and not delivery.resume and not ends:
-            # It is only kept: that must not cost what reading the history does.
-            extent = self._store.extent(delivery.execution_id)
-            if extent is None or not extent.held:
+        if not delivery.due:  # what is due is not blocked, and has something to do
+            head = self._store.head(delivery.execution_id)
+            if head is None:
                 return None
-            return self._kept(delivery, Stored(head, [], []), head, extent.length)
+            if head.closed_at is not None and not (
+                head.busy or head.wake_at is not None or delivery.entries or delivery.posted
+            ):
+                return None
+            if head.status == "blocked" and not delivery.resume and not ends:
+                # It is only kept: that must not cost what reading the history does.
+                extent = self._store.extent(delivery.execution_id)
+                if extent is None or not extent.held:
+                    return None
+                return self._kept(delivery, Stored(head, [], []), head, extent.length)
         stored = self._store.load(delivery.execution_id)
         if stored is None or not stored.held:
             return None
@@ -192,12 +196,8 @@ class Turns:
     def _begin(self, definition: Definition, execution_id: str) -> Run:
         """Return a new run, which knows by when its attempts have to be reported."""
         run = Run(definition, execution_id, self._codec, self._inline)
-        state, in_hand = run.state, self._in_hand
-        state.limits = self._attempt_limits
-        if in_hand is not None:
-            state.in_hand = lambda seq, attempt: in_hand(
-                (execution_id, seq, attempt), state.tasks[seq].name
-            )
+        run.state.execution_id = execution_id
+        run.state.limits, run.state.in_hand = self._attempt_limits, self._in_hand
         return run
 
     def block(self, delivery: Delivery, reason: BaseException) -> Turn | None:
@@ -319,7 +319,8 @@ class Turns:
         messages = (*before, *delivery.messages)
         if delivery.resume:
             ask_for_attempts(run.state)
-        failed = _names_of_failed(run, messages)
+        fails = events.TaskFailed in map(type, messages)
+        names = _names_of_failed(run, messages) if fails else {}
         waits = BEGIN in run.state.timers
         decision = self.watched(run, decide, run, messages, now)
         refused: dict[str, Failure] = {}
@@ -364,29 +365,32 @@ class Turns:
                     condition="terminated",
                     busy=False,
                 )
-        else:
+        elif live.length + len(taken) - head.base >= self._limit // 2:
             after = bounded(after, live.length, live.length + len(taken), self._limit)
         closing: Event | None = None
         if not continues:
             for event in taken:
                 if type(event) in events.CLOSING:
                     closing = event
+        # A resume that ends in the same block is written too: who waits looks for what is new.
+        is_new = live.length == 0 or delivery.resume or (after is not head and after != head)
+        kinds = frozenset(map(type, decision.commands))
         commit = Commit(
-            execution_id=delivery.execution_id,
-            expected=live.length,
-            events=tuple(map(wire.encode, taken)),
-            # A resume that ends in the same block is written too: who waits looks for what is new.
-            head=after if after != head or live.length == 0 or delivery.resume else None,
+            delivery.execution_id,
+            live.length,
+            tuple(map(wire.encode, taken)),
+            after if is_new else None,
             park=_to_park(left, after) if left else (),
             unpark=unpark,
             taken=tuple(delivery.entries),
-            outbox=outbox(decision.commands),
+            outbox=outbox(decision.commands) if SendMessage in kinds else (),
             tries=0 if live.tries else None,
         )
         turn = Turn(delivery, commit, after, live, decision, closing, continues=continues)
         begins = bool(known) or waits or live.length == 0
-        turn.first, turn.failed = begins and BEGIN not in run.state.timers, failed
+        turn.first, turn.failed = begins and BEGIN not in run.state.timers, names
         turn.cut = decision.cut
+        turn.commands = kinds
         return turn
 
     def _anew(self, live: Live, *, fresh: bool) -> Live:
@@ -523,7 +527,7 @@ def _termination(messages: Iterable[Message]) -> events.ExecutionTerminated | No
 def _names_of_failed(run: Run, messages: Iterable[Message]) -> dict[int, str]:
     tasks = run.state.tasks
     failed = [m.seq for m in messages if type(m) is events.TaskFailed]
-    return {seq: tasks[seq].name for seq in failed if seq in tasks} if failed else {}
+    return {seq: tasks[seq].name for seq in failed if seq in tasks}
 
 
 def _ended(

@@ -49,7 +49,7 @@ def ask_for_attempts(state: ExecutionState) -> None:
     if state.in_hand is not None:
         for seq, task in state.tasks.items():
             if task.retry_at is None and seq not in state.released:
-                state.in_hand(seq, task.attempt)
+                state.in_hand((state.execution_id, seq, task.attempt), task.name)
 
 
 class Unreported:

@@ -22,28 +22,23 @@ class Timers(Protocol):
 class Handle:
     """A callback that is ready to run."""
 
-    __slots__ = ("_args", "_cancelled", "_context", "callback")
+    __slots__ = ("args", "callback", "context", "is_cancelled")
 
     def __init__(
         self, callback: Callable[..., Any], args: tuple[Any, ...], context: Context | None
     ) -> None:
         self.callback = callback
-        self._args = args
-        self._context = copy_context() if context is None else context
-        self._cancelled = False
+        self.args = args
+        self.context = copy_context() if context is None else context
+        self.is_cancelled = False
 
     def cancel(self) -> None:
         """Do not run it."""
-        self._cancelled = True
+        self.is_cancelled = True
 
     def cancelled(self) -> bool:
         """Return whether it was cancelled."""
-        return self._cancelled
-
-    def run(self) -> None:
-        """Run the callback, unless it was cancelled."""
-        if not self._cancelled:
-            self._context.run(self.callback, *self._args)
+        return self.is_cancelled
 
 
 class TimerHandle:

@@ -14,8 +14,7 @@ import inspect
 import logging
 import sys
 from asyncio import events
-from collections import deque
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sized
 from contextlib import AbstractContextManager, nullcontext, suppress
 from contextvars import Context
 from types import CoroutineType
@@ -68,6 +67,19 @@ class Halt(BaseException):
     """Stops workflow code that must not run on; the reason is the loop's `fault`."""
 
 
+class Idle(Protocol):
+    """What may make something ready when nothing is."""
+
+    @property
+    def waiting(self) -> Sized:
+        """What waits for that: empty where there is nothing to ask."""
+        ...
+
+    def try_all(self) -> bool:
+        """Make ready what can be; whether that is anything."""
+        ...
+
+
 class Owner(Protocol):
     """What the loop asks of the run it belongs to."""
 
@@ -91,11 +103,11 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
 
     def __init__(self, identity: str, owner: Owner) -> None:
         _install()
-        self._hash_base = hash_base(identity)
-        self.created = 0
-        """How many tasks and futures have been made."""
+        self.first_hash = self.last_hash = hash_base(identity)
+        """The hash before that of the first task or future, and that of the last one: each has the
+        next number."""
         self._owner = owner
-        self._ready: deque[Handle] = deque()
+        self._ready: list[Handle] = []
         self.now = 0
         self.clock: int | None = None
         """What the time really is, where that is known: durations begin at it. `now` is ahead of it
@@ -105,20 +117,15 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         self.touched = False
         """Whether code that may only look tried something else: the run may have changed by it."""
         self._current: Handle | None = None
-        self._repeated: dict[WorkflowTask, int] = {}
+        self._repeated: dict[WorkflowTask, int] | None = None
         self._repeating: Handle | None = None
-        self._held: list[Handle] = []
+        self._held: tuple[Handle, ...] = ()
         """What goes on cancelling at the next delivery."""
         self.ended = False
         """Whether the workflow has come to its end: nothing that is still ready runs."""
         self.tasks: list[WorkflowTask] = []
         self._tasks_prune = _PRUNE_AT
         self.generators = OpenGenerators()
-
-    def next_hash(self) -> int:
-        """Return the hash of the next task or future."""
-        self.created += 1
-        return self._hash_base + self.created
 
     def refuse(self, what: str, instead: str) -> NoReturn:
         """Record that the workflow did what it must not, and raise the error at that place."""
@@ -132,7 +139,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
 
     # Running
 
-    def drain(self, idle: Callable[[], bool]) -> None:
+    def drain(self, idle: Idle) -> None:
         """Run what is ready, and what that makes ready, until nothing is.
 
         `idle` is asked then whether it has made something ready. Stops early when there is a
@@ -143,25 +150,26 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         _set_running_loop(self)
         sys.set_asyncgen_hooks(self.generators.enter, self._generator_abandoned)
         ready = self._ready
-        self._repeated.clear()
+        self._repeated = None
         if self._held:
             ready.extend(self._held)
-            self._held.clear()
+            self._held = ()
         try:
             while True:
                 while ready:
-                    handle = self._current = ready.popleft()
-                    try:
-                        handle.run()
-                    except KeyboardInterrupt:
-                        raise
-                    except Halt:
-                        pass
-                    except BaseException as error:
-                        self._callback_failed(handle, error)
-                    if self.fault is not None or self.ended:
-                        return
-                if not idle():
+                    # A list that is taken as a whole: a deque would take 600 bytes while it is empty.
+                    handles = ready[:]
+                    ready.clear()
+                    for handle in handles:
+                        self._current = handle
+                        try:
+                            if not handle.is_cancelled:
+                                handle.context.run(handle.callback, *handle.args)
+                        except BaseException as error:
+                            self._callback_failed(handle, error)
+                        if self.fault is not None or self.ended:
+                            return
+                if not idle.waiting or not idle.try_all():
                     return
         except Halt:
             return
@@ -176,6 +184,10 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
                 _return_to_task(outer, outer_task)
 
     def _callback_failed(self, handle: Handle, error: BaseException) -> None:
+        if isinstance(error, KeyboardInterrupt):
+            raise error
+        if isinstance(error, Halt):
+            return
         if isinstance(error, SystemExit) and isinstance(
             getattr(handle.callback, "__self__", None), asyncio.Task
         ):
@@ -202,8 +214,8 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
             return
         self.dead = True
         self._ready.clear()
-        self._held.clear()
-        self._repeated.clear()
+        self._held = ()
+        self._repeated = None
         self._current = self._repeating = None
         outer, outer_hooks = running_loop(), sys.get_asyncgen_hooks()
         outer_task = _leave_task(outer)
@@ -236,16 +248,18 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         if self.looking:
             self._refuse_to_look()
         handle = Handle(callback, args, context)
-        if not self.dead:
-            (self._held if self._is_repeating(callback) else self._ready).append(handle)
+        if self._repeating is not None and self._is_repeating(callback):
+            self._held = (*self._held, handle)
+        elif not self.dead:
+            self._ready.append(handle)
         return handle
 
     def cancelled_again(self, task: WorkflowTask) -> None:
         """Take note that a task is cancelled: a scope of anyio cancels again in every pass of the
         loop until the task has left it, also while the task cleans up.
         """
-        count = self._repeated.get(task, 0) + 1
-        self._repeated[task] = count
+        repeated = self._repeated = self._repeated or {}
+        count = repeated[task] = repeated.get(task, 0) + 1
         self._repeating = self._current if count > _CANCELS else None
 
     def _is_repeating(self, callback: Callable[..., Any]) -> bool:

@@ -38,7 +38,7 @@ class WorkflowFuture(asyncio.Future[T]):
 
     def __init__(self, *, loop: Any) -> None:
         super().__init__(loop=loop)
-        self._mw_hash = loop.next_hash()
+        self._mw_hash = loop.last_hash = loop.last_hash + 1
 
     def __hash__(self) -> int:
         return self._mw_hash
@@ -56,8 +56,8 @@ class WorkflowTask(asyncio.Task[Any]):
         context: Context | None,
     ) -> None:
         # The hash comes first: the base class enters the task into a set.
-        self._mw_hash = loop.next_hash()
-        name = name if name is not None else f"Task-{loop.created}"
+        self._mw_hash = loop.last_hash = loop.last_hash + 1
+        name = name if name is not None else f"Task-{loop.last_hash - loop.first_hash}"
         self._numbering = loop
         self.context = copy_context() if context is None else context
         super().__init__(coro, loop=loop, name=name, context=self.context)
@@ -277,7 +277,7 @@ class NumberedGathering(_GatheringFuture):
 
     def __init__(self, children: Any, *, loop: Any) -> None:
         super().__init__(children, loop=loop)  # type: ignore[call-arg]
-        self._mw_hash = loop.next_hash()
+        self._mw_hash = loop.last_hash = loop.last_hash + 1
 
     def __hash__(self) -> int:
         return self._mw_hash
@@ -301,7 +301,7 @@ def install(in_workflow: Callable[[], bool], refuse: Callable[[str, str], None])
         return OrderedSet(items)
 
     def make_gathering(children: Any, *, loop: Any) -> asyncio.Future[Any]:
-        kind: Any = NumberedGathering if hasattr(loop, "next_hash") else _GatheringFuture
+        kind: Any = NumberedGathering if hasattr(loop, "last_hash") else _GatheringFuture
         return kind(children, loop=loop)
 
     asyncio.tasks.set = make_set  # type: ignore[attr-defined]

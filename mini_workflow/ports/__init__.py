@@ -4,6 +4,7 @@ Those of a queued backend are in `queue` alone, since only an orchestrator needs
 """
 
 from mini_workflow.ports.runner import (
+    NamedWorkerRunner,
     Report,
     TaskOutcome,
     TaskRequest,
@@ -41,6 +42,7 @@ __all__ = [
     "Leases",
     "Mailbox",
     "MailboxEntry",
+    "NamedWorkerRunner",
     "Page",
     "Query",
     "QueuedMessage",

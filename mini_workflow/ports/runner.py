@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
+from mini_workflow.core.codec import CapturedCall
 from mini_workflow.core.records import record
 
 
@@ -22,7 +23,7 @@ class TaskRequest:
     seq: int
     attempt: int
     name: str
-    payload: bytes
+    payload: CapturedCall
     timeout: int | None = None
     is_async: bool = False
     heartbeat_timeout: int | None = None
@@ -58,6 +59,15 @@ class TaskOutcome:
 
 Report = Callable[[TaskOutcome], None]
 """Takes an outcome to the engine; callable from any thread, never blocks, never raises."""
+
+
+@runtime_checkable
+class NamedWorkerRunner(Protocol):
+    """A TaskRunner that serves some workers, and with which the attempts of others wait."""
+
+    def unserved(self, execution_id: str) -> tuple[str, ...]:
+        """Return the names of the workers that attempts of an execution wait for, in order. Any thread."""
+        ...
 
 
 class TaskRunner(Protocol):

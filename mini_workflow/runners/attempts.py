@@ -124,7 +124,7 @@ class Attempts(Generic[Item]):
         try:
             (to or self._to)(outcome)
         finally:
-            self._unreported.discard(outcome.key)
+            self._unreported.discard((outcome.execution_id, outcome.seq, outcome.attempt))
 
     def cancel(self, execution_id: str, seq: int, reason: str) -> None:
         """Drop an attempt that has not begun, and tell one that has."""
@@ -183,8 +183,9 @@ class Attempts(Generic[Item]):
         """Add a new attempt. Raises RuntimeClosed after `stop`."""
         if self.closed:
             raise RuntimeClosed("the runner of tasks was closed")
-        self._all[attempt.request.execution_id, attempt.request.seq] = attempt
-        self._unreported.add(attempt.request.key)
+        request = attempt.request
+        self._all[request.execution_id, request.seq] = attempt
+        self._unreported.add((request.execution_id, request.seq, request.attempt))
 
     def begin(
         self, attempt: Item, limits: Limits | None, current: CurrentTask | None = None

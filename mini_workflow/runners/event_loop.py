@@ -34,11 +34,7 @@ LOOP_ENDED: Final = "the event loop that it ran on has ended, and the task begin
 
 
 class _Attempt(Attempt):
-    __slots__ = ("task",)
-
-    def __init__(self, request: TaskRequest) -> None:
-        super().__init__(request)
-        self.task: asyncio.Task[None] | None = None  # once it has begun
+    task: asyncio.Task[None] | None = None  # once it has begun
 
     def stop(self) -> None:
         """Have asyncio cancel it. Any thread."""
@@ -268,7 +264,7 @@ class EventLoopRunner:
                 attempt = self._inbox.popleft()
                 request = attempt.request
                 limits = Limits.of(request, CLEANUP_GRACE)
-                current = CurrentTask.of(request, limits)
+                current = CurrentTask(request, limits)
                 if not self._attempts.begin(attempt, limits, current):
                     continue
                 self._unfinished += 1

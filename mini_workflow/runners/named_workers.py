@@ -76,6 +76,12 @@ class NamedWorkers:
         """See TaskRunner."""
         return key in self._waiting or any(runner.holds(key) for runner in self._all)
 
+    def unserved(self, execution_id: str) -> tuple[str, ...]:
+        """See NamedWorkerRunner."""
+        with self._lock:
+            waiting = list(self._waiting.values())
+        return tuple(sorted({r.worker for r in waiting if r.execution_id == execution_id}))
+
     def close(self, grace: float) -> list[TaskRequest]:
         """See TaskRunner: the runners share the grace."""
         ends_at = time.monotonic() + grace

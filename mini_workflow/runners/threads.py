@@ -28,12 +28,8 @@ def default_threads() -> int:
 
 
 class _Attempt(Attempt):
-    __slots__ = ("thread", "waits")
-
-    def __init__(self, request: TaskRequest) -> None:
-        super().__init__(request)
-        self.thread: threading.Thread | None = None  # once it has begun
-        self.waits = False  # for an execution
+    thread: threading.Thread | None = None  # once it has begun
+    waits = False  # for an execution
 
 
 class ThreadRunner:
@@ -162,7 +158,7 @@ class ThreadRunner:
             attempt = attempt or self._queue.get()
             if attempt is None:
                 return
-            outcome = self._run(attempt)
+            outcome = self._run(attempt, this)
             with self._lock:
                 if this not in self._threads:
                     return  # it was replaced
@@ -192,15 +188,15 @@ class ThreadRunner:
         self._attempts.report(outcome, self._hand_in)
         return self._kept.pop(this)
 
-    def _run(self, attempt: _Attempt) -> TaskOutcome | None:
+    def _run(self, attempt: _Attempt, this: threading.Thread) -> TaskOutcome | None:
         request = attempt.request
         limits = Limits.of(request)
-        current = CurrentTask.of(request, limits)
+        current = CurrentTask(request, limits)
         current.on_wait = partial(self._wait, attempt)
         with self._lock:
             if not self._attempts.begin(attempt, limits, current):
                 return None
-            attempt.thread = threading.current_thread()
+            attempt.thread = this
         token = CURRENT.set(current)
         try:
             return self._execute(request)

@@ -14,7 +14,7 @@ from typing import Any
 
 from mini_workflow.codecs.standard import StandardCodec
 from mini_workflow.core import events
-from mini_workflow.core.codec import Codec
+from mini_workflow.core.codec import CapturedCall, Codec
 from mini_workflow.core.decide import decide
 from mini_workflow.core.events import Event
 from mini_workflow.core.failure import Failure
@@ -241,7 +241,7 @@ class _ObservedRun(Run):
                 self._observe(Step(number, event, place))
 
     def _refuse_inline(
-        self, execution_id: str, seq: int, name: str, payload: bytes
+        self, execution_id: str, seq: int, name: str, payload: CapturedCall
     ) -> Payload | Failure:
         self.loop.fault = Stopped(f"inline task {name!r} comes next, and no task runs in a replay")
         raise Halt

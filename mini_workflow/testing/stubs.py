@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from mini_workflow.codecs.standard import StandardCodec
-from mini_workflow.core.codec import Codec
+from mini_workflow.core.codec import CapturedCall, Codec
 from mini_workflow.ports import TaskRequest
 
 
@@ -47,7 +47,9 @@ class _Stubbing(StandardCodec):
         super().__init__()
         self._function = function
 
-    def restore(self, payload: bytes) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
+    def restore(
+        self, payload: CapturedCall
+    ) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
         """See `Codec.restore`."""
         _, args, kwargs = super().restore(payload)
         return self._function, args, kwargs

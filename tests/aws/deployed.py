@@ -87,9 +87,9 @@ class FakeLambda:
         page: dict[str, Any] = {"Versions": found[start : start + 2]}
         return page | ({"NextMarker": str(start + 2)} if len(found) > start + 2 else {})
 
-    def get_function_configuration(self, FunctionName: str, Qualifier: str) -> Any:  # noqa: N803
-        assert FunctionName == "orchestrator"
-        version = self._world.alias[0] if Qualifier == "live" else Qualifier
+    def get_function_configuration(self, FunctionName: str, Qualifier: str = "") -> Any:  # noqa: N803
+        assert FunctionName == ("orchestrator" if Qualifier else "orchestrator:live")
+        version = Qualifier or self._world.alias[0]
         return {
             "Runtime": f"python{self._world.python}",
             "Environment": {"Variables": {WORKER_FUNCTION_NAME: f"worker:{version}"}},

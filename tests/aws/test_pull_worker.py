@@ -137,7 +137,7 @@ class Place:
         return self.world.client.start_execution(name, id="e")
 
 
-def test_attempts_are_taken_from_the_queue() -> None:
+def test_attempts_are_taken_from_the_queue(capsys: pytest.CaptureFixture[str]) -> None:
     with Place() as place:
         execution = place.start("steps")
         place.run()
@@ -145,6 +145,8 @@ def test_attempts_are_taken_from_the_queue() -> None:
         assert place.world.services.pulled == []
         assert not place.world.services.invocations
         assert set(BODIES.values()) == {1}
+    # The metrics are lines for the log of a function, of which CloudWatch makes metrics: here is none.
+    assert capsys.readouterr().out == ""
 
 
 def test_a_message_that_arrives_twice_runs_its_attempt_once() -> None:

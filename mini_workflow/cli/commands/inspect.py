@@ -40,6 +40,7 @@ from mini_workflow.cli.timelines import (
     print_stacks,
     print_timeline,
     print_waiting,
+    workers_of,
 )
 from mini_workflow.engine.execution import Description
 from mini_workflow.errors import UsageError
@@ -58,6 +59,9 @@ COLUMNS: Final[dict[str, Callable[[Description], str]]] = {
     "reason": lambda d: d.blocked_reason or "",
 }
 """What `ls` can show of a description."""
+
+WORKERS: Final = "workers"
+"""The column with the workers that tasks in flight are with, or wait for: it takes their histories."""
 
 DEFAULT_COLUMNS: Final = "id,workflow,status,started,took"
 
@@ -78,7 +82,7 @@ DEFAULT_COLUMNS: Final = "id,workflow,status,started,took"
     default=DEFAULT_COLUMNS,
     show_default=True,
     metavar="A,B,...",
-    help=f"Of {', '.join(COLUMNS)}.",
+    help=f"Of {', '.join((*COLUMNS, WORKERS))}; {WORKERS}: those that tasks are with, or wait for.",
 )
 @json_option
 @pass_session
@@ -93,17 +97,26 @@ def ls(
 ) -> None:
     """List executions, newest first."""
     names = [name.strip() for name in columns.split(",")]
-    unknown = [name for name in names if name not in COLUMNS]
+    known = (*COLUMNS, WORKERS)
+    unknown = [name for name in names if name not in known]
     if unknown:
-        raise UsageError(f"--columns: there is no {unknown[0]!r}; choose from {', '.join(COLUMNS)}")
+        raise UsageError(f"--columns: there is no {unknown[0]!r}; choose from {', '.join(known)}")
+    workers: dict[str, str] = {}
     with session.backend.reader() as client:
         page, following = client.list_page(
             workflow=workflow, status=cast("Status | None", status), size=limit, after=after
         )
+        for one in page if WORKERS in names and not as_json else ():
+            if one.busy and one.status == "running":
+                workers[one.id] = ",".join(workers_of(client.get_execution(one.id)))
+    columns_of: dict[str, Callable[[Description], str]] = {
+        **COLUMNS,
+        WORKERS: lambda d: workers.get(d.id, ""),
+    }
     if as_json:
         say_json({"executions": [description_json(one) for one in page], "next": following})
         return
-    say_table(names, [[COLUMNS[name](one) for name in names] for one in page])
+    say_table(names, [[columns_of[name](one) for name in names] for one in page])
     if following is not None:
         note(f"there are more: --after {following}")
 
@@ -141,6 +154,7 @@ def get(
         execution = client.get_execution(execution_id)
         if as_json:
             answer: dict[str, Any] = description_json(execution.describe())
+            answer["workers"] = list(workers_of(execution)) if answer["busy"] else []
             say_json({**answer, **execution.recording().to_plain()})
         elif lines:
             for _, grown in growth(client, execution_id, while_running=follow):

@@ -124,7 +124,7 @@ class _Worker:
             self._send(frames.heartbeat(request.key, details, self._equipment.seal))
 
         pulse = Heartbeats(request, send, self._later)
-        return CurrentTask.of(request, pulse), pulse
+        return CurrentTask(request, pulse), pulse
 
     def _run_loop(self) -> None:
         loop = self._loop

@@ -11,6 +11,7 @@ from enum import IntEnum
 from struct import Struct
 from typing import Final, NamedTuple
 
+from mini_workflow.core.codec import bytes_of_call
 from mini_workflow.errors import MiniWorkflowError, TaskError
 from mini_workflow.ports import TaskOutcome, TaskRequest
 from mini_workflow.runners.processes.worker_config import Seal, Unseal
@@ -75,7 +76,7 @@ def from_request(request: TaskRequest, seal: Seal) -> bytes:
     head = _REQUEST.pack(
         kind, _number(request.timeout), _number(request.heartbeat_timeout), len(name), len(details)
     )
-    return _frame(kind, request.key, head + name + details + request.payload, seal)
+    return _frame(kind, request.key, head + name + details + bytes_of_call(request.payload), seal)
 
 
 def from_outcome(outcome: TaskOutcome, seal: Seal) -> bytes:

@@ -176,7 +176,10 @@ class Deployment:
 
     def runtime(self) -> str:
         """Return the Python that the orchestrator runs on, such as "3.13"; empty if its image knows."""
-        return self._configured("").get("Runtime", "").removeprefix("python")
+        called = self._parts.settings.get(settings.ORCHESTRATOR_FUNCTION_NAME)
+        with translate_errors(f"reading the configuration of function {called!r}"):
+            found = self._lambda.get_function_configuration(FunctionName=called)
+        return found.get("Runtime", "").removeprefix("python")
 
     # Which versions nobody needs
 
@@ -250,10 +253,9 @@ class Deployment:
         ]
 
     def _configured(self, version: str) -> dict[str, Any]:
-        qualifier = version or settings.LIVE
         with translate_errors(f"reading the configuration of function {self.function!r}"):
             return self._lambda.get_function_configuration(
-                FunctionName=self.function, Qualifier=qualifier
+                FunctionName=self.function, Qualifier=version
             )
 
     # The executions

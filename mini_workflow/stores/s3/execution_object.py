@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
+from itertools import repeat
 from typing import Any, Final
 
 from mini_workflow.core.wire import text_of
@@ -117,16 +118,16 @@ class ExecutionObject:
 
     def tail_bytes(self) -> int:
         """Return how large the tail is."""
-        return sum(len(line.encode()) for line in self.tail)
+        return sum(map(len, map(str.encode, self.tail)))
 
 
 def encode(document: ExecutionObject) -> bytes:
     """Return the object."""
     header: dict[str, Any] = {"schema": SCHEMA}
     header.update(
-        (k, v) for k, v in asdict(document.head).items() if v is not None and v is not False
+        [(k, v) for k, v in asdict(document.head).items() if v is not None and v is not False]
     )
-    header.update((k, v) for k in _NUMBERS if (v := getattr(document, k)))
+    header.update([(k, v) for k in _NUMBERS if (v := getattr(document, k))])
     if document.parent is not None:
         header["parent"] = document.parent
     pending = document.pending
@@ -243,10 +244,15 @@ def _listed(lines: tuple[str, ...]) -> Iterable[str]:
     """Events and messages are JSON objects, and stand there as they are; anything else, and what
     would not fit a line, as a JSON string.
     """
-    last = len(lines) - 1
-    for index, line in enumerate(lines):
-        plain = line if line[:1] == "{" and "\n" not in line else _dump(line)
-        yield plain if index == last else plain + ","
+    if not lines:
+        return ()
+    text = ",\n".join(lines)
+    if text.count("\n") != len(lines) - 1 or not all(map(str.startswith, lines, repeat("{"))):
+        fits = (line[:1] == "{" and "\n" not in line for line in lines)
+        text = ",\n".join(
+            line if fit else _dump(line) for line, fit in zip(lines, fits, strict=True)
+        )
+    return text.split("\n")
 
 
 def _unlisted(lines: list[str]) -> Iterable[str]:

@@ -88,7 +88,9 @@ class SQLiteLeases:
         path: Path,
     ) -> None:
         self._path = path
-        self._note = turn_note.TurnNote(path)
+        self._note = turn_note.TurnNote(path, holding)
+        self.note_turn: Final = self._note.write
+        """See `Leases.note_turn`. No method of its own: it is called twice in every turn."""
         self._writer = writer
         self._reader = reader
         self._reading = reading
@@ -142,10 +144,6 @@ class SQLiteLeases:
                 "UPDATE owners SET until = ? WHERE id = ?",
                 (now + self._lease, self._holding.lease),
             )
-
-    def note_turn(self, execution_id: str | None) -> None:
-        """See `Leases.note_turn`."""
-        self._note.write(self._holding.lease, execution_id)
 
     def release(self) -> None:
         """See `Leases.release`."""

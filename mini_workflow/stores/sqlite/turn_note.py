@@ -10,7 +10,7 @@ import mmap
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from mini_workflow.errors import StoreUnavailable
 
@@ -18,16 +18,29 @@ _BYTES: Final = 256
 """Room for an id: 100 characters of one byte each are the most that one has."""
 
 
-class TurnNote:
-    """The note of one owner of the file at `path`. It is made when it is first written."""
+class Holds(Protocol):
+    """What an owner holds."""
 
-    def __init__(self, path: Path) -> None:
+    @property
+    def lease(self) -> int | None:
+        """The number of its lease, or None while it has none."""
+        ...
+
+
+class TurnNote:
+    """The note of one owner of the file at `path`, who has the lease that `holding` names. It is made
+    when it is first written.
+    """
+
+    def __init__(self, path: Path, holding: Holds) -> None:
         self._path = path
+        self._holding = holding
         self._lease: int | None = None
         self._map: mmap.mmap | None = None
 
-    def write(self, lease: int | None, execution_id: str | None) -> None:
-        """Note whose turn the owner with that lease is in. Raises StoreUnavailable."""
+    def write(self, execution_id: str | None) -> None:
+        """Note whose turn the owner is in. Raises StoreUnavailable."""
+        lease = self._holding.lease
         if lease is None:
             return
         if lease != self._lease:

@@ -12,6 +12,7 @@ from hashlib import sha256
 from typing import Any, Final
 
 from mini_workflow.core import events, wire
+from mini_workflow.core.codec import bytes_of_call
 from mini_workflow.core.failure import failure_of
 from mini_workflow.errors import StoreError, UsageError
 from mini_workflow.ports import QueuedMessage, TaskRequest
@@ -247,7 +248,7 @@ def envelope_of(
     """Return what the worker is invoked with, or a certain version of it."""
     content = {
         "name": request.name,
-        "payload": b64encode(request.payload).decode(),
+        "payload": b64encode(bytes_of_call(request.payload)).decode(),
         "timeout": request.timeout,
         "is_async": request.is_async,
         "heartbeat_timeout": request.heartbeat_timeout,

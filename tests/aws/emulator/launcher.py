@@ -12,7 +12,8 @@ Runs in an environment of its own (requirements/emulator.txt); server.py starts 
 - A throttled asynchronous invocation is tried again, and is not counted as an attempt.
 - Versions and aliases: an alias with weights is of several versions, one for each call; what is set for
   asynchronous invocations, and concurrency, holds for calls by the version or alias that it is set for.
-- Permissions: the batch actions of SQS are those of single messages; a schedule is in its group.
+- Permissions: the batch actions of SQS are those of single messages; a schedule is in its group; to
+  look at one alias is not to list all.
 - Calls are recorded (recorder.py).
 
 They replace functions inside of ministack, so that its version is pinned exactly; test_emulator.py
@@ -314,6 +315,8 @@ def pump_all() -> None:
 def extract_action(extract, service: str, *request):
     """The action to be allowed. Source: SQS Developer Guide, "Amazon SQS batch actions"."""
     action = extract(service, *request)
+    if action == "lambda:ListAliases" and "/aliases/" in request[1]:
+        return "lambda:GetAlias"  # the path names one
     return action.removesuffix("Batch") if service == "sqs" and action else action
 
 

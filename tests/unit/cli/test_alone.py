@@ -392,12 +392,15 @@ def test_a_task_waits_for_its_worker_and_get_and_doctor_say_so(
         monkeypatch.setattr("mini_workflow.cli.commands.doctor.LONG", timedelta())
         mw.inside = True
         mw("ls")
+        assert mw("ls", "--columns", "id,workers").out == "one\tgpu"
+        assert mw("get", "one", "--json").json["workers"] == ["gpu"]
         found = eventually(lambda: "'train'" in (out := mw("doctor", status=None).out) and out)
         assert "has been with worker 'gpu', or waiting for it" in found
         assert "--worker gpu" in found
     mw.inside = False
     with mw.served("worker", "cli_flows", "--worker", "gpu", "--worker", "cpu=1", "--json"):
         assert mw("result", "one", "--timeout", WAIT).out == "trained"
+        assert mw("get", "one", "--json").json["workers"] == []
 
 
 @pytest.mark.parametrize("given", ["", "default", "g pu", "gpu=x", "gpu=-1", "gpu=1.5"])

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from mini_workflow import Context, ExecutionTerminated, LocalClient, LocalRuntime, workflow
 from mini_workflow.cli.app import cli
-from mini_workflow.cli.commands.doctor import _examine_values
+from mini_workflow.cli.commands.doctor import examine_values
 from tests.waiting import WAIT
 
 HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -35,8 +35,8 @@ def test_open_executions_with_code_of_another_python_are_named(tmp_path: Path) -
         runtime.start_execution(waits, local_class_instance(), id="with-code")
         # What only looks like it is text.
         runtime.start_execution(waits, '{"$":"dill","python":"cpython-3.8"}', id="text")
-        assert [f.level for f in _examine_values(client, 10, HERE)] == ["ok"]
-        problem, ok = _examine_values(client, 10, "3.99")
+        assert [f.level for f in examine_values(client, 10, HERE)] == ["ok"]
+        problem, ok = examine_values(client, 10, "3.99")
         assert (problem.level, problem.execution_id, ok.level) == ("problem", "with-code", "ok")
         assert f"code of Python {HERE}, which Python 3.99 cannot read" in problem.what
         # What has ended is read by nobody any more.
@@ -44,7 +44,7 @@ def test_open_executions_with_code_of_another_python_are_named(tmp_path: Path) -
         execution.terminate("over")
         with pytest.raises(ExecutionTerminated):
             execution.result(timeout=WAIT)
-        assert [f.level for f in _examine_values(client, 10, "3.99")] == ["ok"]
+        assert [f.level for f in examine_values(client, 10, "3.99")] == ["ok"]
 
 
 @pytest.mark.parametrize("version", ["3", "three", "3.13.1"])

@@ -8,13 +8,16 @@ import logging
 import sys
 import time
 from collections.abc import Callable
+from inspect import signature
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 from mini_workflow.context import Context
 from mini_workflow.core import commands, events
 from mini_workflow.core.decide import advance
+from mini_workflow.core.retry import RetryPolicy
 from mini_workflow.errors import (
     ClosureNotSerializable,
     DuplicateWorkflow,
@@ -420,3 +423,32 @@ def test_what_belongs_to_the_workflow_says_what_to_hand_over(
             hand_over[how]()
 
     assert run(workflow).result() is None
+
+
+OPTIONS_GIVEN: dict[str, Any] = {
+    "name": "charge",
+    "retry": RetryPolicy(max_attempts=2),
+    "timeout": 5,
+    "heartbeat_timeout": 5,
+    "inline": True,
+    "undo": print,
+    "worker": "gpu",
+}
+"""Of each option of `ctx.task` something else than its default."""
+
+
+@pytest.mark.parametrize(
+    "option",
+    [name for name, p in signature(Context.task).parameters.items() if p.kind is p.KEYWORD_ONLY],
+)
+def test_each_option_of_a_task_counts_when_it_is_given_alone(option: str) -> None:
+    """Without options a call takes a short way, which has to know them all."""
+    assert asked_for({option: OPTIONS_GIVEN[option]}) != asked_for({})
+
+
+def asked_for(options: dict[str, Any]) -> Any:
+    """What a run is asked for by `ctx.task` with these options."""
+    tasks = Mock()
+    Context(Mock(tasks=tasks)).task(print, **options)
+    (call,) = tasks.method_calls
+    return call

@@ -29,8 +29,8 @@ def test_an_attempt_that_nobody_reports_is_lost_at_its_deadline_and_made_again()
     one = state()
     one.apply(events.TaskScheduled(1, "t", RETRY, timeout=3_000))
     deadline = START + 3_000 + MARGIN
-    assert one.next_wake()[0] == deadline
-    assert one.next_wake()[1]
+    assert one.summary()[2] == deadline
+    assert one.summary()[3]
     assert one.due(deadline - 1) is None
     lost = one.due(deadline)
     assert isinstance(lost, events.TaskRetryScheduled)
@@ -38,19 +38,19 @@ def test_an_attempt_that_nobody_reports_is_lost_at_its_deadline_and_made_again()
     assert lost.failure.type == "mini_workflow.errors:WorkerLost"
     assert "builtins:Exception" in lost.failure.lineage
     one.apply(lost)
-    assert one.next_wake()[0] == deadline + 2_000
-    assert not one.next_wake()[1]
+    assert one.summary()[2] == deadline + 2_000
+    assert not one.summary()[3]
     again = one.due(deadline + 2_000)
     assert again == events.TaskRetryStarted(deadline + 2_000, 1, 2)
     one.apply(again)
     # The timeout of the next attempt counts from its own start.
-    assert one.next_wake()[0] == deadline + 2_000 + 3_000 + MARGIN
+    assert one.summary()[2] == deadline + 2_000 + 3_000 + MARGIN
     # The report of the first one comes after all, and is a duplicate.
     assert one.admit(events.TaskCompleted(deadline + 2_001, 1, 1, Payload(text="1"))) is None
     done = one.admit(events.TaskCompleted(deadline + 2_002, 1, 2, Payload(text="2")))
     assert done is not None
     one.apply(done)
-    assert one.next_wake()[0] is None
+    assert one.summary()[2] is None
 
 
 def test_the_last_attempt_that_nobody_reports_fails_the_task() -> None:
@@ -77,32 +77,32 @@ def test_how_long_a_report_is_waited_for(
     assert limits.within(timeout) == within
     one = state(limits)
     one.apply(events.TaskScheduled(1, "t", timeout=timeout))
-    assert one.next_wake()[0] == (None if within is None else START + within)
+    assert one.summary()[2] == (None if within is None else START + within)
 
 
 def test_no_deadline_where_nobody_has_given_limits() -> None:
     one = state(None)
     one.apply(events.TaskScheduled(1, "t", timeout=3_000))
-    assert one.next_wake()[0] is None
+    assert one.summary()[2] is None
 
 
 def test_one_that_is_still_in_hand_gets_another_deadline() -> None:
     one = state()
-    asked: list[tuple[int, int]] = []
+    asked: list[tuple[tuple[str, int, int], str]] = []
     held = {1}
 
-    def in_hand(seq: int, attempt: int) -> bool:
-        asked.append((seq, attempt))
-        return seq in held
+    def in_hand(key: tuple[str, int, int], name: str) -> bool:
+        asked.append((key, name))
+        return key[1] in held
 
-    one.in_hand = in_hand
+    one.execution_id, one.in_hand = "x", in_hand
     one.apply(events.TaskScheduled(1, "t", timeout=3_000))
     one.apply(events.TaskScheduled(2, "t", timeout=3_000))
     late = START + 10_000
     lost = one.due(late)
     assert isinstance(lost, events.TaskRetryScheduled)
     one.apply(lost)
-    assert asked == [(1, 1), (2, 1)]
+    assert asked == [(("x", 1, 1), "t"), (("x", 2, 1), "t")]
     assert one.deadlines[1] == late + 3_000 + MARGIN
 
 
@@ -112,9 +112,9 @@ def test_a_released_attempt_and_one_that_was_given_up_have_none() -> None:
     one.apply(events.TaskScheduled(2, "t", timeout=3_000))
     one.apply(events.TaskReleased(START + 1, 1, 1))
     one.apply(events.TaskCancelled(2))
-    assert one.next_wake()[0] is None
+    assert one.summary()[2] is None
     one.apply(events.TaskRetryStarted(START + 60_000, 1, 1))
-    assert one.next_wake()[0] == START + 60_000 + 3_000 + MARGIN
+    assert one.summary()[2] == START + 60_000 + 3_000 + MARGIN
 
 
 def test_tasks_that_outlive_their_workflow_have_one_still() -> None:
@@ -122,11 +122,11 @@ def test_tasks_that_outlive_their_workflow_have_one_still() -> None:
     one = state()
     one.apply(events.TaskScheduled(1, "t", timeout=3_000))
     one.apply(events.ExecutionCompleted(Payload(text="1")))
-    assert one.next_wake()[0] == START + 3_000 + MARGIN
+    assert one.summary()[2] == START + 3_000 + MARGIN
     one = state()
     one.apply(events.TaskScheduled(1, "t", timeout=3_000))
     one.apply(events.ExecutionTerminated(START + 1))
-    assert one.next_wake()[0] is None
+    assert one.summary()[2] is None
 
 
 def test_steps_that_end_long_before_their_deadlines_leave_nothing_behind() -> None:
@@ -135,7 +135,7 @@ def test_steps_that_end_long_before_their_deadlines_leave_nothing_behind() -> No
     for seq in range(2, 5_002):
         one.apply(events.TaskScheduled(seq, "t"))
         one.apply(events.TaskCompleted(START, seq, 1, Payload(text="1")))
-        assert one.next_wake()[0] == START + 1
+        assert one.summary()[2] == START + 1
     assert len(one.deadlines._heap) < 100
 
 
@@ -174,7 +174,7 @@ def test_the_deadlines_are_those_of_the_history(steps: list[tuple[str, int]]) ->
         replayed = state()
         for event in history:
             replayed.apply(event)
-        assert replayed.next_wake()[0] == live.next_wake()[0]
+        assert replayed.summary()[2] == live.summary()[2]
         assert replayed.deadlines._due == live.deadlines._due
         # Every attempt in flight has one, and none else.
         for number_of_task, task in live.tasks.items():

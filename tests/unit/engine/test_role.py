@@ -222,7 +222,7 @@ class TestWhoLeads:
         request = ask()
 
         def work() -> None:
-            CURRENT.set(CurrentTask.of(TaskRequest("x", 1, 1, "task", b"")))
+            CURRENT.set(CurrentTask(TaskRequest("x", 1, 1, "task", b"")))
             case.role.ask(request)
 
         on_thread(work)

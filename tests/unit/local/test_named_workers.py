@@ -112,9 +112,13 @@ class TestNotServed:
             assert [submitted.get(timeout=WAIT) for _ in range(2)] == ["", "gpu"]
             notes = [entry.note for entry in execution.timeline()]
             assert "worker gpu" in notes
+            # Who runs it knows that nobody here serves that.
+            assert execution.describe().unserved == ("gpu",)
+            assert [one.unserved for one in runtime.list_executions()] == [("gpu",)]
         with LocalRuntime(path, workers={"gpu": 0}) as runtime:
             execution = runtime.get_execution("e")
             assert set(execution.result(WAIT)) == {os.getpid()}
+            assert execution.describe().unserved == ()
             # The wait has cost no attempt.
             kinds = {type(event) for event in execution.history()}
             assert events.TaskRetryScheduled not in kinds

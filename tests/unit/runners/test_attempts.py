@@ -88,7 +88,7 @@ class Machine(RuleBasedStateMachine):
             if attempt.begun:
                 return
             limits = Limits.of(attempt.request)
-            begins = self.attempts.begin(attempt, limits, CurrentTask.of(attempt.request, limits))
+            begins = self.attempts.begin(attempt, limits, CurrentTask(attempt.request, limits))
         assert begins == attempt.begun
         assert begins is not (self.attempts.closed or attempt.over)
 
