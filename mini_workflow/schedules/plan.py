@@ -52,12 +52,12 @@ def make_plan(
     workflow: str,
     args: Sequence[Any],
     *,
-    cron: str | None,
-    every: float | timedelta | None,
-    timezone: str,
-    overlap: str,
-    catch_up: float | timedelta | None,
-    jitter: float | timedelta | None,
+    cron: str | None = None,
+    every: float | timedelta | None = None,
+    timezone: str = "UTC",
+    overlap: str = "skip",
+    catch_up: float | timedelta | None = None,
+    jitter: float | timedelta | None = None,
 ) -> Plan:
     """Return the plan. Raises UsageError if it cannot be meant."""
     if (cron is None) == (every is None):

@@ -274,8 +274,7 @@ async def detached_executions(ctx: Context) -> list[tuple[str, str]]:
 )
 async def scheduled(ctx: Context) -> None:
     """Start an execution every minute, as a schedule, until it is deleted."""
-    options = {"cron": None, "timezone": "UTC", "overlap": "skip", "catch_up": 3600, "jitter": 0}
-    await schedule(ctx, make_plan("detached", (), every=60, **options))
+    await schedule(ctx, make_plan("detached", (), every=60, catch_up=3600))
 
 
 @shape(1, of_its_own=1, tags="tasks")
