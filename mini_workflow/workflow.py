@@ -276,21 +276,3 @@ def _same_function(one: Any, other: Any) -> bool:
         one.__code__.co_filename == other.__code__.co_filename
         or one.__globals__ is other.__globals__
     )
-
-
-def workflow_name(workflow: object) -> str:
-    """Return the name of a workflow, or the name itself. Raises UsageError if it is neither."""
-    if isinstance(workflow, Workflow):
-        return cast("Workflow[Any, Any]", workflow).name
-    if isinstance(workflow, str):
-        return workflow
-    if inspect.iscoroutine(workflow):
-        workflow.close()  # or Python would warn that nobody awaits it
-        raise UsageError(
-            f"{workflow!r} is a call of the workflow: give the workflow itself, and its arguments "
-            "behind it"
-        )
-    raise UsageError(
-        f"{workflow!r} is not a workflow: give a function decorated with @workflow, or the name of "
-        "one"
-    )

@@ -94,6 +94,7 @@ class Children:
         encode: Callable[[Codec], Payload],
         child_id: str | None,
         on_parent_close: str,
+        tags: dict[str, str] | None = None,
     ) -> Child[Any]:
         """Start a child execution now, with the arguments that `encode` encodes by its codec."""
         recorder = self._recorder
@@ -103,7 +104,9 @@ class Children:
         if not recorder.may_start():
             return Child(0, workflow, "", loop=recorder.loop, children=self)
         recorder.seq = seq
-        event = recorder.emit(events.ChildStarted(seq, workflow, name, arguments, on_parent_close))
+        event = recorder.emit(
+            events.ChildStarted(seq, workflow, name, arguments, on_parent_close, tags or None)
+        )
         if isinstance(event, events.ChildStarted):
             name = event.id
         child = self._open[seq] = Child(seq, workflow, name, loop=recorder.loop, children=self)

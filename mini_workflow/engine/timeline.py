@@ -274,6 +274,9 @@ _NOTES: Final[dict[type[Event], Callable[[Any], str]]] = {
     events.SignalSent: lambda e: f"to {e.target}",
     events.CancelSent: lambda e: f"to {e.target}{': ' if e.reason else ''}{e.reason}",
     events.MessagesUnhandled: lambda e: ", ".join(f"{n} x {name}" for name, n in e.signals.items()),
+    events.TagsSet: lambda e: ", ".join(
+        f"{name} removed" if value is None else f"{name}={value}" for name, value in e.tags.items()
+    ),
     events.TaskCancelled: _because,
     events.ChildCancelled: _because,
     events.CancelRequested: _because,
@@ -319,6 +322,7 @@ _WORDS: Final = (
     ("StartSent", "other execution"),
     ("CancelSent", "cancellation"),
     ("Patch", "change"),
+    ("Tags", "tags"),
     ("Messages", "signals"),
 )
 """What the kinds of events that begin so are about; the others are about the execution."""
@@ -356,6 +360,7 @@ _HAPPENED: Final[dict[type[Event], str]] = {
     events.ChildCompleted: "completed",
     events.ChildFailed: "failed",
     events.PatchMarked: "applies",
+    events.TagsSet: "set",
     events.MessagesUnhandled: "never received",
     events.ContinuedAsNew: "continued as new",
     events.ExecutionCompleted: "completed",

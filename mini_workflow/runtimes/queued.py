@@ -25,7 +25,7 @@ from mini_workflow.engine.orchestrator import FOREVER, Orchestrator
 from mini_workflow.engine.recording import decode_message
 from mini_workflow.engine.replies import answer_start, existing, not_open, still_open
 from mini_workflow.engine.requests import Answer, Ask, Post, Request, Resume, Start, Started, Update
-from mini_workflow.engine.runs import ENTROPY_BITS, first_event
+from mini_workflow.engine.runs import ENTROPY_BITS, first_event, first_head
 from mini_workflow.engine.transport import (
     CheckedStore,
     Pauses,
@@ -238,11 +238,12 @@ class _QueueTransport:
         started = first_event(
             *(request.workflow, request.arguments, self.now(), secrets.randbits(ENTROPY_BITS)),
             timing=request.timing,
+            tags=request.tags,
         )
         line = wire.encode(started)
         lines = [line] if signal is None else [line, wire.encode(signal)]
         self._post(name, "\n".join(lines), f"start/{started.seed}")
-        head = Head(name, request.workflow, "running", started.at)
+        head = first_head(name, started)
         commit = Commit(name, 0, (line,), head)
         fingerprint = request.arguments.fingerprint()
         with self.lock:
