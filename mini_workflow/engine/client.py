@@ -84,6 +84,8 @@ class Client:
         self._store = store
         self._codec = codec
         self._registry = registry
+        self.schedules = Schedules(self)
+        """The schedules of the store, to create and to list them."""
         self._aio: AsyncClient | None = None
 
     # For users
@@ -468,17 +470,6 @@ class Client:
         """Return what users may call: not what handles do in their name."""
         names = (name for name in super().__dir__() if not name.startswith("_"))
         return [name for name in names if name not in _FOR_HANDLES]
-
-    @property
-    def schedules(self) -> Schedules:
-        """The schedules of the store, to create and to list them."""
-        return Schedules(self)
-
-    def check_start(self, workflow: Workflow[Any, Any] | str, args: tuple[Any, ...]) -> str:
-        """Return the workflow's name. Raises what `start_execution` does if it cannot be called."""
-        name = name_of(workflow)
-        self._registry.get(name).check_arguments(args, {})
-        return name
 
     # For handles
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
+from mini_workflow.engine.calls import name_of
 from mini_workflow.engine.execution import Execution
 from mini_workflow.engine.timeline import moment
 from mini_workflow.engine.transport import Pauses
@@ -21,6 +22,7 @@ from mini_workflow.schedules.plan import (
     make_plan,
 )
 from mini_workflow.schedules.workflow import SCHEDULE
+from mini_workflow.workflow import REGISTRY
 
 if TYPE_CHECKING:
     from mini_workflow.engine.client import Client
@@ -146,7 +148,7 @@ class Schedule:
             catch_up=now.catch_up if catch_up is None else catch_up,
             jitter=now.jitter if jitter is None else jitter,
         )
-        self._client.check_start(plan["workflow"], tuple(plan["args"]))
+        _check_start(plan["workflow"], plan["args"])
         self._execution.update("update", plan)
 
     def describe(self) -> ScheduleDescription:
@@ -235,7 +237,7 @@ class Schedules:
                 one, and it was deleted.
         """
         check_schedule_id(schedule_id)
-        name = self._client.check_start(workflow, tuple(args))
+        name = _check_start(workflow, args)
         plan = make_plan(
             *(name, args),
             cron=cron,
@@ -272,6 +274,13 @@ class Schedules:
             for one in found
             if one.closed_at is None
         ]
+
+
+def _check_start(workflow: Any, args: Sequence[Any]) -> str:
+    """Return the workflow's name. Raises what `start_execution` does if it cannot be called."""
+    name = name_of(workflow)
+    REGISTRY.get(name).check_arguments(tuple(args), {})
+    return name
 
 
 def _check_overlap(overlap: object) -> None:
