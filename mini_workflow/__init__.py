@@ -14,6 +14,7 @@ from mini_workflow.engine.timeline import Entry, Timeline
 from mini_workflow.errors import (
     ChildFailed,
     ClosureNotSerializable,
+    CodecMismatch,
     DeterminismError,
     DuplicateWorkflow,
     ExecutionAlreadyExists,
@@ -76,6 +77,7 @@ __all__ = [
     "Child",
     "ChildFailed",
     "ClosureNotSerializable",
+    "CodecMismatch",
     "Context",
     "CurrentTask",
     "Description",
