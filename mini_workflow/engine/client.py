@@ -35,6 +35,7 @@ from mini_workflow.engine.find import Filters, make_query, matching
 from mini_workflow.engine.pending_updates import find_answer
 from mini_workflow.engine.replies import blocked, existing
 from mini_workflow.engine.requests import Answer, Ask, Post, Resume, Start, Update
+from mini_workflow.engine.schedules import Schedules
 from mini_workflow.engine.transport import CheckedStore, Transport
 from mini_workflow.errors import (
     ExecutionClosed,
@@ -83,6 +84,8 @@ class Client:
         self._store = store
         self._codec = codec
         self._registry = registry
+        self.schedules = Schedules(self)
+        """The schedules of the store, to create and to list them."""
         self._aio: AsyncClient | None = None
 
     # For users
