@@ -39,7 +39,7 @@ from mini_workflow.core.starting import (
 from mini_workflow.core.tags import check_tags
 from mini_workflow.core.tasks import TaskFuture
 from mini_workflow.core.timing import timing_of
-from mini_workflow.core.validation import check_id, check_name, encode_arguments, worker_of
+from mini_workflow.core.validation import check_id, check_name, worker_of
 from mini_workflow.durations import MAXIMUM_DURATION, milliseconds, seconds
 from mini_workflow.errors import UsageError
 
@@ -394,7 +394,7 @@ class Context:
         name = workflow if isinstance(workflow, str) else workflow.name
         return self._run.children.start(
             name,
-            lambda codec: encode_arguments(codec.encode, args, kwargs),
+            lambda codec: codec.encode_arguments(args, kwargs),
             id,
             on_parent_close,
             None if tags is None else check_tags(tags),
@@ -468,7 +468,7 @@ class Context:
         name = workflow if isinstance(workflow, str) else workflow.name
         return self._run.children.start_detached(
             name,
-            lambda codec: encode_arguments(codec.encode, args, kwargs),
+            lambda codec: codec.encode_arguments(args, kwargs),
             id,
             timing_of("ctx.start", delay, start_at, timeout, retry),
             notify or "",
@@ -500,7 +500,7 @@ class Context:
         InvalidArguments if the workflow cannot be called with them.
         """
         self._run.check_arguments(args, kwargs)
-        self._run.continue_as_new(encode_arguments(self._run.recorder.codec.encode, args, kwargs))
+        self._run.continue_as_new(self._run.recorder.codec.encode_arguments(args, kwargs))
         raise AssertionError("unreachable")
 
     def patched(self, change_id: str) -> bool:

@@ -97,6 +97,7 @@ def complete_id(
             backend=options.get("backend") or os.environ.get("MINI_WORKFLOW_BACKEND"),
             stack=options.get("stack"),
             bucket=options.get("bucket"),
+            codec=options.get("codec") or os.environ.get("MINI_WORKFLOW_CODEC"),
         )
         with open_backend(config).reader() as client:
             found = client.list_executions(limit=200)

@@ -173,10 +173,12 @@ class Children:
         """Fail the future of a child."""
         child = self._open.pop(event.seq, None)
         if child is not None and not child.done():
-            cause = self._codec_of(child).decode_failure(event.failure)
+            codec = self._codec_of(child)
+            failure = codec.plain_failure(event.failure)
+            cause = codec.decode_failure(event.failure)
             error = ChildFailed(
                 f"child execution {child.id!r} of workflow {child.name!r} came to a bad end: "
-                f"{event.failure.type.rpartition(':')[2]}: {event.failure.message}",
+                f"{failure.type.rpartition(':')[2]}: {failure.message}",
                 execution_id=child.id,
             )
             error.__cause__ = cause

@@ -245,8 +245,9 @@ class Run:
         unseen_failures = [
             f for f in (*self.recorder.failed, *self.loop.tasks) if f.done() and unseen(f)
         ]
+        told = self.recorder.told
         because = "".join(
-            f"; {name_of(f)} failed and nobody awaited it: {f.exception()!r}"
+            f"; {name_of(f)} failed and nobody awaited it: {told(f.exception())!r}"
             for f in unseen_failures
         )
         self.loop.fault = WorkflowDeadlock(
@@ -274,6 +275,8 @@ class Run:
         event = self.started
         assert event is not None
         arguments = self.recorder.codec.decode_ordered(event.arguments)
+        if self.recorder.codec.is_private:
+            self.recorder.codec = self.recorder.codec.for_run(event.arguments)
         try:
             args, kwargs = arguments
         except (TypeError, ValueError):

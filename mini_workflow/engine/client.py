@@ -28,13 +28,14 @@ from mini_workflow.core.retry import RetryPolicy
 from mini_workflow.core.starting import BoundWorkflow, SignalWithStartOptions, StartOptions, unbind
 from mini_workflow.core.tags import check_tags
 from mini_workflow.core.timing import UNTIMED, Timing, timing_of
-from mini_workflow.core.validation import check_id, check_name, check_reason, encode_arguments
+from mini_workflow.core.validation import check_id, check_name, check_reason
 from mini_workflow.engine.calls import arguments_of, name_of
 from mini_workflow.engine.execution import Description, Execution, Settled
 from mini_workflow.engine.find import Filters, make_query, matching
 from mini_workflow.engine.pending_updates import find_answer
 from mini_workflow.engine.replies import blocked, existing
 from mini_workflow.engine.requests import Answer, Ask, Post, Resume, Start, Update
+from mini_workflow.engine.schedules import Schedules
 from mini_workflow.engine.transport import CheckedStore, Transport
 from mini_workflow.errors import (
     ExecutionClosed,
@@ -83,6 +84,8 @@ class Client:
         self._store = store
         self._codec = codec
         self._registry = registry
+        self.schedules = Schedules(self)
+        """The schedules of the store, to create and to list them."""
         self._aio: AsyncClient | None = None
 
     # For users
@@ -316,7 +319,7 @@ class Client:
         check_id(execution_id)
         checked = None if tags is None else check_tags(tags)
         codec = self._codec.for_execution(execution_id)
-        arguments = encode_arguments(codec.encode, args, kwargs)
+        arguments = codec.encode_arguments(args, kwargs)
         return Start(execution_id, name, arguments, id is None, signal, timing, checked)
 
     def _started(self, request: Start) -> Execution[Any]:
@@ -538,7 +541,7 @@ class Client:
         check_id(execution_id)
         check_name("query", name)
         codec = self._codec.for_execution(execution_id)
-        arguments = encode_arguments(codec.encode, args, kwargs)
+        arguments = codec.encode_arguments(args, kwargs)
         return codec.decode(self._transport.ask(Ask(execution_id, name, arguments)))
 
     def update(
@@ -556,7 +559,7 @@ class Client:
         update_id = secrets.token_hex(8) if update_id is None else update_id
         check_name("update id", update_id)
         codec = self._codec.for_execution(execution_id)
-        arguments = encode_arguments(codec.encode, args, kwargs)
+        arguments = codec.encode_arguments(args, kwargs)
         request = Update(execution_id, update_id, name, arguments, self._transport.now())
         deadline = None if timeout is None else time.monotonic() + timeout
         refused: list[BaseException] = []

@@ -269,8 +269,8 @@ class Execution(Generic[R_co]):
         )
 
     def _failure(self, closing: events.ExecutionFailed) -> BaseException:
-        failure = closing.failure
-        error = self._codec.decode_failure(failure)
+        failure = self._codec.plain_failure(closing.failure)
+        error = self._codec.decode_failure(closing.failure)
         if isinstance(error, TaskError) and not failure.type.startswith("mini_workflow.errors:"):
             return ExecutionFailed(
                 f"execution {self.id!r} failed: {failure.type.partition(':')[2]}: "

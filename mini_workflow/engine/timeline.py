@@ -13,6 +13,7 @@ from mini_workflow.core.events import Event
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.timing import BEGIN, DEADLINE
+from mini_workflow.engine.recording import codec_of
 from mini_workflow.errors import SerializationError
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -186,20 +187,8 @@ class Reader:
                 found[field.name] = self._decoded(event, value)
         return found or None
 
-    def _codec_of(self, event: Event) -> Codec:
-        """Return what carries the event's values: those of a child, and of a signal to it, are its
-        own.
-        """
-        if isinstance(event, (events.ChildStarted, events.StartSent)):
-            self._others[event.seq] = event.id
-        elif isinstance(event, events.SignalSent):
-            return self._codec.for_execution(event.target)
-        if isinstance(event, _OF_OTHERS):
-            return self._codec.for_execution(self._others.get(event.seq, ""))
-        return self._codec
-
     def _decoded(self, event: Event, payload: Payload) -> Any:
-        codec = self._codec_of(event)
+        codec = codec_of(event, self._codec, self._others)
         try:
             return codec.decode(payload) if self._trust else codec.show(payload)
         except SerializationError as error:
@@ -209,8 +198,11 @@ class Reader:
         failure: Failure | None = getattr(event, "failure", None)
         if failure is None:
             return None
-        codec = self._codec_of(event)
-        return codec.decode_failure(failure) if self._trust else codec.show_failure(failure)
+        codec = codec_of(event, self._codec, self._others)
+        try:
+            return codec.decode_failure(failure) if self._trust else codec.show_failure(failure)
+        except SerializationError:
+            return codec.show_failure(failure)
 
 
 def moment(at: int) -> datetime:

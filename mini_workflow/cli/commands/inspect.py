@@ -251,18 +251,23 @@ def result(
 @click.option(
     "--limit", type=click.IntRange(1), default=100, show_default=True, help="The newest so many."
 )
+@click.option(
+    "--decoded", is_flag=True, help="Write values as they are before a payload codec encodes them."
+)
 @json_option
 @pass_session
 def export(
     session: Session,
     folder: str,
     limit: int,
+    decoded: bool,
     as_json: bool,
     **filters: Any,
 ) -> None:
     """Write executions into a folder, a file of JSON each.
 
-    `check_replay` and `replay` read them.
+    `check_replay` and `replay` read them. What a payload codec has encoded stays so, and they need the
+    same one, unless it is --decoded: whoever has the file can read it then.
     """
     place = Path(folder)
     written: list[str] = []
@@ -270,7 +275,10 @@ def export(
         place.mkdir(parents=True, exist_ok=True)
         found = client.list_executions(limit=limit, **filters)
         for description in found:
-            recording = client.get_execution(description.id).recording()
+            execution = client.get_execution(description.id)
+            recording = execution.recording()
+            if decoded:
+                recording = recording.decoded(execution.codec)
             file = place / f"{description.id}.json"
             plain = {**description_json(description), **recording.to_plain()}
             file.write_text(json.dumps(plain, ensure_ascii=False) + "\n", encoding="utf-8")
