@@ -9,10 +9,12 @@ from mini_workflow.core.promises import Promise
 from mini_workflow.core.retry import RetryPolicy
 from mini_workflow.engine.execution import Description, Execution
 from mini_workflow.engine.recording import Recording
+from mini_workflow.engine.schedules import Schedule, ScheduleDescription, ScheduledStart
 from mini_workflow.engine.timeline import Entry, Timeline
 from mini_workflow.errors import (
     ChildFailed,
     ClosureNotSerializable,
+    CodecMismatch,
     DeterminismError,
     DuplicateWorkflow,
     ExecutionAlreadyExists,
@@ -75,6 +77,7 @@ __all__ = [
     "Child",
     "ChildFailed",
     "ClosureNotSerializable",
+    "CodecMismatch",
     "Context",
     "CurrentTask",
     "Description",
@@ -108,6 +111,9 @@ __all__ = [
     "Recording",
     "RetryPolicy",
     "RuntimeClosed",
+    "Schedule",
+    "ScheduleDescription",
+    "ScheduledStart",
     "SchemaTooNew",
     "SerializationError",
     "SettingMissing",

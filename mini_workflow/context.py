@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import random
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import (
     TYPE_CHECKING,
@@ -36,9 +36,10 @@ from mini_workflow.core.starting import (
     Startable,
     unbind,
 )
+from mini_workflow.core.tags import check_tags
 from mini_workflow.core.tasks import TaskFuture
 from mini_workflow.core.timing import timing_of
-from mini_workflow.core.validation import check_id, check_name, encode_arguments, worker_of
+from mini_workflow.core.validation import check_id, check_name, worker_of
 from mini_workflow.durations import MAXIMUM_DURATION, milliseconds, seconds
 from mini_workflow.errors import UsageError
 
@@ -345,6 +346,7 @@ class Context:
         *args: Any,
         id: str | None = None,
         on_parent_close: Literal["terminate", "cancel", "abandon"] = "terminate",
+        tags: Mapping[str, str] | None = None,
         **kwargs: Any,
     ) -> Child[Any]: ...
     def child(
@@ -354,6 +356,7 @@ class Context:
         *args: Any,
         id: str | None = None,  # noqa: A002
         on_parent_close: Literal["terminate", "cancel", "abandon"] = "terminate",
+        tags: Mapping[str, str] | None = None,
         **kwargs: Any,
     ) -> Child[Any]:
         """Start a child execution now; the future is its result.
@@ -365,6 +368,7 @@ class Context:
             id: the child's id; by default one is made of this execution's.
             on_parent_close: what becomes of a child that is open when this execution closes, in
                 whatever run: "terminate" it, "cancel" it, or "abandon" it to run on by itself.
+            tags: those that the child begins with; it does not get those of this execution.
 
         Returns:
             A future with ``.id`` and ``.signal(name, value)``. Cancelling it cancels the child. It
@@ -381,6 +385,7 @@ class Context:
             )
         given = {"id"} if id is not None else set[str]()
         given |= {"on_parent_close"} if on_parent_close != "terminate" else set()
+        given |= {"tags"} if tags is not None else set()
         workflow, args, kwargs = unbind(workflow, args, kwargs, given)
         if id is not None:
             check_id(id)
@@ -388,7 +393,11 @@ class Context:
             workflow.check_arguments(args, kwargs)
         name = workflow if isinstance(workflow, str) else workflow.name
         return self._run.children.start(
-            name, lambda codec: encode_arguments(codec.encode, args, kwargs), id, on_parent_close
+            name,
+            lambda codec: codec.encode_arguments(args, kwargs),
+            id,
+            on_parent_close,
+            None if tags is None else check_tags(tags),
         )
 
     @overload
@@ -459,7 +468,7 @@ class Context:
         name = workflow if isinstance(workflow, str) else workflow.name
         return self._run.children.start_detached(
             name,
-            lambda codec: encode_arguments(codec.encode, args, kwargs),
+            lambda codec: codec.encode_arguments(args, kwargs),
             id,
             timing_of("ctx.start", delay, start_at, timeout, retry),
             notify or "",
@@ -472,6 +481,16 @@ class Context:
 
     # This execution
 
+    def set_tags(self, tags: Mapping[str, str | None]) -> None:
+        """Change tags of this execution, by which ``list_executions(tags=...)`` finds it: those that are
+        given have that value from now on, and None removes one. The others stay. They are kept with
+        what the code does next, and over `continue_as_new`.
+
+        Raises UsageError if a name, a value or their number is out of range: an execution has at most
+        20 tags, with names of up to 64 and values of up to 256 characters.
+        """
+        self._run.set_tags(check_tags(tags, removable=True))
+
     def continue_as_new(self, *args: Any, **kwargs: Any) -> NoReturn:
         """End this run and begin the next one of the same workflow, with these arguments and an
         empty history. The id stays, ``result()`` follows, signals that nobody has received move
@@ -481,7 +500,7 @@ class Context:
         InvalidArguments if the workflow cannot be called with them.
         """
         self._run.check_arguments(args, kwargs)
-        self._run.continue_as_new(encode_arguments(self._run.recorder.codec.encode, args, kwargs))
+        self._run.continue_as_new(self._run.recorder.codec.encode_arguments(args, kwargs))
         raise AssertionError("unreachable")
 
     def patched(self, change_id: str) -> bool:

@@ -15,6 +15,7 @@ MiniWorkflowError
 │   │   └── ValueTooLarge           is larger than value_limit
 │   ├── ClosureNotSerializable      names the captured variable
 │   ├── PayloadNotReadable          stored bytes cannot be turned back into a value
+│   │   └── CodecMismatch           they need a payload codec, or a key, that this process has not
 │   ├── PythonVersionMismatch       a closure made under another Python minor version
 │   └── SignatureInvalid            a payload that was not signed with this key, or was changed since
 ├── WireError                       a stored event cannot be read
@@ -115,6 +116,10 @@ class ClosureNotSerializable(SerializationError, TypeError):
 
 class PayloadNotReadable(SerializationError):
     """Stored bytes cannot be turned back into a value (a class was renamed, a module is missing)."""
+
+
+class CodecMismatch(PayloadNotReadable):
+    """A payload was encoded by a payload codec, or with a key, that this process does not have."""
 
 
 class PythonVersionMismatch(SerializationError):

@@ -10,7 +10,7 @@ from typing import Any
 from example.backend.file import File, number
 from mini_workflow.errors import ExecutionNotFound, LeaseLost, UsageError
 from mini_workflow.ports import Clock, Commit, Extent, Head, MailboxEntry, Page, Query, Stored
-from mini_workflow.stores.listing import page_of
+from mini_workflow.stores.listing import count_of, page_of
 
 
 class FileBackend:
@@ -95,6 +95,11 @@ class FileStore:
         with self._file.reading() as state:
             found = [(one["key"], Head(**one["head"])) for one in state["executions"].values()]
         return page_of(found, query)
+
+    def count(self, query: Query) -> int:
+        with self._file.reading() as state:
+            executions = state["executions"].values()
+            return count_of((Head(**one["head"]) for one in executions), query)
 
     def commit(self, commits: Sequence[Commit]) -> list[bool]:
         with self._file.changing() as state:

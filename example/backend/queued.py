@@ -14,7 +14,7 @@ from mini_workflow.errors import StoreError, StoreUnavailable
 from mini_workflow.ports import Commit, Head, Page, Query, QueuedMessage, Stored, TaskRequest
 from mini_workflow.ports.queue import PendingEffects, Received, Wakeup, Wakeups
 from mini_workflow.stores.cached import stored
-from mini_workflow.stores.listing import page_of
+from mini_workflow.stores.listing import count_of, page_of
 
 TABLES = """
 create table if not exists executions (id text unique, number integer primary key, document blob);
@@ -141,6 +141,11 @@ class FileDocuments(File):
         with self.change() as sql:
             rows = sql.execute("select number, document from executions").fetchall()
         return page_of(((number, pickle.loads(blob).head) for number, blob in rows), query)
+
+    def count(self, query: Query) -> int:
+        with self.change() as sql:
+            rows = sql.execute("select document from executions").fetchall()
+        return count_of((pickle.loads(blob).head for (blob,) in rows), query)
 
 
 class FileQueue(File):

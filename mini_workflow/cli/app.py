@@ -56,6 +56,12 @@ from mini_workflow.cli.session import Session
     metavar="MODULE",
     help="Import it first, for its workflows; may be repeated.",
 )
+@click.option(
+    "--codec",
+    envvar="MINI_WORKFLOW_CODEC",
+    metavar="MODULE:NAME",
+    help="What the runtime's codec= is: a payload codec, a list of them, or a function that makes one.",
+)
 @click.option("--debug", is_flag=True, help="Show where an error comes from.")
 @click.version_option(package_name="mini-workflow", prog_name="mini-workflow")
 @click.pass_context
@@ -65,6 +71,7 @@ def cli(
     stack: str | None,
     bucket: str | None,
     modules: tuple[str, ...],
+    codec: str | None,
     debug: bool,
 ) -> None:
     """Start, watch and steer durable workflows, and debug them by replay.
@@ -81,6 +88,7 @@ def cli(
         stack=stack,
         bucket=bucket,
         modules=modules,
+        codec=codec,
     )
     ctx.obj = Session(config, open_backend(config), debug)
 

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Generator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ from mini_workflow.errors import StoreUnavailable, UsageError
 from mini_workflow.settings import DEFAULT_WORKER
 
 if TYPE_CHECKING:
+    from mini_workflow.codecs.chained import Codecs
     from mini_workflow.runtimes.aws import AWSRuntime
     from mini_workflow.runtimes.local_client import LocalClient
 
@@ -70,14 +72,34 @@ def open_backend(config: Config) -> Backend:
     kind, _, path = config.backend.partition(":")
     if kind != "sqlite" or not path:
         raise UsageError(f"--backend {config.backend!r}: give aws or sqlite:PATH")
-    return SQLiteTarget(Path(path))
+    return SQLiteTarget(Path(path), config.codec)
+
+
+def load_codec(name: str | None) -> Codecs | None:
+    """Return the payload codecs that ``module:name`` says, which may be a function that makes them.
+    Raises UsageError.
+    """
+    if name is None:
+        return None
+    from mini_workflow.cli.arguments import import_modules
+
+    module, _, attribute = name.partition(":")
+    if not module or not attribute.isidentifier():
+        raise UsageError(f"--codec {name!r}: give MODULE:NAME, such as myapp.codec:CODEC")
+    import_modules((module,))
+    try:
+        found = getattr(sys.modules[module], attribute)
+    except AttributeError:
+        raise UsageError(f"--codec {name!r}: {module} has no {attribute!r}") from None
+    return cast("Codecs | None", found() if callable(found) else found)
 
 
 class SQLiteTarget:
     """Executions in a file."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, codec: str | None = None) -> None:
         self.path = path
+        self._codec = codec
         self.name = f"sqlite:{path}"
         self.place = str(path)
 
@@ -86,7 +108,7 @@ class SQLiteTarget:
         from mini_workflow.runtimes.local_client import LocalClient
 
         self._check_is_there()
-        return LocalClient(self.path, read_only=True, trust=trust)
+        return LocalClient(self.path, read_only=True, trust=trust, codec=load_codec(self._codec))
 
     def client(self, *, create: bool = False) -> LocalClient:
         """See `Backend.client`."""
@@ -96,14 +118,14 @@ class SQLiteTarget:
             self._make_folder()
         else:
             self._check_is_there()
-        return LocalClient(self.path)
+        return LocalClient(self.path, codec=load_codec(self._codec))
 
     def server(self, workers: Mapping[str, int]) -> Runtime:
         """See `Backend.server`."""
         from mini_workflow.runtimes.local import LocalRuntime
 
         self._make_folder()
-        return LocalRuntime(self.path, workers=workers)
+        return LocalRuntime(self.path, workers=workers, codec=load_codec(self._codec))
 
     def is_served(self, client: Client) -> bool:
         """See `Backend.is_served`."""
@@ -139,7 +161,8 @@ class AWSTarget:
         """See `Backend.client`. The store is provisioned by Pulumi, and never made here."""
         from mini_workflow.runtimes.aws import AWSRuntime
 
-        return AWSRuntime.from_env({**os.environ, **self.environment()})
+        codec = load_codec(self._config.codec)
+        return AWSRuntime.from_env({**os.environ, **self.environment()}, codec=codec)
 
     def server(self, workers: Mapping[str, int]) -> Any:
         """See `Backend.server`: AWS runs them. Workers that take their tasks from a queue run here."""

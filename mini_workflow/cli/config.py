@@ -16,7 +16,13 @@ DEFAULT_BACKEND: Final = "sqlite:state.db"
 TABLE: Final = "mini-workflow"
 """The table under [tool] in pyproject.toml."""
 
-_KEYS: Final[dict[str, type]] = {"backend": str, "stack": str, "bucket": str, "modules": list}
+_KEYS: Final[dict[str, type]] = {
+    "backend": str,
+    "stack": str,
+    "bucket": str,
+    "modules": list,
+    "codec": str,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +36,7 @@ class Config:
     stack: str | None = None
     bucket: str | None = None
     modules: tuple[str, ...] = ()
+    codec: str | None = None
     origin: str = "the default"
 
 
@@ -41,6 +48,7 @@ def find_config(
     stack: str | None = None,
     bucket: str | None = None,
     modules: tuple[str, ...] = (),
+    codec: str | None = None,
 ) -> Config:
     """Put what was given before what pyproject.toml says. Raises UsageError."""
     file, table = _table(folder)
@@ -63,6 +71,7 @@ def find_config(
         stack=stack or table.get("stack"),
         bucket=bucket or table.get("bucket"),
         modules=modules or tuple(table.get("modules", ())),
+        codec=codec or table.get("codec"),
         origin=origin,
     )
 

@@ -185,4 +185,6 @@ def description_json(description: Description) -> dict[str, Any]:
         "busy": description.busy,
         "blocked_kind": description.blocked_kind,
         "blocked_reason": description.blocked_reason,
+        "parent": description.parent,
+        "tags": description.tags,
     }

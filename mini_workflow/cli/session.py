@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import wraps
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import click
 from click.shell_completion import CompletionItem
@@ -94,6 +97,7 @@ def complete_id(
             backend=options.get("backend") or os.environ.get("MINI_WORKFLOW_BACKEND"),
             stack=options.get("stack"),
             bucket=options.get("bucket"),
+            codec=options.get("codec") or os.environ.get("MINI_WORKFLOW_CODEC"),
         )
         with open_backend(config).reader() as client:
             found = client.list_executions(limit=200)
@@ -102,6 +106,59 @@ def complete_id(
     return [
         CompletionItem(one.id, help=one.status) for one in found if one.id.startswith(incomplete)
     ]
+
+
+class Moment(click.ParamType[datetime]):
+    """A moment: a date, with a time or without, in UTC unless it says otherwise; or how long ago it
+    is, as in 90s, 15m, 2h, 7d.
+    """
+
+    name = "moment"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> datetime:
+        """Return the moment, with its time zone."""
+        if isinstance(value, datetime):
+            return value
+        try:
+            if (age := _AGE.fullmatch(value)) is not None:
+                return datetime.now(UTC) - int(age[1]) * _UNITS[age[2]]
+            when = datetime.fromisoformat(value)
+        except (ValueError, OverflowError):
+            self.fail(
+                f"{value!r} is no moment: give 2026-05-04, 2026-05-04T12:00+02:00, or how long ago it is "
+                "(90s, 15m, 2h, 7d).",
+                param,
+                ctx,
+            )
+        return when if when.tzinfo is not None else when.replace(tzinfo=UTC)
+
+
+class Tag(click.ParamType["tuple[str, str]"]):
+    """NAME=VALUE."""
+
+    name = "tag"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, str]:
+        """Return the name and the value."""
+        if isinstance(value, tuple):
+            return cast("tuple[str, str]", value)
+        name, equals, rest = value.partition("=")
+        if not equals:
+            self.fail(f"{value!r} is no tag: give NAME=VALUE, as in customer=c-7.", param, ctx)
+        return name, rest
+
+
+_AGE: Final = re.compile(r"([0-9]{1,9})([smhd])", re.ASCII)
+_UNITS: Final = {
+    "s": timedelta(seconds=1),
+    "m": timedelta(minutes=1),
+    "h": timedelta(hours=1),
+    "d": timedelta(days=1),
+}
 
 
 json_option: Final = click.option("--json", "as_json", is_flag=True, help="Answer with JSON.")
@@ -118,6 +175,45 @@ arguments_argument: Final = click.argument("arguments", nargs=-1, metavar="[ARGU
 workflow_option: Final = click.option(
     "--workflow", metavar="NAME", help="Only executions of this workflow."
 )
+tag_option: Final = click.option(
+    "--tag",
+    "tags",
+    type=Tag(),
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Only executions that have this tag; repeated, all of them.",
+)
 status_option: Final = click.option(
     "--status", type=click.Choice(STATUSES), help="Only executions of this status."
 )
+
+_FILTERS: Final = (
+    workflow_option,
+    status_option,
+    tag_option,
+    click.option(
+        "--started-after",
+        type=Moment(),
+        metavar="WHEN",
+        help="Started then or later: 2026-05-04, 2026-05-04T12:00Z, or an age such as 2h or 7d.",
+    ),
+    click.option("--started-before", type=Moment(), metavar="WHEN", help="Started before."),
+    click.option("--closed-after", type=Moment(), metavar="WHEN", help="Closed then or later."),
+    click.option("--closed-before", type=Moment(), metavar="WHEN", help="Closed before."),
+    click.option("--parent", metavar="ID", help="Only children of this execution."),
+)
+
+
+def filter_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options that say which executions are meant; it gets them as the keyword
+    arguments of `Client.list_executions`, by name.
+    """
+
+    @wraps(function)
+    def with_tags(*args: Any, tags: tuple[tuple[str, str], ...], **options: Any) -> Any:
+        return function(*args, tags=dict(tags) or None, **options)
+
+    decorated: Callable[..., Any] = with_tags
+    for option in reversed(_FILTERS):
+        decorated = option(decorated)
+    return decorated

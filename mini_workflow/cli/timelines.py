@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, Final
 
 from mini_workflow.class_names import name_of
@@ -20,10 +21,19 @@ from mini_workflow.cli.output import (
     to_json,
 )
 from mini_workflow.core import events, wire
+from mini_workflow.core.codec import Codec
+from mini_workflow.core.failure import Failure
+from mini_workflow.core.payload import Payload
 from mini_workflow.engine.client import Client
 from mini_workflow.engine.execution import Execution
 from mini_workflow.engine.timeline import Entry
-from mini_workflow.errors import ExecutionBlocked, RuntimeClosed, StoreCorrupt, StoreError
+from mini_workflow.errors import (
+    ExecutionBlocked,
+    RuntimeClosed,
+    SerializationError,
+    StoreCorrupt,
+    StoreError,
+)
 from mini_workflow.runners.named_workers import worker_message
 
 LOOK_AGAIN: Final = 0.1
@@ -179,7 +189,7 @@ def _print_shown(execution: Execution[Any], answer: dict[str, Any], as_json: boo
     """Return the same of one that has completed or failed, by what is stored alone."""
     closing = execution.history()[-1]
     if isinstance(closing, events.ExecutionFailed):
-        failure = closing.failure
+        failure = readable(execution.codec, closing.failure)
         if as_json:
             told = {"type": failure.type, "message": failure.message}
             say_json({**answer, "error": told})
@@ -189,10 +199,25 @@ def _print_shown(execution: Execution[Any], answer: dict[str, Any], as_json: boo
     if not isinstance(closing, events.ExecutionCompleted):
         raise StoreCorrupt(f"execution {execution.id!r} has closed without a closing event")
     if as_json:
-        say_json({**answer, "result": closing.result.tree})
+        say_json({**answer, "result": _plain(execution.codec, closing.result).tree})
     else:
         say(shown(execution.codec.show(closing.result)))
     return OK
+
+
+def readable(codec: Codec, failure: Failure) -> Failure:
+    """Return a failure with what a codec has encoded, as far as it can be decoded here."""
+    try:
+        return codec.plain_failure(failure)
+    except SerializationError:
+        return replace(failure, traceback="", cause=None)
+
+
+def _plain(codec: Codec, payload: Payload) -> Payload:
+    try:
+        return codec.plain_payload(payload)
+    except SerializationError:
+        return payload
 
 
 def _tell_failure(execution: Execution[Any], status: str, failure: BaseException) -> None:
@@ -205,7 +230,9 @@ def print_stacks(execution: Execution[Any], *, err: bool = False) -> None:
     and those of the errors behind it, of children for example. Nothing of one that has not failed.
     """
     closing = execution.history()[-1]
-    failure = closing.failure if isinstance(closing, events.ExecutionFailed) else None
+    failure = None
+    if isinstance(closing, events.ExecutionFailed):
+        failure = readable(execution.codec, closing.failure)
     said = "where it failed, innermost last:"
     while failure is not None:
         if failure.traceback:

@@ -18,6 +18,7 @@ from mini_workflow.codecs.exceptions import (
     restore_attributes,
 )
 from mini_workflow.codecs.names import type_of
+from mini_workflow.codecs.payload_codecs import ENCODED_TEXT
 from mini_workflow.codecs.pickled import decode_opaque, encode_opaque
 from mini_workflow.codecs.signing import ValueSigner
 from mini_workflow.core.failure import Failure
@@ -234,6 +235,8 @@ def show_failure(failure: Failure) -> BaseException:
 def _decode(failure: Failure, decoder: Decoder, outer: list[str]) -> BaseException:
     error = _rebuild(failure, decoder)
     text = failure.traceback
+    if text.startswith(ENCODED_TEXT):
+        text = ""
     texts = [text, *outer] if text else outer
     if text:
         vars(error)[REMOTE] = text
@@ -290,5 +293,5 @@ def _generic(failure: Failure) -> TaskError:
     return TaskError(
         f"{name}: {failure.message}" if failure.message else name,
         type_name=failure.type,
-        remote_traceback=failure.traceback,
+        remote_traceback="" if failure.traceback.startswith(ENCODED_TEXT) else failure.traceback,
     )

@@ -129,7 +129,7 @@ def _describe(value: object) -> Any:
 _OPAQUE: Final = frozenset({PICKLE, DILL})
 
 
-def outline_payload(payload: Payload) -> str:
+def outline_payload(payload: Payload, execution_id: str = "") -> str:
     """Return the same text for equal encoded values. Pickled parts are not compared."""
     return json.dumps(_without_pickles(payload.tree), sort_keys=True)
 

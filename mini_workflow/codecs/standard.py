@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from copy import copy
 from typing import Any, Final
 
 from mini_workflow.codecs.closures import capture_call, restore_call, share_call
 from mini_workflow.codecs.failures import decode_failure, encode_failure, show_failure
 from mini_workflow.codecs.fingerprints import fingerprint_call, outline_payload
+from mini_workflow.codecs.payload_codecs import is_encoded, needs_codec
 from mini_workflow.codecs.signing import Signer, ValueSigner
 from mini_workflow.codecs.values import decode_value, encode_value, show_value
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.payload import Payload, text_at_hand
-from mini_workflow.errors import ValueTooLarge
+from mini_workflow.errors import CodecMismatch, ValueTooLarge
 
 DEFAULT_VALUE_LIMIT: Final = 32 * 1024 * 1024
 """Bytes that one value (an argument, a result, what a signal carries, ...) may take, encoded. Our own
@@ -39,10 +41,15 @@ class StandardCodec:
     Without `trust` values are loaded for looking only: classes of modules that are imported, and
     pickled parts that are signed. The rest is PayloadNotReadable.
 
+    With `in_process` all tasks run in this process: captured calls are for nobody else, and bytes only
+    where something in them may change.
+
     A value of more than `value_limit` bytes is refused: ValueTooLarge.
     """
 
-    __slots__ = ("_signer", "_trust", "_value_limit")
+    __slots__ = ("_signer", "_trust", "_value_limit", "capture", "in_process")
+
+    is_private: bool = False
 
     def __init__(
         self,
@@ -50,10 +57,13 @@ class StandardCodec:
         *,
         value_limit: int = DEFAULT_VALUE_LIMIT,
         trust: bool = True,
+        in_process: bool = False,
     ) -> None:
         self._signer = None if signer is None else ValueSigner(signer, "")
         self._trust = trust
         self._value_limit = value_limit
+        self.in_process: Final = in_process
+        self.capture: Callable[..., Any] = share_call if in_process else capture_call
 
     def for_execution(self, execution_id: str) -> StandardCodec:
         """See `Codec.for_execution`."""
@@ -71,6 +81,22 @@ class StandardCodec:
             raise ValueTooLarge(f"the {path} takes {size:,} bytes. {self._remedy()}", path=path)
         return payload
 
+    def for_run(self, arguments: Payload) -> StandardCodec:
+        """See `Codec.for_run`."""
+        return self
+
+    def encode_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Payload:
+        """See `Codec.encode_arguments`."""
+        encode = self.encode
+        positional = ",".join(
+            encode(value, f"argument {number}").text for number, value in enumerate(args, 1)
+        )
+        keyword = ",".join(
+            f"{json.dumps(name)}:{encode(value, f'argument {name!r}').text}"
+            for name, value in kwargs.items()
+        )
+        return Payload(text=f"[[{positional}],{{{keyword}}}]")
+
     def decode(self, payload: Payload) -> Any:
         """See `Codec.decode`. Also raises PythonVersionMismatch and SignatureInvalid."""
         return decode_value(payload, self._signer, trust=self._trust)
@@ -79,7 +105,6 @@ class StandardCodec:
         """See `Codec.decode_ordered`. Raises like `decode`."""
         return decode_value(payload, self._signer, ordered=True, trust=self._trust)
 
-    capture = staticmethod(capture_call)
     fingerprint = staticmethod(fingerprint_call)
     outline = staticmethod(outline_payload)
     restore = staticmethod(restore_call)
@@ -99,7 +124,22 @@ class StandardCodec:
 
     def decode_failure(self, failure: Failure) -> BaseException:
         """See `Codec.decode_failure`."""
+        self.plain_failure(failure)
         return decode_failure(failure, self._signer, trust=self._trust)
+
+    def plain_payload(self, payload: Payload) -> Payload:
+        """See `Codec.plain_payload`."""
+        if is_encoded(payload.tree):
+            error = needs_codec(payload.tree.get("by"))
+            raise CodecMismatch(f"a stored value cannot be read: {error}")
+        return payload
+
+    def plain_failure(self, failure: Failure) -> Failure:
+        """See `Codec.plain_failure`."""
+        if is_encoded(failure.state):
+            error = needs_codec(failure.state.get("by"))
+            raise CodecMismatch(f"a stored exception ({failure.type}) cannot be read: {error}")
+        return failure
 
     def _size_beyond(self, text: str) -> int:
         """Return how many bytes a text takes if that is more than a value may; 0 otherwise."""
@@ -113,13 +153,3 @@ class StandardCodec:
             f"One value may take {self._value_limit:,} bytes (value_limit of the runtime): keep large "
             "data in a file or an object store and pass its name, or raise the limit"
         )
-
-
-class InProcessCodec(StandardCodec):
-    """A codec of a runtime whose tasks all run in its process: its captured calls are for nobody else,
-    and bytes only where something in them may change.
-    """
-
-    __slots__ = ()
-
-    capture = staticmethod(share_call)  # pyright: ignore[reportAssignmentType] of others, bytes alone

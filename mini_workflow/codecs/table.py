@@ -8,6 +8,7 @@ from mini_workflow.codecs.containers import CONTAINERS
 from mini_workflow.codecs.exceptions import EXCEPTION
 from mini_workflow.codecs.kinds import Kind
 from mini_workflow.codecs.objects import OBJECTS, tag_of
+from mini_workflow.codecs.payload_codecs import ENCODED, ENCODED_KIND
 from mini_workflow.codecs.pickled import DILL, PICKLE, show_opaque
 from mini_workflow.codecs.scalars import SCALARS
 
@@ -23,6 +24,7 @@ KINDS: Final[dict[str, Kind]] = {
     **CONTAINERS,
     **OBJECTS,
     "exception": EXCEPTION,
+    ENCODED: ENCODED_KIND,
     PICKLE: _OPAQUE,
     DILL: _OPAQUE,
 }

@@ -94,6 +94,7 @@ class Children:
         encode: Callable[[Codec], Payload],
         child_id: str | None,
         on_parent_close: str,
+        tags: dict[str, str] | None = None,
     ) -> Child[Any]:
         """Start a child execution now, with the arguments that `encode` encodes by its codec."""
         recorder = self._recorder
@@ -103,7 +104,9 @@ class Children:
         if not recorder.may_start():
             return Child(0, workflow, "", loop=recorder.loop, children=self)
         recorder.seq = seq
-        event = recorder.emit(events.ChildStarted(seq, workflow, name, arguments, on_parent_close))
+        event = recorder.emit(
+            events.ChildStarted(seq, workflow, name, arguments, on_parent_close, tags or None)
+        )
         if isinstance(event, events.ChildStarted):
             name = event.id
         child = self._open[seq] = Child(seq, workflow, name, loop=recorder.loop, children=self)
@@ -170,10 +173,12 @@ class Children:
         """Fail the future of a child."""
         child = self._open.pop(event.seq, None)
         if child is not None and not child.done():
-            cause = self._codec_of(child).decode_failure(event.failure)
+            codec = self._codec_of(child)
+            failure = codec.plain_failure(event.failure)
+            cause = codec.decode_failure(event.failure)
             error = ChildFailed(
                 f"child execution {child.id!r} of workflow {child.name!r} came to a bad end: "
-                f"{event.failure.type.rpartition(':')[2]}: {event.failure.message}",
+                f"{failure.type.rpartition(':')[2]}: {failure.message}",
                 execution_id=child.id,
             )
             error.__cause__ = cause

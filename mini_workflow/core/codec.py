@@ -39,6 +39,11 @@ class Codec(Protocol):
     raises and leaves nothing behind.
     """
 
+    @property
+    def is_private(self) -> bool:
+        """Whether what it encodes must not be readable in logs, and in what is told of an execution."""
+        ...
+
     def for_execution(self, execution_id: str) -> Codec:
         """Return the codec of what goes to an execution, and of what it and its tasks answer.
 
@@ -51,6 +56,14 @@ class Codec(Protocol):
 
         Raises ValueNotSerializable, which names the path of the part at fault.
         """
+        ...
+
+    def for_run(self, arguments: Payload) -> Codec:
+        """Return the codec of a run that began with these arguments. Asked if it is private."""
+        ...
+
+    def encode_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Payload:
+        """Encode arguments as ``[[positional...], {keyword...}]``. Raises ValueNotSerializable."""
         ...
 
     def decode(self, payload: Payload) -> Any:
@@ -93,8 +106,10 @@ class Codec(Protocol):
         """
         ...
 
-    def outline(self, payload: Payload) -> str:
-        """Return a text that is the same for equal encoded values, in every process."""
+    def outline(self, payload: Payload, execution_id: str) -> str:
+        """Return a text that is the same for equal encoded values, in every process. They were encoded
+        for that execution.
+        """
         ...
 
     def restore(
@@ -108,5 +123,17 @@ class Codec(Protocol):
         ...
 
     def decode_failure(self, failure: Failure) -> BaseException:
-        """Return the exception again, as its own type where it can be rebuilt. Never raises."""
+        """Return the exception again, as its own type where it can be rebuilt. Raises
+        PayloadNotReadable if it was encoded by what this codec does not have, and nothing else.
+        """
+        ...
+
+    def plain_payload(self, payload: Payload) -> Payload:
+        """Return the encoded value as JSON that can be read. Raises PayloadNotReadable."""
+        ...
+
+    def plain_failure(self, failure: Failure) -> Failure:
+        """Return the failure with a message and a traceback that can be read. Raises
+        PayloadNotReadable.
+        """
         ...

@@ -70,6 +70,7 @@ class StartChild:
     detached: bool = False
     notify: str = ""
     worker: str = ""
+    tags: dict[str, str] | None = None
 
     def parent(self, execution_id: str) -> dict[str, Any] | None:
         """Return what the first event says of the execution that has started it."""

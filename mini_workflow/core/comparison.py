@@ -30,14 +30,14 @@ COMPARED: Final = frozenset(
 class Comparison:
     """Compares what the code of one run asks for with what is recorded.
 
-    `outline` gives a text that is the same for equal values. With `strict`, other values are refused
-    even if they are an edit.
+    `outline` gives a text that is the same for equal values of an execution. With `strict`, other values
+    are refused even if they are an edit.
     """
 
     __slots__ = ("_outline", "_strict", "_warn", "moved")
 
     def __init__(
-        self, outline: Callable[[Payload], str], strict: bool, warn: Callable[[str], None]
+        self, outline: Callable[[Payload, str], str], strict: bool, warn: Callable[[str], None]
     ) -> None:
         self._outline = outline
         self._strict = strict
@@ -99,9 +99,10 @@ class Comparison:
             return ("task", event.name, event.call)
         if isinstance(event, (events.ChildStarted, events.StartSent)):
             kind = "child" if isinstance(event, events.ChildStarted) else "start"
-            return (kind, event.name, self._outline(event.arguments))
+            return (kind, event.name, self._outline(event.arguments, event.id))
         if isinstance(event, events.SignalSent):
-            return ("signal", event.name, event.target, self._outline(event.value))
+            outline = self._outline(event.value, event.target)
+            return ("signal", event.name, event.target, outline)
         return ("cancel", event.target)
 
 

@@ -335,7 +335,7 @@ def start_of(
     """
     asked = (event.seq, event.id, event.name, event.arguments)
     if isinstance(event, events.ChildStarted):
-        return commands.StartChild(*asked, worker=worker)
+        return commands.StartChild(*asked, worker=worker, tags=event.tags)
     timing = Timing(event.delay, event.start_at, event.timeout, event.retry)
     return commands.StartChild(*asked, timing, True, event.notify, worker)
 

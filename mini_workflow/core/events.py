@@ -34,7 +34,7 @@ class ExecutionStarted(Fact):
     is the reason of one that came when the run before had ended, and is for this one. `key` is what the
     tokens of the run's promises are made from, and nothing else is; histories from before have none.
     `behaviour` says which choices of this library a run was recorded with, so that a replay makes the
-    same: see BEHAVIOUR.
+    same: see BEHAVIOUR. `tags` are those that the run begins with.
 
     The code begins `delay` milliseconds later, or at the time `start_at`: then TimerFired with the
     number BEGIN says so. Within `timeout` milliseconds from then it has to end, or by `deadline`, which
@@ -60,6 +60,7 @@ class ExecutionStarted(Fact):
     cancel: str | None = None
     key: str = ""
     behaviour: int = 0
+    tags: dict[str, str] | None = None
     delay: int | None = None
     start_at: int | None = None
     timeout: int | None = None
@@ -330,13 +331,14 @@ class PromiseCreated(Fact):
 
 @fact
 class ChildStarted(Fact):
-    """The workflow started a child execution. `arguments` as in ExecutionStarted."""
+    """The workflow started a child execution. `arguments` and `tags` as in ExecutionStarted."""
 
     seq: int
     name: str
     id: str
     arguments: Payload
     on_parent_close: str = "terminate"
+    tags: dict[str, str] | None = None
 
 
 @fact
@@ -407,6 +409,15 @@ class PatchMarked(Fact):
     """The code asked whether a change applies, and took the new path."""
 
     name: str
+
+
+@fact
+class TagsSet(Fact):
+    """The workflow changed tags of its execution: those with a value have it from now on, those with
+    None are removed.
+    """
+
+    tags: dict[str, str | None]
 
 
 @fact
@@ -486,6 +497,7 @@ Recorded = (
     | UpdateCompleted
     | UpdateFailed
     | PatchMarked
+    | TagsSet
     | MessagesUnhandled
     | ContinuedAsNew
     | ExecutionCompleted

@@ -83,7 +83,9 @@ class Messages:
             try:
                 return self._recorder.codec.decode_ordered(event.value)
             except SerializationError as error:
-                self._unreadable(event, error)
+                self._recorder.unreadable(event.name, error)
+                if self._recorder.loop.fault is not None:
+                    raise Halt from error
 
     async def stream(self, name: str) -> AsyncIterator[Any]:
         """Return all signals of that name, for ever."""
@@ -137,7 +139,7 @@ class Messages:
         try:
             value = self._recorder.codec.decode_ordered(event.value)
         except SerializationError as error:
-            self._unreadable(event, error)
+            self._recorder.unreadable(event.name, error)
             return
         task = self._start(f"signal {event.name!r}", self._run_signal(handler, value))
         self._unbegun[task] = (number, event)
@@ -150,9 +152,6 @@ class Messages:
             raise
         except BaseException as error:
             self._abort(error)
-
-    def _unreadable(self, event: events.SignalReceived, error: SerializationError) -> None:
-        self._recorder.warn("signal %r cannot be read and is dropped: %s", event.name, error)
 
     # Queries
 

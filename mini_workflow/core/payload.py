@@ -23,6 +23,10 @@ def dump_json(tree: Any) -> str:
     return text
 
 
+ENCODED_FINGERPRINT: Final = "encoded:"
+"""How the fingerprint of an encrypted payload begins: several follow, by different keys."""
+
+
 class Payload:
     """A value in its encoded form.
 
@@ -51,9 +55,24 @@ class Payload:
         return self._tree
 
     def fingerprint(self) -> str:
-        """Return the same for equal payloads only."""
-        canonical = json.dumps(self.tree, separators=(",", ":"), sort_keys=True)
+        """Return the same for equal payloads only; of one that is encrypted, see `matches`."""
+        tree = self.tree
+        if type(tree) is dict and "same" in tree and tree.get("$") == "encoded":  # pyright: ignore[reportUnknownMemberType]
+            return str(tree["same"])  # pyright: ignore[reportUnknownArgumentType]
+        canonical = json.dumps(tree, separators=(",", ":"), sort_keys=True)
         return sha256(canonical.encode()).hexdigest()
+
+    def matches(self, fingerprint: str) -> bool:
+        """Return whether it is the fingerprint of an equal payload. Encrypted ones have one by each key
+        of a ring, of which one has to be the same.
+        """
+        own = self.fingerprint()
+        if not own.startswith(ENCODED_FINGERPRINT) or not fingerprint.startswith(
+            ENCODED_FINGERPRINT
+        ):
+            return own == fingerprint
+        start = len(ENCODED_FINGERPRINT)
+        return bool({*own[start:].split(",")} & {*fingerprint[start:].split(",")})
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Payload):

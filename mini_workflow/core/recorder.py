@@ -15,7 +15,12 @@ from mini_workflow.core.comparison import COMPARED, Comparison
 from mini_workflow.core.events import Event
 from mini_workflow.core.recorded import Script
 from mini_workflow.core.state import ExecutionState
-from mini_workflow.errors import NonDeterminismError, NotAllowedInWorkflow
+from mini_workflow.errors import (
+    CodecMismatch,
+    NonDeterminismError,
+    NotAllowedInWorkflow,
+    SerializationError,
+)
 from mini_workflow.loop.loop import Halt, WorkflowLoop, running_loop
 from mini_workflow.loop.ordered import silence, unseen
 from mini_workflow.loop.source_line import user_line
@@ -25,6 +30,13 @@ log = logging.getLogger("mini_workflow.workflow")
 _HALTS: Final = 10
 """How often code that must not run on is told so; code that catches even that waits for ever."""
 _FAILED_PRUNE_AT: Final = 64
+
+
+class _Told(str):
+    """A text that is its own representation."""
+
+    __slots__ = ()
+    __repr__ = str.__str__
 
 
 class Recorder:
@@ -192,8 +204,23 @@ class Recorder:
         """Log a warning about this execution, once: silent while replaying."""
         if not self.quiet:
             line = "[%s] " + message
+            if self.codec.is_private:
+                args, exc_info = tuple(map(self.told, args)), None
             with self.loop.outside():
                 log.warning(line, self.execution_id, *args, exc_info=exc_info)
+
+    def unreadable(self, name: str, error: SerializationError) -> None:
+        """Drop a signal that cannot be read; one that can once a codec or a key is there is the fault."""
+        if isinstance(error, CodecMismatch):
+            self.loop.fault = error
+        self.warn("signal %r cannot be read and is dropped: %s", name, error)
+
+    def told(self, value: Any) -> Any:
+        """Return what may be told of a value outside of the history: of an exception its class alone, if
+        what is encoded is private.
+        """
+        private = isinstance(value, BaseException) and self.codec.is_private
+        return _Told(type(value).__qualname__) if private else value
 
     def _changed(self, message: str) -> None:
         """Say that the code has changed: while replaying too, when it is found out."""

@@ -24,6 +24,7 @@ from mini_workflow.core.promises import Promises
 from mini_workflow.core.raised import set_traceback
 from mini_workflow.core.recorder import Recorder
 from mini_workflow.core.retry import RetryPolicy
+from mini_workflow.core.tags import MAXIMUM_TAGS, merge_tags
 from mini_workflow.core.tasks import Inline, OutOfTime, Tasks
 from mini_workflow.core.timers import Timers
 from mini_workflow.core.timing import BEGIN, DEADLINE, moment_text
@@ -244,8 +245,9 @@ class Run:
         unseen_failures = [
             f for f in (*self.recorder.failed, *self.loop.tasks) if f.done() and unseen(f)
         ]
+        told = self.recorder.told
         because = "".join(
-            f"; {name_of(f)} failed and nobody awaited it: {f.exception()!r}"
+            f"; {name_of(f)} failed and nobody awaited it: {told(f.exception())!r}"
             for f in unseen_failures
         )
         self.loop.fault = WorkflowDeadlock(
@@ -273,6 +275,8 @@ class Run:
         event = self.started
         assert event is not None
         arguments = self.recorder.codec.decode_ordered(event.arguments)
+        if self.recorder.codec.is_private:
+            self.recorder.codec = self.recorder.codec.for_run(event.arguments)
         try:
             args, kwargs = arguments
         except (TypeError, ValueError):
@@ -437,6 +441,21 @@ class Run:
             recorder.emit(events.PatchMarked(name))
         self._patched[name] = answer
         return answer
+
+    def set_tags(self, changes: dict[str, str | None]) -> None:
+        """Change tags of the execution. What changes nothing is not recorded."""
+        recorder = self.recorder
+        if not recorder.may_start():
+            return
+        before = self.state.tags
+        after = merge_tags(before, changes)
+        if len(after) > MAXIMUM_TAGS:
+            raise UsageError(
+                f"ctx.set_tags(): {len(after)} tags would be set, and an execution has at most "
+                f"{MAXIMUM_TAGS}; give None as the value of those that it no longer needs"
+            )
+        if after != before:
+            recorder.emit(events.TagsSet(changes))
 
     def continue_as_new(self, arguments: Payload) -> None:
         """End this run; the next one begins with these arguments. Raises, always."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Generic, Literal, ParamSpec, Protocol, TypedDict, TypeVar, cast
 
@@ -82,6 +82,7 @@ class StartOptions(TypedDict, total=False):
     """The options of ``runtime.start_execution``, as type checkers see them."""
 
     id: str | None
+    tags: Mapping[str, str] | None
     delay: float | timedelta | None
     start_at: datetime | None
     timeout: float | timedelta | None
@@ -92,6 +93,7 @@ class SignalWithStartOptions(TypedDict, total=False):
     """The options of ``runtime.signal_with_start`` that may be left out."""
 
     value: Any
+    tags: Mapping[str, str] | None
 
 
 class DetachedOptions(TypedDict, total=False):
@@ -110,3 +112,4 @@ class ChildOptions(TypedDict, total=False):
 
     id: str | None
     on_parent_close: Literal["terminate", "cancel", "abandon"]
+    tags: Mapping[str, str] | None

@@ -24,6 +24,7 @@ from mini_workflow.core.events import Event, Message
 from mini_workflow.core.open_durations import OpenDurations
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.report_limits import ReportDeadlines, ReportLimits, not_reported
+from mini_workflow.core.tags import merge_tags
 from mini_workflow.core.timing import BEGIN, DEADLINE
 from mini_workflow.errors import WireError
 
@@ -102,6 +103,7 @@ class ExecutionState:
         "seed",
         "signal_ids",
         "started_at",
+        "tags",
         "tasks",
         "timers",
         "updates",
@@ -119,6 +121,7 @@ class ExecutionState:
         self.key = ""
         self.seed = 0
         self.started_at = 0
+        self.tags: dict[str, str] = {}
         self.worker = ""
         """The worker of all tasks, if they are for one: see `ExecutionStarted`."""
         self.in_flight = 0
@@ -292,6 +295,7 @@ class ExecutionState:
         self.seed = event.seed
         self.key = event.key
         self.started_at = event.at
+        self.tags = dict(event.tags or {})
         self.worker = event.worker
         self.cancelled_by = event.cancelled
         self.cancel_requested = event.cancel is not None
@@ -437,6 +441,9 @@ class ExecutionState:
     def _patch_marked(self, event: events.PatchMarked) -> None:
         self.patches[event.name] = None
 
+    def _tags_set(self, event: events.TagsSet) -> None:
+        self.tags = merge_tags(self.tags, event.tags)
+
     def _check_open(self, event: Event) -> None:
         if self.condition != "running":
             raise self._follows_the_end(event)
@@ -508,6 +515,7 @@ class ExecutionState:
         events.ChildCompleted: _child_ended,
         events.ChildFailed: _child_ended,
         events.PatchMarked: _patch_marked,
+        events.TagsSet: _tags_set,
         events.ContinuedAsNew: _closed,
         events.TimerStarted: _timer_started,
         events.TimerFired: _timer_fired,

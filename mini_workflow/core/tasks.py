@@ -165,14 +165,14 @@ class Tasks:
         recorder.seq = seq
         event = recorder.emit(asked)
         future = TaskFuture(seq, name, loop=recorder.loop, tasks=self)
-        if isinstance(event, events.InlineTaskFailed):
-            self._fail(future, event.failure)
-        elif isinstance(event, events.InlineTaskCompleted):
-            try:
+        try:
+            if isinstance(event, events.InlineTaskFailed):
+                self._fail(future, event.failure)
+            elif isinstance(event, events.InlineTaskCompleted):
                 future.set_result(recorder.codec.decode_ordered(event.result))
-            except SerializationError as error:
-                recorder.loop.fault = error
-                raise Halt from error
+        except SerializationError as error:
+            recorder.loop.fault = error
+            raise Halt from error
         return future
 
     def map(

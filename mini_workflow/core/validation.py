@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable
 from typing import Any, Final
 
-from mini_workflow.core.payload import Payload
 from mini_workflow.errors import InvalidIdentifier, UsageError
 from mini_workflow.settings import DEFAULT_WORKER, WORKER_NAME, WORKER_NAME_RULE
 
@@ -52,17 +49,3 @@ def worker_of(name: object) -> str:
     if not isinstance(name, str) or WORKER_NAME.fullmatch(name) is None:
         raise UsageError(f"worker={name!r}: give {WORKER_NAME_RULE}")
     return name
-
-
-def encode_arguments(
-    encode: Callable[[object, str], Payload], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Payload:
-    """Arguments as ``[[positional...], {keyword...}]``. Raises ValueNotSerializable."""
-    positional = ",".join(
-        encode(value, f"argument {number}").text for number, value in enumerate(args, 1)
-    )
-    keyword = ",".join(
-        f"{json.dumps(name)}:{encode(value, f'argument {name!r}').text}"
-        for name, value in kwargs.items()
-    )
-    return Payload(text=f"[[{positional}],{{{keyword}}}]")

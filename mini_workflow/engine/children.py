@@ -34,6 +34,7 @@ class FirstEvent(Protocol):
         worker: str,
         *,
         timing: Timing = UNTIMED,
+        tags: dict[str, str] | None = None,
     ) -> ExecutionStarted:
         """Return the event."""
         ...
@@ -83,7 +84,9 @@ class Children:
             )
         about = command.parent(parent)
         started = self._first_event(
-            command.workflow, command.arguments, now, about, command.worker, timing=command.timing
+            *(command.workflow, command.arguments, now, about, command.worker),
+            timing=command.timing,
+            tags=command.tags,
         )
         try:
             turn = self._turns.create(name, started, None)

@@ -369,7 +369,9 @@ class Engine:
             # What came before the start was meant for no execution, and must be told so.
             batch.again.append(request)
             return
-        started = self._first_event(request.workflow, request.arguments, now, timing=request.timing)
+        started = self._first_event(
+            request.workflow, request.arguments, now, timing=request.timing, tags=request.tags
+        )
         signals = () if request.signal is None else (request.signal,)
         try:
             turn = self._turns.create(name, started, request, signals)
@@ -391,8 +393,10 @@ class Engine:
         worker: str = "",
         *,
         timing: Timing = UNTIMED,
+        tags: dict[str, str] | None = None,
     ) -> events.ExecutionStarted:
-        return first_event(workflow, arguments, now, self._entropy(), parent, worker, timing=timing)
+        about = (self._entropy(), parent, worker)
+        return first_event(workflow, arguments, now, *about, timing=timing, tags=tags)
 
     def _advance(self, delivery: Delivery, batch: Batch, now: int) -> None:
         name, steps = delivery.execution_id, self._clock_steps

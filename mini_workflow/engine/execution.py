@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
@@ -11,6 +11,7 @@ from mini_workflow.core import events
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.events import Event
 from mini_workflow.core.history import History
+from mini_workflow.core.tags import tags_from_text
 from mini_workflow.durations import seconds
 from mini_workflow.engine.recording import Recording
 from mini_workflow.engine.timeline import Reader, Timeline
@@ -40,7 +41,8 @@ class Description:
     counts the generations from 1; `busy` says that a task is in flight. `unserved` names the workers that
     tasks of it wait for, because the process that is asked runs the execution and serves no such worker:
     open the runtime with ``workers={name: 1}``, or run ``mini-workflow worker MODULE --worker name``. It
-    is empty where another process runs the execution, and on AWS.
+    is empty where another process runs the execution, and on AWS. `parent` is the id of the
+    execution that started it as its child, or None; `tags` are those that it has now.
     """
 
     id: str
@@ -54,6 +56,8 @@ class Description:
     blocked_kind: str | None = None
     busy: bool = False
     unserved: tuple[str, ...] = ()
+    parent: str | None = None
+    tags: dict[str, str] = field(default_factory=dict[str, str])
 
     @classmethod
     def from_head(cls, head: Head, unserved: tuple[str, ...] = ()) -> Description:
@@ -69,6 +73,8 @@ class Description:
             run=head.run,
             blocked_kind=head.blocked_kind,
             busy=head.busy,
+            parent=head.parent,
+            tags=tags_from_text(head.tags),
             unserved=unserved,
         )
 
@@ -263,8 +269,8 @@ class Execution(Generic[R_co]):
         )
 
     def _failure(self, closing: events.ExecutionFailed) -> BaseException:
-        failure = closing.failure
-        error = self._codec.decode_failure(failure)
+        failure = self._codec.plain_failure(closing.failure)
+        error = self._codec.decode_failure(closing.failure)
         if isinstance(error, TaskError) and not failure.type.startswith("mini_workflow.errors:"):
             return ExecutionFailed(
                 f"execution {self.id!r} failed: {failure.type.partition(':')[2]}: "

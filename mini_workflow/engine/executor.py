@@ -9,13 +9,13 @@ from contextvars import Token, copy_context
 from types import TracebackType
 from typing import Any, Final
 
-from mini_workflow.attempts import cancelled, timeout_message
+from mini_workflow.attempts import cancelled, failed, timeout_message
 from mini_workflow.core.codec import CapturedCall, Codec
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.payload import Payload, text_at_hand
 from mini_workflow.core.raised import set_traceback
 from mini_workflow.core.run import Inline
-from mini_workflow.errors import TaskCancelled, TaskTimeout
+from mini_workflow.errors import CodecMismatch, TaskCancelled, TaskTimeout
 from mini_workflow.ports import TaskOutcome, TaskRequest
 from mini_workflow.task import CURRENT, CurrentTask
 
@@ -163,6 +163,9 @@ def _failed(request: TaskRequest, codec: Codec, error: BaseException) -> TaskOut
     task = CURRENT.get()
     if isinstance(error, TaskCancelled) and task.cancelled:
         return cancelled(request, task.details)
+    if isinstance(error, CodecMismatch):
+        # By a key that is the wrong one the failure would be as unreadable as the call was.
+        return failed(request, error, task.details)
     set_traceback(error, _from_users_code(error.__traceback__))
     failure = codec.encode_failure(error)
     return TaskOutcome(*request.key, failure=failure.to_plain(), heartbeat=task.details)

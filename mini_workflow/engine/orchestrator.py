@@ -41,7 +41,7 @@ from mini_workflow.engine.inspection import Inspection
 from mini_workflow.engine.late_outcomes import LateOutcomes
 from mini_workflow.engine.operator_log import tell
 from mini_workflow.engine.outbox import child_start, outbox
-from mini_workflow.engine.runs import blocked, deadly
+from mini_workflow.engine.runs import blocked, deadly, first_head
 from mini_workflow.engine.turn import Delivery, Turn, Turns
 from mini_workflow.engine.undelivered import warn_of_late_signals, warn_of_unreceived
 from mini_workflow.engine.watchdog import Watchdog
@@ -256,7 +256,7 @@ class Orchestrator:
             else:
                 # Without a turn: a client may write the same at this moment, or the execution has
                 # to be blocked, or the tries of its turn to be counted.
-                head = Head(work.name, started.workflow, "running", started.at)
+                head = first_head(work.name, started)
                 commit = Commit(work.name, 0, (wire.encode(started),), head)
                 fingerprint = started.arguments.fingerprint()
                 self._store.create(commit, started.parent, fingerprint, NO_EFFECTS, NO_WAKEUPS)

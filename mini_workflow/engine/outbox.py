@@ -36,6 +36,7 @@ def child_start(parent: str, command: StartChild, now: int, entropy: int) -> Que
     started = first_event(
         *(command.workflow, command.arguments, now, entropy, about, command.worker),
         timing=command.timing,
+        tags=command.tags,
     )
     return QueuedMessage(
         command.execution_id, wire.encode(started), f"{parent}/{command.seq}/child"

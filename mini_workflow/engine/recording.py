@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any, cast
+from dataclasses import dataclass, fields, replace
+from typing import Any, Final, cast
 
 from mini_workflow.core import events, wire
-from mini_workflow.core.events import Message
+from mini_workflow.core.codec import Codec
+from mini_workflow.core.events import Event, Message
+from mini_workflow.core.failure import Failure
 from mini_workflow.core.history import History
+from mini_workflow.core.payload import Payload
 from mini_workflow.errors import WireError
 from mini_workflow.ports import Stored
 
@@ -48,6 +51,17 @@ class Recording:
         history = History.from_lines(line for line in lines if line.strip())
         return cls(execution_id, history.started.workflow, history)
 
+    def decoded(self, codec: Codec) -> Recording:
+        """Return the recording with values and failures as they were before payload codecs encoded them,
+        so that it can be read without those. `codec` is the execution's. Raises PayloadNotReadable.
+
+        The fingerprints of its calls are left out: they are made with a secret that is encoded too.
+        """
+        others: dict[int, str] = {}
+        history = [_decoded(event, codec, others) for event in self.history]
+        parked = tuple(_decoded(message, codec, others) for message in self.parked)
+        return replace(self, history=History(history), parked=parked)
+
     def to_plain(self) -> dict[str, Any]:
         """Return the recording as plain JSON."""
         return {
@@ -78,6 +92,54 @@ class Recording:
             str(fields.get("status", "running")),
             fields.get("blocked_reason"),
         )
+
+
+_OF_OTHERS: Final = (
+    events.ChildStarted,
+    events.StartSent,
+    events.ChildCompleted,
+    events.ChildFailed,
+)
+
+
+def codec_of(event: Message | Event, codec: Codec, others: dict[int, str]) -> Codec:
+    """Return what carries the values of an event in the history of an execution: those of a child, and
+    of a signal to another execution, are their own. `others` are its children so far, by number.
+    """
+    if isinstance(event, (events.ChildStarted, events.StartSent)):
+        others[event.seq] = event.id
+    elif isinstance(event, events.SignalSent):
+        return codec.for_execution(event.target)
+    if isinstance(event, _OF_OTHERS):
+        return codec.for_execution(others.get(event.seq, ""))
+    return codec
+
+
+def _decoded(event: Any, codec: Codec, others: dict[int, str]) -> Any:
+    own = codec_of(event, codec, others)
+    changes: dict[str, Any] = {}
+    for field in fields(event):
+        value = getattr(event, field.name)
+        if isinstance(value, Payload):
+            changes[field.name] = own.plain_payload(value)
+        elif isinstance(value, Failure):
+            changes[field.name] = own.plain_failure(value)
+    if codec.is_private and getattr(event, "call", ""):
+        changes["call"] = ""
+    if isinstance(event, events.ExecutionStarted):
+        changes["updates"] = [_answer(about, own) for about in event.updates or ()] or None
+        changes["origin"] = ""
+    return replace(event, **changes)
+
+
+def _answer(about: dict[str, Any], codec: Codec) -> dict[str, Any]:
+    plain = {**about}
+    if "result" in plain:
+        plain["result"] = codec.plain_payload(Payload(tree=plain["result"])).tree
+    for kind in ("failure", "refusal"):
+        if kind in plain:
+            plain[kind] = codec.plain_failure(Failure.from_plain(plain[kind])).to_plain()
+    return plain
 
 
 def decode_message(line: str) -> Message:

@@ -45,7 +45,7 @@ def start_refusal(
         )
     if request.signal is not None:
         return closed(name, head.status) if head.closed_at is not None and not reached else None
-    if fingerprint() != request.arguments.fingerprint():
+    if not request.arguments.matches(fingerprint()):
         return ExecutionAlreadyExists(
             f"execution {name!r} exists and was started with other arguments; choose another id",
             execution_id=name,

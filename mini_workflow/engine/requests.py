@@ -86,7 +86,7 @@ class Started:
 class Start:
     """Start an execution, or find the one that was started with the same id; with `fresh` the id
     was made up and cannot be there. A `signal` goes to the execution either way. A new one begins
-    and ends as its `timing` says.
+    with the `tags`, and begins and ends as its `timing` says.
     """
 
     execution_id: str
@@ -95,6 +95,7 @@ class Start:
     fresh: bool = False
     signal: SignalReceived | None = None
     timing: Timing = UNTIMED
+    tags: dict[str, str] | None = None
     reply: Reply[Started] = field(default_factory=Reply[Started])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, Final
 
@@ -13,6 +14,7 @@ from mini_workflow.core.events import Event, Message
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.recorded import python_version
 from mini_workflow.core.run import Run
+from mini_workflow.core.tags import tags_after, tags_as_text
 from mini_workflow.core.timing import UNTIMED, Timing
 from mini_workflow.errors import HistoryTooLong, TurnTimeout
 from mini_workflow.ports import Head
@@ -42,6 +44,7 @@ def first_event(
     worker: str = "",
     *,
     timing: Timing = UNTIMED,
+    tags: dict[str, str] | None = None,
 ) -> events.ExecutionStarted:
     """Return what an execution begins with; `entropy` are ENTROPY_BITS random bits. `worker` is that of
     all its tasks, if they are for one.
@@ -56,9 +59,36 @@ def first_event(
         parent=parent,
         key=key,
         behaviour=events.BEHAVIOUR,
+        tags=tags or None,
         worker=worker,
         **timing.to_plain(),
     )
+
+
+def first_head(execution_id: str, started: events.ExecutionStarted) -> Head:
+    """Return the head of an execution that begins with that event."""
+    return Head(
+        execution_id,
+        started.workflow,
+        "running",
+        started.at,
+        run=started.run,
+        parent=parent_of(started.parent),
+        tags=tags_as_text(started.tags),
+    )
+
+
+def tagged(head: Head, taken: Iterable[Event]) -> Head:
+    """Return the head with the tags that the execution has after these events."""
+    tags = tags_after(head.tags, taken)
+    return head if tags == head.tags else replace(head, tags=tags)
+
+
+def parent_of(about: dict[str, Any] | None) -> str | None:
+    """Return the id of the execution whose child this is; `about` is what its first event says of
+    whoever has started it. One that is only told of its end is no parent.
+    """
+    return None if about is None or "notify" in about else about["id"]
 
 
 def next_run(
@@ -101,6 +131,7 @@ def next_run(
         attempt=1 if closing.failure is None else run.started.attempt + 1,
         failure=closing.failure,
         signals=carried_signals(run.state.signal_ids, (signal.id for signal in waiting)),
+        tags=run.state.tags or None,
     )
     after = replace(
         head,

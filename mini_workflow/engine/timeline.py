@@ -13,6 +13,7 @@ from mini_workflow.core.events import Event
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.timing import BEGIN, DEADLINE
+from mini_workflow.engine.recording import codec_of
 from mini_workflow.errors import SerializationError
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -186,20 +187,8 @@ class Reader:
                 found[field.name] = self._decoded(event, value)
         return found or None
 
-    def _codec_of(self, event: Event) -> Codec:
-        """Return what carries the event's values: those of a child, and of a signal to it, are its
-        own.
-        """
-        if isinstance(event, (events.ChildStarted, events.StartSent)):
-            self._others[event.seq] = event.id
-        elif isinstance(event, events.SignalSent):
-            return self._codec.for_execution(event.target)
-        if isinstance(event, _OF_OTHERS):
-            return self._codec.for_execution(self._others.get(event.seq, ""))
-        return self._codec
-
     def _decoded(self, event: Event, payload: Payload) -> Any:
-        codec = self._codec_of(event)
+        codec = codec_of(event, self._codec, self._others)
         try:
             return codec.decode(payload) if self._trust else codec.show(payload)
         except SerializationError as error:
@@ -209,8 +198,11 @@ class Reader:
         failure: Failure | None = getattr(event, "failure", None)
         if failure is None:
             return None
-        codec = self._codec_of(event)
-        return codec.decode_failure(failure) if self._trust else codec.show_failure(failure)
+        codec = codec_of(event, self._codec, self._others)
+        try:
+            return codec.decode_failure(failure) if self._trust else codec.show_failure(failure)
+        except SerializationError:
+            return codec.show_failure(failure)
 
 
 def moment(at: int) -> datetime:
@@ -274,6 +266,9 @@ _NOTES: Final[dict[type[Event], Callable[[Any], str]]] = {
     events.SignalSent: lambda e: f"to {e.target}",
     events.CancelSent: lambda e: f"to {e.target}{': ' if e.reason else ''}{e.reason}",
     events.MessagesUnhandled: lambda e: ", ".join(f"{n} x {name}" for name, n in e.signals.items()),
+    events.TagsSet: lambda e: ", ".join(
+        f"{name} removed" if value is None else f"{name}={value}" for name, value in e.tags.items()
+    ),
     events.TaskCancelled: _because,
     events.ChildCancelled: _because,
     events.CancelRequested: _because,
@@ -319,6 +314,7 @@ _WORDS: Final = (
     ("StartSent", "other execution"),
     ("CancelSent", "cancellation"),
     ("Patch", "change"),
+    ("Tags", "tags"),
     ("Messages", "signals"),
 )
 """What the kinds of events that begin so are about; the others are about the execution."""
@@ -356,6 +352,7 @@ _HAPPENED: Final[dict[type[Event], str]] = {
     events.ChildCompleted: "completed",
     events.ChildFailed: "failed",
     events.PatchMarked: "applies",
+    events.TagsSet: "set",
     events.MessagesUnhandled: "never received",
     events.ContinuedAsNew: "continued as new",
     events.ExecutionCompleted: "completed",

@@ -77,7 +77,11 @@ class ReadableStore(Protocol):
         ...
 
     def list(self, query: Query) -> Page:
-        """Return the heads that match, newest start first."""
+        """Return the heads that match, in their order."""
+        ...
+
+    def count(self, query: Query) -> int:
+        """Return how many match."""
         ...
 
 
@@ -111,6 +115,10 @@ class CheckedStore:
     def list(self, query: Query) -> Page:
         """See `Store.list`."""
         return self._read(lambda store: store.list(query))
+
+    def count(self, query: Query) -> int:
+        """See `Store.count`."""
+        return self._read(lambda store: store.count(query))
 
     def load(self, execution_id: str) -> Stored | None:
         """See `Store.load`."""

@@ -24,7 +24,7 @@ from mini_workflow.engine.executor import Execute, execute, inline_runner
 from mini_workflow.engine.outbox import closing_messages, family_messages, outbox
 from mini_workflow.engine.recording import decode_message
 from mini_workflow.engine.requests import Input, Start
-from mini_workflow.engine.runs import blocked, bounded, next_run
+from mini_workflow.engine.runs import blocked, bounded, first_head, next_run, tagged
 from mini_workflow.engine.unreported import Unreported, ask_for_attempts
 from mini_workflow.engine.watchdog import Watchdog
 from mini_workflow.errors import (
@@ -148,7 +148,7 @@ class Turns:
         UnknownWorkflow.
         """
         run = self._begin(self._definitions(started.workflow), execution_id)
-        head = Head(execution_id, started.workflow, "running", started.at, run=started.run)
+        head = first_head(execution_id, started)
         try:
             delivery = Delivery(execution_id, [started, *others])
             turn = self._advance(delivery, Live(run, head, 0), (), now or started.at)
@@ -346,7 +346,7 @@ class Turns:
         if delivery.resume and decision.condition == "running" and decision.fault is None:
             again = self._unreported.of(run, now)
             decision = replace(decision, commands=(*decision.commands, *again))
-        after = self._head_after(reopen or head, decision, now)
+        after = tagged(self._head_after(reopen or head, decision, now), decision.events)
         taken = decision.events
         left: tuple[Message, ...] = decision.left
         continues = decision.condition == "continued" and decision.fault is None

@@ -11,6 +11,8 @@ from mini_workflow.ports.runner import (
     TaskRunner,
 )
 from mini_workflow.ports.store import (
+    CLOSED,
+    ORDERS,
     STATUSES,
     Agenda,
     Backend,
@@ -21,6 +23,7 @@ from mini_workflow.ports.store import (
     Leases,
     Mailbox,
     MailboxEntry,
+    Order,
     Page,
     Query,
     QueuedMessage,
@@ -32,6 +35,8 @@ from mini_workflow.ports.store import (
 )
 
 __all__ = [
+    "CLOSED",
+    "ORDERS",
     "STATUSES",
     "Agenda",
     "Backend",
@@ -43,6 +48,7 @@ __all__ = [
     "Mailbox",
     "MailboxEntry",
     "NamedWorkerRunner",
+    "Order",
     "Page",
     "Query",
     "QueuedMessage",

@@ -27,6 +27,9 @@ STATUSES: Final[tuple[Status, ...]] = (
     "terminated",
 )
 
+CLOSED: Final[tuple[Status, ...]] = STATUSES[2:]
+"""The statuses of executions that have closed."""
+
 
 @record
 class Head:
@@ -37,7 +40,8 @@ class Head:
     be earlier. `blocked_kind` and `blocked_reason` explain the status blocked. `closed_at` is None
     while the execution is open. `run` counts the generations from 1, and `base` is the number of
     events of those before this one: they stay stored and count, and neither `load` nor `history`
-    answers them.
+    answers them. `parent` is the id of the execution that started it as its child, and `tags` are a
+    JSON object of names and values, as text; empty if there are none.
     """
 
     execution_id: str
@@ -51,6 +55,8 @@ class Head:
     blocked_reason: str | None = None
     run: int = 1
     base: int = 0
+    parent: str | None = None
+    tags: str = ""
 
 
 @record
@@ -104,14 +110,33 @@ class Commit:
     tries: int | None = None
 
 
+Order = Literal["-started", "started", "-closed", "closed"]
+
+ORDERS: Final[tuple[Order, ...]] = ("-started", "started", "-closed", "closed")
+"""How a listing may be ordered: by the start or by the end, the latest first with a minus."""
+
+
 @dataclass(frozen=True, slots=True)
 class Query:
-    """Which executions to list, newest first. `after` is the `Page.next` of the page before."""
+    """Which executions to list or to count: those that match all that is given.
+
+    `after` is the `Page.next` of the page before, of the same query. `tags` are pairs of a name and a
+    value. Times are from `_after` on, itself included, and up to `_before`, itself not. By an `order`
+    of the end only executions that have closed are listed; so they are by `closed_after` and
+    `closed_before`.
+    """
 
     workflow: str | None = None
     status: Status | None = None
     limit: int = 100
     after: str | None = None
+    tags: tuple[tuple[str, str], ...] = ()
+    started_after: int | None = None
+    started_before: int | None = None
+    closed_after: int | None = None
+    closed_before: int | None = None
+    parent: str | None = None
+    order: Order = "-started"
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,10 +200,18 @@ class Store(Reader, Protocol):
         ...
 
     def list(self, query: Query) -> Page:
-        """Heads that match, newest start first; of equal starts the one created later first.
+        """Heads that match, in the order of the query, newest start first by default; of equal times
+        the one created later first, or last where the order is ascending.
 
         Any thread. Pages fit together whatever is created or closed in between. Raises UsageError
-        when `after` is not the `next` of a page, or the limit is less than 1.
+        when `after` is not the `next` of a page, the limit is less than 1, or the store has no index
+        that answers the query: the error says what it can answer.
+        """
+        ...
+
+    def count(self, query: Query) -> int:
+        """Return how many match, whatever the `limit`, the `after` and the `order` are. Any thread.
+        Raises UsageError as `list` does.
         """
         ...
 

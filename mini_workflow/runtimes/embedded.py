@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Final
 
-from mini_workflow.codecs.standard import DEFAULT_VALUE_LIMIT, InProcessCodec
+from mini_workflow.codecs.chained import Codecs, with_codecs
+from mini_workflow.codecs.standard import DEFAULT_VALUE_LIMIT, StandardCodec
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.validation import worker_of
 from mini_workflow.engine.cache import DEFAULT_SIZE
@@ -39,6 +40,7 @@ def embed(
     grace: float = DEFAULT_GRACE,
     history_limit: int = DEFAULT_HISTORY_LIMIT,
     value_limit: int = DEFAULT_VALUE_LIMIT,
+    codec: Codecs | None = None,
 ) -> Runtime:
     """Make a runtime that runs the executions of a backend, and its tasks, in this process.
 
@@ -57,6 +59,8 @@ def embed(
         turn_timeout: seconds that a workflow may compute between two awaits; None for no limit.
         grace: seconds that `close` waits for tasks that have begun.
         history_limit: events after which an execution that has not continued as new is blocked.
+        codec: a PayloadCodec, or a list of them, by which all values, failures and calls are encoded
+            before they are stored or sent, and in which the first one encodes first.
         value_limit: bytes that one value may take, encoded.
 
     Raises:
@@ -68,10 +72,10 @@ def embed(
         raise UsageError(f"embed(lease={lease!r}): give more than 0 seconds, or None")
     try:
         served = frozenset(name for name in map(worker_of, serves) if name)
+        carrying = with_codecs(StandardCodec(value_limit=value_limit, in_process=True), codec)
     except UsageError:
         backend.close()
         raise
-    codec = InProcessCodec(value_limit=value_limit)
     return Runtime(
         Ports(
             backend.store,
@@ -80,8 +84,8 @@ def embed(
             backend.leases,
             SystemClock() if clock is None else clock,
         ),
-        codec=codec,
-        make_runner=partial(_make_runner, codec, threads, served),
+        codec=carrying,
+        make_runner=partial(_make_runner, carrying, threads, served),
         on_stop=backend.close,
         cache_size=cache_size,
         turn_limit=turn_timeout,

@@ -11,6 +11,7 @@ import secrets
 import threading
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final, TypeVar
 
@@ -33,7 +34,7 @@ from mini_workflow.engine.requests import (
     Started,
     Update,
 )
-from mini_workflow.engine.runs import ENTROPY_BITS, first_event
+from mini_workflow.engine.runs import ENTROPY_BITS, first_event, first_head
 from mini_workflow.engine.takeover import RESUME, to_forward
 from mini_workflow.engine.transport import CheckedStore, refuse_in_workflow, wait_until_settled
 from mini_workflow.engine.turn import Turns
@@ -177,16 +178,21 @@ class FileTransport:
         """Return what makes the execution. Its first event stands alone: no code has run yet, and
         being busy tells whoever takes it over to begin.
         """
-        now = self._clock.now()
         started = first_event(
-            *(request.workflow, request.arguments, now, secrets.randbits(ENTROPY_BITS)),
+            *(
+                request.workflow,
+                request.arguments,
+                self._clock.now(),
+                secrets.randbits(ENTROPY_BITS),
+            ),
             timing=request.timing,
+            tags=request.tags,
         )
         return Commit(
             request.execution_id,
             0,
             (wire.encode(started),),
-            Head(request.execution_id, request.workflow, "running", now, busy=True),
+            replace(first_head(request.execution_id, started), busy=True),
             park=() if request.signal is None else (wire.encode(request.signal),),
         )
 

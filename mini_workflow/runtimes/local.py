@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import secrets
 import socket
 import time
@@ -10,10 +11,10 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Final, Literal
 
+from mini_workflow.codecs.chained import Codecs, with_codecs
 from mini_workflow.codecs.standard import (
     DEFAULT_VALUE_LIMIT,
     MAXIMUM_VALUE_LIMIT,
-    InProcessCodec,
     StandardCodec,
 )
 from mini_workflow.core.codec import Codec
@@ -68,6 +69,8 @@ class LocalRuntime(Runtime):
         grace: seconds that `close` waits for tasks that have begun.
         history_limit: events after which an execution that has not continued as new is blocked; a
             warning is logged at half of them.
+        codec: a PayloadCodec, or a list of them, by which all values, failures and calls are encoded
+            before they are stored or sent, and in which the first one encodes first.
         value_limit: bytes that one value may take, encoded: an argument, a result, what a signal
             brings. More is refused with ValueTooLarge.
 
@@ -89,6 +92,7 @@ class LocalRuntime(Runtime):
         grace: float = DEFAULT_GRACE,
         history_limit: int = DEFAULT_HISTORY_LIMIT,
         value_limit: int = DEFAULT_VALUE_LIMIT,
+        codec: Codecs | None = None,
     ) -> None:
         processes = _processes_of(workers)
         _check("threads", threads, threads is None or threads >= 1, "1 or more, or None")
@@ -112,7 +116,10 @@ class LocalRuntime(Runtime):
             f"1 to {MAXIMUM_VALUE_LIMIT} bytes",
         )
         in_process = not any(processes.values())
-        codec = (InProcessCodec if in_process else StandardCodec)(value_limit=value_limit)
+        standard = StandardCodec(value_limit=value_limit, in_process=in_process)
+        carrying = with_codecs(standard, codec)
+        if not in_process:
+            _check_picklable(codec)
         clock = SystemClock()
         self._doorbell = WakeupSocket()
         try:
@@ -133,8 +140,8 @@ class LocalRuntime(Runtime):
         self._refresh = lease / 4
         super().__init__(
             Ports(backend.store, backend.agenda, backend.mailbox, backend.leases, clock),
-            codec=codec,
-            make_runner=partial(_make_runner, codec, value_limit, processes, threads),
+            codec=carrying,
+            make_runner=partial(_make_runner, carrying, value_limit, codec, processes, threads),
             notify_peers=self._notify_peers,
             on_stop=self._close_backend,
             cache_size=cache_size,
@@ -173,6 +180,17 @@ def _check(name: str, value: object, fits: bool, wanted: str) -> None:
         raise UsageError(f"LocalRuntime({name}={value!r}): give {wanted}")
 
 
+def _check_picklable(codec: Codecs | None) -> None:
+    try:
+        pickle.dumps(codec)
+    except Exception as error:
+        raise UsageError(
+            f"LocalRuntime(codec={codec!r}): worker processes need a copy of it, and it cannot be "
+            f"pickled ({type(error).__name__}: {error}): define its class, and what it is given, at the "
+            "top level of a module"
+        ) from error
+
+
 def _processes_of(workers: int | Mapping[str, int]) -> dict[str, int]:
     """Return how many processes each worker has that is served, by its name; empty is the default
     one.
@@ -187,6 +205,7 @@ def _processes_of(workers: int | Mapping[str, int]) -> dict[str, int]:
 def _make_runner(
     codec: Codec,
     value_limit: int,
+    codecs: Codecs | None,
     processes: dict[str, int],
     threads: int | None,
     report: Report,
@@ -200,7 +219,7 @@ def _make_runner(
             from mini_workflow.runners.processes import ProcessRunner
 
             # The key never leaves this process and its workers.
-            equipment = partial(_equipment, secrets.token_bytes(32), value_limit)
+            equipment = partial(_equipment, secrets.token_bytes(32), value_limit, codecs)
             runners[name] = ProcessRunner(equipment, report, count, hand_in=hand_in)
         else:
             in_process = in_process or runner_in_process(codec, threads, report, hand_in)
@@ -208,7 +227,7 @@ def _make_runner(
     return NamedWorkers(runners.pop(""), runners, report)
 
 
-def _equipment(key: bytes, value_limit: int) -> WorkerConfig:
+def _equipment(key: bytes, value_limit: int, codecs: Codecs | None) -> WorkerConfig:
     """Return what the engine and its worker processes have in common; each makes its own."""
     from mini_workflow.codecs.signing import Signer
     from mini_workflow.runners.processes import WorkerConfig
@@ -221,7 +240,7 @@ def _equipment(key: bytes, value_limit: int) -> WorkerConfig:
     def unseal(data: bytes, execution_id: str, seq: int, attempt: int) -> bytes:
         return signer.verify(data, execution_id=execution_id, seq=seq, attempt=attempt)
 
-    codec = StandardCodec(value_limit=value_limit)
+    codec = with_codecs(StandardCodec(value_limit=value_limit), codecs)
     return WorkerConfig(
         partial(execute, codec=codec), partial(execute_async, codec=codec), seal, unseal
     )

@@ -7,6 +7,7 @@ import socket
 from pathlib import Path
 from typing import Final
 
+from mini_workflow.codecs.chained import Codecs, with_codecs
 from mini_workflow.codecs.standard import DEFAULT_VALUE_LIMIT, StandardCodec
 from mini_workflow.engine.client import Client
 from mini_workflow.engine.watchdog import DEFAULT_LIMIT, Watchdog
@@ -36,6 +37,8 @@ class LocalClient(Client):
         trust: have a client that only reads load everything all the same. Do that where you trust
             whoever can write to the file.
         turn_timeout: seconds that a query may compute; None for no limit.
+        codec: a PayloadCodec, or a list of them, by which all values, failures and calls are encoded
+            before they are stored or sent, and in which the first one encodes first.
         value_limit: bytes that one value may take, encoded: an argument, a result, what a signal
             brings. More is refused with ValueTooLarge.
 
@@ -51,7 +54,11 @@ class LocalClient(Client):
         turn_timeout: float | None = DEFAULT_LIMIT,
         value_limit: int = DEFAULT_VALUE_LIMIT,
         trust: bool = False,
+        codec: Codecs | None = None,
     ) -> None:
+        carrying = with_codecs(
+            StandardCodec(value_limit=value_limit, trust=trust or not read_only), codec
+        )
         clock = SystemClock()
         self._backend = SQLiteBackend(
             path,
@@ -60,16 +67,15 @@ class LocalClient(Client):
             lease=round(LEASE * 1000),
             read_only=read_only,
         )
-        codec = StandardCodec(value_limit=value_limit, trust=trust or not read_only)
         self._file = FileTransport(
             self._backend,
             clock,
-            codec,
+            carrying,
             REGISTRY,
             Watchdog(turn_timeout),
             read_only=read_only,
         )
-        super().__init__(self._file, self._file.store, codec, REGISTRY)
+        super().__init__(self._file, self._file.store, carrying, REGISTRY)
 
     @property
     def path(self) -> Path:

@@ -12,6 +12,7 @@ from functools import partial
 from queue import SimpleQueue
 from typing import Final, TypeVar
 
+from mini_workflow.codecs.chained import Codecs, with_codecs
 from mini_workflow.codecs.standard import DEFAULT_VALUE_LIMIT, StandardCodec
 from mini_workflow.core import events, wire
 from mini_workflow.core.report_limits import ReportLimits
@@ -25,7 +26,7 @@ from mini_workflow.engine.orchestrator import FOREVER, Orchestrator
 from mini_workflow.engine.recording import decode_message
 from mini_workflow.engine.replies import answer_start, existing, not_open, still_open
 from mini_workflow.engine.requests import Answer, Ask, Post, Request, Resume, Start, Started, Update
-from mini_workflow.engine.runs import ENTROPY_BITS, first_event
+from mini_workflow.engine.runs import ENTROPY_BITS, first_event, first_head
 from mini_workflow.engine.transport import (
     CheckedStore,
     Pauses,
@@ -76,6 +77,8 @@ class QueueRuntime(Client):
         cache_size: how many live executions are kept in memory.
         turn_timeout: seconds that a workflow may compute between two awaits; None for no limit.
         history_limit: events after which an execution that has not continued as new is blocked.
+        codec: a PayloadCodec, or a list of them, by which all values, failures and calls are encoded
+            before they are stored or sent, and in which the first one encodes first.
         value_limit: bytes that one value may take, encoded.
         lost_after: seconds that an attempt may wait until it is run, as many that it may run, and as
             many that its report may be under way: after that it counts as lost.
@@ -95,17 +98,19 @@ class QueueRuntime(Client):
         history_limit: int = DEFAULT_HISTORY_LIMIT,
         value_limit: int = DEFAULT_VALUE_LIMIT,
         lost_after: float = 24 * 3_600.0,
+        codec: Codecs | None = None,
     ) -> None:
-        codec, longest = StandardCodec(value_limit=value_limit), milliseconds(lost_after)
+        carrying = with_codecs(StandardCodec(value_limit=value_limit), codec)
+        longest = milliseconds(lost_after)
         self._clock: Clock = clock or SystemClock()
         self._dispatch = dispatch
         self._outcomes: dict[tuple[str, int, int], SimpleQueue[TaskOutcome | None]] = {}
-        self._runner = runner_in_process(codec, threads, self._report)
+        self._runner = runner_in_process(carrying, threads, self._report)
         self._orchestrator = Orchestrator(
             store,
             dispatch,
             self._clock,
-            codec=codec,
+            codec=carrying,
             definitions=registry.get,
             entropy=partial(secrets.randbits, ENTROPY_BITS),
             cache_size=cache_size,
@@ -116,7 +121,7 @@ class QueueRuntime(Client):
         self._queue_transport = _QueueTransport(
             store, dispatch, reader, self._clock, self._orchestrator
         )
-        super().__init__(self._queue_transport, self._queue_transport.store, codec, registry)
+        super().__init__(self._queue_transport, self._queue_transport.store, carrying, registry)
 
     def orchestrate(
         self, received: Sequence[Received], time_left: Callable[[], int] = lambda: FOREVER
@@ -238,11 +243,12 @@ class _QueueTransport:
         started = first_event(
             *(request.workflow, request.arguments, self.now(), secrets.randbits(ENTROPY_BITS)),
             timing=request.timing,
+            tags=request.tags,
         )
         line = wire.encode(started)
         lines = [line] if signal is None else [line, wire.encode(signal)]
         self._post(name, "\n".join(lines), f"start/{started.seed}")
-        head = Head(name, request.workflow, "running", started.at)
+        head = first_head(name, started)
         commit = Commit(name, 0, (line,), head)
         fingerprint = request.arguments.fingerprint()
         with self.lock:

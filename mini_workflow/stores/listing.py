@@ -1,10 +1,13 @@
-"""Pages of a listing, for stores that have all heads at hand."""
+"""Listings: which executions match a query, their order, and pages, for stores that have all heads at
+hand.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
 
+from mini_workflow.core.tags import tags_from_text
 from mini_workflow.errors import UsageError
 from mini_workflow.ports import Head, Page, Query
 
@@ -14,20 +17,58 @@ def page_of(found: Iterable[tuple[int, Head]], query: Query) -> Page:
     of its execution. Raises UsageError as `Store.list`.
     """
     before = page_start(query)
-    matching = (
-        ((head.started_at, number), head)
-        for number, head in found
-        if query.workflow in {None, head.workflow} and query.status in {None, head.status}
-    )
-    rest = [one for one in matching if before is None or one[0] < before]
-    rest.sort(key=lambda one: one[0], reverse=True)
+    descending = query.order.startswith("-")
+    rest: list[tuple[tuple[int, int], Head]] = []
+    for number, head in found:
+        place = (ordered_by(head, query), number)
+        behind = before is None or (place < before if descending else place > before)
+        if behind and matches(head, query):
+            rest.append((place, head))
+    rest.sort(key=lambda one: one[0], reverse=descending)
     page = rest[: query.limit]
     more = len(rest) > query.limit
     return Page([head for _, head in page], "{}-{}".format(*page[-1][0]) if more else None)
 
 
+def count_of(heads: Iterable[Head], query: Query) -> int:
+    """Return how many of the heads match."""
+    return sum(matches(head, query) for head in heads)
+
+
+def matches(head: Head, query: Query) -> bool:
+    """Return whether the execution is one that the query asks for."""
+    return (
+        query.workflow in (None, head.workflow)
+        and query.status in (None, head.status)
+        and query.parent in (None, head.parent)
+        and _within(head.started_at, query.started_after, query.started_before)
+        and (
+            not is_about_the_end(query)
+            or (
+                head.closed_at is not None
+                and _within(head.closed_at, query.closed_after, query.closed_before)
+            )
+        )
+        and (not query.tags or set(query.tags) <= tags_from_text(head.tags).items())
+    )
+
+
+def is_about_the_end(query: Query) -> bool:
+    """Return whether only executions that have closed match."""
+    return (
+        query.order.endswith("closed")
+        or query.closed_after is not None
+        or query.closed_before is not None
+    )
+
+
+def ordered_by(head: Head, query: Query) -> int:
+    """Return the time by which the execution is ordered."""
+    return (head.closed_at or 0) if query.order.endswith("closed") else head.started_at
+
+
 def page_start(query: Query) -> tuple[int, int] | None:
-    """Return the place in a listing behind which a page begins, as (start, number of creation); None
+    """Return the place in a listing behind which a page begins, as (time, number of creation); None
     for the first page. Raises UsageError as `Store.list`.
     """
     if query.limit < 1:
@@ -39,3 +80,7 @@ def page_start(query: Query) -> tuple[int, int] | None:
     if match is None:
         raise UsageError(f"not a page of a listing: {after!r}; pass the `next` of the page before")
     return int(match[1]), int(match[2])
+
+
+def _within(at: int, first: int | None, end: int | None) -> bool:
+    return (first is None or at >= first) and (end is None or at < end)

@@ -15,7 +15,7 @@ from itertools import compress
 
 from mini_workflow.errors import ExecutionNotFound, LeaseLost, StoreUnavailable, UsageError
 from mini_workflow.ports import Clock, Commit, Extent, Head, MailboxEntry, Page, Query, Stored
-from mini_workflow.stores.listing import page_of
+from mini_workflow.stores.listing import count_of, page_of
 
 
 @dataclass(slots=True)
@@ -214,6 +214,11 @@ class MemoryStore:
         with self._session.open() as state:
             found = [(one.key, one.head) for one in state.executions.values()]
         return page_of(found, query)
+
+    def count(self, query: Query) -> int:
+        """See `Store.count`."""
+        with self._session.open() as state:
+            return count_of((one.head for one in state.executions.values()), query)
 
 
 class MemoryAgenda:

@@ -12,7 +12,7 @@ from mini_workflow.errors import StoreError
 from mini_workflow.ports import Commit, Head, Page, Query, QueuedMessage, Stored, TaskRequest
 from mini_workflow.ports.queue import PendingEffects, Received, Wakeup, Wakeups
 from mini_workflow.stores.cached import stored
-from mini_workflow.stores.listing import page_of
+from mini_workflow.stores.listing import count_of, page_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +126,11 @@ class MemoryDocuments:
         with self._lock:
             found = [(document.number, document.head) for document in self._documents.values()]
         return page_of(found, query)
+
+    def count(self, query: Query) -> int:
+        """See `Store.count`."""
+        with self._lock:
+            return count_of((document.head for document in self._documents.values()), query)
 
 
 class MemoryDispatch:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Final
 
+from mini_workflow.codecs.chained import Codecs, with_codecs
 from mini_workflow.codecs.standard import DEFAULT_VALUE_LIMIT, StandardCodec
 from mini_workflow.core.codec import Codec
 from mini_workflow.durations import MAXIMUM_DURATION, milliseconds, seconds
@@ -56,6 +57,8 @@ class WorkflowEnvironment(Runtime):
         turn_timeout: seconds that a workflow may compute between two awaits; None for no limit.
         grace: seconds that `close` waits for tasks that have begun.
         history_limit: events after which an execution that has not continued as new is blocked.
+        codec: a PayloadCodec, or a list of them, by which all values, failures and calls are encoded
+            before they are stored or sent, and in which the first one encodes first.
         value_limit: bytes that one value may take, encoded: an argument, a result, what a signal
             brings. More is refused with ValueTooLarge.
 
@@ -73,7 +76,9 @@ class WorkflowEnvironment(Runtime):
         grace: float = 10.0,
         history_limit: int = DEFAULT_HISTORY_LIMIT,
         value_limit: int = DEFAULT_VALUE_LIMIT,
+        codec: Codecs | None = None,
     ) -> None:
+        carrying = with_codecs(StandardCodec(value_limit=value_limit), codec)
         self.state = EnvironmentState() if state is None else state
         if self.state.is_open:
             raise UsageError(
@@ -86,13 +91,12 @@ class WorkflowEnvironment(Runtime):
             self.state.executions, owner="environment", clock=self._clock, lease=_LEASE
         )
         backend = self._backend
-        codec = StandardCodec(value_limit=value_limit)
         self._stubs = Stubs()
         self.state.is_open = True
         super().__init__(
             Ports(backend.store, backend.agenda, backend.mailbox, backend.leases, self._clock),
-            codec=codec,
-            make_runner=partial(_make_runner, codec, self._stubs),
+            codec=carrying,
+            make_runner=partial(_make_runner, carrying, self._stubs),
             pace=self._skipping,
             on_stop=self._leave_state,
             cache_size=cache_size,

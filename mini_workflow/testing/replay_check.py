@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Generator, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from mini_workflow.codecs.chained import Codecs, with_codecs
+from mini_workflow.codecs.standard import StandardCodec
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.history import History
 from mini_workflow.core.run import Definition
@@ -26,7 +28,7 @@ def check_replay(
     histories: ObjectStore | Iterable[ObjectStore],
     workflows: Iterable[Workflow[Any, Any]] | None = None,
     *,
-    codec: Codec | None = None,
+    codec: Codec | Codecs | None = None,
     turn_timeout: float | None = 10.0,
     trust: bool = False,
 ) -> int:
@@ -37,7 +39,8 @@ def check_replay(
             executions: one of these, or several.
         workflows: the workflows to replay them with; by default all that are registered.
         codec: carries the values; of histories from AWS, whose pickled parts are signed, it is
-            ``AWSRuntime.from_env().codec``. Executions bring their own.
+            ``AWSRuntime.from_env().codec``. Executions bring their own. Or the payload codecs with
+            which the runtime was opened that wrote them.
         turn_timeout: seconds that one history may take; None for no limit.
         trust: load whatever the histories hold. Otherwise only classes of modules that are imported
             are found and nothing is unpickled, so that a history is data, wherever it comes from.
@@ -58,6 +61,7 @@ def check_replay(
         if workflows is None
         else {workflow.name: workflow for workflow in workflows}
     )
+    given = None if codec is None else _codec(codec, trust)
     faults: list[str] = []
     for name, recording, own_codec in recordings:
         definition = known.get(recording.workflow)
@@ -68,7 +72,7 @@ def check_replay(
         replayed = replay(
             recording,
             definition,
-            codec=codec or own_codec,
+            codec=given or own_codec,
             turn_timeout=turn_timeout,
             trust=trust,
         )
@@ -80,6 +84,12 @@ def check_replay(
             + "\n".join(faults)
         )
     return len(recordings)
+
+
+def _codec(given: Codec | Codecs, trust: bool) -> Codec:
+    if hasattr(given, "for_execution"):
+        return cast("Codec", given)
+    return with_codecs(StandardCodec(trust=trust), cast("Codecs", given))
 
 
 def load_recordings(

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, cast
 
-from mini_workflow.codecs.standard import StandardCodec
 from mini_workflow.core.codec import CapturedCall, Codec
 from mini_workflow.ports import TaskRequest
 
@@ -35,21 +34,28 @@ class Stubs:
     def codec(self, request: TaskRequest, codec: Codec) -> Codec:
         """Return the codec to run an attempt with: the task's own call, or the stub's."""
         function = self.find(request.name)
-        return codec if function is None else _Stubbing(function)
+        return codec if function is None else cast(Codec, _Stubbing(codec, function))
 
 
-class _Stubbing(StandardCodec):
-    """Restores another function with the arguments of the captured call."""
+class _Stubbing:
+    """Restores another function with the arguments of the captured call; else it is the codec."""
 
-    __slots__ = ("_function",)
+    __slots__ = ("_codec", "_function")
 
-    def __init__(self, function: Callable[..., Any]) -> None:
-        super().__init__()
+    def __init__(self, codec: Codec, function: Callable[..., Any]) -> None:
+        self._codec = codec
         self._function = function
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._codec, name)
+
+    def for_execution(self, execution_id: str) -> _Stubbing:
+        """See `Codec.for_execution`."""
+        return _Stubbing(self._codec.for_execution(execution_id), self._function)
 
     def restore(
         self, payload: CapturedCall
     ) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
         """See `Codec.restore`."""
-        _, args, kwargs = super().restore(payload)
+        _, args, kwargs = self._codec.restore(payload)
         return self._function, args, kwargs

@@ -10,7 +10,6 @@ from typing import Any
 
 from mini_workflow import ChildFailed, Context, RetryPolicy, current_task
 from mini_workflow.core.payload import Payload
-from mini_workflow.core.validation import encode_arguments
 from mini_workflow.engine.requests import Update
 from tests.aws.world import World, registry_of
 
@@ -214,7 +213,7 @@ def cancel(world: World) -> None:
 
 def update(number: int, update_id: str) -> Callable[[World], None]:
     def send(world: World) -> None:
-        arguments: Payload = encode_arguments(world.client._parts.codec.encode, (number,), {})
+        arguments: Payload = world.client._parts.codec.encode_arguments((number,), {})
         request = Update("e", update_id, "add", arguments, world.clock.now())
         answer = world.client._transport.ask(request)
         assert answer.refusal is None

@@ -50,7 +50,16 @@ heads = st.builds(
     blocked_reason=st.none() | texts,
     run=numbers,
     base=numbers,
+    tags=st.sampled_from(["", '{"customer": "c-7"}']),
 )
+
+
+def family(document: ExecutionObject) -> ExecutionObject:
+    """The document with the parent in its head."""
+    parent = None if document.parent is None else document.parent["id"]
+    return replace(document, head=replace(document.head, parent=parent))
+
+
 documents = st.builds(
     ExecutionObject,
     head=heads,
@@ -66,7 +75,7 @@ documents = st.builds(
     tail=st.lists(lines, max_size=4).map(tuple),
     **dict.fromkeys(("born", "length", "sealed", "segments", "first", "turn", "tries"), numbers),
     writer=texts,
-)
+).map(family)
 
 
 @given(documents)
@@ -77,6 +86,11 @@ def test_a_document_comes_back_as_it_was(document: ExecutionObject) -> None:
     assert form.decode(body, "etag") == replace(document, pending=wanted, etag="etag")
     header = form.decode_header(body)
     assert header == replace(document, pending=NO_EFFECTS, parked=(), tail=())
+
+
+def test_what_older_processes_can_read_is_written_in_their_form() -> None:
+    assert b'"schema":2' in form.encode(ExecutionObject(head("a"), {"id": "p", "seq": 1}))
+    assert b'"schema":3' in form.encode(ExecutionObject(head("a", tags='{"a": "b"}')))
 
 
 @given(st.lists(lines))
@@ -92,7 +106,7 @@ def test_what_is_not_whole_is_corrupt(cut: int) -> None:
 
 
 def test_what_a_newer_version_has_written_is_left_alone() -> None:
-    body = form.encode(ExecutionObject(head("a"))).replace(b'"schema":2', b'"schema":3')
+    body = form.encode(ExecutionObject(head("a"))).replace(b'"schema":2', b'"schema":4')
     with pytest.raises(StoreTooNew, match="deploy a newer one"):
         form.decode(body, "")
 

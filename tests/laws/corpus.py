@@ -40,6 +40,18 @@ async def sequence(ctx: Context) -> list[int]:
 
 
 @shape(tags="ordered tasks timers")
+async def tagged(ctx: Context) -> int:
+    """Tags that change, that stay as they are, and that are removed."""
+    seen = 0
+    for i in range(3):
+        ctx.set_tags({"stage": str(i), "odd": "yes" if i % 2 else None})
+        seen += await ctx.task(double, i)
+        ctx.set_tags({"stage": str(i)})
+        await ctx.sleep(i)
+    return seen
+
+
+@shape(tags="ordered tasks timers")
 async def gathering(ctx: Context) -> Any:
     return await asyncio.gather(
         ctx.task(double, 1), ctx.sleep(2), asyncio.sleep(1, "slept"), ctx.task(double, 2)

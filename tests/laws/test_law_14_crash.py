@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from mini_workflow.codecs import EncryptionCodec, StandardCodec
+from mini_workflow.codecs.chained import with_codecs
 from mini_workflow.context import Context
 from mini_workflow.engine.engine import RETRY_AFTER
 from mini_workflow.errors import ChildFailed, StoreError, StoreUnavailable
@@ -50,6 +52,20 @@ def crash_at(
 
 def stride(shape: Shape, usual: int) -> int:
     return 17 if shape.wide else usual
+
+
+@pytest.mark.parametrize(
+    "name", ["updates_with_tasks", "continued_with_signals", "promises", "heartbeats"]
+)
+def test_law_14_crash_with_encrypted_payloads(name: str) -> None:
+    """Every start encrypts and decrypts anew, and comes to the same end."""
+    shape, n, met = SHAPES[name], 1, 1
+    codec = with_codecs(StandardCodec(), EncryptionCodec({"k": b"k" * 32}))
+    while met:
+        with Ledger() as ledger, stepping(in_memory, shape, cache_size=0, codec=codec) as stepper:
+            met = run_through(stepper, shape, [(n, n % 2 == 0)])
+            check(stepper, shape, ledger, lost=met * 10)
+        n += 7
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,7 +44,7 @@ async def sleeps(ctx: Context, seconds: float) -> None:
     await ctx.sleep(seconds)
 
 
-def started(runtime: LocalRuntime, *call: object, **options: str) -> None:
+def started(runtime: LocalRuntime, *call: object, **options: Any) -> None:
     target, *arguments = call
     runtime.start_execution(target, *arguments, **options).result(WAIT)  # type: ignore[arg-type]
 
@@ -54,6 +55,17 @@ LIMITS: dict[str, tuple[Callable[[LocalRuntime], None], type[Exception], str]] =
     "a turn": (lambda r: started(r, spins), ExecutionBlocked, "do long work in a task"),
     "an id": (lambda r: started(r, echo, 1, id="x" * 101), InvalidIdentifier, "1 to 100"),
     "a name": (lambda r: workflow("x" * 101, echo) and None, InvalidIdentifier, "1 to 100"),
+    "the tags": (
+        lambda r: started(r, echo, 1, tags=dict.fromkeys(map(str, range(21)), "x")),
+        UsageError,
+        "at most 20",
+    ),
+    "the name of a tag": (
+        lambda r: started(r, echo, 1, tags={"x" * 65: "x"}),
+        UsageError,
+        "1 to 64",
+    ),
+    "a tag": (lambda r: started(r, echo, 1, tags={"x": "x" * 257}), UsageError, "1 to 256"),
     "a duration": (lambda r: started(r, sleeps, 1e10), UsageError, "seconds are meant"),
     "a pause between attempts": (
         lambda r: RetryPolicy(maximum=1e9) and None,

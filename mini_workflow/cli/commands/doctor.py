@@ -23,6 +23,8 @@ from mini_workflow.cli.timelines import task_message
 from mini_workflow.core.events import TaskRetryStarted, TaskScheduled
 from mini_workflow.engine.client import Client
 from mini_workflow.engine.execution import Description
+from mini_workflow.engine.recording import Recording
+from mini_workflow.errors import SerializationError, WireError
 
 if TYPE_CHECKING:
     from mini_workflow.stores.sqlite.damage import Damage
@@ -142,6 +144,17 @@ def _examine(session: Session, limit: int, python: str | None) -> Iterator[Findi
         yield Finding("problem", in_one_line(error), "the message says what to do")
 
 
+def _plain_lines(client: Client, execution_id: str) -> list[str]:
+    """Return the events of an execution, decoded where that can be done here."""
+    lines = client.lines(execution_id)
+    try:
+        recording = Recording.from_lines(execution_id, lines)
+        codec = client.codec.for_execution(execution_id)
+        return [*recording.decoded(codec).history.to_lines()]
+    except (SerializationError, WireError):
+        return lines
+
+
 def examine_values(client: Client, limit: int, python: str) -> Iterator[Finding]:
     """Find the values with code in them, which only the version that stored them can read."""
     looked = 0
@@ -150,7 +163,7 @@ def examine_values(client: Client, limit: int, python: str) -> Iterator[Finding]
             looked += 1
             others = {
                 version
-                for line in client.lines(one.id)
+                for line in _plain_lines(client, one.id)
                 for version in _STORED_UNDER.findall(line)
                 if version != python
             }

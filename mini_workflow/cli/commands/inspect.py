@@ -1,11 +1,11 @@
-"""Commands that look at executions: ls, get, result, export."""
+"""Commands that look at executions: ls, count, get, result, export."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import click
 
@@ -26,12 +26,11 @@ from mini_workflow.cli.session import (
     Seconds,
     Session,
     command,
+    filter_options,
     id_argument,
     json_option,
     pass_session,
-    status_option,
     trust_option,
-    workflow_option,
 )
 from mini_workflow.cli.timelines import (
     WIDTH,
@@ -44,7 +43,7 @@ from mini_workflow.cli.timelines import (
 )
 from mini_workflow.engine.execution import Description
 from mini_workflow.errors import UsageError
-from mini_workflow.ports import Status
+from mini_workflow.ports import ORDERS
 
 COLUMNS: Final[dict[str, Callable[[Description], str]]] = {
     "id": lambda d: d.id,
@@ -56,6 +55,8 @@ COLUMNS: Final[dict[str, Callable[[Description], str]]] = {
     "wakes": lambda d: at_second(d.next_wake_at),
     "run": lambda d: str(d.run),
     "busy": lambda d: "busy" if d.busy else "",
+    "parent": lambda d: d.parent or "",
+    "tags": lambda d: " ".join(f"{name}={value}" for name, value in d.tags.items()),
     "reason": lambda d: d.blocked_reason or "",
 }
 """What `ls` can show of a description."""
@@ -70,9 +71,16 @@ DEFAULT_COLUMNS: Final = "id,workflow,status,started,took"
     "ls",
     "mini-workflow ls --status blocked --columns id,workflow,reason",
     "mini-workflow ls --workflow order --limit 100 --json",
+    "mini-workflow ls --tag customer=c-7 --started-after 7d --columns id,status,tags",
 )
-@workflow_option
-@status_option
+@filter_options
+@click.option(
+    "--order",
+    type=click.Choice(ORDERS),
+    default=ORDERS[0],
+    show_default=True,
+    help="By the start or the end, the latest first with a minus.",
+)
 @click.option(
     "--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, help="A page's size."
 )
@@ -88,12 +96,11 @@ DEFAULT_COLUMNS: Final = "id,workflow,status,started,took"
 @pass_session
 def ls(
     session: Session,
-    workflow: str | None,
-    status: str | None,
     limit: int,
     after: str | None,
     columns: str,
     as_json: bool,
+    **filters: Any,
 ) -> None:
     """List executions, newest first."""
     names = [name.strip() for name in columns.split(",")]
@@ -103,9 +110,7 @@ def ls(
         raise UsageError(f"--columns: there is no {unknown[0]!r}; choose from {', '.join(known)}")
     workers: dict[str, str] = {}
     with session.backend.reader() as client:
-        page, following = client.list_page(
-            workflow=workflow, status=cast("Status | None", status), size=limit, after=after
-        )
+        page, following = client.list_page(size=limit, after=after, **filters)
         for one in page if WORKERS in names and not as_json else ():
             if one.busy and one.status == "running":
                 workers[one.id] = ",".join(workers_of(client.get_execution(one.id)))
@@ -119,6 +124,24 @@ def ls(
     say_table(names, [[columns_of[name](one) for name in names] for one in page])
     if following is not None:
         note(f"there are more: --after {following}")
+
+
+@command(
+    "count",
+    "mini-workflow count --status running",
+    "mini-workflow count --tag customer=c-7 --started-after 2026-05-01 --json",
+)
+@filter_options
+@json_option
+@pass_session
+def count(session: Session, as_json: bool, **filters: Any) -> None:
+    """Count executions."""
+    with session.backend.reader() as client:
+        number = client.count_executions(**filters)
+    if as_json:
+        say_json({"count": number})
+    else:
+        say(str(number))
 
 
 @command(
@@ -183,6 +206,10 @@ def _print_head(description: Description) -> None:
     )
     if description.run > 1:
         say(f"run {description.run}")
+    if description.parent is not None:
+        say(f"child of {description.parent}")
+    if description.tags:
+        say("tags " + " ".join(f"{name}={value}" for name, value in description.tags.items()))
     if description.next_wake_at is not None:
         say(f"wakes at {at_second(description.next_wake_at)}")
     if description.blocked_reason:
@@ -220,34 +247,38 @@ def result(
 
 @command("export", "mini-workflow export histories --workflow order --limit 20")
 @click.argument("folder", type=click.Path(file_okay=False))
-@workflow_option
-@status_option
+@filter_options
 @click.option(
     "--limit", type=click.IntRange(1), default=100, show_default=True, help="The newest so many."
+)
+@click.option(
+    "--decoded", is_flag=True, help="Write values as they are before a payload codec encodes them."
 )
 @json_option
 @pass_session
 def export(
     session: Session,
     folder: str,
-    workflow: str | None,
-    status: str | None,
     limit: int,
+    decoded: bool,
     as_json: bool,
+    **filters: Any,
 ) -> None:
     """Write executions into a folder, a file of JSON each.
 
-    `check_replay` and `replay` read them.
+    `check_replay` and `replay` read them. What a payload codec has encoded stays so, and they need the
+    same one, unless it is --decoded: whoever has the file can read it then.
     """
     place = Path(folder)
     written: list[str] = []
     with session.backend.reader() as client, using(place):
         place.mkdir(parents=True, exist_ok=True)
-        found = client.list_executions(
-            workflow=workflow, status=cast("Status | None", status), limit=limit
-        )
+        found = client.list_executions(limit=limit, **filters)
         for description in found:
-            recording = client.get_execution(description.id).recording()
+            execution = client.get_execution(description.id)
+            recording = execution.recording()
+            if decoded:
+                recording = recording.decoded(execution.codec)
             file = place / f"{description.id}.json"
             plain = {**description_json(description), **recording.to_plain()}
             file.write_text(json.dumps(plain, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -259,4 +290,4 @@ def export(
             say(name)
 
 
-COMMANDS: Final = (ls, get, result, export)
+COMMANDS: Final = (ls, count, get, result, export)

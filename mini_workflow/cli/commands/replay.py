@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import click
 
-from mini_workflow.cli.backends import AWSTarget
+from mini_workflow.cli.backends import AWSTarget, load_codec
 from mini_workflow.cli.debugger import Debugger
 from mini_workflow.cli.failures import FAILED, OK
 from mini_workflow.cli.output import say, say_json
@@ -24,6 +24,8 @@ from mini_workflow.cli.session import (
     pass_session,
     trust_option,
 )
+from mini_workflow.codecs.chained import with_codecs
+from mini_workflow.codecs.standard import StandardCodec
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.events import RECORDED
 from mini_workflow.core.recorded import describe
@@ -108,7 +110,8 @@ def _recording(session: Session, name: str, trust: bool) -> tuple[Recording, Cod
     if path.suffix in SUFFIXES and path.is_file():
         recording = read_recording(path)
         if not isinstance(session.backend, AWSTarget):
-            return recording, None
+            codecs = load_codec(session.config.codec)
+            return recording, with_codecs(StandardCodec(trust=trust), codecs)
         with session.backend.client() as client:
             return recording, client.codec
     with session.backend.reader(trust=trust) as client:

@@ -31,7 +31,7 @@ from mini_workflow.engine.requests import (
     Started,
     Update,
 )
-from mini_workflow.engine.runs import ENTROPY_BITS, first_event
+from mini_workflow.engine.runs import ENTROPY_BITS, first_event, first_head
 from mini_workflow.engine.transport import (
     CheckedStore,
     Pauses,
@@ -145,6 +145,7 @@ class ClientTransport:
             request.arguments,
             now,
             entropy,
+            tags=request.tags,
             worker=self._parts.settings.dev_worker(),
             timing=request.timing,
         )
@@ -154,7 +155,7 @@ class ClientTransport:
         self._parts.post.send(
             [SqsMessage(name, "messages", "\n".join(lines), f"start/{name}/{started.seed}")]
         )
-        head = Head(name, request.workflow, "running", now)
+        head = first_head(name, started)
         commit = Commit(name, 0, (lines[0],), head)
         if self._parts.store.create(commit, request.arguments.fingerprint()):
             return Started(head)

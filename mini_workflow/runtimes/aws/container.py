@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from mini_workflow.codecs.chained import Codecs, with_codecs
 from mini_workflow.codecs.signing import Signer
 from mini_workflow.codecs.standard import DEFAULT_VALUE_LIMIT, StandardCodec
 from mini_workflow.runtimes.aws.signing_keys import SigningKeys
@@ -43,6 +44,7 @@ class Container:
         queued: int = MAXIMUM_DELAY,
         claim_over: int = CLAIM_OVER,
         value_limit: int = DEFAULT_VALUE_LIMIT,
+        codec: Codecs | None = None,
     ) -> None:
         self.settings = settings
         self.clients = clients
@@ -53,7 +55,7 @@ class Container:
         self._claim_over = claim_over
         keys = SigningKeys(settings, clients)
         self.signer = Signer(keys.read, keys.renewed)
-        self.codec = StandardCodec(self.signer, value_limit=value_limit)
+        self.codec = with_codecs(StandardCodec(self.signer, value_limit=value_limit), codec)
 
     @cached_property
     def bucket(self) -> Bucket:

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from mini_workflow.codecs.chained import Codecs
 from mini_workflow.codecs.standard import DEFAULT_VALUE_LIMIT
 from mini_workflow.engine.client import Client
 from mini_workflow.errors import UsageError
@@ -52,6 +53,8 @@ class AWSRuntime(Client):
         queued: seconds up to which a timer waits in the delay queue, 900 at most; longer ones are
             schedules.
         claim_over: bytes of a message's content above which it goes by way of the bucket.
+        codec: a PayloadCodec, or a list of them, by which all values, failures and calls are encoded
+            before they are stored or sent, and in which the first one encodes first.
         value_limit: bytes that one value may take, encoded: an argument, a result, what a signal
             brings. More is refused with ValueTooLarge.
 
@@ -70,6 +73,7 @@ class AWSRuntime(Client):
         queued: int = MAXIMUM_DELAY,
         claim_over: int = CLAIM_OVER,
         value_limit: int = DEFAULT_VALUE_LIMIT,
+        codec: Codecs | None = None,
     ) -> None:
         _check("cache_size", cache_size, cache_size >= 1, "1 or more")
         _check("history_limit", history_limit, history_limit >= 10, "10 or more")
@@ -84,6 +88,7 @@ class AWSRuntime(Client):
             queued=queued,
             claim_over=claim_over,
             value_limit=value_limit,
+            codec=codec,
         )
         self._client_transport = ClientTransport(self._parts)
         super().__init__(

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Final
 
 from mini_workflow.attempts import cancelled, failed, timeout_message
 from mini_workflow.core import wire
+from mini_workflow.core.failure import Failure
 from mini_workflow.engine.batch import ended
 from mini_workflow.engine.executor import execute, execute_async
 from mini_workflow.errors import (
@@ -92,7 +93,7 @@ class Worker:
         with self._metrics.attempt(request):
             outcome = self._run(limited)
             if limited.timeout != request.timeout and outcome.failure is not None:
-                outcome = _explained(outcome, limited)
+                outcome = self._explained(outcome, limited)
             self._metrics.outcome(failed=outcome.failure is not None)
             if call is not None and outcome.failure is not None:
                 self._keep_call(call)
@@ -189,6 +190,12 @@ class Worker:
             with self._lock:
                 self._ending = [*(p for p in self._ending if not p.join(0)), pulse]
                 del self._outcomes[request.key], self._heartbeats[request.key]
+
+    def _explained(self, outcome: TaskOutcome, request: TaskRequest) -> TaskOutcome:
+        assert outcome.failure is not None
+        codec = self._parts.codec.for_execution(request.execution_id)
+        failure = codec.plain_failure(Failure.from_plain(outcome.failure))
+        return _explained(failure, outcome, request)
 
     def _report(self, outcome: TaskOutcome) -> None:
         waiting = self._outcomes.get(outcome.key)
@@ -311,9 +318,9 @@ def _within(request: TaskRequest, left: TimeLeft) -> TaskRequest:
     return replace(request, timeout=longest)
 
 
-def _explained(outcome: TaskOutcome, request: TaskRequest) -> TaskOutcome:
+def _explained(failure: Failure, outcome: TaskOutcome, request: TaskRequest) -> TaskOutcome:
     """Return a timeout that is not the task's own, in the words that help."""
-    if (outcome.failure or {}).get("message") != timeout_message(request):
+    if failure.message != timeout_message(request):
         return outcome
     text = (
         f"attempt {request.attempt} of task {request.name!r} did not end within the timeout of the "

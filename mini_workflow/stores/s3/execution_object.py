@@ -19,9 +19,12 @@ from mini_workflow.ports import Commit, Head, QueuedMessage
 from mini_workflow.ports.queue import NO_EFFECTS, NO_WAKEUPS, PendingEffects, Wakeup, Wakeups
 from mini_workflow.stores.s3.index import place_of
 
-SCHEMA: Final = 2
-"""The version of this form that the library writes. Before 2 all markers of a status were below one
-prefix."""
+SCHEMA: Final = 3
+"""The version of this form that the library writes. Before 3 executions had no tags, and before 2 all
+markers of a status were below one prefix."""
+
+_WITHOUT_TAGS: Final = 2
+"""The version that is written where it says the same, so that older processes can read it."""
 
 _HEAD: Final = '{"head":'
 _ERRANDS: Final = '"errands":'
@@ -123,9 +126,14 @@ class ExecutionObject:
 
 def encode(document: ExecutionObject) -> bytes:
     """Return the object."""
-    header: dict[str, Any] = {"schema": SCHEMA}
+    head = document.head
+    header: dict[str, Any] = {"schema": SCHEMA if head.tags else _WITHOUT_TAGS}
     header.update(
-        [(k, v) for k, v in asdict(document.head).items() if v is not None and v is not False]
+        [
+            (k, v)
+            for k, v in asdict(head).items()
+            if v is not None and v is not False and k != "parent" and (k != "tags" or v)
+        ]
     )
     header.update([(k, v) for k in _NUMBERS if (v := getattr(document, k))])
     if document.parent is not None:
@@ -221,7 +229,11 @@ def _header(line: str) -> ExecutionObject:
         )
     alarm = Wakeups(*(_wakeup(plain.pop(name, None)) for name in ("alarm", "deadline")))
     rest = {name: plain.pop(name) for name in ("parent", *_NUMBERS) if name in plain}
-    return ExecutionObject(Head(**plain), alarm=alarm, **rest)
+    about: dict[str, Any] | None = rest.get("parent")
+    # One that is only told of the end is no parent: see `engine.runs.parent_of`.
+    parent = None if about is None or "notify" in about else about["id"]
+    head = Head(**plain, parent=parent)
+    return ExecutionObject(head, alarm=alarm, **rest)
 
 
 def _wakeup(plain: list[Any] | None) -> Wakeup | None:

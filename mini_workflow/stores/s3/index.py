@@ -25,6 +25,9 @@ SPREAD: Final = ROOT + "spread/"
 the same. A listing asks each of them. Executions from before have theirs in ROOT itself, until they
 have closed and after."""
 
+TAGS: Final = ROOT + "tags/"
+"""Below it are the markers of executions by the digest of a tag, whatever their status is."""
+
 _LATEST: Final = 10**17 - 1
 """Microseconds since the epoch from which times are counted down: the year 5138."""
 
@@ -55,6 +58,21 @@ def key_of(status: str, place: str, *, spread: bool) -> str:
     return f"{SPREAD}{status}/{sha256(place.encode()).hexdigest()[0]}/{place}"
 
 
+def tag_key(name: str, value: str, place: str) -> str:
+    """Return the key of the marker of a tag."""
+    return f"{_tag_prefix(name, value)}{place}"
+
+
+def _tag_prefix(name: str, value: str) -> str:
+    # Its length is bounded, whatever the value is: keys on S3 have 1,024 bytes at most.
+    return f"{TAGS}{sha256(f'{name}={value}'.encode()).hexdigest()[:32]}/"
+
+
+def behind(started_before: int) -> str:
+    """Return the place behind which all stand that were started before that time (milliseconds)."""
+    return f"{_LATEST - (started_before - 1) * 1000:017}"
+
+
 def enter(bucket: Bucket, status: str, place: str, *, spread: bool) -> None:
     """Mark that an execution has a status, or is about to."""
     bucket.put(key_of(status, place, spread=spread), b"")
@@ -65,36 +83,50 @@ def leave(bucket: Bucket, status: str, place: str, *, spread: bool) -> None:
     bucket.delete(key_of(status, place, spread=spread))
 
 
+def prefixes(bucket: Bucket, clients: Clients, statuses: Sequence[str]) -> list[str]:
+    """Return the prefixes below which the markers of executions with these statuses are."""
+    spread = clients.all(lambda status: bucket.folders(f"{SPREAD}{status}/"), list(statuses))
+    return [f"{ROOT}{status}/" for status in statuses] + [p for some in spread for p in some]
+
+
+def tag_prefixes(tags: Sequence[tuple[str, str]]) -> list[str]:
+    """Return the prefix below which the markers of executions with the first of these tags are."""
+    return [_tag_prefix(*tags[0])]
+
+
 def entries(
     bucket: Bucket,
     clients: Clients,
-    statuses: Sequence[str],
+    below: Sequence[str],
     workflow: str | None,
     after: str,
     limit: int,
+    started_after: int | None = None,
 ) -> tuple[list[Entry], str | None]:
-    """At least `limit` executions behind the place `after` that may match, in order, and the place
-    to go on from; fewer of them, and None, if there are no more.
+    """At least `limit` executions with markers below these prefixes that stand behind the place
+    `after` and may match, in order, and the place to go on from; fewer of them, and None, if there
+    are no more.
     """
     wanted = None if workflow is None else quote(workflow, safe="")
+    last_start = "" if started_after is None else f"{_LATEST - started_after * 1000:017}"
     found: list[Entry] = []
-    spread = clients.all(lambda status: bucket.folders(f"{SPREAD}{status}/"), list(statuses))
-    prefixes = [f"{ROOT}{status}/" for status in statuses] + [p for some in spread for p in some]
     while len(found) < limit:
         # A fair share of each prefix, and some more: what is behind the end of one comes later.
-        share = 2 * (limit - len(found)) // len(prefixes) + _SOME
+        share = 2 * (limit - len(found)) // len(below) + _SOME
         size = min(_PAGE, share if wanted is None else 8 * share)
 
         def page(prefix: str, after: str = after, size: int = size) -> list[str]:
             keys = bucket.keys(prefix, prefix + after if after else "", size)
             return [key[len(prefix) :] for key in keys]
 
-        pages = clients.all(page, prefixes)
+        pages = clients.all(page, list(below))
         # Behind the end of a page that is full there may be more of its status.
         ends = [keys[-1] for keys in pages if len(keys) == size]
         horizon = min(ends, default="")
         last = after
         for place in merge(*pages):
+            if last_start and place[: len(last_start)] > last_start:
+                return found, None
             if horizon and place > horizon:
                 break
             if place != last:

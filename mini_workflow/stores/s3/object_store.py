@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Final
 
+from mini_workflow.core.tags import tags_from_text
 from mini_workflow.errors import StoreCorrupt
-from mini_workflow.ports import Commit
+from mini_workflow.ports import Commit, Query
 from mini_workflow.ports.queue import NO_EFFECTS, NO_WAKEUPS, PendingEffects, Wakeups
 from mini_workflow.stores.aws_clients import Clients
 from mini_workflow.stores.aws_limits import HEADER_BYTES, SEAL_OVER
@@ -97,12 +98,14 @@ class ObjectStore:
         new = empty.after(commit, pending, alarm, 0, _writer(self._version))
         if listed:
             index.enter(self._bucket, commit.head.status, new.place, spread=bool(new.spread))
+            self._enter_tags(new, _tags(new))
         else:
             new = replace(new, unlisted=1)
         etag = self._bucket.create(_key(commit.execution_id), form.encode(new))
         if etag is None:
             if listed:
                 index.leave(self._bucket, commit.head.status, new.place, spread=bool(new.spread))
+                self._leave_tags(new, _tags(new))
             return None
         return replace(new, etag=etag)
 
@@ -120,6 +123,8 @@ class ObjectStore:
             commit, pending, alarm, tries, _writer(self._version or document.written_by)
         )
         moved = new.head.status != document.head.status
+        before, after = _tags(document), _tags(new)
+        self._enter_tags(new, after if document.unlisted else after - before)
         if moved or document.unlisted:
             # Before the execution has the status: it must be found under the one that it has.
             index.enter(self._bucket, new.head.status, new.place, spread=bool(new.spread))
@@ -128,6 +133,7 @@ class ObjectStore:
             return None
         if moved and not document.unlisted:
             index.leave(self._bucket, document.head.status, document.place, spread=bool(new.spread))
+        self._leave_tags(new, before - after)
         return replace(new, etag=etag)
 
     def _seal(self, document: ExecutionObject) -> ExecutionObject:
@@ -154,10 +160,36 @@ class ObjectStore:
         return form.decode_segment(found.body)
 
     def places(
-        self, statuses: Sequence[str], workflow: str | None, after: str, limit: int
+        self, query: Query, statuses: Sequence[str], after: str, limit: int
     ) -> tuple[list[index.Entry], str | None]:
-        """See `index.entries`."""
-        return index.entries(self._bucket, self._clients, statuses, workflow, after, limit)
+        """Return what may match, by the index: see `index.entries`."""
+        bucket, clients = self._bucket, self._clients
+        below = (
+            index.tag_prefixes(query.tags)
+            if query.tags
+            else index.prefixes(bucket, clients, statuses)
+        )
+        ends = [at for at in (query.started_before, query.closed_before) if at is not None]
+        if ends:
+            after = max(after, index.behind(min(ends)))
+        return index.entries(
+            bucket, clients, below, query.workflow, after, limit, query.started_after
+        )
+
+    def _enter_tags(self, document: ExecutionObject, tags: Iterable[tuple[str, str]]) -> None:
+        keys = [index.tag_key(*tag, document.place) for tag in tags]
+        if keys:
+            self._clients.all(lambda key: self._bucket.put(key, b""), keys)
+
+    def _leave_tags(self, document: ExecutionObject, tags: Iterable[tuple[str, str]]) -> None:
+        keys = [index.tag_key(*tag, document.place) for tag in tags]
+        if keys:
+            self._clients.all(self._bucket.delete, keys)
+
+
+def _tags(document: ExecutionObject) -> frozenset[tuple[str, str]]:
+    text = document.head.tags
+    return frozenset(tags_from_text(text).items()) if text else frozenset()
 
 
 def _writer(version: str) -> str:

@@ -7,12 +7,26 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from mini_workflow.errors import UsageError
-from mini_workflow.ports import STATUSES, Commit, Extent, Head, Page, Query, QueuedMessage, Stored
+from mini_workflow.ports import (
+    CLOSED,
+    STATUSES,
+    Commit,
+    Extent,
+    Head,
+    Page,
+    Query,
+    QueuedMessage,
+    Stored,
+)
 from mini_workflow.ports.queue import NO_EFFECTS
 from mini_workflow.stores.cached import check, stored
+from mini_workflow.stores.listing import matches
 from mini_workflow.stores.s3.execution_object import ExecutionObject
 from mini_workflow.stores.s3.index import Entry
 from mini_workflow.stores.s3.object_store import ObjectStore
+
+_COUNTED_AT_ONCE: Final = 1_000
+"""Executions whose markers are read at a time to count them: a page of a listing of S3."""
 
 _PLACE: Final = re.compile(r"\d{17}~\d{17}~[^~]+~[^~]+")
 
@@ -71,12 +85,11 @@ class S3Store:
             raise UsageError(f"limit={query.limit}: give 1 or more")
         if query.after is not None and not _PLACE.fullmatch(query.after):
             raise UsageError(f"after={query.after!r} is not the `next` of a page")
-        statuses = STATUSES if query.status is None else (query.status,)
         heads: list[Head] = []
         after: str | None = query.after or ""
         while after is not None:
             entries, after = self._histories.places(
-                statuses, query.workflow, after, query.limit - len(heads)
+                query, _statuses(query), after, query.limit - len(heads)
             )
             while entries:
                 # No more heads than the page has room for.
@@ -88,6 +101,18 @@ class S3Store:
                     return Page(heads, looked[-1].place if more else None)
         return Page(heads)
 
+    def count(self, query: Query) -> int:
+        """See `Store.count`. By the index alone, where that has all that is asked for: an execution
+        that is changing its status may then be counted under the one before.
+        """
+        statuses = _statuses(query)
+        by_index = not query.tags and query.closed_before is None
+        found, after = 0, ""
+        while after is not None:
+            entries, after = self._histories.places(query, statuses, after, _COUNTED_AT_ONCE)
+            found += len(entries) if by_index else len(self._matching(entries, query))
+        return found
+
     def _matching(self, entries: Sequence[Entry], query: Query) -> list[Head]:
         """Return the heads of those that are as the index says, and match."""
         documents = self._histories.headers([entry.execution_id for entry in entries])
@@ -96,7 +121,7 @@ class S3Store:
             for entry, document in zip(entries, documents, strict=True)
             if document is not None
             and document.place == entry.place
-            and query.status in (None, document.head.status)
+            and matches(document.head, query)
         ]
 
     def commit(self, commits: Sequence[Commit]) -> list[bool]:
@@ -122,3 +147,25 @@ class S3Store:
             return False
         written = self._histories.write(document, commit, NO_EFFECTS, document.alarm, 0)
         return written is not None
+
+
+def _statuses(query: Query) -> tuple[str, ...]:
+    """Return the statuses to look for. Raises UsageError if the index does not answer the query."""
+    unanswered = [
+        name
+        for name, given in (
+            ("parent", query.parent is not None),
+            ("closed_after", query.closed_after is not None),
+            (f"order={query.order!r}", query.order != "-started"),
+        )
+        if given
+    ]
+    if unanswered:
+        raise UsageError(
+            f"{unanswered[0]}: the index in the bucket cannot answer that. It answers workflow, status, "
+            "tags, started_after, started_before and closed_before, newest start first; give a tag at "
+            "the start to what you want to find otherwise, such as the id of a parent"
+        )
+    if query.status is not None:
+        return (query.status,)
+    return CLOSED if query.closed_before is not None else STATUSES

@@ -70,10 +70,15 @@ _COLUMNS: Final = (
     _Column("blocked_reason", None, optional=True),
     _Column("run", 1, 1, _LARGEST),
     _Column("base", 0, 0, _LARGEST),
+    _Column("parent", None, optional=True),
+    _Column("tags", ""),
 )
 
-FIELDS: Final = ", ".join(column.name for column in _COLUMNS)
+FIELDS: Final = ", ".join(f"executions.{column.name}" for column in _COLUMNS)
 """The columns of a head, in the order that `head_of` takes them."""
+
+BEHIND: Final = len(_COLUMNS)
+"""The position in a row of what is selected behind FIELDS."""
 
 _ALL: Final = (
     *_COLUMNS,
@@ -131,6 +136,8 @@ def _stand_in(row: Any) -> Head:
         values["blocked_reason"],
         values["run"],
         values["base"],
+        values["parent"],
+        values["tags"],
     )
     if head.closed_at is not None and head.status not in ("running", "blocked"):
         return head
@@ -147,6 +154,8 @@ def _stand_in(row: Any) -> Head:
         blocked_reason=f"StoreCorrupt: {reason}",
         run=head.run,
         base=head.base,
+        parent=head.parent,
+        tags=head.tags,
     )
 
 

@@ -95,6 +95,45 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX executions_workflow ON executions (workflow, status, started_at)",
     ),
     ("ALTER TABLE executions ADD COLUMN tries INTEGER NOT NULL DEFAULT 0",),
+    (
+        "ALTER TABLE executions ADD COLUMN parent TEXT",
+        "ALTER TABLE executions ADD COLUMN tags TEXT NOT NULL DEFAULT ''",
+        """
+        UPDATE executions SET parent = (
+            SELECT json_extract(body, '$.parent.id') FROM events
+            WHERE execution = executions.key AND number = executions.base
+                AND body LIKE '%"parent":{%' AND json_valid(body)
+        )
+        """,
+        "CREATE INDEX executions_parent ON executions (parent, started_at) WHERE parent IS NOT NULL",
+        "CREATE INDEX executions_closed ON executions (closed_at) WHERE closed_at IS NOT NULL",
+        """
+        CREATE TABLE tags (
+            name TEXT NOT NULL,
+            value TEXT NOT NULL,
+            started_at INTEGER NOT NULL,
+            execution INTEGER NOT NULL,
+            PRIMARY KEY (name, value, started_at, execution)
+        ) WITHOUT ROWID
+        """,
+        "CREATE INDEX tags_execution ON tags (execution)",
+        # So whoever writes a head writes no row of a tag that has not changed, and forgets none.
+        """
+        CREATE TRIGGER tags_created AFTER INSERT ON executions WHEN new.tags <> '' BEGIN
+            INSERT OR IGNORE INTO tags
+                SELECT tag.key, tag.value, new.started_at, new.key FROM json_each(new.tags) AS tag;
+        END
+        """,
+        """
+        CREATE TRIGGER tags_changed AFTER UPDATE OF tags ON executions
+        WHEN new.tags IS NOT old.tags BEGIN
+            DELETE FROM tags WHERE execution = new.key;
+            INSERT OR IGNORE INTO tags
+                SELECT tag.key, tag.value, new.started_at, new.key
+                FROM json_each(iif(new.tags = '', '{}', new.tags)) AS tag;
+        END
+        """,
+    ),
 )
 """The statements of each version; the version of a file is how many of them it has seen."""
 

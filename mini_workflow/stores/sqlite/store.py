@@ -6,15 +6,14 @@ import json
 import sqlite3
 import threading
 from collections.abc import Mapping, Sequence
-from heapq import merge
 from itertools import chain, count, repeat
 from typing import Any, Final
 
 from mini_workflow.errors import UsageError
-from mini_workflow.ports import STATUSES, Commit, Extent, Head, Page, Query, Stored
-from mini_workflow.stores.listing import page_start
+from mini_workflow.ports import Commit, Extent, Head, Page, Query, Stored
+from mini_workflow.stores.sqlite import listing
 from mini_workflow.stores.sqlite.connection import Connection
-from mini_workflow.stores.sqlite.damage import FIELDS, FIND, Damage, damages, head_of
+from mini_workflow.stores.sqlite.damage import BEHIND, FIELDS, FIND, Damage, damages, head_of
 from mini_workflow.stores.sqlite.leases import Ownership
 
 _ELSEWHERE: Final = (-1, -1)
@@ -42,7 +41,7 @@ class SQLiteStore:
             if row is None:
                 return None
             head = head_of(row)
-            key, partition, tries = row[11:]
+            key, partition, tries = row[BEHIND:]
             events: list[str] = [body for (body,) in connection.rows(_EVENTS, (key, head.base))]
             parked: list[str] = [body for (body,) in connection.rows(_PARKED, (key,))]
         held = partition in self._holding.partitions
@@ -135,29 +134,13 @@ class SQLiteStore:
 
     def list(self, query: Query) -> Page:
         """See `Store.list`."""
-        before = page_start(query) or _BEHIND_ALL
-        where = "status = ? AND (started_at, key) < (?, ?)"
-        arguments: tuple[Any, ...] = ()
-        if query.workflow is not None:
-            where = f"workflow = ? AND {where}"
-            arguments = (query.workflow,)
-        sql = (
-            f"SELECT {FIELDS}, key FROM executions WHERE {where} AND typeof(id) = 'text' "
-            "ORDER BY started_at DESC, key DESC LIMIT ?"
-        )
-        statuses = STATUSES if query.status is None else (query.status,)
         with self._reading, self._reader.snapshot() as connection:
-            found = [
-                connection.rows(sql, (*arguments, status, *before, query.limit + 1))
-                for status in statuses
-            ]
-        rows = list(merge(*found, key=_place, reverse=True))
-        page = rows[: query.limit]
-        more = len(rows) > query.limit
-        return Page(
-            [head_of(row) for row in page],
-            "{}-{}".format(*_place(page[-1])) if more else None,
-        )
+            return listing.page(connection, query)
+
+    def count(self, query: Query) -> int:
+        """See `Store.count`."""
+        with self._reading, self._reader.snapshot() as connection:
+            return listing.count(connection, query)
 
 
 class _Batch:
@@ -266,18 +249,10 @@ def _values(head: Head) -> tuple[Any, ...]:
         head.blocked_reason,
         head.run,
         head.base,
+        head.parent,
+        head.tags,
     )
 
-
-def _place(row: Any) -> tuple[int, int]:
-    """Return where a row stands in a listing: by start, and among equal starts by order of
-    creation.
-    """
-    return row[3], row[11]
-
-
-_BEHIND_ALL: Final = (2**63 - 1, 2**63 - 1)
-"""The position behind which the first page begins: the largest integers of SQLite."""
 
 _FIND = """
     SELECT key, partition,
@@ -301,8 +276,8 @@ _HISTORY = """
 _LAST_KEY = "SELECT coalesce(max(key), 0) FROM executions"
 _CREATE = """
     INSERT INTO executions (key, partition, workflow, status, started_at, closed_at, busy,
-        wake_at, blocked_kind, blocked_reason, run, base, id)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+        wake_at, blocked_kind, blocked_reason, run, base, parent, tags, id)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 _APPEND = "INSERT INTO events (execution, number, body) VALUES (?, ?, ?)"
 _FEW: Final = 8
@@ -320,6 +295,7 @@ _POST = """
 """
 _UPDATE = """
     UPDATE executions SET workflow = ?, status = ?, started_at = ?, closed_at = ?, busy = ?,
-        wake_at = ?, blocked_kind = ?, blocked_reason = ?, run = ?, base = ?
+        wake_at = ?, blocked_kind = ?, blocked_reason = ?, run = ?, base = ?,
+        parent = ?, tags = ?
     WHERE key = ?
 """

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Final
 
 import pytest
 
+from mini_workflow.core.tags import tags_as_text
 from mini_workflow.engine.transport import ReadableStore
 from mini_workflow.errors import StoreError, UsageError
 from mini_workflow.ports import Commit, Extent, Query, QueuedMessage, Stored
@@ -35,6 +36,7 @@ EFFECTS: Final = PendingEffects(
 )
 WAKEUPS: Final = Wakeups(Wakeup(5_000), Wakeup(9_000, "by a schedule"))
 PARENT: Final = {"id": "parent", "seq": 7}
+"""Also in the head, by its id alone: the two say the same."""
 TEXTS: Final = ("{}", '"', "two\nlines\r\n", "],", "\u2028\u0085", "e\u0301 é", "\U0001f9ea" * 9)
 
 
@@ -67,15 +69,14 @@ class FencedStoreContract:
 
     def test_what_is_created_is_there_for_every_process(self) -> None:
         one = self.open_store()
-        commit = creation("a", "first", "second", wake_at=9, busy=True)
+        commit = creation("a", "first", "second", wake_at=9, busy=True, parent="parent")
+        assert commit.head is not None
         assert one.create(commit, PARENT, "print", EFFECTS, WAKEUPS)
         for store in (one, self.open_store()):
             assert store.standing("a") == ExecutionMeta(EFFECTS, False, WAKEUPS, 0, PARENT, 2)
             assert store.head("a") == commit.head
             assert store.extent("a") == Extent(2, True)
-            assert store.load("a") == Stored(
-                head("a", wake_at=9, busy=True), list(commit.events), []
-            )
+            assert store.load("a") == Stored(commit.head, list(commit.events), [])
 
     def test_of_an_unknown_execution_there_is_nothing(self) -> None:
         one = self.open_store()
@@ -95,8 +96,9 @@ class FencedStoreContract:
 
     def test_a_commit_is_there_for_every_process_as_a_whole(self) -> None:
         one = self.open_store()
-        assert one.create(creation("a"), PARENT, "", NO_EFFECTS, NO_WAKEUPS)
-        after = head("a", status="blocked", blocked_kind="code", blocked_reason="é", closed_at=5)
+        assert one.create(creation("a", parent="parent"), PARENT, "", NO_EFFECTS, NO_WAKEUPS)
+        blocked = {"status": "blocked", "blocked_kind": "code", "blocked_reason": "é"}
+        after = head("a", closed_at=5, parent="parent", **blocked)
         assert one.commit(Commit("a", 1, ("1", "2"), after, park=("p",)), EFFECTS, WAKEUPS, 2)
         for store in (one, self.open_store()):
             assert store.load("a") == Stored(after, ["started", "1", "2"], ["p"])
@@ -104,15 +106,16 @@ class FencedStoreContract:
 
     def test_what_a_commit_does_not_name_stays_and_the_rest_is_replaced(self) -> None:
         one = self.open_store()
-        assert one.create(creation("a"), PARENT, "", EFFECTS, WAKEUPS)
+        assert one.create(creation("a", parent="parent"), PARENT, "", EFFECTS, WAKEUPS)
+        about = head("a", parent="parent")
         assert put(one, "a", park=("p", "q"))
         assert put(one, "a", park=("r",))
         for store in (one, self.open_store()):
-            assert store.load("a") == Stored(head("a"), ["started"], ["p", "q", "r"])
+            assert store.load("a") == Stored(about, ["started"], ["p", "q", "r"])
             assert store.standing("a") == ExecutionMeta(NO_EFFECTS, False, NO_WAKEUPS, 0, PARENT, 1)
         assert put(one, "a", unpark=True, park=("s",))
         for store in (one, self.open_store()):
-            assert store.load("a") == Stored(head("a"), ["started"], ["s"])
+            assert store.load("a") == Stored(about, ["started"], ["s"])
 
     def test_effects_are_kept_and_not_posted(self) -> None:
         one = self.open_store()
@@ -133,12 +136,13 @@ class FencedStoreContract:
 
     def test_texts_come_back_as_they_were(self) -> None:
         one = self.open_store()
-        assert one.create(creation("a", *TEXTS), {"id": "é", "seq": 1}, "é", NO_EFFECTS, NO_WAKEUPS)
+        made = creation("a", *TEXTS, parent="é")
+        assert one.create(made, {"id": "é", "seq": 1}, "é", NO_EFFECTS, NO_WAKEUPS)
         outbox = tuple(QueuedMessage(text, text, text) for text in TEXTS)
         effects = PendingEffects(outbox=outbox, causes=TEXTS)
         assert one.commit(Commit("a", len(TEXTS), TEXTS, park=TEXTS), effects, NO_WAKEUPS, 0)
         two = self.open_store()
-        assert two.load("a") == Stored(head("a"), [*TEXTS, *TEXTS], list(TEXTS))
+        assert two.load("a") == Stored(head("a", parent="é"), [*TEXTS, *TEXTS], list(TEXTS))
         assert meta(two, "a").pending == effects
         assert meta(two, "a").parent == {"id": "é", "seq": 1}
 
@@ -431,6 +435,29 @@ class FencedStoreContract:
         assert [found.execution_id for found in rest.heads] == ["a"]
         assert rest.next is None
         assert [h.execution_id for h in reader.list(Query(workflow="b")).heads] == ["d", "b"]
+
+    def test_executions_are_found_by_the_tags_that_they_have(self) -> None:
+        one, reader = self.open_store(), self.open_reader()
+        first, later = (tags_as_text({"at": at, "of": "ü"}) for at in ("first", "later"))
+        assert add(one, "a", tags=first, started_at=1)
+        assert add(one, "b", tags=first, started_at=2)
+        assert put(one, "a", "1", head=head("a", tags=later, started_at=1))
+        assert one.head("a") == reader.head("a") == head("a", tags=later, started_at=1)
+
+        def names(*tags: tuple[str, str], **others: Any) -> list[str]:
+            query = Query(tags=tags, **others)
+            found = [one.execution_id for one in reader.list(query).heads]
+            assert reader.count(query) == len(found)
+            return found
+
+        assert names(("at", "first")) == ["b"]
+        assert names(("at", "later"), ("of", "ü")) == ["a"]
+        assert names(("of", "ü")) == ["b", "a"]
+        assert names(("of", "ü"), started_before=2) == ["a"]
+        assert names(("of", "ü"), started_after=2) == ["b"]
+        assert names(("of", "ü"), status="completed") == []
+        assert names(started_after=2) == ["b"]
+        assert names(started_before=2) == ["a"]
 
     def test_what_is_acknowledged_is_listed_also_if_its_answer_was_lost(self) -> None:
         one, reader = self.open_store(), self.open_reader()

@@ -6,13 +6,24 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
+from itertools import product
+from typing import Any
 
 import pytest
 
 from mini_workflow.core import wire
+from mini_workflow.core.tags import tags_as_text
 from mini_workflow.errors import UsageError, WireError
-from mini_workflow.ports import Commit, Extent, Query, Stored
-from mini_workflow.testing.contracts.backend import Opened, StoreCase, create, creation, head
+from mini_workflow.ports import Commit, Extent, Head, Query, Stored
+from mini_workflow.stores.listing import page_of
+from mini_workflow.testing.contracts.backend import (
+    Opened,
+    StoreCase,
+    change,
+    create,
+    creation,
+    head,
+)
 
 _BLOCKED = {
     "status": "blocked",
@@ -273,7 +284,12 @@ class StoreContract(StoreCase):
 
 
 class ListingContract(StoreCase):
-    """`Store.list`: filters and pages. Inherit it, and override `open_store`."""
+    """`Store.list` and `Store.count`: filters and pages. Inherit it, and override `open_store`.
+
+    `unanswered` are the fields of a query that no index of the store answers: it has to refuse them.
+    """
+
+    unanswered: frozenset[str] = frozenset()
 
     def names(self, backend: Opened, query: Query) -> list[str]:
         """Return the ids of all pages."""
@@ -327,6 +343,75 @@ class ListingContract(StoreCase):
             ]
         assert self.names(one, Query(workflow="ord")) == []
         assert self.names(one, Query(status="terminated")) == []
+
+    def kept(self, one: Opened) -> list[tuple[int, Head]]:
+        """Create executions that differ in all that a query can ask for; answers their heads."""
+        heads: list[Head] = []
+        for number in range(24):
+            closed = 5_000 - 70 * number if number % 3 else None
+            tags = {"parity": "eü"[number % 2], "third": str(number % 3)} if number % 4 else {}
+            made = head(
+                f"e{number}",
+                workflow=("order", "refund")[number % 2],
+                status="running" if closed is None else ("completed", "failed")[number % 2],
+                started_at=1_000 + 10 * (number // 2),
+                closed_at=closed,
+                parent=None if "parent" in self.unanswered or number % 5 else f"p{number % 2}",
+                tags=tags_as_text(tags),
+            )
+            heads.append(made)
+            assert one.store.commit([Commit(made.execution_id, 0, ("started",), made)]) == [True]
+        return list(enumerate(heads))
+
+    def test_every_filter_alone_and_with_others(self) -> None:
+        one = self.writer()
+        heads = self.kept(one)
+        filters: list[dict[str, Any]] = [
+            {"workflow": "order"},
+            {"status": "failed"},
+            {"tags": (("parity", "e"),)},
+            {"tags": (("parity", "ü"), ("third", "1"))},
+            {"tags": (("parity", "other"),)},
+            {"started_after": 1_030},
+            {"started_before": 1_080},
+            {"closed_after": 4_000},
+            {"closed_before": 4_500},
+            {"parent": "p0"},
+            {"order": "started"},
+            {"order": "-closed"},
+            {"order": "closed"},
+        ]
+        queries = [one | other for one, other in product(filters, filters)]
+        for given in [{}, *queries]:
+            for limit in (3, 100):
+                query = Query(**given, limit=limit)
+                if self.unanswered & given.keys():
+                    with pytest.raises(UsageError, match="answers workflow, status"):
+                        one.store.list(query)
+                    with pytest.raises(UsageError, match="answers workflow, status"):
+                        one.store.count(query)
+                    continue
+                wanted = page_of(heads, replace(query, limit=100)).heads
+                assert self.names(one, query) == [found.execution_id for found in wanted], query
+                assert one.store.count(query) == len(wanted), query
+
+    def test_tags_are_found_as_they_are_now(self) -> None:
+        one = self.writer()
+        first, later, last = (tags_as_text({"at": at}) for at in ("first", "later", "last"))
+        create(one, "a", "b", tags=first)
+        create(one, "c")
+        change(one, "a", tags=later)
+        change(one, "c", tags=last)
+        change(one, "b")
+        queries = {at: Query(tags=(("at", at),)) for at in ("first", "later", "last")}
+        found = {at: (self.names(one, query)) for at, query in queries.items()}
+        assert found == {"first": [], "later": ["a"], "last": ["c"]}
+        change(one, "a", tags=later, status="completed", closed_at=2_000)
+        assert self.names(one, replace(queries["later"], status="completed")) == ["a"]
+        assert one.store.count(replace(queries["later"], status="running")) == 0
+        loaded = one.store.load("a")
+        assert loaded is not None
+        assert loaded.head.tags == later
 
     def test_a_listing_shows_all_owners_executions(self) -> None:
         one, two = self.writer("one"), self.writer("two")

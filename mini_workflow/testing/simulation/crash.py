@@ -190,6 +190,9 @@ class _Store:
     def list(self, query: Query) -> Page:
         return self._life.call("store.list", self._store.list, query)
 
+    def count(self, query: Query) -> int:
+        return self._life.call("store.count", self._store.count, query)
+
     def commit(self, commits: Sequence[Commit]) -> list[bool]:
         return self._life.call("store.commit", self._store.commit, commits)
 

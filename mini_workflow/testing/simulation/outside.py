@@ -242,6 +242,7 @@ class _Watched:
         self.head = store.head
         self.history = store.history
         self.list = store.list
+        self.count = store.count
 
     def commit(self, commits: Sequence[Commit]) -> list[bool]:
         answers = self._store.commit(commits)

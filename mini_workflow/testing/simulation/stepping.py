@@ -14,6 +14,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final, Literal
 
 from mini_workflow.codecs.standard import StandardCodec
+from mini_workflow.core.codec import Codec
 from mini_workflow.core.decide import advance
 from mini_workflow.core.events import (
     CLOSING,
@@ -22,7 +23,6 @@ from mini_workflow.core.events import (
     ExecutionTerminated,
 )
 from mini_workflow.core.history import History
-from mini_workflow.core.payload import Payload
 from mini_workflow.core.run import Definition, Run
 from mini_workflow.engine.engine import LIMITS, Engine, Ports
 from mini_workflow.engine.requests import Input, Post, Release, Resume, Start
@@ -60,10 +60,11 @@ class Stepper:
         cache_size: int = 100,
         turn_limit: float | None = None,
         obeys: bool = False,
+        codec: Codec | None = None,
     ) -> None:
         self.clock = ManualClock(START) if clock is None else clock
         self.crashes = Crashes()
-        self.codec = StandardCodec()
+        self.codec: Codec = StandardCodec() if codec is None else codec
         self.inbox: list[Input] = []
         self.registry = registry
         self.told: dict[str, Turn] = {}
@@ -88,7 +89,9 @@ class Stepper:
 
     def speak(self, execution_id: str, says: Sequence[Say]) -> None:
         """Have this said to an execution, between two steps."""
-        self.outside = Outside(execution_id, says, self.codec, self.record)
+        self.outside = Outside(
+            execution_id, says, self.codec.for_execution(execution_id), self.record
+        )
 
     def share(self, other: Stepper) -> None:
         """Both have the same state, and the same world outside."""
@@ -180,9 +183,9 @@ class Stepper:
 
     def start(self, workflow: str, *args: Any, execution_id: str, fresh: bool = False) -> Start:
         """Ask for an execution; the answer is in its `reply` once `process` has run."""
-        encoded = ",".join(self.codec.encode(arg, "argument").text for arg in args)
+        arguments = self.codec.for_execution(execution_id).encode_arguments(args, {})
         shape = choose(without=["ordered"]).get(workflow)
-        request = Start(execution_id, workflow, Payload(text=f"[[{encoded}],{{}}]"), fresh)
+        request = Start(execution_id, workflow, arguments, fresh)
         if shape is not None:
             request.timing = shape.timing
         self.inbox.append(request)
@@ -283,7 +286,7 @@ class Stepper:
         """
         for event in reversed(History.from_lines(self.lines(execution_id))):
             if isinstance(event, ExecutionCompleted):
-                return self.codec.decode(event.result)
+                return self.codec.for_execution(execution_id).decode(event.result)
             if isinstance(event, ExecutionFailed):
                 return event.failure.type
             if type(event) in CLOSING:

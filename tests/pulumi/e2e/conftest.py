@@ -12,7 +12,7 @@ from tests.left_out import left_out
 from tests.pulumi.e2e import build
 from tests.pulumi.e2e.stack import Stack
 
-LIMIT = 1_500
+LIMIT = 3_000
 """Seconds for a test: many commands of half a minute on a busy machine, the first of which may have
 to wait until the engine is built."""
 

@@ -21,7 +21,7 @@ from tests.pulumi.e2e import build
 
 ROOT = build.ROOT
 PASSPHRASE = "of the tests"
-LIMIT = 600
+LIMIT = 1_200
 """Seconds that a command may take before it is taken to be stuck."""
 
 PROJECT = """\

@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from tests.pulumi.e2e.build import ROOT
@@ -47,22 +47,37 @@ class Change:
     option: str
     after: dict[str, Any]
     kind: str = "engine"
+    given: Mapping[str, Any] = field(default_factory=dict)
+    """What else it is given, before and after."""
 
     @property
     def before(self) -> dict[str, Any]:
-        return ENGINE if self.kind == "engine" else {"handler": "app.api"}
+        return {**(ENGINE if self.kind == "engine" else {"handler": "app.api"}), **self.given}
 
 
-def engine(option: str, **options: Any) -> Change:
-    return Change(option, {**ENGINE, **options})
+def engine(option: str, given: Mapping[str, Any] | None = None, **options: Any) -> Change:
+    return Change(option, {**ENGINE, **(given or {}), **options}, given=given or {})
 
 
 def function(option: str, **options: Any) -> Change:
     return Change(option, {"handler": "app.api", **options}, "function")
 
 
+GPU = {"handler": "app.execute", "memory": "2 GB"}
+IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/heavy:1"
 CHANGES = [
     engine("the code, or `include`, `requirements`", include=["more.txt"]),
+    engine("`versions`", versions=True),
+    engine("the code, with `versions`", {"versions": True}, include=["more.txt"]),
+    engine("`image` of the worker", worker={**WORKER, "image": IMAGE}),
+    engine("`workers`: one more", workers={"gpu": GPU}),
+    engine("`workers`: one less", {"workers": {"gpu": GPU}}, workers={}),
+    engine("`workers`: one more that pulls", workers={"big": {"pull": True}}),
+    engine(
+        "`workers`: one that pulls, in place of a function",
+        {"workers": {"gpu": GPU}},
+        workers={"gpu": {"pull": True}},
+    ),
     function("`environment` of a function", environment={"COLOR": "blue"}),
     function(
         "`permissions` of a function",
@@ -84,6 +99,18 @@ CHANGES = [
     engine("`concurrency` of the engine", concurrency=5),
     engine("`payload_retention`", payload_retention="60 days"),
     engine("`signing_key`", signing_key="k" * 40),
+    engine("`signing_key_store`: `parameter`", signing_key_store="parameter"),
+    engine("`signing_key_store`: `secret`", signing_key_store="secret"),
+    engine(
+        "`signing_key` in a parameter",
+        {"signing_key_store": "parameter", "signing_key": "k" * 40},
+        signing_key="l" * 40 + "|" + "k" * 40,
+    ),
+    engine(
+        "`signing_key` in a secret",
+        {"signing_key_store": "secret", "signing_key": "k" * 40},
+        signing_key="l" * 40 + "|" + "k" * 40,
+    ),
     engine("`removal`", removal="destroy"),
     engine("`alarms`, `dashboard`", alarms=True, dashboard=True),
     function("`url` of a function", url={"authorization": "none"}),
@@ -93,15 +120,38 @@ NAMES = {change.option: f"N{number}" for number, change in enumerate(CHANGES)}
 
 EFFECTS = {
     "Function": "calls that run end as they began; the next ones have it",
+    "Alias": "the next calls go to the new version; attempts of a task stay with theirs",
     "Queue": "what waits stays, for as long as it did",
     "EventSourceMapping": "the next batches have it",
     "BucketLifecycleConfiguration": "holds for values that are there already",
 }
 """What it means to executions in flight that a resource is updated; nothing, if it is not here."""
 
+RING = "functions have it within five minutes: see [Who may do what](#who-may-do-what)"
+REPLACED = {
+    "`image` of the worker": {
+        "Function",
+        "FunctionEventInvokeConfig",
+        "FunctionRecursionConfig",
+    },
+    "`versions`": {"FunctionEventInvokeConfig"},
+    "the code, with `versions`": {"FunctionEventInvokeConfig"},
+    "`signing_key` in a secret": {"SecretVersion"},
+}
+"""What is replaced, which nothing waits in but what the table says: never a queue or a bucket."""
+
 BY_HAND = {
     "`signing_key`": "what was signed with the old key is refused: see "
     "[Who may do what](#who-may-do-what)",
+    "`signing_key` in a parameter": RING,
+    "`signing_key` in a secret": RING,
+    "`signing_key_store`: `parameter`": "the key stays what it is",
+    "`signing_key_store`: `secret`": "the key stays what it is",
+    "`image` of the worker": "attempts that wait for the old function are lost, and tried again as "
+    "their retry policy says",
+    "`workers`: one less": "tasks that name it fail with `UsageError`; attempts that wait for it are lost",
+    "`workers`: one that pulls, in place of a function": "attempts that wait for the function are "
+    "lost, and tried again as their retry policy says",
 }
 """What no resource tells."""
 
@@ -161,9 +211,12 @@ def test_what_a_change_of_each_option_does(new_stack: Callable[[str], Stack]) ->
         rows.append(f"| {option} | {done(by_name[name])} | {effect(option, by_name[name])} |")
     table = "\n".join(rows)
 
-    # Whatever is changed, nothing is replaced: no queue with what waits in it, and no bucket.
-    assert "**replaces**" not in table
-    assert {step.operation for step in changed} <= {"same", "update", "create", "delete"}
+    # Whatever is changed, what holds something stays: queues with what waits in them, buckets.
+    replaced = {
+        option: {step.kind for step in by_name[name] if step.operation == "replace"}
+        for option, name in NAMES.items()
+    }
+    assert {option: kinds for option, kinds in replaced.items() if kinds} == REPLACED
     unchanged = [option for option, name in NAMES.items() if not by_name[name]]
     assert unchanged == ["`removal`"] or not unchanged
 

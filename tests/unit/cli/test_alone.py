@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from mini_workflow import LocalRuntime
 from tests.unit.cli.world import World
 from tests.waiting import WAIT, eventually
 
@@ -205,7 +206,9 @@ def test_reading_changes_nothing(mw: World) -> None:
 def contents(folder: Path) -> dict[str, list[object]]:
     with sqlite3.connect(folder / "state.db") as connection:
         names = [name for (name,) in connection.execute("SELECT name FROM sqlite_master")]
-        tables = [name for name in names if not name.startswith(("executions_", "sqlite_auto"))]
+        tables = [
+            name for name in names if not name.startswith(("executions_", "tags_", "sqlite_auto"))
+        ]
         found = {name: connection.execute(f"SELECT * FROM {name}").fetchall() for name in tables}
     connection.close()
     return found
@@ -408,3 +411,29 @@ def test_a_worker_that_cannot_be_served(mw: World, given: str) -> None:
     said = mw("worker", "cli_flows", "--worker", given, status=None)
     assert (said.status, said.out) == (2, "")
     assert said.err.startswith("error: ")
+
+
+def test_executions_are_listed_and_counted_by_filters(mw: World) -> None:
+    with LocalRuntime(mw.folder / "state.db") as runtime:
+        for number in range(4):
+            tags = {"customer": f"c-{number % 2}", "all": "yes"}
+            runtime.start_execution("greet", "ann", id=f"g{number}", tags=tags).result(WAIT)
+        runtime.start_execution("waiting", id="w", tags={"all": "yes"})
+    by_tag = ("--tag", "customer=c-1", "--tag", "all=yes")
+    listed = mw("ls", *by_tag, "--started-after", "1d", "--json").json["executions"]
+    assert [one["id"] for one in listed] == ["g3", "g1"]
+    assert listed[0]["tags"] == {"customer": "c-1", "all": "yes"}
+    assert listed[0]["parent"] is None
+    assert "all=yes customer=c-1" in mw("ls", *by_tag, "--columns", "id,tags,parent").out
+    assert mw("count", *by_tag, "--json").json == {"count": 2}
+    assert mw("count").out == "5"
+    assert mw("count", "--started-before", "2020-05-04").out == "0"
+    assert mw("count", "--closed-after", "2020-05-04T12:00+02:00").out == "4"
+    assert (
+        mw("count", "--status", "running", "--tag", "all=yes", "--workflow", "waiting").out == "1"
+    )
+    assert mw("ls", "--order", "closed", "--limit", "1", "--columns", "id").out.split()[-1] == "g0"
+    assert len(mw("export", "kept", *by_tag, "--json").json["files"]) == 2
+    assert "tags all=yes customer=c-1" in mw("get", "g3").out
+    assert "give NAME=VALUE" in mw("ls", "--tag", "customer", status=2).err
+    assert "is no moment" in mw("ls", "--started-after", "yesterday", status=2).err

@@ -172,7 +172,8 @@ def test_every_kind_of_the_table_is_written_and_read_under_its_tag():
             assert kind_of(type(value)) is KINDS[tree["$"]], value
             assert type(CODEC.decode(Payload(tree=tree))).__name__ == type(value).__name__
             written.add(tree["$"])
-    elsewhere = {"PosixPath", "WindowsPath"} - {type(pathlib.Path()).__name__}
+    # What payload codecs have encoded is of no type.
+    elsewhere = {"PosixPath", "WindowsPath", "encoded"} - {type(pathlib.Path()).__name__}
     assert set(KINDS) - written == elsewhere
 
 

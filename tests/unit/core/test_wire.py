@@ -53,6 +53,8 @@ BY_TYPE = {
     "str | None": st.none() | TEXT,
     "Payload | None": st.none() | PAYLOADS,
     "dict[str, int]": st.dictionaries(TEXT, NUMBERS),
+    "dict[str, str] | None": st.none() | st.dictionaries(TEXT, TEXT),
+    "dict[str, str | None]": st.dictionaries(TEXT, st.none() | TEXT),
     "list[dict[str, Any]] | None": st.none() | st.just([{"id": "u", "at": 1, "result": [2]}]),
     "list[str] | None": st.none() | st.just(["s-1", "s-2"]),
     "dict[str, Any] | None": st.none() | st.just({"max_attempts": 3, "retry_on": ["a:B"]}),
@@ -82,7 +84,7 @@ def test_what_is_written_out_is_written_as_all_else(event: Any) -> None:
 def test_the_line_names_its_kind_and_leaves_defaults_out(kind: Any) -> None:
     values: dict[str, Any] = {
         "int": 1, "str": "x", "Payload": Payload(text='{"a":[1]}'), "Failure": Failure("a:B", "c"),
-        "dict[str, int]": {"x": 2},
+        "dict[str, int]": {"x": 2}, "dict[str, str | None]": {"x": None},
     }  # fmt: skip
     required = [f for f in fields(kind) if f.default is MISSING]
     event = kind(**{f.name: values[str(f.type)] for f in required})

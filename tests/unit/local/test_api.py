@@ -247,7 +247,7 @@ class TestLooking:
         assert ids(status="blocked") == ids(workflow="nobody") == []
 
     def test_a_listing_of_many_pages(self, runtime: LocalRuntime, monkeypatch: Any) -> None:
-        monkeypatch.setattr("mini_workflow.engine.client.PAGE", 3)
+        monkeypatch.setattr("mini_workflow.engine.find.PAGE", 3)
         expected = [runtime.start_execution(flows.answer).id for _ in range(10)][::-1]
         assert [found.id for found in runtime.list_executions()] == expected
         assert [found.id for found in runtime.list_executions(limit=7)] == expected[:7]

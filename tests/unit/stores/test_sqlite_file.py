@@ -18,7 +18,7 @@ from mini_workflow.errors import (
     StoreUnavailable,
     UsageError,
 )
-from mini_workflow.ports import Commit, Query, QueuedMessage
+from mini_workflow.ports import Commit, Head, Query, QueuedMessage
 from mini_workflow.stores.sqlite import SQLiteBackend, leases, schema
 from mini_workflow.stores.sqlite.connection import Connection
 from mini_workflow.testing import ManualClock
@@ -188,6 +188,36 @@ def test_an_older_file_is_brought_up_to_date(
         assert query(path, "PRAGMA user_version") == [(len(schema.MIGRATIONS),)]
 
 
+def test_a_file_from_before_there_were_tags_opens(path: Path, open_store: Open):
+    """Its executions are found by their parents and their ends, and may have tags from now on."""
+    tables = [text for version in schema.MIGRATIONS[:2] for text in version]
+    started = (
+        '{"event":"ExecutionStarted","at":1,"workflow":"order"%s,"seed":1,"arguments":[[],{}]}'
+    )
+    with closing(sqlite3.connect(path)) as raw, raw:
+        for statement in (*tables, f"PRAGMA application_id = {schema.APPLICATION_ID}"):
+            raw.execute(statement)
+        raw.execute("PRAGMA user_version = 2")
+        for key, name in enumerate(("parent", "child", "odd"), 1):
+            raw.execute(
+                "INSERT INTO executions VALUES "
+                "(?, ?, 'order', 'completed', 1, ?, 9, 0, NULL, NULL, NULL, 2, 1, 0)",
+                (key, name, key),
+            )
+            parent = ',"parent":{"id":"parent","seq":1}' if name == "child" else ""
+            body = '"parent":{ no JSON' if name == "odd" else started % parent
+            raw.execute("INSERT INTO events VALUES (?, 0, 'an earlier run')", (key,))
+            raw.execute("INSERT INTO events VALUES (?, 1, ?)", (key, body))
+    one = open_store()
+    assert [head.execution_id for head in one.store.list(Query(parent="parent")).heads] == ["child"]
+    assert one.store.count(Query(order="closed", closed_before=10)) == 3
+    one.leases.acquire(0)
+    found = one.store.head("odd")
+    assert found == Head("odd", "order", "completed", 3, 9, run=2, base=1)
+    assert one.store.commit([Commit("odd", 2, head=replace(found, tags='{"a": "b"}'))]) == [True]
+    assert one.store.count(Query(tags=(("a", "b"),))) == 1
+
+
 def test_an_upgrade_that_fails_changes_nothing(
     path: Path, open_store: Open, monkeypatch: pytest.MonkeyPatch
 ):
@@ -323,6 +353,20 @@ def test_no_statement_reads_more_than_it_has_to(open_store: Open):
     for filtered in (Query(), Query("order"), Query(None, "running"), Query("order", "running")):
         page = one.store.list(replace(filtered, limit=1))
         one.store.list(replace(filtered, after=page.next))
+        one.store.count(filtered)
+    change(one, "a", tags='{"x": "1", "y": "2"}', parent="b", closed_at=7, status="completed")
+    change(one, "a", tags='{"x": "2"}')
+    for found in (
+        Query(tags=(("x", "1"), ("y", "2")), status="running", workflow="order"),
+        Query(parent="b", started_after=1),
+        Query(parent="b", status="running", order="started"),
+        Query(started_after=1, started_before=9, order="started"),
+        Query(order="closed", closed_before=9, workflow="order"),
+        Query(order="-closed", status="completed", closed_after=1),
+    ):
+        one.store.list(found)
+        one.store.list(replace(found, after="5-5"))
+        one.store.count(found)
     one.leases.renew(0)
     one.leases.peers()
     one.leases.release()

@@ -1,0 +1,326 @@
+"""ChainedCodec: the standard codec, with payload codecs behind it."""
+
+from __future__ import annotations
+
+import base64
+import hmac
+import json
+import re
+import secrets
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any, Final
+
+from mini_workflow.codecs.payload_codecs import (
+    ENCODED,
+    ENCODED_CALL,
+    ENCODED_TEXT,
+    PayloadCodec,
+    PayloadContext,
+    bytes_of,
+    encoded_by,
+    is_encoded,
+    needs_codec,
+)
+from mini_workflow.codecs.standard import StandardCodec
+from mini_workflow.core.codec import CapturedCall
+from mini_workflow.core.failure import Failure
+from mini_workflow.core.payload import ENCODED_FINGERPRINT, Payload, dump_json
+from mini_workflow.errors import CodecMismatch, PayloadNotReadable, UsageError, ValueNotSerializable
+
+Codecs = PayloadCodec | Sequence[PayloadCodec]
+"""One payload codec, or several: the first one encodes first."""
+
+_NAME: Final = re.compile(r"[A-Za-z0-9\-]{1,40}")
+_SALT_BYTES: Final = 16
+_VALUE: Final = "value"
+_ARGUMENTS: Final = "arguments"
+
+
+def with_codecs(standard: StandardCodec, given: Codecs | None) -> StandardCodec | ChainedCodec:
+    """Return the codec of a runtime that was given these payload codecs, or None. Raises UsageError."""
+    if given is None:
+        return standard
+    chain: tuple[PayloadCodec, ...] = (
+        tuple(given) if isinstance(given, (list, tuple)) else (given,)  # type: ignore[assignment]
+    )
+    for one in chain:
+        needed = ("encode", "decode", "digests", "key_id", "is_private")
+        lacking = [name for name in needed if not hasattr(one, name)]
+        name = getattr(one, "name", None)
+        if (
+            lacking
+            or isinstance(one, type)
+            or not isinstance(name, str)
+            or not _NAME.fullmatch(name)
+        ):
+            raise UsageError(
+                f"codec={one!r}: give a PayloadCodec, such as EncryptionCodec(keys), or a list of them; "
+                f"this has no {', '.join(lacking) or 'name of letters, digits and -'}"
+            )
+    names = [one.name for one in chain]
+    if not chain or len({*names}) < len(names):
+        raise UsageError(f"codec={names!r}: give one or more payload codecs, each of another name")
+    return ChainedCodec(standard, chain)
+
+
+class EncodedPayload(Payload):
+    """A value that was encoded here, with the plain value."""
+
+    __slots__ = ("plain",)
+
+    def __init__(self, tree: dict[str, Any], plain: Payload) -> None:
+        super().__init__(tree=tree)
+        self.plain: Final = plain
+
+    def matches(self, fingerprint: str) -> bool:
+        """See `Payload.matches`: what is compared may also be from before there was a codec."""
+        return super().matches(fingerprint) or self.plain.matches(fingerprint)
+
+
+class ChainedCodec:
+    """Encodes values and failures as the standard codec does, and then by payload codecs; so are calls
+    that leave the process. Reads what has been written without.
+
+    Use `for_execution`: what is encoded is bound to one execution. Without it only failures of this
+    library are encoded, in which there is nothing of a user's: they stay as they are.
+    """
+
+    __slots__ = ("_chain", "_execution_id", "_inner", "_salt", "is_private")
+
+    def __init__(self, inner: StandardCodec, chain: tuple[PayloadCodec, ...]) -> None:
+        self._inner = inner
+        self._chain = chain
+        self._execution_id = ""
+        self._salt: bytes | None = None
+        self.is_private: Final = any(one.is_private for one in chain)
+
+    def for_execution(self, execution_id: str) -> ChainedCodec:
+        """See `Codec.for_execution`."""
+        bound = ChainedCodec(self._inner.for_execution(execution_id), self._chain)
+        bound._execution_id = execution_id
+        return bound
+
+    def for_run(self, arguments: Payload) -> ChainedCodec:
+        """See `Codec.for_run`: the salt of its fingerprints is in its arguments, encoded."""
+        tree = arguments.tree
+        if not is_encoded(tree) or not _is_salted(tree):
+            return self
+        bound = self.for_execution(self._execution_id)
+        bound._salt = self._decoded(tree)[:_SALT_BYTES]
+        return bound
+
+    # Values
+
+    def encode(self, value: object, path: str) -> Payload:
+        """See `Codec.encode`."""
+        return self._encoded(self._inner.encode(value, path), _VALUE, path)
+
+    def encode_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Payload:
+        """See `Codec.encode_arguments`."""
+        plain = self._inner.encode_arguments(args, kwargs)
+        return self._encoded(plain, _ARGUMENTS, "arguments")
+
+    def decode(self, payload: Payload) -> Any:
+        """See `Codec.decode`."""
+        return self._inner.decode(self.plain_payload(payload))
+
+    def decode_ordered(self, payload: Payload) -> Any:
+        """See `Codec.decode_ordered`."""
+        return self._inner.decode_ordered(self.plain_payload(payload))
+
+    def show(self, payload: Payload) -> Any:
+        """See `Codec.show`."""
+        return self._inner.show(self.plain_payload(payload))
+
+    def outline(self, payload: Payload, execution_id: str) -> str:
+        """See `Codec.outline`."""
+        if isinstance(payload, EncodedPayload):
+            return self._inner.outline(payload.plain, execution_id)
+        plain = self.for_execution(execution_id).plain_payload(payload)
+        return self._inner.outline(plain, execution_id)
+
+    def plain_payload(self, payload: Payload) -> Payload:
+        """See `Codec.plain_payload`."""
+        tree = payload.tree
+        if not is_encoded(tree):
+            return payload
+        data = self._decoded(tree)
+        if _is_salted(tree):
+            data = data[_SALT_BYTES:]
+        return Payload(text=data.decode())
+
+    # Calls
+
+    def capture(
+        self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> CapturedCall:
+        """See `Codec.capture`."""
+        call = self._inner.capture(function, args, kwargs)
+        if self._inner.in_process:
+            return call
+        labels, data = self._apply(call, "call", "the call")
+        return ENCODED_CALL + json.dumps(labels).encode() + b"\n" + data if labels else call
+
+    def fingerprint(
+        self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> str:
+        """See `Codec.fingerprint`. The checksum of values is one that only who has the key can guess."""
+        call = self._inner.fingerprint(function, args, kwargs)
+        salt = self._salt
+        if salt is None:
+            return call
+        called, _, values = call.rpartition(".")
+        if values == "0":  # there are none
+            return call
+        return f"{called}.{hmac.digest(salt, values.encode(), 'sha256')[:4].hex()}"
+
+    def restore(
+        self, payload: CapturedCall
+    ) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
+        """See `Codec.restore`."""
+        if isinstance(payload, bytes) and payload.startswith(ENCODED_CALL):
+            labels, _, data = payload[len(ENCODED_CALL) :].partition(b"\n")
+            payload = self._revert(json.loads(labels), data, "call")
+        return self._inner.restore(payload)
+
+    # Failures
+
+    def encode_failure(self, error: BaseException) -> Failure:
+        """See `Codec.encode_failure`. The names of classes stay readable: retries go by them."""
+        failure = self._inner.encode_failure(error)
+        try:
+            return self._hidden(failure)
+        except Exception as problem:
+            message = f"(the exception cannot be encoded: {type(problem).__name__})"
+            return Failure(type=failure.type, message=message, lineage=failure.lineage)
+
+    def decode_failure(self, failure: Failure) -> BaseException:
+        """See `Codec.decode_failure`."""
+        return self._inner.decode_failure(self.plain_failure(failure))
+
+    def show_failure(self, failure: Failure) -> BaseException:
+        """See `Codec.show_failure`."""
+        with suppress(PayloadNotReadable):  # what has encoded it is told instead
+            failure = self.plain_failure(failure)
+        return self._inner.show_failure(failure)
+
+    def plain_failure(self, failure: Failure) -> Failure:
+        """See `Codec.plain_failure`."""
+        if not is_encoded(failure.state):
+            return failure
+        traceback = failure.traceback
+        if traceback.startswith(ENCODED_TEXT):
+            traceback = self._decoded(json.loads(traceback)).decode()
+        plain = json.loads(self._decoded(failure.state))
+        return Failure(
+            type=failure.type,
+            message=plain["message"],
+            traceback=traceback,
+            lineage=failure.lineage,
+            state=plain.get("state"),
+            cause=None if failure.cause is None else self.plain_failure(failure.cause),
+            retry_after=failure.retry_after,
+            attempts=failure.attempts,
+            final=failure.final,
+        )
+
+    def _hidden(self, failure: Failure) -> Failure:
+        if not self._execution_id:
+            return failure
+        told = {"message": failure.message, "state": failure.state}
+        state = self._tree(dump_json(told).encode(), "failure", "the exception")
+        if state is None:
+            return failure
+        traceback = failure.traceback
+        if traceback:
+            tree = self._tree(traceback.encode(), "traceback", "the traceback")
+            traceback = traceback if tree is None else dump_json(tree)
+        return Failure(
+            type=failure.type,
+            message=f"({encoded_by(state['by'])})",
+            traceback=traceback,
+            lineage=failure.lineage,
+            state=state,
+            cause=None if failure.cause is None else self._hidden(failure.cause),
+            retry_after=failure.retry_after,
+            attempts=failure.attempts,
+            final=failure.final,
+        )
+
+    # Inside
+
+    def _encoded(self, plain: Payload, kind: str, path: str) -> Payload:
+        data = plain.text.encode()
+        salted = kind == _ARGUMENTS and self.is_private
+        if salted:
+            data = secrets.token_bytes(_SALT_BYTES) + data
+        tree = self._tree(data, kind, path)
+        if tree is None:
+            return plain
+        if kind == _ARGUMENTS:
+            tree["same"] = self._digests(plain) if salted else plain.fingerprint()
+        return EncodedPayload(tree, plain)
+
+    def _digests(self, plain: Payload) -> str:
+        context = PayloadContext(self._execution_id, _ARGUMENTS)
+        data = plain.fingerprint().encode()
+        first = next(one for one in self._chain if one.is_private)
+        return ENCODED_FINGERPRINT + ",".join(first.digests(data, context))
+
+    def _tree(self, data: bytes, kind: str, path: str) -> dict[str, Any] | None:
+        """Return the tree of encoded bytes; None if all payload codecs have left them as they are."""
+        labels, encoded = self._apply(data, kind, path)
+        if not labels:
+            return None
+        tree: dict[str, Any] = {"$": ENCODED, "by": labels}
+        if kind != _VALUE:
+            tree["kind"] = kind
+        tree["v"] = base64.b64encode(encoded).decode("ascii")
+        return tree
+
+    def _decoded(self, tree: dict[str, Any]) -> bytes:
+        return self._revert(tree.get("by"), bytes_of(tree), tree.get("kind", _VALUE))
+
+    def _apply(self, data: bytes, kind: str, path: str) -> tuple[list[str], bytes]:
+        context, labels = PayloadContext(self._execution_id, kind), list[str]()
+        for one in self._chain:
+            try:
+                encoded = one.encode(data, context)
+                if encoded is not data:
+                    labels.append(f"{one.name}:{one.key_id}" if one.key_id else one.name)
+            except Exception as error:
+                raise ValueNotSerializable(
+                    f"{path} cannot be encoded by codec {one.name!r}: {type(error).__name__}: {error}",
+                    path=path,
+                ) from error
+            data = encoded
+        return labels, data
+
+    def _revert(self, labels: Any, data: bytes, kind: str) -> bytes:
+        context = PayloadContext(self._execution_id, kind)
+        if not isinstance(labels, list):
+            raise PayloadNotReadable(f"an encoded value is damaged: {labels!r} have encoded it")
+        for label in reversed(labels):  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+            name = str(label).partition(":")[0]  # pyright: ignore[reportUnknownArgumentType]
+            one = next((one for one in self._chain if one.name == name), None)
+            if one is None:
+                error = needs_codec(labels)
+                raise CodecMismatch(
+                    f"a payload ({kind}) of execution {self._execution_id!r} cannot be read: {error}; "
+                    f"this one has {', '.join(one.name for one in self._chain)}"
+                )
+            try:
+                data = one.decode(data, context)
+            except PayloadNotReadable:
+                raise
+            except Exception as error:
+                raise PayloadNotReadable(
+                    f"a payload ({kind}) of execution {self._execution_id!r} cannot be decoded by codec "
+                    f"{name!r}: {type(error).__name__}: {error}"
+                ) from error
+        return data
+
+
+def _is_salted(tree: dict[str, Any]) -> bool:
+    return str(tree.get("same", "")).startswith(ENCODED_FINGERPRINT)

@@ -1,0 +1,179 @@
+"""PayloadCodec: what encodes the bytes of values and failures before they leave the process, for example
+compresses or encrypts them; and the form in which such a payload is stored.
+
+``{"$": "encoded", "by": ["zlib", "aes-gcm:2026"], "v": "<base64>"}`` is a value that was compressed and
+then encrypted with the key called 2026.
+"""
+
+from __future__ import annotations
+
+import base64
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from mini_workflow.codecs.kinds import Kind
+from mini_workflow.errors import CodecMismatch, PayloadNotReadable, UsageError
+
+if TYPE_CHECKING:
+    from mini_workflow.codecs.decoding import Decoder
+
+ENCODED: Final = "encoded"
+"""The tag of a value that a payload codec has encoded."""
+
+ENCODED_TEXT: Final = '{"$":"encoded"'
+"""How a text begins that a payload codec has encoded."""
+
+ENCODED_CALL: Final = b"mwe1;"
+"""How a call begins that a payload codec has encoded."""
+
+_MINIMUM: Final = 256
+"""Bytes below which compression is not tried: there is little to gain. Our own bound."""
+
+_LARGEST: Final = 1_000_000_000
+"""Bytes that a decompressed payload may have: more than any value that was stored. Our own bound."""
+
+
+@dataclass(frozen=True, slots=True)
+class PayloadContext:
+    """Where a payload belongs: to the execution of that id, as a payload of that kind ("value",
+    "arguments", "call", "failure" or "traceback"). The same for `encode` and `decode`.
+    """
+
+    execution_id: str
+    kind: str
+
+
+class PayloadCodec(Protocol):
+    """Encodes bytes, and decodes them again. Called on any thread, also on that of workflow code: it must
+    not wait for anything outside, and must be picklable where worker processes run tasks.
+    """
+
+    @property
+    def name(self) -> str:
+        """The name under which payloads are stored that it has encoded, for ever: letters, digits, `-`."""
+        ...
+
+    @property
+    def key_id(self) -> str:
+        """The name of the key with which it encodes now, for people to see; empty where there is none."""
+        ...
+
+    @property
+    def is_private(self) -> bool:
+        """Whether what it encodes must not be readable anywhere else: not in errors, not in logs."""
+        ...
+
+    def encode(self, data: bytes, context: PayloadContext) -> bytes:
+        """Return the data encoded, or the very same object to leave it as it is."""
+        ...
+
+    def decode(self, data: bytes, context: PayloadContext) -> bytes:
+        """Return what was encoded. Raises PayloadNotReadable, which says what to do."""
+        ...
+
+    def digests(self, data: bytes, context: PayloadContext) -> Sequence[str]:
+        """Return texts that are the same for the same data and context, one for each key, and that tell
+        nothing about the data to who has no key. Asked only if it is private.
+        """
+        ...
+
+
+class CompressionCodec:
+    """Compresses payloads of `minimum` bytes or more by zlib, where that makes them smaller.
+
+    Put it in front of one that encrypts: ``codec=[CompressionCodec(), EncryptionCodec(keys)]``. The
+    length of what is stored then tells how well the data could be compressed.
+
+    Args:
+        level: 1 is fastest, 9 smallest.
+        minimum: bytes below which a payload stays as it is.
+
+    Raises UsageError if an argument is out of range.
+    """
+
+    name: str = "zlib"
+    key_id: str = ""
+    is_private: bool = False
+
+    def __init__(self, level: int = 6, minimum: int = _MINIMUM) -> None:
+        if not 1 <= level <= 9:
+            raise UsageError(f"CompressionCodec(level={level!r}): give 1 to 9")
+        if minimum < 0:
+            raise UsageError(f"CompressionCodec(minimum={minimum!r}): give 0 bytes or more")
+        self._level = level
+        self._minimum = minimum
+
+    def encode(self, data: bytes, context: PayloadContext) -> bytes:
+        """See `PayloadCodec.encode`."""
+        if len(data) < self._minimum:
+            return data
+        packed = zlib.compress(data, self._level)
+        return packed if len(packed) < len(data) else data
+
+    def decode(self, data: bytes, context: PayloadContext) -> bytes:
+        """See `PayloadCodec.decode`."""
+        unpacker = zlib.decompressobj()
+        try:
+            plain = unpacker.decompress(data, _LARGEST)
+        except zlib.error as error:
+            raise PayloadNotReadable(f"a compressed payload is damaged: {error}") from error
+        if not unpacker.eof or unpacker.unused_data:
+            raise PayloadNotReadable("a compressed payload is damaged: it is cut, or too long")
+        return plain
+
+    def digests(self, data: bytes, context: PayloadContext) -> Sequence[str]:
+        """See `PayloadCodec.digests`: nothing is private here."""
+        raise UsageError("a codec that only compresses keeps nothing private")
+
+
+def is_encoded(tree: Any) -> bool:
+    """Return whether a tree is what a payload codec has encoded."""
+    return isinstance(tree, dict) and bool(tree.get("$") == ENCODED)  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
+
+
+def bytes_of(tree: dict[str, Any]) -> bytes:
+    """Return the encoded bytes of a tree. Raises PayloadNotReadable."""
+    try:
+        return base64.b64decode(tree["v"], validate=True)
+    except (KeyError, TypeError, ValueError) as error:
+        raise PayloadNotReadable(f"an encoded value is damaged: {error}") from error
+
+
+def shown_encoded(tree: dict[str, Any]) -> str:
+    """Return what can be said of an encoded value without decoding it."""
+    size = len(str(tree.get("v", ""))) * 3 // 4
+    return f"<{encoded_by(tree.get('by'))}, {size} bytes>"
+
+
+def encoded_by(labels: Any) -> str:
+    """Return what has encoded something, in words, such as ``encoded by zlib, aes-gcm (key 2026)``."""
+    if not isinstance(labels, list):
+        return "encoded"
+    words: list[str] = []
+    for label in labels:  # pyright: ignore[reportUnknownVariableType]
+        name, _, key = str(label).partition(":")  # pyright: ignore[reportUnknownArgumentType]
+        words.append(f"{name} (key {key})" if key else name)
+    return f"encoded by {', '.join(words)}"
+
+
+def needs_codec(labels: Any) -> CodecMismatch:
+    """Return the error for something encoded that reaches a process without the codec."""
+    return CodecMismatch(
+        f"it is {encoded_by(labels)}, and this process has no such codec: give the runtime the one "
+        "that has encoded it (codec=, or --codec on the command line)"
+    )
+
+
+def _refuse(_decoder: Decoder, tree: dict[str, Any]) -> Any:
+    error = needs_codec(tree.get("by"))
+    raise CodecMismatch(f"a stored value cannot be read: {error}")
+
+
+def _never(_encoder: object, _value: object) -> Any:
+    raise AssertionError("no value is of this kind")
+
+
+ENCODED_KIND: Final = Kind((), _never, _refuse, lambda _decoder, tree: shown_encoded(tree))
+"""What a process makes of such a value that has no codec: an error, or a text for people."""

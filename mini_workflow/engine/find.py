@@ -1,0 +1,98 @@
+"""Find: which executions somebody asks for, as a query of a store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Final, TypedDict
+
+from mini_workflow.core.tags import check_tags
+from mini_workflow.core.validation import check_id
+from mini_workflow.errors import UsageError
+from mini_workflow.ports import ORDERS, STATUSES, Head, Order, Page, Query, Status
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+PAGE: Final = 1_000
+"""How many executions are read at a time for a listing."""
+
+
+class Filters(TypedDict, total=False):
+    """What else than workflow and status executions are found by: see `Client.list_executions`."""
+
+    tags: Mapping[str, str] | None
+    started_after: datetime | None
+    started_before: datetime | None
+    closed_after: datetime | None
+    closed_before: datetime | None
+    parent: str | None
+    order: Order
+
+
+def make_query(
+    *,
+    workflow: str | None = None,
+    status: Status | None = None,
+    tags: Mapping[str, str] | None = None,
+    started_after: datetime | None = None,
+    started_before: datetime | None = None,
+    closed_after: datetime | None = None,
+    closed_before: datetime | None = None,
+    parent: str | None = None,
+    order: Order = "-started",
+    limit: int = 100,
+    after: str | None = None,
+) -> Query:
+    """Return the query. Raises UsageError, or InvalidIdentifier for the id of a parent."""
+    if status is not None and status not in STATUSES:
+        raise UsageError(f"status={status!r}: choose one of {', '.join(STATUSES)}")
+    if order not in ORDERS:
+        raise UsageError(f"order={order!r}: choose one of {', '.join(ORDERS)}")
+    if parent is not None:
+        check_id(parent)
+    return Query(
+        workflow=workflow,
+        status=status,
+        limit=limit,
+        after=after,
+        tags=() if tags is None else tuple(check_tags(tags).items()),
+        started_after=_milliseconds("started_after", started_after),
+        started_before=_milliseconds("started_before", started_before),
+        closed_after=_milliseconds("closed_after", closed_after),
+        closed_before=_milliseconds("closed_before", closed_before),
+        parent=parent,
+        order=order,
+    )
+
+
+def matching(
+    read: Callable[[Query], Page], query: Query, limit: int | None = None
+) -> Iterator[Head]:
+    """Iterate over the executions that match, page by page as `read` gives them, at most `limit` of
+    them. Pages fit together, whatever is started or closes in between.
+    """
+    found = 0
+    while True:
+        size = PAGE if limit is None else min(PAGE, limit - found)
+        page = read(replace(query, limit=size))
+        yield from page.heads
+        found += len(page.heads)
+        if page.next is None or found == limit:
+            return
+        query = replace(query, after=page.next)
+
+
+def _milliseconds(name: str, when: datetime | None) -> int | None:
+    if when is None:
+        return None
+    if not isinstance(when, datetime):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise UsageError(f"{name}={when!r}: give a datetime")
+    if when.tzinfo is None:
+        raise UsageError(
+            f"{name}={when!r}: the time has no time zone; use for example "
+            "datetime(..., tzinfo=timezone.utc)"
+        )
+    # Rounded up: a time of the store that is not before `when` is not before that millisecond.
+    return -((_EPOCH - when) // timedelta(milliseconds=1))
