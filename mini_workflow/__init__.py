@@ -9,6 +9,7 @@ from mini_workflow.core.promises import Promise
 from mini_workflow.core.retry import RetryPolicy
 from mini_workflow.engine.execution import Description, Execution
 from mini_workflow.engine.recording import Recording
+from mini_workflow.engine.schedules import Schedule, ScheduleDescription, ScheduledStart
 from mini_workflow.engine.timeline import Entry, Timeline
 from mini_workflow.errors import (
     ChildFailed,
@@ -114,6 +115,9 @@ __all__ = [
     "Recording",
     "RetryPolicy",
     "RuntimeClosed",
+    "Schedule",
+    "ScheduleDescription",
+    "ScheduledStart",
     "SchemaTooNew",
     "SerializationError",
     "SettingMissing",

@@ -29,6 +29,10 @@ NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,99}")
 """What a workflow may be called; 100 characters is the limit of execution ids as well."""
 
 
+BUILTIN: Final = "mini_workflow."
+"""How the names of the library's own workflows begin."""
+
+
 class Workflow(Generic[P, R]):
     """A workflow function with its name.
 
@@ -125,6 +129,11 @@ class Registry:
 
     def __init__(self) -> None:
         self._workflows: dict[str, Workflow[Any, Any]] = {}
+        self._builtin: dict[str, Workflow[Any, Any]] = {}
+
+    def add_builtin(self, workflow: Workflow[Any, Any]) -> None:
+        """Enter a workflow of the library itself, whose name begins with BUILTIN."""
+        self._builtin[workflow.name] = workflow
 
     def add(self, workflow: Workflow[Any, Any]) -> None:
         """Enter a workflow. Raises DuplicateWorkflow if another one has its name.
@@ -143,6 +152,8 @@ class Registry:
 
     def get(self, name: str) -> Workflow[Any, Any]:
         """Return the workflow of that name. Raises UnknownWorkflow."""
+        if name in self._builtin:
+            return self._builtin[name]
         try:
             return self._workflows[name]
         except KeyError:
@@ -152,8 +163,12 @@ class Registry:
             ) from None
 
     def names(self) -> list[str]:
-        """Return all names, sorted."""
+        """Return the names of the users' workflows, sorted."""
         return sorted(self._workflows)
+
+    def known(self) -> list[str]:
+        """Return all names, those of the library's own workflows too."""
+        return [*self._workflows, *self._builtin]
 
 
 REGISTRY: Final = Registry()
@@ -214,6 +229,10 @@ def _register(name: Any, handler: Any, changed_values: Any) -> Workflow[Any, Any
         raise InvalidIdentifier(
             f"{name!r} cannot name a workflow: use 1 to 100 letters, digits, '_', '-' and '.', "
             "beginning with a letter, a digit or '_'"
+        )
+    if name.startswith(BUILTIN):
+        raise InvalidIdentifier(
+            f"{name!r} cannot name a workflow: names that begin with {BUILTIN!r} are the library's own"
         )
     handler = _function_of(handler)
     if not inspect.iscoroutinefunction(handler):

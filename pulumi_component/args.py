@@ -80,6 +80,9 @@ class CodeOptions(TypedDict, total=False):
     image: pulumi.Input[str]
     """The URI of a container image in ECR that has the code, instead of a package of it. Handlers
     are looked for in the image."""
+    accept_python: str
+    """The minor version of Python, such as "3.14", that an engine may be deployed with although the one
+    before was another, and executions are open."""
     versions: bool
     """True to publish a version of the function whenever it changes, and to have it called by its
     alias `live`, which is the newest version. An engine's tasks are run by the version of the worker

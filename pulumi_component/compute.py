@@ -35,6 +35,7 @@ _IMAGE = re.compile(
     r"\d{12}\.dkr\.ecr(-fips)?\.[a-z0-9-]+\.amazonaws\.com(\.cn)?/[^\s:@]+(:[\w.-]+|@sha256:[0-9a-f]{64})"
 )
 _KEY = re.compile(rf"{_ARN}kms:[^:]+:\d+:key/[\w-]+")
+_MINOR = re.compile(r"3\.\d+")
 _MOUNT = re.compile(r"/mnt/[\w.-]+")
 
 
@@ -55,6 +56,7 @@ class Compute:
     provisioned: int | None
     versions: bool
     canary: bool
+    accept_python: Any
 
     @property
     def published(self) -> bool:
@@ -85,6 +87,9 @@ class Compute:
             else units.whole("provisioned_concurrency", provisioned, 1, MOST_PROVISIONED),
             versions=units.flag("versions", given.get("versions")),
             canary=units.flag("canary", given.get("canary")),
+            accept_python=_text(
+                given, "accept_python", _MINOR, 'a minor version of Python, such as "3.14"'
+            ),
         )
         found._check_together(given, python)
         return found

@@ -6,7 +6,7 @@ from typing import Any
 import pulumi
 import pulumi_aws as aws
 
-from pulumi_component import links, policies, staging
+from pulumi_component import links, policies, staging, upgrade
 from pulumi_component.args import FunctionArgs
 from pulumi_component.compute import ALIAS, Compute
 from pulumi_component.options import (
@@ -74,6 +74,8 @@ class Function(pulumi.ComponentResource):
         # What the function needs before it may be called: more than a reference to it.
         self.before: list[pulumi.Resource] = []
         self.role = None if compute.role is not None else self._own_role(name, options)
+        is_of_engine = links.of_engine(linked)
+        hooks = upgrade.refusing(name, compute.accept_python) if is_of_engine else None
         self.function = aws.lambda_.Function(
             f"{name}-function",
             role=compute.role if self.role is None else self.role.arn,
@@ -88,11 +90,11 @@ class Function(pulumi.ComponentResource):
                 "application_log_level": options.log_level,
             },
             tags=options.tags,
-            opts=pulumi.ResourceOptions(parent=self, depends_on=self.before),
+            opts=pulumi.ResourceOptions(parent=self, depends_on=self.before, hooks=hooks),
             **_code(name, options, code, mine),
             **compute.arguments(),
         )
-        if options.link and not links.of_engine(linked):
+        if options.link and not is_of_engine:
             # It starts executions, whose tasks may call it: a loop that Lambda would stop.
             aws.lambda_.FunctionRecursionConfig(
                 f"{name}-recursion",

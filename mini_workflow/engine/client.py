@@ -42,6 +42,7 @@ from mini_workflow.engine.find import Filters, make_query, matching
 from mini_workflow.engine.replies import existing
 from mini_workflow.engine.requests import Ask, Post, Resume, Start, Update
 from mini_workflow.engine.run_again import RunAgain, answer_from_elsewhere, closing_option
+from mini_workflow.engine.schedules import Schedules
 from mini_workflow.engine.transport import CheckedStore, Transport
 from mini_workflow.errors import (
     ExecutionNotFound,
@@ -87,6 +88,8 @@ class Client:
         self._codec = codec
         self._registry = registry
         self.again = RunAgain(transport, store)
+        self.schedules = Schedules(self)
+        """The schedules of the store, to create and to list them."""
         self._aio: AsyncClient | None = None
 
     # For users

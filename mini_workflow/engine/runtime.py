@@ -90,7 +90,7 @@ class Runtime(Client):
                     ports,
                     codec=codec,
                     definitions=REGISTRY.get,
-                    known=REGISTRY.names,
+                    known=REGISTRY.known,
                     entropy=lambda: secrets.randbits(ENTROPY_BITS),
                     on_close=self._driver.announce,
                     report=self._driver.put,

@@ -52,6 +52,9 @@ class Monitor(resource_pb2_grpc.ResourceMonitorServicer):
     def Invoke(self, request: Any, _: Any) -> Any:
         return self._recording.Invoke(request)
 
+    def RegisterResourceHook(self, request: Any, _: Any) -> Any:
+        return empty_pb2.Empty()
+
     def RegisterPackage(self, request: Any, _: Any) -> Any:
         return resource_pb2.RegisterPackageResponse(ref=f"{request.name}-{request.version}")
 

@@ -12,6 +12,8 @@ from typing import Any
 from mini_workflow.context import Context
 from mini_workflow.core import events
 from mini_workflow.errors import PromiseNotOpen, UnknownHandler
+from mini_workflow.schedules.plan import make_plan
+from mini_workflow.schedules.workflow import schedule
 from mini_workflow.testing.simulation.outside import Say
 from mini_workflow.testing.simulation.shapes import broken, shape, signals, step
 
@@ -263,6 +265,16 @@ async def detached_executions(ctx: Context) -> list[tuple[str, str]]:
     told = [await ctx.wait_for_signal("closed") for _ in range(3)]
     await step(ctx, "last")
     return sorted((t["status"], t["id"]) for t in told if t["status"] != "not started")
+
+
+@shape(
+    None,
+    says=[Say("update", "delete", (), events.SignalReceived, count=3)],
+    tags="timers inline signals updates starts gives-up",
+)
+async def scheduled(ctx: Context) -> None:
+    """Start an execution every minute, as a schedule, until it is deleted."""
+    await schedule(ctx, make_plan("detached", (), every=60, catch_up=3600))
 
 
 @shape(1, of_its_own=1, tags="tasks")

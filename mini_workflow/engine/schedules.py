@@ -1,0 +1,298 @@
+"""Schedules: what users make and ask of them, on any runtime. Each is an execution of a built-in workflow."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+from mini_workflow.engine.calls import name_of
+from mini_workflow.engine.execution import Execution
+from mini_workflow.engine.timeline import moment
+from mini_workflow.engine.transport import Pauses
+from mini_workflow.errors import ExecutionAlreadyExists, ExecutionNotFound, UsageError
+from mini_workflow.schedules.plan import (
+    OVERLAPS,
+    Overlap,
+    Plan,
+    check_schedule_id,
+    make_plan,
+)
+from mini_workflow.schedules.workflow import SCHEDULE
+from mini_workflow.workflow import REGISTRY
+
+if TYPE_CHECKING:
+    from mini_workflow.engine.client import Client
+
+_PREFIX: Final = "schedule:"
+
+STARTED_WITHIN: Final = 60.0
+"""Seconds to wait until what was triggered can be seen, where starts are messages. Our own bound."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduledStart:
+    """One start of a schedule: the execution's id, the time that it was planned for, when it was
+    started, and what has become of it: "running", how it has closed, or "skipped".
+    """
+
+    id: str
+    planned: datetime
+    at: datetime
+    status: str
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleDescription:
+    """A schedule as it stands. Times are in UTC.
+
+    `running` are the ids of what it has started and that has not closed, `buffered` of what waits for
+    those. `last` and `next` are up to ten times each; `skipped` counts starts that were left out since
+    others ran. `problem` says why no times can be planned now, if that is so.
+    """
+
+    id: str
+    workflow: str
+    args: tuple[Any, ...]
+    cron: str | None
+    timezone: str | None
+    every: timedelta | None
+    overlap: str
+    catch_up: timedelta | None
+    jitter: timedelta
+    paused: bool
+    reason: str
+    running: tuple[str, ...]
+    buffered: tuple[str, ...]
+    last: tuple[ScheduledStart, ...]
+    next: tuple[datetime, ...]
+    skipped: int
+    problem: str
+
+
+class Schedule:
+    """A handle to a schedule."""
+
+    def __init__(self, schedule_id: str, client: Client) -> None:
+        self.id = schedule_id
+        self._client = client
+        self._execution: Execution[Any] = Execution(_PREFIX + schedule_id, client, client.codec)
+
+    def pause(self, reason: str = "") -> None:
+        """Start nothing by the plan until it is resumed. What would have been is not made up for."""
+        self._execution.update("pause", reason)
+
+    def resume(self) -> None:
+        """Go on with the next time. Without effect on one that is not paused."""
+        self._execution.update("resume")
+
+    def trigger(self, *, overlap: Overlap | None = None) -> Execution[Any] | None:
+        """Start an execution now, beside the plan, also of a schedule that is paused.
+
+        `overlap` is used instead of the schedule's own policy. Returns None if by the policy nothing
+        was started now, because others run.
+        """
+        _check_overlap(overlap)
+        # The same key if the answer is lost and it is asked for again within the call.
+        key = secrets.token_hex(6)
+        answer = self._execution.update("trigger", key, overlap, id=f"trigger-{key}")
+        if answer["outcome"] != "started":
+            return None
+        pauses, ends = Pauses(), time.monotonic() + STARTED_WITHIN
+        while True:
+            try:
+                return self._client.get_execution(answer["id"])
+            except ExecutionNotFound:
+                if time.monotonic() > ends:
+                    raise
+                time.sleep(pauses.take())
+
+    def backfill(
+        self, start: datetime, end: datetime, *, overlap: Overlap = "buffer_all"
+    ) -> list[str]:
+        """Start what the plan has between two times, both included, one after the other unless
+        `overlap` says something else.
+
+        A time whose execution was started before is not started again. Returns the ids of all. Raises
+        UsageError if there are more than 1,000 times.
+        """
+        _check_overlap(overlap)
+        begin, last = _milliseconds("start", start), _milliseconds("end", end)
+        names: list[str] = self._execution.update("backfill", begin, last, overlap)
+        return names
+
+    def update(
+        self,
+        *,
+        args: Sequence[Any] | None = None,
+        cron: str | None = None,
+        every: float | timedelta | None = None,
+        timezone: str | None = None,
+        overlap: Overlap | None = None,
+        catch_up: float | timedelta | None = None,
+        jitter: float | timedelta | None = None,
+    ) -> None:
+        """Change what is given; the rest stays. It counts from now on."""
+        now = self.describe()
+        new_times = cron is not None or every is not None
+        plan = make_plan(
+            now.workflow,
+            now.args if args is None else args,
+            cron=cron if new_times else now.cron,
+            every=every if new_times else now.every,
+            timezone=timezone or now.timezone or "UTC",
+            overlap=overlap or now.overlap,
+            catch_up=now.catch_up if catch_up is None else catch_up,
+            jitter=now.jitter if jitter is None else jitter,
+        )
+        _check_start(plan["workflow"], plan["args"])
+        self._execution.update("update", plan)
+
+    def describe(self) -> ScheduleDescription:
+        """Return how it stands, with its last and next times."""
+        found: dict[str, Any] = self._execution.query("describe")
+        plan: Plan = found["plan"]
+        return ScheduleDescription(
+            id=self.id,
+            workflow=plan["workflow"],
+            args=tuple(plan["args"]),
+            cron=plan.get("cron"),
+            timezone=plan.get("timezone"),
+            every=_duration(plan.get("every")),
+            overlap=plan["overlap"],
+            catch_up=_duration(plan["catch_up"]),
+            jitter=timedelta(milliseconds=plan["jitter"]),
+            paused=found["paused"] is not None,
+            reason=found["paused"] or "",
+            running=tuple(found["running"]),
+            buffered=tuple(name for name, _ in found["buffered"]),
+            last=tuple(
+                ScheduledStart(
+                    entry["id"], moment(entry["planned"]), moment(entry["at"]), entry["status"]
+                )
+                for entry in found["recent"]
+            ),
+            next=tuple(map(moment, found["next"])),
+            skipped=found["skipped"],
+            problem=found["problem"],
+        )
+
+    def delete(self) -> None:
+        """Start nothing any more. What was started goes on."""
+        self._execution.update("delete")
+
+    def __repr__(self) -> str:
+        return f"<schedule {self.id!r}>"
+
+
+class Schedules:
+    """The schedules of a store: ``runtime.schedules``."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def create(
+        self,
+        schedule_id: str,
+        workflow: Any,
+        args: Sequence[Any] = (),
+        *,
+        cron: str | None = None,
+        every: float | timedelta | None = None,
+        timezone: str = "UTC",
+        overlap: Overlap = "skip",
+        catch_up: float | timedelta | None = None,
+        jitter: float | timedelta | None = None,
+    ) -> Schedule:
+        """Have executions of a workflow started at planned times, each once; when this returns, it
+        survives a crash. The same call again gives the same schedule.
+
+        Args:
+            schedule_id: 1 to 70 letters, digits and ``_-.``. An execution is called by it and by the
+                time that it was planned for, as ``nightly@20300102T020000Z``.
+            workflow: the workflow, or its name.
+            args: its positional arguments.
+            cron: minute, hour, day of the month, month and day of the week; or with seconds
+                before them. It needs the extra ``mini-workflow[cron]``.
+            every: seconds (or a timedelta) between two times, counted from 1970 in UTC: so an hour
+                means every full hour.
+            timezone: the zone of `cron`, by its IANA name. At fixed hours a time that is skipped
+                where the clock is set forward comes right after, and one that comes twice counts
+                once; what begins with ``*`` goes by the hours that pass.
+            overlap: what is done while an execution of the schedule runs: "skip" the new one,
+                "buffer_one" or "buffer_all" (at most 1,000) until it has closed, "allow" both,
+                "cancel_other" and start when it has closed, or "terminate_other" and start.
+            catch_up: seconds (or a timedelta) by which a time may have been missed, because no
+                process ran, and is made up for. 0 is for none; by default the latest of those
+                missed is. What is up to a minute late is not missed.
+            jitter: seconds (or a timedelta) within which each start is put off by chance.
+
+        Raises:
+            UsageError, UnknownWorkflow, InvalidArguments, InvalidIdentifier: the call is wrong;
+                nothing was made.
+            ExecutionAlreadyExists: there is a schedule of that id with another plan, or there was
+                one, and it was deleted.
+        """
+        check_schedule_id(schedule_id)
+        name = _check_start(workflow, args)
+        plan = make_plan(
+            *(name, args),
+            cron=cron,
+            every=every,
+            timezone=timezone,
+            overlap=overlap,
+            catch_up=catch_up,
+            jitter=jitter,
+        )
+        execution = self._client.start_execution(SCHEDULE, plan, id=_PREFIX + schedule_id)
+        if execution.describe().closed_at is not None:
+            raise ExecutionAlreadyExists(
+                f"schedule {schedule_id!r} was deleted, and its id is taken by what is left of it; "
+                "choose another id",
+                execution_id=execution.id,
+            )
+        return Schedule(schedule_id, self._client)
+
+    def get(self, schedule_id: str) -> Schedule:
+        """Return a handle to a schedule. Raises ExecutionNotFound if there is none of that id."""
+        check_schedule_id(schedule_id)
+        head = self._client.head(_PREFIX + schedule_id)
+        if head.closed_at is not None:
+            raise ExecutionNotFound(
+                f"schedule {schedule_id!r} was deleted", execution_id=_PREFIX + schedule_id
+            )
+        return Schedule(schedule_id, self._client)
+
+    def list(self) -> list[Schedule]:
+        """Return all schedules that have not been deleted, the newest first."""
+        found = self._client.list_executions(workflow=SCHEDULE)
+        return [
+            Schedule(one.id.removeprefix(_PREFIX), self._client)
+            for one in found
+            if one.closed_at is None
+        ]
+
+
+def _check_start(workflow: Any, args: Sequence[Any]) -> str:
+    """Return the workflow's name. Raises what `start_execution` does if it cannot be called."""
+    name = name_of(workflow)
+    REGISTRY.get(name).check_arguments(tuple(args), {})
+    return name
+
+
+def _check_overlap(overlap: object) -> None:
+    if overlap is not None and overlap not in OVERLAPS:
+        raise UsageError(f"overlap={overlap!r}: choose one of {', '.join(OVERLAPS)}")
+
+
+def _milliseconds(name: str, when: Any) -> int:
+    if not isinstance(when, datetime) or when.tzinfo is None:
+        raise UsageError(f"{name}={when!r} is no time with a time zone")
+    return round(when.timestamp() * 1000)
+
+
+def _duration(wait: int | None) -> timedelta | None:
+    return None if wait is None else timedelta(milliseconds=wait)

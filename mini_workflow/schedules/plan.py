@@ -1,0 +1,218 @@
+"""The plan of a schedule as plain data, and the times that it gives. Pure, but for the time zones and
+the package cronsim, which are read when they are needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
+from itertools import islice
+from typing import Any, Final, Literal, get_args
+
+from mini_workflow.durations import milliseconds, seconds
+from mini_workflow.errors import InvalidIdentifier, UsageError
+
+Overlap = Literal["skip", "buffer_one", "buffer_all", "allow", "cancel_other", "terminate_other"]
+OVERLAPS: Final[tuple[str, ...]] = get_args(Overlap)
+
+Plan = dict[str, Any]
+"""What a schedule starts and when, as JSON holds it: `workflow`, `args`, `cron` and `timezone` or
+`every` (milliseconds), `overlap`, `catch_up` (milliseconds, or None for the latest time) and `jitter`
+(milliseconds)."""
+
+ON_TIME: Final = 60_000
+"""Milliseconds by which a start may come late and is not missed: a process that is busy, or opens again.
+Our own bound."""
+
+AHEAD: Final = 20
+"""How many times are planned at once."""
+
+LONGEST_ID: Final = 70
+"""Characters of the id of a schedule: those of its executions are longer, and may have 100."""
+
+_LOOKS_BACK: Final = (
+    3_600_000,
+    86_400_000,
+    32 * 86_400_000,
+    400 * 86_400_000,
+    9 * 366 * 86_400_000,
+)
+"""Milliseconds before now in which the latest time of a plan is looked for, one after the other."""
+
+_FINEST: Final = 1_000
+"""Milliseconds between two times at least: the ids of what is started tell seconds apart."""
+
+NO_CRON: Final = (
+    "a cron expression needs the package cronsim, which is not installed: install "
+    '"mini-workflow[cron]" in every process that runs workflows'
+)
+
+
+def make_plan(
+    workflow: str,
+    args: Sequence[Any],
+    *,
+    cron: str | None = None,
+    every: float | timedelta | None = None,
+    timezone: str = "UTC",
+    overlap: str = "skip",
+    catch_up: float | timedelta | None = None,
+    jitter: float | timedelta | None = None,
+) -> Plan:
+    """Return the plan. Raises UsageError if it cannot be meant."""
+    if (cron is None) == (every is None):
+        raise UsageError("a schedule has times: give either cron= or every=")
+    if overlap not in OVERLAPS:
+        raise UsageError(f"overlap={overlap!r}: choose one of {', '.join(OVERLAPS)}")
+    plan: Plan = {"workflow": workflow, "args": list(args), "overlap": overlap}
+    if cron is not None:
+        plan |= {"cron": cron, "timezone": timezone}
+    else:
+        wait = _duration("every", every)
+        if wait < _FINEST:
+            raise UsageError(f"every={every!r}: give a second or more")
+        plan["every"] = wait
+    plan["catch_up"] = None if catch_up is None else _duration("catch_up", catch_up)
+    plan["jitter"] = 0 if jitter is None else _duration("jitter", jitter)
+    if not times_after(plan, 0, 1):
+        raise UsageError(f"cron={cron!r} has no time at all")
+    return plan
+
+
+def check_schedule_id(schedule_id: object) -> None:
+    """Raise InvalidIdentifier unless it can be the id of a schedule."""
+    ok = isinstance(schedule_id, str) and 0 < len(schedule_id) <= LONGEST_ID
+    if not ok or not all(c.isascii() and (c.isalnum() or c in "_-.") for c in str(schedule_id)):
+        raise InvalidIdentifier(
+            f"{schedule_id!r} cannot be the id of a schedule: use 1 to {LONGEST_ID} letters, digits "
+            "and '_', '-', '.'"
+        )
+
+
+def times_after(plan: Plan, after: int, count: int) -> list[int]:
+    """Return the next times behind `after`, at most `count` (milliseconds since the epoch)."""
+    return list(islice(_times(plan, after), count))
+
+
+def times_between(plan: Plan, start: int, end: int, count: int) -> list[int]:
+    """Return the times from `start` to `end`, both included, at most `count`."""
+    found: list[int] = []
+    for at in islice(_times(plan, start - 1), count):
+        if at > end:
+            break
+        found.append(at)
+    return found
+
+
+def plan_times(plan: Plan, after: int, now: int) -> list[int]:
+    """Return the times that are to be kept behind `after`: those that are missed and made up for, those
+    that are due, and some that are to come.
+    """
+    floor = now - ON_TIME - plan["jitter"]
+    catch_up: int | None = plan["catch_up"]
+    if catch_up is not None:
+        return times_after(plan, max(after, floor - catch_up), AHEAD)
+    ahead = times_after(plan, max(after, floor), AHEAD)
+    if after < floor and ahead and ahead[0] > now and (missed := _latest(plan, after, floor)):
+        return [missed, *ahead]
+    return ahead
+
+
+def _latest(plan: Plan, after: int, until: int) -> int | None:
+    """Return the latest time behind `after` and not behind `until`."""
+    for window in _LOOKS_BACK:
+        last = None
+        for at in _times(plan, max(after, until - window)):
+            if at > until:
+                break
+            last = at
+        if last is not None or until - window <= after:
+            return last
+    return None
+
+
+def _times(plan: Plan, after: int) -> Iterator[int]:
+    """Return all times behind `after`, in order, each once."""
+    if "every" in plan:
+        every: int = plan["every"]
+        at = after - after % every + every
+        while True:
+            yield at
+            at += every
+    yield from _cron_times(plan["cron"], plan["timezone"], after)
+
+
+def _cron_times(cron: str, zone_name: str, after: int) -> Iterator[int]:
+    try:
+        from cronsim import CronSim, CronSimError
+    except ImportError:
+        raise UsageError(NO_CRON) from None
+    from zoneinfo import ZoneInfo
+
+    try:
+        zone = ZoneInfo(zone_name)
+    except (KeyError, ValueError, TypeError, OSError):
+        raise UsageError(
+            f"timezone={zone_name!r} is no time zone that is known here: give a name of the IANA "
+            "database, as 'Europe/Berlin' (where the system has none, install the package tzdata)"
+        ) from None
+    parts = cron.split() if isinstance(cron, str) else []  # pyright: ignore[reportUnnecessaryIsInstance]
+    passing = len(parts) == 6 or any(part.startswith("*") for part in parts[:2])
+    begin, last = datetime.fromtimestamp(after // 1000, UTC), after
+    try:
+        found = CronSim(cron, begin.astimezone(_fixed(begin, zone) if passing else zone))
+        while passing:
+            # By the time that passes: as where the clock is never set, from one change to the next.
+            for when in found:
+                if _offset(when, zone) != when.utcoffset():
+                    begin = _change(begin, when, zone)
+                    before = begin - timedelta(seconds=1)
+                    found = CronSim(cron, before.astimezone(_fixed(begin, zone)))
+                    break
+                begin = when
+                if (at := round(when.timestamp() * 1000)) > last:
+                    yield at
+                    last = at
+            else:
+                return
+    except (CronSimError, AttributeError) as error:
+        raise UsageError(
+            f"cron={cron!r} is no cron expression: {error}; for example '0 3 * * *' is every day at "
+            "three"
+        ) from None
+    # Where the clock is set forward several times may become one; where it is set back the hour
+    # that comes twice may begin with times that are over.
+    for when in found:
+        at = round(when.timestamp() * 1000)
+        if at > last:
+            yield at
+            last = at
+
+
+def _offset(when: datetime, zone: tzinfo) -> timedelta | None:
+    return when.astimezone(zone).utcoffset()
+
+
+def _fixed(when: datetime, zone: tzinfo) -> timezone:
+    """Return a zone that has for ever the offset of another one at that time."""
+    return timezone(_offset(when, zone) or timedelta(0))
+
+
+def _change(begin: datetime, end: datetime, zone: tzinfo) -> datetime:
+    """Return the time between two at which the offset changes, to the second."""
+    low, high = int(begin.timestamp()), int(end.timestamp())
+    before = _offset(begin, zone)
+    while high - low > 1:
+        middle = (low + high) // 2
+        if _offset(datetime.fromtimestamp(middle, UTC), zone) == before:
+            low = middle
+        else:
+            high = middle
+    return datetime.fromtimestamp(high, UTC)
+
+
+def _duration(name: str, given: Any) -> int:
+    wait = milliseconds(seconds(given))
+    if wait < 0:
+        raise UsageError(f"{name}={given!r} is negative")
+    return wait

@@ -1,0 +1,277 @@
+"""The built-in workflow of a schedule. Its execution waits for the next time, and starts executions that
+go on by themselves: so every store has schedules, and none has code for them.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from typing import Any, Final
+
+from mini_workflow.context import Context
+from mini_workflow.errors import UsageError
+from mini_workflow.schedules.plan import (
+    AHEAD,
+    ON_TIME,
+    Plan,
+    plan_times,
+    times_between,
+)
+from mini_workflow.workflow import REGISTRY, Workflow
+
+SCHEDULE: Final = "mini_workflow.schedule"
+"""The name of the workflow."""
+
+LONGEST_RUN: Final = 400
+"""Events after which the run continues as new. Our own bound."""
+
+MOST_BUFFERED: Final = 1_000
+"""How many starts wait at most for those before them; others are left out. Our own bound."""
+
+MOST_BACKFILLED: Final = 1_000
+"""How many times one call of backfill may start. Our own bound."""
+
+RECENT: Final = 10
+"""How many of the last times are kept."""
+
+LONGEST_WAIT: Final = timedelta(days=366)
+"""After which it looks again, if the next time is further away."""
+
+TRY_AGAIN: Final = timedelta(minutes=5)
+"""After which times are planned again where that has failed."""
+
+State = dict[str, Any]
+
+
+async def schedule(ctx: Context, plan: Plan, state: State | None = None) -> None:
+    """Start executions as the plan says, until the schedule is deleted."""
+    await ScheduleRun(ctx, plan, state).keep()
+
+
+class ScheduleRun:
+    """One run of a schedule."""
+
+    def __init__(self, ctx: Context, plan: Plan, state: State | None) -> None:
+        self._ctx = ctx
+        self._id = ctx.info.execution_id.rpartition(":")[2]
+        self._plan = plan
+        self._state: State = state or {
+            "after": _milliseconds(ctx.now()),
+            "paused": None,
+            "running": {},
+            "buffered": [],
+            "recent": [],
+            "skipped": 0,
+        }
+        self._ahead: list[int] | None = None
+        """The times that are planned; None if they have to be planned anew."""
+        self._problem = ""
+        self._filling = 0
+        """How many calls of backfill are at work."""
+        self._changed = False
+        self._deleted = False
+
+    async def keep(self) -> None:
+        """Do all that the schedule does."""
+        ctx = self._ctx
+        ctx.on_signal("closed", self._closed)
+        ctx.on_query("describe", self._describe)
+        ctx.on_update("pause", self._pause)
+        ctx.on_update("resume", self._resume)
+        ctx.on_update("trigger", self._trigger)
+        ctx.on_update("backfill", self._backfill)
+        ctx.on_update("update", self._update)
+        ctx.on_update("delete", self._delete)
+        while True:
+            self._changed = False
+            await self._plan_ahead()
+            self._start_due()
+            if self._deleted:
+                return
+            if ctx.info.history_length >= LONGEST_RUN and not (self._changed or self._filling):
+                ctx.continue_as_new(self._plan, self._state)
+            await self._wait()
+
+    # Times
+
+    async def _plan_ahead(self) -> None:
+        now = _milliseconds(self._ctx.now())
+        ahead = self._ahead
+        if ahead is not None and len(ahead) >= AHEAD // 2 and self._at(ahead[0]) >= now - ON_TIME:
+            return
+        plan, after = self._plan, self._state["after"]
+        try:
+            # Recorded: another version of the library or of the time zones gives other times.
+            times = await self._ctx.task(plan_times, plan, after, now, name="plan", inline=True)
+        except UsageError as error:
+            self._problem = str(error)
+            self._ctx.logger.error("no times can be planned: %s", error)
+            times = []
+        else:
+            self._problem = ""
+        if plan is self._plan:
+            self._ahead = times
+
+    def _at(self, planned: int) -> int:
+        """Return when what is planned for a time is started: the same jitter each time."""
+        jitter: int = self._plan["jitter"]
+        if not jitter:
+            return planned
+        draw = sha256(f"{self._id}/{planned}".encode()).digest()
+        return planned + int.from_bytes(draw[:8]) % (jitter + 1)
+
+    def _start_due(self) -> None:
+        if self._state["paused"] is not None or self._ahead is None:
+            return
+        now = _milliseconds(self._ctx.now())
+        while self._ahead and self._at(self._ahead[0]) <= now:
+            planned = self._ahead.pop(0)
+            self._state["after"] = planned
+            self._ask_for(f"{self._id}@{_stamp(planned)}", planned, self._plan["overlap"])
+
+    async def _wait(self) -> None:
+        """Wait for the next time, or for a message."""
+        ctx, ahead = self._ctx, self._ahead
+        if self._changed:
+            return
+        if self._state["paused"] is not None:
+            await ctx.wait_for(lambda: self._changed)
+            return
+        if self._problem:
+            until = ctx.now() + TRY_AGAIN
+            self._ahead = None
+        else:
+            until = ctx.now() + LONGEST_WAIT
+            if ahead:
+                until = min(until, _moment(self._at(ahead[0])))
+        timer = ctx.sleep_until(until)
+        await ctx.wait_for(lambda: self._changed or timer.done())
+        timer.cancel()
+
+    # Starts
+
+    def _ask_for(self, name: str, planned: int, overlap: str) -> str:
+        """Start an execution, or what the policy says while others run. Answers what was done."""
+        state = self._state
+        running: dict[str, int] = state["running"]
+        buffered: list[Any] = state["buffered"]
+        if name in running or any(name == waiting for waiting, _ in buffered):
+            return "started before"
+        if not running or overlap == "allow":
+            return self._start(name, planned)
+        if overlap == "terminate_other":
+            for other in running:
+                self._ctx.execution(other).terminate(f"{name} takes its place")
+            running.clear()
+            return self._start(name, planned)
+        if overlap == "cancel_other":
+            for other in running:
+                self._ctx.execution(other).cancel(f"{name} takes its place")
+            for waiting, time in buffered:
+                self._note(waiting, time, "skipped")
+            buffered[:] = [[name, planned]]
+            return "buffered"
+        most = {"buffer_one": 1, "buffer_all": MOST_BUFFERED}.get(overlap, 0)
+        if len(buffered) >= most:
+            state["skipped"] += 1
+            self._note(name, planned, "skipped")
+            return "skipped"
+        buffered.append([name, planned])
+        return "buffered"
+
+    def _start(self, name: str, planned: int) -> str:
+        self._state["running"][name] = planned
+        self._note(name, planned, "running")
+        plan = self._plan
+        self._ctx.start(plan["workflow"], *plan["args"], id=name, notify="closed")
+        return "started"
+
+    def _note(self, name: str, planned: int, status: str) -> None:
+        recent: list[Any] = self._state["recent"]
+        at = _milliseconds(self._ctx.now())
+        recent.append({"id": name, "planned": planned, "at": at, "status": status})
+        del recent[:-RECENT]
+
+    def _closed(self, about: dict[str, str]) -> None:
+        name, state = about["id"], self._state
+        for entry in state["recent"]:
+            if entry["id"] == name and entry["status"] == "running":
+                entry["status"] = about["status"]
+        ended = state["running"].pop(name, None) is not None
+        if ended and not state["running"] and state["buffered"]:
+            self._start(*state["buffered"].pop(0))
+        self._changed = True
+
+    # What is asked of it
+
+    def _pause(self, reason: str) -> None:
+        self._state["paused"] = reason
+        self._changed = True
+
+    def _resume(self) -> None:
+        if self._state["paused"] is not None:
+            self._state["paused"] = None
+            self._plan_from_now()
+
+    def _plan_from_now(self) -> None:
+        self._state["after"] = max(self._state["after"], _milliseconds(self._ctx.now()))
+        self._ahead, self._changed = None, True
+
+    def _trigger(self, key: str, overlap: str | None) -> dict[str, str]:
+        now = _milliseconds(self._ctx.now())
+        name = f"{self._id}@{key}"
+        self._changed = True
+        return {"id": name, "outcome": self._ask_for(name, now, overlap or self._plan["overlap"])}
+
+    async def _backfill(self, start: int, end: int, overlap: str) -> list[str]:
+        self._filling += 1
+        try:
+            times: list[int] = await self._ctx.task(
+                *(times_between, self._plan, start, end, MOST_BACKFILLED + 1),
+                name="backfill",
+                inline=True,
+            )
+        finally:
+            self._filling -= 1
+            self._changed = True
+        if len(times) > MOST_BACKFILLED:
+            raise UsageError(
+                f"backfill: there are more than {MOST_BACKFILLED:,} times in that interval; give a "
+                "shorter one"
+            )
+        names = [f"{self._id}@{_stamp(planned)}" for planned in times]
+        for name, planned in zip(names, times, strict=True):
+            self._ask_for(name, planned, overlap)
+        return names
+
+    def _update(self, plan: Plan) -> None:
+        self._plan = plan
+        self._plan_from_now()
+
+    def _delete(self) -> None:
+        self._deleted = self._changed = True
+
+    def _describe(self) -> dict[str, Any]:
+        ahead = [] if self._state["paused"] is not None else self._ahead or []
+        return {
+            "plan": self._plan,
+            **{name: self._state[name] for name in ("paused", "running", "buffered", "recent")},
+            "skipped": self._state["skipped"],
+            "next": ahead[:RECENT],
+            "problem": self._problem,
+        }
+
+
+def _stamp(at: int) -> str:
+    return f"{_moment(at):%Y%m%dT%H%M%SZ}"
+
+
+def _moment(at: int) -> datetime:
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=at)
+
+
+def _milliseconds(when: datetime) -> int:
+    return (when - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
+
+
+REGISTRY.add_builtin(Workflow(SCHEDULE, schedule))

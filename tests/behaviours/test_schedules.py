@@ -1,0 +1,174 @@
+"""65 and 66: schedules."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from time import monotonic, sleep
+from typing import Any
+
+import pytest
+
+from mini_workflow import (
+    Context,
+    ExecutionAlreadyExists,
+    ExecutionNotFound,
+    ExecutionTerminated,
+    InvalidArguments,
+    UsageError,
+    workflow,
+)
+from tests.behaviours.stage import DAY, LEDGER, Stage, note
+from tests.waiting import WAIT
+
+
+@workflow("behaviours.planned")
+async def planned(ctx: Context, text: str = "") -> str:
+    await ctx.task(note, ctx.info.execution_id)
+    return text
+
+
+@workflow("behaviours.planned_and_waits")
+async def planned_and_waits(ctx: Context) -> str:
+    got: str = await ctx.wait_for_signal("go")
+    await ctx.task(note, ctx.info.execution_id)
+    return got
+
+
+@workflow("behaviours.lets_time_pass")
+async def lets_time_pass(ctx: Context, seconds: float) -> None:
+    await ctx.sleep(seconds)
+
+
+FAR = {"cron": "0 3 1 1 *", "timezone": "Europe/Berlin"}
+"""Once a year: nothing is started by the plan while a test runs in real time."""
+
+BEGIN, END = datetime(2021, 1, 1, tzinfo=UTC), datetime(2024, 1, 1, 2, tzinfo=UTC)
+YEARS = [f"{year}0101T020000Z" for year in (2021, 2022, 2023, 2024)]
+
+
+def started(runtime: Stage, name: str) -> Any:
+    """The execution of that id, once the schedule has heard that the one before has closed."""
+    ends = monotonic() + WAIT
+    while True:
+        try:
+            return runtime.runtime.get_execution(name)
+        except ExecutionNotFound:
+            assert monotonic() < ends, "it was not started"
+            sleep(0.01)
+
+
+def closed(runtime: Stage, *names: str) -> list[Any]:
+    return [started(runtime, name).result(WAIT) for name in names]
+
+
+def test_65_each_planned_time_is_started_once(runtime: Stage) -> None:
+    """By the clock of its zone, also where that is set forward or back."""
+    if not runtime.virtual:
+        schedule = runtime.schedules.create("often", planned, every=1, overlap="allow")
+        ends = monotonic() + WAIT
+        while len(last := schedule.describe().last) < 2:
+            assert monotonic() < ends, "nothing is started"
+            sleep(0.05)
+        schedule.delete()
+        closed(runtime, *(entry.id for entry in last))
+        assert len(LEDGER) == len(set(LEDGER))
+        assert {entry.id for entry in last} <= set(LEDGER)
+        return
+    schedule = runtime.schedules.create("nightly", planned, ["x"], **{**FAR, "cron": "30 2 * * *"})
+    runtime.run(lets_time_pass, 365 * DAY)
+    started = [datetime.fromisoformat(name.partition("@")[2]) for name in LEDGER]
+    assert len(started) == len(set(started)) == 365
+    hours = {(at.month, at.day): at.hour + at.minute / 60 for at in started}
+    assert (hours[1, 10], hours[7, 10]) == (1.5, 0.5)
+    assert (hours[3, 29], hours[10, 25]) == (1.0, 0.5)
+    about = schedule.describe()
+    assert [entry.status for entry in about.last] == ["completed"] * 10
+    assert len(about.next) == 10
+    assert runtime.runtime.get_execution("schedule:nightly").describe().run > 1
+
+
+def test_65_the_same_call_gives_the_same_schedule(runtime: Stage) -> None:
+    """Another plan under its id is refused, and so is what cannot be started."""
+    create = runtime.schedules.create
+    create("yearly", planned, ["x"], **FAR)
+    create("yearly", planned, ["x"], **FAR)
+    with pytest.raises(ExecutionAlreadyExists):
+        create("yearly", planned, ["y"], **FAR)
+    with pytest.raises(InvalidArguments):
+        create("wrong", planned, ["x", "y"], **FAR)
+    with pytest.raises(UsageError):
+        create("wrong", planned)
+    with pytest.raises(ExecutionNotFound):
+        runtime.schedules.get("wrong")
+    assert [schedule.id for schedule in runtime.schedules.list()] == ["yearly"]
+
+
+def test_65_pause_trigger_update_and_delete(runtime: Stage) -> None:
+    """Each is durable when the call returns; what was started goes on without the schedule."""
+    schedule = runtime.schedules.create("yearly", planned_and_waits, **FAR)
+    schedule.pause("holidays")
+    about = schedule.describe()
+    assert (about.paused, about.reason, about.next) == (True, "holidays", ())
+    runtime.reopen()
+    schedule = runtime.schedules.get("yearly")
+    assert schedule.describe().paused
+    execution = schedule.trigger()
+    assert schedule.describe().running == (execution.id,)
+    assert schedule.trigger() is None
+    schedule.resume()
+    schedule.update(every=timedelta(days=400), overlap="allow")
+    about = schedule.describe()
+    assert (about.cron, about.every, about.overlap) == (None, timedelta(days=400), "allow")
+    assert not about.paused
+    schedule.delete()
+    assert runtime.schedules.list() == []
+    with pytest.raises(ExecutionNotFound):
+        runtime.schedules.get("yearly")
+    with pytest.raises(ExecutionAlreadyExists, match="was deleted"):
+        runtime.schedules.create("yearly", planned_and_waits, **FAR)
+    execution.signal("go", "on")
+    assert execution.result(WAIT) == "on"
+
+
+def test_66_a_backfill_starts_each_time_once(runtime: Stage) -> None:
+    """One after the other, and not again."""
+    schedule = runtime.schedules.create("yearly", planned, **FAR)
+    names = [f"yearly@{year}" for year in YEARS]
+    assert schedule.backfill(BEGIN, END) == names
+    closed(runtime, *names)
+    assert names == LEDGER
+    assert schedule.backfill(BEGIN, END, overlap="allow") == names
+    closed(runtime, *names)
+    assert names == LEDGER
+    schedule.update(every=1)
+    with pytest.raises(UsageError, match="more than 1,000"):
+        schedule.backfill(BEGIN, END)
+    schedule.delete()
+
+
+@pytest.mark.parametrize(
+    ("overlap", "runs"),
+    [
+        ("skip", [0]),
+        ("buffer_one", [0, 1]),
+        ("buffer_all", [0, 1, 2, 3]),
+        ("allow", [0, 1, 2, 3]),
+        ("cancel_other", [3]),
+        ("terminate_other", [3]),
+    ],
+)
+def test_66_what_overlaps_is_done_as_the_policy_says(
+    runtime: Stage, overlap: Any, runs: list[int]
+) -> None:
+    """Nothing is started twice, and what waits begins when that before it has closed."""
+    schedule = runtime.schedules.create("yearly", planned_and_waits, **FAR)
+    names = schedule.backfill(BEGIN, END, overlap=overlap)
+    for index in runs:
+        execution = started(runtime, names[index])
+        execution.signal("go", "on")
+        assert execution.result(WAIT) == "on"
+    assert sorted(LEDGER) == [names[index] for index in runs]
+    if overlap == "terminate_other":
+        for name in names[:3]:
+            with pytest.raises(ExecutionTerminated):
+                started(runtime, name).result(WAIT)
