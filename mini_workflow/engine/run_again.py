@@ -79,7 +79,7 @@ def closing_option(if_closed: object) -> object:
     return None if if_closed == "return" else if_closed
 
 
-def answer_from_elsewhere(
+def await_answer(
     transport: Transport,
     store: CheckedStore,
     request: Update,
