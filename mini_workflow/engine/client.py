@@ -41,7 +41,7 @@ from mini_workflow.engine.execution import Description, Execution, Settled
 from mini_workflow.engine.find import Filters, make_query, matching
 from mini_workflow.engine.replies import existing
 from mini_workflow.engine.requests import Ask, Post, Resume, Start, Update
-from mini_workflow.engine.run_again import RunAgain, await_answer, closing_option
+from mini_workflow.engine.run_again import RunAgain, closing_option, wait_for_answer
 from mini_workflow.engine.schedules import Schedules
 from mini_workflow.engine.transport import CheckedStore, Transport
 from mini_workflow.errors import (
@@ -597,7 +597,9 @@ class Client:
             with blocking_wait(refuse, timeout):
                 answer = self._transport.ask(request, timeout)
                 if answer.event is None and answer.refusal is None:
-                    answer = await_answer(self._transport, self._store, request, deadline, refused)
+                    answer = wait_for_answer(
+                        self._transport, self._store, request, deadline, refused
+                    )
         except TimeoutError:
             raise TimeoutError(
                 f"update {name!r} of execution {execution_id!r} is not done after {timeout:g} s; "

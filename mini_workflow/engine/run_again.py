@@ -79,7 +79,7 @@ def closing_option(if_closed: object) -> object:
     return None if if_closed == "return" else if_closed
 
 
-def await_answer(
+def wait_for_answer(
     transport: Transport,
     store: CheckedStore,
     request: Update,
