@@ -250,6 +250,11 @@ class ListsEveryStatus(UnsafeDocuments):
         return super().list(replace(query, status=None))
 
 
+class ForgetsTagsInFilters(UnsafeDocuments):
+    def list(self, query: Query) -> Page:
+        return super().list(replace(query, tags=()))
+
+
 class ListsWhatWasAnswered(UnsafeDocuments):
     def __init__(self) -> None:
         super().__init__()
@@ -314,6 +319,7 @@ BROKEN: dict[str, type] = {
     "test_a_creation_whose_answer_is_lost_is_there_once": CreatesAPart,
     "test_readers_see_each_commit": ShowsOldHeads,
     "test_executions_are_listed_under_the_status_that_they_have": ListsEveryStatus,
+    "test_executions_are_found_by_the_tags_that_they_have": ForgetsTagsInFilters,
     "test_what_is_acknowledged_is_listed_also_if_its_answer_was_lost": ListsWhatWasAnswered,
     "test_each_operation_takes_the_calls_that_are_stated": ReadsTwice,
 }
