@@ -33,5 +33,5 @@ def _parts(event: Any, now: int, names: dict[int, str]) -> Iterator[str]:
         yield f"attempt {event.attempt}"
     if hasattr(event, "fire_at"):
         yield f"{(event.fire_at - now) / 1000:g} s"
-    if hasattr(event, "failure"):
-        yield event.failure.message
+    if (failure := getattr(event, "failure", None)) is not None:
+        yield failure.message

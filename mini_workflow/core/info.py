@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 
@@ -20,5 +20,5 @@ class ExecutionInfo:
     started_at: datetime
     history_length: int
     parent_id: str | None = None
-    attempt: int = 1
-    last_failure: str | None = None
+    attempt: int = field(default=1, repr=False)
+    last_failure: str | None = field(default=None, repr=False)

@@ -319,7 +319,7 @@ class ExecutionState:
         }
         if event.delay:
             self._open_timer(BEGIN, event.at + event.delay, event.at)
-        elif event.start_at is not None and event.start_at > event.at:
+        elif event.start_at is not None and (event.start_at > event.at or event.attempt > 1):
             self._open_timer(BEGIN, event.start_at, None)
         self._timeout = event.timeout
         self._within = event.timeout

@@ -111,6 +111,10 @@ def next_run(
     cancel = next((m for m in decision.left if isinstance(m, events.CancelRequested)), None)
     seed, key = seed_and_key(entropy)
     first = first_arguments(run.started)
+    delay, start_at = closing.delay, None
+    if delay is not None and (begins := run.loop.begins_at()) != run.state.now:
+        # The run's own time does not go back, and may be behind: the wait is of the clock.
+        delay, start_at = None, begins + delay
     started = replace(
         run.started,
         at=run.state.now,
@@ -128,8 +132,8 @@ def next_run(
         cancelled=run.state.cancelled_by if cancel is None else cancel.id,
         cancel=None if cancel is None else cancel.reason,
         behaviour=events.BEHAVIOUR,
-        delay=closing.delay,
-        start_at=None,
+        delay=delay,
+        start_at=start_at,
         timeout=None,
         deadline=run.state.deadline,
         attempt=1 if closing.failure is None else run.started.attempt + 1,

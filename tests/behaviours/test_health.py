@@ -25,7 +25,7 @@ from mini_workflow import (
     workflow,
 )
 from mini_workflow.core.state import ExecutionState
-from mini_workflow.loop.handles import Handle
+from mini_workflow.loop.loop import WorkflowLoop
 from tests.behaviours.stage import (
     DAY,
     LEDGER,
@@ -189,7 +189,7 @@ def test_45_ten_thousand_items_are_linear(runtime: Stage, monkeypatch: pytest.Mo
     several calls over HTTP, smaller ones say the same."""
     small, large = (30, 300) if runtime.replays or runtime.posts else (1_000, 10_000)
     ran: Counter[str] = Counter()
-    for kind, name in ((Handle, "run"), (ExecutionState, "apply")):
+    for kind, name in ((WorkflowLoop, "call_soon"), (ExecutionState, "apply")):
         monkeypatch.setattr(kind, name, counted(ran, getattr(kind, name)))
     took: dict[int, tuple[Counter[str], Counter[str]]] = {}
     for n in (small, large):
@@ -210,9 +210,9 @@ def test_45_ten_thousand_items_are_linear(runtime: Stage, monkeypatch: pytest.Mo
 def counted(ran: Counter[str], function: Callable[..., Any]) -> Callable[..., Any]:
     """The function, whose calls are counted."""
 
-    def call(*args: Any) -> Any:
+    def call(*args: Any, **kwargs: Any) -> Any:
         ran[function.__qualname__] += 1
-        return function(*args)
+        return function(*args, **kwargs)
 
     return call
 
