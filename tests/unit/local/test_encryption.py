@@ -26,7 +26,7 @@ def charge(card: str) -> str:
 @workflow("encryption.order")
 async def order(ctx: Context, card: str) -> str:
     charged = await ctx.task(charge, card, retry=RetryPolicy(initial=0.01))
-    shouted = await ctx.task(lambda: card.upper(), name="shout")
+    shouted = await ctx.task(lambda: f"{card.upper()}!", name="shout")
     return f"{charged} {shouted} {await ctx.wait_for_signal('go')}"
 
 
@@ -52,7 +52,7 @@ def test_a_file_has_no_value_in_the_clear(tmp_path: Path, workers: int) -> None:
         execution = runtime.start_execution(order, SECRET, id="o-1")
         execution.signal("go", SECRET)
         result = execution.result(WAIT)
-        assert result == f"{SECRET} {SECRET} {SECRET.upper()} {SECRET}"
+        assert result == f"{SECRET} {SECRET} {SECRET.upper()}! {SECRET}"
         assert found(tmp_path, SECRET) == []  # the log beside the file, too
     assert found(tmp_path, SECRET) == []
 
