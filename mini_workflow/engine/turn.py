@@ -349,12 +349,11 @@ class Turns:
         continues = decision.condition == "continued" and decision.fault is None
         if continues:
             entropy = self._entropy()
-            arrived = decision.left
             taken, after, left = next_run(run, decision, after, live.length, entropy)
             if (end := _termination(left)) is not None:
                 # The next run has not begun, and no code of it has to.
+                taken = (*taken, end, *unhandled(left))
                 continues, left = False, ()
-                taken = (*taken, end, *unhandled(arrived))
                 after = replace(after, status="terminated", closed_at=end.at, busy=False)
                 decision = replace(
                     decision,

@@ -43,6 +43,8 @@ class Record:
     def __init__(self) -> None:
         self._lines: dict[str, list[str]] = defaultdict(list)
         self._events: dict[str, list[Event]] = defaultdict(list)
+        self._copies: dict[str, list[Event]] = defaultdict(list)
+        """Those with which a run began that was asked for when the one before had closed."""
 
     def watch(self, store: Store) -> Store:
         """Return the store, with what is committed to it recorded."""
@@ -53,8 +55,11 @@ class Record:
         lines = self._lines[commit.execution_id]
         if commit.expected != len(lines):
             raise AssertionError(f"the store has let a stale writer commit: {commit}")
+        decoded = [wire.decode(line) for line in commit.events]
+        if lines and decoded and isinstance(decoded[0], ExecutionStarted):
+            self._copies[commit.execution_id].extend(decoded)
         lines.extend(commit.events)
-        self._events[commit.execution_id].extend(map(wire.decode, commit.events))
+        self._events[commit.execution_id].extend(decoded)
 
     def lines(self, execution_id: str) -> list[str]:
         """Return the lines of the histories of all runs."""
@@ -71,8 +76,11 @@ class Record:
         return recorded[starts[-1] :] if starts else []
 
     def count(self, execution_id: str, kind: type[Any]) -> int:
-        """Return how many events there are of a kind."""
-        return sum(isinstance(event, kind) for event in self._events[execution_id])
+        """Return how many events of a kind there were, each once."""
+        all_of_them, copies = self._events[execution_id], self._copies[execution_id]
+        return sum(isinstance(e, kind) for e in all_of_them) - sum(
+            isinstance(e, kind) for e in copies
+        )
 
 
 class Outside:
