@@ -116,6 +116,10 @@ def decide(
         taken.extend(recorder.take())
     if loop.fault is None:
         for index, message in enumerate(messages):
+            if type(message) is Tick and index and _notice_the_clock(run, messages, now):
+                # What began with a message before this one: a delayed start.
+                stale = True
+                taken += recorder.take()
             before = len(taken)
             for event in _events_of(run, message, refusals, refused):
                 if stale:
