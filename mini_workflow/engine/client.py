@@ -382,7 +382,7 @@ class Client:
             raise UsageError(f"limit={limit!r}: give a whole number of 1 or more, or None for all")
         name = None if workflow is None else name_of(workflow)
         query = make_query(workflow=name, status=status, **filters)
-        return [Description.from_head(head) for head in matching(self._store.list, query, limit)]
+        return [self.description(head) for head in matching(self._store.list, query, limit)]
 
     def count_executions(
         self,

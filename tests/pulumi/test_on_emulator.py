@@ -120,6 +120,8 @@ def test_every_resource_has_been_made(deployed: Deployed) -> None:
                 settings.OBJECT_PREFIX,
                 settings.ORCHESTRATOR_FUNCTION_NAME,
                 settings.SIGNING_KEY_ARN,
+                settings.SCHEDULE_KEY_ARN,
+                settings.DEV_WORKER,
             },
         ),
         (
