@@ -16,8 +16,8 @@ Fail = Callable[[BaseException], None]
 """Ends the wait with an error. Any thread; does not block."""
 
 WAY_OUT: Final = (
-    "write `await execution` instead of result(), and"
-    " `await asyncio.to_thread(execution.update, ...)` instead of update()"
+    "write `await execution` instead of result(), and use `runtime.aio`, whose handles have"
+    " `await execution.update(...)`"
 )
 
 

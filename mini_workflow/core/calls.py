@@ -221,9 +221,8 @@ def check_call(
         if option in parameters and parameters[option] >= len(args):
             raise UsageError(
                 f"{option}= is an option of ctx.task(), and {name_of_call(function)} has a parameter "
-                f"of that name: for the function write ctx.task(lambda: ...) or "
-                f"functools.partial(function, {option}=...); for the option give the function its "
-                "own by position"
+                f"of that name: for the function write ctx.task(...options...)(function, {option}=...); "
+                "for the option give the function its own by position"
             )
     if takes_more:
         return

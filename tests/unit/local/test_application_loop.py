@@ -183,10 +183,10 @@ def test_an_update_too(open_runtime: Open) -> None:
     async def main() -> None:
         with open_runtime() as runtime:
             execution = runtime.start_execution(waits)
-            with pytest.raises(UsageError, match=r"'note_thread' .*asyncio.to_thread"):
+            with pytest.raises(UsageError, match=r"'note_thread' .*runtime.aio"):
                 execution.update("where", timeout=WAIT, id="once")
-            found = await asyncio.to_thread(execution.update, "where", timeout=WAIT, id="once")
-            assert found == HERE
+            handle = await runtime.aio.get_execution(execution.id)
+            assert await handle.update("where", timeout=WAIT, id="once") == HERE
             execution.signal("go")
             await execution
 
