@@ -197,7 +197,9 @@ _FILTERS: Final = (
         metavar="WHEN",
         help="Started then or later: 2026-05-04, 2026-05-04T12:00Z, or an age such as 2h or 7d.",
     ),
-    click.option("--started-before", type=Moment(), metavar="WHEN", help="Started before."),
+    click.option(
+        "--started-before", "--older-than", type=Moment(), metavar="WHEN", help="Started before."
+    ),
     click.option("--closed-after", type=Moment(), metavar="WHEN", help="Closed then or later."),
     click.option("--closed-before", type=Moment(), metavar="WHEN", help="Closed before."),
     click.option("--parent", metavar="ID", help="Only children of this execution."),

@@ -10,6 +10,7 @@ import click
 from mini_workflow.cli.arguments import handler_of, read_arguments, read_value
 from mini_workflow.cli.failures import NotDone
 from mini_workflow.cli.output import note, say, say_json, shown, to_json
+from mini_workflow.cli.selection import OPEN, Action, Selection, act, selecting
 from mini_workflow.cli.session import (
     Seconds,
     Session,
@@ -23,6 +24,8 @@ from mini_workflow.cli.session import (
 )
 from mini_workflow.core.promises import read_token
 from mini_workflow.engine.client import Client
+from mini_workflow.engine.execution import Execution
+from mini_workflow.ports import CLOSED, Status
 from mini_workflow.workflow import REGISTRY
 
 reason_option = click.option("--reason", default="", help="Why; kept in the history.")
@@ -167,44 +170,111 @@ def _print_answer(execution_id: str, answer: Any, as_json: bool) -> None:
         say(shown(answer))
 
 
-@command("cancel", "mini-workflow cancel order-17 --reason 'out of stock'")
-@id_argument
+@command(
+    "cancel",
+    "mini-workflow cancel order-17 --reason 'out of stock'",
+    "mini-workflow cancel --workflow order --tag customer=c-7 --yes",
+)
+@selecting
 @reason_option
 @json_option
 @pass_session
-def cancel(session: Session, execution_id: str, reason: str, as_json: bool) -> None:
-    """Ask an execution to cancel itself; it may clean up."""
-    with session.backend.client() as client:
-        client.get_execution(execution_id).cancel(reason)
-        _sent(session, client, "asked to cancel", execution_id, as_json)
+def cancel(session: Session, selection: Selection, reason: str, as_json: bool) -> None:
+    """Ask an execution to cancel itself, or all that match; it may clean up."""
+    action = Action("cancel", OPEN, lambda execution: execution.cancel(reason))
+    _act(session, selection, action, as_json)
 
 
-@command("terminate", "mini-workflow terminate order-17 --reason 'started by mistake'")
-@id_argument
+@command(
+    "terminate",
+    "mini-workflow terminate order-17 --reason 'started by mistake'",
+    "mini-workflow terminate --workflow order --older-than 30d --yes",
+)
+@selecting
 @reason_option
 @json_option
 @pass_session
-def terminate(session: Session, execution_id: str, reason: str, as_json: bool) -> None:
-    """End an execution without running any of its code."""
-    with session.backend.client() as client:
-        client.get_execution(execution_id).terminate(reason)
-        _sent(session, client, "asked to terminate", execution_id, as_json)
+def terminate(session: Session, selection: Selection, reason: str, as_json: bool) -> None:
+    """End an execution, or all that match, without running any of its code."""
+    action = Action("terminate", OPEN, lambda execution: execution.terminate(reason))
+    _act(session, selection, action, as_json)
 
 
-@command("resume", "mini-workflow resume order-17")
-@id_argument
+@command(
+    "pause",
+    "mini-workflow pause order-17 --reason 'the shop moves'",
+    "mini-workflow pause --workflow order --yes",
+)
+@selecting
+@reason_option
 @json_option
 @pass_session
-def resume(session: Session, execution_id: str, as_json: bool) -> None:
-    """Let a blocked execution go on, once the cause is fixed."""
-    with session.backend.client() as client:
-        execution = client.get_execution(execution_id)
+def pause(session: Session, selection: Selection, reason: str, as_json: bool) -> None:
+    """Have no code of an execution run, or of all that match, until it is resumed.
+
+    What is sent to it is kept.
+    """
+    action = Action("pause", ("running",), lambda execution: execution.pause(reason))
+    _act(session, selection, action, as_json)
+
+
+@command(
+    "resume",
+    "mini-workflow resume order-17",
+    "mini-workflow resume --status blocked --workflow order --yes",
+)
+@selecting
+@json_option
+@pass_session
+def resume(session: Session, selection: Selection, as_json: bool) -> None:
+    """Let a blocked or paused execution go on, or all that match, once the cause is fixed."""
+
+    def go_on(execution: Execution[Any]) -> None:
         if execution.describe().status == "running":
             note(
-                f"{execution_id} is running, and not blocked: it goes on if a message to it was lost"
+                f"{execution.id} is running, and not blocked: it goes on if a message to it was lost"
             )
         execution.resume()
-        _sent(session, client, "asked to resume", execution_id, as_json)
+
+    _act(session, selection, Action("resume", ("blocked",), go_on), as_json)
+
+
+@command(
+    "retry",
+    "mini-workflow retry order-17",
+    "mini-workflow retry --status failed --workflow order --older-than 2h --yes",
+)
+@selecting
+@json_option
+@pass_session
+def retry(session: Session, selection: Selection, as_json: bool) -> None:
+    """Have an execution that has failed go on from its last good point, or all that match.
+
+    So does one that was cancelled or terminated. What has failed is made again; what is done stays
+    done.
+    """
+    statuses: tuple[Status, ...] = ("failed", "cancelled", "terminated")
+    _act(session, selection, Action("retry", statuses, Execution[Any].retry), as_json)
+
+
+@command(
+    "restart", "mini-workflow restart order-17", "mini-workflow restart --tag day=monday --yes"
+)
+@selecting
+@json_option
+@pass_session
+def restart(session: Session, selection: Selection, as_json: bool) -> None:
+    """Begin an execution that has closed anew, with its arguments, or all that match."""
+    _act(session, selection, Action("restart", CLOSED, Execution[Any].restart), as_json)
+
+
+def _act(session: Session, selection: Selection, action: Action, as_json: bool) -> None:
+    with session.backend.client() as client:
+        if selection.execution_id is None:
+            act(session, client, selection, action, as_json)
+            return
+        action.do(client.get_execution(selection.execution_id))
+        _sent(session, client, f"asked to {action.verb}", selection.execution_id, as_json)
 
 
 @command("complete-promise", 'mini-workflow complete-promise "$TOKEN" \'{"approved": true}\'')
@@ -237,7 +307,10 @@ COMMANDS: Final = (
     update,
     cancel,
     terminate,
+    pause,
     resume,
+    retry,
+    restart,
     complete_promise,
     fail_promise,
 )

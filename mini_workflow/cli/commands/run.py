@@ -10,29 +10,29 @@ import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any, Final
+from typing import Any, Final, Unpack
 
 import click
 
 from mini_workflow.cli.arguments import find_workflow, read_arguments
 from mini_workflow.cli.output import note, say, say_json
 from mini_workflow.cli.session import (
+    Seconds,
     Session,
+    Tag,
     arguments_argument,
     command,
     json_option,
     pass_session,
 )
 from mini_workflow.cli.timelines import print_outcome, print_timeline
+from mini_workflow.core.starting import BoundWorkflow, StartOptions
 from mini_workflow.core.validation import worker_of
 from mini_workflow.engine.client import Client
 from mini_workflow.engine.execution import Execution
 from mini_workflow.errors import ExecutionNotFound, UsageError
-from mini_workflow.ports import STATUSES, Status
-from mini_workflow.workflow import REGISTRY, Workflow
-
-CLOSED: Final = tuple(status for status in STATUSES if status not in ("running", "blocked"))
-"""What an execution that has ended may be."""
+from mini_workflow.ports import CLOSED, Status
+from mini_workflow.workflow import REGISTRY
 
 place_argument = click.argument("place", metavar="MODULE:WORKFLOW")
 id_option = click.option("--id", "execution_id", help="The same id again is the same execution.")
@@ -67,10 +67,26 @@ worker_option = click.option(
     "mini-workflow start orders:order order_id=o-17 --id order-17",
     "mini-workflow start orders:order '[\"o-17\", 3]'",
     'mini-workflow start orders:order \'{"order_id": "o-17", "amount": 3}\' --json',
+    "mini-workflow start orders:order order_id=o-17 --tag customer=c-7 --delay 3600",
 )
 @place_argument
 @arguments_argument
 @id_option
+@click.option(
+    "--tag",
+    "tags",
+    type=Tag(),
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Find it by this tag later; may be repeated.",
+)
+@click.option("--delay", type=Seconds(0), metavar="SECONDS", help="Its code begins later.")
+@click.option(
+    "--timeout",
+    type=Seconds(0, min_open=True),
+    metavar="SECONDS",
+    help="It has to end within this time from then on; its code may clean up.",
+)
 @json_option
 @pass_session
 def start(
@@ -78,6 +94,9 @@ def start(
     place: str,
     arguments: tuple[str, ...],
     execution_id: str | None,
+    tags: tuple[tuple[str, str], ...],
+    delay: float | None,
+    timeout: float | None,
     as_json: bool,
 ) -> None:
     """Start an execution, and print its id.
@@ -89,7 +108,9 @@ def start(
     workflow = find_workflow(place)
     args, kwargs = read_arguments(arguments, workflow)
     with session.backend.client(create=True) as client:
-        execution, before = _start(client, workflow, args, kwargs, execution_id)
+        bound = workflow.bind(*args, **kwargs)
+        options = StartOptions(tags=dict(tags) or None, delay=delay, timeout=timeout)
+        execution, before = _start(client, bound, execution_id, **options)
         served = before in CLOSED or session.remark_unserved(client, saved=True)
         if as_json:
             status = before or "running"
@@ -102,16 +123,14 @@ def start(
 
 def _start(
     client: Client,
-    workflow: Workflow[Any, Any],
-    args: list[Any],
-    kwargs: dict[str, Any],
+    bound: BoundWorkflow[Any],
     execution_id: str | None,
+    **options: Unpack[StartOptions],
 ) -> tuple[Execution[Any], Status | None]:
     """Start an execution, unless the same was started before: that is told, and its status."""
-    if "id" in kwargs:
-        raise UsageError("an argument called id has to be given by position, in a JSON array")
     before = None if execution_id is None else _status_of(client, execution_id)
-    execution = client.start_execution(workflow, *args, id=execution_id, **kwargs)
+    options["id"] = execution_id
+    execution = client.start_execution(bound, **options)
     if before in CLOSED:
         note(
             f"{execution.id} was started before, with the same arguments, and has closed "
@@ -171,7 +190,7 @@ def run(
         else session.backend.server({"default": processes, **workers})
     )
     with opened as runtime:
-        execution, _ = _start(runtime, workflow, args, kwargs, execution_id)
+        execution, _ = _start(runtime, workflow.bind(*args, **kwargs), execution_id)
         try:
             if quiet:
                 runtime.wait(execution.id, None)

@@ -1,0 +1,148 @@
+"""Selection: the executions that a command is for, one by its id or all that match filters."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any, Final
+
+import click
+
+from mini_workflow.cli.failures import FAILED
+from mini_workflow.cli.output import note, say, say_json
+from mini_workflow.cli.session import Session, complete_id, filter_options
+from mini_workflow.engine.client import Client
+from mini_workflow.engine.execution import Execution
+from mini_workflow.engine.find import PAGE
+from mini_workflow.errors import MiniWorkflowError, UsageError
+from mini_workflow.ports import STATUSES, Status
+
+OPEN: Final = STATUSES[:2]
+"""The statuses of executions that have not closed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What the command line says of the executions that are meant."""
+
+    execution_id: str | None
+    filters: dict[str, Any]
+    everything: bool
+    yes: bool
+
+    def check(self) -> None:
+        """Raise UsageError unless either one is named, or it is said which."""
+        found = sorted(name for name, value in self.filters.items() if value is not None)
+        if self.execution_id is None and not found and not self.everything:
+            raise UsageError(
+                "which executions? Give an id, or filters such as --status, --workflow and --tag, or "
+                "--all; nothing was changed"
+            )
+        if self.execution_id is not None and (found or self.everything):
+            other = f"--{found[0].replace('_', '-')}" if found else "--all"
+            raise UsageError(
+                f"give an id, or filters: not both an id and {other}; nothing was changed"
+            )
+        if found and self.everything:
+            raise UsageError("give filters, or --all: not both; nothing was changed")
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """What a command does to each execution. `statuses` are those in which that makes sense."""
+
+    verb: str
+    statuses: tuple[Status, ...]
+    do: Callable[[Execution[Any]], None]
+
+
+def selecting(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options that say which executions are meant; it gets a Selection."""
+
+    @wraps(function)
+    def with_selection(
+        *args: Any,
+        execution_id: str | None,
+        everything: bool,
+        yes: bool,
+        **options: Any,
+    ) -> Any:
+        filters = {name: options.pop(name) for name in _NAMES}
+        chosen = Selection(execution_id, filters, everything, yes)
+        chosen.check()
+        return function(*args, selection=chosen, **options)
+
+    decorated: Callable[..., Any] = with_selection
+    for decorate in (
+        click.option("--yes", is_flag=True, help="Go on without being asked."),
+        click.option(
+            "--all", "everything", is_flag=True, help="All executions in which it makes sense."
+        ),
+        filter_options,
+        click.argument("execution_id", metavar="[ID]", required=False, shell_complete=complete_id),
+    ):
+        decorated = decorate(decorated)
+    return decorated
+
+
+_NAMES: Final = (
+    *("workflow", "status", "tags", "parent"),
+    *("started_after", "started_before", "closed_after", "closed_before"),
+)
+
+
+def act(session: Session, client: Client, chosen: Selection, action: Action, as_json: bool) -> None:
+    """Do it to all that match, after their number was told and agreed to. One that fails does not keep
+    the others from it; the exit status is 1 then.
+    """
+    statuses = action.statuses if (only := chosen.filters["status"]) is None else (only,)
+    if only is not None and only not in action.statuses:
+        raise UsageError(
+            f"{action.verb} is for executions that are {' or '.join(action.statuses)}, not {only}; "
+            "nothing was changed"
+        )
+    queries: list[dict[str, Any]] = [{**chosen.filters, "status": status} for status in statuses]
+    matched = sum(client.count_executions(**query) for query in queries)
+    if not chosen.yes and matched and not _agreed(action.verb, matched):
+        note("nothing was changed")
+        return
+    done, failed = 0, list[dict[str, str]]()
+    for name in [name for query in queries for name in _ids(client, query)]:
+        try:
+            action.do(client.get_execution(name))
+        except MiniWorkflowError as error:
+            failed.append({"id": name, "error": str(error)})
+            if not as_json:
+                note(f"{name}: {error}")
+        else:
+            done += 1
+            if not as_json:
+                say(f"{name}: asked to {action.verb}")
+    served = session.remark_unserved(client, saved=True) if done else True
+    if as_json:
+        say_json({"matched": matched, "sent": done, "failed": failed, "served": served})
+    else:
+        note(f"{action.verb}: {done} asked, {len(failed)} refused")
+    if failed:
+        click.get_current_context().exit(FAILED)
+
+
+def _agreed(verb: str, matched: int) -> bool:
+    what = f"{matched} execution{'s' if matched > 1 else ''}"
+    if not sys.stdin.isatty():
+        raise UsageError(
+            f"{what} would be asked to {verb}: add --yes to go on; there is no terminal to ask at, and "
+            "nothing was changed"
+        )
+    return click.confirm(f"{verb} {what}?", err=True)
+
+
+def _ids(client: Client, query: dict[str, Any]) -> Iterator[str]:
+    after: str | None = None
+    while True:
+        page, after = client.list_page(size=PAGE, after=after, **query)
+        yield from (one.id for one in page)
+        if after is None:
+            return

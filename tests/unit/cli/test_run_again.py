@@ -1,0 +1,55 @@
+"""retry, restart and pause, and what is done to all executions that match."""
+
+import cli_flows
+
+from tests.unit.cli.world import World
+
+
+def test_retry_goes_on_and_restart_begins_anew(served: World) -> None:
+    served("start", "cli_flows:waiting", "--id", "again")
+    served("terminate", "again")
+    assert served("retry", "again").out == "again: asked to retry"
+    assert served("cancel", "again").out == "again: asked to cancel"
+    served("result", "again", status=1)
+    assert served("restart", "again", "--json").json == {
+        "id": "again",
+        "sent": True,
+        "served": True,
+    }
+    refused = served("retry", "again", status=None)
+    assert refused.status in (0, 1, 2, 3)  # it may have begun, and is not closed then
+    served("terminate", "again")
+
+
+def test_pause_until_resumed(served: World) -> None:
+    served("start", "cli_flows:waiting", "--id", "held")
+    assert served("pause", "held", "--reason", "the shop moves").out == "held: asked to pause"
+    assert "the shop moves" in served("result", "held", status=4).err
+    assert served("resume", "held").out == "held: asked to resume"
+    served("terminate", "held")
+
+
+def test_all_that_match(served: World) -> None:
+    for name in ("one", "two", "other"):
+        tag = "kind=other" if name == "other" else "kind=same"
+        served("start", "cli_flows:waiting", "--id", name, "--tag", tag)
+    same = ("--workflow", cli_flows.waiting.name, "--tag", "kind=same")
+    told = served("terminate", *same, status=2).err
+    assert "2 executions would be asked to terminate: add --yes" in told
+    assert served("get", "one", "--json").json["status"] == "running"
+    said = served("terminate", *same, "--yes", "--json").json
+    assert said == {"matched": 2, "sent": 2, "failed": [], "served": True}
+    for name in ("one", "two"):
+        assert served("result", name, "--json", status=1).json["status"] == "terminated"
+    assert served("get", "other", "--json").json["status"] == "running"
+    assert served("terminate", *same, "--yes", "--json").json["matched"] == 0
+    served("terminate", "other")
+
+
+def test_which_executions_has_to_be_clear(served: World) -> None:
+    assert "which executions?" in served("retry", status=2).err
+    both = served("cancel", "one", "--status", "running", status=2).err
+    assert "not both an id and --status" in both
+    assert "not both" in served("cancel", "--all", "--workflow", "x", status=2).err
+    wrong = served("retry", "--status", "running", "--yes", status=2).err
+    assert "retry is for executions that are failed or cancelled or terminated" in wrong
