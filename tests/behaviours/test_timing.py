@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from mini_workflow import (
     Context,
     ExecutionCancelled,
+    ExecutionClosed,
     ExecutionTerminated,
     ExecutionTimeout,
     RetryPolicy,
@@ -18,6 +20,7 @@ from mini_workflow import (
     UsageError,
     workflow,
 )
+from mini_workflow.core import events
 from tests.behaviours.stage import DAY, LEDGER, Stage, note
 from tests.waiting import WAIT
 
@@ -56,11 +59,13 @@ async def begins_with_signals(ctx: Context) -> list[Any]:
 
 def test_60_signals_before_it_begins_are_kept(runtime: Stage) -> None:
     """In order; an update is refused, since no handler is there yet."""
-    execution = runtime.start(begins_with_signals, delay=DAY if runtime.virtual else 1.5)
+    later = runtime.start(begins_with_signals, delay=100 * DAY, id="later")
+    with pytest.raises(UnknownHandler, match="has not begun"):
+        later.update("anything", timeout=WAIT)
+    later.terminate()
+    execution = runtime.start(begins_with_signals, delay=DAY if runtime.virtual else 1, id="soon")
     for i in range(3):
         execution.signal("go", i)
-    with pytest.raises(UnknownHandler, match="has not begun"):
-        execution.update("anything", timeout=WAIT)
     assert execution.result(WAIT) == [0, 1, 2]
 
 
@@ -108,7 +113,10 @@ def test_61_the_deadline_ends_the_execution(runtime: Stage, how: str) -> None:
     execution = runtime.start(never_ends, how, timeout=DAY if runtime.virtual else 1)
     with pytest.raises(ExecutionTimeout, match="has not ended by its deadline"):
         execution.result(WAIT)
-    assert LEDGER == ["done", "cleaned up", "undone"]
+    done = [e for e in execution.history() if isinstance(e, events.TaskCompleted)]
+    # On a busy machine the deadline may be there before the first task is done.
+    if runtime.virtual or done:
+        assert LEDGER == ["done", "cleaned up", "undone"]
     assert execution.describe().status == "failed"
     with pytest.raises(TimeoutError):
         runtime.again(execution).result(WAIT)
@@ -214,7 +222,10 @@ def test_62_a_deadline_ends_the_wait_for_another_attempt(runtime: Stage) -> None
     """It holds over all attempts, and is not tried again."""
     slow = RetryPolicy(max_attempts=3, initial=100 * DAY, maximum=100 * DAY, jitter="none")
     execution = runtime.start(fails_at_first, 9, retry=slow, timeout=DAY if runtime.virtual else 1)
-    execution.signal("go")
+    with contextlib.suppress(
+        ExecutionClosed
+    ):  # the deadline may be there before, on a busy machine
+        execution.signal("go")
     with pytest.raises(ExecutionTimeout):
         execution.result(WAIT)
 
