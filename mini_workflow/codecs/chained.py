@@ -21,6 +21,7 @@ from mini_workflow.codecs.payload_codecs import (
     encoded_by,
     is_encoded,
     needs_codec,
+    read_encoded_call,
 )
 from mini_workflow.codecs.standard import StandardCodec
 from mini_workflow.core.codec import CapturedCall
@@ -180,8 +181,7 @@ class ChainedCodec:
     ) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
         """See `Codec.restore`."""
         if isinstance(payload, bytes) and payload.startswith(ENCODED_CALL):
-            labels, _, data = payload[len(ENCODED_CALL) :].partition(b"\n")
-            payload = self._revert(json.loads(labels), data, "call")
+            payload = self._revert(*read_encoded_call(payload), "call")
         return self._inner.restore(payload)
 
     # Failures

@@ -11,7 +11,6 @@ classes that can be imported, go by reference.
 from __future__ import annotations
 
 import importlib.util
-import json
 import pickle
 import sys
 from binascii import crc32
@@ -34,7 +33,7 @@ from mini_workflow.codecs.functions import (
     simple_parts,
 )
 from mini_workflow.codecs.names import is_importable, type_of
-from mini_workflow.codecs.payload_codecs import ENCODED_CALL, needs_codec
+from mini_workflow.codecs.payload_codecs import ENCODED_CALL, needs_codec, read_encoded_call
 from mini_workflow.core.codec import CallInProcess, CapturedCall
 from mini_workflow.errors import (
     ClosureNotSerializable,
@@ -182,7 +181,10 @@ def restore_call(payload: CapturedCall) -> Call:
 
 def _unreadable_header(payload: bytes) -> SerializationError:
     if payload.startswith(ENCODED_CALL):
-        labels = json.loads(payload[len(ENCODED_CALL) :].partition(b"\n")[0])
+        try:
+            labels, _ = read_encoded_call(payload)
+        except PayloadNotReadable as error:
+            return error
         return CodecMismatch(f"a captured call cannot be read: {needs_codec(labels)}")
     form, *rest = payload[:80].split(b";", 3)
     if form != FORMAT or len(rest) < 3:

@@ -8,6 +8,7 @@ then encrypted with the key called 2026.
 from __future__ import annotations
 
 import base64
+import json
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -156,6 +157,17 @@ def encoded_by(labels: Any) -> str:
         name, _, key = str(label).partition(":")  # pyright: ignore[reportUnknownArgumentType]
         words.append(f"{name} (key {key})" if key else name)
     return f"encoded by {', '.join(words)}"
+
+
+def read_encoded_call(payload: bytes) -> tuple[Any, bytes]:
+    """Return what has encoded a call, and the bytes that came of it. Raises PayloadNotReadable."""
+    labels, _, data = payload[len(ENCODED_CALL) :].partition(b"\n")
+    try:
+        return json.loads(labels), data
+    except ValueError:
+        raise PayloadNotReadable(
+            "the bytes of an encoded call are damaged: they do not say what has encoded them"
+        ) from None
 
 
 def needs_codec(labels: Any) -> CodecMismatch:

@@ -581,6 +581,7 @@ class Client:
         """Make a request of an execution: see `Execution.update`."""
         check_id(execution_id)
         check_name("update", name)
+        timeout = self.again.wait(execution_id, timeout)
         update_id = secrets.token_hex(8) if update_id is None else update_id
         check_name("update id", update_id)
         codec = self._codec.for_execution(execution_id)
@@ -621,7 +622,8 @@ class Client:
 
     def _post(self, execution_id: str, message: Incoming | events.Request) -> None:
         check_id(execution_id)
-        self._transport.ask(Post(execution_id, message))
+        over = self.again.over.get(execution_id, 0)
+        self._transport.ask(Post(execution_id, message, over))
 
     def _settle_promise(self, token: str, execution_id: str, message: Incoming) -> None:
         try:

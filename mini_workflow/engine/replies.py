@@ -9,7 +9,6 @@ from typing import TypeVar
 from mini_workflow.core import events, wire
 from mini_workflow.core.continuation import Answered
 from mini_workflow.core.decide import Given
-from mini_workflow.core.events import Incoming, Request
 from mini_workflow.core.state import ExecutionState
 from mini_workflow.engine.pending_updates import PendingUpdates, find_answer
 from mini_workflow.engine.requests import Answer, Post, Resume, Start, Started, Update
@@ -96,11 +95,14 @@ def reset_refusal(request: events.ResetRequested, head: Head) -> MiniWorkflowErr
     return None
 
 
-def still_takes(head: Head | None, name: str, message: Incoming | Request) -> Head:
-    """Return the head of an execution that can take a message now. Raises ExecutionNotFound,
-    ExecutionClosed or ExecutionNotClosed.
+def still_takes(head: Head | None, request: Post) -> Head:
+    """Return the head of an execution that can take a message now, or as soon as the run has begun that
+    its sender has asked for. Raises ExecutionNotFound, ExecutionClosed or ExecutionNotClosed.
     """
+    name, message = request.execution_id, request.message
     if not isinstance(message, events.ResetRequested):
+        if head is not None and head.run <= request.over:
+            return head
         return still_open(name, head)
     head = existing(name, head)
     if (refusal := reset_refusal(message, head)) is not None:

@@ -105,10 +105,15 @@ class Start:
 
 @dataclass(slots=True)
 class Post:
-    """Deliver a message to an execution; the reply is its head after that."""
+    """Deliver a message to an execution; the reply is its head after that.
+
+    `over` is the run that is over for the sender, who has asked for another one before: it may have
+    to begin yet, and takes the message then.
+    """
 
     execution_id: str
     message: Incoming | EventRequest
+    over: int = 0
     reply: Reply[Head] = field(default_factory=Reply[Head])
 
 

@@ -231,7 +231,7 @@ class FileTransport:
 
     def _post(self, request: Post) -> Head:
         name, message = request.execution_id, request.message
-        head = still_takes(self._store.head(name), name, message)
+        head = still_takes(self._store.head(name), request)
         if isinstance(message, (events.PromiseCompleted, events.PromiseFailed)):
             history = History.from_lines(self._lines(request.execution_id))
             if history.state().admit(message) is None:

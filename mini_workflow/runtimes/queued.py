@@ -279,7 +279,7 @@ class _QueueTransport:
             request.reply.give(self._update(request))
         elif isinstance(request, (Post, Resume)):
             if isinstance(request, Post):
-                head = still_takes(self.store.head(name), name, request.message)
+                head = still_takes(self.store.head(name), request)
                 self._send(request)
             else:
                 head = still_open(name, self.store.head(name))

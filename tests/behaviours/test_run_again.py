@@ -278,7 +278,7 @@ def test_56_from_the_start_with_the_same_arguments(runtime: Stage) -> None:
     assert LEDGER == [2, 1, 0]
 
 
-@workflow("behaviours.counts_down")
+@workflow("behaviours.counts_down_to_nothing")
 async def counts_down(ctx: Context, number: int) -> str:
     await ctx.task(note, number)
     if number:

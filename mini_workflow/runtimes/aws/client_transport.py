@@ -202,7 +202,7 @@ class ClientTransport:
         if isinstance(message, (events.PromiseCompleted, events.PromiseFailed)):
             return self._promise(name, message)
         found = self._parts.store.header(name)
-        head = still_takes(None if found is None else found.head, name, message)
+        head = still_takes(None if found is None else found.head, request)
         key = message.id if isinstance(message, events.SignalReceived) else secrets.token_hex(8)
         self._send(name, message, key)
         return head

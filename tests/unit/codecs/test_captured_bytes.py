@@ -5,7 +5,7 @@ import sys
 import types
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mini_workflow.codecs import closures
@@ -52,6 +52,8 @@ def test_every_damaged_bit_is_noticed(dilled):
 
 
 @given(st.binary(max_size=100))
+@example(b"mwe1;")
+@example(b"mwe1;{\n")
 def test_other_bytes_are_not_readable(noise):
     with pytest.raises(PayloadNotReadable):
         CODEC.restore(noise)

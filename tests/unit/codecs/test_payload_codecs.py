@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 
 from mini_workflow.codecs import CompressionCodec, EncryptionCodec, PayloadContext, StandardCodec
 from mini_workflow.codecs.chained import ChainedCodec, with_codecs
+from mini_workflow.codecs.payload_codecs import ENCODED_CALL
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.payload import Payload
 from mini_workflow.errors import (
     ClosureNotSerializable,
+    CodecMismatch,
     PayloadNotReadable,
     UsageError,
     ValueNotSerializable,
@@ -183,6 +185,17 @@ def test_damage_is_found(place: int, byte: int, cut: int) -> None:
 def test_damage_of_what_is_compressed_is_found(data: bytes) -> None:
     with pytest.raises(PayloadNotReadable, match="compressed payload is damaged"):
         CompressionCodec().decode(data, PayloadContext("o-1", "value"))
+
+
+@pytest.mark.parametrize(
+    "noise", [b"", b"\n", b"[", b"[\n", b"{}\n", b"[]\n", b'["zlib"]', b"\xff\n"]
+)
+def test_a_damaged_call_is_found_with_the_codec_and_without(noise: bytes) -> None:
+    call = ENCODED_CALL + noise
+    with pytest.raises(PayloadNotReadable):
+        codec_of(CompressionCodec()).restore(call)
+    with pytest.raises((PayloadNotReadable, CodecMismatch)):
+        StandardCodec().restore(call)
 
 
 def test_what_is_small_or_random_is_not_compressed() -> None:
