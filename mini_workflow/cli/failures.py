@@ -19,6 +19,7 @@ from mini_workflow.errors import (
     ExecutionAlreadyExists,
     ExecutionBlocked,
     ExecutionClosed,
+    ExecutionNotClosed,
     ExecutionNotFound,
     MiniWorkflowError,
     SettingMissing,
@@ -54,7 +55,10 @@ _STATUS: Final[tuple[tuple[tuple[type[BaseException], ...], int], ...]] = (
     ((ExecutionNotFound, ExecutionClosed), NOT_FOUND),
     ((ExecutionBlocked,), BLOCKED),
     ((StoreError, SettingMissing), UNAVAILABLE),
-    ((UsageError, ValueNotSerializable, ExecutionAlreadyExists), USAGE),
+    (
+        (UsageError, ValueNotSerializable, ExecutionAlreadyExists, ExecutionNotClosed),
+        USAGE,
+    ),
 )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import wraps
 from typing import Any, Final
 
@@ -103,7 +104,11 @@ def act(session: Session, client: Client, chosen: Selection, action: Action, as_
             f"{action.verb} is for executions that are {' or '.join(action.statuses)}, not {only}; "
             "nothing was changed"
         )
-    queries: list[dict[str, Any]] = [{**chosen.filters, "status": status} for status in statuses]
+    # What is started after they were counted is not meant.
+    until = {"started_before": chosen.filters["started_before"] or datetime.now(UTC)}
+    queries: list[dict[str, Any]] = [
+        {**chosen.filters, **until, "status": status} for status in statuses
+    ]
     matched = sum(client.count_executions(**query) for query in queries)
     if not chosen.yes and matched and not _agreed(action.verb, matched):
         note("nothing was changed")

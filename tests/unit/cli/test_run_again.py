@@ -16,9 +16,15 @@ def test_retry_goes_on_and_restart_begins_anew(served: World) -> None:
         "sent": True,
         "served": True,
     }
-    refused = served("retry", "again", status=None)
-    assert refused.status in (0, 1, 2, 3)  # it may have begun, and is not closed then
     served("terminate", "again")
+
+
+def test_what_runs_is_not_run_again(served: World) -> None:
+    served("start", "cli_flows:waiting", "--id", "runs")
+    for verb in ("retry", "restart"):
+        told = served(verb, "runs", status=2).err
+        assert "'runs' is running and can be run again once it has closed" in told
+    served("terminate", "runs")
 
 
 def test_pause_until_resumed(served: World) -> None:
