@@ -16,7 +16,7 @@ import click
 
 from mini_workflow import settings
 from mini_workflow.cli.backends import DEFAULT_GRACE, AWSTarget, open_backend
-from mini_workflow.cli.commands.run import prepare_logging, until_told
+from mini_workflow.cli.commands.run import Told, prepare_logging, until_told
 from mini_workflow.cli.output import note, say, say_json
 from mini_workflow.cli.session import Session, command, json_option, pass_session
 from mini_workflow.errors import UsageError
@@ -104,7 +104,7 @@ def dev(
     ctx.exit(status)
 
 
-def _run_beside(command: list[str], told: threading.Event) -> int:
+def _run_beside(command: list[str], told: Told) -> int:
     """Run a command until it ends, or this process is told to; answers its exit status."""
     try:
         child = subprocess.Popen(command)
@@ -113,7 +113,7 @@ def _run_beside(command: list[str], told: threading.Event) -> int:
 
     def wait() -> None:
         child.wait()
-        told.set()
+        told.tell()
 
     waiting = threading.Thread(target=wait, name="mini-workflow-dev-run", daemon=True)
     waiting.start()

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import signal
 import sys
-import threading
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
+from queue import SimpleQueue
 from types import FrameType
 from typing import Any, Final, Unpack
 
@@ -262,13 +262,30 @@ def prepare_logging() -> None:
     logging.basicConfig(level=logging.INFO, handlers=[handler])
 
 
+class Told:
+    """A wait that a handler of signals may end: an Event must not be set by one, which may have come
+    while the same thread holds the lock of the event.
+    """
+
+    def __init__(self) -> None:
+        self._bell: SimpleQueue[None] = SimpleQueue()
+
+    def tell(self) -> None:
+        """End the wait."""
+        self._bell.put(None)
+
+    def wait(self) -> None:
+        """Wait to be told."""
+        self._bell.get()
+
+
 @contextmanager
-def until_told() -> Generator[threading.Event]:
-    """Return an event that is set by Ctrl-C and SIGTERM."""
-    told = threading.Event()
+def until_told() -> Generator[Told]:
+    """Return what is told by Ctrl-C and SIGTERM."""
+    told = Told()
 
     def tell(_number: int, _frame: FrameType | None) -> None:
-        told.set()
+        told.tell()
 
     before = {n: signal.signal(n, tell) for n in (signal.SIGINT, signal.SIGTERM)}
     try:

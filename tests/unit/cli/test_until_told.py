@@ -1,0 +1,48 @@
+"""A signal ends the wait of a command, at whatever instruction of the wait it comes."""
+
+import subprocess
+import sys
+
+from tests.waiting import WAIT
+
+PROGRAM = """
+import os, signal, sys, threading
+from mini_workflow.cli.commands.run import until_told
+
+def end_at(n):
+    seen, over = 0, threading.Event()
+
+    def trace(frame, event, arg):
+        nonlocal seen
+        seen += 1
+        if seen == n:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return trace
+
+    def insist():  # behind the last instruction it waits, as it should
+        while not over.wait(0.05):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with until_told() as told:
+        insisting = threading.Thread(target=insist)
+        insisting.start()
+        sys.settrace(trace)
+        told.wait()
+        sys.settrace(None)
+        over.set()
+        insisting.join()
+    return seen
+
+n = 1
+while end_at(n) >= n:
+    n += 1
+print("ended", n)
+"""
+
+
+def test_a_signal_ends_the_wait_wherever_it_comes() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=WAIT, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("ended ")
