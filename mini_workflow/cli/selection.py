@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import wraps
@@ -16,7 +16,6 @@ from mini_workflow.cli.output import note, say, say_json
 from mini_workflow.cli.session import Session, complete_id, filter_options
 from mini_workflow.engine.client import Client
 from mini_workflow.engine.execution import Execution
-from mini_workflow.engine.find import PAGE
 from mini_workflow.errors import MiniWorkflowError, UsageError
 from mini_workflow.ports import STATUSES, Status
 
@@ -114,7 +113,7 @@ def act(session: Session, client: Client, chosen: Selection, action: Action, as_
         note("nothing was changed")
         return
     done, failed = 0, list[dict[str, str]]()
-    for name in [name for query in queries for name in _ids(client, query)]:
+    for name in [one.id for query in queries for one in client.list_executions(**query)]:
         try:
             action.do(client.get_execution(name))
         except MiniWorkflowError as error:
@@ -142,12 +141,3 @@ def _agreed(verb: str, matched: int) -> bool:
             "nothing was changed"
         )
     return click.confirm(f"{verb} {what}?", err=True)
-
-
-def _ids(client: Client, query: dict[str, Any]) -> Iterator[str]:
-    after: str | None = None
-    while True:
-        page, after = client.list_page(size=PAGE, after=after, **query)
-        yield from (one.id for one in page)
-        if after is None:
-            return

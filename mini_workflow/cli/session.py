@@ -66,9 +66,18 @@ class Command(click.Command):
                 formatter.write(f"{'':{formatter.current_indent}}{example}\n")
 
 
-def command(name: str, *examples: str) -> Callable[[Callable[..., Any]], Command]:
-    """Make a command of a function; its docstring is the help."""
-    return click.command(name, cls=Command, examples=examples)
+def command(
+    name: str, *examples: str, group: click.Group | None = None
+) -> Callable[[Callable[..., Any]], Command]:
+    """Make a command of a function, in a group if one is given; its docstring is the help."""
+
+    def make(function: Callable[..., Any]) -> Command:
+        made = click.command(name, cls=Command, examples=examples)(function)
+        if group is not None:
+            group.add_command(made)
+        return made
+
+    return make
 
 
 class Seconds(click.FloatRange):

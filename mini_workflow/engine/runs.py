@@ -141,17 +141,16 @@ def next_run(
         signals=carried_signals(run.state.signal_ids, (signal.id for signal in waiting)),
         tags=run.state.tags or None,
     )
-    after = replace(
-        head,
-        status="running",
-        closed_at=None,
-        busy=True,
-        wake_at=None,
-        run=started.run,
-        base=before + len(taken),
-    )
+    after = _begun(head, started.run, before + len(taken))
     left = tuple(message for message in decision.left if message is not cancel)
     return (*taken, started), after, (*waiting, *left)
+
+
+def _begun(head: Head, run: int, base: int) -> Head:
+    """Return the head of an execution whose next run has begun, behind `base` events."""
+    return replace(
+        head, status="running", closed_at=None, busy=True, wake_at=None, run=run, base=base
+    )
 
 
 def reset_run(
@@ -175,15 +174,7 @@ def reset_run(
         )
     else:
         made = retry(history, at=at, request_id=name)
-    after = replace(
-        head,
-        status="running",
-        closed_at=None,
-        busy=True,
-        wake_at=None,
-        run=head.run + 1,
-        base=length,
-    )
+    after = _begun(head, head.run + 1, length)
     said: list[Command] = []
     for child, seq in made.children:
         key = f"{execution_id}/{after.run}/{seq}/retry"

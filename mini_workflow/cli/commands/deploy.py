@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
@@ -15,7 +15,6 @@ from mini_workflow.cli.commands.doctor import checked_version, examine_values
 from mini_workflow.cli.failures import FAILED, Failed
 from mini_workflow.cli.output import note, say, say_json
 from mini_workflow.cli.session import (
-    Command,
     Seconds,
     Session,
     command,
@@ -47,17 +46,11 @@ def deploy() -> None:
     """
 
 
-def _command(name: str, *examples: str) -> Callable[[Callable[..., Any]], Command]:
-    def enter(function: Callable[..., Any]) -> Command:
-        made = command(name, *examples)(function)
-        deploy.add_command(made)
-        return made
-
-    return enter
-
-
-@_command(
-    "status", "mini-workflow deploy status", "mini-workflow --stack prod deploy status --json"
+@command(
+    "status",
+    "mini-workflow deploy status",
+    "mini-workflow --stack prod deploy status --json",
+    group=deploy,
 )
 @json_option
 @pass_session
@@ -74,10 +67,11 @@ def status(session: Session, as_json: bool) -> None:
         say(f"open with {f'version {version}' if version else 'no version'}: {executions[version]}")
 
 
-@_command(
+@command(
     "canary",
     "mini-workflow deploy canary --weight 5",
     "mini-workflow deploy canary --weight 20 --watch 1800 --promote --alarm orders-blocked",
+    group=deploy,
 )
 @click.option(
     "--version", default="", metavar="N", help="The version to try.  [default: the newest]"
@@ -172,7 +166,7 @@ def _watched(
     return []
 
 
-@_command("promote", "mini-workflow deploy promote")
+@command("promote", "mini-workflow deploy promote", group=deploy)
 @json_option
 @pass_session
 def promote(session: Session, as_json: bool) -> None:
@@ -181,7 +175,12 @@ def promote(session: Session, as_json: bool) -> None:
         _tell(client.deployment().promote(), as_json)
 
 
-@_command("rollback", "mini-workflow deploy rollback", "mini-workflow deploy rollback --to 7")
+@command(
+    "rollback",
+    "mini-workflow deploy rollback",
+    "mini-workflow deploy rollback --to 7",
+    group=deploy,
+)
 @click.option("--to", default="", metavar="N", help="The version that is to take all.")
 @json_option
 @pass_session
@@ -195,7 +194,7 @@ def rollback(session: Session, to: str, as_json: bool) -> None:
         _tell(client.deployment().rollback(to), as_json)
 
 
-@_command("check", "mini-workflow deploy check --python 3.14")
+@command("check", "mini-workflow deploy check --python 3.14", group=deploy)
 @click.option(
     "--python",
     required=True,
@@ -233,7 +232,12 @@ def check(ctx: click.Context, session: Session, python: str, accept: bool, as_js
         ctx.exit(FAILED)
 
 
-@_command("prune", "mini-workflow deploy prune --dry-run", "mini-workflow deploy prune --keep 5")
+@command(
+    "prune",
+    "mini-workflow deploy prune --dry-run",
+    "mini-workflow deploy prune --keep 5",
+    group=deploy,
+)
 @click.option(
     "--keep",
     type=click.IntRange(1),

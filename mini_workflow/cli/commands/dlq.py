@@ -12,7 +12,7 @@ import click
 from mini_workflow.cli.backends import AWSTarget
 from mini_workflow.cli.failures import NOT_FOUND, UNAVAILABLE, Failed
 from mini_workflow.cli.output import at_second, note, say, say_json, say_table
-from mini_workflow.cli.session import Command, Session, command, json_option, pass_session
+from mini_workflow.cli.session import Session, command, json_option, pass_session
 from mini_workflow.errors import UsageError
 
 if TYPE_CHECKING:
@@ -33,15 +33,6 @@ def dlq() -> None:
     (reports of dead attempts) and schedules. `doctor` tells when one of them is not empty. While
     letters are being looked at, others do not see them, for a minute at most.
     """
-
-
-def _command(name: str, *examples: str) -> Callable[[Callable[..., Any]], Command]:
-    def enter(function: Callable[..., Any]) -> Command:
-        made = command(name, *examples)(function)
-        dlq.add_command(made)
-        return made
-
-    return enter
 
 
 queue_option: Final = click.option(
@@ -87,7 +78,12 @@ def _chooses_letters(
     return execute
 
 
-@_command("ls", "mini-workflow dlq ls", "mini-workflow --stack prod dlq ls --queue events --json")
+@command(
+    "ls",
+    "mini-workflow dlq ls",
+    "mini-workflow --stack prod dlq ls --queue events --json",
+    group=dlq,
+)
 @queue_option
 @execution_option
 @limit_option
@@ -121,7 +117,7 @@ def ls(
     note("letters: " + ", ".join(f"{one.kind} {one.waiting}" for one in queues))
 
 
-@_command("show", "mini-workflow dlq show 5fea7756-0ea4-451a-a703-a558b933e274")
+@command("show", "mini-workflow dlq show 5fea7756-0ea4-451a-a703-a558b933e274", group=dlq)
 @click.argument("letter")
 @limit_option
 @json_option
@@ -146,11 +142,12 @@ def show(session: Session, letter: str, limit: int, as_json: bool) -> None:
         say(f"{name}: {value}")
 
 
-@_command(
+@command(
     "redrive",
     "mini-workflow dlq redrive --execution order-17",
     "mini-workflow dlq redrive --queue timers",
     "mini-workflow dlq redrive --all --json",
+    group=dlq,
 )
 @_chooses_letters
 def redrive(
@@ -171,10 +168,11 @@ def redrive(
         _tell(done, "sent again", letters, as_json)
 
 
-@_command(
+@command(
     "drop",
     "mini-workflow dlq drop 5fea7756-0ea4-451a-a703-a558b933e274 --json > dropped.json",
     "mini-workflow dlq drop --execution order-17",
+    group=dlq,
 )
 @_chooses_letters
 def drop(
