@@ -259,9 +259,7 @@ class Schedules:
             jitter=jitter,
             tags=tags,
         )
-        self._client.start_execution(
-            SCHEDULE, plan, id=_PREFIX + schedule_id, if_closed="restart"
-        )
+        self._client.start_execution(SCHEDULE, plan, id=_PREFIX + schedule_id, if_closed="restart")
         return Schedule(schedule_id, self._client)
 
     def get(self, schedule_id: str) -> Schedule:

@@ -127,7 +127,13 @@ def test_64_it_begins_with_tags_of_its_own(runtime: Stage) -> None:
 @workflow("behaviours.wrong_starts")
 async def wrong_starts(ctx: Context) -> list[str]:
     errors = []
-    for options in ({"id": "not/an id"}, {"notify": ""}, {"timeout": -1}, {"delay": "x"}, {"tags": {"": "x"}}):
+    for options in (
+        {"id": "not/an id"},
+        {"notify": ""},
+        {"timeout": -1},
+        {"delay": "x"},
+        {"tags": {"": "x"}},
+    ):
         try:
             ctx.start(started.bind("wrong"), **options)
         except UsageError as error:
