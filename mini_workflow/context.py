@@ -648,8 +648,8 @@ def _check_policy(retry: object) -> None:
         )
 
 
-def _named(name_of: Callable[[Any], str], item: object) -> str:
-    name: object = name_of(item)
+def _named(name_of: Callable[[Any], object], item: object) -> str:
+    name = name_of(item)
     if not isinstance(name, str):
         raise UsageError(f"ctx.map(name=...) has given {name!r} for {item!r}: give a text")
     return name

@@ -158,7 +158,7 @@ class Mapping(WorkflowFuture[Any]):
         left = [*self._open, *(index for index, _ in self._waiting)]
         for index in left:
             self._results[index] = TaskCancelled("given up: enough of the others have succeeded")
-        self._give_up()
+        self._give_up("enough of the others have succeeded")
         self.set_result(self._results)
 
     def _give_up(self, msg: Any = None) -> None:
