@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from types import CellType, FunctionType
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict
 
 from mini_workflow.core.retry import RetryPolicy
 from mini_workflow.errors import TaskCancelled, UsageError
@@ -16,8 +16,8 @@ from mini_workflow.loop.loop import WorkflowLoop
 from mini_workflow.loop.ordered import WorkflowFuture
 
 
-class MapOptions(TypedDict, total=False):
-    """The options of ``ctx.map``."""
+class MappedOptions(TypedDict, total=False):
+    """The options of every ``ctx.map``."""
 
     concurrency: int | None
     name: str | Callable[[Any], str] | None
@@ -27,7 +27,15 @@ class MapOptions(TypedDict, total=False):
     worker: str | None
 
 
-class TolerantMapOptions(MapOptions, total=False):
+class MapOptions(MappedOptions, total=False):
+    """The options of a ``ctx.map`` that raises its first failure."""
+
+    return_exceptions: Literal[False]
+    min_successful: None
+    tolerated_failures: None
+
+
+class TolerantMapOptions(MappedOptions, total=False):
     """The options of a ``ctx.map`` with exceptions among its results."""
 
     return_exceptions: bool
