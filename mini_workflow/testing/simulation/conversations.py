@@ -287,14 +287,14 @@ async def scheduled_one_after_the_other(ctx: Context) -> None:
 
 
 @shape(None, says=[TOLD], tags="timers inline signals updates starts gives-up tells")
-async def scheduled_instead_of_others(ctx: Context) -> None:
+async def scheduled_instead_of_another(ctx: Context) -> None:
     """Start the next one when the one before has been cancelled."""
     plan = make_plan("sleeping", (), every=60, overlap="cancel_other", catch_up=3600)
     await schedule(ctx, plan)
 
 
 @shape(None, says=[TOLD], tags="timers inline signals updates starts gives-up tells")
-async def scheduled_over_others(ctx: Context) -> None:
+async def scheduled_over_another(ctx: Context) -> None:
     """Start the next one, and terminate the one before."""
     plan = make_plan("sleeping", (), every=60, overlap="terminate_other", catch_up=3600)
     await schedule(ctx, plan)
