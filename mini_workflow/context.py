@@ -26,6 +26,7 @@ from mini_workflow.core.children import Child, OtherExecution
 from mini_workflow.core.info import ExecutionInfo
 from mini_workflow.core.logger import WorkflowLogger
 from mini_workflow.core.mapping import MapOptions, Tolerance, TolerantMapOptions, as_it_is_now
+from mini_workflow.core.progress import text_of_progress
 from mini_workflow.core.promises import Promise
 from mini_workflow.core.retry import RetryPolicy
 from mini_workflow.core.run import Run
@@ -275,7 +276,7 @@ class Context:
         silence = _timeout(task_name, "heartbeat_timeout", heartbeat_timeout)
         named = worker_of(worker)
 
-        def start(item: Any) -> TaskFuture:
+        def start(item: Any, part_of: int, mapped: dict[str, Any] | None) -> TaskFuture:
             return self._run.tasks.start(
                 function,
                 (item,),
@@ -285,11 +286,30 @@ class Context:
                 timeout=limit,
                 heartbeat_timeout=silence,
                 worker=named,
+                part_of=part_of,
+                mapped=mapped,
             )
 
         listed = list(items)
         tolerance = Tolerance.of(len(listed), return_exceptions, min_successful, tolerated_failures)
-        return self._run.tasks.map(start, listed, concurrency, tolerance)
+        return self._run.tasks.map(start, listed, concurrency, tolerance, task_name)
+
+    def progress(self, done: float, total: float | None = None, text: str = "") -> None:
+        """Say how far the workflow has got, for whoever looks: ``describe().progress`` and the command
+        line show what was said last. It is no part of the history, so it may be added to, changed and
+        taken from code at any time. Each `ctx.map` is counted by itself.
+
+        Args:
+            done: how much is done, a number of 0 or more.
+            total: of how much, or None where that is not known.
+            text: what stands beside it, at most 200 characters.
+
+        Raises:
+            UsageError: an argument is none of these.
+        """
+        told = text_of_progress(done, total, text)
+        if self._run.recorder.may_start():
+            self._run.progress = told
 
     # Messages
 

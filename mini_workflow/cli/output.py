@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, Final, TextIO, cast
@@ -144,25 +145,6 @@ def at_second(time: datetime | None) -> str:
     return "" if time is None else f"{time:%Y-%m-%d %H:%M:%S}Z"
 
 
-def duration(took: timedelta | None) -> str:
-    """Return a duration in the two units that say most."""
-    if took is None:
-        return ""
-    seconds = took.total_seconds()
-    if seconds < 1:
-        return f"{seconds * 1000:.0f} ms"
-    if seconds < 60:
-        return f"{seconds:.3g} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s"
-    hours, minutes = divmod(minutes, 60)
-    if hours < 24:
-        return f"{hours} h {minutes} min"
-    days, hours = divmod(hours, 24)
-    return f"{days} d {hours} h"
-
-
 def duration_text(description: Description) -> timedelta:
     """Return how long an execution took, or has been running."""
     return (description.closed_at or datetime.now(UTC)) - description.started_at
@@ -187,4 +169,14 @@ def description_json(description: Description) -> dict[str, Any]:
         "blocked_reason": description.blocked_reason,
         "parent": description.parent,
         "tags": description.tags,
+        "waits": [_plain_fields(one) for one in description.waits],
+        "progress": [_plain_fields(one) for one in description.progress],
+    }
+
+
+def _plain_fields(fields: Any) -> dict[str, Any]:
+    """Return what is said of a wait, or of progress, as plain JSON."""
+    return {
+        name: value.isoformat() if isinstance(value, datetime) else value
+        for name, value in asdict(fields).items()
     }

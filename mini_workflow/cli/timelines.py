@@ -12,7 +12,6 @@ from mini_workflow.cli.failures import BLOCKED, FAILED, OK, in_one_line
 from mini_workflow.cli.output import (
     Part,
     cut,
-    duration,
     say,
     say_json,
     shortened,
@@ -26,6 +25,7 @@ from mini_workflow.core.failure import Failure
 from mini_workflow.core.payload import Payload
 from mini_workflow.engine.client import Client
 from mini_workflow.engine.execution import Execution
+from mini_workflow.engine.instants import duration
 from mini_workflow.engine.timeline import Entry
 from mini_workflow.errors import (
     ExecutionBlocked,

@@ -42,6 +42,10 @@ class Child(WorkflowFuture[R]):
         self.id = id
         self._children = children
 
+    def subject(self) -> tuple[str, str, int]:
+        """See `WorkflowFuture.subject`."""
+        return "child", self.id, self.seq
+
     def signal(self, name: str, value: Any = None) -> None:
         """Send the child a signal. It arrives after the commit of this turn."""
         self._children.send_signal(self.id, name, value)

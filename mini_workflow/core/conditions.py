@@ -9,10 +9,23 @@ from typing import Any
 
 from mini_workflow.core.recorder import Recorder
 from mini_workflow.errors import UsageError
-from mini_workflow.loop.loop import Halt
+from mini_workflow.loop.loop import Halt, WorkflowLoop
 from mini_workflow.loop.ordered import WorkflowFuture
+from mini_workflow.loop.source_line import predicate_text
 
 Predicate = Callable[[], bool]
+
+
+class ConditionFuture(WorkflowFuture[Any]):
+    """Done when the predicate holds."""
+
+    def __init__(self, predicate: Predicate, *, loop: WorkflowLoop) -> None:
+        super().__init__(loop=loop)
+        self.predicate = predicate
+
+    def subject(self) -> tuple[str, str, int]:
+        """See `WorkflowFuture.subject`."""
+        return "condition", predicate_text(self.predicate), 0
 
 
 class Conditions:
@@ -47,7 +60,7 @@ class Conditions:
         in the caller's context.
         """
         started = self._recorder.may_start()
-        future = self._recorder.loop.create_future()
+        future = ConditionFuture(predicate, loop=self._recorder.loop)
         if started:
             self.waiting.append((predicate, copy_context(), future))
         return future

@@ -286,7 +286,9 @@ class TaskScheduled(Fact):
     what is called and with which values; without a name before its ``#`` it calls what the task is
     named after. Histories from before have none. `worker` names the worker that is to run it; empty
     is the default one. `begun` is when it began, if the event before was long under way. `undoes` is the
-    number of the task that it takes back; 0 for none.
+    number of the task that it takes back; 0 for none. `part_of` is the number of the first task of the
+    ``ctx.map`` that it belongs to, and the first one has in `map` the map's name, the number of its items,
+    and how many may be open at a time (``{"name": ..., "items": ..., "concurrency": ...}``).
     """
 
     seq: int
@@ -299,6 +301,8 @@ class TaskScheduled(Fact):
     worker: str = ""
     begun: int = 0
     undoes: int = 0
+    part_of: int = 0
+    map: dict[str, Any] | None = None
 
 
 @fact

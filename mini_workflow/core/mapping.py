@@ -93,15 +93,22 @@ class Mapping(WorkflowFuture[Any]):
 
     def __init__(
         self,
-        start: Callable[[Any], asyncio.Future[Any]],
+        start: Callable[[Any, int, dict[str, Any] | None], Any],
         items: list[Any],
         concurrency: int | None,
         tolerance: Tolerance,
+        name: str,
         *,
         loop: WorkflowLoop,
     ) -> None:
         super().__init__(loop=loop)
         self._start = start
+        self._name = name
+        self._first = 0
+        """The number of the first task."""
+        self._about: dict[str, Any] | None = {"name": name, "items": len(items)}
+        if concurrency is not None:
+            self._about["concurrency"] = concurrency
         self._results: list[Any] = [None] * len(items)
         self._waiting: Iterator[tuple[int, Any]] = iter(enumerate(items))
         self._open: dict[int, asyncio.Future[Any]] = {}
@@ -119,6 +126,10 @@ class Mapping(WorkflowFuture[Any]):
             self._give_up()
             raise
 
+    def subject(self) -> tuple[str, str, int]:
+        """See `WorkflowFuture.subject`."""
+        return "map", self._name, self._first
+
     def cancel(self, msg: Any = None) -> bool:
         """Give all tasks up."""
         if self.done():
@@ -128,7 +139,8 @@ class Mapping(WorkflowFuture[Any]):
 
     def _begin_next(self) -> bool:
         for index, item in self._waiting:
-            future = self._start(item)
+            future = self._start(item, self._first, self._about)
+            self._first, self._about = self._first or future.seq, None
             self._open[index] = future
             future.add_done_callback(partial(self._ended, index))
             return True

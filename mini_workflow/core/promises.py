@@ -45,10 +45,11 @@ class Promise(WorkflowFuture[Any]):
     __mini_workflow_refused__ = "a promise"
     __mini_workflow_instead__ = "pass its .token, with which it is completed"
 
-    def __init__(self, token: str, name: str, *, loop: WorkflowLoop) -> None:
+    def __init__(self, token: str, name: str, seq: int = 0, *, loop: WorkflowLoop) -> None:
         super().__init__(loop=loop)
         self.token = token
         self.name = name
+        self.seq = seq
         self._numbering = loop
         self._rest: WorkflowFuture[Any] | None = None
 
@@ -57,6 +58,10 @@ class Promise(WorkflowFuture[Any]):
         """The future that the value is for; None once it is there."""
         future = self._rest if self.cancelled() else self
         return None if future is None or future.done() else future
+
+    def subject(self) -> tuple[str, str, int]:
+        """See `WorkflowFuture.subject`."""
+        return "promise", self.name, self.seq
 
     def cancel(self, msg: Any = None) -> bool:
         """Give up waiting, in good order; whoever awaits the promise later waits anew."""
@@ -69,7 +74,9 @@ class Promise(WorkflowFuture[Any]):
         future = self._rest if self.cancelled() else self
         if future is None or (future is self and self.done()):
             return super().__await__()
-        return asyncio.shield(future).__await__()
+        shield = asyncio.shield(future)
+        shield.subject = self.subject  # type: ignore[attr-defined]
+        return shield.__await__()
 
     __iter__ = __await__
 
@@ -91,7 +98,7 @@ class Promises:
         seq = recorder.seq = recorder.seq + 1
         recorder.emit(events.PromiseCreated(seq, name))
         token = make_token(recorder.execution_id, seq, recorder.state.secret(seq))
-        promise = self._open[seq] = Promise(token, name, loop=recorder.loop)
+        promise = self._open[seq] = Promise(token, name, seq, loop=recorder.loop)
         return promise
 
     def completed(self, event: events.PromiseCompleted) -> None:

@@ -105,12 +105,14 @@ class Run:
         "_definition",
         "_main",
         "_patched",
+        "awaited",
         "children",
         "conditions",
         "delivered",
         "execution_id",
         "loop",
         "messages",
+        "progress",
         "promises",
         "recorder",
         "started",
@@ -148,6 +150,10 @@ class Run:
         self._cancel_reason: str | None = None
         self._cancel_at_start: str | None = None
         self._patched: dict[str, bool] = {}
+        self.awaited: tuple[Any, int, str] | None = None
+        """What it awaited when that was looked at last: see the module `awaited`."""
+        self.progress = ""
+        """What its code has told of its progress, as text: see the module `progress`."""
 
     def __getattr__(self, name: str) -> Any:
         """Make what takes messages when it is first asked for: most runs never get any, and it takes
@@ -162,6 +168,15 @@ class Run:
     def fault(self) -> MiniWorkflowError | None:
         """Why the run cannot go on, or None."""
         return self.loop.fault
+
+    @property
+    def main(self) -> asyncio.Task[Any] | None:
+        """The workflow function at work; None before it begins and after the end."""
+        return self._main
+
+    def waiter(self) -> Any:
+        """Return the future that the workflow function awaits, or None."""
+        return getattr(self._main, "_fut_waiter", None)
 
     def place(self) -> str:
         """Return where the workflow's code is, as a clause for an error message."""

@@ -23,6 +23,7 @@ from mini_workflow.core.duplicates import RULES, as_it_is
 from mini_workflow.core.events import Event, Message
 from mini_workflow.core.open_durations import OpenDurations
 from mini_workflow.core.payload import Payload
+from mini_workflow.core.progress import MapCount
 from mini_workflow.core.report_limits import ReportDeadlines, ReportLimits, not_reported
 from mini_workflow.core.tags import merge_tags
 from mini_workflow.core.timing import BEGIN, DEADLINE
@@ -54,14 +55,21 @@ class OpenTask:
         "heartbeat",
         "heartbeat_timeout",
         "name",
+        "part_of",
         "retry",
         "retry_at",
+        "since",
         "timeout",
+        "undoes",
         "worker",
     )
 
-    def __init__(self, event: events.TaskScheduled) -> None:
+    def __init__(self, event: events.TaskScheduled, now: int) -> None:
         self.name = event.name
+        self.since = event.begun or now
+        """When its attempt was to be made, or its wait for the next one began (milliseconds)."""
+        self.part_of = event.part_of
+        self.undoes = event.undoes
         self.retry = event.retry
         self.timeout = event.timeout
         self.heartbeat_timeout = event.heartbeat_timeout
@@ -98,6 +106,7 @@ class ExecutionState:
         "left_timers",
         "length",
         "limits",
+        "maps",
         "now",
         "patches",
         "promises",
@@ -130,6 +139,9 @@ class ExecutionState:
         self.worker = ""
         """The worker of all tasks, if they are for one: see `ExecutionStarted`."""
         self.in_flight = 0
+        self.maps: dict[int, MapCount] = {}
+        """The maps that are under way, and those that have ended since the last one began, by the number of
+        the first task."""
         self.tasks: dict[int, OpenTask] = {}
         self.timers: dict[int, int] = {}
         self.durations = OpenDurations()
@@ -363,21 +375,40 @@ class ExecutionState:
     def _task_scheduled(self, event: events.TaskScheduled) -> None:
         if self.condition != "running":
             raise self._follows_the_end(event)
-        self.tasks[event.seq] = OpenTask(event)
+        self.tasks[event.seq] = OpenTask(event, self.now)
         self.in_flight += 1
+        if event.part_of:
+            self._count_started(event)
         limits = self.limits
         if limits is not None and not (event.timeout is limits.longest is limits.others is None):
             self._expect(event.seq, event.begun or self.now)
+
+    def _count_started(self, event: events.TaskScheduled) -> None:
+        """Count a task of a map. The maps before that have come to their end are forgotten."""
+        if event.map is not None:
+            self.maps = {seq: one for seq, one in self.maps.items() if one.open}
+            self.maps[event.seq] = MapCount.of(event.map)
+        mapped = self.maps.get(event.part_of)
+        if mapped is not None:
+            mapped.started += 1
+            mapped.open += 1
 
     def _task_ended(self, event: events.TaskCompleted | events.TaskFailed) -> None:
         seq = event.seq
         if seq in self.cancelled_tasks:
             del self.cancelled_tasks[seq]
             return
-        if self.tasks.pop(seq).retry_at is None:
+        task = self.tasks.pop(seq)
+        if task.retry_at is None:
             self.in_flight -= 1
         else:
             self.durations.end(seq)
+        if task.part_of and (mapped := self.maps.get(task.part_of)) is not None:
+            mapped.open -= 1
+            if type(event) is events.TaskCompleted:
+                mapped.done += 1
+            else:
+                mapped.failed += 1
         if self.deadlines.open:
             self.deadlines.drop(seq)
         self.released.pop(seq, None)
@@ -386,6 +417,7 @@ class ExecutionState:
         task = self.tasks[event.seq]
         task.attempt = event.attempt
         task.retry_at = event.retry_at
+        task.since = event.at
         self.deadlines.drop(event.seq)
         if event.heartbeat is not None:
             task.heartbeat = event.heartbeat
@@ -400,6 +432,7 @@ class ExecutionState:
             task.retry_at = None
             self.durations.end(event.seq)
             self.in_flight += 1
+        task.since = event.at
         self.released.pop(event.seq, None)
         self._expect(event.seq, max(event.at, self.now))
 
@@ -421,6 +454,8 @@ class ExecutionState:
         self.durations.end(event.seq)
         self.deadlines.drop(event.seq)
         self.released.pop(event.seq, None)
+        if task.part_of and (mapped := self.maps.get(task.part_of)) is not None:
+            mapped.open -= 1
         if task.retry_at is None:
             self.in_flight -= 1
             self.cancelled_tasks[event.seq] = task.attempt

@@ -52,6 +52,10 @@ class TaskFuture(WorkflowFuture[Any]):
         self.name = name
         self._tasks = tasks
 
+    def subject(self) -> tuple[str, str, int]:
+        """See `WorkflowFuture.subject`."""
+        return "task", self.name, self.seq
+
     def cancel(self, msg: Any = None) -> bool:
         """Give the task up. What it still returns is recorded and ignored."""
         if self.done():
@@ -90,10 +94,13 @@ class Tasks:
         worker: str = "",
         undoes: int = 0,
         options: set[str] = NONE,
+        part_of: int = 0,
+        mapped: dict[str, Any] | None = None,
     ) -> TaskFuture:
         """Start a task now. The timeouts are in milliseconds; `worker` is empty for the default one;
         `undoes` is the number of the task that it takes back, 0 for none; `options` are what the user
-        has given of the engine's own arguments.
+        has given of the engine's own arguments; `part_of` is the number of the first task of its map, and
+        that one is given what is `mapped`.
 
         The call is captured before anything is recorded, so that a failure to capture it leaves
         no trace.
@@ -123,6 +130,8 @@ class Tasks:
                 *(seq, name, plan, timeout, recorder.refused, heartbeat_timeout, call, worker),
                 begun=begun,
                 undoes=undoes,
+                part_of=seq if mapped is not None else part_of,
+                map=mapped,
             )
         )
         future = TaskFuture(seq, name, loop=recorder.loop, tasks=self)
@@ -181,15 +190,18 @@ class Tasks:
 
     def map(
         self,
-        start: Callable[[Any], TaskFuture],
+        start: Callable[[Any, int, dict[str, Any] | None], TaskFuture],
         items: list[Any],
         concurrency: int | None,
         tolerance: Tolerance,
+        name: str,
     ) -> WorkflowFuture[Any]:
-        """Start a task for every item; the results come in the order of the items."""
+        """Start a task for every item; the results come in the order of the items. `start` takes an item
+        with what `start` above takes as `part_of` and `mapped`.
+        """
         if not self._recorder.may_start():
             return self._recorder.loop.create_future()
-        return Mapping(start, items, concurrency, tolerance, loop=self._recorder.loop)
+        return Mapping(start, items, concurrency, tolerance, name, loop=self._recorder.loop)
 
     def cancel(self, seq: int, reason: str = "") -> None:
         """Give an open task up; without a `reason` it is that of the delivery."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from mini_workflow.core import events
@@ -15,6 +15,10 @@ class Sleep(WorkflowFuture[Any]):
     """Done when its timer fires. Cancelling it gives the timer up."""
 
     timer: Handle | TimerHandle | None = None
+
+    def subject(self) -> tuple[str, str, int]:
+        """See `WorkflowFuture.subject`."""
+        return "timer", "", getattr(self.timer, "seq", 0)
 
     def cancel(self, msg: Any = None) -> bool:
         """Give the timer up."""
@@ -85,6 +89,10 @@ class Timers:
             self._recorder.loop.timer_fired(handle)
         elif (then := self.of_execution.pop(event.seq, None)) is not None:
             then()
+
+    def handles(self) -> Iterable[TimerHandle]:
+        """Return those that are open."""
+        return self._open.values()
 
     def clear(self) -> None:
         """Forget all timers."""

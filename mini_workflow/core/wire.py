@@ -49,7 +49,7 @@ _quote: Final[Callable[[str], str]] = encode_basestring
 _INTEGERS: Final = (
     *("at", "seq", "attempt", "fire_at", "retry_at", "wait", "by", "begun"),
     *("delay", "start_at", "timeout", "deadline"),
-    *("run", "kept", "highest", "timer", "undoes"),
+    *("run", "kept", "highest", "timer", "undoes", "part_of"),
 )
 _REQUIRED: Final[dict[type, frozenset[str]]] = {
     kind: frozenset(f.name for f in fields(kind) if f.default is MISSING)
@@ -73,15 +73,17 @@ def encode(event: Event | events.UpdateRequested | events.Request) -> str:
             and not event.worker
             and not event.undoes
             and not event.begun
+            and event.map is None
         ):
             name, call = event.name, event.call
             if name.isascii() and call.isascii():
                 name, call = _quote(name), _quote(call)
             else:
                 name, call = dump_json(name), dump_json(call)
+            part = f',"part_of":{event.part_of}' if event.part_of else ""
             if event.call:
-                return f'{{"event":"TaskScheduled","seq":{event.seq},"name":{name},"call":{call}}}'
-            return f'{{"event":"TaskScheduled","seq":{event.seq},"name":{name}}}'
+                return f'{{"event":"TaskScheduled","seq":{event.seq},"name":{name},"call":{call}{part}}}'
+            return f'{{"event":"TaskScheduled","seq":{event.seq},"name":{name}{part}}}'
     return encode_any(event)
 
 

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from mini_workflow.core import events
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.events import Event
+from mini_workflow.core.failure import Failure
 from mini_workflow.core.history import History
 from mini_workflow.core.tags import tags_from_text
 from mini_workflow.durations import seconds
+from mini_workflow.engine.activity import Activity, Progress, Wait
+from mini_workflow.engine.instants import instant
 from mini_workflow.engine.recording import Recording
+from mini_workflow.engine.sentence import sentence_of
 from mini_workflow.engine.timeline import Reader, Timeline
 from mini_workflow.errors import (
     ExecutionBlocked,
@@ -21,6 +26,7 @@ from mini_workflow.errors import (
     ExecutionFailed,
     ExecutionPaused,
     ExecutionTerminated,
+    SerializationError,
     TaskError,
 )
 from mini_workflow.ports import Head, Status
@@ -31,10 +37,6 @@ if TYPE_CHECKING:
 
 R_co = TypeVar("R_co", covariant=True)
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_EARLIEST: Final = datetime.min.replace(tzinfo=UTC)
-_LATEST: Final = datetime.max.replace(tzinfo=UTC)
-
 
 @dataclass(frozen=True, slots=True)
 class Description:
@@ -44,7 +46,9 @@ class Description:
     tasks of it wait for, because the process that is asked runs the execution and serves no such worker:
     open the runtime with ``workers={name: 1}``, or run ``mini-workflow worker MODULE --worker name``. It
     is empty where another process runs the execution, and on AWS. `parent` is the id of the
-    execution that started it as its child, or None; `tags` are those that it has now.
+    execution that started it as its child, or None; `tags` are those that it has now. `activity` is what
+    it does and waits for: all of it as `describe` tells it, and as far as no history has to be read for it
+    where executions are listed.
     """
 
     id: str
@@ -60,17 +64,22 @@ class Description:
     unserved: tuple[str, ...] = ()
     parent: str | None = None
     tags: dict[str, str] = field(default_factory=dict[str, str])
+    activity: Activity = field(default_factory=Activity)
 
     @classmethod
-    def from_head(cls, head: Head, unserved: tuple[str, ...] = ()) -> Description:
-        """Return the description of what a store knows, and of the workers that it waits for."""
+    def from_head(
+        cls, head: Head, unserved: tuple[str, ...] = (), activity: Activity | None = None
+    ) -> Description:
+        """Return the description of what a store knows, and of the workers that it waits for. Without an
+        `activity` it has the one that the head tells.
+        """
         return cls(
             id=head.execution_id,
             workflow=head.workflow,
             status=head.status,
-            started_at=_datetime(head.started_at),
-            closed_at=None if head.closed_at is None else _datetime(head.closed_at),
-            next_wake_at=None if head.wake_at is None else _datetime(head.wake_at),
+            started_at=instant(head.started_at),
+            closed_at=instant(head.closed_at),
+            next_wake_at=instant(head.wake_at),
             blocked_reason=head.blocked_reason,
             run=head.run,
             blocked_kind=head.blocked_kind,
@@ -78,14 +87,32 @@ class Description:
             parent=head.parent,
             tags=tags_from_text(head.tags),
             unserved=unserved,
+            activity=Activity.of(head) if activity is None else activity,
         )
 
+    @property
+    def waits(self) -> tuple[Wait, ...]:
+        """What it does or waits for: what its code awaits comes first."""
+        return self.activity.waits
 
-def _datetime(at: int) -> datetime:
-    try:
-        return _EPOCH + timedelta(milliseconds=at)
-    except OverflowError:  # a store may be asked to wake an execution at any time
-        return _LATEST if at > 0 else _EARLIEST
+    @property
+    def progress(self) -> tuple[Progress, ...]:
+        """How far it has got: what its code has told by ``ctx.progress``, and each ``ctx.map``."""
+        return self.activity.progress
+
+    def sentence(self, now: datetime) -> str:
+        """Return in words what it does or waits for at a time, which has a time zone."""
+        return sentence_of(
+            self.status,
+            self.activity,
+            now,
+            self.started_at,
+            self.closed_at,
+            self.blocked_kind,
+            self.blocked_reason,
+            busy=self.busy,
+            unserved=self.unserved,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +165,16 @@ class Execution(Generic[R_co]):
 
     def describe(self) -> Description:
         """Return what is known of the execution now. Raises ExecutionNotFound."""
-        return self._client.description(self._client.head(self.id))
+        head = self._client.head(self.id)
+        history = partial(self._client.history, self.id)
+        activity = Activity.of(head, history, self._told)
+        return replace(self._client.description(head), activity=activity)
+
+    def _told(self, failure: Failure) -> str:
+        try:
+            return self._codec.plain_failure(failure).summary()
+        except SerializationError:
+            return failure.type.rpartition(":")[2]
 
     def history(self) -> History:
         """Return all events so far, in order. Raises ExecutionNotFound."""

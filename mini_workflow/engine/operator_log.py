@@ -6,11 +6,13 @@ Only what a turn has committed is told, so a replay is silent.
 from __future__ import annotations
 
 import logging
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from mini_workflow.core import events
 from mini_workflow.core.events import Event
 from mini_workflow.core.failure import Failure
+from mini_workflow.engine.execution import Description
 from mini_workflow.engine.turn import Turn
 from mini_workflow.errors import ExecutionPaused
 from mini_workflow.ports import Head
@@ -44,6 +46,9 @@ def tell(turn: Turn) -> None:
             _printable(head.blocked_reason or ""),
             extra=_about(head),
         )
+    if head.waits and turn.commit.head is not None and log.isEnabledFor(logging.DEBUG):
+        said = Description.from_head(head).sentence(datetime.now(UTC))
+        log.debug("[%s] %s", head.execution_id, _printable(said), extra=_about(head))
     if (turn.first or turn.closing is not None) and log.isEnabledFor(logging.INFO):
         _tell_life(turn)
 

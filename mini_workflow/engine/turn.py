@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Final, ParamSpec, TypeVar
 
 from mini_workflow.core import events, wire
+from mini_workflow.core.awaited import recall
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.commands import SendMessage
 from mini_workflow.core.decide import Decision, decide
@@ -19,6 +20,7 @@ from mini_workflow.core.report_limits import ReportLimits
 from mini_workflow.core.run import Definition, Run
 from mini_workflow.core.state import ExecutionState
 from mini_workflow.core.timing import BEGIN
+from mini_workflow.engine.awaiting import with_waits
 from mini_workflow.engine.cache import Cache, Live
 from mini_workflow.engine.executor import Execute, execute, inline_runner
 from mini_workflow.engine.outbox import closing_messages, family_messages, outbox
@@ -61,6 +63,8 @@ class Turns:
     it. `limits` say by when attempts have to be reported, and `in_hand` is asked of one before it
     counts as lost: whether it is still being run.
 
+    `tells` says that each turn writes a head, which then names a task that is awaited, too.
+
     While `draining`, attempts that were handed back are not begun again.
     """
 
@@ -80,9 +84,11 @@ class Turns:
         limits: ReportLimits | None = None,
         in_hand: Callable[[tuple[str, int, int], str], bool] | None = None,
         refresh: Callable[[str], object] = lambda execution_id: None,
+        tells: bool = False,
     ) -> None:
         self._unreported = Unreported(store, refresh)
         self._note = note
+        self._tells = tells
         self._attempt_limits = limits
         self._in_hand = in_hand
         self._store = store
@@ -213,6 +219,8 @@ class Turns:
         try:
             if not fresh:
                 self.watched(run, lambda: repeat(run, history))
+                if head.waits:
+                    recall(run, head.waits)
             lost = self._lost(head.execution_id, state, parked, delivery.messages, now)
             if lost and stored.head.status != "blocked":
                 log.info("[%s] attempts without a worker: %d", head.execution_id, len(lost))
@@ -344,6 +352,7 @@ class Turns:
             again = self._unreported.of(run, now)
             decision = replace(decision, commands=(*decision.commands, *again))
         after = tagged(self._head_after(reopen or head, decision, now), decision.events)
+        after = with_waits(after, run, always=self._tells or after is not head)
         taken = decision.events
         left: tuple[Message, ...] = decision.left
         continues = decision.condition == "continued" and decision.fault is None

@@ -64,6 +64,16 @@ class TimerHandle:
         self._timers: Timers | None = timers
         self.seq = timers.start(fire_at, wait, self)
 
+    @property
+    def callback(self) -> Callable[..., Any]:
+        """What is called when it fires."""
+        return self._ready.callback
+
+    @property
+    def args(self) -> tuple[Any, ...]:
+        """What it is called with."""
+        return self._ready.args
+
     def when(self) -> float:
         """Return when it fires, in seconds on the loop's clock."""
         return self._when / 1000

@@ -43,6 +43,10 @@ class WorkflowFuture(asyncio.Future[T]):
     def __hash__(self) -> int:
         return self._mw_hash
 
+    def subject(self) -> tuple[str, str, int] | None:
+        """Return what it is the future of: a kind, a name, and the number of the operation or 0."""
+        return None
+
 
 class WorkflowTask(asyncio.Task[Any]):
     """An ``asyncio.Task`` whose hash follows the order of creation. `loop` is a WorkflowLoop."""

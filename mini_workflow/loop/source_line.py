@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import linecache
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
@@ -59,3 +61,21 @@ def waiting_line(coroutine: Any) -> str:
             found = describe_frame(frame)
         coroutine = getattr(coroutine, "cr_await", None) or getattr(coroutine, "ag_await", None)
     return found
+
+
+def predicate_text(predicate: Callable[[], bool]) -> str:
+    """Return the text of a condition: its name, or what stands behind the ``lambda:``."""
+    name = getattr(predicate, "__name__", "") or type(predicate).__name__
+    code = getattr(predicate, "__code__", None)
+    if name != "<lambda>" or code is None:
+        return name
+    places = [p for p in code.co_positions() if p[0] == p[1] and None not in p]
+    lines = {place[0] for place in places}
+    if len(lines) != 1:
+        return ""
+    (line,) = lines
+    columns = [p[2:] for p in places if p[2] != p[3]]
+    text = linecache.getline(code.co_filename, line or 0).encode()
+    begin = min((low or 0 for low, _ in columns), default=0)
+    end = max((high or 0 for _, high in columns), default=0)
+    return text[begin:end].decode(errors="replace").strip()

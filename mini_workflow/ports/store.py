@@ -41,7 +41,9 @@ class Head:
     while the execution is open. `run` counts the generations from 1, and `base` is the number of
     events of those before this one: they stay stored and count, and neither `load` nor `history`
     answers them. `parent` is the id of the execution that started it as its child, and `tags` are a
-    JSON object of names and values, as text; empty if there are none.
+    JSON object of names and values, as text; empty if there are none. `waits` is what the code awaits,
+    and `progress` what it has told of its progress, both as texts of the module `core.awaited`; empty
+    where nothing is known.
     """
 
     execution_id: str
@@ -57,6 +59,8 @@ class Head:
     base: int = 0
     parent: str | None = None
     tags: str = ""
+    waits: str = ""
+    progress: str = ""
 
 
 @record

@@ -17,12 +17,13 @@ from mini_workflow.cli.aws_checks import examine_aws
 from mini_workflow.cli.backends import AWSTarget, SQLiteTarget
 from mini_workflow.cli.failures import FAILED, OK, in_one_line
 from mini_workflow.cli.findings import Finding
-from mini_workflow.cli.output import duration, say, say_json
+from mini_workflow.cli.output import say, say_json
 from mini_workflow.cli.session import Session, command, json_option, pass_session
 from mini_workflow.cli.timelines import task_message
 from mini_workflow.core.events import TaskRetryStarted, TaskScheduled
 from mini_workflow.engine.client import Client
 from mini_workflow.engine.execution import Description
+from mini_workflow.engine.instants import duration
 from mini_workflow.engine.recording import Recording
 from mini_workflow.errors import SerializationError, WireError
 

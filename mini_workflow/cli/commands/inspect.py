@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,7 +14,6 @@ from mini_workflow.cli.failures import NotDone, using
 from mini_workflow.cli.output import (
     at_second,
     description_json,
-    duration,
     duration_text,
     note,
     say,
@@ -41,7 +41,10 @@ from mini_workflow.cli.timelines import (
     print_waiting,
     workers_of,
 )
+from mini_workflow.engine.activity import Progress
 from mini_workflow.engine.execution import Description
+from mini_workflow.engine.instants import duration
+from mini_workflow.engine.sentence import counts
 from mini_workflow.errors import UsageError
 from mini_workflow.ports import ORDERS
 
@@ -58,11 +61,16 @@ COLUMNS: Final[dict[str, Callable[[Description], str]]] = {
     "parent": lambda d: d.parent or "",
     "tags": lambda d: " ".join(f"{name}={value}" for name, value in d.tags.items()),
     "reason": lambda d: d.blocked_reason or "",
+    "now": lambda d: d.sentence(datetime.now(UTC)),
+    "progress": lambda d: "; ".join(map(progress_text, d.progress)),
 }
 """What `ls` can show of a description."""
 
 WORKERS: Final = "workers"
 """The column with the workers that tasks in flight are with, or wait for: it takes their histories."""
+
+ASK_ALL: Final = {"now", "progress"}
+"""The columns for which the histories of executions at work are read."""
 
 DEFAULT_COLUMNS: Final = "id,workflow,status,started,took"
 
@@ -111,6 +119,8 @@ def ls(
     workers: dict[str, str] = {}
     with session.backend.reader() as client:
         page, following = client.list_page(size=limit, after=after, **filters)
+        if ASK_ALL & set(names) and not as_json:
+            page = [client.get_execution(d.id).describe() if d.busy else d for d in page]
         for one in page if WORKERS in names and not as_json else ():
             if one.busy and one.status == "running":
                 workers[one.id] = ",".join(workers_of(client.get_execution(one.id)))
@@ -214,6 +224,19 @@ def _print_head(description: Description) -> None:
         say(f"wakes at {at_second(description.next_wake_at)}")
     if description.blocked_reason:
         say(f"blocked: {description.blocked_reason}")
+    elif description.closed_at is None:
+        say(description.sentence(datetime.now(UTC)))
+    for one in description.waits[:1]:
+        if one.line:
+            say(f"at {one.line}")
+    for one in description.progress:
+        say(f"progress {progress_text(one)}")
+
+
+def progress_text(progress: Progress) -> str:
+    """Return how far something has got, with its name or its text."""
+    words = " ".join(word for word in (progress.name, progress.text) if word)
+    return f"{words}: {counts(progress)}" if words else counts(progress)
 
 
 @command(

@@ -32,12 +32,16 @@ _PARKED: Final = '"parked":['
 _EVENTS: Final = '"events":['
 _END: Final = "]}"
 
+_NOTES: Final = ("waits", "progress")
+"""The fields of a head that stand in the second line, where processes from before them pass over them."""
+
 _NUMBERS: Final = (
     *("fingerprint", "born", "length", "sealed", "segments", "first", "turn", "writer", "tries"),
     *("spread", "unlisted"),
 )
 """The fields of the first line that are left out when they are empty."""
 
+_ELSEWHERE: Final = frozenset({"parent", *_NOTES})
 _dump = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
 
@@ -132,14 +136,14 @@ def encode(document: ExecutionObject) -> bytes:
         [
             (k, v)
             for k, v in asdict(head).items()
-            if v is not None and v is not False and k != "parent" and (k != "tags" or v)
+            if v is not None and v is not False and k not in _ELSEWHERE and (k != "tags" or v)
         ]
     )
     header.update([(k, v) for k in _NUMBERS if (v := getattr(document, k))])
     if document.parent is not None:
         header["parent"] = document.parent
     pending = document.pending
-    plain: dict[str, Any] = {}
+    plain: dict[str, Any] = {k: v for k in _NOTES if (v := getattr(head, k))}
     for name, wakeup in (("alarm", document.alarm.timer), ("deadline", document.alarm.deadline)):
         if wakeup is not None:
             header[name] = [wakeup.at, wakeup.schedule]
@@ -171,8 +175,8 @@ def decode(body: bytes, etag: str) -> ExecutionObject:
     """Return the document in an object. Raises StoreCorrupt or StoreTooNew."""
     try:
         lines = _lines(body)
-        document = _header(lines[0])
         plain = json.loads(lines[1][len(_ERRANDS) : -1])
+        document = _noted(_header(lines[0]), plain)
         end = lines.index("],", 3)
         if lines[2] != _PARKED or lines[end + 1] != _EVENTS or lines[-1] != _END:
             raise ValueError("a line is out of place")
@@ -196,13 +200,15 @@ def decode(body: bytes, etag: str) -> ExecutionObject:
 
 def decode_header(body: bytes) -> ExecutionObject | None:
     """Return the document without its lines, from the beginning of an object; None if that is too
-    short.
+    short. What the execution waits for is not in it where much is still to be done for the last commit.
     """
-    line, newline, _ = body.partition(b"\n")
+    first, newline, rest = body.partition(b"\n")
     if not newline:
         return None
+    second, whole, _ = rest.partition(b"\n")
     try:
-        return _header(line.decode())
+        plain: dict[str, Any] = json.loads(second.decode()[len(_ERRANDS) : -1]) if whole else {}
+        return _noted(_header(first.decode()), plain)
     except (ValueError, KeyError, TypeError) as error:
         raise _corrupt(body, error) from error
 
@@ -234,6 +240,12 @@ def _header(line: str) -> ExecutionObject:
     parent = None if about is None or "notify" in about else about["id"]
     head = Head(**plain, parent=parent)
     return ExecutionObject(head, alarm=alarm, **rest)
+
+
+def _noted(document: ExecutionObject, plain: dict[str, Any]) -> ExecutionObject:
+    """Return the document with the fields of its head that stand in the second line."""
+    notes = {name: plain[name] for name in _NOTES if name in plain}
+    return replace(document, head=replace(document.head, **notes)) if notes else document
 
 
 def _wakeup(plain: list[Any] | None) -> Wakeup | None:

@@ -72,6 +72,8 @@ _COLUMNS: Final = (
     _Column("base", 0, 0, _LARGEST),
     _Column("parent", None, optional=True),
     _Column("tags", ""),
+    _Column("waits", ""),
+    _Column("progress", ""),
 )
 
 FIELDS: Final = ", ".join(f"executions.{column.name}" for column in _COLUMNS)
@@ -138,6 +140,8 @@ def _stand_in(row: Any) -> Head:
         values["base"],
         values["parent"],
         values["tags"],
+        values["waits"],
+        values["progress"],
     )
     if head.closed_at is not None and head.status not in ("running", "blocked"):
         return head

@@ -134,6 +134,10 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         END
         """,
     ),
+    (
+        "ALTER TABLE executions ADD COLUMN waits TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE executions ADD COLUMN progress TEXT NOT NULL DEFAULT ''",
+    ),
 )
 """The statements of each version; the version of a file is how many of them it has seen."""
 

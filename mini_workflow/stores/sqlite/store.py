@@ -251,6 +251,8 @@ def _values(head: Head) -> tuple[Any, ...]:
         head.base,
         head.parent,
         head.tags,
+        head.waits,
+        head.progress,
     )
 
 
@@ -276,8 +278,8 @@ _HISTORY = """
 _LAST_KEY = "SELECT coalesce(max(key), 0) FROM executions"
 _CREATE = """
     INSERT INTO executions (key, partition, workflow, status, started_at, closed_at, busy,
-        wake_at, blocked_kind, blocked_reason, run, base, parent, tags, id)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+        wake_at, blocked_kind, blocked_reason, run, base, parent, tags, waits, progress, id)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 _APPEND = "INSERT INTO events (execution, number, body) VALUES (?, ?, ?)"
 _FEW: Final = 8
@@ -296,6 +298,6 @@ _POST = """
 _UPDATE = """
     UPDATE executions SET workflow = ?, status = ?, started_at = ?, closed_at = ?, busy = ?,
         wake_at = ?, blocked_kind = ?, blocked_reason = ?, run = ?, base = ?,
-        parent = ?, tags = ?
+        parent = ?, tags = ?, waits = ?, progress = ?
     WHERE key = ?
 """

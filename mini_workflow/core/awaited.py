@@ -1,0 +1,295 @@
+"""Awaited: what the code of a run awaits when a turn has ended, as a store keeps it with the head.
+
+Only looks at coroutines and futures; nothing of it is recorded. A step after another costs nothing
+here: that the code awaits a task is in the history.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, replace
+from itertools import islice
+from types import CodeType
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from mini_workflow.core.records import record
+from mini_workflow.core.tasks import TaskFuture
+from mini_workflow.core.timing import BEGIN, DEADLINE
+from mini_workflow.loop.source_line import waiting_line
+
+if TYPE_CHECKING:
+    from mini_workflow.core.run import Run
+
+DEEPEST: Final = 50
+"""How many futures behind each other are followed. Our own bound."""
+
+WIDEST: Final = 100
+"""How many futures beside each other are looked at. Our own bound."""
+
+SHOWN: Final = 3
+"""How many of those that are awaited together are kept."""
+
+LONGEST: Final = 200
+"""Characters of a name that are kept."""
+
+_TASK: Final = '{"kind":"task"'
+
+_dump = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+
+
+@record
+class Awaited:
+    """Something that code awaits: a `kind`, the `name` and number of the operation as far as it has any,
+    and since when (milliseconds since the epoch, as all times here).
+
+    `until` is when a timer fires, `deadline` when the code gives up, `line` the user's line as
+    ``file:line in function``. `also` are others that are awaited together with it, as pairs of kind and
+    name, and `count` how many they all are.
+    """
+
+    kind: str
+    name: str = ""
+    seq: int = 0
+    since: int = 0
+    until: int | None = None
+    deadline: int | None = None
+    line: str = ""
+    also: tuple[tuple[str, str], ...] = ()
+    count: int = 1
+
+    def to_text(self) -> str:
+        """Return the JSON text of it."""
+        plain = asdict(self)
+        return _dump({k: v for k, v in plain.items() if k == "kind" or v not in _DEFAULTS[k]})
+
+    @classmethod
+    def from_text(cls, text: str) -> Awaited | None:
+        """Return what a text says; None if it is empty, or says nothing that is known here."""
+        try:
+            plain = json.loads(text)
+            plain["also"] = tuple((str(kind), str(name)) for kind, name in plain.get("also", ()))
+            found = cls(**{k: v for k, v in plain.items() if k in _DEFAULTS})
+        except (ValueError, TypeError, AttributeError):
+            return None
+        return found if all(type(getattr(found, k)) in t for k, t in _TYPES.items()) else None
+
+    def same(self, other: Awaited | None) -> bool:
+        """Return whether it is the same operation, awaited at the same place."""
+        return other is not None and _place(self) == _place(other)
+
+
+_NUMBER: Final = (int,)
+_TIME: Final = (int, type(None))
+_TYPES: Final[dict[str, tuple[type, ...]]] = {
+    "kind": (str,),
+    "name": (str,),
+    "seq": _NUMBER,
+    "since": _NUMBER,
+    "until": _TIME,
+    "deadline": _TIME,
+    "line": (str,),
+    "count": _NUMBER,
+}
+_DEFAULTS: Final[dict[str, tuple[Any, ...]]] = {
+    **dict.fromkeys(_TYPES, ("", 0, None)),
+    "also": ((),),
+    "count": (1,),
+}
+"""The values of the fields that are not written."""
+
+
+def _place(one: Awaited) -> tuple[Any, ...]:
+    return one.kind, one.name, one.seq, one.line
+
+
+def waits_of(run: Run, before: str, *, always: bool) -> str:
+    """Return the text of what the code of a run awaits, after a text that was kept `before`.
+
+    A task that is awaited alone is not kept, unless `always`: the history tells. So a step after
+    another changes nothing.
+    """
+    waiter = run.waiter()
+    is_task = type(waiter) is TaskFuture
+    if is_task and not always and (not before or before.startswith(_TASK)):
+        return before
+    known = run.awaited
+    leaves = _leaves(run, run.main) if waiter is not None else []
+    first = leaves[0].future if leaves else None
+    if known is not None and known[0] is first and known[1] == len(leaves):
+        return known[2]
+    text = _text(run, leaves)
+    run.awaited = (first, len(leaves), text)
+    return text
+
+
+def recall(run: Run, text: str) -> None:
+    """Have a run that was replayed know what it awaited before: since when it does."""
+    leaves = _leaves(run, run.main) if run.waiter() is not None else []
+    before = Awaited.from_text(text)
+    now = Awaited.from_text(_text(run, leaves))
+    if now is not None and now.same(before):
+        run.awaited = (leaves[0].future if leaves else None, len(leaves), text)
+
+
+class _Leaf:
+    """A future that is awaited in the end, what it is the future of, and the asyncio tasks on the way."""
+
+    __slots__ = ("future", "subject", "tasks")
+
+    def __init__(
+        self,
+        future: Any,
+        subject: tuple[str, str, int] | None,
+        tasks: tuple[asyncio.Task[Any], ...],
+    ) -> None:
+        self.future = future
+        self.subject = subject
+        self.tasks = tasks
+
+
+def _text(run: Run, leaves: list[_Leaf]) -> str:
+    state = run.state
+    if not leaves:
+        begins = state.timers.get(BEGIN)
+        if run.main is None and begins is not None:
+            return Awaited("start", until=begins, since=state.now).to_text()
+        return ""
+    leaf = leaves[0]
+    kind, name, seq = leaf.subject or ("", "", 0)
+    found = Awaited(
+        kind,
+        name[:LONGEST],
+        seq,
+        state.now,
+        until=state.timers.get(seq) if kind == "timer" else None,
+        deadline=_deadline(run, leaf.tasks),
+        line=next(filter(None, map(_line, reversed(leaf.tasks))), ""),
+    )
+    if len(leaves) > 1:
+        others = (one.subject or ("", "", 0) for one in leaves[1 : 1 + SHOWN])
+        also = tuple((kind, name[:LONGEST]) for kind, name, _ in others)
+        found = replace(found, also=also, count=len(leaves))
+    return found.to_text()
+
+
+def _line(task: asyncio.Task[Any]) -> str:
+    return waiting_line(task.get_coro())
+
+
+_RANKS: Final = {
+    kind: rank
+    for rank, kind in enumerate(("task", "map", "signal", "promise", "child", "condition", "timer"))
+}
+"""Which of several is told of first; kinds that are not named come behind the first two."""
+
+
+def _rank(leaf: _Leaf) -> float:
+    return len(_RANKS) if leaf.subject is None else _RANKS.get(leaf.subject[0], 1.5)
+
+
+def _leaves(run: Run, main: asyncio.Task[Any] | None) -> list[_Leaf]:
+    """Return what a task awaits in the end, what is told of first in front."""
+    found: list[_Leaf] = []
+    if main is not None:
+        _follow(run, main, (), found)
+        found.sort(key=_rank)
+    return found
+
+
+def _follow(
+    run: Run,
+    future: Any,
+    tasks: tuple[asyncio.Task[Any], ...],
+    found: list[_Leaf],
+) -> None:
+    if len(found) >= WIDEST or len(tasks) >= DEEPEST:
+        return
+    if isinstance(future, asyncio.Task):
+        task = cast("asyncio.Task[Any]", future)
+        tasks = (*tasks, task)
+        future = getattr(task, "_fut_waiter", None)
+        if future is None:
+            return
+    elif future.done():
+        return
+    subject = _subject(run, future)
+    members = () if subject is not None else _members(future, tasks)
+    if not members:
+        if isinstance(future, asyncio.Task):
+            _follow(run, future, tasks, found)
+        else:
+            found.append(_Leaf(future, subject, tasks))
+        return
+    for member in islice(members, WIDEST):
+        if not member.done():
+            _follow(run, member, tasks, found)
+
+
+def _subject(run: Run, future: Any) -> tuple[str, str, int] | None:
+    """Return what a future is the future of: a kind, a name and a number."""
+    told = getattr(future, "subject", None)
+    if told is not None and (subject := told()) is not None:
+        found: tuple[str, str, int] = subject
+        return found
+    name = None if isinstance(future, asyncio.Task) else run.messages.awaited_signal(future)
+    return None if name is None else ("signal", name, 0)
+
+
+def _members(future: Any, tasks: tuple[asyncio.Task[Any], ...]) -> Iterable[Any]:
+    """Return the futures that one stands for: of `gather`, `wait`, `wait_for` or a task group."""
+    children = getattr(future, "_children", None)  # gather
+    if children is not None:
+        return children
+    coroutine: Any = tasks[-1].get_coro() if tasks else None
+    found: Iterable[Any] = ()
+    while coroutine is not None:
+        frame = getattr(coroutine, "cr_frame", None)
+        look = None if frame is None else _WAITERS.get(frame.f_code)
+        if look is not None and frame is not None:
+            found = look(frame.f_locals)
+        coroutine = getattr(coroutine, "cr_await", None)
+    return found
+
+
+def _code(function: Any) -> CodeType:
+    code: CodeType = function.__code__
+    return code
+
+
+def _of_group(variables: dict[str, Any]) -> Iterable[Any]:
+    return variables["self"]._tasks
+
+
+def _of_wait(variables: dict[str, Any]) -> Iterable[Any]:
+    return variables.get("fs") or ()
+
+
+def _of_wait_for(variables: dict[str, Any]) -> Iterable[Any]:
+    future: asyncio.Future[Any] | None = variables.get("fut")
+    return () if future is None else (future,)
+
+
+_WAITERS: Final[dict[CodeType, Callable[[dict[str, Any]], Iterable[Any]]]] = {
+    _code(asyncio.TaskGroup.__aexit__): _of_group,
+    _code(getattr(asyncio.TaskGroup, "_aexit", asyncio.TaskGroup.__aexit__)): _of_group,
+    _code(getattr(asyncio.tasks, "_wait")): _of_wait,  # noqa: B009 - it has no public name
+    _code(asyncio.wait_for): _of_wait_for,
+}
+"""How those coroutines of asyncio that wait on a future of their own name what they wait for."""
+
+
+def _deadline(run: Run, tasks: tuple[asyncio.Task[Any], ...]) -> int | None:
+    """Return when the first of the timeouts around the awaits ends: the code's, and the execution's."""
+    timers = run.state.timers
+    found = [timers[DEADLINE]] if DEADLINE in timers else []
+    waiters = [getattr(task, "_fut_waiter", None) for task in tasks]
+    for handle in islice(run.timers.handles(), WIDEST):
+        owner = getattr(handle.callback, "__self__", None)
+        # The second is what wait_for() does before Python 3.12.
+        if (isinstance(owner, asyncio.Timeout) and getattr(owner, "_task", None) in tasks) or (
+            handle.args and any(handle.args[0] is waiter for waiter in waiters)
+        ):
+            found.append(timers.get(handle.seq, 0))
+    return min(found, default=None)

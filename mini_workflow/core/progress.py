@@ -1,0 +1,58 @@
+"""Progress: how far the code says that it has got, and how far its maps have."""
+
+from __future__ import annotations
+
+import json
+from math import isfinite
+from typing import Any, Final
+
+from mini_workflow.errors import UsageError
+
+LONGEST: Final = 200
+"""Characters of the text beside a number. Our own bound: it is kept with every listing."""
+
+_dump = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+
+Told = tuple[float, "float | None", str]
+"""How much is done, of how much (None if that is not known), and a text."""
+
+
+class MapCount:
+    """How far a ``ctx.map`` has got: of so many `items`, how many tasks were started, have succeeded and
+    have failed, and how many of them are open.
+    """
+
+    __slots__ = ("concurrency", "done", "failed", "items", "name", "open", "started")
+
+    def __init__(self, name: str, items: int, concurrency: int | None) -> None:
+        self.name = name
+        self.items = items
+        self.concurrency = concurrency
+        self.started = self.done = self.failed = self.open = 0
+
+    @classmethod
+    def of(cls, plain: dict[str, Any]) -> MapCount:
+        """Return that of a map as its first task has it recorded."""
+        return cls(str(plain.get("name")), int(plain.get("items") or 0), plain.get("concurrency"))
+
+
+def text_of_progress(done: object, total: object, text: object) -> str:
+    """Return what `ctx.progress` is given as it is stored. Raises UsageError."""
+    for name, value in (("done", done), ("total", total)):
+        if value is None and name == "total":
+            continue
+        if type(value) not in (int, float) or not isfinite(value) or value < 0:  # type: ignore[arg-type, operator]
+            raise UsageError(f"ctx.progress({name}={value!r}): give a number of 0 or more")
+    if not isinstance(text, str) or len(text) > LONGEST:
+        raise UsageError(f"ctx.progress({text!r}): give a text of at most {LONGEST} characters")
+    return _dump([done, total, text])
+
+
+def read_progress(stored: str) -> Told | None:
+    """Return what was told; None if that is nothing, or nothing that is known here."""
+    try:
+        done, total, text = json.loads(stored)
+    except (ValueError, TypeError):
+        return None
+    numbers = type(done) in (int, float) and (total is None or type(total) in (int, float))
+    return (done, total, text) if numbers and isinstance(text, str) else None

@@ -1,0 +1,249 @@
+"""Activity: what an execution does and waits for, by its head and, where that is not enough, its history."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Final
+
+from mini_workflow.core import events
+from mini_workflow.core.awaited import Awaited
+from mini_workflow.core.events import Event
+from mini_workflow.core.failure import Failure
+from mini_workflow.core.progress import read_progress
+from mini_workflow.core.retry import RetryPolicy
+from mini_workflow.core.state import ExecutionState, OpenTask
+from mini_workflow.core.timing import BEGIN, DEADLINE
+from mini_workflow.engine.instants import instant
+from mini_workflow.errors import WireError
+from mini_workflow.ports import Head
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Something that an execution does or waits for. Times are in UTC.
+
+    `kind` is "task", "backoff", "map", "timer", "signal", "condition", "promise", "child", "start" or
+    "update" (whose handler is at work), or empty where only the place in the code is known. `name` is that
+    of the task, the map, the signal, the promise or the update, the id of the child, or the text of the
+    condition, and `number` that of the operation; 0 where it has none. It waits `since` then, `until` then if
+    it is a timer, a wait for another attempt, or a start to come, and gives up at the `deadline`, if there
+    is one. `line` is the line of the workflow's code that awaits it, as ``file:line in function``, where it
+    is known. Of a task, `attempt` is the one that is made or comes next, of at most `attempts` if that is
+    limited, by the `worker` that it names. `error` is what the attempt before failed of.
+    """
+
+    kind: str
+    name: str = ""
+    number: int = 0
+    since: datetime | None = None
+    until: datetime | None = None
+    deadline: datetime | None = None
+    line: str = ""
+    attempt: int = 1
+    attempts: int | None = None
+    worker: str = ""
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far something has got: what the code has told by ``ctx.progress`` (`name` is empty), or a
+    ``ctx.map`` of that name, of whose items so many have `failed` and so many are `open`.
+    """
+
+    done: float
+    total: float | None
+    text: str = ""
+    name: str = ""
+    failed: int = 0
+    open: int = 0
+    concurrency: int | None = None
+    since: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """What an execution does: what its code awaits comes first in `waits`; the others are open beside it.
+
+    `cancelling` is since when it is asked to cancel itself, with the `reason`; None if it is not.
+    `undoing` says that it takes back what its tasks have done.
+    """
+
+    waits: tuple[Wait, ...] = ()
+    progress: tuple[Progress, ...] = ()
+    cancelling: datetime | None = None
+    reason: str = ""
+    by: str = ""
+    undoing: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        head: Head,
+        history: Callable[[], Iterable[Event]] | None = None,
+        told: Callable[[Failure], str] = Failure.summary,
+    ) -> Activity:
+        """Return that of an execution. Its `history` is read only if it is running and the head does
+        not say all; without one, what the head says is all. `told` is what is told of a failure.
+        """
+        said = read_progress(head.progress)
+        progress = () if said is None else (Progress(*said),)
+        if head.status != "running":
+            return cls(progress=progress)
+        awaited = Awaited.from_text(head.waits)
+        if history is None or (awaited is not None and not head.busy and awaited.kind in _PLAIN):
+            return cls(_listed(awaited, (), head.wake_at, busy=head.busy), progress)
+        try:
+            look = _Look(history(), told)
+        except WireError:
+            return cls(_listed(awaited, (), head.wake_at, busy=head.busy), progress)
+        return look.activity(awaited, progress)
+
+
+_PLAIN: Final = ("signal", "timer", "start", "condition")
+"""What is open alone where no task is at work: the history says no more."""
+
+
+def _listed(
+    awaited: Awaited | None,
+    others: Iterable[Wait],
+    wake_at: int | None = None,
+    *,
+    busy: bool = True,
+) -> tuple[Wait, ...]:
+    if awaited is None:
+        return tuple(others)
+    first = Wait(
+        awaited.kind,
+        awaited.name,
+        awaited.seq,
+        instant(awaited.since),
+        instant(awaited.until),
+        instant(awaited.deadline),
+        awaited.line,
+    )
+    if awaited.kind == "task" and not busy and wake_at is not None:
+        first = replace(first, kind="backoff", until=instant(wake_at))
+    beside = [Wait(kind, name) for kind, name in awaited.also]
+    known = {(one.kind, one.name) for one in (first, *beside)}
+    others = [one for one in others if (one.kind, one.name) not in known]
+    return (first, *beside, *others)
+
+
+class _Look:
+    """What a history says of what is open."""
+
+    def __init__(self, history: Iterable[Event], told: Callable[[Failure], str]) -> None:
+        self.state = state = ExecutionState()
+        self._opened: dict[int, tuple[str, str, int]] = {}
+        """The kind, the name and the time of what was begun, by number."""
+        self._updates: dict[str, tuple[str, int]] = {}
+        self._errors: dict[int, str] = {}
+        self._cancel: events.CancelRequested | None = None
+        for event in history:
+            state.apply(event)
+            if isinstance(event, events.PromiseCreated):
+                self._opened[event.seq] = ("promise", event.name, state.now)
+            elif isinstance(event, events.ChildStarted):
+                self._opened[event.seq] = ("child", event.id, state.now)
+            elif isinstance(event, events.TimerStarted):
+                self._opened[event.seq] = ("timer", "", state.now)
+            elif isinstance(event, events.UpdateAccepted):
+                self._updates[event.id] = (event.name, event.at)
+            elif isinstance(event, events.TaskRetryScheduled):
+                self._errors[event.seq] = told(event.failure)
+            elif isinstance(event, events.CancelRequested):
+                self._cancel = event
+
+    def activity(self, awaited: Awaited | None, progress: tuple[Progress, ...]) -> Activity:
+        """Return all of it; what is `awaited` first."""
+        state = self.state
+        maps = tuple(self._maps())
+        found = list(self._open())
+        if awaited is not None and awaited.kind == "task":
+            same = [one for one in found if one.kind in _TASKS and one.number == awaited.seq]
+            deadline = instant(awaited.deadline)
+            first = [
+                replace(one, line=awaited.line, deadline=one.deadline or deadline) for one in same
+            ]
+            found = [one for one in found if one not in same]
+            beside = _listed(awaited, found)
+            waits = (*first, *(beside[1:] if awaited.also or same else found))
+        else:
+            waits = _listed(awaited, found)
+        undoing = any(task.undoes for task in state.tasks.values())
+        cancel = self._cancel
+        if cancel is None:
+            return Activity(waits, (*progress, *maps), undoing=undoing)
+        by = getattr(cancel, "by", "")
+        at = instant(cancel.at)
+        return Activity(waits, (*progress, *maps), at, cancel.reason, by, undoing)
+
+    def _maps(self) -> Iterator[Progress]:
+        for one in self.state.maps.values():
+            yield Progress(
+                one.done + one.failed,
+                one.items,
+                name=one.name,
+                failed=one.failed,
+                open=one.open,
+                concurrency=one.concurrency,
+            )
+
+    def _open(self) -> Iterator[Wait]:
+        """Iterate over what is open, what runs first."""
+        state = self.state
+        for name, answered in state.updates.items():
+            if not answered and name in self._updates:
+                called, at = self._updates[name]
+                yield Wait("update", called, since=instant(at))
+        mapped: set[int] = set()
+        waiting: list[Wait] = []
+        for seq, task in state.tasks.items():
+            if task.part_of in state.maps and task.retry_at is None:
+                if task.part_of not in mapped:
+                    mapped.add(task.part_of)
+                    name = state.maps[task.part_of].name
+                    yield Wait("map", name, task.part_of, instant(task.since))
+                continue
+            one = self._task(seq, task)
+            if task.retry_at is None:
+                yield one
+            else:
+                waiting.append(one)
+        yield from waiting
+        yield from self._operations("promise", state.promises)
+        yield from self._operations("child", state.children)
+        for seq, at in state.timers.items():
+            if seq == BEGIN:
+                yield Wait("start", since=instant(state.started_at), until=instant(at))
+            elif seq != DEADLINE:
+                _, _, since = self._opened.get(seq, ("", "", state.now))
+                yield Wait("timer", "", seq, instant(since), instant(at))
+
+    def _operations(self, kind: str, seqs: Iterable[int]) -> Iterator[Wait]:
+        for seq in seqs:
+            _, name, since = self._opened.get(seq, ("", "", self.state.now))
+            yield Wait(kind, name, seq, instant(since))
+
+    def _task(self, seq: int, task: OpenTask) -> Wait:
+        attempts = RetryPolicy.from_plain(task.retry).max_attempts if task.retry else None
+        kind = "task" if task.retry_at is None else "backoff"
+        limit = None if task.timeout is None or task.retry_at else task.since + task.timeout
+        return Wait(
+            kind,
+            task.name,
+            seq,
+            instant(task.since),
+            instant(task.retry_at),
+            instant(limit),
+            attempt=task.attempt - task.discounted,
+            attempts=attempts,
+            worker=task.worker,
+            error=self._errors.get(seq, ""),
+        )
+
+
+_TASKS: Final = ("task", "backoff")

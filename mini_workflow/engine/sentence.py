@@ -1,0 +1,199 @@
+"""Sentence: what an execution does or waits for, in words. The only place where it is put into words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from mini_workflow.engine.activity import Activity, Progress, Wait
+from mini_workflow.engine.instants import duration
+from mini_workflow.errors import ExecutionPaused
+from mini_workflow.printable import printable
+
+SHOWN: Final = 3
+"""How many other waits are named behind the first."""
+
+
+def sentence_of(
+    status: str,
+    activity: Activity,
+    now: datetime,
+    started_at: datetime,
+    closed_at: datetime | None = None,
+    blocked_kind: str | None = None,
+    blocked_reason: str | None = None,
+    *,
+    busy: bool = False,
+    unserved: Sequence[str] = (),
+) -> str:
+    """Return what an execution with this description does `now`, as one or more sentences in one line."""
+    if closed_at is not None:
+        return f"{status.capitalize()} after {duration(closed_at - started_at)}."
+    if status == "blocked":
+        return _printable(_blocked(blocked_kind, blocked_reason or ""))
+    waits = activity.waits
+    if activity.cancelling is not None:
+        asked = f"Was asked to cancel {_age(activity.cancelling, now)} ago"
+        asked += f" by {activity.by}" if activity.by else ""
+        asked += f": {activity.reason}." if activity.reason else "."
+        does = _clause(waits[0], activity, now) if waits else ""
+        return _printable(f"{asked} Cleans up: {does}." if does else asked)
+    if activity.undoing and waits:
+        names = _listed([one.name.removeprefix("undo ") for one in waits if one.kind in _TASKS])
+        return _printable(f"Undoes what it did: {names}.")
+    if not waits:
+        return "Runs a task." if busy else "Runs."
+    if waits[0].worker in unserved and waits[0].worker:
+        first = f"waits for worker {waits[0].worker} to run task {waits[0].name}"
+        said = first + _since(waits[0], now)
+    elif len(same := [one for one in waits if one.kind == waits[0].kind]) > 1 and (
+        waits[0].kind in _PLURAL
+    ):
+        said = _together(same, now)
+        waits = (waits[0], *(one for one in waits if one.kind != waits[0].kind))
+    else:
+        said = _clause(waits[0], activity, now)
+    text = f"{said[0].upper()}{said[1:]}."
+    others = [_clause(one, activity, now, brief=True) for one in waits[1 : 1 + SHOWN]]
+    if others:
+        more = len(waits) - 1 - len(others)
+        text += f" Meanwhile {', '.join(others)}{f', and {more} more' if more else ''}."
+    return _printable(text)
+
+
+def _printable(text: str) -> str:
+    return printable(" ".join(text.split()))
+
+
+def _blocked(kind: str | None, reason: str) -> str:
+    why = reason.partition(": ")[2] or reason
+    if kind == ExecutionPaused.__name__:
+        return f"Paused: {why}." if why else "Paused."
+    return f"Blocked: {reason}."
+
+
+def _clause(wait: Wait, activity: Activity, now: datetime, *, brief: bool = False) -> str:
+    words = KINDS.get(wait.kind, _elsewhere)(wait, activity, now)
+    if brief or wait.kind in _UNLIMITED:
+        return words
+    if wait.deadline is not None:
+        verb = "times out" if wait.kind == "task" else "gives up"
+        return f"{words}; {verb} in {_age(now, wait.deadline)}"
+    return f"{words}; without a time limit" if wait.kind in _OUTSIDE else words
+
+
+def _task(wait: Wait, activity: Activity, now: datetime) -> str:
+    words = f"runs task {wait.name}{_attempt(wait)}"
+    return f"{words} for {_age(wait.since, now)}" if wait.since is not None else words
+
+
+def _attempt(wait: Wait) -> str:
+    if wait.attempt == 1:
+        return ""
+    of = f" of {wait.attempts}" if wait.attempts is not None else ""
+    return f", attempt {wait.attempt}{of},"
+
+
+def _backoff(wait: Wait, activity: Activity, now: datetime) -> str:
+    words = f"tries {wait.name} again {_ahead(wait, now)}{_attempt(wait).rstrip(',')}"
+    return f"{words}. Before: {wait.error}" if wait.error else words
+
+
+def _map(wait: Wait, activity: Activity, now: datetime) -> str:
+    found = [one for one in activity.progress if one.name == wait.name and one.total is not None]
+    return f"runs {wait.name}: {counts(found[-1])}" if found else f"runs map {wait.name}"
+
+
+def counts(progress: Progress) -> str:
+    """Return how far something has got, in words."""
+    done = f"{progress.done:g}" if progress.done != int(progress.done) else f"{progress.done:.0f}"
+    words = [f"{done} done" if progress.total is None else f"{done} of {progress.total:g} done"]
+    if progress.open:
+        words.append(f"{progress.open} at work")
+    if progress.failed:
+        words.append(f"{progress.failed} failed")
+    return ", ".join(words)
+
+
+def _timer(wait: Wait, activity: Activity, now: datetime) -> str:
+    if wait.until is None:
+        return "sleeps"
+    return f"sleeps until {_clock(wait.until)}, for {_age(now, wait.until)} more"
+
+
+def _start(wait: Wait, activity: Activity, now: datetime) -> str:
+    return f"starts {_ahead(wait, now)}"
+
+
+def _condition(wait: Wait, activity: Activity, now: datetime) -> str:
+    return f"waits until {wait.name or 'a condition holds'}{_since(wait, now)}"
+
+
+def _update(wait: Wait, activity: Activity, now: datetime) -> str:
+    return f"handles update {wait.name}{_since(wait, now)}"
+
+
+def _waits(what: str) -> Callable[[Wait, Activity, datetime], str]:
+    def words(wait: Wait, activity: Activity, now: datetime) -> str:
+        return f"waits for {what} {wait.name or f'#{wait.number}'}{_since(wait, now)}"
+
+    return words
+
+
+def _elsewhere(wait: Wait, activity: Activity, now: datetime) -> str:
+    """Return the words for a kind that is not known here, or that only has a place."""
+    if wait.kind:
+        return _waits(wait.kind)(wait, activity, now)
+    return f"waits at {wait.line}{_since(wait, now)}" if wait.line else "waits"
+
+
+KINDS: Final[dict[str, Callable[[Wait, Activity, datetime], str]]] = {
+    "task": _task,
+    "backoff": _backoff,
+    "map": _map,
+    "timer": _timer,
+    "start": _start,
+    "condition": _condition,
+    "update": _update,
+}
+"""The words for each kind of wait, without a capital and a full stop. Any other kind is waited for by its
+name: "waits for signal approve"."""
+
+_TASKS: Final = ("task", "backoff")
+_PLURAL: Final = {"task": "tasks", "child": "children", "promise": "promises"}
+_UNLIMITED: Final = ("timer", "start", "backoff", "map")
+"""Those that end by themselves, at a time that is told."""
+
+_OUTSIDE: Final = ("signal", "promise")
+"""Those that end when somebody does something."""
+
+
+def _together(waits: Sequence[Wait], now: datetime) -> str:
+    kind = waits[0].kind
+    verb = "runs" if kind == "task" else "waits for"
+    names = _listed([one.name or f"#{one.number}" for one in waits])
+    since = min((one.since for one in waits if one.since is not None), default=None)
+    oldest = "" if since is None else f"; the oldest for {_age(since, now)}"
+    return f"{verb} {len(waits)} {_PLURAL[kind]}: {names}{oldest}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - SHOWN
+    return ", ".join(names[:SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+def _since(wait: Wait, now: datetime) -> str:
+    return "" if wait.since is None else f" since {_age(wait.since, now)}"
+
+
+def _ahead(wait: Wait, now: datetime) -> str:
+    return "soon" if wait.until is None else f"in {_age(now, wait.until)}, at {_clock(wait.until)}"
+
+
+def _age(begin: datetime | None, end: datetime) -> str:
+    return duration(max(timedelta(0), end - (begin or end)))
+
+
+def _clock(time: datetime) -> str:
+    return f"{time.astimezone(UTC):%Y-%m-%d %H:%M:%S}Z"
