@@ -15,7 +15,6 @@ from types import CodeType
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from mini_workflow.core.records import record
-from mini_workflow.core.tasks import TaskFuture
 from mini_workflow.core.timing import BEGIN, DEADLINE
 from mini_workflow.loop.source_line import waiting_line
 
@@ -35,6 +34,7 @@ LONGEST: Final = 200
 """Characters of a name that are kept."""
 
 _TASK: Final = '{"kind":"task"'
+_ALSO: Final = ',"also":['
 
 _dump = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
@@ -104,16 +104,14 @@ def _place(one: Awaited) -> tuple[Any, ...]:
     return one.kind, one.name, one.seq, one.line
 
 
-def waits_of(run: Run, before: str, *, always: bool) -> str:
-    """Return the text of what the code of a run awaits, after a text that was kept `before`.
+def is_of_task(text: str) -> bool:
+    """Return whether a text says no more than the history does: that a task is awaited."""
+    return not text or (text.startswith(_TASK) and _ALSO not in text)
 
-    A task that is awaited alone is not kept, unless `always`: the history tells. So a step after
-    another changes nothing.
-    """
+
+def waits_of(run: Run) -> str:
+    """Return the text of what the code of a run awaits; empty if it awaits nothing."""
     waiter = run.waiter()
-    is_task = type(waiter) is TaskFuture
-    if is_task and not always and (not before or before.startswith(_TASK)):
-        return before
     known = run.awaited
     leaves = _leaves(run, run.main) if waiter is not None else []
     first = leaves[0].future if leaves else None
@@ -165,7 +163,7 @@ def _text(run: Run, leaves: list[_Leaf]) -> str:
         state.now,
         until=state.timers.get(seq) if kind == "timer" else None,
         deadline=_deadline(run, leaf.tasks),
-        line=next(filter(None, map(_line, reversed(leaf.tasks))), ""),
+        line=next((line for task in reversed(leaf.tasks) if (line := _line(task))), ""),
     )
     if len(leaves) > 1:
         others = (one.subject or ("", "", 0) for one in leaves[1 : 1 + SHOWN])
@@ -193,7 +191,7 @@ def _leaves(run: Run, main: asyncio.Task[Any] | None) -> list[_Leaf]:
     """Return what a task awaits in the end, what is told of first in front."""
     found: list[_Leaf] = []
     if main is not None:
-        _follow(run, main, (), found)
+        _follow(run, main, (), found, 0)
         found.sort(key=_rank)
     return found
 
@@ -203,9 +201,11 @@ def _follow(
     future: Any,
     tasks: tuple[asyncio.Task[Any], ...],
     found: list[_Leaf],
+    depth: int,
 ) -> None:
-    if len(found) >= WIDEST or len(tasks) >= DEEPEST:
+    if len(found) >= WIDEST or depth >= DEEPEST:
         return
+    before = tasks
     if isinstance(future, asyncio.Task):
         task = cast("asyncio.Task[Any]", future)
         tasks = (*tasks, task)
@@ -215,16 +215,19 @@ def _follow(
     elif future.done():
         return
     subject = _subject(run, future)
-    members = () if subject is not None else _members(future, tasks)
+    members: Iterable[Any] = ()
+    if subject is None:
+        # Only what a task itself awaits is named by the frames of the task.
+        members = _members(future, None if tasks is before else tasks[-1])
     if not members:
         if isinstance(future, asyncio.Task):
-            _follow(run, future, tasks, found)
+            _follow(run, future, tasks, found, depth + 1)
         else:
             found.append(_Leaf(future, subject, tasks))
         return
     for member in islice(members, WIDEST):
         if not member.done():
-            _follow(run, member, tasks, found)
+            _follow(run, member, tasks, found, depth + 1)
 
 
 def _subject(run: Run, future: Any) -> tuple[str, str, int] | None:
@@ -237,12 +240,12 @@ def _subject(run: Run, future: Any) -> tuple[str, str, int] | None:
     return None if name is None else ("signal", name, 0)
 
 
-def _members(future: Any, tasks: tuple[asyncio.Task[Any], ...]) -> Iterable[Any]:
+def _members(future: Any, task: asyncio.Task[Any] | None) -> Iterable[Any]:
     """Return the futures that one stands for: of `gather`, `wait`, `wait_for` or a task group."""
     children = getattr(future, "_children", None)  # gather
     if children is not None:
         return children
-    coroutine: Any = tasks[-1].get_coro() if tasks else None
+    coroutine: Any = None if task is None else task.get_coro()
     found: Iterable[Any] = ()
     while coroutine is not None:
         frame = getattr(coroutine, "cr_frame", None)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 
-from mini_workflow.core.awaited import waits_of
+from mini_workflow.core.awaited import is_of_task, waits_of
 from mini_workflow.core.run import Run
+from mini_workflow.core.tasks import TaskFuture
 from mini_workflow.ports import Head
+
+log = logging.getLogger("mini_workflow.engine")
 
 
 def with_waits(head: Head, run: Run, *, always: bool) -> Head:
@@ -15,10 +19,16 @@ def with_waits(head: Head, run: Run, *, always: bool) -> Head:
 
     What an execution has told of its progress last stays when it has closed.
     """
+    waits = head.waits
     if head.status != "running":
         waits = ""
-    else:
-        waits = waits_of(run, head.waits, always=always)
+    elif always or type(run.waiter()) is not TaskFuture or not is_of_task(waits):
+        try:
+            waits = waits_of(run)
+        except Exception:
+            waits = ""
+            # It looks into what the code and asyncio have made; a turn must not fail of that.
+            log.exception("[%s] what it awaits cannot be told", head.execution_id)
     progress = run.progress or head.progress
     if waits == head.waits and progress == head.progress:
         return head
