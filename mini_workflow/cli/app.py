@@ -104,7 +104,20 @@ def _current_folder() -> Path:
         ) from error
 
 
-_MODULES = (run, dev, ui, inspect, control, replay, doctor, dlq, deploy, backup, package, completion)
+_MODULES = (
+    run,
+    dev,
+    ui,
+    inspect,
+    control,
+    replay,
+    doctor,
+    dlq,
+    deploy,
+    backup,
+    package,
+    completion,
+)
 for _module in _MODULES:
     for _command in _module.COMMANDS:
         cli.add_command(_command)

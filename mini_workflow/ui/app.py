@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 from urllib.parse import parse_qsl, quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -97,8 +97,9 @@ class _Pages:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self._templates.globals.update(words=words, tree_of=tree_of, len=len)
-        self._templates.filters.update(pc=lambda x: f"{x:.2f}".rstrip("0").rstrip("."))
+        known: dict[str, Any] = {"words": words, "tree_of": tree_of, "len": len}
+        cast("dict[str, Any]", self._templates.globals).update(known)  # pyright: ignore[reportUnknownMemberType]
+        cast("dict[str, Any]", self._templates.filters)["pc"] = _percent  # pyright: ignore[reportUnknownMemberType]
 
     # Pages
 
@@ -176,7 +177,9 @@ class _Pages:
             return self._page(request, "act.html", one=one, action=action, fits=fits, given=given)
         form = await self._form(request)
         if form is None:
-            return self._refused(request, "the form was made by an earlier page: load the page again")
+            return self._refused(
+                request, "the form was made by an earlier page: load the page again"
+            )
 
         def do() -> Any:
             return action.do(self._client.get_execution(name), form)
@@ -192,7 +195,9 @@ class _Pages:
         """Do the same to each execution that was selected, and say which were left out, and why."""
         form = await self._form(request)
         if form is None:
-            return self._refused(request, "the form was made by an earlier page: load the page again")
+            return self._refused(
+                request, "the form was made by an earlier page: load the page again"
+            )
         action = ACTIONS.get(form.get("action", ""))
         names = [name for name in form.get("ids", "").split() if name]
         if action is None or not action.bulk or not names:
@@ -218,7 +223,9 @@ class _Pages:
             return await self.missing(request, None)
         form = await self._form(request)
         if form is None:
-            return self._refused(request, "the form was made by an earlier page: load the page again")
+            return self._refused(
+                request, "the form was made by an earlier page: load the page again"
+            )
         name = request.path_params["id"]
         answer = await self._done(request, lambda: act(self._client.schedules.get(name)))
         if isinstance(answer, Response):
@@ -271,9 +278,7 @@ class _Pages:
         return self._page(request, "wrong.html", 404, title="There is no such page", text="")
 
     def _refused(self, request: Request, why: str) -> Response:
-        return self._page(
-            request, "wrong.html", REFUSED, title="Nothing was done", text=why
-        )
+        return self._page(request, "wrong.html", REFUSED, title="Nothing was done", text=why)
 
     def _page(self, request: Request, template: str, status: int = 200, **values: Any) -> Response:
         root = request.scope.get("root_path", "")
@@ -288,6 +293,11 @@ class _Pages:
             **values,
         )
         return HTMLResponse(text, status)
+
+
+def _percent(x: float) -> str:
+    """Return a number of percent as shapes have it."""
+    return f"{x:.2f}".rstrip("0").rstrip(".")
 
 
 def _address(request: Request, path: str) -> str:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from mini_workflow.core import events
 from mini_workflow.core.failure import Failure
@@ -264,18 +264,16 @@ def _is_of(entry: Entry, kind: str) -> bool:
 
 
 def _arguments(entries: Sequence[Entry]) -> list[Node]:
-    if not entries or not entries[0].values:
+    """Return the arguments of the first event, those by position by their number."""
+    value: Any = (entries[0].values or {}).get("arguments") if entries else None
+    if value is None:
         return []
-    value = entries[0].values.get("arguments")
-    if not isinstance(value, (list, tuple)) or len(value) != 2:  # pyright: ignore[reportUnknownArgumentType]
-        return [] if value is None else [tree_of(value, "arguments")]
-    args: Any
-    named: Any
-    args, named = value
-    return [
-        *(tree_of(one, str(number)) for number, one in enumerate(args)),
-        *(tree_of(one, str(name)) for name, one in named.items()),
-    ]
+    try:
+        args, named = cast("tuple[list[Any], dict[str, Any]]", value)
+        pairs = [*((str(number), one) for number, one in enumerate(args)), *named.items()]
+    except (TypeError, ValueError, AttributeError):
+        return [tree_of(value, "arguments")]  # they could not be decoded
+    return [tree_of(one, name) for name, one in pairs]
 
 
 def _result(closing: Entry | None) -> Node | None:

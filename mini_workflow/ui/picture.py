@@ -17,6 +17,8 @@ BUCKETS: Final = 60
 OVERVIEW: Final = 100
 """Columns of the overview above the timeline."""
 
+TIMES: Final = "\N{MULTIPLICATION SIGN}"
+
 NEAR: Final = 1.0
 """Percent within which two marks are one, with a number."""
 
@@ -152,7 +154,7 @@ class _Drawing:
                 return
             first, x = together[0], self._scale.at(together[0].at)
             shapes.append(Shape("mark", first.kind, x))
-            text = first.name if len(together) == 1 else f"×{len(together)}"
+            text = first.name if len(together) == 1 else f"{TIMES}{len(together)}"
             shapes.append(Shape("text", "an", x, text=text, end=x > 70))
 
         for mark in marks:
@@ -250,7 +252,7 @@ class _Drawing:
             "map" if group.kind == "task" else group.kind,
             "failed" if failed else "running" if working or waiting else "done",
             group.name or group.kind,
-            f"×{words.number(len(members))}",
+            f"{TIMES}{words.number(len(members))}",
             words.span(ended - began),
             f", {said}",
             [],
@@ -308,5 +310,3 @@ def _failures(course: Course, scale: Scale) -> str:
             if part.what == "failed"
         }
     return "".join(f"M{x} 22v4h.8v-4z" for x in sorted(failed))
-
-

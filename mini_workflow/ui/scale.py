@@ -6,6 +6,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Final
 
 LONG: Final = 0.05
@@ -127,7 +128,7 @@ class Scale:
     def _lay_out(self, idle: Sequence[tuple[int, int]]) -> tuple[list[int], list[float]]:
         """Return the times at which the scale bends, and where they stand."""
         bounds = [self.began, *(edge for one in idle for edge in one), self.ended]
-        parts = list(zip(bounds, bounds[1:], strict=False))
+        parts = list(pairwise(bounds))
         shown = [end - start for start, end in parts[::2]]
         share = BREAK * self.width / 100
         room = self.width - share * len(idle)
@@ -148,7 +149,10 @@ class Scale:
 
     def at(self, time: int) -> float:
         """Return where a time stands, in percent; what is outside stands at the nearer end."""
-        time = min(max(time, self.began), self.ended)
+        if time <= self.began:
+            return 0.0
+        if time >= self.ended:
+            return self.width
         part = min(bisect_right(self._edges, time) - 1, len(self._edges) - 2)
         start, end = self._edges[part], self._edges[part + 1]
         left, right = self._places[part], self._places[part + 1]

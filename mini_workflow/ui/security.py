@@ -50,7 +50,9 @@ class Guard:
     show, if it is not empty: in the address once, as ``?token=``, or in a header ``Authorization: Bearer``.
     """
 
-    def __init__(self, inner: ASGIApp, hosts: Iterable[str], token: str, *, read_only: bool) -> None:
+    def __init__(
+        self, inner: ASGIApp, hosts: Iterable[str], token: str, *, read_only: bool
+    ) -> None:
         self._inner = inner
         self._hosts = {*LOOPBACK, *(host.lower() for host in hosts)}
         self._token = token
@@ -58,6 +60,7 @@ class Guard:
         self._key = secrets.token_bytes(32)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, or let it through."""
         if scope["type"] != "http":
             await self._inner(scope, receive, send)
             return
@@ -79,7 +82,8 @@ class Guard:
         host = headers.get("host", "").lower()
         if _name_of(host) not in self._hosts:
             return _refuse(
-                421, f"this page does not answer to the host {host!r}. Start it with --host-name {host}"
+                421,
+                f"this page does not answer to the host {host!r}. Start it with --host-name {host}",
             )
         if scope["method"] not in ("GET", "HEAD"):
             if self._read_only:
@@ -107,7 +111,8 @@ class Guard:
             answer.headers["set-cookie"] = self._cookie_line(scope, self._known())
             return answer
         return _refuse(
-            401, "this page asks for a token: open the address that the command has printed, with ?token="
+            401,
+            "this page asks for a token: open the address that the command has printed, with ?token=",
         )
 
     def _is_token(self, given: str) -> bool:

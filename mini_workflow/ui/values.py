@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import date, time, timedelta
 from decimal import Decimal
@@ -52,10 +53,10 @@ def tree_of(value: Any, name: str = "", depth: int = 0) -> Node:
         return Node(name, value.name, type(value).__name__)
     if isinstance(value, _AS_TEXT):
         return Node(name, str(value), type(value).__name__)
-    items = _items(cast(Any, value))
+    items = _items(value)
     if items is None or depth == DEEPEST:
         return _long(name, repr(cast(object, value)), type(value).__name__)
-    size = len(cast("Any", value))
+    size = len(value)
     node = Node(name, kind=f"{type(cast(object, value)).__name__}, {size}")
     for label, item in items:
         if len(node.items) == MOST:
@@ -72,8 +73,8 @@ def _items(value: Any) -> Iterator[tuple[str, Any]] | None:
     if isinstance(value, (list, tuple)):
         listed = cast("list[Any]", value)
         return ((str(number), item) for number, item in enumerate(listed))
-    if isinstance(value, Set):
-        return (("", item) for item in cast("Set[Any]", value))
+    if isinstance(value, AbstractSet):
+        return (("", item) for item in cast("AbstractSet[Any]", value))
     return None
 
 

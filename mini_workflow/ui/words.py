@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Final
 
 _UNITS: Final = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
@@ -16,7 +17,7 @@ def span(milliseconds: float) -> str:
     if seconds < 60:
         return f"{seconds:.3g} s"
     whole = round(seconds)
-    for (size, unit), (smaller, lesser) in zip(_UNITS, _UNITS[1:], strict=False):
+    for (size, unit), (smaller, lesser) in pairwise(_UNITS):
         if whole >= size:
             rest = whole % size // smaller
             return f"{whole // size} {unit} {rest} {lesser}" if rest else f"{whole // size} {unit}"
@@ -52,7 +53,9 @@ def size(count: int) -> str:
 
 def utc(at: int | datetime) -> datetime:
     """Return milliseconds since the epoch, or a time, as a time in UTC."""
-    return at.astimezone(UTC) if isinstance(at, datetime) else datetime.fromtimestamp(at / 1000, UTC)
+    return (
+        at.astimezone(UTC) if isinstance(at, datetime) else datetime.fromtimestamp(at / 1000, UTC)
+    )
 
 
 def count(value: int, noun: str, plural: str = "") -> str:

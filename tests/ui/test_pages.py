@@ -104,7 +104,7 @@ def test_a_failure_is_open_with_the_line_of_the_user(
         execution.result(WAIT)
     page = browser.get("/executions/f-1").text
     assert "ValueError: row 219 is not a price" in page
-    assert 'raise ValueError(&#34;row 219 is not a price&#34;)' in page
+    assert "raise ValueError(&#34;row 219 is not a price&#34;)" in page
     assert re.search(r"tests/ui/flows\.py:\d+ in parse", page)
     assert re.search(r'class="fr mine"', page)
 
@@ -148,9 +148,9 @@ def test_a_fan_out_of_ten_thousand_is_a_page_of_few_rows(
     assert execution.result(WAIT) == sum(range(10_000))
     page = browser.get("/executions/wide").text
     assert page.count('class="row') <= ROWS
-    assert "load ×10,000".replace(" ", "") in text_of(page).replace(" ", "")
+    assert re.search(r"load\W+10,000", text_of(page))
     assert page.count('id="e') <= 200
-    assert 'before=' in page
+    assert "before=" in page
 
 
 def test_the_history_is_downloaded_as_it_is_replayed(
