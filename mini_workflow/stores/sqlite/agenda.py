@@ -8,7 +8,7 @@ from typing import Any
 
 from mini_workflow.stores.sqlite.connection import Connection
 from mini_workflow.stores.sqlite.damage import SOUND
-from mini_workflow.stores.sqlite.leases import Ownership
+from mini_workflow.stores.ownership import Ownership
 
 
 class SQLiteAgenda:
