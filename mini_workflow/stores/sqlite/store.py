@@ -11,10 +11,10 @@ from typing import Any, Final
 
 from mini_workflow.errors import UsageError
 from mini_workflow.ports import Commit, Extent, Head, Page, Query, Stored
+from mini_workflow.stores.ownership import Ownership
 from mini_workflow.stores.sqlite import listing
 from mini_workflow.stores.sqlite.connection import Connection
 from mini_workflow.stores.sqlite.damage import BEHIND, FIELDS, FIND, Damage, damages, head_of
-from mini_workflow.stores.ownership import Ownership
 from mini_workflow.stores.sqlite.leases import verify
 
 _ELSEWHERE: Final = (-1, -1)
