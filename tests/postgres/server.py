@@ -28,6 +28,9 @@ from tests.waiting import WAIT
 
 _NOBODY: Final = 65534
 
+_LIBC: Final = ctypes.CDLL(None) if sys.platform == "linux" else None
+_PR_SET_PDEATHSIG: Final = 1
+
 _SETTINGS: Final = (
     "listen_addresses=",
     "fsync=off",  # what a power cut would lose is not tested here
@@ -93,7 +96,7 @@ class PostgresServer:
             cwd=self.folder,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+            preexec_fn=_end_with_parent if _LIBC is not None else None,  # noqa: PLW1509 - one call
             **self._user,
         )
         ends = time.monotonic() + WAIT
@@ -139,7 +142,8 @@ class PostgresServer:
 
 def _end_with_parent() -> None:
     """Have the kernel end the server when the process that has started it is gone."""
-    ctypes.CDLL(None).prctl(1, signal.SIGQUIT)
+    assert _LIBC is not None
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGQUIT)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Final
 
@@ -269,7 +269,7 @@ class Pool:
         self._closed = False
 
     @contextmanager
-    def use(self) -> Iterator[Connection]:
+    def use(self) -> Generator[Connection]:
         """Lend a connection, the one that was used last."""
         with self._room:
             with self._lock:

@@ -129,8 +129,7 @@ class PostgresStore:
             made: list[int | None] = []
         else:
             made = self._write(batch)
-        answers = batch.settle(made)
-        return answers
+        return batch.settle(made)
 
     def _write(self, batch: _Batch) -> list[int | None]:
         parameters = batch.literals()

@@ -103,7 +103,7 @@ class Wakeups:
         while not self._closed.is_set():
             connection = Connection(self._database)
             try:
-                connection.raw.execute(f'LISTEN "{self.address}"')
+                connection.rows(f'LISTEN "{self.address}"')
                 heard()  # what was rung before is lost
                 self._hear(connection.raw, heard)
             except (StoreError, psycopg.Error, OSError) as error:
