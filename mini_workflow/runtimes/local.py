@@ -9,7 +9,7 @@ import socket
 import time
 from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 from mini_workflow.codecs.chained import Codecs, with_codecs
 from mini_workflow.codecs.standard import (
@@ -25,7 +25,7 @@ from mini_workflow.engine.executor import execute, execute_async
 from mini_workflow.engine.runtime import Runtime
 from mini_workflow.engine.watchdog import DEFAULT_LIMIT
 from mini_workflow.errors import StoreError, UsageError
-from mini_workflow.ports import Report, TaskRunner
+from mini_workflow.ports import Agenda, Clock, Leases, Mailbox, Report, Store, TaskRunner
 from mini_workflow.runners.named_workers import NamedWorkers
 from mini_workflow.runners.routed import Closing, RoutedRunner
 from mini_workflow.runtimes.embedded import DEFAULT_GRACE, runner_in_process
@@ -120,59 +120,130 @@ class LocalRuntime(Runtime):
         carrying = with_codecs(standard, codec)
         if not in_process:
             _check_picklable(codec)
-        clock = SystemClock()
-        self._doorbell = WakeupSocket()
-        try:
-            self._backend = SQLiteBackend(
-                path,
-                owner=f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}",
-                address=self._doorbell.address,
-                clock=clock,
-                lease=round(lease * 1000),
-                synchronous=synchronous,
-            )
-        except BaseException:
-            self._doorbell.close()
-            raise
-        backend = self._backend
-        self._peers: list[str] = []
-        self._peers_until = 0.0
-        self._refresh = lease / 4
+        backend = self._opened = self._open(path, round(lease * 1000), synchronous)
         super().__init__(
-            Ports(backend.store, backend.agenda, backend.mailbox, backend.leases, clock),
+            Ports(backend.store, backend.agenda, backend.mailbox, backend.leases, backend.clock),
             codec=carrying,
             make_runner=partial(_make_runner, carrying, value_limit, codec, processes, threads),
-            notify_peers=self._notify_peers,
-            on_stop=self._close_backend,
+            notify_peers=backend.notify_peers,
+            on_stop=backend.close,
             cache_size=cache_size,
             turn_limit=turn_timeout,
             grace=grace,
             history_limit=history_limit,
             renew_every=lease / 4,
         )
+        backend.listen(self)
+
+    def _open(
+        self, path: str | os.PathLike[str], lease: int, synchronous: Literal["FULL", "NORMAL"]
+    ) -> OpenedBackend:
+        """Open what executions are kept in. `lease` is in milliseconds."""
+        return _OpenedFile(path, lease, synchronous)
+
+
+class OpenedBackend(Protocol):
+    """A backend that this process has open as an owner, and how others that have it open are woken."""
+
+    @property
+    def store(self) -> Store:
+        """See `Backend.store`."""
+        ...
+
+    @property
+    def agenda(self) -> Agenda:
+        """See `Backend.agenda`."""
+        ...
+
+    @property
+    def mailbox(self) -> Mailbox:
+        """See `Backend.mailbox`."""
+        ...
+
+    @property
+    def leases(self) -> Leases:
+        """See `Backend.leases`."""
+        ...
+
+    @property
+    def clock(self) -> Clock:
+        """The clock that leases go by."""
+        ...
+
+    def notify_peers(self) -> None:
+        """Have the other processes look, after a commit that they may wait for."""
+        ...
+
+    def listen(self, runtime: Runtime) -> None:
+        """Have the runtime look around whenever another process asks for it."""
+        ...
+
+    def close(self) -> None:
+        """Tell the others, and close."""
+        ...
+
+
+class _OpenedFile:
+    """An SQLite file. Its owners wake each other over loopback."""
+
+    def __init__(
+        self, path: str | os.PathLike[str], lease: int, synchronous: Literal["FULL", "NORMAL"]
+    ) -> None:
+        self.clock = SystemClock()
+        self._doorbell = WakeupSocket()
+        try:
+            self.backend = SQLiteBackend(
+                path,
+                owner=owner_name(),
+                address=self._doorbell.address,
+                clock=self.clock,
+                lease=lease,
+                synchronous=synchronous,
+            )
+        except BaseException:
+            self._doorbell.close()
+            raise
+        self.store, self.agenda = self.backend.store, self.backend.agenda
+        self.mailbox, self.leases = self.backend.mailbox, self.backend.leases
+        self._runtime: Runtime | None = None
+        self._peers: list[str] = []
+        self._peers_until = 0.0
+        self._refresh = lease / 4000
+
+    def listen(self, runtime: Runtime) -> None:
+        """See `OpenedBackend.listen`."""
+        self._runtime = runtime
         self._doorbell.listen(self._heard)
 
     def _heard(self) -> None:
         """Another process has rung: it may have opened the file just now."""
         self._peers_until = 0.0
-        self.look_around()
+        assert self._runtime is not None
+        self._runtime.look_around()
 
-    def _notify_peers(self) -> None:
+    def notify_peers(self) -> None:
+        """See `OpenedBackend.notify_peers`."""
         now = time.monotonic()
         if now >= self._peers_until:
             # Before the look: who rings meanwhile is looked for the next time.
             self._peers_until = now + self._refresh
             try:
-                self._peers = self._backend.leases.peers()
+                self._peers = self.leases.peers()
             except StoreError:  # busy: they look for themselves soon
                 self._peers_until = 0.0
         self._doorbell.notify(self._peers)
 
-    def _close_backend(self) -> None:
+    def close(self) -> None:
+        """See `OpenedBackend.close`."""
         self._peers_until = 0.0
-        self._notify_peers()
+        self.notify_peers()
         self._doorbell.close()
-        self._backend.close()
+        self.backend.close()
+
+
+def owner_name() -> str:
+    """Return a name for this process, for people who look at what has it open."""
+    return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
 
 
 def _check(name: str, value: object, fits: bool, wanted: str) -> None:
