@@ -452,6 +452,7 @@ class Context:
         timeout: float | timedelta | None = None,
         retry: RetryPolicy | None = None,
         notify: str | None = None,
+        tags: Mapping[str, str] | None = None,
         **kwargs: Any,
     ) -> OtherExecution:
         """Start another execution that goes on by itself, whatever becomes of this one. It begins
@@ -470,6 +471,7 @@ class Context:
             notify: the name of a signal that this execution is sent when the other one has
                 closed. Its value is ``{"id": ..., "status": ...}``; the status is "not started" if
                 the id was taken.
+            tags: those that it begins with; it does not get those of this execution.
 
         Returns:
             A handle with ``.id``, ``.signal(name, value)``, ``.cancel()`` and ``.terminate()``.
@@ -479,7 +481,7 @@ class Context:
                 wrong; nothing was started.
         """
         options: dict[str, Any] = {"id": id, "delay": delay, "start_at": start_at}
-        options |= {"timeout": timeout, "retry": retry, "notify": notify}
+        options |= {"timeout": timeout, "retry": retry, "notify": notify, "tags": tags}
         given = {option for option, value in options.items() if value is not None}
         workflow, args, kwargs = unbind(workflow, args, kwargs, given)
         if id is not None:
@@ -495,6 +497,7 @@ class Context:
             id,
             timing_of("ctx.start", delay, start_at, timeout, retry),
             notify or "",
+            None if tags is None else check_tags(tags),
         )
 
     def execution(self, id: str) -> OtherExecution:  # noqa: A002
