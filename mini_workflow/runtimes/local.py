@@ -1,4 +1,6 @@
-"""LocalRuntime: workflows embedded in this process, on one SQLite file."""
+"""LocalRuntime: workflows embedded in this process, on one SQLite file; and what it has in common with
+other embedded runtimes.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +9,9 @@ import pickle
 import secrets
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Final, Literal, Protocol
+from typing import TYPE_CHECKING, Final, Literal, Protocol, TypedDict, Unpack
 
 from mini_workflow.codecs.chained import Codecs, with_codecs
 from mini_workflow.codecs.standard import (
@@ -43,7 +45,85 @@ MAXIMUM_LEASE: Final = 24 * 3600
 """Seconds in a day: our own bound against mistaken units."""
 
 
-class LocalRuntime(Runtime):
+class EmbeddedOptions(TypedDict, total=False):
+    """The options of a runtime that is embedded in a process: see `LocalRuntime`."""
+
+    workers: int | Mapping[str, int]
+    threads: int | None
+    cache_size: int
+    lease: float
+    turn_timeout: float | None
+    grace: float
+    history_limit: int
+    value_limit: int
+    codec: Codecs | None
+
+
+class EmbeddedRuntime(Runtime):
+    """What `LocalRuntime` and `PostgresRuntime` have in common: it runs executions and their tasks in
+    this process, and shares a store with others. Raises what they raise.
+
+    Args:
+        open_backend: opens the store, with leases of so many milliseconds.
+        **options: as for `LocalRuntime`.
+    """
+
+    def __init__(
+        self,
+        open_backend: Callable[[int], OpenedBackend],
+        *,
+        workers: int | Mapping[str, int] = 0,
+        threads: int | None = None,
+        cache_size: int = DEFAULT_SIZE,
+        lease: float = DEFAULT_LEASE,
+        turn_timeout: float | None = DEFAULT_LIMIT,
+        grace: float = DEFAULT_GRACE,
+        history_limit: int = DEFAULT_HISTORY_LIMIT,
+        value_limit: int = DEFAULT_VALUE_LIMIT,
+        codec: Codecs | None = None,
+    ) -> None:
+        processes = _processes_of(workers)
+        _check("threads", threads, threads is None or threads >= 1, "1 or more, or None")
+        _check("cache_size", cache_size, cache_size >= 0, "0 or more")
+        _check("lease", lease, 1 <= lease <= MAXIMUM_LEASE, f"1 to {MAXIMUM_LEASE} seconds")
+        _check(
+            "turn_timeout", turn_timeout, turn_timeout is None or turn_timeout > 0, "more than 0"
+        )
+        _check("grace", grace, 0 <= grace <= MAXIMUM_LEASE, f"0 to {MAXIMUM_LEASE} seconds")
+        _check(
+            "history_limit",
+            history_limit,
+            type(history_limit) is int and history_limit >= 10,
+            "10 or more",
+        )
+        _check(
+            "value_limit",
+            value_limit,
+            type(value_limit) is int and 1 <= value_limit <= MAXIMUM_VALUE_LIMIT,
+            f"1 to {MAXIMUM_VALUE_LIMIT} bytes",
+        )
+        in_process = not any(processes.values())
+        standard = StandardCodec(value_limit=value_limit, in_process=in_process)
+        carrying = with_codecs(standard, codec)
+        if not in_process:
+            _check_picklable(codec)
+        backend = self._opened = open_backend(round(lease * 1000))
+        super().__init__(
+            Ports(backend.store, backend.agenda, backend.mailbox, backend.leases, backend.clock),
+            codec=carrying,
+            make_runner=partial(_make_runner, carrying, value_limit, codec, processes, threads),
+            notify_peers=backend.notify_peers,
+            on_stop=backend.close,
+            cache_size=cache_size,
+            turn_limit=turn_timeout,
+            grace=grace,
+            history_limit=history_limit,
+            renew_every=lease / 4,
+        )
+        backend.listen(self)
+
+
+class LocalRuntime(EmbeddedRuntime):
     """Runs workflows in this process and keeps them in one SQLite file; a context manager.
 
     Opening a file continues every execution that is running in it, unless another live process
@@ -83,63 +163,11 @@ class LocalRuntime(Runtime):
         self,
         path: str | os.PathLike[str],
         *,
-        workers: int | Mapping[str, int] = 0,
-        threads: int | None = None,
         synchronous: Literal["FULL", "NORMAL"] = "FULL",
-        cache_size: int = DEFAULT_SIZE,
-        lease: float = DEFAULT_LEASE,
-        turn_timeout: float | None = DEFAULT_LIMIT,
-        grace: float = DEFAULT_GRACE,
-        history_limit: int = DEFAULT_HISTORY_LIMIT,
-        value_limit: int = DEFAULT_VALUE_LIMIT,
-        codec: Codecs | None = None,
+        **options: Unpack[EmbeddedOptions],
     ) -> None:
-        processes = _processes_of(workers)
-        _check("threads", threads, threads is None or threads >= 1, "1 or more, or None")
         _check("synchronous", synchronous, synchronous in ("FULL", "NORMAL"), '"FULL" or "NORMAL"')
-        _check("cache_size", cache_size, cache_size >= 0, "0 or more")
-        _check("lease", lease, 1 <= lease <= MAXIMUM_LEASE, f"1 to {MAXIMUM_LEASE} seconds")
-        _check(
-            "turn_timeout", turn_timeout, turn_timeout is None or turn_timeout > 0, "more than 0"
-        )
-        _check("grace", grace, 0 <= grace <= MAXIMUM_LEASE, f"0 to {MAXIMUM_LEASE} seconds")
-        _check(
-            "history_limit",
-            history_limit,
-            type(history_limit) is int and history_limit >= 10,
-            "10 or more",
-        )
-        _check(
-            "value_limit",
-            value_limit,
-            type(value_limit) is int and 1 <= value_limit <= MAXIMUM_VALUE_LIMIT,
-            f"1 to {MAXIMUM_VALUE_LIMIT} bytes",
-        )
-        in_process = not any(processes.values())
-        standard = StandardCodec(value_limit=value_limit, in_process=in_process)
-        carrying = with_codecs(standard, codec)
-        if not in_process:
-            _check_picklable(codec)
-        backend = self._opened = self._open(path, round(lease * 1000), synchronous)
-        super().__init__(
-            Ports(backend.store, backend.agenda, backend.mailbox, backend.leases, backend.clock),
-            codec=carrying,
-            make_runner=partial(_make_runner, carrying, value_limit, codec, processes, threads),
-            notify_peers=backend.notify_peers,
-            on_stop=backend.close,
-            cache_size=cache_size,
-            turn_limit=turn_timeout,
-            grace=grace,
-            history_limit=history_limit,
-            renew_every=lease / 4,
-        )
-        backend.listen(self)
-
-    def _open(
-        self, path: str | os.PathLike[str], lease: int, synchronous: Literal["FULL", "NORMAL"]
-    ) -> OpenedBackend:
-        """Open what executions are kept in. `lease` is in milliseconds."""
-        return _OpenedFile(path, lease, synchronous)
+        super().__init__(partial(_OpenedFile, path, synchronous), **options)
 
 
 class OpenedBackend(Protocol):
@@ -187,7 +215,7 @@ class _OpenedFile:
     """An SQLite file. Its owners wake each other over loopback."""
 
     def __init__(
-        self, path: str | os.PathLike[str], lease: int, synchronous: Literal["FULL", "NORMAL"]
+        self, path: str | os.PathLike[str], synchronous: Literal["FULL", "NORMAL"], lease: int
     ) -> None:
         self.clock = SystemClock()
         self._doorbell = WakeupSocket()
@@ -248,7 +276,7 @@ def owner_name() -> str:
 
 def _check(name: str, value: object, fits: bool, wanted: str) -> None:
     if not fits:
-        raise UsageError(f"LocalRuntime({name}={value!r}): give {wanted}")
+        raise UsageError(f"{name}={value!r}: give {wanted}")
 
 
 def _check_picklable(codec: Codecs | None) -> None:
@@ -256,7 +284,7 @@ def _check_picklable(codec: Codecs | None) -> None:
         pickle.dumps(codec)
     except Exception as error:
         raise UsageError(
-            f"LocalRuntime(codec={codec!r}): worker processes need a copy of it, and it cannot be "
+            f"codec={codec!r}: worker processes need a copy of it, and it cannot be "
             f"pickled ({type(error).__name__}: {error}): define its class, and what it is given, at the "
             "top level of a module"
         ) from error

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import threading
-from typing import Any, Final, Literal
+from functools import partial
+from typing import Final, Unpack
 
 from mini_workflow.engine.runtime import Runtime
 from mini_workflow.errors import StoreError
-from mini_workflow.runtimes.local import LocalRuntime, OpenedBackend, owner_name
+from mini_workflow.runtimes.local import EmbeddedOptions, EmbeddedRuntime, owner_name
 from mini_workflow.stores.postgres.backend import SCHEMA, PostgresBackend
 
 FIRST_LOOK: Final = 0.02
@@ -17,7 +17,7 @@ LONGEST_LOOK: Final = 0.5
 pauses grow by half each time. One query is for all of them. Our own bounds."""
 
 
-class PostgresRuntime(LocalRuntime):
+class PostgresRuntime(EmbeddedRuntime):
     """Runs workflows in this process and keeps them in a Postgres database; a context manager.
 
     Any number of processes, on any number of machines, may open the same schema: each runs the
@@ -41,23 +41,21 @@ class PostgresRuntime(LocalRuntime):
     """
 
     def __init__(
-        self, url: str, *, schema: str = SCHEMA, migrate: bool = True, **options: Any
+        self,
+        url: str,
+        *,
+        schema: str = SCHEMA,
+        migrate: bool = True,
+        **options: Unpack[EmbeddedOptions],
     ) -> None:
-        self._schema = schema
-        self._migrate = migrate
-        super().__init__(url, **options)
+        super().__init__(partial(_open, url, schema, migrate), **options)
 
-    def _open(
-        self, path: str | os.PathLike[str], lease: int, synchronous: Literal["FULL", "NORMAL"]
-    ) -> OpenedBackend:
-        backend = PostgresBackend(
-            str(path),
-            schema=self._schema,
-            owner=owner_name(),
-            lease=lease,
-            migrate=self._migrate,
-        )
-        return _OpenedDatabase(backend)
+
+def _open(url: str, schema: str, migrate: bool, lease: int) -> _OpenedDatabase:
+    owner = owner_name()
+    return _OpenedDatabase(
+        PostgresBackend(url, schema=schema, owner=owner, lease=lease, migrate=migrate)
+    )
 
 
 class _OpenedDatabase:

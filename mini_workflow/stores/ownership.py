@@ -21,6 +21,15 @@ class Ownership:
         That can be trusted while the lease stands: nobody else may append to what is held.
         """
 
+        self.homes: list[int] = []
+        """The partitions of new executions, one after the other, where an owner has several."""
+        self.commits = 0
+        """How many commits the store has counted for the lease, where it does."""
+        self.doubtful = False
+        """Whether the last commit may have been done although it has raised."""
+        self.former: int | None = None
+        """The lease that was lost last."""
+
     @property
     def home(self) -> int:
         """The partition of new executions."""
@@ -34,6 +43,7 @@ class Ownership:
 
     def lost(self) -> NoReturn:
         """Forget everything, since the lease does not stand any more, and raise LeaseLost."""
+        self.former = self.lease
         self.forget()
         raise LeaseLost(
             "another process has taken over the executions of this one, because the lease was "
@@ -44,6 +54,7 @@ class Ownership:
         """Forget everything that was held."""
         self.lease = None
         self.partitions = []
+        self.homes = []
         self.lengths.clear()
 
     def remember(self, execution_id: str, key: int, length: int) -> None:

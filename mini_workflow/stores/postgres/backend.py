@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Final
 
 from mini_workflow.ports import Clock
+from mini_workflow.stores.ownership import Ownership
 from mini_workflow.stores.postgres.agenda import PostgresAgenda
 from mini_workflow.stores.postgres.clock import DatabaseClock
 from mini_workflow.stores.postgres.connection import Address, Connection, Pool
 from mini_workflow.stores.postgres.leases import PostgresLeases, set_clock
 from mini_workflow.stores.postgres.mailbox import Letters, PostgresMailbox
 from mini_workflow.stores.postgres.schema import check, upgrade, version
-from mini_workflow.stores.postgres.store import Held, PostgresStore
+from mini_workflow.stores.postgres.store import PostgresStore
 from mini_workflow.stores.postgres.wakeups import Wakeups
 
 SCHEMA: Final = "mini_workflow"
@@ -69,7 +70,7 @@ class PostgresBackend:
             raise
         self.clock: Final[Clock] = clock
         self.wakeups: Final = Wakeups(database)
-        holding, letters = Held(), Letters()
+        holding, letters = Ownership(), Letters()
         ring = self.wakeups.ring
         self.store = PostgresStore(self._writer, self._readers, holding, letters, ring)
         self.agenda = PostgresAgenda(self._writer, holding)

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
+from psycopg.rows import tuple_row
 
 from mini_workflow.errors import (
     StoreCorrupt,
@@ -138,11 +139,15 @@ class Address:
 class Connection:
     """One connection, which is made when it is first used, and again after it was lost. One thread at
     a time.
+
+    A `borrowed` one is the caller's: what is done becomes part of the caller's transaction, so that
+    nothing is repeated, and it is never closed here.
     """
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address, borrowed: Raw | None = None) -> None:
         self._address = address
-        self._raw: Raw | None = None
+        self._raw = borrowed
+        self._is_borrowed = borrowed is not None
         self._closed = False
         self._statements: dict[str, bytes] = {}
         self.trips = 0
@@ -167,7 +172,7 @@ class Connection:
         try:
             return self._run(sql, parameters)
         except psycopg.Error as error:
-            if error.sqlstate in _AGAIN:
+            if error.sqlstate in _AGAIN and not self._is_borrowed:
                 return self._once_more(sql, parameters)
             raise self.translated(error) from error
 
@@ -198,7 +203,7 @@ class Connection:
         if statement is None:
             statement = self._statements[sql] = self._address.qualified(sql)
         self.trips += 1
-        cursor = raw.execute(statement, parameters)
+        cursor = raw.cursor(row_factory=tuple_row).execute(statement, parameters)
         return cursor.fetchall() if cursor.description is not None else []
 
     @property
@@ -211,20 +216,23 @@ class Connection:
         if raw is None or raw.closed:
             if self._closed:
                 raise StoreUnavailable(f"{self._address.place}: the store was closed")
+            if self._is_borrowed:
+                raise StoreUnavailable(f"{self._address.place}: the caller's connection is closed")
             raw = self._raw = self._address.connect()
         return raw
 
     def translated(self, error: psycopg.Error) -> StoreError:
         """Return the library's error, and a ConnectionLost if the connection has ended."""
         found = self._address.translated(error)
-        if self._raw is not None and self._raw.closed and isinstance(found, StoreUnavailable):
+        lost = self._raw is not None and self._raw.closed and not self._is_borrowed
+        if lost and isinstance(found, StoreUnavailable):
             return ConnectionLost(str(found))
         return found
 
     def drop(self) -> None:
         """Close the connection; the next use makes another one."""
         raw, self._raw = self._raw, None
-        if raw is not None:
+        if raw is not None and not self._is_borrowed:
             with suppress(psycopg.Error):
                 raw.close()
 
@@ -232,29 +240,6 @@ class Connection:
         """Close for good. Harmless if it was closed before."""
         self._closed = True
         self.drop()
-
-
-class Borrowed(Connection):
-    """The caller's own connection: what is done becomes part of the caller's transaction."""
-
-    def __init__(self, address: Address, raw: Raw) -> None:
-        super().__init__(address)
-        self._raw = raw
-
-    def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[Any]:
-        """See `Connection.rows`. Nothing is done twice: the transaction would be lost."""
-        try:
-            return self._run(sql, parameters)
-        except psycopg.Error as error:
-            raise self._address.translated(error) from error
-
-    def once(self, sql: str, parameters: Sequence[Any] = ()) -> list[Any]:
-        """See `Connection.once`."""
-        return self.rows(sql, parameters)
-
-    def drop(self) -> None:
-        """Leave the connection to the caller."""
-        self._raw = None
 
 
 class Pool:

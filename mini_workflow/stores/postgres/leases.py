@@ -12,10 +12,10 @@ from typing import Any, Final
 
 from mini_workflow.ports import Clock
 from mini_workflow.stores import turn_note
+from mini_workflow.stores.ownership import Ownership
 from mini_workflow.stores.postgres.arrays import numbers
 from mini_workflow.stores.postgres.clock import DatabaseClock
 from mini_workflow.stores.postgres.connection import Address, Connection, Pool
-from mini_workflow.stores.postgres.store import Held
 from mini_workflow.stores.process import Process
 
 HOMES: Final = 8
@@ -35,7 +35,7 @@ class PostgresLeases:
         self,
         writer: Connection,
         readers: Pool,
-        holding: Held,
+        holding: Ownership,
         *,
         owner: str,
         address: str,
@@ -142,7 +142,6 @@ class PostgresLeases:
             return
         self._writer.rows(_RELEASE, (lease, lease))
         holding.forget()
-        holding.homes = []
 
     def peers(self) -> list[str]:
         """See `Leases.peers`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from itertools import repeat
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 from mini_workflow.errors import StoreError, UsageError
 from mini_workflow.ports import Commit, Extent, Head, Page, Query, Stored
@@ -22,25 +22,6 @@ _FIELDS: Final = ", ".join(["executions.id", *(f"executions.{name}" for name, _ 
 _BEHIND: Final = 1 + len(HEAD)
 
 
-class Held(Ownership):
-    """What this owner holds, and how often it has committed: the server counts that too."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.commits = 0
-        self.homes: list[int] = []
-        """The partitions of new executions, one after the other."""
-        self.doubtful = False
-        """Whether the last commit may have been done although it has raised."""
-        self.former: int | None = None
-        """The lease that was lost last. Its row may stand, and is removed then."""
-
-    def lost(self) -> NoReturn:
-        """See `Ownership.lost`."""
-        self.former = self.lease
-        super().lost()
-
-
 class PostgresStore:
     """Implements `Store`."""
 
@@ -48,7 +29,7 @@ class PostgresStore:
         self,
         writer: Connection,
         readers: Pool,
-        holding: Held,
+        holding: Ownership,
         letters: Letters,
         ring: Callable[[Iterable[str]], None],
     ) -> None:
@@ -227,7 +208,9 @@ class _Batch:
     What is to be created has a negative reference until the server has said its key.
     """
 
-    def __init__(self, holding: Held, letters: Letters, found: dict[str, tuple[int, int]]) -> None:
+    def __init__(
+        self, holding: Ownership, letters: Letters, found: dict[str, tuple[int, int]]
+    ) -> None:
         self.events = _Events()
         self._holding = holding
         self._letters = letters
