@@ -36,7 +36,7 @@ LONGEST: Final = 200
 _TASK: Final = '{"kind":"task"'
 _ALSO: Final = ',"also":['
 
-_dump = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+_dump = json.JSONEncoder(separators=(",", ":")).encode
 
 
 @record

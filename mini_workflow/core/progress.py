@@ -11,7 +11,7 @@ from mini_workflow.errors import UsageError
 LONGEST: Final = 200
 """Characters of the text beside a number. Our own bound: it is kept with every listing."""
 
-_dump = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+_dump = json.JSONEncoder(separators=(",", ":")).encode
 
 Told = tuple[float, "float | None", str]
 """How much is done, of how much (None if that is not known), and a text."""

@@ -51,6 +51,8 @@ heads = st.builds(
     run=numbers,
     base=numbers,
     tags=st.sampled_from(["", '{"customer": "c-7"}']),
+    waits=texts,
+    progress=texts,
 )
 
 
@@ -86,10 +88,17 @@ def test_a_document_comes_back_as_it_was(document: ExecutionObject) -> None:
     assert form.decode(body, "etag") == replace(document, pending=wanted, etag="etag")
     header = form.decode_header(body)
     assert header == replace(document, pending=NO_EFFECTS, parked=(), tail=())
+    first, _, second = body.partition(b"\n")
+    without = form.decode_header(first + b"\n" + second[:3])
+    assert without is not None
+    assert without.head == replace(document.head, waits="", progress="")
 
 
 def test_what_older_processes_can_read_is_written_in_their_form() -> None:
     assert b'"schema":2' in form.encode(ExecutionObject(head("a"), {"id": "p", "seq": 1}))
+    waits = form.encode(ExecutionObject(head("a", waits="{}", progress="[]")))
+    assert b'"schema":2' in waits
+    assert b"waits" not in waits.partition(b"\n")[0]
     assert b'"schema":3' in form.encode(ExecutionObject(head("a", tags='{"a": "b"}')))
 
 

@@ -17,6 +17,8 @@ HEAD: Final = (
     ("base", "bigint"),
     ("parent", "text"),
     ("tags", "text"),
+    ("waits", "text"),
+    ("progress", "text"),
 )
 """The columns of a head but for its id, in the order of the fields of `Head`, and their types."""
 

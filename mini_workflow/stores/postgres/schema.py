@@ -56,6 +56,8 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             base bigint NOT NULL,
             parent text COLLATE "C",
             tags text NOT NULL DEFAULT '',
+            waits text NOT NULL DEFAULT '',
+            progress text NOT NULL DEFAULT '',
             tries bigint NOT NULL DEFAULT 0
         ) WITH (fillfactor = 80)
         """,

@@ -341,6 +341,8 @@ def _columns(heads: Sequence[Head]) -> list[str]:
         numbers([head.base for head in heads]),
         texts([head.parent for head in heads]),
         texts([head.tags for head in heads]),
+        texts([head.waits for head in heads]),
+        texts([head.progress for head in heads]),
     ]
 
 

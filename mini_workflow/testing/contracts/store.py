@@ -358,6 +358,8 @@ class ListingContract(StoreCase):
                 closed_at=closed,
                 parent=None if "parent" in self.unanswered or number % 5 else f"p{number % 2}",
                 tags=tags_as_text(tags),
+                waits='{"kind":"signal"}' if closed is None else "",
+                progress=f'[{number},24,""]' if number % 2 else "",
             )
             heads.append(made)
             assert one.store.commit([Commit(made.execution_id, 0, ("started",), made)]) == [True]

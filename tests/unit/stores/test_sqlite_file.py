@@ -188,6 +188,24 @@ def test_an_older_file_is_brought_up_to_date(
         assert query(path, "PRAGMA user_version") == [(len(schema.MIGRATIONS),)]
 
 
+def test_a_file_from_before_heads_said_what_is_awaited_opens(path: Path, open_store: Open):
+    """What its executions await is not known until their next turns."""
+    with closing(sqlite3.connect(path)) as raw, raw:
+        for statement in [text for version in schema.MIGRATIONS[:3] for text in version]:
+            raw.execute(statement)
+        raw.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
+        raw.execute("PRAGMA user_version = 3")
+        raw.execute(
+            "INSERT INTO executions (id, workflow, status, partition, started_at, busy, run, base) "
+            "VALUES ('old', 'order', 'running', 1, 1, 0, 1, 0)"
+        )
+        raw.execute("INSERT INTO events VALUES (1, 0, 'started')")
+    one = open_store()
+    found = one.store.head("old")
+    assert found is not None
+    assert (found.waits, found.progress) == ("", "")
+
+
 def test_a_file_from_before_there_were_tags_opens(path: Path, open_store: Open):
     """Its executions are found by their parents and their ends, and may have tags from now on."""
     tables = [text for version in schema.MIGRATIONS[:2] for text in version]
