@@ -314,7 +314,7 @@ def _call(name: str, wait: int) -> tuple[Any, ...]:
     ],
     tags="timers updates starts gives-up",
 )
-async def debounced(ctx: Context) -> str:
+async def debounce_calls(ctx: Context) -> str:
     """Start an execution when calls have ceased."""
     return await debounce(ctx, "detached")
 
