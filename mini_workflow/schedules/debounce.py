@@ -35,7 +35,7 @@ class DebounceRun:
     def __init__(self, ctx: Context, workflow: str, asked: Asked | None) -> None:
         self._ctx = ctx
         self._workflow = workflow
-        self._asked = asked
+        self._asked: Asked | None = asked
         self._called = False
 
     async def keep(self) -> str:
@@ -53,8 +53,8 @@ class DebounceRun:
             if timer.done():
                 break
             timer.cancel()
-        asked = self._asked
-        assert asked is not None
+        assert self._asked is not None
+        asked: Asked = self._asked
         wanted: Any = BoundWorkflow[Any](
             self._workflow,  # type: ignore[arg-type]
             tuple(asked["args"]),
