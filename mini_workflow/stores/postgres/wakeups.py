@@ -36,9 +36,12 @@ CHANNEL: Final = "mini_workflow_"
 
 
 class Wakeups:
-    """Can be rung at `address` as soon as it listens."""
+    """Can be rung at `address` as soon as it listens. On a `borrowed` connection it rings with the caller's
+    transaction.
+    """
 
-    def __init__(self, database: Address) -> None:
+    def __init__(self, database: Address, borrowed: Connection | None = None) -> None:
+        self._borrowed = borrowed
         self.address: Final = CHANNEL + secrets.token_hex(8)
         self._database = database
         self._closed = threading.Event()
@@ -57,6 +60,9 @@ class Wakeups:
 
     def ring(self, addresses: Iterable[str]) -> None:
         """Wake the owners at these addresses. Does not wait, and may be called on any thread."""
+        if self._borrowed is not None:
+            self._borrowed.rows(_NOTIFY_WITH, (texts(sorted(set(addresses))),))
+            return
         with self._rings:
             self._to_ring.update(one for one in addresses if one and one != self.address)
             if not self._to_ring or self._closed.is_set():
@@ -136,3 +142,4 @@ _NOTIFY: Final = """
     SELECT pg_notify(address, '') FROM unnest(%s::text[]) AS rung (address),
         set_config('synchronous_commit', 'off', true)
 """
+_NOTIFY_WITH: Final = "SELECT pg_notify(address, '') FROM unnest(%s::text[]) AS rung (address)"
