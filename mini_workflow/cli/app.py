@@ -105,7 +105,20 @@ def _current_folder() -> Path:
         ) from error
 
 
-_MODULES = (run, dev, inspect, control, replay, doctor, dlq, deploy, backup, package, completion)
+_MODULES = (
+    run,
+    dev,
+    inspect,
+    control,
+    replay,
+    doctor,
+    dlq,
+    deploy,
+    backup,
+    migrate,
+    package,
+    completion,
+)
 for _module in _MODULES:
     for _command in _module.COMMANDS:
         cli.add_command(_command)

@@ -198,21 +198,27 @@ class PostgresTarget:
 
         return not isinstance(client, PostgresClient) or client.is_served()
 
-    def _client(self, **options: bool) -> PostgresClient:
+    def _client(
+        self, *, read_only: bool = False, trust: bool = False, migrate: bool = True
+    ) -> PostgresClient:
         _check_psycopg()
         from mini_workflow.runtimes.postgres import PostgresClient
 
-        codec = load_codec(self._codec)
-        return PostgresClient(self.url, schema=self.schema, codec=codec, **options)
+        return PostgresClient(
+            self.url,
+            schema=self.schema,
+            read_only=read_only,
+            trust=trust,
+            migrate=migrate,
+            codec=load_codec(self._codec),
+        )
 
 
 def _check_psycopg() -> None:
     from importlib.util import find_spec
 
     if find_spec("psycopg") is None:
-        raise Failed(
-            "a database takes psycopg: pip install 'mini-workflow[postgres]'", UNAVAILABLE
-        )
+        raise Failed("a database takes psycopg: pip install 'mini-workflow[postgres]'", UNAVAILABLE)
 
 
 class AWSTarget:
