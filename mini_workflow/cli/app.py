@@ -20,6 +20,7 @@ from mini_workflow.cli.commands import (
     package,
     replay,
     run,
+    ui,
 )
 from mini_workflow.cli.config import find_config
 from mini_workflow.cli.failures import UNAVAILABLE, Application, Failed
@@ -108,6 +109,7 @@ def _current_folder() -> Path:
 _MODULES = (
     run,
     dev,
+    ui,
     inspect,
     control,
     replay,
