@@ -17,12 +17,8 @@ from mini_workflow.cli.aws_checks import examine_aws
 from mini_workflow.cli.backends import AWSTarget, PostgresTarget, SQLiteTarget
 from mini_workflow.cli.failures import FAILED, OK, in_one_line
 from mini_workflow.cli.findings import Finding
-<<<<<<< HEAD
 from mini_workflow.cli.output import say, say_json
-=======
-from mini_workflow.cli.output import duration, say, say_json
 from mini_workflow.cli.postgres_checks import examine_postgres
->>>>>>> main
 from mini_workflow.cli.session import Session, command, json_option, pass_session
 from mini_workflow.cli.timelines import task_message
 from mini_workflow.core.events import TaskRetryStarted, TaskScheduled
