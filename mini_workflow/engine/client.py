@@ -39,6 +39,7 @@ from mini_workflow.core.validation import check_id, check_name, check_reason
 from mini_workflow.engine.calls import arguments_of, name_of
 from mini_workflow.engine.execution import Description, Execution, Settled
 from mini_workflow.engine.find import Filters, make_query, matching
+from mini_workflow.engine.forks import Forks
 from mini_workflow.engine.replies import existing
 from mini_workflow.engine.requests import Ask, Post, Resume, Start, Update
 from mini_workflow.engine.run_again import RunAgain, closing_option, wait_for_answer
@@ -66,6 +67,7 @@ _FOR_HANDLES: Final = {name for name in vars(Execution) if not name.startswith("
     "again",
     "check_caller",
     "closing",
+    "forks",
     "head",
     "lines",
     "stored",
@@ -88,6 +90,7 @@ class Client:
         self._codec = codec
         self._registry = registry
         self.again = RunAgain(transport, store)
+        self.forks = Forks(transport, store, codec, registry)
         self.schedules = Schedules(self)
         """The schedules of the store, to create and to list them."""
         self._aio: AsyncClient | None = None

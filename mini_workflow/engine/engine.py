@@ -25,6 +25,7 @@ from mini_workflow.engine.children import Children
 from mini_workflow.engine.clock_steps import ClockSteps
 from mini_workflow.engine.dispatch import Dispatcher
 from mini_workflow.engine.executor import execute
+from mini_workflow.engine.fork_turn import fork_turn
 from mini_workflow.engine.group_commit import GroupCommit
 from mini_workflow.engine.operator_log import tell
 from mini_workflow.engine.pending_updates import ANSWERS, PendingUpdates
@@ -370,6 +371,10 @@ class Engine:
         if name in batch.deliveries:
             # What came before the start was meant for no execution, and must be told so.
             batch.again.append(request)
+            return
+        if request.fork is not None:
+            batch.turns[name] = fork_turn(request, request.fork)
+            batch.starts.append(request)
             return
         started = self._first_event(
             request.workflow, request.arguments, now, timing=request.timing, tags=request.tags

@@ -14,6 +14,7 @@ from mini_workflow.core.commands import SendMessage
 from mini_workflow.core.decide import Decision, decide
 from mini_workflow.core.events import Event, Message
 from mini_workflow.core.failure import Failure
+from mini_workflow.core.fork import is_fork
 from mini_workflow.core.replay import repeat
 from mini_workflow.core.report_limits import ReportLimits
 from mini_workflow.core.run import Definition, Run
@@ -342,6 +343,9 @@ class Turns:
             decision = replace(decision, events=decision.events[known:])
         if delivery.resume and decision.condition == "running" and decision.fault is None:
             again = self._unreported.of(run, now)
+            decision = replace(decision, commands=(*decision.commands, *again))
+        if any(is_fork(m) for m in before) and any(map(is_fork, decision.events)):
+            again = self._unreported.of_fork(run)
             decision = replace(decision, commands=(*decision.commands, *again))
         after = tagged(self._head_after(reopen or head, decision, now), decision.events)
         taken = decision.events
