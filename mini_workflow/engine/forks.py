@@ -13,7 +13,7 @@ from mini_workflow.core.events import Event
 from mini_workflow.core.fork import cut_of, fork, patched
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.replay import repeat
-from mini_workflow.core.reset import started_of
+from mini_workflow.core.reset import Reset, started_of
 from mini_workflow.core.run import Run
 from mini_workflow.core.state import ExecutionState
 from mini_workflow.core.tags import tags_as_text
@@ -23,6 +23,7 @@ from mini_workflow.engine.replies import existing
 from mini_workflow.engine.requests import Beginning, Start
 from mini_workflow.engine.runs import ENTROPY_BITS, first_head, seed_and_key
 from mini_workflow.engine.transport import CheckedStore, Transport
+from mini_workflow.engine.turn_data import lines_to_keep
 from mini_workflow.engine.watchdog import Watchdog
 from mini_workflow.errors import MiniWorkflowError, NonDeterminismError, TurnTimeout, UsageError
 from mini_workflow.loop.loop import Halt
@@ -78,12 +79,8 @@ class Forks:
         )
         started = started_of(made.history)
         self._check(name, started.workflow, made.history, patch=bool(patch))
-        tags = tags_as_text(ExecutionState.of(made.history).tags)
-        head = replace(first_head(name, started), started_at=now, tags=tags, busy=True)
-        lines = tuple(map(wire.encode, made.history))
-        parked = tuple(map(wire.encode, made.messages))
-        request = Start(name, started.workflow, started.arguments, fresh=id is None)
-        request.fork = Beginning(head, lines, parked)
+        request = start_of_fork(name, made, now)
+        request.fresh = id is None
         self._transport.start([request])
         request.reply.wait()
         return name
@@ -122,6 +119,16 @@ class Forks:
         # That an inline task comes next is no fault of the code: it has not been run yet.
         if fault is not None and type(fault) is not UsageError:
             raise _refusal(fault, patch=patch) from fault
+
+
+def start_of_fork(name: str, made: Reset, now: int) -> Start:
+    """Return the request to create an execution that begins so."""
+    started = started_of(made.history)
+    tags = tags_as_text(ExecutionState.of(made.history).tags)
+    head = replace(first_head(name, started), started_at=now, tags=tags, busy=True)
+    lines = tuple(map(wire.encode, made.history))
+    fork = Beginning(head, lines, lines_to_keep(made.messages, head))
+    return Start(name, started.workflow, started.arguments, fork=fork)
 
 
 def _refusal(fault: MiniWorkflowError, *, patch: bool) -> NonDeterminismError:

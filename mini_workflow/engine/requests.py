@@ -103,9 +103,9 @@ class Beginning:
 @dataclass(slots=True)
 class Start:
     """Start an execution, or find the one that was started with the same id; with `fresh` the id
-    was made up and cannot be there. One that is to begin with a `fork` must not be there. A `signal` goes to the execution either way. `if_closed` says what
+    was made up and cannot be there. A `signal` goes to the execution either way. `if_closed` says what
     becomes of one that is there and has closed. A new one begins
-    with the `tags`, and begins and ends as its `timing` says.
+    with the `tags`, and begins and ends as its `timing` says. One that is a `fork` must not be there.
     """
 
     execution_id: str
