@@ -82,9 +82,9 @@ class ExecutionReset(Fact):
 
     `how` says why: "retry" or "restart"; or "fork", where the other run is one of another execution: then
     children that are open are started again. `run` is the number of this run, and `id` that of the
-    request. `highest` is the highest number that the other run has given to an operation: those of this one go on behind it.
-    `attempts` says for each task that was open at the cut, by its number, which attempt it makes now;
-    those before do not count any more. `running` are those whose attempt has begun and goes on. `timer`
+    request. `highest` is the highest number that the other run has given to an operation: those of
+    this one go on behind it. `attempts` says for each task that was open at the cut, by its
+    number, which attempt it makes now; those before do not count any more. `running` are those whose attempt has begun and goes on. `timer`
     is the number of a timer that waits once more, until `fire_at` (milliseconds since the epoch); 0 for
     none.
     """
@@ -383,8 +383,8 @@ class ChildCancelled(Fact):
 
 @fact
 class StartSent(Fact):
-    """The workflow started another execution, which goes on without it. `arguments` and the options as
-    in ExecutionStarted.
+    """The workflow started another execution, which goes on without it. `arguments`, `tags` and the
+    options as in ExecutionStarted.
 
     With `notify` it is sent a signal of that name when the other one has closed.
     """
@@ -398,6 +398,7 @@ class StartSent(Fact):
     timeout: int | None = None
     retry: dict[str, Any] | None = None
     notify: str = ""
+    tags: dict[str, str] | None = None
 
 
 @fact

@@ -81,7 +81,9 @@ def cut_of(history: Sequence[Event], before: str | int | None, at: int | None) -
     """
     end = next((i for i, e in enumerate(history) if type(e) in CLOSING), len(history))
     if (before is None) == (at is None):
-        raise UsageError("fork(): give either before=, a name or a number, or at=, an event's number")
+        raise UsageError(
+            "fork(): give either before=, a name or a number, or at=, an event's number"
+        )
     if at is not None:
         if type(at) is not int or not 1 <= at <= end:
             raise UsageError(
@@ -251,4 +253,3 @@ def moved(event: Event, source: Codec, target: Codec) -> Any:
         elif isinstance(value, Failure):
             changes[field.name] = source.moved_failure(value, target)
     return replace(event, **changes) if changes else event
-

@@ -64,7 +64,9 @@ class Forks:
             )
         prefix = history[:kept]
         if patch:
-            prefix = patched(prefix, patch, lambda seq, value: self._encode(source, prefix, seq, value))
+            prefix = patched(
+                prefix, patch, lambda seq, value: self._encode(source, prefix, seq, value)
+            )
         now = self._transport.now()
         _, key = seed_and_key(secrets.randbits(ENTROPY_BITS))
         request_id = secrets.token_hex(8)
@@ -100,9 +102,7 @@ class Forks:
         codec = self._codec.for_execution(next(children, source))
         return codec.encode(value, "result")
 
-    def _check(
-        self, name: str, workflow: str, history: Sequence[Event], *, patch: bool
-    ) -> None:
+    def _check(self, name: str, workflow: str, history: Sequence[Event], *, patch: bool) -> None:
         """Run the code through the events. Raises NonDeterminismError unless it fits them."""
         run = Run(self._registry.get(workflow), name, self._codec)
         watchdog = Watchdog()

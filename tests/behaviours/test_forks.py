@@ -64,7 +64,12 @@ def test_90_another_result_of_what_was_done(runtime: Stage) -> None:
     execution = runtime.start(order)
     execution.signal("approve", "ann")
     execution.result(WAIT)
-    assert execution.fork(before="charge", patch={"reserve": Seat(7)}).result(WAIT) == [7, "ann", 8, 80]
+    assert execution.fork(before="charge", patch={"reserve": Seat(7)}).result(WAIT) == [
+        7,
+        "ann",
+        8,
+        80,
+    ]
     with pytest.raises(UsageError, match="only what a task or a child has come to"):
         execution.fork(before="charge", patch={"approve": "bob"})
     with pytest.raises(UsageError, match="not by an exception"):
