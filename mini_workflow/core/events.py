@@ -82,11 +82,11 @@ class ExecutionReset(Fact):
 
     `how` says why: "retry" or "restart"; or "fork", where the other run is one of another execution: then
     children that are open are started again. `run` is the number of this run, and `id` that of the
-    request. `highest` is the highest number that the other run has given to an operation: those of
-    this one go on behind it. `attempts` says for each task that was open at the cut, by its
-    number, which attempt it makes now; those before do not count any more. `running` are those whose attempt has begun and goes on. `timer`
-    is the number of a timer that waits once more, until `fire_at` (milliseconds since the epoch); 0 for
-    none.
+    request. `highest` is the highest number that the other run has given to an operation: those of this
+    one go on behind it. `attempts` says for each task that was open at the cut, by its number, which
+    attempt it makes now; those before do not count any more. `running` are those whose attempt has begun
+    and goes on. `timer` is the number of a timer that waits once more, until `fire_at` (milliseconds
+    since the epoch); 0 for none.
     """
 
     at: int

@@ -61,6 +61,7 @@ def test_90_what_stands_before_the_cut_is_not_done_again(runtime: Stage) -> None
 
 
 def test_90_another_result_of_what_was_done(runtime: Stage) -> None:
+    """The code goes on with the result that is given instead, of whatever class."""
     execution = runtime.start(order)
     execution.signal("approve", "ann")
     execution.result(WAIT)
@@ -77,6 +78,7 @@ def test_90_another_result_of_what_was_done(runtime: Stage) -> None:
 
 
 def test_90_what_cannot_be_forked_is_refused(runtime: Stage) -> None:
+    """The error lists what there is, and no execution is begun."""
     execution = runtime.start(order)
     execution.signal("approve", "ann")
     execution.result(WAIT)

@@ -62,7 +62,7 @@ def test_which_executions_has_to_be_clear(served: World) -> None:
 
 
 def test_a_fork_begins_with_events_of_another_one(served: World) -> None:
-    served("start", "cli_flows:greet", "ann", "2", "--id", "first")
+    served("start", "cli_flows:greet", '["ann", 2]', "--id", "first")
     served("result", "first")
     told = served("fork", "first", "--before", "greet-1", "--id", "second", "-m", "cli_flows")
     assert told.out == "second: forked from first"
