@@ -65,7 +65,7 @@ from mini_workflow.errors import (
 )
 from mini_workflow.printable import protect_logs
 from mini_workflow.task import CurrentTask, current_task
-from mini_workflow.workflow import Workflow, workflow
+from mini_workflow.workflow import Workflow, current_workflow, workflow
 
 if TYPE_CHECKING:
     from mini_workflow.engine.aio import AsyncClient, AsyncExecution, AsyncUpdateHandle
@@ -73,6 +73,7 @@ if TYPE_CHECKING:
     from mini_workflow.runtimes.aws import AWSRuntime
     from mini_workflow.runtimes.local import LocalRuntime
     from mini_workflow.runtimes.local_client import LocalClient
+    from mini_workflow.runtimes.postgres import PostgresRuntime
 
 __all__ = [
     "AWSRuntime",
@@ -112,6 +113,7 @@ __all__ = [
     "NonDeterminismError",
     "NotAllowedInWorkflow",
     "PayloadNotReadable",
+    "PostgresRuntime",
     "Promise",
     "PromiseNotOpen",
     "PythonVersionMismatch",
@@ -148,6 +150,7 @@ __all__ = [
     "Workflow",
     "WorkflowDeadlock",
     "current_task",
+    "current_workflow",
     "workflow",
 ]
 
@@ -160,6 +163,7 @@ _LATER = {
     "AsyncUpdateHandle": "mini_workflow.engine.aio",
     "LocalClient": "mini_workflow.runtimes.local_client",
     "LocalRuntime": "mini_workflow.runtimes.local",
+    "PostgresRuntime": "mini_workflow.runtimes.postgres",
     "UpdateHandle": "mini_workflow.engine.updates",
 }
 
