@@ -27,7 +27,14 @@ from mini_workflow.engine.recording import decode_message
 from mini_workflow.engine.requests import Start
 from mini_workflow.engine.reset_turn import reset_turn
 from mini_workflow.engine.runs import blocked, bounded, first_head, next_run, tagged
-from mini_workflow.engine.turn_data import Delivery, Turn, lines_to_keep, unhandled
+from mini_workflow.engine.turn_data import (
+    Delivery,
+    Turn,
+    lines_to_keep,
+    names_of_failed,
+    time_of,
+    unhandled,
+)
 from mini_workflow.engine.unreported import Unreported, ask_for_attempts
 from mini_workflow.engine.watchdog import Watchdog
 from mini_workflow.errors import (
@@ -318,7 +325,7 @@ class Turns:
         if delivery.resume:
             ask_for_attempts(run.state)
         fails = events.TaskFailed in map(type, messages)
-        names = _names_of_failed(run, messages) if fails else {}
+        names = names_of_failed(run, messages) if fails else {}
         waits = BEGIN in run.state.timers
         decision = self.watched(run, decide, run, messages, now)
         refused: dict[str, Failure] = {}
@@ -459,7 +466,7 @@ class Turns:
             return replace(
                 head,
                 status=decision.condition,
-                closed_at=_time_of(decision.events, head.started_at),
+                closed_at=time_of(decision.events, head.started_at),
                 busy=decision.busy,
                 wake_at=wake_at,
             )
@@ -524,12 +531,6 @@ def _termination(messages: Iterable[Message]) -> events.ExecutionTerminated | No
     return next((m for m in messages if isinstance(m, events.ExecutionTerminated)), None)
 
 
-def _names_of_failed(run: Run, messages: Iterable[Message]) -> dict[int, str]:
-    tasks = run.state.tasks
-    failed = [m.seq for m in messages if type(m) is events.TaskFailed]
-    return {seq: tasks[seq].name for seq in failed if seq in tasks}
-
-
 def _ended(
     stored: Stored, closing: events.ExecutionTerminated, messages: Iterable[Message]
 ) -> tuple[str, ...]:
@@ -543,7 +544,3 @@ def _ended(
         kept.extend(map(decode_message, stored.parked))
     lost = [signal for signal in unhandled((*kept, *messages)) if signal.id not in known]
     return tuple(map(wire.encode, (closing, *lost)))
-
-
-def _time_of(taken: Sequence[Event], otherwise: int) -> int:
-    return max((getattr(event, "at", 0) for event in taken), default=0) or otherwise
