@@ -21,6 +21,7 @@ from mini_workflow.core.replay import replay
 from mini_workflow.core.report_limits import ReportLimits
 from mini_workflow.core.run import Definition, Inline, OutOfTime, Run
 from mini_workflow.core.state import Condition, ExecutionState, Summary
+from mini_workflow.core.streams import StreamWrite
 from mini_workflow.core.timing import Timing
 from mini_workflow.errors import MiniWorkflowError
 
@@ -61,6 +62,8 @@ class Decision:
     deadline: bool = False
     """Whether `wake_at` is the deadline of an attempt's report: then it need not be kept to the
     moment."""
+    chunks: tuple[StreamWrite, ...] = ()
+    """What the code has written to streams."""
     cut: bool = False
     """Whether the run has stopped in front of an inline task for which there is no time now. All that
     is decided counts; a new run goes on from there, before anything that is `left`."""
@@ -125,8 +128,12 @@ def decide(
                 if stale:
                     summary = state.summary()
                 stale = True
+                streams = recorder.streams
+                written = 0 if streams is None else len(streams.out)
                 run.deliver(event)
                 if loop.fault is not None:
+                    if recorder.streams is not None and not _is_cut(run):
+                        del recorder.streams.out[written:]
                     counts, after = _before_the_stop(run, event)
                     taken.extend(counts)
                     summary = after or summary
@@ -162,6 +169,7 @@ def decide(
         refusals=tuple(refusals),
         ignored=tuple(ignored),
         deadline=deadline,
+        chunks=() if recorder.streams is None else recorder.streams.take(),
         cut=cut,
     )
 

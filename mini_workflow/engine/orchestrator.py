@@ -46,7 +46,15 @@ from mini_workflow.engine.turn import Delivery, Turn, Turns
 from mini_workflow.engine.undelivered import warn_of_late_signals, warn_of_unreceived
 from mini_workflow.engine.watchdog import Watchdog
 from mini_workflow.errors import StoreError, StoreUnavailable, UsageError
-from mini_workflow.ports import Clock, Commit, Head, QueuedMessage, TaskOutcome, TaskRequest
+from mini_workflow.ports import (
+    Clock,
+    Commit,
+    Head,
+    QueuedMessage,
+    StreamStore,
+    TaskOutcome,
+    TaskRequest,
+)
 from mini_workflow.ports.queue import (
     NO_EFFECTS,
     NO_WAKEUPS,
@@ -99,6 +107,7 @@ class Orchestrator:
         turn_limit: float | None,
         history_limit: int,
         limits: ReportLimits,
+        streams: StreamStore,
         each: Each = one_by_one,
         on_turn: Callable[[Turn], None] = lambda turn: None,
         claim: Callable[[str], str] = lambda execution_id: "",
@@ -113,7 +122,7 @@ class Orchestrator:
         self._left: Callable[[], int] = lambda: FOREVER
         self._ready: Callable[[], None] = lambda: None
         self._longest: int | None = None
-        self._courier = Effects(dispatch, clock)
+        self._courier = Effects(dispatch, clock, streams)
         self._cache = Cache(cache_size)
         self._watchdog = Watchdog(turn_limit)
         self._turns = Turns(
@@ -444,7 +453,12 @@ class Orchestrator:
         decision, woken = None if turn is None else turn.decision, work.arrival.woken
         work.plan_wakeup = waking_of(head, decision, standing.alarm, needed, woken, now)
         to_set = work.plan_wakeup.to_set is not None
-        new = PendingEffects(tasks, tuple(outgoing), alarm=to_set, causes=work.arrival.ids)
+        new = PendingEffects(
+            *(tasks, tuple(outgoing)),
+            alarm=to_set,
+            causes=work.arrival.ids,
+            chunks=() if turn is None else turn.commit.chunks,
+        )
         work.pending = together(work.owed, new)
 
     def _commit(self, work: QueueTurn) -> None:
@@ -460,7 +474,8 @@ class Orchestrator:
             return
         commit = turn.commit if turn is not None else Commit(work.name, standing.length)
         empty = not (commit.events or commit.head or commit.park or commit.unpark)
-        if empty and not (pending.tasks or pending.outbox or work.owed or alarm != standing.alarm):
+        effects = pending.tasks or pending.outbox or pending.chunks or work.owed
+        if empty and not (effects or alarm != standing.alarm):
             # Setting the same alarm again is done before this message is done with.
             pending = NO_EFFECTS
         # Effects that are done and doubtful would be done again by whoever reads of them.

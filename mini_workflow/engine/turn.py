@@ -381,6 +381,7 @@ class Turns:
             taken=tuple(delivery.entries),
             outbox=outbox(decision.commands) if SendMessage in kinds else (),
             tries=0 if live.tries else None,
+            chunks=decision.chunks,
         )
         turn = Turn(delivery, commit, after, live, decision, closing, continues=continues)
         begins = bool(known) or waits or live.length == 0

@@ -44,7 +44,13 @@ from mini_workflow.engine.requests import (
 )
 from mini_workflow.engine.runs import ENTROPY_BITS, first_event, first_head
 from mini_workflow.engine.takeover import RESUME, to_forward
-from mini_workflow.engine.transport import CheckedStore, refuse_in_workflow, wait_until_settled
+from mini_workflow.engine.transport import (
+    LONGEST_PAUSE,
+    CheckedStore,
+    Pauses,
+    refuse_in_workflow,
+    wait_until_settled,
+)
 from mini_workflow.engine.turn import Turns
 from mini_workflow.engine.watchdog import Watchdog
 from mini_workflow.errors import LeaseLost, RuntimeClosed, UsageError
@@ -74,6 +80,7 @@ class FileTransport:
     ) -> None:
         self.store: Final = CheckedStore(lambda: backend.store, self.check, self._load)
         """The store, for reading on any thread."""
+        self.streams: Final = backend.streams
         self._backend = backend
         self._store = backend.store
         self._clock = clock
@@ -146,6 +153,13 @@ class FileTransport:
 
         with self._watcher.until_change(execution_id, changed.set):
             yield wait
+
+    @contextmanager
+    def changes(self, execution_id: str, wake: Callable[[], None]) -> Generator[Pauses]:
+        """See `Transport.changes`: the file is looked at while somebody waits."""
+        self.check()
+        with self._watcher.until_change(execution_id, wake):
+            yield Pauses(LONGEST_PAUSE)
 
     def start(self, requests: Sequence[Start]) -> None:
         """See `Transport.start`: put the new executions into the file, for others to begin."""

@@ -32,6 +32,7 @@ from mini_workflow.runtimes.embedded import DEFAULT_GRACE, runner_in_process
 from mini_workflow.stores.sqlite import SQLiteBackend
 from mini_workflow.stores.system_clock import SystemClock
 from mini_workflow.stores.wakeup_socket import WakeupSocket
+from mini_workflow.stream_buffer import StreamBuffer
 
 if TYPE_CHECKING:
     from mini_workflow.runners.processes import WorkerConfig
@@ -139,7 +140,10 @@ class LocalRuntime(Runtime):
         self._peers_until = 0.0
         self._refresh = lease / 4
         super().__init__(
-            Ports(backend.store, backend.agenda, backend.mailbox, backend.leases, clock),
+            Ports(
+                *(backend.store, backend.agenda, backend.mailbox, backend.leases, clock),
+                streams=backend.streams,
+            ),
             codec=carrying,
             make_runner=partial(_make_runner, carrying, value_limit, codec, processes, threads),
             notify_peers=self._notify_peers,
@@ -210,6 +214,7 @@ def _make_runner(
     threads: int | None,
     report: Report,
     hand_in: Report,
+    buffer: StreamBuffer | None,
 ) -> TaskRunner:
     in_process: RoutedRunner | None = None
     runners: dict[str, Closing] = {}
@@ -220,9 +225,11 @@ def _make_runner(
 
             # The key never leaves this process and its workers.
             equipment = partial(_equipment, secrets.token_bytes(32), value_limit, codecs)
-            runners[name] = ProcessRunner(equipment, report, count, hand_in=hand_in)
+            runners[name] = ProcessRunner(equipment, report, count, hand_in=hand_in, streams=buffer)
         else:
-            in_process = in_process or runner_in_process(codec, threads, report, hand_in)
+            in_process = in_process or runner_in_process(
+                codec, threads, report, hand_in, buffer
+            )
             runners[name] = in_process
     return NamedWorkers(runners.pop(""), runners, report)
 
