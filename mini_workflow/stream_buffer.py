@@ -76,7 +76,7 @@ class StreamSink(Protocol):
         ...
 
     def forget(self, key: Key) -> None:
-        """The attempt is over, and writes no more."""
+        """Forget an attempt that is over, and writes no more."""
         ...
 
 

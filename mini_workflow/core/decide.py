@@ -128,12 +128,8 @@ def decide(
                 if stale:
                     summary = state.summary()
                 stale = True
-                streams = recorder.streams
-                written = 0 if streams is None else len(streams.out)
-                run.deliver(event)
+                _deliver(run, event)
                 if loop.fault is not None:
-                    if recorder.streams is not None and not _is_cut(run):
-                        del recorder.streams.out[written:]
                     counts, after = _before_the_stop(run, event)
                     taken.extend(counts)
                     summary = after or summary
@@ -172,6 +168,16 @@ def decide(
         chunks=() if recorder.streams is None else recorder.streams.take(),
         cut=cut,
     )
+
+
+def _deliver(run: Run, event: Event) -> None:
+    """Deliver an event. What is written to streams in a step that fails does not count."""
+    streams = run.recorder.streams
+    before = 0 if streams is None else len(streams.out)
+    run.deliver(event)
+    streams = run.recorder.streams
+    if streams is not None and run.loop.fault is not None and not _is_cut(run):
+        del streams.out[before:]
 
 
 def _is_cut(run: Run) -> bool:

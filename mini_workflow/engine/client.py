@@ -549,7 +549,9 @@ class Client:
         self.head(execution_id)
         return self._transport.streams.names(execution_id)
 
-    def changes(self, execution_id: str, wake: Callable[[], None]) -> AbstractContextManager[Pauses]:
+    def changes(
+        self, execution_id: str, wake: Callable[[], None]
+    ) -> AbstractContextManager[Pauses]:
         """Have `wake` called after each change: see `Transport.changes`."""
         return self._transport.changes(execution_id, wake)
 

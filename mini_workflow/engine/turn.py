@@ -336,7 +336,10 @@ class Turns:
         if stopped and (end := _termination(decision.left)) is not None:
             # Ending it takes none of the code that is at fault, or that still has far to go.
             parting = family_messages(run, end)
-            decision = Decision((*decision.events, end), parting, "terminated", False, None)
+            decision = Decision(
+                *((*decision.events, end), parting, "terminated", False, None),
+                chunks=decision.chunks,
+            )
         if known:
             # The first event is recorded already.
             decision = replace(decision, events=decision.events[known:])

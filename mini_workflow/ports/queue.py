@@ -195,7 +195,8 @@ class FencedStore(Reader, Protocol):
         version: int | None = None,
     ) -> bool:
         """Write in one durable step what follows the execution in memory, with the effects, which
-        include the outbox and the chunks: nothing is posted, and nothing put into streams, from here. The other fields replace what was there.
+        include the outbox and the chunks: nothing is posted, or put into streams, from here. The other
+        fields replace what was there.
 
         False, and nothing is written, unless the execution is in memory, has `expected` events
         there, and nobody has written it since it was read: not even a commit without events. It is

@@ -227,9 +227,7 @@ def _make_runner(
             equipment = partial(_equipment, secrets.token_bytes(32), value_limit, codecs)
             runners[name] = ProcessRunner(equipment, report, count, hand_in=hand_in, streams=buffer)
         else:
-            in_process = in_process or runner_in_process(
-                codec, threads, report, hand_in, buffer
-            )
+            in_process = in_process or runner_in_process(codec, threads, report, hand_in, buffer)
             runners[name] = in_process
     return NamedWorkers(runners.pop(""), runners, report)
 

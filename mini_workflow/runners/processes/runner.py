@@ -352,9 +352,7 @@ class ProcessRunner:
             raise ValueError(str(error)) from error
 
         def tell(results: list[Result]) -> None:
-            host.worker.send_aside(
-                frames.stored(frame.key, number, results, self._equipment.seal)
-            )
+            host.worker.send_aside(frames.stored(frame.key, number, results, self._equipment.seal))
 
         if self._streams is None:
             tell(["refused"] * len(writes))

@@ -94,7 +94,10 @@ class S3Streams:
             chunks = [one for one in admitted if isinstance(one, StoredChunk)]
             if not chunks or self._bucket.create(_key(name, first), _encode(chunks, after)):
                 self._remember(self._known, name, after)
-                return ["kept" if isinstance(one, StoredChunk) else one for one in admitted]
+                found: list[Answer] = []
+                for one in admitted:
+                    found.append("kept" if isinstance(one, StoredChunk) else one)
+                return found
             # Somebody else has written there.
             state = self._newest(name, state)
 

@@ -36,7 +36,9 @@ class SQLiteStreams:
                 return StreamPage([], over=False)
             closed_at, key, last = row
             found = [] if key is None else connection.rows(_CHUNKS, (key, after, limit))
-        chunks = [StoredChunk(o, source, attempt, bool(r), body) for o, source, attempt, r, body in found]
+        chunks = [
+            StoredChunk(o, source, attempt, bool(r), body) for o, source, attempt, r, body in found
+        ]
         reached = chunks[-1].offset if chunks else after
         return StreamPage(chunks, closed_at is not None and reached >= (last or 0))
 
