@@ -110,6 +110,7 @@ class StreamBuffer:
         self._errors: dict[Key, Exception] = {}
         self._thread: threading.Thread | None = None
         self._closed = False
+        self._ended = False  # the thread, that is: nothing is stored any more
         self._callbacks: list[tuple[int, Callable[[], None]]] = []
 
     # For those who write
@@ -208,7 +209,7 @@ class StreamBuffer:
         self._changed.notify_all()
 
     def _is_over(self) -> bool:
-        return self._closed and (self._thread is None or not self._thread.is_alive())
+        return self._ended or (self._closed and self._thread is None)
 
     def _check(self, key: Key, last: int = 0) -> None:
         error = self._errors.get(key)
@@ -249,12 +250,11 @@ class StreamBuffer:
                     )
         finally:
             with self._changed:
-                self._closed = True
+                self._closed = self._ended = True
                 callbacks, self._callbacks = self._callbacks, []
+                self._changed.notify_all()
             for _, tell in callbacks:
                 tell()
-            with self._changed:
-                self._changed.notify_all()
 
     def _do(self, batch: list[_Item]) -> None:
         writes = [item.write for item in batch]

@@ -241,7 +241,11 @@ class _ObservedRun(Run):
                 self._observe(Step(number, event, place))
 
     def _refuse_inline(
-        self, execution_id: str, seq: int, name: str, payload: CapturedCall,
+        self,
+        execution_id: str,
+        seq: int,
+        name: str,
+        payload: CapturedCall,
     ) -> Payload | Failure:
         self.loop.fault = Stopped(f"inline task {name!r} comes next, and no task runs in a replay")
         raise Halt

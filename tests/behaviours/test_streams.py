@@ -67,7 +67,9 @@ def test_80_what_is_written_is_read_in_order(runtime: Stage) -> None:
     assert list(execution.stream("words")) == chunks
     assert execution.stream("words").read() == chunks
     assert execution.stream_names() == ["words"]
-    assert not any("bye" in str(event) for event in execution.history() if "Completed" not in str(event))
+    assert not any(
+        "bye" in str(event) for event in execution.history() if "Completed" not in str(event)
+    )
 
 
 def test_80_reading_goes_on_behind_an_offset(runtime: Stage) -> None:

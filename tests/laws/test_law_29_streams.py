@@ -17,7 +17,16 @@ from mini_workflow.task import current_task
 from mini_workflow.testing.simulation.shapes import PATIENT, Shape
 from mini_workflow.testing.simulation.stepping import Stepper
 from mini_workflow.workflow import Registry, Workflow
-from tests.unit.engine.harness import EVERY, FIRST, ID, Files, MakeState, in_memory, run_through, stepping
+from tests.unit.engine.harness import (
+    EVERY,
+    FIRST,
+    ID,
+    Files,
+    MakeState,
+    in_memory,
+    run_through,
+    stepping,
+)
 
 CODEC = StandardCodec().for_execution(ID)
 
@@ -135,5 +144,3 @@ def test_law_29_a_replay_writes_nothing(tmp_path: Path) -> None:
         stepper.run()
         assert stepper.crashes.called("streams.append") == 3 + 3  # those of the two tasks
         check_stream(stepper)
-
-

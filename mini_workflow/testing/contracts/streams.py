@@ -183,7 +183,15 @@ class StreamContract(StoreCase):
         assert self.streams.read("nobody", "s", 0, 10).chunks == []
 
     def test_bodies_keep_every_character(self) -> None:
-        texts = ['"é€😀"', '"\\ud800"', '"\\u0000"', '"a\\nb"', '{"$":"x"}', "null", '"' + "x" * 9_999 + '"']
+        texts = [
+            '"é€😀"',
+            '"\\ud800"',
+            '"\\u0000"',
+            '"a\\nb"',
+            '{"$":"x"}',
+            "null",
+            '"' + "x" * 9_999 + '"',
+        ]
         self.streams.append([write(n, text) for n, text in enumerate(texts, 1)])
         assert bodies(self.streams) == texts
 
@@ -239,7 +247,10 @@ class StreamContract(StoreCase):
 
     def test_a_stream_has_room_for_so_many_chunks(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(stream_state, "MAXIMUM_CHUNKS", 3)
-        assert self.streams.append([write(n) for n in range(1, 6)]) == [*["kept"] * 3, *["full"] * 2]
+        assert self.streams.append([write(n) for n in range(1, 6)]) == [
+            *["kept"] * 3,
+            *["full"] * 2,
+        ]
         assert self.streams.append([write(3), write(6)]) == ["known", "full"]
         assert self.streams.append([write(1, stream="t")]) == ["kept"]
         assert len(everything(self.streams)) == 3
