@@ -353,12 +353,12 @@ class Engine:
         delivery.requests.append(request)
         if isinstance(request, Resume):
             delivery.resume = True
-        else:
+        elif not (isinstance(request, Update) and request.known):
             delivery.messages.append(message_of(request, now))
 
     def _start(self, request: Start, batch: Batch, now: int) -> None:
         name = request.execution_id
-        if request.signal is not None and name in batch.turns:
+        if request.message is not None and name in batch.turns:
             batch.again.append(request)  # it is found once that is committed
             return
         head = None if request.fresh else self._ports.store.head(name)
@@ -366,8 +366,8 @@ class Engine:
             if head is not None and (again := restart_of(request, head, now)) is not None:
                 batch.delivery(name).messages.append(again)
             batch.starts.append(request)
-            if request.signal is not None and head and head.workflow == request.workflow:
-                batch.delivery(name).messages.append(request.signal)
+            if request.message is not None and head and head.workflow == request.workflow:
+                batch.delivery(name).messages.append(request.message)
             return
         if name in batch.deliveries:
             # What came before the start was meant for no execution, and must be told so.
@@ -376,9 +376,9 @@ class Engine:
         started = self._first_event(
             request.workflow, request.arguments, now, timing=request.timing, tags=request.tags
         )
-        signals = () if request.signal is None else (request.signal,)
+        messages = () if request.message is None else (request.message,)
         try:
-            turn = self._turns.create(name, started, request, signals)
+            turn = self._turns.create(name, started, request, messages)
         except Exception as error:
             if not isinstance(error, MiniWorkflowError):
                 log.exception("[%s] the start failed", name)
@@ -574,5 +574,5 @@ class Engine:
 def _brings_a_message(request: Input) -> bool:
     """Return whether it is from somebody who may have left a message in the mailbox before."""
     if isinstance(request, Start):
-        return request.signal is not None
+        return request.message is not None
     return isinstance(request, (Post, Resume, Update))

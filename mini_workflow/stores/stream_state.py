@@ -51,3 +51,8 @@ def by_stream(writes: Sequence[StreamWrite]) -> dict[tuple[str, str], list[int]]
     for index, write in enumerate(writes):
         found.setdefault((write.execution_id, write.stream), []).append(index)
     return found
+
+
+def answer_of(admitted: StoredChunk | Answer) -> Answer:
+    """Return what is answered for a write that was admitted, or was not."""
+    return "kept" if isinstance(admitted, StoredChunk) else admitted

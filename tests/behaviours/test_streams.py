@@ -1,4 +1,4 @@
-"""80: streams, which executions and their tasks write to beside the history."""
+"""90: streams, which executions and their tasks write to beside the history."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ async def speaker(ctx: Context, name: str) -> str:
     return name
 
 
-def test_80_what_is_written_is_read_in_order(runtime: Stage) -> None:
+def test_90_what_is_written_is_read_in_order(runtime: Stage) -> None:
     """Workflow, tasks, async and inline tasks write to one stream; reading ends with the execution."""
     execution = runtime.start(speaker, "Ada")
     chunks = list(execution.stream("words"))
@@ -72,7 +72,7 @@ def test_80_what_is_written_is_read_in_order(runtime: Stage) -> None:
     )
 
 
-def test_80_reading_goes_on_behind_an_offset(runtime: Stage) -> None:
+def test_90_reading_goes_on_behind_an_offset(runtime: Stage) -> None:
     """Any offset will do, live and after the end."""
     execution = runtime.start(speaker, "Ada")
     execution.result(WAIT)
@@ -94,7 +94,7 @@ async def slow_speaker(ctx: Context) -> None:
     await ctx.task(speak)
 
 
-def test_80_chunks_are_read_while_the_attempt_runs(runtime: Stage) -> None:
+def test_90_chunks_are_read_while_the_attempt_runs(runtime: Stage) -> None:
     """What was flushed is there before the attempt ends, here and elsewhere."""
     execution = runtime.start(slow_speaker)
     gate("middle").wait_until_reached()
@@ -108,7 +108,7 @@ def test_80_chunks_are_read_while_the_attempt_runs(runtime: Stage) -> None:
         assert list(reader) == []
 
 
-def test_80_coroutines_read(runtime: Stage) -> None:
+def test_90_coroutines_read(runtime: Stage) -> None:
     """``async for`` reads along, through `runtime.aio` and on a plain handle."""
 
     async def read() -> tuple[list[Any], list[Any], list[Any]]:
@@ -137,7 +137,7 @@ async def stammerer(ctx: Context) -> str:
     return await ctx.task(stammer, retry=RetryPolicy(max_attempts=3, initial=0.01, jitter="none"))
 
 
-def test_80_an_attempt_that_is_made_again_begins_anew(runtime: Stage) -> None:
+def test_90_an_attempt_that_is_made_again_begins_anew(runtime: Stage) -> None:
     """A live reader is told at which chunk; who reads afterwards gets the last attempt's alone."""
     execution = runtime.start(stammerer)
     chunks = list(execution.stream("words"))
@@ -159,7 +159,7 @@ async def interrupted(ctx: Context) -> int:
     return 4
 
 
-def test_80_a_reopened_runtime_doubles_nothing(runtime: Stage) -> None:
+def test_90_a_reopened_runtime_doubles_nothing(runtime: Stage) -> None:
     """Whatever is replayed was written before."""
     execution = runtime.start(interrupted)
     for _ in range(4):
@@ -180,7 +180,7 @@ async def generations(ctx: Context, left: int) -> int:
     return ctx.info.run
 
 
-def test_80_the_next_run_goes_on_in_the_stream(runtime: Stage) -> None:
+def test_90_the_next_run_goes_on_in_the_stream(runtime: Stage) -> None:
     """`continue_as_new` keeps it."""
     execution = runtime.start(generations, 2)
     chunks = list(execution.stream("words"))
@@ -205,7 +205,7 @@ async def failing_speaker(ctx: Context) -> str:
     return await ctx.task(work)
 
 
-def test_80_what_is_run_again_writes_behind(runtime: Stage) -> None:
+def test_90_what_is_run_again_writes_behind(runtime: Stage) -> None:
     """A retry goes on in the stream, with the task that is made again; a restart begins once more."""
     FAILS.clear()
     FAILS.add("now")
@@ -231,7 +231,7 @@ async def waiting_speaker(ctx: Context) -> None:
     await ctx.wait_for_signal("never")
 
 
-def test_80_reading_ends_however_the_execution_ends(runtime: Stage) -> None:
+def test_90_reading_ends_however_the_execution_ends(runtime: Stage) -> None:
     """Also when it is terminated while somebody reads."""
     execution = runtime.start(waiting_speaker)
     reader = iter(execution.stream("words"))
@@ -265,7 +265,7 @@ async def wrong_speaker(ctx: Context) -> list[str]:
     return [*seen, *(await ctx.task(in_task))[len(seen) :]]
 
 
-def test_80_wrong_writes_are_refused(runtime: Stage) -> None:
+def test_90_wrong_writes_are_refused(runtime: Stage) -> None:
     """What is too large, cannot be encoded, or goes to a wrong name leaves nothing."""
     execution = runtime.start(wrong_speaker)
     wrong = ["ChunkTooLarge", "ValueNotSerializable", "InvalidIdentifier"]
@@ -273,7 +273,7 @@ def test_80_wrong_writes_are_refused(runtime: Stage) -> None:
     assert len(execution.stream("words").read()) == 1
 
 
-def test_80_reading_what_is_not_there(runtime: Stage) -> None:
+def test_90_reading_what_is_not_there(runtime: Stage) -> None:
     """An unknown execution is an error, a stream without chunks is empty."""
     execution = runtime.start(speaker, "Ada")
     execution.result(WAIT)

@@ -21,7 +21,7 @@ from mini_workflow.ports.streams import MAXIMUM_STREAMS
 from mini_workflow.stores.aws_clients import Clients
 from mini_workflow.stores.s3.bucket import Bucket
 from mini_workflow.stores.s3.object_store import ROOT, ObjectStore
-from mini_workflow.stores.stream_state import Position, StreamState, by_stream
+from mini_workflow.stores.stream_state import Position, StreamState, answer_of, by_stream
 
 STREAMS: Final = f"{ROOT}streams/"
 """What the keys of all batches begin with."""
@@ -94,10 +94,7 @@ class S3Streams:
             chunks = [one for one in admitted if isinstance(one, StoredChunk)]
             if not chunks or self._bucket.create(_key(name, first), _encode(chunks, after)):
                 self._remember(self._known, name, after)
-                found: list[Answer] = []
-                for one in admitted:
-                    found.append("kept" if isinstance(one, StoredChunk) else one)
-                return found
+                return list(map(answer_of, admitted))
             # Somebody else has written there.
             state = self._newest(name, state)
 
