@@ -46,15 +46,7 @@ from mini_workflow.engine.turn import Delivery, Turn, Turns
 from mini_workflow.engine.undelivered import warn_of_late_signals, warn_of_unreceived
 from mini_workflow.engine.watchdog import Watchdog
 from mini_workflow.errors import StoreError, StoreUnavailable, UsageError
-from mini_workflow.ports import (
-    Clock,
-    Commit,
-    Head,
-    QueuedMessage,
-    StreamStore,
-    TaskOutcome,
-    TaskRequest,
-)
+from mini_workflow.ports import Clock, Commit, Head, QueuedMessage, TaskOutcome, TaskRequest
 from mini_workflow.ports.queue import (
     NO_EFFECTS,
     NO_WAKEUPS,
@@ -63,6 +55,7 @@ from mini_workflow.ports.queue import (
     FencedStore,
     PendingEffects,
 )
+from mini_workflow.ports.streams import StreamStore
 
 log = logging.getLogger("mini_workflow.engine")
 
@@ -390,8 +383,8 @@ class Orchestrator:
         Whoever goes on from here if this process ends does not begin anew; and who has come so far
         is not to be blocked for it.
         """
-        known = self._store.standing(work.name)
-        self._rewrite(work, known, left if goes_on else put_off(left), 0)
+        left = left if goes_on else put_off(left)
+        self._rewrite(work, self._store.standing(work.name), left, 0)
 
     def _rewrite(
         self, work: QueueTurn, known: ExecutionMeta | None, pending: PendingEffects, tries: int
@@ -453,12 +446,7 @@ class Orchestrator:
         decision, woken = None if turn is None else turn.decision, work.arrival.woken
         work.plan_wakeup = waking_of(head, decision, standing.alarm, needed, woken, now)
         to_set = work.plan_wakeup.to_set is not None
-        new = PendingEffects(
-            *(tasks, tuple(outgoing)),
-            alarm=to_set,
-            causes=work.arrival.ids,
-            chunks=() if turn is None else turn.commit.chunks,
-        )
+        new = PendingEffects(tasks, tuple(outgoing), to_set, work.arrival.ids, chunks=work.chunks)
         work.pending = together(work.owed, new)
 
     def _commit(self, work: QueueTurn) -> None:
@@ -473,9 +461,8 @@ class Orchestrator:
             work.version = 1
             return
         commit = turn.commit if turn is not None else Commit(work.name, standing.length)
-        empty = not (commit.events or commit.head or commit.park or commit.unpark)
-        effects = pending.tasks or pending.outbox or pending.chunks or work.owed
-        if empty and not (effects or alarm != standing.alarm):
+        empty = not (commit.events or commit.head or commit.park or commit.unpark or commit.chunks)
+        if empty and not (pending.tasks or pending.outbox or work.owed or alarm != standing.alarm):
             # Setting the same alarm again is done before this message is done with.
             pending = NO_EFFECTS
         # Effects that are done and doubtful would be done again by whoever reads of them.

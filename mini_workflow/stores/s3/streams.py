@@ -68,7 +68,7 @@ class S3Streams:
         """See `StreamStore.append`: an object for each stream, and for each BATCH of its chunks."""
         for write in writes:
             write.body.encode()
-        answers: list[Answer] = ["known"] * len(writes)
+        answers: list[Answer] = ["known" for _ in writes]
         parts = [
             (name, indexes[start : start + BATCH])
             for name, indexes in by_stream(writes).items()
@@ -90,11 +90,13 @@ class S3Streams:
                 return ["full"] * len(writes)
         while True:
             first, after = state.offset + 1, state.copy()
-            admitted = [after.admit(write, bounded=bounded) for write in writes]
+            admitted: list[StoredChunk | Answer] = [
+                after.admit(write, bounded=bounded) for write in writes
+            ]
             chunks = [one for one in admitted if isinstance(one, StoredChunk)]
             if not chunks or self._bucket.create(_key(name, first), _encode(chunks, after)):
                 self._remember(self._known, name, after)
-                return list(map(answer_of, admitted))
+                return [answer_of(one) for one in admitted]
             # Somebody else has written there.
             state = self._newest(name, state)
 
