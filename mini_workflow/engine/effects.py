@@ -12,6 +12,7 @@ from mini_workflow.engine.dispatch import request_of
 from mini_workflow.errors import StoreError
 from mini_workflow.ports import Clock, Head, StreamStore, TaskRequest
 from mini_workflow.ports.queue import NO_EFFECTS, Dispatch, PendingEffects, Wakeup, Wakeups
+from mini_workflow.ports.streams import NO_STREAMS
 
 WAVE: Final = 1_000
 """How many attempts, or messages, are dispatched before what is left is noted in the store: so many may
@@ -29,7 +30,7 @@ class Effects:
     of its own.
     """
 
-    def __init__(self, dispatch: Dispatch, clock: Clock, streams: StreamStore) -> None:
+    def __init__(self, dispatch: Dispatch, clock: Clock, streams: StreamStore = NO_STREAMS) -> None:
         self._dispatch = dispatch
         self._streams = streams
         self._clock = clock

@@ -55,7 +55,7 @@ from mini_workflow.ports.queue import (
     FencedStore,
     PendingEffects,
 )
-from mini_workflow.ports.streams import StreamStore
+from mini_workflow.ports.streams import NO_STREAMS, StreamStore
 
 log = logging.getLogger("mini_workflow.engine")
 
@@ -100,7 +100,7 @@ class Orchestrator:
         turn_limit: float | None,
         history_limit: int,
         limits: ReportLimits,
-        streams: StreamStore,
+        streams: StreamStore = NO_STREAMS,
         each: Each = one_by_one,
         on_turn: Callable[[Turn], None] = lambda turn: None,
         claim: Callable[[str], str] = lambda execution_id: "",

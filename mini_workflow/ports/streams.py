@@ -112,6 +112,9 @@ class NoStreams:
         """See `StreamStore.remove`. There is nothing to remove."""
 
 
+NO_STREAMS: Final = NoStreams()
+
+
 def _none() -> UsageError:
     return UsageError(
         "this store keeps no streams: use a backend that has a StreamStore, such as those of "
