@@ -19,6 +19,7 @@ from mini_workflow.cli.commands import (
     package,
     replay,
     run,
+    ui,
 )
 from mini_workflow.cli.config import find_config
 from mini_workflow.cli.failures import UNAVAILABLE, Application, Failed
@@ -103,7 +104,20 @@ def _current_folder() -> Path:
         ) from error
 
 
-_MODULES = (run, dev, inspect, control, replay, doctor, dlq, deploy, backup, package, completion)
+_MODULES = (
+    run,
+    dev,
+    ui,
+    inspect,
+    control,
+    replay,
+    doctor,
+    dlq,
+    deploy,
+    backup,
+    package,
+    completion,
+)
 for _module in _MODULES:
     for _command in _module.COMMANDS:
         cli.add_command(_command)

@@ -119,7 +119,7 @@ class Engine:
         )
         self._takeover = Takeover(ports, known=known, notify_peers=notify_peers)
         self._children = Children(ports.store, codec, self._turns, self._first_event)
-        self._group_commit = GroupCommit(ports.store, self._turns, self._dispatcher.acknowledge)
+        self._group_commit = GroupCommit(ports, self._turns, self._dispatcher.acknowledge)
         self._pending_updates = PendingUpdates()
         self._queries = Queries(self._turns, self._cache, self._watchdog)
         self._notify_peers = notify_peers
