@@ -76,7 +76,7 @@ if TYPE_CHECKING:
     from mini_workflow.runtimes.aws import AWSRuntime
     from mini_workflow.runtimes.local import LocalRuntime
     from mini_workflow.runtimes.local_client import LocalClient
-    from mini_workflow.runtimes.postgres import PostgresRuntime
+    from mini_workflow.runtimes.postgres import PostgresClient, PostgresRuntime
 
 __all__ = [
     "AWSRuntime",
@@ -119,6 +119,7 @@ __all__ = [
     "NonDeterminismError",
     "NotAllowedInWorkflow",
     "PayloadNotReadable",
+    "PostgresClient",
     "PostgresRuntime",
     "Promise",
     "PromiseNotOpen",
@@ -170,6 +171,7 @@ _LATER = {
     "AsyncUpdateHandle": "mini_workflow.engine.aio",
     "LocalClient": "mini_workflow.runtimes.local_client",
     "LocalRuntime": "mini_workflow.runtimes.local",
+    "PostgresClient": "mini_workflow.runtimes.postgres",
     "PostgresRuntime": "mini_workflow.runtimes.postgres",
     "UpdateHandle": "mini_workflow.engine.updates",
 }
