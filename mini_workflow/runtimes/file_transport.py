@@ -55,6 +55,7 @@ from mini_workflow.engine.turn import Turns
 from mini_workflow.engine.watchdog import Watchdog
 from mini_workflow.errors import LeaseLost, RuntimeClosed, UsageError
 from mini_workflow.ports import Clock, Commit, Head, Leases, Mailbox, QueuedMessage, Store, Stored
+from mini_workflow.ports.streams import NO_STREAMS, StreamStore
 from mini_workflow.runtimes.file_watcher import FileWatcher
 from mini_workflow.stores.wakeup_socket import WakeupSocket
 from mini_workflow.waiting import blocking_wait
@@ -77,7 +78,7 @@ class ClientStore(Store, Protocol):
 
 class ClientBackend(Protocol):
     """A backend that a client has open. With a store that puts new executions into what living owners
-    hold there is nothing to acquire.
+    hold there is nothing to acquire. It may have `streams` too, a StreamStore.
     """
 
     @property
@@ -127,7 +128,7 @@ class FileTransport:
         self._wakes_holders = wakes_holders
         self.store: Final = CheckedStore(lambda: backend.store, self.check, self._load)
         """The store, for reading on any thread."""
-        self.streams: Final = backend.streams
+        self.streams: Final[StreamStore] = getattr(backend, "streams", NO_STREAMS)
         self._backend = backend
         self._store = backend.store
         self._clock = clock
