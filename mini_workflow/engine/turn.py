@@ -30,6 +30,7 @@ from mini_workflow.engine.runs import blocked, bounded, first_head, next_run, ta
 from mini_workflow.engine.turn_data import (
     Delivery,
     Turn,
+    deadly,
     lines_to_keep,
     names_of_failed,
     time_of,
@@ -40,7 +41,6 @@ from mini_workflow.engine.watchdog import Watchdog
 from mini_workflow.errors import (
     DeterminismError,
     ExecutionPaused,
-    TurnTimeout,
     UnknownWorkflow,
     WireError,
     WorkerLost,
@@ -344,7 +344,8 @@ class Turns:
         if stopped and (end := _termination(decision.left)) is not None:
             # Ending it takes none of the code that is at fault, or that still has far to go.
             parting = family_messages(run, end)
-            decision = Decision((*decision.events, end), parting, "terminated", False, None)
+            ended, written = (*decision.events, end), decision.chunks
+            decision = Decision(ended, parting, "terminated", False, None, chunks=written)
         if known:
             # The first event is recorded already.
             decision = replace(decision, events=decision.events[known:])
@@ -359,8 +360,7 @@ class Turns:
         left: tuple[Message, ...] = decision.left
         continues = decision.condition == "continued" and decision.fault is None
         if continues:
-            entropy = self._entropy()
-            taken, after, left = next_run(run, decision, after, live.length, entropy)
+            taken, after, left = next_run(run, decision, after, live.length, self._entropy())
             if (end := _termination(left)) is not None:
                 # The next run has not begun, and no code of it has to.
                 taken = (*taken, end, *unhandled(left))
@@ -392,6 +392,7 @@ class Turns:
             taken=tuple(delivery.entries),
             outbox=outbox(decision.commands) if SendMessage in kinds else (),
             tries=0 if live.tries else None,
+            chunks=decision.chunks,
         )
         turn = Turn(delivery, commit, after, live, decision, closing, continues=continues)
         begins = bool(known) or waits or live.length == 0
@@ -514,17 +515,6 @@ class Turns:
             outbox=closing_messages(stored, closing),
         )
         return Turn(delivery, commit, after, None, closing=closing)
-
-
-def deadly(tries: int) -> TurnTimeout:
-    """Return the error about an execution whose turns have ended, or stopped, the process that made
-    them.
-    """
-    return TurnTimeout(
-        f"its turn has ended or stopped the processes that made it, again and again (counted: {tries}): "
-        "look at what they said last, take what ends a process (a crash in a C extension, too much "
-        "memory, an endless call) out of the workflow and into a task, and resume() it"
-    )
 
 
 def _termination(messages: Iterable[Message]) -> events.ExecutionTerminated | None:

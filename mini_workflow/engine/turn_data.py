@@ -13,6 +13,7 @@ from mini_workflow.core.events import Event, Message
 from mini_workflow.core.run import Run
 from mini_workflow.engine.cache import Live
 from mini_workflow.engine.requests import Input, Start
+from mini_workflow.errors import TurnTimeout
 from mini_workflow.ports import Commit, Head
 
 
@@ -87,3 +88,14 @@ def names_of_failed(run: Run, messages: Iterable[Message]) -> dict[int, str]:
 def time_of(taken: Iterable[Event], otherwise: int) -> int:
     """Return the time of the last event, in milliseconds since the epoch."""
     return max((getattr(event, "at", 0) for event in taken), default=0) or otherwise
+
+
+def deadly(tries: int) -> TurnTimeout:
+    """Return the error about an execution whose turns have ended, or stopped, the process that made
+    them.
+    """
+    return TurnTimeout(
+        f"its turn has ended or stopped the processes that made it, again and again (counted: {tries}): "
+        "look at what they said last, take what ends a process (a crash in a C extension, too much "
+        "memory, an endless call) out of the workflow and into a task, and resume() it"
+    )

@@ -1,4 +1,4 @@
-"""90: a fork begins with events of another execution, and goes on with today's code."""
+"""95: a fork begins with events of another execution, and goes on with today's code."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def numbers() -> list[Any]:
     return [getattr(one, "number", one) for one in LEDGER]
 
 
-def test_90_what_stands_before_the_cut_is_not_done_again(runtime: Stage) -> None:
+def test_95_what_stands_before_the_cut_is_not_done_again(runtime: Stage) -> None:
     """The fork takes recorded results; what comes behind the cut is done anew, also what has arrived."""
     execution = runtime.start(order)
     execution.signal("approve", "ann")
@@ -60,7 +60,7 @@ def test_90_what_stands_before_the_cut_is_not_done_again(runtime: Stage) -> None
     assert again.describe().tags == {"seat": "4"}
 
 
-def test_90_another_result_of_what_was_done(runtime: Stage) -> None:
+def test_95_another_result_of_what_was_done(runtime: Stage) -> None:
     """The code goes on with the result that is given instead, of whatever class."""
     execution = runtime.start(order)
     execution.signal("approve", "ann")
@@ -77,7 +77,7 @@ def test_90_another_result_of_what_was_done(runtime: Stage) -> None:
         execution.fork(before="charge", patch={"reserve": ValueError()})
 
 
-def test_90_what_cannot_be_forked_is_refused(runtime: Stage) -> None:
+def test_95_what_cannot_be_forked_is_refused(runtime: Stage) -> None:
     """The error lists what there is, and no execution is begun."""
     execution = runtime.start(order)
     execution.signal("approve", "ann")
@@ -99,7 +99,7 @@ async def branch(ctx: Context) -> str:
     return await ctx.task(lambda: "went home", name="go home")
 
 
-def test_90_a_result_with_which_the_code_does_something_else(runtime: Stage) -> None:
+def test_95_a_result_with_which_the_code_does_something_else(runtime: Stage) -> None:
     """It must not contradict what is recorded before the cut; cut earlier, it may."""
     execution = runtime.start(branch)
     assert execution.result(WAIT) == "went in"
@@ -124,7 +124,7 @@ async def slow_child(ctx: Context) -> str:
     return "child"
 
 
-def test_90_what_is_open_is_begun_again(runtime: Stage) -> None:
+def test_95_what_is_open_is_begun_again(runtime: Stage) -> None:
     """An open execution can be forked: its promise has a new token, its child is another one, and both go
     on by themselves.
     """

@@ -1,4 +1,4 @@
-"""Law 29: a fork at any event, with nothing changed, comes to the end that the other execution has come to,
+"""Law 30: a fork at any event, with nothing changed, comes to the end that the other execution has come to,
 which stays as it is; and a crash at any call of it changes nothing."""
 
 from __future__ import annotations
