@@ -36,6 +36,7 @@ from mini_workflow.core.tags import check_tags
 from mini_workflow.core.timing import UNTIMED, Timing, timing_of
 from mini_workflow.core.validation import check_id, check_name, check_reason
 from mini_workflow.engine.calls import arguments_of, name_of
+from mini_workflow.engine.debounce import Debounce
 from mini_workflow.engine.execution import Description, Execution, Settled
 from mini_workflow.engine.find import Filters, make_query, matching
 from mini_workflow.engine.replies import existing
@@ -91,6 +92,7 @@ class Client:
         self.again = RunAgain(transport, store)
         self.updates = Updates(transport, store, codec, self.again)
         self.update_with_start = UpdateWithStart(self)
+        self.debounce = Debounce(self)
         self.schedules = Schedules(self)
         """The schedules of the store, to create and to list them."""
         self._aio: AsyncClient | None = None
@@ -342,7 +344,7 @@ class Client:
 
     def _started(self, request: Start) -> Execution[Any]:
         started = request.reply.wait()
-        if request.if_closed == "restart" and started.head.closed_at is not None:
+        if request.restarts and started.head.closed_at is not None:
             # Another process has it, and begins its next run.
             self.again.over[request.execution_id] = started.head.run
         settled = Settled(started.head, started.closing) if started.closing is not None else None
