@@ -89,6 +89,7 @@ class Engine:
         on_close: Closed,
         report: Report,
         notify_peers: Callable[[], None] = lambda: None,
+        on_chunks: Callable[[str], None] = lambda execution_id: None,
         cache_size: int = 4096,
         turn_limit: float | None = 10.0,
         history_limit: int = DEFAULT_HISTORY_LIMIT,
@@ -98,6 +99,7 @@ class Engine:
         self._codec = codec
         self._entropy = entropy
         self._on_close = on_close
+        self._on_chunks = on_chunks
         self._dispatcher = Dispatcher(self._again, report)
         self._cache = Cache(cache_size)
         self._watchdog = Watchdog(turn_limit)
@@ -117,7 +119,7 @@ class Engine:
         )
         self._takeover = Takeover(ports, known=known, notify_peers=notify_peers)
         self._children = Children(ports.store, codec, self._turns, self._first_event)
-        self._group_commit = GroupCommit(ports.store, self._turns, self._dispatcher.acknowledge)
+        self._group_commit = GroupCommit(ports, self._turns, self._dispatcher.acknowledge)
         self._pending_updates = PendingUpdates()
         self._queries = Queries(self._turns, self._cache, self._watchdog)
         self._notify_peers = notify_peers
@@ -446,6 +448,7 @@ class Engine:
             or turn.failed
             or turn.continues
             or turn.commit.outbox
+            or turn.commit.chunks
         ):
             self._tell(turn)
 
@@ -465,6 +468,8 @@ class Engine:
             self._mailbox_due = True
             self._notify_peers()
             warn_of_nobody(turn, self._ports.store)
+        if turn.commit.chunks:
+            self._on_chunks(name)
         if head.closed_at is not None:
             warn_of_late_signals(turn)
         if head.status == "terminated" and CancelTask not in turn.commands:

@@ -336,7 +336,8 @@ class Turns:
         if stopped and (end := _termination(decision.left)) is not None:
             # Ending it takes none of the code that is at fault, or that still has far to go.
             parting = family_messages(run, end)
-            decision = Decision((*decision.events, end), parting, "terminated", False, None)
+            ended, written = (*decision.events, end), decision.chunks
+            decision = Decision(ended, parting, "terminated", False, None, chunks=written)
         if known:
             # The first event is recorded already.
             decision = replace(decision, events=decision.events[known:])
@@ -348,8 +349,7 @@ class Turns:
         left: tuple[Message, ...] = decision.left
         continues = decision.condition == "continued" and decision.fault is None
         if continues:
-            entropy = self._entropy()
-            taken, after, left = next_run(run, decision, after, live.length, entropy)
+            taken, after, left = next_run(run, decision, after, live.length, self._entropy())
             if (end := _termination(left)) is not None:
                 # The next run has not begun, and no code of it has to.
                 taken = (*taken, end, *unhandled(left))
@@ -381,6 +381,7 @@ class Turns:
             taken=tuple(delivery.entries),
             outbox=outbox(decision.commands) if SendMessage in kinds else (),
             tries=0 if live.tries else None,
+            chunks=decision.chunks,
         )
         turn = Turn(delivery, commit, after, live, decision, closing, continues=continues)
         begins = bool(known) or waits or live.length == 0
