@@ -1,4 +1,4 @@
-"""90 and 91: what an execution waits for, and how far it has got, as those outside see it."""
+"""97 and 98: what an execution waits for, and how far it has got, as those outside see it."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ SENTENCES = {
 
 
 @pytest.mark.parametrize("kind", SENTENCES)
-def test_90_what_it_waits_for(runtime: Stage, kind: str) -> None:
+def test_97_what_it_waits_for(runtime: Stage, kind: str) -> None:
     """An execution that does not go on says in a sentence why, and where in its code it waits."""
     execution = runtime.start(waits, kind)
     description = described(
@@ -125,7 +125,7 @@ async def waits_again(ctx: Context) -> None:
     await ctx.promise("last")
 
 
-def test_90_what_it_waits_for_changes(runtime: Stage) -> None:
+def test_97_what_it_waits_for_changes(runtime: Stage) -> None:
     """What is told is as of the last turn, also when another process has the execution now."""
     execution = runtime.start(waits_again)
 
@@ -158,7 +158,7 @@ async def tells_progress(ctx: Context) -> int:
     return 7
 
 
-def test_91_progress_is_what_the_code_says(runtime: Stage) -> None:
+def test_98_progress_is_what_the_code_says(runtime: Stage) -> None:
     """`ctx.progress` is seen from outside, and stays when the execution has closed; it is no part of
     the history.
     """
@@ -189,7 +189,7 @@ async def map_progress(ctx: Context) -> list[Any]:
     return await ctx.map(load, range(6), concurrency=2, tolerated_failures=1)
 
 
-def test_91_a_map_is_counted_by_itself(runtime: Stage) -> None:
+def test_98_a_map_is_counted_by_itself(runtime: Stage) -> None:
     """The progress of a map is what the history has of its tasks: done, failed, at work."""
     execution = runtime.start(map_progress)
     description = described(execution, lambda d: bool(d.progress) and d.progress[0].done == 3)
