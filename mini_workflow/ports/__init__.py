@@ -12,6 +12,7 @@ from mini_workflow.ports.runner import (
 )
 from mini_workflow.ports.store import (
     CLOSED,
+    DELETIONS_KEPT,
     ORDERS,
     STATUSES,
     Agenda,
@@ -36,6 +37,7 @@ from mini_workflow.ports.store import (
 
 __all__ = [
     "CLOSED",
+    "DELETIONS_KEPT",
     "ORDERS",
     "STATUSES",
     "Agenda",

@@ -37,6 +37,7 @@ class SQLiteBackend:
             last commits (a crash of the process alone does not).
         patience: seconds to wait for another process that holds the write lock.
         read_only: open a file that is there, and change nothing in it.
+        keep_runs: whether the events of runs that are over are kept.
 
     Raises:
         StoreUnavailable: the file or its directory cannot be read and written, or is locked.
@@ -55,6 +56,7 @@ class SQLiteBackend:
         synchronous: Synchronous = "FULL",
         patience: float = _PATIENCE_SECONDS,
         read_only: bool = False,
+        keep_runs: bool = True,
     ) -> None:
         inspect(Path(path), read_only=read_only)
         # A later change of the working directory must not change which file is meant.
@@ -82,7 +84,9 @@ class SQLiteBackend:
             raise
         self._reading = threading.Lock()
         holding = Ownership()
-        self.store = SQLiteStore(self._writer, self._reader, self._reading, holding)
+        self.store = SQLiteStore(
+            self._writer, self._reader, self._reading, holding, keep_runs=keep_runs
+        )
         self.agenda = SQLiteAgenda(self._writer, holding)
         self.mailbox = SQLiteMailbox(self._writer, self._reader, self._reading, holding)
         self.leases = SQLiteLeases(
