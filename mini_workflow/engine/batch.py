@@ -8,8 +8,9 @@ from mini_workflow.core import events
 from mini_workflow.core.events import Message
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.payload import Payload
+from mini_workflow.engine.deletion import asks_to_delete
 from mini_workflow.engine.pending_updates import PendingUpdates
-from mini_workflow.engine.replies import answer_head, answer_start, answer_update
+from mini_workflow.engine.replies import answer_head, answer_start, answer_update, not_found
 from mini_workflow.engine.requests import Ask, Input, Post, Release, Resume, Start, Update
 from mini_workflow.engine.turn import Delivery, Turn
 from mini_workflow.errors import MiniWorkflowError
@@ -62,7 +63,9 @@ class Batch:
                     continue
                 turn = self.turns.get(name)
                 try:
-                    if isinstance(request, Update):
+                    if turn is not None and turn.deletes and not asks_to_delete(request):
+                        request.reply.fail(not_found(name))
+                    elif isinstance(request, Update):
                         answer_update(request, turn, store, inquiries)
                     else:
                         answer_head(request, delivery, turn, store)

@@ -35,6 +35,7 @@ class FirstEvent(Protocol):
         *,
         timing: Timing = UNTIMED,
         tags: dict[str, str] | None = None,
+        first_seq: int = 0,
     ) -> ExecutionStarted:
         """Return the event."""
         ...
@@ -87,6 +88,7 @@ class Children:
             *(command.workflow, command.arguments, now, about, command.worker),
             timing=command.timing,
             tags=command.tags,
+            first_seq=self._store.deleted_events(name),
         )
         try:
             turn = self._turns.create(name, started, None)

@@ -22,6 +22,7 @@ from mini_workflow.core.timing import UNTIMED, Timing
 from mini_workflow.engine.batch import AT_ONCE, MESSAGES, Batch, message_of
 from mini_workflow.engine.cache import Cache
 from mini_workflow.engine.children import Children
+from mini_workflow.engine.cleanup import Cleanup
 from mini_workflow.engine.clock_steps import ClockSteps
 from mini_workflow.engine.dispatch import Dispatcher
 from mini_workflow.engine.executor import execute
@@ -93,6 +94,8 @@ class Engine:
         turn_limit: float | None = 10.0,
         history_limit: int = DEFAULT_HISTORY_LIMIT,
         execute_inline: Execute = execute,
+        retention: int | None = None,
+        drops_runs: bool = False,
     ) -> None:
         self._ports = ports
         self._codec = codec
@@ -122,6 +125,7 @@ class Engine:
         self._queries = Queries(self._turns, self._cache, self._watchdog)
         self._notify_peers = notify_peers
         self._clock_steps = ClockSteps()
+        self._cleanup = Cleanup(ports.store, retention, drops_runs=drops_runs)
         self._next_wake: int | None = None
         self._renew_at = 0
         self._held_back: list[Input] = []
@@ -217,6 +221,8 @@ class Engine:
         first, wake, retry = self._renew_at, self._next_wake, self._retry_at
         if wake is not None and wake < first:
             first = wake
+        if self._cleanup.due < first:
+            first = int(self._cleanup.due)
         return retry if retry is not None and retry < first else first
 
     def evict(self) -> None:
@@ -240,6 +246,8 @@ class Engine:
                 self._renew_at = self._ports.leases.renew(now)
                 requests = [*requests, WakeUp()]
             self._process(requests, now)
+            if self._cleanup.due <= now and not self._turns.draining:
+                self._cleanup.sweep(now, busy=bool(requests))
         except LeaseLost as error:
             log.warning("starting anew: %s", error)
             self._start_anew(requests)
@@ -277,12 +285,7 @@ class Engine:
                 self._mailbox_due = self._takeover.read(batch)
             for request in requests:
                 self._take(request, batch, now)
-            if self._next_wake is not None and self._next_wake <= now:
-                for name in self._ports.agenda.due(now, AT_ONCE):
-                    batch.delivery(name).due = True
-            if not self._turns.draining:
-                for name in islice(self._clock_steps.to_tell, AT_ONCE):
-                    batch.delivery(name)
+            self._take_due(batch, now)
             for delivery in batch.deliveries.values():
                 self._advance(delivery, batch, now)
             if batch.has_parents:
@@ -299,10 +302,25 @@ class Engine:
             raise
         self._settle(batch, answers, now)
 
+    def _take_due(self, batch: Batch, now: int) -> None:
+        """Take up what the time brings."""
+        if self._next_wake is not None and self._next_wake <= now:
+            for name in self._ports.agenda.due(now, AT_ONCE):
+                batch.delivery(name).due = True
+        if self._turns.draining:
+            return
+        if self._cleanup.due <= now:
+            for name, request in self._cleanup.expired(now):
+                batch.delivery(name).messages.append(request)
+        for name in islice(self._clock_steps.to_tell, AT_ONCE):
+            batch.delivery(name)
+
     def _settle(self, batch: Batch, answers: Sequence[bool], now: int) -> None:
         # It is committed: whatever fails from here on, nobody may be told that it was refused.
         for turn, committed in zip(list(batch.turns.values()), answers, strict=True):
-            if committed:
+            if committed and turn.deletes:
+                self._deleted(turn, batch)
+            elif committed:
                 self._committed(turn)
             else:
                 self._lost_race(turn, batch)
@@ -372,7 +390,10 @@ class Engine:
             batch.again.append(request)
             return
         started = self._first_event(
-            request.workflow, request.arguments, now, timing=request.timing, tags=request.tags
+            *(request.workflow, request.arguments, now),
+            timing=request.timing,
+            tags=request.tags,
+            first_seq=0 if request.fresh else self._ports.store.deleted_events(name),
         )
         signals = () if request.signal is None else (request.signal,)
         try:
@@ -396,9 +417,12 @@ class Engine:
         *,
         timing: Timing = UNTIMED,
         tags: dict[str, str] | None = None,
+        first_seq: int = 0,
     ) -> events.ExecutionStarted:
         about = (self._entropy(), parent, worker)
-        return first_event(workflow, arguments, now, *about, timing=timing, tags=tags)
+        return first_event(
+            *(workflow, arguments, now, *about), timing=timing, tags=tags, first_seq=first_seq
+        )
 
     def _advance(self, delivery: Delivery, batch: Batch, now: int) -> None:
         name, steps = delivery.execution_id, self._clock_steps
@@ -449,6 +473,17 @@ class Engine:
         ):
             self._tell(turn)
 
+    def _deleted(self, turn: Turn, batch: Batch) -> None:
+        name = turn.head.execution_id
+        self._dispatcher.disown(name, "the execution was deleted")
+        self._awake.pop(name, None)
+        self._clock_steps.forget(name)
+        self._cleanup.deleted()
+        # Whoever has found it before it was deleted finds it gone.
+        starts = [start for start in batch.starts if start.execution_id == name]
+        batch.starts = [start for start in batch.starts if start not in starts]
+        batch.again.extend(starts)
+
     def _tell(self, turn: Turn) -> None:
         """Tell others what has been committed, after all that most turns consist of."""
         head = turn.head
@@ -461,11 +496,13 @@ class Engine:
             tell(turn)
         if turn.continues:
             self._awake[name] = False
+            self._cleanup.continued()
         if turn.commit.outbox:
             self._mailbox_due = True
             self._notify_peers()
             warn_of_nobody(turn, self._ports.store)
         if head.closed_at is not None:
+            self._cleanup.closed(head.closed_at)
             warn_of_late_signals(turn)
         if head.status == "terminated" and CancelTask not in turn.commands:
             self._dispatcher.give_up_all(name, getattr(turn.closing, "reason", ""))
@@ -518,6 +555,7 @@ class Engine:
 
     def _recover(self) -> None:
         self._next_wake = self._takeover.recover(self._awake)
+        self._cleanup.look_again()
         self._again(WakeUp())
 
     def _start_anew(self, requests: Sequence[Input]) -> None:
@@ -557,6 +595,7 @@ class Engine:
         self._keep([r for r in requests if isinstance(r, (TaskOutcome, Release))])
         self._takeover.read_again()
         self._retry_at = now + RETRY_AFTER
+        self._cleanup.look_again(self._retry_at)
         self._renew_at = max(self._renew_at, self._retry_at)
         if self._next_wake is not None:
             self._next_wake = max(self._next_wake, self._retry_at)

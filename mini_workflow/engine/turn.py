@@ -20,6 +20,7 @@ from mini_workflow.core.run import Definition, Run
 from mini_workflow.core.state import ExecutionState
 from mini_workflow.core.timing import BEGIN
 from mini_workflow.engine.cache import Cache, Live
+from mini_workflow.engine.deletion import deletion_asked, deletion_turn
 from mini_workflow.engine.executor import Execute, execute, inline_runner
 from mini_workflow.engine.outbox import closing_messages, family_messages, outbox
 from mini_workflow.engine.recording import decode_message
@@ -47,6 +48,8 @@ P = ParamSpec("P")
 
 ABOUT_ATTEMPTS: Final = (events.TaskCompleted, events.TaskFailed, events.TaskReleased)
 ABOUT_PROMISES: Final = (events.PromiseCompleted, events.PromiseFailed)
+
+_OF_OTHER_KINDS: Final = (events.PauseRequested, events.DeletionRequested)
 
 DEADLY: Final = 4
 """At how many tries an execution is blocked. A process that has died in the middle of its turn counts
@@ -163,7 +166,13 @@ class Turns:
         head = self._store.head(delivery.execution_id)
         if head is None:
             return None
-        asked = [m for m in delivery.messages if not isinstance(m, events.PauseRequested)]
+        if deletion_asked(delivery.messages, head):
+            extent = self._store.extent(delivery.execution_id)
+            if extent is None or not extent.held:
+                return None
+            self._drop(delivery.execution_id)
+            return deletion_turn(delivery, head, extent.length, now)
+        asked = [m for m in delivery.messages if not isinstance(m, _OF_OTHER_KINDS)]
         pauses = [m for m in delivery.messages if isinstance(m, events.PauseRequested)]
         resets = [m for m in asked if isinstance(m, events.ResetRequested)]
         others: list[Message] = [m for m in asked if not isinstance(m, events.ResetRequested)]
@@ -175,13 +184,17 @@ class Turns:
         if stored is None or not stored.held:
             return None
         delivery.messages = others
-        live = self._cache.get(delivery.execution_id)
-        if live is not None:
-            self._cache.drop(delivery.execution_id)
-            self.close(live.run)
+        self._drop(delivery.execution_id)
         if about is None:
             return self._block(delivery, stored, ExecutionPaused(pauses[-1].reason))
         return reset_turn(delivery, stored, about, self._entropy())
+
+    def _drop(self, execution_id: str) -> None:
+        """Forget what is in memory of an execution, as it is stored."""
+        live = self._cache.get(execution_id)
+        if live is not None:
+            self._cache.drop(execution_id)
+            self.close(live.run)
 
     def _begin(self, definition: Definition, execution_id: str) -> Run:
         """Return a new run, which knows by when its attempts have to be reported."""

@@ -56,6 +56,11 @@ class Turn:
     commands: frozenset[type[Command]] = frozenset()
     """The kinds of commands that its decision has."""
 
+    @property
+    def deletes(self) -> bool:
+        """Whether it deletes the execution."""
+        return self.commit.deleted_at is not None
+
 
 def lines_to_keep(messages: Iterable[Message], head: Head) -> tuple[str, ...]:
     """Return the messages that must be kept; the time comes again by itself."""
@@ -64,7 +69,12 @@ def lines_to_keep(messages: Iterable[Message], head: Head) -> tuple[str, ...]:
     return tuple(wire.encode(m) for m in messages if not isinstance(m, _NOT_KEPT))
 
 
-_NOT_KEPT: Final = (events.Tick, events.ResetRequested, events.PauseRequested)
+_NOT_KEPT: Final = (
+    events.Tick,
+    events.ResetRequested,
+    events.PauseRequested,
+    events.DeletionRequested,
+)
 
 
 def unhandled(messages: Iterable[Message]) -> Iterable[events.SignalUnhandled]:

@@ -99,8 +99,9 @@ class Commit:
     even so is dropped. `tries` is set to that number, or stays as it is if it is None.
 
     `deleted_at` deletes the execution, at that time; nothing else is given with it but `expected`. With
-    the step nothing of it can be read, found or written any more, the messages to it and those that were
-    parked are gone, and its id is free, also for a later item of the step. Its events may go in `Store.sweep`.
+    the step nothing of it can be read, found or written any more, the messages to it and those that
+    were parked are gone, and its id is free, also for a later item of the step. Its events may go in
+    `Store.sweep`.
     """
 
     execution_id: str

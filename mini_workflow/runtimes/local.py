@@ -8,6 +8,7 @@ import secrets
 import socket
 import time
 from collections.abc import Mapping
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -73,6 +74,9 @@ class LocalRuntime(Runtime):
             before they are stored or sent, and in which the first one encodes first.
         value_limit: bytes that one value may take, encoded: an argument, a result, what a signal
             brings. More is refused with ValueTooLarge.
+        retention: after which time since they closed executions are deleted, in seconds or as a
+            timedelta, a few at a time beside the work; None for never.
+        keep_runs: whether the events of runs that are over, before ``continue_as_new``, are kept.
 
     Raises:
         StoreUnavailable, StoreCorrupt, StoreTooNew: the file cannot be used; it is left as it is.
@@ -93,6 +97,8 @@ class LocalRuntime(Runtime):
         history_limit: int = DEFAULT_HISTORY_LIMIT,
         value_limit: int = DEFAULT_VALUE_LIMIT,
         codec: Codecs | None = None,
+        retention: float | timedelta | None = None,
+        keep_runs: bool = True,
     ) -> None:
         processes = _processes_of(workers)
         _check("threads", threads, threads is None or threads >= 1, "1 or more, or None")
@@ -130,6 +136,7 @@ class LocalRuntime(Runtime):
                 clock=clock,
                 lease=round(lease * 1000),
                 synchronous=synchronous,
+                keep_runs=keep_runs,
             )
         except BaseException:
             self._doorbell.close()
@@ -149,6 +156,8 @@ class LocalRuntime(Runtime):
             grace=grace,
             history_limit=history_limit,
             renew_every=lease / 4,
+            retention=retention,
+            drops_runs=not keep_runs,
         )
         self._doorbell.listen(self._heard)
 

@@ -290,6 +290,14 @@ class _QueueTransport:
             raise TypeError(f"not a request of a client: {request!r}")
         return reply.wait()
 
+    def post(self, requests: Sequence[Post]) -> None:
+        """See `Transport.post`."""
+        for request in requests:
+            try:
+                self.ask(request)
+            except Exception as error:
+                request.reply.fail(error)
+
     def _send(self, request: Post) -> None:
         name, message = request.execution_id, request.message
         if isinstance(message, (events.PromiseCompleted, events.PromiseFailed)):

@@ -420,7 +420,9 @@ def _check(item: Commit) -> None:
         for text in (message.execution_id, message.body, message.key):
             text.encode()
     if item.deleted_at is not None and (item.expected < 1 or item.events or item.head):
-        raise UsageError(f"deleting {item.execution_id} takes what is expected of it, and nothing else")
+        raise UsageError(
+            f"deleting {item.execution_id} takes what is expected of it, and nothing else"
+        )
     if item.expected == 0 and (item.head is None or not item.events):
         raise UsageError(f"creating {item.execution_id} takes a head and an event at least")
     length = item.expected + len(item.events)

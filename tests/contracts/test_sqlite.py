@@ -72,9 +72,7 @@ class TestOwnedDeletion(InFile, OwnedDeletionContract): ...
 
 class TestDroppedRuns(InFile, DroppedRunsContract):
     def open_backend(self, owner: str, clock: Clock) -> Backend:
-        return SQLiteBackend(
-            self.path, owner=owner, clock=clock, lease=self.LEASE, keep_runs=False
-        )
+        return SQLiteBackend(self.path, owner=owner, clock=clock, lease=self.LEASE, keep_runs=False)
 
 
 class InManyPartitions(InFile):

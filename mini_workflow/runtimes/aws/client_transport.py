@@ -88,6 +88,17 @@ class ClientTransport:
             raise TypeError(f"not a request of a client: {request!r}")
         return reply.wait(0)
 
+    def post(self, requests: Sequence[Post]) -> None:
+        """See `Transport.post`."""
+        self.check()
+        self._parts.clients.each(self._post_one, list(requests))
+
+    def _post_one(self, request: Post) -> None:
+        try:
+            request.reply.give(self._post(request))
+        except Exception as error:
+            request.reply.fail(error)
+
     def wait(self, execution_id: str, timeout: float | None) -> Settled:
         """See `Transport.wait`. Looks at the bucket, with growing pauses."""
         pauses, look = Pauses(), partial(self._settled_now, execution_id)

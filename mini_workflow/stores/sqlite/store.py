@@ -197,12 +197,7 @@ class _Batch:
         length = expected + len(item.events)
         place = None if name in self.deleted else self._place(name)
         if item.deleted_at is not None:
-            if expected < 1 or item.events or head is not None:
-                raise UsageError(f"deleting {name} takes what is expected of it, and nothing else")
-            if place is None or place[1] != expected:
-                return False
-            self._delete(name, place[0], expected, item.deleted_at)
-            return True
+            return self._delete(item, place, item.deleted_at)
         if expected == 0 and (head is None or not item.events):
             raise UsageError(f"creating {name} takes a head and an event at least")
         if head is not None and not 0 <= head.base < length:
@@ -256,7 +251,13 @@ class _Batch:
         if self._taken:
             self._raw.executemany(_TAKE, self._taken)
 
-    def _delete(self, name: str, key: int, length: int, at: int) -> None:
+    def _delete(self, item: Commit, place: tuple[int, int] | None, at: int) -> bool:
+        name, length = item.execution_id, item.expected
+        if length < 1 or item.events or item.head is not None:
+            raise UsageError(f"deleting {name} takes what is expected of it, and nothing else")
+        if place is None or place[1] != length:
+            return False
+        key = place[0]
         if self._created or self._events or self._heads or self._taken:
             self._flush()
             self._created, self._events, self._heads, self._taken = [], [], [], []
@@ -265,6 +266,7 @@ class _Batch:
             self._raw.execute(statement, (key,))
         self.lengths.pop(name, None)
         self.deleted.add(name)
+        return True
 
     def _place(self, name: str) -> tuple[int, int] | None:
         return self.lengths.get(name) or self._holding.lengths.get(name) or self._find(name)

@@ -212,8 +212,9 @@ class OwnedDeletionContract(BackendContract):
         create(one, "b", status="blocked", blocked_kind="code")
         answers = [one.store.commit([Commit(name, 1, deleted_at=5)]) for name in ("a", "b")]
         assert answers == [[True], [True]]
-        two = self.successor(one)
-        for agenda in (one.agenda, two.agenda):  # type: ignore[attr-defined]
+        one.leases.release()
+        two = self.owner("two")
+        for agenda in (one.agenda, two.agenda):
             assert agenda.due(10, 10) == []
             assert agenda.next_wake() is None
             assert agenda.busy("", 10) == []
