@@ -15,6 +15,7 @@ from mini_workflow.stores.s3.bucket import Bucket
 from mini_workflow.stores.s3.object_store import ObjectStore
 from mini_workflow.stores.s3.store import S3Store
 from mini_workflow.testing.contracts.backend import Opened, StoreCase, creation
+from mini_workflow.testing.contracts.deletion import DeletionContract
 from mini_workflow.testing.contracts.runs import RunsContract
 from mini_workflow.testing.contracts.store import ListingContract, StoreContract
 from tests.aws.cloud import BUCKET
@@ -67,6 +68,9 @@ class TestListing(OnS3, ListingContract):
 
 
 class TestRuns(OnS3, RunsContract): ...
+
+
+class TestDeletion(OnS3, DeletionContract): ...
 
 
 class TestOutbox(OnS3):
