@@ -246,6 +246,8 @@ class Orchestrator:
         work.remark = "" if standing is None else self._claim(work.name)
         started = next((m for m in work.messages if isinstance(m, events.ExecutionStarted)), None)
         work.started = None
+        if standing is None:
+            started = self._numbered(work, started)
         if standing is None and started is not None:
             known = self._admission.knows(work.name, started)
             if not known and is_child(started):
@@ -265,6 +267,23 @@ class Orchestrator:
             work.messages.remove(started)
             self._admission.check(work.name, started, standing)
         work.standing, work.version = standing, 0 if standing is None else standing.version
+
+    def _numbered(
+        self, work: QueueTurn, started: events.ExecutionStarted | None
+    ) -> events.ExecutionStarted | None:
+        """Finish the deletion of what had the id, if that has not come to its end, and have what begins
+        now number its operations behind those of it.
+        """
+        name = work.name
+        if any(isinstance(message, events.DeletionRequested) for message in work.messages):
+            self._store.delete(name, self._clock.now())
+            self._store.standing(name)
+        before = self._store.deleted_events(name)
+        if started is None or started.first_seq >= before:
+            return started
+        numbered = replace(started, first_seq=before)
+        work.messages[work.messages.index(started)] = numbered
+        return numbered
 
     def _advance(self, work: QueueTurn) -> None:
         """Make the turn, and say what is to be done once it is committed."""
@@ -426,6 +445,9 @@ class Orchestrator:
 
     def _plan(self, work: QueueTurn, standing: ExecutionMeta, now: int) -> None:
         turn, commands = work.turn, work.commands
+        if turn is not None and turn.deletes:
+            work.plan_wakeup = replace(work.plan_wakeup, to_unset=standing.alarm.all())
+            return
         head = turn.head if turn is not None else self._store.head(work.name)
         tasks = tuple((c.seq, c.attempt) for c in commands if isinstance(c, RunTask))
         outgoing: list[QueuedMessage] = []
@@ -449,6 +471,10 @@ class Orchestrator:
 
     def _commit(self, work: QueueTurn) -> None:
         turn, standing, started = work.turn, work.standing, work.started
+        if turn is not None and turn.commit.deleted_at is not None:
+            if not self._store.delete(work.name, turn.commit.deleted_at, work.version):
+                self._lose_race(work)
+            return
         alarm, pending = work.plan_wakeup.alarm, work.pending
         if standing is None:
             if turn is None or started is None:
@@ -491,6 +517,10 @@ class Orchestrator:
         if work.standing is None and work.turn is None:
             return
         name, commands = work.name, work.commands
+        if work.turn is not None and work.turn.deletes:
+            for wakeup in work.plan_wakeup.to_unset:
+                self._dispatch.unset(wakeup)
+            return
         owed = work.owed
         new = replace(
             work.pending,

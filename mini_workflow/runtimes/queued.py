@@ -250,10 +250,14 @@ class _QueueTransport:
             if signal is not None:
                 self._post(name, wire.encode(signal), signal.id)
             return
+        with self.lock:
+            self._fenced.standing(name)
+            deleted = self._fenced.deleted_events(name)
         started = first_event(
             *(request.workflow, request.arguments, self.now(), secrets.randbits(ENTROPY_BITS)),
             timing=request.timing,
             tags=request.tags,
+            first_seq=deleted,
         )
         line = wire.encode(started)
         lines = [line] if signal is None else [line, wire.encode(signal)]

@@ -47,6 +47,7 @@ from mini_workflow.ports import Commit, Head
 from mini_workflow.runtimes.aws.container import Container
 from mini_workflow.settings import ORCHESTRATOR_FUNCTION_NAME
 from mini_workflow.stores.aws_clients import LONGEST_ANSWER, translate_errors
+from mini_workflow.stores.cached import Deleted
 from mini_workflow.stores.s3.execution_object import ExecutionObject
 from mini_workflow.stores.sqs.envelopes import dump, parse
 from mini_workflow.stores.sqs.messages import SqsMessage
@@ -54,7 +55,8 @@ from mini_workflow.stores.sqs.messages import SqsMessage
 T = TypeVar("T")
 
 CONFIRMED_WITHIN: Final = 60.0
-"""Seconds to wait for the news who has completed a promise first. Our own bound."""
+"""Seconds to wait for the news who has completed a promise first, or that the id of what was deleted
+is free. Our own bound."""
 
 
 class ClientTransport:
@@ -150,9 +152,9 @@ class ClientTransport:
         execution can be seen at once is what its object is for.
         """
         name = request.execution_id
-        found = None if request.fresh else self._parts.store.header(name)
-        if found is not None:
-            return self._found(request, found)
+        over = None if request.fresh else self._look(name)
+        if isinstance(over, ExecutionObject):
+            return self._found(request, over)
         now, entropy = self._parts.clock.now(), secrets.randbits(ENTROPY_BITS)
         started = first_event(
             request.workflow,
@@ -162,6 +164,7 @@ class ClientTransport:
             tags=request.tags,
             worker=self._parts.settings.dev_worker(),
             timing=request.timing,
+            first_seq=0 if over is None else over.events,
         )
         lines = [wire.encode(started)]
         if request.signal is not None:
@@ -171,12 +174,30 @@ class ClientTransport:
         )
         head = first_head(name, started)
         commit = Commit(name, 0, (lines[0],), head)
-        if self._parts.store.create(commit, request.arguments.fingerprint()):
+        if self._parts.store.create(commit, request.arguments.fingerprint(), over):
             return Started(head)
         found = self._parts.store.header(name)
         if found is None:
             raise StoreUnavailable(f"execution {name!r} is gone")
         return self._found(request, found, sent=True)
+
+    def _look(self, name: str) -> ExecutionObject | Deleted | None:
+        """Return what is there of that id, once nothing is left of one that is being deleted."""
+        pauses, ends, asked = Pauses(), 0.0, False
+        while isinstance(found := self._parts.store.look(name), Deleted) and not found.finished:
+            ends = ends or time.monotonic() + CONFIRMED_WITHIN
+            if time.monotonic() > ends:
+                raise StoreUnavailable(
+                    f"execution {name!r} was deleted, and something of it is still to be removed: try "
+                    "again once the orchestrator works, or choose another id; nothing was started"
+                )
+            time.sleep(pauses.take())
+            if not asked:
+                # Whoever has begun with it may have been lost.
+                asked = True
+                again = events.DeletionRequested(self.now(), 0, 0)
+                self._send(name, again, secrets.token_hex(8))
+        return found
 
     def _found(self, request: Start, found: ExecutionObject, *, sent: bool = False) -> Started:
         """Return the execution that has the id already."""

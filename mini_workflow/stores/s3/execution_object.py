@@ -20,8 +20,8 @@ from mini_workflow.ports.queue import NO_EFFECTS, NO_WAKEUPS, PendingEffects, Wa
 from mini_workflow.stores.s3.index import place_of
 
 SCHEMA: Final = 4
-"""The version of this form that the library writes. Before 4 no id was used again, before 3 executions had no tags, and before 2 all
-markers of a status were below one prefix."""
+"""The version of this form that the library writes. Before 4 no id was used again, before 3 executions
+had no tags, and before 2 all markers of a status were below one prefix."""
 
 _WITH_TAGS: Final = 3
 _WITHOUT_TAGS: Final = 2
