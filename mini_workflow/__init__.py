@@ -55,6 +55,7 @@ from mini_workflow.errors import (
     TurnTimeout,
     UnknownHandler,
     UnknownWorkflow,
+    UpdateNotFound,
     UsageError,
     ValueNotSerializable,
     ValueTooLarge,
@@ -67,7 +68,8 @@ from mini_workflow.task import CurrentTask, current_task
 from mini_workflow.workflow import Workflow, workflow
 
 if TYPE_CHECKING:
-    from mini_workflow.engine.aio import AsyncClient, AsyncExecution
+    from mini_workflow.engine.aio import AsyncClient, AsyncExecution, AsyncUpdateHandle
+    from mini_workflow.engine.updates import UpdateHandle
     from mini_workflow.runtimes.aws import AWSRuntime
     from mini_workflow.runtimes.local import LocalRuntime
     from mini_workflow.runtimes.local_client import LocalClient
@@ -76,6 +78,7 @@ __all__ = [
     "AWSRuntime",
     "AsyncClient",
     "AsyncExecution",
+    "AsyncUpdateHandle",
     "Child",
     "ChildFailed",
     "ClosureNotSerializable",
@@ -135,6 +138,8 @@ __all__ = [
     "TurnTimeout",
     "UnknownHandler",
     "UnknownWorkflow",
+    "UpdateHandle",
+    "UpdateNotFound",
     "UsageError",
     "ValueNotSerializable",
     "ValueTooLarge",
@@ -152,8 +157,10 @@ _LATER = {
     "AWSRuntime": "mini_workflow.runtimes.aws",
     "AsyncClient": "mini_workflow.engine.aio",
     "AsyncExecution": "mini_workflow.engine.aio",
+    "AsyncUpdateHandle": "mini_workflow.engine.aio",
     "LocalClient": "mini_workflow.runtimes.local_client",
     "LocalRuntime": "mini_workflow.runtimes.local",
+    "UpdateHandle": "mini_workflow.engine.updates",
 }
 
 

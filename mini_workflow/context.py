@@ -25,7 +25,7 @@ from mini_workflow.core.chance import WorkflowRandom
 from mini_workflow.core.children import Child, OtherExecution
 from mini_workflow.core.info import ExecutionInfo
 from mini_workflow.core.logger import WorkflowLogger
-from mini_workflow.core.mapping import MapOptions, as_it_is_now
+from mini_workflow.core.mapping import MapOptions, Tolerance, TolerantMapOptions, as_it_is_now
 from mini_workflow.core.promises import Promise
 from mini_workflow.core.retry import RetryPolicy
 from mini_workflow.core.run import Run
@@ -210,33 +210,53 @@ class Context:
     def map(
         self, fn: Callable[[I], T], items: Iterable[I], **options: Unpack[MapOptions]
     ) -> asyncio.Future[list[T]]: ...
+    @overload
+    def map(
+        self,
+        fn: Callable[[I], Coroutine[Any, Any, T]],
+        items: Iterable[I],
+        **options: Unpack[TolerantMapOptions],
+    ) -> asyncio.Future[list[T | Exception]]: ...
+    @overload
+    def map(
+        self, fn: Callable[[I], T], items: Iterable[I], **options: Unpack[TolerantMapOptions]
+    ) -> asyncio.Future[list[T | Exception]]: ...
     def map(
         self,
         fn: Callable[[I], Any],
         items: Iterable[I],
         *,
         concurrency: int | None = None,
-        name: str | None = None,
+        name: str | Callable[[I], str] | None = None,
         retry: RetryPolicy | None = None,
         timeout: float | timedelta | None = None,
         heartbeat_timeout: float | timedelta | None = None,
         worker: str | None = None,
+        return_exceptions: bool = False,
+        min_successful: int | None = None,
+        tolerated_failures: int | None = None,
     ) -> asyncio.Future[Any]:
         """Run a task for every item; the results come in the order of the items.
 
-        The first failure cancels the tasks that are still open and is raised. Cancelling the
-        future cancels them as well.
+        The first failure cancels the tasks that are still open and is raised, unless failures are
+        tolerated: then the exception of each stands in the list in place of its result. Cancelling
+        the future cancels the open tasks as well.
 
         Args:
             fn: called with one item, as by `task`. Its captured variables are taken as they are
                 now; an object that they refer to, as it is when the task of an item is started.
             items: any iterable; it is read to its end at once.
             concurrency: how many tasks may be open at a time; None for no limit.
-            name: as for `task`, for each of the tasks; so are the others.
+            name: as for `task`, for each of the tasks; or a function that is called with the item
+                and gives the name, ``name=lambda path: f"load {path}"``.
             retry: when a failed attempt is made again.
             timeout: seconds (or a timedelta) that one attempt may take.
             heartbeat_timeout: seconds (or a timedelta) that one attempt may be silent.
             worker: the name of the worker that is to run them.
+            return_exceptions: tolerate all failures.
+            min_successful: end when so many have succeeded, and give up the others: a TaskCancelled
+                stands for each in the list. The failure by which too few can succeed is raised.
+            tolerated_failures: how many may fail; the next failure is raised.
 
         Raises:
             UsageError: `concurrency` is not a whole number of 1 or more, or another argument is out
@@ -249,7 +269,8 @@ class Context:
             )
         _check_policy(retry)
         function = as_it_is_now(fn)
-        task_name = default_name(fn) if name is None else name
+        name_of = name if callable(name) else None
+        task_name = name if isinstance(name, str) else default_name(fn)
         limit = _timeout(task_name, "timeout", timeout)
         silence = _timeout(task_name, "heartbeat_timeout", heartbeat_timeout)
         named = worker_of(worker)
@@ -259,14 +280,16 @@ class Context:
                 function,
                 (item,),
                 {},
-                name=task_name,
+                name=task_name if name_of is None else _named(name_of, item),
                 retry=retry,
                 timeout=limit,
                 heartbeat_timeout=silence,
                 worker=named,
             )
 
-        return self._run.tasks.map(start, list(items), concurrency)
+        listed = list(items)
+        tolerance = Tolerance.of(len(listed), return_exceptions, min_successful, tolerated_failures)
+        return self._run.tasks.map(start, listed, concurrency, tolerance)
 
     # Messages
 
@@ -429,6 +452,7 @@ class Context:
         timeout: float | timedelta | None = None,
         retry: RetryPolicy | None = None,
         notify: str | None = None,
+        tags: Mapping[str, str] | None = None,
         **kwargs: Any,
     ) -> OtherExecution:
         """Start another execution that goes on by itself, whatever becomes of this one. It begins
@@ -447,6 +471,7 @@ class Context:
             notify: the name of a signal that this execution is sent when the other one has
                 closed. Its value is ``{"id": ..., "status": ...}``; the status is "not started" if
                 the id was taken.
+            tags: those that it begins with; it does not get those of this execution.
 
         Returns:
             A handle with ``.id``, ``.signal(name, value)``, ``.cancel()`` and ``.terminate()``.
@@ -456,7 +481,7 @@ class Context:
                 wrong; nothing was started.
         """
         options: dict[str, Any] = {"id": id, "delay": delay, "start_at": start_at}
-        options |= {"timeout": timeout, "retry": retry, "notify": notify}
+        options |= {"timeout": timeout, "retry": retry, "notify": notify, "tags": tags}
         given = {option for option, value in options.items() if value is not None}
         workflow, args, kwargs = unbind(workflow, args, kwargs, given)
         if id is not None:
@@ -472,6 +497,7 @@ class Context:
             id,
             timing_of("ctx.start", delay, start_at, timeout, retry),
             notify or "",
+            None if tags is None else check_tags(tags),
         )
 
     def execution(self, id: str) -> OtherExecution:  # noqa: A002
@@ -623,6 +649,13 @@ def _check_policy(retry: object) -> None:
         raise UsageError(
             f"retry={retry!r} is not a RetryPolicy; for example retry=RetryPolicy(max_attempts=3)"
         )
+
+
+def _named(name_of: Callable[[Any], object], item: object) -> str:
+    name = name_of(item)
+    if not isinstance(name, str):
+        raise UsageError(f"ctx.map(name=...) has given {name!r} for {item!r}: give a text")
+    return name
 
 
 def _timeout(name: str, which: str, timeout: float | timedelta | None) -> int | None:

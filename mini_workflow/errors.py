@@ -35,6 +35,7 @@ MiniWorkflowError
 │   └── LeaseLost                   another process has taken the executions over
 ├── ExecutionError                  about one execution; carries its `execution_id`
 │   ├── ExecutionNotFound
+│   ├── UpdateNotFound              (also a LookupError) it has accepted no update of that id
 │   ├── ExecutionAlreadyExists      the id is taken by another workflow or other arguments
 │   ├── ExecutionClosed             the execution has closed; the request came too late
 │   ├── ExecutionNotClosed          it cannot be run again before it has closed
@@ -202,6 +203,10 @@ class ExecutionError(MiniWorkflowError):
 
 class ExecutionNotFound(ExecutionError, LookupError):
     """There is no execution of that id."""
+
+
+class UpdateNotFound(ExecutionError, LookupError):
+    """The execution has accepted no update of that id."""
 
 
 class ExecutionAlreadyExists(ExecutionError):

@@ -124,6 +124,7 @@ class Children:
         execution_id: str | None,
         timing: Timing,
         notify: str,
+        tags: dict[str, str] | None = None,
     ) -> OtherExecution:
         """Start an execution that goes on without this one, once this turn is committed."""
         recorder = self._recorder
@@ -133,7 +134,10 @@ class Children:
         if recorder.may_start():
             recorder.seq = seq
             asked = events.StartSent(
-                *(seq, workflow, name, arguments), **timing.to_plain(), notify=notify
+                *(seq, workflow, name, arguments),
+                **timing.to_plain(),
+                notify=notify,
+                tags=tags or None,
             )
             event = recorder.emit(asked)
             name = event.id if isinstance(event, events.StartSent) else name

@@ -351,7 +351,7 @@ def start_of(
     if isinstance(event, events.ChildStarted):
         return commands.StartChild(*asked, worker=worker, tags=event.tags)
     timing = Timing(event.delay, event.start_at, event.timeout, event.retry)
-    return commands.StartChild(*asked, timing, True, event.notify, worker)
+    return commands.StartChild(*asked, timing, True, event.notify, worker, event.tags)
 
 
 def message_to(

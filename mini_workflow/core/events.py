@@ -380,8 +380,8 @@ class ChildCancelled(Fact):
 
 @fact
 class StartSent(Fact):
-    """The workflow started another execution, which goes on without it. `arguments` and the options as
-    in ExecutionStarted.
+    """The workflow started another execution, which goes on without it. `arguments`, `tags` and the
+    options as in ExecutionStarted.
 
     With `notify` it is sent a signal of that name when the other one has closed.
     """
@@ -395,6 +395,7 @@ class StartSent(Fact):
     timeout: int | None = None
     retry: dict[str, Any] | None = None
     notify: str = ""
+    tags: dict[str, str] | None = None
 
 
 @fact

@@ -4,31 +4,91 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from types import CellType, FunctionType
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict
 
 from mini_workflow.core.retry import RetryPolicy
+from mini_workflow.errors import TaskCancelled, UsageError
 from mini_workflow.loop.loop import WorkflowLoop
 from mini_workflow.loop.ordered import WorkflowFuture
 
 
-class MapOptions(TypedDict, total=False):
-    """The options of ``ctx.map``."""
+class MappedOptions(TypedDict, total=False):
+    """The options of every ``ctx.map``."""
 
     concurrency: int | None
-    name: str | None
+    name: str | Callable[[Any], str] | None
     retry: RetryPolicy | None
     timeout: float | timedelta | None
     heartbeat_timeout: float | timedelta | None
     worker: str | None
 
 
+class MapOptions(MappedOptions, total=False):
+    """The options of a ``ctx.map`` that raises its first failure."""
+
+    return_exceptions: Literal[False]
+    min_successful: None
+    tolerated_failures: None
+
+
+class TolerantMapOptions(MappedOptions, total=False):
+    """The options of a ``ctx.map`` with exceptions among its results."""
+
+    return_exceptions: bool
+    min_successful: int | None
+    tolerated_failures: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Tolerance:
+    """How many tasks of a mapping may fail, and after how many successes it ends; None for all."""
+
+    failures: int = 0
+    successes: int | None = None
+
+    @classmethod
+    def of(
+        cls, items: int, return_exceptions: bool, successes: int | None, failures: int | None
+    ) -> Tolerance:
+        """Return what the options of a mapping over so many items mean. Raises UsageError."""
+        if successes is not None and not _is_whole(successes, 1):
+            raise UsageError(
+                f"ctx.map(min_successful={successes!r}): give a whole number of 1 or more, or None"
+            )
+        if failures is not None and not _is_whole(failures, 0):
+            raise UsageError(
+                f"ctx.map(tolerated_failures={failures!r}): give a whole number of 0 or more, or None"
+            )
+        if return_exceptions:
+            if successes is not None or failures is not None:
+                raise UsageError(
+                    "ctx.map(return_exceptions=True) tolerates all failures: drop it, or "
+                    "min_successful and tolerated_failures"
+                )
+            return cls(items)
+        if successes is not None and successes > items:
+            raise UsageError(
+                f"ctx.map(min_successful={successes}): there are no more than {items} items"
+            )
+        spare = items if successes is None else items - successes
+        default = 0 if successes is None else spare
+        return cls(min(spare, default if failures is None else failures), successes)
+
+
+def _is_whole(value: object, least: int) -> bool:
+    return type(value) is int and value >= least
+
+
 class Mapping(WorkflowFuture[Any]):
     """The results in the order of the items. Cancelling it cancels the tasks that are open.
 
-    Each task that ends starts the next one, so the work per event does not grow with the items.
+    Each task that ends starts the next one, so the work per event does not grow with the items. The
+    exception of a failure that is tolerated stands for its result, and a TaskCancelled for what is
+    given up because enough tasks have succeeded.
     """
 
     def __init__(
@@ -36,6 +96,7 @@ class Mapping(WorkflowFuture[Any]):
         start: Callable[[Any], asyncio.Future[Any]],
         items: list[Any],
         concurrency: int | None,
+        tolerance: Tolerance,
         *,
         loop: WorkflowLoop,
     ) -> None:
@@ -44,6 +105,9 @@ class Mapping(WorkflowFuture[Any]):
         self._results: list[Any] = [None] * len(items)
         self._waiting: Iterator[tuple[int, Any]] = iter(enumerate(items))
         self._open: dict[int, asyncio.Future[Any]] = {}
+        self._tolerated = tolerance.failures
+        self._wanted = tolerance.successes or 0
+        """How many more have to succeed until it ends early; 0 if all are waited for."""
         if not items:
             self.set_result([])
             return
@@ -77,6 +141,16 @@ class Mapping(WorkflowFuture[Any]):
         error = future.exception()
         if error is None:
             self._results[index] = future.result()
+            if self._wanted:
+                self._wanted -= 1
+                if not self._wanted:
+                    self._end_early()
+                    return
+        elif self._tolerated:
+            self._tolerated -= 1
+            self._results[index] = error
+            error = None
+        if error is None:
             try:
                 if self._begin_next() or self._open:
                     return
@@ -87,6 +161,13 @@ class Mapping(WorkflowFuture[Any]):
         else:
             self._give_up()
             self.set_exception(error)
+
+    def _end_early(self) -> None:
+        left = [*self._open, *(index for index, _ in self._waiting)]
+        for index in left:
+            self._results[index] = TaskCancelled("given up: enough of the others have succeeded")
+        self._give_up("enough of the others have succeeded")
+        self.set_result(self._results)
 
     def _give_up(self, msg: Any = None) -> None:
         self._waiting = iter(())

@@ -111,6 +111,7 @@ class DetachedOptions(TypedDict, total=False):
     timeout: float | timedelta | None
     retry: RetryPolicy | None
     notify: str | None
+    tags: Mapping[str, str] | None
 
 
 class ChildOptions(TypedDict, total=False):

@@ -1,4 +1,6 @@
-"""AsyncClient, AsyncExecution: a runtime for coroutines. No call of theirs blocks an event loop."""
+"""A runtime for coroutines: AsyncClient, AsyncExecution and AsyncUpdateHandle. No call of theirs blocks an
+event loop.
+"""
 
 from __future__ import annotations
 
@@ -31,6 +33,7 @@ from mini_workflow.engine.execution import Description, Execution
 from mini_workflow.engine.recording import Recording
 from mini_workflow.engine.timeline import Timeline
 from mini_workflow.engine.transport import refuse_in_workflow, still_running
+from mini_workflow.engine.updates import UpdateHandle, UpdateWithStartOptions
 from mini_workflow.ports import Status
 from mini_workflow.workflow import Workflow
 
@@ -153,6 +156,37 @@ class AsyncClient:
         `Client.signal_with_start`.
         """
         return await self._calls.call(self._client.signal_with_start, workflow, *args, **kwargs)
+
+    @overload
+    async def update_with_start(
+        self,
+        workflow: Callable[[Context, *Ts], Coroutine[Any, Any, R]],
+        /,
+        *args: *Ts,
+        id: str,
+        update: str,
+        **options: Unpack[UpdateWithStartOptions],
+    ) -> AsyncUpdateHandle: ...
+    @overload
+    async def update_with_start(
+        self,
+        workflow: BoundWorkflow[R],
+        /,
+        *,
+        id: str,
+        update: str,
+        **options: Unpack[UpdateWithStartOptions],
+    ) -> AsyncUpdateHandle: ...
+    @overload
+    async def update_with_start(
+        self, workflow: str, /, *args: Any, id: str, update: str, **options: Any
+    ) -> AsyncUpdateHandle: ...
+    async def update_with_start(self, workflow: Any, /, *args: Any, **kwargs: Any) -> Any:
+        """Send an update, and start an execution before if there is none: see
+        `Client.update_with_start`. Each that is awaited has a thread that waits.
+        """
+        ask = partial(self._client.update_with_start, workflow, *args, **kwargs)
+        return AsyncUpdateHandle(await self._calls.wait(ask), self._calls)
 
     # Looking and steering
 
@@ -290,6 +324,25 @@ class AsyncExecution(Generic[R_co]):
         ask = partial(self._execution.update, name, *args, id=id, timeout=timeout, **kwargs)
         return await self._calls.wait(ask)
 
+    async def start_update(
+        self,
+        name: str,
+        /,
+        *args: Any,
+        id: str | None = None,  # noqa: A002
+        timeout: float | timedelta | None = None,  # noqa: ASYNC109
+        **kwargs: Any,
+    ) -> AsyncUpdateHandle:
+        """Have the workflow accept a request: see `Execution.start_update`. Each that is awaited has a
+        thread that waits.
+        """
+        ask = partial(self._execution.start_update, name, *args, id=id, timeout=timeout, **kwargs)
+        return AsyncUpdateHandle(await self._calls.wait(ask), self._calls)
+
+    async def get_update(self, id: str) -> AsyncUpdateHandle:  # noqa: A002
+        """Return a handle to an update that was accepted: see `Execution.get_update`."""
+        return cast("AsyncUpdateHandle", await self._calls.call(self._execution.get_update, id))
+
     async def cancel(self, reason: str = "") -> None:
         """Ask the execution to cancel itself: see `Execution.cancel`."""
         await self._calls.call(self._execution.cancel, reason)
@@ -331,6 +384,31 @@ class AsyncExecution(Generic[R_co]):
             return sorted({*_public(type(self)), *_public(type(self._execution))})
 
 
+class AsyncUpdateHandle:
+    """An update that was accepted, for coroutines: what `UpdateHandle` does, to be awaited.
+
+    ``await handle`` gives its answer.
+    """
+
+    __slots__ = ("_calls", "_handle", "execution", "id")
+
+    def __init__(self, handle: UpdateHandle, calls: _Calls) -> None:
+        self.id = handle.id
+        self.execution: AsyncExecution[Any] = AsyncExecution(handle.execution, calls)
+        self._handle = handle
+        self._calls = calls
+
+    async def result(self, timeout: float | timedelta | None = None) -> Any:  # noqa: ASYNC109
+        """Wait for the answer: see `UpdateHandle.result`. Each that is awaited has a thread that waits."""
+        return await self._calls.wait(partial(self._handle.result, timeout))
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        return self.result().__await__()
+
+    def __repr__(self) -> str:
+        return repr(self._handle)
+
+
 class _Calls:
     """Makes the calls of coroutines on threads."""
 
@@ -365,6 +443,8 @@ class _Calls:
     def _for_coroutines(self, value: Any) -> Any:
         if isinstance(value, Execution):
             return AsyncExecution(cast("Execution[Any]", value), self)
+        if isinstance(value, UpdateHandle):
+            return AsyncUpdateHandle(value, self)
         if isinstance(value, list):
             return [self._for_coroutines(one) for one in cast("list[Any]", value)]
         return value

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import (
@@ -41,10 +40,11 @@ from mini_workflow.engine.deletions import Deletions
 from mini_workflow.engine.execution import Description, Execution, Settled
 from mini_workflow.engine.find import Filters, make_query, matching
 from mini_workflow.engine.replies import existing
-from mini_workflow.engine.requests import Ask, Post, Resume, Start, Update
-from mini_workflow.engine.run_again import RunAgain, closing_option, wait_for_answer
+from mini_workflow.engine.requests import Ask, Post, Resume, Start
+from mini_workflow.engine.run_again import RunAgain, closing_option
 from mini_workflow.engine.schedules import Schedules
 from mini_workflow.engine.transport import CheckedStore, Transport
+from mini_workflow.engine.updates import Updates, UpdateWithStart
 from mini_workflow.errors import (
     ExecutionNotFound,
     PromiseNotOpen,
@@ -52,7 +52,6 @@ from mini_workflow.errors import (
     UsageError,
 )
 from mini_workflow.ports import Head, Status, Stored
-from mini_workflow.waiting import blocking_wait
 from mini_workflow.workflow import Registry, Workflow
 
 if TYPE_CHECKING:
@@ -70,7 +69,9 @@ _FOR_HANDLES: Final = {name for name in vars(Execution) if not name.startswith("
     "deletions",
     "head",
     "lines",
+    "start_with",
     "stored",
+    "updates",
     "wait",
     "wait_async",
 }
@@ -91,6 +92,8 @@ class Client:
         self._registry = registry
         self.again = RunAgain(transport, store)
         self.deletions = Deletions(transport, store)
+        self.updates = Updates(transport, store, codec, self.again)
+        self.update_with_start = UpdateWithStart(self)
         self.schedules = Schedules(self)
         """The schedules of the store, to create and to list them."""
         self._aio: AsyncClient | None = None
@@ -185,7 +188,7 @@ class Client:
         given = {option for option, value in options.items() if value is not None}
         workflow, args, kwargs = unbind(workflow, args, kwargs, given)
         timing = timing_of("start_execution", delay, start_at, timeout, retry)
-        return self._start(workflow, args, kwargs, id, None, timing, tags, if_closed)
+        return self.start_with(workflow, args, kwargs, id, None, timing, tags, if_closed)
 
     @overload
     def start_executions(
@@ -302,21 +305,22 @@ class Client:
         given |= {"if_closed"} if closing_option(if_closed) else set()
         workflow, args, kwargs = unbind(workflow, args, kwargs, given)
         made = self._make_signal(id, signal, value)
-        return self._start(workflow, args, kwargs, id, made, tags=tags, if_closed=if_closed)
+        return self.start_with(workflow, args, kwargs, id, made, tags=tags, if_closed=if_closed)
 
-    def _start(
+    def start_with(
         self,
         workflow: Workflow[Any, Any] | str,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         id: str | None,  # noqa: A002
-        signal: events.SignalReceived | None,
+        message: events.SignalReceived | events.UpdateRequested | None,
         timing: Timing = UNTIMED,
         tags: Mapping[str, str] | None = None,
         if_closed: IfClosed = "return",
     ) -> Execution[Any]:
+        """Start an execution, or find it, with a message that it gets either way."""
         self._store.check()
-        request = self._start_request(name_of(workflow), args, kwargs, id, signal, timing, tags)
+        request = self._start_request(name_of(workflow), args, kwargs, id, message, timing, tags)
         request.if_closed = if_closed
         self._transport.start([request])
         return self._started(request)
@@ -327,7 +331,7 @@ class Client:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         id: str | None,  # noqa: A002
-        signal: events.SignalReceived | None = None,
+        message: events.SignalReceived | events.UpdateRequested | None = None,
         timing: Timing = UNTIMED,
         tags: Mapping[str, str] | None = None,
     ) -> Start:
@@ -337,7 +341,7 @@ class Client:
         checked = None if tags is None else check_tags(tags)
         codec = self._codec.for_execution(execution_id)
         arguments = codec.encode_arguments(args, kwargs)
-        return Start(execution_id, name, arguments, id is None, signal, timing, checked)
+        return Start(execution_id, name, arguments, id is None, message, timing, checked)
 
     def _started(self, request: Start) -> Execution[Any]:
         started = request.reply.wait()
@@ -604,49 +608,6 @@ class Client:
         codec = self._codec.for_execution(execution_id)
         arguments = codec.encode_arguments(args, kwargs)
         return codec.decode(self._transport.ask(Ask(execution_id, name, arguments)))
-
-    def update(
-        self,
-        execution_id: str,
-        name: str,
-        args: Any,
-        kwargs: Any,
-        update_id: str | None,
-        timeout: float | None,
-    ) -> Any:
-        """Make a request of an execution: see `Execution.update`."""
-        check_id(execution_id)
-        check_name("update", name)
-        timeout = self.again.wait(execution_id, timeout)
-        update_id = secrets.token_hex(8) if update_id is None else update_id
-        check_name("update id", update_id)
-        codec = self._codec.for_execution(execution_id)
-        arguments = codec.encode_arguments(args, kwargs)
-        request = Update(execution_id, update_id, name, arguments, self._transport.now())
-        deadline = None if timeout is None else time.monotonic() + timeout
-        refused: list[BaseException] = []
-
-        def refuse(error: BaseException) -> None:
-            refused.append(error)
-            request.reply.fail(error)
-
-        try:
-            with blocking_wait(refuse, timeout):
-                answer = self._transport.ask(request, timeout)
-                if answer.event is None and answer.refusal is None:
-                    answer = wait_for_answer(
-                        self._transport, self._store, request, deadline, refused
-                    )
-        except TimeoutError:
-            raise TimeoutError(
-                f"update {name!r} of execution {execution_id!r} is not done after {timeout:g} s; "
-                f"ask again with id={update_id!r} to wait on"
-            ) from None
-        if isinstance(answer.event, events.UpdateCompleted):
-            return codec.decode(answer.event.result)
-        failure = answer.refusal if answer.event is None else answer.event.failure
-        assert failure is not None
-        raise codec.decode_failure(failure)
 
     # Inside
 

@@ -369,12 +369,12 @@ class Engine:
         delivery.requests.append(request)
         if isinstance(request, Resume):
             delivery.resume = True
-        else:
+        elif not (isinstance(request, Update) and request.known):
             delivery.messages.append(message_of(request, now))
 
     def _start(self, request: Start, batch: Batch, now: int) -> None:
         name = request.execution_id
-        if request.signal is not None and name in batch.turns:
+        if request.message is not None and name in batch.turns:
             batch.again.append(request)  # it is found once that is committed
             return
         head = None if request.fresh else self._ports.store.head(name)
@@ -382,8 +382,8 @@ class Engine:
             if head is not None and (again := restart_of(request, head, now)) is not None:
                 batch.delivery(name).messages.append(again)
             batch.starts.append(request)
-            if request.signal is not None and head and head.workflow == request.workflow:
-                batch.delivery(name).messages.append(request.signal)
+            if request.message is not None and head and head.workflow == request.workflow:
+                batch.delivery(name).messages.append(request.message)
             return
         if name in batch.deliveries:
             # What came before the start was meant for no execution, and must be told so.
@@ -395,9 +395,9 @@ class Engine:
             tags=request.tags,
             first_seq=0 if request.fresh else self._ports.store.deleted_events(name),
         )
-        signals = () if request.signal is None else (request.signal,)
+        messages = () if request.message is None else (request.message,)
         try:
-            turn = self._turns.create(name, started, request, signals)
+            turn = self._turns.create(name, started, request, messages)
         except Exception as error:
             if not isinstance(error, MiniWorkflowError):
                 log.exception("[%s] the start failed", name)
@@ -608,5 +608,5 @@ class Engine:
 def _brings_a_message(request: Input) -> bool:
     """Return whether it is from somebody who may have left a message in the mailbox before."""
     if isinstance(request, Start):
-        return request.signal is not None
+        return request.message is not None
     return isinstance(request, (Post, Resume, Update))

@@ -27,6 +27,7 @@ from mini_workflow.ports import Head, Status
 
 if TYPE_CHECKING:
     from mini_workflow.engine.client import Client
+    from mini_workflow.engine.updates import UpdateHandle
 
 R_co = TypeVar("R_co", covariant=True)
 
@@ -215,7 +216,29 @@ class Execution(Generic[R_co]):
             Exception: whatever the validator or the handler raises.
         """
         limit = None if timeout is None else seconds(timeout)
-        return self._client.update(self.id, name, args, kwargs, id, limit)
+        return self._client.updates.ask(self.id, name, args, kwargs, id, limit)
+
+    def start_update(
+        self,
+        name: str,
+        /,
+        *args: Any,
+        id: str | None = None,  # noqa: A002
+        timeout: float | timedelta | None = None,
+        **kwargs: Any,
+    ) -> UpdateHandle:
+        """Have the workflow accept a request; ``.result()`` of the handle waits for its answer.
+
+        When this returns, the update survives a crash, and any process may ask for its answer later,
+        by its id: see `get_update`. `timeout` are the seconds to wait until it is accepted. Raises
+        what `update` raises, but for what the handler does.
+        """
+        limit = None if timeout is None else seconds(timeout)
+        return self._client.updates.start(self, name, args, kwargs, id, limit)
+
+    def get_update(self, id: str) -> UpdateHandle:  # noqa: A002
+        """Return a handle to an update that was accepted, by its id. Raises UpdateNotFound."""
+        return self._client.updates.get(self, id)
 
     def cancel(self, reason: str = "") -> None:
         """Ask the execution to cancel itself: `asyncio.CancelledError` is raised where it waits.

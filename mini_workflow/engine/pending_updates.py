@@ -9,70 +9,85 @@ from mini_workflow.core import events, wire
 from mini_workflow.core.continuation import Answered, inherited_answer
 from mini_workflow.core.events import Event
 from mini_workflow.core.failure import Failure
-from mini_workflow.engine.requests import Answer, Reply, Update
+from mini_workflow.engine.requests import Answer, Update, UpdateStage
 
-ANSWERS: Final[frozenset[type[Event]]] = frozenset(Answered.__args__)
-"""The kinds of events that answer an update."""
+ANSWERS: Final[frozenset[type[Event]]] = frozenset({*Answered.__args__, events.UpdateAccepted})
+"""The kinds of events of which somebody hears who waits for an update."""
 
 
 class PendingUpdates:
-    """Replies by execution and update id. They are given when the answer is committed."""
+    """Requests by execution and update id. They are replied to when that is committed for which they
+    wait.
+    """
 
     def __init__(self) -> None:
-        self._waiting: dict[tuple[str, str], list[Reply[Answer]]] = {}
+        self._waiting: dict[tuple[str, str], list[Update]] = {}
 
     def __bool__(self) -> bool:
         """Return whether anybody waits."""
         return bool(self._waiting)
 
     def add(self, request: Update) -> None:
-        """Have the request answered when its update is done."""
+        """Have the request answered when its update is done, or accepted if it waits for that."""
         key = (request.execution_id, request.update_id)
-        self._waiting.setdefault(key, []).append(request.reply)
+        self._waiting.setdefault(key, []).append(request)
 
     def settle(self, execution_id: str, taken: Iterable[Event]) -> bool:
         """Give the answers that are among these events; whether somebody here waits for each."""
         known = True
         for event in taken:
             if isinstance(event, Answered):
-                replies = self._waiting.pop((execution_id, event.id), ())
-                known = known and bool(replies)
-                for reply in replies:
-                    reply.give(Answer(event))
+                requests = self._waiting.pop((execution_id, event.id), ())
+                known = known and bool(requests)
+                for request in requests:
+                    request.reply.give(Answer(event))
+            elif isinstance(event, events.UpdateAccepted):
+                known = self._accepted((execution_id, event.id), event) and known
         return known
+
+    def _accepted(self, key: tuple[str, str], event: events.UpdateAccepted) -> bool:
+        requests = self._waiting.pop(key, [])
+        for request in requests:
+            if request.until == "accepted":
+                request.reply.give(Answer(event))
+        if waiting := [request for request in requests if request.until == "answered"]:
+            self._waiting[key] = waiting
+        return bool(requests)
 
     def refuse(self, execution_id: str, refusals: Iterable[tuple[str, Failure]]) -> None:
         """Tell those whose update a validator has refused."""
         for update_id, failure in refusals:
-            for reply in self._waiting.pop((execution_id, update_id), ()):
-                reply.give(Answer(refusal=failure))
+            for request in self._waiting.pop((execution_id, update_id), ()):
+                request.reply.give(Answer(refusal=failure))
 
     def fail(self, execution_id: str, error: Exception) -> None:
         """Fail what waits for an execution that has ended, or cannot go on, without having
         answered.
         """
         for key in [key for key in self._waiting if key[0] == execution_id]:
-            for reply in self._waiting.pop(key):
-                reply.fail(error)
+            for request in self._waiting.pop(key):
+                request.reply.fail(error)
 
     def refer_to_history(self) -> None:
         """Another process may record the answers: have all who wait look for them there."""
         waiting, self._waiting = self._waiting, {}
-        for replies in waiting.values():
-            for reply in replies:
-                reply.give(Answer())
+        for requests in waiting.values():
+            for request in requests:
+                request.reply.give(Answer())
 
     def fail_all(self, error: Exception) -> None:
         """Nobody will answer."""
-        for replies in self._waiting.values():
-            for reply in replies:
-                reply.fail(error)
+        for requests in self._waiting.values():
+            for request in requests:
+                request.reply.fail(error)
         self._waiting.clear()
 
 
-def find_answer(lines: Sequence[str], update_id: str, asked: int) -> Answered | None:
+def find_answer(
+    lines: Sequence[str], update_id: str, asked: int, until: UpdateStage = "answered"
+) -> Answered | events.UpdateAccepted | None:
     """Return the answer in a history to an update that was asked for at the time `asked`
-    (milliseconds since the epoch), or None.
+    (milliseconds since the epoch), or None. Where that is what is waited for, its acceptance will do.
 
     A refusal from before that time was the answer to somebody else, or to an earlier question.
     """
@@ -86,7 +101,7 @@ def find_answer(lines: Sequence[str], update_id: str, asked: int) -> Answered | 
         elif isinstance(event, Answered) and event.id == update_id:
             return event
         elif isinstance(event, events.UpdateAccepted) and event.id == update_id:
-            return None
+            return event if until == "accepted" else None
     first = wire.decode(lines[0]) if lines else None
     if isinstance(first, events.ExecutionStarted):
         return inherited_answer(first, update_id, asked)

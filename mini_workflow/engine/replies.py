@@ -36,7 +36,7 @@ def start_refusal(
     """Return why a start is refused that has found an execution of its id, or None.
 
     `fingerprint` is that of the arguments which the execution was started with; `reached` says that
-    the signal which came along was taken before the end of the execution.
+    the message which came along was taken before the end of the execution.
     """
     name = request.execution_id
     if head.workflow != request.workflow:
@@ -47,7 +47,7 @@ def start_refusal(
         )
     if head.closed_at is not None and request.if_closed != "return":
         return None if request.if_closed == "restart" else _rejected(request, head)
-    if request.signal is not None:
+    if request.message is not None:
         return closed(name, head.status) if head.closed_at is not None and not reached else None
     if not request.arguments.matches(fingerprint()):
         return ExecutionAlreadyExists(
@@ -232,7 +232,9 @@ def answer_update(
     decision = turn.decision if turn is not None else None
     if decision is not None:
         for event in decision.events:
-            if isinstance(event, Answered) and event.id == update_id:
+            if not isinstance(event, Answered | events.UpdateAccepted) or event.id != update_id:
+                continue
+            if request.until == "accepted" or isinstance(event, Answered):
                 request.reply.give(Answer(event))
                 return
         for refused, failure in decision.refusals:
@@ -247,7 +249,7 @@ def answer_update(
         isinstance(event, events.UpdateAccepted) and event.id == update_id
         for event in decision.events
     )
-    before = None if new else find_answer(store.history(name), update_id, request.at)
+    before = None if new else find_answer(store.history(name), update_id, request.at, request.until)
     if before is not None:
         request.reply.give(Answer(before))
     elif head.closed_at is not None:

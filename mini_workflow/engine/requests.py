@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import secrets
 import threading
 from dataclasses import dataclass, field
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Literal, Protocol, TypeVar
 
 from mini_workflow.core.events import (
     Event,
     Incoming,
     SignalReceived,
+    UpdateAccepted,
     UpdateCompleted,
     UpdateFailed,
     UpdateRefused,
+    UpdateRequested,
 )
 from mini_workflow.core.events import Request as EventRequest
 from mini_workflow.core.failure import Failure
@@ -87,7 +90,7 @@ class Started:
 @dataclass(slots=True)
 class Start:
     """Start an execution, or find the one that was started with the same id; with `fresh` the id
-    was made up and cannot be there. A `signal` goes to the execution either way. `if_closed` says what
+    was made up and cannot be there. A `message` goes to the execution either way. `if_closed` says what
     becomes of one that is there and has closed. A new one begins
     with the `tags`, and begins and ends as its `timing` says.
     """
@@ -96,11 +99,19 @@ class Start:
     workflow: str
     arguments: Payload
     fresh: bool = False
-    signal: SignalReceived | None = None
+    message: SignalReceived | UpdateRequested | None = None
     timing: Timing = UNTIMED
     tags: dict[str, str] | None = None
     if_closed: IfClosed = "return"
     reply: Reply[Started] = field(default_factory=Reply[Started])
+
+    def message_key(self) -> str:
+        """Return what tells the message from others where it is posted: that of a signal is the same
+        in every copy, and an update has an id of any form, by which its workflow knows it again.
+        """
+        if isinstance(self.message, SignalReceived):
+            return self.message.id
+        return secrets.token_hex(8)
 
 
 @dataclass(slots=True)
@@ -131,14 +142,19 @@ class Answer:
     the `refusal`. Neither when another process has the execution, which will record it.
     """
 
-    event: UpdateCompleted | UpdateFailed | UpdateRefused | None = None
+    event: UpdateCompleted | UpdateFailed | UpdateRefused | UpdateAccepted | None = None
     refusal: Failure | None = None
+
+
+UpdateStage = Literal["accepted", "answered"]
+"""How far an update has got."""
 
 
 @dataclass(slots=True)
 class Update:
     """Have the workflow handle a request, once per `update_id`. It was asked for at the time `at`
-    (milliseconds since the epoch).
+    (milliseconds since the epoch). The reply comes when it has got so far as `until` says. One that is
+    `known` was accepted before: only its answer is wanted.
     """
 
     execution_id: str
@@ -146,6 +162,8 @@ class Update:
     name: str
     arguments: Payload
     at: int
+    until: UpdateStage = "answered"
+    known: bool = False
     reply: Reply[Answer] = field(default_factory=Reply[Answer])
 
 

@@ -98,7 +98,7 @@ def wait_for_answer(
             head = existing(execution_id, store.head(execution_id))
             lines = store.history(execution_id, seen)
             seen = max(seen, head.base) + len(lines)
-            found = find_answer(lines, request.update_id, request.at)
+            found = find_answer(lines, request.update_id, request.at, request.until)
             if found is not None:
                 return Answer(found)
             if head.status == "blocked":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
@@ -13,9 +13,10 @@ from mini_workflow.engine.calls import name_of
 from mini_workflow.engine.execution import Execution
 from mini_workflow.engine.timeline import moment
 from mini_workflow.engine.transport import Pauses
-from mini_workflow.errors import ExecutionAlreadyExists, ExecutionNotFound, UsageError
+from mini_workflow.errors import ExecutionNotFound, UsageError
 from mini_workflow.schedules.plan import (
     OVERLAPS,
+    CatchUp,
     Overlap,
     Plan,
     check_schedule_id,
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
 _PREFIX: Final = "schedule:"
 
 STARTED_WITHIN: Final = 60.0
-"""Seconds to wait until what was triggered can be seen, where starts are messages. Our own bound."""
+"""Seconds to wait until what was triggered, or created again, can be seen, where starts are messages.
+Our own bound."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,7 @@ class ScheduleDescription:
     id: str
     workflow: str
     args: tuple[Any, ...]
+    tags: dict[str, str]
     cron: str | None
     timezone: str | None
     every: timedelta | None
@@ -132,10 +135,13 @@ class Schedule:
         every: float | timedelta | None = None,
         timezone: str | None = None,
         overlap: Overlap | None = None,
-        catch_up: float | timedelta | None = None,
+        catch_up: CatchUp | None = None,
         jitter: float | timedelta | None = None,
+        tags: Mapping[str, str] | None = None,
     ) -> None:
-        """Change what is given; the rest stays. It counts from now on."""
+        """Change what is given; the rest stays. It counts from now on. The values are those of
+        `Schedules.create`: ``catch_up="latest"`` goes back to the default, ``tags={}`` to none.
+        """
         now = self.describe()
         new_times = cron is not None or every is not None
         plan = make_plan(
@@ -147,18 +153,21 @@ class Schedule:
             overlap=overlap or now.overlap,
             catch_up=now.catch_up if catch_up is None else catch_up,
             jitter=now.jitter if jitter is None else jitter,
+            tags=now.tags if tags is None else tags,
         )
         _check_start(plan["workflow"], plan["args"])
         self._execution.update("update", plan)
 
     def describe(self) -> ScheduleDescription:
         """Return how it stands, with its last and next times."""
+        self._client.again.wait(self._execution.id, STARTED_WITHIN)
         found: dict[str, Any] = self._execution.query("describe")
         plan: Plan = found["plan"]
         return ScheduleDescription(
             id=self.id,
             workflow=plan["workflow"],
             args=tuple(plan["args"]),
+            tags=dict(plan.get("tags", {})),
             cron=plan.get("cron"),
             timezone=plan.get("timezone"),
             every=_duration(plan.get("every")),
@@ -204,11 +213,13 @@ class Schedules:
         every: float | timedelta | None = None,
         timezone: str = "UTC",
         overlap: Overlap = "skip",
-        catch_up: float | timedelta | None = None,
+        catch_up: CatchUp | None = None,
         jitter: float | timedelta | None = None,
+        tags: Mapping[str, str] | None = None,
     ) -> Schedule:
         """Have executions of a workflow started at planned times, each once; when this returns, it
-        survives a crash. The same call again gives the same schedule.
+        survives a crash. The same call again gives the same schedule. One of that id that was deleted
+        begins anew.
 
         Args:
             schedule_id: 1 to 70 letters, digits and ``_-.``. An execution is called by it and by the
@@ -226,15 +237,15 @@ class Schedules:
                 "buffer_one" or "buffer_all" (at most 1,000) until it has closed, "allow" both,
                 "cancel_other" and start when it has closed, or "terminate_other" and start.
             catch_up: seconds (or a timedelta) by which a time may have been missed, because no
-                process ran, and is made up for. 0 is for none; by default the latest of those
-                missed is. What is up to a minute late is not missed.
+                process ran, and is made up for. 0 is for none; by default, and for "latest", the
+                latest of those missed is. What is up to a minute late is not missed.
             jitter: seconds (or a timedelta) within which each start is put off by chance.
+            tags: those of each execution that it starts, as for `start_execution`.
 
         Raises:
             UsageError, UnknownWorkflow, InvalidArguments, InvalidIdentifier: the call is wrong;
                 nothing was made.
-            ExecutionAlreadyExists: there is a schedule of that id with another plan, or there was
-                one, and it was deleted.
+            ExecutionAlreadyExists: there is a schedule of that id with another plan.
         """
         check_schedule_id(schedule_id)
         name = _check_start(workflow, args)
@@ -246,19 +257,15 @@ class Schedules:
             overlap=overlap,
             catch_up=catch_up,
             jitter=jitter,
+            tags=tags,
         )
-        execution = self._client.start_execution(SCHEDULE, plan, id=_PREFIX + schedule_id)
-        if execution.describe().closed_at is not None:
-            raise ExecutionAlreadyExists(
-                f"schedule {schedule_id!r} was deleted, and its id is taken by what is left of it; "
-                "choose another id",
-                execution_id=execution.id,
-            )
+        self._client.start_execution(SCHEDULE, plan, id=_PREFIX + schedule_id, if_closed="restart")
         return Schedule(schedule_id, self._client)
 
     def get(self, schedule_id: str) -> Schedule:
         """Return a handle to a schedule. Raises ExecutionNotFound if there is none of that id."""
         check_schedule_id(schedule_id)
+        self._client.again.wait(_PREFIX + schedule_id, STARTED_WITHIN)
         head = self._client.head(_PREFIX + schedule_id)
         if head.closed_at is not None:
             raise ExecutionNotFound(

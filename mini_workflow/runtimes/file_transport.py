@@ -228,7 +228,7 @@ class FileTransport:
             0,
             (wire.encode(started),),
             replace(first_head(request.execution_id, started), busy=True),
-            park=() if request.signal is None else (wire.encode(request.signal),),
+            park=() if request.message is None else (wire.encode(request.message),),
         )
 
     def _create(self, commits: Sequence[Commit]) -> list[bool]:
@@ -253,14 +253,14 @@ class FileTransport:
                 leases.release()
 
     def _found(self, request: Start) -> None:
-        """Answer for an execution that is there; a signal that came along is sent to it."""
+        """Answer for an execution that is there; a message that came along is sent to it."""
         head = existing(request.execution_id, self._store.head(request.execution_id))
-        signal, again = request.signal, restart_of(request, head, self._clock.now())
+        message, again = request.message, restart_of(request, head, self._clock.now())
         if again is not None:
             self._leave(request.execution_id, again)
         takes = head.workflow == request.workflow and (head.closed_at is None or again is not None)
-        if signal is not None and takes:
-            self._leave(request.execution_id, signal)
+        if message is not None and takes:
+            self._leave(request.execution_id, message)
         answer_start(request, None, self._store)
 
     def _post(self, request: Post) -> Head:
@@ -281,8 +281,9 @@ class FileTransport:
         return head
 
     def _update(self, request: Update) -> Answer:
-        before = find_answer(self._lines(request.execution_id), request.update_id, request.at)
-        if before is not None:
+        lines = self._lines(request.execution_id)
+        before = find_answer(lines, request.update_id, request.at, request.until)
+        if before is not None or request.known:
             return Answer(before)
         self._open(request.execution_id)
         message = events.UpdateRequested(

@@ -240,15 +240,15 @@ class _QueueTransport:
                 request.reply.fail(error)
 
     def _start(self, request: Start) -> None:
-        name, signal = request.execution_id, request.signal
+        name, sent = request.execution_id, request.message
         head = None if request.fresh else self.store.head(name)
         if head is not None:
             answer_start(request, None, self.store)
             request.reply.wait()
             if (again := restart_of(request, head, self.now())) is not None:
                 self._post(name, wire.encode(again), again.id)
-            if signal is not None:
-                self._post(name, wire.encode(signal), signal.id)
+            if sent is not None:
+                self._post(name, wire.encode(sent), request.message_key())
             return
         with self.lock:
             self._fenced.standing(name)
@@ -260,7 +260,7 @@ class _QueueTransport:
             first_seq=deleted,
         )
         line = wire.encode(started)
-        lines = [line] if signal is None else [line, wire.encode(signal)]
+        lines = [line] if sent is None else [line, wire.encode(sent)]
         self._post(name, "\n".join(lines), f"start/{started.seed}")
         head = first_head(name, started)
         commit = Commit(name, 0, (line,), head)
@@ -312,6 +312,8 @@ class _QueueTransport:
         self._post(name, wire.encode(message), key)
 
     def _update(self, request: Update) -> Answer:
+        if request.known:
+            return Answer()
         asked = events.UpdateRequested(
             request.at, request.update_id, request.name, request.arguments, forwarded=True
         )

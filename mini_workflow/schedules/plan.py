@@ -4,11 +4,12 @@ the package cronsim, which are read when they are needed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from itertools import islice
 from typing import Any, Final, Literal, get_args
 
+from mini_workflow.core.tags import check_tags
 from mini_workflow.durations import milliseconds, seconds
 from mini_workflow.errors import InvalidIdentifier, UsageError
 
@@ -17,8 +18,11 @@ OVERLAPS: Final[tuple[str, ...]] = get_args(Overlap)
 
 Plan = dict[str, Any]
 """What a schedule starts and when, as JSON holds it: `workflow`, `args`, `cron` and `timezone` or
-`every` (milliseconds), `overlap`, `catch_up` (milliseconds, or None for the latest time) and `jitter`
-(milliseconds)."""
+`every` (milliseconds), `overlap`, `catch_up` (milliseconds, or None for the latest time), `jitter`
+(milliseconds), and `tags` if it has any."""
+
+CatchUp = float | timedelta | Literal["latest"]
+"""How late a time may be made up for that was missed."""
 
 ON_TIME: Final = 60_000
 """Milliseconds by which a start may come late and is not missed: a process that is busy, or opens again.
@@ -56,8 +60,9 @@ def make_plan(
     every: float | timedelta | None = None,
     timezone: str = "UTC",
     overlap: str = "skip",
-    catch_up: float | timedelta | None = None,
+    catch_up: CatchUp | None = None,
     jitter: float | timedelta | None = None,
+    tags: Mapping[str, str] | None = None,
 ) -> Plan:
     """Return the plan. Raises UsageError if it cannot be meant."""
     if (cron is None) == (every is None):
@@ -72,8 +77,11 @@ def make_plan(
         if wait < _FINEST:
             raise UsageError(f"every={every!r}: give a second or more")
         plan["every"] = wait
-    plan["catch_up"] = None if catch_up is None else _duration("catch_up", catch_up)
+    latest = catch_up is None or catch_up == "latest"
+    plan["catch_up"] = None if latest else _duration("catch_up", catch_up)
     plan["jitter"] = 0 if jitter is None else _duration("jitter", jitter)
+    if tags:
+        plan["tags"] = check_tags(tags)
     if not times_after(plan, 0, 1):
         raise UsageError(f"cron={cron!r} has no time at all")
     return plan

@@ -183,7 +183,9 @@ class ScheduleRun:
         self._state["running"][name] = planned
         self._note(name, planned, "running")
         plan = self._plan
-        self._ctx.start(plan["workflow"], *plan["args"], id=name, notify="closed")
+        self._ctx.start(
+            plan["workflow"], *plan["args"], id=name, notify="closed", tags=plan.get("tags")
+        )
         return "started"
 
     def _note(self, name: str, planned: int, status: str) -> None:

@@ -27,12 +27,12 @@ def note_key(_: Any = None) -> str:
     return key
 
 
-@workflow("behaviours.charged")
+@workflow("behaviours.deleted.charged")
 async def charged(ctx: Context, times: int = 2) -> list[str]:
     return [await ctx.task(note_key, number) for number in range(times)]
 
 
-@workflow("behaviours.waits_at_gate")
+@workflow("behaviours.deleted.at_gate")
 async def at_gate(ctx: Context, name: str) -> Any:
     return await ctx.task(go_through, name, name="go")
 
@@ -57,7 +57,7 @@ def gone(runtime: Stage, name: str) -> bool:
     return False
 
 
-def test_59_what_is_deleted_is_gone(runtime: Stage) -> None:
+def test_91_what_is_deleted_is_gone(runtime: Stage) -> None:
     """Nothing of it can be read, listed, counted or sent to; a second deletion says so."""
     kept = runtime.start(charged, id="kept", tags={"customer": "c-7"})
     execution = runtime.start(charged, id="gone", tags={"customer": "c-7"})
@@ -82,7 +82,7 @@ def test_59_what_is_deleted_is_gone(runtime: Stage) -> None:
     assert runtime.get_execution("kept").result(WAIT)
 
 
-def test_59_its_id_can_be_used_again_at_once(runtime: Stage) -> None:
+def test_91_its_id_can_be_used_again_at_once(runtime: Stage) -> None:
     """Also for another workflow; and the tasks of the new one have keys of their own."""
     for times in (2, 1, 3):
         execution = runtime.start(charged, times, id="again")
@@ -94,7 +94,7 @@ def test_59_its_id_can_be_used_again_at_once(runtime: Stage) -> None:
     assert len(set(LEDGER)) == len(LEDGER) == 7
 
 
-def test_59_what_is_late_for_it_is_not_taken_for_the_next_one(runtime: Stage) -> None:
+def test_91_what_is_late_for_it_is_not_taken_for_the_next_one(runtime: Stage) -> None:
     """A task of one that was terminated runs on, and reports when another one has the id."""
     first = runtime.start(at_gate, "late", id="reused")
     gate("late").wait_until_reached()
@@ -112,7 +112,7 @@ def test_59_what_is_late_for_it_is_not_taken_for_the_next_one(runtime: Stage) ->
     assert second.result(WAIT) == "next"
 
 
-def test_59_only_what_has_closed_is_deleted(runtime: Stage) -> None:
+def test_91_only_what_has_closed_is_deleted(runtime: Stage) -> None:
     """What runs or is blocked is left as it is."""
     execution = runtime.start(promises, id="open")
     with pytest.raises(ExecutionNotClosed, match="terminate"):
@@ -130,7 +130,7 @@ def test_59_only_what_has_closed_is_deleted(runtime: Stage) -> None:
         runtime.complete_promise(token, 1)
 
 
-def test_59_children_stay(runtime: Stage) -> None:
+def test_91_children_stay(runtime: Stage) -> None:
     """They are executions of their own."""
     execution = runtime.start(parent, id="their-parent")
     execution.result(WAIT)
@@ -140,7 +140,7 @@ def test_59_children_stay(runtime: Stage) -> None:
     assert child.describe().parent == "their-parent"
 
 
-def test_60_all_that_match_are_purged(runtime: Stage) -> None:
+def test_92_all_that_match_are_purged(runtime: Stage) -> None:
     """And nothing else; what runs stays whatever is asked for."""
     for number in range(5):
         runtime.run(charged, 1, id=f"old-{number}", tags={"batch": "a" if number < 3 else "b"})

@@ -106,10 +106,34 @@ def test_64_it_may_begin_later_and_have_a_deadline(runtime: Stage) -> None:
         runtime.get_execution(late).result(WAIT)
 
 
+@workflow("behaviours.starts_tagged")
+async def starts_tagged(ctx: Context) -> None:
+    ctx.start(started, "plain", id="plain")
+    ctx.start(started, "tagged", id="tagged", tags={"customer": "c-1"}, notify="closed")
+    await ctx.wait_for_signal("closed")
+
+
+def test_64_it_begins_with_tags_of_its_own(runtime: Stage) -> None:
+    """Those of its starter are not its."""
+    runtime.run(starts_tagged, id="starter", tags={"customer": "c-1", "of": "starter"})
+    runtime.get_execution("plain").result(WAIT)
+    found = runtime.list_executions(tags={"customer": "c-1"})
+    assert {one.id: one.tags for one in found} == {
+        "starter": {"customer": "c-1", "of": "starter"},
+        "tagged": {"customer": "c-1"},
+    }
+
+
 @workflow("behaviours.wrong_starts")
 async def wrong_starts(ctx: Context) -> list[str]:
     errors = []
-    for options in ({"id": "not/an id"}, {"notify": ""}, {"timeout": -1}, {"delay": "x"}):
+    for options in (
+        {"id": "not/an id"},
+        {"notify": ""},
+        {"timeout": -1},
+        {"delay": "x"},
+        {"tags": {"": "x"}},
+    ):
         try:
             ctx.start(started.bind("wrong"), **options)
         except UsageError as error:
@@ -123,7 +147,7 @@ async def wrong_starts(ctx: Context) -> list[str]:
 
 def test_64_a_wrong_start_is_refused_at_the_call(runtime: Stage) -> None:
     """And nothing is started."""
-    assert len(runtime.run(wrong_starts)) == 5
+    assert len(runtime.run(wrong_starts)) == 6
     assert LEDGER == []
 
 

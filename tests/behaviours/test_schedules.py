@@ -124,10 +124,52 @@ def test_65_pause_trigger_update_and_delete(runtime: Stage) -> None:
     assert runtime.schedules.list() == []
     with pytest.raises(ExecutionNotFound):
         runtime.schedules.get("yearly")
-    with pytest.raises(ExecutionAlreadyExists, match="was deleted"):
-        runtime.schedules.create("yearly", planned_and_waits, **FAR)
     execution.signal("go", "on")
     assert execution.result(WAIT) == "on"
+
+
+def test_65_the_id_of_a_deleted_schedule_can_be_used_again(runtime: Stage) -> None:
+    """Also with another plan; what the first one has started is not started again."""
+    create = runtime.schedules.create
+    first = create("yearly", planned, ["x"], **FAR)
+    names = first.backfill(BEGIN, BEGIN + timedelta(days=300))
+    assert closed(runtime, *names) == ["x"]
+    first.delete()
+    again = create("yearly", planned, ["y"], **FAR, overlap="allow")
+    assert again.describe().args == ("y",)
+    assert [schedule.id for schedule in runtime.schedules.list()] == ["yearly"]
+    assert runtime.schedules.get("yearly").backfill(BEGIN, END)[:1] == names
+    assert closed(runtime, *(f"yearly@{year}" for year in YEARS)) == ["x", "y", "y", "y"]
+    create("yearly", planned, ["y"], **FAR, overlap="allow")
+    with pytest.raises(ExecutionAlreadyExists):
+        create("yearly", planned, ["x"], **FAR)
+
+
+def test_65_an_update_changes_what_is_given(runtime: Stage) -> None:
+    """And can go back to what is the default."""
+    schedule = runtime.schedules.create(
+        "yearly", planned, catch_up=60, jitter=5, tags={"kind": "report"}, **FAR
+    )
+    schedule.update(args=["z"])
+    about = schedule.describe()
+    assert (about.args, about.tags) == (("z",), {"kind": "report"})
+    assert (about.catch_up, about.jitter) == (timedelta(seconds=60), timedelta(seconds=5))
+    schedule.update(catch_up="latest", jitter=0, tags={})
+    about = schedule.describe()
+    assert (about.catch_up, about.jitter, about.tags) == (None, timedelta(0), {})
+    with pytest.raises(UsageError):
+        schedule.update(catch_up="newest")
+    with pytest.raises(UsageError):
+        schedule.update(tags={"": "x"})
+    assert schedule.describe() == about
+
+
+def test_65_what_it_starts_has_its_tags(runtime: Stage) -> None:
+    """By which it is found; those of the schedule itself are others."""
+    schedule = runtime.schedules.create("yearly", planned, tags={"kind": "report"}, **FAR)
+    execution = schedule.trigger()
+    execution.result(WAIT)
+    assert [one.id for one in runtime.list_executions(tags={"kind": "report"})] == [execution.id]
 
 
 def test_66_a_backfill_starts_each_time_once(runtime: Stage) -> None:

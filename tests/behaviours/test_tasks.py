@@ -524,6 +524,43 @@ def test_10_one_failure(runtime: Stage, how: str, result: list[Any]) -> None:
     assert execution.result(WAIT) == result
 
 
+@workflow("behaviours.tolerant_map")
+async def tolerant_map(ctx: Context, options: dict[str, Any]) -> list[str]:
+    def load(name: str) -> str:
+        if name == "b":
+            raise FileNotFoundError(f"{name}.csv")
+        return name
+
+    files = ["a", "b", "c", "d"]
+    called = ctx.map(load, files, concurrency=1, name=lambda name: f"load {name}.csv", **options)
+    return [str(result) for result in await called]
+
+
+@pytest.mark.parametrize(
+    ("options", "result"),
+    [
+        ({"tolerated_failures": 1}, ["a", "b.csv", "c", "d"]),
+        ({"min_successful": 2}, ["a", "b.csv", "c", "given up"]),
+        ({"min_successful": 4}, None),
+    ],
+    ids=str,
+)
+def test_10_a_map_tolerates_failures(
+    runtime: Stage, options: dict[str, Any], result: list[str] | None
+) -> None:
+    """A map names its tasks after their items, and gives the exceptions of as many as it may
+    tolerate among its results, in the order of the items.
+    """
+    execution = runtime.start(tolerant_map, options)
+    if result is None:
+        with pytest.raises(FileNotFoundError, match=r"b\.csv"):
+            execution.result(WAIT)
+    else:
+        assert [text.partition(":")[0] for text in execution.result(WAIT)] == result
+    scheduled = of_kind(execution, "TaskScheduled")
+    assert [event.name for event in scheduled][:2] == ["load a.csv", "load b.csv"]
+
+
 @workflow("behaviours.grouped")
 async def grouped(ctx: Context) -> int:
     count = 0

@@ -146,7 +146,7 @@ def update(
         if execution.describe().closed_at is None:
             session.remark_unserved(client, saved=True)
         try:
-            answer = client.update(execution.id, name, args, kwargs, update_id, timeout)
+            answer = client.updates.ask(execution.id, name, args, kwargs, update_id, timeout)
         except TimeoutError as error:
             if "is not done after" in str(error):
                 raise NotDone(str(error)) from None

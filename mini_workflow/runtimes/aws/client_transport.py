@@ -35,6 +35,7 @@ from mini_workflow.engine.requests import (
     Update,
 )
 from mini_workflow.engine.runs import ENTROPY_BITS, first_event, first_head
+from mini_workflow.engine.takeover import Sent
 from mini_workflow.engine.transport import (
     CheckedStore,
     Pauses,
@@ -167,8 +168,8 @@ class ClientTransport:
             first_seq=0 if over is None else over.events,
         )
         lines = [wire.encode(started)]
-        if request.signal is not None:
-            lines.append(wire.encode(request.signal))
+        if request.message is not None:
+            lines.append(wire.encode(request.message))
         self._parts.post.send(
             [SqsMessage(name, "messages", "\n".join(lines), f"start/{name}/{started.seed}")]
         )
@@ -218,8 +219,8 @@ class ClientTransport:
             return Started(head)
         if (again := restart_of(request, head, self._parts.clock.now())) is not None:
             self._send(name, again, again.id)
-        if request.signal is not None:
-            self._send(name, request.signal, request.signal.id)
+        if request.message is not None:
+            self._send(name, request.message, request.message_key())
         elif found.length == 1 and head.status == "running":
             # Whoever wrote it may have died before it had sent anything.
             self._parts.post.send(
@@ -262,7 +263,7 @@ class ClientTransport:
         self._resumed.pop(execution_id, None)
         return False
 
-    def _send(self, name: str, message: events.Incoming | events.Request, key: str) -> None:
+    def _send(self, name: str, message: Sent, key: str) -> None:
         line = wire.encode(message)
         self._parts.post.send([SqsMessage(name, "messages", line, f"message/{name}/{key}")])
 
@@ -319,6 +320,8 @@ class ClientTransport:
         """Have the update validated, and, if it is accepted, put into the queue by the
         orchestrator: then the answer will be in the history.
         """
+        if request.known:
+            return Answer()
         asked = events.UpdateRequested(
             request.at, request.update_id, request.name, request.arguments, forwarded=True
         )

@@ -277,6 +277,29 @@ async def scheduled(ctx: Context) -> None:
     await schedule(ctx, make_plan("detached", (), every=60, catch_up=3600))
 
 
+TOLD = Say("update", "delete", (), events.SignalReceived)
+
+
+@shape(None, says=[TOLD], tags="timers inline signals updates starts gives-up")
+async def scheduled_one_after_the_other(ctx: Context) -> None:
+    """Start what takes longer than a minute, each when the one before has closed."""
+    await schedule(ctx, make_plan("sleeping", (), every=60, overlap="buffer_all", catch_up=3600))
+
+
+@shape(None, says=[TOLD], tags="timers inline signals updates starts gives-up tells")
+async def scheduled_instead_of_another(ctx: Context) -> None:
+    """Start the next one when the one before has been cancelled."""
+    plan = make_plan("sleeping", (), every=60, overlap="cancel_other", catch_up=3600)
+    await schedule(ctx, plan)
+
+
+@shape(None, says=[TOLD], tags="timers inline signals updates starts gives-up tells")
+async def scheduled_over_another(ctx: Context) -> None:
+    """Start the next one, and terminate the one before."""
+    plan = make_plan("sleeping", (), every=60, overlap="terminate_other", catch_up=3600)
+    await schedule(ctx, plan)
+
+
 @shape(1, of_its_own=1, tags="tasks")
 async def detached(ctx: Context) -> int:
     return await step(ctx, "of_its_own", 1)

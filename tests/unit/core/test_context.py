@@ -62,6 +62,123 @@ def test_the_first_failure_of_a_map_cancels_the_others() -> None:
     check_replays(driver)
 
 
+def test_the_tasks_of_a_map_are_named_after_their_items() -> None:
+    async def mapping(ctx: Context) -> None:
+        await ctx.map(fail, ["a", "b", "c"], concurrency=1, name=lambda item: f"load {item}.csv")
+
+    driver = Driver(mapping)
+    assert [event.name for event in driver.recorded(events.TaskScheduled)] == ["load a.csv"]
+    driver.deliver(driver.perform(driver.dispatched[0]))
+    assert driver.failure().message == "a"
+    check_replays(driver)
+
+
+@pytest.mark.parametrize(
+    "name", [lambda item: item, lambda item: None], ids=["a number", "nothing"]
+)
+def test_a_name_that_is_no_text_fails_the_map_where_it_is_asked_for(name: Any) -> None:
+    async def mapping(ctx: Context) -> str:
+        try:
+            await ctx.map(double, [1, 2], name=name)
+        except UsageError as error:
+            return str(error)
+        return "not reached"
+
+    driver = Driver(mapping)
+    assert "ctx.map(name=...) has given" in driver.result()
+    assert driver.recorded(events.TaskScheduled) == []
+
+
+def fail_odd(item: int) -> int:
+    if item % 2:
+        raise ValueError(f"odd: {item}")
+    return 10 * item
+
+
+Outcome = list[Any] | str
+
+
+def tolerant(items: int, fails: Callable[[Any], Any] = fail_odd, **options: Any) -> Any:
+    """A workflow that maps over so many items, and what is shown of each result, or of the failure."""
+
+    async def mapping(ctx: Context) -> Outcome:
+        try:
+            results = await ctx.map(fails, range(items), **options)
+        except ValueError as error:
+            return str(error)
+        return [f"{type(r).__name__}: {r}" if isinstance(r, Exception) else r for r in results]
+
+    return mapping
+
+
+GIVEN_UP = "TaskCancelled: given up: enough of the others have succeeded"
+
+
+@pytest.mark.parametrize(
+    ("items", "options", "expected"),
+    [
+        (4, {"return_exceptions": True}, [0, "ValueError: odd: 1", 20, "ValueError: odd: 3"]),
+        (4, {"return_exceptions": False}, "odd: 1"),
+        (4, {"tolerated_failures": 2}, [0, "ValueError: odd: 1", 20, "ValueError: odd: 3"]),
+        (4, {"tolerated_failures": 1}, "odd: 3"),
+        (4, {"tolerated_failures": 0}, "odd: 1"),
+        (5, {"min_successful": 2}, [0, "ValueError: odd: 1", 20, GIVEN_UP, GIVEN_UP]),
+        (5, {"min_successful": 3}, [0, "ValueError: odd: 1", 20, "ValueError: odd: 3", 40]),
+        (4, {"min_successful": 3}, "odd: 3"),
+        (5, {"min_successful": 3, "tolerated_failures": 1}, "odd: 3"),
+        (1, {"min_successful": 1, "tolerated_failures": 100}, [0]),
+        (0, {"return_exceptions": True}, []),
+        (0, {"tolerated_failures": 3}, []),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("concurrency", [1, 2])
+def test_failures_of_a_map_are_tolerated_as_far_as_it_says(
+    items: int, options: dict[str, Any], expected: Outcome, concurrency: int
+) -> None:
+    driver = Driver(tolerant(items, concurrency=concurrency, **options))
+    while not driver.closed:
+        driver.deliver(driver.perform(driver.dispatched[0]))
+    assert driver.result() == expected
+    check_replays(driver)
+
+
+def test_a_map_that_ends_early_gives_the_others_up() -> None:
+    driver = Driver(tolerant(4, double, min_successful=1))
+    driver.deliver(driver.perform(driver.dispatched[2]))
+    assert driver.result() == [GIVEN_UP, GIVEN_UP, 4, GIVEN_UP]
+    assert [event.seq for event in driver.recorded(events.TaskCancelled)] == [1, 2, 4]
+    check_replays(driver)
+
+
+@pytest.mark.parametrize(
+    ("options", "culprit"),
+    [
+        ({"min_successful": 0}, "min_successful=0"),
+        ({"min_successful": 5}, "no more than 4 items"),
+        ({"min_successful": True}, "min_successful=True"),
+        ({"tolerated_failures": -1}, "tolerated_failures=-1"),
+        ({"tolerated_failures": 1.5}, "tolerated_failures=1.5"),
+        ({"return_exceptions": True, "tolerated_failures": 1}, "tolerates all failures"),
+        ({"return_exceptions": True, "min_successful": 1}, "tolerates all failures"),
+    ],
+    ids=str,
+)
+def test_a_wrong_tolerance_is_refused_and_starts_nothing(
+    options: dict[str, Any], culprit: str
+) -> None:
+    async def mapping(ctx: Context) -> str:
+        try:
+            await ctx.map(double, range(4), **options)
+        except UsageError as error:
+            return str(error)
+        return "not reached"
+
+    driver = Driver(mapping)
+    assert culprit in driver.result()
+    assert driver.recorded(events.TaskScheduled) == []
+
+
 def test_cancelling_a_map_cancels_its_tasks() -> None:
     async def mapping(ctx: Context) -> str:
         try:

@@ -5,6 +5,7 @@ from typing import assert_type
 from mini_workflow import (
     AsyncClient,
     AsyncExecution,
+    AsyncUpdateHandle,
     Context,
     Description,
     LocalRuntime,
@@ -33,6 +34,9 @@ async def calls_have_types(client: AsyncClient) -> None:
         await client.signal_with_start(order, "o-1", id="order-1", signal="go"),
         AsyncExecution[float],
     )
+    handle = await client.update_with_start(order, "o-1", id="o", update="add", update_args=[3])
+    assert_type(handle, AsyncUpdateHandle)
+    assert_type(await execution.start_update("add", 3), AsyncUpdateHandle)
     assert_type(await client.list_executions(limit=3), list[Description])
 
 
@@ -50,6 +54,7 @@ async def what_is_wrong_is_found(client: AsyncClient) -> None:
     await client.start_execution(order, "o-1", ids="o")  # type: ignore  # error: no such option
     await client.start_executions(order, [(3,)])  # type: ignore  # error: mistyped
     await client.signal_with_start(order, "o-1", id="o")  # type: ignore  # error: without signal
+    await client.update_with_start(order, 3, id="o", update="a")  # type: ignore  # error: mistyped
     await client.complete_promise(3)  # type: ignore  # error: mistyped
     text: str = await (await client.start_execution(order, "o-1"))  # type: ignore  # error
     print(text)

@@ -8,6 +8,7 @@ from mini_workflow import (
     Execution,
     LocalClient,
     LocalRuntime,
+    UpdateHandle,
     workflow,
 )
 from mini_workflow.testing import WorkflowEnvironment
@@ -43,6 +44,11 @@ def results_have_types(runtime: LocalRuntime) -> None:
         runtime.signal_with_start(order, "o-1", id="order-1", signal="go", value=3),
         Execution[float],
     )
+    handle = runtime.update_with_start(order, "o-1", id="o", update="add", update_args=[3])
+    assert_type(handle, UpdateHandle)
+    assert_type(runtime.update_with_start(audit.bind(3), id="a", update="add"), UpdateHandle)
+    assert_type(runtime.get_execution("o").start_update("add", 3, timeout=3), UpdateHandle)
+    assert_type(runtime.get_execution("o").get_update("u-1").result(), Any)
     kept: list[Execution[object]] = [runtime.start_execution(order, "o-1")]
     print(kept)
 
@@ -89,6 +95,9 @@ def wrong_arguments_are_found(runtime: LocalRuntime) -> None:
     runtime.signal_with_start(order, 3, id="order-1", signal="go")  # type: ignore  # error: mistyped
     runtime.signal_with_start(order, "o-1", signal="go")  # type: ignore  # error: without id
     runtime.signal_with_start(order, "o-1", id="order-1")  # type: ignore  # error: without signal
+    runtime.update_with_start(order, 3, id="o", update="add")  # type: ignore  # error: mistyped
+    runtime.update_with_start(order, "o-1", id="o")  # type: ignore  # error: without update
+    runtime.update_with_start(order, "o-1", id="o", update="a", args=[])  # type: ignore  # error: no such option
 
 
 def results_are_used_by_their_types(runtime: LocalRuntime) -> None:

@@ -125,6 +125,12 @@ async def maps_have_types(ctx: Context) -> None:
     assert_type(await ctx.map(fetch, ["a", "b"], concurrency=2, timeout=3), list[bytes])
     assert_type(await ctx.map(lambda number: number * 2, [1, 2], name="double"), list[int])
     assert_type(await ctx.map(Order, range(3)), list[Order])
+    assert_type(await ctx.map(charge, ["4711"], name=lambda card: f"charge {card}"), list[int])
+    assert_type(await ctx.map(charge, ["4711"], return_exceptions=True), list[int | Exception])
+    assert_type(
+        await ctx.map(fetch, ["a"], min_successful=1, concurrency=2), list[bytes | Exception]
+    )
+    ctx.map(charge, ["4711"], tolerated_failures="1")  # type: ignore  # error
     ctx.map(charge, [4711])  # type: ignore  # error: mistyped
     ctx.map(charge, "4711", concurency=3)  # type: ignore  # error: no such option
     ctx.map(charge, 3)  # type: ignore  # error: not iterable
