@@ -11,6 +11,7 @@ from mini_workflow.cli.commands import (
     backup,
     completion,
     control,
+    delete,
     deploy,
     dev,
     dlq,
@@ -103,7 +104,9 @@ def _current_folder() -> Path:
         ) from error
 
 
-_MODULES = (run, dev, inspect, control, replay, doctor, dlq, deploy, backup, package, completion)
+_MODULES = (
+    *(run, dev, inspect, control, delete, replay, doctor, dlq, deploy, backup, package, completion),
+)
 for _module in _MODULES:
     for _command in _module.COMMANDS:
         cli.add_command(_command)

@@ -16,6 +16,7 @@ from mini_workflow.stores.sqlite.leases import Ownership, SQLiteLeases
 from mini_workflow.stores.sqlite.mailbox import SQLiteMailbox
 from mini_workflow.stores.sqlite.schema import check_version, inspect, make_private, upgrade
 from mini_workflow.stores.sqlite.store import SQLiteStore
+from mini_workflow.stores.sqlite.sweeping import INCREMENTAL
 
 _PATIENCE_SECONDS: Final = 10.0
 
@@ -109,6 +110,16 @@ class SQLiteBackend:
                 f"{self.path}: its file system has no shared memory, as SQLite's write-ahead "
                 "log needs it; keep the store on a local disk"
             )
+
+    def vacuum(self) -> tuple[int, int]:
+        """Write the file anew without its free pages, and have it give pages back from then on. Answers
+        its bytes before and after.
+        """
+        before = self.path.stat().st_size
+        self._writer.run(f"PRAGMA auto_vacuum = {INCREMENTAL}")
+        self._writer.run("VACUUM")
+        self._writer.rows("PRAGMA wal_checkpoint(TRUNCATE)")
+        return before, self.path.stat().st_size
 
     def close(self) -> None:
         """Close the file. Leases are kept until they end, unless they were released before."""

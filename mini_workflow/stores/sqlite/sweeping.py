@@ -17,7 +17,7 @@ SHARE: Final = 10
 PAGES_AT_ONCE: Final = 256
 """How many free pages are given back in one step. Our own bound."""
 
-_INCREMENTAL: Final = 2
+INCREMENTAL: Final = 2
 """The `auto_vacuum` of files that can give pages back (SQLite, "PRAGMA auto_vacuum")."""
 
 DROP: Final = """
@@ -64,7 +64,7 @@ def _pages(row: Any) -> tuple[int, int, int]:
 
 
 def _too_many(free: int, pages: int, kind: int) -> bool:
-    return kind == _INCREMENTAL and free > max(SLACK, pages // SHARE)
+    return kind == INCREMENTAL and free > max(SLACK, pages // SHARE)
 
 
 _OLD = """
