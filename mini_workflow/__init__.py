@@ -73,6 +73,7 @@ if TYPE_CHECKING:
     from mini_workflow.runtimes.aws import AWSRuntime
     from mini_workflow.runtimes.local import LocalRuntime
     from mini_workflow.runtimes.local_client import LocalClient
+    from mini_workflow.runtimes.postgres import PostgresRuntime
 
 __all__ = [
     "AWSRuntime",
@@ -112,6 +113,7 @@ __all__ = [
     "NonDeterminismError",
     "NotAllowedInWorkflow",
     "PayloadNotReadable",
+    "PostgresRuntime",
     "Promise",
     "PromiseNotOpen",
     "PythonVersionMismatch",
@@ -160,6 +162,7 @@ _LATER = {
     "AsyncUpdateHandle": "mini_workflow.engine.aio",
     "LocalClient": "mini_workflow.runtimes.local_client",
     "LocalRuntime": "mini_workflow.runtimes.local",
+    "PostgresRuntime": "mini_workflow.runtimes.postgres",
     "UpdateHandle": "mini_workflow.engine.updates",
 }
 

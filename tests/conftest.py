@@ -14,6 +14,7 @@ from tests import left_out
 
 if TYPE_CHECKING:
     from tests.aws.emulator.server import Server
+    from tests.postgres.server import PostgresServer
 
 # No deadline and no database: the machine may be busy, and a test leaves nothing behind. What
 # fails prints how to reproduce it. In CI the same commit must always give the same answer.
@@ -56,3 +57,12 @@ def strict_aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
     with emulator(auth=True, folder=tmp_path_factory.mktemp("strict-aws")) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A Postgres server."""
+    from tests.postgres.server import server
+
+    with server() as found:
+        yield found

@@ -265,6 +265,8 @@ class EngineRole:
         """Tell those who wait for executions that another process runs."""
         self._woken_up = False
         for name in self.waiters.names():
+            if self.runs(name):
+                continue  # its end is told to who waits
             head = self._store.head(name)
             if head is not None and head.status != "running" and not self.will_resume(name):
                 self.waiters.tell(name, Settled(head))

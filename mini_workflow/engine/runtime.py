@@ -166,6 +166,18 @@ class Runtime(Client):
             return Description.from_head(head, runner.unserved(head.execution_id))
         return Description.from_head(head)
 
+    def awaited_elsewhere(self) -> list[str] | None:
+        """Return the executions that somebody here waits for and another process runs; None if somebody
+        waits for any change. Any thread.
+        """
+        if self._driver.watchers:
+            return None
+        return [name for name in self._driver.waiters.names() if not self._driver.runs(name)]
+
+    def on_wait(self, entered: Callable[[], None]) -> None:
+        """Have `entered` called whenever somebody begins to wait for an execution."""
+        self._driver.waiters.entered = self._driver.watchers.entered = entered
+
     def look_around(self) -> None:
         """Look at the store: another process may have changed it. Callable from any thread."""
         self._driver.wake_up()

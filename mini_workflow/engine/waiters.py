@@ -32,6 +32,8 @@ class Waiters:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._waiting: dict[str, list[Told]] = {}
+        self.entered: Callable[[], None] | None = None
+        """Called whenever somebody begins to wait. Any thread; must not raise."""
 
     def __bool__(self) -> bool:
         """Return whether anybody waits."""
@@ -46,6 +48,8 @@ class Waiters:
         """Have `told` called when the execution settles."""
         with self._lock:
             self._waiting.setdefault(execution_id, []).append(told)
+        if self.entered is not None:
+            self.entered()
 
     def remove(self, execution_id: str, told: Told) -> None:
         """Do not call it any more; harmless if it was called."""

@@ -100,8 +100,8 @@ class Commit:
 
     `deleted_at` deletes the execution, at that time; nothing else is given with it but `expected`. With
     the step nothing of it can be read, found or written any more, the messages to it and those that
-    were parked are gone, and its id is free, also for a later item of the step. Its events may go in
-    `Store.sweep`.
+    were parked are gone, and its id is free. Nothing else of the step is for that id. Its events may go
+    in `Store.sweep`.
     """
 
     execution_id: str

@@ -1,4 +1,6 @@
-"""LocalRuntime: workflows embedded in this process, on one SQLite file."""
+"""LocalRuntime: workflows embedded in this process, on one SQLite file; and what it has in common with
+other embedded runtimes.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +9,10 @@ import pickle
 import secrets
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, Protocol, TypedDict, Unpack
 
 from mini_workflow.codecs.chained import Codecs, with_codecs
 from mini_workflow.codecs.standard import (
@@ -26,7 +28,7 @@ from mini_workflow.engine.executor import execute, execute_async
 from mini_workflow.engine.runtime import Runtime
 from mini_workflow.engine.watchdog import DEFAULT_LIMIT
 from mini_workflow.errors import StoreError, UsageError
-from mini_workflow.ports import Report, TaskRunner
+from mini_workflow.ports import Agenda, Clock, Leases, Mailbox, Report, Store, TaskRunner
 from mini_workflow.runners.named_workers import NamedWorkers
 from mini_workflow.runners.routed import Closing, RoutedRunner
 from mini_workflow.runtimes.embedded import DEFAULT_GRACE, runner_in_process
@@ -44,7 +46,92 @@ MAXIMUM_LEASE: Final = 24 * 3600
 """Seconds in a day: our own bound against mistaken units."""
 
 
-class LocalRuntime(Runtime):
+class EmbeddedOptions(TypedDict, total=False):
+    """The options of a runtime that is embedded in a process: see `LocalRuntime`."""
+
+    workers: int | Mapping[str, int]
+    threads: int | None
+    cache_size: int
+    lease: float
+    turn_timeout: float | None
+    grace: float
+    history_limit: int
+    value_limit: int
+    codec: Codecs | None
+    retention: float | timedelta | None
+    keep_runs: bool
+
+
+class EmbeddedRuntime(Runtime):
+    """What `LocalRuntime` and `PostgresRuntime` have in common: it runs executions and their tasks in
+    this process, and shares a store with others. Raises what they raise.
+
+    Args:
+        open_backend: opens the store, with leases of so many milliseconds, and keeps the runs that are
+            over, or not.
+        **options: as for `LocalRuntime`.
+    """
+
+    def __init__(
+        self,
+        open_backend: Callable[[int, bool], OpenedBackend],
+        *,
+        workers: int | Mapping[str, int] = 0,
+        threads: int | None = None,
+        cache_size: int = DEFAULT_SIZE,
+        lease: float = DEFAULT_LEASE,
+        turn_timeout: float | None = DEFAULT_LIMIT,
+        grace: float = DEFAULT_GRACE,
+        history_limit: int = DEFAULT_HISTORY_LIMIT,
+        value_limit: int = DEFAULT_VALUE_LIMIT,
+        codec: Codecs | None = None,
+        retention: float | timedelta | None = None,
+        keep_runs: bool = True,
+    ) -> None:
+        processes = _processes_of(workers)
+        _check("threads", threads, threads is None or threads >= 1, "1 or more, or None")
+        _check("cache_size", cache_size, cache_size >= 0, "0 or more")
+        _check("lease", lease, 1 <= lease <= MAXIMUM_LEASE, f"1 to {MAXIMUM_LEASE} seconds")
+        _check(
+            "turn_timeout", turn_timeout, turn_timeout is None or turn_timeout > 0, "more than 0"
+        )
+        _check("grace", grace, 0 <= grace <= MAXIMUM_LEASE, f"0 to {MAXIMUM_LEASE} seconds")
+        _check(
+            "history_limit",
+            history_limit,
+            type(history_limit) is int and history_limit >= 10,
+            "10 or more",
+        )
+        _check(
+            "value_limit",
+            value_limit,
+            type(value_limit) is int and 1 <= value_limit <= MAXIMUM_VALUE_LIMIT,
+            f"1 to {MAXIMUM_VALUE_LIMIT} bytes",
+        )
+        in_process = not any(processes.values())
+        standard = StandardCodec(value_limit=value_limit, in_process=in_process)
+        carrying = with_codecs(standard, codec)
+        if not in_process:
+            _check_picklable(codec)
+        backend = self._opened = open_backend(round(lease * 1000), keep_runs)
+        super().__init__(
+            Ports(backend.store, backend.agenda, backend.mailbox, backend.leases, backend.clock),
+            codec=carrying,
+            make_runner=partial(_make_runner, carrying, value_limit, codec, processes, threads),
+            notify_peers=backend.notify_peers,
+            on_stop=backend.close,
+            cache_size=cache_size,
+            turn_limit=turn_timeout,
+            grace=grace,
+            history_limit=history_limit,
+            renew_every=lease / 4,
+            retention=retention,
+            drops_runs=not keep_runs,
+        )
+        backend.listen(self)
+
+
+class LocalRuntime(EmbeddedRuntime):
     """Runs workflows in this process and keeps them in one SQLite file; a context manager.
 
     Opening a file continues every execution that is running in it, unless another live process
@@ -87,106 +174,125 @@ class LocalRuntime(Runtime):
         self,
         path: str | os.PathLike[str],
         *,
-        workers: int | Mapping[str, int] = 0,
-        threads: int | None = None,
         synchronous: Literal["FULL", "NORMAL"] = "FULL",
-        cache_size: int = DEFAULT_SIZE,
-        lease: float = DEFAULT_LEASE,
-        turn_timeout: float | None = DEFAULT_LIMIT,
-        grace: float = DEFAULT_GRACE,
-        history_limit: int = DEFAULT_HISTORY_LIMIT,
-        value_limit: int = DEFAULT_VALUE_LIMIT,
-        codec: Codecs | None = None,
-        retention: float | timedelta | None = None,
-        keep_runs: bool = True,
+        **options: Unpack[EmbeddedOptions],
     ) -> None:
-        processes = _processes_of(workers)
-        _check("threads", threads, threads is None or threads >= 1, "1 or more, or None")
         _check("synchronous", synchronous, synchronous in ("FULL", "NORMAL"), '"FULL" or "NORMAL"')
-        _check("cache_size", cache_size, cache_size >= 0, "0 or more")
-        _check("lease", lease, 1 <= lease <= MAXIMUM_LEASE, f"1 to {MAXIMUM_LEASE} seconds")
-        _check(
-            "turn_timeout", turn_timeout, turn_timeout is None or turn_timeout > 0, "more than 0"
-        )
-        _check("grace", grace, 0 <= grace <= MAXIMUM_LEASE, f"0 to {MAXIMUM_LEASE} seconds")
-        _check(
-            "history_limit",
-            history_limit,
-            type(history_limit) is int and history_limit >= 10,
-            "10 or more",
-        )
-        _check(
-            "value_limit",
-            value_limit,
-            type(value_limit) is int and 1 <= value_limit <= MAXIMUM_VALUE_LIMIT,
-            f"1 to {MAXIMUM_VALUE_LIMIT} bytes",
-        )
-        in_process = not any(processes.values())
-        standard = StandardCodec(value_limit=value_limit, in_process=in_process)
-        carrying = with_codecs(standard, codec)
-        if not in_process:
-            _check_picklable(codec)
-        clock = SystemClock()
+        super().__init__(partial(_OpenedFile, path, synchronous), **options)
+
+
+class OpenedBackend(Protocol):
+    """A backend that this process has open as an owner, and how others that have it open are woken."""
+
+    @property
+    def store(self) -> Store:
+        """See `Backend.store`."""
+        ...
+
+    @property
+    def agenda(self) -> Agenda:
+        """See `Backend.agenda`."""
+        ...
+
+    @property
+    def mailbox(self) -> Mailbox:
+        """See `Backend.mailbox`."""
+        ...
+
+    @property
+    def leases(self) -> Leases:
+        """See `Backend.leases`."""
+        ...
+
+    @property
+    def clock(self) -> Clock:
+        """The clock that leases go by."""
+        ...
+
+    def notify_peers(self) -> None:
+        """Have the other processes look, after a commit that they may wait for."""
+        ...
+
+    def listen(self, runtime: Runtime) -> None:
+        """Have the runtime look around whenever another process asks for it."""
+        ...
+
+    def close(self) -> None:
+        """Tell the others, and close."""
+        ...
+
+
+class _OpenedFile:
+    """An SQLite file. Its owners wake each other over loopback."""
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        synchronous: Literal["FULL", "NORMAL"],
+        lease: int,
+        keep_runs: bool,
+    ) -> None:
+        self.clock = SystemClock()
         self._doorbell = WakeupSocket()
         try:
-            self._backend = SQLiteBackend(
+            self.backend = SQLiteBackend(
                 path,
-                owner=f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}",
+                owner=owner_name(),
                 address=self._doorbell.address,
-                clock=clock,
-                lease=round(lease * 1000),
+                clock=self.clock,
+                lease=lease,
                 synchronous=synchronous,
                 keep_runs=keep_runs,
             )
         except BaseException:
             self._doorbell.close()
             raise
-        backend = self._backend
+        self.store, self.agenda = self.backend.store, self.backend.agenda
+        self.mailbox, self.leases = self.backend.mailbox, self.backend.leases
+        self._runtime: Runtime | None = None
         self._peers: list[str] = []
         self._peers_until = 0.0
-        self._refresh = lease / 4
-        super().__init__(
-            Ports(backend.store, backend.agenda, backend.mailbox, backend.leases, clock),
-            codec=carrying,
-            make_runner=partial(_make_runner, carrying, value_limit, codec, processes, threads),
-            notify_peers=self._notify_peers,
-            on_stop=self._close_backend,
-            cache_size=cache_size,
-            turn_limit=turn_timeout,
-            grace=grace,
-            history_limit=history_limit,
-            renew_every=lease / 4,
-            retention=retention,
-            drops_runs=not keep_runs,
-        )
+        self._refresh = lease / 4000
+
+    def listen(self, runtime: Runtime) -> None:
+        """See `OpenedBackend.listen`."""
+        self._runtime = runtime
         self._doorbell.listen(self._heard)
 
     def _heard(self) -> None:
         """Another process has rung: it may have opened the file just now."""
         self._peers_until = 0.0
-        self.look_around()
+        assert self._runtime is not None
+        self._runtime.look_around()
 
-    def _notify_peers(self) -> None:
+    def notify_peers(self) -> None:
+        """See `OpenedBackend.notify_peers`."""
         now = time.monotonic()
         if now >= self._peers_until:
             # Before the look: who rings meanwhile is looked for the next time.
             self._peers_until = now + self._refresh
             try:
-                self._peers = self._backend.leases.peers()
+                self._peers = self.leases.peers()
             except StoreError:  # busy: they look for themselves soon
                 self._peers_until = 0.0
         self._doorbell.notify(self._peers)
 
-    def _close_backend(self) -> None:
+    def close(self) -> None:
+        """See `OpenedBackend.close`."""
         self._peers_until = 0.0
-        self._notify_peers()
+        self.notify_peers()
         self._doorbell.close()
-        self._backend.close()
+        self.backend.close()
+
+
+def owner_name() -> str:
+    """Return a name for this process, for people who look at what has it open."""
+    return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
 
 
 def _check(name: str, value: object, fits: bool, wanted: str) -> None:
     if not fits:
-        raise UsageError(f"LocalRuntime({name}={value!r}): give {wanted}")
+        raise UsageError(f"{name}={value!r}: give {wanted}")
 
 
 def _check_picklable(codec: Codecs | None) -> None:
@@ -194,7 +300,7 @@ def _check_picklable(codec: Codecs | None) -> None:
         pickle.dumps(codec)
     except Exception as error:
         raise UsageError(
-            f"LocalRuntime(codec={codec!r}): worker processes need a copy of it, and it cannot be "
+            f"codec={codec!r}: worker processes need a copy of it, and it cannot be "
             f"pickled ({type(error).__name__}: {error}): define its class, and what it is given, at the "
             "top level of a module"
         ) from error

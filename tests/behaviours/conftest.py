@@ -37,6 +37,18 @@ def _local(cache_size: int, request: pytest.FixtureRequest) -> Stage:
     return Stage(open_runtime, virtual=False)
 
 
+def _postgres(cache_size: int, request: pytest.FixtureRequest) -> Stage:
+    from mini_workflow import PostgresRuntime
+
+    server = request.getfixturevalue("postgres")
+    schemas: dict[str, str] = defaultdict(server.schema)
+
+    def open_runtime(name: str, **options: Any) -> PostgresRuntime:
+        return PostgresRuntime(server.url, schema=schemas[name], cache_size=cache_size, **options)
+
+    return Stage(open_runtime, virtual=False)
+
+
 def _aws(create: Callable[[pytest.FixtureRequest], Any], request: pytest.FixtureRequest) -> Stage:
     from tests.aws.cloud import Deployed
 
@@ -73,6 +85,7 @@ RUNTIMES: dict[str, Callable[[pytest.FixtureRequest], Stage]] = {
     "environment-replaying": partial(_environment, 0),
     "local": partial(_local, 4096),
     "local-evicting": partial(_local, 1),
+    "postgres": partial(_postgres, 4096),
     "aws": partial(_aws, _in_process),
 }
 EMULATED = "aws-emulated"

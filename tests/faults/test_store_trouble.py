@@ -136,7 +136,7 @@ class TestFull:
     def test_recovers_when_there_is_space(self, path: Path, tmp_path: Path) -> None:
         ledger = str(tmp_path / "ledger")
         with LocalRuntime(path) as runtime:
-            connection = runtime._backend._writer.raw
+            connection = runtime._opened.backend._writer.raw
             before = runtime.start_execution(flows.large, ledger, "full", 100_000, id="before")
             assert flows.gate("full").reached.wait(WAIT)
             (pages,) = connection.execute("PRAGMA page_count").fetchone()
@@ -161,7 +161,7 @@ class TestFull:
 
     def test_closes_while_it_is_full(self, path: Path) -> None:
         runtime = LocalRuntime(path, grace=0)
-        connection = runtime._backend._writer.raw
+        connection = runtime._opened.backend._writer.raw
         runtime.start_execution(flows.gated, "full", id="one")
         assert flows.gate("full").reached.wait(WAIT)
         (pages,) = connection.execute("PRAGMA page_count").fetchone()

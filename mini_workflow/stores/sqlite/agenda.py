@@ -6,9 +6,9 @@ from heapq import merge
 from itertools import islice
 from typing import Any
 
+from mini_workflow.stores.ownership import Ownership
 from mini_workflow.stores.sqlite.connection import Connection
 from mini_workflow.stores.sqlite.damage import SOUND
-from mini_workflow.stores.sqlite.leases import Ownership
 
 
 class SQLiteAgenda:

@@ -10,9 +10,10 @@ from typing import Final
 
 from mini_workflow.errors import StoreUnavailable
 from mini_workflow.ports import Clock
+from mini_workflow.stores.ownership import Ownership
 from mini_workflow.stores.sqlite.agenda import SQLiteAgenda
 from mini_workflow.stores.sqlite.connection import Connection, Synchronous
-from mini_workflow.stores.sqlite.leases import Ownership, SQLiteLeases
+from mini_workflow.stores.sqlite.leases import SQLiteLeases
 from mini_workflow.stores.sqlite.mailbox import SQLiteMailbox
 from mini_workflow.stores.sqlite.schema import check_version, inspect, make_private, upgrade
 from mini_workflow.stores.sqlite.store import SQLiteStore

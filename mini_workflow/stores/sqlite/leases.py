@@ -5,13 +5,13 @@ from __future__ import annotations
 import sqlite3
 import threading
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
-from mini_workflow.errors import LeaseLost
 from mini_workflow.ports import Clock
-from mini_workflow.stores.sqlite import turn_note
+from mini_workflow.stores import turn_note
+from mini_workflow.stores.ownership import Ownership
+from mini_workflow.stores.process import Process
 from mini_workflow.stores.sqlite.connection import Connection
-from mini_workflow.stores.sqlite.process import Process
 
 FOLD_LIMIT: Final = 1_000
 """A partition taken over with at most so many executions is emptied into the owner's own one.
@@ -20,55 +20,12 @@ This bounds how many partitions there can be, whatever the number of short-lived
 a takeover ever having to touch the rows of many executions.
 """
 
-_KNOWN_LIMIT: Final = 65_536
 
-
-class Ownership:
-    """What this owner holds right now; the store, the agenda and the mailbox share it."""
-
-    def __init__(self) -> None:
-        self.lease: int | None = None
-        self.partitions: list[int] = []
-        self.lengths: dict[str, tuple[int, int]] = {}
-        """The key and the number of events of executions that are held, of those that are remembered.
-
-        That can be trusted while the lease stands: nobody else may append to what is held.
-        """
-
-    @property
-    def home(self) -> int:
-        """The partition of new executions."""
-        return self.partitions[0]
-
-    def verify(self, raw: sqlite3.Connection) -> None:
-        """Within a transaction: raise LeaseLost unless the lease still stands."""
-        if self.lease is None:
-            raise LeaseLost("this owner holds no lease (any more); acquire one to go on")
-        if raw.execute("SELECT 1 FROM owners WHERE id = ?", (self.lease,)).fetchone() is None:
-            self.lost()
-
-    def lost(self) -> NoReturn:
-        """Forget everything, since the lease does not stand any more, and raise LeaseLost."""
-        self.forget()
-        raise LeaseLost(
-            "another process has taken over the executions of this one, because the lease was "
-            "not renewed in time; nothing was written"
-        )
-
-    def forget(self) -> None:
-        """Forget everything that was held."""
-        self.lease = None
-        self.partitions = []
-        self.lengths.clear()
-
-    def remember(self, execution_id: str, key: int, length: int) -> None:
-        """Remember the key and the number of events of an execution that is held."""
-        lengths = self.lengths
-        # Taken out and put in again it is the youngest; the oldest make room.
-        lengths.pop(execution_id, None)
-        lengths[execution_id] = (key, length)
-        if len(lengths) > _KNOWN_LIMIT:
-            del lengths[next(iter(lengths))]
+def verify(raw: sqlite3.Connection, holding: Ownership) -> None:
+    """Within a transaction: raise LeaseLost unless the lease still stands."""
+    lease = holding.require()
+    if raw.execute("SELECT 1 FROM owners WHERE id = ?", (lease,)).fetchone() is None:
+        holding.lost()
 
 
 class SQLiteLeases:
@@ -107,7 +64,7 @@ class SQLiteLeases:
             return False
         with self._writer as raw:
             if holding.lease is not None:
-                holding.verify(raw)
+                verify(raw, holding)
             dead = self._dead(raw.execute(_OWNERS).fetchall(), now)
             taken: list[int] = [
                 partition
@@ -129,7 +86,7 @@ class SQLiteLeases:
     def renew(self, now: int) -> int:
         """See `Leases.renew`."""
         with self._writer as raw:
-            self._holding.verify(raw)
+            verify(raw, self._holding)
             raw.execute(
                 "UPDATE owners SET until = ? WHERE id = ?",
                 (now + self._lease, self._holding.lease),

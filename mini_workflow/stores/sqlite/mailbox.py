@@ -6,8 +6,8 @@ import threading
 
 from mini_workflow.errors import ExecutionNotFound
 from mini_workflow.ports import MailboxEntry
+from mini_workflow.stores.ownership import Ownership
 from mini_workflow.stores.sqlite.connection import Connection
-from mini_workflow.stores.sqlite.leases import Ownership
 
 
 class SQLiteMailbox:

@@ -11,10 +11,11 @@ from typing import Any, Final
 
 from mini_workflow.errors import UsageError
 from mini_workflow.ports import Commit, Extent, Head, Page, Query, Stored
+from mini_workflow.stores.ownership import Ownership
 from mini_workflow.stores.sqlite import listing, sweeping
 from mini_workflow.stores.sqlite.connection import Connection
 from mini_workflow.stores.sqlite.damage import BEHIND, FIELDS, FIND, Damage, damages, head_of
-from mini_workflow.stores.sqlite.leases import Ownership
+from mini_workflow.stores.sqlite.leases import verify
 
 _ELSEWHERE: Final = (-1, -1)
 """Where an execution is that another owner holds: its length is none that a commit may expect."""
@@ -108,7 +109,7 @@ class SQLiteStore:
                 self._holding.remember(item.execution_id, key, length + len(item.events))
             return [True] * len(commits)
         with self._writer as raw:
-            self._holding.verify(raw)
+            verify(raw, self._holding)
             batch = _Batch(raw, self._holding, keep_runs=self._keep_runs)
             answers = [batch.add(item) for item in commits]
             batch.write()

@@ -116,24 +116,24 @@ class DeletionContract(StoreCase):
         assert one.store.load("b") == Stored(head("b"), ["started"], [])
         assert one.store.list(Query(tags=(("customer", "c-7"),))).heads == []
 
-    def test_one_step_may_delete_and_create(self) -> None:
+    def test_one_step_may_delete_and_create_others(self) -> None:
         one = self.writer()
         create(one, "a", "b")
         answers = one.store.commit(
             [
-                Commit("a", 1, ("more",)),
-                Commit("a", 2, deleted_at=self.clock.now()),
-                creation("a", "first", "second", workflow="other"),
-                Commit("b", 1, deleted_at=self.clock.now()),
-                Commit("b", 1, ("late",)),
+                creation("c", "first", "second", workflow="other"),
+                Commit("a", 1, deleted_at=self.clock.now()),
+                Commit("b", 1, ("more",)),
+                Commit("d", 1, deleted_at=self.clock.now()),
             ]
         )
-        assert answers == [True, True, True, True, False]
+        assert answers == [True, True, True, False]
         self.sweep(one)
-        assert one.store.load("a") == Stored(head("a", workflow="other"), ["first", "second"], [])
-        assert one.store.load("b") is None
-        assert one.store.deleted_events("a") == 2
-        assert one.store.deleted_events("b") == 1
+        assert one.store.load("a") is None
+        assert one.store.load("c") == Stored(head("c", workflow="other"), ["first", "second"], [])
+        assert one.store.history("b") == ["started", "more"]
+        assert one.store.deleted_events("a") == 1
+        assert one.store.deleted_events("d") == 0
 
     def test_the_events_of_all_that_had_the_id_are_counted(self) -> None:
         one = self.writer()

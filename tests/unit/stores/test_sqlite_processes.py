@@ -15,8 +15,8 @@ import pytest
 
 import mini_workflow
 from mini_workflow.ports import Query
+from mini_workflow.stores.process import Process
 from mini_workflow.stores.sqlite import SQLiteBackend
-from mini_workflow.stores.sqlite.process import Process
 from mini_workflow.testing import ManualClock
 from mini_workflow.testing.contracts.backend import create
 from tests.waiting import WAIT

@@ -1,0 +1,124 @@
+"""PostgresRuntime: workflows embedded in this process, and shared with others by a Postgres database."""
+
+from __future__ import annotations
+
+import threading
+from functools import partial
+from typing import Final, Unpack
+
+from mini_workflow.engine.runtime import Runtime
+from mini_workflow.errors import StoreError
+from mini_workflow.runtimes.local import EmbeddedOptions, EmbeddedRuntime, owner_name
+from mini_workflow.stores.postgres.backend import SCHEMA, PostgresBackend
+
+FIRST_LOOK: Final = 0.02
+LONGEST_LOOK: Final = 0.5
+"""Seconds between two looks at executions that another process runs and somebody here waits for: the
+pauses grow by half each time. One query is for all of them. Our own bounds."""
+
+
+class PostgresRuntime(EmbeddedRuntime):
+    """Runs workflows in this process and keeps them in a Postgres database; a context manager.
+
+    Any number of processes, on any number of machines, may open the same schema: each runs the
+    executions that it has started, and they share what one of them leaves or loses. Other processes
+    start executions and send signals by a `PostgresClient`.
+
+    Args:
+        url: the database: ``postgresql://user:password@host:port/database``, or the key=value form of
+            libpq. What it leaves out is taken from libpq's environment variables and password file.
+        schema: the schema that the tables are in: executions in different ones know nothing of each
+            other.
+        migrate: whether the tables are made, or brought to the current version, when it is opened. With
+            False `mini-workflow migrate` has to do it.
+        **options: as for `LocalRuntime`, but for `synchronous`, which is a setting of the server here
+            (``synchronous_commit``). The `lease` goes by the server's clock.
+
+    Raises:
+        StoreUnavailable: the server cannot be reached, or lacks something; the message says what.
+        StoreTooNew: a later version of this library has upgraded the tables.
+        UsageError: an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        schema: str = SCHEMA,
+        migrate: bool = True,
+        **options: Unpack[EmbeddedOptions],
+    ) -> None:
+        super().__init__(partial(_open, url, schema, migrate), **options)
+
+
+def _open(url: str, schema: str, migrate: bool, lease: int, keep_runs: bool) -> _OpenedDatabase:
+    owner = owner_name()
+    return _OpenedDatabase(
+        PostgresBackend(
+            url, schema=schema, owner=owner, lease=lease, migrate=migrate, keep_runs=keep_runs
+        )
+    )
+
+
+class _OpenedDatabase:
+    """A schema of a database. Who holds an execution is woken by LISTEN and NOTIFY, and who waits for one
+    that another process runs looks for itself.
+    """
+
+    def __init__(self, backend: PostgresBackend) -> None:
+        self.backend = backend
+        self.store, self.agenda = backend.store, backend.agenda
+        self.mailbox, self.leases = backend.mailbox, backend.leases
+        self.clock = backend.clock
+        self._runtime: Runtime | None = None
+        self._waits = threading.Event()
+        self._ended = threading.Event()
+        self._looker: threading.Thread | None = None
+        self._lock = threading.Lock()
+
+    def notify_peers(self) -> None:
+        """See `OpenedBackend.notify_peers`: whoever holds the execution has been woken already."""
+
+    def listen(self, runtime: Runtime) -> None:
+        """See `OpenedBackend.listen`."""
+        self._runtime = runtime
+        runtime.on_wait(self._somebody_waits)
+        self.backend.wakeups.listen(runtime.look_around)
+
+    def close(self) -> None:
+        """See `OpenedBackend.close`."""
+        with self._lock:
+            self._ended.set()
+            looker = self._looker
+        self._waits.set()
+        if looker is not None:
+            looker.join()
+        self.backend.close()
+
+    def _somebody_waits(self) -> None:
+        self._waits.set()
+        if self._looker is None:
+            with self._lock:
+                if self._looker is None and not self._ended.is_set():
+                    self._looker = threading.Thread(
+                        target=self._look, name="mini-workflow-looker", daemon=True
+                    )
+                    self._looker.start()
+
+    def _look(self) -> None:
+        assert self._runtime is not None
+        pause = FIRST_LOOK
+        while not self._ended.wait(pause):
+            names = self._runtime.awaited_elsewhere()
+            if names == []:
+                self._waits.wait()
+            if self._waits.is_set():
+                self._waits.clear()
+                pause = FIRST_LOOK
+            else:
+                pause = min(LONGEST_LOOK, pause * 1.5)
+            try:
+                if names is None or (names and self.store.ended(names)):
+                    self._runtime.look_around()
+            except StoreError:
+                pause = LONGEST_LOOK

@@ -1,0 +1,102 @@
+"""The database opened: its connections, and the ports over them."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mini_workflow.ports import Clock
+from mini_workflow.stores.ownership import Ownership
+from mini_workflow.stores.postgres.agenda import PostgresAgenda
+from mini_workflow.stores.postgres.clock import DatabaseClock
+from mini_workflow.stores.postgres.connection import Address, Connection, Pool
+from mini_workflow.stores.postgres.leases import PostgresLeases, set_clock
+from mini_workflow.stores.postgres.mailbox import Letters, PostgresMailbox
+from mini_workflow.stores.postgres.schema import check, upgrade, version
+from mini_workflow.stores.postgres.store import PostgresStore
+from mini_workflow.stores.postgres.wakeups import Wakeups
+
+SCHEMA: Final = "mini_workflow"
+"""The schema that the tables are in, unless another one is named."""
+
+
+class PostgresBackend:
+    """The ports `store`, `agenda`, `mailbox` and `leases` over one schema of a Postgres database.
+
+    What a port allows from any thread goes over connections of its own, so that a reader never waits
+    for the engine; everything else belongs to who leads the engine.
+
+    Args:
+        url: the database: ``postgresql://user:password@host:port/database``, or the key=value form of
+            libpq. What it leaves out is taken from libpq's environment variables.
+        owner: a name for this opener, for people who look at the table.
+        schema: the schema that the tables are in; it is made where there is none.
+        address: where the owner can be woken up; by default the one of its `wakeups`.
+        clock: the time, against which leases of others are judged; by default the server's.
+        lease: milliseconds after which the executions of an owner that has stopped renewing its
+            lease may be taken over. (One that is dead on the same machine is found out at once.)
+        migrate: whether the tables are made, or brought to the current version, on opening.
+        keep_runs: whether the events of runs that are over are kept.
+
+    Raises:
+        StoreUnavailable: the server cannot be reached, or lacks something; the message says what.
+        StoreTooNew: a later version of this library has upgraded the tables.
+        UsageError: an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        owner: str,
+        schema: str = SCHEMA,
+        address: str | None = None,
+        clock: Clock | None = None,
+        lease: int = 15_000,
+        migrate: bool = True,
+        keep_runs: bool = True,
+    ) -> None:
+        database = self.database = Address(url, schema)
+        self.place: Final = database.place
+        self._writer = Connection(database)
+        self._readers = Pool(database)
+        try:
+            if migrate:
+                upgrade(self._writer, database)
+            else:
+                check(version(self._writer, database), database)
+            if clock is None:
+                clock = DatabaseClock()
+                set_clock(clock, self._writer)
+        except BaseException:
+            self._writer.close()
+            raise
+        self.clock: Final[Clock] = clock
+        self.wakeups: Final = Wakeups(database)
+        holding, letters = Ownership(), Letters()
+        ring = self.wakeups.ring
+        self.store = PostgresStore(
+            self._writer, self._readers, holding, letters, ring, keep_runs=keep_runs
+        )
+        self.agenda = PostgresAgenda(self._writer, holding)
+        self.mailbox = PostgresMailbox(self._writer, self._readers, holding, letters, ring)
+        self.leases = PostgresLeases(
+            self._writer,
+            self._readers,
+            holding,
+            owner=owner,
+            address=self.wakeups.address if address is None else address,
+            clock=clock,
+            lease=lease,
+            database=database,
+        )
+
+    @property
+    def trips(self) -> int:
+        """How many round trips to the server there were, those of rings not counted."""
+        return self._writer.trips + self._readers.trips
+
+    def close(self) -> None:
+        """Close the connections. Leases are kept until they end, unless they were released before."""
+        self.wakeups.close()
+        self._readers.close()
+        self._writer.close()

@@ -1,0 +1,295 @@
+"""Connections to the server: errors of the library's tree, and a new connection after a lost one."""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any, Final
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.rows import tuple_row
+
+from mini_workflow.errors import (
+    StoreCorrupt,
+    StoreError,
+    StoreFull,
+    StoreRefused,
+    StoreUnavailable,
+    UsageError,
+)
+
+Raw = psycopg.Connection[tuple[Any, ...]]
+
+LOST: Final = "MW001"
+"""The SQLSTATE by which our own functions say that the lease does not stand."""
+
+_CONNECT_TIMEOUT: Final = 10
+"""Seconds to wait for a connection, unless the address says otherwise."""
+
+_AGAIN: Final = ("40001", "40P01")
+"""Serialization failure and deadlock: nothing has happened, and once more helps."""
+
+READERS: Final = 4
+"""Connections of a process, at most, for what may be asked on any thread. Our own bound."""
+
+
+class ConnectionLost(StoreUnavailable):
+    """The connection ended in the middle of a call: what became of that is not known."""
+
+
+class Address:
+    """Where the database is, and the schema that the tables are in.
+
+    Raises UsageError for what is no address, or no name of a schema.
+    """
+
+    def __init__(self, url: str, schema: str) -> None:
+        if not re.fullmatch(r"[a-z_][a-z0-9_]{0,62}", schema):
+            raise UsageError(
+                f"schema={schema!r}: give a name of up to 63 lower-case letters, digits and _, which "
+                "does not begin with a digit"
+            )
+        try:
+            self._parameters = conninfo_to_dict(url)
+        except psycopg.ProgrammingError as error:
+            raise UsageError(
+                f"this is no address of a Postgres database ({error}); give one such as "
+                "postgresql://user@host:5432/database"
+            ) from None
+        self.schema: Final = schema
+        host, port = self._parameters.get("host", "local"), self._parameters.get("port", 5432)
+        base = self._parameters.get("dbname", "")
+        self.place: Final = f"postgresql://{host}:{port}/{base} (schema {schema})"
+        """The address without what is secret, for people."""
+        self.process: Final = os.getpid()
+
+    def connect(self) -> Raw:
+        """Open a connection. Raises StoreUnavailable."""
+        if os.getpid() != self.process:
+            raise StoreUnavailable(
+                f"{self.place}: this connection belongs to the process that forked this one; open the "
+                "store anew in this process"
+            )
+        parameters: dict[str, Any] = {
+            "connect_timeout": _CONNECT_TIMEOUT,
+            "application_name": "mini-workflow",
+            **self._parameters,
+        }
+        try:
+            raw = psycopg.connect(autocommit=True, **parameters)
+        except psycopg.Error as error:
+            raise self.translated(error) from error
+        except UnicodeError as error:
+            raise StoreUnavailable(f"{self.place}: {error}") from error
+        if raw.info.encoding != "utf-8":
+            raw.execute("SET client_encoding TO 'UTF8'")
+        return raw
+
+    def qualified(self, sql: str) -> bytes:
+        """Return a statement in which each @ before a name has become the schema."""
+        return re.sub(r"@(?=[a-z])", f'"{self.schema}".', sql).encode()
+
+    def translated(self, error: psycopg.Error) -> StoreError:
+        """Return the library's error for an error of the server or of the driver."""
+        state = error.sqlstate or ""
+        said = " ".join(str(error).split()) or type(error).__name__
+        text = f"{self.place}: {said}"
+        match state:
+            case "53100":
+                return StoreFull(
+                    f"{text}: the disk of the server is full and nothing was written. Free some space: "
+                    "the next commit then works again"
+                )
+            case "53300":
+                return StoreUnavailable(
+                    f"{text}; each process takes up to {READERS + 3} connections: raise "
+                    "max_connections of the server, or run fewer processes"
+                )
+            case "25006":
+                return StoreUnavailable(f"{text}: this server is a standby; name the primary one")
+            case "42501":
+                return StoreUnavailable(
+                    f"{text}; give the user the rights on the schema, or have its owner run "
+                    "`mini-workflow migrate`"
+                )
+            case "3F000" | "42P01" | "42883":
+                return StoreUnavailable(
+                    f"{text}: the tables are not there as this version needs them; run "
+                    "`mini-workflow migrate`"
+                )
+            case "54000" | "22003" | "22021" | "23502" | "22P05":
+                return StoreRefused(text)
+            case _ if state.startswith("XX"):
+                return StoreCorrupt(f"{text}; restore the database from a backup")
+            case _ if state.startswith(("08", "53", "55", "57", "40")):
+                return StoreUnavailable(text)
+            case _:
+                pass
+        if isinstance(error, psycopg.DataError):
+            return StoreRefused(text)
+        if isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError)):
+            return StoreUnavailable(f"{text}; check that the server runs and can be reached")
+        return StoreError(text)
+
+
+class Connection:
+    """One connection, which is made when it is first used, and again after it was lost. One thread at
+    a time.
+
+    A `borrowed` one is the caller's: what is done becomes part of the caller's transaction, so that
+    nothing is repeated, and it is never closed here.
+    """
+
+    def __init__(self, address: Address, borrowed: Raw | None = None) -> None:
+        self._address = address
+        self._raw = borrowed
+        self._is_borrowed = borrowed is not None
+        self._closed = False
+        self._statements: dict[str, bytes] = {}
+        self.trips = 0
+        """How often the server was asked."""
+
+    def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[Any]:
+        """Return all rows of a statement that is a transaction by itself, and may be done twice."""
+        try:
+            return self.once(sql, parameters)
+        except ConnectionLost:
+            return self.once(sql, parameters)
+
+    def row(self, sql: str, parameters: Sequence[Any] = ()) -> Any:
+        """Return the first row of such a statement, or None."""
+        found = self.rows(sql, parameters)
+        return found[0] if found else None
+
+    def once(self, sql: str, parameters: Sequence[Any] = ()) -> list[Any]:
+        """Return the rows of a statement that is a transaction by itself. It is repeated only when
+        nothing has happened. Raises ConnectionLost when that is not known.
+        """
+        try:
+            return self._run(sql, parameters)
+        except psycopg.Error as error:
+            if error.sqlstate in _AGAIN and not self._is_borrowed:
+                return self._once_more(sql, parameters)
+            raise self.translated(error) from error
+
+    def _once_more(self, sql: str, parameters: Sequence[Any]) -> list[Any]:
+        try:
+            return self._run(sql, parameters)
+        except psycopg.Error as error:
+            raise self.translated(error) from error
+
+    @contextmanager
+    def transaction(self) -> Generator[Connection]:
+        """Open a `with` block in which all statements are one durable transaction."""
+        raw = self._connected()
+        try:
+            with raw.transaction():
+                self.trips += 2
+                yield self
+        except psycopg.Error as error:
+            raise self.translated(error) from error
+
+    def run(self, sql: str, parameters: Sequence[Any] = ()) -> list[Any]:
+        """Return the rows of a statement within a transaction."""
+        return self._run(sql, parameters)
+
+    def _run(self, sql: str, parameters: Sequence[Any]) -> list[Any]:
+        raw = self._connected()
+        statement = self._statements.get(sql)
+        if statement is None:
+            statement = self._statements[sql] = self._address.qualified(sql)
+        self.trips += 1
+        cursor = raw.cursor(row_factory=tuple_row).execute(statement, parameters)
+        return cursor.fetchall() if cursor.description is not None else []
+
+    @property
+    def raw(self) -> Raw:
+        """The connection of the driver."""
+        return self._connected()
+
+    def _connected(self) -> Raw:
+        raw = self._raw
+        if raw is None or raw.closed:
+            if self._closed:
+                raise StoreUnavailable(f"{self._address.place}: the store was closed")
+            if self._is_borrowed:
+                raise StoreUnavailable(f"{self._address.place}: the caller's connection is closed")
+            raw = self._raw = self._address.connect()
+        return raw
+
+    def translated(self, error: psycopg.Error) -> StoreError:
+        """Return the library's error, and a ConnectionLost if the connection has ended."""
+        found = self._address.translated(error)
+        lost = self._raw is not None and self._raw.closed and not self._is_borrowed
+        if lost and isinstance(found, StoreUnavailable):
+            return ConnectionLost(str(found))
+        return found
+
+    def drop(self) -> None:
+        """Close the connection; the next use makes another one."""
+        raw, self._raw = self._raw, None
+        if raw is not None and not self._is_borrowed:
+            with suppress(psycopg.Error):
+                raw.close()
+
+    def close(self) -> None:
+        """Close for good. Harmless if it was closed before."""
+        self._closed = True
+        self.drop()
+
+
+class Pool:
+    """Connections for any thread: at most READERS, each used by one thread at a time."""
+
+    def __init__(self, address: Address, size: int = READERS) -> None:
+        self._address = address
+        self._free: list[Connection] = []
+        self._all: list[Connection] = []
+        self._lock = threading.Lock()
+        self._room = threading.Semaphore(size)
+        self._closed = False
+
+    @contextmanager
+    def use(self) -> Generator[Connection]:
+        """Lend a connection, the one that was used last."""
+        with self._room:
+            with self._lock:
+                if self._closed:
+                    raise StoreUnavailable(f"{self._address.place}: the store was closed")
+                if self._free:
+                    connection = self._free.pop()
+                else:
+                    connection = Connection(self._address)
+                    self._all.append(connection)
+            try:
+                yield connection
+            finally:
+                with self._lock:
+                    self._free.append(connection)
+
+    def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[Any]:
+        """See `Connection.rows`."""
+        with self.use() as connection:
+            return connection.rows(sql, parameters)
+
+    def row(self, sql: str, parameters: Sequence[Any] = ()) -> Any:
+        """See `Connection.row`."""
+        with self.use() as connection:
+            return connection.row(sql, parameters)
+
+    @property
+    def trips(self) -> int:
+        """How often the server was asked."""
+        with self._lock:
+            return sum(connection.trips for connection in self._all)
+
+    def close(self) -> None:
+        """Close all that are free, and each other one when it is given back."""
+        with self._lock:
+            self._closed = True
+            for connection in self._all:
+                connection.close()

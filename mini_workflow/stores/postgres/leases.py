@@ -1,0 +1,271 @@
+"""Who runs what: leases of owners, and the partitions that they hold."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Sequence
+from contextlib import suppress
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, Final
+
+from mini_workflow.ports import Clock
+from mini_workflow.stores import turn_note
+from mini_workflow.stores.ownership import Ownership
+from mini_workflow.stores.postgres.arrays import numbers
+from mini_workflow.stores.postgres.clock import DatabaseClock
+from mini_workflow.stores.postgres.connection import Address, Connection, Pool
+from mini_workflow.stores.process import Process
+
+HOMES: Final = 8
+"""Partitions that an owner begins with: into so many parts what it leaves can be shared."""
+
+FOLD_LIMIT: Final = 1_000
+"""A partition taken over with at most so many executions is emptied into the owner's own ones, so that
+short-lived owners do not leave more and more of them."""
+
+
+class PostgresLeases:
+    """Implements `Leases`. Who acquires takes a fair share of what nobody holds, and at least one part:
+    the other owners take theirs when they look around.
+    """
+
+    def __init__(
+        self,
+        writer: Connection,
+        readers: Pool,
+        holding: Ownership,
+        *,
+        owner: str,
+        address: str,
+        clock: Clock,
+        lease: int,
+        database: Address,
+    ) -> None:
+        self._writer = writer
+        self._readers = readers
+        self._holding = holding
+        self._owner = owner
+        self._address = address
+        self._clock = clock
+        self._lease = lease
+        self._database = database
+        self._unsure = False
+        """Whether a call may have taken what is not known here."""
+        self._path = _notes(database)
+        self._note = turn_note.TurnNote(self._path, holding)
+        self.note_turn: Final = self._note.write if _is_private(self._path) else _note_nothing
+        """See `Leases.note_turn`: the note is a file of the machine, and is read by owners there."""
+
+    def acquire(self, now: int) -> bool:
+        """See `Leases.acquire`."""
+        holding = self._holding
+        if holding.lease is not None and not self._is_anything_free(now):
+            return False
+        self._writer.row("SELECT 1")  # a connection that was lost is made again before, not within
+        self._unsure = True
+        with self._writer.transaction() as connection:
+            run = connection.run
+            run("SELECT pg_advisory_xact_lock(hashtext(%s))", (self._database.schema,))
+            if holding.former is not None:
+                run("DELETE FROM @owners WHERE id = %s", (holding.former,))
+            owners = run(_OWNERS)
+            if holding.lease is not None and holding.lease not in {owner for owner, *_ in owners}:
+                holding.lost()
+            dead = self._end(connection, owners, now)
+            lease = holding.lease or self._enter(connection, now)
+            living = len(owners) - len(dead) + (holding.lease is None)
+            homes = list(holding.homes)
+            if not homes:
+                homes = [row[0] for row in run(_NEW_PARTITIONS, (lease, HOMES))]
+            # From the server, since what a call before has taken may be unknown here.
+            partitions = [row[0] for row in run(_HELD, (lease,))]
+            run(_LOCK)  # of clients that put executions into them
+            free = run(_FREE, (FOLD_LIMIT + 1,))
+            used = [(partition, count) for partition, count in free if count]
+            empty = [partition for partition, count in free if not count]
+            if empty:
+                run("DELETE FROM @partitions WHERE id = ANY (%s::bigint[])", (numbers(empty),))
+            taken = used[: -(-len(used) // living)]
+            for partition, count in taken:
+                if count <= FOLD_LIMIT:
+                    run(_FOLD, (numbers(homes), len(homes), partition))
+                    run("DELETE FROM @partitions WHERE id = %s", (partition,))
+                else:
+                    run("UPDATE @partitions SET owner = %s WHERE id = %s", (lease, partition))
+                    partitions.append(partition)
+        self._unsure = False
+        if holding.lease is None:
+            holding.commits, holding.doubtful, holding.former = 0, False, None
+        holding.lease, holding.partitions, holding.homes = lease, partitions, homes
+        return bool(taken)
+
+    def _end(self, connection: Connection, owners: Sequence[Any], now: int) -> list[int]:
+        """End the owners that are gone or have not renewed; answers which."""
+        dead = self._dead(owners, now)
+        ended: list[int] = []
+        for owner, weight in dead.items():
+            late = "" if weight == 1 else "AND until < %s"
+            values = (owner,) if weight == 1 else (owner, now)
+            # It may have renewed meanwhile: then it stays.
+            if not connection.run(f"DELETE FROM @owners WHERE id = %s {late} RETURNING id", values):
+                continue
+            ended.append(owner)
+            if (name := turn_note.read(self._path, owner)) is not None:
+                connection.run(
+                    "UPDATE @executions SET tries = tries + %s WHERE id = %s", (weight, name)
+                )
+                turn_note.forget(self._path, owner)
+        return ended
+
+    def renew(self, now: int) -> int:
+        """See `Leases.renew`."""
+        asked = self._steady()
+        rows = self._writer.rows(_EXTEND, (now + self._lease, self._holding.require()))
+        if not rows:
+            self._holding.lost()
+        self._set_clock(rows[0][0], asked)
+        return now + self._lease // 3
+
+    def extend(self, now: int) -> None:
+        """See `Leases.extend`."""
+        # Were the lease lost in the meantime, nothing would match; the engine finds that out.
+        self._readers.rows(_EXTEND, (now + self._lease, self._holding.lease))
+
+    def release(self) -> None:
+        """See `Leases.release`."""
+        self._note.remove()
+        holding = self._holding
+        lease = holding.lease
+        if lease is None:
+            return
+        self._writer.rows(_RELEASE, (lease, lease))
+        holding.forget()
+
+    def peers(self) -> list[str]:
+        """See `Leases.peers`."""
+        owners = self._readers.rows(_OWNERS)
+        dead = self._dead(owners, self._clock.now())
+        return [
+            address
+            for owner, address, *_ in owners
+            if address and owner != self._holding.lease and owner not in dead
+        ]
+
+    def _is_anything_free(self, now: int) -> bool:
+        """Return whether there may be anything to take; looking is cheaper than locking."""
+        if self._unsure:
+            return True
+        rows = self._writer.rows(_LOOK)
+        owners = [row for row in rows if row[0] is not None]
+        if len(owners) < len(rows):
+            return True
+        standing = {owner for owner, *_ in owners}
+        return self._holding.lease not in standing or bool(self._dead(owners, now))
+
+    def _dead(self, owners: Sequence[Any], now: int) -> dict[int, int]:
+        """Return the owners that are gone, and what each adds to the tries of the turn that it was
+        in.
+        """
+        dead: dict[int, int] = {}
+        for owner, _, until, host, pid, born in owners:
+            if owner != self._holding.lease:
+                if Process(host, pid, born).is_dead():
+                    dead[owner] = 1
+                elif until < now:
+                    dead[owner] = 2
+        return dead
+
+    def _enter(self, connection: Connection, now: int) -> int:
+        self._holding.homes = []
+        _notes(self._database)  # what cleans up temporary files may have taken the folder away
+        process = Process.current()
+        values = (self._owner, self._address, now + self._lease)
+        row = connection.run(_ENTER, (*values, process.host, process.pid, process.born))[0]
+        lease: int = row[0]
+        return lease
+
+    def _steady(self) -> int:
+        return self._clock.steady() if isinstance(self._clock, DatabaseClock) else 0
+
+    def _set_clock(self, there: int, asked: int) -> None:
+        if isinstance(self._clock, DatabaseClock):
+            self._clock.set(there, asked, self._clock.steady())
+
+
+def set_clock(clock: DatabaseClock, connection: Connection) -> None:
+    """Ask the server for its time."""
+    connection.row("SELECT 1")  # connecting takes longer than asking
+    asked = clock.steady()
+    there: int = connection.row(f"SELECT {_NOW}")[0]
+    clock.set(there, asked, clock.steady())
+
+
+def _note_nothing(execution_id: str | None) -> None:
+    """Do without notes, where no file can be made for them."""
+
+
+def _is_private(path: Path) -> bool:
+    """Return whether notes beside the path can be made, and are this user's own."""
+    try:
+        folder = path.parent.stat()
+    except OSError:
+        return False
+    mine = not hasattr(os, "getuid") or folder.st_uid == os.getuid()
+    return mine and path.exists() and os.access(path.parent, os.W_OK | os.X_OK)
+
+
+def _notes(database: Address) -> Path:
+    """Return the path beside which the notes of this machine are, for this user and database."""
+    user = str(os.getuid()) if hasattr(os, "getuid") else "user"
+    name = blake2b(database.place.encode(), digest_size=8).hexdigest()
+    folder = Path(tempfile.gettempdir(), f"mini-workflow-{user}")
+    with suppress(OSError):  # who writes a note says what is wrong
+        folder.mkdir(mode=0o700, exist_ok=True)
+        (folder / name).touch(mode=0o600, exist_ok=True)
+    return folder / name
+
+
+_NOW: Final = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
+_OWNERS: Final = "SELECT id, address, until, host, pid, born FROM @owners"
+_LOOK: Final = f"""
+    {_OWNERS} UNION ALL
+    SELECT NULL, NULL, NULL, NULL, NULL, NULL WHERE EXISTS (
+        SELECT 1 FROM @partitions AS p
+        WHERE NOT EXISTS (SELECT 1 FROM @owners AS o WHERE o.id = p.owner)
+    )
+"""
+_ENTER: Final = """
+    INSERT INTO @owners (name, address, until, host, pid, born) VALUES (%s, %s, %s, %s, %s, %s)
+    RETURNING id
+"""
+_NEW_PARTITIONS: Final = """
+    INSERT INTO @partitions (owner) SELECT %s::bigint FROM generate_series(1, %s) RETURNING id
+"""
+_HELD: Final = "SELECT id FROM @partitions WHERE owner = %s ORDER BY id"
+_LOCK: Final = """
+    SELECT 1 FROM @partitions AS p
+    WHERE NOT EXISTS (SELECT 1 FROM @owners AS o WHERE o.id = p.owner)
+    ORDER BY p.id FOR UPDATE OF p
+"""
+_FREE: Final = """
+    SELECT p.id, (
+        SELECT count(*) FROM (
+            SELECT 1 FROM @executions AS x WHERE x.partition = p.id LIMIT %s
+        ) AS found
+    )
+    FROM @partitions AS p
+    WHERE NOT EXISTS (SELECT 1 FROM @owners AS o WHERE o.id = p.owner)
+    ORDER BY p.id
+"""
+_FOLD: Final = """
+    UPDATE @executions SET partition = (%s::bigint[])[1 + key %% %s] WHERE partition = %s
+"""
+_EXTEND: Final = f"""
+    UPDATE @owners SET until = %s WHERE id = %s RETURNING {_NOW}
+"""
+_RELEASE: Final = """
+    WITH given AS (UPDATE @partitions SET owner = NULL WHERE owner = %s)
+    DELETE FROM @owners WHERE id = %s
+"""

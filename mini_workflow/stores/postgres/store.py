@@ -1,0 +1,447 @@
+"""Heads and histories."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from itertools import repeat
+from typing import Any, Final
+
+from mini_workflow.errors import StoreError, UsageError
+from mini_workflow.ports import DELETIONS_KEPT, Commit, Extent, Head, Page, Query, Stored
+from mini_workflow.stores.ownership import Ownership
+from mini_workflow.stores.postgres.arrays import flags, numbers, texts
+from mini_workflow.stores.postgres.connection import LOST, Connection, ConnectionLost, Pool
+from mini_workflow.stores.postgres.functions import HEAD
+from mini_workflow.stores.postgres.mailbox import Letters, digest
+from mini_workflow.stores.sql_listing import Dialect, Source, sources
+
+_ELSEWHERE: Final = (-1, -1)
+"""Where an execution is that another owner holds: its length is none that a commit may expect."""
+
+_FIELDS: Final = ", ".join(["executions.id", *(f"executions.{name}" for name, _ in HEAD)])
+_BEHIND: Final = 1 + len(HEAD)
+
+
+class PostgresStore:
+    """Implements `Store`."""
+
+    def __init__(
+        self,
+        writer: Connection,
+        readers: Pool,
+        holding: Ownership,
+        letters: Letters,
+        ring: Callable[[Iterable[str]], None],
+        *,
+        keep_runs: bool = True,
+    ) -> None:
+        self._writer = writer
+        self._readers = readers
+        self._holding = holding
+        self._letters = letters
+        self._ring = ring
+        self._keep_runs = keep_runs
+
+    def load(self, execution_id: str) -> Stored | None:
+        """See `Store.load`."""
+        row = self._writer.row(_LOAD, (execution_id,))
+        if row is None:
+            return None
+        head = _head_of(row)
+        key, partition, tries, events, parked = row[_BEHIND:]
+        held = partition in self._holding.partitions
+        if held:
+            self._holding.remember(execution_id, key, head.base + len(events))
+        return Stored(head, events, parked, held, tries)
+
+    def extent(self, execution_id: str) -> Extent | None:
+        """See `Store.extent`."""
+        row = self._writer.row(_FIND, (texts([execution_id]),))
+        if row is None:
+            return None
+        _, _, partition, length = row
+        return Extent(length, partition in self._holding.partitions)
+
+    def head(self, execution_id: str) -> Head | None:
+        """See `Store.head`."""
+        row = self._readers.row(_HEAD, (execution_id,))
+        return None if row is None else _head_of(row)
+
+    def history(self, execution_id: str, since: int = 0) -> list[str]:
+        """See `Store.history`."""
+        rows = self._readers.rows(_HISTORY, (since, execution_id))
+        return [body for (body,) in rows]
+
+    def ended(self, execution_ids: Sequence[str]) -> list[str]:
+        """Return those that are not running: closed, blocked, or not there. Any thread."""
+        return [name for (name,) in self._readers.rows(_ENDED, (texts(execution_ids),))]
+
+    def deleted_events(self, execution_id: str) -> int:
+        """See `Store.deleted_events`."""
+        row = self._readers.row("SELECT events FROM @deleted WHERE id = %s", (execution_id,))
+        return 0 if row is None else row[0]
+
+    def sweep(self, now: int, limit: int) -> bool:
+        """See `Store.sweep`. The server gives space back as it is set up to (VACUUM)."""
+        row = self._writer.row("SELECT @sweep_1(%s, %s)", (now - DELETIONS_KEPT, limit))
+        return bool(row and row[0])
+
+    def list(self, query: Query) -> Page:
+        """See `Store.list`."""
+        parts = sources(query, _DIALECT)
+        way = "DESC" if query.order.startswith("-") else "ASC"
+        selects = [f"({source.in_order(query, _FIELDS)})" for source in parts]
+        time, key = _BEHIND + 1, _BEHIND + 2
+        sql = f"SELECT * FROM ({' UNION ALL '.join(selects)}) AS found"
+        sql = f"{sql} ORDER BY {time} {way}, {key} {way} LIMIT ?"
+        rows = self._readers.rows(sql.replace("?", "%s"), (*_values(parts), query.limit + 1))
+        shown = rows[: query.limit]
+        following = None
+        if len(rows) > query.limit:
+            following = f"{shown[-1][_BEHIND]}-{shown[-1][_BEHIND + 1]}"
+        return Page([_head_of(row) for row in shown], following)
+
+    def count(self, query: Query) -> int:
+        """See `Store.count`."""
+        parts = sources(query, _DIALECT)
+        sql = " + ".join(f"(SELECT count(*) {source.sql()})" for source in parts)
+        found: int = self._readers.row(f"SELECT {sql}".replace("?", "%s"), _values(parts))[0]
+        return found
+
+    def commit(self, commits: Sequence[Commit]) -> list[bool]:
+        """See `Store.commit`."""
+        holding = self._holding
+        holding.require()
+        batch = _Batch(holding, self._letters, self._found(commits), keep_runs=self._keep_runs)
+        for item in commits:
+            batch.add(item)
+        if not commits:
+            self._call("SELECT @append_1(%s, %s, %s, %s, %s)", ("{}", "{}", "{}"))
+            return []
+        if batch.only_appends():
+            self._call("SELECT @append_1(%s, %s, %s, %s, %s)", batch.events.literals())
+            made: list[int | None] = []
+        else:
+            made = self._write(batch)
+        return batch.settle(made)
+
+    def _write(self, batch: _Batch) -> list[int | None]:
+        parameters = batch.literals()
+        function = "commit_1"
+        if batch.removes():
+            function, parameters = "commit_2", [*batch.removed(), *parameters]
+        rows = self._call(
+            f"SELECT * FROM @{function}(%s, %s, {', '.join(['%s'] * len(parameters))})", parameters
+        )
+        if rows is None:  # it was done, and its answer was lost
+            row = self._writer.row(
+                "SELECT made FROM @owners WHERE id = %s", (self._holding.require(),)
+            )
+            if row is None:
+                self._holding.lost()
+            made, addresses = row[0], None
+        else:
+            made, addresses = rows[0]
+        if addresses:
+            self._ring(addresses)
+        return made or []
+
+    def _call(self, sql: str, parameters: Sequence[str]) -> list[Any] | None:
+        """Call a function that commits; None if that was done and its answer was lost."""
+        holding = self._holding
+        lease = holding.require()
+        if holding.doubtful and self._is_done():
+            # The engine was told that nothing has happened: what it knows is out of date.
+            holding.lost()
+        holding.doubtful = False
+        try:
+            rows = self._writer.once(sql, (lease, holding.commits, *parameters))
+        except ConnectionLost:
+            holding.doubtful = True
+            if self._is_done():
+                rows = None
+            else:
+                rows = self._writer.once(sql, (lease, holding.commits, *parameters))
+            holding.doubtful = False
+        except StoreError as error:
+            if getattr(error.__cause__, "sqlstate", None) == LOST:
+                holding.lost()
+            raise
+        holding.commits += 1
+        return rows
+
+    def _is_done(self) -> bool:
+        """Return whether the server has counted the commit that may have been done. Raises LeaseLost
+        when the lease does not stand there, or with another number of commits: then this is another
+        server, which has not heard of all that was committed.
+        """
+        holding = self._holding
+        row = self._writer.row("SELECT commits FROM @owners WHERE id = %s", (holding.lease,))
+        if row is None or row[0] not in (holding.commits, holding.commits + 1):
+            holding.lost()
+        return bool(row[0] > holding.commits)
+
+    def _found(self, commits: Sequence[Commit]) -> dict[str, tuple[int, int]]:
+        """Look up what is not remembered: all in one query. What is only to be created is not looked
+        up, since that is for the server to decide.
+        """
+        known = self._holding.lengths
+        asked: dict[str, bool] = {}
+        for item in commits:
+            name = item.execution_id
+            if name not in known:
+                asked[name] = item.expected > 0 or name in asked
+        names = [name for name, wanted in asked.items() if wanted]
+        if not names:
+            return {}
+        held = self._holding.partitions
+        return {
+            name: (key, length) if partition in held else _ELSEWHERE
+            for name, key, partition, length in self._writer.rows(_FIND, (texts(names),))
+        }
+
+
+class _Events:
+    """Rows of events, as columns."""
+
+    def __init__(self) -> None:
+        self.refs: list[int] = []
+        self.numbers: list[int] = []
+        self.bodies: list[str] = []
+
+    def add(self, ref: int, first: int, bodies: Sequence[str]) -> None:
+        self.refs.extend(repeat(ref, len(bodies)))
+        self.numbers.extend(range(first, first + len(bodies)))
+        self.bodies.extend(bodies)
+
+    def literals(self) -> tuple[str, str, str]:
+        return numbers(self.refs), numbers(self.numbers), texts(self.bodies)
+
+
+class _Batch:
+    """The rows of one commit, as the arrays that the function takes.
+
+    What is to be created has a negative reference until the server has said its key.
+    """
+
+    def __init__(
+        self,
+        holding: Ownership,
+        letters: Letters,
+        found: dict[str, tuple[int, int]],
+        *,
+        keep_runs: bool,
+    ) -> None:
+        self._keep_runs = keep_runs
+        self._deleted: list[tuple[str, int, int, int]] = []
+        self._dropped: dict[int, int] = {}
+        self.events = _Events()
+        self._holding = holding
+        self._letters = letters
+        self._places = found
+        self._items: list[tuple[str, int] | None] = []
+        """Of each item the execution and its reference, or None for one that is refused."""
+        self._creator: dict[str, int] = {}
+        """The position of the item that creates an execution."""
+        self._created: list[tuple[int, str, Head]] = []
+        self._heads: dict[int, Head] = {}
+        self._tries: dict[int, int] = {}
+        self._unparked: set[int] = set()
+        self._parked: dict[int, list[str]] = {}
+        self._taken: list[tuple[int, int]] = []
+        self._posted: list[tuple[int, str, str, str]] = []
+
+    def add(self, item: Commit) -> None:
+        """Take up the item, unless its fence forbids it."""
+        name, expected, head = item.execution_id, item.expected, item.head
+        length = expected + len(item.events)
+        place = self._places.get(name) or self._holding.lengths.get(name)
+        if item.deleted_at is not None:
+            self._delete(item, place, item.deleted_at)
+            return
+        if expected == 0 and (head is None or not item.events):
+            raise UsageError(f"creating {name} takes a head and an event at least")
+        if head is not None and not 0 <= head.base < length:
+            raise UsageError(
+                f"a run of {name} that begins at event {head.base} has no event among {length}"
+            )
+        if (place is not None) if expected == 0 else (place is None or place[1] != expected):
+            self._items.append(None)
+            return
+        if place is None:
+            assert head is not None
+            homes = self._holding.homes
+            homes.append(homes.pop(0))
+            self._created.append((homes[-1], name, head))
+            ref = -len(self._created)
+        else:
+            ref = place[0]
+            if head is not None:
+                self._change(ref, head)
+                if not self._keep_runs and ref > 0 and head.base >= expected:
+                    self._dropped[ref] = head.base
+        self._places[name] = (ref, length)
+        self._items.append((name, ref))
+        self.events.add(ref, expected, item.events)
+        if item.tries is not None:
+            self._tries[ref] = item.tries
+        if item.unpark:
+            self._unparked.add(ref)
+            self._parked.pop(ref, None)
+        if item.park:
+            self._parked.setdefault(ref, []).extend(item.park)
+        for number in item.taken:
+            if (stored := self._letters.stored_number(number, name)) is not None:
+                self._taken.append((ref, stored))
+        for one in item.outbox:
+            self._posted.append((ref, one.execution_id, one.body, digest(one.key)))
+
+    def _change(self, ref: int, head: Head) -> None:
+        if ref > 0:
+            self._heads[ref] = head
+        else:
+            partition, name, _ = self._created[-ref - 1]
+            self._created[-ref - 1] = (partition, name, head)
+
+    def _delete(self, item: Commit, place: tuple[int, int] | None, at: int) -> None:
+        name, length = item.execution_id, item.expected
+        if length < 1 or item.events or item.head is not None:
+            raise UsageError(f"deleting {name} takes what is expected of it, and nothing else")
+        if place is None or place[1] != length:
+            self._items.append(None)
+            return
+        self._deleted.append((name, place[0], length, at))
+        self._items.append((name, place[0]))
+
+    def removes(self) -> bool:
+        """Return whether executions are deleted, or runs dropped."""
+        return bool(self._deleted or self._dropped)
+
+    def removed(self) -> list[str]:
+        """Return the arrays for that."""
+        return [
+            numbers(key for _, key, _, _ in self._deleted),
+            numbers(length for _, _, length, _ in self._deleted),
+            numbers(at for *_, at in self._deleted),
+            numbers(self._dropped),
+            numbers(self._dropped.values()),
+        ]
+
+    def only_appends(self) -> bool:
+        """Return whether there is nothing but events, of executions that are there."""
+        return not (
+            self._created
+            or self._deleted
+            or self._heads
+            or self._tries
+            or self._unparked
+            or self._parked
+            or self._taken
+            or self._posted
+        )
+
+    def literals(self) -> list[str]:
+        """Return the arrays, in the order in which the function takes them."""
+        parked = [(ref, body) for ref, bodies in self._parked.items() for body in bodies]
+        return [
+            texts([name for _, name, _ in self._created]),
+            numbers([partition for partition, _, _ in self._created]),
+            *_columns([head for _, _, head in self._created]),
+            numbers(self._heads),
+            *_columns(list(self._heads.values())),
+            *self.events.literals(),
+            numbers(self._tries),
+            numbers(self._tries.values()),
+            numbers(ref for ref in self._unparked if ref > 0),
+            numbers(ref for ref, _ in parked),
+            texts(body for _, body in parked),
+            numbers(ref for ref, _ in self._taken),
+            numbers(number for _, number in self._taken),
+            numbers(ref for ref, *_ in self._posted),
+            texts(name for _, name, *_ in self._posted),
+            texts(body for *_, body, _ in self._posted),
+            texts(key for *_, key in self._posted),
+        ]
+
+    def settle(self, made: Sequence[int | None]) -> list[bool]:
+        """Return what became of each item, given the keys of what was made."""
+        answers: list[bool] = []
+        gone = {name for name, *_ in self._deleted}
+        for item in self._items:
+            if item is None:
+                answers.append(False)
+                continue
+            name, ref = item
+            key = ref if ref > 0 else made[-ref - 1]
+            if key is not None and name in gone:
+                self._holding.lengths.pop(name, None)
+            elif key is not None:
+                self._holding.remember(name, key, self._places[name][1])
+            answers.append(key is not None)
+        for _, number in self._taken:
+            self._letters.done(number)
+        return answers
+
+
+def _columns(heads: Sequence[Head]) -> list[str]:
+    """Return the columns of HEAD as arrays."""
+    return [
+        texts([head.workflow for head in heads]),
+        texts([head.status for head in heads]),
+        numbers([head.started_at for head in heads]),
+        numbers([head.closed_at for head in heads]),
+        flags([head.busy for head in heads]),
+        numbers([head.wake_at for head in heads]),
+        texts([head.blocked_kind for head in heads]),
+        texts([_printable(head.blocked_reason) for head in heads]),
+        numbers([head.run for head in heads]),
+        numbers([head.base for head in heads]),
+        texts([head.parent for head in heads]),
+        texts([head.tags for head in heads]),
+    ]
+
+
+def _printable(reason: str | None) -> str | None:
+    """Return a reason as it can be stored: it may quote anything, and a text has no NUL there."""
+    return None if reason is None else reason.replace("\0", "\\0")
+
+
+def _head_of(row: Sequence[Any]) -> Head:
+    return Head(*row[:_BEHIND])
+
+
+def _values(parts: Iterable[Source]) -> tuple[Any, ...]:
+    return tuple(value for source in parts for value in source.values)
+
+
+_DIALECT: Final = Dialect(
+    plain="@executions AS executions",
+    tags="@tags",
+    tagged="@tags AS tags JOIN @executions AS executions ON executions.key = tags.execution",
+    by_parent="@executions AS executions",
+    by_end="@executions AS executions",
+)
+_HEAD: Final = f"SELECT {_FIELDS} FROM @executions AS executions WHERE id = %s"
+_LOAD: Final = f"""
+    SELECT {_FIELDS}, key, partition, tries,
+        ARRAY(SELECT body FROM @events WHERE execution = key AND number >= base ORDER BY number),
+        ARRAY(SELECT body FROM @parked WHERE execution = key ORDER BY number)
+    FROM @executions AS executions WHERE id = %s
+"""
+_FIND: Final = """
+    SELECT id, key, partition,
+        (SELECT coalesce(max(number) + 1, 0) FROM @events WHERE execution = key)
+    FROM @executions WHERE id = ANY (%s::text[])
+"""
+_HISTORY: Final = """
+    SELECT events.body
+    FROM @executions AS executions
+        JOIN @events AS events ON events.execution = executions.key
+            AND events.number >= greatest(executions.base, %s)
+    WHERE executions.id = %s ORDER BY events.number
+"""
+_ENDED: Final = """
+    SELECT asked.id FROM unnest(%s::text[]) AS asked (id)
+        LEFT JOIN @executions AS executions ON executions.id = asked.id
+    WHERE executions.status IS DISTINCT FROM 'running'
+"""

