@@ -8,7 +8,7 @@ ARGS ?=
 RUN := .venv/bin/python -m
 NOX := PYTHONS="$(PYTHONS)" .venv-tools/bin/python -m nox
 
-.PHONY: help env tools demo test test-fast e2e e2e-pulumi check lint types imports hygiene format bench bench-aws profile lock clean
+.PHONY: help env tools demo test test-fast e2e e2e-pulumi browser check lint types imports hygiene format bench bench-aws profile lock clean
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -34,6 +34,9 @@ e2e: env ## What is deployed to AWS on loopback, end to end (make test has it to
 e2e-pulumi: env ## The deployment by Pulumi's own engine, which Go builds once (make test has it too)
 	@$(RUN) tests.pulumi.e2e.build
 	@$(RUN) pytest --numprocesses=2 --durations=10 tests/pulumi/e2e $(ARGS)
+
+browser: ## Chromium, which tests drive, from Debian's packages; only as root, and where there is none
+	@command -v chromium >/dev/null || { apt-get update -q && apt-get install -y -q --no-install-recommends chromium; }
 
 check: lint types imports hygiene ## All that is checked without running the code
 

@@ -65,7 +65,7 @@ from mini_workflow.errors import (
 )
 from mini_workflow.printable import protect_logs
 from mini_workflow.task import CurrentTask, current_task
-from mini_workflow.workflow import Workflow, workflow
+from mini_workflow.workflow import Workflow, current_workflow, workflow
 
 if TYPE_CHECKING:
     from mini_workflow.engine.aio import AsyncClient, AsyncExecution, AsyncUpdateHandle
@@ -150,6 +150,7 @@ __all__ = [
     "Workflow",
     "WorkflowDeadlock",
     "current_task",
+    "current_workflow",
     "workflow",
 ]
 

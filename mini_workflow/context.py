@@ -627,6 +627,14 @@ class Context:
         )
 
     @property
+    def replaying(self) -> bool:
+        """Whether what happens now has happened before: it is repeated to bring the execution back into
+        memory. For what is to be told once, such as telemetry; code that does other things then is no
+        longer deterministic.
+        """
+        return self._run.recorder.quiet
+
+    @property
     def logger(self) -> WorkflowLogger:
         """A logger that is silent while replaying and names the execution in each line."""
         if self._logger is None:

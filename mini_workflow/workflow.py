@@ -17,6 +17,7 @@ from mini_workflow.errors import (
     UnknownWorkflow,
     UsageError,
 )
+from mini_workflow.loop.loop import WorkflowLoop, running_loop
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -31,6 +32,22 @@ NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,99}")
 
 BUILTIN: Final = "mini_workflow."
 """How the names of the library's own workflows begin."""
+
+
+def current_workflow() -> Context:
+    """Return the context of the workflow that runs the calling code, wherever that stands: in a function
+    that a workflow calls, a handler, or a library that is not given it.
+
+    Raises UsageError outside of workflow code, such as in a task, and in an ordinary program.
+    """
+    loop = running_loop()
+    context = loop.workflow if isinstance(loop, WorkflowLoop) else None
+    if not isinstance(context, Context):
+        raise UsageError(
+            "current_workflow() was called outside a workflow: call it in code that a workflow awaits or "
+            "calls. The code of a task has current_task(), and is given what it needs by its arguments"
+        )
+    return context
 
 
 class Workflow(Generic[P, R]):
@@ -93,8 +110,9 @@ class Workflow(Generic[P, R]):
     def begin(self, run: Run, args: list[Any], kwargs: dict[str, Any]) -> Coroutine[Any, Any, Any]:
         """Return the coroutine of a new run. Raises InvalidArguments."""
         handler: Callable[..., Coroutine[Any, Any, Any]] = self.handler
+        run.loop.workflow = context = Context(run)
         try:
-            return handler(Context(run), *args, **kwargs)
+            return handler(context, *args, **kwargs)
         except TypeError:
             self.check_arguments(tuple(args), kwargs)
             raise

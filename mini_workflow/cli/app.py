@@ -20,6 +20,7 @@ from mini_workflow.cli.commands import (
     package,
     replay,
     run,
+    ui,
 )
 from mini_workflow.cli.config import find_config
 from mini_workflow.cli.failures import UNAVAILABLE, Application, Failed
@@ -105,7 +106,19 @@ def _current_folder() -> Path:
 
 
 _MODULES = (
-    *(run, dev, inspect, control, delete, replay, doctor, dlq, deploy, backup, package, completion),
+    run,
+    dev,
+    ui,
+    inspect,
+    control,
+    delete,
+    replay,
+    doctor,
+    dlq,
+    deploy,
+    backup,
+    package,
+    completion,
 )
 for _module in _MODULES:
     for _command in _module.COMMANDS:

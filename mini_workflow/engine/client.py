@@ -563,10 +563,10 @@ class Client:
         """Return the history. Raises ExecutionNotFound."""
         return History.from_lines(self.lines(execution_id))
 
-    def lines(self, execution_id: str) -> list[str]:
-        """Return the lines of a history. Raises ExecutionNotFound."""
+    def lines(self, execution_id: str, since: int = 0) -> list[str]:
+        """Return the lines of a history after the first `since`. Raises ExecutionNotFound."""
         check_id(execution_id)
-        lines = self._store.history(execution_id)
+        lines = self._store.history(execution_id, since)
         if not lines:
             self.head(execution_id)
         return lines

@@ -101,6 +101,9 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
     dead = False
     """Whether the execution has been dropped from memory."""
 
+    workflow: object | None = None
+    """What the workflow's code works with, for code that is not given it."""
+
     def __init__(self, identity: str, owner: Owner) -> None:
         _install()
         self.first_hash = self.last_hash = hash_base(identity)
@@ -213,6 +216,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         if self.dead and not self.tasks:
             return
         self.dead = True
+        self.workflow = None
         self._ready.clear()
         self._held = ()
         self._repeated = None

@@ -119,14 +119,22 @@ def rpc_secret(value: Any) -> dict[str, Any]:
 
 
 class Recording(MockMonitor):
-    """A monitor that remembers what was registered."""
+    """A monitor that remembers what was registered. A property whose changes a program ignores stays as
+    it was registered first.
+    """
 
     def __init__(self, mocks: Mocks) -> None:
         super().__init__(mocks)
+        self._first: dict[tuple[str, str], Any] = {}
         self.registered: list[Registered] = []
         self.outputs: dict[str, Any] = {}
 
     def RegisterResource(self, request: Any) -> Any:
+        first = self._first.setdefault((request.type, request.name), request.object)
+        for name in request.ignoreChanges if first is not request.object else ():
+            request.object.fields.pop(name, None)
+            if name in first.fields:
+                request.object.fields[name].CopyFrom(first.fields[name])
         raw = rpc.deserialize_properties(request.object, keep_unknowns=True)
         if request.type != "pulumi:pulumi:Stack":
             self.registered.append(

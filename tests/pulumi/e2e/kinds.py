@@ -696,6 +696,30 @@ class FunctionEventInvokeConfig(OfFunction):
         return of
 
 
+class ProvisionedConcurrencyConfig(OfFunction):
+    call = "provisioned_concurrency_config"
+
+    def id_of(self, values: Values) -> str:
+        return f"{values['functionName']},{values['qualifier']}"
+
+    def delete(self, values: Values) -> None:
+        client("lambda").delete_provisioned_concurrency_config(
+            FunctionName=values["functionName"], Qualifier=values["qualifier"]
+        )
+
+    def read(self, made: str, values: Values) -> Values | None:
+        function, _, qualifier = made.partition(",")
+        found = client("lambda").get_provisioned_concurrency_config(
+            FunctionName=function, Qualifier=qualifier
+        )
+        asked = found["RequestedProvisionedConcurrentExecutions"]
+        return {
+            "functionName": function,
+            "qualifier": qualifier,
+            "provisionedConcurrentExecutions": asked,
+        }
+
+
 class Alias(Kind):
     replaces = ("functionName", "name")
     outputs = ("arn", "invokeArn")
@@ -1091,6 +1115,9 @@ KINDS: dict[str, Kind] = {
     "aws:lambda/function:Function": Function(),
     "aws:lambda/functionRecursionConfig:FunctionRecursionConfig": FunctionRecursionConfig(),
     "aws:lambda/functionEventInvokeConfig:FunctionEventInvokeConfig": FunctionEventInvokeConfig(),
+    "aws:lambda/provisionedConcurrencyConfig:ProvisionedConcurrencyConfig": (
+        ProvisionedConcurrencyConfig()
+    ),
     "aws:lambda/alias:Alias": Alias(),
     "aws:lambda/eventSourceMapping:EventSourceMapping": EventSourceMapping(),
     "aws:lambda/functionUrl:FunctionUrl": FunctionUrl(),

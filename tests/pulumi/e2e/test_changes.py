@@ -59,8 +59,9 @@ def engine(option: str, given: Mapping[str, Any] | None = None, **options: Any) 
     return Change(option, {**ENGINE, **(given or {}), **options}, given=given or {})
 
 
-def function(option: str, **options: Any) -> Change:
-    return Change(option, {"handler": "app.api", **options}, "function")
+def function(option: str, given: Mapping[str, Any] | None = None, **options: Any) -> Change:
+    after = {"handler": "app.api", **(given or {}), **options}
+    return Change(option, after, "function", given=given or {})
 
 
 GPU = {"handler": "app.execute", "memory": "2 GB"}
@@ -84,6 +85,17 @@ CHANGES = [
         permissions=[{"actions": ["s3:GetObject"], "resources": ["arn:x"]}],
     ),
     function("`link` of a function", linked=True),
+    function("`provisioned_concurrency` of a function", provisioned_concurrency=2),
+    function(
+        "`provisioned_concurrency` of a function: more",
+        {"provisioned_concurrency": 2},
+        provisioned_concurrency=3,
+    ),
+    function(
+        "the code of a function with `provisioned_concurrency`",
+        {"provisioned_concurrency": 2},
+        include=["more.txt"],
+    ),
     function("`memory` of a function", memory="2 GB"),
     function("`architecture` of a function", architecture="arm64"),
     function("`log_level` of a function", log_level="DEBUG"),

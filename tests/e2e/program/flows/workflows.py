@@ -176,6 +176,7 @@ def run_by(captured: str) -> str:
 async def versioned(ctx: Context) -> list[str]:
     """The first task fails until it is told not to."""
     captured = CODE
+    ctx.on_query("code", lambda: captured)
 
     def patient() -> str:
         note("tried")

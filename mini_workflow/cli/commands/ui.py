@@ -1,0 +1,131 @@
+"""ui: serves the pages that show executions in a browser."""
+
+from __future__ import annotations
+
+import secrets
+import socket
+import sys
+from contextlib import closing
+from typing import Any, Final
+
+import click
+
+from mini_workflow.cli.failures import UNAVAILABLE, Failed
+from mini_workflow.cli.output import note, say, say_json
+from mini_workflow.cli.session import Session, command, json_option, pass_session
+from mini_workflow.errors import UsageError
+
+LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
+"""The addresses that nobody else reaches."""
+
+EXTRA: Final = "the pages need Starlette, uvicorn and Jinja2: pip install 'mini-workflow[ui]'"
+
+
+@command(
+    "ui",
+    "mini-workflow ui",
+    "mini-workflow ui --port 8080 --read-only",
+    "mini-workflow --backend aws --stack prod ui --port 0",
+)
+@click.argument("modules", nargs=-1, metavar="[MODULE]...")
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen at.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8233,
+    show_default=True,
+    help="The port; 0 for any that is free.",
+)
+@click.option("--read-only", is_flag=True, help="Show no actions, and refuse all.")
+@click.option("--token", default="", metavar="TEXT", help="What a visitor has to show once.")
+@click.option(
+    "--host-name",
+    "host_names",
+    multiple=True,
+    metavar="NAME",
+    help="A name by which the page is reached, beside localhost.",
+)
+@click.option("--root-path", default="", metavar="PATH", help="Where a proxy has put the page.")
+@click.option(
+    "--user-header",
+    default="",
+    metavar="NAME",
+    help="The header in which a proxy says who asks; it stands in recorded reasons.",
+)
+@json_option
+@pass_session
+def ui(
+    session: Session,
+    modules: tuple[str, ...],
+    host: str,
+    port: int,
+    read_only: bool,
+    token: str,
+    host_names: tuple[str, ...],
+    root_path: str,
+    user_header: str,
+    as_json: bool,
+) -> None:
+    """Show executions in a browser, and act on them.
+
+    A client of the store: it runs no workflow and no task, and loads no stored value. Name the MODULEs of
+    workflows to have their queries answered, which replays them here.
+
+    It listens on this machine alone. Elsewhere with --host, it asks for a token, which is made up and
+    printed unless --token gives one; put a proxy with TLS in front of it.
+    """
+    try:
+        import uvicorn
+
+        from mini_workflow.ui import app
+    except ModuleNotFoundError as error:
+        raise Failed(f"{EXTRA} ({error})", UNAVAILABLE) from error
+    if root_path and not root_path.startswith("/"):
+        raise UsageError(f"--root-path {root_path!r}: begin it with a slash")
+    if not token and host not in LOOPBACK:
+        token = secrets.token_urlsafe(18)
+    session.import_modules(*modules)
+    opened = session.backend.reader() if read_only else session.backend.client()
+    with opened as client, closing(_listening(host, port)) as listening:
+        served: Any = app(
+            client,
+            read_only=read_only,
+            token=token,
+            hosts=(*host_names, *([host] if host not in ("0.0.0.0", "::") else [])),
+            user_header=user_header,
+            name=session.backend.place,
+        )
+        at = listening.getsockname()[1]
+        shown = f"[{host}]" if ":" in host else host
+        url = f"http://{shown}:{at}{root_path}/" + (f"?token={token}" if token else "")
+        if as_json:
+            say_json({"url": url})
+        else:
+            say(url)
+            note("Ctrl-C ends it; executions go on")
+        sys.stdout.flush()
+        config = uvicorn.Config(
+            served, log_level="warning", root_path=root_path, timeout_graceful_shutdown=2
+        )
+        uvicorn.Server(config).run(sockets=[listening])
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    """Return a socket at an address. Raises Failed if that is taken."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+        listening.listen()  # so that whoever reads the address is answered at once
+    except OSError as error:
+        listening.close()
+        raise Failed(
+            f"--host {host} --port {port}: {error.strerror}. Choose another one, or --port 0 for any "
+            "that is free",
+            UNAVAILABLE,
+        ) from error
+    return listening
+
+
+COMMANDS: Final = (ui,)

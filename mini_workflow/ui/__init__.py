@@ -1,0 +1,9 @@
+"""Page: shows executions in a browser, and takes what a person asks of them.
+
+`app` is an ASGI application, to be mounted in another one; `mini-workflow ui` serves it alone. Needs the
+extra ``mini-workflow[ui]``.
+"""
+
+from mini_workflow.ui.app import app
+
+__all__ = ["app"]

@@ -1,0 +1,312 @@
+"""App: the pages as an ASGI application, over any runtime or client."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final, cast
+from urllib.parse import parse_qsl, quote
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from mini_workflow.engine.client import Client
+from mini_workflow.errors import ExecutionNotFound, MiniWorkflowError, StoreUnavailable, UsageError
+from mini_workflow.ui import words
+from mini_workflow.ui.actions import ACTIONS, possible
+from mini_workflow.ui.execution_page import ExecutionPage
+from mini_workflow.ui.lists import SINCE, Filter, counts_of, lines_of, utc_now
+from mini_workflow.ui.live import Watch
+from mini_workflow.ui.schedule_page import SCHEDULE_ACTIONS, ScheduleLine
+from mini_workflow.ui.security import FIELD, Guard, is_ours
+from mini_workflow.ui.values import tree_of
+
+HERE: Final = Path(__file__).parent
+
+LARGEST_FORM: Final = 1_000_000
+"""Bytes of a form: a value that is sent by hand."""
+
+LONGEST_REASON: Final = 500
+"""Characters of a reason that a person gives."""
+
+REFUSED: Final = 409
+
+
+def app(
+    runtime: Client,
+    *,
+    read_only: bool = False,
+    token: str = "",
+    hosts: Iterable[str] = (),
+    user_header: str = "",
+    name: str = "",
+) -> Starlette:
+    """Return the pages of a runtime or client as an ASGI application; mount it, or serve it alone.
+
+    Args:
+        runtime: what has the executions: a LocalRuntime, an AWSRuntime, a client of one.
+        read_only: show no action, and refuse all.
+        token: what a visitor has to show, in the address once (``?token=``) or as a bearer token; empty
+            for nobody has to.
+        hosts: names by which it is reached beside 127.0.0.1 and localhost, without a port.
+        user_header: a header in which a proxy says who asks, such as ``X-Forwarded-User``: it stands in
+            the reasons that are recorded. Set it only behind a proxy that removes it from what comes in.
+        name: the store, as the pages call it.
+    """
+    pages = _Pages(runtime, read_only, user_header, name)
+    routes = [
+        Route("/", pages.home),
+        Route("/executions", pages.executions),
+        Route("/executions/bulk", pages.bulk, methods=["POST"]),
+        Route("/executions/{id}", pages.execution),
+        Route("/executions/{id}/history", pages.history),
+        Route("/executions/{id}/{action}", pages.act, methods=["GET", "POST"]),
+        Route("/schedules", pages.schedules),
+        Route("/schedules/{id}/{action}", pages.act_on_schedule, methods=["POST"]),
+        Route("/live", pages.live),
+        Mount("/static", StaticFiles(directory=HERE / "static")),
+    ]
+    guard = Middleware(Guard, hosts, token, read_only=read_only)
+    return Starlette(
+        routes=routes,
+        middleware=[guard],
+        exception_handlers={MiniWorkflowError: pages.failed, 404: pages.missing},
+    )
+
+
+class _Pages:
+    """Answers requests. Whatever reads the store does so in a thread of the pool."""
+
+    def __init__(self, client: Client, read_only: bool, user_header: str, name: str) -> None:
+        self._client = client
+        self._read_only = read_only
+        self._user_header = user_header
+        self._name = name
+        self._watch = Watch(client)
+        self._templates = Environment(
+            loader=PackageLoader("mini_workflow.ui"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        known: dict[str, Any] = {"words": words, "tree_of": tree_of, "len": len}
+        cast("dict[str, Any]", self._templates.globals).update(known)  # pyright: ignore[reportUnknownMemberType]
+        cast("dict[str, Any]", self._templates.filters)["pc"] = _percent  # pyright: ignore[reportUnknownMemberType]
+
+    # Pages
+
+    async def home(self, request: Request) -> Response:
+        return RedirectResponse(_address(request, "/executions"), 307)
+
+    async def executions(self, request: Request) -> Response:
+        asked = request.query_params
+        jump = asked.get("id", "").strip()
+        if jump:
+            return RedirectResponse(_address(request, f"/executions/{_quoted(jump)}"), 303)
+        wanted = Filter.of(asked)
+        after = asked.get("after", "")
+        now = utc_now()
+
+        def read() -> Any:
+            lines = lines_of(self._client, wanted, after, now)
+            everything = Filter(**{**_parts(wanted), "status": ""})
+            return lines, counts_of(self._client, everything, now)
+
+        (lines, following), counts = await run_in_threadpool(read)
+        return self._page(
+            request,
+            "executions.html",
+            lines=lines,
+            following=following,
+            counts=counts,
+            wanted=wanted,
+            after=after,
+            since=SINCE,
+            actions=[one for one in ACTIONS.values() if one.bulk],
+        )
+
+    async def execution(self, request: Request) -> Response:
+        page = await run_in_threadpool(
+            ExecutionPage.read, self._client, request.path_params["id"], request.query_params
+        )
+        return self._page(request, "execution.html", page=page, actions=ACTIONS)
+
+    async def history(self, request: Request) -> Response:
+        """Give the history away, as `mini-workflow replay` and `check_replay` take it."""
+        name = request.path_params["id"]
+
+        def read() -> Any:
+            return self._client.get_execution(name).recording().to_plain()
+
+        text = json.dumps(await run_in_threadpool(read), indent=1)
+        named = {"content-disposition": f'attachment; filename="{name}.json"'}
+        return Response(text, media_type="application/json", headers=named)
+
+    async def schedules(self, request: Request) -> Response:
+        def read() -> list[ScheduleLine]:
+            now = utc_now()
+            return [ScheduleLine.of(one, now) for one in self._client.schedules.list()]
+
+        lines = await run_in_threadpool(read)
+        return self._page(request, "schedules.html", lines=lines, actions=SCHEDULE_ACTIONS)
+
+    async def live(self, request: Request) -> Response:
+        lines = self._watch.changes(request.query_params.get("id", ""))
+        return StreamingResponse(lines, media_type="text/event-stream")
+
+    # Actions
+
+    async def act(self, request: Request) -> Response:
+        """Ask for a confirmation, or do what was confirmed."""
+        action = ACTIONS.get(request.path_params["action"])
+        if action is None or self._read_only:
+            return await self.missing(request, None)
+        name = request.path_params["id"]
+        if request.method == "GET":
+            one = await run_in_threadpool(lambda: self._client.get_execution(name).describe())
+            fits = action.name in possible(one)
+            given = request.query_params.get("name", "")
+            return self._page(request, "act.html", one=one, action=action, fits=fits, given=given)
+        form = await self._form(request)
+        if form is None:
+            return self._refused(
+                request, "the form was made by an earlier page: load the page again"
+            )
+
+        def do() -> Any:
+            return action.do(self._client.get_execution(name), form)
+
+        answer = await self._done(request, do)
+        if isinstance(answer, Response):
+            return answer
+        if action.name in ("query", "update"):
+            return self._page(request, "answer.html", name=name, action=action, answer=answer)
+        return RedirectResponse(_address(request, f"/executions/{_quoted(name)}"), 303)
+
+    async def bulk(self, request: Request) -> Response:
+        """Do the same to each execution that was selected, and say which were left out, and why."""
+        form = await self._form(request)
+        if form is None:
+            return self._refused(
+                request, "the form was made by an earlier page: load the page again"
+            )
+        action = ACTIONS.get(form.get("action", ""))
+        names = [name for name in form.get("ids", "").split() if name]
+        if action is None or not action.bulk or not names:
+            return self._refused(request, "select executions, and an action that they all take")
+        if form.get("confirmed") != str(len(names)):
+            return self._page(request, "bulk.html", action=action, names=names)
+
+        def do() -> list[tuple[str, str]]:
+            left: list[tuple[str, str]] = []
+            for name in names:
+                try:
+                    action.do(self._client.get_execution(name), form)
+                except MiniWorkflowError as error:
+                    left.append((name, str(error)))
+            return left
+
+        left = await run_in_threadpool(do)
+        return self._page(request, "done.html", action=action, names=names, left=left)
+
+    async def act_on_schedule(self, request: Request) -> Response:
+        act = SCHEDULE_ACTIONS.get(request.path_params["action"])
+        if act is None or self._read_only:
+            return await self.missing(request, None)
+        form = await self._form(request)
+        if form is None:
+            return self._refused(
+                request, "the form was made by an earlier page: load the page again"
+            )
+        name = request.path_params["id"]
+        answer = await self._done(request, lambda: act(self._client.schedules.get(name)))
+        if isinstance(answer, Response):
+            return answer
+        return RedirectResponse(_address(request, "/schedules"), 303)
+
+    async def _done(self, request: Request, do: Callable[[], Any]) -> Any:
+        """Return what an action answers, or the page that says why not."""
+        try:
+            return await run_in_threadpool(do)
+        except (StoreUnavailable, ExecutionNotFound):
+            raise
+        except Exception as error:  # a handler of the workflow may raise anything
+            return self._refused(request, f"{type(error).__name__}: {error}")
+
+    async def _form(self, request: Request) -> Mapping[str, str] | None:
+        """Return the fields of a form, or None if no page of ours has made it for this browser."""
+        body = b""
+        async for part in request.stream():
+            body += part
+            if len(body) > LARGEST_FORM:
+                raise UsageError(f"a form may have {words.size(LARGEST_FORM)}")
+        fields = dict[str, str]()
+        for name, value in parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True):
+            fields[name] = f"{fields[name]} {value}" if name in fields else value
+        if not is_ours(request.scope, fields.pop(FIELD, "")):
+            return None
+        reason = " ".join(fields.get("reason", "").split())[:LONGEST_REASON]
+        who = request.headers.get(self._user_header, "") if self._user_header else ""
+        if who:
+            reason = f"{reason} (by {who}, on the page)" if reason else f"by {who}, on the page"
+        return {**fields, "reason": reason}
+
+    # What is wrong
+
+    async def failed(self, request: Request, error: Exception) -> Response:
+        """Say what is wrong: a bad address, no such execution, or a store that does not answer."""
+        if isinstance(error, ExecutionNotFound):
+            return self._page(request, "wrong.html", 404, title=str(error), text="")
+        if isinstance(error, StoreUnavailable):
+            return self._page(
+                request, "wrong.html", 503, title="The store does not answer", text=str(error)
+            )
+        if isinstance(error, UsageError):
+            return self._page(request, "wrong.html", 400, title=str(error), text="")
+        return self._page(request, "wrong.html", 500, title=type(error).__name__, text=str(error))
+
+    async def missing(self, request: Request, error: Exception | None) -> Response:
+        """Say that there is no such page."""
+        return self._page(request, "wrong.html", 404, title="There is no such page", text="")
+
+    def _refused(self, request: Request, why: str) -> Response:
+        return self._page(request, "wrong.html", REFUSED, title="Nothing was done", text=why)
+
+    def _page(self, request: Request, template: str, status: int = 200, **values: Any) -> Response:
+        root = request.scope.get("root_path", "")
+        text = self._templates.get_template(template).render(
+            root=root,
+            store=self._name,
+            read_only=self._read_only,
+            form_token=request.scope["mini_workflow.form_token"],
+            field=FIELD,
+            now=utc_now(),
+            here=request.url.path,
+            **values,
+        )
+        return HTMLResponse(text, status)
+
+
+def _percent(x: float) -> str:
+    """Return a number of percent as shapes have it."""
+    return f"{x:.2f}".rstrip("0").rstrip(".")
+
+
+def _address(request: Request, path: str) -> str:
+    return request.scope.get("root_path", "") + path
+
+
+def _quoted(name: str) -> str:
+    return quote(name, safe=":@")
+
+
+def _parts(wanted: Filter) -> dict[str, str]:
+    return {name: getattr(wanted, name) for name in Filter.__slots__}

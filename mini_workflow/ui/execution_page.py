@@ -1,0 +1,341 @@
+"""Execution page: an execution in a sentence, as a timeline, as events, and how it failed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final, cast
+
+from mini_workflow.core import events
+from mini_workflow.core.failure import Failure
+from mini_workflow.engine.client import Client
+from mini_workflow.engine.execution import Description, Execution
+from mini_workflow.engine.timeline import Entry
+from mini_workflow.errors import SerializationError, UsageError
+from mini_workflow.ui import words
+from mini_workflow.ui.actions import possible
+from mini_workflow.ui.lists import shape_of, utc_now
+from mini_workflow.ui.operations import Course, Operation, course_of, milliseconds, one_line
+from mini_workflow.ui.picture import Picture, draw
+from mini_workflow.ui.values import Node, tree_of
+
+EVENTS: Final = 200
+"""Events on a page."""
+
+KINDS: Final = {
+    "all": "All",
+    "tasks": "Tasks",
+    "messages": "Messages",
+    "failures": "Failures",
+}
+"""Which events a page can be limited to."""
+
+MEANWHILE: Final = 3
+"""What else is open: so many lines."""
+
+_MESSAGES: Final = ("Signal", "Update", "Promise", "CancelRequested", "Messages")
+_ICONS: Final = (
+    ("TaskRetryScheduled", "again failed"),
+    ("TaskFailed", "failed failed"),
+    ("InlineTaskFailed", "failed failed"),
+    ("ChildFailed", "failed failed"),
+    ("UpdateFailed", "failed failed"),
+    ("PromiseFailed", "failed failed"),
+    ("TaskCancelled", "cancelled done"),
+    ("TaskCompleted", "completed completed"),
+    ("InlineTaskCompleted", "completed completed"),
+    ("ChildCompleted", "completed completed"),
+    ("ExecutionCompleted", "completed completed"),
+    ("ExecutionFailed", "failed failed"),
+    ("ExecutionCancelled", "cancelled cancelled"),
+    ("ExecutionTerminated", "terminated terminated"),
+    ("Task", "task done"),
+    ("Timer", "timer done"),
+    ("Signal", "signal done"),
+    ("Update", "update done"),
+    ("Promise", "promise done"),
+    ("Child", "child done"),
+)
+"""The sign and the tone of events whose kind begins so; the first that fits."""
+
+
+@dataclass(frozen=True, slots=True)
+class EventLine:
+    """An event in the list."""
+
+    number: int
+    at: datetime
+    icon: str
+    subject: str
+    happened: str
+    took: str
+    error: str
+    values: list[Node]
+    operation: str
+
+    @classmethod
+    def of(cls, entry: Entry) -> EventLine:
+        """Return the line of an entry."""
+        error = entry.error
+        tries = f", attempt {entry.attempt}" if entry.attempt and entry.attempt > 1 else ""
+        note = f"; {entry.note}" if entry.note else ""
+        seq = getattr(entry.event, "seq", None)
+        return cls(
+            entry.number,
+            entry.at,
+            next((icon for start, icon in _ICONS if entry.kind.startswith(start)), "running done"),
+            entry.subject,
+            f"{entry.happened}{tries}{note}",
+            "" if entry.took is None else words.span(entry.took / timedelta(milliseconds=1)),
+            "" if error is None else one_line(type(error).__name__, str(error)),
+            [tree_of(value, name) for name, value in (entry.values or {}).items()],
+            f"op-{seq}" if seq else "",
+        )
+
+    def matches(self, text: str) -> bool:
+        """Return whether a text stands in it."""
+        where = f"{self.subject} {self.happened} {self.error}".lower()
+        return text in where or any(_in_tree(one, text) for one in self.values)
+
+
+def _in_tree(node: Node, text: str) -> bool:
+    if text in node.name.lower() or text in node.text.lower():
+        return True
+    return any(_in_tree(one, text) for one in node.items)
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A call in a traceback: where, the line of code, and whether the frame is the user's own."""
+
+    where: str
+    code: str
+    mine: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Raised:
+    """A failure: what was raised, where, innermost last."""
+
+    title: str
+    frames: list[Frame]
+    text: str
+
+
+_FRAME: Final = re.compile(r'^ *File "(?P<file>[^"]+)", line (?P<line>\d+), in (?P<name>.+)$')
+_LIBRARY: Final = ("/mini_workflow/", "/asyncio/", "/site-packages/", "/concurrent/", "/lib/python")
+
+
+def frames_of(traceback: str) -> list[Frame]:
+    """Return the calls of a traceback as Python prints it."""
+    found: list[Frame] = []
+    place: re.Match[str] | None = None
+    for line in traceback.splitlines():
+        match = _FRAME.match(line)
+        if match is not None:
+            place = match
+            found.append(_frame(match, ""))
+        elif place is not None and line.startswith("    ") and line.strip(" ~^"):
+            found[-1] = _frame(place, line.strip())
+            place = None
+    return found
+
+
+def _frame(match: re.Match[str], code: str) -> Frame:
+    file = match["file"].replace("\\", "/")
+    mine = not any(part in file for part in _LIBRARY) and not file.startswith("<")
+    return Frame(f"{file}:{match['line']} in {match['name']}", code, mine)
+
+
+@dataclass(slots=True)
+class ExecutionPage:
+    """All that the page of an execution shows."""
+
+    description: Description
+    word: str
+    icon: str
+    sentence: str
+    meanwhile: list[str]
+    lasted: str
+    picture: Picture
+    lines: list[EventLine]
+    kinds: dict[str, str]
+    kind: str
+    text: str
+    older: int
+    total: int
+    failures: int
+    can: list[str]
+    arguments: list[Node]
+    result: Node | None
+    raised: list[Raised]
+    true: bool
+    children: list[str]
+
+    @classmethod
+    def read(cls, client: Client, name: str, asked: Mapping[str, str]) -> ExecutionPage:
+        """Read an execution. Raises ExecutionNotFound or UsageError."""
+        kind, text = asked.get("e", "all"), asked.get("q", "").strip().lower()
+        if kind not in KINDS:
+            raise UsageError(f"e={kind!r}: choose one of {', '.join(KINDS)}")
+        before = _whole("before", asked.get("before", ""))
+        execution = client.get_execution(name)
+        description = execution.describe()
+        entries = list(execution.timeline())
+        course = course_of(entries)
+        now = utc_now()
+        word, icon = shape_of(description)
+        lines, older = _events(entries, kind, text, before)
+        closing = entries[-1] if entries else None
+        true = asked.get("scale") == "true"
+        raised = _raised(execution, closing)
+        sentence, meanwhile = _sentence(description, course, closing, now)
+        lasted = (description.closed_at or now) - description.started_at
+        return cls(
+            description,
+            word,
+            icon,
+            sentence,
+            meanwhile,
+            words.span(lasted / timedelta(milliseconds=1)),
+            draw(course, milliseconds(now), len(entries), true=true),
+            lines,
+            KINDS,
+            kind,
+            text,
+            older,
+            len(entries),
+            sum(entry.error is not None for entry in entries),
+            possible(description),
+            _arguments(entries),
+            _result(closing),
+            raised,
+            true,
+            [one.child for one in course.operations if one.child],
+        )
+
+    @property
+    def title(self) -> str:
+        """What the tab says."""
+        return f"{self.description.id} {self.word}: {self.sentence}"
+
+
+def _whole(name: str, text: str) -> int | None:
+    if not text:
+        return None
+    if not text.isdecimal():
+        raise UsageError(f"{name}={text!r}: give the number of an event")
+    return int(text)
+
+
+def _events(
+    entries: Sequence[Entry], kind: str, text: str, before: int | None
+) -> tuple[list[EventLine], int]:
+    """Return the events of a page, newest first, and the number before which the next one begins; 0 on
+    the last.
+    """
+    found: list[EventLine] = []
+    for entry in reversed(entries):
+        if before is not None and entry.number >= before:
+            continue
+        if not _is_of(entry, kind):
+            continue
+        line = EventLine.of(entry)
+        if text and not line.matches(text):
+            continue
+        if len(found) == EVENTS:
+            return found, found[-1].number
+        found.append(line)
+    return found, 0
+
+
+def _is_of(entry: Entry, kind: str) -> bool:
+    match kind:
+        case "tasks":
+            return entry.kind.startswith(("Task", "InlineTask"))
+        case "messages":
+            return entry.kind.startswith(_MESSAGES)
+        case "failures":
+            return entry.error is not None
+        case _:
+            return True
+
+
+def _arguments(entries: Sequence[Entry]) -> list[Node]:
+    """Return the arguments of the first event, those by position by their number."""
+    value: Any = (entries[0].values or {}).get("arguments") if entries else None
+    if value is None:
+        return []
+    try:
+        args, named = cast("tuple[list[Any], dict[str, Any]]", value)
+        pairs = [*((str(number), one) for number, one in enumerate(args)), *named.items()]
+    except (TypeError, ValueError, AttributeError):
+        return [tree_of(value, "arguments")]  # they could not be decoded
+    return [tree_of(one, name) for name, one in pairs]
+
+
+def _result(closing: Entry | None) -> Node | None:
+    if closing is None or not isinstance(closing.event, events.ExecutionCompleted):
+        return None
+    return tree_of((closing.values or {}).get("result"), "result")
+
+
+def _raised(execution: Execution[Any], closing: Entry | None) -> list[Raised]:
+    """Return what ended an execution that has failed, the errors behind it last."""
+    failure: Failure | None = getattr(closing.event, "failure", None) if closing else None
+    if failure is None:
+        return []
+    try:
+        failure = execution.codec.plain_failure(failure)
+    except SerializationError as error:
+        return [Raised(f"{failure.type}: it cannot be read here: {error}", [], "")]
+    found: list[Raised] = []
+    while failure is not None:
+        title = one_line(failure.type, failure.message)
+        found.append(Raised(title, frames_of(failure.traceback), failure.traceback))
+        failure = failure.cause
+    return found
+
+
+def _sentence(
+    one: Description, course: Course, closing: Entry | None, now: datetime
+) -> tuple[str, list[str]]:
+    """Return what the execution does now, or how it ended, and what else is open."""
+    at = milliseconds(now)
+    if one.blocked_reason:
+        return one.blocked_reason, []
+    if one.status != "running":
+        took = words.span((one.closed_at or now).timestamp() * 1000 - course.began)
+        if closing is not None and closing.error is not None:
+            error = closing.error
+            return one_line(type(error).__name__, str(error)), []
+        why = f": {closing.note}" if closing is not None and closing.note else ""
+        return f"{one.status} after {took}{why}", []
+    opened = [_open(operation, at) for operation in course.operations if operation.is_open]
+    if not opened:
+        return "Waits for a message.", []
+    rest = opened[1 : MEANWHILE + 1]
+    if len(opened) > MEANWHILE + 1:
+        rest.append(f"and {len(opened) - MEANWHILE - 1} more")
+    return opened[0], rest
+
+
+def _open(operation: Operation, now: int) -> str:
+    since = words.span(now - operation.started)
+    name = operation.name or operation.kind
+    match operation.kind:
+        case "task" if operation.state == "retrying":
+            again = words.span(max((operation.due or now) - now, 0))
+            return f"Tries task {name} again in {again}, after {operation.error}"
+        case "task":
+            tries = f", attempt {operation.attempts}" if operation.attempts > 1 else ""
+            return f"Runs task {name}{tries} for {since}."
+        case "timer":
+            left = words.span(max((operation.due or now) - now, 0))
+            return f"Sleeps for {left} more."
+        case "promise":
+            return f"Waits for promise {name} since {since}."
+        case _:
+            return f"Waits for child {operation.child or name} since {since}."

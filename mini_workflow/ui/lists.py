@@ -1,0 +1,151 @@
+"""Lists: which executions a page shows, by what its address says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, cast
+from urllib.parse import urlencode
+
+from mini_workflow.engine.client import Client
+from mini_workflow.engine.execution import Description
+from mini_workflow.errors import ExecutionPaused, UsageError
+from mini_workflow.ports import STATUSES, Status
+from mini_workflow.ui import words
+from mini_workflow.ui.actions import ACTIONS, possible
+
+PAGE: Final = 50
+"""Executions on a page."""
+
+SINCE: Final = {
+    "hour": timedelta(hours=1),
+    "day": timedelta(days=1),
+    "week": timedelta(days=7),
+    "month": timedelta(days=30),
+}
+"""The times that a list can be limited to, by the start of executions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """What a list is limited to: as the address has it, and as the client is asked."""
+
+    status: str = ""
+    workflow: str = ""
+    tag: str = ""
+    since: str = ""
+    parent: str = ""
+
+    @classmethod
+    def of(cls, asked: Mapping[str, str]) -> Filter:
+        """Return what an address asks for. Raises UsageError."""
+        given = {name: asked.get(name, "").strip() for name in cls.__slots__}
+        if given["status"] and given["status"] not in STATUSES:
+            raise UsageError(f"status={given['status']!r}: choose one of {', '.join(STATUSES)}")
+        if given["since"] and given["since"] not in SINCE:
+            raise UsageError(f"since={given['since']!r}: choose one of {', '.join(SINCE)}")
+        if given["tag"] and "=" not in given["tag"]:
+            raise UsageError(f"tag={given['tag']!r}: give NAME=VALUE")
+        return cls(**given)
+
+    def asked(self, now: datetime, **other: str) -> dict[str, Any]:
+        """Return the arguments of `Client.list_executions`."""
+        name, _, value = self.tag.partition("=")
+        found: dict[str, Any] = {
+            "status": cast("Status", other.get("status", self.status)) or None,
+            "workflow": self.workflow or None,
+            "tags": {name: value} if self.tag else None,
+            "parent": self.parent or None,
+        }
+        if self.since:
+            found["started_after"] = now - SINCE[self.since]
+        return found
+
+    def address(self, **changes: str) -> str:
+        """Return the query of an address with some parts changed; an empty part is left out."""
+        parts = {name: getattr(self, name) for name in self.__slots__} | changes
+        return urlencode({name: value for name, value in parts.items() if value})
+
+    @property
+    def is_empty(self) -> bool:
+        """Return whether everything is shown."""
+        return not self.address()
+
+    def parts(self) -> list[tuple[str, str]]:
+        """Return each part in words, with the address without it."""
+        return [
+            (f"{name} {getattr(self, name)}", self.address(**{name: ""}))
+            for name in self.__slots__
+            if getattr(self, name)
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """An execution in a list."""
+
+    description: Description
+    word: str
+    icon: str
+    now: str
+    started: str
+    took: str
+    can: str
+
+
+def lines_of(client: Client, wanted: Filter, after: str, now: datetime) -> tuple[list[Line], str]:
+    """Return a page of executions, newest first, and the cursor of the next one, if there is one."""
+    page, following = client.list_page(size=PAGE, after=after or None, **wanted.asked(now))
+    return [line_of(one, now) for one in page], following or ""
+
+
+def line_of(one: Description, now: datetime) -> Line:
+    """Return an execution as a list shows it."""
+    word, icon = shape_of(one)
+    lasted = (one.closed_at or now) - one.started_at
+    bulk = [name for name in possible(one) if ACTIONS[name].bulk]
+    return Line(
+        one,
+        word,
+        icon,
+        _now(one, now),
+        words.ago(one.started_at, now),
+        words.span(lasted / timedelta(milliseconds=1)),
+        " ".join(bulk),
+    )
+
+
+def shape_of(one: Description) -> tuple[str, str]:
+    """Return the word and the sign of an execution's status."""
+    if one.blocked_kind == ExecutionPaused.__name__:
+        return "paused", "paused"
+    if one.status == "running" and not one.busy:
+        return "running", "waits"
+    return one.status, one.status
+
+
+def _now(one: Description, now: datetime) -> str:
+    """Return what an execution does now, as far as its head says."""
+    if one.blocked_reason:
+        return one.blocked_reason
+    if one.status != "running":
+        return ""
+    if one.busy:
+        return "a task is at work"
+    if one.next_wake_at is not None:
+        return f"waits, wakes {words.ago(one.next_wake_at, now)}"
+    return "waits"
+
+
+def counts_of(client: Client, wanted: Filter, now: datetime) -> list[tuple[str, int]]:
+    """Return how many executions there are of each status, and in all first (as an empty one)."""
+    by_status = [
+        (status, client.count_executions(**wanted.asked(now, status=status))) for status in STATUSES
+    ]
+    return [("", sum(number for _, number in by_status)), *by_status]
+
+
+def utc_now() -> datetime:
+    """Return the time."""
+    return datetime.now(UTC)

@@ -1,0 +1,95 @@
+"""Live: tells open pages that what they show has changed, by server-sent events.
+
+A page gets one line for each change and asks for itself anew: so what is shown is always made in one
+place. All pages of a process share one look at the store a second, and none is made while no page is open.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Hashable
+from typing import Final
+
+from starlette.concurrency import run_in_threadpool
+
+from mini_workflow.engine.client import Client
+from mini_workflow.errors import ExecutionNotFound, MiniWorkflowError, RuntimeClosed
+from mini_workflow.ports import STATUSES
+
+LOOK_EVERY: Final = 1.0
+"""Seconds between two looks at what open pages show."""
+
+KEEP_ALIVE: Final = 15.0
+"""Seconds after which a line is sent all the same, so that nobody between ends a quiet connection."""
+
+
+class Watch:
+    """Looks at what open pages show; for one event loop. `everything` is what a list watches."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._pages: dict[str, list[asyncio.Queue[str]]] = {}
+        self._task: asyncio.Task[None] | None = None
+        self._events: dict[str, tuple[int, int]] = {}
+
+    async def changes(self, name: str) -> AsyncIterator[str]:
+        """Return the lines of a page of an execution, or of a list if the name is empty, as long as it is
+        open.
+        """
+        mine: asyncio.Queue[str] = asyncio.Queue(1)
+        self._pages.setdefault(name, []).append(mine)
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._look())
+        try:
+            yield "retry: 2000\n\n"
+            while True:
+                try:
+                    said = await asyncio.wait_for(mine.get(), KEEP_ALIVE)
+                except TimeoutError:
+                    yield ": still here\n\n"
+                    continue
+                yield f"event: {said}\ndata: {said}\n\n"
+                if said == "gone":
+                    return
+        finally:
+            self._pages[name].remove(mine)
+            if not self._pages[name]:
+                del self._pages[name]
+                self._events.pop(name, None)
+
+    async def _look(self) -> None:
+        """Look at what is shown, as long as something is."""
+        known: dict[str, Hashable] = {}
+        while self._pages:
+            for name in list(self._pages):
+                try:
+                    found = await run_in_threadpool(self._state, name)
+                except ExecutionNotFound:
+                    self._tell(name, "gone")
+                    continue
+                except RuntimeClosed:
+                    return
+                except MiniWorkflowError:
+                    continue  # the store does not answer: the page keeps what it has
+                if known.get(name, found) != found:
+                    self._tell(name, "changed")
+                known[name] = found
+            known = {name: state for name, state in known.items() if name in self._pages}
+            await asyncio.sleep(LOOK_EVERY)
+
+    def _tell(self, name: str, what: str) -> None:
+        for page in self._pages.get(name, ()):
+            if page.empty():
+                page.put_nowait(what)
+
+    def _state(self, name: str) -> Hashable:
+        """Return something that differs when a page would."""
+        if not name:
+            return tuple(self._client.count_executions(status=status) for status in STATUSES)
+        head = self._client.head(name)
+        seen = self._events.get(name, (0, 0))
+        if seen[0] != head.run:
+            seen = (head.run, 0)
+        grown = len(self._client.lines(name, since=seen[1]))
+        self._events[name] = (head.run, seen[1] + grown)
+        return head, self._events[name]

@@ -1,0 +1,121 @@
+// All that the pages do by themselves. Without it every list and every execution still reads.
+const $ = (sel, from = document) => from.querySelector(sel), $$ = (sel, from = document) => [...from.querySelectorAll(sel)];
+const root = document.documentElement;
+
+// Colours and times: chosen here, kept in this browser.
+const kept = { get: k => { try { return localStorage[k]; } catch { return ""; } }, set: (k, v) => { try { localStorage[k] = v; } catch {} } };
+const themes = ["", "light", "dark"], zones = ["relative", "local", "UTC"];
+const paint = theme => theme ? root.dataset.theme = theme : delete root.dataset.theme;
+const form = (iso, zone, ...parts) => new Date(iso).toLocaleString("en-GB", { ...Object.fromEntries(parts.map(p => [p, p === "weekday" || p === "month" ? "short" : p === "year" ? "numeric" : "2-digit"]).map(([p, v]) => p === "millisecond" ? ["fractionalSecondDigits", 3] : [p, v])), ...zone === "UTC" && { timeZone: "UTC" } });
+const clocks = zone => {
+  $$("time").forEach(t => {
+    t.dataset.text ??= t.textContent;
+    const day = t.matches(".abs") ? [] : ["day", "month"];
+    t.textContent = zone === "relative" ? t.dataset.text : form(t.dateTime, zone, ...day, "hour", "minute", "second");
+    t.title = ["", "UTC"].map(z => form(t.dateTime, z, "weekday", "day", "month", "year", "hour", "minute", "second") + (z ? " UTC" : "")).join(" · ");
+  });
+  $$("[data-at]").forEach(t => t.textContent = form(t.dataset.at, zone, ...t.dataset.parts.split(" ")));
+};
+const setZone = zone => { kept.set("zone", zone); $$("[data-do=times]").forEach(b => b.textContent = "times: " + zone); clocks(zone); };
+paint(kept.get("theme"));
+setZone(kept.get("zone") || "relative");
+
+// The timeline: the tracks get wider inside a box that scrolls; the labels stay.
+const tl = $(".tl"), over = $(".over");
+const lab = () => $(".lab", tl).offsetWidth * (getComputedStyle($(".lab", tl)).position === "sticky");
+const zoomTo = (start, end) => {
+  const width = Math.min(1, Math.max(end - start, .005)), view = tl.clientWidth - lab();
+  $(".tl-in").style.setProperty("--zoom", 1 / width);
+  tl.scrollLeft = start * view / width;
+  show();
+};
+const range = () => { const all = tl.scrollWidth - lab(), view = tl.clientWidth - lab(); return [tl.scrollLeft / all, Math.min(1, (tl.scrollLeft + view) / all)]; };
+const show = () => { const [a, b] = range(), win = $(".win rect"); win?.setAttribute("x", `${a * 100}%`); win?.setAttribute("width", `${(b - a) * 100}%`); };
+const zoom = factor => { const [a, b] = range(), mid = (a + b) / 2, half = (b - a) / 2 / factor; zoomTo(Math.max(0, Math.min(mid - half, 1 - 2 * half)), Math.max(0, mid - half) + 2 * half); };
+if (tl) {
+  tl.addEventListener("scroll", show, { passive: true });
+  tl.addEventListener("wheel", e => { if (e.ctrlKey) { e.preventDefault(); zoom(e.deltaY < 0 ? 1.4 : 1 / 1.4); } }, { passive: false });
+  let from = null;
+  const at = e => Math.min(1, Math.max(0, (e.clientX - over.getBoundingClientRect().left) / over.clientWidth));
+  over?.addEventListener("pointerdown", e => { from = at(e); over.setPointerCapture(e.pointerId); });
+  over?.addEventListener("pointermove", e => { if (from !== null && Math.abs(at(e) - from) > .01) zoomTo(Math.min(from, at(e)), Math.max(from, at(e))); });
+  over?.addEventListener("pointerup", () => from = null);
+  over?.addEventListener("dblclick", () => zoomTo(0, 1));
+}
+
+// A list: what is selected decides which actions there are, and for how many.
+const boxes = () => $$("[data-list] tbody input[type=checkbox]");
+const count = () => {
+  const on = boxes().filter(b => b.checked), bulk = $("[data-bulk]");
+  boxes().forEach(b => b.closest("tr").classList.toggle("picked", b.checked));
+  if (!bulk) return;
+  bulk.hidden = !on.length;
+  $("[data-n]", bulk).textContent = `${on.length} selected`;
+  $$("[data-act]", bulk).forEach(b => { const n = on.filter(o => o.dataset.can.split(" ").includes(b.dataset.act)).length; $("i", b).textContent = n; b.disabled = !n; });
+};
+let last = null;
+document.addEventListener("click", e => {
+  if (!e.target.matches?.("[data-list] tbody input")) return;
+  const all = boxes(), [a, b] = [all.indexOf(last), all.indexOf(e.target)].sort((x, y) => x - y);
+  if (e.shiftKey && last) all.slice(a, b + 1).forEach(x => x.checked = e.target.checked);
+  last = e.target; count();
+});
+const rows = () => $$("[data-list] tbody tr, .evs > li:not([hidden])");
+const move = step => { const all = rows(), to = all[Math.max(0, Math.min(all.length - 1, all.findIndex(x => x.classList.contains("at")) + step))]; if (!to) return; all.forEach(x => x.classList.toggle("at", x === to)); to.scrollIntoView({ block: "nearest" }); $("a, summary", to)?.focus(); };
+
+// What buttons and keys do.
+const deeds = {
+  times: () => setZone(zones[(zones.indexOf(kept.get("zone") || "relative") + 1) % 3]),
+  theme: () => { const next = themes[(themes.indexOf(root.dataset.theme ?? "") + 1) % 3]; kept.set("theme", next); paint(next); },
+  in: () => zoom(1.6), out: () => zoom(1 / 1.6), fit: () => zoomTo(0, 1),
+  all: b => { boxes().forEach(x => x.checked = b.checked); count(); }, none: () => { boxes().forEach(x => x.checked = false); count(); },
+  dialog: b => $("#" + b.dataset.for)?.showModal(), shut: b => b.closest("dialog").close(),
+  copy: b => navigator.clipboard?.writeText(b.dataset.copy ?? b.closest(".pay, .cmd, .tb, li")?.innerText ?? location.href),
+  open: () => $("tr.at th a")?.click(), pick: () => $("tr.at input")?.click(), find: () => $("[data-key='/']")?.focus(),
+  idle: () => $(".set a[href^='?scale']:not([aria-current])")?.click(), fresh: () => $("[data-key=r]")?.click(),
+  wrong: () => { const all = $$(".evs .failed, .row > .lab .failed").map(x => x.closest("li, .row")), next = all[(all.findIndex(x => x.classList.contains("at")) + 1) % all.length]; all.forEach(x => x.classList.toggle("at", x === next)); next?.scrollIntoView({ block: "center" }); },
+};
+const pages = { e: "executions", s: "schedules" };
+const keys = { z: "times", "+": "in", "=": "in", "-": "out", 0: "fit", "/": "find", x: "pick", o: "open", i: "idle", f: "wrong", r: "fresh" };
+let go = 0;
+document.addEventListener("click", e => { const b = e.target.closest?.("[data-do]"); if (b && deeds[b.dataset.do]) deeds[b.dataset.do](b); });
+document.addEventListener("keydown", e => {
+  if (e.ctrlKey || e.metaKey || e.altKey || e.target.matches("input:not([type=checkbox]), textarea, select") || $("dialog[open]:not(.flat)")) return;
+  if (e.key === "g") go = e.timeStamp; else if (e.timeStamp - go < 1000 && pages[e.key]) location.href = `${document.body.dataset.root}/${pages[e.key]}`;
+  else if (e.key === "j" || e.key === "k") move(e.key === "j" ? 1 : -1); else if (keys[e.key]) deeds[keys[e.key]](); else return;
+  e.preventDefault();
+});
+$$("[data-filter]").forEach(f => f.addEventListener("input", () => $$(f.dataset.filter).forEach(x => x.hidden = !x.textContent.toLowerCase().includes(f.value.toLowerCase()))));
+count();
+
+// Live: the server says that something has changed, and the parts that differ are taken from the page as
+// it is now. What is open stays open, and nothing moves: a list says that there is more, and waits.
+const live = document.body.dataset.live, mark = $("[data-mark]");
+const texts = new Map($$("[data-part]").map(part => [part.dataset.part, part.innerHTML]));
+const refresh = async () => {
+  const answer = await fetch(location.href, { headers: { accept: "text/html" } });
+  if (!answer.ok) return;
+  const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+  const list = $("[data-fresh]");
+  if (list) list.hidden = $$("[data-list] tr[id]").map(r => r.id).join() === $$("[data-list] tr[id]", fresh).map(r => r.id).join();
+  $$("[data-part]", fresh).forEach(part => {
+    const name = part.dataset.part, html = part.innerHTML, here = $$("[data-part]").find(p => p.dataset.part === name);
+    if (here && texts.get(name) !== html && !here.contains(document.activeElement)) {
+      const open = $$("details[open]", here).map(d => d.closest("[id]")?.id);
+      here.className = part.className;
+      here.innerHTML = html;
+      open.forEach(id => id && $(`[id="${CSS.escape(id)}"] details`, here)?.setAttribute("open", ""));
+    } else if (!here && part.matches(".tl-in > .row")) $(".tl-in")?.append(document.importNode(part, true));
+    texts.set(name, html);
+  });
+  document.title = fresh.title;
+  clocks(kept.get("zone") || "relative");
+};
+if (live && window.EventSource) {
+  const source = new EventSource(live);
+  const say = (text, on) => { mark.hidden = false; mark.textContent = text; mark.classList.toggle("off", !on); };
+  source.addEventListener("open", () => say("live", true));
+  source.addEventListener("error", () => say("not live", false));
+  source.addEventListener("changed", refresh);
+  source.addEventListener("gone", () => { source.close(); say("deleted", false); });
+}

@@ -1,0 +1,66 @@
+"""Workflows that the pages show, and how their forms are filled in."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from starlette.testclient import TestClient
+
+from mini_workflow import Context, RetryPolicy, workflow
+
+HOSTILE = "<script>alert(1)</script>"
+
+
+@workflow("shown-order")
+async def order(ctx: Context, order_id: str) -> dict[str, Any]:
+    state = {"raised": 0}
+    ctx.on_query("state", lambda: state)
+
+    def raise_by(amount: int) -> int:
+        if amount < 0:
+            raise ValueError("only upwards")
+        state["raised"] += amount
+        return state["raised"]
+
+    ctx.on_update("raise", raise_by)
+    await ctx.task(lambda: {"price": 42.5}, name="price")
+    approval = await ctx.wait_for_signal("approve")
+    return {"order": order_id, "approval": approval}
+
+
+@workflow("shown-failure")
+async def failing(ctx: Context) -> None:
+    def parse() -> None:
+        raise ValueError("row 219 is not a price")
+
+    once = RetryPolicy(max_attempts=2, initial=0.001, jitter="none")
+    await ctx.task(parse, name="parse", retry=once)
+
+
+@workflow("shown-fan-out")
+async def fan_out(ctx: Context, n: int) -> int:
+    return sum(await ctx.map(lambda number: number, range(n), name="load", concurrency=n))
+
+
+@workflow("shown-hostile")
+async def hostile(ctx: Context, text: str) -> str:
+    await ctx.task(lambda: text, name=text)
+    ctx.set_tags({"text": text})
+    raise ValueError(text)
+
+
+def token_in(page: str) -> str:
+    """The token of the forms of a page."""
+    found = re.search(r'name="form-token" value="([0-9a-f]+)"', page)
+    assert found is not None
+    return found[1]
+
+
+def act(browser: TestClient, execution: str, action: str, **fields: str) -> Any:
+    """Fill in the form of an action, and send it."""
+    page = browser.get(f"/executions/{execution}/{action}")
+    assert page.status_code == 200, page.text
+    return browser.post(
+        f"/executions/{execution}/{action}", data={"form-token": token_in(page.text), **fields}
+    )

@@ -1,0 +1,230 @@
+"""The pages: what they show of executions, without a browser."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from mini_workflow import LocalRuntime
+from mini_workflow.ui.folding import ROWS
+from tests.ui.conftest import Opening
+from tests.ui.flows import HOSTILE, act, failing, fan_out, hostile, order
+from tests.waiting import WAIT, eventually
+
+
+def waiting(runtime: LocalRuntime, name: str = "o-1", **options: Any) -> Any:
+    """An order whose price is known, and that waits for its approval."""
+    execution = runtime.start_execution(order, name, id=name, **options)
+    eventually(lambda: not execution.describe().busy and len(execution.history()) >= 3)
+    return execution
+
+
+def text_of(page: str) -> str:
+    """What a page says, without its tags."""
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page))
+
+
+def test_the_list_shows_executions_with_counts_and_filters(
+    runtime: LocalRuntime, browser: TestClient
+) -> None:
+    waiting(runtime, "o-1", tags={"customer": "c-1"})
+    waiting(runtime, "o-2", tags={"customer": "c-2"})
+    failed = runtime.start_execution(failing, id="f-1")
+    with pytest.raises(ValueError, match="row 219"):
+        failed.result(WAIT)
+
+    page = browser.get("/executions").text
+    assert all(name in page for name in ("o-1", "o-2", "f-1", "customer c-1"))
+    assert re.search(r"<b>3</b>\s*<span>All", page)
+    assert "<title>Executions: 1 failed" in page
+
+    by_status = browser.get("/executions?status=failed").text
+    assert "f-1" in by_status
+    assert "x-o-1" not in by_status
+    by_tag = browser.get("/executions?tag=customer%3Dc-2").text
+    assert "x-o-2" in by_tag
+    assert "x-o-1" not in by_tag
+    nothing = browser.get("/executions?status=blocked&workflow=shown-order").text
+    assert "None matches" in nothing
+    assert "without workflow shown-order" in nothing
+
+
+def test_an_empty_store_says_how_to_fill_it(browser: TestClient) -> None:
+    page = browser.get("/executions").text
+    assert "No executions yet" in page
+    assert "mini-workflow run" in page
+
+
+def test_a_list_is_read_page_by_page(runtime: LocalRuntime, browser: TestClient) -> None:
+    runtime.start_executions(fan_out, [(0,)] * 120)
+    seen: list[str] = []
+    address = "/executions"
+    while address:
+        page = browser.get(address).text
+        seen += re.findall(r'id="x-([^"]+)"', page)
+        older = re.search(r'href="(\?[^"]*after=[^"]+)">Older', page)
+        address = f"/executions{older[1].replace('&amp;', '&')}" if older else ""
+    assert len(seen) == len(set(seen)) == 120
+
+
+def test_an_address_that_says_nothing_sensible_is_refused_by_name(browser: TestClient) -> None:
+    for address, said in (
+        ("/executions?status=lost", "choose one of"),
+        ("/executions?tag=customer", "give NAME=VALUE"),
+        ("/executions?since=ever", "choose one of"),
+    ):
+        answer = browser.get(address)
+        assert answer.status_code == 400
+        assert said in answer.text
+
+
+def test_an_execution_says_what_it_waits_for_and_shows_its_course(
+    runtime: LocalRuntime, browser: TestClient
+) -> None:
+    waiting(runtime)
+    page = browser.get("/executions/o-1").text
+    said = text_of(page)
+    assert "price #1" in said
+    assert "shown-order" in said
+    assert "o-1" in said
+    assert 'id="op-1"' in page
+    assert "price" in browser.get("/executions/o-1?e=tasks").text
+    assert 'id="e1"' not in browser.get("/executions/o-1?e=tasks").text
+    assert 'id="e2"' not in browser.get("/executions/o-1?q=nowhere").text
+
+
+def test_a_failure_is_open_with_the_line_of_the_user(
+    runtime: LocalRuntime, browser: TestClient
+) -> None:
+    execution = runtime.start_execution(failing, id="f-1")
+    with pytest.raises(ValueError, match="row 219"):
+        execution.result(WAIT)
+    page = browser.get("/executions/f-1").text
+    assert "ValueError: row 219 is not a price" in page
+    assert "raise ValueError(&#34;row 219 is not a price&#34;)" in page
+    assert re.search(r"tests/ui/flows\.py:\d+ in parse", page)
+    assert re.search(r'class="fr mine"', page)
+
+
+def test_an_execution_that_is_not_there_is_said_so(browser: TestClient) -> None:
+    answer = browser.get("/executions/nobody")
+    assert answer.status_code == 404
+    assert "nobody" in answer.text
+    assert browser.get("/nowhere").status_code == 404
+    jump = browser.get("/executions?id=o-7")
+    assert jump.headers["location"] == "/executions/o-7"
+
+
+def test_text_of_users_is_never_html(runtime: LocalRuntime, browser: TestClient) -> None:
+    execution = runtime.start_execution(hostile, HOSTILE, id="h-1")
+    with pytest.raises(ValueError, match="script"):
+        execution.result(WAIT)
+    for address in ("/executions", "/executions/h-1", "/executions?workflow=%3Cscript%3E"):
+        page = browser.get(address)
+        assert "<script>alert" not in page.text
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in browser.get("/executions/h-1").text
+
+
+def test_nothing_stands_in_a_page_that_its_policy_forbids(
+    runtime: LocalRuntime, browser: TestClient
+) -> None:
+    waiting(runtime)
+    for address in ("/executions", "/executions/o-1", "/executions/o-1/cancel", "/schedules"):
+        answer = browser.get(address)
+        assert "script-src 'self'" in answer.headers["content-security-policy"]
+        assert answer.headers["cache-control"] == "no-store"
+        assert not re.search(r"\sstyle=|\son[a-z]+=|javascript:", answer.text)
+        assert all("src=" in one for one in re.findall(r"<script[^>]*>", answer.text))
+        assert not re.search(r'(src|href)="(https?:)?//', answer.text)
+
+
+def test_a_fan_out_of_ten_thousand_is_a_page_of_few_rows(
+    runtime: LocalRuntime, browser: TestClient
+) -> None:
+    execution = runtime.start_execution(fan_out, 10_000, id="wide")
+    assert execution.result(WAIT) == sum(range(10_000))
+    page = browser.get("/executions/wide").text
+    assert page.count('class="row') <= ROWS
+    assert re.search(r"load\W+10,000", text_of(page))
+    assert page.count('id="e') <= 200
+    assert "before=" in page
+
+
+def test_the_history_is_downloaded_as_it_is_replayed(
+    runtime: LocalRuntime, browser: TestClient
+) -> None:
+    waiting(runtime)
+    answer = browser.get("/executions/o-1/history")
+    assert answer.json() == runtime.get_execution("o-1").recording().to_plain()
+    assert 'filename="o-1.json"' in answer.headers["content-disposition"]
+
+
+def test_a_person_signals_asks_and_updates(runtime: LocalRuntime, browser: TestClient) -> None:
+    execution = waiting(runtime)
+    assert "raised" in act(browser, "o-1", "query", name="state").text
+    assert "has answered" in act(browser, "o-1", "update", name="raise", value="[5]").text
+    refused = act(browser, "o-1", "update", name="raise", value="[-1]")
+    assert refused.status_code == 409
+    assert "only upwards" in refused.text
+    unknown = act(browser, "o-1", "query", name="nothing")
+    assert "UnknownHandler" in unknown.text
+    sent = act(browser, "o-1", "signal", name="approve", value='{"by": "ann"}')
+    assert sent.status_code == 303
+    assert execution.result(WAIT) == {"order": "o-1", "approval": {"by": "ann"}}
+
+
+def test_a_reason_says_who_a_proxy_says_it_was(runtime: LocalRuntime, opened: Opening) -> None:
+    execution = waiting(runtime)
+    browser = opened(user_header="X-User")
+    page = browser.get("/executions/o-1/terminate").text
+    token = re.search(r'form-token" value="(\w+)"', page)
+    assert token is not None
+    browser.post(
+        "/executions/o-1/terminate",
+        data={"form-token": token[1], "reason": "by mistake"},
+        headers={"X-User": "ann"},
+    )
+    eventually(lambda: execution.describe().closed_at)
+    assert "by mistake (by ann, on the page)" in text_of(browser.get("/executions/o-1").text)
+
+
+def test_an_execution_is_paused_resumed_and_run_again(
+    runtime: LocalRuntime, browser: TestClient
+) -> None:
+    execution = waiting(runtime)
+    act(browser, "o-1", "pause", reason="lunch")
+    eventually(lambda: execution.describe().status == "blocked")
+    page = browser.get("/executions/o-1").text
+    assert "lunch" in page
+    assert "paused" in page
+    act(browser, "o-1", "resume")
+    eventually(lambda: execution.describe().status == "running")
+    act(browser, "o-1", "cancel", reason="no more")
+    eventually(lambda: execution.describe().status == "cancelled")
+    act(browser, "o-1", "restart")
+    eventually(lambda: execution.describe().run == 2)
+
+
+def test_what_is_selected_is_acted_on_after_a_confirmation_and_the_rest_is_named(
+    runtime: LocalRuntime, browser: TestClient
+) -> None:
+    for name in ("o-1", "o-2"):
+        waiting(runtime, name)
+    failed = runtime.start_execution(failing, id="f-1")
+    with pytest.raises(ValueError, match="row 219"):
+        failed.result(WAIT)
+    page = browser.get("/executions").text
+    token = re.search(r'form-token" value="(\w+)"', page)
+    assert token is not None
+    form = {"form-token": token[1], "action": "cancel", "ids": ["o-1", "f-1"]}
+    asked = browser.post("/executions/bulk", data=form).text
+    assert "Cancel 2 executions?" in asked
+    assert runtime.get_execution("o-1").describe().status == "running"
+    done = browser.post("/executions/bulk", data={**form, "confirmed": "2"}).text
+    assert "asked of 1 of 2" in done
+    assert "f-1" in done
+    eventually(lambda: runtime.get_execution("o-1").describe().status == "cancelled")
+    assert runtime.get_execution("o-2").describe().status == "running"

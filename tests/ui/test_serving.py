@@ -1,0 +1,132 @@
+"""The pages as a server: live, and by the command."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx2
+import pytest
+import uvicorn
+
+from mini_workflow import LocalRuntime
+from mini_workflow.ui import app
+from tests.ui.flows import order
+from tests.waiting import WAIT, eventually
+
+
+@contextmanager
+def served(runtime: LocalRuntime) -> Iterator[str]:
+    """The address of the pages of a runtime, served as long as the block lasts."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        server = uvicorn.Server(
+            uvicorn.Config(app(runtime), log_level="warning", timeout_graceful_shutdown=1)
+        )
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join(WAIT)
+
+
+def test_a_page_is_told_that_its_execution_has_changed(runtime: LocalRuntime) -> None:
+    execution = runtime.start_execution(order, "o-1", id="o-1")
+    eventually(lambda: not execution.describe().busy and len(execution.history()) >= 3)
+    with (
+        served(runtime) as address,
+        httpx2.stream("GET", f"{address}/live?id=o-1", timeout=WAIT) as answer,
+    ):
+        lines = answer.iter_lines()
+        assert next(lines) == "retry: 2000"
+        told = threading.Event()
+
+        def keep_changing() -> None:
+            # A change that comes before the first look is not one; so there is another.
+            number = 0
+            while not told.wait(0.2):
+                number += 1
+                execution.signal("noted", number)
+
+        changing = threading.Thread(target=keep_changing)
+        changing.start()
+        try:
+            assert next(line for line in lines if line.startswith("event:")) == "event: changed"
+        finally:
+            told.set()
+            changing.join()
+
+
+def test_a_page_of_an_execution_that_is_gone_is_told_so(runtime: LocalRuntime) -> None:
+    with (
+        served(runtime) as address,
+        httpx2.stream("GET", f"{address}/live?id=nobody", timeout=WAIT) as answer,
+    ):
+        assert "event: gone" in list(answer.iter_lines())
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    with LocalRuntime(tmp_path / "state.db") as runtime:
+        runtime.start_execution(order, "o-1", id="o-1")
+    return tmp_path / "state.db"
+
+
+def run(file: Path, *options: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "mini_workflow.cli", "--backend", f"sqlite:{file}", "ui", *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "NO_COLOR": "1"},
+    )
+
+
+def test_the_command_prints_its_address_answers_and_ends(file: Path) -> None:
+    command = run(file, "--port", "0", "--json", "--read-only")
+    try:
+        assert command.stdout is not None
+        address = json.loads(command.stdout.readline())["url"]
+        page = httpx2.get(f"{address}executions", timeout=WAIT)
+        assert "o-1" in page.text
+        assert httpx2.post(f"{address}executions/o-1/terminate").status_code == 403
+    finally:
+        command.send_signal(signal.SIGINT)
+        _, said = command.communicate(timeout=WAIT)
+    assert "Traceback" not in said
+    with LocalRuntime(file) as runtime:
+        assert runtime.get_execution("o-1").describe().status == "running"
+
+
+def test_elsewhere_than_on_this_machine_it_asks_for_a_token(file: Path) -> None:
+    command = run(file, "--port", "0", "--json", "--host", "0.0.0.0")
+    try:
+        assert command.stdout is not None
+        address = json.loads(command.stdout.readline())["url"]
+        place, _, token = address.partition("?token=")
+        assert len(token) >= 20
+        local = place.replace("0.0.0.0", "127.0.0.1")
+        assert httpx2.get(f"{local}executions", timeout=WAIT).status_code == 401
+        with httpx2.Client(follow_redirects=True, timeout=WAIT) as browser:
+            assert "o-1" in browser.get(f"{local}executions?token={token}").text
+    finally:
+        command.send_signal(signal.SIGTERM)
+        command.communicate(timeout=WAIT)
+
+
+def test_an_address_that_is_taken_is_said_so(file: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        command = run(file, "--port", str(taken.getsockname()[1]))
+        _, said = command.communicate(timeout=WAIT)
+    assert command.returncode != 0
+    assert "--port" in said
+    assert "Traceback" not in said
