@@ -48,6 +48,12 @@ class Batch:
             delivery = self.deliveries[execution_id] = Delivery(execution_id)
         return delivery
 
+    def start_again(self, execution_id: str) -> None:
+        """Have starts begin anew that have found an execution which was deleted in this batch."""
+        starts, self.starts = self.starts, []
+        for start in starts:
+            (self.again if start.execution_id == execution_id else self.starts).append(start)
+
     def answer(self, store: Store, inquiries: PendingUpdates) -> None:
         """Tell everybody who waits. A store that fails now, and a history that is damaged, fail
         only those who need them.
@@ -94,3 +100,10 @@ def ended(outcome: TaskOutcome, now: int) -> events.TaskCompleted | events.TaskF
         failure = Failure.from_plain(outcome.failure)
         return events.TaskFailed(now, seq, attempt, failure, heartbeat)
     return events.TaskCompleted(now, seq, attempt, Payload(text=outcome.result))
+
+
+def brings_a_message(request: Input) -> bool:
+    """Return whether it is from somebody who may have left a message in the mailbox before."""
+    if isinstance(request, Start):
+        return request.message is not None
+    return isinstance(request, (Post, Resume, Update))

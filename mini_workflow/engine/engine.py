@@ -9,17 +9,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
-from typing import Any, Final
+from typing import Final
 
-from mini_workflow.core import events
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.commands import CancelTask, RunTask, StartChild
-from mini_workflow.core.decide import Decision
-from mini_workflow.core.payload import Payload
 from mini_workflow.core.report_limits import ReportLimits
 from mini_workflow.core.run import Definition
-from mini_workflow.core.timing import UNTIMED, Timing
-from mini_workflow.engine.batch import AT_ONCE, MESSAGES, Batch, message_of
+from mini_workflow.engine.batch import AT_ONCE, MESSAGES, Batch, brings_a_message, message_of
 from mini_workflow.engine.cache import Cache
 from mini_workflow.engine.children import Children
 from mini_workflow.engine.cleanup import Cleanup
@@ -34,7 +30,6 @@ from mini_workflow.engine.replies import blocked, closed, restart_of
 from mini_workflow.engine.requests import (
     Ask,
     Input,
-    Post,
     Release,
     Resume,
     Start,
@@ -119,7 +114,7 @@ class Engine:
             in_hand=self._dispatcher.in_hand,
         )
         self._takeover = Takeover(ports, known=known, notify_peers=notify_peers)
-        self._children = Children(ports.store, codec, self._turns, self._first_event)
+        self._children = Children(ports.store, codec, self._turns, entropy)
         self._group_commit = GroupCommit(ports.store, self._turns, self._dispatcher.acknowledge)
         self._pending_updates = PendingUpdates()
         self._queries = Queries(self._turns, self._cache, self._watchdog)
@@ -280,7 +275,7 @@ class Engine:
             if WakeUp in kinds:
                 self._mailbox_due = self._look_around(batch)
             elif self._mailbox_due or (
-                not kinds <= _OUTCOMES and any(map(_brings_a_message, requests))
+                not kinds <= _OUTCOMES and any(map(brings_a_message, requests))
             ):
                 self._mailbox_due = self._takeover.read(batch)
             for request in requests:
@@ -309,9 +304,8 @@ class Engine:
                 batch.delivery(name).due = True
         if self._turns.draining:
             return
-        if self._cleanup.due <= now:
-            for name, request in self._cleanup.expired(now):
-                batch.delivery(name).messages.append(request)
+        for name, request in self._cleanup.expired(now):
+            batch.delivery(name).messages.append(request)
         for name in islice(self._clock_steps.to_tell, AT_ONCE):
             batch.delivery(name)
 
@@ -363,7 +357,7 @@ class Engine:
         elif len(delivery.messages) >= MESSAGES:
             batch.again.append(request)  # it has got as much as one turn takes
             return
-        if is_asked and _brings_a_message(request) and self._takeover.is_behind(name):
+        if is_asked and brings_a_message(request) and self._takeover.is_behind(name):
             batch.again.append(request)
             return
         delivery.requests.append(request)
@@ -389,8 +383,8 @@ class Engine:
             # What came before the start was meant for no execution, and must be told so.
             batch.again.append(request)
             return
-        started = self._first_event(
-            *(request.workflow, request.arguments, now),
+        started = first_event(
+            *(request.workflow, request.arguments, now, self._entropy()),
             timing=request.timing,
             tags=request.tags,
             first_seq=0 if request.fresh else self._ports.store.deleted_events(name),
@@ -406,23 +400,6 @@ class Engine:
             batch.turns[name] = turn
             batch.has_parents = batch.has_parents or StartChild in turn.commands
             batch.starts.append(request)
-
-    def _first_event(
-        self,
-        workflow: str,
-        arguments: Payload,
-        now: int,
-        parent: dict[str, Any] | None = None,
-        worker: str = "",
-        *,
-        timing: Timing = UNTIMED,
-        tags: dict[str, str] | None = None,
-        first_seq: int = 0,
-    ) -> events.ExecutionStarted:
-        about = (self._entropy(), parent, worker)
-        return first_event(
-            *(workflow, arguments, now, *about), timing=timing, tags=tags, first_seq=first_seq
-        )
 
     def _advance(self, delivery: Delivery, batch: Batch, now: int) -> None:
         name, steps = delivery.execution_id, self._clock_steps
@@ -460,8 +437,9 @@ class Engine:
                     self._dispatcher.begin(name, command)
                 elif isinstance(command, CancelTask):
                     self._dispatcher.give_up(name, command.seq, command.reason)
-            if decision.refusals or not ANSWERS.isdisjoint(map(type, decision.events)):
-                self._answer_updates(name, decision)
+            answers = decision.refusals or not ANSWERS.isdisjoint(map(type, decision.events))
+            if answers and not self._pending_updates.answer(name, decision):
+                self._notify_peers()  # somebody elsewhere may wait for the answer
         if head.wake_at is not None and (self._next_wake is None or head.wake_at < self._next_wake):
             self._next_wake = head.wake_at
         if (
@@ -479,10 +457,7 @@ class Engine:
         self._awake.pop(name, None)
         self._clock_steps.forget(name)
         self._cleanup.deleted()
-        # Whoever has found it before it was deleted finds it gone.
-        starts = [start for start in batch.starts if start.execution_id == name]
-        batch.starts = [start for start in batch.starts if start not in starts]
-        batch.again.extend(starts)
+        batch.start_again(name)
 
     def _tell(self, turn: Turn) -> None:
         """Tell others what has been committed, after all that most turns consist of."""
@@ -511,12 +486,6 @@ class Engine:
                 self._on_close(turn)
             except Exception:
                 log.exception("[%s] those who wait could not be told", name)
-
-    def _answer_updates(self, name: str, decision: Decision) -> None:
-        if decision.refusals:
-            self._pending_updates.refuse(name, decision.refusals)
-        if not self._pending_updates.settle(name, decision.events):
-            self._notify_peers()  # somebody elsewhere may wait for the answer
 
     def _again(self, *requests: Input) -> None:
         """Take them at the next call, which is to come at once."""
@@ -603,10 +572,3 @@ class Engine:
     def _keep(self, requests: Sequence[Input]) -> None:
         kept = [r for r in (*self._held_back, *requests) if not isinstance(r, WakeUp)]
         self._held_back = [*kept, WakeUp()]
-
-
-def _brings_a_message(request: Input) -> bool:
-    """Return whether it is from somebody who may have left a message in the mailbox before."""
-    if isinstance(request, Start):
-        return request.message is not None
-    return isinstance(request, (Post, Resume, Update))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -27,7 +26,15 @@ from mini_workflow.engine.recording import decode_message
 from mini_workflow.engine.requests import Start
 from mini_workflow.engine.reset_turn import reset_turn
 from mini_workflow.engine.runs import blocked, bounded, first_head, next_run, tagged
-from mini_workflow.engine.turn_data import Delivery, Turn, lines_to_keep, unhandled
+from mini_workflow.engine.turn_data import (
+    Delivery,
+    Turn,
+    ended_lines,
+    lines_to_keep,
+    names_of_failed,
+    time_of,
+    unhandled,
+)
 from mini_workflow.engine.unreported import Unreported, ask_for_attempts
 from mini_workflow.engine.watchdog import Watchdog
 from mini_workflow.errors import (
@@ -330,7 +337,7 @@ class Turns:
         if delivery.resume:
             ask_for_attempts(run.state)
         fails = events.TaskFailed in map(type, messages)
-        names = _names_of_failed(run, messages) if fails else {}
+        names = names_of_failed(run, messages) if fails else {}
         waits = BEGIN in run.state.timers
         decision = self.watched(run, decide, run, messages, now)
         refused: dict[str, Failure] = {}
@@ -468,7 +475,7 @@ class Turns:
             return replace(
                 head,
                 status=decision.condition,
-                closed_at=_time_of(decision.events, head.started_at),
+                closed_at=time_of(decision.events, head.started_at),
                 busy=decision.busy,
                 wake_at=wake_at,
             )
@@ -508,7 +515,7 @@ class Turns:
         commit = Commit(
             execution_id=delivery.execution_id,
             expected=length,
-            events=() if closing is None else _ended(stored, closing, delivery.messages),
+            events=() if closing is None else ended_lines(stored, closing, delivery.messages),
             head=after if after != stored.head or delivery.resume else None,
             park=lines_to_keep(delivery.messages, after),
             unpark=closing is not None,
@@ -531,28 +538,3 @@ def deadly(tries: int) -> TurnTimeout:
 
 def _termination(messages: Iterable[Message]) -> events.ExecutionTerminated | None:
     return next((m for m in messages if isinstance(m, events.ExecutionTerminated)), None)
-
-
-def _names_of_failed(run: Run, messages: Iterable[Message]) -> dict[int, str]:
-    tasks = run.state.tasks
-    failed = [m.seq for m in messages if type(m) is events.TaskFailed]
-    return {seq: tasks[seq].name for seq in failed if seq in tasks}
-
-
-def _ended(
-    stored: Stored, closing: events.ExecutionTerminated, messages: Iterable[Message]
-) -> tuple[str, ...]:
-    """Return the lines that end an execution whose code is not run, with the signals that it does
-    not get.
-    """
-    known: set[str] = set()
-    kept: list[Message] = []
-    with contextlib.suppress(WireError):
-        known.update(ExecutionState.of(map(wire.decode, stored.events)).signal_ids)
-        kept.extend(map(decode_message, stored.parked))
-    lost = [signal for signal in unhandled((*kept, *messages)) if signal.id not in known]
-    return tuple(map(wire.encode, (closing, *lost)))
-
-
-def _time_of(taken: Sequence[Event], otherwise: int) -> int:
-    return max((getattr(event, "at", 0) for event in taken), default=0) or otherwise

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -10,9 +11,13 @@ from mini_workflow.core import events, wire
 from mini_workflow.core.commands import Command
 from mini_workflow.core.decide import Decision
 from mini_workflow.core.events import Event, Message
+from mini_workflow.core.run import Run
+from mini_workflow.core.state import ExecutionState
 from mini_workflow.engine.cache import Live
+from mini_workflow.engine.recording import decode_message
 from mini_workflow.engine.requests import Input, Start
-from mini_workflow.ports import Commit, Head
+from mini_workflow.errors import WireError
+from mini_workflow.ports import Commit, Head, Stored
 
 
 @dataclass(slots=True)
@@ -84,3 +89,30 @@ def unhandled(messages: Iterable[Message]) -> Iterable[events.SignalUnhandled]:
     for message in messages:
         if isinstance(message, events.SignalReceived):
             yield events.SignalUnhandled(message.at, message.name, message.value, message.id)
+
+
+def names_of_failed(run: Run, messages: Iterable[Message]) -> dict[int, str]:
+    """Return the names of the tasks whose attempts have failed, by number."""
+    tasks = run.state.tasks
+    failed = [m.seq for m in messages if type(m) is events.TaskFailed]
+    return {seq: tasks[seq].name for seq in failed if seq in tasks}
+
+
+def time_of(taken: Sequence[Event], otherwise: int) -> int:
+    """Return the latest time of the events."""
+    return max((getattr(event, "at", 0) for event in taken), default=0) or otherwise
+
+
+def ended_lines(
+    stored: Stored, closing: events.ExecutionTerminated, messages: Iterable[Message]
+) -> tuple[str, ...]:
+    """Return the lines that end an execution whose code is not run, with the signals that it does
+    not get.
+    """
+    known: set[str] = set()
+    kept: list[Message] = []
+    with contextlib.suppress(WireError):
+        known.update(ExecutionState.of(map(wire.decode, stored.events)).signal_ids)
+        kept.extend(map(decode_message, stored.parked))
+    lost = [signal for signal in unhandled((*kept, *messages)) if signal.id not in known]
+    return tuple(map(wire.encode, (closing, *lost)))
