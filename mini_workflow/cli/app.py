@@ -17,6 +17,7 @@ from mini_workflow.cli.commands import (
     dlq,
     doctor,
     inspect,
+    migrate,
     package,
     replay,
     run,
@@ -35,7 +36,8 @@ from mini_workflow.cli.session import Session
     "--backend",
     envvar="MINI_WORKFLOW_BACKEND",
     metavar="B",
-    help="Where executions are kept: sqlite:PATH or aws.  [default: sqlite:state.db]",
+    help="Where executions are kept: sqlite:PATH, postgresql://USER@HOST/DATABASE (with ?schema=NAME) or "
+    "aws.  [default: sqlite:state.db]",
 )
 @click.option(
     "--stack",
@@ -117,6 +119,7 @@ _MODULES = (
     dlq,
     deploy,
     backup,
+    migrate,
     package,
     completion,
 )

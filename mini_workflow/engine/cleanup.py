@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from math import inf
 from typing import Final
 
 from mini_workflow.core import events
@@ -18,6 +17,8 @@ DELETED_AT_ONCE: Final = 50
 
 SWEPT_AT_ONCE: Final = 1_000
 """How many events are removed in one step: a few milliseconds. Our own bound."""
+
+NEVER: Final = 2**62
 
 PATIENCE: Final = 10
 """How many times the work goes first while something is left to sweep. Our own bound."""
@@ -34,16 +35,16 @@ class Cleanup:
         retention: milliseconds after which executions that have closed are deleted, or None.
         drops_runs: whether the store drops the events of runs that are over.
 
-    `due` is when it has something to do: milliseconds since the epoch, or infinity.
+    `due` is when it has something to do: milliseconds since the epoch, or NEVER.
     """
 
     def __init__(self, store: Store, retention: int | None, *, drops_runs: bool = False) -> None:
-        self.due: float = 0
+        self.due = 0
         self._store = store
         self._retention = retention
         self._drops_runs = drops_runs
-        self._sweep_at: float = 0  # somebody before may have left something
-        self._expire_at: float = inf if retention is None else 0
+        self._sweep_at = 0  # somebody before may have left something
+        self._expire_at = NEVER if retention is None else 0
         self._after: str | None = None
         self._skipped = 0
 
@@ -63,7 +64,7 @@ class Cleanup:
         if self._drops_runs:
             self.deleted()
 
-    def look_again(self, at: float = 0) -> None:
+    def look_again(self, at: int = 0) -> None:
         """Look again at that time at all that has closed: others may have closed something, or what was
         to be deleted was not.
         """
@@ -82,7 +83,7 @@ class Cleanup:
         if page.next is None:
             later = self._store.list(Query(closed_after=ends, order="closed", limit=1)).heads
             ended = later[0].closed_at if later else None
-            self._expire_at = inf if ended is None else ended + keep
+            self._expire_at = NEVER if ended is None else ended + keep
         self._after = page.next
         self._plan()
         # The same again where another process has it and has not done it yet.
@@ -100,7 +101,7 @@ class Cleanup:
             return
         self._skipped = 0
         try:
-            self._sweep_at = 0 if self._store.sweep(now, SWEPT_AT_ONCE) else inf
+            self._sweep_at = 0 if self._store.sweep(now, SWEPT_AT_ONCE) else NEVER
         except StoreError as error:
             log.warning("what was deleted is swept later: %s", error)
             self._sweep_at = now + RETRY_AFTER

@@ -85,6 +85,7 @@ class Engine:
         on_close: Closed,
         report: Report,
         notify_peers: Callable[[], None] = lambda: None,
+        on_chunks: Callable[[str], None] = lambda execution_id: None,
         cache_size: int = 4096,
         turn_limit: float | None = 10.0,
         history_limit: int = DEFAULT_HISTORY_LIMIT,
@@ -96,6 +97,7 @@ class Engine:
         self._codec = codec
         self._entropy = entropy
         self._on_close = on_close
+        self._on_chunks = on_chunks
         self._dispatcher = Dispatcher(self._again, report)
         self._cache = Cache(cache_size)
         self._watchdog = Watchdog(turn_limit)
@@ -115,7 +117,7 @@ class Engine:
         )
         self._takeover = Takeover(ports, known=known, notify_peers=notify_peers)
         self._children = Children(ports.store, codec, self._turns, entropy)
-        self._group_commit = GroupCommit(ports.store, self._turns, self._dispatcher.acknowledge)
+        self._group_commit = GroupCommit(ports, self._turns, self._dispatcher.acknowledge)
         self._pending_updates = PendingUpdates()
         self._queries = Queries(self._turns, self._cache, self._watchdog)
         self._notify_peers = notify_peers
@@ -214,10 +216,9 @@ class Engine:
     def deadline(self) -> int:
         """Return when `process` wants to be called at the latest (milliseconds)."""
         first, wake, retry = self._renew_at, self._next_wake, self._retry_at
+        first = min(first, self._cleanup.due)
         if wake is not None and wake < first:
             first = wake
-        if self._cleanup.due < first:
-            first = int(self._cleanup.due)
         return retry if retry is not None and retry < first else first
 
     def evict(self) -> None:
@@ -448,14 +449,13 @@ class Engine:
             or turn.failed
             or turn.continues
             or turn.commit.outbox
+            or turn.commit.chunks
         ):
             self._tell(turn)
 
     def _deleted(self, turn: Turn, batch: Batch) -> None:
         name = turn.head.execution_id
         self._dispatcher.disown(name, "the execution was deleted")
-        self._awake.pop(name, None)
-        self._clock_steps.forget(name)
         self._cleanup.deleted()
         batch.start_again(name)
 
@@ -476,6 +476,8 @@ class Engine:
             self._mailbox_due = True
             self._notify_peers()
             warn_of_nobody(turn, self._ports.store)
+        if turn.commit.chunks:
+            self._on_chunks(name)
         if head.closed_at is not None:
             self._cleanup.closed(head.closed_at)
             warn_of_late_signals(turn)

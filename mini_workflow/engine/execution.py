@@ -27,6 +27,7 @@ from mini_workflow.ports import Head, Status
 
 if TYPE_CHECKING:
     from mini_workflow.engine.client import Client
+    from mini_workflow.engine.streams import ExecutionStream
     from mini_workflow.engine.updates import UpdateHandle
 
 R_co = TypeVar("R_co", covariant=True)
@@ -170,6 +171,20 @@ class Execution(Generic[R_co]):
         Raises ExecutionNotFound, or WireError if the history cannot be read.
         """
         return Recording.from_stored(self._client.stored(self.id))
+
+    def stream(self, name: str, after: int = 0) -> ExecutionStream:
+        """Return a stream that the execution and its tasks write to, to be read behind the offset
+        `after`: ``for chunk in execution.stream("tokens"): print(chunk.value)``.
+
+        Raises InvalidIdentifier, and UsageError if `after` is no offset.
+        """
+        from mini_workflow.engine.streams import ExecutionStream
+
+        return ExecutionStream(self.id, name, after, self._client, self._codec)
+
+    def stream_names(self) -> list[str]:
+        """Return the names of the streams that have chunks, in order."""
+        return self._client.stream_names(self.id)
 
     def signal(self, name: str, value: Any = None) -> None:
         """Send a signal; when this returns, it survives a crash.

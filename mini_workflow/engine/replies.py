@@ -67,10 +67,13 @@ def _rejected(request: Start, head: Head) -> ExecutionAlreadyExists:
 
 
 def restart_of(request: Start, head: Head, now: int) -> events.ResetRequested | None:
-    """Return what has an execution that has closed begin anew, if the start asks for that."""
+    """Return what has an execution that has closed begin anew, if the start asks for that; which is noted
+    in the request.
+    """
     wanted = request.if_closed == "restart" and head.workflow == request.workflow
     if not wanted or head.closed_at is None:
         return None
+    request.restarts = True
     name = f"restart/{head.run}"
     return events.ResetRequested(now, "restart", head.run, name, request.arguments)
 

@@ -91,8 +91,8 @@ class Started:
 class Start:
     """Start an execution, or find the one that was started with the same id; with `fresh` the id
     was made up and cannot be there. A `message` goes to the execution either way. `if_closed` says what
-    becomes of one that is there and has closed. A new one begins
-    with the `tags`, and begins and ends as its `timing` says.
+    becomes of one that is there and has closed, and `restarts` that it was asked to begin anew. A new one
+    begins with the `tags`, and begins and ends as its `timing` says.
     """
 
     execution_id: str
@@ -103,6 +103,7 @@ class Start:
     timing: Timing = UNTIMED
     tags: dict[str, str] | None = None
     if_closed: IfClosed = "return"
+    restarts: bool = False
     reply: Reply[Started] = field(default_factory=Reply[Started])
 
     def message_key(self) -> str:

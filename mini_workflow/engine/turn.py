@@ -56,8 +56,6 @@ P = ParamSpec("P")
 ABOUT_ATTEMPTS: Final = (events.TaskCompleted, events.TaskFailed, events.TaskReleased)
 ABOUT_PROMISES: Final = (events.PromiseCompleted, events.PromiseFailed)
 
-_OF_OTHER_KINDS: Final = (events.PauseRequested, events.DeletionRequested)
-
 DEADLY: Final = 4
 """At how many tries an execution is blocked. A process that has died in the middle of its turn counts
 1, one that hangs 2 (`Leases.note_turn`): four that die, or two that hang. Our own bound."""
@@ -179,10 +177,9 @@ class Turns:
                 return None
             self._drop(delivery.execution_id)
             return deletion_turn(delivery, head, extent.length, now)
-        asked = [m for m in delivery.messages if not isinstance(m, _OF_OTHER_KINDS)]
         pauses = [m for m in delivery.messages if isinstance(m, events.PauseRequested)]
-        resets = [m for m in asked if isinstance(m, events.ResetRequested)]
-        others: list[Message] = [m for m in asked if not isinstance(m, events.ResetRequested)]
+        resets = [m for m in delivery.messages if isinstance(m, events.ResetRequested)]
+        others = [m for m in delivery.messages if type(m) not in events.REQUESTS]
         about = next((m for m in resets if head.closed_at and m.run in (0, head.run)), None)
         if about is None and (not pauses or head.closed_at is not None):
             delivery.messages = others
@@ -356,7 +353,8 @@ class Turns:
         if stopped and (end := _termination(decision.left)) is not None:
             # Ending it takes none of the code that is at fault, or that still has far to go.
             parting = family_messages(run, end)
-            decision = Decision((*decision.events, end), parting, "terminated", False, None)
+            ended, written = (*decision.events, end), decision.chunks
+            decision = Decision(ended, parting, "terminated", False, None, chunks=written)
         if known:
             # The first event is recorded already.
             decision = replace(decision, events=decision.events[known:])
@@ -368,8 +366,7 @@ class Turns:
         left: tuple[Message, ...] = decision.left
         continues = decision.condition == "continued" and decision.fault is None
         if continues:
-            entropy = self._entropy()
-            taken, after, left = next_run(run, decision, after, live.length, entropy)
+            taken, after, left = next_run(run, decision, after, live.length, self._entropy())
             if (end := _termination(left)) is not None:
                 # The next run has not begun, and no code of it has to.
                 taken = (*taken, end, *unhandled(left))
@@ -401,6 +398,7 @@ class Turns:
             taken=tuple(delivery.entries),
             outbox=outbox(decision.commands) if SendMessage in kinds else (),
             tries=0 if live.tries else None,
+            chunks=decision.chunks,
         )
         turn = Turn(delivery, commit, after, live, decision, closing, continues=continues)
         begins = bool(known) or waits or live.length == 0

@@ -34,6 +34,14 @@ from mini_workflow.ports.store import (
     Stored,
     reopened,
 )
+from mini_workflow.ports.streams import (
+    Answer,
+    NoStreams,
+    StoredChunk,
+    StreamPage,
+    StreamStore,
+    StreamWrite,
+)
 
 __all__ = [
     "CLOSED",
@@ -41,6 +49,7 @@ __all__ = [
     "ORDERS",
     "STATUSES",
     "Agenda",
+    "Answer",
     "Backend",
     "Clock",
     "Commit",
@@ -50,6 +59,7 @@ __all__ = [
     "Mailbox",
     "MailboxEntry",
     "NamedWorkerRunner",
+    "NoStreams",
     "Order",
     "Page",
     "Query",
@@ -59,6 +69,10 @@ __all__ = [
     "Status",
     "Store",
     "Stored",
+    "StoredChunk",
+    "StreamPage",
+    "StreamStore",
+    "StreamWrite",
     "TaskOutcome",
     "TaskRequest",
     "TaskRunner",

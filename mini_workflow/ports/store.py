@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal, Protocol
 
 from mini_workflow.core.records import record
+from mini_workflow.core.streams import StreamWrite
 
 Status = Literal["running", "blocked", "completed", "failed", "cancelled", "terminated"]
 
@@ -96,12 +97,13 @@ class Commit:
     all parked messages that were there before. `taken` are numbers of mailbox messages that are
     done with. `outbox` are messages to post, to whichever executions: also those of other owners,
     those that the same step creates, and this one. What is for an execution that does not exist
-    even so is dropped. `tries` is set to that number, or stays as it is if it is None.
+    even so is dropped. `tries` is set to that number, or stays as it is if it is None. `chunks` are
+    kept in the streams of the execution, by the rules of `StreamStore`.
 
     `deleted_at` deletes the execution, at that time; nothing else is given with it but `expected`. With
-    the step nothing of it can be read, found or written any more, the messages to it and those that
-    were parked are gone, and its id is free. Nothing else of the step is for that id. Its events may go
-    in `Store.sweep`.
+    the step nothing of it can be read, found or written any more, the messages to it, its streams and
+    those that were parked are gone, and its id is free. Nothing else of the step is for that id. Its
+    events may go in `Store.sweep`.
     """
 
     execution_id: str
@@ -113,6 +115,7 @@ class Commit:
     taken: tuple[int, ...] = ()
     outbox: tuple[QueuedMessage, ...] = ()
     tries: int | None = None
+    chunks: tuple[StreamWrite, ...] = ()
     deleted_at: int | None = None
 
 

@@ -26,6 +26,7 @@ from mini_workflow.ports import (
     Stored,
 )
 from mini_workflow.stores.listing import count_of, page_of
+from mini_workflow.stores.memory_streams import MemoryStreams, StreamTable
 
 
 @dataclass(slots=True)
@@ -77,6 +78,11 @@ class MemoryState:
         self.deleted: dict[str, tuple[int, int]] = {}
         """How many events executions had that were deleted, by id, and the time of the last deletion."""
         self._last = 0
+        self.streams = StreamTable(self._head)
+
+    def _head(self, execution_id: str) -> Head | None:
+        found = self.executions.get(execution_id)
+        return found and found.head
 
     def number(self) -> int:
         """Return a number that was never given out before."""
@@ -96,6 +102,7 @@ class MemoryState:
     def delete(self, execution_id: str, at: int) -> None:
         """Delete an execution, with the messages to it."""
         gone = self.executions.pop(execution_id)
+        self.streams.remove(execution_id)
         before, _ = self.deleted.get(execution_id, (0, 0))
         self.deleted[execution_id] = (before + gone.length, at)
         for number, (entry, _) in list(self.entries.items()):
@@ -111,7 +118,7 @@ class MemoryState:
 
 
 class MemoryBackend:
-    """The ports `store`, `agenda`, `mailbox` and `leases` over one `MemoryState`.
+    """The ports `store`, `agenda`, `mailbox`, `leases` and `streams` over one `MemoryState`.
 
     Args:
         state: what to open; a new and empty one if left out.
@@ -138,6 +145,7 @@ class MemoryBackend:
         self.store = MemoryStore(self._session, keep_runs=keep_runs)
         self.agenda = MemoryAgenda(self._session)
         self.mailbox = MemoryMailbox(self._session)
+        self.streams = MemoryStreams(self._session.streams)
         self.leases = MemoryLeases(self._session, address=address, clock=clock, lease=lease)
 
     def close(self) -> None:
@@ -160,6 +168,12 @@ class _Session:
             raise StoreUnavailable("the store was closed")
         with self._state.lock:
             yield self._state
+
+    @contextmanager
+    def streams(self) -> Generator[StreamTable]:
+        """Return the streams, with the lock of the state held."""
+        with self.open() as state:
+            yield state.streams
 
     def verify(self, state: MemoryState) -> int:
         """Return the lease, if it still stands; raises LeaseLost otherwise."""
@@ -251,6 +265,8 @@ class MemoryStore:
             found.drop_runs()
         for number in item.taken:
             state.take(item.execution_id, number)
+        if item.chunks:
+            state.streams.append(item.chunks, bounded=False)
         return True
 
     def deleted_events(self, execution_id: str) -> int:
@@ -414,7 +430,7 @@ class MemoryLeases:
 
 def _check(item: Commit) -> None:
     """Refuse what other stores would, before anything is written."""
-    for text in (*item.events, *item.park):
+    for text in (*item.events, *item.park, *(chunk.body for chunk in item.chunks)):
         text.encode()
     for message in item.outbox:
         for text in (message.execution_id, message.body, message.key):

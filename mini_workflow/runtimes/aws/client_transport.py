@@ -44,7 +44,7 @@ from mini_workflow.engine.transport import (
     wait_until_settled_async,
 )
 from mini_workflow.errors import PromiseNotOpen, RuntimeClosed, StoreUnavailable
-from mini_workflow.ports import Commit, Head
+from mini_workflow.ports import Commit, Head, StreamStore
 from mini_workflow.runtimes.aws.container import Container
 from mini_workflow.settings import ORCHESTRATOR_FUNCTION_NAME
 from mini_workflow.stores.aws_clients import LONGEST_ANSWER, translate_errors
@@ -118,6 +118,16 @@ class ClientTransport:
         """See `Transport.watch`: nobody tells, so the pauses grow."""
         pauses = Pauses()
         yield lambda seconds: time.sleep(pauses.take(seconds))
+
+    @property
+    def streams(self) -> StreamStore:
+        """The streams in the bucket."""
+        return self._parts.streams
+
+    @contextmanager
+    def changes(self, execution_id: str, wake: Callable[[], None]) -> Generator[Pauses]:
+        """See `Transport.changes`: nobody tells, so the pauses grow."""
+        yield Pauses()
 
     def now(self) -> int:
         """See `Transport.now`."""

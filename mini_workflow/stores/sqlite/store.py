@@ -10,12 +10,13 @@ from itertools import chain, count, repeat
 from typing import Any, Final
 
 from mini_workflow.errors import UsageError
-from mini_workflow.ports import Commit, Extent, Head, Page, Query, Stored
+from mini_workflow.ports import Commit, Extent, Head, Page, Query, Stored, StreamWrite
 from mini_workflow.stores.ownership import Ownership
 from mini_workflow.stores.sqlite import listing, sweeping
 from mini_workflow.stores.sqlite.connection import Connection
 from mini_workflow.stores.sqlite.damage import BEHIND, FIELDS, FIND, Damage, damages, head_of
 from mini_workflow.stores.sqlite.leases import verify
+from mini_workflow.stores.sqlite.streams import append, remove
 
 _ELSEWHERE: Final = (-1, -1)
 """Where an execution is that another owner holds: its length is none that a commit may expect."""
@@ -133,7 +134,7 @@ class SQLiteStore:
             number = item.expected
             if place is None or place[1] != number or item.head is not None or item.unpark:
                 return None
-            if item.park or item.taken or item.outbox or item.tries is not None:
+            if item.park or item.taken or item.outbox or item.chunks or item.tries is not None:
                 return None
             if item.deleted_at is not None:
                 return None
@@ -191,6 +192,7 @@ class _Batch:
         self._heads: list[tuple[Any, ...]] = []
         self._taken: list[tuple[int, int]] = []
         self._posted: list[tuple[str, str, str]] = []
+        self._chunks: list[StreamWrite] = []
 
     def add(self, item: Commit) -> bool:
         """Take up the item, unless its fence forbids it."""
@@ -231,6 +233,7 @@ class _Batch:
             self._taken.extend((number, key) for number in item.taken)
         if item.outbox:
             self._posted.extend((out.body, out.key, out.execution_id) for out in item.outbox)
+        self._chunks += item.chunks
         return True
 
     def write(self) -> None:
@@ -251,6 +254,8 @@ class _Batch:
             self._raw.executemany(_UPDATE, self._heads)
         if self._taken:
             self._raw.executemany(_TAKE, self._taken)
+        if self._chunks:
+            append(self._raw, self._chunks, bounded=False)
 
     def _delete(self, item: Commit, place: tuple[int, int] | None, at: int) -> bool:
         name, length = item.execution_id, item.expected
@@ -263,6 +268,7 @@ class _Batch:
             self._flush()
             self._created, self._events, self._heads, self._taken = [], [], [], []
         self._raw.execute(_ENTER_DELETED, (name, length, at))
+        remove(self._raw, key)
         for statement in _DELETE:
             self._raw.execute(statement, (key,))
         self.lengths.pop(name, None)
