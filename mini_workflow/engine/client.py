@@ -41,6 +41,7 @@ from mini_workflow.engine.debounce import Debounce
 from mini_workflow.engine.deletions import Deletions
 from mini_workflow.engine.execution import Description, Execution, Settled
 from mini_workflow.engine.find import Filters, make_query, matching
+from mini_workflow.engine.forks import Forks
 from mini_workflow.engine.replies import existing
 from mini_workflow.engine.requests import Ask, Post, Resume, Start
 from mini_workflow.engine.run_again import RunAgain, closing_option
@@ -70,6 +71,7 @@ _FOR_HANDLES: Final = {name for name in vars(Execution) if not name.startswith("
     "check_caller",
     "closing",
     "deletions",
+    "forks",
     "head",
     "lines",
     "read_stream",
@@ -96,6 +98,7 @@ class Client:
         self._registry = registry
         self.again = RunAgain(transport, store)
         self.deletions = Deletions(transport, store)
+        self.forks = Forks(transport, store, codec, registry)
         self.updates = Updates(transport, store, codec, self.again)
         self.update_with_start = UpdateWithStart(self)
         self.debounce = Debounce(self)

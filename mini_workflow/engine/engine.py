@@ -215,8 +215,7 @@ class Engine:
 
     def deadline(self) -> int:
         """Return when `process` wants to be called at the latest (milliseconds)."""
-        first, wake, retry = self._renew_at, self._next_wake, self._retry_at
-        first = min(first, self._cleanup.due)
+        first, wake, retry = min(self._renew_at, self._cleanup.due), self._next_wake, self._retry_at
         if wake is not None and wake < first:
             first = wake
         return retry if retry is not None and retry < first else first
@@ -242,8 +241,7 @@ class Engine:
                 self._renew_at = self._ports.leases.renew(now)
                 requests = [*requests, WakeUp()]
             self._process(requests, now)
-            if self._cleanup.due <= now and not self._turns.draining:
-                self._cleanup.sweep(now, busy=bool(requests))
+            self._cleanup.sweep(now, busy=bool(requests) or self._turns.draining)
         except LeaseLost as error:
             log.warning("starting anew: %s", error)
             self._start_anew(requests)
@@ -383,6 +381,8 @@ class Engine:
         if name in batch.deliveries:
             # What came before the start was meant for no execution, and must be told so.
             batch.again.append(request)
+            return
+        if batch.has_fork(request):
             return
         started = first_event(
             *(request.workflow, request.arguments, now, self._entropy()),

@@ -13,6 +13,7 @@ from mini_workflow.core.commands import SendMessage
 from mini_workflow.core.decide import Decision, decide
 from mini_workflow.core.events import Event, Message
 from mini_workflow.core.failure import Failure
+from mini_workflow.core.fork import is_fork
 from mini_workflow.core.replay import repeat
 from mini_workflow.core.report_limits import ReportLimits
 from mini_workflow.core.run import Definition, Run
@@ -29,6 +30,7 @@ from mini_workflow.engine.runs import blocked, bounded, first_head, next_run, ta
 from mini_workflow.engine.turn_data import (
     Delivery,
     Turn,
+    deadly,
     ended_lines,
     lines_to_keep,
     names_of_failed,
@@ -40,7 +42,6 @@ from mini_workflow.engine.watchdog import Watchdog
 from mini_workflow.errors import (
     DeterminismError,
     ExecutionPaused,
-    TurnTimeout,
     UnknownWorkflow,
     WireError,
     WorkerLost,
@@ -361,6 +362,9 @@ class Turns:
         if delivery.resume and decision.condition == "running" and decision.fault is None:
             again = self._unreported.of(run, now)
             decision = replace(decision, commands=(*decision.commands, *again))
+        if any(is_fork(m) for m in before) and any(map(is_fork, decision.events)):
+            again = self._unreported.of_fork(run)
+            decision = replace(decision, commands=(*decision.commands, *again))
         after = tagged(self._head_after(reopen or head, decision, now), decision.events)
         taken = decision.events
         left: tuple[Message, ...] = decision.left
@@ -521,17 +525,6 @@ class Turns:
             outbox=closing_messages(stored, closing),
         )
         return Turn(delivery, commit, after, None, closing=closing)
-
-
-def deadly(tries: int) -> TurnTimeout:
-    """Return the error about an execution whose turns have ended, or stopped, the process that made
-    them.
-    """
-    return TurnTimeout(
-        f"its turn has ended or stopped the processes that made it, again and again (counted: {tries}): "
-        "look at what they said last, take what ends a process (a crash in a C extension, too much "
-        "memory, an endless call) out of the workflow and into a task, and resume() it"
-    )
 
 
 def _termination(messages: Iterable[Message]) -> events.ExecutionTerminated | None:

@@ -27,6 +27,7 @@ from mini_workflow.engine.replies import (
 from mini_workflow.engine.requests import (
     Answer,
     Ask,
+    Beginning,
     Post,
     Request,
     Resume,
@@ -166,6 +167,8 @@ class ClientTransport:
         over = None if request.fresh else self._look(name)
         if isinstance(over, ExecutionObject):
             return self._found(request, over)
+        if request.fork is not None:
+            return self._create_fork(request, request.fork, over)
         now, entropy = self._parts.clock.now(), secrets.randbits(ENTROPY_BITS)
         started = first_event(
             request.workflow,
@@ -209,6 +212,19 @@ class ClientTransport:
                 again = events.DeletionRequested(self.now(), 0, 0)
                 self._send(name, again, secrets.token_hex(8))
         return found
+
+    def _create_fork(self, request: Start, fork: Beginning, over: Deleted | None) -> Started:
+        """Write a fork, and have it begin: not before, since the message does not say what with."""
+        name = request.execution_id
+        fingerprint = request.arguments.fingerprint()
+        if not self._parts.store.create(fork.to_commit(), fingerprint, over):
+            refusal = start_refusal(request, fork.head, str)
+            assert refusal is not None
+            raise refusal
+        self._parts.post.send(
+            [SqsMessage(name, "messages", "", f"fork/{name}/{secrets.token_hex(8)}")]
+        )
+        return Started(fork.head)
 
     def _found(self, request: Start, found: ExecutionObject, *, sent: bool = False) -> Started:
         """Return the execution that has the id already."""

@@ -141,7 +141,7 @@ class PostgresStore:
         """Create executions for whoever runs some; a client can write nothing else."""
         holding = Ownership()
         holding.homes = [0]
-        batch = _Batch(holding, self._letters, self._found(commits))
+        batch = _Batch(holding, self._letters, self._found(commits), keep_runs=True)
         for item in commits:
             batch.add(item)
         parameters = (None, 0, *batch.literals())
