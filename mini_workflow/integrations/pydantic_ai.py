@@ -98,7 +98,7 @@ class MiniWorkflowDurability(BaseDurabilityCapability[Any]):
         name: the agent's name in histories; by default the agent's own.
         model: how models are asked, added to `MODEL`.
         tools: how tools are called, added to `TOOL`. A tool's own ``metadata={"mini_workflow": {...}}`` is
-            added to that, and ``{"mini_workflow": False}`` has an asynchronous tool run in the workflow itself.
+            added to that, and ``{"mini_workflow": False}`` has an asynchronous tool run in the workflow.
         events: how the event handler is called.
     """
 

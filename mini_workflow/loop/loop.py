@@ -570,7 +570,10 @@ def _generator_of(waits: Any) -> AsyncGeneratorType[Any, Any] | None:
     """Return the asynchronous generator in which something waits, if it does."""
     if type(waits) is not _ITERATES and type(waits) is not _THROWS:
         return None
-    return next((one for one in get_referents(waits) if isinstance(one, AsyncGeneratorType)), None)
+    for one in get_referents(waits):
+        if isinstance(one, AsyncGeneratorType):
+            return cast("AsyncGeneratorType[Any, Any]", one)
+    return None
 
 
 def _leave_task(loop: asyncio.AbstractEventLoop | None) -> Any:
