@@ -10,9 +10,11 @@ from mini_workflow.core.retry import RetryPolicy
 from mini_workflow.engine.execution import Description, Execution
 from mini_workflow.engine.recording import Recording
 from mini_workflow.engine.schedules import Schedule, ScheduleDescription, ScheduledStart
+from mini_workflow.engine.streams import Chunk, ExecutionStream
 from mini_workflow.engine.timeline import Entry, Timeline
 from mini_workflow.errors import (
     ChildFailed,
+    ChunkTooLarge,
     ClosureNotSerializable,
     CodecMismatch,
     DeterminismError,
@@ -49,6 +51,7 @@ from mini_workflow.errors import (
     StoreRefused,
     StoreTooNew,
     StoreUnavailable,
+    StreamFull,
     TaskCancelled,
     TaskError,
     TaskTimeout,
@@ -73,7 +76,7 @@ if TYPE_CHECKING:
     from mini_workflow.runtimes.aws import AWSRuntime
     from mini_workflow.runtimes.local import LocalRuntime
     from mini_workflow.runtimes.local_client import LocalClient
-    from mini_workflow.runtimes.postgres import PostgresRuntime
+    from mini_workflow.runtimes.postgres import PostgresClient, PostgresRuntime
 
 __all__ = [
     "AWSRuntime",
@@ -82,6 +85,8 @@ __all__ = [
     "AsyncUpdateHandle",
     "Child",
     "ChildFailed",
+    "Chunk",
+    "ChunkTooLarge",
     "ClosureNotSerializable",
     "CodecMismatch",
     "Context",
@@ -101,6 +106,7 @@ __all__ = [
     "ExecutionNotClosed",
     "ExecutionNotFound",
     "ExecutionPaused",
+    "ExecutionStream",
     "ExecutionTerminated",
     "ExecutionTimeout",
     "HistoryTooLong",
@@ -113,6 +119,7 @@ __all__ = [
     "NonDeterminismError",
     "NotAllowedInWorkflow",
     "PayloadNotReadable",
+    "PostgresClient",
     "PostgresRuntime",
     "Promise",
     "PromiseNotOpen",
@@ -133,6 +140,7 @@ __all__ = [
     "StoreRefused",
     "StoreTooNew",
     "StoreUnavailable",
+    "StreamFull",
     "TaskCancelled",
     "TaskError",
     "TaskTimeout",
@@ -163,6 +171,7 @@ _LATER = {
     "AsyncUpdateHandle": "mini_workflow.engine.aio",
     "LocalClient": "mini_workflow.runtimes.local_client",
     "LocalRuntime": "mini_workflow.runtimes.local",
+    "PostgresClient": "mini_workflow.runtimes.postgres",
     "PostgresRuntime": "mini_workflow.runtimes.postgres",
     "UpdateHandle": "mini_workflow.engine.updates",
 }

@@ -16,6 +16,7 @@ from mini_workflow.cli.commands import (
     dlq,
     doctor,
     inspect,
+    migrate,
     package,
     replay,
     run,
@@ -34,7 +35,8 @@ from mini_workflow.cli.session import Session
     "--backend",
     envvar="MINI_WORKFLOW_BACKEND",
     metavar="B",
-    help="Where executions are kept: sqlite:PATH or aws.  [default: sqlite:state.db]",
+    help="Where executions are kept: sqlite:PATH, postgresql://USER@HOST/DATABASE (with ?schema=NAME) or "
+    "aws.  [default: sqlite:state.db]",
 )
 @click.option(
     "--stack",
@@ -115,6 +117,7 @@ _MODULES = (
     dlq,
     deploy,
     backup,
+    migrate,
     package,
     completion,
 )

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mini_workflow.codecs.chained import Codecs
     from mini_workflow.runtimes.aws import AWSRuntime
     from mini_workflow.runtimes.local_client import LocalClient
+    from mini_workflow.runtimes.postgres import PostgresClient
 
 PULUMI_TIMEOUT: Final = 120
 """Seconds that `pulumi stack output` may take; a backend far away answers within a few."""
@@ -69,9 +70,13 @@ def open_backend(config: Config) -> Backend:
     """Return the backend that is configured. Raises UsageError."""
     if config.backend == "aws":
         return AWSTarget(config)
+    if config.backend.startswith(("postgresql://", "postgres://")):
+        return PostgresTarget(config.backend, config.codec)
     kind, _, path = config.backend.partition(":")
     if kind != "sqlite" or not path:
-        raise UsageError(f"--backend {config.backend!r}: give aws or sqlite:PATH")
+        raise UsageError(
+            f"--backend {config.backend!r}: give aws, sqlite:PATH or postgresql://USER@HOST/DATABASE"
+        )
     return SQLiteTarget(Path(path), config.codec)
 
 
@@ -144,6 +149,76 @@ class SQLiteTarget:
         # Of the default path alone: a folder that is missing elsewhere is more likely a mistake.
         if self.path.parent.name == ".mini_workflow":
             self.path.parent.mkdir(exist_ok=True)
+
+
+class PostgresTarget:
+    """Executions in a Postgres database. The parameter ``schema`` of the address names another schema
+    than the default one.
+    """
+
+    def __init__(self, url: str, codec: str | None = None) -> None:
+        from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+        parts = urlsplit(url)
+        query = dict(parse_qsl(parts.query))
+        self._options = {"schema": query.pop("schema")} if "schema" in query else {}
+        self.url = urlunsplit(parts._replace(query=urlencode(query)))
+        self._codec = codec
+        host = parts.netloc.rpartition("@")[2]
+        self.name = self.place = f"postgresql://{host}{parts.path}"
+        if self._options:
+            self.name = self.place = f"{self.place}?schema={self.schema}"
+
+    @property
+    def schema(self) -> str:
+        """The schema that the tables are in."""
+        from mini_workflow.stores.postgres.backend import SCHEMA
+
+        return self._options.get("schema", SCHEMA)
+
+    def reader(self, *, trust: bool = False) -> PostgresClient:
+        """See `Backend.reader`."""
+        return self._client(read_only=True, trust=trust)
+
+    def client(self, *, create: bool = False) -> PostgresClient:
+        """See `Backend.client`."""
+        return self._client(migrate=create)
+
+    def server(self, workers: Mapping[str, int]) -> Runtime:
+        """See `Backend.server`."""
+        _check_psycopg()
+        from mini_workflow.runtimes.postgres import PostgresRuntime
+
+        codec = load_codec(self._codec)
+        return PostgresRuntime(self.url, schema=self.schema, workers=workers, codec=codec)
+
+    def is_served(self, client: Client) -> bool:
+        """See `Backend.is_served`."""
+        from mini_workflow.runtimes.postgres import PostgresClient
+
+        return not isinstance(client, PostgresClient) or client.is_served()
+
+    def _client(
+        self, *, read_only: bool = False, trust: bool = False, migrate: bool = True
+    ) -> PostgresClient:
+        _check_psycopg()
+        from mini_workflow.runtimes.postgres import PostgresClient
+
+        return PostgresClient(
+            self.url,
+            schema=self.schema,
+            read_only=read_only,
+            trust=trust,
+            migrate=migrate,
+            codec=load_codec(self._codec),
+        )
+
+
+def _check_psycopg() -> None:
+    from importlib.util import find_spec
+
+    if find_spec("psycopg") is None:
+        raise Failed("a database takes psycopg: pip install 'mini-workflow[postgres]'", UNAVAILABLE)
 
 
 class AWSTarget:

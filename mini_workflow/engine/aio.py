@@ -29,8 +29,10 @@ from mini_workflow.context import Context
 from mini_workflow.core.history import History
 from mini_workflow.core.starting import BoundWorkflow, SignalWithStartOptions, StartOptions
 from mini_workflow.durations import seconds
+from mini_workflow.engine.debounce import DebounceOptions
 from mini_workflow.engine.execution import Description, Execution
 from mini_workflow.engine.recording import Recording
+from mini_workflow.engine.streams import AsyncExecutionStream
 from mini_workflow.engine.timeline import Timeline
 from mini_workflow.engine.transport import refuse_in_workflow, still_running
 from mini_workflow.engine.updates import UpdateHandle, UpdateWithStartOptions
@@ -188,6 +190,36 @@ class AsyncClient:
         ask = partial(self._client.update_with_start, workflow, *args, **kwargs)
         return AsyncUpdateHandle(await self._calls.wait(ask), self._calls)
 
+    @overload
+    async def debounce(
+        self,
+        workflow: Callable[[Context, *Ts], Coroutine[Any, Any, Any]],
+        /,
+        *args: *Ts,
+        key: str,
+        delay: float | timedelta,
+        **options: Unpack[DebounceOptions],
+    ) -> str: ...
+    @overload
+    async def debounce(
+        self,
+        workflow: BoundWorkflow[Any],
+        /,
+        *,
+        key: str,
+        delay: float | timedelta,
+        **options: Unpack[DebounceOptions],
+    ) -> str: ...
+    @overload
+    async def debounce(
+        self, workflow: str, /, *args: Any, key: str, delay: float | timedelta, **options: Any
+    ) -> str: ...
+    async def debounce(self, workflow: Any, /, *args: Any, **kwargs: Any) -> Any:
+        """Start an execution once calls have ceased: see `Client.debounce`. Each that is awaited has a
+        thread that waits.
+        """
+        return await self._calls.wait(partial(self._client.debounce, workflow, *args, **kwargs))
+
     # Looking and steering
 
     async def get_execution(self, id: str) -> AsyncExecution[Any]:  # noqa: A002
@@ -284,6 +316,10 @@ class AsyncExecution(Generic[R_co]):
     async def recording(self) -> Recording:
         """Return what it takes to replay the execution elsewhere: see `Execution.recording`."""
         return await self._calls.call(self._execution.recording)
+
+    def stream(self, name: str, after: int = 0) -> AsyncExecutionStream:
+        """Return a stream, to be read with ``async for``: see `Execution.stream`."""
+        return AsyncExecutionStream(self._execution.stream(name, after))
 
     async def signal(self, name: str, value: Any = None) -> None:
         """Send a signal: see `Execution.signal`."""

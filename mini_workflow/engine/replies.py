@@ -38,6 +38,10 @@ def start_refusal(
     the message which came along was taken before the end of the execution.
     """
     name = request.execution_id
+    if request.fork is not None:
+        return ExecutionAlreadyExists(
+            f"execution {name!r} exists; choose another id for the fork", execution_id=name
+        )
     if head.workflow != request.workflow:
         return ExecutionAlreadyExists(
             f"execution {name!r} exists and is one of workflow {head.workflow!r}, not "
@@ -66,10 +70,13 @@ def _rejected(request: Start, head: Head) -> ExecutionAlreadyExists:
 
 
 def restart_of(request: Start, head: Head, now: int) -> events.ResetRequested | None:
-    """Return what has an execution that has closed begin anew, if the start asks for that."""
+    """Return what has an execution that has closed begin anew, if the start asks for that; which is noted
+    in the request.
+    """
     wanted = request.if_closed == "restart" and head.workflow == request.workflow
     if not wanted or head.closed_at is None:
         return None
+    request.restarts = True
     name = f"restart/{head.run}"
     return events.ResetRequested(now, "restart", head.run, name, request.arguments)
 

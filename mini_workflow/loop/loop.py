@@ -19,7 +19,7 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from contextvars import Context
 from gc import get_referents
 from types import AsyncGeneratorType, CoroutineType
-from typing import Any, Final, NoReturn, Protocol
+from typing import Any, Final, NoReturn, Protocol, cast
 
 from mini_workflow.durations import MAXIMUM_DURATION, milliseconds
 from mini_workflow.errors import (

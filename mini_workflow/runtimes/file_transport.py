@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from mini_workflow.core import events, wire
 from mini_workflow.core.codec import Codec
@@ -44,14 +44,19 @@ from mini_workflow.engine.requests import (
 )
 from mini_workflow.engine.runs import ENTROPY_BITS, first_event, first_head
 from mini_workflow.engine.takeover import RESUME, to_forward
-from mini_workflow.engine.transport import CheckedStore, refuse_in_workflow, wait_until_settled
+from mini_workflow.engine.transport import (
+    LONGEST_PAUSE,
+    CheckedStore,
+    Pauses,
+    refuse_in_workflow,
+    wait_until_settled,
+)
 from mini_workflow.engine.turn import Turns
 from mini_workflow.engine.watchdog import Watchdog
 from mini_workflow.errors import LeaseLost, RuntimeClosed, UsageError
-from mini_workflow.ports import Commit, Head, Stored
+from mini_workflow.ports import Clock, Commit, Head, Leases, Mailbox, QueuedMessage, Store, Stored
+from mini_workflow.ports.streams import NO_STREAMS, StreamStore
 from mini_workflow.runtimes.file_watcher import FileWatcher
-from mini_workflow.stores.sqlite import SQLiteBackend
-from mini_workflow.stores.system_clock import SystemClock
 from mini_workflow.stores.wakeup_socket import WakeupSocket
 from mini_workflow.waiting import blocking_wait
 from mini_workflow.workflow import Registry
@@ -59,21 +64,71 @@ from mini_workflow.workflow import Registry
 T = TypeVar("T")
 
 
+class ClientStore(Store, Protocol):
+    """What a client asks of a store that other processes change."""
+
+    def version(self) -> int:
+        """Return a number that is another one after each commit, by whomever. Any thread."""
+        ...
+
+    def ended(self, execution_ids: Sequence[str]) -> list[str]:
+        """Return those that are not running: closed, blocked, or not there. Any thread."""
+        ...
+
+
+class ClientBackend(Protocol):
+    """A backend that a client has open. With a store that puts new executions into what living owners
+    hold there is nothing to acquire. It may have `streams` too, a StreamStore.
+    """
+
+    @property
+    def store(self) -> ClientStore:
+        """Heads and histories."""
+        ...
+
+    @property
+    def mailbox(self) -> Mailbox:
+        """Messages to executions."""
+        ...
+
+    @property
+    def leases(self) -> Leases:
+        """Who runs what."""
+        ...
+
+    @property
+    def path(self) -> object:
+        """Where it is, for people."""
+        ...
+
+    def close(self) -> None:
+        """Close."""
+        ...
+
+
 class FileTransport:
-    """The transport of a `LocalClient`. Runs no workflow but for a query, and no task."""
+    """The transport of a `LocalClient`, and of a client of any store that others have open. Runs no
+    workflow but for a query, and no task.
+
+    With `wakes_holders` the store itself wakes the process that holds an execution, and puts new ones
+    into what a living process holds, which is told to begin them.
+    """
 
     def __init__(
         self,
-        backend: SQLiteBackend,
-        clock: SystemClock,
+        backend: ClientBackend,
+        clock: Clock,
         codec: Codec,
         registry: Registry,
         watchdog: Watchdog,
         *,
         read_only: bool,
+        wakes_holders: bool = False,
     ) -> None:
+        self._wakes_holders = wakes_holders
         self.store: Final = CheckedStore(lambda: backend.store, self.check, self._load)
         """The store, for reading on any thread."""
+        self.streams: Final[StreamStore] = getattr(backend, "streams", NO_STREAMS)
         self._backend = backend
         self._store = backend.store
         self._clock = clock
@@ -147,6 +202,13 @@ class FileTransport:
         with self._watcher.until_change(execution_id, changed.set):
             yield wait
 
+    @contextmanager
+    def changes(self, execution_id: str, wake: Callable[[], None]) -> Generator[Pauses]:
+        """See `Transport.changes`: the file is looked at while somebody waits."""
+        self.check()
+        with self._watcher.until_change(execution_id, wake):
+            yield Pauses(LONGEST_PAUSE)
+
     def start(self, requests: Sequence[Start]) -> None:
         """See `Transport.start`: put the new executions into the file, for others to begin."""
         self._check_writable()
@@ -186,6 +248,8 @@ class FileTransport:
         """Return what makes the execution. Its first event stands alone: no code has run yet, and
         being busy tells whoever takes it over to begin.
         """
+        if request.fork is not None:
+            return request.fork.to_commit()
         started = first_event(
             *(
                 request.workflow,
@@ -206,6 +270,9 @@ class FileTransport:
 
     def _create(self, commits: Sequence[Commit]) -> list[bool]:
         """Commit, and leave everything to whoever runs executions."""
+        if self._wakes_holders:
+            begin = [QueuedMessage(commit.execution_id, RESUME, RESUME) for commit in commits]
+            commits = [replace(one, outbox=(two,)) for one, two in zip(commits, begin, strict=True)]
         leases = self._backend.leases
         with self._using:
             leases.acquire(self._clock.now())
@@ -295,7 +362,8 @@ class FileTransport:
         self._backend.mailbox.post(execution_id, body, body)
 
     def _notify(self) -> None:
-        self._socket.notify(self._backend.leases.peers())
+        if not self._wakes_holders:
+            self._socket.notify(self._backend.leases.peers())
 
     def _load(self, execution_id: str) -> Stored | None:
         with self._using:

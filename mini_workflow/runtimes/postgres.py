@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import threading
 from functools import partial
-from typing import Final, Unpack
+from typing import Any, Final, Unpack
 
+import psycopg
+
+from mini_workflow.codecs.chained import Codecs, with_codecs
+from mini_workflow.codecs.standard import DEFAULT_VALUE_LIMIT, StandardCodec
+from mini_workflow.engine.client import Client
+from mini_workflow.engine.execution import Settled
 from mini_workflow.engine.runtime import Runtime
-from mini_workflow.errors import StoreError
+from mini_workflow.engine.watchdog import DEFAULT_LIMIT, Watchdog
+from mini_workflow.errors import StoreError, UsageError
+from mini_workflow.runtimes.file_transport import FileTransport
 from mini_workflow.runtimes.local import EmbeddedOptions, EmbeddedRuntime, owner_name
 from mini_workflow.stores.postgres.backend import SCHEMA, PostgresBackend
+from mini_workflow.workflow import REGISTRY
 
 FIRST_LOOK: Final = 0.02
 LONGEST_LOOK: Final = 0.5
@@ -56,6 +65,105 @@ def _open(url: str, schema: str, migrate: bool, lease: int) -> _OpenedDatabase:
     return _OpenedDatabase(
         PostgresBackend(url, schema=schema, owner=owner, lease=lease, migrate=migrate)
     )
+
+
+class PostgresClient(Client):
+    """Sees and steers the executions in a database without running any; a context manager.
+
+    For web processes and scripts. What it starts or sends is durable when the call returns, and is
+    taken up by a `PostgresRuntime`, now or later. A query replays the execution here, so that its
+    workflow has to be registered in this process.
+
+    With `connection=` everything happens in the transaction of that connection: an execution begins,
+    and a signal arrives, if and when the caller commits. Such a client is cheap; make one for each
+    transaction. It cannot wait for a result.
+
+    Args:
+        url: as for `PostgresRuntime`. With `connection=` it may be left out.
+        connection: the caller's own connection of psycopg, used by this thread alone.
+        schema: as for `PostgresRuntime`.
+        migrate: as for `PostgresRuntime`.
+        read_only: change nothing in the database; the server itself refuses it. Such a client also
+            runs no code from the database: values of classes whose modules are not imported, and
+            pickled ones, are refused with PayloadNotReadable.
+        trust: have a client that only reads load everything all the same.
+        turn_timeout: seconds that a query may compute; None for no limit.
+        codec: a PayloadCodec, or a list of them, as the runtime has it.
+        value_limit: bytes that one value may take, encoded.
+
+    Raises:
+        StoreUnavailable, StoreTooNew, UsageError: as for `PostgresRuntime`.
+    """
+
+    def __init__(
+        self,
+        url: str = "",
+        *,
+        connection: psycopg.Connection[Any] | None = None,
+        schema: str = SCHEMA,
+        migrate: bool = True,
+        read_only: bool = False,
+        trust: bool = False,
+        turn_timeout: float | None = DEFAULT_LIMIT,
+        value_limit: int = DEFAULT_VALUE_LIMIT,
+        codec: Codecs | None = None,
+    ) -> None:
+        carrying = with_codecs(
+            StandardCodec(value_limit=value_limit, trust=trust or not read_only), codec
+        )
+        self._joins = connection is not None
+        self._backend = PostgresBackend(
+            url,
+            schema=schema,
+            owner=owner_name(),
+            address="",
+            migrate=migrate,
+            is_client=True,
+            read_only=read_only,
+            borrowed=connection,
+        )
+        self._database = FileTransport(
+            self._backend,
+            self._backend.clock,
+            carrying,
+            REGISTRY,
+            Watchdog(turn_timeout),
+            read_only=read_only,
+            wakes_holders=True,
+        )
+        super().__init__(self._database, self._database.store, carrying, REGISTRY)
+
+    @property
+    def path(self) -> str:
+        """The database, without what is secret."""
+        return self._backend.path
+
+    def is_served(self) -> bool:
+        """Return whether a living process has the database open to run what is in it."""
+        self._database.check()
+        return bool(self._backend.leases.peers())
+
+    def wait(self, execution_id: str, timeout: float | None) -> Settled:
+        """See `Client.wait`."""
+        self._refuse_to_wait()
+        return super().wait(execution_id, timeout)
+
+    async def wait_async(self, execution_id: str) -> Settled:
+        """See `Client.wait_async`."""
+        self._refuse_to_wait()
+        return await super().wait_async(execution_id)
+
+    def _refuse_to_wait(self) -> None:
+        if self._joins:
+            raise UsageError(
+                "this client is part of a transaction, and nothing begins before that is committed: "
+                "wait with a PostgresClient of its own, PostgresClient(url)"
+            )
+
+    def close(self) -> None:
+        """Close the connections. Harmless if it was closed before."""
+        super().close()
+        self._database.close()
 
 
 class _OpenedDatabase:

@@ -151,6 +151,29 @@ def test_86_to_one_that_has_closed(runtime: Stage) -> None:
     assert again.execution.result(WAIT) == ["eve", "book"]
 
 
+@workflow("behaviours.ends_with_the_first")
+async def ends_with_the_first(ctx: Context) -> int:
+    seen: list[int] = []
+
+    def end(number: int) -> int:
+        seen.append(number)
+        return number
+
+    ctx.on_update("end", end)
+    await ctx.wait_for(lambda: bool(seen))
+    return seen[0]
+
+
+def test_86_it_may_end_the_execution_at_once(runtime: Stage) -> None:
+    """In the turn in which it begins, and again in each run."""
+    for number in range(3):
+        handle = runtime.update_with_start(
+            ends_with_the_first, id="e", update="end", update_args=[number], if_closed="restart"
+        )
+        assert handle.result(WAIT) == number
+        assert handle.execution.result(WAIT) == number
+
+
 def test_86_what_is_refused_has_started_it(runtime: Stage) -> None:
     """Wrong calls start nothing."""
     send = runtime.update_with_start

@@ -9,7 +9,7 @@ from typing import Final
 
 import click
 
-from mini_workflow.cli.backends import SQLiteTarget
+from mini_workflow.cli.backends import PostgresTarget, SQLiteTarget
 from mini_workflow.cli.output import console, say, say_json
 from mini_workflow.cli.session import Session, command, json_option, pass_session
 from mini_workflow.errors import UsageError
@@ -27,8 +27,14 @@ from mini_workflow.errors import UsageError
 def backup(session: Session, file: Path, force: bool, as_json: bool) -> None:
     """Copy the store to FILE, also while it is in use, and check the copy.
 
-    On SQLite only: on AWS switch on the versions of the bucket.
+    On SQLite only: on Postgres use pg_dump, or the backups of whoever runs the server; on AWS switch on
+    the versions of the bucket.
     """
+    if isinstance(session.backend, PostgresTarget):
+        raise UsageError(
+            "backup copies an SQLite file, and the executions are in Postgres; use pg_dump, or the "
+            "backups of whoever runs the server"
+        )
     if not isinstance(session.backend, SQLiteTarget):
         raise UsageError(
             "backup copies an SQLite file, and the executions are on AWS; switch on the versions of "

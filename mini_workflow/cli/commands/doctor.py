@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from mini_workflow.cli.aws_checks import examine_aws
-from mini_workflow.cli.backends import AWSTarget, SQLiteTarget
+from mini_workflow.cli.backends import AWSTarget, PostgresTarget, SQLiteTarget
 from mini_workflow.cli.failures import FAILED, OK, in_one_line
 from mini_workflow.cli.findings import Finding
 from mini_workflow.cli.output import duration, say, say_json
+from mini_workflow.cli.postgres_checks import examine_postgres
 from mini_workflow.cli.session import Session, command, json_option, pass_session
 from mini_workflow.cli.timelines import task_message
 from mini_workflow.core.events import TaskRetryStarted, TaskScheduled
@@ -133,6 +134,8 @@ def _examine(session: Session, limit: int, python: str | None) -> Iterator[Findi
     elif isinstance(session.backend, AWSTarget):
         yield from examine_aws(session.backend)
     try:
+        if isinstance(session.backend, PostgresTarget):
+            yield from examine_postgres(session.backend)
         with session.backend.reader() as opened:
             client: Any = opened
             if isinstance(session.backend, SQLiteTarget):

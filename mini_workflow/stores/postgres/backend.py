@@ -8,8 +8,8 @@ from mini_workflow.ports import Clock
 from mini_workflow.stores.ownership import Ownership
 from mini_workflow.stores.postgres.agenda import PostgresAgenda
 from mini_workflow.stores.postgres.clock import DatabaseClock
-from mini_workflow.stores.postgres.connection import Address, Connection, Pool
-from mini_workflow.stores.postgres.leases import PostgresLeases, set_clock
+from mini_workflow.stores.postgres.connection import Address, Connection, Pool, Raw
+from mini_workflow.stores.postgres.leases import NoLeases, PostgresLeases, set_clock
 from mini_workflow.stores.postgres.mailbox import Letters, PostgresMailbox
 from mini_workflow.stores.postgres.schema import check, upgrade, version
 from mini_workflow.stores.postgres.store import PostgresStore
@@ -35,6 +35,9 @@ class PostgresBackend:
         lease: milliseconds after which the executions of an owner that has stopped renewing its
             lease may be taken over. (One that is dead on the same machine is found out at once.)
         migrate: whether the tables are made, or brought to the current version, on opening.
+        is_client: hold nothing, and run nothing: what is created is for whoever runs executions.
+        read_only: change nothing; the server itself refuses it.
+        borrowed: the caller's connection, of which everything uses the transaction.
 
     Raises:
         StoreUnavailable: the server cannot be reached, or lacks something; the message says what.
@@ -52,13 +55,16 @@ class PostgresBackend:
         clock: Clock | None = None,
         lease: int = 15_000,
         migrate: bool = True,
+        is_client: bool = False,
+        read_only: bool = False,
+        borrowed: Raw | None = None,
     ) -> None:
-        database = self.database = Address(url, schema)
-        self.place: Final = database.place
-        self._writer = Connection(database)
-        self._readers = Pool(database)
+        database = self.database = Address(url, schema, read_only=read_only)
+        self.path: Final = database.place
+        self._writer = Connection(database, borrowed)
+        self._readers = Pool(database, None if borrowed is None else self._writer)
         try:
-            if migrate:
+            if migrate and not read_only and borrowed is None:
                 upgrade(self._writer, database)
             else:
                 check(version(self._writer, database), database)
@@ -69,21 +75,27 @@ class PostgresBackend:
             self._writer.close()
             raise
         self.clock: Final[Clock] = clock
-        self.wakeups: Final = Wakeups(database)
+        self.wakeups: Final = Wakeups(database, None if borrowed is None else self._writer)
         holding, letters = Ownership(), Letters()
         ring = self.wakeups.ring
-        self.store = PostgresStore(self._writer, self._readers, holding, letters, ring)
+        self.store = PostgresStore(
+            self._writer, self._readers, holding, letters, ring, is_client=is_client
+        )
         self.agenda = PostgresAgenda(self._writer, holding)
         self.mailbox = PostgresMailbox(self._writer, self._readers, holding, letters, ring)
-        self.leases = PostgresLeases(
-            self._writer,
-            self._readers,
-            holding,
-            owner=owner,
-            address=self.wakeups.address if address is None else address,
-            clock=clock,
-            lease=lease,
-            database=database,
+        self.leases: PostgresLeases | NoLeases = (
+            NoLeases(self._readers, clock)
+            if is_client
+            else PostgresLeases(
+                self._writer,
+                self._readers,
+                holding,
+                owner=owner,
+                address=self.wakeups.address if address is None else address,
+                clock=clock,
+                lease=lease,
+                database=database,
+            )
         )
 
     @property

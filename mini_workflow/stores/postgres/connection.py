@@ -47,7 +47,8 @@ class Address:
     Raises UsageError for what is no address, or no name of a schema.
     """
 
-    def __init__(self, url: str, schema: str) -> None:
+    def __init__(self, url: str, schema: str, *, read_only: bool = False) -> None:
+        self._read_only = read_only
         if not re.fullmatch(r"[a-z_][a-z0-9_]{0,62}", schema):
             raise UsageError(
                 f"schema={schema!r}: give a name of up to 63 lower-case letters, digits and _, which "
@@ -87,6 +88,8 @@ class Address:
             raise StoreUnavailable(f"{self.place}: {error}") from error
         if raw.info.encoding != "utf-8":
             raw.execute("SET client_encoding TO 'UTF8'")
+        if self._read_only:
+            raw.execute("SET default_transaction_read_only TO on")
         return raw
 
     def qualified(self, sql: str) -> bytes:
@@ -203,7 +206,7 @@ class Connection:
         if statement is None:
             statement = self._statements[sql] = self._address.qualified(sql)
         self.trips += 1
-        cursor = raw.cursor(row_factory=tuple_row).execute(statement, parameters)
+        cursor = raw.cursor(row_factory=tuple_row).execute(statement, parameters or None)
         return cursor.fetchall() if cursor.description is not None else []
 
     @property
@@ -243,14 +246,16 @@ class Connection:
 
 
 class Pool:
-    """Connections for any thread: at most READERS, each used by one thread at a time."""
+    """Connections for any thread: at most READERS, each used by one thread at a time; or a `borrowed` one
+    alone.
+    """
 
-    def __init__(self, address: Address, size: int = READERS) -> None:
+    def __init__(self, address: Address, borrowed: Connection | None = None) -> None:
         self._address = address
-        self._free: list[Connection] = []
-        self._all: list[Connection] = []
+        self._free: list[Connection] = [] if borrowed is None else [borrowed]
+        self._all = list(self._free)
         self._lock = threading.Lock()
-        self._room = threading.Semaphore(size)
+        self._room = threading.Semaphore(READERS if borrowed is None else 1)
         self._closed = False
 
     @contextmanager

@@ -22,6 +22,9 @@ HEAD: Final = (
 
 _NAMES = ", ".join(name for name, _ in HEAD)
 
+NOW: Final = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
+"""The time of the server in milliseconds."""
+
 _FENCE = """
     UPDATE @owners SET commits = commits + 1 WHERE id = lease_ AND commits = commits_;
     IF NOT FOUND THEN
@@ -60,10 +63,34 @@ COMMIT_1: Final = f"""
     SET enable_seqscan = off AS $$
     #variable_conflict use_column
     DECLARE
+        homes_ bigint[];
         made_ bigint[] := '{{}}';
         rung_ text[] := '{{}}';
     BEGIN
-        {_FENCE}
+        IF lease_ IS NOT NULL THEN
+            {_FENCE}
+        ELSE
+            -- A client: what it creates is for somebody else. The lock keeps the partitions there.
+            SELECT array_agg(h.id) INTO homes_ FROM (
+                SELECT p.id FROM @partitions AS p WHERE p.id IN (
+                    SELECT DISTINCT ON (o.id) s.id
+                    FROM @partitions AS s JOIN @owners AS o ON o.id = s.owner
+                    WHERE o.until >= {NOW} AND o.address <> '' ORDER BY o.id, random()
+                ) ORDER BY random() FOR KEY SHARE OF p SKIP LOCKED
+            ) AS h;
+            IF homes_ IS NULL THEN
+                SELECT array_agg(h.id) INTO homes_ FROM (
+                    SELECT p.id FROM @partitions AS p LIMIT 1 FOR KEY SHARE OF p SKIP LOCKED
+                ) AS h;
+            END IF;
+            IF homes_ IS NULL THEN
+                INSERT INTO @partitions (owner) VALUES (NULL) RETURNING ARRAY[id] INTO homes_;
+            END IF;
+            created_partition := ARRAY(
+                SELECT homes_[1 + i % cardinality(homes_)]
+                FROM generate_series(1, cardinality(created_id)) AS i
+            );
+        END IF;
         IF cardinality(created_id) > 0 THEN
             WITH wanted AS (
                 SELECT * FROM unnest(
@@ -122,7 +149,7 @@ COMMIT_1: Final = f"""
             SELECT array_agg(DISTINCT o.address) INTO rung_
                 FROM @executions AS x
                     JOIN @partitions AS s ON s.id = x.partition JOIN @owners AS o ON o.id = s.owner
-                WHERE x.id = ANY (posted_ids) AND o.id <> lease_ AND o.address <> '';
+                WHERE x.id = ANY (posted_ids) AND o.id IS DISTINCT FROM lease_ AND o.address <> '';
         END IF;
         RETURN QUERY SELECT made_, rung_;
     END $$

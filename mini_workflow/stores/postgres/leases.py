@@ -16,6 +16,7 @@ from mini_workflow.stores.ownership import Ownership
 from mini_workflow.stores.postgres.arrays import numbers
 from mini_workflow.stores.postgres.clock import DatabaseClock
 from mini_workflow.stores.postgres.connection import Address, Connection, Pool
+from mini_workflow.stores.postgres.functions import NOW
 from mini_workflow.stores.process import Process
 
 HOMES: Final = 8
@@ -194,11 +195,41 @@ class PostgresLeases:
             self._clock.set(there, asked, self._clock.steady())
 
 
+class NoLeases:
+    """Implements `Leases` for a client, which holds nothing."""
+
+    def __init__(self, readers: Pool, clock: Clock) -> None:
+        self._readers = readers
+        self._clock = clock
+
+    def acquire(self, now: int) -> bool:
+        """See `Leases.acquire`: there is nothing to take."""
+        return False
+
+    def renew(self, now: int) -> int:
+        """See `Leases.renew`."""
+        return now
+
+    def extend(self, now: int) -> None:
+        """See `Leases.extend`."""
+
+    def note_turn(self, execution_id: str | None) -> None:
+        """See `Leases.note_turn`."""
+
+    def release(self) -> None:
+        """See `Leases.release`."""
+
+    def peers(self) -> list[str]:
+        """See `Leases.peers`: all owners whose leases stand."""
+        now = self._clock.now()
+        return [row[1] for row in self._readers.rows(_OWNERS) if row[1] and row[2] >= now]
+
+
 def set_clock(clock: DatabaseClock, connection: Connection) -> None:
     """Ask the server for its time."""
     connection.row("SELECT 1")  # connecting takes longer than asking
     asked = clock.steady()
-    there: int = connection.row(f"SELECT {_NOW}")[0]
+    there: int = connection.row(f"SELECT {NOW}")[0]
     clock.set(there, asked, clock.steady())
 
 
@@ -227,7 +258,6 @@ def _notes(database: Address) -> Path:
     return folder / name
 
 
-_NOW: Final = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
 _OWNERS: Final = "SELECT id, address, until, host, pid, born FROM @owners"
 _LOOK: Final = f"""
     {_OWNERS} UNION ALL
@@ -263,7 +293,7 @@ _FOLD: Final = """
     UPDATE @executions SET partition = (%s::bigint[])[1 + key %% %s] WHERE partition = %s
 """
 _EXTEND: Final = f"""
-    UPDATE @owners SET until = %s WHERE id = %s RETURNING {_NOW}
+    UPDATE @owners SET until = %s WHERE id = %s RETURNING {NOW}
 """
 _RELEASE: Final = """
     WITH given AS (UPDATE @partitions SET owner = NULL WHERE owner = %s)

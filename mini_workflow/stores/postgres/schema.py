@@ -208,12 +208,14 @@ def check(found: tuple[int, int], address: Address, *, exact: bool = True) -> No
         )
 
 
-def script(address: Address) -> str:
-    """Return all statements as a text for psql, for whoever may not let a program do this. It is for a
-    schema without tables.
+def script(address: Address, found: int = 0) -> str:
+    """Return the statements that bring a schema from a version to the current one, as a text for psql:
+    for teams whose programs may not change tables.
     """
+    if found >= len(MIGRATIONS):
+        return ""
     statements = [f'CREATE SCHEMA IF NOT EXISTS "{address.schema}"', _META]
-    statements += [statement for number in MIGRATIONS for statement in number]
+    statements += [statement for number in MIGRATIONS[found:] for statement in number]
     statements.append(_MARK.replace("%s", "{}").format(len(MIGRATIONS), OLDEST))
     lines = [address.qualified(_plain(one)).decode() + ";\n" for one in statements]
     return "".join(["BEGIN;\n", *lines, "COMMIT;\n"])

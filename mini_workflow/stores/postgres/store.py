@@ -32,7 +32,11 @@ class PostgresStore:
         holding: Ownership,
         letters: Letters,
         ring: Callable[[Iterable[str]], None],
+        *,
+        is_client: bool = False,
     ) -> None:
+        self._is_client = is_client
+        self._looks = 0
         self._writer = writer
         self._readers = readers
         self._holding = holding
@@ -73,6 +77,13 @@ class PostgresStore:
         """Return those that are not running: closed, blocked, or not there. Any thread."""
         return [name for (name,) in self._readers.rows(_ENDED, (texts(execution_ids),))]
 
+    def version(self) -> int:
+        """Return another number each time: there is no cheap way to find out that nothing has changed.
+        Any thread.
+        """
+        self._looks += 1
+        return self._looks
+
     def list(self, query: Query) -> Page:
         """See `Store.list`."""
         parts = sources(query, _DIALECT)
@@ -98,6 +109,8 @@ class PostgresStore:
     def commit(self, commits: Sequence[Commit]) -> list[bool]:
         """See `Store.commit`."""
         holding = self._holding
+        if self._is_client:
+            return self._create(commits)
         holding.require()
         batch = _Batch(holding, self._letters, self._found(commits))
         for item in commits:
@@ -111,6 +124,31 @@ class PostgresStore:
         else:
             made = self._write(batch)
         return batch.settle(made)
+
+    def _create(self, commits: Sequence[Commit]) -> list[bool]:
+        """Create executions for whoever runs some; a client can write nothing else."""
+        holding = Ownership()
+        holding.homes = [0]
+        batch = _Batch(holding, self._letters, self._found(commits))
+        for item in commits:
+            batch.add(item)
+        parameters = (None, 0, *batch.literals())
+        sql = f"SELECT * FROM @commit_1({', '.join(['%s'] * len(parameters))})"
+        try:
+            rows = self._writer.once(sql, parameters)
+        except ConnectionLost:
+            done = self._written(commits)
+            if any(done):  # all of them were, in one step
+                return done
+            rows = self._writer.once(sql, parameters)
+        made, addresses = rows[0]
+        self._ring(addresses or ())
+        return batch.settle(made or [])
+
+    def _written(self, commits: Sequence[Commit]) -> list[bool]:
+        """Return which executions began by these commits: no other one has the same first event."""
+        first = self._writer.rows(_FIRST, (texts([item.execution_id for item in commits]),))
+        return [(item.execution_id, item.events[0]) in first for item in commits]
 
     def _write(self, batch: _Batch) -> list[int | None]:
         parameters = batch.literals()
@@ -375,6 +413,12 @@ _FIND: Final = """
     SELECT id, key, partition,
         (SELECT coalesce(max(number) + 1, 0) FROM @events WHERE execution = key)
     FROM @executions WHERE id = ANY (%s::text[])
+"""
+_FIRST: Final = """
+    SELECT executions.id, events.body
+    FROM @executions AS executions
+        JOIN @events AS events ON events.execution = executions.key AND events.number = 0
+    WHERE executions.id = ANY (%s::text[])
 """
 _HISTORY: Final = """
     SELECT events.body

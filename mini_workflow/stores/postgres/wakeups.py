@@ -36,27 +36,38 @@ CHANNEL: Final = "mini_workflow_"
 
 
 class Wakeups:
-    """Can be rung at `address` as soon as it listens."""
+    """Can be rung at `address` as soon as it listens. On a `borrowed` connection it rings with the caller's
+    transaction.
+    """
 
-    def __init__(self, database: Address) -> None:
+    def __init__(self, database: Address, borrowed: Connection | None = None) -> None:
+        self._borrowed = borrowed
         self.address: Final = CHANNEL + secrets.token_hex(8)
         self._database = database
         self._closed = threading.Event()
         self._listener: threading.Thread | None = None
-        self._ends, self._ended = socket.socketpair()
+        self._ends: tuple[socket.socket, socket.socket] | None = None
+        """What ends the listener: what is sent to the second one is heard at the first."""
         self._ringer: threading.Thread | None = None
         self._to_ring: set[str] = set()
         self._rings = threading.Condition()
 
     def listen(self, heard: Callable[[], None]) -> None:
         """Call `heard`, on a thread of its own, whenever somebody has rung, or may have."""
+        self._ends = socket.socketpair()
         self._listener = threading.Thread(
-            target=self._listen, args=(heard,), name="mini-workflow-listener", daemon=True
+            target=self._listen,
+            args=(heard, self._ends[0]),
+            name="mini-workflow-listener",
+            daemon=True,
         )
         self._listener.start()
 
     def ring(self, addresses: Iterable[str]) -> None:
         """Wake the owners at these addresses. Does not wait, and may be called on any thread."""
+        if self._borrowed is not None:
+            self._borrowed.rows(_NOTIFY_WITH, (texts(sorted(set(addresses))),))
+            return
         with self._rings:
             self._to_ring.update(one for one in addresses if one and one != self.address)
             if not self._to_ring or self._closed.is_set():
@@ -73,14 +84,15 @@ class Wakeups:
         if self._closed.is_set():
             return
         self._closed.set()
-        self._ended.send(b"\0")
+        if self._ends is not None:
+            self._ends[1].send(b"\0")
         with self._rings:
             self._rings.notify()
         for thread in (self._listener, self._ringer):
             if thread is not None and thread is not threading.current_thread():
                 thread.join()
-        self._ends.close()
-        self._ended.close()
+        for end in self._ends or ():
+            end.close()
 
     def _send(self) -> None:
         connection = Connection(self._database)
@@ -99,24 +111,24 @@ class Wakeups:
         finally:
             connection.close()
 
-    def _listen(self, heard: Callable[[], None]) -> None:
+    def _listen(self, heard: Callable[[], None], ends: socket.socket) -> None:
         while not self._closed.is_set():
             connection = Connection(self._database)
             try:
                 connection.rows(f'LISTEN "{self.address}"')
                 heard()  # what was rung before is lost
-                self._hear(connection.raw, heard)
+                self._hear(connection.raw, heard, ends)
             except (StoreError, psycopg.Error, OSError) as error:
                 log.warning("no ring of another process is heard for a while: %s", error)
             finally:
                 connection.close()
             self._closed.wait(_PAUSE)
 
-    def _hear(self, raw: Raw, heard: Callable[[], None]) -> None:
+    def _hear(self, raw: Raw, heard: Callable[[], None], ends: socket.socket) -> None:
         allowance = Allowance(BURST, INTERVAL)
         with selectors.DefaultSelector() as selector:
             selector.register(raw.fileno(), selectors.EVENT_READ)
-            selector.register(self._ends, selectors.EVENT_READ)
+            selector.register(ends, selectors.EVENT_READ)
             while not self._closed.is_set():
                 if not selector.select(_CHECK):
                     raw.execute("SELECT 1")
@@ -136,3 +148,4 @@ _NOTIFY: Final = """
     SELECT pg_notify(address, '') FROM unnest(%s::text[]) AS rung (address),
         set_config('synchronous_commit', 'off', true)
 """
+_NOTIFY_WITH: Final = "SELECT pg_notify(address, '') FROM unnest(%s::text[]) AS rung (address)"

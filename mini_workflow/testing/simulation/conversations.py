@@ -12,6 +12,7 @@ from typing import Any
 from mini_workflow.context import Context
 from mini_workflow.core import events
 from mini_workflow.errors import PromiseNotOpen, UnknownHandler
+from mini_workflow.schedules.debounce import debounce
 from mini_workflow.schedules.plan import make_plan
 from mini_workflow.schedules.workflow import schedule
 from mini_workflow.testing.simulation.outside import Say
@@ -298,6 +299,24 @@ async def scheduled_over_another(ctx: Context) -> None:
     """Start the next one, and terminate the one before."""
     plan = make_plan("sleeping", (), every=60, overlap="terminate_other", catch_up=3600)
     await schedule(ctx, plan)
+
+
+def _call(name: str, wait: int) -> tuple[Any, ...]:
+    return ([], {}, None, wait, 150_000, name)
+
+
+@shape(
+    "debounced",
+    says=[
+        Say("update", "call", _call("debounced", 60_000), told="debounced"),
+        Say("update", "call", _call("other", 100_000), told="debounced"),
+        Say("update", "call", _call("other", 50_000), told="debounced"),
+    ],
+    tags="timers updates starts gives-up",
+)
+async def debounce_calls(ctx: Context) -> str:
+    """Start an execution when calls have ceased."""
+    return await debounce(ctx, "detached")
 
 
 @shape(1, of_its_own=1, tags="tasks")

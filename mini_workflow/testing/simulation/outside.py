@@ -188,6 +188,7 @@ class Outside:
             raise TimeoutError
         if isinstance(answer.event, events.UpdateCompleted):
             return self._codec.decode(answer.event.result)
+        assert not isinstance(answer.event, events.UpdateAccepted)
         failure = answer.refusal if answer.event is None else answer.event.failure
         assert failure is not None
         raise self._codec.decode_failure(failure)

@@ -89,10 +89,12 @@ async def leaves(ctx: Context) -> int:
 @workflow("dropped.inside")
 async def inside(ctx: Context) -> int:
     async with nested(ctx):
+        found = 0
         async for number in numbers(ctx, 1):
+            found = number
             async with opened("in the loop", ctx):
                 await ctx.wait_for_signal("on")
-    return number
+    return found
 
 
 @pytest.mark.parametrize("flow", [iterates, leaves, inside])

@@ -86,6 +86,19 @@ async def steps(ctx: Context, n: int) -> int:
     return total
 
 
+@workflow("local.steps_and_gate")
+async def steps_and_gate(ctx: Context, n: int, name: str) -> int:
+    total = await steps.handler(ctx, n)
+    await ctx.task(go_through, name)
+    return total
+
+
+@workflow("local.waits_for_go")
+async def waits_for_go(ctx: Context) -> str:
+    await ctx.wait_for_signal("go")
+    return "went"
+
+
 @workflow("local.sleeper")
 async def sleeper(ctx: Context, seconds: float) -> float:
     begin = ctx.now()

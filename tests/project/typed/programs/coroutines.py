@@ -36,6 +36,7 @@ async def calls_have_types(client: AsyncClient) -> None:
     )
     handle = await client.update_with_start(order, "o-1", id="o", update="add", update_args=[3])
     assert_type(handle, AsyncUpdateHandle)
+    assert_type(await client.debounce(order, "o-1", key="o", delay=3), str)
     assert_type(await execution.start_update("add", 3), AsyncUpdateHandle)
     assert_type(await client.list_executions(limit=3), list[Description])
 

@@ -49,6 +49,7 @@ def results_have_types(runtime: LocalRuntime) -> None:
     assert_type(runtime.update_with_start(audit.bind(3), id="a", update="add"), UpdateHandle)
     assert_type(runtime.get_execution("o").start_update("add", 3, timeout=3), UpdateHandle)
     assert_type(runtime.get_execution("o").get_update("u-1").result(), Any)
+    assert_type(runtime.debounce(order, "o-1", key="o", delay=3), str)
     kept: list[Execution[object]] = [runtime.start_execution(order, "o-1")]
     print(kept)
 
@@ -95,6 +96,8 @@ def wrong_arguments_are_found(runtime: LocalRuntime) -> None:
     runtime.signal_with_start(order, 3, id="order-1", signal="go")  # type: ignore  # error: mistyped
     runtime.signal_with_start(order, "o-1", signal="go")  # type: ignore  # error: without id
     runtime.signal_with_start(order, "o-1", id="order-1")  # type: ignore  # error: without signal
+    runtime.debounce(order, 3, key="o", delay=3)  # type: ignore  # error: mistyped
+    runtime.debounce(order, "o-1", key="o")  # type: ignore  # error: without delay
     runtime.update_with_start(order, 3, id="o", update="add")  # type: ignore  # error: mistyped
     runtime.update_with_start(order, "o-1", id="o")  # type: ignore  # error: without update
     runtime.update_with_start(order, "o-1", id="o", update="a", args=[])  # type: ignore  # error: no such option

@@ -1,0 +1,117 @@
+"""What `doctor` looks at in a Postgres database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Final
+
+from mini_workflow.cli.findings import Finding
+
+if TYPE_CHECKING:
+    from mini_workflow.cli.backends import PostgresTarget
+    from mini_workflow.stores.postgres.connection import Connection
+
+FEW_CONNECTIONS: Final = 0.8
+"""The part of max_connections from which it is too many. Our own bound, as the following ones."""
+
+LONG_TRANSACTION: Final = 600
+"""Seconds for which a transaction may be open: as long, no dead row is removed that it may see."""
+
+DEAD_ROWS: Final = 100_000
+"""Dead rows of a table that are worth a look, if they are more than the living ones."""
+
+CLOCK: Final = 5_000
+"""Milliseconds by which the clocks may differ. Leases and timers go by the server's in any case."""
+
+NOTIFY_QUEUE: Final = 0.5
+"""The part of the queue of notifications that may be in use. A full one fails commits."""
+
+
+def examine_postgres(target: PostgresTarget) -> Iterator[Finding]:
+    """Find what is wrong with the server and the tables. Raises StoreError."""
+    from mini_workflow.stores.postgres.clock import DatabaseClock
+    from mini_workflow.stores.postgres.connection import Address, Connection
+    from mini_workflow.stores.postgres.leases import set_clock
+    from mini_workflow.stores.postgres.schema import MIGRATIONS, version
+
+    address = Address(target.url, target.schema, read_only=True)
+    connection = Connection(address)
+    try:
+        server = connection.row("SHOW server_version")[0]
+        found = version(connection, address)[0]
+        if found < len(MIGRATIONS):
+            yield Finding(
+                "problem",
+                f"Postgres {server}: the tables have version {found}, and this release has "
+                f"{len(MIGRATIONS)}",
+                f"mini-workflow --backend {target.name} migrate",
+            )
+            return
+        yield Finding("ok", f"Postgres {server}, tables of version {found}")
+        clock = DatabaseClock()
+        set_clock(clock, connection)
+        yield _compared(
+            abs(clock.error) > CLOCK,
+            f"the clock of this machine is {abs(clock.error) / 1000:.1f} s "
+            f"{'ahead of' if clock.error > 0 else 'behind'} the server's",
+            "nothing of the library depends on it, but other programs may: set it by NTP",
+        )
+        yield from _examine_server(connection)
+        yield from _examine_tables(connection, target.schema)
+    finally:
+        connection.close()
+
+
+def _compared(wrong: bool, what: str, remedy: str) -> Finding:
+    return Finding("problem", what, remedy) if wrong else Finding("ok", what)
+
+
+def _examine_server(connection: Connection) -> Iterator[Finding]:
+    used, limit, queue = connection.row(_SERVER)
+    yield _compared(
+        used > FEW_CONNECTIONS * limit,
+        f"connections of the server in use: {used} of {limit}",
+        "raise max_connections, run fewer processes, or put PgBouncer in front of other programs",
+    )
+    yield _compared(
+        queue > NOTIFY_QUEUE,
+        f"the queue of notifications is {queue:.0%} full",
+        "a connection listens, and does not read: end the oldest transaction of one that listens",
+    )
+    rows: list[Any] = connection.rows(_OLDEST, (LONG_TRANSACTION,))
+    for pid, name, state, seconds in rows:
+        yield Finding(
+            "problem",
+            f"a transaction of process {pid} ({name or 'without a name'}, {state}) is open for "
+            f"{seconds:.0f} s, so that no dead row is removed",
+            f"find out what it does, or SELECT pg_terminate_backend({pid})",
+        )
+    if not rows:
+        yield Finding("ok", f"no transaction is open for more than {LONG_TRANSACTION} s")
+
+
+def _examine_tables(connection: Connection, schema: str) -> Iterator[Finding]:
+    for name, size, living, dead in connection.rows(_TABLES, (schema,)):
+        yield _compared(
+            dead > max(DEAD_ROWS, living),
+            f"{name}: {size}, rows: about {living}, dead ones: {dead}",
+            f"VACUUM {schema}.{name}; autovacuum is off, too slow, or held up by a long transaction",
+        )
+
+
+_SERVER: Final = """
+    SELECT (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'),
+        current_setting('max_connections')::int, pg_notification_queue_usage()
+"""
+_OLDEST: Final = """
+    SELECT pid, application_name, state, extract(epoch FROM clock_timestamp() - xact_start)
+    FROM pg_stat_activity
+    WHERE xact_start < clock_timestamp() - make_interval(secs => %s) AND pid <> pg_backend_pid()
+        AND backend_type = 'client backend'
+    ORDER BY xact_start LIMIT 5
+"""
+_TABLES: Final = """
+    SELECT relname, pg_size_pretty(pg_total_relation_size(relid)), n_live_tup, n_dead_tup
+    FROM pg_stat_user_tables WHERE schemaname = %s AND relname IN ('executions', 'events', 'mailbox')
+    ORDER BY relname
+"""

@@ -1,0 +1,94 @@
+"""The built-in workflow of debounced starts. Its execution waits until calls have ceased, and starts what
+the last one has asked for: so every store has it, and calls that are answered survive a crash.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from mini_workflow.context import Context
+from mini_workflow.core.starting import BoundWorkflow
+from mini_workflow.workflow import REGISTRY, Workflow
+
+DEBOUNCE: Final = "mini_workflow.debounce"
+"""The name of the workflow."""
+
+LONGEST_RUN: Final = 400
+"""Events after which the run continues as new. Our own bound."""
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+Asked = dict[str, Any]
+"""The last call: `args`, `kwargs` and `tags` of the start, its `id`, and, in milliseconds since the epoch,
+when the first call came (`since`) and when it is to be started (`until`)."""
+
+
+async def debounce(ctx: Context, workflow: str, asked: Asked | None = None) -> str:
+    """Start one execution of the workflow when calls have ceased, and return its id."""
+    return await DebounceRun(ctx, workflow, asked).keep()
+
+
+class DebounceRun:
+    """One run of it."""
+
+    def __init__(self, ctx: Context, workflow: str, asked: Asked | None) -> None:
+        self._ctx = ctx
+        self._workflow = workflow
+        self._asked: Asked | None = asked
+        self._called = False
+
+    async def keep(self) -> str:
+        """Do all that it does."""
+        ctx = self._ctx
+        ctx.on_update("call", self._call)
+        await ctx.wait_for(lambda: self._asked is not None)
+        while True:
+            if ctx.info.history_length >= LONGEST_RUN:
+                ctx.continue_as_new(self._workflow, self._asked)
+            self._called = False
+            # A duration, not a time: it stays what it is if the clock is set.
+            timer = ctx.sleep(timedelta(milliseconds=self._left()))
+            await ctx.wait_for(lambda timer=timer: timer.done() or self._called)
+            if timer.done():
+                break
+            timer.cancel()
+        assert self._asked is not None
+        asked: Asked = self._asked
+        wanted: Any = BoundWorkflow[Any](
+            self._workflow,  # type: ignore[arg-type]
+            tuple(asked["args"]),
+            asked["kwargs"],
+        )
+        ctx.start(wanted, id=asked["id"], tags=asked["tags"])
+        return str(asked["id"])
+
+    def _call(
+        self,
+        args: list[Any],
+        kwargs: dict[str, Any],
+        tags: dict[str, str] | None,
+        delay: int,
+        max_wait: int | None,
+        execution_id: str,
+    ) -> str:
+        """Take a call, and answer with the id that the execution will have."""
+        now, before = self._now(), self._asked
+        since = now if before is None else before["since"]
+        name = execution_id if before is None else before["id"]
+        until = now + delay if max_wait is None else min(now + delay, since + max_wait)
+        asked: Asked = {"args": args, "kwargs": kwargs, "tags": tags, "id": name}
+        self._asked = {**asked, "since": since, "until": until}
+        self._called = True
+        return str(name)
+
+    def _left(self) -> int:
+        assert self._asked is not None
+        until: int = self._asked["until"]
+        return until - self._now()
+
+    def _now(self) -> int:
+        return (self._ctx.now() - _EPOCH) // timedelta(milliseconds=1)
+
+
+REGISTRY.add_builtin(Workflow(DEBOUNCE, debounce))

@@ -1,0 +1,110 @@
+"""The command line on a Postgres database."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import psycopg
+import pytest
+from click.testing import CliRunner, Result
+
+from mini_workflow import PostgresRuntime
+from mini_workflow.cli import postgres_checks
+from mini_workflow.cli.app import cli
+from mini_workflow.stores.postgres.schema import MIGRATIONS
+from tests.postgres.server import PostgresServer
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def schema(postgres: PostgresServer) -> str:
+    return postgres.schema()
+
+
+@pytest.fixture
+def run(postgres: PostgresServer, schema: str) -> Run:
+    def run(*arguments: str) -> Result:
+        backend = f"{postgres.url}&schema={schema}"
+        return CliRunner().invoke(cli, ["--backend", backend, *arguments])
+
+    return run
+
+
+def test_migrate_makes_the_tables_once(run: Run) -> None:
+    first = run("migrate", "--json")
+    assert first.exit_code == 0, first.output
+    every = list(range(1, len(MIGRATIONS) + 1))
+    assert json.loads(first.output) == {"version": len(MIGRATIONS), "done": every}
+    assert "nothing to do" in run("migrate").output
+
+
+def test_the_statements_of_migrate_make_the_same_tables(
+    postgres: PostgresServer, schema: str, run: Run
+) -> None:
+    script = run("migrate", "--sql")
+    assert script.exit_code == 0, script.output
+    assert postgres.ask(f"SELECT 1 FROM pg_namespace WHERE nspname = '{schema}'") == []
+    with psycopg.connect(postgres.url, autocommit=True) as connection:
+        connection.execute(script.output.encode())
+    assert "nothing to do" in run("migrate").output
+    assert run("migrate", "--sql").output == ""
+    with PostgresRuntime(postgres.url, schema=schema, migrate=False) as runtime:
+        assert runtime.list_executions() == []
+
+
+def test_commands_that_need_tables_say_so(run: Run) -> None:
+    found = run("ls")
+    assert found.exit_code != 0
+    assert "mini-workflow migrate" in found.output
+    doctor = run("doctor")
+    assert doctor.exit_code == 1
+    assert "the tables have version 0" in doctor.output
+
+
+def test_doctor_finds_nothing_wrong_with_a_quiet_server(run: Run) -> None:
+    run("migrate")
+    found = run("doctor")
+    assert found.exit_code == 0, found.output
+    for text in (
+        "connections of the server",
+        "the clock",
+        "executions: ",
+        "no transaction is open",
+    ):
+        assert text in found.output
+
+
+def test_doctor_names_a_transaction_that_is_open_for_long(
+    postgres: PostgresServer, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("migrate")
+    monkeypatch.setattr(postgres_checks, "LONG_TRANSACTION", 0)
+    with psycopg.connect(postgres.url, application_name="report") as connection:
+        connection.execute("SELECT 1")
+        found = run("doctor")
+    assert found.exit_code == 1
+    assert "(report, idle in transaction)" in found.output
+    assert "pg_terminate_backend" in found.output
+
+
+def test_doctor_warns_of_too_few_connections(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    run("migrate")
+    monkeypatch.setattr(postgres_checks, "FEW_CONNECTIONS", 0)
+    found = run("doctor")
+    assert found.exit_code == 1
+    assert "raise max_connections" in found.output
+
+
+def test_backup_names_the_tool_of_the_database(run: Run) -> None:
+    found = run("backup", "copy.db")
+    assert found.exit_code != 0
+    assert "pg_dump" in found.output
+
+
+def test_a_password_is_not_shown(postgres: PostgresServer) -> None:
+    backend = f"postgresql://user:secret@/none?host={postgres.folder}/nowhere"
+    found = CliRunner().invoke(cli, ["--backend", backend, "doctor"])
+    assert found.exit_code == 1
+    assert "secret" not in found.output
