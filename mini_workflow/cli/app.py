@@ -20,6 +20,7 @@ from mini_workflow.cli.commands import (
     package,
     replay,
     run,
+    stream,
     ui,
 )
 from mini_workflow.cli.config import find_config
@@ -111,6 +112,7 @@ _MODULES = (
     dev,
     ui,
     inspect,
+    stream,
     control,
     replay,
     doctor,
