@@ -40,6 +40,7 @@ from mini_workflow.engine.calls import arguments_of, name_of
 from mini_workflow.engine.debounce import Debounce
 from mini_workflow.engine.execution import Description, Execution, Settled
 from mini_workflow.engine.find import Filters, make_query, matching
+from mini_workflow.engine.forks import Forks
 from mini_workflow.engine.replies import existing
 from mini_workflow.engine.requests import Ask, Post, Resume, Start
 from mini_workflow.engine.run_again import RunAgain, closing_option
@@ -68,6 +69,7 @@ _FOR_HANDLES: Final = {name for name in vars(Execution) if not name.startswith("
     "changes",
     "check_caller",
     "closing",
+    "forks",
     "head",
     "lines",
     "read_stream",
@@ -93,6 +95,7 @@ class Client:
         self._codec = codec
         self._registry = registry
         self.again = RunAgain(transport, store)
+        self.forks = Forks(transport, store, codec, registry)
         self.updates = Updates(transport, store, codec, self.again)
         self.update_with_start = UpdateWithStart(self)
         self.debounce = Debounce(self)

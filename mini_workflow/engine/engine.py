@@ -19,7 +19,7 @@ from mini_workflow.core.payload import Payload
 from mini_workflow.core.report_limits import ReportLimits
 from mini_workflow.core.run import Definition
 from mini_workflow.core.timing import UNTIMED, Timing
-from mini_workflow.engine.batch import AT_ONCE, MESSAGES, Batch, message_of
+from mini_workflow.engine.batch import AT_ONCE, MESSAGES, Batch, brings_a_message, message_of
 from mini_workflow.engine.cache import Cache
 from mini_workflow.engine.children import Children
 from mini_workflow.engine.clock_steps import ClockSteps
@@ -33,7 +33,6 @@ from mini_workflow.engine.replies import blocked, closed, restart_of
 from mini_workflow.engine.requests import (
     Ask,
     Input,
-    Post,
     Release,
     Resume,
     Start,
@@ -274,7 +273,7 @@ class Engine:
             if WakeUp in kinds:
                 self._mailbox_due = self._look_around(batch)
             elif self._mailbox_due or (
-                not kinds <= _OUTCOMES and any(map(_brings_a_message, requests))
+                not kinds <= _OUTCOMES and any(map(brings_a_message, requests))
             ):
                 self._mailbox_due = self._takeover.read(batch)
             for request in requests:
@@ -347,7 +346,7 @@ class Engine:
         elif len(delivery.messages) >= MESSAGES:
             batch.again.append(request)  # it has got as much as one turn takes
             return
-        if is_asked and _brings_a_message(request) and self._takeover.is_behind(name):
+        if is_asked and brings_a_message(request) and self._takeover.is_behind(name):
             batch.again.append(request)
             return
         delivery.requests.append(request)
@@ -372,6 +371,8 @@ class Engine:
         if name in batch.deliveries:
             # What came before the start was meant for no execution, and must be told so.
             batch.again.append(request)
+            return
+        if batch.has_fork(request):
             return
         started = self._first_event(
             request.workflow, request.arguments, now, timing=request.timing, tags=request.tags
@@ -569,10 +570,3 @@ class Engine:
     def _keep(self, requests: Sequence[Input]) -> None:
         kept = [r for r in (*self._held_back, *requests) if not isinstance(r, WakeUp)]
         self._held_back = [*kept, WakeUp()]
-
-
-def _brings_a_message(request: Input) -> bool:
-    """Return whether it is from somebody who may have left a message in the mailbox before."""
-    if isinstance(request, Start):
-        return request.message is not None
-    return isinstance(request, (Post, Resume, Update))

@@ -248,6 +248,8 @@ class FileTransport:
         """Return what makes the execution. Its first event stands alone: no code has run yet, and
         being busy tells whoever takes it over to begin.
         """
+        if request.fork is not None:
+            return request.fork.to_commit()
         started = first_event(
             *(
                 request.workflow,

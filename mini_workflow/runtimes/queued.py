@@ -32,7 +32,17 @@ from mini_workflow.engine.replies import (
     still_open,
     still_takes,
 )
-from mini_workflow.engine.requests import Answer, Ask, Post, Request, Resume, Start, Started, Update
+from mini_workflow.engine.requests import (
+    Answer,
+    Ask,
+    Beginning,
+    Post,
+    Request,
+    Resume,
+    Start,
+    Started,
+    Update,
+)
 from mini_workflow.engine.runs import ENTROPY_BITS, first_event, first_head
 from mini_workflow.engine.transport import (
     CheckedStore,
@@ -273,6 +283,9 @@ class _QueueTransport:
             if sent is not None:
                 self._post(name, wire.encode(sent), request.message_key())
             return
+        if request.fork is not None:
+            self._create_fork(request, request.fork)
+            return
         started = first_event(
             *(request.workflow, request.arguments, self.now(), secrets.randbits(ENTROPY_BITS)),
             timing=request.timing,
@@ -290,6 +303,19 @@ class _QueueTransport:
             request.reply.give(Started(head))
         else:
             answer_start(request, None, self.store)
+
+    def _create_fork(self, request: Start, fork: Beginning) -> None:
+        """Write a fork, and have it begin: not before, since the message does not say what with."""
+        name, fingerprint = request.execution_id, request.arguments.fingerprint()
+        with self.lock:
+            created = self._fenced.create(
+                fork.to_commit(), None, fingerprint, NO_EFFECTS, NO_WAKEUPS
+            )
+        if not created:
+            answer_start(request, None, self.store)
+            return
+        self._post(name, "", f"fork/{secrets.token_hex(8)}")
+        request.reply.give(Started(fork.head))
 
     def ask(self, request: Request[T], timeout: float | None = None) -> T:
         """See `Transport.ask`."""
