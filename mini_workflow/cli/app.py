@@ -21,6 +21,7 @@ from mini_workflow.cli.commands import (
     package,
     replay,
     run,
+    stream,
     ui,
 )
 from mini_workflow.cli.config import find_config
@@ -112,6 +113,7 @@ _MODULES = (
     dev,
     ui,
     inspect,
+    stream,
     control,
     delete,
     replay,
