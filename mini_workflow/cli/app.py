@@ -20,6 +20,7 @@ from mini_workflow.cli.commands import (
     package,
     replay,
     run,
+    schedule,
     ui,
 )
 from mini_workflow.cli.config import find_config
@@ -108,6 +109,7 @@ def _current_folder() -> Path:
 
 _MODULES = (
     run,
+    schedule,
     dev,
     ui,
     inspect,
