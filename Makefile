@@ -8,7 +8,7 @@ ARGS ?=
 RUN := .venv/bin/python -m
 NOX := PYTHONS="$(PYTHONS)" .venv-tools/bin/python -m nox
 
-.PHONY: help env tools demo test test-fast e2e e2e-pulumi browser check lint types imports hygiene format bench bench-aws profile lock clean
+.PHONY: help env tools demo demo-postgres test test-fast e2e e2e-pulumi browser check lint types imports hygiene format bench bench-aws profile lock clean
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -21,6 +21,9 @@ tools:
 
 demo: env ## Run the example
 	@$(RUN) example
+
+demo-postgres: env ## Four workers on one Postgres database, one of which is killed
+	@$(RUN) example.postgres
 
 test: tools ## The test suite on every Python found; PYTHONS="3.11 3.12" restricts, ARGS go to pytest
 	@$(NOX) --session test -- $(ARGS); status=$$?; $(RUN) tests.left_out; exit $$status

@@ -10,9 +10,11 @@ from mini_workflow.core.retry import RetryPolicy
 from mini_workflow.engine.execution import Description, Execution
 from mini_workflow.engine.recording import Recording
 from mini_workflow.engine.schedules import Schedule, ScheduleDescription, ScheduledStart
+from mini_workflow.engine.streams import Chunk, ExecutionStream
 from mini_workflow.engine.timeline import Entry, Timeline
 from mini_workflow.errors import (
     ChildFailed,
+    ChunkTooLarge,
     ClosureNotSerializable,
     CodecMismatch,
     DeterminismError,
@@ -49,6 +51,7 @@ from mini_workflow.errors import (
     StoreRefused,
     StoreTooNew,
     StoreUnavailable,
+    StreamFull,
     TaskCancelled,
     TaskError,
     TaskTimeout,
@@ -82,6 +85,8 @@ __all__ = [
     "AsyncUpdateHandle",
     "Child",
     "ChildFailed",
+    "Chunk",
+    "ChunkTooLarge",
     "ClosureNotSerializable",
     "CodecMismatch",
     "Context",
@@ -101,6 +106,7 @@ __all__ = [
     "ExecutionNotClosed",
     "ExecutionNotFound",
     "ExecutionPaused",
+    "ExecutionStream",
     "ExecutionTerminated",
     "ExecutionTimeout",
     "HistoryTooLong",
@@ -134,6 +140,7 @@ __all__ = [
     "StoreRefused",
     "StoreTooNew",
     "StoreUnavailable",
+    "StreamFull",
     "TaskCancelled",
     "TaskError",
     "TaskTimeout",

@@ -36,6 +36,7 @@ from mini_workflow.core.starting import (
     Startable,
     unbind,
 )
+from mini_workflow.core.streams import WorkflowStream
 from mini_workflow.core.tags import check_tags
 from mini_workflow.core.tasks import TaskFuture
 from mini_workflow.core.timing import timing_of
@@ -344,6 +345,15 @@ class Context:
         to whoever calls ``runtime.complete_promise(token, value)``.
         """
         return self._run.promises.create(name or "")
+
+    def stream(self, name: str) -> WorkflowStream:
+        """Return the stream of that name, to write to: whoever reads ``execution.stream(name)`` gets
+        what is written once the turn is committed. Nothing of it is in the history.
+
+        Raises InvalidIdentifier unless the name is 1 to 64 letters, digits and ``_-.:@``.
+        """
+        started = self._run.started
+        return WorkflowStream(name, self._run.recorder, 0 if started is None else started.run)
 
     # Other executions
 

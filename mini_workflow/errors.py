@@ -8,11 +8,13 @@ MiniWorkflowError
 │   ├── InvalidIdentifier           (also a ValueError) an id or a name has forbidden characters or length
 │   ├── UnknownHandler              (also a LookupError) no query or update of that name is handled
 │   ├── PromiseNotOpen              the token is wrong, or its promise was completed before
+│   ├── StreamFull                  a stream has as many chunks or bytes as it may have
 │   └── RuntimeClosed               the runtime was closed before the call
 ├── SettingMissing                  a setting is needed and absent
 ├── SerializationError              a value or a closure cannot cross a boundary
 │   ├── ValueNotSerializable        names the path of the value
-│   │   └── ValueTooLarge           is larger than value_limit
+│   │   ├── ValueTooLarge           is larger than value_limit
+│   │   └── ChunkTooLarge           is larger than one chunk of a stream may be
 │   ├── ClosureNotSerializable      names the captured variable
 │   ├── PayloadNotReadable          stored bytes cannot be turned back into a value
 │   │   └── CodecMismatch           they need a payload codec, or a key, that this process has not
@@ -85,6 +87,10 @@ class PromiseNotOpen(UsageError):
     """The token is wrong, or its promise was completed, failed or given up before."""
 
 
+class StreamFull(UsageError):
+    """A stream has as many chunks or bytes as it may have; the chunk was not written."""
+
+
 class RuntimeClosed(UsageError):
     """The runtime was closed before the call."""
 
@@ -107,6 +113,10 @@ class ValueNotSerializable(SerializationError, TypeError):
 
 class ValueTooLarge(ValueNotSerializable):
     """A value takes more bytes than a single value may: see `value_limit` of the runtimes."""
+
+
+class ChunkTooLarge(ValueNotSerializable):
+    """A chunk of a stream takes more bytes than one may."""
 
 
 class ClosureNotSerializable(SerializationError, TypeError):

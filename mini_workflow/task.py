@@ -15,6 +15,8 @@ from mini_workflow.core.codec import Codec
 from mini_workflow.core.payload import Payload
 from mini_workflow.errors import TaskCancelled, UsageError
 from mini_workflow.ports import TaskRequest
+from mini_workflow.stream_buffer import StreamSink
+from mini_workflow.task_stream import TaskStream, TaskStreams
 
 
 class Beating(Protocol):
@@ -33,11 +35,13 @@ class CurrentTask:
         "_cancelled",
         "_deadline",
         "_on_cancel",
+        "_streams",
         "codec",
         "details",
         "on_await",
         "on_wait",
         "request",
+        "sink",
         "stops_early",
     )
 
@@ -61,6 +65,9 @@ class CurrentTask:
         """Whether the code has seen that the runtime closes: what it returns is no result."""
         self._cancelled: str | None = None
         self._on_cancel: Callable[[], None] | None = None
+        self.sink: StreamSink | None = None
+        """Where what the code writes to streams goes; set by who runs it."""
+        self._streams: TaskStreams | None = None
 
     @property
     def attempt(self) -> int:
@@ -132,6 +139,26 @@ class CurrentTask:
         text = self.request.heartbeat
         return None if text is None else self._the_codec().decode(Payload(text=text))
 
+    def stream(self, name: str) -> TaskStream:
+        """Return the stream of that name of the execution, to write to: whoever reads
+        ``execution.stream(name)`` gets the chunks while the attempt runs.
+
+        Raises InvalidIdentifier unless the name is 1 to 64 letters, digits and ``_-.:@``, and
+        UsageError where the store keeps no streams.
+        """
+        if self._streams is None:
+            if self.sink is None:
+                raise UsageError(
+                    f"task {self.name!r} cannot write to a stream: the store of its runtime keeps none"
+                )
+            self._streams = TaskStreams(self.request, self._the_codec(), self.sink)
+        return TaskStream(name, self._streams)
+
+    @property
+    def streams(self) -> TaskStreams | None:
+        """What the code has written to streams, if it has. For who runs it."""
+        return self._streams
+
     @property
     def cancelled(self) -> bool:
         """Whether the attempt shall end: a long task looks here and stops early.
@@ -173,7 +200,9 @@ class CurrentTask:
 
     def _the_codec(self) -> Codec:
         if self.codec is None:
-            raise UsageError("heartbeats need a codec: whoever runs the attempt has to set it")
+            raise UsageError(
+                "heartbeats and streams need a codec: whoever runs the attempt has to set it"
+            )
         return self.codec
 
 

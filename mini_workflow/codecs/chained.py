@@ -141,6 +141,25 @@ class ChainedCodec:
         plain = self.for_execution(execution_id).plain_payload(payload)
         return self._inner.outline(plain, execution_id)
 
+    def moved(self, payload: Payload, target: ChainedCodec) -> Payload:
+        """See `Codec.moved`. The salt of fingerprints stays: those of its calls are compared by it."""
+        plain = self._inner.moved(self.plain_payload(payload), target._inner)
+        tree = payload.tree
+        if not is_encoded(tree):
+            return plain
+        salt = self._decoded(tree)[:_SALT_BYTES] if _is_salted(tree) else b""
+        made = target._tree(salt + plain.text.encode(), tree.get("kind", _VALUE), "a value")
+        if made is None:
+            return plain
+        if "same" in tree:
+            made["same"] = target._digests(plain) if salt else plain.fingerprint()
+        return EncodedPayload(made, plain)
+
+    def moved_failure(self, failure: Failure, target: ChainedCodec) -> Failure:
+        """See `Codec.moved_failure`."""
+        plain = self._inner.moved_failure(self.plain_failure(failure), target._inner)
+        return target._hidden(plain) if is_encoded(failure.state) else plain
+
     def plain_payload(self, payload: Payload) -> Payload:
         """See `Codec.plain_payload`."""
         tree = payload.tree

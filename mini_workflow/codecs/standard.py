@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from copy import copy
+from dataclasses import replace
 from typing import Any, Final
 
 from mini_workflow.codecs.closures import capture_call, restore_call, share_call
@@ -126,6 +127,23 @@ class StandardCodec:
         """See `Codec.decode_failure`."""
         self.plain_failure(failure)
         return decode_failure(failure, self._signer, trust=self._trust)
+
+    def moved(self, payload: Payload, target: StandardCodec) -> Payload:
+        """See `Codec.moved`."""
+        if self._signer is None:
+            return payload
+        return target.encode(self.decode(payload), "value")
+
+    def moved_failure(self, failure: Failure, target: StandardCodec) -> Failure:
+        """See `Codec.moved_failure`."""
+        if self._signer is None:
+            return failure
+        made = target.encode_failure(self.decode_failure(failure))
+        return replace(
+            failure,
+            state=made.state,
+            cause=None if failure.cause is None else self.moved_failure(failure.cause, target),
+        )
 
     def plain_payload(self, payload: Payload) -> Payload:
         """See `Codec.plain_payload`."""

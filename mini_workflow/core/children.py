@@ -99,7 +99,8 @@ class Children:
         """Start a child execution now, with the arguments that `encode` encodes by its codec."""
         recorder = self._recorder
         seq = recorder.seq + 1
-        name = self._made_up(seq) if child_id is None else child_id
+        name = made_up_id(recorder.execution_id, recorder.state.seed, seq)
+        name = name if child_id is None else child_id
         arguments = encode(recorder.codec.for_execution(name))
         if not recorder.may_start():
             return Child(0, workflow, "", loop=recorder.loop, children=self)
@@ -111,11 +112,6 @@ class Children:
             name = event.id
         child = self._open[seq] = Child(seq, workflow, name, loop=recorder.loop, children=self)
         return child
-
-    def _made_up(self, seq: int) -> str:
-        """Return the id of an execution for which the code has chosen none."""
-        recorder = self._recorder
-        return f"{recorder.execution_id[:80]}.{recorder.state.seed % 100_000_000:08d}.{seq}"
 
     def start_detached(
         self,
@@ -129,7 +125,8 @@ class Children:
         """Start an execution that goes on without this one, once this turn is committed."""
         recorder = self._recorder
         seq = recorder.seq + 1
-        name = self._made_up(seq) if execution_id is None else execution_id
+        name = made_up_id(recorder.execution_id, recorder.state.seed, seq)
+        name = name if execution_id is None else execution_id
         arguments = encode(recorder.codec.for_execution(name))
         if recorder.may_start():
             recorder.seq = seq
@@ -196,6 +193,13 @@ class Children:
         self._open.clear()
 
 
+def made_up_id(execution_id: str, seed: int, seq: int) -> str:
+    """Return the id of an execution that operation `seq` of another one starts, and for which no other is
+    chosen.
+    """
+    return f"{execution_id[:80]}.{seed % 100_000_000:08d}.{seq}"
+
+
 def _sender(execution_id: str, state: ExecutionState) -> str:
     """Return what the keys of messages about the end of a run begin with: another one in each run, also
     of those that begin with the events of another one.
@@ -220,7 +224,7 @@ def tell_parent(
     execution_id: str, started: events.ExecutionStarted | None, state: ExecutionState, end: Event
 ) -> Iterable[commands.SendMessage]:
     """Return the message to the parent about the end of its child."""
-    if started is None or started.parent is None:
+    if started is None or started.parent is None or started.forked_from is not None:
         return
     parent, seq = started.parent["id"], started.parent["seq"]
     key = f"{_sender(execution_id, state)}/end"
@@ -247,6 +251,8 @@ def tell_parent(
 
 def is_child(started: events.ExecutionStarted) -> bool:
     """Return whether it is the child of another execution, and not only started by it."""
+    if started.forked_from is not None:
+        return False
     return started.parent is not None and "notify" not in started.parent
 
 

@@ -128,6 +128,16 @@ class Codec(Protocol):
         """
         ...
 
+    def moved(self, payload: Payload, target: Any) -> Payload:
+        """Return an encoded value of this execution as the same codec of another one, `target`, encodes it.
+        Raises PayloadNotReadable.
+        """
+        ...
+
+    def moved_failure(self, failure: Failure, target: Any) -> Failure:
+        """Do the same for a failure."""
+        ...
+
     def plain_payload(self, payload: Payload) -> Payload:
         """Return the encoded value as JSON that can be read. Raises PayloadNotReadable."""
         ...

@@ -21,6 +21,7 @@ from mini_workflow.core.replay import replay
 from mini_workflow.core.report_limits import ReportLimits
 from mini_workflow.core.run import Definition, Inline, OutOfTime, Run
 from mini_workflow.core.state import Condition, ExecutionState, Summary
+from mini_workflow.core.streams import StreamWrite
 from mini_workflow.core.timing import Timing
 from mini_workflow.errors import MiniWorkflowError
 
@@ -61,6 +62,8 @@ class Decision:
     deadline: bool = False
     """Whether `wake_at` is the deadline of an attempt's report: then it need not be kept to the
     moment."""
+    chunks: tuple[StreamWrite, ...] = ()
+    """What the code has written to streams."""
     cut: bool = False
     """Whether the run has stopped in front of an inline task for which there is no time now. All that
     is decided counts; a new run goes on from there, before anything that is `left`."""
@@ -125,7 +128,7 @@ def decide(
                 if stale:
                     summary = state.summary()
                 stale = True
-                run.deliver(event)
+                _deliver(run, event)
                 if loop.fault is not None:
                     counts, after = _before_the_stop(run, event)
                     taken.extend(counts)
@@ -162,8 +165,19 @@ def decide(
         refusals=tuple(refusals),
         ignored=tuple(ignored),
         deadline=deadline,
+        chunks=() if recorder.streams is None else recorder.streams.take(),
         cut=cut,
     )
+
+
+def _deliver(run: Run, event: Event) -> None:
+    """Deliver an event. What is written to streams in a step that fails does not count."""
+    streams = run.recorder.streams
+    before = 0 if streams is None else len(streams.out)
+    run.deliver(event)
+    streams = run.recorder.streams
+    if streams is not None and run.loop.fault is not None and not _is_cut(run):
+        del streams.out[before:]
 
 
 def _is_cut(run: Run) -> bool:

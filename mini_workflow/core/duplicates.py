@@ -32,8 +32,12 @@ def _has_no_history(state: ExecutionState, message: Event) -> bool:
 
 
 def _is_not_reset(state: ExecutionState, message: events.ExecutionReset) -> bool:
-    """Return whether the workflow runs, and its run was not reset yet."""
-    return state.condition == "running" and all(run != message.run for run, _ in state.resets)
+    """Return whether the workflow runs, and its run was not reset yet; of a fork, not by this one."""
+    if message.how == "fork":
+        known = any(name == message.id for _, name in state.resets)
+    else:
+        known = any(run == message.run for run, _ in state.resets)
+    return state.condition == "running" and not known
 
 
 def _is_running(state: ExecutionState, message: Event) -> bool:

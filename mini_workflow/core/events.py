@@ -42,7 +42,9 @@ class ExecutionStarted(Fact):
     the run before hands over; TimerFired with the number DEADLINE says that it has not. `retry` is the
     policy by which a run that fails is followed by another one, as plain JSON: this run is `attempt`, and
     `failure` is that of the one before. `worker` names the worker that runs all tasks of the execution
-    and of its children, whichever these name; empty leaves that to them.
+    and of its children, whichever these name; empty leaves that to them. `forked_from` is
+    ``{"id": ..., "event": ...}`` for one that began with that many events of another execution: it is
+    nobody's child then, whatever `parent` its code sees.
     """
 
     at: int
@@ -71,19 +73,20 @@ class ExecutionStarted(Fact):
     attempt: int = 1
     failure: Failure | None = None
     worker: str = ""
+    forked_from: dict[str, Any] | None = None
 
 
 @fact
 class ExecutionReset(Fact):
     """The run begins with `kept` events of another run, and goes on from there.
 
-    `how` says why: "retry" or "restart". `run` is the number of this run, and `id` that of the
-    request. `highest` is the
-    highest number that the other run has given to an operation: those of this one go on behind it.
-    `attempts` says for each task that was open at the cut, by its number, which attempt it makes now;
-    those before do not count any more. `running` are those whose attempt has begun and goes on. `timer`
-    is the number of a timer that waits once more, until `fire_at` (milliseconds since the epoch); 0 for
-    none.
+    `how` says why: "retry" or "restart"; or "fork", where the other run is one of another execution: then
+    children that are open are started again. `run` is the number of this run, and `id` that of the
+    request. `highest` is the highest number that the other run has given to an operation: those of this
+    one go on behind it. `attempts` says for each task that was open at the cut, by its number, which
+    attempt it makes now; those before do not count any more. `running` are those whose attempt has begun
+    and goes on. `timer` is the number of a timer that waits once more, until `fire_at` (milliseconds
+    since the epoch); 0 for none.
     """
 
     at: int

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.comparison import COMPARED, Comparison
@@ -24,6 +24,9 @@ from mini_workflow.errors import (
 from mini_workflow.loop.loop import Halt, WorkflowLoop, running_loop
 from mini_workflow.loop.ordered import silence, unseen
 from mini_workflow.loop.source_line import user_line
+
+if TYPE_CHECKING:
+    from mini_workflow.core.streams import Streams
 
 log = logging.getLogger("mini_workflow.workflow")
 
@@ -58,6 +61,7 @@ class Recorder:
         "script",
         "seq",
         "state",
+        "streams",
         "trying",
     )
 
@@ -85,6 +89,8 @@ class Recorder:
         self._failed_prune = _FAILED_PRUNE_AT
         self.out: list[Event] = []
         """The events since `take` was called last, incoming and recorded, in order."""
+        self.streams: Streams | None = None
+        """What the code writes to streams, once it has any."""
         self._halts = 0
 
     # Events

@@ -46,3 +46,5 @@ def repeat(run: Run, history: Sequence[Event]) -> None:
     recorder.script = None
     # What the code asked for behind the end of the recording has not been committed yet.
     recorder.restore(recorder.take()[len(history) :])
+    if recorder.streams is not None and not recorder.out:
+        recorder.streams.take()  # it was written with the end of the recording

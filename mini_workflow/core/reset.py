@@ -73,7 +73,7 @@ def retry_cut(history: Sequence[Event]) -> int:
         asked := [i for i, e in enumerate(before) if isinstance(e, events.CancelRequested)]
     ):
         cut = asked[-1]
-    elif isinstance(closing, events.ExecutionCancelled) and _started(history).cancel is not None:
+    elif isinstance(closing, events.ExecutionCancelled) and started_of(history).cancel is not None:
         cut = 1  # it was cancelled before it began
     else:
         first_undo = next((i for i, e in enumerate(before) if _is_undo(e)), None)
@@ -87,17 +87,18 @@ def retry_cut(history: Sequence[Event]) -> int:
     return max(1, cut)
 
 
-def _started(history: Sequence[Event]) -> events.ExecutionStarted:
+def started_of(history: Sequence[Event]) -> events.ExecutionStarted:
+    """Return the first event. Raises WireError if it is none that begins a history."""
     first = history[0]
     if not isinstance(first, events.ExecutionStarted):
         raise WireError(f"a history begins with {first!r}")
     return first
 
 
-def _highest(history: Sequence[Event]) -> int:
+def highest_number(history: Sequence[Event]) -> int:
     """Return the highest number that was given to an operation."""
     numbers = (max(getattr(e, "seq", 0), getattr(e, "highest", 0)) for e in history)
-    return max(_started(history).first_seq, *numbers)
+    return max(started_of(history).first_seq, *numbers)
 
 
 def _turn_of(history: Sequence[Event], index: int) -> int:
@@ -167,8 +168,8 @@ def _undone(history: Sequence[Event]) -> int | None:
 def retry(history: Sequence[Event], *, at: int, request_id: str) -> Reset:
     """Return a run that goes on from the last good point of one that has closed."""
     kept = retry_cut(history)
-    first, prefix, tail = _started(history), history[:kept], history[kept:]
-    state, highest = ExecutionState.of(prefix), _highest(history)
+    first, prefix, tail = started_of(history), history[:kept], history[kept:]
+    state, highest = ExecutionState.of(prefix), highest_number(history)
     dropped = next((e.id for e in tail if isinstance(e, events.CancelRequested)), "")
     started = replace(
         first,
@@ -234,7 +235,7 @@ def restart(
 
     Raises WireError if those of the first one are not known.
     """
-    first, highest = _started(history), _highest(history)
+    first, highest = started_of(history), highest_number(history)
     known = first_arguments(first) if arguments is None else arguments
     if known is None:
         raise WireError("the arguments of the first run were not recorded")

@@ -19,13 +19,14 @@ from mini_workflow.core.raised import add_note
 from mini_workflow.core.recorded import INLINE
 from mini_workflow.core.recorder import Recorder
 from mini_workflow.core.retry import JudgedCall, RetryPolicy
+from mini_workflow.core.streams import StreamWrite, streams_of
 from mini_workflow.errors import MiniWorkflowError, SerializationError, TaskError, UsageError
 from mini_workflow.loop.loop import Halt, WorkflowLoop
 from mini_workflow.loop.ordered import WorkflowFuture
 
-Inline = Callable[[str, int, str, CapturedCall], "Payload | Failure"]
-"""Runs a captured call inside the turn: (execution id, seq, name, payload) -> what came of it. Raises
-OutOfTime if it has not run the call, since this turn has no time for it."""
+Inline = Callable[[str, int, str, CapturedCall, list[StreamWrite]], "Payload | Failure"]
+"""Runs a captured call inside the turn: (execution id, seq, name, payload, what it writes to streams) ->
+what came of it. Raises OutOfTime if it has not run the call, since this turn has no time for it."""
 
 UNDO_POLICY: Final = RetryPolicy(max_attempts=100, initial=1.0, maximum=300.0)
 """How an undo is retried: for hours, because what it takes back is real."""
@@ -149,6 +150,7 @@ class Tasks:
         captured = self._capture(INLINE, seq, name, function, args, kwargs, options)
         call = self._fingerprint(name, function, args, kwargs)
         refused, script = recorder.refused, recorder.script
+        written: list[StreamWrite] = []
         asked: Event = events.InlineTaskCompleted(seq, name, EMPTY, refused, call)
         if captured is not None and (script is None or script.ended()):
             if self._inline is None:
@@ -158,7 +160,7 @@ class Tasks:
                 raise Halt
             try:
                 with recorder.loop.outside():
-                    outcome = self._inline(recorder.execution_id, seq, name, captured[0])
+                    outcome = self._inline(recorder.execution_id, seq, name, captured[0], written)
             except OutOfTime as error:
                 recorder.loop.fault = error
                 raise Halt from error
@@ -168,6 +170,8 @@ class Tasks:
                 asked = events.InlineTaskCompleted(seq, name, outcome, refused, call)
         recorder.seq = seq
         event = recorder.emit(asked)
+        if written:
+            streams_of(recorder).out += written
         future = TaskFuture(seq, name, loop=recorder.loop, tasks=self)
         try:
             if isinstance(event, events.InlineTaskFailed):

@@ -32,6 +32,7 @@ from mini_workflow.durations import seconds
 from mini_workflow.engine.debounce import DebounceOptions
 from mini_workflow.engine.execution import Description, Execution
 from mini_workflow.engine.recording import Recording
+from mini_workflow.engine.streams import AsyncExecutionStream
 from mini_workflow.engine.timeline import Timeline
 from mini_workflow.engine.transport import refuse_in_workflow, still_running
 from mini_workflow.engine.updates import UpdateHandle, UpdateWithStartOptions
@@ -315,6 +316,10 @@ class AsyncExecution(Generic[R_co]):
     async def recording(self) -> Recording:
         """Return what it takes to replay the execution elsewhere: see `Execution.recording`."""
         return await self._calls.call(self._execution.recording)
+
+    def stream(self, name: str, after: int = 0) -> AsyncExecutionStream:
+        """Return a stream, to be read with ``async for``: see `Execution.stream`."""
+        return AsyncExecutionStream(self._execution.stream(name, after))
 
     async def signal(self, name: str, value: Any = None) -> None:
         """Send a signal: see `Execution.signal`."""

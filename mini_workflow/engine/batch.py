@@ -8,6 +8,7 @@ from mini_workflow.core import events
 from mini_workflow.core.events import Message
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.payload import Payload
+from mini_workflow.engine.fork_turn import fork_turn
 from mini_workflow.engine.pending_updates import PendingUpdates
 from mini_workflow.engine.replies import answer_head, answer_start, answer_update
 from mini_workflow.engine.requests import Ask, Input, Post, Release, Resume, Start, Update
@@ -46,6 +47,14 @@ class Batch:
         if delivery is None:
             delivery = self.deliveries[execution_id] = Delivery(execution_id)
         return delivery
+
+    def has_fork(self, start: Start) -> bool:
+        """Return whether the start is one of a fork, which is then among the turns."""
+        if start.fork is None:
+            return False
+        self.turns[start.execution_id] = fork_turn(start, start.fork)
+        self.starts.append(start)
+        return True
 
     def answer(self, store: Store, inquiries: PendingUpdates) -> None:
         """Tell everybody who waits. A store that fails now, and a history that is damaged, fail
@@ -91,3 +100,10 @@ def ended(outcome: TaskOutcome, now: int) -> events.TaskCompleted | events.TaskF
         failure = Failure.from_plain(outcome.failure)
         return events.TaskFailed(now, seq, attempt, failure, heartbeat)
     return events.TaskCompleted(now, seq, attempt, Payload(text=outcome.result))
+
+
+def brings_a_message(request: Input) -> bool:
+    """Return whether it is from somebody who may have left a message in the mailbox before."""
+    if isinstance(request, Start):
+        return request.message is not None
+    return isinstance(request, (Post, Resume, Update))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable, Coroutine, Iterable, Mapping
+from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from typing import (
     TYPE_CHECKING,
@@ -39,11 +40,12 @@ from mini_workflow.engine.calls import arguments_of, name_of
 from mini_workflow.engine.debounce import Debounce
 from mini_workflow.engine.execution import Description, Execution, Settled
 from mini_workflow.engine.find import Filters, make_query, matching
+from mini_workflow.engine.forks import Forks
 from mini_workflow.engine.replies import existing
 from mini_workflow.engine.requests import Ask, Post, Resume, Start
 from mini_workflow.engine.run_again import RunAgain, closing_option
 from mini_workflow.engine.schedules import Schedules
-from mini_workflow.engine.transport import CheckedStore, Transport
+from mini_workflow.engine.transport import CheckedStore, Pauses, Transport
 from mini_workflow.engine.updates import Updates, UpdateWithStart
 from mini_workflow.errors import (
     ExecutionNotFound,
@@ -51,7 +53,7 @@ from mini_workflow.errors import (
     StoreCorrupt,
     UsageError,
 )
-from mini_workflow.ports import Head, Status, Stored
+from mini_workflow.ports import Head, Status, Stored, StreamPage
 from mini_workflow.workflow import Registry, Workflow
 
 if TYPE_CHECKING:
@@ -64,10 +66,13 @@ Ts = TypeVarTuple("Ts")
 
 _FOR_HANDLES: Final = {name for name in vars(Execution) if not name.startswith("_")} | {
     "again",
+    "changes",
     "check_caller",
     "closing",
+    "forks",
     "head",
     "lines",
+    "read_stream",
     "start_with",
     "stored",
     "updates",
@@ -90,6 +95,7 @@ class Client:
         self._codec = codec
         self._registry = registry
         self.again = RunAgain(transport, store)
+        self.forks = Forks(transport, store, codec, registry)
         self.updates = Updates(transport, store, codec, self.again)
         self.update_with_start = UpdateWithStart(self)
         self.debounce = Debounce(self)
@@ -545,6 +551,22 @@ class Client:
         """Return all that the store has of the current run. Raises ExecutionNotFound."""
         check_id(execution_id)
         return existing(execution_id, self._store.load(execution_id))
+
+    def read_stream(self, execution_id: str, name: str, after: int, limit: int) -> StreamPage:
+        """Return the next chunks of a stream: see `StreamStore.read`."""
+        self._store.check()
+        return self._transport.streams.read(execution_id, name, after, limit)
+
+    def stream_names(self, execution_id: str) -> list[str]:
+        """Return the names of the streams of an execution. Raises ExecutionNotFound."""
+        self.head(execution_id)
+        return self._transport.streams.names(execution_id)
+
+    def changes(
+        self, execution_id: str, wake: Callable[[], None]
+    ) -> AbstractContextManager[Pauses]:
+        """Have `wake` called after each change: see `Transport.changes`."""
+        return self._transport.changes(execution_id, wake)
 
     def signal(self, execution_id: str, name: str, value: Any) -> None:
         """Send a signal. Raises ExecutionNotFound or ExecutionClosed."""

@@ -12,6 +12,7 @@ from mini_workflow.core.events import Message
 from mini_workflow.engine.effects import WakeupPlan
 from mini_workflow.engine.turn import ABOUT_ATTEMPTS, Turn
 from mini_workflow.errors import StoreError
+from mini_workflow.ports import StreamWrite
 from mini_workflow.ports.queue import NO_EFFECTS, NO_WAKEUPS, ExecutionMeta, PendingEffects
 
 T = TypeVar("T")
@@ -102,6 +103,11 @@ class QueueTurn:
         """What the turn has decided."""
         turn = self.turn
         return turn.decision.commands if turn is not None and turn.decision is not None else ()
+
+    @property
+    def chunks(self) -> tuple[StreamWrite, ...]:
+        """What the turn has written to streams."""
+        return () if self.turn is None else self.turn.commit.chunks
 
     def take_outcomes(self, kept: list[Message], pending: PendingEffects) -> PendingEffects:
         """Have the turn take outcomes that were kept; answers the effects without their attempts."""

@@ -10,8 +10,9 @@ from mini_workflow.core.decide import Decision
 from mini_workflow.core.run import Run
 from mini_workflow.engine.dispatch import request_of
 from mini_workflow.errors import StoreError
-from mini_workflow.ports import Clock, Head, TaskRequest
+from mini_workflow.ports import Clock, Head, StreamStore, TaskRequest
 from mini_workflow.ports.queue import NO_EFFECTS, Dispatch, PendingEffects, Wakeup, Wakeups
+from mini_workflow.ports.streams import NO_STREAMS
 
 WAVE: Final = 1_000
 """How many attempts, or messages, are dispatched before what is left is noted in the store: so many may
@@ -29,8 +30,9 @@ class Effects:
     of its own.
     """
 
-    def __init__(self, dispatch: Dispatch, clock: Clock) -> None:
+    def __init__(self, dispatch: Dispatch, clock: Clock, streams: StreamStore = NO_STREAMS) -> None:
         self._dispatch = dispatch
+        self._streams = streams
         self._clock = clock
         self._sent: dict[str, set[tuple[int, int]]] = {}
 
@@ -46,6 +48,9 @@ class Effects:
         """Do effects, whose attempts are the `requests`; answers what is left of them because the time
         is up. Between two waves `note` is told what is left to do, and whether it is done now.
         """
+        if pending.chunks:
+            self._streams.append(pending.chunks, bounded=False)
+            pending = replace(pending, chunks=())
         sent = self._sent.get(name, ())
         requests = [request for request in requests if request.key[1:] not in sent]
         outbox = pending.outbox
@@ -120,6 +125,7 @@ def together(owed: PendingEffects, new: PendingEffects) -> PendingEffects:
         alarm=owed.alarm or new.alarm,
         causes=new.causes,
         doubtful=True,
+        chunks=(*owed.chunks, *new.chunks),
     )
 
 

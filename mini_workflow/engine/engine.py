@@ -19,7 +19,7 @@ from mini_workflow.core.payload import Payload
 from mini_workflow.core.report_limits import ReportLimits
 from mini_workflow.core.run import Definition
 from mini_workflow.core.timing import UNTIMED, Timing
-from mini_workflow.engine.batch import AT_ONCE, MESSAGES, Batch, message_of
+from mini_workflow.engine.batch import AT_ONCE, MESSAGES, Batch, brings_a_message, message_of
 from mini_workflow.engine.cache import Cache
 from mini_workflow.engine.children import Children
 from mini_workflow.engine.clock_steps import ClockSteps
@@ -33,7 +33,6 @@ from mini_workflow.engine.replies import blocked, closed, restart_of
 from mini_workflow.engine.requests import (
     Ask,
     Input,
-    Post,
     Release,
     Resume,
     Start,
@@ -89,6 +88,7 @@ class Engine:
         on_close: Closed,
         report: Report,
         notify_peers: Callable[[], None] = lambda: None,
+        on_chunks: Callable[[str], None] = lambda execution_id: None,
         cache_size: int = 4096,
         turn_limit: float | None = 10.0,
         history_limit: int = DEFAULT_HISTORY_LIMIT,
@@ -98,6 +98,7 @@ class Engine:
         self._codec = codec
         self._entropy = entropy
         self._on_close = on_close
+        self._on_chunks = on_chunks
         self._dispatcher = Dispatcher(self._again, report)
         self._cache = Cache(cache_size)
         self._watchdog = Watchdog(turn_limit)
@@ -117,7 +118,7 @@ class Engine:
         )
         self._takeover = Takeover(ports, known=known, notify_peers=notify_peers)
         self._children = Children(ports.store, codec, self._turns, self._first_event)
-        self._group_commit = GroupCommit(ports.store, self._turns, self._dispatcher.acknowledge)
+        self._group_commit = GroupCommit(ports, self._turns, self._dispatcher.acknowledge)
         self._pending_updates = PendingUpdates()
         self._queries = Queries(self._turns, self._cache, self._watchdog)
         self._notify_peers = notify_peers
@@ -272,7 +273,7 @@ class Engine:
             if WakeUp in kinds:
                 self._mailbox_due = self._look_around(batch)
             elif self._mailbox_due or (
-                not kinds <= _OUTCOMES and any(map(_brings_a_message, requests))
+                not kinds <= _OUTCOMES and any(map(brings_a_message, requests))
             ):
                 self._mailbox_due = self._takeover.read(batch)
             for request in requests:
@@ -345,7 +346,7 @@ class Engine:
         elif len(delivery.messages) >= MESSAGES:
             batch.again.append(request)  # it has got as much as one turn takes
             return
-        if is_asked and _brings_a_message(request) and self._takeover.is_behind(name):
+        if is_asked and brings_a_message(request) and self._takeover.is_behind(name):
             batch.again.append(request)
             return
         delivery.requests.append(request)
@@ -370,6 +371,8 @@ class Engine:
         if name in batch.deliveries:
             # What came before the start was meant for no execution, and must be told so.
             batch.again.append(request)
+            return
+        if batch.has_fork(request):
             return
         started = self._first_event(
             request.workflow, request.arguments, now, timing=request.timing, tags=request.tags
@@ -446,6 +449,7 @@ class Engine:
             or turn.failed
             or turn.continues
             or turn.commit.outbox
+            or turn.commit.chunks
         ):
             self._tell(turn)
 
@@ -465,6 +469,8 @@ class Engine:
             self._mailbox_due = True
             self._notify_peers()
             warn_of_nobody(turn, self._ports.store)
+        if turn.commit.chunks:
+            self._on_chunks(name)
         if head.closed_at is not None:
             warn_of_late_signals(turn)
         if head.status == "terminated" and CancelTask not in turn.commands:
@@ -564,10 +570,3 @@ class Engine:
     def _keep(self, requests: Sequence[Input]) -> None:
         kept = [r for r in (*self._held_back, *requests) if not isinstance(r, WakeUp)]
         self._held_back = [*kept, WakeUp()]
-
-
-def _brings_a_message(request: Input) -> bool:
-    """Return whether it is from somebody who may have left a message in the mailbox before."""
-    if isinstance(request, Start):
-        return request.message is not None
-    return isinstance(request, (Post, Resume, Update))

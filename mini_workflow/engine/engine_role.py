@@ -252,6 +252,12 @@ class EngineRole:
         """Tell those who wait that a turn has closed or blocked its execution."""
         self._notify = True
         self.waiters.tell(turn.head.execution_id, Settled(turn.head, turn.closing))
+        self.watchers.tell(turn.head.execution_id, Changed())
+
+    def announce_chunks(self, execution_id: str) -> None:
+        """Tell those who read streams of the execution that a turn has written to one."""
+        self._notify = True
+        self.watchers.tell(execution_id, Changed())
 
     def notify_peers_later(self) -> None:
         """Have other processes look at the store after this commit."""

@@ -13,11 +13,16 @@ from mini_workflow.engine.engine_role import EngineRole
 from mini_workflow.engine.execution import Settled
 from mini_workflow.engine.replies import existing
 from mini_workflow.engine.requests import Reply, Request, Start
-from mini_workflow.engine.transport import CheckedStore, refuse_in_workflow, still_running
+from mini_workflow.engine.transport import (
+    CheckedStore,
+    Pauses,
+    refuse_in_workflow,
+    still_running,
+)
 from mini_workflow.engine.turn import UNKNOWN_WORKFLOW
 from mini_workflow.engine.waiters import Closed, News
 from mini_workflow.errors import NotAllowedInWorkflow, RuntimeClosed
-from mini_workflow.ports import Clock, Store, Stored
+from mini_workflow.ports import Clock, Store, Stored, StreamStore
 from mini_workflow.waiting import blocking_wait
 
 T = TypeVar("T")
@@ -35,12 +40,19 @@ class EngineTransport:
     """
 
     def __init__(
-        self, role: EngineRole, store: Store, clock: Clock, *, enlists_as_leader: bool = False
+        self,
+        role: EngineRole,
+        store: Store,
+        clock: Clock,
+        streams: StreamStore,
+        *,
+        enlists_as_leader: bool = False,
     ) -> None:
         self.closed = False
         self.process: Final = os.getpid()
         self.store: Final = CheckedStore(lambda: store, self.check, self._load)
         """The store, for reading on any thread."""
+        self.streams: Final = streams
         self._role = role
         self._engine_store = store
         self._clock = clock
@@ -108,6 +120,28 @@ class EngineTransport:
         try:
             yield wait
         finally:
+            watchers.remove(execution_id, tell)
+
+    @contextlib.contextmanager
+    def changes(self, execution_id: str, wake: Callable[[], None]) -> Generator[Pauses]:
+        """See `Transport.changes`."""
+        watchers, over = self._role.watchers, threading.Event()
+
+        def tell(news: News) -> None:
+            # Callbacks are called once: it enters itself for what comes next.
+            if not isinstance(news, Closed) and not over.is_set():
+                watchers.add(execution_id, tell)
+                if over.is_set():
+                    watchers.remove(execution_id, tell)
+            wake()
+
+        watchers.add(execution_id, tell)
+        try:
+            if self._enlists_as_leader:
+                self._role.call(_nothing)  # whoever leads sees that somebody waits
+            yield Pauses(RECHECK, RECHECK)
+        finally:
+            over.set()
             watchers.remove(execution_id, tell)
 
     def now(self) -> int:
@@ -188,6 +222,10 @@ class EngineTransport:
         found: list[Stored | None] = []
         self._role.call(lambda: found.append(self._engine_store.load(execution_id)))
         return found[0]
+
+
+def _nothing() -> None:
+    pass
 
 
 def _opened(news: News) -> Settled:

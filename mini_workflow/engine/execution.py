@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
@@ -13,6 +13,7 @@ from mini_workflow.core.events import Event
 from mini_workflow.core.history import History
 from mini_workflow.core.tags import tags_from_text
 from mini_workflow.durations import seconds
+from mini_workflow.engine.open_promises import OpenPromise
 from mini_workflow.engine.recording import Recording
 from mini_workflow.engine.timeline import Reader, Timeline
 from mini_workflow.errors import (
@@ -27,6 +28,7 @@ from mini_workflow.ports import Head, Status
 
 if TYPE_CHECKING:
     from mini_workflow.engine.client import Client
+    from mini_workflow.engine.streams import ExecutionStream
     from mini_workflow.engine.updates import UpdateHandle
 
 R_co = TypeVar("R_co", covariant=True)
@@ -171,6 +173,20 @@ class Execution(Generic[R_co]):
         """
         return Recording.from_stored(self._client.stored(self.id))
 
+    def stream(self, name: str, after: int = 0) -> ExecutionStream:
+        """Return a stream that the execution and its tasks write to, to be read behind the offset
+        `after`: ``for chunk in execution.stream("tokens"): print(chunk.value)``.
+
+        Raises InvalidIdentifier, and UsageError if `after` is no offset.
+        """
+        from mini_workflow.engine.streams import ExecutionStream
+
+        return ExecutionStream(self.id, name, after, self._client, self._codec)
+
+    def stream_names(self) -> list[str]:
+        """Return the names of the streams that have chunks, in order."""
+        return self._client.stream_names(self.id)
+
     def signal(self, name: str, value: Any = None) -> None:
         """Send a signal; when this returns, it survives a crash.
 
@@ -289,6 +305,48 @@ class Execution(Generic[R_co]):
         """
         self._client.again.ask(self.id, "restart")
         self._settled = None
+
+    def fork(
+        self,
+        *,
+        before: str | int | None = None,
+        at: int | None = None,
+        id: str | None = None,  # noqa: A002 - the API's own word
+        patch: Mapping[str | int, Any] | None = None,
+    ) -> Execution[R_co]:
+        """Begin a new execution with the first events of this one, open or closed, and go on from there with
+        today's code. This one stays as it is. When this returns, the new one survives a crash.
+
+        Its code runs through these events first, here, and the fork is refused if it does not fit them.
+        What was done stays done: recorded results are taken, and no task of them is made again. What was
+        open at the cut is begun anew: a task is made again, with all its attempts; a child is started again
+        under a new id, as is what its code had asked of other executions; a timer ends at its time,
+        at once if that has passed; a deadline is as far away as it was at first. A promise has a new token:
+        see `open_promises`. An update that was being handled is handled again, and its answer is for nobody.
+        What has arrived behind the cut is not there: signals, updates and requests to cancel have to be
+        sent again. Only events of the present run count: see ``describe().run``.
+
+        Args:
+            before: the name, or the number, of a task, child, promise, signal, update or other operation
+                (a timer is called "timer"): what stands before it is kept.
+            at: how many events are kept instead, as `timeline` numbers them.
+            id: the id of the new execution; by default it is made of the id of this one.
+            patch: other results of tasks and children that ended before the cut, by name or number, also
+                of those that failed: ``{"charge": 7}``. The code must do the same with them up to the cut.
+
+        Raises:
+            UsageError: nothing has that name, or more than one; the message lists what there is.
+            NonDeterminismError: today's code, or the code with the other results, does not fit the events.
+            UnknownWorkflow: the workflow is not registered here.
+            ExecutionAlreadyExists: the id is taken.
+            ExecutionNotFound: there is no such execution.
+        """
+        made = self._client.forks.make(self.id, before, at, id, patch or {})
+        return Execution(made, self._client, self._codec)
+
+    def open_promises(self) -> list[OpenPromise]:
+        """Return the promises that wait to be completed, with their tokens. Raises ExecutionNotFound."""
+        return self._client.forks.open_promises(self.id)
 
     def pause(self, why: str = "") -> None:
         """Have no code of the execution run, and no task begin, until `resume` is called. What arrives

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from asyncio import base_events, events, runners, tasks, timeouts
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from contextvars import Token, copy_context
 from types import TracebackType
 from typing import Any, Final
@@ -15,9 +16,12 @@ from mini_workflow.core.failure import Failure
 from mini_workflow.core.payload import Payload, text_at_hand
 from mini_workflow.core.raised import set_traceback
 from mini_workflow.core.run import Inline
+from mini_workflow.core.streams import StreamWrite
 from mini_workflow.errors import CodecMismatch, TaskCancelled, TaskTimeout
 from mini_workflow.ports import TaskOutcome, TaskRequest
+from mini_workflow.stream_buffer import StreamSink
 from mini_workflow.task import CURRENT, CurrentTask
+from mini_workflow.task_stream import InlineSink
 
 _OURS: Final = frozenset(
     {__file__, *(module.__file__ for module in (base_events, events, runners, tasks, timeouts))}
@@ -32,8 +36,17 @@ Execute = Callable[[TaskRequest, Codec], TaskOutcome]
 def inline_runner(codec: Codec, execute: Execute) -> Inline:
     """Run inline tasks: on the calling thread, inside the turn."""
 
-    def run(execution_id: str, seq: int, name: str, payload: CapturedCall) -> Payload | Failure:
-        outcome = execute(TaskRequest(execution_id, seq, 1, name, payload), codec)
+    def run(
+        execution_id: str, seq: int, name: str, payload: CapturedCall, written: list[StreamWrite]
+    ) -> Payload | Failure:
+        request = TaskRequest(execution_id, seq, 1, name, payload)
+        task = CurrentTask(request)
+        task.sink = InlineSink(written)
+        token = CURRENT.set(task)
+        try:
+            outcome = execute(request, codec)
+        finally:
+            CURRENT.reset(token)
         if outcome.failure is not None:
             return Failure.from_plain(outcome.failure)
         return Payload(text=outcome.result)
@@ -41,64 +54,89 @@ def inline_runner(codec: Codec, execute: Execute) -> Inline:
     return run
 
 
-def execute(request: TaskRequest, codec: Codec) -> TaskOutcome:
+def execute(request: TaskRequest, codec: Codec, sink: StreamSink | None = None) -> TaskOutcome:
     """Run the attempt on this thread. Never raises: whatever goes wrong is the outcome.
 
     Also KeyboardInterrupt and SystemExit, in a task, fail that task only. What the function
     returns is awaited if it can be, on an event loop of its own, within the timeout.
+
+    What it writes to streams goes to the `sink`, and is stored before this returns.
     """
-    return copy_context().run(_execute, request, codec)
+    return copy_context().run(_execute, request, codec, sink)
 
 
-async def execute_async(request: TaskRequest, codec: Codec) -> TaskOutcome:
+async def execute_async(
+    request: TaskRequest, codec: Codec, sink: StreamSink | None = None
+) -> TaskOutcome:
     """Run the attempt on the running event loop, within its timeout.
 
     Raises asyncio.CancelledError when this coroutine is cancelled from outside, and nothing else.
     """
     codec = codec.for_execution(request.execution_id)
-    token = _enter(request, codec)
+    token = _enter(request, codec, sink)
     try:
         function, args, kwargs = codec.restore(request.payload)
         value: Any = function(*args, **kwargs)
         kind: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
         if getattr(kind, "__await__", None) is not None:
             value = await _within_timeout(request, value)
+        if (streams := CURRENT.get().streams) is not None:
+            await streams.close_async()
         return _completed(request, codec, value)
     except asyncio.CancelledError as error:
         if _is_cancelled():
             raise
-        return _failed(request, codec, error)
+        return await _failed_async(request, codec, error)
     except BaseException as error:
-        return _failed(request, codec, error)
+        return await _failed_async(request, codec, error)
     finally:
+        if (streams := CURRENT.get().streams) is not None:
+            streams.sink.forget(request.key)
         if token is not None:
             CURRENT.reset(token)
 
 
-def _execute(request: TaskRequest, codec: Codec) -> TaskOutcome:
+async def _failed_async(request: TaskRequest, codec: Codec, error: BaseException) -> TaskOutcome:
+    outcome = _failed(request, codec, error)
+    if (streams := CURRENT.get().streams) is not None:
+        with suppress(Exception):  # of what was not stored: the attempt has failed before
+            await streams.close_async()
+    return outcome
+
+
+def _execute(request: TaskRequest, codec: Codec, sink: StreamSink | None) -> TaskOutcome:
     codec = codec.for_execution(request.execution_id)
-    _enter(request, codec)
+    _enter(request, codec, sink)
     try:
         function, args, kwargs = codec.restore(request.payload)
         value: Any = function(*args, **kwargs)
         kind: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
         if getattr(kind, "__await__", None) is not None:
             value = _run(request, value)
+        if (streams := CURRENT.get().streams) is not None:
+            streams.close()
         return _completed(request, codec, value)
     except BaseException as error:
+        if (streams := CURRENT.get().streams) is not None:
+            with suppress(Exception):  # of what was not stored: the attempt has failed before
+                streams.close()
         if isinstance(error, asyncio.CancelledError) and CURRENT.get().cancelled:
             return cancelled(request, CURRENT.get().details)
         return _failed(request, codec, error)
 
 
-def _enter(request: TaskRequest, codec: Codec) -> Token[CurrentTask] | None:
+def _enter(
+    request: TaskRequest, codec: Codec, sink: StreamSink | None
+) -> Token[CurrentTask] | None:
     """Make the attempt the current one, unless the runner has done so."""
     task = CURRENT.get(None)
     if task is not None and task.request is request:
         task.codec = codec
+        task.sink = task.sink or sink
         return None
     task = CurrentTask(request)
     task.codec = codec
+    task.sink = sink
     return CURRENT.set(task)
 
 

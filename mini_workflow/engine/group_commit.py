@@ -11,9 +11,9 @@ from typing import Final
 from mini_workflow.core.events import Message
 from mini_workflow.engine.batch import Batch
 from mini_workflow.engine.requests import Waited
+from mini_workflow.engine.takeover import Ports
 from mini_workflow.engine.turn import Delivery, Turn, Turns
 from mini_workflow.errors import StoreError, StoreRefused
-from mini_workflow.ports import Store
 
 log = logging.getLogger("mini_workflow.engine")
 
@@ -25,9 +25,10 @@ class GroupCommit:
     """See the module's description. `acknowledge` takes the messages of an execution that are dropped."""
 
     def __init__(
-        self, store: Store, turns: Turns, acknowledge: Callable[[str, list[Message]], None]
+        self, ports: Ports, turns: Turns, acknowledge: Callable[[str, list[Message]], None]
     ) -> None:
-        self._store = store
+        self._store = ports.store
+        self._keeps_streams = ports.streams is not None
         self._turns = turns
         self._heard_of = acknowledge
 
@@ -39,7 +40,7 @@ class GroupCommit:
         a start is told the error. Raises what the store raises else, and has written nothing then.
         """
         try:
-            return self._store.commit([turn.commit for turn in batch.turns.values()])
+            return self._write(list(batch.turns.values()))
         except REFUSALS as error:
             groups = _groups(batch)
             refusal: Exception = error
@@ -66,7 +67,10 @@ class GroupCommit:
         return [answers[name] for name in batch.turns]
 
     def _write(self, group: list[Turn]) -> list[bool]:
-        return self._store.commit([turn.commit for turn in group])
+        commits = [turn.commit for turn in group]
+        if not self._keeps_streams and any(commit.chunks for commit in commits):
+            raise StoreRefused("it keeps no streams")
+        return self._store.commit(commits)
 
     def _refuse(
         self, group: list[Turn], batch: Batch, answers: dict[str, bool], error: Exception

@@ -55,6 +55,7 @@ from mini_workflow.ports.queue import (
     FencedStore,
     PendingEffects,
 )
+from mini_workflow.ports.streams import NO_STREAMS, StreamStore
 
 log = logging.getLogger("mini_workflow.engine")
 
@@ -99,6 +100,7 @@ class Orchestrator:
         turn_limit: float | None,
         history_limit: int,
         limits: ReportLimits,
+        streams: StreamStore = NO_STREAMS,
         each: Each = one_by_one,
         on_turn: Callable[[Turn], None] = lambda turn: None,
         claim: Callable[[str], str] = lambda execution_id: "",
@@ -113,7 +115,7 @@ class Orchestrator:
         self._left: Callable[[], int] = lambda: FOREVER
         self._ready: Callable[[], None] = lambda: None
         self._longest: int | None = None
-        self._courier = Effects(dispatch, clock)
+        self._courier = Effects(dispatch, clock, streams)
         self._cache = Cache(cache_size)
         self._watchdog = Watchdog(turn_limit)
         self._turns = Turns(
@@ -381,8 +383,8 @@ class Orchestrator:
         Whoever goes on from here if this process ends does not begin anew; and who has come so far
         is not to be blocked for it.
         """
-        known = self._store.standing(work.name)
-        self._rewrite(work, known, left if goes_on else put_off(left), 0)
+        left = left if goes_on else put_off(left)
+        self._rewrite(work, self._store.standing(work.name), left, 0)
 
     def _rewrite(
         self, work: QueueTurn, known: ExecutionMeta | None, pending: PendingEffects, tries: int
@@ -444,7 +446,7 @@ class Orchestrator:
         decision, woken = None if turn is None else turn.decision, work.arrival.woken
         work.plan_wakeup = waking_of(head, decision, standing.alarm, needed, woken, now)
         to_set = work.plan_wakeup.to_set is not None
-        new = PendingEffects(tasks, tuple(outgoing), alarm=to_set, causes=work.arrival.ids)
+        new = PendingEffects(tasks, tuple(outgoing), to_set, work.arrival.ids, chunks=work.chunks)
         work.pending = together(work.owed, new)
 
     def _commit(self, work: QueueTurn) -> None:
@@ -459,7 +461,7 @@ class Orchestrator:
             work.version = 1
             return
         commit = turn.commit if turn is not None else Commit(work.name, standing.length)
-        empty = not (commit.events or commit.head or commit.park or commit.unpark)
+        empty = not (commit.events or commit.head or commit.park or commit.unpark or commit.chunks)
         if empty and not (pending.tasks or pending.outbox or work.owed or alarm != standing.alarm):
             # Setting the same alarm again is done before this message is done with.
             pending = NO_EFFECTS

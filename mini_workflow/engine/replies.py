@@ -38,6 +38,10 @@ def start_refusal(
     the message which came along was taken before the end of the execution.
     """
     name = request.execution_id
+    if request.fork is not None:
+        return ExecutionAlreadyExists(
+            f"execution {name!r} exists; choose another id for the fork", execution_id=name
+        )
     if head.workflow != request.workflow:
         return ExecutionAlreadyExists(
             f"execution {name!r} exists and is one of workflow {head.workflow!r}, not "

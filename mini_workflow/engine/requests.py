@@ -23,7 +23,7 @@ from mini_workflow.core.failure import Failure
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.starting import IfClosed
 from mini_workflow.core.timing import UNTIMED, Timing
-from mini_workflow.ports import Head, TaskOutcome
+from mini_workflow.ports import Commit, Head, TaskOutcome
 
 T = TypeVar("T")
 
@@ -87,13 +87,29 @@ class Started:
     closing: Event | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """What a fork begins with: its head, the lines of its history, and those of the messages that it takes
+    next.
+    """
+
+    head: Head
+    events: tuple[str, ...]
+    parked: tuple[str, ...]
+
+    def to_commit(self) -> Commit:
+        """Return what creates the execution."""
+        name = self.head.execution_id
+        return Commit(name, 0, self.events, self.head, park=self.parked)
+
+
 @dataclass(slots=True)
 class Start:
     """Start an execution, or find the one that was started with the same id; with `fresh` the id
     was made up and cannot be there. A `message` goes to the execution either way. `if_closed` says what
     becomes of one that is there and has closed, and `restarts` that it was asked to begin anew. A new one
-    begins with the `tags`, and begins and ends as its `timing` says. Its `arguments` are by position where
-    they can be; older versions have recorded them `as_given`.
+    begins with the `tags`, and begins and ends as its `timing` says. One that is a `fork` must not be there.
+    Its `arguments` are by position where they can be; older versions have recorded them `as_given`.
     """
 
     execution_id: str
@@ -104,6 +120,7 @@ class Start:
     timing: Timing = UNTIMED
     tags: dict[str, str] | None = None
     if_closed: IfClosed = "return"
+    fork: Beginning | None = None
     restarts: bool = False
     as_given: Payload | None = None
     reply: Reply[Started] = field(default_factory=Reply[Started])

@@ -16,6 +16,7 @@ from mini_workflow.core.payload import Payload
 from mini_workflow.core.recorded import python_version
 from mini_workflow.core.reset import Reset, first_arguments, restart, retry
 from mini_workflow.core.run import Run
+from mini_workflow.core.state import ExecutionState
 from mini_workflow.core.tags import tags_after, tags_as_text
 from mini_workflow.core.timing import UNTIMED, Timing
 from mini_workflow.errors import HistoryTooLong, TurnTimeout
@@ -75,7 +76,7 @@ def first_head(execution_id: str, started: events.ExecutionStarted) -> Head:
         "running",
         started.at,
         run=started.run,
-        parent=parent_of(started.parent),
+        parent=parent_of(started.parent) if started.forked_from is None else None,
         tags=tags_as_text(started.tags),
     )
 
@@ -175,6 +176,8 @@ def reset_run(
     else:
         made = retry(history, at=at, request_id=name)
     after = _begun(head, head.run + 1, length)
+    # Those that the code has set since then it sets again.
+    after = replace(after, tags=tags_as_text(ExecutionState.of(made.history).tags))
     said: list[Command] = []
     for child, seq in made.children:
         key = f"{execution_id}/{after.run}/{seq}/retry"

@@ -20,8 +20,10 @@ from mini_workflow.engine.renewal import LeaseRenewal
 from mini_workflow.engine.requests import Release
 from mini_workflow.engine.runs import ENTROPY_BITS
 from mini_workflow.engine.turn import Execute
+from mini_workflow.engine.waiters import Changed
 from mini_workflow.errors import RuntimeClosed, StoreError
-from mini_workflow.ports import Head, NamedWorkerRunner, Report, TaskRunner
+from mini_workflow.ports import Head, NamedWorkerRunner, NoStreams, Report, TaskRunner
+from mini_workflow.stream_buffer import StreamBuffer
 from mini_workflow.workflow import REGISTRY
 
 log = logging.getLogger("mini_workflow.engine")
@@ -33,8 +35,9 @@ class Runtime(Client):
     Args:
         ports: the backend.
         codec: carries values and closures.
-        make_runner: makes the runner of tasks, given where to report, and where its own threads may
-            report that can lead the engine meanwhile (`EngineRole.hand_in`).
+        make_runner: makes the runner of tasks, given where to report, where its own threads may
+            report that can lead the engine meanwhile (`EngineRole.hand_in`), and what takes the
+            writes of tasks to streams, if the backend has any.
         cache_size: how many waiting executions are kept in memory.
         turn_limit: seconds that a workflow may compute between two awaits; None for no limit.
         grace: seconds that `close` waits for tasks that have begun.
@@ -53,7 +56,7 @@ class Runtime(Client):
         ports: Ports,
         *,
         codec: Codec,
-        make_runner: Callable[[Report, Report], TaskRunner],
+        make_runner: Callable[[Report, Report, StreamBuffer | None], TaskRunner],
         cache_size: int,
         turn_limit: float | None,
         grace: float,
@@ -78,13 +81,21 @@ class Runtime(Client):
             on_end=self._end,
         )
         transport = EngineTransport(
-            self._driver, ports.store, ports.clock, enlists_as_leader=enlists_as_leader
+            self._driver,
+            ports.store,
+            ports.clock,
+            ports.streams or NoStreams(),
+            enlists_as_leader=enlists_as_leader,
         )
+        self._buffer: StreamBuffer | None = None
+        if ports.streams is not None:
+            self._buffer = StreamBuffer(ports.streams.append, self._chunks_stored)
+        self._announce = notify_peers
         super().__init__(transport, transport.store, codec, REGISTRY)
         self._engine_transport = transport
         self._renewal: LeaseRenewal | None = None
         try:
-            self._runner = make_runner(self._driver.put, self._driver.hand_in)
+            self._runner = make_runner(self._driver.put, self._driver.hand_in, self._buffer)
             try:
                 self._engine = Engine(
                     ports,
@@ -95,6 +106,7 @@ class Runtime(Client):
                     on_close=self._driver.announce,
                     report=self._driver.put,
                     notify_peers=self._driver.notify_peers_later,
+                    on_chunks=self._driver.announce_chunks,
                     cache_size=cache_size,
                     turn_limit=turn_limit,
                     history_limit=history_limit,
@@ -109,6 +121,8 @@ class Runtime(Client):
             except BaseException:
                 self._stop_renewal()
                 self._runner.close(0)
+                if self._buffer is not None:
+                    self._buffer.close()
                 raise
         except BaseException:
             on_stop()
@@ -137,6 +151,8 @@ class Runtime(Client):
                 self._driver.call(self._engine.drain)
             for request in self._runner.close(self._grace):
                 self._driver.put(Release(*request.key, request.heartbeat))
+            if self._buffer is not None:
+                self._buffer.close()
             self._driver.stop()
             self._ended = True
 
@@ -167,6 +183,12 @@ class Runtime(Client):
     def look_around(self) -> None:
         """Look at the store: another process may have changed it. Callable from any thread."""
         self._driver.wake_up()
+
+    def _chunks_stored(self, executions: set[str]) -> None:
+        """Tell those who read streams, here and in other processes, on the thread of the buffer."""
+        for name in executions:
+            self._driver.watchers.tell(name, Changed())
+        self._announce()
 
     def _end(self) -> None:
         """Clean up as the last thing on the engine's own thread, however it ends."""

@@ -15,7 +15,15 @@ from mini_workflow.engine.batch import AT_ONCE, MESSAGES, Batch
 from mini_workflow.engine.recording import decode_message
 from mini_workflow.engine.turn import ABOUT_ATTEMPTS, ABOUT_PROMISES, UNKNOWN_WORKFLOW, Delivery
 from mini_workflow.errors import WireError
-from mini_workflow.ports import Agenda, Clock, Leases, Mailbox, MailboxEntry, Store
+from mini_workflow.ports import (
+    Agenda,
+    Clock,
+    Leases,
+    Mailbox,
+    MailboxEntry,
+    Store,
+    StreamStore,
+)
 
 log = logging.getLogger("mini_workflow.engine")
 
@@ -35,6 +43,7 @@ class Ports:
     mailbox: Mailbox
     leases: Leases
     clock: Clock
+    streams: StreamStore | None = None
 
 
 class Takeover:

@@ -223,6 +223,8 @@ def _happened(event: Event) -> str:
 
 def _timing(event: events.ExecutionStarted) -> str:
     parts: list[str] = []
+    if event.forked_from is not None:
+        parts.append(f"forked from {event.forked_from['id']}")
     if event.delay:
         parts.append(f"begins at {moment(event.at + event.delay):%Y-%m-%d %H:%M:%S}Z")
     elif event.start_at is not None:
@@ -246,7 +248,8 @@ def _because(event: Any) -> str:
 
 
 def _origin(event: events.ExecutionReset) -> str:
-    return f"{event.how} of run {event.run - 1}, of which {event.kept} events are kept"
+    whose = "another execution" if event.how == "fork" else f"run {event.run - 1}"
+    return f"{event.how} of {whose}, of which {event.kept} events are kept"
 
 
 def _policy(event: events.TaskScheduled) -> str:

@@ -12,7 +12,7 @@ from typing import Final, Protocol, TypeVar
 from mini_workflow.engine.execution import Settled
 from mini_workflow.engine.requests import Request, Start
 from mini_workflow.loop.loop import WorkflowLoop, running_loop
-from mini_workflow.ports import Head, Page, Query, Stored
+from mini_workflow.ports import Head, Page, Query, Stored, StreamStore
 
 T = TypeVar("T")
 
@@ -53,6 +53,20 @@ class Transport(Protocol):
     def watch(self, execution_id: str) -> AbstractContextManager[Callable[[float], None]]:
         """Notice changes of an execution from now on: the function waits for one, for at most so
         many seconds. It may come back without any.
+        """
+        ...
+
+    @property
+    def streams(self) -> StreamStore:
+        """The streams of executions."""
+        ...
+
+    def changes(
+        self, execution_id: str, wake: Callable[[], None]
+    ) -> AbstractContextManager[Pauses]:
+        """Have `wake` called, on any thread, after each change of an execution or its streams that is
+        heard of, from now on. It must not block. After the pauses that are answered whoever waits looks
+        again even so.
         """
         ...
 
@@ -137,15 +151,20 @@ class CheckedStore:
 
 
 class Pauses:
-    """Growing pauses with jitter between looks at a store."""
+    """Growing pauses with jitter between looks at a store, in seconds."""
 
-    def __init__(self) -> None:
-        self._next = FIRST_PAUSE
+    def __init__(self, first: float = FIRST_PAUSE, longest: float = LONGEST_PAUSE) -> None:
+        self._first = self._next = first
+        self._longest = longest
+
+    def reset(self) -> None:
+        """Begin with the shortest again."""
+        self._next = self._first
 
     def take(self, at_most: float | None = None) -> float:
         """Return seconds to wait now."""
         pause = random.uniform(self._next / 2, self._next)
-        self._next = min(LONGEST_PAUSE, self._next * 1.5)
+        self._next = min(self._longest, self._next * 1.5)
         return pause if at_most is None else max(0.0, min(pause, at_most))
 
 

@@ -14,6 +14,7 @@ from mini_workflow.core.commands import SendMessage
 from mini_workflow.core.decide import Decision, decide
 from mini_workflow.core.events import Event, Message
 from mini_workflow.core.failure import Failure
+from mini_workflow.core.fork import is_fork
 from mini_workflow.core.replay import repeat
 from mini_workflow.core.report_limits import ReportLimits
 from mini_workflow.core.run import Definition, Run
@@ -26,13 +27,20 @@ from mini_workflow.engine.recording import decode_message
 from mini_workflow.engine.requests import Start
 from mini_workflow.engine.reset_turn import reset_turn
 from mini_workflow.engine.runs import blocked, bounded, first_head, next_run, tagged
-from mini_workflow.engine.turn_data import Delivery, Turn, lines_to_keep, unhandled
+from mini_workflow.engine.turn_data import (
+    Delivery,
+    Turn,
+    deadly,
+    lines_to_keep,
+    names_of_failed,
+    time_of,
+    unhandled,
+)
 from mini_workflow.engine.unreported import Unreported, ask_for_attempts
 from mini_workflow.engine.watchdog import Watchdog
 from mini_workflow.errors import (
     DeterminismError,
     ExecutionPaused,
-    TurnTimeout,
     UnknownWorkflow,
     WireError,
     WorkerLost,
@@ -317,7 +325,7 @@ class Turns:
         if delivery.resume:
             ask_for_attempts(run.state)
         fails = events.TaskFailed in map(type, messages)
-        names = _names_of_failed(run, messages) if fails else {}
+        names = names_of_failed(run, messages) if fails else {}
         waits = BEGIN in run.state.timers
         decision = self.watched(run, decide, run, messages, now)
         refused: dict[str, Failure] = {}
@@ -336,20 +344,23 @@ class Turns:
         if stopped and (end := _termination(decision.left)) is not None:
             # Ending it takes none of the code that is at fault, or that still has far to go.
             parting = family_messages(run, end)
-            decision = Decision((*decision.events, end), parting, "terminated", False, None)
+            ended, written = (*decision.events, end), decision.chunks
+            decision = Decision(ended, parting, "terminated", False, None, chunks=written)
         if known:
             # The first event is recorded already.
             decision = replace(decision, events=decision.events[known:])
         if delivery.resume and decision.condition == "running" and decision.fault is None:
             again = self._unreported.of(run, now)
             decision = replace(decision, commands=(*decision.commands, *again))
+        if any(is_fork(m) for m in before) and any(map(is_fork, decision.events)):
+            again = self._unreported.of_fork(run)
+            decision = replace(decision, commands=(*decision.commands, *again))
         after = tagged(self._head_after(reopen or head, decision, now), decision.events)
         taken = decision.events
         left: tuple[Message, ...] = decision.left
         continues = decision.condition == "continued" and decision.fault is None
         if continues:
-            entropy = self._entropy()
-            taken, after, left = next_run(run, decision, after, live.length, entropy)
+            taken, after, left = next_run(run, decision, after, live.length, self._entropy())
             if (end := _termination(left)) is not None:
                 # The next run has not begun, and no code of it has to.
                 taken = (*taken, end, *unhandled(left))
@@ -381,6 +392,7 @@ class Turns:
             taken=tuple(delivery.entries),
             outbox=outbox(decision.commands) if SendMessage in kinds else (),
             tries=0 if live.tries else None,
+            chunks=decision.chunks,
         )
         turn = Turn(delivery, commit, after, live, decision, closing, continues=continues)
         begins = bool(known) or waits or live.length == 0
@@ -455,7 +467,7 @@ class Turns:
             return replace(
                 head,
                 status=decision.condition,
-                closed_at=_time_of(decision.events, head.started_at),
+                closed_at=time_of(decision.events, head.started_at),
                 busy=decision.busy,
                 wake_at=wake_at,
             )
@@ -505,25 +517,8 @@ class Turns:
         return Turn(delivery, commit, after, None, closing=closing)
 
 
-def deadly(tries: int) -> TurnTimeout:
-    """Return the error about an execution whose turns have ended, or stopped, the process that made
-    them.
-    """
-    return TurnTimeout(
-        f"its turn has ended or stopped the processes that made it, again and again (counted: {tries}): "
-        "look at what they said last, take what ends a process (a crash in a C extension, too much "
-        "memory, an endless call) out of the workflow and into a task, and resume() it"
-    )
-
-
 def _termination(messages: Iterable[Message]) -> events.ExecutionTerminated | None:
     return next((m for m in messages if isinstance(m, events.ExecutionTerminated)), None)
-
-
-def _names_of_failed(run: Run, messages: Iterable[Message]) -> dict[int, str]:
-    tasks = run.state.tasks
-    failed = [m.seq for m in messages if type(m) is events.TaskFailed]
-    return {seq: tasks[seq].name for seq in failed if seq in tasks}
 
 
 def _ended(
@@ -539,7 +534,3 @@ def _ended(
         kept.extend(map(decode_message, stored.parked))
     lost = [signal for signal in unhandled((*kept, *messages)) if signal.id not in known]
     return tuple(map(wire.encode, (closing, *lost)))
-
-
-def _time_of(taken: Sequence[Event], otherwise: int) -> int:
-    return max((getattr(event, "at", 0) for event in taken), default=0) or otherwise

@@ -10,8 +10,10 @@ from mini_workflow.core import events, wire
 from mini_workflow.core.commands import Command
 from mini_workflow.core.decide import Decision
 from mini_workflow.core.events import Event, Message
+from mini_workflow.core.run import Run
 from mini_workflow.engine.cache import Live
 from mini_workflow.engine.requests import Input, Start
+from mini_workflow.errors import TurnTimeout
 from mini_workflow.ports import Commit, Head
 
 
@@ -74,3 +76,26 @@ def unhandled(messages: Iterable[Message]) -> Iterable[events.SignalUnhandled]:
     for message in messages:
         if isinstance(message, events.SignalReceived):
             yield events.SignalUnhandled(message.at, message.name, message.value, message.id)
+
+
+def names_of_failed(run: Run, messages: Iterable[Message]) -> dict[int, str]:
+    """Return the names of the tasks whose attempts are reported to have failed, by number."""
+    tasks = run.state.tasks
+    failed = [m.seq for m in messages if type(m) is events.TaskFailed]
+    return {seq: tasks[seq].name for seq in failed if seq in tasks}
+
+
+def time_of(taken: Iterable[Event], otherwise: int) -> int:
+    """Return the time of the last event, in milliseconds since the epoch."""
+    return max((getattr(event, "at", 0) for event in taken), default=0) or otherwise
+
+
+def deadly(tries: int) -> TurnTimeout:
+    """Return the error about an execution whose turns have ended, or stopped, the process that made
+    them.
+    """
+    return TurnTimeout(
+        f"its turn has ended or stopped the processes that made it, again and again (counted: {tries}): "
+        "look at what they said last, take what ends a process (a crash in a C extension, too much "
+        "memory, an endless call) out of the workflow and into a task, and resume() it"
+    )

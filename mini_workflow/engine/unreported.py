@@ -104,6 +104,17 @@ class Unreported:
         # By other keys: what was sent under the first ones is not to keep them back.
         return [*(replace(c, key=f"{c.key}/again/{now}") for c in found), *starts]
 
+    def of_fork(self, run: Run) -> list[Command]:
+        """Return what has to be sent again of what an execution has begun with that is a fork: the starts of
+        its children. It has none of its own yet, and the store has nothing but what it began with.
+        """
+        open_ones = run.state.children
+        return [
+            start_of(event, run.state.worker)
+            for event in self._history(run.execution_id)
+            if isinstance(event, events.ChildStarted) and event.seq in open_ones
+        ]
+
     def _find(self, execution_id: str) -> _Other | None:
         self._refresh(execution_id)
         head = self._store.head(execution_id)

@@ -33,12 +33,21 @@ from mini_workflow.ports.store import (
     Stored,
     reopened,
 )
+from mini_workflow.ports.streams import (
+    Answer,
+    NoStreams,
+    StoredChunk,
+    StreamPage,
+    StreamStore,
+    StreamWrite,
+)
 
 __all__ = [
     "CLOSED",
     "ORDERS",
     "STATUSES",
     "Agenda",
+    "Answer",
     "Backend",
     "Clock",
     "Commit",
@@ -48,6 +57,7 @@ __all__ = [
     "Mailbox",
     "MailboxEntry",
     "NamedWorkerRunner",
+    "NoStreams",
     "Order",
     "Page",
     "Query",
@@ -57,6 +67,10 @@ __all__ = [
     "Status",
     "Store",
     "Stored",
+    "StoredChunk",
+    "StreamPage",
+    "StreamStore",
+    "StreamWrite",
     "TaskOutcome",
     "TaskRequest",
     "TaskRunner",

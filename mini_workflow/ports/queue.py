@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol
 
 from mini_workflow.core.records import record
 from mini_workflow.errors import StoreError
-from mini_workflow.ports import Commit, QueuedMessage, Reader, TaskRequest
+from mini_workflow.ports import Commit, QueuedMessage, Reader, StreamWrite, TaskRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,8 @@ NO_WAKEUPS: Final = Wakeups()
 @dataclass(frozen=True, slots=True)
 class PendingEffects:
     """What a commit leaves to be done elsewhere once it is durable: attempts to dispatch, as (seq,
-    attempt), messages to send, and whether the wake-ups are to be set.
+    attempt), messages to send, whether the wake-ups are to be set, and what the turn has written to
+    streams.
 
     `causes` are the ids of the queue's messages that led to them: one that comes again says that
     they may not have been done. `doubtful` says so although none will come.
@@ -54,9 +55,10 @@ class PendingEffects:
     alarm: bool = False
     causes: tuple[str, ...] = ()
     doubtful: bool = False
+    chunks: tuple[StreamWrite, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.tasks or self.outbox or self.alarm)
+        return bool(self.tasks or self.outbox or self.alarm or self.chunks)
 
 
 NO_EFFECTS: Final = PendingEffects()
@@ -193,7 +195,8 @@ class FencedStore(Reader, Protocol):
         version: int | None = None,
     ) -> bool:
         """Write in one durable step what follows the execution in memory, with the effects, which
-        include the outbox: nothing is posted from here. The other fields replace what was there.
+        include the outbox and the chunks: nothing is posted, or put into streams, from here. The other
+        fields replace what was there.
 
         False, and nothing is written, unless the execution is in memory, has `expected` events
         there, and nobody has written it since it was read: not even a commit without events. It is

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal, Protocol
 
 from mini_workflow.core.records import record
+from mini_workflow.core.streams import StreamWrite
 
 Status = Literal["running", "blocked", "completed", "failed", "cancelled", "terminated"]
 
@@ -96,7 +97,8 @@ class Commit:
     all parked messages that were there before. `taken` are numbers of mailbox messages that are
     done with. `outbox` are messages to post, to whichever executions: also those of other owners,
     those that the same step creates, and this one. What is for an execution that does not exist
-    even so is dropped. `tries` is set to that number, or stays as it is if it is None.
+    even so is dropped. `tries` is set to that number, or stays as it is if it is None. `chunks` are
+    kept in the streams of the execution, by the rules of `StreamStore`.
     """
 
     execution_id: str
@@ -108,6 +110,7 @@ class Commit:
     taken: tuple[int, ...] = ()
     outbox: tuple[QueuedMessage, ...] = ()
     tries: int | None = None
+    chunks: tuple[StreamWrite, ...] = ()
 
 
 Order = Literal["-started", "started", "-closed", "closed"]

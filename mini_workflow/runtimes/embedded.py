@@ -22,6 +22,7 @@ from mini_workflow.runners.named_workers import NamedWorkers
 from mini_workflow.runners.routed import RoutedRunner
 from mini_workflow.runners.threads import ThreadRunner
 from mini_workflow.stores.system_clock import SystemClock
+from mini_workflow.stream_buffer import StreamSink
 from mini_workflow.waiting import running_loop
 
 DEFAULT_GRACE: Final = 10.0
@@ -83,6 +84,7 @@ def embed(
             backend.mailbox,
             backend.leases,
             SystemClock() if clock is None else clock,
+            getattr(backend, "streams", None),
         ),
         codec=carrying,
         make_runner=partial(_make_runner, carrying, threads, served),
@@ -96,19 +98,28 @@ def embed(
 
 
 def _make_runner(
-    codec: Codec, threads: int | None, serves: frozenset[str], report: Report, hand_in: Report
+    codec: Codec,
+    threads: int | None,
+    serves: frozenset[str],
+    report: Report,
+    hand_in: Report,
+    sink: StreamSink | None,
 ) -> TaskRunner:
-    runner = runner_in_process(codec, threads, report, hand_in)
+    runner = runner_in_process(codec, threads, report, hand_in, sink)
     return NamedWorkers(runner, dict.fromkeys(serves, runner), report)
 
 
 def runner_in_process(
-    codec: Codec, threads: int | None, report: Report, hand_in: Report | None = None
+    codec: Codec,
+    threads: int | None,
+    report: Report,
+    hand_in: Report | None = None,
+    sink: StreamSink | None = None,
 ) -> RoutedRunner:
     """Make the runner of tasks in this process: sync ones on threads, async ones on an event loop."""
+    on_thread = partial(execute, codec=codec, sink=sink)
+    on_loop = partial(execute_async, codec=codec, sink=sink)
     return RoutedRunner(
-        ThreadRunner(partial(execute, codec=codec), report, threads, hand_in=hand_in),
-        EventLoopRunner(
-            partial(execute_async, codec=codec), report, loop=running_loop(), hand_in=hand_in
-        ),
+        ThreadRunner(on_thread, report, threads, hand_in=hand_in),
+        EventLoopRunner(on_loop, report, loop=running_loop(), hand_in=hand_in),
     )

@@ -44,11 +44,18 @@ from mini_workflow.engine.requests import (
 )
 from mini_workflow.engine.runs import ENTROPY_BITS, first_event, first_head
 from mini_workflow.engine.takeover import RESUME, to_forward
-from mini_workflow.engine.transport import CheckedStore, refuse_in_workflow, wait_until_settled
+from mini_workflow.engine.transport import (
+    LONGEST_PAUSE,
+    CheckedStore,
+    Pauses,
+    refuse_in_workflow,
+    wait_until_settled,
+)
 from mini_workflow.engine.turn import Turns
 from mini_workflow.engine.watchdog import Watchdog
 from mini_workflow.errors import LeaseLost, RuntimeClosed, UsageError
 from mini_workflow.ports import Clock, Commit, Head, Leases, Mailbox, QueuedMessage, Store, Stored
+from mini_workflow.ports.streams import NO_STREAMS, StreamStore
 from mini_workflow.runtimes.file_watcher import FileWatcher
 from mini_workflow.stores.wakeup_socket import WakeupSocket
 from mini_workflow.waiting import blocking_wait
@@ -71,7 +78,7 @@ class ClientStore(Store, Protocol):
 
 class ClientBackend(Protocol):
     """A backend that a client has open. With a store that puts new executions into what living owners
-    hold there is nothing to acquire.
+    hold there is nothing to acquire. It may have `streams` too, a StreamStore.
     """
 
     @property
@@ -121,6 +128,7 @@ class FileTransport:
         self._wakes_holders = wakes_holders
         self.store: Final = CheckedStore(lambda: backend.store, self.check, self._load)
         """The store, for reading on any thread."""
+        self.streams: Final[StreamStore] = getattr(backend, "streams", NO_STREAMS)
         self._backend = backend
         self._store = backend.store
         self._clock = clock
@@ -194,6 +202,13 @@ class FileTransport:
         with self._watcher.until_change(execution_id, changed.set):
             yield wait
 
+    @contextmanager
+    def changes(self, execution_id: str, wake: Callable[[], None]) -> Generator[Pauses]:
+        """See `Transport.changes`: the file is looked at while somebody waits."""
+        self.check()
+        with self._watcher.until_change(execution_id, wake):
+            yield Pauses(LONGEST_PAUSE)
+
     def start(self, requests: Sequence[Start]) -> None:
         """See `Transport.start`: put the new executions into the file, for others to begin."""
         self._check_writable()
@@ -233,6 +248,8 @@ class FileTransport:
         """Return what makes the execution. Its first event stands alone: no code has run yet, and
         being busy tells whoever takes it over to begin.
         """
+        if request.fork is not None:
+            return request.fork.to_commit()
         started = first_event(
             *(
                 request.workflow,

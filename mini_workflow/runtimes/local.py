@@ -34,6 +34,7 @@ from mini_workflow.runtimes.embedded import DEFAULT_GRACE, runner_in_process
 from mini_workflow.stores.sqlite import SQLiteBackend
 from mini_workflow.stores.system_clock import SystemClock
 from mini_workflow.stores.wakeup_socket import WakeupSocket
+from mini_workflow.stream_buffer import StreamBuffer
 
 if TYPE_CHECKING:
     from mini_workflow.runners.processes import WorkerConfig
@@ -109,7 +110,10 @@ class EmbeddedRuntime(Runtime):
             _check_picklable(codec)
         backend = self._opened = open_backend(round(lease * 1000))
         super().__init__(
-            Ports(backend.store, backend.agenda, backend.mailbox, backend.leases, backend.clock),
+            Ports(
+                *(backend.store, backend.agenda, backend.mailbox, backend.leases, backend.clock),
+                streams=getattr(backend, "streams", None),
+            ),
             codec=carrying,
             make_runner=partial(_make_runner, carrying, value_limit, codec, processes, threads),
             notify_peers=backend.notify_peers,
@@ -171,7 +175,9 @@ class LocalRuntime(EmbeddedRuntime):
 
 
 class OpenedBackend(Protocol):
-    """A backend that this process has open as an owner, and how others that have it open are woken."""
+    """A backend that this process has open as an owner, and how others that have it open are woken. It
+    may have `streams` too, a StreamStore.
+    """
 
     @property
     def store(self) -> Store:
@@ -233,6 +239,7 @@ class _OpenedFile:
             raise
         self.store, self.agenda = self.backend.store, self.backend.agenda
         self.mailbox, self.leases = self.backend.mailbox, self.backend.leases
+        self.streams = self.backend.streams
         self._runtime: Runtime | None = None
         self._peers: list[str] = []
         self._peers_until = 0.0
@@ -309,6 +316,7 @@ def _make_runner(
     threads: int | None,
     report: Report,
     hand_in: Report,
+    buffer: StreamBuffer | None,
 ) -> TaskRunner:
     in_process: RoutedRunner | None = None
     runners: dict[str, Closing] = {}
@@ -319,9 +327,9 @@ def _make_runner(
 
             # The key never leaves this process and its workers.
             equipment = partial(_equipment, secrets.token_bytes(32), value_limit, codecs)
-            runners[name] = ProcessRunner(equipment, report, count, hand_in=hand_in)
+            runners[name] = ProcessRunner(equipment, report, count, hand_in=hand_in, streams=buffer)
         else:
-            in_process = in_process or runner_in_process(codec, threads, report, hand_in)
+            in_process = in_process or runner_in_process(codec, threads, report, hand_in, buffer)
             runners[name] = in_process
     return NamedWorkers(runners.pop(""), runners, report)
 

@@ -32,7 +32,17 @@ from mini_workflow.engine.replies import (
     still_open,
     still_takes,
 )
-from mini_workflow.engine.requests import Answer, Ask, Post, Request, Resume, Start, Started, Update
+from mini_workflow.engine.requests import (
+    Answer,
+    Ask,
+    Beginning,
+    Post,
+    Request,
+    Resume,
+    Start,
+    Started,
+    Update,
+)
 from mini_workflow.engine.runs import ENTROPY_BITS, first_event, first_head
 from mini_workflow.engine.transport import (
     CheckedStore,
@@ -44,10 +54,20 @@ from mini_workflow.engine.transport import (
 )
 from mini_workflow.engine.watchdog import DEFAULT_LIMIT
 from mini_workflow.errors import RuntimeClosed, SchemaTooNew, WireError
-from mini_workflow.ports import Clock, Commit, Head, QueuedMessage, TaskOutcome, TaskRequest
+from mini_workflow.ports import (
+    Clock,
+    Commit,
+    Head,
+    NoStreams,
+    QueuedMessage,
+    StreamStore,
+    TaskOutcome,
+    TaskRequest,
+)
 from mini_workflow.ports.queue import NO_EFFECTS, NO_WAKEUPS, Dispatch, FencedStore, Received
 from mini_workflow.runtimes.embedded import runner_in_process
 from mini_workflow.stores.system_clock import SystemClock
+from mini_workflow.stream_buffer import StreamBuffer
 from mini_workflow.workflow import REGISTRY, Registry
 
 T = TypeVar("T")
@@ -78,6 +98,7 @@ class QueueRuntime(Client):
         dispatch: where attempts, messages and wake-ups are taken.
         reader: what clients read the executions by, as of the last commit: its `head`, `load`,
             `history` and `list` are those of `Store`.
+        streams: the streams of the executions; without them every use of one is refused.
         clock: by default the system's.
         registry: where workflows are looked up.
         threads: threads for sync tasks in `execute`; by default a few more than there are cores.
@@ -96,6 +117,7 @@ class QueueRuntime(Client):
         store: FencedStore,
         dispatch: Dispatch,
         reader: ReadableStore,
+        streams: StreamStore | None = None,
         *,
         clock: Clock | None = None,
         registry: Registry = REGISTRY,
@@ -112,7 +134,9 @@ class QueueRuntime(Client):
         self._clock: Clock = clock or SystemClock()
         self._dispatch = dispatch
         self._outcomes: dict[tuple[str, int, int], SimpleQueue[TaskOutcome | None]] = {}
-        self._runner = runner_in_process(carrying, threads, self._report)
+        kept = streams or NoStreams()
+        self._buffer = None if streams is None else StreamBuffer(streams.append, self._stored)
+        self._runner = runner_in_process(carrying, threads, self._report, sink=self._buffer)
         self._orchestrator = Orchestrator(
             store,
             dispatch,
@@ -124,9 +148,10 @@ class QueueRuntime(Client):
             turn_limit=turn_timeout,
             history_limit=history_limit,
             limits=ReportLimits(queued=longest, longest=longest, margin=longest),
+            streams=kept,
         )
         self._queue_transport = _QueueTransport(
-            store, dispatch, reader, self._clock, self._orchestrator
+            store, dispatch, reader, self._clock, kept, self._orchestrator
         )
         super().__init__(self._queue_transport, self._queue_transport.store, carrying, registry)
 
@@ -190,6 +215,9 @@ class QueueRuntime(Client):
         """Tell the attempt of a task that nobody waits for it any more, if `execute` runs it here."""
         self._runner.cancel(execution_id, seq, reason)
 
+    def _stored(self, executions: set[str]) -> None:
+        self._queue_transport.note_turns()
+
     def _report(self, outcome: TaskOutcome) -> None:
         waiting = self._outcomes.get(outcome.key)
         if waiting is not None:
@@ -203,6 +231,8 @@ class QueueRuntime(Client):
         for outcomes in list(self._outcomes.values()):
             outcomes.put(None)
         self._runner.close(0)
+        if self._buffer is not None:
+            self._buffer.close()
         self._orchestrator.close()
 
 
@@ -215,8 +245,10 @@ class _QueueTransport:
         dispatch: Dispatch,
         reader: ReadableStore,
         clock: Clock,
+        streams: StreamStore,
         orchestrator: Orchestrator,
     ) -> None:
+        self.streams: Final = streams
         self.store: Final = CheckedStore(lambda: reader, self.check)
         self.lock: Final = threading.RLock()
         """Held while the fenced store or the orchestrator is used."""
@@ -228,6 +260,7 @@ class _QueueTransport:
         self._resumed: dict[str, tuple[Head, float]] = {}
         self._changed = threading.Condition()
         self._batches = 0
+        self._wakes: list[Callable[[], None]] = []
 
     def start(self, requests: Sequence[Start]) -> None:
         """See `Transport.start`. The message goes first: whatever happens to this process then, the
@@ -250,6 +283,9 @@ class _QueueTransport:
             if sent is not None:
                 self._post(name, wire.encode(sent), request.message_key())
             return
+        if request.fork is not None:
+            self._create_fork(request, request.fork)
+            return
         started = first_event(
             *(request.workflow, request.arguments, self.now(), secrets.randbits(ENTROPY_BITS)),
             timing=request.timing,
@@ -267,6 +303,19 @@ class _QueueTransport:
             request.reply.give(Started(head))
         else:
             answer_start(request, None, self.store)
+
+    def _create_fork(self, request: Start, fork: Beginning) -> None:
+        """Write a fork, and have it begin: not before, since the message does not say what with."""
+        name, fingerprint = request.execution_id, request.arguments.fingerprint()
+        with self.lock:
+            created = self._fenced.create(
+                fork.to_commit(), None, fingerprint, NO_EFFECTS, NO_WAKEUPS
+            )
+        if not created:
+            answer_start(request, None, self.store)
+            return
+        self._post(name, "", f"fork/{secrets.token_hex(8)}")
+        request.reply.give(Started(fork.head))
 
     def ask(self, request: Request[T], timeout: float | None = None) -> T:
         """See `Transport.ask`."""
@@ -342,6 +391,19 @@ class _QueueTransport:
 
         yield wait
 
+    @contextmanager
+    def changes(self, execution_id: str, wake: Callable[[], None]) -> Generator[Pauses]:
+        """See `Transport.changes`: told of what this process does, and with pauses that grow for what
+        others do.
+        """
+        with self._changed:
+            self._wakes.append(wake)
+        try:
+            yield Pauses()
+        finally:
+            with self._changed:
+                self._wakes.remove(wake)
+
     def now(self) -> int:
         """See `Transport.now`."""
         return self._clock.now()
@@ -357,6 +419,8 @@ class _QueueTransport:
         with self._changed:
             self._batches += 1
             self._changed.notify_all()
+            for wake in self._wakes:
+                wake()
 
     def _settled(self, name: str) -> Settled | None:
         head = existing(name, self.store.head(name))

@@ -16,6 +16,7 @@ from itertools import compress
 from mini_workflow.errors import ExecutionNotFound, LeaseLost, StoreUnavailable, UsageError
 from mini_workflow.ports import Clock, Commit, Extent, Head, MailboxEntry, Page, Query, Stored
 from mini_workflow.stores.listing import count_of, page_of
+from mini_workflow.stores.memory_streams import MemoryStreams, StreamTable
 
 
 @dataclass(slots=True)
@@ -50,6 +51,11 @@ class MemoryState:
         self.owners: dict[int, _Owner] = {}
         self.partitions: dict[int, int | None] = {}
         self._last = 0
+        self.streams = StreamTable(self._head)
+
+    def _head(self, execution_id: str) -> Head | None:
+        found = self.executions.get(execution_id)
+        return found and found.head
 
     def number(self) -> int:
         """Return a number that was never given out before."""
@@ -75,7 +81,7 @@ class MemoryState:
 
 
 class MemoryBackend:
-    """The ports `store`, `agenda`, `mailbox` and `leases` over one `MemoryState`.
+    """The ports `store`, `agenda`, `mailbox`, `leases` and `streams` over one `MemoryState`.
 
     Args:
         state: what to open; a new and empty one if left out.
@@ -100,6 +106,7 @@ class MemoryBackend:
         self.store = MemoryStore(self._session)
         self.agenda = MemoryAgenda(self._session)
         self.mailbox = MemoryMailbox(self._session)
+        self.streams = MemoryStreams(self._session.streams)
         self.leases = MemoryLeases(self._session, address=address, clock=clock, lease=lease)
 
     def close(self) -> None:
@@ -122,6 +129,12 @@ class _Session:
             raise StoreUnavailable("the store was closed")
         with self._state.lock:
             yield self._state
+
+    @contextmanager
+    def streams(self) -> Generator[StreamTable]:
+        """Return the streams, with the lock of the state held."""
+        with self.open() as state:
+            yield state.streams
 
     def verify(self, state: MemoryState) -> int:
         """Return the lease, if it still stands; raises LeaseLost otherwise."""
@@ -207,6 +220,8 @@ class MemoryStore:
         found.parked += item.park
         for number in item.taken:
             state.take(item.execution_id, number)
+        if item.chunks:
+            state.streams.append(item.chunks, bounded=False)
         return True
 
     def list(self, query: Query) -> Page:
@@ -355,7 +370,7 @@ class MemoryLeases:
 
 def _check(item: Commit) -> None:
     """Refuse what other stores would, before anything is written."""
-    for text in (*item.events, *item.park):
+    for text in (*item.events, *item.park, *(chunk.body for chunk in item.chunks)):
         text.encode()
     for message in item.outbox:
         for text in (message.execution_id, message.body, message.key):

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
 
 from mini_workflow.errors import StoreError
-from mini_workflow.ports import Commit, Head, Page, Query, QueuedMessage, Stored, TaskRequest
+from mini_workflow.ports import (
+    Commit,
+    Head,
+    Page,
+    Query,
+    QueuedMessage,
+    Stored,
+    StreamWrite,
+    TaskRequest,
+)
 from mini_workflow.ports.queue import PendingEffects, Received, Wakeup, Wakeups
 from mini_workflow.stores.cached import stored
 from mini_workflow.stores.listing import count_of, page_of
+from mini_workflow.stores.memory_streams import MemoryStreams, StreamTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +56,19 @@ class MemoryDocuments:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._documents: dict[str, MemoryDocument] = {}
+        self._streaming = threading.Lock()
+        self._streams = StreamTable(self.head, self._pending)
+        self.streams = MemoryStreams(self._opened)
+        """The streams of the executions: see `StreamStore`."""
+
+    @contextmanager
+    def _opened(self) -> Generator[StreamTable]:
+        with self._streaming:
+            yield self._streams
+
+    def _pending(self, execution_id: str) -> tuple[StreamWrite, ...]:
+        found = self.read(execution_id)
+        return () if found is None else found.pending.chunks
 
     def read(self, execution_id: str) -> MemoryDocument | None:
         """See `Documents.read`."""

@@ -21,6 +21,7 @@ from mini_workflow.runners.event_loop import EventLoopRunner
 from mini_workflow.runners.routed import RoutedRunner
 from mini_workflow.runners.threads import ThreadRunner
 from mini_workflow.stores.memory import MemoryBackend, MemoryState
+from mini_workflow.stream_buffer import StreamSink
 from mini_workflow.testing.clock import ManualClock
 from mini_workflow.testing.stubs import Stubs
 from mini_workflow.waiting import blocking_wait, running_loop
@@ -94,7 +95,10 @@ class WorkflowEnvironment(Runtime):
         self._stubs = Stubs()
         self.state.is_open = True
         super().__init__(
-            Ports(backend.store, backend.agenda, backend.mailbox, backend.leases, self._clock),
+            Ports(
+                *(backend.store, backend.agenda, backend.mailbox, backend.leases, self._clock),
+                streams=backend.streams,
+            ),
             codec=carrying,
             make_runner=partial(_make_runner, carrying, self._stubs),
             pace=self._skipping,
@@ -106,8 +110,8 @@ class WorkflowEnvironment(Runtime):
             execute_inline=partial(_execute, self._stubs),
             enlists_as_leader=True,
         )
-        waiters, engine = self._driver.waiters, self._engine
-        self._skipping.is_awaited = lambda: bool(waiters) or engine.awaited
+        waiters, watchers, engine = self._driver.waiters, self._driver.watchers, self._engine
+        self._skipping.is_awaited = lambda: bool(waiters) or bool(watchers) or engine.awaited
 
     def stub(self, name: str, function: Callable[..., Any]) -> None:
         """Have `function` called in place of the tasks of that name, with their arguments.
@@ -215,12 +219,14 @@ def _execute(stubs: Stubs, request: TaskRequest, codec: Codec) -> TaskOutcome:
     return execute(request, stubs.codec(request, codec))
 
 
-def _make_runner(codec: Codec, stubs: Stubs, report: Report, hand_in: Report) -> TaskRunner:
+def _make_runner(
+    codec: Codec, stubs: Stubs, report: Report, hand_in: Report, sink: StreamSink | None
+) -> TaskRunner:
     def run(request: TaskRequest) -> TaskOutcome:
-        return _execute(stubs, request, codec)
+        return execute(request, stubs.codec(request, codec), sink)
 
     async def run_async(request: TaskRequest) -> TaskOutcome:
-        return await execute_async(request, stubs.codec(request, codec))
+        return await execute_async(request, stubs.codec(request, codec), sink)
 
     return RoutedRunner(
         ThreadRunner(run, report, hand_in=hand_in),

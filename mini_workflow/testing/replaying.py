@@ -23,6 +23,7 @@ from mini_workflow.core.recorded import describe
 from mini_workflow.core.recorder import Recorder
 from mini_workflow.core.replay import repeat
 from mini_workflow.core.run import Definition, Run
+from mini_workflow.core.streams import StreamWrite
 from mini_workflow.engine.recording import Recording
 from mini_workflow.engine.watchdog import Watchdog
 from mini_workflow.errors import MiniWorkflowError, NonDeterminismError
@@ -241,7 +242,12 @@ class _ObservedRun(Run):
                 self._observe(Step(number, event, place))
 
     def _refuse_inline(
-        self, execution_id: str, seq: int, name: str, payload: CapturedCall
+        self,
+        execution_id: str,
+        seq: int,
+        name: str,
+        payload: CapturedCall,
+        written: list[StreamWrite],
     ) -> Payload | Failure:
         self.loop.fault = Stopped(f"inline task {name!r} comes next, and no task runs in a replay")
         raise Halt

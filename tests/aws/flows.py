@@ -153,6 +153,27 @@ async def inline(ctx: Context) -> int:
     return total + await ctx.task(lambda: 100, inline=True)
 
 
+def say(word: str) -> None:
+    """An inline task that writes to a stream."""
+    current_task().stream("words").write(word)
+
+
+async def streamed(ctx: Context) -> int:
+    """Writes to a stream with each turn, also with the last one."""
+    words = ctx.stream("words")
+    words.write("begun")
+    words.write(await ctx.wait_for_signal("item"))
+    await ctx.task(say, "inline", inline=True)
+    words.write("between")
+    await ctx.task(did, 1)
+    words.write("end")
+    return 2
+
+
+SAID = ["begun", 1, "inline", "between", "end"]
+"""What `streamed` has written."""
+
+
 WORKFLOWS = (
     *(
         sequence,
@@ -167,7 +188,7 @@ WORKFLOWS = (
         teller,
         generations,
     ),
-    *(hasty, cancelled, stubborn, updated, inline),
+    *(hasty, cancelled, stubborn, updated, inline, streamed),
 )
 REGISTRY = registry_of(*WORKFLOWS)
 
@@ -197,6 +218,12 @@ class Scenario:
         assert head.status == self.status, head.blocked_reason
         if self.status == "completed":
             assert world.client.get_execution("e").result(timeout=0) == self.result
+        if self.workflow == "streamed":
+            page = world.client._parts.streams.read("e", "words", 0, 100)
+            assert page.over
+            chunks = world.client.get_execution("e").stream("words").read()
+            assert [chunk.value for chunk in chunks] == SAID
+            assert [chunk.offset for chunk in chunks] == list(range(1, len(SAID) + 1))
 
 
 def signal(*values: Any) -> Callable[[World], None]:
@@ -241,4 +268,5 @@ SCENARIOS = {
     "stubborn": Scenario("stubborn", "slept", (1,), pokes=(cancel,)),
     "updated": Scenario("updated", 5, pokes=(update(2, "u1"), update(3, "u2")), tasks=2),
     "inline": Scenario("inline", 116, tasks=1),
+    "streamed": Scenario("streamed", 2, pokes=(signal(1),), tasks=1),
 }

@@ -14,9 +14,11 @@ from mini_workflow.stores.aws_clients import Clients
 from mini_workflow.stores.s3.bucket import Bucket
 from mini_workflow.stores.s3.object_store import ObjectStore
 from mini_workflow.stores.s3.store import S3Store
+from mini_workflow.stores.s3.streams import S3Streams
 from mini_workflow.testing.contracts.backend import Opened, StoreCase, creation
 from mini_workflow.testing.contracts.runs import RunsContract
 from mini_workflow.testing.contracts.store import ListingContract, StoreContract
+from mini_workflow.testing.contracts.streams import StreamContract
 from tests.aws.cloud import BUCKET
 from tests.aws.emulator.server import Server
 
@@ -28,7 +30,9 @@ class OpenedStore:
         self.posted: list[QueuedMessage] = []
         self._clients = clients
         bucket = Bucket(clients, lambda: BUCKET, prefix)
-        self.store = S3Store(ObjectStore(bucket, clients), self._post)
+        objects = ObjectStore(bucket, clients)
+        self.store = S3Store(objects, self._post)
+        self.streams = S3Streams(bucket, clients, objects)
 
     def _post(self, messages: Sequence[QueuedMessage]) -> None:
         self.posted += messages
@@ -67,6 +71,9 @@ class TestListing(OnS3, ListingContract):
 
 
 class TestRuns(OnS3, RunsContract): ...
+
+
+class TestStreams(OnS3, StreamContract): ...
 
 
 class TestOutbox(OnS3):

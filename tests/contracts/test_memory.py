@@ -11,6 +11,7 @@ from mini_workflow.testing.contracts.mailbox import MailboxContract, OutboxContr
 from mini_workflow.testing.contracts.ownership import OwnershipContract
 from mini_workflow.testing.contracts.runs import RunsContract
 from mini_workflow.testing.contracts.store import ListingContract, StoreContract
+from mini_workflow.testing.contracts.streams import StreamCommitContract, StreamContract
 
 
 class InMemory(BackendContract):
@@ -44,3 +45,9 @@ class TestOutbox(InMemory, OutboxContract): ...
 
 
 class TestLeases(InMemory, LeasesContract): ...
+
+
+class TestStreams(InMemory, StreamContract): ...
+
+
+class TestStreamsOfCommits(InMemory, StreamCommitContract): ...

@@ -14,6 +14,7 @@ from mini_workflow.testing.contracts.mailbox import MailboxContract, OutboxContr
 from mini_workflow.testing.contracts.ownership import OwnershipContract
 from mini_workflow.testing.contracts.runs import RunsContract
 from mini_workflow.testing.contracts.store import ListingContract, StoreContract
+from mini_workflow.testing.contracts.streams import StreamCommitContract, StreamContract
 
 
 class InFile(BackendContract):
@@ -57,6 +58,12 @@ class TestOutbox(InFile, OutboxContract): ...
 
 
 class TestLeases(InFile, LeasesContract): ...
+
+
+class TestStreams(InFile, StreamContract): ...
+
+
+class TestStreamsOfCommits(InFile, StreamCommitContract): ...
 
 
 class InManyPartitions(InFile):

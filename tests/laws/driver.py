@@ -38,7 +38,9 @@ def define(handler: Any, name: str | None = None) -> Workflow[Any, Any]:
 def inline_runner(codec: Any) -> Inline:
     """Runs inline tasks as an engine would."""
 
-    def run_inline(execution_id: str, seq: int, name: str, payload: bytes) -> Payload | Failure:
+    def run_inline(
+        execution_id: str, seq: int, name: str, payload: bytes, written: Any = None
+    ) -> Payload | Failure:
         function, args, kwargs = codec.restore(payload)
         try:
             encoded: Payload = codec.encode(function(*args, **kwargs), "result")

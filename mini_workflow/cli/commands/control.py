@@ -268,6 +268,60 @@ def restart(session: Session, selection: Selection, as_json: bool) -> None:
     _act(session, selection, Action("restart", CLOSED, Execution[Any].restart), as_json)
 
 
+@command(
+    "fork",
+    "mini-workflow fork order-17 --before charge -m orders",
+    "mini-workflow fork order-17 --at 12 --patch reserve=7 --id order-17b -m orders",
+)
+@id_argument
+@click.option("--before", help="Keep what stands before the operation of that name or number.")
+@click.option("--at", type=int, help="Keep so many events, as `mini-workflow get` numbers them.")
+@click.option("--id", "new_id", help="The id of the new execution.")
+@click.option(
+    "--patch",
+    "patches",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Another result of a task or child before the cut. VALUE is JSON, or else a text.",
+)
+@modules_option
+@json_option
+@pass_session
+def fork(
+    session: Session,
+    execution_id: str,
+    before: str | None,
+    at: int | None,
+    new_id: str | None,
+    patches: tuple[str, ...],
+    modules: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Begin a new execution with the first events of another one, and today's code.
+
+    The code runs through these events here first, so that the workflow's module is needed: -m MODULE. The
+    other execution stays as it is.
+    """
+    session.import_modules(*modules)
+    patch: dict[str | int, Any] = {}
+    for one in patches:
+        name, equals, value = one.partition("=")
+        if not equals:
+            raise click.UsageError(f"--patch {one!r}: give NAME=VALUE")
+        patch[_operation(name)] = read_value(value)
+    with session.backend.client() as client:
+        made = client.get_execution(execution_id).fork(
+            before=None if before is None else _operation(before), at=at, id=new_id, patch=patch
+        )
+        _sent(session, client, f"forked from {execution_id}", made.id, as_json)
+
+
+def _operation(given: str) -> str | int:
+    """Return the name of an operation, or its number."""
+    digits = given.removeprefix("#")
+    return int(digits) if digits.isdecimal() else given
+
+
 def _act(session: Session, selection: Selection, action: Action, as_json: bool) -> None:
     with session.backend.client() as client:
         if selection.execution_id is None:
@@ -311,6 +365,7 @@ COMMANDS: Final = (
     resume,
     retry,
     restart,
+    fork,
     complete_promise,
     fail_promise,
 )

@@ -42,14 +42,14 @@ def schedule() -> None:
     """
 
 
-class _CatchUp(Seconds):
+class _Late(click.ParamType[Any]):
     """Seconds, or the word "latest"."""
 
-    name = "catch-up"
+    name = "late"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the number, or the word."""
-        return value if value == "latest" else super().convert(value, param, ctx)
+        return value if value == "latest" else Seconds(0).convert(value, param, ctx)
 
 
 id_argument: Final = click.argument("schedule_id", metavar="ID")
@@ -82,7 +82,7 @@ def _plan_options(function: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option(
             "--catch-up",
-            type=_CatchUp(0),
+            type=_Late(),
             metavar="SECONDS|latest",
             help="How late a time that was missed is made up for.  [default: latest]",
         ),

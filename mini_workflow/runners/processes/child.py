@@ -17,6 +17,7 @@ from mini_workflow.runners.loop_monitor import LoopMonitor, task_name
 from mini_workflow.runners.processes import protocol as frames
 from mini_workflow.runners.processes.heartbeats import Heartbeats
 from mini_workflow.runners.processes.protocol import Frame, Key, Kind
+from mini_workflow.runners.processes.sent_chunks import SentChunks
 from mini_workflow.runners.processes.worker_config import Factory, WorkerConfig
 from mini_workflow.task import CURRENT, CurrentTask
 
@@ -72,6 +73,7 @@ class _Worker:
         )
         self._monitor: Final = LoopMonitor(self._later, lambda: bool(self._running), self._warn)
         self._leaving = False
+        self._chunks: Final = SentChunks(self._send, equipment.seal)
 
     def run(self) -> None:
         self._loop_thread.start()
@@ -87,6 +89,7 @@ class _Worker:
         self._leaving = True
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._loop_thread.join()
+        self._chunks.buffer.close(0)
         self._later.close()
 
     def _send(self, data: bytes) -> None:
@@ -124,7 +127,9 @@ class _Worker:
             self._send(frames.heartbeat(request.key, details, self._equipment.seal))
 
         pulse = Heartbeats(request, send, self._later)
-        return CurrentTask(request, pulse), pulse
+        current = CurrentTask(request, pulse)
+        current.sink = self._chunks.buffer
+        return current, pulse
 
     def _run_loop(self) -> None:
         loop = self._loop
@@ -161,6 +166,8 @@ class _Worker:
             task = asyncio.Task(work, loop=self._loop, name=name, context=Context())
             self._running[request.key] = (task, current)
             self._monitor.watch(self._loop, self._loop_thread.ident or 0)
+        elif frame.kind == Kind.STORED:
+            self._chunks.stored(*frames.to_results(frame, self._equipment.unseal))
         elif frame.kind == Kind.CANCEL:
             reason = frames.to_text(frame, self._equipment.unseal)
             if (running := self._running.get(frame.key)) is not None:

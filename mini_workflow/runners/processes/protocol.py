@@ -7,14 +7,16 @@ again, so that the seal covers it.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from enum import IntEnum
 from struct import Struct
 from typing import Final, NamedTuple
 
 from mini_workflow.core.codec import bytes_of_call
 from mini_workflow.errors import MiniWorkflowError, TaskError
-from mini_workflow.ports import TaskOutcome, TaskRequest
+from mini_workflow.ports import StreamWrite, TaskOutcome, TaskRequest
 from mini_workflow.runners.processes.worker_config import Seal, Unseal
+from mini_workflow.stream_buffer import Result
 
 Key = tuple[str, int, int]
 
@@ -38,6 +40,8 @@ class Kind(IntEnum):
     HEARTBEAT = 9  # worker: the attempt is alive
     AWAITS = 10  # worker: the sync attempt is a coroutine, and ends by itself at its timeout
     WARNING = 11  # worker: for the log, as text
+    CHUNKS = 12  # worker: the attempt writes to streams
+    STORED = 13  # engine: what has become of that
 
 
 class Frame(NamedTuple):
@@ -61,6 +65,20 @@ def cancellation(key: Key, reason: str, seal: Seal) -> bytes:
 def heartbeat(key: Key, details: str | None, seal: Seal) -> bytes:
     """Return a HEARTBEAT frame."""
     return _frame(Kind.HEARTBEAT, key, _text(Kind.HEARTBEAT, details or ""), seal)
+
+
+def chunks(number: int, writes: Sequence[StreamWrite], seal: Seal) -> bytes:
+    """Return a CHUNKS frame about writes of one attempt; the `number` comes back with their results."""
+    first = writes[0]
+    text = json.dumps([number, [(one.stream, one.number, one.body) for one in writes]])
+    key = (first.execution_id, first.source, first.attempt)
+    return _frame(Kind.CHUNKS, key, _text(Kind.CHUNKS, text), seal)
+
+
+def stored(key: Key, number: int, results: Sequence[Result], seal: Seal) -> bytes:
+    """Return a STORED frame."""
+    text = json.dumps([number, results])
+    return _frame(Kind.STORED, key, _text(Kind.STORED, text), seal)
 
 
 def awaits(key: Key, seal: Seal) -> bytes:
@@ -130,6 +148,22 @@ def to_text(frame: Frame, unseal: Unseal) -> str:
     frame has none.
     """
     return _unsealed(frame, unseal)[1:].decode(*_CODING)
+
+
+def to_writes(frame: Frame, unseal: Unseal) -> tuple[int, list[StreamWrite]]:
+    """Return the number of a CHUNKS frame, and its writes. Raises as `to_outcome`."""
+    number, found = json.loads(to_text(frame, unseal))
+    name, source, attempt = frame.key
+    return number, [
+        StreamWrite(name, stream, source, attempt, position, body)
+        for stream, position, body in found
+    ]
+
+
+def to_results(frame: Frame, unseal: Unseal) -> tuple[int, list[Result]]:
+    """Return the number of a STORED frame, and the results. Raises as `to_outcome`."""
+    number, results = json.loads(to_text(frame, unseal))
+    return number, results
 
 
 def unreadable(error: Exception) -> Exception:

@@ -22,6 +22,7 @@ from mini_workflow.runners.processes.protocol import Frame, Kind
 from mini_workflow.runners.processes.slot import KILL_GRACE, SentAttempt, Slot, grace
 from mini_workflow.runners.processes.worker import EXIT_GRACE, Worker, WorkerUnfit, check_main
 from mini_workflow.runners.processes.worker_config import Factory
+from mini_workflow.stream_buffer import Result, StreamBuffer
 
 log = logging.getLogger("mini_workflow.engine")
 
@@ -44,6 +45,8 @@ class ProcessRunner:
 
     With `hand_in`, whoever reads from a worker reports there, and may be kept for a while to do the
     engine's work: only while the worker has nothing else to do, and so nothing to say.
+
+    What attempts write to streams goes to `streams`; without them it is refused.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class ProcessRunner:
         async_per_worker: int = ASYNC_PER_WORKER,
         *,
         hand_in: Report | None = None,
+        streams: StreamBuffer | None = None,
     ) -> None:
         check_main()
         self._size: Final = (os.cpu_count() or 1) if workers is None else workers
@@ -64,6 +68,7 @@ class ProcessRunner:
         self._async_per_worker: Final = async_per_worker
         self._factory: Final = factory
         self._hand_in: Final = hand_in
+        self._streams: Final = streams
         self._equipment: Final = factory()
         self._attempts: Final[Attempts[SentAttempt]] = Attempts(
             self, report, "mini-workflow-worker-timeouts"
@@ -313,6 +318,8 @@ class ProcessRunner:
             frame = host.worker.receive()
             if frame.kind in (Kind.HEARTBEAT, Kind.AWAITS):
                 self._note(host, frame)
+            elif frame.kind == Kind.CHUNKS:
+                self._store(host, frame)
             elif frame.kind == Kind.WARNING:
                 text = frame.sealed.decode(errors="replace")
                 log.warning("worker process %d: %s", host.worker.pid, text)
@@ -336,6 +343,21 @@ class ProcessRunner:
         attempt.last_heartbeat = details or None
         if attempt.limits is not None:
             attempt.limits.beat()
+
+    def _store(self, host: Slot, frame: Frame) -> None:
+        """Have chunks stored, and tell the worker. Raises ValueError if they are not the worker's."""
+        try:
+            number, writes = frames.to_writes(frame, self._equipment.unseal)
+        except Exception as error:
+            raise ValueError(str(error)) from error
+
+        def tell(results: list[Result]) -> None:
+            host.worker.send_aside(frames.stored(frame.key, number, results, self._equipment.seal))
+
+        if self._streams is None:
+            tell(["refused"] * len(writes))
+        else:
+            self._streams.relay(writes, tell)
 
     def _take(self, host: Slot, frame: Frame) -> None:
         """Give the worker its next attempt, and then report the one that has ended."""

@@ -27,6 +27,7 @@ from mini_workflow.engine.replies import (
 from mini_workflow.engine.requests import (
     Answer,
     Ask,
+    Beginning,
     Post,
     Request,
     Resume,
@@ -44,7 +45,7 @@ from mini_workflow.engine.transport import (
     wait_until_settled_async,
 )
 from mini_workflow.errors import PromiseNotOpen, RuntimeClosed, StoreUnavailable
-from mini_workflow.ports import Commit, Head
+from mini_workflow.ports import Commit, Head, StreamStore
 from mini_workflow.runtimes.aws.container import Container
 from mini_workflow.settings import ORCHESTRATOR_FUNCTION_NAME
 from mini_workflow.stores.aws_clients import LONGEST_ANSWER, translate_errors
@@ -106,6 +107,16 @@ class ClientTransport:
         pauses = Pauses()
         yield lambda seconds: time.sleep(pauses.take(seconds))
 
+    @property
+    def streams(self) -> StreamStore:
+        """The streams in the bucket."""
+        return self._parts.streams
+
+    @contextmanager
+    def changes(self, execution_id: str, wake: Callable[[], None]) -> Generator[Pauses]:
+        """See `Transport.changes`: nobody tells, so the pauses grow."""
+        yield Pauses()
+
     def now(self) -> int:
         """See `Transport.now`."""
         return self._parts.clock.now()
@@ -143,6 +154,8 @@ class ClientTransport:
         found = None if request.fresh else self._parts.store.header(name)
         if found is not None:
             return self._found(request, found)
+        if request.fork is not None:
+            return self._create_fork(request, request.fork)
         now, entropy = self._parts.clock.now(), secrets.randbits(ENTROPY_BITS)
         started = first_event(
             request.workflow,
@@ -167,6 +180,18 @@ class ClientTransport:
         if found is None:
             raise StoreUnavailable(f"execution {name!r} is gone")
         return self._found(request, found, sent=True)
+
+    def _create_fork(self, request: Start, fork: Beginning) -> Started:
+        """Write a fork, and have it begin: not before, since the message does not say what with."""
+        name = request.execution_id
+        if not self._parts.store.create(fork.to_commit(), request.arguments.fingerprint()):
+            refusal = start_refusal(request, fork.head, str)
+            assert refusal is not None
+            raise refusal
+        self._parts.post.send(
+            [SqsMessage(name, "messages", "", f"fork/{name}/{secrets.token_hex(8)}")]
+        )
+        return Started(fork.head)
 
     def _found(self, request: Start, found: ExecutionObject, *, sent: bool = False) -> Started:
         """Return the execution that has the id already."""

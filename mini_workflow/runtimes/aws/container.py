@@ -18,6 +18,7 @@ from mini_workflow.stores.aws_limits import CLAIM_OVER, MAXIMUM_DELAY
 from mini_workflow.stores.s3.bucket import Bucket
 from mini_workflow.stores.s3.object_store import ObjectStore
 from mini_workflow.stores.s3.store import S3Store
+from mini_workflow.stores.s3.streams import S3Streams
 from mini_workflow.stores.sqs.call_store import CallStore
 from mini_workflow.stores.sqs.dispatch import AWSDispatch
 from mini_workflow.stores.sqs.envelopes import Envelopes
@@ -106,6 +107,11 @@ class Container:
             self.calls,
             self._queued,
         )
+
+    @cached_property
+    def streams(self) -> S3Streams:
+        """The streams of executions."""
+        return S3Streams(self.bucket, self.clients, self.histories)
 
     @cached_property
     def store(self) -> S3Store:

@@ -96,6 +96,7 @@ class Handlers:
             turn_limit=turn_limit,
             history_limit=history_limit,
             limits=_limits(self._parts.settings.workers()),
+            streams=self._parts.streams,
             each=self._parts.clients.each,
             on_turn=self._metrics.turn,
             claim=self._claim,

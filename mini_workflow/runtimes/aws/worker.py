@@ -6,6 +6,7 @@ import logging
 import random
 import threading
 from base64 import b64decode
+from collections.abc import Sequence
 from dataclasses import replace
 from queue import SimpleQueue
 from typing import Any, ClassVar, Final
@@ -23,7 +24,7 @@ from mini_workflow.errors import (
     TaskTimeout,
     WireError,
 )
-from mini_workflow.ports import TaskOutcome, TaskRequest
+from mini_workflow.ports import Answer, StreamWrite, TaskOutcome, TaskRequest
 from mini_workflow.runners.event_loop import EventLoopRunner
 from mini_workflow.runners.routed import RoutedRunner
 from mini_workflow.runners.threads import ThreadRunner
@@ -36,6 +37,7 @@ from mini_workflow.stores.sqs.call_store import purpose_of
 from mini_workflow.stores.sqs.dispatch import CANCELLED, HEARTBEATS
 from mini_workflow.stores.sqs.envelopes import parse
 from mini_workflow.stores.sqs.messages import SqsMessage
+from mini_workflow.stream_buffer import StreamBuffer
 from mini_workflow.task import CURRENT, CurrentTask
 
 log = logging.getLogger("mini_workflow.runtimes.aws")
@@ -54,6 +56,14 @@ ENDING: Final = 1.0
 """Seconds that threads get to end when the worker is closed. Our own bound."""
 
 
+STREAM_PAUSE: Final = 0.1
+"""Seconds between two batches of what tasks write to streams: each is an object. Our own bound."""
+
+STREAM_TRIES: Final = 5
+"""How often it is tried to store a batch of chunks until their attempts fail: for about three seconds,
+beside the tries of boto3. Our own bound."""
+
+
 class HandedBack(MiniWorkflowError):
     """An attempt has not ended before its worker did. `heartbeat` are its details, as JSON text."""
 
@@ -70,6 +80,7 @@ class Worker:
         self._threads = threads
         self._handing_back = False
         self._metrics = Metrics()
+        self._buffer: StreamBuffer | None = None
         self._runner: RoutedRunner | None = None
         self._outcomes: dict[
             tuple[str, int, int], SimpleQueue[TaskOutcome | HandedBack | None]
@@ -128,6 +139,8 @@ class Worker:
                 outcomes.put(None)
         if self._runner is not None:
             self._runner.close(ENDING)
+        if self._buffer is not None:
+            self._buffer.close()
         for pulse in ending:
             pulse.join(HEARTBEAT_INTERVAL)
 
@@ -169,6 +182,8 @@ class Worker:
                 raise HandedBack(request.heartbeat)
             self._outcomes[request.key] = outcomes
             self._heartbeats[request.key] = pulse
+            if self._buffer is None:
+                self._buffer = StreamBuffer(self._append, pause=STREAM_PAUSE, tries=STREAM_TRIES)
             if self._runner is None:
                 self._runner = RoutedRunner(
                     ThreadRunner(self._execute, self._report, self._threads),
@@ -204,11 +219,14 @@ class Worker:
 
     def _execute(self, request: TaskRequest) -> TaskOutcome:
         self._begin(request)
-        return execute(request, self._parts.codec)
+        return execute(request, self._parts.codec, self._buffer)
 
     async def _execute_async(self, request: TaskRequest) -> TaskOutcome:
         self._begin(request)
-        return await execute_async(request, self._parts.codec)
+        return await execute_async(request, self._parts.codec, self._buffer)
+
+    def _append(self, writes: Sequence[StreamWrite]) -> list[Answer]:
+        return self._parts.streams.append(writes)
 
     def _begin(self, request: TaskRequest) -> None:
         pulse = self._heartbeats.get(request.key)

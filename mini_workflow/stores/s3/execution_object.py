@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from mini_workflow.core.wire import text_of
 from mini_workflow.errors import StoreCorrupt, StoreTooNew
-from mini_workflow.ports import Commit, Head, QueuedMessage
+from mini_workflow.ports import Commit, Head, QueuedMessage, StreamWrite
 from mini_workflow.ports.queue import NO_EFFECTS, NO_WAKEUPS, PendingEffects, Wakeup, Wakeups
 from mini_workflow.stores.s3.index import place_of
 
@@ -153,6 +153,10 @@ def encode(document: ExecutionObject) -> bytes:
         plain["causes"] = pending.causes
     if pending.doubtful:
         plain["doubtful"] = True
+    if pending.chunks:
+        plain["chunks"] = [
+            (one.stream, one.source, one.attempt, one.number, one.body) for one in pending.chunks
+        ]
     return "\n".join(
         (
             f"{_HEAD}{_dump(header)},",
@@ -182,6 +186,10 @@ def decode(body: bytes, etag: str) -> ExecutionObject:
             alarm=plain.get("alarm", False),
             causes=tuple(plain.get("causes", ())),
             doubtful=plain.get("doubtful", False),
+            chunks=tuple(
+                StreamWrite(document.head.execution_id, *fields)
+                for fields in plain.get("chunks", ())
+            ),
         )
         return replace(
             document,

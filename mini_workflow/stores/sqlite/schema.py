@@ -134,6 +134,38 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         END
         """,
     ),
+    (
+        """
+        CREATE TABLE streams (
+            key INTEGER PRIMARY KEY AUTOINCREMENT,
+            execution INTEGER NOT NULL,
+            name TEXT NOT NULL,
+            last INTEGER NOT NULL,
+            bytes INTEGER NOT NULL,
+            UNIQUE (execution, name)
+        )
+        """,
+        """
+        CREATE TABLE chunks (
+            stream INTEGER NOT NULL,
+            offset INTEGER NOT NULL,
+            source INTEGER NOT NULL,
+            attempt INTEGER NOT NULL,
+            restarts INTEGER NOT NULL,
+            body TEXT NOT NULL,
+            PRIMARY KEY (stream, offset)
+        ) WITHOUT ROWID
+        """,
+        """
+        CREATE TABLE stream_sources (
+            stream INTEGER NOT NULL,
+            source INTEGER NOT NULL,
+            attempt INTEGER NOT NULL,
+            number INTEGER NOT NULL,
+            PRIMARY KEY (stream, source)
+        ) WITHOUT ROWID
+        """,
+    ),
 )
 """The statements of each version; the version of a file is how many of them it has seen."""
 

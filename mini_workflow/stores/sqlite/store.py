@@ -10,12 +10,13 @@ from itertools import chain, count, repeat
 from typing import Any, Final
 
 from mini_workflow.errors import UsageError
-from mini_workflow.ports import Commit, Extent, Head, Page, Query, Stored
+from mini_workflow.ports import Commit, Extent, Head, Page, Query, Stored, StreamWrite
 from mini_workflow.stores.ownership import Ownership
 from mini_workflow.stores.sqlite import listing
 from mini_workflow.stores.sqlite.connection import Connection
 from mini_workflow.stores.sqlite.damage import BEHIND, FIELDS, FIND, Damage, damages, head_of
 from mini_workflow.stores.sqlite.leases import verify
+from mini_workflow.stores.sqlite.streams import append
 
 _ELSEWHERE: Final = (-1, -1)
 """Where an execution is that another owner holds: its length is none that a commit may expect."""
@@ -124,7 +125,7 @@ class SQLiteStore:
             number = item.expected
             if place is None or place[1] != number or item.head is not None or item.unpark:
                 return None
-            if item.park or item.taken or item.outbox or item.tries is not None:
+            if item.park or item.taken or item.outbox or item.chunks or item.tries is not None:
                 return None
             for body in item.events:
                 rows.append((place[0], number, body))
@@ -161,6 +162,7 @@ class _Batch:
         self._heads: list[tuple[Any, ...]] = []
         self._taken: list[tuple[int, int]] = []
         self._posted: list[tuple[str, str, str]] = []
+        self._chunks: list[StreamWrite] = []
 
     def add(self, item: Commit) -> bool:
         """Take up the item, unless its fence forbids it."""
@@ -196,6 +198,7 @@ class _Batch:
             self._taken.extend((number, key) for number in item.taken)
         if item.outbox:
             self._posted.extend((out.body, out.key, out.execution_id) for out in item.outbox)
+        self._chunks += item.chunks
         return True
 
     def write(self) -> None:
@@ -214,6 +217,8 @@ class _Batch:
             self._raw.executemany(_TAKE, self._taken)
         if self._posted:
             self._raw.executemany(_POST, self._posted)
+        if self._chunks:
+            append(self._raw, self._chunks, bounded=False)
 
     def _new_key(self) -> int:
         last: int = self._last_key or self._raw.execute(_LAST_KEY).fetchone()[0]

@@ -14,6 +14,7 @@ from typing import ParamSpec, TypeVar
 from mini_workflow.engine.engine import Ports
 from mini_workflow.ports import (
     Agenda,
+    Answer,
     Commit,
     Extent,
     Head,
@@ -25,6 +26,9 @@ from mini_workflow.ports import (
     Report,
     Store,
     Stored,
+    StreamPage,
+    StreamStore,
+    StreamWrite,
     TaskOutcome,
     TaskRequest,
     TaskRunner,
@@ -107,6 +111,7 @@ class Crashes:
             mailbox=_Mailbox(ports.mailbox, self._life),
             leases=_Leases(ports.leases, self._life),
             clock=ports.clock,
+            streams=None if ports.streams is None else _Streams(ports.streams, self._life),
         )
 
     def runner(self, runner: TaskRunner) -> TaskRunner:
@@ -252,6 +257,26 @@ class _Leases:
 
     def peers(self) -> list[str]:
         return self._life.call("leases.peers", self._leases.peers)
+
+
+class _Streams:
+    def __init__(self, streams: StreamStore, life: Life) -> None:
+        self._streams = streams
+        self._life = life
+
+    def append(self, writes: Sequence[StreamWrite], *, bounded: bool = True) -> list[Answer]:
+        return self._life.call("streams.append", self._streams.append, writes, bounded=bounded)
+
+    def read(self, execution_id: str, stream: str, after: int, limit: int) -> StreamPage:
+        return self._life.call(
+            "streams.read", self._streams.read, execution_id, stream, after, limit
+        )
+
+    def names(self, execution_id: str) -> list[str]:
+        return self._life.call("streams.names", self._streams.names, execution_id)
+
+    def remove(self, execution_id: str) -> None:
+        self._life.call("streams.remove", self._streams.remove, execution_id)
 
 
 class _Runner:

@@ -7,7 +7,42 @@ from collections.abc import Mapping
 from mini_workflow.attempts import cancelled, lost, timed_out
 from mini_workflow.core.codec import Codec
 from mini_workflow.engine.executor import execute
-from mini_workflow.ports import Clock, Report, TaskOutcome, TaskRequest
+from mini_workflow.ports import (
+    Clock,
+    Report,
+    StreamStore,
+    StreamWrite,
+    TaskOutcome,
+    TaskRequest,
+)
+from mini_workflow.stream_buffer import Key
+
+
+class DirectSink:
+    """A StreamSink that stores each write at once, where the process may die."""
+
+    def __init__(self, streams: StreamStore) -> None:
+        self.died: BaseException | None = None
+        """What a write has raised that no code of a task is to handle."""
+        self._streams = streams
+
+    def write(self, write: StreamWrite, *, may_wait: bool) -> None:
+        """See `StreamSink.write`."""
+        try:
+            self._streams.append([write])
+        except BaseException as error:
+            if not isinstance(error, Exception):
+                self.died = error
+            raise
+
+    def flush(self, key: Key) -> None:
+        """See `StreamSink.flush`."""
+
+    async def drain(self, key: Key) -> None:
+        """See `StreamSink.drain`."""
+
+    def forget(self, key: Key) -> None:
+        """See `StreamSink.forget`."""
 
 
 class ManualRunner:
@@ -38,6 +73,8 @@ class ManualRunner:
         self._dies = dies
         self._obeys = obeys
         self._ready_at: dict[tuple[str, int, int], int] = {}
+        self.sink: DirectSink | None = None
+        """Where tasks write to streams."""
 
     def submit(self, request: TaskRequest) -> None:
         """See `TaskRunner`."""
@@ -82,7 +119,9 @@ class ManualRunner:
     def run(self, request: TaskRequest) -> TaskOutcome:
         """Run a held attempt and report it; the outcome is returned too, to be sent again."""
         self.held.remove(request)
-        outcome = execute(request, self._codec)
+        outcome = execute(request, self._codec, self.sink)
+        if self.sink is not None and self.sink.died is not None:
+            raise self.sink.died
         if request.timeout is not None and self._slow.get(request.name, 0) > request.timeout:
             outcome = timed_out(request)
         if request.attempt <= self._dies.get(request.name, 0):

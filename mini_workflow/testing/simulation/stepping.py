@@ -27,10 +27,10 @@ from mini_workflow.core.run import Definition, Run
 from mini_workflow.engine.engine import LIMITS, Engine, Ports
 from mini_workflow.engine.requests import Input, Post, Release, Resume, Start
 from mini_workflow.engine.turn import Turn
-from mini_workflow.ports import Backend, Head
+from mini_workflow.ports import Backend, Head, StreamStore
 from mini_workflow.testing.clock import ManualClock
 from mini_workflow.testing.simulation.crash import Crashes
-from mini_workflow.testing.simulation.manual_runner import ManualRunner
+from mini_workflow.testing.simulation.manual_runner import DirectSink, ManualRunner
 from mini_workflow.testing.simulation.outside import Outside, Record, Say
 from mini_workflow.testing.simulation.shapes import choose
 from mini_workflow.workflow import Registry
@@ -119,9 +119,14 @@ class Stepper:
             obeys=self._obeys,
         )
         store = self.record.watch(backend.store)
-        ports = Ports(store, backend.agenda, backend.mailbox, backend.leases, self.clock)
+        streams: StreamStore | None = getattr(backend, "streams", None)
+        ports = crashes.ports(
+            Ports(store, backend.agenda, backend.mailbox, backend.leases, self.clock, streams)
+        )
+        if ports.streams is not None:
+            self.runner.sink = DirectSink(ports.streams)
         self.engine = Engine(
-            crashes.ports(ports),
+            ports,
             codec=self.codec,
             definitions=self._definition,
             known=self.registry.names,
@@ -164,7 +169,8 @@ class Stepper:
     def ports(self) -> Ports:
         """The backend's own ports, uncounted, for a test to look at."""
         one = self.backend
-        return Ports(one.store, one.agenda, one.mailbox, one.leases, self.clock)
+        streams: StreamStore | None = getattr(one, "streams", None)
+        return Ports(one.store, one.agenda, one.mailbox, one.leases, self.clock, streams)
 
     def _drop(self) -> None:
         self.crashes.kill()

@@ -136,7 +136,9 @@ def targets() -> set[str]:
 
 
 @every_document
-def test_programs_run_and_print_what_they_claim(document: Path, tmp_path: Path) -> None:
+def test_programs_run_and_print_what_they_claim(
+    document: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     text = document.read_text(encoding="utf-8")
     expected = expected_outputs(text)
     surroundings = os.environ | {
@@ -145,6 +147,8 @@ def test_programs_run_and_print_what_they_claim(document: Path, tmp_path: Path) 
         "AWS_DEFAULT_REGION": "eu-west-1",
         "AWS_EC2_METADATA_DISABLED": "true",
     }
+    if document.name == "postgres.md":
+        surroundings["DATABASE_URL"] = request.getfixturevalue("postgres").url
     for number, program in enumerate(programs(text)):
         folder = tmp_path / str(number)
         folder.mkdir()

@@ -59,3 +59,16 @@ def test_which_executions_has_to_be_clear(served: World) -> None:
     assert "not both" in served("cancel", "--all", "--workflow", "x", status=2).err
     wrong = served("retry", "--status", "running", "--yes", status=2).err
     assert "retry is for executions that are failed or cancelled or terminated" in wrong
+
+
+def test_a_fork_begins_with_events_of_another_one(served: World) -> None:
+    served("start", "cli_flows:greet", '["ann", 2]', "--id", "first")
+    served("result", "first")
+    told = served("fork", "first", "--before", "greet-1", "--id", "second", "-m", "cli_flows")
+    assert told.out == "second: forked from first"
+    assert served("result", "second").out == served("result", "first").out
+    words = ("--at", "3", "--patch", "#1=bye", "--id", "third", "-m", "cli_flows", "--json")
+    assert served("fork", "first", *words).json["id"] == "third"
+    assert served("result", "third").out.replace('"', "") == "bye, hello ann"
+    refused = served("fork", "first", "--before", "nothing", "-m", "cli_flows", status=2).err
+    assert "task 'greet-0' (#1, event 2)" in refused

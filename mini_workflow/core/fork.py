@@ -1,0 +1,255 @@
+"""Fork: a new execution that begins with events of another one, and goes on from there.
+
+What the events say of the other execution alone is taken out of them: it is still the other one whose
+parent waits for it, who answers its updates, and whose children run. What is open at the cut is begun
+again, behind an `ExecutionReset` that says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import fields, replace
+from typing import Any, Final
+
+from mini_workflow.core import events
+from mini_workflow.core.children import made_up_id
+from mini_workflow.core.codec import Codec
+from mini_workflow.core.events import CLOSING, Event
+from mini_workflow.core.failure import Failure
+from mini_workflow.core.payload import Payload
+from mini_workflow.core.records import record
+from mini_workflow.core.reset import Reset, highest_number, started_of
+from mini_workflow.core.state import ExecutionState
+from mini_workflow.errors import UsageError
+
+_LISTED: Final = 20
+"""How many operations an error lists. Our own bound."""
+
+_KINDS: Final[dict[type[Event], str]] = {
+    events.TaskScheduled: "task",
+    events.InlineTaskCompleted: "task",
+    events.InlineTaskFailed: "task",
+    events.ChildStarted: "child",
+    events.StartSent: "start",
+    events.PromiseCreated: "promise",
+    events.TimerStarted: "timer",
+    events.SignalSent: "signal to another execution",
+    events.SignalReceived: "signal",
+    events.UpdateAccepted: "update",
+}
+"""What can be named to say where to cut."""
+
+_ELSEWHERE: Final = (
+    events.ChildStarted,
+    events.ChildCompleted,
+    events.ChildFailed,
+    events.StartSent,
+    events.SignalSent,
+)
+"""The events whose values are those of another execution."""
+
+
+@record
+class Operation:
+    """Something that can be named: `event` is the number of its event, counted from 1."""
+
+    kind: str
+    name: str
+    seq: int
+    event: int
+
+    def __str__(self) -> str:
+        number = f"#{self.seq}, " if self.seq else ""
+        return f"{self.kind} {self.name!r} ({number}event {self.event})"
+
+
+def operations(history: Sequence[Event]) -> Iterator[Operation]:
+    """Return what can be named in a history, in order."""
+    for number, event in enumerate(history, 1):
+        kind = _KINDS.get(type(event))
+        if kind is not None:
+            name = getattr(event, "name", "") or kind
+            yield Operation(kind, name, getattr(event, "seq", 0), number)
+
+
+# Where to cut
+
+
+def cut_of(history: Sequence[Event], before: str | int | None, at: int | None) -> int:
+    """Return how many events a fork keeps: those in front of the operation of that name or number, or the
+    first `at` ones. Raises UsageError.
+    """
+    end = next((i for i, e in enumerate(history) if type(e) in CLOSING), len(history))
+    if (before is None) == (at is None):
+        raise UsageError(
+            "fork(): give either before=, a name or a number, or at=, an event's number"
+        )
+    if at is not None:
+        if type(at) is not int or not 1 <= at <= end:
+            raise UsageError(
+                f"fork(at={at!r}): give how many events are to be kept, 1 to {end}; with event {end + 1} "
+                f"the execution {'ends' if end < len(history) else 'would go beyond what is recorded'}"
+            )
+        return at
+    found = _named(history[:end], before, "before")
+    if found.event == 1:
+        raise UsageError(f"fork(before={before!r}): nothing stands before it")
+    return found.event - 1
+
+
+def _named(history: Sequence[Event], name: object, what: str) -> Operation:
+    """Return the operation of that name or number. Raises UsageError if there is not exactly one."""
+    known = list(operations(history))
+    found = [o for o in known if name in (o.name, o.seq or None)]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise UsageError(
+            f"fork({what}={name!r}): the history has nothing of that name or number; it has {_list(known)}"
+        )
+    raise UsageError(
+        f"fork({what}={name!r}): that is more than one: {_list(found)}; give the number of one, or cut "
+        "by at= and the number of an event"
+    )
+
+
+def _list(found: Sequence[Operation]) -> str:
+    shown = ", ".join(map(str, found[:_LISTED]))
+    more = len(found) - _LISTED
+    return (shown or "nothing that can be named") + (f" and {more} more" if more > 0 else "")
+
+
+# Other results
+
+
+def patched(
+    prefix: Sequence[Event], patch: Mapping[str | int, Any], encode: Callable[[int, Any], Payload]
+) -> list[Event]:
+    """Return the events with other results of tasks and children; `encode` encodes a result, by the number
+    of its operation. Raises UsageError if one is not there, or has no result to replace.
+    """
+    results: dict[int, Payload] = {}
+    for name, value in patch.items():
+        if isinstance(value, BaseException):
+            raise UsageError(
+                f"fork(patch={{{name!r}: {value!r}}}): a result can be replaced by another result only, "
+                "not by an exception"
+            )
+        chosen = [o for o in operations(prefix) if name in (o.name, o.seq)]
+        able = [o for o in chosen if o.kind in ("task", "child") and _has_outcome(prefix, o.seq)]
+        if chosen and not able:
+            raise UsageError(
+                f"fork(patch={{{name!r}: ...}}): only what a task or a child has come to before the cut "
+                f"can be replaced, and not {_list(chosen)}"
+            )
+        operation = able[0] if len(able) == 1 else _named(prefix, name, "patch")
+        results[operation.seq] = encode(operation.seq, value)
+    return [_with_result(event, results) for event in prefix]
+
+
+def _has_outcome(prefix: Sequence[Event], seq: int) -> bool:
+    """Return whether the code has been given what the operation came to."""
+    for event in prefix:
+        if getattr(event, "seq", 0) == seq:
+            if isinstance(event, (events.TaskCancelled, events.ChildCancelled)):
+                return False
+            if isinstance(event, _OUTCOMES):
+                return True
+    return False
+
+
+_OUTCOMES: Final = (
+    events.TaskCompleted,
+    events.TaskFailed,
+    events.InlineTaskCompleted,
+    events.InlineTaskFailed,
+    events.ChildCompleted,
+    events.ChildFailed,
+)
+
+
+def _with_result(event: Event, results: Mapping[int, Payload]) -> Event:
+    if not isinstance(event, _OUTCOMES) or event.seq not in results:
+        return event
+    result = results[event.seq]
+    if isinstance(event, (events.TaskCompleted, events.TaskFailed)):
+        return events.TaskCompleted(event.at, event.seq, event.attempt, result)
+    if isinstance(event, (events.ChildCompleted, events.ChildFailed)):
+        return events.ChildCompleted(event.at, event.seq, result)
+    return events.InlineTaskCompleted(
+        event.seq, event.name, result, refused=event.refused, call=event.call
+    )
+
+
+# What the fork begins with
+
+
+def fork(
+    prefix: Sequence[Event],
+    *,
+    source: str,
+    execution_id: str,
+    at: int,
+    request_id: str,
+    key: str,
+    codec: Codec,
+) -> Reset:
+    """Return the beginning of an execution of that id with these events of another one, the `source`.
+
+    `key` is what the tokens of its promises are made from, and `codec` carries values of no execution.
+    """
+    state, first = ExecutionState.of(prefix), started_of(prefix)
+    ended = {e.seq for e in prefix if isinstance(e, (events.ChildCompleted, events.ChildFailed))}
+    started = replace(
+        first,
+        key=key,
+        forked_from={"id": source, "event": len(prefix)},
+        # Of these the end stands in the history, for nobody.
+        children=[child for child in first.children or () if child["seq"] in ended] or None,
+        updates=None,
+    )
+    own, new = codec.for_execution(source), codec.for_execution(execution_id)
+    history = [
+        _of_fork(event, state, execution_id, codec)
+        if isinstance(event, _ELSEWHERE)
+        else moved(event, own, new)
+        for event in (started, *prefix[1:])
+    ]
+    marker = events.ExecutionReset(
+        max(at, state.now),
+        "fork",
+        first.run,
+        len(prefix),
+        highest_number(prefix),
+        request_id,
+        attempts={str(seq): task.attempt for seq, task in state.tasks.items()} or None,
+    )
+    return Reset(tuple(history), (marker,))
+
+
+def _of_fork(event: Event, state: ExecutionState, execution_id: str, codec: Codec) -> Event:
+    """Return an event about another execution, with a new child in place of one that is open."""
+    if not isinstance(event, events.ChildStarted) or event.seq not in state.children:
+        return event
+    child = made_up_id(execution_id, state.seed, event.seq)
+    old, new = codec.for_execution(event.id), codec.for_execution(child)
+    return replace(moved(event, old, new), id=child)
+
+
+def is_fork(event: object) -> bool:
+    """Return whether it is the event behind those that a fork has begun with."""
+    return isinstance(event, events.ExecutionReset) and event.how == "fork"
+
+
+def moved(event: Event, source: Codec, target: Codec) -> Any:
+    """Return an event with its values as they are encoded for another execution."""
+    if source is target:
+        return event
+    changes: dict[str, Any] = {}
+    for field in fields(event):
+        value = getattr(event, field.name)
+        if isinstance(value, Payload):
+            changes[field.name] = source.moved(value, target)
+        elif isinstance(value, Failure):
+            changes[field.name] = source.moved_failure(value, target)
+    return replace(event, **changes) if changes else event

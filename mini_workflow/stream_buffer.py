@@ -1,0 +1,349 @@
+"""StreamBuffer: takes what tasks write to streams to the store, many writes at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Final, Literal, Protocol
+
+from mini_workflow.core.streams import StreamWrite
+from mini_workflow.errors import (
+    ExecutionNotFound,
+    MiniWorkflowError,
+    RuntimeClosed,
+    StoreError,
+    StoreRefused,
+    StreamFull,
+    UsageError,
+)
+from mini_workflow.loop.loop import running_loop
+from mini_workflow.ports import Answer
+from mini_workflow.ports.streams import MAXIMUM_CHUNKS, MAXIMUM_STREAM_BYTES, MAXIMUM_STREAMS
+
+log = logging.getLogger("mini_workflow.engine")
+
+Key = tuple[str, int, int]
+"""An attempt: execution id, number of the task, attempt."""
+
+Result = Answer | Literal["refused"]
+"""What has become of a write: "refused" if the store cannot keep such a body."""
+
+Append = Callable[[Sequence[StreamWrite]], Sequence[Result]]
+"""Keeps writes: see `StreamStore.append`."""
+
+PAUSE: Final = 0.05
+"""Seconds between two batches, unless somebody waits for one. Our own bound: twenty commits a second,
+however many chunks there are."""
+
+AT_ONCE: Final = 500
+"""Chunks of one batch at most. Our own bound."""
+
+ROOM: Final = 4 * 1024 * 1024
+"""Bytes that may wait until a writer has to wait too. Our own bound."""
+
+FIRST_RETRY: Final = 0.1
+LAST_RETRY: Final = 2.0
+"""Seconds until a batch is tried again that the store has refused: twice as long each time, from the
+first to the last. Our own bounds."""
+
+CLOSING_WITHIN: Final = 5.0
+"""Seconds that a buffer has to append what is waiting when it is closed. Our own bound."""
+
+REFUSALS: Final = (StoreRefused, UnicodeEncodeError, OverflowError)
+"""What a store raises because of what it is given, not because of its own condition."""
+
+
+class StreamSink(Protocol):
+    """Where the writes of attempts go. Any thread."""
+
+    def write(self, write: StreamWrite, *, may_wait: bool) -> None:
+        """Take a write. If it `may_wait` it does where much is waiting already.
+
+        Raises what has become of an earlier one of its attempt, if that was not kept.
+        """
+        ...
+
+    def flush(self, key: Key) -> None:
+        """Wait until the writes of an attempt so far are durable. Raises as `write`."""
+        ...
+
+    async def drain(self, key: Key) -> None:
+        """Do the same on the running event loop."""
+        ...
+
+    def forget(self, key: Key) -> None:
+        """Forget an attempt that is over, and writes no more."""
+        ...
+
+
+class StreamBuffer:
+    """A StreamSink: one thread, which is started with the first write, appends what is waiting, of all
+    attempts together. A store that fails is tried again until the buffer is closed, or so many `tries`
+    in all.
+
+    `told` is called after each batch, with the executions that it was about.
+    """
+
+    def __init__(
+        self,
+        append: Append,
+        told: Callable[[set[str]], None] = lambda executions: None,
+        *,
+        pause: float = PAUSE,
+        tries: int | None = None,
+    ) -> None:
+        self._append: Final = append
+        self._told: Final = told
+        self._pause: Final = pause
+        self._tries: Final = tries
+        self._changed: Final = threading.Condition()
+        self._waiting: deque[_Item] = deque()
+        self._size = 0
+        self._taken = 0  # how many writes there were
+        self._settled = 0  # how many of them are done with
+        self._urgent = 0  # somebody waits until so many are
+        self._last: dict[Key, int] = {}  # the number of the last write of each attempt
+        self._errors: dict[Key, Exception] = {}
+        self._thread: threading.Thread | None = None
+        self._closed = False
+        self._ended = False  # the thread, that is: nothing is stored any more
+        self._callbacks: list[tuple[int, Callable[[], None]]] = []
+
+    # For those who write
+
+    def write(self, write: StreamWrite, *, may_wait: bool) -> None:
+        """See `StreamSink.write`. Raises RuntimeClosed once it is closed."""
+        key = _key(write)
+        with self._changed:
+            while may_wait and self._size > ROOM and not self._closed:
+                self._hurry(self._taken)
+                self._changed.wait()
+            self._check(key)
+            self._put([_Item(write)])
+            self._last[key] = self._taken
+
+    def relay(self, writes: Sequence[StreamWrite], done: Callable[[list[Result]], None]) -> None:
+        """Take writes from another buffer, and have `done` told the results when they are durable, on
+        the thread of this one. Does not wait. `done` is never called if this one is closed before.
+        """
+        relay = _Relay(len(writes), done)
+        with self._changed:
+            if not self._closed:
+                self._put([_Item(write, relay) for write in writes])
+                self._hurry(self._taken)
+
+    def flush(self, key: Key) -> None:
+        """See `StreamSink.flush`. Raises UsageError on the thread of an event loop."""
+        if running_loop() is not None:
+            raise UsageError(
+                "flush() of a stream would block the event loop: write"
+                " `await current_task().stream(...).drain()`"
+            )
+        with self._changed:
+            last = self._last.get(key, 0)
+            if last > self._settled:
+                self._hurry(last)
+                self._changed.wait_for(lambda: self._settled >= last or self._is_over())
+            self._check(key, last)
+
+    async def drain(self, key: Key) -> None:
+        """See `StreamSink.drain`."""
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[None] = loop.create_future()
+
+        def settle() -> None:
+            if not done.done():
+                done.set_result(None)
+
+        def tell() -> None:
+            with suppress(RuntimeError):  # the loop was closed
+                loop.call_soon_threadsafe(settle)
+
+        with self._changed:
+            last = self._last.get(key, 0)
+            if last > self._settled and not self._is_over():
+                self._callbacks.append((last, tell))
+                self._hurry(last)
+            else:
+                done.set_result(None)
+        await done
+        with self._changed:
+            self._check(key, last)
+
+    def forget(self, key: Key) -> None:
+        """See `StreamSink.forget`."""
+        with self._changed:
+            self._last.pop(key, None)
+            self._errors.pop(key, None)
+
+    def close(self, timeout: float = CLOSING_WITHIN) -> None:
+        """Append what is waiting, with one try, end the thread, and wait for that, for at most
+        `timeout` seconds. Harmless if it was closed before.
+        """
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+            thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(timeout)
+
+    # With the lock held
+
+    def _put(self, items: Sequence[_Item]) -> None:
+        self._waiting.extend(items)
+        self._taken += len(items)
+        self._size += sum(len(item.write.body) for item in items)
+        if self._thread is None:
+            name = "mini-workflow-streams"
+            self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+            self._thread.start()
+        else:
+            self._changed.notify_all()
+
+    def _hurry(self, until: int) -> None:
+        self._urgent = max(self._urgent, until)
+        self._changed.notify_all()
+
+    def _is_over(self) -> bool:
+        return self._ended or (self._closed and self._thread is None)
+
+    def _check(self, key: Key, last: int = 0) -> None:
+        error = self._errors.get(key)
+        if error is not None:
+            raise error
+        if self._settled < last or (self._closed and not last):
+            raise RuntimeClosed("the runtime was closed before a chunk of a stream was stored")
+
+    def _take(self) -> list[_Item]:
+        batch: list[_Item] = []
+        while self._waiting and len(batch) < AT_ONCE:
+            batch.append(self._waiting.popleft())
+        return batch
+
+    def _settle(self, batch: list[_Item], results: Sequence[Result | Exception]) -> None:
+        for item, result in zip(batch, results, strict=True):
+            error = result if isinstance(result, Exception) else _error(item.write, result)
+            if error is not None and item.relay is None:
+                self._errors.setdefault(_key(item.write), error)
+        self._settled += len(batch)
+        self._size -= sum(len(item.write.body) for item in batch)
+        self._changed.notify_all()
+
+    # On the thread
+
+    def _run(self) -> None:
+        try:
+            while True:
+                with self._changed:
+                    self._changed.wait_for(lambda: self._waiting or self._closed)
+                    batch = self._take()
+                if not batch:
+                    return
+                self._do(batch)
+                with self._changed:
+                    self._changed.wait_for(
+                        lambda: self._closed or self._urgent > self._settled, self._pause
+                    )
+        finally:
+            with self._changed:
+                self._closed = self._ended = True
+                callbacks, self._callbacks = self._callbacks, []
+                self._changed.notify_all()
+            for _, tell in callbacks:
+                tell()
+
+    def _do(self, batch: list[_Item]) -> None:
+        writes = [item.write for item in batch]
+        results = self._results(writes)
+        with self._changed:
+            self._settle(batch, results)
+            done = [tell for number, tell in self._callbacks if number <= self._settled]
+            self._callbacks = [one for one in self._callbacks if one[0] > self._settled]
+        for tell in done:
+            tell()
+        for item, result in zip(batch, results, strict=True):
+            if item.relay is not None:
+                item.relay.add("refused" if isinstance(result, Exception) else result)
+        try:
+            self._told({write.execution_id for write in writes})
+        except Exception:
+            log.exception("those who read streams could not be told")
+
+    def _results(self, writes: list[StreamWrite]) -> Sequence[Result | Exception]:
+        tried, pause = 0, FIRST_RETRY
+        while True:
+            tried += 1
+            try:
+                return self._append(writes)
+            except REFUSALS as error:
+                if len(writes) == 1:
+                    log.error("the store refused a chunk of a stream: %s", error)
+                    return ["refused"]
+                # One of them is at fault.
+                return [result for write in writes for result in self._results([write])]
+            except StoreError as error:
+                problem: Exception = error
+            except Exception as error:
+                log.exception("chunks of streams could not be stored")
+                return [error] * len(writes)
+            with self._changed:
+                if self._closed or tried == self._tries:
+                    return [problem] * len(writes)
+                if tried == 1:
+                    log.warning("chunks of streams wait, the store refused them: %s", problem)
+                self._changed.wait_for(lambda: self._closed, pause)
+            pause = min(LAST_RETRY, pause * 2)
+
+
+class _Relay:
+    """Results that are collected for another buffer."""
+
+    __slots__ = ("_done", "_missing", "_results")
+
+    def __init__(self, missing: int, done: Callable[[list[Result]], None]) -> None:
+        self._missing = missing
+        self._done = done
+        self._results: list[Result] = []
+
+    def add(self, result: Result) -> None:
+        self._results.append(result)
+        if len(self._results) == self._missing:
+            self._done(self._results)
+
+
+class _Item:
+    """A write that waits, and who is told of it, if not its writer."""
+
+    __slots__ = ("relay", "write")
+
+    def __init__(self, write: StreamWrite, relay: _Relay | None = None) -> None:
+        self.write = write
+        self.relay = relay
+
+
+def _key(write: StreamWrite) -> Key:
+    return (write.execution_id, write.source, write.attempt)
+
+
+def _error(write: StreamWrite, result: Result) -> MiniWorkflowError | None:
+    """Return what the writer is told."""
+    name, stream = write.execution_id, write.stream
+    match result:
+        case "full":
+            return StreamFull(
+                f"stream {stream!r} of execution {name!r} has no room for another chunk: a stream has "
+                f"at most {MAXIMUM_CHUNKS:,} chunks and {MAXIMUM_STREAM_BYTES:,} bytes, and an "
+                f"execution {MAXIMUM_STREAMS} streams; write fewer and larger chunks"
+            )
+        case "missing":
+            return ExecutionNotFound(
+                f"there is no execution {name!r} any more to write to", execution_id=name
+            )
+        case "refused":
+            return StoreRefused(f"the store cannot keep a chunk of stream {stream!r} of {name!r}")
+        case _:
+            return None
