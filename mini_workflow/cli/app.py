@@ -21,6 +21,7 @@ from mini_workflow.cli.commands import (
     replay,
     run,
     schedule,
+    stream,
     ui,
 )
 from mini_workflow.cli.config import find_config
@@ -113,6 +114,7 @@ _MODULES = (
     dev,
     ui,
     inspect,
+    stream,
     control,
     replay,
     doctor,
