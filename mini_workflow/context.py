@@ -25,7 +25,13 @@ from mini_workflow.core.chance import WorkflowRandom
 from mini_workflow.core.children import Child, OtherExecution
 from mini_workflow.core.info import ExecutionInfo
 from mini_workflow.core.logger import WorkflowLogger
-from mini_workflow.core.mapping import MapOptions, Tolerance, TolerantMapOptions, as_it_is_now
+from mini_workflow.core.mapping import (
+    MapOptions,
+    Tolerance,
+    TolerantMapOptions,
+    as_it_is_now,
+    map_items,
+)
 from mini_workflow.core.progress import text_of_progress
 from mini_workflow.core.promises import Promise
 from mini_workflow.core.retry import RetryPolicy
@@ -293,7 +299,8 @@ class Context:
 
         listed = list(items)
         tolerance = Tolerance.of(len(listed), return_exceptions, min_successful, tolerated_failures)
-        return self._run.tasks.map(start, listed, concurrency, tolerance, task_name)
+        recorder = self._run.recorder
+        return map_items(recorder, start, listed, concurrency, tolerance, task_name)
 
     def progress(self, done: float, total: float | None = None, text: str = "") -> None:
         """Say how far the workflow has got, for whoever looks: ``describe().progress`` and the command

@@ -124,6 +124,8 @@ def waits_of(run: Run) -> str:
 
 def recall(run: Run, text: str) -> None:
     """Have a run that was replayed know what it awaited before: since when it does."""
+    if not text:
+        return
     leaves = _leaves(run, run.main) if run.waiter() is not None else []
     before = Awaited.from_text(text)
     now = Awaited.from_text(_text(run, leaves))
@@ -236,8 +238,11 @@ def _subject(run: Run, future: Any) -> tuple[str, str, int] | None:
     if told is not None and (subject := told()) is not None:
         found: tuple[str, str, int] = subject
         return found
-    name = None if isinstance(future, asyncio.Task) else run.messages.awaited_signal(future)
-    return None if name is None else ("signal", name, 0)
+    queues: dict[str, Any] = getattr(run.messages, "_queues")  # noqa: B009 - only looked at
+    for name, queue in queues.items():
+        if future in getattr(queue, "_getters", ()):
+            return "signal", name, 0
+    return None
 
 
 def _members(future: Any, task: asyncio.Task[Any] | None) -> Iterable[Any]:

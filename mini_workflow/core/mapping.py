@@ -10,6 +10,7 @@ from functools import partial
 from types import CellType, FunctionType
 from typing import Any, Literal, TypedDict
 
+from mini_workflow.core.recorder import Recorder
 from mini_workflow.core.retry import RetryPolicy
 from mini_workflow.errors import TaskCancelled, UsageError
 from mini_workflow.loop.loop import WorkflowLoop
@@ -186,6 +187,23 @@ class Mapping(WorkflowFuture[Any]):
         still_open, self._open = self._open, {}
         for future in still_open.values():
             future.cancel(msg)
+
+
+def map_items(
+    recorder: Recorder,
+    start: Callable[[Any, int, dict[str, Any] | None], Any],
+    items: list[Any],
+    concurrency: int | None,
+    tolerance: Tolerance,
+    name: str,
+) -> WorkflowFuture[Any]:
+    """Start a task for every item; the results come in the order of the items. `start` takes an item
+    with the number of the first task of the map (0 for that one itself), and what is recorded of the map
+    with the first.
+    """
+    if not recorder.may_start():
+        return recorder.loop.create_future()
+    return Mapping(start, items, concurrency, tolerance, name, loop=recorder.loop)
 
 
 def as_it_is_now(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -129,13 +129,6 @@ class Messages:
             if not task.done() and task not in self._unbegun
         ]
 
-    def awaited_signal(self, future: asyncio.Future[Any]) -> str | None:
-        """Return the name of the signal that a future waits for, if it does."""
-        for name, queue in self._queues.items():
-            if future in getattr(queue, "_getters", ()):
-                return name
-        return None
-
     def _queue(self, name: str) -> asyncio.Queue[tuple[int, events.SignalReceived]]:
         queue = self._queues.get(name)
         if queue is None:

@@ -6,6 +6,7 @@ import json
 from math import isfinite
 from typing import Any, Final
 
+from mini_workflow.core.events import TaskCancelled, TaskCompleted, TaskFailed, TaskScheduled
 from mini_workflow.errors import UsageError
 
 LONGEST: Final = 200
@@ -34,6 +35,31 @@ class MapCount:
     def of(cls, plain: dict[str, Any]) -> MapCount:
         """Return that of a map as its first task has it recorded."""
         return cls(str(plain.get("name")), int(plain.get("items") or 0), plain.get("concurrency"))
+
+
+def count_started(maps: dict[int, MapCount], event: TaskScheduled) -> dict[int, MapCount]:
+    """Count a task of a map that begins. The maps before it that have come to their end are forgotten."""
+    if event.map is not None:
+        maps = {seq: one for seq, one in maps.items() if one.open}
+        maps[event.seq] = MapCount.of(event.map)
+    mapped = maps.get(event.part_of)
+    if mapped is not None:
+        mapped.started += 1
+        mapped.open += 1
+    return maps
+
+
+def count_ended(
+    maps: dict[int, MapCount],
+    part_of: int,
+    event: TaskCompleted | TaskFailed | TaskCancelled,
+) -> None:
+    """Count a task of a map that has ended, or that was given up."""
+    mapped = maps.get(part_of)
+    if mapped is not None:
+        mapped.open -= 1
+        mapped.done += type(event) is TaskCompleted
+        mapped.failed += type(event) is TaskFailed
 
 
 def text_of_progress(done: object, total: object, text: object) -> str:

@@ -22,8 +22,8 @@ from mini_workflow.core.continuation import (
 from mini_workflow.core.duplicates import RULES, as_it_is
 from mini_workflow.core.events import Event, Message
 from mini_workflow.core.open_durations import OpenDurations
-from mini_workflow.core.payload import Payload
-from mini_workflow.core.progress import MapCount
+from mini_workflow.core.open_task import OpenTask
+from mini_workflow.core.progress import MapCount, count_ended, count_started
 from mini_workflow.core.report_limits import ReportDeadlines, ReportLimits, not_reported
 from mini_workflow.core.tags import merge_tags
 from mini_workflow.core.timing import BEGIN, DEADLINE
@@ -44,43 +44,6 @@ _CONDITION: Final[dict[type, Condition]] = {
     events.ExecutionTerminated: "terminated",
     events.ContinuedAsNew: "continued",
 }
-
-
-class OpenTask:
-    """A task whose final outcome has not been recorded."""
-
-    __slots__ = (
-        "attempt",
-        "discounted",
-        "heartbeat",
-        "heartbeat_timeout",
-        "name",
-        "part_of",
-        "retry",
-        "retry_at",
-        "since",
-        "timeout",
-        "undoes",
-        "worker",
-    )
-
-    def __init__(self, event: events.TaskScheduled, now: int) -> None:
-        self.name = event.name
-        self.since = event.begun or now
-        """When its attempt was to be made, or its wait for the next one began (milliseconds)."""
-        self.part_of = event.part_of
-        self.undoes = event.undoes
-        self.retry = event.retry
-        self.timeout = event.timeout
-        self.heartbeat_timeout = event.heartbeat_timeout
-        self.worker = event.worker
-        self.heartbeat: Payload | None = None
-        """The details that the attempts before have given last with a heartbeat."""
-        self.attempt = 1
-        self.discounted = 0
-        """How many attempts do not count any more, because the task was to be made again."""
-        self.retry_at: int | None = None
-        """When the next attempt is due; None while an attempt is in flight."""
 
 
 class ExecutionState:
@@ -378,20 +341,10 @@ class ExecutionState:
         self.tasks[event.seq] = OpenTask(event, self.now)
         self.in_flight += 1
         if event.part_of:
-            self._count_started(event)
+            self.maps = count_started(self.maps, event)
         limits = self.limits
         if limits is not None and not (event.timeout is limits.longest is limits.others is None):
             self._expect(event.seq, event.begun or self.now)
-
-    def _count_started(self, event: events.TaskScheduled) -> None:
-        """Count a task of a map. The maps before that have come to their end are forgotten."""
-        if event.map is not None:
-            self.maps = {seq: one for seq, one in self.maps.items() if one.open}
-            self.maps[event.seq] = MapCount.of(event.map)
-        mapped = self.maps.get(event.part_of)
-        if mapped is not None:
-            mapped.started += 1
-            mapped.open += 1
 
     def _task_ended(self, event: events.TaskCompleted | events.TaskFailed) -> None:
         seq = event.seq
@@ -403,12 +356,8 @@ class ExecutionState:
             self.in_flight -= 1
         else:
             self.durations.end(seq)
-        if task.part_of and (mapped := self.maps.get(task.part_of)) is not None:
-            mapped.open -= 1
-            if type(event) is events.TaskCompleted:
-                mapped.done += 1
-            else:
-                mapped.failed += 1
+        if task.part_of:
+            count_ended(self.maps, task.part_of, event)
         if self.deadlines.open:
             self.deadlines.drop(seq)
         self.released.pop(seq, None)
@@ -454,8 +403,8 @@ class ExecutionState:
         self.durations.end(event.seq)
         self.deadlines.drop(event.seq)
         self.released.pop(event.seq, None)
-        if task.part_of and (mapped := self.maps.get(task.part_of)) is not None:
-            mapped.open -= 1
+        if task.part_of:
+            count_ended(self.maps, task.part_of, event)
         if task.retry_at is None:
             self.in_flight -= 1
             self.cancelled_tasks[event.seq] = task.attempt

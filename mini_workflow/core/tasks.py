@@ -13,7 +13,7 @@ from mini_workflow.core.codec import CapturedCall
 from mini_workflow.core.commands import RunTask
 from mini_workflow.core.events import Event
 from mini_workflow.core.failure import Failure
-from mini_workflow.core.mapping import Mapping, Tolerance, as_it_is_now
+from mini_workflow.core.mapping import as_it_is_now
 from mini_workflow.core.payload import EMPTY, Payload
 from mini_workflow.core.raised import add_note
 from mini_workflow.core.recorded import INLINE
@@ -191,21 +191,6 @@ class Tasks:
             recorder.loop.fault = error
             raise Halt from error
         return future
-
-    def map(
-        self,
-        start: Callable[[Any, int, dict[str, Any] | None], TaskFuture],
-        items: list[Any],
-        concurrency: int | None,
-        tolerance: Tolerance,
-        name: str,
-    ) -> WorkflowFuture[Any]:
-        """Start a task for every item; the results come in the order of the items. `start` takes an item
-        with what `start` above takes as `part_of` and `mapped`.
-        """
-        if not self._recorder.may_start():
-            return self._recorder.loop.create_future()
-        return Mapping(start, items, concurrency, tolerance, name, loop=self._recorder.loop)
 
     def cancel(self, seq: int, reason: str = "") -> None:
         """Give an open task up; without a `reason` it is that of the delivery."""

@@ -11,9 +11,10 @@ from mini_workflow.core import events
 from mini_workflow.core.awaited import Awaited
 from mini_workflow.core.events import Event
 from mini_workflow.core.failure import Failure
+from mini_workflow.core.open_task import OpenTask
 from mini_workflow.core.progress import read_progress
 from mini_workflow.core.retry import RetryPolicy
-from mini_workflow.core.state import ExecutionState, OpenTask
+from mini_workflow.core.state import ExecutionState
 from mini_workflow.core.timing import BEGIN, DEADLINE
 from mini_workflow.engine.instants import instant
 from mini_workflow.errors import WireError

@@ -132,7 +132,6 @@ class Orchestrator:
             history_limit=history_limit,
             limits=limits,
             refresh=store.is_current,
-            tells=True,
             execute=self._execute,
         )
         self._late = LateOutcomes(store, self._cache, dispatch, limits)

@@ -72,7 +72,7 @@ class Turns:
     it. `limits` say by when attempts have to be reported, and `in_hand` is asked of one before it
     counts as lost: whether it is still being run.
 
-    `tells` says that each turn writes a head, which then names a task that is awaited, too.
+    With a `refresh` each turn writes a head anyway, which then names a task that is awaited, too.
 
     While `draining`, attempts that were handed back are not begun again.
     """
@@ -92,14 +92,11 @@ class Turns:
         note: Callable[[str | None], None] = lambda execution_id: None,
         limits: ReportLimits | None = None,
         in_hand: Callable[[tuple[str, int, int], str], bool] | None = None,
-        refresh: Callable[[str], object] = lambda execution_id: None,
-        tells: bool = False,
+        refresh: Callable[[str], object] | None = None,
     ) -> None:
-        self._unreported = Unreported(store, refresh)
-        self._note = note
-        self._tells = tells
-        self._attempt_limits = limits
-        self._in_hand = in_hand
+        self._unreported = Unreported(store, refresh or (lambda execution_id: None))
+        self._note, self._tells = note, refresh is not None
+        self._attempt_limits, self._in_hand = limits, in_hand
         self._store = store
         self._cache = cache
         self._codec = codec
@@ -237,8 +234,7 @@ class Turns:
         try:
             if not fresh:
                 self.watched(run, lambda: repeat(run, history))
-                if head.waits:
-                    recall(run, head.waits)
+                recall(run, head.waits)
             lost = self._lost(head.execution_id, state, parked, delivery.messages, now)
             if lost and stored.head.status != "blocked":
                 log.info("[%s] attempts without a worker: %d", head.execution_id, len(lost))
