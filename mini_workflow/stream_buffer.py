@@ -212,9 +212,9 @@ class StreamBuffer:
         return self._ended or (self._closed and self._thread is None)
 
     def _check(self, key: Key, last: int = 0) -> None:
-        error = self._errors.get(key)
+        error = self._errors.pop(key, None)
         if error is not None:
-            raise error
+            raise error  # once: who handles it may go on
         if self._settled < last or (self._closed and not last):
             raise RuntimeClosed("the runtime was closed before a chunk of a stream was stored")
 

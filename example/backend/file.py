@@ -19,6 +19,7 @@ EMPTY: dict[str, Any] = {
     "partitions": {},  # number -> the owner's number, or null
     "executions": {},  # id -> {"key", "partition", "head", "events", "parked"}
     "letters": [],  # [number, execution id, body, key]
+    "deleted": {},  # id -> how many events those of that id had that were deleted
 }
 
 

@@ -113,6 +113,13 @@ class FileStore:
                     post(state, out.execution_id, out.body, out.key)
             return answers
 
+    def deleted_events(self, execution_id: str) -> int:
+        with self._file.reading() as state:
+            return state["deleted"].get(execution_id, 0)
+
+    def sweep(self, now: int, limit: int) -> bool:
+        return False  # a deletion leaves nothing
+
     def _write(self, state: dict[str, Any], item: Commit) -> bool:
         """The fence: an item is written if the writer has seen all that is stored."""
         found = state["executions"].get(item.execution_id)
@@ -134,6 +141,13 @@ class FileStore:
             or not self._held.holds(state, found)
         ):
             return False
+        if item.deleted_at is not None:
+            name, letters = item.execution_id, state["letters"]
+            before = state["deleted"].get(name, 0)
+            state["deleted"][name] = before + len(found["events"])
+            del state["executions"][name]
+            state["letters"] = [entry for entry in letters if entry[1] != name]
+            return True
         found["events"] += item.events
         if item.head is not None:
             found["head"] = asdict(item.head)
@@ -290,6 +304,8 @@ def post(state: dict[str, Any], execution_id: str, body: str, key: str) -> None:
 
 def check(item: Commit) -> None:
     """Refuse a commit that no execution can have."""
+    if item.deleted_at is not None and (item.expected < 1 or item.events or item.head):
+        raise UsageError(f"deleting {item.execution_id} takes what is expected, and nothing else")
     if item.expected == 0 and (item.head is None or not item.events):
         raise UsageError(f"creating {item.execution_id} takes a head and an event at least")
     for out in item.outbox:

@@ -13,7 +13,7 @@ from typing import Any
 from mini_workflow.errors import StoreError, StoreUnavailable
 from mini_workflow.ports import Commit, Head, Page, Query, QueuedMessage, Stored, TaskRequest
 from mini_workflow.ports.queue import PendingEffects, Received, Wakeup, Wakeups
-from mini_workflow.stores.cached import stored
+from mini_workflow.stores.cached import Deleted, stored
 from mini_workflow.stores.listing import count_of, page_of
 
 TABLES = """
@@ -60,6 +60,7 @@ class Document:
     tries: int = 0
     version: int = 0
     listed: bool = True
+    deleted: int = 0
 
     @property
     def length(self) -> int:
@@ -78,12 +79,12 @@ class Document:
 class FileDocuments(File):
     """Implements `Documents` for a `CachedStore`, and for clients `head`, `load`, `history`, `list`."""
 
-    def read(self, execution_id: str) -> Document | None:
+    def read(self, execution_id: str) -> Document | Deleted | None:
         with self.change() as sql:
             return _read(sql, execution_id)
 
     def changed(self, document: Document) -> bool:
-        found = self.read(document.head.execution_id)
+        found = self._find(document.head.execution_id)
         return found is None or found.version != document.version
 
     def lines(self, document: Document) -> list[str]:
@@ -96,10 +97,14 @@ class FileDocuments(File):
         fingerprint: str,
         pending: PendingEffects,
         alarm: Wakeups,
+        over: Deleted | None = None,
     ) -> Document | None:
         assert commit.head is not None
         new = Document(commit.head, parent, fingerprint, pending, alarm).after(commit)
         with self.change() as sql:
+            if over is not None and _read(sql, commit.execution_id) == over:
+                sql.execute("delete from executions where id = ?", (commit.execution_id,))
+                new = replace(new, deleted=over.events)
             done = sql.execute(
                 "insert or ignore into executions (id, document) values (?, ?)",
                 (commit.execution_id, pickle.dumps(new)),
@@ -116,8 +121,7 @@ class FileDocuments(File):
     ) -> Document | None:
         new = replace(document.after(commit), pending=pending, alarm=alarm, tries=tries)
         with self.change() as sql:  # the fence: the check and the write are one step
-            found = _read(sql, commit.execution_id)
-            if found is None or found.version != document.version:
+            if not _is_still(_read(sql, commit.execution_id), document):
                 return None
             sql.execute(
                 "update executions set document = ? where id = ?",
@@ -125,27 +129,46 @@ class FileDocuments(File):
             )
             return new
 
-    def head(self, execution_id: str) -> Head | None:
+    def delete(self, execution_id: str, found: Document | Deleted, at: int) -> bool:
+        if isinstance(found, Deleted):
+            return True  # all of it goes in one step
+        with self.change() as sql:
+            if not _is_still(_read(sql, execution_id), found):
+                return False
+            left = Deleted(found.deleted + found.length)
+            sql.execute(
+                "update executions set document = ? where id = ?",
+                (pickle.dumps(left), execution_id),
+            )
+            return True
+
+    def _find(self, execution_id: str) -> Document | None:
         found = self.read(execution_id)
+        return None if isinstance(found, Deleted) else found
+
+    def head(self, execution_id: str) -> Head | None:
+        found = self._find(execution_id)
         return found and found.head
 
     def load(self, execution_id: str) -> Stored | None:
-        found = self.read(execution_id)
+        found = self._find(execution_id)
         return found and stored(found, self)
 
     def history(self, execution_id: str, since: int = 0) -> list[str]:
-        found = self.read(execution_id)
+        found = self._find(execution_id)
         return [] if found is None else list(found.events[max(found.head.base, since) :])
 
     def list(self, query: Query) -> Page:
         with self.change() as sql:
             rows = sql.execute("select number, document from executions").fetchall()
-        return page_of(((number, pickle.loads(blob).head) for number, blob in rows), query)
+        found = ((number, pickle.loads(blob)) for number, blob in rows)
+        return page_of(((n, one.head) for n, one in found if isinstance(one, Document)), query)
 
     def count(self, query: Query) -> int:
         with self.change() as sql:
             rows = sql.execute("select document from executions").fetchall()
-        return count_of((pickle.loads(blob).head for (blob,) in rows), query)
+        found = (pickle.loads(blob) for (blob,) in rows)
+        return count_of((one.head for one in found if isinstance(one, Document)), query)
 
 
 class FileQueue(File):
@@ -228,6 +251,10 @@ class FileQueue(File):
         return pickle.loads(row[1])
 
 
-def _read(sql: sqlite3.Connection, execution_id: str) -> Document | None:
+def _read(sql: sqlite3.Connection, execution_id: str) -> Document | Deleted | None:
     found = sql.execute("select document from executions where id = ?", (execution_id,)).fetchone()
     return None if found is None else pickle.loads(found[0])
+
+
+def _is_still(found: Document | Deleted | None, document: Document) -> bool:
+    return isinstance(found, Document) and found.version == document.version

@@ -11,6 +11,7 @@ from mini_workflow.cli.commands import (
     backup,
     completion,
     control,
+    delete,
     deploy,
     dev,
     dlq,
@@ -20,6 +21,7 @@ from mini_workflow.cli.commands import (
     package,
     replay,
     run,
+    stream,
     ui,
 )
 from mini_workflow.cli.config import find_config
@@ -111,7 +113,9 @@ _MODULES = (
     dev,
     ui,
     inspect,
+    stream,
     control,
+    delete,
     replay,
     doctor,
     dlq,

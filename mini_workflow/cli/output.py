@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, Final, TextIO, cast
@@ -43,6 +44,19 @@ def _console_on(stream: TextIO) -> Console:
 def console(*, err: bool = False) -> Console:
     """Return what writes to the standard output, or to the standard error stream."""
     return _console_on(sys.stderr if err else sys.stdout)
+
+
+@contextmanager
+def progress_bar(what: str) -> Generator[Callable[[int, int], None]]:
+    """Show a bar on the standard error stream, where that is a terminal; it is told how much is done, of
+    how much.
+    """
+    from rich.progress import Progress
+
+    where = console(err=True)
+    with Progress(console=where, transient=True, disable=not where.is_terminal) as bar:
+        task = bar.add_task(what)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def discard() -> None:

@@ -109,7 +109,7 @@ def act(session: Session, client: Client, chosen: Selection, action: Action, as_
         {**chosen.filters, **until, "status": status} for status in statuses
     ]
     matched = sum(client.count_executions(**query) for query in queries)
-    if not chosen.yes and matched and not _agreed(action.verb, matched):
+    if not chosen.yes and matched and not agreed(action.verb, matched):
         note("nothing was changed")
         return
     done, failed = 0, list[dict[str, str]]()
@@ -133,7 +133,8 @@ def act(session: Session, client: Client, chosen: Selection, action: Action, as_
         click.get_current_context().exit(FAILED)
 
 
-def _agreed(verb: str, matched: int) -> bool:
+def agreed(verb: str, matched: int) -> bool:
+    """Ask whether that many executions are meant. Raises UsageError where nobody can be asked."""
     what = f"{matched} execution{'s' if matched > 1 else ''}"
     if not sys.stdin.isatty():
         raise UsageError(

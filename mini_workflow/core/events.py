@@ -598,7 +598,20 @@ class PauseRequested(Fact):
     reason: str = ""
 
 
-Request = ResetRequested | PauseRequested
+@fact
+class DeletionRequested(Fact):
+    """A message, never recorded: delete an execution that has closed.
+
+    It is about the one that was started at `started_at` and closed in that `run`. One that was run again
+    since, or has got the id after it, stays.
+    """
+
+    at: int
+    run: int
+    started_at: int
+
+
+Request = ResetRequested | PauseRequested | DeletionRequested
 """What is asked about an execution as a whole; its code does not hear of it."""
 
 REQUESTS: Final = frozenset(Request.__args__)

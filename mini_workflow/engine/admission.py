@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from mini_workflow.core import events
 from mini_workflow.core.children import is_child
 from mini_workflow.core.codec import Codec
+from mini_workflow.core.events import Message
 from mini_workflow.core.run import Definition
 from mini_workflow.engine.outbox import not_started
 from mini_workflow.errors import ExecutionAlreadyExists, InvalidArguments, UnknownWorkflow
-from mini_workflow.ports.queue import Dispatch, ExecutionMeta
+from mini_workflow.ports.queue import Dispatch, ExecutionMeta, FencedStore
 
 
 class StartCheck:
@@ -53,3 +55,16 @@ class StartCheck:
         assert started.parent is not None
         failure = self._codec.encode_failure(error)
         self._dispatch.post((not_started(started.parent, name, started.at, failure),))
+
+
+def number_behind_deleted(store: FencedStore, name: str, messages: list[Message], now: int) -> None:
+    """Finish the deletion of what had the id, if it is asked for, and have what begins now number its
+    operations behind those of it.
+    """
+    if any(isinstance(message, events.DeletionRequested) for message in messages):
+        store.delete(name, now)
+        store.standing(name)
+    before = store.deleted_events(name)
+    for index, message in enumerate(messages):
+        if isinstance(message, events.ExecutionStarted) and message.first_seq < before:
+            messages[index] = replace(message, first_seq=before)

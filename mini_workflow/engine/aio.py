@@ -238,6 +238,22 @@ class AsyncClient:
         listed = partial(self._client.list_executions, workflow=workflow, status=status)
         return await self._calls.call(listed, limit=limit, **more)
 
+    async def delete_execution(self, id: str) -> None:  # noqa: A002
+        """Delete an execution that has closed: see `Execution.delete`."""
+        await self._calls.call(self._client.delete_execution, id)
+
+    async def purge(
+        self,
+        *,
+        older_than: float | timedelta | None = None,
+        workflow: Workflow[Any, Any] | str | None = None,
+        status: Status | None = None,
+        **more: Any,
+    ) -> int:
+        """Delete the executions that have closed and match: see `Client.purge`."""
+        purge = partial(self._client.purge, older_than=older_than, workflow=workflow)
+        return await self._calls.wait(partial(purge, status=status, **more))
+
     async def complete_promise(self, token: str, value: Any = None) -> None:
         """Give a promise its value: see `Client.complete_promise`."""
         await self._calls.call(self._client.complete_promise, token, value)
@@ -386,6 +402,10 @@ class AsyncExecution(Generic[R_co]):
     async def restart(self) -> None:
         """Have an execution that has closed begin anew: see `Execution.restart`."""
         await self._calls.call(self._execution.restart)
+
+    async def delete(self) -> None:
+        """Delete an execution that has closed: see `Execution.delete`."""
+        await self._calls.call(self._execution.delete)
 
     def __repr__(self) -> str:
         return repr(self._execution)

@@ -8,9 +8,10 @@ from mini_workflow.core import events
 from mini_workflow.core.events import Message
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.payload import Payload
+from mini_workflow.engine.deletion import asks_to_delete
 from mini_workflow.engine.fork_turn import fork_turn
 from mini_workflow.engine.pending_updates import PendingUpdates
-from mini_workflow.engine.replies import answer_head, answer_start, answer_update
+from mini_workflow.engine.replies import answer_head, answer_start, answer_update, not_found
 from mini_workflow.engine.requests import Ask, Input, Post, Release, Resume, Start, Update
 from mini_workflow.engine.turn import Delivery, Turn
 from mini_workflow.errors import MiniWorkflowError
@@ -48,6 +49,12 @@ class Batch:
             delivery = self.deliveries[execution_id] = Delivery(execution_id)
         return delivery
 
+    def start_again(self, execution_id: str) -> None:
+        """Have starts begin anew that have found an execution which was deleted in this batch."""
+        starts, self.starts = self.starts, []
+        for start in starts:
+            (self.again if start.execution_id == execution_id else self.starts).append(start)
+
     def has_fork(self, start: Start) -> bool:
         """Return whether the start is one of a fork, which is then among the turns."""
         if start.fork is None:
@@ -71,7 +78,9 @@ class Batch:
                     continue
                 turn = self.turns.get(name)
                 try:
-                    if isinstance(request, Update):
+                    if turn is not None and turn.deletes and not asks_to_delete(request):
+                        request.reply.fail(not_found(name))
+                    elif isinstance(request, Update):
                         answer_update(request, turn, store, inquiries)
                     else:
                         answer_head(request, delivery, turn, store)

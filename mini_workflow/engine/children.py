@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Protocol
 
 from mini_workflow.core import wire
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.commands import StartChild
 from mini_workflow.core.events import ExecutionStarted
-from mini_workflow.core.payload import Payload
-from mini_workflow.core.timing import UNTIMED, Timing
 from mini_workflow.engine.batch import Batch
 from mini_workflow.engine.outbox import not_started
-from mini_workflow.engine.runs import blocked
+from mini_workflow.engine.runs import blocked, first_event
 from mini_workflow.engine.turn import Delivery, Turn, Turns
 from mini_workflow.errors import ExecutionAlreadyExists, InvalidArguments, StoreError
 from mini_workflow.ports import Commit, Head, Store
@@ -22,34 +20,18 @@ from mini_workflow.ports import Commit, Head, Store
 log = logging.getLogger("mini_workflow.engine")
 
 
-class FirstEvent(Protocol):
-    """Makes the first event of an execution."""
-
-    def __call__(
-        self,
-        workflow: str,
-        arguments: Payload,
-        now: int,
-        parent: dict[str, Any] | None,
-        worker: str,
-        *,
-        timing: Timing = UNTIMED,
-        tags: dict[str, str] | None = None,
-    ) -> ExecutionStarted:
-        """Return the event."""
-        ...
-
-
 class Children:
     """Adds the first turns of children to the batch that starts them, so that no crash can come
     between a parent's decision and its child.
     """
 
-    def __init__(self, store: Store, codec: Codec, turns: Turns, first_event: FirstEvent) -> None:
+    def __init__(
+        self, store: Store, codec: Codec, turns: Turns, entropy: Callable[[], int]
+    ) -> None:
         self._store = store
         self._codec = codec
         self._turns = turns
-        self._first_event = first_event
+        self._entropy = entropy
 
     def start_children(self, batch: Batch, now: int) -> None:
         """Start the children that the batch's turns ask for, and theirs. A parent whose child
@@ -83,10 +65,11 @@ class Children:
                 f"execution {name!r} exists already; give the child another id", execution_id=name
             )
         about = command.parent(parent)
-        started = self._first_event(
-            *(command.workflow, command.arguments, now, about, command.worker),
+        started = first_event(
+            *(command.workflow, command.arguments, now, self._entropy(), about, command.worker),
             timing=command.timing,
             tags=command.tags,
+            first_seq=self._store.deleted_events(name),
         )
         try:
             turn = self._turns.create(name, started, None)

@@ -38,6 +38,7 @@ from mini_workflow.core.timing import UNTIMED, Timing, timing_of
 from mini_workflow.core.validation import check_id, check_name, check_reason
 from mini_workflow.engine.calls import arguments_of, name_of
 from mini_workflow.engine.debounce import Debounce
+from mini_workflow.engine.deletions import Deletions
 from mini_workflow.engine.execution import Description, Execution, Settled
 from mini_workflow.engine.find import Filters, make_query, matching
 from mini_workflow.engine.forks import Forks
@@ -69,6 +70,7 @@ _FOR_HANDLES: Final = {name for name in vars(Execution) if not name.startswith("
     "changes",
     "check_caller",
     "closing",
+    "deletions",
     "forks",
     "head",
     "lines",
@@ -95,6 +97,7 @@ class Client:
         self._codec = codec
         self._registry = registry
         self.again = RunAgain(transport, store)
+        self.deletions = Deletions(transport, store)
         self.forks = Forks(transport, store, codec, registry)
         self.updates = Updates(transport, store, codec, self.again)
         self.update_with_start = UpdateWithStart(self)
@@ -437,6 +440,39 @@ class Client:
     def description(self, head: Head) -> Description:
         """Return what `describe` says of an execution with this head."""
         return Description.from_head(head)
+
+    def delete_execution(self, id: str) -> None:  # noqa: A002
+        """Delete an execution that has closed: see `Execution.delete`."""
+        self.deletions.delete(id)
+
+    def purge(
+        self,
+        *,
+        older_than: float | timedelta | None = None,
+        workflow: Workflow[Any, Any] | str | None = None,
+        status: Status | None = None,
+        progress: Callable[[int], None] = lambda done: None,
+        **filters: Unpack[Filters],
+    ) -> int:
+        """Delete all executions that have closed and match all that is given, some hundreds at a time,
+        and return how many. What another process has, and on AWS, may be gone a moment later.
+
+        Args:
+            older_than: those that have closed so many seconds ago (or a timedelta) or earlier; 0 for all
+                that have closed.
+            workflow: those of this workflow, or of one of this name.
+            status: those that have this status.
+            progress: is called with the number of those that were deleted so far.
+            **filters: as for `list_executions`, but for `order`.
+
+        Raises:
+            UsageError: nothing is given, or the store has no index that answers it; nothing was
+                deleted.
+            StoreError: what was deleted so far is deleted.
+        """
+        name = None if workflow is None else name_of(workflow)
+        query = self.deletions.query(older_than, name, status, filters)
+        return self.deletions.purge(query, progress)
 
     def complete_promise(self, token: str, value: Any = None) -> None:
         """Give a promise its value, by its token.

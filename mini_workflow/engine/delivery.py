@@ -99,6 +99,11 @@ class QueueTurn:
         return self.arrival.execution_id
 
     @property
+    def deletes(self) -> bool:
+        """Whether the turn deletes the execution."""
+        return self.turn is not None and self.turn.deletes
+
+    @property
     def commands(self) -> tuple[Command, ...]:
         """What the turn has decided."""
         turn = self.turn

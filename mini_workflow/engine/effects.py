@@ -10,8 +10,15 @@ from mini_workflow.core.decide import Decision
 from mini_workflow.core.run import Run
 from mini_workflow.engine.dispatch import request_of
 from mini_workflow.errors import StoreError
-from mini_workflow.ports import Clock, Head, StreamStore, TaskRequest
-from mini_workflow.ports.queue import NO_EFFECTS, Dispatch, PendingEffects, Wakeup, Wakeups
+from mini_workflow.ports import Clock, Head, QueuedMessage, StreamStore, TaskRequest
+from mini_workflow.ports.queue import (
+    NO_EFFECTS,
+    Dispatch,
+    ExecutionMeta,
+    PendingEffects,
+    Wakeup,
+    Wakeups,
+)
 from mini_workflow.ports.streams import NO_STREAMS
 
 WAVE: Final = 1_000
@@ -220,3 +227,11 @@ def _for_timer(
             return _Plan(current, current)
         return _Plan(needed, needed, obsolete)
     return _Plan(current)
+
+
+def continuation(name: str, standing: ExecutionMeta | None) -> QueuedMessage:
+    """Return a message that says nothing, and has the execution go on with what is left."""
+    assert standing is not None
+    pending = standing.pending
+    key = f"{name}/{standing.length}/{len(pending.tasks)}/{len(pending.outbox)}/more"
+    return QueuedMessage(name, "", key)

@@ -9,19 +9,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
-from typing import Any, Final
+from typing import Final
 
-from mini_workflow.core import events
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.commands import CancelTask, RunTask, StartChild
-from mini_workflow.core.decide import Decision
-from mini_workflow.core.payload import Payload
 from mini_workflow.core.report_limits import ReportLimits
 from mini_workflow.core.run import Definition
-from mini_workflow.core.timing import UNTIMED, Timing
 from mini_workflow.engine.batch import AT_ONCE, MESSAGES, Batch, brings_a_message, message_of
 from mini_workflow.engine.cache import Cache
 from mini_workflow.engine.children import Children
+from mini_workflow.engine.cleanup import Cleanup
 from mini_workflow.engine.clock_steps import ClockSteps
 from mini_workflow.engine.dispatch import Dispatcher
 from mini_workflow.engine.executor import execute
@@ -93,6 +90,8 @@ class Engine:
         turn_limit: float | None = 10.0,
         history_limit: int = DEFAULT_HISTORY_LIMIT,
         execute_inline: Execute = execute,
+        retention: int | None = None,
+        drops_runs: bool = False,
     ) -> None:
         self._ports = ports
         self._codec = codec
@@ -117,12 +116,13 @@ class Engine:
             in_hand=self._dispatcher.in_hand,
         )
         self._takeover = Takeover(ports, known=known, notify_peers=notify_peers)
-        self._children = Children(ports.store, codec, self._turns, self._first_event)
+        self._children = Children(ports.store, codec, self._turns, entropy)
         self._group_commit = GroupCommit(ports, self._turns, self._dispatcher.acknowledge)
         self._pending_updates = PendingUpdates()
         self._queries = Queries(self._turns, self._cache, self._watchdog)
         self._notify_peers = notify_peers
         self._clock_steps = ClockSteps()
+        self._cleanup = Cleanup(ports.store, retention, drops_runs=drops_runs)
         self._next_wake: int | None = None
         self._renew_at = 0
         self._held_back: list[Input] = []
@@ -215,7 +215,7 @@ class Engine:
 
     def deadline(self) -> int:
         """Return when `process` wants to be called at the latest (milliseconds)."""
-        first, wake, retry = self._renew_at, self._next_wake, self._retry_at
+        first, wake, retry = min(self._renew_at, self._cleanup.due), self._next_wake, self._retry_at
         if wake is not None and wake < first:
             first = wake
         return retry if retry is not None and retry < first else first
@@ -241,6 +241,7 @@ class Engine:
                 self._renew_at = self._ports.leases.renew(now)
                 requests = [*requests, WakeUp()]
             self._process(requests, now)
+            self._cleanup.sweep(now, busy=bool(requests) or self._turns.draining)
         except LeaseLost as error:
             log.warning("starting anew: %s", error)
             self._start_anew(requests)
@@ -278,12 +279,7 @@ class Engine:
                 self._mailbox_due = self._takeover.read(batch)
             for request in requests:
                 self._take(request, batch, now)
-            if self._next_wake is not None and self._next_wake <= now:
-                for name in self._ports.agenda.due(now, AT_ONCE):
-                    batch.delivery(name).due = True
-            if not self._turns.draining:
-                for name in islice(self._clock_steps.to_tell, AT_ONCE):
-                    batch.delivery(name)
+            self._take_due(batch, now)
             for delivery in batch.deliveries.values():
                 self._advance(delivery, batch, now)
             if batch.has_parents:
@@ -300,10 +296,24 @@ class Engine:
             raise
         self._settle(batch, answers, now)
 
+    def _take_due(self, batch: Batch, now: int) -> None:
+        """Take up what the time brings."""
+        if self._next_wake is not None and self._next_wake <= now:
+            for name in self._ports.agenda.due(now, AT_ONCE):
+                batch.delivery(name).due = True
+        if self._turns.draining:
+            return
+        for name, request in self._cleanup.expired(now):
+            batch.delivery(name).messages.append(request)
+        for name in islice(self._clock_steps.to_tell, AT_ONCE):
+            batch.delivery(name)
+
     def _settle(self, batch: Batch, answers: Sequence[bool], now: int) -> None:
         # It is committed: whatever fails from here on, nobody may be told that it was refused.
         for turn, committed in zip(list(batch.turns.values()), answers, strict=True):
-            if committed:
+            if committed and turn.deletes:
+                self._deleted(turn, batch)
+            elif committed:
                 self._committed(turn)
             else:
                 self._lost_race(turn, batch)
@@ -374,8 +384,11 @@ class Engine:
             return
         if batch.has_fork(request):
             return
-        started = self._first_event(
-            request.workflow, request.arguments, now, timing=request.timing, tags=request.tags
+        started = first_event(
+            *(request.workflow, request.arguments, now, self._entropy()),
+            timing=request.timing,
+            tags=request.tags,
+            first_seq=0 if request.fresh else self._ports.store.deleted_events(name),
         )
         messages = () if request.message is None else (request.message,)
         try:
@@ -388,20 +401,6 @@ class Engine:
             batch.turns[name] = turn
             batch.has_parents = batch.has_parents or StartChild in turn.commands
             batch.starts.append(request)
-
-    def _first_event(
-        self,
-        workflow: str,
-        arguments: Payload,
-        now: int,
-        parent: dict[str, Any] | None = None,
-        worker: str = "",
-        *,
-        timing: Timing = UNTIMED,
-        tags: dict[str, str] | None = None,
-    ) -> events.ExecutionStarted:
-        about = (self._entropy(), parent, worker)
-        return first_event(workflow, arguments, now, *about, timing=timing, tags=tags)
 
     def _advance(self, delivery: Delivery, batch: Batch, now: int) -> None:
         name, steps = delivery.execution_id, self._clock_steps
@@ -439,8 +438,9 @@ class Engine:
                     self._dispatcher.begin(name, command)
                 elif isinstance(command, CancelTask):
                     self._dispatcher.give_up(name, command.seq, command.reason)
-            if decision.refusals or not ANSWERS.isdisjoint(map(type, decision.events)):
-                self._answer_updates(name, decision)
+            answers = decision.refusals or not ANSWERS.isdisjoint(map(type, decision.events))
+            if answers and not self._pending_updates.answer(name, decision):
+                self._notify_peers()  # somebody elsewhere may wait for the answer
         if head.wake_at is not None and (self._next_wake is None or head.wake_at < self._next_wake):
             self._next_wake = head.wake_at
         if (
@@ -452,6 +452,12 @@ class Engine:
             or turn.commit.chunks
         ):
             self._tell(turn)
+
+    def _deleted(self, turn: Turn, batch: Batch) -> None:
+        name = turn.head.execution_id
+        self._dispatcher.disown(name, "the execution was deleted")
+        self._cleanup.deleted()
+        batch.start_again(name)
 
     def _tell(self, turn: Turn) -> None:
         """Tell others what has been committed, after all that most turns consist of."""
@@ -465,6 +471,7 @@ class Engine:
             tell(turn)
         if turn.continues:
             self._awake[name] = False
+            self._cleanup.continued()
         if turn.commit.outbox:
             self._mailbox_due = True
             self._notify_peers()
@@ -472,6 +479,7 @@ class Engine:
         if turn.commit.chunks:
             self._on_chunks(name)
         if head.closed_at is not None:
+            self._cleanup.closed(head.closed_at)
             warn_of_late_signals(turn)
         if head.status == "terminated" and CancelTask not in turn.commands:
             self._dispatcher.give_up_all(name, getattr(turn.closing, "reason", ""))
@@ -480,12 +488,6 @@ class Engine:
                 self._on_close(turn)
             except Exception:
                 log.exception("[%s] those who wait could not be told", name)
-
-    def _answer_updates(self, name: str, decision: Decision) -> None:
-        if decision.refusals:
-            self._pending_updates.refuse(name, decision.refusals)
-        if not self._pending_updates.settle(name, decision.events):
-            self._notify_peers()  # somebody elsewhere may wait for the answer
 
     def _again(self, *requests: Input) -> None:
         """Take them at the next call, which is to come at once."""
@@ -524,6 +526,7 @@ class Engine:
 
     def _recover(self) -> None:
         self._next_wake = self._takeover.recover(self._awake)
+        self._cleanup.look_again()
         self._again(WakeUp())
 
     def _start_anew(self, requests: Sequence[Input]) -> None:
@@ -563,6 +566,7 @@ class Engine:
         self._keep([r for r in requests if isinstance(r, (TaskOutcome, Release))])
         self._takeover.read_again()
         self._retry_at = now + RETRY_AFTER
+        self._cleanup.look_again(self._retry_at)
         self._renew_at = max(self._renew_at, self._retry_at)
         if self._next_wake is not None:
             self._next_wake = max(self._next_wake, self._retry_at)

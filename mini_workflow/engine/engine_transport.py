@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 from mini_workflow.engine.engine_role import EngineRole
 from mini_workflow.engine.execution import Settled
 from mini_workflow.engine.replies import existing
-from mini_workflow.engine.requests import Reply, Request, Start
+from mini_workflow.engine.requests import Post, Reply, Request, Start
 from mini_workflow.engine.transport import (
     CheckedStore,
     Pauses,
@@ -68,6 +68,11 @@ class EngineTransport:
         """See `Transport.ask`."""
         self.check()
         return self._role.ask(request, timeout)
+
+    def post(self, requests: Sequence[Post]) -> None:
+        """See `Transport.post`."""
+        self.check()
+        self._role.put_all(requests)
 
     def wait(self, execution_id: str, timeout: float | None) -> Settled:
         """See `Transport.wait`."""

@@ -306,6 +306,18 @@ class Execution(Generic[R_co]):
         self._client.again.ask(self.id, "restart")
         self._settled = None
 
+    def delete(self) -> None:
+        """Delete an execution that has closed: its history, its tags and what was sent to it. Its children
+        stay. When this returns it is gone, and its id can be used again at once; to keep what it was,
+        save its `recording` before.
+
+        Raises ExecutionNotFound, or ExecutionNotClosed if it runs or is blocked, or was run again
+        meanwhile: then nothing was deleted. Raises TimeoutError if another process has it and has not done
+        it within 60 s; it does once it works again.
+        """
+        self._client.deletions.delete(self.id)
+        self._settled = None
+
     def fork(
         self,
         *,

@@ -18,7 +18,7 @@ from mini_workflow.core.codec import Codec
 from mini_workflow.core.commands import CancelTask, RunTask, StartChild
 from mini_workflow.core.report_limits import ReportLimits
 from mini_workflow.core.run import Definition, OutOfTime, Run
-from mini_workflow.engine.admission import StartCheck
+from mini_workflow.engine.admission import StartCheck, number_behind_deleted
 from mini_workflow.engine.cache import Cache
 from mini_workflow.engine.delivery import (
     Each,
@@ -31,6 +31,7 @@ from mini_workflow.engine.dispatch import request_of
 from mini_workflow.engine.effects import (
     RESERVE,
     Effects,
+    continuation,
     put_off,
     requests_of,
     together,
@@ -246,6 +247,8 @@ class Orchestrator:
         """Learn how things stand; have an execution that is to be started here begin."""
         standing = self._store.standing(work.name)
         work.remark = "" if standing is None else self._claim(work.name)
+        if standing is None:
+            number_behind_deleted(self._store, work.name, work.messages, self._clock.now())
         started = next((m for m in work.messages if isinstance(m, events.ExecutionStarted)), None)
         work.started = None
         if standing is None and started is not None:
@@ -311,7 +314,8 @@ class Orchestrator:
         if head is not None and head.closed_at is not None:
             warn_of_unreceived(name, work.messages, head)
         work.add_remark()
-        self._plan(work, standing, now)
+        if not work.deletes:
+            self._plan(work, standing, now)
 
     def _first(self, work: QueueTurn) -> None:
         """Make the first turn of an execution that was not there before."""
@@ -451,6 +455,10 @@ class Orchestrator:
 
     def _commit(self, work: QueueTurn) -> None:
         turn, standing, started = work.turn, work.standing, work.started
+        if turn is not None and turn.commit.deleted_at is not None:
+            if not self._store.delete(work.name, turn.commit.deleted_at, work.version):
+                self._lose_race(work)
+            return
         alarm, pending = work.plan_wakeup.alarm, work.pending
         if standing is None:
             if turn is None or started is None:
@@ -490,10 +498,9 @@ class Orchestrator:
         work.turn, work.again, work.owed = None, True, NO_EFFECTS
 
     def _carry_out(self, work: QueueTurn) -> None:
-        if work.standing is None and work.turn is None:
+        if work.deletes or (work.standing is None and work.turn is None):
             return
-        name, commands = work.name, work.commands
-        owed = work.owed
+        name, commands, owed = work.name, work.commands, work.owed
         new = replace(
             work.pending,
             tasks=work.pending.tasks[len(owed.tasks) :],
@@ -513,7 +520,7 @@ class Orchestrator:
                 )
                 work.unfinished = bool(left)
             if work.unfinished or (work.turn is not None and work.turn.cut):
-                self._dispatch.post((self._continuation(name),))
+                self._dispatch.post((continuation(name, self._store.standing(name)),))
         except StoreError as error:
             if work.arrival.delivery < GIVE_UP or not self._give_up(work, error):
                 raise
@@ -526,14 +533,6 @@ class Orchestrator:
         if not work.owed and not work.unfinished:
             self._store.done(name, work.version)
             self._courier.done(name)
-
-    def _continuation(self, name: str) -> QueuedMessage:
-        """Return a message that says nothing, and has the execution go on with what is left."""
-        standing = self._store.standing(name)
-        assert standing is not None
-        pending = standing.pending
-        key = f"{name}/{standing.length}/{len(pending.tasks)}/{len(pending.outbox)}/more"
-        return QueuedMessage(name, "", key)
 
     def _give_up(self, work: QueueTurn, error: StoreError) -> bool:
         """Block an execution whose effects cannot be done; `resume` tries again."""

@@ -7,6 +7,7 @@ from typing import Final
 
 from mini_workflow.core import events, wire
 from mini_workflow.core.continuation import Answered, inherited_answer
+from mini_workflow.core.decide import Decision
 from mini_workflow.core.events import Event
 from mini_workflow.core.failure import Failure
 from mini_workflow.engine.requests import Answer, Update, UpdateStage
@@ -31,6 +32,12 @@ class PendingUpdates:
         """Have the request answered when its update is done, or accepted if it waits for that."""
         key = (request.execution_id, request.update_id)
         self._waiting.setdefault(key, []).append(request)
+
+    def answer(self, execution_id: str, decision: Decision) -> bool:
+        """Answer those that a decision has refused or done with; whether all were asked for here."""
+        if decision.refusals:
+            self.refuse(execution_id, decision.refusals)
+        return self.settle(execution_id, decision.events)
 
     def settle(self, execution_id: str, taken: Iterable[Event]) -> bool:
         """Give the answers that are among these events; whether somebody here waits for each."""

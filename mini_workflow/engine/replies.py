@@ -10,6 +10,7 @@ from mini_workflow.core import events, wire
 from mini_workflow.core.continuation import Answered
 from mini_workflow.core.decide import Given
 from mini_workflow.core.state import ExecutionState
+from mini_workflow.engine.deletion import deletion_refusal
 from mini_workflow.engine.pending_updates import PendingUpdates, find_answer
 from mini_workflow.engine.requests import Answer, Post, Resume, Start, Started, Update
 from mini_workflow.engine.transport import ReadableStore
@@ -107,6 +108,11 @@ def still_takes(head: Head | None, request: Post) -> Head:
     its sender has asked for. Raises ExecutionNotFound, ExecutionClosed or ExecutionNotClosed.
     """
     name, message = request.execution_id, request.message
+    if isinstance(message, events.DeletionRequested):
+        head = existing(name, head)
+        if (refusal := deletion_refusal(message, head)) is not None:
+            raise refusal
+        return head
     if not isinstance(message, events.ResetRequested):
         if head is not None and head.run <= request.over:
             return head
@@ -157,6 +163,12 @@ def answer_head(
     head = turn.head if turn is not None else store.head(name)
     if head is None:
         request.reply.fail(not_found(name))
+    elif isinstance(request, Post) and isinstance(request.message, events.DeletionRequested):
+        refusal = deletion_refusal(request.message, head)
+        if refusal is None:
+            request.reply.give(head)
+        else:
+            request.reply.fail(refusal)
     elif isinstance(request, Post) and isinstance(request.message, events.ResetRequested):
         refusal = None if turn is None else reset_refusal(request.message, head)
         if refusal is None:

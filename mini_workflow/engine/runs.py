@@ -48,9 +48,10 @@ def first_event(
     *,
     timing: Timing = UNTIMED,
     tags: dict[str, str] | None = None,
+    first_seq: int = 0,
 ) -> events.ExecutionStarted:
     """Return what an execution begins with; `entropy` are ENTROPY_BITS random bits. `worker` is that of
-    all its tasks, if they are for one.
+    all its tasks, if they are for one. `first_seq` are the `Store.deleted_events` of its id.
     """
     seed, key = seed_and_key(entropy)
     return events.ExecutionStarted(
@@ -64,6 +65,7 @@ def first_event(
         behaviour=events.BEHAVIOUR,
         tags=tags or None,
         worker=worker,
+        first_seq=first_seq,
         **timing.to_plain(),
     )
 

@@ -8,9 +8,11 @@ import os
 import secrets
 import threading
 from collections.abc import Callable
+from datetime import timedelta
 
 from mini_workflow.core.codec import Codec
 from mini_workflow.engine.client import Client
+from mini_workflow.engine.deletions import retention_of
 from mini_workflow.engine.engine import Engine, Ports
 from mini_workflow.engine.engine_role import EngineRole, Pace
 from mini_workflow.engine.engine_transport import EngineTransport
@@ -21,7 +23,7 @@ from mini_workflow.engine.requests import Release
 from mini_workflow.engine.runs import ENTROPY_BITS
 from mini_workflow.engine.turn import Execute
 from mini_workflow.engine.waiters import Changed
-from mini_workflow.errors import RuntimeClosed, StoreError
+from mini_workflow.errors import RuntimeClosed, StoreError, UsageError
 from mini_workflow.ports import Head, NamedWorkerRunner, NoStreams, Report, TaskRunner
 from mini_workflow.stream_buffer import StreamBuffer
 from mini_workflow.workflow import REGISTRY
@@ -49,6 +51,9 @@ class Runtime(Client):
         renew_every: seconds between two extensions of the lease by a thread of its own; None for
             none, where no other process can take over.
         enlists_as_leader: see `EngineTransport`.
+        retention: after which time since they closed executions are deleted, in seconds or as a
+            timedelta; None for never.
+        drops_runs: whether the backend drops the events of runs that are over.
     """
 
     def __init__(
@@ -67,7 +72,14 @@ class Runtime(Client):
         execute_inline: Execute = execute,
         renew_every: float | None = None,
         enlists_as_leader: bool = False,
+        retention: float | timedelta | None = None,
+        drops_runs: bool = False,
     ) -> None:
+        try:
+            keep = None if retention is None else retention_of(retention)
+        except UsageError:
+            on_stop()
+            raise
         self._ports = ports
         self._grace = grace
         self._on_stop = on_stop
@@ -111,6 +123,8 @@ class Runtime(Client):
                     turn_limit=turn_limit,
                     history_limit=history_limit,
                     execute_inline=execute_inline,
+                    retention=keep,
+                    drops_runs=drops_runs,
                 )
                 if renew_every is not None:
                     self._renewal = LeaseRenewal(

@@ -63,6 +63,15 @@ class ExecutionStream:
         self.after: Final = after
         self._client = client
         self._codec = codec
+        self._decode = codec.decode
+
+    def for_people(self) -> ExecutionStream:
+        """Return the same stream with values to look at, without their classes: that runs no code from
+        the store, and imports nothing by a stored name.
+        """
+        other = ExecutionStream(self.execution_id, self.name, self.after, self._client, self._codec)
+        other._decode = self._codec.show
+        return other
 
     def __iter__(self) -> Iterator[Chunk]:
         after, changed = self.after, threading.Event()
@@ -143,7 +152,7 @@ class ExecutionStream:
         return list(map(self._chunk, page.chunks)), page.over
 
     def _chunk(self, one: StoredChunk) -> Chunk:
-        value = self._codec.decode(Payload(text=one.body))
+        value = self._decode(Payload(text=one.body))
         return Chunk(one.offset, value, one.source, one.attempt, one.restarts)
 
     def __repr__(self) -> str:

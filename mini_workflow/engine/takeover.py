@@ -30,6 +30,9 @@ log = logging.getLogger("mini_workflow.engine")
 Sent = Incoming | events.UpdateRequested | events.Request
 """What can be left for another process."""
 
+_OF_CLOSED: Final = (events.ResetRequested, events.DeletionRequested)
+"""What is asked of executions that have closed."""
+
 RESUME: Final = "resume"
 """The body of a message that asks for a blocked execution to go on."""
 
@@ -168,7 +171,7 @@ class Takeover:
         """
         name = delivery.execution_id
         bodies = [RESUME] if delivery.resume else []
-        resets = any(isinstance(m, events.ResetRequested) for m in delivery.messages)
+        resets = any(isinstance(m, _OF_CLOSED) for m in delivery.messages)
         for message in delivery.messages:
             if isinstance(message, (events.Tick, *ABOUT_ATTEMPTS)):
                 continue

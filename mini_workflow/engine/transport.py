@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from typing import Final, Protocol, TypeVar
 
 from mini_workflow.engine.execution import Settled
-from mini_workflow.engine.requests import Request, Start
+from mini_workflow.engine.requests import Post, Request, Start
 from mini_workflow.loop.loop import WorkflowLoop, running_loop
 from mini_workflow.ports import Head, Page, Query, Stored, StreamStore
 
@@ -36,6 +36,12 @@ class Transport(Protocol):
 
         A message is durable on return. An update whose answer is left to another process is
         answered with an Answer that says nothing.
+        """
+        ...
+
+    def post(self, requests: Sequence[Post]) -> None:
+        """Have messages taken, together as far as that goes; the replies say how it went, as for
+        `ask`.
         """
         ...
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -21,6 +20,7 @@ from mini_workflow.core.run import Definition, Run
 from mini_workflow.core.state import ExecutionState
 from mini_workflow.core.timing import BEGIN
 from mini_workflow.engine.cache import Cache, Live
+from mini_workflow.engine.deletion import deletion_asked, deletion_turn
 from mini_workflow.engine.executor import Execute, execute, inline_runner
 from mini_workflow.engine.outbox import closing_messages, family_messages, outbox
 from mini_workflow.engine.recording import decode_message
@@ -31,6 +31,7 @@ from mini_workflow.engine.turn_data import (
     Delivery,
     Turn,
     deadly,
+    ended_lines,
     lines_to_keep,
     names_of_failed,
     time_of,
@@ -171,10 +172,15 @@ class Turns:
         head = self._store.head(delivery.execution_id)
         if head is None:
             return None
-        asked = [m for m in delivery.messages if not isinstance(m, events.PauseRequested)]
+        if deletion_asked(delivery.messages, head):
+            extent = self._store.extent(delivery.execution_id)
+            if extent is None or not extent.held:
+                return None
+            self._drop(delivery.execution_id)
+            return deletion_turn(delivery, head, extent.length, now)
         pauses = [m for m in delivery.messages if isinstance(m, events.PauseRequested)]
-        resets = [m for m in asked if isinstance(m, events.ResetRequested)]
-        others: list[Message] = [m for m in asked if not isinstance(m, events.ResetRequested)]
+        resets = [m for m in delivery.messages if isinstance(m, events.ResetRequested)]
+        others = [m for m in delivery.messages if type(m) not in events.REQUESTS]
         about = next((m for m in resets if head.closed_at and m.run in (0, head.run)), None)
         if about is None and (not pauses or head.closed_at is not None):
             delivery.messages = others
@@ -183,13 +189,17 @@ class Turns:
         if stored is None or not stored.held:
             return None
         delivery.messages = others
-        live = self._cache.get(delivery.execution_id)
-        if live is not None:
-            self._cache.drop(delivery.execution_id)
-            self.close(live.run)
+        self._drop(delivery.execution_id)
         if about is None:
             return self._block(delivery, stored, ExecutionPaused(pauses[-1].reason))
         return reset_turn(delivery, stored, about, self._entropy())
+
+    def _drop(self, execution_id: str) -> None:
+        """Forget what is in memory of an execution, as it is stored."""
+        live = self._cache.get(execution_id)
+        if live is not None:
+            self._cache.drop(execution_id)
+            self.close(live.run)
 
     def _begin(self, definition: Definition, execution_id: str) -> Run:
         """Return a new run, which knows by when its attempts have to be reported."""
@@ -507,7 +517,7 @@ class Turns:
         commit = Commit(
             execution_id=delivery.execution_id,
             expected=length,
-            events=() if closing is None else _ended(stored, closing, delivery.messages),
+            events=() if closing is None else ended_lines(stored, closing, delivery.messages),
             head=after if after != stored.head or delivery.resume else None,
             park=lines_to_keep(delivery.messages, after),
             unpark=closing is not None,
@@ -519,18 +529,3 @@ class Turns:
 
 def _termination(messages: Iterable[Message]) -> events.ExecutionTerminated | None:
     return next((m for m in messages if isinstance(m, events.ExecutionTerminated)), None)
-
-
-def _ended(
-    stored: Stored, closing: events.ExecutionTerminated, messages: Iterable[Message]
-) -> tuple[str, ...]:
-    """Return the lines that end an execution whose code is not run, with the signals that it does
-    not get.
-    """
-    known: set[str] = set()
-    kept: list[Message] = []
-    with contextlib.suppress(WireError):
-        known.update(ExecutionState.of(map(wire.decode, stored.events)).signal_ids)
-        kept.extend(map(decode_message, stored.parked))
-    lost = [signal for signal in unhandled((*kept, *messages)) if signal.id not in known]
-    return tuple(map(wire.encode, (closing, *lost)))

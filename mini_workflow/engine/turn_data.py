@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
@@ -11,10 +12,12 @@ from mini_workflow.core.commands import Command
 from mini_workflow.core.decide import Decision
 from mini_workflow.core.events import Event, Message
 from mini_workflow.core.run import Run
+from mini_workflow.core.state import ExecutionState
 from mini_workflow.engine.cache import Live
+from mini_workflow.engine.recording import decode_message
 from mini_workflow.engine.requests import Input, Start
-from mini_workflow.errors import TurnTimeout
-from mini_workflow.ports import Commit, Head
+from mini_workflow.errors import TurnTimeout, WireError
+from mini_workflow.ports import Commit, Head, Stored
 
 
 @dataclass(slots=True)
@@ -58,6 +61,11 @@ class Turn:
     commands: frozenset[type[Command]] = frozenset()
     """The kinds of commands that its decision has."""
 
+    @property
+    def deletes(self) -> bool:
+        """Whether it deletes the execution."""
+        return self.commit.deleted_at is not None
+
 
 def lines_to_keep(messages: Iterable[Message], head: Head) -> tuple[str, ...]:
     """Return the messages that must be kept; the time comes again by itself."""
@@ -66,7 +74,12 @@ def lines_to_keep(messages: Iterable[Message], head: Head) -> tuple[str, ...]:
     return tuple(wire.encode(m) for m in messages if not isinstance(m, _NOT_KEPT))
 
 
-_NOT_KEPT: Final = (events.Tick, events.ResetRequested, events.PauseRequested)
+_NOT_KEPT: Final = (
+    events.Tick,
+    events.ResetRequested,
+    events.PauseRequested,
+    events.DeletionRequested,
+)
 
 
 def unhandled(messages: Iterable[Message]) -> Iterable[events.SignalUnhandled]:
@@ -99,3 +112,18 @@ def deadly(tries: int) -> TurnTimeout:
         "look at what they said last, take what ends a process (a crash in a C extension, too much "
         "memory, an endless call) out of the workflow and into a task, and resume() it"
     )
+
+
+def ended_lines(
+    stored: Stored, closing: events.ExecutionTerminated, messages: Iterable[Message]
+) -> tuple[str, ...]:
+    """Return the lines that end an execution whose code is not run, with the signals that it does
+    not get.
+    """
+    known: set[str] = set()
+    kept: list[Message] = []
+    with contextlib.suppress(WireError):
+        known.update(ExecutionState.of(map(wire.decode, stored.events)).signal_ids)
+        kept.extend(map(decode_message, stored.parked))
+    lost = [signal for signal in unhandled((*kept, *messages)) if signal.id not in known]
+    return tuple(map(wire.encode, (closing, *lost)))

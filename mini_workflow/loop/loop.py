@@ -17,8 +17,9 @@ from asyncio import events
 from collections.abc import AsyncGenerator, Callable, Sized
 from contextlib import AbstractContextManager, nullcontext, suppress
 from contextvars import Context
-from types import CoroutineType
-from typing import Any, Final, NoReturn, Protocol
+from gc import get_referents
+from types import AsyncGeneratorType, CoroutineType
+from typing import Any, Final, NoReturn, Protocol, cast
 
 from mini_workflow.durations import MAXIMUM_DURATION, milliseconds
 from mini_workflow.errors import (
@@ -490,7 +491,7 @@ def _ignore(_generator: AsyncGenerator[Any, Any]) -> None:
 
 
 def _close(coroutine: Any) -> None:
-    """Close a coroutine and those it awaits, from the innermost outwards.
+    """Close a coroutine and what it awaits, from the innermost outwards.
 
     The other way round an inner one that awaits in a ``finally`` block would be left to the
     garbage collector. Such a one is closed again and again.
@@ -498,8 +499,11 @@ def _close(coroutine: Any) -> None:
     ignored = 0
     while (inner := _innermost(coroutine)) is not None:
         with suppress(BaseException):
-            inner.close()
-        if inner.cr_frame is not None:
+            if isinstance(inner, CoroutineType):
+                inner.close()
+            else:
+                inner.throw(GeneratorExit())
+        if not _has_ended(inner):
             ignored += 1
             if ignored == _CLOSE_ATTEMPTS:
                 _make_immortal(coroutine)
@@ -509,6 +513,17 @@ def _close(coroutine: Any) -> None:
                     waiting_line(coroutine),
                 )
                 return
+
+
+async def _sample() -> AsyncGenerator[None, None]:
+    yield
+
+
+_ITERATES: Final = type(_sample().__anext__())
+_THROWS: Final = type(_sample().athrow(GeneratorExit))
+"""What a coroutine waits for that is inside of an asynchronous generator: `close` of these says nothing
+to the generator (before Python 3.13), and `throw` does.
+"""
 
 
 def _make_immortal(coroutine: Any) -> None:
@@ -521,18 +536,44 @@ def _make_immortal(coroutine: Any) -> None:
 
 
 def _innermost(coroutine: Any) -> Any:
-    """Return the last coroutine in the chain of awaits that has not ended; None if the first one
-    has.
+    """Return the last in the chain of awaits that has not ended and can be told to end; None if the
+    first one has ended.
+
+    An exception that is thrown into an iteration reaches what the generator waits for, whatever that is.
+    One that is thrown by ``athrow`` does not.
     """
     found: Any = None
-    while _has_not_ended(coroutine):
-        found = coroutine
-        coroutine = coroutine.cr_await
+    waits = coroutine
+    while waits is not None and not _has_ended(waits):
+        if type(found) is not _ITERATES or type(waits) is _THROWS:
+            found = waits
+        waits = _awaited_by(waits)
     return found
 
 
-def _has_not_ended(awaited: Any) -> bool:
-    return isinstance(awaited, CoroutineType) and awaited.cr_frame is not None
+def _awaited_by(waits: Any) -> Any:
+    if isinstance(waits, CoroutineType):
+        return waits.cr_await
+    generator = _generator_of(waits)
+    return None if generator is None else generator.ag_await
+
+
+def _has_ended(waits: Any) -> bool:
+    """Return whether a coroutine or a generator has ended; what is neither cannot be told to end."""
+    if isinstance(waits, CoroutineType):
+        return waits.cr_frame is None
+    generator = _generator_of(waits)
+    return generator is None or generator.ag_frame is None
+
+
+def _generator_of(waits: Any) -> AsyncGeneratorType[Any, Any] | None:
+    """Return the asynchronous generator in which something waits, if it does."""
+    if type(waits) is not _ITERATES and type(waits) is not _THROWS:
+        return None
+    for one in get_referents(waits):
+        if isinstance(one, AsyncGeneratorType):
+            return cast("AsyncGeneratorType[Any, Any]", one)
+    return None
 
 
 def _leave_task(loop: asyncio.AbstractEventLoop | None) -> Any:

@@ -12,6 +12,7 @@ from mini_workflow.ports.runner import (
 )
 from mini_workflow.ports.store import (
     CLOSED,
+    DELETIONS_KEPT,
     ORDERS,
     STATUSES,
     Agenda,
@@ -44,6 +45,7 @@ from mini_workflow.ports.streams import (
 
 __all__ = [
     "CLOSED",
+    "DELETIONS_KEPT",
     "ORDERS",
     "STATUSES",
     "Agenda",

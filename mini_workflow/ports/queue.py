@@ -210,6 +210,20 @@ class FencedStore(Reader, Protocol):
         """
         ...
 
+    def delete(self, execution_id: str, at: int, version: int | None = None) -> bool:
+        """Delete the execution in memory, at that time, and all that was written for it.
+
+        False, and nothing is deleted, as for `commit`. With one durable step it cannot be read or found
+        any more; then the rest goes, and when this returns its id is free. After an error, or the end of
+        the process, the same call finishes what was begun, also by another process: it is true again for
+        an execution that is gone. An id whose deletion is not finished cannot be used.
+        """
+        ...
+
+    def deleted_events(self, execution_id: str) -> int:
+        """Return `Store.deleted_events` as of the last `standing`, which has answered None."""
+        ...
+
     def done(self, execution_id: str, version: int | None = None) -> None:
         """Note in memory that the effects of the last commit have been done. Nothing is written:
         other processes do not know it, and this one forgets it with the rest. Nothing is noted if what

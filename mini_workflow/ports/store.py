@@ -99,6 +99,11 @@ class Commit:
     those that the same step creates, and this one. What is for an execution that does not exist
     even so is dropped. `tries` is set to that number, or stays as it is if it is None. `chunks` are
     kept in the streams of the execution, by the rules of `StreamStore`.
+
+    `deleted_at` deletes the execution, at that time; nothing else is given with it but `expected`. With
+    the step nothing of it can be read, found or written any more, the messages to it, its streams and
+    those that were parked are gone, and its id is free. Nothing else of the step is for that id. Its
+    events may go in `Store.sweep`.
     """
 
     execution_id: str
@@ -111,7 +116,12 @@ class Commit:
     outbox: tuple[QueuedMessage, ...] = ()
     tries: int | None = None
     chunks: tuple[StreamWrite, ...] = ()
+    deleted_at: int | None = None
 
+
+DELETIONS_KEPT: Final = 30 * 24 * 3_600_000
+"""Milliseconds for which a store knows at least how many events a deleted execution had: longer than any
+message about it is under way, and longer than services keep idempotency keys. Our own bound."""
 
 Order = Literal["-started", "started", "-closed", "closed"]
 
@@ -233,6 +243,27 @@ class Store(Reader, Protocol):
         head or its first event, or when the `base` of a head is negative or leaves no event to
         its run. Raises StoreRefused, and writes nothing, when a value is one that this store cannot
         keep: the caller then tries the items alone.
+        """
+        ...
+
+    def deleted_events(self, execution_id: str) -> int:
+        """Return how many events the executions of that id had which were deleted, all together; 0 if there
+        was none. Any thread.
+
+        An execution that begins with that id numbers its operations from there on: what is late for one
+        of the others is then not taken for its own. Known as long as an execution has the id, and for
+        DELETIONS_KEPT after the last deletion; it may be forgotten then.
+        """
+        ...
+
+    def sweep(self, now: int, limit: int) -> bool:
+        """Remove what is not needed any more: about `limit` events at most of executions that were deleted
+        and, if the store was opened to drop them, of runs that are over. Answers whether something is
+        left to do.
+
+        What can be read does not change. One short step of its own, which survives a crash as a whole or
+        has not happened: whoever has the store open may call it again, at any time, with or without a
+        lease. It also gives space back, and forgets deletions (see `deleted_events`).
         """
         ...
 

@@ -19,6 +19,8 @@ from mini_workflow.core import events, wire
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.history import History
 from mini_workflow.engine.cache import Cache
+from mini_workflow.engine.cleanup import SWEPT_AT_ONCE
+from mini_workflow.engine.deletion import deletion_asked
 from mini_workflow.engine.engine import DEFAULT_HISTORY_LIMIT
 from mini_workflow.engine.execution import Settled
 from mini_workflow.engine.pending_updates import find_answer
@@ -244,6 +246,31 @@ class FileTransport:
             request.reply.give(self._update(request))
         return reply.wait(0)
 
+    def post(self, requests: Sequence[Post]) -> None:
+        """See `Transport.post`. What is to be deleted, and nobody has, is deleted here."""
+        self._check_writable()
+        for request in requests:
+            try:
+                request.reply.give(self._post(request))
+            except Exception as error:
+                request.reply.fail(error)
+        deletes = any(isinstance(one.message, events.DeletionRequested) for one in requests)
+        if deletes and not self._wakes_holders:
+            self._delete(requests)
+
+    def _delete(self, requests: Sequence[Post]) -> None:
+        """Delete what was asked for, as far as no other process has it."""
+        now, wanted = self._clock.now(), dict[str, Commit]()
+        with self._owning():
+            for request in requests:
+                name = request.execution_id
+                head, extent = self._store.head(name), self._store.extent(name)
+                if head and extent and extent.held and deletion_asked([request.message], head):
+                    wanted[name] = Commit(name, extent.length, deleted_at=now)
+            self._store.commit(list(wanted.values()))
+        while wanted and self._store.sweep(now, SWEPT_AT_ONCE):
+            pass
+
     def _creation(self, request: Start) -> Commit:
         """Return what makes the execution. Its first event stands alone: no code has run yet, and
         being busy tells whoever takes it over to begin.
@@ -259,6 +286,7 @@ class FileTransport:
             ),
             timing=request.timing,
             tags=request.tags,
+            first_seq=0 if request.fresh else self._store.deleted_events(request.execution_id),
         )
         return Commit(
             request.execution_id,
@@ -273,15 +301,22 @@ class FileTransport:
         if self._wakes_holders:
             begin = [QueuedMessage(commit.execution_id, RESUME, RESUME) for commit in commits]
             commits = [replace(one, outbox=(two,)) for one, two in zip(commits, begin, strict=True)]
-        leases = self._backend.leases
-        with self._using:
-            leases.acquire(self._clock.now())
+        with self._owning():
             try:
                 return self._store.commit(commits)
             except LeaseLost:
                 # Paused for longer than the lease; nothing was written.
-                leases.acquire(self._clock.now())
+                self._backend.leases.acquire(self._clock.now())
                 return self._store.commit(commits)
+
+    @contextmanager
+    def _owning(self) -> Generator[None]:
+        """Hold what no other process has, and leave it to whoever runs executions."""
+        leases = self._backend.leases
+        with self._using:
+            leases.acquire(self._clock.now())
+            try:
+                yield
             finally:
                 leases.release()
 

@@ -10,6 +10,7 @@ import secrets
 import socket
 import time
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Final, Literal, Protocol, TypedDict, Unpack
 
@@ -58,6 +59,8 @@ class EmbeddedOptions(TypedDict, total=False):
     history_limit: int
     value_limit: int
     codec: Codecs | None
+    retention: float | timedelta | None
+    keep_runs: bool
 
 
 class EmbeddedRuntime(Runtime):
@@ -65,13 +68,14 @@ class EmbeddedRuntime(Runtime):
     this process, and shares a store with others. Raises what they raise.
 
     Args:
-        open_backend: opens the store, with leases of so many milliseconds.
+        open_backend: opens the store, with leases of so many milliseconds, and keeps the runs that are
+            over, or not.
         **options: as for `LocalRuntime`.
     """
 
     def __init__(
         self,
-        open_backend: Callable[[int], OpenedBackend],
+        open_backend: Callable[[int, bool], OpenedBackend],
         *,
         workers: int | Mapping[str, int] = 0,
         threads: int | None = None,
@@ -82,6 +86,8 @@ class EmbeddedRuntime(Runtime):
         history_limit: int = DEFAULT_HISTORY_LIMIT,
         value_limit: int = DEFAULT_VALUE_LIMIT,
         codec: Codecs | None = None,
+        retention: float | timedelta | None = None,
+        keep_runs: bool = True,
     ) -> None:
         processes = _processes_of(workers)
         _check("threads", threads, threads is None or threads >= 1, "1 or more, or None")
@@ -108,7 +114,7 @@ class EmbeddedRuntime(Runtime):
         carrying = with_codecs(standard, codec)
         if not in_process:
             _check_picklable(codec)
-        backend = self._opened = open_backend(round(lease * 1000))
+        backend = self._opened = open_backend(round(lease * 1000), keep_runs)
         super().__init__(
             Ports(
                 *(backend.store, backend.agenda, backend.mailbox, backend.leases, backend.clock),
@@ -123,6 +129,8 @@ class EmbeddedRuntime(Runtime):
             grace=grace,
             history_limit=history_limit,
             renew_every=lease / 4,
+            retention=retention,
+            drops_runs=not keep_runs,
         )
         backend.listen(self)
 
@@ -157,6 +165,9 @@ class LocalRuntime(EmbeddedRuntime):
             before they are stored or sent, and in which the first one encodes first.
         value_limit: bytes that one value may take, encoded: an argument, a result, what a signal
             brings. More is refused with ValueTooLarge.
+        retention: after which time since they closed executions are deleted, in seconds or as a
+            timedelta, a few at a time beside the work; None for never.
+        keep_runs: whether the events of runs that are over, before ``continue_as_new``, are kept.
 
     Raises:
         StoreUnavailable, StoreCorrupt, StoreTooNew: the file cannot be used; it is left as it is.
@@ -221,7 +232,11 @@ class _OpenedFile:
     """An SQLite file. Its owners wake each other over loopback."""
 
     def __init__(
-        self, path: str | os.PathLike[str], synchronous: Literal["FULL", "NORMAL"], lease: int
+        self,
+        path: str | os.PathLike[str],
+        synchronous: Literal["FULL", "NORMAL"],
+        lease: int,
+        keep_runs: bool,
     ) -> None:
         self.clock = SystemClock()
         self._doorbell = WakeupSocket()
@@ -233,6 +248,7 @@ class _OpenedFile:
                 clock=self.clock,
                 lease=lease,
                 synchronous=synchronous,
+                keep_runs=keep_runs,
             )
         except BaseException:
             self._doorbell.close()

@@ -97,6 +97,16 @@ class LocalClient(Client):
         self._file.check()
         return self._backend.store.damaged(limit)
 
+    def vacuum(self) -> tuple[int, int]:
+        """Write the file anew without the space that deletions have left in it, and have it give space
+        back by itself from then on. Returns its bytes before and after.
+
+        Takes as much free space as the file has, and nobody can write to it meanwhile. Raises
+        StoreUnavailable if others are in the way for 10 s, and StoreFull.
+        """
+        self._file.check()
+        return self._backend.vacuum()
+
     def close(self) -> None:
         """Close the file. Harmless if it was closed before."""
         super().close()

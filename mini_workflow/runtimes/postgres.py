@@ -60,10 +60,12 @@ class PostgresRuntime(EmbeddedRuntime):
         super().__init__(partial(_open, url, schema, migrate), **options)
 
 
-def _open(url: str, schema: str, migrate: bool, lease: int) -> _OpenedDatabase:
+def _open(url: str, schema: str, migrate: bool, lease: int, keep_runs: bool) -> _OpenedDatabase:
     owner = owner_name()
     return _OpenedDatabase(
-        PostgresBackend(url, schema=schema, owner=owner, lease=lease, migrate=migrate)
+        PostgresBackend(
+            url, schema=schema, owner=owner, lease=lease, migrate=migrate, keep_runs=keep_runs
+        )
     )
 
 

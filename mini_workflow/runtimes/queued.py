@@ -286,10 +286,14 @@ class _QueueTransport:
         if request.fork is not None:
             self._create_fork(request, request.fork)
             return
+        with self.lock:
+            self._fenced.standing(name)
+            deleted = self._fenced.deleted_events(name)
         started = first_event(
             *(request.workflow, request.arguments, self.now(), secrets.randbits(ENTROPY_BITS)),
             timing=request.timing,
             tags=request.tags,
+            first_seq=deleted,
         )
         line = wire.encode(started)
         lines = [line] if sent is None else [line, wire.encode(sent)]
@@ -338,6 +342,14 @@ class _QueueTransport:
         else:
             raise TypeError(f"not a request of a client: {request!r}")
         return reply.wait()
+
+    def post(self, requests: Sequence[Post]) -> None:
+        """See `Transport.post`."""
+        for request in requests:
+            try:
+                self.ask(request)
+            except Exception as error:
+                request.reply.fail(error)
 
     def _send(self, request: Post) -> None:
         name, message = request.execution_id, request.message

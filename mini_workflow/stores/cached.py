@@ -37,14 +37,26 @@ class Document(Protocol):
 D = TypeVar("D", bound=Document)
 
 
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    """What is left where an execution was deleted: how many `events` those of its id had, all together.
+    Until it is `finished` something of it is still to be removed, and the id cannot be used. `etag` is
+    of what stands there.
+    """
+
+    events: int
+    etag: str = ""
+    finished: bool = True
+
+
 class Documents(Protocol[D]):
     """Where documents are kept. What it answers is as of the last write; it remembers nothing.
 
     Every method may raise StoreError; a write may have happened then all the same.
     """
 
-    def read(self, execution_id: str) -> D | None:
-        """Return the document of an execution, or None."""
+    def read(self, execution_id: str) -> D | Deleted | None:
+        """Return the document of an execution, or what is left of one, or None."""
         ...
 
     def changed(self, document: D) -> bool:
@@ -62,8 +74,17 @@ class Documents(Protocol[D]):
         fingerprint: str,
         pending: PendingEffects,
         alarm: Wakeups,
+        over: Deleted | None = None,
     ) -> D | None:
-        """Write a new execution in one durable step; None if there is one of that id."""
+        """Write a new execution in one durable step, in place of what is left of one; None if there is
+        one of that id, or something else is left by now.
+        """
+        ...
+
+    def delete(self, execution_id: str, found: D | Deleted, at: int) -> bool:
+        """Delete an execution that was found so, or finish its deletion; False if the document has
+        `changed`. See `FencedStore.delete`.
+        """
         ...
 
     def write(
@@ -95,6 +116,7 @@ class CachedStore(Generic[D]):
         self._documents = documents
         self._size = size
         self._known: dict[str, _Known[D]] = {}
+        self._gone: dict[str, Deleted] = {}
         self._lock = threading.Lock()
 
     def head(self, execution_id: str) -> Head | None:
@@ -166,10 +188,32 @@ class CachedStore(Generic[D]):
     ) -> bool:
         """See `FencedStore.create`."""
         check(commit)
-        document = self._documents.create(commit, parent, fingerprint, pending, alarm)
+        over = self._gone.get(commit.execution_id)
+        document = self._documents.create(commit, parent, fingerprint, pending, alarm, over)
         if document is not None:
             self._remember(commit.execution_id, document)
         return document is not None
+
+    def delete(self, execution_id: str, at: int, version: int | None = None) -> bool:
+        """See `FencedStore.delete`."""
+        known = self._known.get(execution_id)
+        if known is None:
+            found = self._documents.read(execution_id)
+            if found is not None and not isinstance(found, Deleted):
+                return False
+        elif not known.is_of(version):
+            return False
+        else:
+            found = known.document
+        try:
+            return found is None or self._documents.delete(execution_id, found, at)
+        finally:
+            self.forget(execution_id)
+
+    def deleted_events(self, execution_id: str) -> int:
+        """See `FencedStore.deleted_events`."""
+        gone = self._gone.get(execution_id)
+        return 0 if gone is None else gone.events
 
     def done(self, execution_id: str, version: int | None = None) -> None:
         """See `FencedStore.done`."""
@@ -181,17 +225,26 @@ class CachedStore(Generic[D]):
         """See `FencedStore.forget`."""
         with self._lock:
             self._known.pop(execution_id, None)
+            self._gone.pop(execution_id, None)
 
     def forget_all(self) -> None:
         """Forget everything in memory."""
         with self._lock:
             self._known.clear()
+            self._gone.clear()
 
     def _find(self, execution_id: str) -> _Known[D] | None:
         known = self._known.get(execution_id)
         if known is not None:
             return known
         document = self._documents.read(execution_id)
+        if isinstance(document, Deleted):
+            with self._lock:
+                while len(self._gone) >= self._size:
+                    del self._gone[next(iter(self._gone))]
+                self._gone[execution_id] = document
+            return None
+        self._gone.pop(execution_id, None)
         return None if document is None else self._remember(execution_id, document)
 
     def _remember(self, execution_id: str, document: D) -> _Known[D]:
@@ -212,6 +265,8 @@ def check(commit: Commit) -> None:
     name, length = commit.execution_id, commit.expected + len(commit.events)
     for line in (*commit.events, *commit.park):
         line.encode()
+    if commit.deleted_at is not None and (commit.expected < 1 or commit.events or commit.head):
+        raise UsageError(f"deleting {name!r} takes what is expected of it, and nothing else")
     if commit.expected == 0 and (commit.head is None or not commit.events):
         raise UsageError(f"the creation of {name!r} needs a head and its first event")
     if commit.head is not None and not 0 <= commit.head.base < length:

@@ -14,7 +14,17 @@ from dataclasses import dataclass, field
 from itertools import compress
 
 from mini_workflow.errors import ExecutionNotFound, LeaseLost, StoreUnavailable, UsageError
-from mini_workflow.ports import Clock, Commit, Extent, Head, MailboxEntry, Page, Query, Stored
+from mini_workflow.ports import (
+    DELETIONS_KEPT,
+    Clock,
+    Commit,
+    Extent,
+    Head,
+    MailboxEntry,
+    Page,
+    Query,
+    Stored,
+)
 from mini_workflow.stores.listing import count_of, page_of
 from mini_workflow.stores.memory_streams import MemoryStreams, StreamTable
 
@@ -27,10 +37,25 @@ class _Execution:
     events: list[str] = field(default_factory=list[str])
     parked: list[str] = field(default_factory=list[str])
     tries: int = 0
+    dropped: int = 0
+    """How many events of runs that are over are not kept any more."""
+
+    @property
+    def length(self) -> int:
+        """How many events it has, those of earlier runs included."""
+        return self.dropped + len(self.events)
+
+    def since(self, number: int) -> list[str]:
+        """Return the events from that number on, counted from 0 over all runs."""
+        return self.events[max(0, number - self.dropped) :]
 
     def run(self) -> list[str]:
         """Return the events of the current run."""
-        return self.events[self.head.base :]
+        return self.since(self.head.base)
+
+    def drop_runs(self) -> None:
+        """Forget the events of the runs that are over."""
+        self.events, self.dropped = self.run(), self.head.base
 
 
 @dataclass(slots=True)
@@ -50,6 +75,8 @@ class MemoryState:
         self._posted: set[tuple[str, str]] = set()
         self.owners: dict[int, _Owner] = {}
         self.partitions: dict[int, int | None] = {}
+        self.deleted: dict[str, tuple[int, int]] = {}
+        """How many events executions had that were deleted, by id, and the time of the last deletion."""
         self._last = 0
         self.streams = StreamTable(self._head)
 
@@ -72,6 +99,16 @@ class MemoryState:
             self._posted.add((execution_id, key))
         return True
 
+    def delete(self, execution_id: str, at: int) -> None:
+        """Delete an execution, with the messages to it."""
+        gone = self.executions.pop(execution_id)
+        self.streams.remove(execution_id)
+        before, _ = self.deleted.get(execution_id, (0, 0))
+        self.deleted[execution_id] = (before + gone.length, at)
+        for number, (entry, _) in list(self.entries.items()):
+            if entry.execution_id == execution_id:
+                self.take(execution_id, number)
+
     def take(self, execution_id: str, number: int) -> None:
         """Remove a message, if there is one of that number to that execution."""
         entry, key = self.entries.get(number, (None, ""))
@@ -90,6 +127,7 @@ class MemoryBackend:
         clock: the time, against which leases of others are judged.
         lease: milliseconds after which the executions of an owner that has stopped renewing its
             lease may be taken over.
+        keep_runs: whether the events of runs that are over are kept.
     """
 
     def __init__(
@@ -100,10 +138,11 @@ class MemoryBackend:
         address: str = "",
         clock: Clock,
         lease: int = 15_000,
+        keep_runs: bool = True,
     ) -> None:
         self.owner = owner
         self._session = _Session(MemoryState() if state is None else state)
-        self.store = MemoryStore(self._session)
+        self.store = MemoryStore(self._session, keep_runs=keep_runs)
         self.agenda = MemoryAgenda(self._session)
         self.mailbox = MemoryMailbox(self._session)
         self.streams = MemoryStreams(self._session.streams)
@@ -156,8 +195,9 @@ class _Session:
 class MemoryStore:
     """Implements `Store`."""
 
-    def __init__(self, session: _Session) -> None:
+    def __init__(self, session: _Session, *, keep_runs: bool = True) -> None:
         self._session = session
+        self._keep_runs = keep_runs
 
     def load(self, execution_id: str) -> Stored | None:
         """See `Store.load`."""
@@ -172,7 +212,7 @@ class MemoryStore:
         """See `Store.extent`."""
         with self._session.open() as state:
             found = state.executions.get(execution_id)
-            return found and Extent(len(found.events), self._session.holds(state, found))
+            return found and Extent(found.length, self._session.holds(state, found))
 
     def head(self, execution_id: str) -> Head | None:
         """See `Store.head`."""
@@ -184,7 +224,7 @@ class MemoryStore:
         """See `Store.history`."""
         with self._session.open() as state:
             found = state.executions.get(execution_id)
-            return found.events[max(found.head.base, since) :] if found else []
+            return found.since(max(found.head.base, since)) if found else []
 
     def commit(self, commits: Sequence[Commit]) -> list[bool]:
         """See `Store.commit`."""
@@ -208,21 +248,41 @@ class MemoryStore:
             state.executions[item.execution_id] = found
         elif (
             item.expected == 0
-            or item.expected != len(found.events)
+            or item.expected != found.length
             or not self._session.holds(state, found)
         ):
             return False
+        if item.deleted_at is not None:
+            state.delete(item.execution_id, item.deleted_at)
+            return True
         found.events += item.events
         found.head = item.head or found.head
         found.tries = found.tries if item.tries is None else item.tries
         if item.unpark:
             found.parked.clear()
         found.parked += item.park
+        if found.head.base > found.dropped and not self._keep_runs:
+            found.drop_runs()
         for number in item.taken:
             state.take(item.execution_id, number)
         if item.chunks:
             state.streams.append(item.chunks, bounded=False)
         return True
+
+    def deleted_events(self, execution_id: str) -> int:
+        """See `Store.deleted_events`."""
+        with self._session.open() as state:
+            return state.deleted.get(execution_id, (0, 0))[0]
+
+    def sweep(self, now: int, limit: int) -> bool:
+        """See `Store.sweep`. What is deleted is gone at once."""
+        with self._session.open() as state:
+            state.deleted = {
+                name: (events, at)
+                for name, (events, at) in state.deleted.items()
+                if name in state.executions or at + DELETIONS_KEPT > now
+            }
+        return False
 
     def list(self, query: Query) -> Page:
         """See `Store.list`."""
@@ -375,6 +435,10 @@ def _check(item: Commit) -> None:
     for message in item.outbox:
         for text in (message.execution_id, message.body, message.key):
             text.encode()
+    if item.deleted_at is not None and (item.expected < 1 or item.events or item.head):
+        raise UsageError(
+            f"deleting {item.execution_id} takes what is expected of it, and nothing else"
+        )
     if item.expected == 0 and (item.head is None or not item.events):
         raise UsageError(f"creating {item.execution_id} takes a head and an event at least")
     length = item.expected + len(item.events)

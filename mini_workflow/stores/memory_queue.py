@@ -21,7 +21,7 @@ from mini_workflow.ports import (
     TaskRequest,
 )
 from mini_workflow.ports.queue import PendingEffects, Received, Wakeup, Wakeups
-from mini_workflow.stores.cached import stored
+from mini_workflow.stores.cached import Deleted, stored
 from mini_workflow.stores.listing import count_of, page_of
 from mini_workflow.stores.memory_streams import MemoryStreams, StreamTable
 
@@ -55,7 +55,9 @@ class MemoryDocuments:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._documents: dict[str, MemoryDocument] = {}
+        self._documents: dict[str, MemoryDocument | Deleted] = {}
+        self._deleted: dict[str, int] = {}
+        self._created = 0
         self._streaming = threading.Lock()
         self._streams = StreamTable(self.head, self._pending)
         self.streams = MemoryStreams(self._opened)
@@ -67,13 +69,18 @@ class MemoryDocuments:
             yield self._streams
 
     def _pending(self, execution_id: str) -> tuple[StreamWrite, ...]:
-        found = self.read(execution_id)
+        found = self.find(execution_id)
         return () if found is None else found.pending.chunks
 
-    def read(self, execution_id: str) -> MemoryDocument | None:
+    def read(self, execution_id: str) -> MemoryDocument | Deleted | None:
         """See `Documents.read`."""
         with self._lock:
             return self._documents.get(execution_id)
+
+    def find(self, execution_id: str) -> MemoryDocument | None:
+        """Return the document of an execution, or None."""
+        found = self.read(execution_id)
+        return None if isinstance(found, Deleted) else found
 
     def changed(self, document: MemoryDocument) -> bool:
         """See `Documents.changed`."""
@@ -90,13 +97,15 @@ class MemoryDocuments:
         fingerprint: str,
         pending: PendingEffects,
         alarm: Wakeups,
+        over: Deleted | None = None,
     ) -> MemoryDocument | None:
         """See `Documents.create`."""
         assert commit.head is not None
         with self._lock:
-            if commit.execution_id in self._documents:
+            if self._documents.get(commit.execution_id) is not over:
                 return None
-            number = len(self._documents) + 1
+            self._created += 1
+            number = self._created
             made = MemoryDocument(
                 number, commit.head, parent, fingerprint, commit.events, commit.park, pending, alarm
             )
@@ -128,33 +137,51 @@ class MemoryDocuments:
             self._documents[commit.execution_id] = written
             return written
 
+    def delete(self, execution_id: str, found: MemoryDocument | Deleted, at: int) -> bool:
+        """See `Documents.delete`. The number of events is known for ever."""
+        with self._lock:
+            if isinstance(found, Deleted):
+                return True
+            if self._documents.get(execution_id) is not found:
+                return False
+            before = self._deleted.get(execution_id, 0)
+            self._deleted[execution_id] = events = before + found.length
+            self._documents[execution_id] = Deleted(events)
+        with self._streaming:
+            self._streams.remove(execution_id)
+        return True
+
     # For clients
 
     def head(self, execution_id: str) -> Head | None:
         """See `Store.head`."""
-        found = self.read(execution_id)
+        found = self.find(execution_id)
         return found and found.head
 
     def load(self, execution_id: str) -> Stored | None:
         """See `Store.load`."""
-        found = self.read(execution_id)
+        found = self.find(execution_id)
         return found and stored(found, self)
 
     def history(self, execution_id: str, since: int = 0) -> list[str]:
         """See `Store.history`."""
-        found = self.read(execution_id)
+        found = self.find(execution_id)
         return [] if found is None else list(found.events[max(found.head.base, since) :])
 
     def list(self, query: Query) -> Page:
         """See `Store.list`."""
         with self._lock:
-            found = [(document.number, document.head) for document in self._documents.values()]
+            found = [(document.number, document.head) for document in self._all()]
         return page_of(found, query)
 
     def count(self, query: Query) -> int:
         """See `Store.count`."""
         with self._lock:
-            return count_of((document.head for document in self._documents.values()), query)
+            return count_of((document.head for document in self._all()), query)
+
+    def _all(self) -> list[MemoryDocument]:
+        found = self._documents.values()
+        return [document for document in found if not isinstance(document, Deleted)]
 
 
 class MemoryDispatch:

@@ -62,6 +62,9 @@ class WorkflowEnvironment(Runtime):
             before they are stored or sent, and in which the first one encodes first.
         value_limit: bytes that one value may take, encoded: an argument, a result, what a signal
             brings. More is refused with ValueTooLarge.
+        retention: after which time since they closed executions are deleted, in seconds or as a
+            timedelta, a few at a time beside the work; None for never.
+        keep_runs: whether the events of runs that are over, before ``continue_as_new``, are kept.
 
     Raises:
         UsageError: the state is that of an environment which is open, or `start` has no time zone.
@@ -78,6 +81,8 @@ class WorkflowEnvironment(Runtime):
         history_limit: int = DEFAULT_HISTORY_LIMIT,
         value_limit: int = DEFAULT_VALUE_LIMIT,
         codec: Codecs | None = None,
+        retention: float | timedelta | None = None,
+        keep_runs: bool = True,
     ) -> None:
         carrying = with_codecs(StandardCodec(value_limit=value_limit), codec)
         self.state = EnvironmentState() if state is None else state
@@ -89,7 +94,11 @@ class WorkflowEnvironment(Runtime):
         self._clock = ManualClock(_first_time(self.state, start))
         self._skipping = _Skipping(self._clock)
         self._backend = MemoryBackend(
-            self.state.executions, owner="environment", clock=self._clock, lease=_LEASE
+            self.state.executions,
+            owner="environment",
+            clock=self._clock,
+            lease=_LEASE,
+            keep_runs=keep_runs,
         )
         backend = self._backend
         self._stubs = Stubs()
@@ -109,6 +118,8 @@ class WorkflowEnvironment(Runtime):
             history_limit=history_limit,
             execute_inline=partial(_execute, self._stubs),
             enlists_as_leader=True,
+            retention=retention,
+            drops_runs=not keep_runs,
         )
         waiters, watchers, engine = self._driver.waiters, self._driver.watchers, self._engine
         self._skipping.is_awaited = lambda: bool(waiters) or bool(watchers) or engine.awaited

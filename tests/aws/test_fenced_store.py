@@ -16,6 +16,7 @@ from mini_workflow.stores.cached import CachedStore
 from mini_workflow.stores.s3.bucket import Bucket
 from mini_workflow.stores.s3.object_store import ObjectStore
 from mini_workflow.stores.s3.store import S3Store
+from mini_workflow.testing.contracts.fenced_deletion import FencedDeletionContract
 from mini_workflow.testing.contracts.fenced_store import FencedStoreContract
 from tests.aws.cloud import BUCKET, Cloud, EmulatedCloud
 from tests.aws.in_process import InProcessCloud
@@ -89,10 +90,10 @@ class OnS3(FencedStoreContract):
         return sum(self.cloud.calls.values())
 
 
-class TestInProcess(OnS3): ...
+class TestInProcess(OnS3, FencedDeletionContract): ...
 
 
-class TestOnTheEmulator(OnS3):
+class TestOnTheEmulator(OnS3, FencedDeletionContract):
     emulated = True
 
 

@@ -16,6 +16,7 @@ from mini_workflow.stores.s3.object_store import ObjectStore
 from mini_workflow.stores.s3.store import S3Store
 from mini_workflow.stores.s3.streams import S3Streams
 from mini_workflow.testing.contracts.backend import Opened, StoreCase, creation
+from mini_workflow.testing.contracts.deletion import DeletionContract
 from mini_workflow.testing.contracts.runs import RunsContract
 from mini_workflow.testing.contracts.store import ListingContract, StoreContract
 from mini_workflow.testing.contracts.streams import StreamContract
@@ -74,6 +75,9 @@ class TestRuns(OnS3, RunsContract): ...
 
 
 class TestStreams(OnS3, StreamContract): ...
+
+
+class TestDeletion(OnS3, DeletionContract): ...
 
 
 class TestOutbox(OnS3):

@@ -15,6 +15,7 @@ from mini_workflow.stores.cached import CachedStore
 from mini_workflow.stores.memory_queue import MemoryDispatch, MemoryDocuments
 from mini_workflow.testing.clock import ManualClock
 from mini_workflow.testing.contracts.dispatch import DispatchContract, WakeupContract
+from mini_workflow.testing.contracts.fenced_deletion import FencedDeletionContract
 from mini_workflow.testing.contracts.fenced_store import FencedStoreContract
 
 T = TypeVar("T")
@@ -72,7 +73,7 @@ class UnsafeDocuments(MemoryDocuments):
         return self.switch.call(super().write, *arguments)
 
 
-class StoreInMemory(FencedStoreContract):
+class StoreInMemory(FencedStoreContract, FencedDeletionContract):
     documents: type[UnsafeDocuments] = UnsafeDocuments
     store: type[CachedStore[Any]] = CachedStore
 

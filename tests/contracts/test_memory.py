@@ -6,6 +6,11 @@ from mini_workflow.ports import Backend, Clock
 from mini_workflow.stores.memory import MemoryBackend, MemoryState
 from mini_workflow.testing.contracts.agenda import AgendaContract
 from mini_workflow.testing.contracts.backend import BackendContract
+from mini_workflow.testing.contracts.deletion import (
+    DeletionContract,
+    DroppedRunsContract,
+    OwnedDeletionContract,
+)
 from mini_workflow.testing.contracts.leases import LeasesContract
 from mini_workflow.testing.contracts.mailbox import MailboxContract, OutboxContract
 from mini_workflow.testing.contracts.ownership import OwnershipContract
@@ -51,3 +56,16 @@ class TestStreams(InMemory, StreamContract): ...
 
 
 class TestStreamsOfCommits(InMemory, StreamCommitContract): ...
+
+
+class TestDeletion(InMemory, DeletionContract): ...
+
+
+class TestOwnedDeletion(InMemory, OwnedDeletionContract): ...
+
+
+class TestDroppedRuns(InMemory, DroppedRunsContract):
+    def open_backend(self, owner: str, clock: Clock) -> Backend:
+        return MemoryBackend(
+            self.state, owner=owner, clock=clock, lease=self.LEASE, keep_runs=False
+        )

@@ -12,6 +12,11 @@ from mini_workflow.stores.postgres import PostgresBackend, leases
 from mini_workflow.stores.postgres.mailbox import digest
 from mini_workflow.testing.contracts.agenda import AgendaContract
 from mini_workflow.testing.contracts.backend import BackendContract
+from mini_workflow.testing.contracts.deletion import (
+    DeletionContract,
+    DroppedRunsContract,
+    OwnedDeletionContract,
+)
 from mini_workflow.testing.contracts.leases import LeasesContract
 from mini_workflow.testing.contracts.mailbox import MailboxContract, OutboxContract
 from mini_workflow.testing.contracts.ownership import OwnershipContract
@@ -58,6 +63,25 @@ class TestListing(InDatabase, ListingContract): ...
 
 
 class TestRuns(InDatabase, RunsContract): ...
+
+
+class TestDeletion(InDatabase, DeletionContract): ...
+
+
+class TestOwnedDeletion(InDatabase, OwnedDeletionContract): ...
+
+
+class TestDroppedRuns(InDatabase, DroppedRunsContract):
+    def open_backend(self, owner: str, clock: Clock) -> Backend:
+        return PostgresBackend(
+            self.server.url,
+            schema=self.schema,
+            owner=owner,
+            address=owner,
+            clock=clock,
+            lease=self.LEASE,
+            keep_runs=False,
+        )
 
 
 class TestOwnership(InDatabase, OwnershipContract): ...

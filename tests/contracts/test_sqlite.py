@@ -9,6 +9,11 @@ from mini_workflow.ports import Backend, Clock
 from mini_workflow.stores.sqlite import SQLiteBackend, leases
 from mini_workflow.testing.contracts.agenda import AgendaContract
 from mini_workflow.testing.contracts.backend import BackendContract
+from mini_workflow.testing.contracts.deletion import (
+    DeletionContract,
+    DroppedRunsContract,
+    OwnedDeletionContract,
+)
 from mini_workflow.testing.contracts.leases import LeasesContract
 from mini_workflow.testing.contracts.mailbox import MailboxContract, OutboxContract
 from mini_workflow.testing.contracts.ownership import OwnershipContract
@@ -64,6 +69,17 @@ class TestStreams(InFile, StreamContract): ...
 
 
 class TestStreamsOfCommits(InFile, StreamCommitContract): ...
+
+
+class TestDeletion(InFile, DeletionContract): ...
+
+
+class TestOwnedDeletion(InFile, OwnedDeletionContract): ...
+
+
+class TestDroppedRuns(InFile, DroppedRunsContract):
+    def open_backend(self, owner: str, clock: Clock) -> Backend:
+        return SQLiteBackend(self.path, owner=owner, clock=clock, lease=self.LEASE, keep_runs=False)
 
 
 class InManyPartitions(InFile):

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 import click
 
 from mini_workflow.cli.backends import PostgresTarget, SQLiteTarget
-from mini_workflow.cli.output import console, say, say_json
+from mini_workflow.cli.output import progress_bar, say, say_json
 from mini_workflow.cli.session import Session, command, json_option, pass_session
 from mini_workflow.errors import UsageError
 
@@ -42,7 +40,7 @@ def backup(session: Session, file: Path, force: bool, as_json: bool) -> None:
         )
     from mini_workflow.stores.sqlite.backup import back_up
 
-    with _progress() as show:
+    with progress_bar("copying") as show:
         size = back_up(session.backend.path, file, force=force, progress=show)
     if as_json:
         say_json({"file": str(file), "bytes": size, "checked": True})
@@ -50,15 +48,31 @@ def backup(session: Session, file: Path, force: bool, as_json: bool) -> None:
         say(f"{file}: {size} bytes, copied and checked")
 
 
-@contextmanager
-def _progress() -> Generator[Callable[[int, int], None]]:
-    """Return a bar on the standard error stream, where that is a terminal."""
-    from rich.progress import Progress
+@command(
+    "vacuum", "mini-workflow vacuum", "mini-workflow --backend sqlite:orders.db vacuum --force"
+)
+@click.option("--force", is_flag=True, help="Also while others have the file open: they wait.")
+@json_option
+@pass_session
+def vacuum(session: Session, force: bool, as_json: bool) -> None:
+    """Write the file anew, without the space that deletions have left in it.
 
-    where = console(err=True)
-    with Progress(console=where, transient=True, disable=not where.is_terminal) as bar:
-        task = bar.add_task("copying")
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+    From then on it gives space back by itself, as files do that were made by this version. It takes as
+    much free space as the file has, and nobody can write to the file meanwhile. On SQLite only.
+    """
+    if not isinstance(session.backend, SQLiteTarget):
+        raise UsageError("vacuum is for an SQLite file, and the executions are on AWS")
+    with session.backend.client() as client:
+        if client.is_served() and not force:
+            raise UsageError(
+                f"{session.backend.path} is in use, and nobody could write to it meanwhile: end what runs "
+                "the executions, or add --force; nothing was changed"
+            )
+        before, after = client.vacuum()
+    if as_json:
+        say_json({"file": str(session.backend.path), "bytes": after, "before": before})
+    else:
+        say(f"{session.backend.path}: {after} bytes, {before} before")
 
 
-COMMANDS: Final = (backup,)
+COMMANDS: Final = (backup, vacuum)

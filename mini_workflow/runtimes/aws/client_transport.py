@@ -49,6 +49,7 @@ from mini_workflow.ports import Commit, Head, StreamStore
 from mini_workflow.runtimes.aws.container import Container
 from mini_workflow.settings import ORCHESTRATOR_FUNCTION_NAME
 from mini_workflow.stores.aws_clients import LONGEST_ANSWER, translate_errors
+from mini_workflow.stores.cached import Deleted
 from mini_workflow.stores.s3.execution_object import ExecutionObject
 from mini_workflow.stores.sqs.envelopes import dump, parse
 from mini_workflow.stores.sqs.messages import SqsMessage
@@ -56,7 +57,8 @@ from mini_workflow.stores.sqs.messages import SqsMessage
 T = TypeVar("T")
 
 CONFIRMED_WITHIN: Final = 60.0
-"""Seconds to wait for the news who has completed a promise first. Our own bound."""
+"""Seconds to wait for the news who has completed a promise first, or that the id of what was deleted
+is free. Our own bound."""
 
 
 class ClientTransport:
@@ -89,6 +91,17 @@ class ClientTransport:
         else:
             raise TypeError(f"not a request of a client: {request!r}")
         return reply.wait(0)
+
+    def post(self, requests: Sequence[Post]) -> None:
+        """See `Transport.post`."""
+        self.check()
+        self._parts.clients.each(self._post_one, list(requests))
+
+    def _post_one(self, request: Post) -> None:
+        try:
+            request.reply.give(self._post(request))
+        except Exception as error:
+            request.reply.fail(error)
 
     def wait(self, execution_id: str, timeout: float | None) -> Settled:
         """See `Transport.wait`. Looks at the bucket, with growing pauses."""
@@ -151,11 +164,11 @@ class ClientTransport:
         execution can be seen at once is what its object is for.
         """
         name = request.execution_id
-        found = None if request.fresh else self._parts.store.header(name)
-        if found is not None:
-            return self._found(request, found)
+        over = None if request.fresh else self._look(name)
+        if isinstance(over, ExecutionObject):
+            return self._found(request, over)
         if request.fork is not None:
-            return self._create_fork(request, request.fork)
+            return self._create_fork(request, request.fork, over)
         now, entropy = self._parts.clock.now(), secrets.randbits(ENTROPY_BITS)
         started = first_event(
             request.workflow,
@@ -165,6 +178,7 @@ class ClientTransport:
             tags=request.tags,
             worker=self._parts.settings.dev_worker(),
             timing=request.timing,
+            first_seq=0 if over is None else over.events,
         )
         lines = [wire.encode(started)]
         if request.message is not None:
@@ -174,17 +188,36 @@ class ClientTransport:
         )
         head = first_head(name, started)
         commit = Commit(name, 0, (lines[0],), head)
-        if self._parts.store.create(commit, request.arguments.fingerprint()):
+        if self._parts.store.create(commit, request.arguments.fingerprint(), over):
             return Started(head)
         found = self._parts.store.header(name)
         if found is None:
             raise StoreUnavailable(f"execution {name!r} is gone")
         return self._found(request, found, sent=True)
 
-    def _create_fork(self, request: Start, fork: Beginning) -> Started:
+    def _look(self, name: str) -> ExecutionObject | Deleted | None:
+        """Return what is there of that id, once nothing is left of one that is being deleted."""
+        pauses, ends, asked = Pauses(), 0.0, False
+        while isinstance(found := self._parts.store.look(name), Deleted) and not found.finished:
+            ends = ends or time.monotonic() + CONFIRMED_WITHIN
+            if time.monotonic() > ends:
+                raise StoreUnavailable(
+                    f"execution {name!r} was deleted, and something of it is still to be removed: try "
+                    "again once the orchestrator works, or choose another id; nothing was started"
+                )
+            time.sleep(pauses.take())
+            if not asked:
+                # Whoever has begun with it may have been lost.
+                asked = True
+                again = events.DeletionRequested(self.now(), 0, 0)
+                self._send(name, again, secrets.token_hex(8))
+        return found
+
+    def _create_fork(self, request: Start, fork: Beginning, over: Deleted | None) -> Started:
         """Write a fork, and have it begin: not before, since the message does not say what with."""
         name = request.execution_id
-        if not self._parts.store.create(fork.to_commit(), request.arguments.fingerprint()):
+        fingerprint = request.arguments.fingerprint()
+        if not self._parts.store.create(fork.to_commit(), fingerprint, over):
             refusal = start_refusal(request, fork.head, str)
             assert refusal is not None
             raise refusal

@@ -18,12 +18,12 @@ from mini_workflow.stores.aws_limits import CLAIM_OVER, MAXIMUM_DELAY
 from mini_workflow.stores.s3.bucket import Bucket
 from mini_workflow.stores.s3.object_store import ObjectStore
 from mini_workflow.stores.s3.store import S3Store
-from mini_workflow.stores.s3.streams import S3Streams
-from mini_workflow.stores.sqs.call_store import CallStore
+from mini_workflow.stores.s3.streams import STREAMS, S3Streams
+from mini_workflow.stores.sqs.call_store import CALLS, CallStore
 from mini_workflow.stores.sqs.dispatch import AWSDispatch
-from mini_workflow.stores.sqs.envelopes import Envelopes
+from mini_workflow.stores.sqs.envelopes import CLAIMS, Envelopes
 from mini_workflow.stores.sqs.messages import Post
-from mini_workflow.stores.sqs.outcomes import Outcomes
+from mini_workflow.stores.sqs.outcomes import KEPT, Outcomes
 from mini_workflow.stores.system_clock import SystemClock
 
 if TYPE_CHECKING:
@@ -46,6 +46,8 @@ class Container:
         claim_over: int = CLAIM_OVER,
         value_limit: int = DEFAULT_VALUE_LIMIT,
         codec: Codecs | None = None,
+        *,
+        keep_runs: bool = True,
     ) -> None:
         self.settings = settings
         self.clients = clients
@@ -54,6 +56,7 @@ class Container:
         self.threaded = True
         self._queued = queued
         self._claim_over = claim_over
+        self._keep_runs = keep_runs
         keys = SigningKeys(settings, clients)
         self.signer = Signer(keys.read, keys.renewed)
         self.codec = with_codecs(StandardCodec(self.signer, value_limit=value_limit), codec)
@@ -87,7 +90,13 @@ class Container:
     @cached_property
     def histories(self) -> ObjectStore:
         """The executions in the bucket."""
-        return ObjectStore(self.bucket, self.clients, self.versions.own)
+        return ObjectStore(
+            self.bucket,
+            self.clients,
+            self.versions.own,
+            (CLAIMS, CALLS, KEPT, STREAMS),
+            keep_runs=self._keep_runs,
+        )
 
     @cached_property
     def versions(self) -> VersionRouting:

@@ -57,6 +57,8 @@ class AWSRuntime(Client):
             before they are stored or sent, and in which the first one encodes first.
         value_limit: bytes that one value may take, encoded: an argument, a result, what a signal
             brings. More is refused with ValueTooLarge.
+        keep_runs: whether the orchestrator keeps the events of runs that are over, before
+            ``continue_as_new``.
 
     Raises UsageError if an argument is out of range.
     """
@@ -74,6 +76,7 @@ class AWSRuntime(Client):
         claim_over: int = CLAIM_OVER,
         value_limit: int = DEFAULT_VALUE_LIMIT,
         codec: Codecs | None = None,
+        keep_runs: bool = True,
     ) -> None:
         _check("cache_size", cache_size, cache_size >= 1, "1 or more")
         _check("history_limit", history_limit, history_limit >= 10, "10 or more")
@@ -89,6 +92,7 @@ class AWSRuntime(Client):
             claim_over=claim_over,
             value_limit=value_limit,
             codec=codec,
+            keep_runs=keep_runs,
         )
         self._client_transport = ClientTransport(self._parts)
         super().__init__(

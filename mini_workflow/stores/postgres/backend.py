@@ -35,6 +35,7 @@ class PostgresBackend:
         lease: milliseconds after which the executions of an owner that has stopped renewing its
             lease may be taken over. (One that is dead on the same machine is found out at once.)
         migrate: whether the tables are made, or brought to the current version, on opening.
+        keep_runs: whether the events of runs that are over are kept.
         is_client: hold nothing, and run nothing: what is created is for whoever runs executions.
         read_only: change nothing; the server itself refuses it.
         borrowed: the caller's connection, of which everything uses the transaction.
@@ -55,6 +56,7 @@ class PostgresBackend:
         clock: Clock | None = None,
         lease: int = 15_000,
         migrate: bool = True,
+        keep_runs: bool = True,
         is_client: bool = False,
         read_only: bool = False,
         borrowed: Raw | None = None,
@@ -79,7 +81,13 @@ class PostgresBackend:
         holding, letters = Ownership(), Letters()
         ring = self.wakeups.ring
         self.store = PostgresStore(
-            self._writer, self._readers, holding, letters, ring, is_client=is_client
+            self._writer,
+            self._readers,
+            holding,
+            letters,
+            ring,
+            is_client=is_client,
+            keep_runs=keep_runs,
         )
         self.agenda = PostgresAgenda(self._writer, holding)
         self.mailbox = PostgresMailbox(self._writer, self._readers, holding, letters, ring)

@@ -48,9 +48,7 @@ APPEND_1: Final = f"""
 _CREATED = ", ".join(f"created_{name} {kind}[]" for name, kind in HEAD)
 _CHANGED = ", ".join(f"changed_{name} {kind}[]" for name, kind in HEAD)
 
-COMMIT_1: Final = f"""
-    CREATE FUNCTION @commit_1(
-        lease_ bigint, commits_ bigint,
+_PARAMETERS = f"""
         created_id text[], created_partition bigint[], {_CREATED},
         changed bigint[], {_CHANGED},
         event_refs bigint[], event_numbers bigint[], event_bodies text[],
@@ -58,6 +56,11 @@ COMMIT_1: Final = f"""
         unparked bigint[], parked_refs bigint[], parked_bodies text[],
         taken_refs bigint[], taken_numbers bigint[],
         posted_refs bigint[], posted_ids text[], posted_bodies text[], posted_digests text[]
+"""
+
+COMMIT_1: Final = f"""
+    CREATE FUNCTION @commit_1(
+        lease_ bigint, commits_ bigint, {_PARAMETERS}
     ) RETURNS TABLE (made_keys bigint[], addresses text[]) LANGUAGE plpgsql
     -- The plans are kept: made while a table was empty, one would read all of it later.
     SET enable_seqscan = off AS $$
@@ -154,3 +157,77 @@ COMMIT_1: Final = f"""
         RETURN QUERY SELECT made_, rung_;
     END $$
 """
+
+_PASSED = ", ".join(part.split()[0] for part in _PARAMETERS.split(","))
+
+COMMIT_2: Final = f"""
+    CREATE FUNCTION @commit_2(
+        lease_ bigint, commits_ bigint,
+        deleted_keys bigint[], deleted_lengths bigint[], deleted_at bigint[],
+        dropped_keys bigint[], dropped_below bigint[], {_PARAMETERS}
+    ) RETURNS TABLE (made_keys bigint[], addresses text[]) LANGUAGE plpgsql
+    SET enable_seqscan = off AS $$
+    #variable_conflict use_column
+    BEGIN
+        WITH wanted AS (
+            SELECT * FROM unnest(deleted_keys, deleted_lengths, deleted_at) AS w (key, length, at)
+        ), gone AS (
+            DELETE FROM @executions AS x USING wanted AS w WHERE x.key = w.key
+                RETURNING x.id, w.length, w.at
+        )
+        INSERT INTO @deleted AS d (id, events, at) SELECT id, length, at FROM gone
+            ON CONFLICT (id) DO UPDATE SET events = d.events + excluded.events, at = excluded.at;
+        DELETE FROM @tags WHERE execution = ANY (deleted_keys);
+        DELETE FROM @parked WHERE execution = ANY (deleted_keys);
+        DELETE FROM @mailbox WHERE execution = ANY (deleted_keys);
+        INSERT INTO @leftovers (execution, below)
+            SELECT key, NULL::bigint FROM unnest(deleted_keys) AS d (key)
+            UNION ALL SELECT * FROM unnest(dropped_keys, dropped_below)
+            ON CONFLICT (execution) DO UPDATE SET below = excluded.below;
+        RETURN QUERY SELECT * FROM @commit_1(lease_, commits_, {_PASSED});
+    END $$
+"""
+"""A commit that deletes executions, or drops the events of runs that are over, and all else."""
+
+SWEEP_1: Final = """
+    CREATE FUNCTION @sweep_1(before_ bigint, limit_ bigint) RETURNS boolean LANGUAGE plpgsql
+    SET enable_seqscan = off AS $$
+    #variable_conflict use_column
+    DECLARE
+        one_ record;
+        left_ bigint := limit_;
+        gone_ bigint;
+    BEGIN
+        FOR one_ IN
+            SELECT execution, below FROM @leftovers ORDER BY execution LIMIT limit_
+                FOR UPDATE SKIP LOCKED
+        LOOP
+            DELETE FROM @events WHERE execution = one_.execution AND number IN (
+                SELECT number FROM @events
+                WHERE execution = one_.execution
+                    AND number < coalesce(one_.below, 9223372036854775807)
+                ORDER BY number LIMIT left_
+            );
+            GET DIAGNOSTICS gone_ = ROW_COUNT;
+            IF gone_ < left_ THEN
+                DELETE FROM @leftovers WHERE execution = one_.execution;
+                IF one_.below IS NULL THEN
+                    -- What was sent to it while it was deleted.
+                    DELETE FROM @mailbox WHERE execution = one_.execution;
+                END IF;
+            END IF;
+            left_ := left_ - gone_ - 1;
+            EXIT WHEN left_ <= 0;
+        END LOOP;
+        DELETE FROM @deleted WHERE id IN (
+            SELECT d.id FROM @deleted AS d
+            WHERE d.at <= before_ AND NOT EXISTS (SELECT 1 FROM @executions AS x WHERE x.id = d.id)
+            LIMIT limit_
+        );
+        RETURN EXISTS (SELECT 1 FROM @leftovers) OR EXISTS (
+            SELECT 1 FROM @deleted AS d
+            WHERE d.at <= before_ AND NOT EXISTS (SELECT 1 FROM @executions AS x WHERE x.id = d.id)
+        );
+    END $$
+"""
+"""Remove a few of the events that nobody can read, and forget old deletions."""

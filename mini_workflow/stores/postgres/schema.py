@@ -16,7 +16,7 @@ from typing import Final
 
 from mini_workflow.errors import StoreTooNew, StoreUnavailable
 from mini_workflow.stores.postgres.connection import Address, Connection
-from mini_workflow.stores.postgres.functions import APPEND_1, COMMIT_1
+from mini_workflow.stores.postgres.functions import APPEND_1, COMMIT_1, COMMIT_2, SWEEP_1
 
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
@@ -139,6 +139,21 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         """,
         APPEND_1,
         COMMIT_1,
+    ),
+    (
+        # How many events executions had that were deleted, by their id.
+        """
+        CREATE TABLE @deleted (
+            id text COLLATE "C" PRIMARY KEY,
+            events bigint NOT NULL,
+            at bigint NOT NULL
+        )
+        """,
+        "CREATE INDEX deleted_at ON @deleted (at)",
+        # The events of that key that are to be removed: those below a number, or all.
+        "CREATE TABLE @leftovers (execution bigint PRIMARY KEY, below bigint)",
+        COMMIT_2,
+        SWEEP_1,
     ),
 )
 """The statements of each version; the version of a schema is how many of them it has seen."""

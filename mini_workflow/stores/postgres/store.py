@@ -7,7 +7,7 @@ from itertools import repeat
 from typing import Any, Final
 
 from mini_workflow.errors import StoreError, UsageError
-from mini_workflow.ports import Commit, Extent, Head, Page, Query, Stored
+from mini_workflow.ports import DELETIONS_KEPT, Commit, Extent, Head, Page, Query, Stored
 from mini_workflow.stores.ownership import Ownership
 from mini_workflow.stores.postgres.arrays import flags, numbers, texts
 from mini_workflow.stores.postgres.connection import LOST, Connection, ConnectionLost, Pool
@@ -33,6 +33,7 @@ class PostgresStore:
         letters: Letters,
         ring: Callable[[Iterable[str]], None],
         *,
+        keep_runs: bool = True,
         is_client: bool = False,
     ) -> None:
         self._is_client = is_client
@@ -42,6 +43,7 @@ class PostgresStore:
         self._holding = holding
         self._letters = letters
         self._ring = ring
+        self._keep_runs = keep_runs
 
     def load(self, execution_id: str) -> Stored | None:
         """See `Store.load`."""
@@ -76,6 +78,16 @@ class PostgresStore:
     def ended(self, execution_ids: Sequence[str]) -> list[str]:
         """Return those that are not running: closed, blocked, or not there. Any thread."""
         return [name for (name,) in self._readers.rows(_ENDED, (texts(execution_ids),))]
+
+    def deleted_events(self, execution_id: str) -> int:
+        """See `Store.deleted_events`."""
+        row = self._readers.row("SELECT events FROM @deleted WHERE id = %s", (execution_id,))
+        return 0 if row is None else row[0]
+
+    def sweep(self, now: int, limit: int) -> bool:
+        """See `Store.sweep`. The server gives space back as it is set up to (VACUUM)."""
+        row = self._writer.row("SELECT @sweep_1(%s, %s)", (now - DELETIONS_KEPT, limit))
+        return bool(row and row[0])
 
     def version(self) -> int:
         """Return another number each time: there is no cheap way to find out that nothing has changed.
@@ -112,7 +124,7 @@ class PostgresStore:
         if self._is_client:
             return self._create(commits)
         holding.require()
-        batch = _Batch(holding, self._letters, self._found(commits))
+        batch = _Batch(holding, self._letters, self._found(commits), keep_runs=self._keep_runs)
         for item in commits:
             batch.add(item)
         if not commits:
@@ -129,7 +141,7 @@ class PostgresStore:
         """Create executions for whoever runs some; a client can write nothing else."""
         holding = Ownership()
         holding.homes = [0]
-        batch = _Batch(holding, self._letters, self._found(commits))
+        batch = _Batch(holding, self._letters, self._found(commits), keep_runs=True)
         for item in commits:
             batch.add(item)
         parameters = (None, 0, *batch.literals())
@@ -152,8 +164,11 @@ class PostgresStore:
 
     def _write(self, batch: _Batch) -> list[int | None]:
         parameters = batch.literals()
+        function = "commit_1"
+        if batch.removes():
+            function, parameters = "commit_2", [*batch.removed(), *parameters]
         rows = self._call(
-            f"SELECT * FROM @commit_1(%s, %s, {', '.join(['%s'] * len(parameters))})", parameters
+            f"SELECT * FROM @{function}(%s, %s, {', '.join(['%s'] * len(parameters))})", parameters
         )
         if rows is None:  # it was done, and its answer was lost
             row = self._writer.row(
@@ -247,8 +262,16 @@ class _Batch:
     """
 
     def __init__(
-        self, holding: Ownership, letters: Letters, found: dict[str, tuple[int, int]]
+        self,
+        holding: Ownership,
+        letters: Letters,
+        found: dict[str, tuple[int, int]],
+        *,
+        keep_runs: bool,
     ) -> None:
+        self._keep_runs = keep_runs
+        self._deleted: list[tuple[str, int, int, int]] = []
+        self._dropped: dict[int, int] = {}
         self.events = _Events()
         self._holding = holding
         self._letters = letters
@@ -270,6 +293,9 @@ class _Batch:
         name, expected, head = item.execution_id, item.expected, item.head
         length = expected + len(item.events)
         place = self._places.get(name) or self._holding.lengths.get(name)
+        if item.deleted_at is not None:
+            self._delete(item, place, item.deleted_at)
+            return
         if expected == 0 and (head is None or not item.events):
             raise UsageError(f"creating {name} takes a head and an event at least")
         if head is not None and not 0 <= head.base < length:
@@ -289,6 +315,8 @@ class _Batch:
             ref = place[0]
             if head is not None:
                 self._change(ref, head)
+                if not self._keep_runs and ref > 0 and head.base >= expected:
+                    self._dropped[ref] = head.base
         self._places[name] = (ref, length)
         self._items.append((name, ref))
         self.events.add(ref, expected, item.events)
@@ -312,10 +340,35 @@ class _Batch:
             partition, name, _ = self._created[-ref - 1]
             self._created[-ref - 1] = (partition, name, head)
 
+    def _delete(self, item: Commit, place: tuple[int, int] | None, at: int) -> None:
+        name, length = item.execution_id, item.expected
+        if length < 1 or item.events or item.head is not None:
+            raise UsageError(f"deleting {name} takes what is expected of it, and nothing else")
+        if place is None or place[1] != length:
+            self._items.append(None)
+            return
+        self._deleted.append((name, place[0], length, at))
+        self._items.append((name, place[0]))
+
+    def removes(self) -> bool:
+        """Return whether executions are deleted, or runs dropped."""
+        return bool(self._deleted or self._dropped)
+
+    def removed(self) -> list[str]:
+        """Return the arrays for that."""
+        return [
+            numbers(key for _, key, _, _ in self._deleted),
+            numbers(length for _, _, length, _ in self._deleted),
+            numbers(at for *_, at in self._deleted),
+            numbers(self._dropped),
+            numbers(self._dropped.values()),
+        ]
+
     def only_appends(self) -> bool:
         """Return whether there is nothing but events, of executions that are there."""
         return not (
             self._created
+            or self._deleted
             or self._heads
             or self._tries
             or self._unparked
@@ -350,13 +403,16 @@ class _Batch:
     def settle(self, made: Sequence[int | None]) -> list[bool]:
         """Return what became of each item, given the keys of what was made."""
         answers: list[bool] = []
+        gone = {name for name, *_ in self._deleted}
         for item in self._items:
             if item is None:
                 answers.append(False)
                 continue
             name, ref = item
             key = ref if ref > 0 else made[-ref - 1]
-            if key is not None:
+            if key is not None and name in gone:
+                self._holding.lengths.pop(name, None)
+            elif key is not None:
                 self._holding.remember(name, key, self._places[name][1])
             answers.append(key is not None)
         for _, number in self._taken:

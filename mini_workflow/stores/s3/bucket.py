@@ -69,9 +69,11 @@ class Bucket:
         """
         return self._put_if(key, body, {"IfNoneMatch": "*"})
 
-    def replace(self, key: str, body: bytes, etag: str) -> str | None:
-        """Write over the object with this ETag; the new one, or None if it is not there any more."""
-        return self._put_if(key, body, {"IfMatch": etag})
+    def replace(self, key: str, body: bytes, etag: str, tag: str = "") -> str | None:
+        """Write over the object with this ETag; the new one, or None if it is not there any more. The new
+        object has this `tag` ("name=value"), or none.
+        """
+        return self._put_if(key, body, {"IfMatch": etag, **({"Tagging": tag} if tag else {})})
 
     def delete(self, key: str) -> None:
         """Remove the object; harmless if there is none."""

@@ -19,10 +19,11 @@ from mini_workflow.ports import Commit, Head, QueuedMessage, StreamWrite
 from mini_workflow.ports.queue import NO_EFFECTS, NO_WAKEUPS, PendingEffects, Wakeup, Wakeups
 from mini_workflow.stores.s3.index import place_of
 
-SCHEMA: Final = 3
-"""The version of this form that the library writes. Before 3 executions had no tags, and before 2 all
-markers of a status were below one prefix."""
+SCHEMA: Final = 4
+"""The version of this form that the library writes. Before 4 no id was used again, before 3 executions
+had no tags, and before 2 all markers of a status were below one prefix."""
 
+_WITH_TAGS: Final = 3
 _WITHOUT_TAGS: Final = 2
 """The version that is written where it says the same, so that older processes can read it."""
 
@@ -34,7 +35,7 @@ _END: Final = "]}"
 
 _NUMBERS: Final = (
     *("fingerprint", "born", "length", "sealed", "segments", "first", "turn", "writer", "tries"),
-    *("spread", "unlisted"),
+    *("spread", "unlisted", "deleted"),
 )
 """The fields of the first line that are left out when they are empty."""
 
@@ -51,7 +52,8 @@ class ExecutionObject:
     written first, in microseconds since the epoch. `turn` counts the writes, and `writer` is
     another with each, behind the version of the function that writes where there is one: see `written_by`.
     `spread` is 1 if its markers in the index are spread, and `unlisted` is 1 as long
-    as it may have none. `etag` is of the object that it was read from.
+    as it may have none. `deleted` are the events of those that had the id before, and were deleted. `etag`
+    is of the object that it was read from.
     """
 
     head: Head
@@ -67,6 +69,7 @@ class ExecutionObject:
     tries: int = 0
     spread: int = 0
     unlisted: int = 0
+    deleted: int = 0
     alarm: Wakeups = NO_WAKEUPS
     pending: PendingEffects = NO_EFFECTS
     parked: tuple[str, ...] = ()
@@ -127,7 +130,8 @@ class ExecutionObject:
 def encode(document: ExecutionObject) -> bytes:
     """Return the object."""
     head = document.head
-    header: dict[str, Any] = {"schema": SCHEMA if head.tags else _WITHOUT_TAGS}
+    older = _WITH_TAGS if head.tags else _WITHOUT_TAGS
+    header: dict[str, Any] = {"schema": SCHEMA if document.deleted else older}
     header.update(
         [
             (k, v)

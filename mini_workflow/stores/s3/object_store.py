@@ -10,17 +10,24 @@ from typing import Final
 
 from mini_workflow.core.tags import tags_from_text
 from mini_workflow.errors import StoreCorrupt
-from mini_workflow.ports import Commit, Query
+from mini_workflow.ports import STATUSES, Commit, Query
 from mini_workflow.ports.queue import NO_EFFECTS, NO_WAKEUPS, PendingEffects, Wakeups
 from mini_workflow.stores.aws_clients import Clients
 from mini_workflow.stores.aws_limits import HEADER_BYTES, SEAL_OVER
+from mini_workflow.stores.cached import Deleted
 from mini_workflow.stores.s3 import execution_object as form
-from mini_workflow.stores.s3 import index
-from mini_workflow.stores.s3.bucket import Bucket
+from mini_workflow.stores.s3 import index, tombstone
+from mini_workflow.stores.s3.bucket import Bucket, Object
 from mini_workflow.stores.s3.execution_object import ExecutionObject
+from mini_workflow.stores.s3.tombstone import TAG, Tombstone
 
 ROOT: Final = "executions/"
 """What the keys of all objects begin with that belong to executions."""
+
+SEGMENTS: Final = ROOT + "segments/"
+
+_PAGE: Final = 1_000
+"""How many objects are listed at a time."""
 
 
 class ObjectStore:
@@ -30,22 +37,46 @@ class ObjectStore:
     leaves an execution with the version that it is with.
     """
 
-    def __init__(self, bucket: Bucket, clients: Clients, version: str = "") -> None:
+    def __init__(
+        self,
+        bucket: Bucket,
+        clients: Clients,
+        version: str = "",
+        beside: Sequence[str] = (),
+        *,
+        keep_runs: bool = True,
+    ) -> None:
         self._bucket = bucket
         self._version = version
         self._clients = clients
+        self._beside = beside
+        self._keep_runs = keep_runs
 
-    def read(self, execution_id: str) -> ExecutionObject | None:
-        """Return the object of an execution, or None."""
+    def read(self, execution_id: str) -> ExecutionObject | Deleted | None:
+        """Return the object of an execution, or what is left of one, or None."""
         found = self._bucket.get(_key(execution_id))
-        return None if found is None else form.decode(found.body, found.etag)
+        if found is None:
+            return None
+        return _left(found) or form.decode(found.body, found.etag)
 
-    def header(self, execution_id: str) -> ExecutionObject | None:
-        """Return the same without its lines, for less."""
+    def find(self, execution_id: str) -> ExecutionObject | None:
+        """Return the object of an execution, or None."""
+        return _existing(self.read(execution_id))
+
+    def look(self, execution_id: str) -> ExecutionObject | Deleted | None:
+        """Return the same as `read` without the lines, for less."""
         found = self._bucket.get(_key(execution_id), first=HEADER_BYTES)
         if found is None:
             return None
-        return form.decode_header(found.body) or self.read(execution_id)
+        try:
+            header = _left(found) or form.decode_header(found.body)
+        except ValueError:
+            header = None  # it is longer
+        return header or self.read(execution_id)
+
+    def header(self, execution_id: str) -> ExecutionObject | None:
+        """Return the object of an execution without its lines, or None."""
+        return _existing(self.look(execution_id))
 
     def headers(self, execution_ids: list[str]) -> list[ExecutionObject | None]:
         """Return those of many."""
@@ -67,8 +98,8 @@ class ObjectStore:
             # A look at what is new: that is rarely more than the last one.
             sealed: list[str] = []
             for number in reversed(range(document.segments)):
-                sealed = self._segment(name, number) + sealed
-                if len(sealed) >= document.sealed - start:
+                sealed = self._segment(name, number, document.first) + sealed
+                if number < document.first or len(sealed) >= document.sealed - start:
                     break
         else:
             numbers = list(range(document.first, document.segments))
@@ -84,16 +115,25 @@ class ObjectStore:
         fingerprint: str,
         pending: PendingEffects = NO_EFFECTS,
         alarm: Wakeups = NO_WAKEUPS,
+        over: Deleted | None = None,
         *,
         listed: bool = True,
     ) -> ExecutionObject | None:
-        """Write a new execution; None if there is one of that id. It is in the index at once, or, if it
-        is not to be `listed`, once it is written again.
+        """Write a new execution, over what is left of one that was deleted; None if there is one of that
+        id, or what is left is another one, or not finished. It is in the index at once, or, if it is not
+        to be `listed`, once it is written again.
         """
+        if over is not None and not over.finished:
+            return None
         assert commit.head is not None
         born = time.time_ns() // 1000
         empty = ExecutionObject(
-            commit.head, parent=parent, fingerprint=fingerprint, born=born, spread=1
+            commit.head,
+            parent=parent,
+            fingerprint=fingerprint,
+            born=born,
+            spread=1,
+            deleted=0 if over is None else over.events,
         )
         new = empty.after(commit, pending, alarm, 0, _writer(self._version))
         if listed:
@@ -101,7 +141,11 @@ class ObjectStore:
             self._enter_tags(new, _tags(new))
         else:
             new = replace(new, unlisted=1)
-        etag = self._bucket.create(_key(commit.execution_id), form.encode(new))
+        key, body = _key(commit.execution_id), form.encode(new)
+        if over is None:
+            etag = self._bucket.create(key, body)
+        else:
+            etag = self._bucket.replace(key, body, over.etag)
         if etag is None:
             if listed:
                 index.leave(self._bucket, commit.head.status, new.place, spread=bool(new.spread))
@@ -134,7 +178,62 @@ class ObjectStore:
         if moved and not document.unlisted:
             index.leave(self._bucket, document.head.status, document.place, spread=bool(new.spread))
         self._leave_tags(new, before - after)
+        if not self._keep_runs and new.first > document.first:
+            numbers = range(document.first, new.first)
+            self._remove([_segment_key(commit.execution_id, number) for number in numbers])
         return replace(new, etag=etag)
+
+    def delete(self, execution_id: str, found: ExecutionObject | Deleted, at: int) -> bool:
+        """See `Documents.delete`. A tombstone takes the place of the object; when all that belonged to
+        the execution is removed, it says so.
+        """
+        key = _key(execution_id)
+        if isinstance(found, ExecutionObject):
+            stone = Tombstone(
+                events=found.deleted + found.length,
+                at=at,
+                place=found.place,
+                spread=found.spread,
+                tags=found.head.tags,
+                writer=_writer(self._version or found.written_by),
+            )
+            etag = self._bucket.replace(key, tombstone.encode(stone), found.etag, TAG)
+            if etag is None:
+                return False
+            stone = replace(stone, etag=etag)
+        elif found.finished:
+            return True
+        else:
+            read = self._bucket.get(key)
+            again = None if read is None else tombstone.decode(read.body, read.etag)
+            if again is None or again.finished:
+                return True  # somebody else has finished it
+            stone = again
+        self._remove_all(execution_id, stone)
+        return True
+
+    def _remove_all(self, execution_id: str, stone: Tombstone) -> None:
+        """Remove what belonged to an execution, and say so where it was. Nobody can have the id before
+        that: what is listed while the tombstone stands belongs to nobody else.
+        """
+        key, spread = _key(execution_id), bool(stone.spread)
+        below = [f"{SEGMENTS}{execution_id}/", *(f"{each}{execution_id}/" for each in self._beside)]
+        markers = [index.key_of(status, stone.place, spread=spread) for status in STATUSES]
+        tags = tags_from_text(stone.tags).items() if stone.tags else ()
+        markers += [index.tag_key(name, value, stone.place) for name, value in tags]
+        while True:
+            pages = self._clients.all(lambda prefix: self._bucket.keys(prefix, "", _PAGE), below)
+            if self._bucket.changed(key, stone.etag):
+                return  # somebody else has finished it
+            self._remove([*markers, *(each for page in pages for each in page)])
+            if all(len(page) < _PAGE for page in pages):
+                break
+        finished = replace(stone, finished=True, writer=_writer(self._version))
+        self._bucket.replace(key, tombstone.encode(finished), stone.etag, TAG)
+
+    def _remove(self, keys: list[str]) -> None:
+        if keys:
+            self._clients.all(self._bucket.delete, keys)
 
     def _seal(self, document: ExecutionObject) -> ExecutionObject:
         """Move the tail into a segment. It is committed already, so that whoever was here before
@@ -152,9 +251,11 @@ class ObjectStore:
             tail=document.tail[count:],
         )
 
-    def _segment(self, execution_id: str, number: int) -> list[str]:
+    def _segment(self, execution_id: str, number: int, oldest: int = 0) -> list[str]:
         key = _segment_key(execution_id, number)
         found = self._bucket.get(key)
+        if found is None and number < oldest:
+            return []  # of a run that is over, and was dropped
         if found is None:
             raise StoreCorrupt(f"segment {key!r} of execution {execution_id!r} is gone")
         return form.decode_segment(found.body)
@@ -182,9 +283,7 @@ class ObjectStore:
             self._clients.all(lambda key: self._bucket.put(key, b""), keys)
 
     def _leave_tags(self, document: ExecutionObject, tags: Iterable[tuple[str, str]]) -> None:
-        keys = [index.tag_key(*tag, document.place) for tag in tags]
-        if keys:
-            self._clients.all(self._bucket.delete, keys)
+        self._remove([index.tag_key(*tag, document.place) for tag in tags])
 
 
 def _tags(document: ExecutionObject) -> frozenset[tuple[str, str]]:
@@ -202,4 +301,14 @@ def _key(execution_id: str) -> str:
 
 
 def _segment_key(execution_id: str, number: int) -> str:
-    return f"{ROOT}segments/{execution_id}/{number:08}.json"
+    return f"{SEGMENTS}{execution_id}/{number:08}.json"
+
+
+def _left(found: Object) -> Deleted | None:
+    """Return what is left of an execution, if the object is a tombstone."""
+    stone = tombstone.decode(found.body, found.etag)
+    return None if stone is None else Deleted(stone.events, stone.etag, stone.finished)
+
+
+def _existing(found: ExecutionObject | Deleted | None) -> ExecutionObject | None:
+    return None if isinstance(found, Deleted) else found

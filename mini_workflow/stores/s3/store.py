@@ -19,7 +19,7 @@ from mini_workflow.ports import (
     Stored,
 )
 from mini_workflow.ports.queue import NO_EFFECTS
-from mini_workflow.stores.cached import check, stored
+from mini_workflow.stores.cached import Deleted, check, stored
 from mini_workflow.stores.listing import matches
 from mini_workflow.stores.s3.execution_object import ExecutionObject
 from mini_workflow.stores.s3.index import Entry
@@ -46,7 +46,7 @@ class S3Store:
 
     def load(self, execution_id: str) -> Stored | None:
         """See `Store.load`."""
-        document = self._histories.read(execution_id)
+        document = self._histories.find(execution_id)
         return None if document is None else stored(document, self._histories)
 
     def extent(self, execution_id: str) -> Extent | None:
@@ -65,7 +65,7 @@ class S3Store:
 
     def history(self, execution_id: str, since: int = 0) -> list[str]:
         """See `Store.history`."""
-        document = self._histories.read(execution_id)
+        document = self._histories.find(execution_id)
         if document is None:
             return []
         return self._histories.lines(document, max(document.head.base, since))
@@ -74,7 +74,7 @@ class S3Store:
         self, execution_id: str, start: int | None
     ) -> tuple[list[str], ExecutionObject | None]:
         """Return the events from number `start` on, of all runs; of the current run for None."""
-        document = self._histories.read(execution_id)
+        document = self._histories.find(execution_id)
         if document is None:
             return [], None
         return self._histories.lines(document, start), document
@@ -135,16 +135,40 @@ class S3Store:
                 self._post(commit.outbox)
         return answers
 
-    def create(self, commit: Commit, fingerprint: str) -> bool:
-        """Write a new execution whose first turn is still to come, and lists it; whether there was none."""
-        return self._histories.create(commit, None, fingerprint, listed=False) is not None
+    def deleted_events(self, execution_id: str) -> int:
+        """See `Store.deleted_events`."""
+        found = self._histories.look(execution_id)
+        if found is None:
+            return 0
+        return found.events if isinstance(found, Deleted) else found.deleted
+
+    def sweep(self, now: int, limit: int) -> bool:
+        """See `Store.sweep`. Whoever deletes removes all, and the bucket has rules for the rest."""
+        return False
+
+    def look(self, execution_id: str) -> ExecutionObject | Deleted | None:
+        """Return the head with the other facts about an execution, or what is left of one, or None."""
+        return self._histories.look(execution_id)
+
+    def create(self, commit: Commit, fingerprint: str, over: Deleted | None = None) -> bool:
+        """Write a new execution whose first turn is still to come, over what is left of one; whether
+        there was nothing else.
+        """
+        made = self._histories.create(commit, None, fingerprint, over=over, listed=False)
+        return made is not None
 
     def _write(self, commit: Commit) -> bool:
+        name = commit.execution_id
         if commit.expected == 0:
-            return self._histories.create(commit, None, "") is not None
-        document = self._histories.read(commit.execution_id)
+            found = self._histories.look(name)
+            if isinstance(found, ExecutionObject):
+                return False
+            return self._histories.create(commit, None, "", over=found) is not None
+        document = self._histories.find(name)
         if document is None or document.length != commit.expected:
             return False
+        if commit.deleted_at is not None:
+            return self._histories.delete(name, document, commit.deleted_at)
         written = self._histories.write(document, commit, NO_EFFECTS, document.alarm, 0)
         return written is not None
 

@@ -126,7 +126,7 @@ class S3Streams:
         chunks = self._chunks(name, after, limit + 1)
         over = header is not None and header.head.closed_at is not None and len(chunks) <= limit
         if over:
-            document = self._histories.read(execution_id)
+            document = self._histories.find(execution_id)
             pending = () if document is None else document.pending.chunks
             writes = [write for write in pending if write.stream == stream]
             if writes:

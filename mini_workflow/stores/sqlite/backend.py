@@ -18,6 +18,7 @@ from mini_workflow.stores.sqlite.mailbox import SQLiteMailbox
 from mini_workflow.stores.sqlite.schema import check_version, inspect, make_private, upgrade
 from mini_workflow.stores.sqlite.store import SQLiteStore
 from mini_workflow.stores.sqlite.streams import SQLiteStreams
+from mini_workflow.stores.sqlite.sweeping import INCREMENTAL
 
 _PATIENCE_SECONDS: Final = 10.0
 
@@ -39,6 +40,7 @@ class SQLiteBackend:
             last commits (a crash of the process alone does not).
         patience: seconds to wait for another process that holds the write lock.
         read_only: open a file that is there, and change nothing in it.
+        keep_runs: whether the events of runs that are over are kept.
 
     Raises:
         StoreUnavailable: the file or its directory cannot be read and written, or is locked.
@@ -57,6 +59,7 @@ class SQLiteBackend:
         synchronous: Synchronous = "FULL",
         patience: float = _PATIENCE_SECONDS,
         read_only: bool = False,
+        keep_runs: bool = True,
     ) -> None:
         inspect(Path(path), read_only=read_only)
         # A later change of the working directory must not change which file is meant.
@@ -84,7 +87,9 @@ class SQLiteBackend:
             raise
         self._reading = threading.Lock()
         holding = Ownership()
-        self.store = SQLiteStore(self._writer, self._reader, self._reading, holding)
+        self.store = SQLiteStore(
+            self._writer, self._reader, self._reading, holding, keep_runs=keep_runs
+        )
         self.agenda = SQLiteAgenda(self._writer, holding)
         self.mailbox = SQLiteMailbox(self._writer, self._reader, self._reading, holding)
         self.streams = SQLiteStreams(self._reader, self._reading)
@@ -108,6 +113,16 @@ class SQLiteBackend:
                 f"{self.path}: its file system has no shared memory, as SQLite's write-ahead "
                 "log needs it; keep the store on a local disk"
             )
+
+    def vacuum(self) -> tuple[int, int]:
+        """Write the file anew without its free pages, and have it give pages back from then on. Answers
+        its bytes before and after.
+        """
+        before = self.path.stat().st_size
+        self._writer.run(f"PRAGMA auto_vacuum = {INCREMENTAL}")
+        self._writer.run("VACUUM")
+        self._writer.rows("PRAGMA wal_checkpoint(TRUNCATE)")
+        return before, self.path.stat().st_size
 
     def close(self) -> None:
         """Close the file. Leases are kept until they end, unless they were released before."""

@@ -166,6 +166,19 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         ) WITHOUT ROWID
         """,
     ),
+    (
+        # How many events executions had that were deleted, by their id.
+        """
+        CREATE TABLE deleted (
+            id TEXT PRIMARY KEY,
+            events INTEGER NOT NULL,
+            at INTEGER NOT NULL
+        ) WITHOUT ROWID
+        """,
+        "CREATE INDEX deleted_at ON deleted (at)",
+        # The events of that key that are to be removed: those below a number, or all.
+        "CREATE TABLE leftovers (execution INTEGER PRIMARY KEY, below INTEGER)",
+    ),
 )
 """The statements of each version; the version of a file is how many of them it has seen."""
 
@@ -239,8 +252,12 @@ def make_private(path: Path) -> None:
 
 def upgrade(connection: Connection, path: Path) -> None:
     """Bring the file to the current version, in one transaction, or leave it as it is."""
-    if _version(connection, path) == len(MIGRATIONS):
+    found = _version(connection, path)
+    if found == len(MIGRATIONS):
         return
+    if found == 0:
+        # Only before its first table is made can a file be told to give space back.
+        connection.run("PRAGMA auto_vacuum = INCREMENTAL")
     with connection as raw:
         version = _version(connection, path)
         for number in range(version, len(MIGRATIONS)):

@@ -12,11 +12,11 @@ from typing import Any, Final
 from mini_workflow.errors import UsageError
 from mini_workflow.ports import Commit, Extent, Head, Page, Query, Stored, StreamWrite
 from mini_workflow.stores.ownership import Ownership
-from mini_workflow.stores.sqlite import listing
+from mini_workflow.stores.sqlite import listing, sweeping
 from mini_workflow.stores.sqlite.connection import Connection
 from mini_workflow.stores.sqlite.damage import BEHIND, FIELDS, FIND, Damage, damages, head_of
 from mini_workflow.stores.sqlite.leases import verify
-from mini_workflow.stores.sqlite.streams import append
+from mini_workflow.stores.sqlite.streams import append, remove
 
 _ELSEWHERE: Final = (-1, -1)
 """Where an execution is that another owner holds: its length is none that a commit may expect."""
@@ -26,12 +26,19 @@ class SQLiteStore:
     """Implements `Store`."""
 
     def __init__(
-        self, writer: Connection, reader: Connection, reading: threading.Lock, holding: Ownership
+        self,
+        writer: Connection,
+        reader: Connection,
+        reading: threading.Lock,
+        holding: Ownership,
+        *,
+        keep_runs: bool = True,
     ) -> None:
         self._writer = writer
         self._reader = reader
         self._reading = reading
         self._holding = holding
+        self._keep_runs = keep_runs
 
     def load(self, execution_id: str) -> Stored | None:
         """See `Store.load`."""
@@ -104,9 +111,11 @@ class SQLiteStore:
             return [True] * len(commits)
         with self._writer as raw:
             verify(raw, self._holding)
-            batch = _Batch(raw, self._holding)
+            batch = _Batch(raw, self._holding, keep_runs=self._keep_runs)
             answers = [batch.add(item) for item in commits]
             batch.write()
+        for name in batch.deleted:
+            places.pop(name, None)
         for name, (key, length) in batch.lengths.items():
             self._holding.remember(name, key, length)
         return answers
@@ -127,12 +136,30 @@ class SQLiteStore:
                 return None
             if item.park or item.taken or item.outbox or item.chunks or item.tries is not None:
                 return None
+            if item.deleted_at is not None:
+                return None
             for body in item.events:
                 rows.append((place[0], number, body))
                 number += 1
         if len(commits) > 1 and len({item.execution_id for item in commits}) < len(commits):
             return None  # the second of them does not begin where the first one did
         return rows if 0 < len(rows) <= _FEW else None
+
+    def deleted_events(self, execution_id: str) -> int:
+        """See `Store.deleted_events`."""
+        with self._reading:
+            row = self._reader.row("SELECT events FROM deleted WHERE id = ?", (execution_id,))
+        return 0 if row is None else row[0]
+
+    def sweep(self, now: int, limit: int) -> bool:
+        """See `Store.sweep`."""
+        if not sweeping.is_needed(self._writer, now):
+            return False
+        with self._writer as raw:
+            sweeping.remove(raw, limit)
+            sweeping.forget(raw, now, limit)
+            sweeping.give_back(raw)
+        return sweeping.is_needed(self._writer, now)
 
     def list(self, query: Query) -> Page:
         """See `Store.list`."""
@@ -152,10 +179,13 @@ class _Batch:
     `add` has checked decides, and no statement can fail later on account of another writer.
     """
 
-    def __init__(self, raw: sqlite3.Connection, holding: Ownership) -> None:
+    def __init__(self, raw: sqlite3.Connection, holding: Ownership, *, keep_runs: bool) -> None:
         self.lengths: dict[str, tuple[int, int]] = {}
+        self.deleted: set[str] = set()
+        """What was deleted, and not created again."""
         self._raw = raw
         self._holding = holding
+        self._keep_runs = keep_runs
         self._last_key = 0
         self._created: list[tuple[Any, ...]] = []
         self._events: list[tuple[int, int, str]] = []
@@ -168,7 +198,9 @@ class _Batch:
         """Take up the item, unless its fence forbids it."""
         name, expected, head = item.execution_id, item.expected, item.head
         length = expected + len(item.events)
-        place = self.lengths.get(name) or self._holding.lengths.get(name) or self._find(name)
+        place = None if name in self.deleted else self._place(name)
+        if item.deleted_at is not None:
+            return self._delete(item, place, item.deleted_at)
         if expected == 0 and (head is None or not item.events):
             raise UsageError(f"creating {name} takes a head and an event at least")
         if head is not None and not 0 <= head.base < length:
@@ -179,11 +211,14 @@ class _Batch:
             if place is not None or head is None:
                 return False
             key = self._new_key()
+            self.deleted.discard(name)
             self._created.append((key, self._holding.home, *_values(head), name))
         elif place is not None and place[1] == expected:
             key = place[0]
             if head is not None:
                 self._heads.append((*_values(head), key))
+                if not self._keep_runs and head.base >= expected:
+                    self._raw.execute(sweeping.DROP, (key, head.base))
         else:
             return False
         self.lengths[name] = (key, length)
@@ -202,11 +237,15 @@ class _Batch:
         return True
 
     def write(self) -> None:
-        """Write what was taken up; creations before changes of the same executions.
-
-        Messages come last: what is created is there to be written to, and what is taken makes room
-        for another message of the same key.
+        """Write what was taken up. Messages come last: what is created is there to be written to, and
+        what is taken makes room for another message of the same key.
         """
+        self._flush()
+        if self._posted:
+            self._raw.executemany(_POST, self._posted)
+
+    def _flush(self) -> None:
+        """Write all but the messages; creations before changes of the same executions."""
         if self._created:
             self._raw.executemany(_CREATE, self._created)
         if self._events:
@@ -215,10 +254,29 @@ class _Batch:
             self._raw.executemany(_UPDATE, self._heads)
         if self._taken:
             self._raw.executemany(_TAKE, self._taken)
-        if self._posted:
-            self._raw.executemany(_POST, self._posted)
         if self._chunks:
             append(self._raw, self._chunks, bounded=False)
+
+    def _delete(self, item: Commit, place: tuple[int, int] | None, at: int) -> bool:
+        name, length = item.execution_id, item.expected
+        if length < 1 or item.events or item.head is not None:
+            raise UsageError(f"deleting {name} takes what is expected of it, and nothing else")
+        if place is None or place[1] != length:
+            return False
+        key = place[0]
+        if self._created or self._events or self._heads or self._taken:
+            self._flush()
+            self._created, self._events, self._heads, self._taken = [], [], [], []
+        self._raw.execute(_ENTER_DELETED, (name, length, at))
+        remove(self._raw, key)
+        for statement in _DELETE:
+            self._raw.execute(statement, (key,))
+        self.lengths.pop(name, None)
+        self.deleted.add(name)
+        return True
+
+    def _place(self, name: str) -> tuple[int, int] | None:
+        return self.lengths.get(name) or self._holding.lengths.get(name) or self._find(name)
 
     def _new_key(self) -> int:
         last: int = self._last_key or self._raw.execute(_LAST_KEY).fetchone()[0]
@@ -279,7 +337,24 @@ _HISTORY = """
             AND events.number >= max(iif(typeof(base) = 'integer', base, 0), ?)
     WHERE executions.id = ? ORDER BY events.number
 """
-_LAST_KEY = "SELECT coalesce(max(key), 0) FROM executions"
+# A key is free when the last event of it is gone.
+_LAST_KEY = """
+    SELECT max(
+        coalesce((SELECT max(key) FROM executions), 0),
+        coalesce((SELECT max(execution) FROM leftovers), 0)
+    )
+"""
+_ENTER_DELETED = """
+    INSERT INTO deleted (id, events, at) VALUES (?, ?, ?)
+    ON CONFLICT (id) DO UPDATE SET events = events + excluded.events, at = excluded.at
+"""
+_DELETE = (
+    "DELETE FROM tags WHERE execution = ?",
+    "DELETE FROM parked WHERE execution = ?",
+    "DELETE FROM mailbox WHERE execution = ?",
+    "DELETE FROM executions WHERE key = ?",
+    "INSERT OR REPLACE INTO leftovers (execution, below) VALUES (?, NULL)",
+)
 _CREATE = """
     INSERT INTO executions (key, partition, workflow, status, started_at, closed_at, busy,
         wake_at, blocked_kind, blocked_reason, run, base, parent, tags, id)

@@ -11,12 +11,16 @@ import re
 from hashlib import sha256
 from typing import Any, Final, Protocol
 
+from mini_workflow.core.validation import check_id
 from mini_workflow.errors import SignatureInvalid, WireError
 from mini_workflow.stores.aws_limits import CLAIM_OVER
 from mini_workflow.stores.s3.bucket import Bucket
 
 PAYLOADS: Final = "payloads/"
 """What the keys of claim checks begin with."""
+
+CLAIMS: Final = PAYLOADS + "claims/"
+"""What the keys of those begin with that are for an execution; its id follows."""
 
 _REFUSED: Final = re.compile("[\ufffe\uffff]")
 
@@ -58,9 +62,12 @@ class Envelopes:
         data = content.encode()
         if len(data) <= self._over:
             return {**open_fields, "content": content, "code": code}
-        digest = sha256(data).hexdigest()
-        self._bucket.put(PAYLOADS + digest, data)
-        return {**open_fields, "claim": digest, "code": code}
+        claim = sha256(data).hexdigest()
+        if (name := open_fields.get("execution_id")) is not None:
+            # With what is for an execution goes what was claimed for it.
+            claim = f"{name}/{sha256(dump_purpose(purpose) + data).hexdigest()}"
+        self._bucket.put((CLAIMS if "/" in claim else PAYLOADS) + claim, data)
+        return {**open_fields, "claim": claim, "code": code}
 
     def open(self, envelope: dict[str, Any], purpose: tuple[str, ...]) -> str:
         """Return the content. Raises SignatureInvalid, WireError if the content is not there, and
@@ -69,7 +76,7 @@ class Envelopes:
         claim = envelope.get("claim")
         content = envelope.get("content")
         if isinstance(claim, str):
-            content = self._claimed(claim)
+            content = self._claimed(claim, purpose)
         if not isinstance(content, str):
             raise WireError("an envelope without content")
         self._signer.check(content, envelope.get("code"), *purpose)
@@ -83,15 +90,25 @@ class Envelopes:
         """Raise SignatureInvalid unless `certify` gave that code for that purpose."""
         self._signer.check("", code, *purpose)
 
-    def _claimed(self, digest: str) -> str:
+    def _claimed(self, claim: str, purpose: tuple[str, ...]) -> str:
+        name, slash, digest = claim.rpartition("/")
         if len(digest) != 64 or not digest.isalnum():
-            raise WireError(f"not the hash of a content: {digest[:100]!r}")
-        found = self._bucket.get(PAYLOADS + digest)
+            raise WireError(f"not the hash of a content: {claim[:200]!r}")
+        if slash:
+            check_id(name)
+        key = (CLAIMS if slash else PAYLOADS) + claim
+        found = self._bucket.get(key)
         if found is None:
-            raise WireError(f"the content {PAYLOADS + digest!r} is not in the bucket any more")
-        if sha256(found.body).hexdigest() != digest:
-            raise SignatureInvalid(f"the content {PAYLOADS + digest!r} has another hash")
+            raise WireError(f"the content {key!r} is not in the bucket any more")
+        beside = dump_purpose(purpose) if slash else b""
+        if sha256(beside + found.body).hexdigest() != digest:
+            raise SignatureInvalid(f"the content {key!r} has another hash")
         return found.body.decode()
+
+
+def dump_purpose(purpose: tuple[str, ...]) -> bytes:
+    """Return the purpose as bytes, so that equal contents for two purposes are kept apart."""
+    return json.dumps(purpose).encode()
 
 
 def dump(plain: dict[str, Any]) -> str:

@@ -201,6 +201,12 @@ class _Store:
     def commit(self, commits: Sequence[Commit]) -> list[bool]:
         return self._life.call("store.commit", self._store.commit, commits)
 
+    def deleted_events(self, execution_id: str) -> int:
+        return self._life.call("store.deleted_events", self._store.deleted_events, execution_id)
+
+    def sweep(self, now: int, limit: int) -> bool:
+        return self._life.call("store.sweep", self._store.sweep, now, limit)
+
 
 class _Agenda:
     def __init__(self, agenda: Agenda, life: Life) -> None:

@@ -53,6 +53,9 @@ class Record:
     def commit(self, commit: Commit) -> None:
         """Note what was committed. Raises AssertionError if it is not the end of its history."""
         lines = self._lines[commit.execution_id]
+        if commit.deleted_at is not None:
+            lines.clear()
+            return
         if commit.expected != len(lines):
             raise AssertionError(f"the store has let a stale writer commit: {commit}")
         decoded = [wire.decode(line) for line in commit.events]
@@ -252,6 +255,8 @@ class _Watched:
         self.history = store.history
         self.list = store.list
         self.count = store.count
+        self.deleted_events = store.deleted_events
+        self.sweep = store.sweep
 
     def commit(self, commits: Sequence[Commit]) -> list[bool]:
         answers = self._store.commit(commits)

@@ -147,3 +147,15 @@ async def place(ctx: Context) -> int:
 async def places(ctx: Context) -> list[int]:
     found = [await ctx.task(os.getpid), await ctx.task(os.getpid, worker="other")]
     return [*found, await ctx.child(place)]
+
+
+@workflow
+async def speaking(ctx: Context) -> None:
+    def speak() -> None:
+        stream = current_task().stream("words")
+        stream.write(1)
+        stream.write({"two": 2})
+
+    ctx.stream("words").write("begun")
+    await ctx.task(speak)
+    ctx.stream("words").write("done")

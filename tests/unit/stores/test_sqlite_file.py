@@ -18,7 +18,7 @@ from mini_workflow.errors import (
     StoreUnavailable,
     UsageError,
 )
-from mini_workflow.ports import Commit, Head, Query, QueuedMessage
+from mini_workflow.ports import Commit, Head, Query, QueuedMessage, StreamWrite
 from mini_workflow.stores.sqlite import SQLiteBackend, leases, schema
 from mini_workflow.stores.sqlite.connection import Connection
 from mini_workflow.testing import ManualClock
@@ -216,6 +216,26 @@ def test_a_file_from_before_there_were_tags_opens(path: Path, open_store: Open):
     assert found == Head("odd", "order", "completed", 3, 9, run=2, base=1)
     assert one.store.commit([Commit("odd", 2, head=replace(found, tags='{"a": "b"}'))]) == [True]
     assert one.store.count(Query(tags=(("a", "b"),))) == 1
+
+
+def test_a_file_from_before_there_were_streams_opens(path: Path, open_store: Open):
+    """Its executions may have streams from now on."""
+    before = next(n for n, v in enumerate(schema.MIGRATIONS) if "TABLE streams" in v[0])
+    tables = [text for version in schema.MIGRATIONS[:before] for text in version]
+    with closing(sqlite3.connect(path)) as raw, raw:
+        for statement in (*tables, f"PRAGMA application_id = {schema.APPLICATION_ID}"):
+            raw.execute(statement)
+        raw.execute(f"PRAGMA user_version = {before}")
+        raw.execute(
+            "INSERT INTO executions (key, id, workflow, status, partition, started_at, busy, run, base)"
+            " VALUES (1, 'old', 'order', 'running', 1, 1, 0, 1, 0)"
+        )
+        raw.execute("INSERT INTO events VALUES (1, 0, 'started')")
+    one = open_store()
+    assert one.streams.read("old", "words", 0, 10).chunks == []
+    assert one.streams.append([StreamWrite("old", "words", 1, 1, 1, '"hello"')]) == ["kept"]
+    assert [chunk.body for chunk in one.streams.read("old", "words", 0, 10).chunks] == ['"hello"']
+    assert one.store.history("old") == ["started"]
 
 
 def test_an_upgrade_that_fails_changes_nothing(

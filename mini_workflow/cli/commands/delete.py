@@ -1,0 +1,62 @@
+"""The command `delete`."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from mini_workflow.cli.output import note, progress_bar, say, say_json
+from mini_workflow.cli.selection import Selection, agreed, selecting
+from mini_workflow.cli.session import Session, command, json_option, pass_session
+from mini_workflow.engine.client import Client
+from mini_workflow.errors import UsageError
+from mini_workflow.ports import CLOSED
+
+
+@command(
+    "delete",
+    "mini-workflow delete order-17",
+    "mini-workflow delete --status completed --closed-before 90d --yes",
+)
+@selecting
+@json_option
+@pass_session
+def delete(session: Session, selection: Selection, as_json: bool) -> None:
+    """Delete an execution that has closed, or all that match: history, tags and messages.
+
+    To keep what they were, export them before. Their children stay.
+    """
+    with session.backend.client() as client:
+        name = selection.execution_id
+        if name is None:
+            _delete_all(client, selection, as_json)
+            return
+        client.delete_execution(name)
+    if as_json:
+        say_json({"id": name, "deleted": True})
+    else:
+        say(f"{name}: deleted")
+
+
+def _delete_all(client: Client, selection: Selection, as_json: bool) -> None:
+    status = selection.filters["status"]
+    if status not in (None, *CLOSED):
+        raise UsageError(
+            f"delete is for executions that are {' or '.join(CLOSED)}, not {status}; nothing was changed"
+        )
+    # What closes after they were counted is not meant.
+    until = {"closed_before": selection.filters["closed_before"] or datetime.now(UTC)}
+    query: dict[str, Any] = {**selection.filters, **until}
+    matched = client.count_executions(**query)
+    if not selection.yes and matched and not agreed("delete", matched):
+        note("nothing was changed")
+        return
+    with progress_bar("deleting") as show:
+        deleted = client.purge(**query, progress=lambda done: show(done, matched))
+    if as_json:
+        say_json({"matched": matched, "deleted": deleted})
+    else:
+        note(f"delete: {deleted} deleted")
+
+
+COMMANDS: Final = (delete,)

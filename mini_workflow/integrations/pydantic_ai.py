@@ -1,0 +1,407 @@
+"""Durable agents of pydantic-ai: each request to a model and each call of a tool is a task.
+
+Give an agent a name and the capability `MiniWorkflowDurability`, and call ``agent.run(...)`` in a workflow.
+What a model has answered and what a tool has returned stands in the history: after a crash the agent goes
+on behind it. Outside of a workflow the agent runs as without the capability. Needs the extra
+``mini-workflow[pydantic-ai]``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, ClassVar, Final, Literal, cast
+
+from pydantic_ai._agent_graph import set_agent_graph_sleep
+from pydantic_ai._utils import disable_threads
+from pydantic_ai.agent import EventStreamHandler
+from pydantic_ai.agent.abstract import AbstractAgent
+from pydantic_ai.capabilities.abstract import WrapRunHandler
+from pydantic_ai.durable_exec import (
+    JSON_CODEC,
+    BaseDurabilityCapability,
+    BoundDurableOperation,
+    DurabilityEngineSpec,
+    DurableOperation,
+    DurableOperationBackend,
+    DurableOperationId,
+    DurableRunContext,
+    JournalOperationNamer,
+    ParameterTransport,
+    ParameterTransports,
+    RegisteredOperationBackend,
+    RoleBasedOperationConfig,
+    ToolsetKind,
+    conversation_id_from_run_id,
+    durable_unit_scope,
+    replay_scope,
+    revalidate_function_call,
+)
+from pydantic_ai.exceptions import ModelHTTPError, UserError
+from pydantic_ai.models import Model
+from pydantic_ai.run import AgentRunResult
+from pydantic_ai.tools import RunContext
+from typing_extensions import TypedDict
+
+from mini_workflow.context import Context
+from mini_workflow.core.retry import RetryPolicy
+from mini_workflow.errors import UsageError
+from mini_workflow.workflow import current_workflow
+
+KEY: Final = "mini_workflow"
+"""The key of a tool's metadata with its `TaskOptions`, or False for a tool that runs in the workflow."""
+
+
+class TaskOptions(TypedDict, total=False):
+    """How a task of an agent is run: as in `Context.task`."""
+
+    retry: RetryPolicy | None
+    timeout: float | timedelta | None
+    heartbeat_timeout: float | timedelta | None
+    worker: str | None
+
+
+def is_transient(error: Exception) -> bool:
+    """Return whether a request to a model is worth another try: it got no answer, or one that says so
+    (429, 408, 409, or 500 and above).
+    """
+    if isinstance(error, ModelHTTPError):
+        return error.status_code in (408, 409, 429) or error.status_code >= 500
+    return isinstance(error, (ConnectionError, TimeoutError, OSError))
+
+
+MODEL: Final[TaskOptions] = {
+    "retry": RetryPolicy(max_attempts=5, initial=1.0, maximum=60.0, retry_if=is_transient),
+    "timeout": 600.0,
+}
+"""How models are asked by default. Ten minutes is what long answers of reasoning models take; our own
+bound. Turn the retries of the provider's client off, or they multiply with these.
+"""
+
+TOOL: Final[TaskOptions] = {"timeout": 600.0}
+"""How tools are called by default: once, since not every tool may be called again."""
+
+AGENTS: Final[dict[str, MiniWorkflowDurability]] = {}
+"""The agents of this process, by name: a task finds its agent where it runs, as it finds its functions."""
+
+
+class MiniWorkflowDurability(BaseDurabilityCapability[Any]):
+    """Makes an agent durable where it runs in a workflow. Give it to ``Agent(capabilities=[...])``.
+
+    The agent has to be made at the top level of a module which workers import too, and to have a name that
+    is its own. Names of agents, toolsets and models stand in histories: a changed name is changed code.
+
+    Args:
+        models: models beside the agent's own, by id, for ``agent.run(model=...)``.
+        event_stream_handler: gets the events of a run; those of a model as they come, in the task.
+        name: the agent's name in histories; by default the agent's own.
+        model: how models are asked, added to `MODEL`.
+        tools: how tools are called, added to `TOOL`. A tool's own ``metadata={"mini_workflow": {...}}`` is
+            added to that, and ``{"mini_workflow": False}`` has an asynchronous tool run in the workflow.
+        events: how the event handler is called.
+    """
+
+    engine_spec: ClassVar[DurabilityEngineSpec] = DurabilityEngineSpec(
+        engine_name="mini-workflow",
+        durable_unit_noun="task",
+        durable_container_noun="workflow",
+        codec=JSON_CODEC,
+        serialization_failure=lambda error: UserError(
+            f"what a tool or a model has returned cannot be stored: {error}"
+        ),
+        toolset_lifecycles={
+            "function": "enter-outside-durable",
+            "mcp": "enter-outside-durable",
+            "dynamic": "enter-never",
+        },
+        tool_config_key=KEY,
+    )
+
+    def __init__(
+        self,
+        *,
+        models: Mapping[str, Model] | None = None,
+        event_stream_handler: EventStreamHandler[Any] | None = None,
+        name: str | None = None,
+        model: TaskOptions | None = None,
+        tools: TaskOptions | None = None,
+        events: TaskOptions | None = None,
+    ) -> None:
+        super().__init__(models=models, event_stream_handler=event_stream_handler, name=name)
+        self._model_options: TaskOptions = {**MODEL, **(model or {})}
+        self._tool_options: TaskOptions = {**TOOL, **(tools or {})}
+        self._event_options: TaskOptions = events or {}
+        self._operations: _Operations | None = None
+
+    # What pydantic-ai asks of an engine
+
+    def _bind_to_agent(self, agent: AbstractAgent[Any, Any]) -> None:
+        self._operations = _Operations(self)
+        if self._event_stream_handler is not None:
+            self._bound_event_operation = self._bind_event_operation(self._operations)
+        self._register_toolsets(agent)
+        AGENTS[self.name] = self
+
+    def get_durable_operation_backend(self) -> DurableOperationBackend[TaskOptions]:
+        """Return what makes tasks of the operations of the agent."""
+        assert self._operations is not None
+        return self._operations
+
+    @property
+    def operations(self) -> _Operations:
+        """What the agent does in tasks."""
+        assert self._operations is not None
+        return self._operations
+
+    def options(self, role: Literal["model", "event", "tool"]) -> TaskOptions:
+        """Return how the tasks of a kind are run."""
+        return {
+            "model": self._model_options,
+            "event": self._event_options,
+            "tool": self._tool_options,
+        }[role]
+
+    def tool_options(
+        self, operation: DurableOperationId, tool: object | None, name: str
+    ) -> TaskOptions | Literal[False]:
+        """Return how a tool is called, by its own metadata too; False in the workflow itself."""
+        found = self._build_resolve_tool_config(self._tool_options)(cast(Any, tool), name)
+        if found is False:
+            return False
+        unknown = set(found) - set(TaskOptions.__annotations__)
+        if unknown:
+            raise UserError(
+                f"tool {name!r}: metadata {KEY!r} has {min(unknown)!r}, which is no option of a task; "
+                f"give {', '.join(TaskOptions.__annotations__)}"
+            )
+        return cast("TaskOptions", found)
+
+    def _toolset_base_config(self, kind: ToolsetKind) -> TaskOptions:
+        return self._tool_options
+
+    @property
+    def in_durable_context(self) -> bool:
+        """Whether the calling code is that of a workflow."""
+        return _workflow() is not None
+
+    def get_default_run_id(self) -> str | None:
+        """Return the id of a run of the agent, the same on replay."""
+        context = _workflow()
+        return None if context is None else str(context.uuid4())
+
+    def get_default_conversation_id(self, run_id: str) -> str | None:
+        """Return the id of a conversation, the same on replay."""
+        return conversation_id_from_run_id(run_id) if self.in_durable_context else None
+
+    async def get_run_start_time(self, run_id: str) -> datetime | None:
+        """Return the time of the workflow, from which a run's timeout counts."""
+        context = _workflow()
+        return None if context is None else context.now()
+
+    async def wrap_run(
+        self, ctx: RunContext[Any], *, handler: WrapRunHandler
+    ) -> AgentRunResult[Any]:
+        """Run the agent so that a replay repeats it: no threads, waits that are durable, and spans once."""
+        context = _workflow()
+        if context is None:
+            return await handler()
+        with (
+            disable_threads(),
+            set_agent_graph_sleep(context.sleep),
+            replay_scope(is_replaying=lambda: context.replaying),
+        ):
+            return await super().wrap_run(ctx, handler=handler)
+
+
+def _workflow() -> Context | None:
+    try:
+        return current_workflow()
+    except UsageError:
+        return None
+
+
+class _Bound(BoundDurableOperation[Any, Any, Any]):
+    """An operation of an agent, which is called in the workflow and runs in a task."""
+
+    def __init__(
+        self,
+        agent: str,
+        name: str,
+        namer: JournalOperationNamer,
+        operation: DurableOperation[Any, Any, Any],
+        options: TaskOptions,
+    ) -> None:
+        self._agent = agent
+        self._name = name
+        self._namer = namer
+        self._operation = operation
+        self._options = options
+
+    @property
+    def operation(self) -> DurableOperation[Any, Any, Any]:
+        return self._operation
+
+    async def __call__(self, params: Any, *, config: object | None = None) -> Any:
+        options = cast("TaskOptions", config) if config else self._options
+        label = self._operation.invocation_label
+        shown = self._namer.invocation_name(
+            self._operation.operation_id, label=None if label is None else label(params)
+        )
+        wire = Sent(self._operation.parameter_transport.dump(params))
+        payload = await current_workflow().task(
+            run_unit,
+            self._agent,
+            self._name,
+            wire,
+            name=shown.operation_name[:100],
+            **cast("dict[str, Any]", options),
+        )
+        return self._operation.result_codec.load(payload)
+
+
+class _Operations(RegisteredOperationBackend[TaskOptions]):
+    """The operations of an agent, by the names that stand in histories."""
+
+    def __init__(self, durability: MiniWorkflowDurability) -> None:
+        self._durability = durability
+        namer = JournalOperationNamer(durability.name)
+        super().__init__(
+            namer=namer,
+            config=RoleBasedOperationConfig(
+                model=durability.options("model"),
+                event=durability.options("event"),
+                capability=durability.options("tool"),
+                tool=durability.options("tool"),
+                resolve_tool=durability.tool_options,
+            ),
+            parameter_transports=_Transports(durability),
+        )
+        self._journal = namer
+        self.by_name: dict[str, DurableOperation[Any, Any, Any]] = {}
+
+    def register(
+        self, operation: DurableOperation[Any, Any, Any], *, name: str, config: TaskOptions
+    ) -> tuple[BoundDurableOperation[Any, Any, Any], Sequence[Any]]:
+        """Keep an operation, to be found by the tasks that run it."""
+        self.by_name[name] = operation
+        return _Bound(self._durability.name, name, self._journal, operation, config), ()
+
+
+class Sent:
+    """What an operation is given. Its content is no part of the call's fingerprint: messages have the
+    times at which they were made, which a replay makes anew.
+    """
+
+    __slots__ = ("content",)
+
+    def __init__(self, content: Any) -> None:
+        self.content = content
+
+
+async def run_unit(agent: str, operation: str, wire: Sent) -> Any:
+    """Run an operation of an agent, in a task."""
+    durability = AGENTS.get(agent)
+    if durability is None:
+        raise UsageError(
+            f"there is no agent {agent!r} with MiniWorkflowDurability in this process: make it at the top "
+            "level of a module that the worker imports"
+        )
+    found = durability.operations.by_name.get(operation)
+    if found is None:
+        raise UsageError(
+            f"agent {agent!r} has no operation {operation!r} here: its toolsets and models have changed"
+        )
+    params = found.parameter_transport.load(wire.content, runtime=durability)
+    with durable_unit_scope():
+        return found.result_codec.dump(await found.handler(params))
+
+
+class _AcrossProcesses(ParameterTransport[Any, Any]):
+    """Takes the parameters of an operation to another process: what a run's context has of its own is
+    rebuilt there, and the rest goes as it is.
+    """
+
+    def __init__(self, durability: MiniWorkflowDurability) -> None:
+        self._durability = durability
+
+    def dump(self, params: Any) -> Any:
+        """Return what is sent."""
+        sent: dict[str, Any] = {}
+        for field in dataclasses.fields(params):
+            value = getattr(params, field.name)
+            if isinstance(value, RunContext):
+                known = cast("RunContext[Any]", value)
+                sent[field.name] = (DurableRunContext.serialize_run_context(known), known.deps)
+            elif field.name != "tool":  # it is found by its name there
+                sent[field.name] = value
+        return type(params), sent
+
+    def load(self, payload: Any, *, runtime: object) -> Any:
+        """Return the parameters again."""
+        kind, sent = payload
+        given = dict(sent)
+        names = {field.name for field in dataclasses.fields(kind)}
+        for name in names & {"run_context", "ctx"}:
+            if given.get(name) is not None:
+                known, deps = given[name]
+                given[name] = DurableRunContext.restore(
+                    known,
+                    deps=deps,
+                    agent=self._durability.agent,
+                    engine_spec=self._durability.engine_spec,
+                )
+        if "tool" in names:
+            given["tool"] = None
+        return kind(**given)
+
+
+class _Transports(ParameterTransports):
+    """The same way for the parameters of all operations."""
+
+    def __init__(self, durability: MiniWorkflowDurability) -> None:
+        self._way = _AcrossProcesses(durability)
+
+    def model_request(self, result_type: object) -> ParameterTransport[Any, Any]:
+        return self._way
+
+    def compact_messages(self) -> ParameterTransport[Any, Any]:
+        return self._way
+
+    def cancel_suspended_response(self) -> ParameterTransport[Any, Any]:
+        return self._way
+
+    def event_stream_handler(self) -> ParameterTransport[Any, Any]:
+        return self._way
+
+    def capability_operation(self, declaration: Any) -> ParameterTransport[Any, Any]:
+        return self._way
+
+    def workspace_call(self) -> ParameterTransport[Any, Any]:
+        return self._way
+
+    def function_call(self, toolset: Any) -> ParameterTransport[Any, Any]:
+        return self._way
+
+    async def prepare_function_call(self, toolset: Any, params: Any) -> Any:
+        return await revalidate_function_call(
+            toolset, params, engine_spec=MiniWorkflowDurability.engine_spec
+        )
+
+    def mcp_call(self, toolset: Any) -> ParameterTransport[Any, Any]:
+        return self._way
+
+    def get_tools(self, toolset: Any) -> ParameterTransport[Any, Any]:
+        return self._way
+
+    def get_instructions(self, toolset: Any) -> ParameterTransport[Any, Any]:
+        return self._way
+
+    def dynamic_get_tools(self, toolset: Any) -> ParameterTransport[Any, Any]:
+        return self._way
+
+    def dynamic_call(self, toolset: Any) -> ParameterTransport[Any, Any]:
+        return self._way
+
+
+__all__ = ["KEY", "MODEL", "TOOL", "MiniWorkflowDurability", "TaskOptions", "is_transient"]

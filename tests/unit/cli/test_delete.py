@@ -1,0 +1,48 @@
+"""delete: one execution, or all that match; vacuum."""
+
+import cli_flows
+
+from tests.unit.cli.world import World
+
+
+def test_one_is_deleted_and_its_id_is_free(served: World) -> None:
+    served("start", "cli_flows:waiting", "--id", "gone")
+    told = served("delete", "gone", status=2).err
+    assert "'gone' is running, and only what has closed can be deleted" in told
+    served("terminate", "gone")
+    served("result", "gone", status=1)
+    assert served("delete", "gone").out == "gone: deleted"
+    assert "there is no execution 'gone'" in served("delete", "gone", status=3).err
+    served("start", "cli_flows:waiting", "--id", "gone")
+    served("terminate", "gone")
+    served("result", "gone", status=1)
+    assert served("delete", "gone", "--json").json == {"id": "gone", "deleted": True}
+
+
+def test_all_that_match_are_deleted(served: World) -> None:
+    for name in ("one", "two", "other"):
+        tag = "kind=other" if name == "other" else "kind=old"
+        served("start", "cli_flows:waiting", "--id", name, "--tag", tag)
+    same = ("--workflow", cli_flows.waiting.name, "--tag", "kind=old")
+    assert served("delete", *same, "--yes", "--json").json == {"matched": 0, "deleted": 0}
+    for name in ("one", "two"):
+        served("terminate", name)
+        served("result", name, status=1)
+    assert (
+        "2 executions would be asked to delete: add --yes" in served("delete", *same, status=2).err
+    )
+    assert served("delete", *same, "--yes", "--json").json == {"matched": 2, "deleted": 2}
+    assert served("get", "other", "--json").json["status"] == "running"
+    wrong = served("delete", "--status", "running", "--yes", status=2).err
+    assert "not running; nothing was changed" in wrong
+    served("terminate", "other")
+
+
+def test_vacuum_writes_the_file_anew(mw: World) -> None:
+    mw("start", "cli_flows:waiting", "--id", "one")
+    said = mw("vacuum", "--json").json
+    assert 0 < said["bytes"] <= said["before"]
+    assert mw("get", "one", "--json").json["status"] == "running"
+    with mw.served():
+        assert "is in use" in mw("vacuum", status=2).err
+        assert "bytes" in mw("vacuum", "--force").out
