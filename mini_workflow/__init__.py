@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING
 
 from mini_workflow.context import Context
 from mini_workflow.core.children import Child
+from mini_workflow.core.handlers import ANY
 from mini_workflow.core.info import ExecutionInfo
-from mini_workflow.core.messages import ANY
 from mini_workflow.core.promises import Promise
 from mini_workflow.core.retry import RetryPolicy
 from mini_workflow.engine.execution import Description, Execution

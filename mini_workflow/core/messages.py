@@ -7,12 +7,13 @@ import inspect
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextvars import Context
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
-from mini_workflow.core import events
+from mini_workflow.core import events, handlers
 from mini_workflow.core.calls import required_arguments, takes
 from mini_workflow.core.events import Event
 from mini_workflow.core.failure import Failure
+from mini_workflow.core.handlers import ANY, Handler
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.recorder import Recorder
 from mini_workflow.core.timing import BEGIN, moment_text
@@ -25,12 +26,6 @@ from mini_workflow.errors import (
     UsageError,
 )
 from mini_workflow.loop.loop import Halt
-
-Handler = Callable[..., Any]
-
-ANY: Final = "*"
-"""In place of the name of a message: a handler of that takes all that has none of its own name. It is called
-with the name first."""
 
 
 class Messages:
@@ -102,17 +97,10 @@ class Messages:
 
     def on_signal(self, name: str, handler: Handler) -> None:
         """Handle each signal of that name, also those that are waiting, in order."""
-        _check_handler("signal", name, handler)
-        count = 2 if name == ANY else 1
-        if not takes(handler, count):
-            what = "the signal's name and value" if name == ANY else "the signal's value"
-            raise UsageError(
-                f"{handler!r} cannot handle signal {name!r}: it is called with {what}, so "
-                f"it has to take {'two arguments' if name == ANY else 'one argument'}"
-            )
+        handlers.check_signal_handler(name, handler)
         self._signal_handlers[name] = handler
         for number, event in self._kept(name):
-            self._handle_signal(_of_name(name, handler, event.name), number, event)
+            self._handle_signal(handlers.of_name(name, handler, event.name), number, event)
 
     def _kept(self, name: str) -> list[tuple[int, events.SignalReceived]]:
         """Take the signals of that name that nobody has received; by ANY, those that nobody else would."""
@@ -175,7 +163,7 @@ class Messages:
     async def _run_signal(self, handler: Handler, value: Any) -> None:
         self._unbegun.pop(asyncio.current_task(), None)  # type: ignore[arg-type]
         try:
-            await _call(handler, value)
+            await handlers.call(handler, value)
         except (Halt, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError):
             raise
         except BaseException as error:
@@ -193,7 +181,7 @@ class Messages:
 
     def on_query(self, name: str, handler: Handler) -> None:
         """Answer questions of that name."""
-        _check_handler("query", name, handler)
+        handlers.check_handler("query", name, handler)
         self._queries[name] = handler
 
     def answer(self, name: str, arguments: Payload) -> Payload:
@@ -220,8 +208,8 @@ class Messages:
         if handler is None and ANY in self._queries:
             handler = partial(self._queries[ANY], name)
         if handler is None:
-            raise UnknownHandler(_unknown("query", name, self._queries))
-        answer = _look(f"the handler of query {name!r}", handler, args, kwargs)
+            raise UnknownHandler(handlers.unknown("query", name, self._queries))
+        answer = handlers.look(f"the handler of query {name!r}", handler, args, kwargs)
         if inspect.iscoroutine(answer):
             answer.close()
             raise UsageError(
@@ -234,9 +222,9 @@ class Messages:
 
     def on_update(self, name: str, handler: Handler, validator: Handler | None) -> None:
         """Handle requests of that name, if the validator does not raise."""
-        _check_handler("update", name, handler)
+        handlers.check_handler("update", name, handler)
         if validator is not None:
-            _check_handler("update", name, validator)
+            handlers.check_handler("update", name, validator)
             count = required_arguments(handler)
             if count is not None and not takes(validator, count):
                 raise UsageError(
@@ -280,7 +268,7 @@ class Messages:
             )
         found = self._update_handlers(name)
         if found is None:
-            raise UnknownHandler(_unknown("update", name, self._updates))
+            raise UnknownHandler(handlers.unknown("update", name, self._updates))
         handler, validator = found
         try:
             inspect.signature(handler).bind(*args, **kwargs)
@@ -289,7 +277,7 @@ class Messages:
         except ValueError:
             pass  # a builtin whose signature is not known
         if validator is not None:
-            answer = _look(f"the validator of update {name!r}", validator, args, kwargs)
+            answer = handlers.look(f"the validator of update {name!r}", validator, args, kwargs)
             if inspect.iscoroutine(answer):
                 answer.close()
                 raise UsageError(f"the validator of update {name!r} must be a plain function")
@@ -307,7 +295,7 @@ class Messages:
         args, kwargs = self._recorder.codec.decode_ordered(event.arguments)
         found = self._update_handlers(event.name)
         if found is None:
-            error = UnknownHandler(_unknown("update", event.name, self._updates))
+            error = UnknownHandler(handlers.unknown("update", event.name, self._updates))
             failure = self._recorder.codec.encode_failure(error)
             self._recorder.emit(events.UpdateFailed(event.id, failure))
             return
@@ -322,7 +310,7 @@ class Messages:
     ) -> None:
         ended: Event
         try:
-            result = await _call(handler, *args, **kwargs)
+            result = await handlers.call(handler, *args, **kwargs)
             ended = events.UpdateCompleted(
                 accepted.id, self._recorder.codec.encode(result, "result of the update")
             )
@@ -356,37 +344,3 @@ class Messages:
         self._handlers[task] = what
         task.add_done_callback(lambda done: self._handlers.pop(done, None) and None)
         return task
-
-
-async def _call(handler: Handler, *args: Any, **kwargs: Any) -> Any:
-    result = handler(*args, **kwargs)
-    if inspect.isawaitable(result):
-        return await result
-    return result
-
-
-def _look(what: str, handler: Handler, args: list[Any], kwargs: dict[str, Any]) -> Any:
-    """Call what may only look. It must not end more than the answer that is asked of it."""
-    try:
-        return handler(*args, **kwargs)
-    except (Exception, Halt, KeyboardInterrupt):
-        raise
-    except BaseException as error:
-        raise RuntimeError(f"{what} raised {error!r}") from error
-
-
-def _of_name(registered: str, handler: Handler, name: str) -> Handler:
-    """Return the handler of a message of that name, by the name under which it is registered."""
-    return partial(handler, name) if registered == ANY else handler
-
-
-def _check_handler(kind: str, name: str, handler: object) -> None:
-    if name != ANY:
-        check_name(kind, name)
-    if not callable(handler):
-        raise UsageError(f"{handler!r} cannot handle {kind} {name!r}: give a function")
-
-
-def _unknown(kind: str, name: str, known: dict[str, Any]) -> str:
-    names = ", ".join(sorted(known)) or "none"
-    return f"the workflow handles no {kind} {name!r}; known are: {names}"
