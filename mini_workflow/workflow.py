@@ -132,6 +132,13 @@ class Workflow(Generic[P, R]):
                     f"{self._parameters}"
                 )
 
+    def ordered(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return the same arguments, by position where they can be given so."""
+        bound = self._parameters.bind(*args, **kwargs)
+        return bound.args, bound.kwargs
+
     def check_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Raise InvalidArguments unless the function can be called with them."""
         try:

@@ -21,6 +21,7 @@ from mini_workflow.cli.commands import (
     package,
     replay,
     run,
+    schedule,
     stream,
     ui,
 )
@@ -110,6 +111,7 @@ def _current_folder() -> Path:
 
 _MODULES = (
     run,
+    schedule,
     dev,
     ui,
     inspect,

@@ -343,13 +343,17 @@ class Client:
         timing: Timing = UNTIMED,
         tags: Mapping[str, str] | None = None,
     ) -> Start:
-        self._registry.get(name).check_arguments(args, kwargs)
+        definition = self._registry.get(name)
+        definition.check_arguments(args, kwargs)
         execution_id = f"{name[:60]}-{secrets.token_hex(8)}" if id is None else id
         check_id(execution_id)
         checked = None if tags is None else check_tags(tags)
         codec = self._codec.for_execution(execution_id)
-        arguments = codec.encode_arguments(args, kwargs)
-        return Start(execution_id, name, arguments, id is None, message, timing, checked)
+        arguments = codec.encode_arguments(*definition.ordered(args, kwargs))
+        request = Start(execution_id, name, arguments, id is None, message, timing, checked)
+        if kwargs and id is not None:
+            request.as_given = codec.encode_arguments(args, kwargs)
+        return request
 
     def _started(self, request: Start) -> Execution[Any]:
         started = request.reply.wait()

@@ -53,7 +53,7 @@ def start_refusal(
         return None if request.if_closed == "restart" else _rejected(request, head)
     if request.message is not None:
         return closed(name, head.status) if head.closed_at is not None and not reached else None
-    if not request.arguments.matches(fingerprint()):
+    if not request.matches(fingerprint()):
         return ExecutionAlreadyExists(
             f"execution {name!r} exists and was started with other arguments; choose another id",
             execution_id=name,

@@ -109,6 +109,7 @@ class Start:
     was made up and cannot be there. A `message` goes to the execution either way. `if_closed` says what
     becomes of one that is there and has closed, and `restarts` that it was asked to begin anew. A new one
     begins with the `tags`, and begins and ends as its `timing` says. One that is a `fork` must not be there.
+    Its `arguments` are by position where they can be; older versions have recorded them `as_given`.
     """
 
     execution_id: str
@@ -121,7 +122,15 @@ class Start:
     if_closed: IfClosed = "return"
     fork: Beginning | None = None
     restarts: bool = False
+    as_given: Payload | None = None
     reply: Reply[Started] = field(default_factory=Reply[Started])
+
+    def matches(self, fingerprint: str) -> bool:
+        """Return whether the arguments are those of an execution whose arguments have that fingerprint."""
+        given = self.as_given
+        return self.arguments.matches(fingerprint) or (
+            given is not None and given.matches(fingerprint)
+        )
 
     def message_key(self) -> str:
         """Return what tells the message from others where it is posted: that of a signal is the same

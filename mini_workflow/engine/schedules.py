@@ -79,18 +79,19 @@ class ScheduleDescription:
 class Schedule:
     """A handle to a schedule."""
 
-    def __init__(self, schedule_id: str, client: Client) -> None:
+    def __init__(self, schedule_id: str, client: Client, timeout: float | None = None) -> None:
         self.id = schedule_id
         self._client = client
+        self._timeout = timeout
         self._execution: Execution[Any] = Execution(_PREFIX + schedule_id, client, client.codec)
 
     def pause(self, reason: str = "") -> None:
         """Start nothing by the plan until it is resumed. What would have been is not made up for."""
-        self._execution.update("pause", reason)
+        self._ask("pause", reason)
 
     def resume(self) -> None:
         """Go on with the next time. Without effect on one that is not paused."""
-        self._execution.update("resume")
+        self._ask("resume")
 
     def trigger(self, *, overlap: Overlap | None = None) -> Execution[Any] | None:
         """Start an execution now, beside the plan, also of a schedule that is paused.
@@ -101,7 +102,7 @@ class Schedule:
         _check_overlap(overlap)
         # The same key if the answer is lost and it is asked for again within the call.
         key = secrets.token_hex(6)
-        answer = self._execution.update("trigger", key, overlap, id=f"trigger-{key}")
+        answer = self._ask("trigger", key, overlap, id=f"trigger-{key}")
         if answer["outcome"] != "started":
             return None
         pauses, ends = Pauses(), time.monotonic() + STARTED_WITHIN
@@ -120,11 +121,13 @@ class Schedule:
         `overlap` says something else.
 
         A time whose execution was started before is not started again. Returns the ids of all. Raises
-        UsageError if there are more than 1,000 times.
+        UsageError if there are more than 1,000 times, or the end is before the start.
         """
         _check_overlap(overlap)
         begin, last = _milliseconds("start", start), _milliseconds("end", end)
-        names: list[str] = self._execution.update("backfill", begin, last, overlap)
+        if last < begin:
+            raise UsageError(f"backfill: end={end} is before start={start}")
+        names: list[str] = self._ask("backfill", begin, last, overlap)
         return names
 
     def update(
@@ -156,7 +159,7 @@ class Schedule:
             tags=now.tags if tags is None else tags,
         )
         _check_start(plan["workflow"], plan["args"])
-        self._execution.update("update", plan)
+        self._ask("update", plan)
 
     def describe(self) -> ScheduleDescription:
         """Return how it stands, with its last and next times."""
@@ -191,7 +194,10 @@ class Schedule:
 
     def delete(self) -> None:
         """Start nothing any more. What was started goes on."""
-        self._execution.update("delete")
+        self._ask("delete")
+
+    def _ask(self, name: str, *args: Any, id: str | None = None) -> Any:  # noqa: A002
+        return self._execution.update(name, *args, id=id, timeout=self._timeout)
 
     def __repr__(self) -> str:
         return f"<schedule {self.id!r}>"
@@ -262,8 +268,10 @@ class Schedules:
         self._client.start_execution(SCHEDULE, plan, id=_PREFIX + schedule_id, if_closed="restart")
         return Schedule(schedule_id, self._client)
 
-    def get(self, schedule_id: str) -> Schedule:
-        """Return a handle to a schedule. Raises ExecutionNotFound if there is none of that id."""
+    def get(self, schedule_id: str, *, timeout: float | None = None) -> Schedule:
+        """Return a handle to a schedule, whose calls wait for at most `timeout` seconds for an answer, and
+        raise TimeoutError then. Raises ExecutionNotFound if there is none of that id.
+        """
         check_schedule_id(schedule_id)
         self._client.again.wait(_PREFIX + schedule_id, STARTED_WITHIN)
         head = self._client.head(_PREFIX + schedule_id)
@@ -271,7 +279,7 @@ class Schedules:
             raise ExecutionNotFound(
                 f"schedule {schedule_id!r} was deleted", execution_id=_PREFIX + schedule_id
             )
-        return Schedule(schedule_id, self._client)
+        return Schedule(schedule_id, self._client, timeout)
 
     def list(self) -> list[Schedule]:
         """Return all schedules that have not been deleted, the newest first."""

@@ -971,6 +971,23 @@ def test_34_the_id_of_a_running_execution(runtime: Stage) -> None:
     assert first.result(WAIT) == ["x"]
 
 
+def test_34_an_argument_by_name_or_by_position(runtime: Stage, monkeypatch: Any) -> None:
+    """It is the same start. So is one that an older version has recorded as it was given."""
+    first = runtime.start(collects, 1, id="order-1")
+    assert runtime.start(collects.bind(n=1), id="order-1").id == first.id
+    second = runtime.start(collects.bind(n=1), id="order-2")
+    assert runtime.start(collects, 1, id="order-2").id == second.id
+    with pytest.raises(Exception, match="other arguments"):
+        runtime.start(collects.bind(n=2), id="order-2")
+    with monkeypatch.context() as before:
+        before.setattr(type(collects), "ordered", lambda _, args, kwargs: (args, kwargs))
+        runtime.start(collects.bind(n=1), id="order-3")
+    third = runtime.start(collects.bind(n=1), id="order-3")
+    for execution in (first, second, third):
+        execution.signal("item", "x")
+        assert execution.result(WAIT) == ["x"]
+
+
 def test_34_the_id_of_a_closed_execution(runtime: Stage) -> None:
     """Starting an id that has closed gives the closed execution: an id is done once, so that a
     caller may always repeat a start of which it does not know whether it arrived."""

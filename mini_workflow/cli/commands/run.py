@@ -6,7 +6,7 @@ import logging
 import signal
 import sys
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from queue import SimpleQueue
 from types import FrameType
@@ -17,6 +17,7 @@ import click
 from mini_workflow.cli.arguments import find_workflow, read_arguments
 from mini_workflow.cli.output import note, say, say_json
 from mini_workflow.cli.session import (
+    Moment,
     Seconds,
     Session,
     Tag,
@@ -26,6 +27,7 @@ from mini_workflow.cli.session import (
     pass_session,
 )
 from mini_workflow.cli.timelines import print_outcome, print_timeline
+from mini_workflow.core.retry import RetryPolicy
 from mini_workflow.core.starting import BoundWorkflow, StartOptions
 from mini_workflow.core.validation import worker_of
 from mini_workflow.engine.client import Client
@@ -62,6 +64,48 @@ worker_option = click.option(
 )
 
 
+def _start_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Declare the options of a start."""
+    for option in (
+        click.option(
+            "--retry",
+            type=click.IntRange(1),
+            metavar="ATTEMPTS",
+            help="A run that fails is followed by another one, up to so many in all.",
+        ),
+        click.option(
+            "--timeout",
+            type=Seconds(0, min_open=True),
+            metavar="SECONDS",
+            help="It has to end within this time from then on; its code may clean up.",
+        ),
+        click.option(
+            "--start-at",
+            type=Moment(),
+            metavar="WHEN",
+            help="Its code begins then: 2026-05-04, 2026-05-04T12:00+02:00.",
+        ),
+        click.option("--delay", type=Seconds(0), metavar="SECONDS", help="Its code begins later."),
+        click.option(
+            "--tag",
+            "tags",
+            type=Tag(),
+            multiple=True,
+            metavar="NAME=VALUE",
+            help="Find it by this tag later; may be repeated.",
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+def _read_options(
+    tags: tuple[tuple[str, str], ...], retry: int | None, **others: Any
+) -> StartOptions:
+    policy = None if retry is None else RetryPolicy(max_attempts=retry)
+    return StartOptions(tags=dict(tags) or None, retry=policy, **others)
+
+
 @command(
     "start",
     "mini-workflow start orders:order order_id=o-17 --id order-17",
@@ -72,21 +116,7 @@ worker_option = click.option(
 @place_argument
 @arguments_argument
 @id_option
-@click.option(
-    "--tag",
-    "tags",
-    type=Tag(),
-    multiple=True,
-    metavar="NAME=VALUE",
-    help="Find it by this tag later; may be repeated.",
-)
-@click.option("--delay", type=Seconds(0), metavar="SECONDS", help="Its code begins later.")
-@click.option(
-    "--timeout",
-    type=Seconds(0, min_open=True),
-    metavar="SECONDS",
-    help="It has to end within this time from then on; its code may clean up.",
-)
+@_start_options
 @json_option
 @pass_session
 def start(
@@ -94,10 +124,8 @@ def start(
     place: str,
     arguments: tuple[str, ...],
     execution_id: str | None,
-    tags: tuple[tuple[str, str], ...],
-    delay: float | None,
-    timeout: float | None,
     as_json: bool,
+    **options: Any,
 ) -> None:
     """Start an execution, and print its id.
 
@@ -109,8 +137,7 @@ def start(
     args, kwargs = read_arguments(arguments, workflow)
     with session.backend.client(create=True) as client:
         bound = workflow.bind(*args, **kwargs)
-        options = StartOptions(tags=dict(tags) or None, delay=delay, timeout=timeout)
-        execution, before = _start(client, bound, execution_id, **options)
+        execution, before = _start(client, bound, execution_id, **_read_options(**options))
         served = before in CLOSED or session.remark_unserved(client, saved=True)
         if as_json:
             status = before or "running"
@@ -157,6 +184,7 @@ def _status_of(client: Client, execution_id: str) -> Status | None:
 @place_argument
 @arguments_argument
 @id_option
+@_start_options
 @click.option("--processes", type=click.IntRange(0), default=0, help="Run tasks in so many.")
 @worker_option
 @click.option("--quiet", "-q", is_flag=True, help="Print the result alone.")
@@ -173,6 +201,7 @@ def run(
     workers: dict[str, int],
     quiet: bool,
     as_json: bool,
+    **options: Any,
 ) -> None:
     """Start an execution and follow it to its end.
 
@@ -190,7 +219,8 @@ def run(
         else session.backend.server({"default": processes, **workers})
     )
     with opened as runtime:
-        execution, _ = _start(runtime, workflow.bind(*args, **kwargs), execution_id)
+        bound = workflow.bind(*args, **kwargs)
+        execution, _ = _start(runtime, bound, execution_id, **_read_options(**options))
         try:
             if quiet:
                 runtime.wait(execution.id, None)
