@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from mini_workflow.context import Context
 from mini_workflow.core.children import Child
+from mini_workflow.core.handlers import ANY
 from mini_workflow.core.info import ExecutionInfo
 from mini_workflow.core.promises import Promise
 from mini_workflow.core.retry import RetryPolicy
@@ -79,6 +80,7 @@ if TYPE_CHECKING:
     from mini_workflow.runtimes.postgres import PostgresClient, PostgresRuntime
 
 __all__ = [
+    "ANY",
     "AWSRuntime",
     "AsyncClient",
     "AsyncExecution",

@@ -338,14 +338,16 @@ class Context:
         """From now on have `handler` (sync or async) take each signal of that name.
 
         Those that are waiting are handed over at once, in order. An exception of the handler fails
-        the execution.
+        the execution. With `ANY` for the name it takes all signals, as ``handler(name, value)``, that have no
+        handler of their own and that the code is not waiting for when they arrive.
         """
         self._run.recorder.may_change("registering a handler")
         self._run.messages.on_signal(name, handler)
 
     def on_query(self, name: str, handler: Callable[..., Any]) -> None:
         """Answer ``execution.query(name, ...)`` by `handler`, a plain function that only looks at
-        the workflow's variables. Queries are answered also after the end.
+        the workflow's variables. Queries are answered also after the end. With `ANY` for the name it
+        answers all that have no handler of their own, as ``handler(name, ...)``.
         """
         self._run.recorder.may_change("registering a handler")
         self._run.messages.on_query(name, handler)
@@ -359,13 +361,20 @@ class Context:
         """Answer ``execution.update(name, ...)`` by `handler`, sync or async; it may run tasks.
 
         Args:
-            name: the name of the update.
+            name: the name of the update; `ANY` for all that have no handler of their own: both are then
+                called with the name first.
             handler: what it returns or raises is the caller's answer.
             validator: a plain function with the same arguments; if it raises, the update is
                 refused with that exception and leaves no trace in the history.
         """
         self._run.recorder.may_change("registering a handler")
         self._run.messages.on_update(name, handler, validator)
+
+    def all_handlers_finished(self) -> bool:
+        """Return whether no handler of a signal or an update is at work, apart from the one that asks:
+        ``await ctx.wait_for(ctx.all_handlers_finished)`` before the workflow returns has all of them done.
+        """
+        return self._run.messages.all_finished()
 
     def promise(self, name: str | None = None) -> Promise:
         """Return a value that somebody outside gives, once: ``await`` it here, send its ``.token``

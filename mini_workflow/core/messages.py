@@ -6,12 +6,14 @@ import asyncio
 import inspect
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextvars import Context
+from functools import partial
 from typing import Any
 
-from mini_workflow.core import events
+from mini_workflow.core import events, handlers
 from mini_workflow.core.calls import required_arguments, takes
 from mini_workflow.core.events import Event
 from mini_workflow.core.failure import Failure
+from mini_workflow.core.handlers import ANY, Handler
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.recorder import Recorder
 from mini_workflow.core.timing import BEGIN, moment_text
@@ -24,8 +26,6 @@ from mini_workflow.errors import (
     UsageError,
 )
 from mini_workflow.loop.loop import Halt
-
-Handler = Callable[..., Any]
 
 
 class Messages:
@@ -51,7 +51,8 @@ class Messages:
         self._recorder = recorder
         self._abort = abort
         self._queues: dict[str, asyncio.Queue[tuple[int, events.SignalReceived]]] = {}
-        self._waiting = 0
+        self._waiting: dict[str, int] = {}
+        """For which signals the code waits, and how often."""
         self._signal_handlers: dict[str, Handler] = {}
         self._queries: dict[str, Handler] = {}
         self._updates: dict[str, tuple[Handler, Handler | None]] = {}
@@ -75,11 +76,13 @@ class Messages:
         check_name("signal", name)
         queue = self._queue(name)
         while True:
-            self._waiting += 1
+            self._waiting[name] = self._waiting.get(name, 0) + 1
             try:
                 _, event = await queue.get()
             finally:
-                self._waiting -= 1
+                self._waiting[name] -= 1
+                if not self._waiting[name]:
+                    del self._waiting[name]
             try:
                 return self._recorder.codec.decode_ordered(event.value)
             except SerializationError as error:
@@ -94,21 +97,29 @@ class Messages:
 
     def on_signal(self, name: str, handler: Handler) -> None:
         """Handle each signal of that name, also those that are waiting, in order."""
-        _check_handler("signal", name, handler)
-        if not takes(handler, 1):
-            raise UsageError(
-                f"{handler!r} cannot handle signal {name!r}: it is called with the signal's value, so "
-                "it has to take one argument"
-            )
+        handlers.check_signal_handler(name, handler)
         self._signal_handlers[name] = handler
-        queue = self._queue(name)
-        while not queue.empty():
-            self._handle_signal(handler, *queue.get_nowait())
+        for number, event in self._kept(name):
+            self._handle_signal(handlers.of_name(name, handler, event.name), number, event)
+
+    def _kept(self, name: str) -> list[tuple[int, events.SignalReceived]]:
+        """Take the signals of that name that nobody has received; by ANY, those that nobody else would."""
+        names = [name]
+        if name == ANY:
+            names = [one for one in self._queues if one not in self._waiting]
+        found: list[tuple[int, events.SignalReceived]] = []
+        for one in names:
+            queue = self._queue(one)
+            while not queue.empty():
+                found.append(queue.get_nowait())
+        return sorted(found, key=lambda entry: entry[0])
 
     def signal_received(self, event: events.SignalReceived) -> None:
         """Hand a signal to its handler, or keep it."""
         self._arrivals += 1
         handler = self._signal_handlers.get(event.name)
+        if handler is None and ANY in self._signal_handlers and event.name not in self._waiting:
+            handler = partial(self._signal_handlers[ANY], event.name)
         if handler is None or self.ended is not None:
             self._queue(event.name).put_nowait((self._arrivals, event))
         else:
@@ -120,6 +131,11 @@ class Messages:
         for queue in self._queues.values():
             left.extend(queue._queue)  # type: ignore[attr-defined]
         return [event for _, event in sorted(left, key=lambda entry: entry[0])]
+
+    def all_finished(self) -> bool:
+        """Return whether no handler of a signal or an update is at work, but for who asks."""
+        asking = asyncio.current_task(self._recorder.loop)
+        return all(task.done() or task is asking for task in self._handlers)
 
     def unfinished(self) -> list[str]:
         """Return what is being handled."""
@@ -147,7 +163,7 @@ class Messages:
     async def _run_signal(self, handler: Handler, value: Any) -> None:
         self._unbegun.pop(asyncio.current_task(), None)  # type: ignore[arg-type]
         try:
-            await _call(handler, value)
+            await handlers.call(handler, value)
         except (Halt, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError):
             raise
         except BaseException as error:
@@ -165,7 +181,7 @@ class Messages:
 
     def on_query(self, name: str, handler: Handler) -> None:
         """Answer questions of that name."""
-        _check_handler("query", name, handler)
+        handlers.check_handler("query", name, handler)
         self._queries[name] = handler
 
     def answer(self, name: str, arguments: Payload) -> Payload:
@@ -189,9 +205,11 @@ class Messages:
 
     def _ask(self, name: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
         handler = self._queries.get(name)
+        if handler is None and ANY in self._queries:
+            handler = partial(self._queries[ANY], name)
         if handler is None:
-            raise UnknownHandler(_unknown("query", name, self._queries))
-        answer = _look(f"the handler of query {name!r}", handler, args, kwargs)
+            raise UnknownHandler(handlers.unknown("query", name, self._queries))
+        answer = handlers.look(f"the handler of query {name!r}", handler, args, kwargs)
         if inspect.iscoroutine(answer):
             answer.close()
             raise UsageError(
@@ -204,10 +222,11 @@ class Messages:
 
     def on_update(self, name: str, handler: Handler, validator: Handler | None) -> None:
         """Handle requests of that name, if the validator does not raise."""
-        _check_handler("update", name, handler)
+        handlers.check_handler("update", name, handler)
         if validator is not None:
-            _check_handler("update", name, validator)
-            if (count := required_arguments(handler)) is not None and not takes(validator, count):
+            handlers.check_handler("update", name, validator)
+            count = required_arguments(handler)
+            if count is not None and not takes(validator, count):
                 raise UsageError(
                     f"{validator!r} cannot validate update {name!r}: it is called with the arguments "
                     f"of the handler, of which there are {count}"
@@ -247,9 +266,10 @@ class Messages:
                 f"execution {self._recorder.execution_id!r} has not begun: its code, which handles "
                 f"updates, begins at {moment_text(timers[BEGIN])}"
             )
-        if name not in self._updates:
-            raise UnknownHandler(_unknown("update", name, self._updates))
-        handler, validator = self._updates[name]
+        found = self._update_handlers(name)
+        if found is None:
+            raise UnknownHandler(handlers.unknown("update", name, self._updates))
+        handler, validator = found
         try:
             inspect.signature(handler).bind(*args, **kwargs)
         except TypeError as error:
@@ -257,17 +277,25 @@ class Messages:
         except ValueError:
             pass  # a builtin whose signature is not known
         if validator is not None:
-            answer = _look(f"the validator of update {name!r}", validator, args, kwargs)
+            answer = handlers.look(f"the validator of update {name!r}", validator, args, kwargs)
             if inspect.iscoroutine(answer):
                 answer.close()
                 raise UsageError(f"the validator of update {name!r} must be a plain function")
 
+    def _update_handlers(self, name: str) -> tuple[Handler, Handler | None] | None:
+        """Return what handles an update of that name, and what validates it."""
+        found = self._updates.get(name)
+        if found is None and ANY in self._updates:
+            handler, validator = self._updates[ANY]
+            found = partial(handler, name), None if validator is None else partial(validator, name)
+        return found
+
     def update_accepted(self, event: events.UpdateAccepted) -> None:
         """Hand a request to its handler."""
         args, kwargs = self._recorder.codec.decode_ordered(event.arguments)
-        found = self._updates.get(event.name)
+        found = self._update_handlers(event.name)
         if found is None:
-            error = UnknownHandler(_unknown("update", event.name, self._updates))
+            error = UnknownHandler(handlers.unknown("update", event.name, self._updates))
             failure = self._recorder.codec.encode_failure(error)
             self._recorder.emit(events.UpdateFailed(event.id, failure))
             return
@@ -282,7 +310,7 @@ class Messages:
     ) -> None:
         ended: Event
         try:
-            result = await _call(handler, *args, **kwargs)
+            result = await handlers.call(handler, *args, **kwargs)
             ended = events.UpdateCompleted(
                 accepted.id, self._recorder.codec.encode(result, "result of the update")
             )
@@ -316,31 +344,3 @@ class Messages:
         self._handlers[task] = what
         task.add_done_callback(lambda done: self._handlers.pop(done, None) and None)
         return task
-
-
-async def _call(handler: Handler, *args: Any, **kwargs: Any) -> Any:
-    result = handler(*args, **kwargs)
-    if inspect.isawaitable(result):
-        return await result
-    return result
-
-
-def _look(what: str, handler: Handler, args: list[Any], kwargs: dict[str, Any]) -> Any:
-    """Call what may only look. It must not end more than the answer that is asked of it."""
-    try:
-        return handler(*args, **kwargs)
-    except (Exception, Halt, KeyboardInterrupt):
-        raise
-    except BaseException as error:
-        raise RuntimeError(f"{what} raised {error!r}") from error
-
-
-def _check_handler(kind: str, name: str, handler: object) -> None:
-    check_name(kind, name)
-    if not callable(handler):
-        raise UsageError(f"{handler!r} cannot handle {kind} {name!r}: give a function")
-
-
-def _unknown(kind: str, name: str, known: dict[str, Any]) -> str:
-    names = ", ".join(sorted(known)) or "none"
-    return f"the workflow handles no {kind} {name!r}; known are: {names}"

@@ -9,10 +9,11 @@ on behind it. Outside of a workflow the agent runs as without the capability. Ne
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, ClassVar, Final, Literal, cast
+from typing import Any, ClassVar, Final, Literal, cast, get_args
 
+from pydantic import TypeAdapter
 from pydantic_ai._agent_graph import set_agent_graph_sleep
 from pydantic_ai._utils import disable_threads
 from pydantic_ai.agent import EventStreamHandler
@@ -39,6 +40,7 @@ from pydantic_ai.durable_exec import (
     revalidate_function_call,
 )
 from pydantic_ai.exceptions import ModelHTTPError, UserError
+from pydantic_ai.messages import AgentStreamEvent, ModelResponseStreamEvent
 from pydantic_ai.models import Model
 from pydantic_ai.run import AgentRunResult
 from pydantic_ai.tools import RunContext
@@ -47,6 +49,7 @@ from typing_extensions import TypedDict
 from mini_workflow.context import Context
 from mini_workflow.core.retry import RetryPolicy
 from mini_workflow.errors import UsageError
+from mini_workflow.task import current_task
 from mini_workflow.workflow import current_workflow
 
 KEY: Final = "mini_workflow"
@@ -100,6 +103,8 @@ class MiniWorkflowDurability(BaseDurabilityCapability[Any]):
         tools: how tools are called, added to `TOOL`. A tool's own ``metadata={"mini_workflow": {...}}`` is
             added to that, and ``{"mini_workflow": False}`` has an asynchronous tool run in the workflow.
         events: how the event handler is called.
+        stream: the name of a stream of the execution that gets the events of a run, as `event_of` reads them:
+            those of a model while its answer comes, so that whoever reads the stream sees it being written.
     """
 
     engine_spec: ClassVar[DurabilityEngineSpec] = DurabilityEngineSpec(
@@ -127,11 +132,13 @@ class MiniWorkflowDurability(BaseDurabilityCapability[Any]):
         model: TaskOptions | None = None,
         tools: TaskOptions | None = None,
         events: TaskOptions | None = None,
+        stream: str | None = None,
     ) -> None:
         super().__init__(models=models, event_stream_handler=event_stream_handler, name=name)
         self._model_options: TaskOptions = {**MODEL, **(model or {})}
         self._tool_options: TaskOptions = {**TOOL, **(tools or {})}
         self._event_options: TaskOptions = events or {}
+        self._stream = stream
         self._operations: _Operations | None = None
 
     # What pydantic-ai asks of an engine
@@ -212,6 +219,60 @@ class MiniWorkflowDurability(BaseDurabilityCapability[Any]):
             replay_scope(is_replaying=lambda: context.replaying),
         ):
             return await super().wrap_run(ctx, handler=handler)
+
+    # Events, to a stream of the execution
+
+    @property
+    def has_wrap_run_event_stream(self) -> bool:
+        """Whether the events of a run go anywhere."""
+        streamed = self._stream is not None and self.in_durable_context
+        return streamed or super().has_wrap_run_event_stream
+
+    def _model_stream_event_handler(self) -> EventStreamHandler[Any] | None:
+        handler = super()._model_stream_event_handler()
+        return handler if self._stream is None else _streaming(self._stream, handler)
+
+    async def wrap_run_event_stream(
+        self, ctx: RunContext[Any], *, stream: AsyncIterable[AgentStreamEvent]
+    ) -> AsyncIterator[AgentStreamEvent]:
+        """Write the events of the run itself to the stream; those of the model were written in its task."""
+        events = super().wrap_run_event_stream(ctx, stream=stream)
+        context = None if self._stream is None else _workflow()
+        async for event in events:
+            if context is not None and not isinstance(event, _OF_MODEL):
+                context.stream(self._stream or "").write(_EVENTS.dump_python(event, mode="json"))
+            yield event
+
+
+_OF_MODEL: Final[tuple[type, ...]] = get_args(get_args(ModelResponseStreamEvent)[0])
+"""The events of a model's answer, which are written where it is asked."""
+
+_EVENTS: Final[TypeAdapter[AgentStreamEvent]] = TypeAdapter(AgentStreamEvent)
+
+
+def event_of(value: Any) -> AgentStreamEvent:
+    """Return the event of a chunk's value. Raises pydantic's ValidationError if it is none."""
+    return _EVENTS.validate_python(value)
+
+
+def _streaming(name: str, handler: EventStreamHandler[Any] | None) -> EventStreamHandler[Any]:
+    """Return a handler that writes the events of a model to a stream of the task, and passes them on."""
+
+    async def handle(ctx: RunContext[Any], events: AsyncIterable[AgentStreamEvent]) -> None:
+        stream = current_task().stream(name)
+
+        async def written() -> AsyncIterator[AgentStreamEvent]:
+            async for event in events:
+                stream.write(_EVENTS.dump_python(event, mode="json"))
+                yield event
+
+        if handler is not None:
+            await handler(ctx, written())
+        else:
+            async for _ in written():
+                pass
+
+    return handle
 
 
 def _workflow() -> Context | None:
@@ -404,4 +465,12 @@ class _Transports(ParameterTransports):
         return self._way
 
 
-__all__ = ["KEY", "MODEL", "TOOL", "MiniWorkflowDurability", "TaskOptions", "is_transient"]
+__all__ = [
+    "KEY",
+    "MODEL",
+    "TOOL",
+    "MiniWorkflowDurability",
+    "TaskOptions",
+    "event_of",
+    "is_transient",
+]

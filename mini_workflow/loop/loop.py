@@ -519,8 +519,7 @@ async def _sample() -> AsyncGenerator[None, None]:
     yield
 
 
-_ITERATES: Final = type(_sample().__anext__())
-_THROWS: Final = type(_sample().athrow(GeneratorExit))
+_IN_GENERATOR: Final = {type(_sample().__anext__()), type(_sample().athrow(GeneratorExit))}
 """What a coroutine waits for that is inside of an asynchronous generator: `close` of these says nothing
 to the generator (before Python 3.13), and `throw` does.
 """
@@ -538,16 +537,11 @@ def _make_immortal(coroutine: Any) -> None:
 def _innermost(coroutine: Any) -> Any:
     """Return the last in the chain of awaits that has not ended and can be told to end; None if the
     first one has ended.
-
-    An exception that is thrown into an iteration reaches what the generator waits for, whatever that is.
-    One that is thrown by ``athrow`` does not.
     """
     found: Any = None
     waits = coroutine
     while waits is not None and not _has_ended(waits):
-        if type(found) is not _ITERATES or type(waits) is _THROWS:
-            found = waits
-        waits = _awaited_by(waits)
+        found, waits = waits, _awaited_by(waits)
     return found
 
 
@@ -568,7 +562,7 @@ def _has_ended(waits: Any) -> bool:
 
 def _generator_of(waits: Any) -> AsyncGeneratorType[Any, Any] | None:
     """Return the asynchronous generator in which something waits, if it does."""
-    if type(waits) is not _ITERATES and type(waits) is not _THROWS:
+    if type(waits) not in _IN_GENERATOR:
         return None
     for one in get_referents(waits):
         if isinstance(one, AsyncGeneratorType):

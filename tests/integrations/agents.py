@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic_ai import Agent, DeferredToolRequests, DeferredToolResults, ModelRetry, RunContext
 from pydantic_ai.exceptions import ModelHTTPError
 from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart, ToolCallPart, ToolReturnPart
-from pydantic_ai.models.function import AgentInfo, FunctionModel
+from pydantic_ai.models.function import AgentInfo, DeltaToolCall, FunctionModel
 from pydantic_ai.usage import UsageLimits
 
 from mini_workflow import Context, RetryPolicy, workflow
@@ -206,6 +207,32 @@ def guess(number: int) -> str:
 @workflow("agents.guesses")
 async def guesses(ctx: Context) -> str:
     return (await stubborn.run("Guess.")).output
+
+
+async def spoken(messages: list[ModelMessage], _: AgentInfo) -> AsyncIterator[Any]:
+    CALLS["spoken"] += 1
+    if not returned(messages):
+        yield {0: DeltaToolCall("look", "{}", tool_call_id="call-1")}
+        return
+    for word in ("all", " is", " well"):
+        yield word
+
+
+speaker = Agent(
+    FunctionModel(stream_function=spoken, model_name="scripted"),
+    name="speaker",
+    capabilities=[MiniWorkflowDurability(stream="events")],
+)
+
+
+@speaker.tool_plain
+def look() -> str:
+    return "seen"
+
+
+@workflow("agents.speaks")
+async def speaks(ctx: Context) -> str:
+    return (await speaker.run("How is it?")).output
 
 
 class Lock:

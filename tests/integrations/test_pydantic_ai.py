@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 from pydantic_ai.exceptions import UsageLimitExceeded
+from pydantic_ai.messages import PartDeltaEvent, PartStartEvent, TextPart, TextPartDelta
 
-from mini_workflow import ClosureNotSerializable, LocalRuntime
+from mini_workflow import ClosureNotSerializable, LocalRuntime, PostgresRuntime, UsageError
 from mini_workflow.core.events import TaskCompleted, TaskScheduled
+from mini_workflow.integrations.pydantic_ai import event_of
 from mini_workflow.testing import WorkflowEnvironment
 from tests.behaviours.stage import Stage
 from tests.integrations.agents import (
@@ -23,6 +25,7 @@ from tests.integrations.agents import (
     patient,
     scout,
     scouts,
+    speaks,
     waits,
 )
 from tests.waiting import WAIT, eventually
@@ -85,6 +88,25 @@ def test_a_tool_may_ask_the_model_to_try_again(runtime: Stage) -> None:
 def test_a_usage_limit_ends_the_execution_with_its_own_type(runtime: Stage) -> None:
     with pytest.raises(UsageLimitExceeded, match="request_limit of 1"):
         runtime.run(is_limited)
+
+
+def test_what_a_model_says_is_read_while_it_speaks_once_and_in_order(runtime: Stage) -> None:
+    execution = runtime.start(speaks)
+    if isinstance(runtime.runtime, PostgresRuntime):
+        with pytest.raises(UsageError, match="keeps no streams"):
+            list(execution.stream("events"))
+        return
+    events = [event_of(chunk.value) for chunk in execution.stream("events")]
+    assert execution.result(WAIT) == "all is well"
+    parts = [event.part for event in events if isinstance(event, PartStartEvent)]
+    deltas = [event.delta for event in events if isinstance(event, PartDeltaEvent)]
+    said = [part.content for part in parts if isinstance(part, TextPart)]
+    said += [delta.content_delta for delta in deltas if isinstance(delta, TextPartDelta)]
+    assert "".join(said) == "all is well"
+    kinds = [type(event).__name__ for event in events]
+    assert kinds.count("FunctionToolCallEvent") == kinds.count("FunctionToolResultEvent") == 1
+    assert kinds.index("FunctionToolResultEvent") < len(kinds) - 3
+    assert CALLS["spoken"] == 2
 
 
 def test_deps_that_cannot_leave_the_process_are_named(tmp_path: Path) -> None:

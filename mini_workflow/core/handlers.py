@@ -1,0 +1,68 @@
+"""Handlers: the functions of a workflow that take signals, queries and updates, and how they are called."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final
+
+from mini_workflow.core.calls import takes
+from mini_workflow.core.validation import check_name
+from mini_workflow.errors import UsageError
+from mini_workflow.loop.loop import Halt
+
+Handler = Callable[..., Any]
+
+ANY: Final = "*"
+"""In place of the name of a message: a handler of that takes all that has none of its own name. It is called
+with the name first."""
+
+
+def check_signal_handler(name: str, handler: Handler) -> None:
+    """Raise unless it can be called with the value of a signal of that name."""
+    check_handler("signal", name, handler)
+    count = 2 if name == ANY else 1
+    if not takes(handler, count):
+        what = "the signal's name and value" if name == ANY else "the signal's value"
+        raise UsageError(
+            f"{handler!r} cannot handle signal {name!r}: it is called with {what}, so "
+            f"it has to take {'two arguments' if name == ANY else 'one argument'}"
+        )
+
+
+async def call(handler: Handler, *args: Any, **kwargs: Any) -> Any:
+    """Return what a handler answers, sync or async."""
+    result = handler(*args, **kwargs)
+    if inspect.isawaitable(result):
+        return await result
+    return result
+
+
+def look(what: str, handler: Handler, args: list[Any], kwargs: dict[str, Any]) -> Any:
+    """Call what may only look. It must not end more than the answer that is asked of it."""
+    try:
+        return handler(*args, **kwargs)
+    except (Exception, Halt, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        raise RuntimeError(f"{what} raised {error!r}") from error
+
+
+def of_name(registered: str, handler: Handler, name: str) -> Handler:
+    """Return the handler of a message of that name, by the name under which it is registered."""
+    return partial(handler, name) if registered == ANY else handler
+
+
+def check_handler(kind: str, name: str, handler: object) -> None:
+    """Raise unless it is a handler of messages of that kind and name."""
+    if name != ANY:
+        check_name(kind, name)
+    if not callable(handler):
+        raise UsageError(f"{handler!r} cannot handle {kind} {name!r}: give a function")
+
+
+def unknown(kind: str, name: str, known: dict[str, Any]) -> str:
+    """Return the text of an error about a name that nobody handles."""
+    names = ", ".join(sorted(known)) or "none"
+    return f"the workflow handles no {kind} {name!r}; known are: {names}"
