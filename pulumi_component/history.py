@@ -6,6 +6,9 @@ import pulumi_aws as aws
 from pulumi_component import policies
 from pulumi_component.options import EngineOptions
 
+DELETIONS_KEPT = 30
+"""Days for which the place of a deleted execution is marked, so that what is late for it is known."""
+
 
 def bucket(
     name: str, options: EngineOptions, parent: pulumi.Resource
@@ -57,6 +60,12 @@ def _configure(
                 "status": "Enabled",
                 "filter": {"prefix": "payloads/"},
                 "expiration": {"days": options.payload_retention},
+            },
+            {
+                "id": "deleted",
+                "status": "Enabled",
+                "filter": {"tag": {"key": "mini-workflow", "value": "deleted"}},
+                "expiration": {"days": DELETIONS_KEPT},
             },
             {
                 "id": "uploads",

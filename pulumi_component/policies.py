@@ -162,8 +162,13 @@ def orchestrator(
         grant("SendEventsAndTimers", ["sqs:SendMessage"], [events, timers, *queues]),
         grant("SetAside", ["sqs:SendMessage"], [unreadable]),
         *_histories(bucket, history),
-        # An execution leaves the index of its status when it enters another.
-        grant("RemoveFromIndex", ["s3:DeleteObject"], [f"{history}executions/index/*"]),
+        # An execution leaves the index of its status when it enters another, and is deleted with all
+        # that was written for it; what marks its place is tagged, to expire.
+        grant(
+            "DeleteExecutions",
+            ["s3:DeleteObject", "s3:PutObjectTagging"],
+            [f"{history}executions/*", f"{history}payloads/*"],
+        ),
         grant("InvokeWorker", ["lambda:InvokeFunction"], [worker, *functions]),
         # The schedules of one group; the engine makes up their names.
         grant(

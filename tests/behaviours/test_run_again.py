@@ -254,6 +254,44 @@ def test_55_what_cannot_be_retried(runtime: Stage) -> None:
     assert execution.describe().run == 1
 
 
+@workflow("behaviours.tagged_order")
+async def tagged_order(ctx: Context) -> str:
+    ctx.set_tags({"stage": "begun"})
+    await ctx.task(attempt, "charge", name="charge")
+    ctx.set_tags({"stage": "paid"})
+    return await ctx.task(attempt, "ship", name="ship")
+
+
+def test_55_its_tags_and_its_deadline_stay(runtime: Stage) -> None:
+    """Those that it had at the point from which it goes on."""
+    BROKEN.add("ship")
+    execution = runtime.start(tagged_order, id="o", tags={"customer": "c-7"}, timeout=DAY)
+    failed(execution, "ship is broken")
+    execution.retry()
+    failed(execution, "ship is broken")
+    BROKEN.clear()
+    execution.retry()
+    assert execution.result(WAIT) == "ship"
+    assert execution.describe().tags == {"customer": "c-7", "stage": "paid"}
+    assert [one.id for one in runtime.list_executions(tags={"customer": "c-7"})] == ["o"]
+    assert LEDGER.count("charge") == 1
+
+
+def test_55_what_a_schedule_has_started(runtime: Stage) -> None:
+    """The schedule starts the next one as before."""
+    BROKEN.add("charge")
+    schedule = runtime.schedules.create("yearly", tagged_order, every=400 * DAY)
+    first = schedule.trigger()
+    failed(first, "charge is broken")
+    eventually(lambda: schedule.describe().running == ())
+    BROKEN.clear()
+    first.retry()
+    assert first.result(WAIT) == "ship"
+    second = schedule.trigger()
+    assert second.result(WAIT) == "ship"
+    eventually(lambda: schedule.describe().running == ())
+
+
 def test_55_a_retry_survives_a_reopening(runtime: Stage) -> None:
     """When retry() has returned, the new run is there, whatever becomes of the process."""
     BROKEN.add("charge")

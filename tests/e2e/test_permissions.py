@@ -132,7 +132,7 @@ NEEDS = [
             ("SendEventsAndTimers", "sqs:SendMessage", runs("nap", 1)),
             ("SetAside", "sqs:SendMessage", sets_aside),
             ("ReadAndWriteExecutionsAndPayloads", "s3:GetObject", runs("steps", 2)),
-            ("RemoveFromIndex", "s3:DeleteObject", runs("steps", 1)),
+            ("DeleteExecutions", "s3:DeleteObject", runs("steps", 1)),
             ("InvokeWorker", "lambda:InvokeFunction", runs("steps", 2)),
             ("ScheduleTimers", "scheduler:CreateSchedule", runs("nap", 4)),
         ],

@@ -152,6 +152,12 @@ def test_the_bucket_is_private_encrypted_and_rid_of_old_payloads(plain: Recordin
                 "expiration": {"days": 30},
             },
             {
+                "id": "deleted",
+                "status": "Enabled",
+                "filter": {"tag": {"key": "mini-workflow", "value": "deleted"}},
+                "expiration": {"days": 30},
+            },
+            {
                 "id": "uploads",
                 "status": "Enabled",
                 "filter": {"prefix": ""},

@@ -53,11 +53,10 @@ def test_nothing_is_allowed_beside_the_prefix(root: Path) -> None:
             for resource in statement["Resource"]
             if resource.startswith("arn:aws:s3:::ours/")
         ]
-        removed = ["arn:aws:s3:::ours/flows/executions/index/*"]
+        times = 2 if name == "Flow-orchestrator" else 1  # which also deletes them
         assert sorted(objects) == [
-            "arn:aws:s3:::ours/flows/executions/*",
-            *(removed if name == "Flow-orchestrator" else []),
-            "arn:aws:s3:::ours/flows/payloads/*",
+            *["arn:aws:s3:::ours/flows/executions/*"] * times,
+            *["arn:aws:s3:::ours/flows/payloads/*"] * times,
         ]
         # S3 has no way to ask whether one object is there.
         assert allowed["TellMissingFromForbidden"]["Resource"] == ["arn:aws:s3:::ours"]

@@ -44,7 +44,11 @@ EXECUTIONS = allow(
     ["s3:GetObject", "s3:PutObject"],
     [f"{HISTORY}/executions/*", f"{HISTORY}/payloads/*"],
 )
-REMOVE = allow("RemoveFromIndex", ["s3:DeleteObject"], [f"{HISTORY}/executions/index/*"])
+REMOVE = allow(
+    "DeleteExecutions",
+    ["s3:DeleteObject", "s3:PutObjectTagging"],
+    [f"{HISTORY}/executions/*", f"{HISTORY}/payloads/*"],
+)
 
 POLICIES = {
     "Flow-orchestrator-policy": [

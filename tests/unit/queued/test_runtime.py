@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mini_workflow import Context
+from mini_workflow import Context, RetryPolicy
 from mini_workflow.errors import (
     ExecutionAlreadyExists,
     ExecutionBlocked,
@@ -170,6 +170,41 @@ def test_signals_queries_and_updates(life: Make, in_thread: Any) -> None:
     assert execution.result(timeout=0) == ["x", "y"]
     with pytest.raises(ExecutionClosed):
         execution.signal("word", "z")
+
+
+async def fails_at_first(ctx: Context, number: int) -> int:
+    await ctx.sleep(1)
+    if ctx.info.attempt < number:
+        raise LookupError(f"attempt {ctx.info.attempt}")
+    return ctx.info.attempt
+
+
+def test_an_execution_is_tried_again_by_its_policy_and_by_hand(life: Make) -> None:
+    one = life(fails_at_first)
+    policy = RetryPolicy(max_attempts=3, initial=60, jitter="none")
+    execution = one.runtime.start_execution("fails_at_first", 3, id="a", retry=policy)
+    one.run()
+    assert execution.result(timeout=0) == 3
+    other = one.runtime.start_execution("fails_at_first", 5, id="b", retry=policy)
+    one.run()
+    for _ in range(2):
+        with pytest.raises(LookupError, match="attempt 3"):
+            other.result(timeout=0)
+        other.retry()
+        one.run()
+    assert other.describe().status == "failed"
+
+
+def test_an_update_comes_with_the_start_of_its_execution(life: Make, in_thread: Any) -> None:
+    one = life(talks)
+    begin = in_thread(
+        lambda: one.runtime.update_with_start("talks", id="a", update="say", update_args=["x"])
+    )
+    eventually(one.deliver)
+    handle = begin.get()
+    one.run()
+    assert handle.result(timeout=WAIT) == 1
+    assert handle.execution.query("heard") == ["x"]
 
 
 def test_a_promise_is_completed_once(life: Make) -> None:
