@@ -299,8 +299,7 @@ class Context:
 
         listed = list(items)
         tolerance = Tolerance.of(len(listed), return_exceptions, min_successful, tolerated_failures)
-        recorder = self._run.recorder
-        return map_items(recorder, start, listed, concurrency, tolerance, task_name)
+        return map_items(self._run.recorder, start, listed, concurrency, tolerance, task_name)
 
     def progress(self, done: float, total: float | None = None, text: str = "") -> None:
         """Say how far the workflow has got, for whoever looks: ``describe().progress`` and the command
