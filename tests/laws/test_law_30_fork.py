@@ -24,8 +24,13 @@ ELSE = {
 SPOKEN = {"continued_until_cancelled", "continued_with_handlers", "continued_with_signals"}
 """Shapes to which the world speaks by what has happened in runs that a fork does not begin with."""
 
-OWN_ID = {"detached_executions", "scheduled"}
-"""Shapes whose code goes by the id of its execution, which a fork has another one of."""
+OWN_ID = {
+    "detached_executions",
+    *(name for name, shape in SHAPES.items() if shape.name.startswith("scheduled")),
+}
+"""Shapes whose code goes by the id of its execution, or starts what has an id of its own: a fork has
+another one, and what is there cannot be started again.
+"""
 
 NARROW = sorted({n for n, shape in SHAPES.items() if not shape.wide} - SPOKEN - OWN_ID)
 

@@ -98,8 +98,9 @@ class ObjectStore:
             # A look at what is new: that is rarely more than the last one.
             sealed: list[str] = []
             for number in reversed(range(document.segments)):
-                sealed = self._segment(name, number, document.first) + sealed
-                if number < document.first or len(sealed) >= document.sealed - start:
+                older = self._segment(name, number, document.first)
+                sealed = older + sealed
+                if not older or len(sealed) >= document.sealed - start:
                     break
         else:
             numbers = list(range(document.first, document.segments))
