@@ -60,7 +60,7 @@ class S3Streams:
         self._clients = clients
         self._histories = histories
         self._lock = threading.Lock()
-        self._known: dict[Name, StreamState] = {}
+        self._known: dict[Name, tuple[int, StreamState]] = {}
         self._ends: dict[Name, int] = {}
         """The last offsets of the batches that were read last: what comes next has a key of its own."""
 
@@ -81,10 +81,12 @@ class S3Streams:
         return answers
 
     def _append(self, name: Name, writes: list[StreamWrite], bounded: bool) -> list[Answer]:
-        state = self._known.get(name)
-        if state is None:
-            if self._histories.header(name[0]) is None:
-                return ["missing"] * len(writes)
+        header = self._histories.header(name[0])
+        if header is None:
+            return ["missing"] * len(writes)
+        # An id that was deleted and is used again has new streams.
+        born, state = self._known.get(name, (0, StreamState()))
+        if born != header.born:
             state = self._newest(name)
             if bounded and not state.offset and len(self.names(name[0])) >= MAXIMUM_STREAMS:
                 return ["full"] * len(writes)
@@ -95,7 +97,7 @@ class S3Streams:
             ]
             chunks = [one for one in admitted if isinstance(one, StoredChunk)]
             if not chunks or self._bucket.create(_key(name, first), _encode(chunks, after)):
-                self._remember(self._known, name, after)
+                self._remember(self._known, name, (header.born, after))
                 return [answer_of(one) for one in admitted]
             # Somebody else has written there.
             state = self._newest(name, state)
