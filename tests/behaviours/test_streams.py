@@ -174,7 +174,7 @@ def test_90_a_reopened_runtime_doubles_nothing(runtime: Stage) -> None:
     assert values(list(execution.stream("words"))) == expected
 
 
-@workflow("behaviours.generations")
+@workflow("behaviours.stream_generations")
 async def generations(ctx: Context, left: int) -> int:
     ctx.stream("words").write(left)
     await ctx.task(say, f"task {left}")
