@@ -15,7 +15,7 @@ from tests.behaviours.stage import DAY, Stage, gate, go_through
 from tests.waiting import WAIT, eventually
 
 
-@workflow("behaviours.waits")
+@workflow("behaviours.waits_for")
 async def waits(ctx: Context, kind: str) -> Any:
     paid: list[int] = []
     ctx.on_signal("pay", paid.append)

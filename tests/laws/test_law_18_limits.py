@@ -19,6 +19,7 @@ from mini_workflow import (
     ValueTooLarge,
     workflow,
 )
+from mini_workflow.runtimes.local import EmbeddedRuntime
 from tests.waiting import WAIT
 
 
@@ -92,6 +93,6 @@ def test_law_18_what_passes_a_limit_is_told_which_and_what_to_do(
 @pytest.mark.parametrize("option", ["value_limit", "history_limit", "turn_timeout", "cache_size"])
 def test_law_18_every_limit_has_a_default_and_is_documented(option: str) -> None:
     """Law 18: an option of the runtime, with a default, which its docstring describes."""
-    parameter = inspect.signature(LocalRuntime).parameters[option]
+    parameter = inspect.signature(EmbeddedRuntime).parameters[option]
     assert parameter.default is not inspect.Parameter.empty
     assert f"{option}:" in (LocalRuntime.__doc__ or "")

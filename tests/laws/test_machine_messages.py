@@ -296,8 +296,8 @@ class SqsMessage(Machine):
                 self.answers[name, request.update_id].append(answer)
             elif isinstance(request, Start):
                 self.acknowledged[name].add("start")
-                if request.signal is not None:
-                    self.acknowledged[name].add(request.signal.id)
+                if isinstance(request.message, events.SignalReceived):
+                    self.acknowledged[name].add(request.message.id)
             else:
                 self.acknowledge(request)
             self.asked.remove(request)
