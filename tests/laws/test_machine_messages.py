@@ -168,7 +168,7 @@ class SqsMessage(Machine):
     @rule(name=st.sampled_from(IDS), says=SAYS)
     def signal_with_start(self, name: str, says: tuple[str, str]) -> None:
         request = self.stepper.start("inbox", execution_id=name)
-        request.signal = self.signal(says)
+        request.message = self.signal(says)
         self.asked.append(request)
 
     @precondition(lambda self: self.is_open)
