@@ -26,7 +26,7 @@ SIGNAL = SignalReceived(1_000, "go", Payload(text="null"), "s1")
 
 
 def start(workflow: str = "pay", signal: SignalReceived | None = None) -> Start:
-    return Start("one", workflow, ARGUMENTS, signal=signal)
+    return Start("one", workflow, ARGUMENTS, message=signal)
 
 
 def refusal(request: Start, head: Head, first: Payload = ARGUMENTS, **options: bool) -> object:
