@@ -185,5 +185,18 @@ def __getattr__(name: str) -> object:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    value = globals()[name] = getattr(import_module(_LATER[name]), name)
+    try:
+        value = globals()[name] = getattr(import_module(_LATER[name]), name)
+    except StoreUnavailable as error:
+        return _Missing(error)
     return value
+
+
+class _Missing:
+    """Stands for a runtime whose extra is not installed: it says so when it is used."""
+
+    def __init__(self, error: StoreUnavailable) -> None:
+        self._error = error
+
+    def __call__(self, *args: object, **kwargs: object) -> object:
+        raise self._error

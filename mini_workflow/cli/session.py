@@ -119,10 +119,13 @@ def complete_id(
 
 class Moment(click.ParamType[datetime]):
     """A moment: a date, with a time or without, in UTC unless it says otherwise; or how long ago it
-    is, as in 90s, 15m, 2h, 7d.
+    is, as in 90s, 15m, 2h, 7d; not for one that is `to_come`.
     """
 
     name = "moment"
+
+    def __init__(self, *, to_come: bool = False) -> None:
+        self._to_come = to_come
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
@@ -131,7 +134,10 @@ class Moment(click.ParamType[datetime]):
         if isinstance(value, datetime):
             return value
         try:
-            if (age := _AGE.fullmatch(value)) is not None:
+            age = _AGE.fullmatch(value)
+            if age is not None and self._to_come:
+                self.fail(f"{value!r} is a time that has passed: give --delay SECONDS.", param, ctx)
+            if age is not None:
                 return datetime.now(UTC) - int(age[1]) * _UNITS[age[2]]
             when = datetime.fromisoformat(value)
         except (ValueError, OverflowError):

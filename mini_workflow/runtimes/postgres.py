@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import threading
 from functools import partial
-from typing import Any, Final, Unpack
-
-import psycopg
+from typing import TYPE_CHECKING, Any, Final, Unpack
 
 from mini_workflow.codecs.chained import Codecs, with_codecs
 from mini_workflow.codecs.standard import DEFAULT_VALUE_LIMIT, StandardCodec
@@ -19,6 +17,9 @@ from mini_workflow.runtimes.file_transport import FileTransport
 from mini_workflow.runtimes.local import EmbeddedOptions, EmbeddedRuntime, owner_name
 from mini_workflow.stores.postgres.backend import SCHEMA, PostgresBackend
 from mini_workflow.workflow import REGISTRY
+
+if TYPE_CHECKING:
+    import psycopg
 
 FIRST_LOOK: Final = 0.02
 LONGEST_LOOK: Final = 0.5

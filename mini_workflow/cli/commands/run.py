@@ -81,7 +81,7 @@ def _start_options(function: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option(
             "--start-at",
-            type=Moment(),
+            type=Moment(to_come=True),
             metavar="WHEN",
             help="Its code begins then: 2026-05-04, 2026-05-04T12:00+02:00.",
         ),

@@ -1,4 +1,17 @@
-"""Executions in a Postgres database, for processes on many machines."""
+"""Executions in a Postgres database, for processes on many machines.
+
+Raises StoreUnavailable, with the extra that brings it, if the package psycopg is missing.
+"""
+
+from mini_workflow.errors import StoreUnavailable
+
+try:
+    import psycopg as psycopg
+except ImportError as error:
+    raise StoreUnavailable(
+        f"Postgres needs the package psycopg, which cannot be imported ({error}): "
+        'pip install "mini-workflow[postgres]"'
+    ) from error
 
 from mini_workflow.stores.postgres.backend import PostgresBackend
 

@@ -74,6 +74,28 @@ def test_the_runtime_on_aws(tmp_path: Path) -> None:
     assert 'pip install "mini-workflow[aws]"' in told
 
 
+@pytest.mark.parametrize("name", ["PostgresRuntime", "PostgresClient"])
+def test_the_runtime_on_postgres(tmp_path: Path, name: str) -> None:
+    told = python(
+        without(tmp_path, "psycopg"),
+        f"from mini_workflow import *\n{name}('postgresql://127.0.0.1:1/db')",
+    )
+    assert 'pip install "mini-workflow[postgres]"' in told
+
+
+def test_the_command_on_postgres(mw: World) -> None:
+    mw.environment |= without(mw.folder, "psycopg")
+    said = mw("--backend", "postgresql://127.0.0.1:1/db", "ls", status=6)
+    assert "mini-workflow[postgres]" in said.err
+    assert len(said.err.splitlines()) == 1
+
+
+def test_the_pages(mw: World) -> None:
+    mw("start", "cli_flows:who")
+    mw.environment |= without(mw.folder, "starlette")
+    assert "pip install 'mini-workflow[ui]'" in mw("ui", status=6).err
+
+
 @pytest.mark.parametrize("package", ["pulumi", "pulumi_aws", "pulumi_random"])
 def test_the_component(tmp_path: Path, package: str) -> None:
     told = python(without(tmp_path, package), "import pulumi_component")

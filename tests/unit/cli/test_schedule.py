@@ -95,6 +95,7 @@ def test_a_run_has_the_options_of_a_start(quick: World) -> None:
     about = quick("get", "twice", "--json").json
     assert (about["tags"], about["run"]) == ({"kind": "run"}, 2)
     start = ("start", "cli_flows:greet", "name=Ann", "--id", "later")
+    assert "--delay" in quick(*start, "--start-at", "2h", status=2).err
     quick(*start, "--start-at", "2099-01-01T00:00+01:00")
     ends = monotonic() + WAIT
     while (begins := quick("get", "later", "--json").json["next_wake_at"]) is None:
