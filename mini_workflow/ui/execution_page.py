@@ -17,7 +17,7 @@ from mini_workflow.errors import SerializationError, UsageError
 from mini_workflow.ui import words
 from mini_workflow.ui.actions import possible
 from mini_workflow.ui.lists import shape_of, utc_now
-from mini_workflow.ui.operations import Course, Operation, course_of, milliseconds, one_line
+from mini_workflow.ui.operations import course_of, milliseconds, one_line
 from mini_workflow.ui.picture import Picture, draw
 from mini_workflow.ui.values import Node, tree_of
 
@@ -31,9 +31,6 @@ KINDS: Final = {
     "failures": "Failures",
 }
 """Which events a page can be limited to."""
-
-MEANWHILE: Final = 3
-"""What else is open: so many lines."""
 
 _MESSAGES: Final = ("Signal", "Update", "Promise", "CancelRequested", "Messages")
 _ICONS: Final = (
@@ -157,7 +154,7 @@ class ExecutionPage:
     word: str
     icon: str
     sentence: str
-    meanwhile: list[str]
+    line: str
     lasted: str
     picture: Picture
     lines: list[EventLine]
@@ -191,14 +188,14 @@ class ExecutionPage:
         closing = entries[-1] if entries else None
         true = asked.get("scale") == "true"
         raised = _raised(execution, closing)
-        sentence, meanwhile = _sentence(description, course, closing, now)
+        sentence, line = _sentence(description, closing, now)
         lasted = (description.closed_at or now) - description.started_at
         return cls(
             description,
             word,
             icon,
             sentence,
-            meanwhile,
+            line,
             words.span(lasted / timedelta(milliseconds=1)),
             draw(course, milliseconds(now), len(entries), true=true),
             lines,
@@ -299,43 +296,12 @@ def _raised(execution: Execution[Any], closing: Entry | None) -> list[Raised]:
     return found
 
 
-def _sentence(
-    one: Description, course: Course, closing: Entry | None, now: datetime
-) -> tuple[str, list[str]]:
-    """Return what the execution does now, or how it ended, and what else is open."""
-    at = milliseconds(now)
-    if one.blocked_reason:
-        return one.blocked_reason, []
-    if one.status != "running":
-        took = words.span((one.closed_at or now).timestamp() * 1000 - course.began)
-        if closing is not None and closing.error is not None:
-            error = closing.error
-            return one_line(type(error).__name__, str(error)), []
-        why = f": {closing.note}" if closing is not None and closing.note else ""
-        return f"{one.status} after {took}{why}", []
-    opened = [_open(operation, at) for operation in course.operations if operation.is_open]
-    if not opened:
-        return "Waits for a message.", []
-    rest = opened[1 : MEANWHILE + 1]
-    if len(opened) > MEANWHILE + 1:
-        rest.append(f"and {len(opened) - MEANWHILE - 1} more")
-    return opened[0], rest
-
-
-def _open(operation: Operation, now: int) -> str:
-    since = words.span(now - operation.started)
-    name = operation.name or operation.kind
-    match operation.kind:
-        case "task" if operation.state == "retrying":
-            again = words.span(max((operation.due or now) - now, 0))
-            return f"Tries task {name} again in {again}, after {operation.error}"
-        case "task":
-            tries = f", attempt {operation.attempts}" if operation.attempts > 1 else ""
-            return f"Runs task {name}{tries} for {since}."
-        case "timer":
-            left = words.span(max((operation.due or now) - now, 0))
-            return f"Sleeps for {left} more."
-        case "promise":
-            return f"Waits for promise {name} since {since}."
-        case _:
-            return f"Waits for child {operation.child or name} since {since}."
+def _sentence(one: Description, closing: Entry | None, now: datetime) -> tuple[str, str]:
+    """Return what the execution does now, or how it ended, and the line of the user's that awaits it."""
+    if one.status in ("running", "blocked"):
+        waits = one.activity.waits
+        return one.sentence(now), waits[0].line if waits else ""
+    if closing is not None and closing.error is not None:
+        return one_line(type(closing.error).__name__, str(closing.error)), ""
+    why = f" {closing.note}" if closing is not None and closing.note else ""
+    return f"{one.sentence(now)}{why}", ""

@@ -109,7 +109,7 @@ def line_of(one: Description, now: datetime) -> Line:
         one,
         word,
         icon,
-        _now(one, now),
+        one.sentence(now) if one.status in ("running", "blocked") else "",
         words.ago(one.started_at, now),
         words.span(lasted / timedelta(milliseconds=1)),
         " ".join(bulk),
@@ -123,19 +123,6 @@ def shape_of(one: Description) -> tuple[str, str]:
     if one.status == "running" and not one.busy:
         return "running", "waits"
     return one.status, one.status
-
-
-def _now(one: Description, now: datetime) -> str:
-    """Return what an execution does now, as far as its head says."""
-    if one.blocked_reason:
-        return one.blocked_reason
-    if one.status != "running":
-        return ""
-    if one.busy:
-        return "a task is at work"
-    if one.next_wake_at is not None:
-        return f"waits, wakes {words.ago(one.next_wake_at, now)}"
-    return "waits"
 
 
 def counts_of(client: Client, wanted: Filter, now: datetime) -> list[tuple[str, int]]:

@@ -87,6 +87,8 @@ def test_an_execution_says_what_it_waits_for_and_shows_its_course(
     waiting(runtime)
     page = browser.get("/executions/o-1").text
     said = text_of(page)
+    assert "Waits for signal 'approve'" in said or "Waits for signal approve" in said
+    assert re.search(r"tests/ui/flows\.py:\d+ in order", said)
     assert "price #1" in said
     assert "shown-order" in said
     assert "o-1" in said
