@@ -204,8 +204,9 @@ def test_86_for_coroutines(runtime: Stage) -> None:
         client = runtime.aio
         first = await client.update_with_start(basket, id="b-1", update="add", update_args=["book"])
         assert isinstance(first, AsyncUpdateHandle)
+        book = await first
         second = await first.execution.start_update("add", "pen", id="u-2")
         third = await first.execution.get_update("u-2")
-        return [await first, await second.result(WAIT), await third]
+        return [book, await second.result(WAIT), await third]
 
     assert asyncio.run(main()) == [1, 2, 2]
