@@ -244,18 +244,18 @@ def starter(flows: Flows, meet: Callable[[str], object], looks: list[str]) -> It
     registry = Registry()
     registry.add(Workflow("approval", approval))
     runtime = flows.linked("Starter")
-    store, seen = runtime._parts.store, set[str]()
+    store = runtime._parts.store
+
+    def look(execution: str) -> None:
+        meet(execution)
 
     def header(execution: str) -> Any:
-        if execution not in seen:
-            seen.add(execution)
-            meet(execution)
-            return None
         looks.append(execution)
         return type(store).header(store, execution)
 
     with (
         contextlib.closing(runtime),
+        patch.object(store, "look", look),
         patch.object(store, "header", header),
         patch.object(runtime, "_registry", registry),
     ):
