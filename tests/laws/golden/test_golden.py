@@ -28,6 +28,7 @@ from tests.laws.driver import Driver, check_replays, chosen, inline_runner
 
 HERE = Path(__file__).parent
 EARLIER = sorted((HERE / "before_fingerprints").glob("*.jsonl"))
+BEFORE_MAPS = sorted((HERE / "before_maps").glob("*.jsonl"))
 
 
 class Codec(StandardCodec):
@@ -87,8 +88,19 @@ def test_every_prefix_of_a_golden_history_replays(name: str) -> None:
 
 @pytest.mark.parametrize("file", EARLIER, ids=lambda file: file.stem)
 def test_histories_from_before_calls_had_fingerprints_replay(file: Path) -> None:
+    assert not any(getattr(event, "call", "") for event in replayed(file))
+
+
+@pytest.mark.parametrize("file", BEFORE_MAPS, ids=lambda file: file.stem)
+def test_histories_from_before_maps_were_recorded_replay(file: Path) -> None:
+    tasks = [event for event in replayed(file) if isinstance(event, events.TaskScheduled)]
+    assert tasks
+    assert not any(task.map or task.part_of for task in tasks)
+
+
+def replayed(file: Path) -> History:
+    """An earlier history, of which every prefix replays with today's code."""
     history = History.from_lines(file.read_text(encoding="utf-8").splitlines())
-    assert not any(getattr(event, "call", "") for event in history)
     for prefix in history.prefixes():
         decision = advance(
             corpus.SHAPES[file.stem],
@@ -100,6 +112,7 @@ def test_histories_from_before_calls_had_fingerprints_replay(file: Path) -> None
         )
         assert decision.fault is None
         assert decision.events == ()
+    return history
 
 
 def test_there_is_no_file_without_its_workflow() -> None:
