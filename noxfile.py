@@ -23,9 +23,9 @@ PYTHONS = pythons.choose(os.environ.get("PYTHONS", "").split())
 MAIN = f"{sys.version_info[0]}.{sys.version_info[1]}"
 """The Python that everything is tested on."""
 
-ONCE = ("tests/aws", "tests/e2e", "tests/project", "tests/pulumi", "tests/unit/cli")
+ONCE = ("tests/aws", "tests/e2e", "tests/project", "tests/pulumi", "tests/ui", "tests/unit/cli")
 """What is tested on the main Python only, beside the tests that are marked `aws`: programs, documents,
-packaging, and what takes an account of AWS on loopback. The library itself is tested on the newest
+packaging, pages in a browser, and what takes an account of AWS on loopback. The library itself is tested on the newest
 Python as well."""
 
 BETWEEN = ("behaviours", "laws", "unit/codecs", "unit/core")
