@@ -25,8 +25,8 @@ MAIN = f"{sys.version_info[0]}.{sys.version_info[1]}"
 
 ONCE = ("tests/aws", "tests/e2e", "tests/project", "tests/pulumi", "tests/ui", "tests/unit/cli")
 """What is tested on the main Python only, beside the tests that are marked `aws`: programs, documents,
-packaging, pages in a browser, and what takes an account of AWS on loopback. The library itself is tested on the newest
-Python as well."""
+packaging, pages in a browser, and what takes an account of AWS on loopback. The library itself is tested
+on the newest Python as well."""
 
 BETWEEN = ("behaviours", "laws", "unit/codecs", "unit/core")
 """What is tested on the Pythons between these two, without the tests that are marked `local`: what
