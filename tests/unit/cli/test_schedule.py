@@ -6,7 +6,7 @@ from time import monotonic
 import pytest
 
 from tests.unit.cli.world import World
-from tests.waiting import WAIT
+from tests.waiting import WAIT, eventually
 
 YEARLY = ("--cron", "0 3 1 1 *", "--timezone", "Europe/Berlin")
 
@@ -37,6 +37,7 @@ def test_the_life_of_a_schedule(quick: World) -> None:
     found = about()
     assert found["args"] == ["Ann", 2]
     assert found["tags"] == {"kind": "greeting"}
+    eventually(lambda: about()["next"])  # once the worker has taken it up
     assert len(quick("schedule", "show", "yearly").out.split("\nnext ")) == 11
     started = quick("schedule", "trigger", "yearly", "--json").json["started"]
     assert quick("result", started).out == "hello Ann, hello Ann"
