@@ -120,7 +120,7 @@ def test_get_in_every_form_and_replay_of_each(served: World) -> None:
     served("result", "greet-1")
     timeline = served("get", "greet-1").out.splitlines()
     assert timeline[0].startswith("greet-1  greet  completed after ")
-    assert timeline[1].endswith("greet started  (name='ann', times=2)")
+    assert timeline[1].endswith("greet started  ('ann', 2)")
     assert timeline[-1].endswith("execution completed  result='hello ann, hello ann'")
     plain = served("get", "greet-1", "--json")
     lines = served("get", "greet-1", "--lines")
