@@ -519,7 +519,15 @@ async def _sample() -> AsyncGenerator[None, None]:
     yield
 
 
-_IN_GENERATOR: Final = {type(_sample().__anext__()), type(_sample().athrow(GeneratorExit))}
+def _types_of_waiting() -> frozenset[type]:
+    generator = _sample()
+    samples = (generator.__anext__(), generator.athrow(GeneratorExit))
+    for sample in samples:
+        cast("Any", sample).close()  # never awaited, and not to be complained of
+    return frozenset(map(type, samples))
+
+
+_IN_GENERATOR: Final = _types_of_waiting()
 """What a coroutine waits for that is inside of an asynchronous generator: `close` of these says nothing
 to the generator (before Python 3.13), and `throw` does.
 """
