@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -114,9 +115,9 @@ def test_deps_that_cannot_leave_the_process_are_named(tmp_path: Path) -> None:
         runtime.start_execution(carries_a_lock).result(WAIT)
 
 
-def test_outside_of_a_workflow_an_agent_runs_as_without(tmp_path: Path) -> None:
+def test_outside_of_a_workflow_an_agent_runs_as_without() -> None:
     CALLS["busy"] = 5
-    assert patient.run_sync("Now?").output == "at last"
+    assert asyncio.run(patient.run("Now?")).output == "at last"
 
 
 def test_worker_processes_and_deaths_ask_no_model_twice(tmp_path: Path) -> None:

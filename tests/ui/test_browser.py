@@ -203,16 +203,19 @@ def test_keys_lead_everywhere(runtime: LocalRuntime, opened: Opening) -> None:
     waiting(runtime, "o-1")
     waiting(runtime, "o-2")
     page = opened("/executions")
+    expect(page.locator(".live")).to_have_text("live")
     page.keyboard.press("j")
     page.keyboard.press("j")
     page.keyboard.press("x")
     expect(page.get_by_label("Select o-1")).to_be_checked()
     page.keyboard.press("o")
     expect(page.get_by_role("heading", name="o-1")).to_be_visible()
+    expect(page.locator(".live")).to_have_text("live")  # so the script is there, too
     page.keyboard.press("/")
     page.keyboard.type("o-2")
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", name="o-2")).to_be_visible()
+    expect(page.locator(".live")).to_have_text("live")
 
     def gone() -> bool:
         page.keyboard.press("g")

@@ -205,10 +205,8 @@ def test_reading_changes_nothing(mw: World) -> None:
 
 def contents(folder: Path) -> dict[str, list[object]]:
     with sqlite3.connect(folder / "state.db") as connection:
-        names = [name for (name,) in connection.execute("SELECT name FROM sqlite_master")]
-        tables = [
-            name for name in names if not name.startswith(("executions_", "tags_", "sqlite_auto"))
-        ]
+        kinds = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+        tables = [name for (name,) in kinds if not name.startswith("sqlite_")]
         found = {name: connection.execute(f"SELECT * FROM {name}").fetchall() for name in tables}
     connection.close()
     return found
@@ -249,7 +247,7 @@ WRONG = [
     (("completion", "tcsh"), 2, "tcsh"),
     (("--backend", "sqlite:none/x.db", "ls"), 6, "there is no store"),
     (("--backend", "sqlite:none/x.db", "start", "cli_flows:who"), 6, "create it"),
-    (("--backend", "mysql:x", "ls"), 2, "give aws or sqlite:PATH"),
+    (("--backend", "mysql:x", "ls"), 2, "give aws, sqlite:PATH or postgresql://"),
     (("--backend", "sqlite:cli_flows.py", "ls"), 6, "not an SQLite file"),
     (("--stack", "dev", "ls"), 6, "pulumi"),
     (("--backend", "sqlite:x", "--bucket", "b", "ls"), 2, "belong to aws"),

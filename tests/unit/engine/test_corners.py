@@ -83,6 +83,7 @@ def test_what_another_process_has_blocked_goes_on_here_when_it_comes_back() -> N
         stepping(lambda: opener, clock=clock) as first,
         stepping(lambda: opener, clock=clock, registry=Registry()) as second,
     ):
+        second.share(first)
         first.open()
         first.start("sequence", execution_id=ID)
         first.settle()

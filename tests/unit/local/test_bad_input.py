@@ -130,7 +130,7 @@ class TestValues:
         assert all(found.id != "refused" for found in runtime.list_executions())
 
     def test_a_keyword_argument(self, runtime: LocalRuntime) -> None:
-        with pytest.raises(ValueNotSerializable, match="argument 'value'"):
+        with pytest.raises(ValueNotSerializable, match="argument 1 is a lock"):
             runtime.start_execution(flows.echo, value=threading.Lock())
 
     def test_an_argument_that_contains_itself(self, runtime: LocalRuntime) -> None:
