@@ -28,7 +28,7 @@ from mini_workflow.engine.executor import execute, execute_async
 from mini_workflow.engine.runtime import Runtime
 from mini_workflow.engine.watchdog import DEFAULT_LIMIT
 from mini_workflow.errors import StoreError, UsageError
-from mini_workflow.ports import Agenda, Clock, Leases, Mailbox, Report, Store, TaskRunner
+from mini_workflow.ports import Backend, Clock, Report, TaskRunner
 from mini_workflow.runners.named_workers import NamedWorkers
 from mini_workflow.runners.routed import Closing, RoutedRunner
 from mini_workflow.runtimes.embedded import DEFAULT_GRACE, runner_in_process
@@ -185,30 +185,10 @@ class LocalRuntime(EmbeddedRuntime):
         super().__init__(partial(_OpenedFile, path, synchronous), **options)
 
 
-class OpenedBackend(Protocol):
+class OpenedBackend(Backend, Protocol):
     """A backend that this process has open as an owner, and how others that have it open are woken. It
     may have `streams` too, a StreamStore.
     """
-
-    @property
-    def store(self) -> Store:
-        """See `Backend.store`."""
-        ...
-
-    @property
-    def agenda(self) -> Agenda:
-        """See `Backend.agenda`."""
-        ...
-
-    @property
-    def mailbox(self) -> Mailbox:
-        """See `Backend.mailbox`."""
-        ...
-
-    @property
-    def leases(self) -> Leases:
-        """See `Backend.leases`."""
-        ...
 
     @property
     def clock(self) -> Clock:
@@ -221,10 +201,6 @@ class OpenedBackend(Protocol):
 
     def listen(self, runtime: Runtime) -> None:
         """Have the runtime look around whenever another process asks for it."""
-        ...
-
-    def close(self) -> None:
-        """Tell the others, and close."""
         ...
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 _GONE = "gone"
 _UNKNOWN = ""
@@ -43,6 +45,20 @@ class Process:
             pass  # It exists, and is not ours.
         born = _born(self.pid)
         return born == _GONE or bool(self.born and born and born != self.born)
+
+
+def dead_owners(owners: Sequence[Any], own: int | None, now: int) -> dict[int, int]:
+    """Return the owners but one's own that are gone, and what each adds to the tries of the turn that it
+    was in. A row has the owner, its address, until when it holds, host, pid and born.
+    """
+    dead: dict[int, int] = {}
+    for owner, _, until, host, pid, born in owners:
+        if owner != own:
+            if Process(host, pid, born).is_dead():
+                dead[owner] = 1
+            elif until < now:
+                dead[owner] = 2
+    return dead
 
 
 def _host() -> str:

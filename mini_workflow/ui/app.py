@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, cast
 from urllib.parse import parse_qsl, quote
@@ -117,7 +118,7 @@ class _Pages:
 
         def read() -> Any:
             lines = lines_of(self._client, wanted, after, now)
-            everything = Filter(**{**_parts(wanted), "status": ""})
+            everything = replace(wanted, status="")
             return lines, counts_of(self._client, everything, now)
 
         (lines, following), counts = await run_in_threadpool(read)
@@ -306,7 +307,3 @@ def _address(request: Request, path: str) -> str:
 
 def _quoted(name: str) -> str:
     return quote(name, safe=":@")
-
-
-def _parts(wanted: Filter) -> dict[str, str]:
-    return {name: getattr(wanted, name) for name in Filter.__slots__}

@@ -69,10 +69,11 @@ class Guard:
         if refusal is not None:
             await refusal(scope, receive, _with_headers(send, ""))
             return
-        browser = _cookie(headers) or secrets.token_urlsafe(24)
+        known = _cookie(headers)
+        browser = known or secrets.token_urlsafe(24)
         scope["mini_workflow.form_token"] = self.form_token(browser)
-        fresh = "" if browser == _cookie(headers) else browser
-        await self._inner(scope, receive, _with_headers(send, self._set_cookie(scope, fresh)))
+        cookie = "" if known else self._cookie_line(scope, browser)
+        await self._inner(scope, receive, _with_headers(send, cookie))
 
     def form_token(self, browser: str) -> str:
         """Return what forms have to carry that are made for a browser."""
@@ -127,9 +128,6 @@ class Guard:
         name, _, proof = cookie.partition(".")
         wanted = hmac.new(self._key, f"known {name}".encode(), sha256).hexdigest()
         return hmac.compare_digest(proof.encode(), wanted.encode())
-
-    def _set_cookie(self, scope: Scope, value: str) -> str:
-        return self._cookie_line(scope, value) if value else ""
 
     def _cookie_line(self, scope: Scope, value: str) -> str:
         path = scope.get("root_path", "") or "/"

@@ -17,7 +17,7 @@ from mini_workflow.stores.postgres.arrays import numbers
 from mini_workflow.stores.postgres.clock import DatabaseClock
 from mini_workflow.stores.postgres.connection import Address, Connection, Pool
 from mini_workflow.stores.postgres.functions import NOW
-from mini_workflow.stores.process import Process
+from mini_workflow.stores.process import Process, dead_owners
 
 HOMES: Final = 8
 """Partitions that an owner begins with: into so many parts what it leaves can be shared."""
@@ -104,7 +104,7 @@ class PostgresLeases:
 
     def _end(self, connection: Connection, owners: Sequence[Any], now: int) -> list[int]:
         """End the owners that are gone or have not renewed; answers which."""
-        dead = self._dead(owners, now)
+        dead = dead_owners(owners, self._holding.lease, now)
         ended: list[int] = []
         for owner, weight in dead.items():
             late = "" if weight == 1 else "AND until < %s"
@@ -147,7 +147,7 @@ class PostgresLeases:
     def peers(self) -> list[str]:
         """See `Leases.peers`."""
         owners = self._readers.rows(_OWNERS)
-        dead = self._dead(owners, self._clock.now())
+        dead = dead_owners(owners, self._holding.lease, self._clock.now())
         return [
             address
             for owner, address, *_ in owners
@@ -163,20 +163,9 @@ class PostgresLeases:
         if len(owners) < len(rows):
             return True
         standing = {owner for owner, *_ in owners}
-        return self._holding.lease not in standing or bool(self._dead(owners, now))
-
-    def _dead(self, owners: Sequence[Any], now: int) -> dict[int, int]:
-        """Return the owners that are gone, and what each adds to the tries of the turn that it was
-        in.
-        """
-        dead: dict[int, int] = {}
-        for owner, _, until, host, pid, born in owners:
-            if owner != self._holding.lease:
-                if Process(host, pid, born).is_dead():
-                    dead[owner] = 1
-                elif until < now:
-                    dead[owner] = 2
-        return dead
+        return self._holding.lease not in standing or bool(
+            dead_owners(owners, self._holding.lease, now)
+        )
 
     def _enter(self, connection: Connection, now: int) -> int:
         self._holding.homes = []

@@ -5,12 +5,12 @@ from __future__ import annotations
 import sqlite3
 import threading
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from mini_workflow.ports import Clock
 from mini_workflow.stores import turn_note
 from mini_workflow.stores.ownership import Ownership
-from mini_workflow.stores.process import Process
+from mini_workflow.stores.process import Process, dead_owners
 from mini_workflow.stores.sqlite.connection import Connection
 
 FOLD_LIMIT: Final = 1_000
@@ -65,7 +65,7 @@ class SQLiteLeases:
         with self._writer as raw:
             if holding.lease is not None:
                 verify(raw, holding)
-            dead = self._dead(raw.execute(_OWNERS).fetchall(), now)
+            dead = dead_owners(raw.execute(_OWNERS).fetchall(), self._holding.lease, now)
             taken: list[int] = [
                 partition
                 for partition, owner in raw.execute(_PARTITIONS).fetchall()
@@ -124,7 +124,7 @@ class SQLiteLeases:
         now = self._clock.now()
         with self._reading:
             owners = self._reader.rows(_OWNERS)
-        dead = self._dead(owners, now)
+        dead = dead_owners(owners, self._holding.lease, now)
         return [
             address
             for owner, address, *_ in owners
@@ -135,22 +135,9 @@ class SQLiteLeases:
         """Return whether there may be anything to take; looking is cheaper than locking."""
         owners = self._writer.rows(_OWNERS)
         standing = {owner for owner, *_ in owners}
-        if self._holding.lease not in standing or self._dead(owners, now):
+        if self._holding.lease not in standing or dead_owners(owners, self._holding.lease, now):
             return True
         return any(owner not in standing for _, owner in self._writer.rows(_PARTITIONS))
-
-    def _dead(self, owners: list[Any], now: int) -> dict[int, int]:
-        """Return the owners that are gone, and what each adds to the tries of the turn that it was
-        in.
-        """
-        dead: dict[int, int] = {}
-        for owner, _, until, host, pid, born in owners:
-            if owner != self._holding.lease:
-                if Process(host, pid, born).is_dead():
-                    dead[owner] = 1
-                elif until < now:
-                    dead[owner] = 2
-        return dead
 
     def _enter(self, raw: sqlite3.Connection, now: int) -> int:
         process = Process.current()
