@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 from collections.abc import Iterator
@@ -39,6 +40,14 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     left_out.record(texts)
     if texts:
         terminalreporter.write_line(f"{left_out.MARK}{'; '.join(texts)}")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_running_loop() -> Iterator[None]:
+    """Name the module that leaves an event loop running in the thread in which all others are tested."""
+    yield
+    running = asyncio.events._get_running_loop()
+    assert running is None, f"a fixture of this module leaves {running} running"
 
 
 @pytest.fixture(scope="session")

@@ -28,7 +28,9 @@ PICTURES = ROOT / "docs" / "pictures"
 expect.set_options(timeout=WAIT * 1000)
 
 
-@pytest.fixture(scope="session")
+# Not of the session: as long as Playwright is open, its loop counts as running in this thread, and
+# no test of another module could call asyncio.run().
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
     program = next(filter(None, map(shutil.which, PROGRAMS)), None)
     if program is None:
