@@ -147,6 +147,10 @@ class WorkflowEngineArgs(CodeOptions, total=False):
     canary: bool
     """True to have a new version of the orchestrator wait for `mini-workflow deploy`, which has it take
     a share of the executions first. It sets `versions`."""
+    keep_versions: Any
+    """How many of the newest versions of each function stay, with `versions` or `canary`: 5 by default.
+    After a deployment older ones are deleted that no alias, no open execution and no call needs; False to
+    leave that to `mini-workflow deploy prune`."""
     payload_retention: Any
     """How long large values are kept, more than "14 days". "30 days" by default."""
     history: Any

@@ -8,7 +8,7 @@ import pulumi_aws as aws
 import pulumi_random as random
 
 from mini_workflow import settings
-from pulumi_component import history, inputs, links, monitoring, pipes, policies
+from pulumi_component import history, inputs, links, monitoring, pipes, policies, prune
 from pulumi_component.args import Link, WorkflowEngineArgs
 from pulumi_component.function import Function, packaged
 from pulumi_component.options import (
@@ -254,10 +254,11 @@ class WorkflowEngine(pulumi.ComponentResource):
         args: Mapping[str, Any],
         variables: Mapping[str, pulumi.Input[str]],
         permissions: pulumi.Output[Any],
+        after: pulumi.ResourceHook | None = None,
     ) -> Function:
         own = {"engine": links.OWN, "environment": variables, "permissions": permissions}
         given: Any = {**args, "link": inputs.joined([own], args["link"])}
-        return Function(f"{self._name_of}-{what}", given, self._mine)
+        return Function(f"{self._name_of}-{what}", given, self._mine, after=after)
 
     def _worker(
         self, what: str, args: Mapping[str, Any], key: SigningKey, failures: aws.sqs.Queue
@@ -345,6 +346,7 @@ class WorkflowEngine(pulumi.ComponentResource):
                 **{f"worker {label}": function.pinned_arns for label, function in named.items()},
                 **{f"queue {label}": one.arn for label, one in self.queues.items()},
             ),
+            after=prune.pruning(f"{self._name_of}-orchestrator", self._options.keep_versions),
         )
 
     def _versions(self, orchestrator: Function) -> pulumi.Output[str]:
