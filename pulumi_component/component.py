@@ -330,6 +330,7 @@ class WorkflowEngine(pulumi.ComponentResource):
                 settings.SCHEDULE_GROUP: group.name,
                 settings.SCHEDULE_DLQ_ARN: undelivered.arn,
                 **({} if kms is None else {settings.SCHEDULE_KEY_ARN: kms}),
+                **self._retention(),
             },
             self._allowing(
                 key,
@@ -348,6 +349,10 @@ class WorkflowEngine(pulumi.ComponentResource):
             ),
             after=prune.pruning(f"{self._name_of}-orchestrator", self._options.keep_versions),
         )
+
+    def _retention(self) -> dict[str, str]:
+        kept = self._options.execution_retention
+        return {} if kept is None else {settings.EXECUTION_RETENTION: str(kept * 86_400)}
 
     def _versions(self, orchestrator: Function) -> pulumi.Output[str]:
         """Let the orchestrator call its other versions, which takes its own name; answers all that its

@@ -203,7 +203,8 @@ class History:
 
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
-    """The arguments of a WorkflowEngine. `payload_retention` is in days; `keep_versions` is None where
+    """The arguments of a WorkflowEngine. `payload_retention` and `execution_retention` are in days, and the
+    latter is None for ever; `keep_versions` is None where
     nothing prunes.
 
     `worker` and `orchestrator` are the arguments of their Functions, `workers` those of the other
@@ -216,6 +217,7 @@ class EngineOptions:
     pulling: tuple[str, ...]
     orchestrator: Mapping[str, Any]
     concurrency: int | None
+    execution_retention: int | None
     keep_versions: int | None
     payload_retention: int
     history: "History"
@@ -292,6 +294,9 @@ class EngineOptions:
             pulling=pulling,
             orchestrator=functions["orchestrator"],
             concurrency=concurrency,
+            execution_retention=None
+            if given.get("execution_retention") in (None, units.FOREVER)
+            else units.days("execution_retention", given["execution_retention"], 1, 36_500),
             keep_versions=_keep_versions(given),
             payload_retention=units.days(
                 "payload_retention",
