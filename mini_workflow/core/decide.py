@@ -123,6 +123,9 @@ def decide(
                 # What began with a message before this one: a delayed start.
                 stale = True
                 taken += recorder.take()
+            if type(message) is events.PromiseHeartbeat and _is_heard(state, message, now):
+                stale = True
+                continue
             before = len(taken)
             for event in _events_of(run, message, refusals, refused):
                 if stale:
@@ -142,8 +145,7 @@ def decide(
                 return Decision((), (), "running", False, None, spoilt_by=refusals[-1])
             if state.condition == "continued":
                 # What else has arrived is for the next run, but for the promises of this one.
-                for other in messages[index + 1 :]:
-                    (ignored if isinstance(other, Given) else left).append(other)
+                _hand_on(messages[index + 1 :], left, ignored)
                 summary = state.summary()
                 break
             if len(taken) == before:
@@ -168,6 +170,21 @@ def decide(
         chunks=() if recorder.streams is None else recorder.streams.take(),
         cut=cut,
     )
+
+
+def _is_heard(state: ExecutionState, heartbeat: events.PromiseHeartbeat, now: int | None) -> bool:
+    """Take in the heartbeat of a promise, and return whether that is open."""
+    is_open = state.admit(heartbeat) is not None
+    if is_open:
+        state.hear(heartbeat, now)
+    return is_open
+
+
+def _hand_on(others: Iterable[Message], left: list[Message], ignored: list[Message]) -> None:
+    """Keep messages for the next run, unless they are for a promise of this one."""
+    for message in others:
+        of_promise = isinstance(message, Given | events.PromiseHeartbeat)
+        (ignored if of_promise else left).append(message)
 
 
 def _deliver(run: Run, event: Event) -> None:
