@@ -33,7 +33,7 @@ from mini_workflow.core.mapping import (
     map_items,
 )
 from mini_workflow.core.progress import text_of_progress
-from mini_workflow.core.promises import Promise
+from mini_workflow.core.promises import Promise, reason_of
 from mini_workflow.core.retry import RetryPolicy, check_policy
 from mini_workflow.core.run import Run
 from mini_workflow.core.starting import (
@@ -391,12 +391,21 @@ class Context:
             heartbeat: seconds (or a timedelta) after which it raises PromiseTimeout unless
                 ``runtime.heartbeat_promise(token)`` is called, from now on and from each call.
         """
-        called = f"promise {name!r}" if name else "a promise"
-        return self._run.promises.create(
-            name or "",
-            limited(called, "timeout", timeout),
-            limited(called, "heartbeat", heartbeat),
-        )
+        return self._run.promises.create(name or "", timeout, heartbeat)
+
+    def complete_promise(self, token: str, value: Any = None) -> None:
+        """Give a promise of another execution its value, by its token: once, after this turn's commit.
+
+        One that is not open any more, or whose token is wrong, stays as it is. Raises PromiseNotOpen if it is
+        no token at all.
+        """
+        self._run.promises.send(token, value)
+
+    def fail_promise(self, token: str, why: str | BaseException) -> None:
+        """Have a promise of another execution raise `why`: that exception, or a RuntimeError with that text.
+        All else as `complete_promise`.
+        """
+        self._run.promises.send(token, None, reason_of(why))
 
     def stream(self, name: str) -> WorkflowStream:
         """Return the stream of that name, to write to: whoever reads ``execution.stream(name)`` gets

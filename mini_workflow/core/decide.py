@@ -33,6 +33,9 @@ Given = events.PromiseCompleted | events.PromiseFailed
 """What is given to a promise from outside."""
 
 
+Sent = events.SignalSent | events.CancelSent | events.CompletionSent | events.ChildCancelled
+"""What is recorded of messages to other executions."""
+
 NOBODY: Final[dict[str, Failure]] = {}
 
 
@@ -326,7 +329,7 @@ def _start(
 
 def _message(
     run: Run,
-    event: events.SignalSent | events.CancelSent | events.ChildCancelled,
+    event: Sent,
     started: set[int],
     found: list[Command],
 ) -> None:
@@ -364,6 +367,7 @@ _FOLLOW: Final[dict[type[Event], Callable[[Run, Any, set[int], list[Command]], N
     events.StartSent: _start,
     events.SignalSent: _message,
     events.CancelSent: _message,
+    events.CompletionSent: _message,
     events.ChildCancelled: _message,
     **dict.fromkeys(CLOSING, _end),
 }
@@ -385,15 +389,18 @@ def start_of(
     return commands.StartChild(*asked, timing, True, event.notify, worker, event.tags)
 
 
-def message_to(
-    run: Run, event: events.SignalSent | events.CancelSent | events.ChildCancelled
-) -> commands.SendMessage:
+def message_to(run: Run, event: Sent) -> commands.SendMessage:
     """Return what the event has sent to another execution."""
     key = f"{run.execution_id}/{run.state.seed}/{event.seq}"
     at = run.state.now
     if isinstance(event, events.SignalSent):
         signal = events.SignalReceived(at, event.name, event.value, key)
         return commands.SendMessage(event.target, signal, key)
+    if isinstance(event, events.CompletionSent):
+        given: Given = events.PromiseCompleted(at, event.promise, event.value, event.secret)
+        if event.failure is not None:
+            given = events.PromiseFailed(at, event.promise, event.failure, event.secret)
+        return commands.SendMessage(event.target, given, key)
     if isinstance(event, events.CancelSent):
         message = (
             events.ExecutionTerminated(at, event.reason)

@@ -432,6 +432,20 @@ class CancelSent(Fact):
 
 
 @fact
+class CompletionSent(Fact):
+    """The workflow gave a promise of another execution its `value`, or had it fail with a `failure`: the one
+    with the number `promise`, whose token has that `secret`.
+    """
+
+    seq: int
+    target: str
+    promise: int
+    secret: str
+    value: Payload
+    failure: Failure | None = None
+
+
+@fact
 class UpdateCompleted(Fact):
     """The handler of an update returned."""
 
@@ -538,6 +552,7 @@ Recorded = (
     | StartSent
     | SignalSent
     | CancelSent
+    | CompletionSent
     | UpdateCompleted
     | UpdateFailed
     | PatchMarked

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Generator
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -11,6 +12,7 @@ from mini_workflow.core import events
 from mini_workflow.core.open_promise import OpenPromise
 from mini_workflow.core.recorder import Recorder
 from mini_workflow.core.timers import Timers
+from mini_workflow.durations import limited
 from mini_workflow.errors import PromiseNotOpen, PromiseTimeout, UsageError
 from mini_workflow.loop.loop import WorkflowLoop
 from mini_workflow.loop.ordered import WorkflowFuture
@@ -35,6 +37,13 @@ def read_token(token: str) -> tuple[str, int, str]:
     if len(parts) == 3 and parts[0] and parts[1].isdecimal() and parts[2]:
         return parts[0], int(parts[1]), parts[2]
     raise PromiseNotOpen(f"{token!r} is not the token of a promise; use the promise's .token as is")
+
+
+def reason_of(why: str | BaseException) -> BaseException:
+    """Return what a promise is to raise. Raises UsageError if it is neither an exception nor a text."""
+    if not isinstance(why, (str, BaseException)):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise UsageError(f"{why!r} is no reason: give an exception, or a text")
+    return RuntimeError(why) if isinstance(why, str) else why
 
 
 class Promise(WorkflowFuture[Any]):
@@ -95,16 +104,18 @@ class Promises:
         self._open: dict[int, Promise] = {}
 
     def create(
-        self, name: str, timeout: int | None = None, heartbeat_timeout: int | None = None
+        self, name: str, timeout: float | timedelta | None, heartbeat: float | timedelta | None
     ) -> Promise:
-        """Return a value that somebody outside will give, within so many milliseconds, and with a heartbeat
-        at least as often.
+        """Return a value that somebody outside will give, within so many seconds, and with a heartbeat at
+        least as often.
         """
+        what = f"promise {name!r}" if name else "a promise"
+        limits = limited(what, "timeout", timeout), limited(what, "heartbeat", heartbeat)
         recorder = self._recorder
         if not recorder.may_start():
             return Promise("", name, loop=recorder.loop)
         seq = recorder.seq = recorder.seq + 1
-        recorder.emit(events.PromiseCreated(seq, name, timeout, heartbeat_timeout))
+        recorder.emit(events.PromiseCreated(seq, name, *limits))
         token = make_token(recorder.execution_id, seq, recorder.state.secret(seq))
         promise = self._open[seq] = Promise(token, name, seq, loop=recorder.loop)
         opened = recorder.state.promises.get(seq)
@@ -123,6 +134,17 @@ class Promises:
         what = "was not completed within" if late else "has ended: no heartbeat came for"
         error = PromiseTimeout(f"promise {name} {what} {(limit or 0) / 1000:g} s")
         self._recorder.fail(future, error)
+
+    def send(self, token: str, value: Any = None, error: BaseException | None = None) -> None:
+        """Give a promise of any execution its value, or have it fail, once this turn is committed."""
+        target, number, secret = read_token(token)
+        recorder = self._recorder
+        if recorder.may_start():
+            codec = recorder.codec.for_execution(target)
+            payload = codec.encode(value, "value of the promise")
+            failure = None if error is None else codec.encode_failure(error)
+            seq = recorder.seq = recorder.seq + 1
+            recorder.emit(events.CompletionSent(seq, target, number, secret, payload, failure))
 
     def completed(self, event: events.PromiseCompleted) -> None:
         """Give a promise its value."""

@@ -535,6 +535,7 @@ class ExecutionState:
         events.PromiseFailed: _promise_ended,
         events.ChildStarted: _child_started,
         events.StartSent: _start_sent,
+        events.CompletionSent: _start_sent,
         events.ChildCancelled: _child_cancelled,
         events.ChildCompleted: _child_ended,
         events.ChildFailed: _child_ended,

@@ -49,7 +49,7 @@ _quote: Final[Callable[[str], str]] = encode_basestring
 _INTEGERS: Final = (
     *("at", "seq", "attempt", "fire_at", "retry_at", "wait", "by", "begun"),
     *("delay", "start_at", "timeout", "heartbeat_timeout", "deadline"),
-    *("run", "kept", "highest", "timer", "undoes", "part_of"),
+    *("run", "kept", "highest", "timer", "undoes", "part_of", "promise"),
 )
 _REQUIRED: Final[dict[type, frozenset[str]]] = {
     kind: frozenset(f.name for f in fields(kind) if f.default is MISSING)

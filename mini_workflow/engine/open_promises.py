@@ -8,11 +8,11 @@ from typing import Any, Final
 
 from mini_workflow.core import events, wire
 from mini_workflow.core.codec import Codec
-from mini_workflow.core.promises import make_token, read_token
+from mini_workflow.core.promises import make_token, read_token, reason_of
 from mini_workflow.core.state import ExecutionState
 from mini_workflow.engine.instants import instant
 from mini_workflow.engine.recording import decode_message
-from mini_workflow.errors import UsageError, ValueTooLarge
+from mini_workflow.errors import ValueTooLarge
 from mini_workflow.ports import Stored
 
 ToPromise = events.PromiseCompleted | events.PromiseFailed | events.PromiseHeartbeat
@@ -80,9 +80,7 @@ def failure_of(
     """Return the execution of a promise, and the message that has it raise. Raises PromiseNotOpen, and
     UsageError if `why` is no reason.
     """
-    if not isinstance(why, (str, BaseException)):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise UsageError(f"{why!r} is no reason: give an exception, or a text")
-    error = RuntimeError(why) if isinstance(why, str) else why
+    error = reason_of(why)
     execution_id, seq, secret = read_token(token)
     failure = codec.for_execution(execution_id).encode_failure(error)
     return execution_id, events.PromiseFailed(now, seq, failure, secret)

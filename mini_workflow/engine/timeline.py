@@ -292,6 +292,7 @@ _NOTES: Final[dict[type[Event], Callable[[Any], str]]] = {
     events.ChildStarted: lambda e: f"as {e.id}",
     events.StartSent: lambda e: f"as {e.id}",
     events.SignalSent: lambda e: f"to {e.target}",
+    events.CompletionSent: lambda e: f"#{e.promise} of {e.target}",
     events.CancelSent: lambda e: f"to {e.target}{': ' if e.reason else ''}{e.reason}",
     events.MessagesUnhandled: lambda e: ", ".join(f"{n} x {name}" for name, n in e.signals.items()),
     events.TagsSet: lambda e: ", ".join(
@@ -341,6 +342,7 @@ _WORDS: Final = (
     ("Child", "child"),
     ("StartSent", "other execution"),
     ("CancelSent", "cancellation"),
+    ("CompletionSent", "value of a promise"),
     ("Patch", "change"),
     ("Tags", "tags"),
     ("Messages", "signals"),
@@ -372,6 +374,7 @@ _HAPPENED: Final[dict[type[Event], str]] = {
     events.UpdateFailed: "failed",
     events.CancelRequested: "asked to cancel",
     events.CancelSent: "sent",
+    events.CompletionSent: "sent",
     events.PromiseCreated: "made",
     events.PromiseCompleted: "completed",
     events.PromiseFailed: "failed",

@@ -60,6 +60,9 @@ P = ParamSpec("P")
 ABOUT_ATTEMPTS: Final = (events.TaskCompleted, events.TaskFailed, events.TaskReleased)
 ABOUT_PROMISES: Final = (events.PromiseCompleted, events.PromiseFailed, events.PromiseHeartbeat)
 
+RECORDED_LATE: Final = (events.SignalReceived, events.PromiseCompleted, events.PromiseFailed)
+"""What an execution takes also when it has closed: a retry needs it."""
+
 DEADLY: Final = 4
 """At how many tries an execution is blocked. A process that has died in the middle of its turn counts
 1, one that hangs 2 (`Leases.note_turn`): four that die, or two that hang. Our own bound."""

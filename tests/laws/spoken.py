@@ -165,6 +165,14 @@ async def promises_in_time(ctx: Context) -> list[Any]:
     return seen
 
 
+@shape(tags="ordered tasks tells")
+async def gives_promises(ctx: Context) -> None:
+    ctx.complete_promise("elsewhere~1~secret", await ctx.task(double, 1))
+    ctx.fail_promise("elsewhere~2~secret", ValueError("no"))
+    await ctx.task(double, 2)
+    ctx.complete_promise("elsewhere~3~secret")
+
+
 @shape(says=[Say("cancel", "enough")], tags="ordered tasks timers gives-up cancelled fails")
 async def cancelled_with_cleanup(ctx: Context) -> None:
     kept = ctx.task(double, 1, name="kept")

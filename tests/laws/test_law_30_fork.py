@@ -31,6 +31,7 @@ SPOKEN = {
 
 OWN_ID = {
     "detached_executions",
+    "given_promises",
     *(name for name, shape in SHAPES.items() if shape.name.startswith("scheduled")),
 }
 """Shapes whose code goes by the id of its execution, or starts what has an id of its own: a fork has

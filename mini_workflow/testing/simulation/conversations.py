@@ -277,6 +277,23 @@ async def promises_in_time(ctx: Context) -> list[str]:
     return [*seen, "done"]
 
 
+@shape(["by card", "ValueError", 2], given=1, tags="tasks promises tells")
+async def given_promises(ctx: Context) -> list[Any]:
+    """Give values to promises of its own: they go by mail, as those of others do."""
+    paid, sent, spare = ctx.promise("paid"), ctx.promise("sent"), ctx.promise("spare")
+    ctx.complete_promise(paid.token, "by card")
+    ctx.complete_promise(paid.token, "in cash")
+    seen: list[Any] = [await paid]
+    ctx.fail_promise(sent.token, ValueError("lost"))
+    await step(ctx, "given")
+    try:
+        await sent
+    except ValueError as error:
+        seen.append(type(error).__name__)
+    ctx.complete_promise(spare.token, 2)
+    return [*seen, await spare]
+
+
 # Executions that are started, and go on by themselves
 
 
