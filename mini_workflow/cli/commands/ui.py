@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import click
 
+from mini_workflow.cli.commands.doctor import examine
 from mini_workflow.cli.failures import UNAVAILABLE, Failed
 from mini_workflow.cli.output import note, say, say_json
 from mini_workflow.cli.session import Session, command, json_option, pass_session
@@ -94,6 +95,7 @@ def ui(
             hosts=(*host_names, *([host] if host not in ("0.0.0.0", "::") else [])),
             user_header=user_header,
             name=session.backend.place,
+            doctor=lambda: examine(session),
         )
         at = listening.getsockname()[1]
         shown = f"[{host}]" if ":" in host else host
