@@ -21,9 +21,9 @@ from starlette.staticfiles import StaticFiles
 
 from mini_workflow.doctor.findings import Finding
 from mini_workflow.engine.client import Client
+from mini_workflow.engine.picture import words
 from mini_workflow.errors import ExecutionNotFound, MiniWorkflowError, StoreUnavailable, UsageError
 from mini_workflow.ports.owner import MOST_HELD
-from mini_workflow.ui import words
 from mini_workflow.ui.actions import ACTIONS, Action, Asked, possible
 from mini_workflow.ui.execution_page import ExecutionPage, whole
 from mini_workflow.ui.forms import MESSAGES, Asking

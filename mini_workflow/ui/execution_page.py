@@ -12,13 +12,13 @@ from mini_workflow.core import events
 from mini_workflow.core.failure import Failure
 from mini_workflow.engine.client import Client
 from mini_workflow.engine.execution import Description, Execution
+from mini_workflow.engine.picture import words
+from mini_workflow.engine.picture.drawing import Picture, draw
+from mini_workflow.engine.picture.operations import course_of, milliseconds, one_line
 from mini_workflow.engine.timeline import Entry
 from mini_workflow.errors import SerializationError, UsageError
-from mini_workflow.ui import words
 from mini_workflow.ui.actions import possible, remedy
 from mini_workflow.ui.lists import shape_of, utc_now
-from mini_workflow.ui.operations import course_of, milliseconds, one_line
-from mini_workflow.ui.picture import Picture, draw
 from mini_workflow.ui.stream_page import StreamPart, streams_of
 from mini_workflow.ui.values import Node, tree_of
 

@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from mini_workflow.engine.client import Client
+from mini_workflow.engine.picture import words
 from mini_workflow.engine.schedules import Schedule, ScheduleDescription
 from mini_workflow.errors import MiniWorkflowError, UsageError
-from mini_workflow.ui import words
 from mini_workflow.ui.forms import Form
 
 SCHEDULES: Final = 100

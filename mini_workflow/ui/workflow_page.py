@@ -9,10 +9,10 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from mini_workflow.engine.client import Client
+from mini_workflow.engine.picture import words
+from mini_workflow.engine.picture.operations import Operation, course_of
 from mini_workflow.errors import MiniWorkflowError, UsageError
 from mini_workflow.ports import CLOSED, Status
-from mini_workflow.ui import words
-from mini_workflow.ui.operations import Operation, course_of
 from mini_workflow.workflow import REGISTRY
 
 WINDOWS: Final = {
