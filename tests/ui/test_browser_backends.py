@@ -52,6 +52,9 @@ def test_an_execution_is_found_signalled_and_watched_to_its_end(
             answer = page.goto(f"{address}/{path}")
             assert answer is not None
             assert answer.status == 200, path
+        page.goto(f"{address}/workers")
+        told = "1 alive" if hasattr(elsewhere, "owners") else "The functions of the engine run"
+        expect(page.get_by_role("main")).to_contain_text(told)
         page.goto(f"{address}/executions")
         page.get_by_role("link", name="o-1", exact=True).click()
         page.locator(".say").get_by_role("link", name="Signal").click()
