@@ -161,7 +161,7 @@ def test_what_is_selected_is_cancelled(runtime: LocalRuntime, opened: Opening) -
 def test_a_signal_is_sent_by_a_form(runtime: LocalRuntime, opened: Opening) -> None:
     execution = waiting(runtime, "o-1")
     page = opened("/executions/o-1")
-    page.get_by_role("link", name="Signal").click()
+    page.get_by_role("group", name="Actions").get_by_role("link", name="Signal").click()
     page.get_by_label("Name").fill("approve")
     page.get_by_label("Value").fill('{"by": "ann"}')
     page.get_by_role("button", name="Signal").click()
