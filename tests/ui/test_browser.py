@@ -162,7 +162,7 @@ def test_a_signal_is_sent_by_a_form(runtime: LocalRuntime, opened: Opening) -> N
     execution = waiting(runtime, "o-1")
     page = opened("/executions/o-1")
     page.get_by_role("group", name="Actions").get_by_role("link", name="Signal").click()
-    page.get_by_label("Name").fill("approve")
+    expect(page.get_by_role("textbox", name="Name")).to_have_value("approve")
     page.get_by_label("Value").fill('{"by": "ann"}')
     page.get_by_role("button", name="Signal").click()
     assert execution.result(WAIT)["approval"] == {"by": "ann"}
