@@ -39,11 +39,12 @@ from mini_workflow.settings import (
     ROLE_ARN,
     SCHEDULE_GROUP,
     SIGNING_KEY,
+    TABLE_KEY,
+    TABLE_ORDER,
     TIMER_QUEUE_URL,
     WORKER_FUNCTION_NAME,
     Settings,
 )
-from mini_workflow.stores.dynamodb.table import KEY, ORDER
 from tests.aws.emulator.server import ACCOUNT, Server
 
 log = logging.getLogger(__name__)
@@ -379,7 +380,7 @@ class EmulatedCloud(Cloud):
 
     def create_table(self) -> None:
         """With the keys that the component gives it."""
-        keys = ((KEY, "HASH"), (ORDER, "RANGE"))
+        keys = ((TABLE_KEY, "HASH"), (TABLE_ORDER, "RANGE"))
         self.server.client("dynamodb").create_table(
             TableName=self.name,
             BillingMode="PAY_PER_REQUEST",

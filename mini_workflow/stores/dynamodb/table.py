@@ -7,14 +7,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
+from mini_workflow.settings import TABLE_EXPIRES as EXPIRES
+from mini_workflow.settings import TABLE_KEY as KEY
+from mini_workflow.settings import TABLE_ORDER as ORDER
 from mini_workflow.stores.aws_clients import Clients, code_of, translate_errors
-
-KEY: Final = "id"
-ORDER: Final = "turn"
-"""The attributes of the primary key: of the partition, and of the order in it."""
-
-EXPIRES: Final = "expires"
-"""The attribute by which DynamoDB removes items some time after: seconds since the epoch."""
 
 DELETED_AT_ONCE: Final = 25
 """Items that one call deletes (DynamoDB API Reference, BatchWriteItem)."""
