@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from mini_workflow.codecs.chained import Codecs
 from mini_workflow.codecs.standard import DEFAULT_VALUE_LIMIT
 from mini_workflow.engine.client import Client
+from mini_workflow.engine.deletions import retention_of
 from mini_workflow.errors import UsageError
 from mini_workflow.runtimes.aws.client_transport import ClientTransport
 from mini_workflow.runtimes.aws.container import Container, StoreName
@@ -62,6 +64,9 @@ class AWSRuntime(Client):
         store: where the histories are: "s3" for the bucket, "dynamodb" for a table. By default as the
             settings say, which is what the component was told. If they say otherwise, the first call
             that needs a history raises UsageError, or SettingMissing where there is no table.
+        retention: after which time since they closed the orchestrator deletes executions, in seconds or
+            as a timedelta, a few at a time beside the work; by default what the settings say, and
+            never if they say nothing.
 
     Raises UsageError if an argument is out of range.
     """
@@ -81,6 +86,7 @@ class AWSRuntime(Client):
         codec: Codecs | None = None,
         keep_runs: bool = True,
         store: StoreName | None = None,
+        retention: float | timedelta | None = None,
     ) -> None:
         _check("store", store, store in (None, "s3", "dynamodb"), '"s3" or "dynamodb"')
         _check("cache_size", cache_size, cache_size >= 1, "1 or more")
@@ -104,6 +110,7 @@ class AWSRuntime(Client):
         super().__init__(
             self._client_transport, self._client_transport.store, self._parts.codec, registry
         )
+        self._retention = None if retention is None else retention_of(retention)
         self._limits = (cache_size, turn_timeout, history_limit)
         self._functions: Handlers | None = None
         self._lock = threading.Lock()
@@ -155,7 +162,7 @@ class AWSRuntime(Client):
 
             with self._lock:
                 functions = self._functions = self._functions or Handlers(
-                    self._parts, self._registry, *self._limits
+                    self._parts, self._registry, *self._limits, self._retention
                 )
         return functions
 
