@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -27,6 +27,7 @@ from mini_workflow.errors import (
     ExecutionFailed,
     ExecutionPaused,
     ExecutionTerminated,
+    MiniWorkflowError,
     SerializationError,
     TaskError,
 )
@@ -408,6 +409,16 @@ class Execution(Generic[R_co]):
 
     def __repr__(self) -> str:
         return f"<execution {self.id!r}>"
+
+    def _repr_html_(self) -> str:
+        """Return what it does or how it ended, in a sentence and as a picture, for notebooks."""
+        from mini_workflow.engine.picture.html import html_of, html_of_text
+
+        try:
+            one = self.describe()
+            return html_of(self.timeline(), f"{self.id}: {one.sentence(datetime.now(UTC))}")
+        except MiniWorkflowError as error:  # it was deleted, or the runtime is closed
+            return html_of_text(f"{self!r}: {error}")
 
     def result_of(self, settled: Settled) -> Any:
         """Return the result, or raise what `result` raises."""

@@ -92,6 +92,12 @@ class Timeline(Sequence[Entry]):
             for e in self._entries
         )
 
+    def _repr_html_(self) -> str:
+        """Return the picture of it, for notebooks."""
+        from mini_workflow.engine.picture.html import html_of
+
+        return html_of(self)
+
 
 class Reader:
     """Reads the events of one history in order, one at a time."""
