@@ -110,6 +110,8 @@ CHANGES = [
     ),
     engine("`concurrency` of the engine", concurrency=5),
     engine("`payload_retention`", payload_retention="60 days"),
+    engine("`store`: `dynamodb`", store="dynamodb"),
+    engine("`store`: `s3`", {"store": "dynamodb"}, store="s3"),
     engine("`execution_retention`", execution_retention="90 days"),
     engine("`signing_key`", signing_key="k" * 40),
     engine("`signing_key_store`: `parameter`", signing_key_store="parameter"),
