@@ -110,7 +110,7 @@ class Client:
         self.updates = Updates(transport, store, codec, self.again)
         self.update_with_start = UpdateWithStart(self)
         self.debounce = Debounce(self)
-        self.schedules = Schedules(self)
+        self.schedules = Schedules(self, registry)
         """The schedules of the store, to create and to list them."""
         self._aio: AsyncClient | None = None
 
