@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import Context
 from functools import partial
 from typing import Any
@@ -157,13 +158,14 @@ class Messages:
         except SerializationError as error:
             self._recorder.unreadable(event.name, error)
             return
-        task = self._start(f"signal {event.name!r}", self._run_signal(handler, value))
+        task = self._start(f"signal {event.name!r}", self._run_signal(handler, value, event))
         self._unbegun[task] = (number, event)
 
-    async def _run_signal(self, handler: Handler, value: Any) -> None:
+    async def _run_signal(self, handler: Handler, value: Any, event: events.SignalReceived) -> None:
         self._unbegun.pop(asyncio.current_task(), None)  # type: ignore[arg-type]
         try:
-            await handlers.call(handler, value)
+            with self._around("signal", event.name, event.headers):
+                await handlers.call(handler, value)
         except (Halt, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError):
             raise
         except BaseException as error:
@@ -209,7 +211,8 @@ class Messages:
             handler = partial(self._queries[ANY], name)
         if handler is None:
             raise UnknownHandler(handlers.unknown("query", name, self._queries))
-        answer = handlers.look(f"the handler of query {name!r}", handler, args, kwargs)
+        with self._around("query", name, None):
+            answer = handlers.look(f"the handler of query {name!r}", handler, args, kwargs)
         if inspect.iscoroutine(answer):
             answer.close()
             raise UsageError(
@@ -310,7 +313,8 @@ class Messages:
     ) -> None:
         ended: Event
         try:
-            result = await handlers.call(handler, *args, **kwargs)
+            with self._around("update", accepted.name, accepted.headers):
+                result = await handlers.call(handler, *args, **kwargs)
             ended = events.UpdateCompleted(
                 accepted.id, self._recorder.codec.encode(result, "result of the update")
             )
@@ -336,6 +340,13 @@ class Messages:
                 raise
             ended = events.UpdateFailed(accepted.id, self._recorder.codec.encode_failure(error))
         self._recorder.emit(ended)
+
+    def _around(
+        self, kind: str, name: str, headers: dict[str, str] | None
+    ) -> AbstractContextManager[object]:
+        """Return what goes around the call of a handler."""
+        hooks = self._recorder.hooks
+        return nullcontext() if hooks is None else hooks.around(kind, name, headers)
 
     def _start(self, what: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[Any]:
         # Outside of the workflow's code the context is that of whoever drives it.

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.comparison import COMPARED, Comparison
 from mini_workflow.core.events import Event
+from mini_workflow.core.headers import Hooks
 from mini_workflow.core.recorded import Script
 from mini_workflow.core.state import ExecutionState
 from mini_workflow.errors import (
@@ -53,6 +54,7 @@ class Recorder:
         "dead",
         "execution_id",
         "failed",
+        "hooks",
         "loop",
         "out",
         "reading",
@@ -92,6 +94,8 @@ class Recorder:
         self.streams: Streams | None = None
         """What the code writes to streams, once it has any."""
         self._halts = 0
+        self.hooks: Hooks | None = None
+        """What goes around the code of the workflow, if anything does."""
 
     # Events
 

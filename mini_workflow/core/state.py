@@ -62,6 +62,7 @@ class ExecutionState:
         "deadlines",
         "durations",
         "execution_id",
+        "headers",
         "in_flight",
         "in_hand",
         "inherited",
@@ -99,6 +100,7 @@ class ExecutionState:
         self.seed = 0
         self.started_at = 0
         self.tags: dict[str, str] = {}
+        self.headers: dict[str, str] | None = None
         self.worker = ""
         """The worker of all tasks, if they are for one: see `ExecutionStarted`."""
         self.in_flight = 0
@@ -280,6 +282,7 @@ class ExecutionState:
         self.key = event.key
         self.started_at = event.at
         self.tags = dict(event.tags or {})
+        self.headers = event.headers
         self.worker = event.worker
         self.cancelled_by = event.cancelled
         self.cancel_requested = event.cancel is not None

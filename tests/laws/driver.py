@@ -39,7 +39,12 @@ def inline_runner(codec: Any) -> Inline:
     """Runs inline tasks as an engine would."""
 
     def run_inline(
-        execution_id: str, seq: int, name: str, payload: bytes, written: Any = None
+        execution_id: str,
+        seq: int,
+        name: str,
+        payload: bytes,
+        written: Any = None,
+        headers: Any = None,
     ) -> Payload | Failure:
         function, args, kwargs = codec.restore(payload)
         try:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from mini_workflow.codecs.chained import Codecs, with_codecs
 from mini_workflow.codecs.signing import Signer
 from mini_workflow.codecs.standard import DEFAULT_VALUE_LIMIT, StandardCodec
+from mini_workflow.interceptors import NO_INTERCEPTORS, Interceptors
 from mini_workflow.runtimes.aws.signing_keys import SigningKeys
 from mini_workflow.runtimes.aws.versions import VersionRouting
 from mini_workflow.settings import BUCKET_NAME, OBJECT_PREFIX, QUEUE_URL, Settings
@@ -48,7 +49,9 @@ class Container:
         codec: Codecs | None = None,
         *,
         keep_runs: bool = True,
+        interceptors: Interceptors = NO_INTERCEPTORS,
     ) -> None:
+        self.interceptors = interceptors
         self.settings = settings
         self.clients = clients
         self.clock: Clock = clock or SystemClock()
