@@ -65,12 +65,14 @@ def started(
     seed: int = SEED,
     behaviour: int = 0,
     timing: Timing = UNTIMED,
+    headers: dict[str, str] | None = None,
 ) -> events.ExecutionStarted:
     """The first event of an execution."""
     arguments = CODEC.encode([list(args), {}], "arguments")
     return events.ExecutionStarted(
         *(at, definition.name, arguments, seed, python_version()),
         behaviour=behaviour,
+        headers=headers,
         **timing.to_plain(),
     )
 
@@ -115,7 +117,17 @@ class Driver:
         DRIVERS.append(self)
         shape = choose("ordered").get(self.definition.name)
         timing = UNTIMED if shape is None else shape.timing
-        self.deliver(started(self.definition, args, seed=seed, behaviour=behaviour, timing=timing))
+        about = None if shape is None or shape.headers is None else dict(shape.headers)
+        self.deliver(
+            started(
+                self.definition,
+                args,
+                seed=seed,
+                behaviour=behaviour,
+                timing=timing,
+                headers=about,
+            )
+        )
 
     # What happened
 
