@@ -33,8 +33,8 @@ from mini_workflow.core.mapping import (
     map_items,
 )
 from mini_workflow.core.progress import text_of_progress
-from mini_workflow.core.promises import Promise
-from mini_workflow.core.retry import RetryPolicy
+from mini_workflow.core.promises import Promise, reason_of
+from mini_workflow.core.retry import RetryPolicy, check_policy
 from mini_workflow.core.run import Run
 from mini_workflow.core.starting import (
     BoundWorkflow,
@@ -49,7 +49,7 @@ from mini_workflow.core.tags import check_tags
 from mini_workflow.core.tasks import TaskFuture
 from mini_workflow.core.timing import timing_of
 from mini_workflow.core.validation import check_id, check_name, worker_of
-from mini_workflow.durations import MAXIMUM_DURATION, milliseconds, seconds
+from mini_workflow.durations import MAXIMUM_DURATION, limited, milliseconds, seconds
 from mini_workflow.errors import UsageError
 
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ class Context:
             )
         if name is retry is timeout is undo is heartbeat_timeout is worker is None and not inline:
             return self._run.tasks.start(fn, args, kwargs, name=default_name(fn))
-        _check_policy(retry)
+        check_policy(retry)
         given = {"name": name, "retry": retry, "timeout": timeout, "undo": undo}
         given["heartbeat_timeout"] = heartbeat_timeout
         given["inline"] = inline or None
@@ -194,8 +194,8 @@ class Context:
             kwargs,
             name=name,
             retry=retry,
-            timeout=_timeout(name, "timeout", timeout),
-            heartbeat_timeout=_timeout(name, "heartbeat_timeout", heartbeat_timeout),
+            timeout=limited(f"task {name!r}", "timeout", timeout),
+            heartbeat_timeout=limited(f"task {name!r}", "heartbeat_timeout", heartbeat_timeout),
             undo=undo,
             worker=worker_of(worker),
             options=options,
@@ -276,12 +276,12 @@ class Context:
             raise UsageError(
                 f"ctx.map(concurrency={concurrency!r}): give a whole number of 1 or more, or None"
             )
-        _check_policy(retry)
+        check_policy(retry)
         function = as_it_is_now(fn)
         name_of = name if callable(name) else None
         task_name = name if isinstance(name, str) else default_name(fn)
-        limit = _timeout(task_name, "timeout", timeout)
-        silence = _timeout(task_name, "heartbeat_timeout", heartbeat_timeout)
+        limit = limited(f"task {task_name!r}", "timeout", timeout)
+        silence = limited(f"task {task_name!r}", "heartbeat_timeout", heartbeat_timeout)
         named = worker_of(worker)
 
         def start(item: Any, part_of: int, mapped: dict[str, Any] | None) -> TaskFuture:
@@ -376,11 +376,37 @@ class Context:
         """
         return self._run.messages.all_finished()
 
-    def promise(self, name: str | None = None) -> Promise:
+    def promise(
+        self,
+        name: str | None = None,
+        *,
+        timeout: float | timedelta | None = None,
+        heartbeat: float | timedelta | None = None,
+    ) -> Promise:
         """Return a value that somebody outside gives, once: ``await`` it here, send its ``.token``
         to whoever calls ``runtime.complete_promise(token, value)``.
+
+        Args:
+            name: what it is called in the history.
+            timeout: seconds (or a timedelta), from now on, after which it raises PromiseTimeout.
+            heartbeat: seconds (or a timedelta) after which it raises PromiseTimeout unless
+                ``runtime.heartbeat_promise(token)`` is called, from now on and from each call.
         """
-        return self._run.promises.create(name or "")
+        return self._run.promises.create(name or "", timeout, heartbeat)
+
+    def complete_promise(self, token: str, value: Any = None) -> None:
+        """Give a promise of another execution its value, by its token: once, after this turn's commit.
+
+        One that is not open any more, or whose token is wrong, stays as it is. Raises PromiseNotOpen if it is
+        no token at all.
+        """
+        self._run.promises.send(token, value)
+
+    def fail_promise(self, token: str, why: str | BaseException) -> None:
+        """Have a promise of another execution raise `why`: that exception, or a RuntimeError with that text.
+        All else as `complete_promise`.
+        """
+        self._run.promises.send(token, None, reason_of(why))
 
     def stream(self, name: str) -> WorkflowStream:
         """Return the stream of that name, to write to: whoever reads ``execution.stream(name)`` gets
@@ -695,24 +721,8 @@ def _datetime(at: int) -> datetime:
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def _check_policy(retry: object) -> None:
-    if retry is not None and not isinstance(retry, RetryPolicy):
-        raise UsageError(
-            f"retry={retry!r} is not a RetryPolicy; for example retry=RetryPolicy(max_attempts=3)"
-        )
-
-
 def _named(name_of: Callable[[Any], object], item: object) -> str:
     name = name_of(item)
     if not isinstance(name, str):
         raise UsageError(f"ctx.map(name=...) has given {name!r} for {item!r}: give a text")
     return name
-
-
-def _timeout(name: str, which: str, timeout: float | timedelta | None) -> int | None:
-    if timeout is None:
-        return None
-    wait = milliseconds(seconds(timeout))
-    if wait <= 0:
-        raise UsageError(f"task {name!r}: {which}={timeout!r} must be more than 0 seconds")
-    return wait

@@ -15,6 +15,7 @@
 | MINI_WORKFLOW_SCHEDULE_GROUP | the group of the schedules of long timers |
 | MINI_WORKFLOW_SCHEDULE_DLQ_ARN | the queue for what a schedule could not send; none by default |
 | MINI_WORKFLOW_SCHEDULE_KEY_ARN | the key of KMS that encrypts schedules; AWS's own by default |
+| MINI_WORKFLOW_EXECUTION_RETENTION | the seconds for which closed executions stay; for ever by default |
 | MINI_WORKFLOW_DEV_WORKER | the worker of all tasks of what is started here; none by default |
 | MINI_WORKFLOW_SIGNING_KEY | signs what crosses from one function to another: 32 characters or more |
 | MINI_WORKFLOW_SIGNING_KEY_ARN | in its place, the parameter of SSM or the secret that holds the key |
@@ -46,6 +47,7 @@ ORCHESTRATOR_FUNCTION_NAME: Final = "MINI_WORKFLOW_ORCHESTRATOR_FUNCTION_NAME"
 SCHEDULE_GROUP: Final = "MINI_WORKFLOW_SCHEDULE_GROUP"
 SCHEDULE_DLQ_ARN: Final = "MINI_WORKFLOW_SCHEDULE_DLQ_ARN"
 SCHEDULE_KEY_ARN: Final = "MINI_WORKFLOW_SCHEDULE_KEY_ARN"
+EXECUTION_RETENTION: Final = "MINI_WORKFLOW_EXECUTION_RETENTION"
 DEV_WORKER: Final = "MINI_WORKFLOW_DEV_WORKER"
 SIGNING_KEY: Final = "MINI_WORKFLOW_SIGNING_KEY"
 SIGNING_KEY_ARN: Final = "MINI_WORKFLOW_SIGNING_KEY_ARN"
@@ -65,6 +67,7 @@ MEANING: Final[dict[str, str]] = {
     SCHEDULE_GROUP: "the name of the group of schedules",
     SCHEDULE_DLQ_ARN: "the ARN of the queue for what a schedule could not send",
     SCHEDULE_KEY_ARN: "the ARN of the key of KMS that encrypts schedules",
+    EXECUTION_RETENTION: "the seconds after which executions that have closed are deleted",
     DEV_WORKER: "the worker that runs all tasks of the executions that are started here: that of a "
     "developer, whose name begins with dev-",
     SIGNING_KEY: "the key that signs what crosses from one function to another",
@@ -99,6 +102,7 @@ OPTIONAL: Final[dict[str, str]] = {
     WORKERS: "",
     SCHEDULE_DLQ_ARN: "",
     SCHEDULE_KEY_ARN: "",
+    EXECUTION_RETENTION: "",
     DEV_WORKER: "",
     SIGNING_KEY_ARN: "",
 }
@@ -177,6 +181,18 @@ class Settings:
             )
         self._workers = (value, cast("dict[str, str]", found))
         return self._workers[1]
+
+    def execution_retention(self) -> float | None:
+        """Return the seconds after which executions that have closed are deleted, or None. Raises
+        SettingMissing if the variable is not what it should be.
+        """
+        value = self.get(EXECUTION_RETENTION)
+        if value and not (value.isascii() and value.isdecimal() and int(value)):
+            raise SettingMissing(
+                f"the environment variable {EXECUTION_RETENTION} has to hold "
+                f"{MEANING[EXECUTION_RETENTION]}, and not {value[:200]!r}"
+            )
+        return int(value) if value else None
 
     def dev_worker(self) -> str:
         """Return the worker that all tasks of what is started here are for; empty if there is none.

@@ -147,6 +147,13 @@ class WorkflowEngineArgs(CodeOptions, total=False):
     canary: bool
     """True to have a new version of the orchestrator wait for `mini-workflow deploy`, which has it take
     a share of the executions first. It sets `versions`."""
+    execution_retention: Any
+    """How long executions are kept once they have closed: "90 days", "1 year". "forever" by default. The
+    orchestrator deletes them with all that was written for them, a few at a time beside its work."""
+    keep_versions: Any
+    """How many of the newest versions of each function stay, with `versions` or `canary`: 5 by default.
+    After a deployment older ones are deleted that no alias, no open execution and no call needs; False to
+    leave that to `mini-workflow deploy prune`."""
     payload_retention: Any
     """How long large values are kept, more than "14 days". "30 days" by default."""
     history: Any

@@ -166,7 +166,9 @@ class TaskReleased(Fact):
 
 @fact
 class TimerFired(Fact):
-    """A timer's time has come. BEGIN and DEADLINE are the numbers of those of the execution itself."""
+    """A timer's time has come. BEGIN and DEADLINE are the numbers of those of the execution itself; that
+    of a promise says that it has ended without a value: its timeout has passed, or a heartbeat is missing.
+    """
 
     at: int
     seq: int
@@ -370,10 +372,14 @@ class TimerCancelled(Fact):
 
 @fact
 class PromiseCreated(Fact):
-    """The workflow made a promise, for somebody outside to complete."""
+    """The workflow made a promise, for somebody outside to complete: within `timeout` milliseconds, and
+    with a heartbeat at least every `heartbeat_timeout` milliseconds, if these are given.
+    """
 
     seq: int
     name: str = ""
+    timeout: int | None = None
+    heartbeat_timeout: int | None = None
 
 
 @fact
@@ -439,6 +445,20 @@ class CancelSent(Fact):
     target: str
     reason: str = ""
     terminates: bool = False
+
+
+@fact
+class CompletionSent(Fact):
+    """The workflow gave a promise of another execution its `value`, or had it fail with a `failure`: the one
+    with the number `promise`, whose token has that `secret`.
+    """
+
+    seq: int
+    target: str
+    promise: int
+    secret: str
+    value: Payload
+    failure: Failure | None = None
 
 
 @fact
@@ -548,6 +568,7 @@ Recorded = (
     | StartSent
     | SignalSent
     | CancelSent
+    | CompletionSent
     | UpdateCompleted
     | UpdateFailed
     | PatchMarked
@@ -596,6 +617,20 @@ class UpdateRequested(Fact):
 
 
 @fact
+class PromiseHeartbeat(Fact):
+    """A message, never recorded: whoever has promised a value is still at work on it. `value` encodes the
+    details, or None; `secret` is checked on arrival. The last one of each promise is kept beside the history:
+    then it is `known`, and `at` is when it was heard.
+    """
+
+    at: int
+    seq: int
+    value: Payload
+    secret: str
+    known: bool = False
+
+
+@fact
 class ResetRequested(Fact):
     """A message, never recorded: begin another run of an execution that has closed, and go on from its
     last good point ("retry"), or from the start ("restart").
@@ -632,9 +667,14 @@ class DeletionRequested(Fact):
     started_at: int
 
 
+Letter = UpdateRequested | PromiseHeartbeat
+"""What is sent to an execution, and not recorded as it is."""
+
+LETTERS: Final = frozenset({UpdateRequested, PromiseHeartbeat})
+
 Request = ResetRequested | PauseRequested | DeletionRequested
 """What is asked about an execution as a whole; its code does not hear of it."""
 
 REQUESTS: Final = frozenset(Request.__args__)
 
-Message = Incoming | Tick | UpdateRequested | Request
+Message = Incoming | Tick | Letter | Request

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from hashlib import sha256
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from typing import Any, ClassVar, Final, Literal
 
 from mini_workflow.core import events
@@ -22,6 +22,7 @@ from mini_workflow.core.continuation import (
 from mini_workflow.core.duplicates import RULES, as_it_is
 from mini_workflow.core.events import Event, Message
 from mini_workflow.core.open_durations import OpenDurations
+from mini_workflow.core.open_promise import OpenPromise, OpenPromises
 from mini_workflow.core.open_task import OpenTask
 from mini_workflow.core.progress import MapCount, count_ended, count_started
 from mini_workflow.core.report_limits import ReportDeadlines, ReportLimits, not_reported
@@ -50,44 +51,20 @@ class ExecutionState:
     """The sum of a history."""
 
     __slots__ = (
-        "answers",
-        "cancel_requested",
-        "cancelled_by",
-        "cancelled_tasks",
-        "child_ids",
-        "children",
-        "closed",
-        "condition",
-        "deadline",
-        "deadlines",
-        "durations",
-        "execution_id",
-        "headers",
-        "in_flight",
-        "in_hand",
-        "inherited",
-        "left_tasks",
-        "left_timers",
-        "length",
-        "limits",
-        "maps",
-        "now",
-        "patches",
-        "promises",
-        "released",
-        "resets",
-        "key",
-        "seed",
-        "signal_ids",
-        "started_at",
-        "tags",
-        "tasks",
-        "timers",
-        "updates",
-        "worker",
-        "_timeout",
-        "_within",
-        "_wakes",
+        *("answers", "cancel_requested", "cancelled_by", "cancelled_tasks", "child_ids"),
+        *("children", "closed", "condition", "deadline", "deadlines", "durations"),
+        *(
+            "execution_id",
+            "headers",
+            "in_flight",
+            "in_hand",
+            "inherited",
+            "left_tasks",
+            "left_timers",
+        ),
+        *("length", "limits", "maps", "now", "patches", "promises", "released", "resets"),
+        *("key", "seed", "signal_ids", "started_at", "tags", "tasks", "timers", "updates"),
+        *("worker", "_timeout", "_within", "_wakes"),
     )
 
     def __init__(self) -> None:
@@ -119,7 +96,7 @@ class ExecutionState:
         self.cancel_requested = False
         self.cancelled_by = ""
         """The id of the last request to cancel, earlier runs included."""
-        self.promises: dict[int, None] = {}
+        self.promises = OpenPromises()
         self.children: dict[int, OpenChild] = {}
         self.child_ids: dict[int, str] = {}
         """The ids of the children that were given up, until their end is known."""
@@ -316,6 +293,13 @@ class ExecutionState:
         if began is not None:
             self.durations.begin(seq, began)
         heappush(self._wakes, (fire_at, seq))
+        if len(self._wakes) > 64 + 2 * (len(self.timers) + len(self.tasks)):
+            # Heartbeats of promises, which move a timer again and again, must not pile up.
+            retries = (seq for seq, task in self.tasks.items() if task.retry_at is not None)
+            moved = self.durations.moved
+            self._wakes = [(self._end(n) - moved.get(n, 0), n) for n in (*self.timers, *retries)]
+            self._wakes += [(self._end(n), n) for n in moved]
+            heapify(self._wakes)
 
     def _reset(self, event: events.ExecutionReset) -> None:
         self._check_open(event)
@@ -334,6 +318,8 @@ class ExecutionState:
             self._expect(seq, max(event.at, self.now))
         if event.timer in self.timers:
             self._open_timer(event.timer, event.fire_at, event.at)
+        for seq in self.promises.begin_again(event.timer, event.at):
+            self._wait_for_promise(seq)
         if DEADLINE in self.timers and self._within is not None:
             # It has as long again as the run had at first.
             self._open_timer(DEADLINE, event.at + self._within, event.at)
@@ -434,10 +420,34 @@ class ExecutionState:
 
     def _promise_created(self, event: events.PromiseCreated) -> None:
         self._check_open(event)
-        self.promises[event.seq] = None
+        self.promises[event.seq] = OpenPromise(event, self.now)
+        self._wait_for_promise(event.seq)
 
-    def _promise_ended(self, event: events.PromiseCompleted | events.PromiseFailed) -> None:
-        del self.promises[event.seq]
+    def _promise_ended(
+        self, event: events.PromiseCompleted | events.PromiseFailed | events.TimerFired
+    ) -> None:
+        self.promises.end(event.seq)
+        if event.seq in self.timers:
+            del self.timers[event.seq]
+            self.durations.end(event.seq)
+
+    def _wait_for_promise(self, seq: int) -> None:
+        """Have the timer of a promise stand at its end."""
+        due = self.promises[seq].due
+        if due is not None and due != self.timers.get(seq):
+            self._open_timer(seq, due, self.promises[seq].since)
+
+    def hear(self, message: events.PromiseHeartbeat, now: int | None = None) -> None:
+        """Take in the heartbeat of an open promise. It is `now`, if that is given: whoever sends one has
+        another clock.
+        """
+        self.promises.hear(message, now)
+        self._wait_for_promise(message.seq)
+
+    def miss_no_heartbeat(self, now: int) -> None:
+        """Have every promise wait for its next heartbeat as if one had come `now`: none could be heard."""
+        for seq in self.promises.miss_none(now):
+            self._wait_for_promise(seq)
 
     def _child_started(self, event: events.ChildStarted) -> None:
         self._check_open(event)
@@ -483,6 +493,9 @@ class ExecutionState:
         self.durations.end(event.seq)
 
     def _timer_fired(self, event: events.TimerFired) -> None:
+        if event.seq in self.promises:
+            self._promise_ended(event)
+            return
         self._timer_ended(event)
         if event.seq == BEGIN:
             self._begin(event.at)
@@ -492,6 +505,7 @@ class ExecutionState:
             raise WireError(f"event {self.length + 1} of the history, {event!r}, ends it once more")
         self.condition = _CONDITION[type(event)]
         self.closed = True
+        self.promises.close()
         self.left_timers = tuple(self.timers)
         if DEADLINE in self.timers:
             self.deadline = self._moved_end(DEADLINE) or self.timers[DEADLINE]
@@ -531,6 +545,7 @@ class ExecutionState:
         events.PromiseFailed: _promise_ended,
         events.ChildStarted: _child_started,
         events.StartSent: _start_sent,
+        events.CompletionSent: _start_sent,
         events.ChildCancelled: _child_cancelled,
         events.ChildCompleted: _child_ended,
         events.ChildFailed: _child_ended,

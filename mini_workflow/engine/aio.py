@@ -258,6 +258,10 @@ class AsyncClient:
         """Give a promise its value: see `Client.complete_promise`."""
         await self._calls.call(self._client.complete_promise, token, value)
 
+    async def heartbeat_promise(self, token: str, details: Any = None) -> None:
+        """Say that a promise is still being worked on: see `Client.heartbeat_promise`."""
+        await self._calls.call(self._client.heartbeat_promise, token, details)
+
     async def fail_promise(self, token: str, why: str | BaseException) -> None:
         """Have a promise raise: see `Client.fail_promise`."""
         await self._calls.call(self._client.fail_promise, token, why)

@@ -25,7 +25,6 @@ from mini_workflow.core.codec import Codec
 from mini_workflow.core.events import CLOSING, Event, Incoming
 from mini_workflow.core.headers import check_headers
 from mini_workflow.core.history import History
-from mini_workflow.core.promises import read_token
 from mini_workflow.core.retry import RetryPolicy
 from mini_workflow.core.starting import (
     BoundWorkflow,
@@ -44,8 +43,15 @@ from mini_workflow.engine.execution import Description, Execution, Settled
 from mini_workflow.engine.find import Filters, make_query, matching
 from mini_workflow.engine.forks import Forks
 from mini_workflow.engine.intercepted import with_interceptors
+from mini_workflow.engine.open_promises import (
+    ToPromise,
+    completion_of,
+    failure_of,
+    heartbeat_of,
+)
+from mini_workflow.engine.questions import Questions
 from mini_workflow.engine.replies import existing
-from mini_workflow.engine.requests import Ask, Post, Resume, Start
+from mini_workflow.engine.requests import Post, Resume, Start
 from mini_workflow.engine.run_again import RunAgain, closing_option
 from mini_workflow.engine.schedules import Schedules
 from mini_workflow.engine.starts import StartExecutions
@@ -78,6 +84,7 @@ _FOR_HANDLES: Final = {name for name in vars(Execution) if not name.startswith("
     "forks",
     "head",
     "lines",
+    "questions",
     "read_stream",
     "start_request",
     "start_with",
@@ -110,6 +117,7 @@ class Client:
         self.again = RunAgain(transport, store)
         self.deletions = Deletions(transport, store)
         self.forks = Forks(transport, store, codec, interceptors.definitions(registry.get))
+        self.questions = Questions(transport, codec)
         self.updates = Updates(transport, store, codec, self.again)
         self.start_executions = StartExecutions(self, transport)
         self.update_with_start = UpdateWithStart(self)
@@ -445,23 +453,31 @@ class Client:
             ExecutionClosed: the execution that made it has closed.
             ValueNotSerializable: the value cannot be sent.
         """
-        execution_id, seq, secret = read_token(token)
-        payload = self._codec.for_execution(execution_id).encode(value, "value of the promise")
-        message = events.PromiseCompleted(self._transport.now(), seq, payload, secret)
-        self._settle_promise(token, execution_id, message)
+        self._settle_promise(token, completion_of(token, value, self._codec, self._transport.now()))
 
     def fail_promise(self, token: str, why: str | BaseException) -> None:
         """Have a promise raise `why`: that exception, or a RuntimeError with that text.
 
         Raises PromiseNotOpen or ExecutionClosed, as `complete_promise` does.
         """
-        if not isinstance(why, (str, BaseException)):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise UsageError(f"{why!r} is no reason: give an exception, or a text")
-        error = RuntimeError(why) if isinstance(why, str) else why
-        execution_id, seq, secret = read_token(token)
-        failure = self._codec.for_execution(execution_id).encode_failure(error)
-        message = events.PromiseFailed(self._transport.now(), seq, failure, secret)
-        self._settle_promise(token, execution_id, message)
+        self._settle_promise(token, failure_of(token, why, self._codec, self._transport.now()))
+
+    def heartbeat_promise(self, token: str, details: Any = None) -> None:
+        """Say that a promise is still being worked on, by its token: one that was made with ``heartbeat=``
+        raises PromiseTimeout when no such call has come for that long. A third of it is a good pause.
+
+        Nothing is recorded in the history. The `details`, a value of at most 4 KiB when it is encoded,
+        replace those of the call before: ``execution.open_promises()`` shows them.
+
+        Raises:
+            PromiseNotOpen: it was completed, failed or has ended before, or the token is wrong: stop.
+            ExecutionClosed: the execution that made it has closed.
+            ValueNotSerializable: the details cannot be sent.
+            ValueTooLarge: the details are too large.
+        """
+        self._settle_promise(
+            token, heartbeat_of(token, details, self._codec, self._transport.now())
+        )
 
     @property
     def codec(self) -> Codec:
@@ -590,11 +606,7 @@ class Client:
 
     def query(self, execution_id: str, name: str, args: Any, kwargs: Any) -> Any:
         """Put a question to an execution: see `Execution.query`."""
-        check_id(execution_id)
-        check_name("query", name)
-        codec = self._codec.for_execution(execution_id)
-        arguments = codec.encode_arguments(args, kwargs)
-        return codec.decode(self._transport.ask(Ask(execution_id, name, arguments)))
+        return self.questions.ask(execution_id, name, args, kwargs)
 
     # Inside
 
@@ -604,13 +616,13 @@ class Client:
         payload = self._codec.for_execution(execution_id).encode(value, f"value of signal {name!r}")
         return events.SignalReceived(self._transport.now(), name, payload, secrets.token_hex(8))
 
-    def _post(self, execution_id: str, message: Incoming | events.Request) -> None:
+    def _post(self, execution_id: str, message: ToPromise | Incoming | events.Request) -> None:
         check_id(execution_id)
         over = self.again.over.get(execution_id, 0)
         self._transport.ask(Post(execution_id, message, over))
 
-    def _settle_promise(self, token: str, execution_id: str, message: Incoming) -> None:
+    def _settle_promise(self, token: str, given: tuple[str, ToPromise]) -> None:
         try:
-            self._post(execution_id, message)
+            self._post(*given)
         except ExecutionNotFound:
             raise PromiseNotOpen(f"the token {token!r} is of no execution in this store") from None

@@ -55,6 +55,7 @@ from mini_workflow.engine.transport import (
     wait_until_settled,
 )
 from mini_workflow.engine.turn import Turns
+from mini_workflow.engine.turn_data import ABOUT_PROMISES
 from mini_workflow.engine.watchdog import Watchdog
 from mini_workflow.errors import LeaseLost, RuntimeClosed, UsageError
 from mini_workflow.ports import Clock, Commit, Head, Leases, Mailbox, QueuedMessage, Store, Stored
@@ -335,7 +336,7 @@ class FileTransport:
     def _post(self, request: Post) -> Head:
         name, message = request.execution_id, request.message
         head = still_takes(self._store.head(name), request)
-        if isinstance(message, (events.PromiseCompleted, events.PromiseFailed)):
+        if isinstance(message, ABOUT_PROMISES):
             history = History.from_lines(self._lines(request.execution_id))
             if history.state().admit(message) is None:
                 raise not_open()

@@ -184,6 +184,7 @@ class _OpenedDatabase:
         self.backend = backend
         self.store, self.agenda = backend.store, backend.agenda
         self.mailbox, self.leases = backend.mailbox, backend.leases
+        self.streams = backend.streams
         self.clock = backend.clock
         self._runtime: Runtime | None = None
         self._waits = threading.Event()
@@ -197,7 +198,7 @@ class _OpenedDatabase:
     def listen(self, runtime: Runtime) -> None:
         """See `OpenedBackend.listen`."""
         self._runtime = runtime
-        runtime.on_wait(self._somebody_waits)
+        runtime.on_wait(self._somebody_waits, looks=LONGEST_LOOK)
         self.backend.wakeups.listen(runtime.look_around)
 
     def close(self) -> None:

@@ -53,6 +53,7 @@ from mini_workflow.engine.transport import (
     wait_until_settled,
     wait_until_settled_async,
 )
+from mini_workflow.engine.turn_data import ABOUT_PROMISES
 from mini_workflow.engine.watchdog import DEFAULT_LIMIT
 from mini_workflow.errors import RuntimeClosed, SchemaTooNew, WireError
 from mini_workflow.interceptors import Interceptor, Interceptors
@@ -362,7 +363,7 @@ class _QueueTransport:
 
     def _send(self, request: Post) -> None:
         name, message = request.execution_id, request.message
-        if isinstance(message, (events.PromiseCompleted, events.PromiseFailed)):
+        if isinstance(message, ABOUT_PROMISES):
             with self.lock:
                 if not self._inspection.is_open(name, message.seq, message.secret):
                     raise not_open()

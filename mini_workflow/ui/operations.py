@@ -184,12 +184,18 @@ def _apply(operation: Operation, entry: Entry, at: int) -> None:
     elif isinstance(event, events.TaskReleased):
         _close(open_one, "gone", at)
         operation.stretches.append(Stretch("work", at))
-    elif (state := _STATES.get(type(event))) is not None and operation.is_open:
+    elif (state := _state_after(operation, event)) is not None and operation.is_open:
         operation.state, operation.ended, operation.due = state, at, None
         if open_one is not None and open_one.what == "work":
             open_one.what = _ENDS_ATTEMPT[state]
         if open_one is not None:
             open_one.end = at
+
+
+def _state_after(operation: Operation, event: Event) -> State | None:
+    if operation.kind == "promise" and isinstance(event, events.TimerFired):
+        return "failed"  # not completed in time
+    return _STATES.get(type(event))
 
 
 def _close(stretch: Stretch | None, what: Literal["failed", "gone"], at: int) -> None:

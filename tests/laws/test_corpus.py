@@ -52,7 +52,7 @@ USES: dict[str, tuple[type[Any], ...]] = {
     "promises": (events.PromiseCreated,),
     "children": (events.ChildStarted,),
     "starts": (events.StartSent,),
-    "tells": (events.SignalSent, events.CancelSent),
+    "tells": (events.SignalSent, events.CancelSent, events.CompletionSent),
     "cancelled": (events.CancelRequested,),
     "continues": (events.ContinuedAsNew,),
     "patches": (events.PatchMarked,),

@@ -343,6 +343,18 @@ def complete_promise(session: Session, token: str, value: str | None, as_json: b
         _sent(session, client, "promise completed", read_token(token)[0], as_json)
 
 
+@command("heartbeat-promise", 'mini-workflow heartbeat-promise "$TOKEN" \'"page 3 of 7"\'')
+@click.argument("token")
+@click.argument("details", required=False)
+@json_option
+@pass_session
+def heartbeat_promise(session: Session, token: str, details: str | None, as_json: bool) -> None:
+    """Say that a promise is still being worked on, by its token. DETAILS are JSON, or else a text."""
+    with session.backend.client() as client:
+        client.heartbeat_promise(token, None if details is None else read_value(details))
+        _sent(session, client, "heartbeat sent", read_token(token)[0], as_json)
+
+
 @command("fail-promise", "mini-workflow fail-promise \"$TOKEN\" 'the carrier refused'")
 @click.argument("token")
 @click.argument("why")
@@ -367,5 +379,6 @@ COMMANDS: Final = (
     restart,
     fork,
     complete_promise,
+    heartbeat_promise,
     fail_promise,
 )

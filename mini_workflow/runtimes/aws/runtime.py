@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from mini_workflow.codecs.chained import Codecs
 from mini_workflow.codecs.standard import DEFAULT_VALUE_LIMIT
 from mini_workflow.engine.client import Client
+from mini_workflow.engine.deletions import retention_of
 from mini_workflow.errors import UsageError
 from mini_workflow.interceptors import Interceptor, Interceptors
 from mini_workflow.runtimes.aws.client_transport import ClientTransport
@@ -61,6 +63,9 @@ class AWSRuntime(Client):
             brings. More is refused with ValueTooLarge.
         keep_runs: whether the orchestrator keeps the events of runs that are over, before
             ``continue_as_new``.
+        retention: after which time since they closed the orchestrator deletes executions, in seconds or
+            as a timedelta, a few at a time beside the work; by default what the settings say, and
+            never if they say nothing.
 
     Raises UsageError if an argument is out of range.
     """
@@ -80,6 +85,7 @@ class AWSRuntime(Client):
         codec: Codecs | None = None,
         interceptors: Iterable[Interceptor] = (),
         keep_runs: bool = True,
+        retention: float | timedelta | None = None,
     ) -> None:
         _check("cache_size", cache_size, cache_size >= 1, "1 or more")
         _check("history_limit", history_limit, history_limit >= 10, "10 or more")
@@ -101,6 +107,7 @@ class AWSRuntime(Client):
         self._client_transport = ClientTransport(self._parts)
         transport, around = self._client_transport, self._parts.interceptors
         super().__init__(transport, transport.store, self._parts.codec, registry, around)
+        self._retention = None if retention is None else retention_of(retention)
         self._limits = (cache_size, turn_timeout, history_limit)
         self._functions: Handlers | None = None
         self._lock = threading.Lock()
@@ -152,7 +159,7 @@ class AWSRuntime(Client):
 
             with self._lock:
                 functions = self._functions = self._functions or Handlers(
-                    self._parts, self._registry, *self._limits
+                    self._parts, self._registry, *self._limits, self._retention
                 )
         return functions
 

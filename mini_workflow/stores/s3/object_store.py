@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 import time
 from collections.abc import Iterable, Sequence
@@ -9,7 +10,7 @@ from dataclasses import replace
 from typing import Final
 
 from mini_workflow.core.tags import tags_from_text
-from mini_workflow.errors import StoreCorrupt
+from mini_workflow.errors import StoreCorrupt, StoreError
 from mini_workflow.ports import STATUSES, Commit, Query
 from mini_workflow.ports.queue import NO_EFFECTS, NO_WAKEUPS, PendingEffects, Wakeups
 from mini_workflow.stores.aws_clients import Clients
@@ -25,6 +26,11 @@ ROOT: Final = "executions/"
 """What the keys of all objects begin with that belong to executions."""
 
 SEGMENTS: Final = ROOT + "segments/"
+
+SWEPT_AT_ONCE: Final = 50
+"""How many segments are removed beside a write. Our own bound."""
+
+log = logging.getLogger("mini_workflow.stores.s3")
 
 _PAGE: Final = 1_000
 """How many objects are listed at a time."""
@@ -163,10 +169,15 @@ class ObjectStore:
         tries: int,
     ) -> ExecutionObject | None:
         """Write what follows the document; None if somebody has written since it was read."""
+        document = self._swept(document)
         sealed = self._seal(document) if document.tail_bytes() > SEAL_OVER else document
         new = sealed.after(
             commit, pending, alarm, tries, _writer(self._version or document.written_by)
         )
+        if not self._keep_runs and new.first > document.first:
+            # Written with the commit: whoever comes next removes what nobody has removed by then.
+            oldest = document.first if document.unswept is None else document.unswept
+            new = replace(new, unswept=oldest)
         moved = new.head.status != document.head.status
         before, after = _tags(document), _tags(new)
         self._enter_tags(new, after if document.unlisted else after - before)
@@ -179,10 +190,22 @@ class ObjectStore:
         if moved and not document.unlisted:
             index.leave(self._bucket, document.head.status, document.place, spread=bool(new.spread))
         self._leave_tags(new, before - after)
-        if not self._keep_runs and new.first > document.first:
-            numbers = range(document.first, new.first)
-            self._remove([_segment_key(commit.execution_id, number) for number in numbers])
-        return replace(new, etag=etag)
+        return self._swept(replace(new, etag=etag))
+
+    def _swept(self, document: ExecutionObject) -> ExecutionObject:
+        """Remove the segments of runs that are over and not kept, SWEPT_AT_ONCE at most; answers what is
+        to be written next, which says what is left. What cannot be removed now is left.
+        """
+        if document.unswept is None:
+            return document
+        end = min(document.first, document.unswept + SWEPT_AT_ONCE)
+        name = document.head.execution_id
+        try:
+            self._remove([_segment_key(name, number) for number in range(document.unswept, end)])
+        except StoreError as error:
+            log.warning("[%s] segments of runs that are over are removed later: %s", name, error)
+            return document
+        return replace(document, unswept=None if end == document.first else end)
 
     def delete(self, execution_id: str, found: ExecutionObject | Deleted, at: int) -> bool:
         """See `Documents.delete`. A tombstone takes the place of the object; when all that belonged to

@@ -101,6 +101,17 @@ class S3Store:
                     return Page(heads, looked[-1].place if more else None)
         return Page(heads)
 
+    def closed(self, before: int, after: str, limit: int) -> Page:
+        """Return executions that closed before that time, among the next `limit` that were started before
+        it and stand behind the place `after` (empty for the first): perhaps none, and where to go on.
+        """
+        query = Query(closed_before=before, limit=limit)
+        entries, more = self._histories.places(query, CLOSED, after, limit)
+        looked = entries[:limit]
+        if len(entries) > limit:
+            more = looked[-1].place
+        return Page(self._matching(looked, query), more)
+
     def count(self, query: Query) -> int:
         """See `Store.count`. By the index alone, where that has all that is asked for: an execution
         that is changing its status may then be counted under the one before.

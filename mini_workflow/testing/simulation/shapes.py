@@ -69,7 +69,7 @@ TAGS: Final[dict[str, str]] = {
     "promises": "makes promises",
     "children": "has children",
     "starts": "starts executions that go on by themselves",
-    "tells": "sends signals or requests to cancel to other executions",
+    "tells": "sends signals, requests to cancel or values of promises to other executions",
     "cancelled": "is asked to cancel itself",
     "continues": "continues as new",
     "patches": "takes a new path by `patched`",

@@ -110,6 +110,7 @@ CHANGES = [
     ),
     engine("`concurrency` of the engine", concurrency=5),
     engine("`payload_retention`", payload_retention="60 days"),
+    engine("`execution_retention`", execution_retention="90 days"),
     engine("`signing_key`", signing_key="k" * 40),
     engine("`signing_key_store`: `parameter`", signing_key_store="parameter"),
     engine("`signing_key_store`: `secret`", signing_key_store="secret"),
