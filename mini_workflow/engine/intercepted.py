@@ -21,8 +21,6 @@ _KINDS: dict[type[Any], str] = {
     events.ExecutionTerminated: "terminate",
     events.PauseRequested: "pause",
     events.DeletionRequested: "delete",
-    events.PromiseCompleted: "promise",
-    events.PromiseFailed: "promise",
 }
 
 
@@ -92,6 +90,8 @@ def _call_of(request: Any) -> ClientCall:
     if isinstance(request, Resume):
         return ClientCall("resume", name)
     message: Any = request.message
+    if type(message).__name__.startswith("Promise"):
+        return ClientCall("promise", name)
     if isinstance(message, events.ResetRequested):
         return ClientCall(message.how, name)
     return ClientCall(_KINDS[type(message)], name, name=getattr(message, "name", ""))
