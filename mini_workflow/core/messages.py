@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import AbstractContextManager, nullcontext
 from contextvars import Context
 from functools import partial
 from typing import Any
@@ -164,7 +163,7 @@ class Messages:
     async def _run_signal(self, handler: Handler, value: Any, event: events.SignalReceived) -> None:
         self._unbegun.pop(asyncio.current_task(), None)  # type: ignore[arg-type]
         try:
-            with self._around("signal", event.name, event.headers):
+            with self._recorder.around_handler("signal", event):
                 await handlers.call(handler, value)
         except (Halt, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError):
             raise
@@ -211,7 +210,7 @@ class Messages:
             handler = partial(self._queries[ANY], name)
         if handler is None:
             raise UnknownHandler(handlers.unknown("query", name, self._queries))
-        with self._around("query", name, None):
+        with self._recorder.around_handler("query", name):
             answer = handlers.look(f"the handler of query {name!r}", handler, args, kwargs)
         if inspect.iscoroutine(answer):
             answer.close()
@@ -313,7 +312,7 @@ class Messages:
     ) -> None:
         ended: Event
         try:
-            with self._around("update", accepted.name, accepted.headers):
+            with self._recorder.around_handler("update", accepted):
                 result = await handlers.call(handler, *args, **kwargs)
             ended = events.UpdateCompleted(
                 accepted.id, self._recorder.codec.encode(result, "result of the update")
@@ -340,13 +339,6 @@ class Messages:
                 raise
             ended = events.UpdateFailed(accepted.id, self._recorder.codec.encode_failure(error))
         self._recorder.emit(ended)
-
-    def _around(
-        self, kind: str, name: str, headers: dict[str, str] | None
-    ) -> AbstractContextManager[object]:
-        """Return what goes around the call of a handler."""
-        hooks = self._recorder.hooks
-        return nullcontext() if hooks is None else hooks.around(kind, name, headers)
 
     def _start(self, what: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[Any]:
         # Outside of the workflow's code the context is that of whoever drives it.

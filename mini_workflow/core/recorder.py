@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Final
 
 from mini_workflow.core.codec import Codec
@@ -189,6 +190,14 @@ class Recorder:
             f"{what} in the predicate of ctx.wait_for()",
             "only look at the workflow's variables there",
         )
+
+    def around_handler(self, kind: str, message: Any) -> AbstractContextManager[object]:
+        """Return what goes around the call of a handler of that message, or of a query of that name."""
+        if self.hooks is None:
+            return nullcontext()
+        if isinstance(message, str):
+            return self.hooks.around(kind, message, None)
+        return self.hooks.around(kind, message.name, message.headers)
 
     # Failures and warnings
 
