@@ -4,6 +4,7 @@
 | --- | --- |
 | BUCKET_NAME | the bucket with the histories |
 | OBJECT_PREFIX | what the keys in it begin with; empty by default |
+| MINI_WORKFLOW_TABLE_NAME | the table of DynamoDB that has the histories instead; none by default |
 | QUEUE_URL | the FIFO queue of events |
 | QUEUE_ARN | its ARN, for what of yours needs it: the library sends by the URL |
 | MINI_WORKFLOW_DLQ_URL | the FIFO queue for messages that nobody can read |
@@ -36,6 +37,7 @@ from mini_workflow.errors import SettingMissing
 
 BUCKET_NAME: Final = "BUCKET_NAME"
 OBJECT_PREFIX: Final = "OBJECT_PREFIX"
+TABLE_NAME: Final = "MINI_WORKFLOW_TABLE_NAME"
 QUEUE_URL: Final = "QUEUE_URL"
 QUEUE_ARN: Final = "QUEUE_ARN"
 DLQ_URL: Final = "MINI_WORKFLOW_DLQ_URL"
@@ -52,9 +54,16 @@ DEV_WORKER: Final = "MINI_WORKFLOW_DEV_WORKER"
 SIGNING_KEY: Final = "MINI_WORKFLOW_SIGNING_KEY"
 SIGNING_KEY_ARN: Final = "MINI_WORKFLOW_SIGNING_KEY_ARN"
 
+TABLE_KEY: Final = "id"
+TABLE_ORDER: Final = "turn"
+TABLE_EXPIRES: Final = "expires"
+"""The attributes of the table with the histories: of its primary key, the partition's and the order's,
+and the time at which an item is removed."""
+
 MEANING: Final[dict[str, str]] = {
     BUCKET_NAME: "the bucket with the histories",
     OBJECT_PREFIX: "what the keys in the bucket begin with",
+    TABLE_NAME: "the name of the table of DynamoDB with the histories",
     QUEUE_URL: "the URL of the FIFO queue of events",
     QUEUE_ARN: "the ARN of the FIFO queue of events",
     DLQ_URL: "the URL of the FIFO queue for messages that nobody can read",
@@ -99,6 +108,7 @@ WORKER_NAME_RULE: Final = (
 
 OPTIONAL: Final[dict[str, str]] = {
     OBJECT_PREFIX: "",
+    TABLE_NAME: "",
     WORKERS: "",
     SCHEDULE_DLQ_ARN: "",
     SCHEDULE_KEY_ARN: "",

@@ -159,6 +159,10 @@ class WorkflowEngineArgs(CodeOptions, total=False):
     history: Any
     """The name of a bucket that an engine has left behind: its histories go on. Or {"bucket": ...,
     "prefix": "flows/"}: a bucket of yours, which is left as it is. Without, a new bucket is made."""
+    store: Any
+    """Where the histories are: "s3" (the default) for the bucket, or "dynamodb" for a table that is made:
+    cheaper for many small steps, while the bucket has what is large. Or {"table": ...}, the name of a
+    table that an engine has left behind. It stays as it is for the life of an engine."""
     signing_key: pulumi.Input[str]
     """The key that signs what crosses from one function to another, 32 characters or more: that of
     the engine that left `history` behind. Without, one is made up."""

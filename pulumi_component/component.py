@@ -87,6 +87,7 @@ class WorkflowEngine(pulumi.ComponentResource):
         suffix = random.RandomId(f"{name}-suffix", byte_length=4, opts=self._mine)
         key = signing_key(name, options, self._mine)
         self.history, self._history = history.bucket(name, options, self)
+        self.table = history.table(name, options, self)
         visibility = VISIBILITY * FunctionOptions.from_args(options.orchestrator).timeout
         self.events, unprocessed = self._queue(
             "events",
@@ -377,6 +378,7 @@ class WorkflowEngine(pulumi.ComponentResource):
         prefix = self._options.history.prefix
         return {
             settings.BUCKET_NAME: self.history.bucket,
+            **({} if self.table is None else {settings.TABLE_NAME: self.table.name}),
             **({settings.OBJECT_PREFIX: prefix} if prefix else {}),
             **key.variables,
         }
@@ -449,7 +451,8 @@ class WorkflowEngine(pulumi.ComponentResource):
         return pulumi.Output.unsecret(allowed.apply(policies.allowing))
 
     def _stored(self) -> dict[str, pulumi.Output[str]]:
-        return {"bucket": self.history.arn, "history": self._history}
+        table = {} if self.table is None else {"table": self.table.arn}
+        return {"bucket": self.history.arn, "history": self._history, **table}
 
     def _allowing(
         self,

@@ -202,6 +202,16 @@ class History:
 
 
 @dataclass(frozen=True, slots=True)
+class Store:
+    """Where the histories are: in a table if it `has_table`, else in the bucket. `name` is that of a
+    table that is there already; None for one that is made.
+    """
+
+    has_table: bool = False
+    name: Any = None
+
+
+@dataclass(frozen=True, slots=True)
 class EngineOptions:
     """The arguments of a WorkflowEngine. `payload_retention` and `execution_retention` are in days, and the
     latter is None for ever; `keep_versions` is None where
@@ -221,6 +231,7 @@ class EngineOptions:
     keep_versions: int | None
     payload_retention: int
     history: "History"
+    store: "Store"
     signing_key: Any
     signing_key_store: Any
     kms_key: Any
@@ -305,6 +316,7 @@ class EngineOptions:
                 3_650,
             ),
             history=history,
+            store=_store(given.get("store")),
             signing_key=inputs.checked_text(given.get("signing_key"), _check_key),
             signing_key_store=_signing_key_store(given),
             kms_key=kms_key(given),
@@ -466,6 +478,16 @@ def _history(value: Any) -> History:
             "with a slash at the end and none at the beginning"
         )
     return History(name, prefix, managed=False)
+
+
+def _store(value: Any) -> Store:
+    if isinstance(value, Mapping):
+        units.known("store", value, frozenset({"table"}))
+        name = value.get("table")
+        if not name or not isinstance(name, str | pulumi.Output):
+            raise BadOption(f'store: {value!r} names no table: {{"table": ...}}')
+        return Store(True, name)
+    return Store(units.one_of("store", value or "s3", ("s3", "dynamodb")) == "dynamodb")
 
 
 def _signing_key_store(given: Mapping[str, Any]) -> Any:

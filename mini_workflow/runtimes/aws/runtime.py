@@ -1,4 +1,4 @@
-"""AWSRuntime: workflows on Lambda, with histories on S3 and messages on SQS."""
+"""AWSRuntime: workflows on Lambda, with histories on S3 or in DynamoDB, and messages on SQS."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mini_workflow.engine.deletions import retention_of
 from mini_workflow.errors import UsageError
 from mini_workflow.interceptors import Interceptor, Interceptors
 from mini_workflow.runtimes.aws.client_transport import ClientTransport
-from mini_workflow.runtimes.aws.container import Container
+from mini_workflow.runtimes.aws.container import Container, StoreName
 from mini_workflow.settings import Settings
 from mini_workflow.stores.aws_clients import Clients
 from mini_workflow.stores.aws_limits import CLAIM_OVER, MAXIMUM_DELAY
@@ -63,6 +63,9 @@ class AWSRuntime(Client):
             brings. More is refused with ValueTooLarge.
         keep_runs: whether the orchestrator keeps the events of runs that are over, before
             ``continue_as_new``.
+        store: where the histories are: "s3" for the bucket, "dynamodb" for a table. By default as the
+            settings say, which is what the component was told. If they say otherwise, the first call
+            that needs a history raises UsageError, or SettingMissing where there is no table.
         retention: after which time since they closed the orchestrator deletes executions, in seconds or
             as a timedelta, a few at a time beside the work; by default what the settings say, and
             never if they say nothing.
@@ -85,8 +88,10 @@ class AWSRuntime(Client):
         codec: Codecs | None = None,
         interceptors: Iterable[Interceptor] = (),
         keep_runs: bool = True,
+        store: StoreName | None = None,
         retention: float | timedelta | None = None,
     ) -> None:
+        _check("store", store, store in (None, "s3", "dynamodb"), '"s3" or "dynamodb"')
         _check("cache_size", cache_size, cache_size >= 1, "1 or more")
         _check("history_limit", history_limit, history_limit >= 10, "10 or more")
         _check("queued", queued, 1 <= queued <= MAXIMUM_DELAY, f"1 to {MAXIMUM_DELAY} seconds")
@@ -103,6 +108,7 @@ class AWSRuntime(Client):
             codec=codec,
             keep_runs=keep_runs,
             interceptors=Interceptors.of(interceptors),
+            store=store,
         )
         self._client_transport = ClientTransport(self._parts)
         transport, around = self._client_transport, self._parts.interceptors
