@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from mini_workflow.core import events
 from mini_workflow.core.events import Event
@@ -84,22 +84,23 @@ class WorkflowCall:
         return started
 
 
-class SentCall(WorkflowCall):
+class SentCall:
     """What a workflow's code sends to the execution `target`: `kind` is "child" or "start", of the workflow
-    `name`, or "signal", which is called so.
+    `name`, or "signal", which is called so. `execution_id` is the sender; `replaying` as in WorkflowCall.
 
     `headers` may be changed. Those of a child or a start are the execution's at first, and those of a signal
     are none. They are recorded: what a replay makes of them does not count.
     """
 
-    __slots__ = ("target",)
+    __slots__ = ("execution_id", "headers", "kind", "name", "replaying", "target")
 
     def __init__(self, run: Run, kind: str, name: str, target: str) -> None:
-        super().__init__(run, kind, name, None if kind == "signal" else run.state.headers)
+        self.kind = kind
+        self.name = name
         self.target = target
-
-
-CallStatus = Literal["running", "blocked", "completed", "failed", "cancelled", "terminated"]
+        self.execution_id = run.execution_id
+        self.replaying = run.recorder.quiet
+        self.headers: dict[str, str] = {} if kind == "signal" else dict(run.state.headers or {})
 
 
 @record
