@@ -88,7 +88,7 @@ class ExecutionReset(Fact):
     one go on behind it. `attempts` says for each task that was open at the cut, by its number, which
     attempt it makes now; those before do not count any more. `running` are those whose attempt has begun
     and goes on. `timer` is the number of a timer that waits once more, until `fire_at` (milliseconds
-    since the epoch); 0 for none.
+    since the epoch); 0 for none. `asked_by` says who asked for it, if that was told.
     """
 
     at: int
@@ -101,6 +101,7 @@ class ExecutionReset(Fact):
     running: list[int] | None = None
     timer: int = 0
     fire_at: int = 0
+    asked_by: str = ""
 
 
 @fact
@@ -238,12 +239,13 @@ class UpdateRefused(Fact):
 @fact
 class CancelRequested(Fact):
     """Somebody outside asked the execution to cancel itself. Its `id` is the same in every copy of
-    the message; empty means there is one.
+    the message; empty means there is one. `asked_by` says who, if that was told.
     """
 
     at: int
     reason: str = ""
     id: str = ""
+    asked_by: str = ""
 
 
 @fact
@@ -286,10 +288,11 @@ class ChildFailed(Fact):
 
 @fact
 class ExecutionTerminated(Fact):
-    """Ended from outside without running any code of the workflow."""
+    """Ended from outside without running any code of the workflow. `asked_by` says by whom, if told."""
 
     at: int
     reason: str = ""
+    asked_by: str = ""
 
 
 @fact
@@ -636,7 +639,7 @@ class ResetRequested(Fact):
     last good point ("retry"), or from the start ("restart").
 
     It is about the run of that number; 0 means the one that there is. `id` is the same in every copy.
-    `began_with` are other arguments for a restart.
+    `began_with` are other arguments for a restart. `asked_by` as in ExecutionReset.
     """
 
     at: int
@@ -644,6 +647,7 @@ class ResetRequested(Fact):
     run: int
     id: str
     began_with: Payload | None = None
+    asked_by: str = ""
 
 
 @fact

@@ -178,7 +178,7 @@ class _Look:
         cancel = self._cancel
         if cancel is None:
             return Activity(waits, (*progress, *maps), undoing=undoing)
-        by = getattr(cancel, "by", "")
+        by = cancel.asked_by
         at = instant(cancel.at)
         return Activity(waits, (*progress, *maps), at, cancel.reason, by, undoing)
 

@@ -583,25 +583,26 @@ class Client:
         """Send a signal. Raises ExecutionNotFound or ExecutionClosed."""
         self._post(execution_id, self._make_signal(execution_id, name, value))
 
-    def cancel(self, execution_id: str, reason: str) -> None:
+    def cancel(self, execution_id: str, reason: str, by: str = "") -> None:
         """Ask an execution to cancel itself. Raises as `signal`."""
-        check_reason(reason)
+        check_reason(reason, by)
         now, request_id = self._transport.now(), secrets.token_hex(8)
-        self._post(execution_id, events.CancelRequested(now, reason, request_id))
+        self._post(execution_id, events.CancelRequested(now, reason, request_id, by))
 
-    def terminate(self, execution_id: str, reason: str) -> None:
+    def terminate(self, execution_id: str, reason: str, by: str = "") -> None:
         """End an execution. Raises as `signal`."""
-        check_reason(reason)
-        self._post(execution_id, events.ExecutionTerminated(self._transport.now(), reason))
+        check_reason(reason, by)
+        self._post(execution_id, events.ExecutionTerminated(self._transport.now(), reason, by))
 
     def resume(self, execution_id: str) -> None:
         """Let an execution go on. Raises as `signal`."""
         self.head(execution_id)
         self._transport.ask(Resume(execution_id))
 
-    def pause(self, execution_id: str, reason: str) -> None:
+    def pause(self, execution_id: str, reason: str, by: str = "") -> None:
         """Have no code of an execution run until it is resumed. Raises as `signal`."""
-        check_reason(reason)
+        check_reason(reason, by)
+        reason = f"{reason} (by {by})".lstrip() if by else reason
         self._post(execution_id, events.PauseRequested(self._transport.now(), reason))
 
     def query(self, execution_id: str, name: str, args: Any, kwargs: Any) -> Any:

@@ -92,6 +92,12 @@ class Timeline(Sequence[Entry]):
             for e in self._entries
         )
 
+    def _repr_html_(self) -> str:
+        """Return the picture of it, for notebooks."""
+        from mini_workflow.engine.picture.html import html_of
+
+        return html_of(self)
+
 
 class Reader:
     """Reads the events of one history in order, one at a time."""
@@ -251,12 +257,14 @@ def _note(event: Event) -> str:
 
 
 def _because(event: Any) -> str:
-    return event.reason
+    by = getattr(event, "asked_by", "")
+    return f"{event.reason} (by {by})".lstrip() if by else event.reason
 
 
 def _origin(event: events.ExecutionReset) -> str:
     whose = "another execution" if event.how == "fork" else f"run {event.run - 1}"
-    return f"{event.how} of {whose}, of which {event.kept} events are kept"
+    by = f", by {event.asked_by}" if event.asked_by else ""
+    return f"{event.how} of {whose}, of which {event.kept} events are kept{by}"
 
 
 def _patience(event: events.PromiseCreated) -> str:

@@ -30,6 +30,7 @@ from mini_workflow.engine.watchdog import DEFAULT_LIMIT
 from mini_workflow.errors import StoreError, UsageError
 from mini_workflow.interceptors import Interceptor, Interceptors
 from mini_workflow.ports import Backend, Clock, Report, TaskRunner
+from mini_workflow.ports.owner import Owner
 from mini_workflow.runners.named_workers import NamedWorkers
 from mini_workflow.runners.routed import Closing, RoutedRunner
 from mini_workflow.runtimes.embedded import DEFAULT_GRACE, runner_in_process
@@ -141,6 +142,11 @@ class EmbeddedRuntime(Runtime):
         )
         backend.listen(self)
 
+    def owners(self) -> list[Owner]:
+        """Return the processes that run executions of the store, this one among them."""
+        self.check_caller()
+        return self._opened.owners()
+
 
 class LocalRuntime(EmbeddedRuntime):
     """Runs workflows in this process and keeps them in one SQLite file; a context manager.
@@ -207,6 +213,10 @@ class OpenedBackend(Backend, Protocol):
         """Have the other processes look, after a commit that they may wait for."""
         ...
 
+    def owners(self) -> list[Owner]:
+        """Return the processes that hold executions, this one among them."""
+        ...
+
     def listen(self, runtime: Runtime) -> None:
         """Have the runtime look around whenever another process asks for it."""
         ...
@@ -244,6 +254,10 @@ class _OpenedFile:
         self._peers: list[str] = []
         self._peers_until = 0.0
         self._refresh = lease / 4000
+
+    def owners(self) -> list[Owner]:
+        """See `OpenedBackend.owners`."""
+        return self.leases.owners()
 
     def listen(self, runtime: Runtime) -> None:
         """See `OpenedBackend.listen`."""

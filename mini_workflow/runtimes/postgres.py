@@ -14,7 +14,11 @@ from mini_workflow.engine.execution import Settled
 from mini_workflow.engine.runtime import Runtime
 from mini_workflow.engine.watchdog import DEFAULT_LIMIT, Watchdog
 from mini_workflow.errors import StoreError, UsageError
+<<<<<<< HEAD
 from mini_workflow.interceptors import Interceptor, Interceptors
+=======
+from mini_workflow.ports.owner import Owner
+>>>>>>> next
 from mini_workflow.runtimes.file_transport import FileTransport
 from mini_workflow.runtimes.local import EmbeddedOptions, EmbeddedRuntime, owner_name
 from mini_workflow.stores.postgres.backend import SCHEMA, PostgresBackend
@@ -152,6 +156,11 @@ class PostgresClient(Client):
         self._database.check()
         return bool(self._backend.leases.peers())
 
+    def owners(self) -> list[Owner]:
+        """Return the processes that run executions of the database."""
+        self._database.check()
+        return self._backend.leases.owners()
+
     def wait(self, execution_id: str, timeout: float | None) -> Settled:
         """See `Client.wait`."""
         self._refuse_to_wait()
@@ -194,6 +203,10 @@ class _OpenedDatabase:
 
     def notify_peers(self) -> None:
         """See `OpenedBackend.notify_peers`: whoever holds the execution has been woken already."""
+
+    def owners(self) -> list[Owner]:
+        """See `OpenedBackend.owners`."""
+        return self.backend.leases.owners()
 
     def listen(self, runtime: Runtime) -> None:
         """See `OpenedBackend.listen`."""

@@ -391,7 +391,7 @@ def test_a_task_waits_for_its_worker_and_get_and_doctor_say_so(
         assert "task #1 'train' is with worker 'gpu', or waits for it" in said
         assert "mini-workflow worker MODULE --worker gpu" in said
         assert "worker gpu" in said
-        monkeypatch.setattr("mini_workflow.cli.commands.doctor.LONG", timedelta())
+        monkeypatch.setattr("mini_workflow.doctor.executions.LONG", timedelta())
         mw.inside = True
         mw("ls")
         assert mw("ls", "--columns", "id,workers").out == "one\tgpu"
