@@ -12,11 +12,8 @@ from mini_workflow.codecs.chained import Codecs, with_codecs
 from mini_workflow.codecs.standard import DEFAULT_VALUE_LIMIT, StandardCodec
 from mini_workflow.engine.client import Client
 from mini_workflow.engine.watchdog import DEFAULT_LIMIT, Watchdog
-<<<<<<< HEAD
 from mini_workflow.interceptors import Interceptor, Interceptors
-=======
 from mini_workflow.ports.owner import Owner
->>>>>>> next
 from mini_workflow.runtimes.file_transport import FileTransport
 from mini_workflow.stores.sqlite import SQLiteBackend
 from mini_workflow.stores.sqlite.damage import Damage

@@ -14,11 +14,8 @@ from mini_workflow.engine.execution import Settled
 from mini_workflow.engine.runtime import Runtime
 from mini_workflow.engine.watchdog import DEFAULT_LIMIT, Watchdog
 from mini_workflow.errors import StoreError, UsageError
-<<<<<<< HEAD
 from mini_workflow.interceptors import Interceptor, Interceptors
-=======
 from mini_workflow.ports.owner import Owner
->>>>>>> next
 from mini_workflow.runtimes.file_transport import FileTransport
 from mini_workflow.runtimes.local import EmbeddedOptions, EmbeddedRuntime, owner_name
 from mini_workflow.stores.postgres.backend import SCHEMA, PostgresBackend
