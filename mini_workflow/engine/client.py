@@ -122,7 +122,7 @@ class Client:
         self.start_executions = StartExecutions(self, transport)
         self.update_with_start = UpdateWithStart(self)
         self.debounce = Debounce(self)
-        self.schedules = Schedules(self)
+        self.schedules = Schedules(self, registry)
         """The schedules of the store, to create and to list them."""
         self._aio: AsyncClient | None = None
 

@@ -185,6 +185,10 @@ class EngineRole:
         """See `Engine.runs`."""
         return self._engine is not None and self._engine.runs(execution_id)
 
+    def closed_here(self, execution_id: str) -> Settled | None:
+        """Return how the execution has ended here a moment ago, if that is remembered. Any thread."""
+        return None if self._engine is None else self._engine.closed_here.find(execution_id)
+
     def resumes(self, execution_id: str, timeout: float | None = None) -> bool:
         """Return whether the engine is about to resume the execution by itself. Raises
         RuntimeClosed.

@@ -199,6 +199,9 @@ class EngineTransport:
             # Its end is told to who waits already, and who does not yet looks once more when he does.
             self.check()
             return None
+        if (found := self._role.closed_here(execution_id)) is not None:
+            self.check()
+            return found
         head = existing(execution_id, self.store.head(execution_id))
         if head.status == "running":
             return None

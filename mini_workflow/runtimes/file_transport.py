@@ -218,9 +218,13 @@ class FileTransport:
         """See `Transport.start`: put the new executions into the file, for others to begin."""
         self._check_writable()
         made: list[tuple[Start, Commit]] = []
+        names = {request.execution_id for request in requests if not request.fresh}
+        there = self._store.lookup(names) if names else {}
         for request in requests:
-            if request.fresh or self._store.head(request.execution_id) is None:
-                made.append((request, self._creation(request)))
+            found = there.get(request.execution_id)
+            if found is None or found.head is None:
+                deleted = 0 if found is None else found.deleted_events
+                made.append((request, self._creation(request, deleted)))
             else:
                 self._found(request)
         if made:
@@ -274,7 +278,7 @@ class FileTransport:
         while wanted and self._store.sweep(now, SWEPT_AT_ONCE):
             pass
 
-    def _creation(self, request: Start) -> Commit:
+    def _creation(self, request: Start, deleted: int) -> Commit:
         """Return what makes the execution. Its first event stands alone: no code has run yet, and
         being busy tells whoever takes it over to begin.
         """
@@ -288,7 +292,7 @@ class FileTransport:
                 secrets.randbits(ENTROPY_BITS),
             ),
             **request.options(),
-            first_seq=0 if request.fresh else self._store.deleted_events(request.execution_id),
+            first_seq=deleted,
         )
         return Commit(
             request.execution_id,

@@ -141,6 +141,11 @@ class EmbeddedRuntime(Runtime):
             drops_runs=not keep_runs,
         )
         backend.listen(self)
+        try:
+            self.schedules.declare()
+        except BaseException:
+            self.close()
+            raise
 
     def owners(self) -> list[Owner]:
         """Return the processes that run executions of the store, this one among them."""
@@ -185,7 +190,7 @@ class LocalRuntime(EmbeddedRuntime):
 
     Raises:
         StoreUnavailable, StoreCorrupt, StoreTooNew: the file cannot be used; it is left as it is.
-        UsageError: an argument is out of range.
+        UsageError: an argument is out of range, or a workflow declares a schedule that cannot be.
     """
 
     def __init__(

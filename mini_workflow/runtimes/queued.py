@@ -182,6 +182,7 @@ class QueueRuntime(Client):
             a message that comes again and again should be set aside.
         """
         self._queue_transport.check()
+        self.schedules.declare_once()
         deliveries: dict[str, QueueDelivery] = {}
         failed: list[str] = []
         for one in received:

@@ -49,7 +49,8 @@ class WorkflowEnvironment(Runtime):
     Time stands still while tasks run, and jumps to the next timer when nothing else is left to
     do: while somebody waits in `result()` (or by ``await``) or for an update, or as far as
     `advance` says. A sleep of thirty days takes as long as its code. Tasks run in real time, and
-    so do their timeouts and that of `result()`.
+    so do their timeouts and that of `result()`. Schedules that workflows declare are not made by
+    themselves, so that nothing starts that a test has not asked for: `schedules.declare()` makes them.
 
     Args:
         state: what to open; pass the `state` of a closed environment to continue it.

@@ -135,6 +135,8 @@ class AWSRuntime(Client):
 
         Not to be called by two threads at the same time.
         """
+        if isinstance(event, dict) and "Records" in event:
+            self.schedules.declare_once()
         return self._the_functions().orchestrate(event, context)
 
     def execute(self, event: Any, context: Any = None) -> Any:

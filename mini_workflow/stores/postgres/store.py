@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, Final
 
 from mini_workflow.errors import StoreError
-from mini_workflow.ports import DELETIONS_KEPT, Commit, Extent, Head, Page, Query, Stored
+from mini_workflow.ports import DELETIONS_KEPT, Commit, Extent, Found, Head, Page, Query, Stored
 from mini_workflow.stores.ownership import Ownership
 from mini_workflow.stores.postgres.arrays import texts
 from mini_workflow.stores.postgres.batch import Batch
@@ -79,10 +79,13 @@ class PostgresStore:
         """Return those that are not running: closed, blocked, or not there. Any thread."""
         return [name for (name,) in self._readers.rows(_ENDED, (texts(execution_ids),))]
 
-    def deleted_events(self, execution_id: str) -> int:
-        """See `Store.deleted_events`."""
-        row = self._readers.row("SELECT events FROM @deleted WHERE id = %s", (execution_id,))
-        return 0 if row is None else row[0]
+    def lookup(self, execution_ids: Collection[str]) -> dict[str, Found]:
+        """See `Store.lookup`."""
+        rows = self._readers.rows(_LOOKUP, (texts(execution_ids),))
+        return {
+            name: Found(None if row[0] is None else _head_of(row), deleted)
+            for name, deleted, *row in rows
+        }
 
     def sweep(self, now: int, limit: int) -> bool:
         """See `Store.sweep`. The server gives space back as it is set up to (VACUUM)."""
@@ -256,6 +259,12 @@ _DIALECT: Final = Dialect(
     by_end="@executions AS executions",
 )
 _HEAD: Final = f"SELECT {_FIELDS} FROM @executions AS executions WHERE id = %s"
+_LOOKUP: Final = f"""
+    SELECT asked.id, coalesce(deleted.events, 0), {_FIELDS}
+    FROM unnest(%s::text[]) AS asked (id)
+        LEFT JOIN @executions AS executions ON executions.id = asked.id
+        LEFT JOIN @deleted AS deleted ON deleted.id = asked.id
+"""
 _LOAD: Final = f"""
     SELECT {_FIELDS}, key, partition, tries,
         ARRAY(SELECT body FROM @events WHERE execution = key AND number >= base ORDER BY number),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
 from mini_workflow.errors import UsageError
@@ -12,6 +12,7 @@ from mini_workflow.ports import (
     STATUSES,
     Commit,
     Extent,
+    Found,
     Head,
     Page,
     Query,
@@ -146,12 +147,18 @@ class S3Store:
                 self._post(commit.outbox)
         return answers
 
-    def deleted_events(self, execution_id: str) -> int:
-        """See `Store.deleted_events`."""
-        found = self._histories.look(execution_id)
-        if found is None:
-            return 0
-        return found.events if isinstance(found, Deleted) else found.deleted
+    def lookup(self, execution_ids: Collection[str]) -> dict[str, Found]:
+        """See `Store.lookup`. Each is an object of its own, and one read."""
+        answer: dict[str, Found] = {}
+        for name in execution_ids:
+            found = self._histories.look(name)
+            if found is None:
+                answer[name] = Found(None)
+            elif isinstance(found, Deleted):
+                answer[name] = Found(None, found.events)
+            else:
+                answer[name] = Found(found.head, found.deleted)
+        return answer
 
     def sweep(self, now: int, limit: int) -> bool:
         """See `Store.sweep`. Whoever deletes removes all, and the bucket has rules for the rest."""

@@ -260,7 +260,7 @@ class _Watched:
         self.history = store.history
         self.list = store.list
         self.count = store.count
-        self.deleted_events = store.deleted_events
+        self.lookup = store.lookup
         self.sweep = store.sweep
 
     def commit(self, commits: Sequence[Commit]) -> list[bool]:
