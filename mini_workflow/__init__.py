@@ -68,6 +68,13 @@ from mini_workflow.errors import (
     WorkerLost,
     WorkflowDeadlock,
 )
+from mini_workflow.interceptors import (
+    ClientCall,
+    Committed,
+    Interceptor,
+    SentCall,
+    WorkflowCall,
+)
 from mini_workflow.printable import protect_logs
 from mini_workflow.task import CurrentTask, current_task
 from mini_workflow.workflow import Workflow, current_workflow, workflow
@@ -90,8 +97,10 @@ __all__ = [
     "ChildFailed",
     "Chunk",
     "ChunkTooLarge",
+    "ClientCall",
     "ClosureNotSerializable",
     "CodecMismatch",
+    "Committed",
     "Context",
     "CurrentTask",
     "Description",
@@ -113,6 +122,7 @@ __all__ = [
     "ExecutionTerminated",
     "ExecutionTimeout",
     "HistoryTooLong",
+    "Interceptor",
     "InvalidArguments",
     "InvalidIdentifier",
     "LeaseLost",
@@ -135,6 +145,7 @@ __all__ = [
     "ScheduleDescription",
     "ScheduledStart",
     "SchemaTooNew",
+    "SentCall",
     "SerializationError",
     "SettingMissing",
     "SignatureInvalid",
@@ -160,6 +171,7 @@ __all__ = [
     "WireError",
     "WorkerLost",
     "Workflow",
+    "WorkflowCall",
     "WorkflowDeadlock",
     "current_task",
     "current_workflow",

@@ -53,7 +53,15 @@ class ExecutionState:
     __slots__ = (
         *("answers", "cancel_requested", "cancelled_by", "cancelled_tasks", "child_ids"),
         *("children", "closed", "condition", "deadline", "deadlines", "durations"),
-        *("execution_id", "in_flight", "in_hand", "inherited", "left_tasks", "left_timers"),
+        *(
+            "execution_id",
+            "headers",
+            "in_flight",
+            "in_hand",
+            "inherited",
+            "left_tasks",
+            "left_timers",
+        ),
         *("length", "limits", "maps", "now", "patches", "promises", "released", "resets"),
         *("key", "seed", "signal_ids", "started_at", "tags", "tasks", "timers", "updates"),
         *("worker", "_timeout", "_within", "_wakes"),
@@ -69,6 +77,7 @@ class ExecutionState:
         self.seed = 0
         self.started_at = 0
         self.tags: dict[str, str] = {}
+        self.headers: dict[str, str] | None = None
         self.worker = ""
         """The worker of all tasks, if they are for one: see `ExecutionStarted`."""
         self.in_flight = 0
@@ -250,6 +259,7 @@ class ExecutionState:
         self.key = event.key
         self.started_at = event.at
         self.tags = dict(event.tags or {})
+        self.headers = event.headers
         self.worker = event.worker
         self.cancelled_by = event.cancelled
         self.cancel_requested = event.cancel is not None

@@ -626,5 +626,18 @@ async def starts_others(ctx: Context) -> list[str]:
     return [one.id, two.id]
 
 
+@shape(
+    tags="ordered tasks children starts tells",
+    headers={"tenant": "t-7", "traceparent": "00-4bf9-00f0-01"},
+)
+async def has_headers(ctx: Context) -> dict[str, str]:
+    tenant = ctx.headers["tenant"]
+    await ctx.task(double, 1)
+    child = ctx.child("someone", tenant, id="child-1")
+    ctx.start("someone", tenant, id="other-1").signal("hello", tenant)
+    child.cancel()
+    return ctx.headers
+
+
 SHAPES = {name: one.workflow for name, one in choose("ordered").items()}
 """All shapes of the laws, by name."""
