@@ -10,7 +10,7 @@ from typing import Any
 import pulumi
 
 from mini_workflow import settings
-from pulumi_component import args, handlers, inputs, units
+from pulumi_component import args, handlers, inputs, places, units
 from pulumi_component.compute import Compute, boundary, kms_key
 from pulumi_component.errors import BadOption
 from pulumi_component.wheels import ARCHITECTURES, Target
@@ -70,8 +70,6 @@ _CODE = frozenset(args.CodeOptions.__annotations__)
 _FUNCTION = frozenset(args.FunctionArgs.__annotations__)
 _ENGINE = frozenset(args.WorkflowEngineArgs.__annotations__)
 _OF_ONE_FUNCTION = ("role", "snap_start", "provisioned_concurrency")
-_HISTORY = ("bucket", "prefix")
-_PREFIX = re.compile(r"[\w.-][\w./-]*/")
 _STORE = re.compile(r"arn:[\w-]+:(ssm:[^:]+:\d+:parameter/|secretsmanager:[^:]+:\d+:secret:)\S+")
 IN_ENVIRONMENT, IN_PARAMETER, IN_SECRET = "environment", "parameter", "secret"
 """Where the signing key is kept, beside the ARN of a place that exists."""
@@ -178,28 +176,6 @@ class FunctionOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class History:
-    """The bucket with the histories: its name if it exists, and what its keys begin with.
-
-    What is `managed` is kept private, encrypted and rid of old payloads by the engine.
-    """
-
-    name: Any
-    prefix: str
-    managed: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Store:
-    """Where the histories are: in a table if it `has_table`, else in the bucket. `name` is that of a
-    table that is there already; None for one that is made.
-    """
-
-    has_table: bool = False
-    name: Any = None
-
-
-@dataclass(frozen=True, slots=True)
 class EngineOptions:
     """The arguments of a WorkflowEngine. `payload_retention` and `execution_retention` are in days, and the
     latter is None for ever; `keep_versions` is None where
@@ -218,8 +194,8 @@ class EngineOptions:
     execution_retention: int | None
     keep_versions: int | None
     payload_retention: int
-    history: "History"
-    store: "Store"
+    history: places.History
+    store: places.Store
     signing_key: Any
     signing_key_store: Any
     kms_key: Any
@@ -266,7 +242,7 @@ class EngineOptions:
             except BadOption as error:
                 raise type(error)(f"{name}: {error}") from None
         removal = units.one_of("removal", given.get("removal", "retain"), ("retain", "destroy"))
-        history = _history(given.get("history"))
+        history = places.history(given.get("history"))
         if history.name is not None and removal == "destroy":
             raise BadOption(
                 'removal: "destroy" is for the bucket that the engine makes; the one that the option '
@@ -304,7 +280,7 @@ class EngineOptions:
                 3_650,
             ),
             history=history,
-            store=_store(given.get("store")),
+            store=places.store(given.get("store")),
             signing_key=inputs.checked_text(given.get("signing_key"), _check_key),
             signing_key_store=_signing_key_store(given),
             kms_key=kms_key(given),
@@ -449,33 +425,6 @@ def _target(given: Mapping[str, Any]) -> Target:
         "architecture", given.get("architecture") or "x86_64", tuple(ARCHITECTURES)
     )
     return Target(runtime.removeprefix("python"), architecture)
-
-
-def _history(value: Any) -> History:
-    if not isinstance(value, Mapping):
-        if value is not None and not isinstance(value, str | pulumi.Output):
-            raise BadOption(f'history: {value!r} is not the name of a bucket, or {{"bucket": ...}}')
-        return History(value, "", managed=True)
-    units.known("history", value, _HISTORY)
-    name, prefix = value.get("bucket"), value.get("prefix") or ""
-    if not name:
-        raise BadOption(f'history: {value!r} names no bucket: {{"bucket": ..., "prefix": ...}}')
-    if prefix and (not isinstance(prefix, str) or not _PREFIX.fullmatch(prefix)):
-        raise BadOption(
-            f'history: prefix: {prefix!r} is not one such as "flows/": letters, digits and - _ . /, '
-            "with a slash at the end and none at the beginning"
-        )
-    return History(name, prefix, managed=False)
-
-
-def _store(value: Any) -> Store:
-    if isinstance(value, Mapping):
-        units.known("store", value, frozenset({"table"}))
-        name = value.get("table")
-        if not name or not isinstance(name, str | pulumi.Output):
-            raise BadOption(f'store: {value!r} names no table: {{"table": ...}}')
-        return Store(True, name)
-    return Store(units.one_of("store", value or "s3", ("s3", "dynamodb")) == "dynamodb")
 
 
 def _signing_key_store(given: Mapping[str, Any]) -> Any:
