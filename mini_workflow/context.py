@@ -24,6 +24,7 @@ from mini_workflow.core.calls import TaskDecorator, TaskOptions, default_name
 from mini_workflow.core.chance import WorkflowRandom
 from mini_workflow.core.children import Child, OtherExecution
 from mini_workflow.core.info import ExecutionInfo
+from mini_workflow.core.limit import Limit, wish_of
 from mini_workflow.core.logger import WorkflowLogger
 from mini_workflow.core.mapping import (
     MapOptions,
@@ -112,6 +113,9 @@ class Context:
         inline: bool = False,
         undo: Callable[..., Any] | None = None,
         worker: str | None = None,
+        limit: str | Limit | None = None,
+        limit_key: str | None = None,
+        priority: int | None = None,
         **kwargs: Any,
     ) -> Any:
         """Start a task now: `fn`, with its arguments and captured variables as they are now.
@@ -140,6 +144,11 @@ class Context:
                 this one has succeeded and the execution fails or is cancelled later; the last
                 task first. It is called with the task's result if it takes an argument. Its
                 captured variables are taken as they are now. The default worker runs it.
+            limit: a `Limit`, or its name, of which each attempt needs a slot. It is not begun before
+                the limit grants one, and takes no thread and no worker until then. It has the
+                slot until it ends; also if its execution is blocked.
+            limit_key: whom it is for, a text of at most 200 characters: keys take turns.
+            priority: from -100 to 100; higher ones are granted first, 0 by default.
             worker: the name of the worker that is to run it: 1 to 32 letters, digits and '-',
                 beginning with a letter. By default, and for "default", the one that runs every
                 task. Where none of that name is served it waits for one, or fails on AWS.
@@ -161,6 +170,9 @@ class Context:
                 inline=inline,
                 undo=undo,
                 worker=worker,
+                limit=limit,
+                limit_key=limit_key,
+                priority=priority,
             )
             return functools.partial(self._task_with, chosen)
         if not callable(fn):
@@ -170,21 +182,25 @@ class Context:
                 f"ctx.task({fn!r}): give a function, not its result; for example "
                 "ctx.task(lambda: charge(card)) or ctx.task(charge, card)"
             )
-        if name is retry is timeout is undo is heartbeat_timeout is worker is None and not inline:
+        wish = None
+        if limit is not None or limit_key is not None or priority is not None:
+            wish = wish_of(limit, limit_key, priority, "ctx.task()")
+        elif name is retry is timeout is undo is heartbeat_timeout is worker is None and not inline:
             return self._run.tasks.start(fn, args, kwargs, name=default_name(fn))
         _check_policy(retry)
         given = {"name": name, "retry": retry, "timeout": timeout, "undo": undo}
         given["heartbeat_timeout"] = heartbeat_timeout
         given["inline"] = inline or None
         given["worker"] = worker
+        given |= {"limit": limit, "limit_key": limit_key, "priority": priority}
         options = {option for option, value in given.items() if value is not None}
         name = default_name(fn) if name is None else name
         if inline:
-            limits = (retry, timeout, heartbeat_timeout, undo, worker)
-            if any(limit is not None for limit in limits):
+            limits = (retry, timeout, heartbeat_timeout, undo, worker, wish)
+            if any(one is not None for one in limits):
                 raise UsageError(
                     f"task {name!r}: an inline task runs inside the turn and can neither be "
-                    "retried nor timed out, nor run by a worker; drop inline=True"
+                    "retried nor timed out, nor run by a worker, nor limited; drop inline=True"
                 )
             return self._run.tasks.run_inline(fn, args, kwargs, name=name, options=options)
         return self._run.tasks.start(
@@ -197,6 +213,7 @@ class Context:
             heartbeat_timeout=_timeout(name, "heartbeat_timeout", heartbeat_timeout),
             undo=undo,
             worker=worker_of(worker),
+            limit=wish,
             options=options,
         )
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from mini_workflow.core import commands, events
-from mini_workflow.core.children import end_children, tell_parent
+from mini_workflow.core.children import end_children, sender_of, tell_parent
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.commands import Command
 from mini_workflow.core.events import CLOSING, Event, Message, Tick
@@ -20,6 +20,7 @@ from mini_workflow.core.records import record
 from mini_workflow.core.replay import replay
 from mini_workflow.core.report_limits import ReportLimits
 from mini_workflow.core.run import Definition, Inline, OutOfTime, Run
+from mini_workflow.core.slots import leave_limits, tell_limits
 from mini_workflow.core.state import Condition, ExecutionState, Summary
 from mini_workflow.core.streams import StreamWrite
 from mini_workflow.core.timing import Timing
@@ -263,6 +264,9 @@ def _commands(run: Run, taken: Iterable[Event]) -> list[Command]:
         follow = _FOLLOW.get(type(event))
         if follow is not None:
             follow(run, event, started, found)
+    state = run.state
+    if state.slots is not None and state.slots.changed and not state.closed:
+        found += tell_limits(sender_of(run.execution_id, state), run.execution_id, state)
     return found
 
 
@@ -276,6 +280,15 @@ def _attempt(
         started.add(event.seq)
         if (command := run.tasks.attempt(event.seq)) is not None:
             found.append(command)
+
+
+def _slots(run: Run, event: events.SlotsGranted, started: set[int], found: list[Command]) -> None:
+    slots = run.state.slots
+    for seq in () if slots is None else slots.begun():
+        if seq not in started:
+            started.add(seq)
+            if (command := run.tasks.attempt(seq)) is not None:
+                found.append(command)
 
 
 def _timer(run: Run, event: events.TimerStarted, started: set[int], found: list[Command]) -> None:
@@ -309,7 +322,7 @@ def _start(
 
 def _message(
     run: Run,
-    event: events.SignalSent | events.CancelSent | events.ChildCancelled,
+    event: events.SignalSent | events.CancelSent | events.ChildCancelled | events.SlotsSent,
     started: set[int],
     found: list[Command],
 ) -> None:
@@ -321,6 +334,7 @@ def _end(run: Run, event: Event, started: set[int], found: list[Command]) -> Non
     found += (commands.CancelTask(seq, reason) for seq in state.left_tasks if seq not in started)
     found += (commands.CancelTimer(seq) for seq in state.left_timers if seq not in started)
     continues = isinstance(event, events.ContinuedAsNew)
+    found += leave_limits(sender_of(run.execution_id, state), run.execution_id, state)
     if not continues or event.failure is not None:
         found += end_children(run.execution_id, state)
     if not continues:
@@ -348,6 +362,8 @@ _FOLLOW: Final[dict[type[Event], Callable[[Run, Any, set[int], list[Command]], N
     events.SignalSent: _message,
     events.CancelSent: _message,
     events.ChildCancelled: _message,
+    events.SlotsSent: _message,
+    events.SlotsGranted: _slots,
     **dict.fromkeys(CLOSING, _end),
 }
 """What follows from an event: (run, event, numbers of what has started before it in this delivery, the
@@ -369,7 +385,8 @@ def start_of(
 
 
 def message_to(
-    run: Run, event: events.SignalSent | events.CancelSent | events.ChildCancelled
+    run: Run,
+    event: events.SignalSent | events.CancelSent | events.ChildCancelled | events.SlotsSent,
 ) -> commands.SendMessage:
     """Return what the event has sent to another execution."""
     key = f"{run.execution_id}/{run.state.seed}/{event.seq}"
@@ -377,6 +394,9 @@ def message_to(
     if isinstance(event, events.SignalSent):
         signal = events.SignalReceived(at, event.name, event.value, key)
         return commands.SendMessage(event.target, signal, key)
+    if isinstance(event, events.SlotsSent):
+        granted = events.SlotsGranted(at, event.limit, event.sender, event.granted)
+        return commands.SendMessage(event.target, granted, key)
     if isinstance(event, events.CancelSent):
         message = (
             events.ExecutionTerminated(at, event.reason)

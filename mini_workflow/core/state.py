@@ -25,6 +25,7 @@ from mini_workflow.core.open_durations import OpenDurations
 from mini_workflow.core.open_task import OpenTask
 from mini_workflow.core.progress import MapCount, count_ended, count_started
 from mini_workflow.core.report_limits import ReportDeadlines, ReportLimits, not_reported
+from mini_workflow.core.slots import Slots
 from mini_workflow.core.tags import merge_tags
 from mini_workflow.core.timing import BEGIN, DEADLINE
 from mini_workflow.errors import WireError
@@ -78,6 +79,7 @@ class ExecutionState:
         "key",
         "seed",
         "signal_ids",
+        "slots",
         "started_at",
         "tags",
         "tasks",
@@ -99,6 +101,8 @@ class ExecutionState:
         self.seed = 0
         self.started_at = 0
         self.tags: dict[str, str] = {}
+        self.slots: Slots | None = None
+        """What its tasks have of limits, once one has."""
         self.worker = ""
         """The worker of all tasks, if they are for one: see `ExecutionStarted`."""
         self.in_flight = 0
@@ -247,6 +251,13 @@ class ExecutionState:
         """Return the open children, those of earlier runs included."""
         return {**self.inherited, **self.children}
 
+    def generation(self) -> str:
+        """Return what tells the run from the others of its execution, also from those whose events it
+        begins with.
+        """
+        last = max((run for run, _ in self.resets), default=0)
+        return f"{self.seed}.{last}" if last else f"{self.seed}"
+
     def secret(self, seq: int) -> str:
         """Return what the token of promise number `seq` proves; nobody can guess it."""
         if self.key:
@@ -317,17 +328,21 @@ class ExecutionState:
     def _reset(self, event: events.ExecutionReset) -> None:
         self._check_open(event)
         self.resets.add((event.run, event.id))
+        if self.slots is not None:
+            self.slots.begin_anew()
         for number, attempt in (event.attempts or {}).items():
             seq = int(number)
             task = self.tasks.get(seq)
             if task is None:
                 continue  # the code of today has given it up before
+            task.attempt, task.discounted = attempt, attempt - 1
+            if task.limit is not None and not self._slot_again(seq, task, event):
+                continue
             if task.retry_at is not None:
                 task.retry_at = None
                 self.durations.end(seq)
                 self.in_flight += 1
             self.released.pop(seq, None)
-            task.attempt, task.discounted = attempt, attempt - 1
             self._expect(seq, max(event.at, self.now))
         if event.timer in self.timers:
             self._open_timer(event.timer, event.fire_at, event.at)
@@ -339,12 +354,50 @@ class ExecutionState:
         if self.condition != "running":
             raise self._follows_the_end(event)
         self.tasks[event.seq] = OpenTask(event, self.now)
-        self.in_flight += 1
         if event.part_of:
             self.maps = count_started(self.maps, event)
+        if event.limit is not None:
+            self._slots_of().ask(event.seq, event.limit)
+            return
+        self.in_flight += 1
         limits = self.limits
         if limits is not None and not (event.timeout is limits.longest is limits.others is None):
             self._expect(event.seq, event.begun or self.now)
+
+    def _slots_of(self) -> Slots:
+        if self.slots is None:
+            self.slots = Slots()
+        return self.slots
+
+    def _slot_again(self, seq: int, task: OpenTask, event: events.ExecutionReset) -> bool:
+        """Have a task that is made again wait for a slot, unless its attempt goes on: that has one."""
+        assert task.limit is not None
+        if seq in (event.running or ()):
+            self.in_flight += task.waits
+            task.waits = False
+            self._slots_of().hold(task.limit)
+            return True
+        if task.in_flight:
+            self.in_flight -= 1
+            self.deadlines.drop(seq)
+        elif task.retry_at is not None:
+            task.retry_at = None
+            self.durations.end(seq)
+        self.released.pop(seq, None)
+        task.waits = True
+        self._slots_of().ask(seq, task.limit)
+        return False
+
+    def _give_back(self, task: OpenTask) -> None:
+        if task.limit is not None and not self.closed:
+            self._slots_of().give_back(task.limit)
+
+    def _slots_granted(self, event: events.SlotsGranted) -> None:
+        for seq in self._slots_of().take(event):
+            task = self.tasks[seq]
+            task.waits, task.since = False, event.at
+            self.in_flight += 1
+            self._expect(seq, max(event.at, self.now))
 
     def _task_ended(self, event: events.TaskCompleted | events.TaskFailed) -> None:
         seq = event.seq
@@ -354,6 +407,7 @@ class ExecutionState:
         task = self.tasks.pop(seq)
         if task.retry_at is None:
             self.in_flight -= 1
+            self._give_back(task)
         else:
             self.durations.end(seq)
         if task.part_of:
@@ -371,6 +425,7 @@ class ExecutionState:
         if event.heartbeat is not None:
             task.heartbeat = event.heartbeat
         self.in_flight -= 1
+        self._give_back(task)
         self.released.pop(event.seq, None)
         self.durations.begin(event.seq, event.at)
         heappush(self._wakes, (event.retry_at, event.seq))
@@ -380,6 +435,10 @@ class ExecutionState:
         if task.retry_at is not None:
             task.retry_at = None
             self.durations.end(event.seq)
+            if task.limit is not None:
+                task.waits, task.since = True, event.at
+                self._slots_of().ask(event.seq, task.limit)
+                return
             self.in_flight += 1
         task.since = event.at
         self.released.pop(event.seq, None)
@@ -405,8 +464,11 @@ class ExecutionState:
         self.released.pop(event.seq, None)
         if task.part_of:
             count_ended(self.maps, task.part_of, event)
-        if task.retry_at is None:
+        if task.waits and task.limit is not None:
+            self._slots_of().withdraw(event.seq, task.limit)
+        elif task.retry_at is None:
             self.in_flight -= 1
+            self._give_back(task)
             self.cancelled_tasks[event.seq] = task.attempt
 
     def _signal_received(self, event: events.SignalReceived | events.SignalUnhandled) -> None:
@@ -496,14 +558,15 @@ class ExecutionState:
             self.durations.end(seq)
         self.timers.clear()
         if self.condition in ("terminated", "continued"):
-            self.left_tasks = tuple(
-                seq for seq, task in self.tasks.items() if task.retry_at is None
-            )
+            self.left_tasks = tuple(seq for seq, task in self.tasks.items() if task.in_flight)
             self.tasks.clear()
             self.deadlines.clear()
             self.durations.clear()
             self.released.clear()
             self.in_flight = 0
+        elif self.slots is not None:
+            for seq in [seq for seq, task in self.tasks.items() if task.waits]:
+                del self.tasks[seq]
 
     _HANDLERS: ClassVar[dict[type[Event], Callable[[ExecutionState, Any], None]]] = {
         events.ExecutionStarted: _started,
@@ -531,6 +594,7 @@ class ExecutionState:
         events.ChildCancelled: _child_cancelled,
         events.ChildCompleted: _child_ended,
         events.ChildFailed: _child_ended,
+        events.SlotsGranted: _slots_granted,
         events.PatchMarked: _patch_marked,
         events.TagsSet: _tags_set,
         events.ContinuedAsNew: _closed,

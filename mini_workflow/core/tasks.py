@@ -13,6 +13,7 @@ from mini_workflow.core.codec import CapturedCall
 from mini_workflow.core.commands import RunTask
 from mini_workflow.core.events import Event
 from mini_workflow.core.failure import Failure
+from mini_workflow.core.limit import LIMIT, check_declared, limit_id
 from mini_workflow.core.mapping import as_it_is_now
 from mini_workflow.core.payload import EMPTY, Payload
 from mini_workflow.core.raised import add_note
@@ -68,7 +69,7 @@ class TaskFuture(WorkflowFuture[Any]):
 class Tasks:
     """The tasks of one run."""
 
-    __slots__ = ("_calls", "_futures", "_inline", "_recorder", "_undos")
+    __slots__ = ("_calls", "_futures", "_inline", "_limits", "_recorder", "_undos")
 
     def __init__(self, recorder: Recorder, inline: Inline | None) -> None:
         self._recorder = recorder
@@ -78,6 +79,8 @@ class Tasks:
         """The captured calls of open tasks, and whether they are asynchronous."""
         self._undos: list[tuple[int, str, Callable[..., Any], tuple[Any, ...]]] = []
         """What takes back the tasks that have succeeded, in their order."""
+        self._limits: set[str] = set()
+        """The limits of which it is known that they are there."""
 
     # What the code asks for
 
@@ -93,12 +96,14 @@ class Tasks:
         heartbeat_timeout: int | None = None,
         undo: Callable[..., Any] | None = None,
         worker: str = "",
+        limit: dict[str, Any] | None = None,
         undoes: int = 0,
         options: set[str] = NONE,
         part_of: int = 0,
         mapped: dict[str, Any] | None = None,
     ) -> TaskFuture:
-        """Start a task now. The timeouts are in milliseconds; `worker` is empty for the default one;
+        """Start a task now. The timeouts are in milliseconds; `worker` is empty for the default one, and
+        `limit` says of which limit each attempt needs a slot, as it is recorded;
         `undoes` is the number of the task that it takes back, 0 for none; `options` are what the user
         has given of the engine's own arguments; `part_of` is the number of the first task of its map, and
         that one is given what is `mapped`.
@@ -109,6 +114,8 @@ class Tasks:
         recorder = self._recorder
         if not recorder.may_start():
             return TaskFuture(0, name, loop=recorder.loop, tasks=self)
+        if limit is not None and limit["name"] not in self._limits:
+            self._see_to(limit["name"])
         seq = recorder.seq + 1
         if recorder.script is not None:
             name = self._name_before(name, function)
@@ -133,6 +140,7 @@ class Tasks:
                 undoes=undoes,
                 part_of=seq if mapped is not None else part_of,
                 map=mapped,
+                limit=limit,
             )
         )
         future = TaskFuture(seq, name, loop=recorder.loop, tasks=self)
@@ -140,6 +148,17 @@ class Tasks:
             future.undo = as_it_is_now(undo)
         self._futures[seq] = future
         return future
+
+    def _see_to(self, limit: str) -> None:
+        """See to it that the execution of a limit is there, before it is asked."""
+        recorder = self._recorder
+        if recorder.script is None or recorder.script.ended():
+            check_declared(limit, "ctx.task()")
+        name = limit_id(limit)
+        arguments = recorder.codec.for_execution(name).encode([[limit], {}], "arguments")
+        seq = recorder.seq = recorder.seq + 1
+        recorder.emit(events.StartSent(seq, LIMIT, name, arguments))
+        self._limits.add(limit)
 
     def run_inline(
         self,
@@ -323,7 +342,7 @@ class Tasks:
     def attempt(self, seq: int) -> RunTask | None:
         """Return the attempt of a task that is to be in flight now, or None."""
         task, call = self._recorder.state.tasks.get(seq), self._calls.get(seq)
-        if task is None or call is None or task.retry_at is not None:
+        if task is None or call is None or not task.in_flight:
             return None
         payload, is_asynchronous = call
         return RunTask(

@@ -42,6 +42,7 @@ from mini_workflow.engine.deletions import Deletions
 from mini_workflow.engine.execution import Description, Execution, Settled
 from mini_workflow.engine.find import Filters, make_query, matching
 from mini_workflow.engine.forks import Forks
+from mini_workflow.engine.limits import Limits
 from mini_workflow.engine.replies import existing
 from mini_workflow.engine.requests import Ask, Post, Resume, Start
 from mini_workflow.engine.run_again import RunAgain, closing_option
@@ -104,6 +105,8 @@ class Client:
         self.debounce = Debounce(self)
         self.schedules = Schedules(self)
         """The schedules of the store, to create and to list them."""
+        self.limits = Limits(self)
+        """The limits of the store, to look at them and to change them."""
         self._aio: AsyncClient | None = None
 
     # For users

@@ -159,6 +159,8 @@ class Reader:
         if isinstance(event, events.TimerFired) and event.seq in _OF_EXECUTION:
             return "execution"
         parts = [word]
+        if isinstance(event, (events.SlotsGranted, events.SlotsSent)):
+            return f"slots of limit {event.limit!r}"
         if seq is not None:
             parts.append(f"#{seq}")
         if name:
@@ -262,6 +264,8 @@ def _policy(event: events.TaskScheduled) -> str:
         parts.append(f"heartbeat within {event.heartbeat_timeout / 1000:g} s")
     if event.worker:
         parts.append(f"worker {event.worker}")
+    if event.limit is not None:
+        parts.append(f"waits for a slot of limit {event.limit['name']!r}")
     return ", ".join(parts)
 
 
@@ -275,6 +279,7 @@ _NOTES: Final[dict[type[Event], Callable[[Any], str]]] = {
     events.ChildStarted: lambda e: f"as {e.id}",
     events.StartSent: lambda e: f"as {e.id}",
     events.SignalSent: lambda e: f"to {e.target}",
+    events.SlotsSent: lambda e: f"to {e.target}",
     events.CancelSent: lambda e: f"to {e.target}{': ' if e.reason else ''}{e.reason}",
     events.MessagesUnhandled: lambda e: ", ".join(f"{n} x {name}" for name, n in e.signals.items()),
     events.TagsSet: lambda e: ", ".join(
@@ -324,6 +329,7 @@ _WORDS: Final = (
     ("Child", "child"),
     ("StartSent", "other execution"),
     ("CancelSent", "cancellation"),
+    ("Slots", "slots"),
     ("Patch", "change"),
     ("Tags", "tags"),
     ("Messages", "signals"),
@@ -363,6 +369,8 @@ _HAPPENED: Final[dict[type[Event], str]] = {
     events.StartSent: "started",
     events.ChildCompleted: "completed",
     events.ChildFailed: "failed",
+    events.SlotsGranted: "granted",
+    events.SlotsSent: "granted",
     events.PatchMarked: "applies",
     events.TagsSet: "set",
     events.MessagesUnhandled: "never received",

@@ -11,12 +11,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mini_workflow.core import events, wire
-from mini_workflow.core.children import end_children, tell_parent
+from mini_workflow.core.children import end_children, sender_of, tell_parent
 from mini_workflow.core.commands import Command, SendMessage
 from mini_workflow.core.continuation import CARRIED_SIGNALS
 from mini_workflow.core.decide import message_to, start_of
 from mini_workflow.core.events import Event
 from mini_workflow.core.run import Run
+from mini_workflow.core.slots import tell_again
 from mini_workflow.core.state import ExecutionState
 from mini_workflow.errors import WireError
 from mini_workflow.ports import Head, Reader
@@ -48,7 +49,7 @@ def ask_for_attempts(state: ExecutionState) -> None:
     """Have those attempts reported as lost that are in flight, and that nobody runs any more."""
     if state.in_hand is not None:
         for seq, task in state.tasks.items():
-            if task.retry_at is None and seq not in state.released:
+            if task.in_flight and seq not in state.released:
                 state.in_hand((state.execution_id, seq, task.attempt), task.name)
 
 
@@ -95,6 +96,7 @@ class Unreported:
                 other = find(command.execution_id)
                 if other is not None and _lacks(other, command):
                     found.append(command)
+        found += tell_again(sender_of(name, state), name, state)
         starts = [
             start_of(event, state.worker)
             for event in history
