@@ -220,6 +220,8 @@ def _happened(event: Event) -> str:
         return _OF_EXECUTION[event.seq]
     if isinstance(event, events.ContinuedAsNew) and event.failure is not None:
         return "failed, to be tried again"
+    if isinstance(event, events.TaskScheduled) and event.limit is not None:
+        return f"scheduled, waits for a slot of limit {event.limit['name']!r}"
     return _HAPPENED[type(event)]
 
 
@@ -264,8 +266,6 @@ def _policy(event: events.TaskScheduled) -> str:
         parts.append(f"heartbeat within {event.heartbeat_timeout / 1000:g} s")
     if event.worker:
         parts.append(f"worker {event.worker}")
-    if event.limit is not None:
-        parts.append(f"waits for a slot of limit {event.limit['name']!r}")
     return ", ".join(parts)
 
 
