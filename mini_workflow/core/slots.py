@@ -138,25 +138,40 @@ def tell_limits(sender: str, execution_id: str, state: ExecutionState) -> list[c
     return list(_standing(sender, execution_id, state, changed))
 
 
-def tell_again(sender: str, execution_id: str, state: ExecutionState) -> list[commands.SendMessage]:
-    """Return what limits are told of all once more, where a message may be lost."""
-    if state.slots is None or state.closed:
+def tell_again(
+    sender: str, execution_id: str, state: ExecutionState, now: int, limit: str = ""
+) -> list[commands.SendMessage]:
+    """Return what limits, or that one, are told of all once more, where a message may be lost: they
+    answer it by what they have granted, if the run does not know it.
+    """
+    slots = state.slots
+    if slots is None or state.closed:
         return []
-    return list(_standing(sender, execution_id, state, state.slots.lines))
+    places = [place for place in slots.lines if limit in ("", place[0])]
+    return list(_standing(sender, execution_id, state, places, f"/again/{now}"))
 
 
 def leave_limits(sender: str, execution_id: str, state: ExecutionState) -> list[commands.SendMessage]:
     """Return what limits are told of the end of a run: it gives all back."""
     if state.slots is None:
         return []
-    return [
-        _message(name, f"{sender}/left/{name}", state.now, {"from": execution_id, "as": sender})
-        for name in state.slots.used
-    ]
+    return [left(name, sender, execution_id, state.now) for name in state.slots.used]
+
+
+def left(
+    limit: str, sender: str, execution_id: str, at: int, again: str = ""
+) -> commands.SendMessage:
+    """Return what a limit is told of the end of a run."""
+    value = {"from": execution_id, "as": sender}
+    return _message(limit, f"{sender}/left/{limit}{again}", at, value)
 
 
 def _standing(
-    sender: str, execution_id: str, state: ExecutionState, places: Iterable[Place]
+    sender: str,
+    execution_id: str,
+    state: ExecutionState,
+    places: Iterable[Place],
+    again: str = "",
 ) -> Iterator[commands.SendMessage]:
     slots = state.slots
     assert slots is not None
@@ -170,12 +185,28 @@ def _standing(
         value = {"from": execution_id, "as": sender, "at": state.length, "lines": lines}
         if (plan := declared_plan(name)) is not None:
             value["plan"] = plan
-        yield _message(name, f"{sender}/slots/{name}/{state.length}", state.now, value)
+        yield _message(name, f"{sender}/slots/{name}/{state.length}{again}", state.now, value)
 
 
 def _message(name: str, key: str, at: int, value: dict[str, Any]) -> commands.SendMessage:
     signal = events.SignalReceived(at, STANDING, Payload(tree=value), key)
     return commands.SendMessage(limit_id(name), signal, key)
+
+
+def askers(first: events.ExecutionStarted, history: Iterable[events.Event]) -> dict[str, str]:
+    """Return the runs that a limit knows by its history: the ids of their executions. Some have left."""
+    found: dict[str, str] = {}
+    arguments = first.arguments.tree[0]
+    if len(arguments) > 1:
+        found = {run: about[0] for run, about in arguments[1]["runs"].items()}
+    for event in history:
+        if isinstance(event, events.SignalReceived) and event.name == STANDING:
+            value = event.value.tree
+            if "lines" in value:
+                found[value["as"]] = value["from"]
+            else:
+                found.pop(value["as"], None)
+    return found
 
 
 def send_slots(

@@ -330,6 +330,9 @@ class ExecutionState:
         self.resets.add((event.run, event.id))
         if self.slots is not None:
             self.slots.begin_anew()
+            for seq, task in self.tasks.items():
+                if task.waits and task.limit is not None:
+                    self.slots.ask(seq, task.limit)
         for number, attempt in (event.attempts or {}).items():
             seq = int(number)
             task = self.tasks.get(seq)
@@ -373,8 +376,10 @@ class ExecutionState:
         """Have a task that is made again wait for a slot, unless its attempt goes on: that has one."""
         assert task.limit is not None
         if seq in (event.running or ()):
-            self.in_flight += task.waits
-            task.waits = False
+            if task.waits:
+                self._slots_of().withdraw(seq, task.limit)
+                self.in_flight += 1
+                task.waits = False
             self._slots_of().hold(task.limit)
             return True
         if task.in_flight:

@@ -16,8 +16,9 @@ from mini_workflow.core.commands import Command, SendMessage
 from mini_workflow.core.continuation import CARRIED_SIGNALS
 from mini_workflow.core.decide import message_to, start_of
 from mini_workflow.core.events import Event
+from mini_workflow.core.limit import LIMIT, LIMIT_PREFIX
 from mini_workflow.core.run import Run
-from mini_workflow.core.slots import tell_again
+from mini_workflow.core.slots import askers, left, tell_again
 from mini_workflow.core.state import ExecutionState
 from mini_workflow.errors import WireError
 from mini_workflow.ports import Head, Reader
@@ -96,7 +97,9 @@ class Unreported:
                 other = find(command.execution_id)
                 if other is not None and _lacks(other, command):
                     found.append(command)
-        found += tell_again(sender_of(name, state), name, state)
+        found += tell_again(sender_of(name, state), name, state, now)
+        if run.started is not None and run.started.workflow == LIMIT:
+            found += _asked(run, history, find, now)
         starts = [
             start_of(event, state.worker)
             for event in history
@@ -137,6 +140,20 @@ class Unreported:
 def _decoded(lines: Iterable[str]) -> Iterable[Event]:
     for line in lines:
         yield wire.decode(line)  # type: ignore[misc]
+
+
+def _asked(
+    run: Run, history: Iterable[Event], find: Callable[[str], _Other | None], now: int
+) -> Iterable[SendMessage]:
+    """Return what a limit has to be told once more of those that have asked it."""
+    assert run.started is not None
+    name = run.execution_id.removeprefix(LIMIT_PREFIX)
+    for sender, asker in askers(run.started, history).items():
+        other = find(asker)
+        if other is None or other.end is not None or sender_of(asker, other.state) != sender:
+            yield left(name, sender, asker, run.state.now, f"/again/{now}")
+        else:
+            yield from tell_again(sender, asker, other.state, now, name)
 
 
 def _is_child(other: _Other, parent: str, seq: int) -> bool:
