@@ -107,9 +107,7 @@ def check_limit_name(name: object) -> None:
         )
 
 
-def make_limit_plan(
-    name: str, concurrency: object, rate: object, per_key: object
-) -> Plan:
+def make_limit_plan(name: str, concurrency: object, rate: object, per_key: object) -> Plan:
     """Return the plan of a limit. Raises UsageError if it cannot be meant."""
     plan: Plan = {"per_key": bool(per_key)}
     if concurrency is None and rate is None:

@@ -102,7 +102,9 @@ class Slots:
             if line is None or total <= line.granted:
                 continue
             new, line.granted = total - line.granted, total
-            taken = [line.waiting.popitem(last=False)[0] for _ in range(min(new, len(line.waiting)))]
+            taken = [
+                line.waiting.popitem(last=False)[0] for _ in range(min(new, len(line.waiting)))
+            ]
             line.held += len(taken)
             found += taken
             if len(taken) < new:
@@ -129,7 +131,9 @@ class Slots:
 # What is said to the limits
 
 
-def tell_limits(sender: str, execution_id: str, state: ExecutionState) -> list[commands.SendMessage]:
+def tell_limits(
+    sender: str, execution_id: str, state: ExecutionState
+) -> list[commands.SendMessage]:
     """Return what limits are to be told of what has changed; that is told then."""
     slots = state.slots
     if slots is None or not slots.changed:
@@ -151,7 +155,9 @@ def tell_again(
     return list(_standing(sender, execution_id, state, places, f"/again/{now}"))
 
 
-def leave_limits(sender: str, execution_id: str, state: ExecutionState) -> list[commands.SendMessage]:
+def leave_limits(
+    sender: str, execution_id: str, state: ExecutionState
+) -> list[commands.SendMessage]:
     """Return what limits are told of the end of a run: it gives all back."""
     if state.slots is None:
         return []

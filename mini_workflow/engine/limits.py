@@ -14,7 +14,6 @@ from mini_workflow.core.limit import (
     make_limit_plan,
     rate_of,
 )
-
 from mini_workflow.limits.workflow import LIMIT
 
 if TYPE_CHECKING:

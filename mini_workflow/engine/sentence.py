@@ -101,7 +101,9 @@ def _backoff(wait: Wait, activity: Activity, now: datetime) -> str:
 
 
 def _slot(wait: Wait, activity: Activity, now: datetime) -> str:
-    return f"waits for a slot of {_limit(wait)} to run {wait.name}{_attempt(wait)}{_since(wait, now)}"
+    return (
+        f"waits for a slot of {_limit(wait)} to run {wait.name}{_attempt(wait)}{_since(wait, now)}"
+    )
 
 
 def _limit(wait: Wait) -> str:

@@ -139,20 +139,23 @@ def lose(drop: Callable[[int], bool]) -> Loss:
     with stepping(in_memory, registry=registry()) as stepper:
         stepper.open()
         loss = Loss(stepper, drop)
-        begin(stepper, IDS)
-        stepper.run()
-        for _ in range(20):
-            heads = [stepper.head(name) for name in IDS]
-            waiting = [one.execution_id for one in heads if one and one.closed_at is None]
-            for name in (limit_id(CROWDED.name), *waiting):
-                stepper.resume(name)
+        for ids in (IDS, (LAST,)):
+            begin(stepper, ids)
             stepper.run()
-            if not waiting:
-                break
-        begin(stepper, [LAST])
-        stepper.run()
+            resume_until_ended(stepper, ids)
         check(stepper, (*IDS, LAST))
         return loss
+
+
+def resume_until_ended(stepper: Stepper, ids: Iterable[str]) -> None:
+    for _ in range(20):
+        heads = [stepper.head(name) for name in ids]
+        waiting = [one.execution_id for one in heads if one and one.closed_at is None]
+        for name in (limit_id(CROWDED.name), *waiting):
+            stepper.resume(name)
+        stepper.run()
+        if not waiting:
+            return
 
 
 def test_law_31_the_nth_message_is_lost() -> None:

@@ -21,11 +21,9 @@ async def limited(ctx: Context) -> list[int]:
     return list(await asyncio.gather(*(step(ctx, "step", n, limit=FEW) for n in range(5))))
 
 
-@shape(
-    [3, "given up", 1], attempts=4, flaky=1, step=1, tags="tasks retries gives-up starts limits"
-)
+@shape([3, "given up", 1], attempts=4, flaky=1, step=1, tags="tasks retries gives-up starts limits")
 async def limited_again(ctx: Context) -> list[Any]:
-    """Attempts that are made again, each with a slot of its own, and a task that is given up."""
+    """Make attempts again, each with a slot of its own, and a task that is given up."""
     tried = ctx.task(flaky, 3, name="flaky", retry=PATIENT, limit=SLOW, limit_key="a")
     behind = step(ctx, "never", 2, limit=SLOW, limit_key="a", priority=-1)
     other = step(ctx, "step", 1, limit=SLOW, limit_key="b")
