@@ -43,8 +43,9 @@ from mini_workflow.engine.execution import Description, Execution, Settled
 from mini_workflow.engine.find import Filters, make_query, matching
 from mini_workflow.engine.forks import Forks
 from mini_workflow.engine.limits import Limits
+from mini_workflow.engine.questions import Questions
 from mini_workflow.engine.replies import existing
-from mini_workflow.engine.requests import Ask, Post, Resume, Start
+from mini_workflow.engine.requests import Post, Resume, Start
 from mini_workflow.engine.run_again import RunAgain, closing_option
 from mini_workflow.engine.schedules import Schedules
 from mini_workflow.engine.transport import CheckedStore, Pauses, Transport
@@ -75,6 +76,7 @@ _FOR_HANDLES: Final = {name for name in vars(Execution) if not name.startswith("
     "forks",
     "head",
     "lines",
+    "questions",
     "read_stream",
     "start_with",
     "stored",
@@ -100,6 +102,7 @@ class Client:
         self.again = RunAgain(transport, store)
         self.deletions = Deletions(transport, store)
         self.forks = Forks(transport, store, codec, registry)
+        self.questions = Questions(transport, codec)
         self.updates = Updates(transport, store, codec, self.again)
         self.update_with_start = UpdateWithStart(self)
         self.debounce = Debounce(self)
@@ -634,11 +637,7 @@ class Client:
 
     def query(self, execution_id: str, name: str, args: Any, kwargs: Any) -> Any:
         """Put a question to an execution: see `Execution.query`."""
-        check_id(execution_id)
-        check_name("query", name)
-        codec = self._codec.for_execution(execution_id)
-        arguments = codec.encode_arguments(args, kwargs)
-        return codec.decode(self._transport.ask(Ask(execution_id, name, arguments)))
+        return self.questions.ask(execution_id, name, args, kwargs)
 
     # Inside
 

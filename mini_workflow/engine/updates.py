@@ -77,6 +77,15 @@ class Updates:
         self._store = store
         self._codec = codec
         self._again = again
+        self._for_people = False
+
+    def for_people(self) -> Updates:
+        """Return the same with answers to look at, without their classes: that runs no code from the
+        store, and imports nothing by a stored name.
+        """
+        other = Updates(self._transport, self._store, self._codec, self._again)
+        other._for_people = True
+        return other
 
     def ask(
         self,
@@ -209,11 +218,12 @@ class Updates:
     def _value_of(self, execution_id: str, answer: Answer) -> Any:
         codec = self._codec.for_execution(execution_id)
         if isinstance(answer.event, events.UpdateCompleted):
-            return codec.decode(answer.event.result)
+            result = answer.event.result
+            return codec.show(result) if self._for_people else codec.decode(result)
         assert not isinstance(answer.event, events.UpdateAccepted)
         failure = answer.refusal if answer.event is None else answer.event.failure
         assert failure is not None
-        raise codec.decode_failure(failure)
+        raise (codec.show_failure if self._for_people else codec.decode_failure)(failure)
 
     def _check_accepted(self, request: Update, answer: Answer) -> None:
         """Raise what a validator has raised. That a handler has is told by the result."""

@@ -21,8 +21,9 @@ from starlette.staticfiles import StaticFiles
 from mini_workflow.engine.client import Client
 from mini_workflow.errors import ExecutionNotFound, MiniWorkflowError, StoreUnavailable, UsageError
 from mini_workflow.ui import words
-from mini_workflow.ui.actions import ACTIONS, possible
+from mini_workflow.ui.actions import ACTIONS, Action, Asked, possible
 from mini_workflow.ui.execution_page import ExecutionPage
+from mini_workflow.ui.forms import MESSAGES, Asking
 from mini_workflow.ui.lists import SINCE, Filter, counts_of, lines_of, utc_now
 from mini_workflow.ui.live import Watch
 from mini_workflow.ui.schedule_page import SCHEDULE_ACTIONS, ScheduleLine
@@ -172,25 +173,40 @@ class _Pages:
             return await self.missing(request, None)
         name = request.path_params["id"]
         if request.method == "GET":
-            one = await run_in_threadpool(lambda: self._client.get_execution(name).describe())
-            fits = action.name in possible(one)
-            given = request.query_params.get("name", "")
-            return self._page(request, "act.html", one=one, action=action, fits=fits, given=given)
+            return await self._ask(request, action)
         form = await self._form(request)
         if form is None:
             return self._refused(
                 request, "the form was made by an earlier page: load the page again"
             )
 
-        def do() -> Any:
-            return action.do(self._client.get_execution(name), form)
-
-        answer = await self._done(request, do)
+        answer = await self._done(request, lambda: action.do(Asked.of(self._client, name, form)))
         if isinstance(answer, Response):
             return answer
-        if action.name in ("query", "update"):
+        if action.answers:
             return self._page(request, "answer.html", name=name, action=action, answer=answer)
-        return RedirectResponse(_address(request, f"/executions/{_quoted(name)}"), 303)
+        if action.name == "delete":
+            return RedirectResponse(_address(request, "/executions"), 303)
+        following = answer if isinstance(answer, str) else name
+        return RedirectResponse(_address(request, f"/executions/{_quoted(following)}"), 303)
+
+    async def _ask(self, request: Request, action: Action) -> Response:
+        """Return the form of an action."""
+        name, given = request.path_params["id"], request.query_params
+
+        def read() -> dict[str, Any]:
+            execution = self._client.get_execution(name)
+            one = execution.describe()
+            found: dict[str, Any] = {"one": one, "fits": action.name in possible(one)}
+            found["given"], found["asking"], found["promises"] = given, None, ()
+            if action.name in MESSAGES:
+                found["asking"] = Asking.of(self._client, one, action.name, given.get("name", ""))
+            if "promise" in action.fields:
+                found["promises"] = execution.open_promises()
+            return found
+
+        values = await run_in_threadpool(read)
+        return self._page(request, "act.html", action=action, **values)
 
     async def bulk(self, request: Request) -> Response:
         """Do the same to each execution that was selected, and say which were left out, and why."""
@@ -210,7 +226,7 @@ class _Pages:
             left: list[tuple[str, str]] = []
             for name in names:
                 try:
-                    action.do(self._client.get_execution(name), form)
+                    action.do(Asked.of(self._client, name, form))
                 except MiniWorkflowError as error:
                     left.append((name, str(error)))
             return left

@@ -15,7 +15,7 @@ from mini_workflow.engine.execution import Description, Execution
 from mini_workflow.engine.timeline import Entry
 from mini_workflow.errors import SerializationError, UsageError
 from mini_workflow.ui import words
-from mini_workflow.ui.actions import possible
+from mini_workflow.ui.actions import possible, remedy
 from mini_workflow.ui.lists import shape_of, utc_now
 from mini_workflow.ui.operations import course_of, milliseconds, one_line
 from mini_workflow.ui.picture import Picture, draw
@@ -170,6 +170,9 @@ class ExecutionPage:
     raised: list[Raised]
     true: bool
     children: list[str]
+    remedy: tuple[str, str]
+    forks_until: int
+    """Up to this event it can be forked; the next one ends it."""
 
     @classmethod
     def read(cls, client: Client, name: str, asked: Mapping[str, str]) -> ExecutionPage:
@@ -211,6 +214,8 @@ class ExecutionPage:
             raised,
             true,
             [one.child for one in course.operations if one.child],
+            remedy(description),
+            len(entries) + (description.closed_at is None),
         )
 
     @property

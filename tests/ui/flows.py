@@ -64,3 +64,9 @@ def act(browser: TestClient, execution: str, action: str, **fields: str) -> Any:
     return browser.post(
         f"/executions/{execution}/{action}", data={"form-token": token_in(page.text), **fields}
     )
+
+
+@workflow("shown-promise")
+async def paying(ctx: Context) -> dict[str, Any]:
+    paid = ctx.promise("payment")
+    return {"paid": await paid}
