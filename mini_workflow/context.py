@@ -20,7 +20,7 @@ from typing import (
     overload,
 )
 
-from mini_workflow.core.calls import TaskDecorator, TaskOptions, default_name
+from mini_workflow.core.calls import TaskDecorator, TaskOptions, attempt_limit, default_name
 from mini_workflow.core.chance import WorkflowRandom
 from mini_workflow.core.children import Child, OtherExecution
 from mini_workflow.core.info import ExecutionInfo
@@ -31,11 +31,12 @@ from mini_workflow.core.mapping import (
     Tolerance,
     TolerantMapOptions,
     as_it_is_now,
+    item_name,
     map_items,
 )
 from mini_workflow.core.progress import text_of_progress
 from mini_workflow.core.promises import Promise
-from mini_workflow.core.retry import RetryPolicy
+from mini_workflow.core.retry import RetryPolicy, check_policy
 from mini_workflow.core.run import Run
 from mini_workflow.core.starting import (
     BoundWorkflow,
@@ -187,7 +188,7 @@ class Context:
             wish = wish_of(limit, limit_key, priority, "ctx.task()")
         elif name is retry is timeout is undo is heartbeat_timeout is worker is None and not inline:
             return self._run.tasks.start(fn, args, kwargs, name=default_name(fn))
-        _check_policy(retry)
+        check_policy(retry)
         given = {"name": name, "retry": retry, "timeout": timeout, "undo": undo}
         given["heartbeat_timeout"] = heartbeat_timeout
         given["inline"] = inline or None
@@ -209,8 +210,8 @@ class Context:
             kwargs,
             name=name,
             retry=retry,
-            timeout=_timeout(name, "timeout", timeout),
-            heartbeat_timeout=_timeout(name, "heartbeat_timeout", heartbeat_timeout),
+            timeout=attempt_limit(name, "timeout", timeout),
+            heartbeat_timeout=attempt_limit(name, "heartbeat_timeout", heartbeat_timeout),
             undo=undo,
             worker=worker_of(worker),
             limit=wish,
@@ -292,12 +293,12 @@ class Context:
             raise UsageError(
                 f"ctx.map(concurrency={concurrency!r}): give a whole number of 1 or more, or None"
             )
-        _check_policy(retry)
+        check_policy(retry)
         function = as_it_is_now(fn)
         name_of = name if callable(name) else None
         task_name = name if isinstance(name, str) else default_name(fn)
-        limit = _timeout(task_name, "timeout", timeout)
-        silence = _timeout(task_name, "heartbeat_timeout", heartbeat_timeout)
+        limit = attempt_limit(task_name, "timeout", timeout)
+        silence = attempt_limit(task_name, "heartbeat_timeout", heartbeat_timeout)
         named = worker_of(worker)
 
         def start(item: Any, part_of: int, mapped: dict[str, Any] | None) -> TaskFuture:
@@ -305,7 +306,7 @@ class Context:
                 function,
                 (item,),
                 {},
-                name=task_name if name_of is None else _named(name_of, item),
+                name=task_name if name_of is None else item_name(name_of, item),
                 retry=retry,
                 timeout=limit,
                 heartbeat_timeout=silence,
@@ -712,26 +713,3 @@ def _datetime(at: int) -> datetime:
 
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-def _check_policy(retry: object) -> None:
-    if retry is not None and not isinstance(retry, RetryPolicy):
-        raise UsageError(
-            f"retry={retry!r} is not a RetryPolicy; for example retry=RetryPolicy(max_attempts=3)"
-        )
-
-
-def _named(name_of: Callable[[Any], object], item: object) -> str:
-    name = name_of(item)
-    if not isinstance(name, str):
-        raise UsageError(f"ctx.map(name=...) has given {name!r} for {item!r}: give a text")
-    return name
-
-
-def _timeout(name: str, which: str, timeout: float | timedelta | None) -> int | None:
-    if timeout is None:
-        return None
-    wait = milliseconds(seconds(timeout))
-    if wait <= 0:
-        raise UsageError(f"task {name!r}: {which}={timeout!r} must be more than 0 seconds")
-    return wait

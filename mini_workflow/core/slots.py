@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from mini_workflow.core import commands, events
-from mini_workflow.core.limit import declared_plan, limit_id
+from mini_workflow.core.limit import LIMIT, check_declared, declared_plan, limit_id
 from mini_workflow.core.payload import Payload
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class Line:
 class Slots:
     """The slots of one run. Part of its state: the same history gives the same."""
 
-    __slots__ = ("_begun", "changed", "lines", "used")
+    __slots__ = ("_begun", "changed", "known", "lines", "used")
 
     def __init__(self) -> None:
         self.lines: dict[Place, Line] = {}
@@ -55,6 +55,8 @@ class Slots:
         """Of which places the limit has not been told since they changed."""
         self.used: dict[str, None] = {}
         """The limits that know of this run."""
+        self.known: dict[str, None] = {}
+        """The executions of limits that the run has seen to."""
         self._begun: list[int] = []
 
     def ask(self, seq: int, limit: dict[str, Any]) -> None:
@@ -128,7 +130,31 @@ class Slots:
         return line
 
 
+def take_slots(state: ExecutionState, event: events.SlotsGranted) -> None:
+    """Have the operations begin that are granted slots."""
+    for seq in state.slots_of().take(event):
+        task = state.tasks[seq]
+        task.waits, task.since = False, event.at
+        state.in_flight += 1
+        state.expect(seq, max(event.at, state.now))
+
+
 # What is said to the limits
+
+
+def see_to_limit(recorder: Recorder, limit: str) -> None:
+    """See to it that the execution of a limit is there, before it is asked. Raises UsageError if there is
+    no such limit.
+    """
+    name, slots = limit_id(limit), recorder.state.slots
+    if slots is not None and name in slots.known:
+        return
+    if recorder.script is None or recorder.script.ended():
+        check_declared(limit, "ctx.task()")
+    given: list[Any] = [[limit], {}]
+    arguments = recorder.codec.for_execution(name).encode(given, "arguments")
+    seq = recorder.seq = recorder.seq + 1
+    recorder.emit(events.StartSent(seq, LIMIT, name, arguments))
 
 
 def tell_limits(
@@ -188,7 +214,8 @@ def _standing(
         stands = [key, priority, len(line.waiting), line.granted, line.held]
         by_limit.setdefault(name, []).append(stands)
     for name, lines in by_limit.items():
-        value = {"from": execution_id, "as": sender, "at": state.length, "lines": lines}
+        value: dict[str, Any] = {"from": execution_id, "as": sender}
+        value |= {"at": state.length, "lines": lines}
         if (plan := declared_plan(name)) is not None:
             value["plan"] = plan
         yield _message(name, f"{sender}/slots/{name}/{state.length}{again}", state.now, value)

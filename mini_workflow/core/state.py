@@ -21,11 +21,13 @@ from mini_workflow.core.continuation import (
 )
 from mini_workflow.core.duplicates import RULES, as_it_is
 from mini_workflow.core.events import Event, Message
+from mini_workflow.core.limit import LIMIT
 from mini_workflow.core.open_durations import OpenDurations
 from mini_workflow.core.open_task import OpenTask
 from mini_workflow.core.progress import MapCount, count_ended, count_started
 from mini_workflow.core.report_limits import ReportDeadlines, ReportLimits, not_reported
-from mini_workflow.core.slots import Slots
+from mini_workflow.core.run_reset import reset_run
+from mini_workflow.core.slots import Slots, take_slots
 from mini_workflow.core.tags import merge_tags
 from mini_workflow.core.timing import BEGIN, DEADLINE
 from mini_workflow.errors import WireError
@@ -87,7 +89,7 @@ class ExecutionState:
         "updates",
         "worker",
         "_timeout",
-        "_within",
+        "within",
         "_wakes",
     )
 
@@ -141,7 +143,7 @@ class ExecutionState:
         self.resets: set[tuple[int, str]] = set()
         """The runs that began with events of another one, with the ids of the requests."""
         self._timeout: int | None = None
-        self._within: int | None = None
+        self.within: int | None = None
         """How long the run may take, as far as it has a deadline."""
         self.deadline: int | None = None
         """By when the execution had to end, once it has, or the run (milliseconds since the epoch)."""
@@ -213,10 +215,10 @@ class ExecutionState:
                 failure = not_reported(task.name, task.attempt)
                 lost = events.TaskFailed(max(now, self.now), seq, task.attempt, failure)
                 return self.admit(lost)
-            self._expect(seq, now)
+            self.expect(seq, now)
         return self._planned(now, steady_since)
 
-    def _expect(self, seq: int, at: int) -> None:
+    def expect(self, seq: int, at: int) -> None:
         """Wait for the report of a task's attempt from `at` on."""
         if self.limits is not None:
             task = self.tasks[seq]
@@ -304,54 +306,26 @@ class ExecutionState:
             name: True for name, about in self.answers.items() if "refusal" not in about
         }
         if event.delay:
-            self._open_timer(BEGIN, event.at + event.delay, event.at)
+            self.open_timer(BEGIN, event.at + event.delay, event.at)
         elif event.start_at is not None and (event.start_at > event.at or event.attempt > 1):
-            self._open_timer(BEGIN, event.start_at, None)
+            self.open_timer(BEGIN, event.start_at, None)
         self._timeout = event.timeout
-        self._within = event.timeout
+        self.within = event.timeout
         if event.deadline is not None:
-            self._within = max(0, event.deadline - event.at)
-            self._open_timer(DEADLINE, event.deadline, event.at)
+            self.within = max(0, event.deadline - event.at)
+            self.open_timer(DEADLINE, event.deadline, event.at)
         if BEGIN not in self.timers:
             self._begin(event.at)
 
     def _begin(self, at: int) -> None:
         if self._timeout is not None:
-            self._open_timer(DEADLINE, at + self._timeout, at)
+            self.open_timer(DEADLINE, at + self._timeout, at)
 
-    def _open_timer(self, seq: int, fire_at: int, began: int | None) -> None:
+    def open_timer(self, seq: int, fire_at: int, began: int | None) -> None:
         self.timers[seq] = fire_at
         if began is not None:
             self.durations.begin(seq, began)
         heappush(self._wakes, (fire_at, seq))
-
-    def _reset(self, event: events.ExecutionReset) -> None:
-        self._check_open(event)
-        self.resets.add((event.run, event.id))
-        if self.slots is not None:
-            self.slots.begin_anew()
-            for seq, task in self.tasks.items():
-                if task.waits and task.limit is not None:
-                    self.slots.ask(seq, task.limit)
-        for number, attempt in (event.attempts or {}).items():
-            seq = int(number)
-            task = self.tasks.get(seq)
-            if task is None:
-                continue  # the code of today has given it up before
-            task.attempt, task.discounted = attempt, attempt - 1
-            if task.limit is not None and not self._slot_again(seq, task, event):
-                continue
-            if task.retry_at is not None:
-                task.retry_at = None
-                self.durations.end(seq)
-                self.in_flight += 1
-            self.released.pop(seq, None)
-            self._expect(seq, max(event.at, self.now))
-        if event.timer in self.timers:
-            self._open_timer(event.timer, event.fire_at, event.at)
-        if DEADLINE in self.timers and self._within is not None:
-            # It has as long again as the run had at first.
-            self._open_timer(DEADLINE, event.at + self._within, event.at)
 
     def _task_scheduled(self, event: events.TaskScheduled) -> None:
         if self.condition != "running":
@@ -360,49 +334,21 @@ class ExecutionState:
         if event.part_of:
             self.maps = count_started(self.maps, event)
         if event.limit is not None:
-            self._slots_of().ask(event.seq, event.limit)
+            self.slots_of().ask(event.seq, event.limit)
             return
         self.in_flight += 1
         limits = self.limits
         if limits is not None and not (event.timeout is limits.longest is limits.others is None):
-            self._expect(event.seq, event.begun or self.now)
+            self.expect(event.seq, event.begun or self.now)
 
-    def _slots_of(self) -> Slots:
-        if self.slots is None:
-            self.slots = Slots()
-        return self.slots
-
-    def _slot_again(self, seq: int, task: OpenTask, event: events.ExecutionReset) -> bool:
-        """Have a task that is made again wait for a slot, unless its attempt goes on: that has one."""
-        assert task.limit is not None
-        if seq in (event.running or ()):
-            if task.waits:
-                self._slots_of().withdraw(seq, task.limit)
-                self.in_flight += 1
-                task.waits = False
-            self._slots_of().hold(task.limit)
-            return True
-        if task.in_flight:
-            self.in_flight -= 1
-            self.deadlines.drop(seq)
-        elif task.retry_at is not None:
-            task.retry_at = None
-            self.durations.end(seq)
-        self.released.pop(seq, None)
-        task.waits = True
-        self._slots_of().ask(seq, task.limit)
-        return False
+    def slots_of(self) -> Slots:
+        """Return the slots of the run."""
+        slots = self.slots = self.slots or Slots()
+        return slots
 
     def _give_back(self, task: OpenTask) -> None:
         if task.limit is not None and not self.closed:
-            self._slots_of().give_back(task.limit)
-
-    def _slots_granted(self, event: events.SlotsGranted) -> None:
-        for seq in self._slots_of().take(event):
-            task = self.tasks[seq]
-            task.waits, task.since = False, event.at
-            self.in_flight += 1
-            self._expect(seq, max(event.at, self.now))
+            self.slots_of().give_back(task.limit)
 
     def _task_ended(self, event: events.TaskCompleted | events.TaskFailed) -> None:
         seq = event.seq
@@ -442,12 +388,12 @@ class ExecutionState:
             self.durations.end(event.seq)
             if task.limit is not None:
                 task.waits, task.since = True, event.at
-                self._slots_of().ask(event.seq, task.limit)
+                self.slots_of().ask(event.seq, task.limit)
                 return
             self.in_flight += 1
         task.since = event.at
         self.released.pop(event.seq, None)
-        self._expect(event.seq, max(event.at, self.now))
+        self.expect(event.seq, max(event.at, self.now))
 
     def _clock_set_back(self, event: events.ClockSetBack) -> None:
         durations = self.durations
@@ -470,7 +416,7 @@ class ExecutionState:
         if task.part_of:
             count_ended(self.maps, task.part_of, event)
         if task.waits and task.limit is not None:
-            self._slots_of().withdraw(event.seq, task.limit)
+            self.slots_of().withdraw(event.seq, task.limit)
         elif task.retry_at is None:
             self.in_flight -= 1
             self._give_back(task)
@@ -497,18 +443,20 @@ class ExecutionState:
         self.cancelled_by = event.id or self.cancelled_by
 
     def _promise_created(self, event: events.PromiseCreated) -> None:
-        self._check_open(event)
+        self.check_open(event)
         self.promises[event.seq] = None
 
     def _promise_ended(self, event: events.PromiseCompleted | events.PromiseFailed) -> None:
         del self.promises[event.seq]
 
     def _child_started(self, event: events.ChildStarted) -> None:
-        self._check_open(event)
+        self.check_open(event)
         self.children[event.seq] = OpenChild(event.id, event.on_parent_close)
 
     def _start_sent(self, event: events.StartSent) -> None:
-        self._check_open(event)
+        self.check_open(event)
+        if event.name == LIMIT:
+            self.slots_of().known[event.id] = None
 
     def _child_cancelled(self, event: events.ChildCancelled) -> None:
         self.child_ids[event.seq] = self.children.pop(event.seq).id
@@ -527,7 +475,7 @@ class ExecutionState:
     def _tags_set(self, event: events.TagsSet) -> None:
         self.tags = merge_tags(self.tags, event.tags)
 
-    def _check_open(self, event: Event) -> None:
+    def check_open(self, event: Event) -> None:
         if self.condition != "running":
             raise self._follows_the_end(event)
 
@@ -540,7 +488,7 @@ class ExecutionState:
         if self.condition != "running":
             raise self._follows_the_end(event)
         began = None if event.wait is None else event.fire_at - event.wait
-        self._open_timer(event.seq, event.fire_at, began)
+        self.open_timer(event.seq, event.fire_at, began)
 
     def _timer_ended(self, event: events.TimerFired | events.TimerCancelled) -> None:
         del self.timers[event.seq]
@@ -570,12 +518,11 @@ class ExecutionState:
             self.released.clear()
             self.in_flight = 0
         elif self.slots is not None:
-            for seq in [seq for seq, task in self.tasks.items() if task.waits]:
-                del self.tasks[seq]
+            self.tasks = {seq: task for seq, task in self.tasks.items() if not task.waits}
 
     _HANDLERS: ClassVar[dict[type[Event], Callable[[ExecutionState, Any], None]]] = {
         events.ExecutionStarted: _started,
-        events.ExecutionReset: _reset,
+        events.ExecutionReset: reset_run,
         events.TaskScheduled: _task_scheduled,
         events.TaskCompleted: _task_ended,
         events.TaskFailed: _task_ended,
@@ -599,7 +546,7 @@ class ExecutionState:
         events.ChildCancelled: _child_cancelled,
         events.ChildCompleted: _child_ended,
         events.ChildFailed: _child_ended,
-        events.SlotsGranted: _slots_granted,
+        events.SlotsGranted: take_slots,
         events.PatchMarked: _patch_marked,
         events.TagsSet: _tags_set,
         events.ContinuedAsNew: _closed,

@@ -13,13 +13,13 @@ from mini_workflow.core.codec import CapturedCall
 from mini_workflow.core.commands import RunTask
 from mini_workflow.core.events import Event
 from mini_workflow.core.failure import Failure
-from mini_workflow.core.limit import LIMIT, check_declared, limit_id
 from mini_workflow.core.mapping import as_it_is_now
 from mini_workflow.core.payload import EMPTY, Payload
 from mini_workflow.core.raised import add_note
 from mini_workflow.core.recorded import INLINE
 from mini_workflow.core.recorder import Recorder
 from mini_workflow.core.retry import JudgedCall, RetryPolicy
+from mini_workflow.core.slots import see_to_limit
 from mini_workflow.core.streams import StreamWrite, streams_of
 from mini_workflow.errors import MiniWorkflowError, SerializationError, TaskError, UsageError
 from mini_workflow.loop.loop import Halt, WorkflowLoop
@@ -69,7 +69,7 @@ class TaskFuture(WorkflowFuture[Any]):
 class Tasks:
     """The tasks of one run."""
 
-    __slots__ = ("_calls", "_futures", "_inline", "_limits", "_recorder", "_undos")
+    __slots__ = ("_calls", "_futures", "_inline", "_recorder", "_undos")
 
     def __init__(self, recorder: Recorder, inline: Inline | None) -> None:
         self._recorder = recorder
@@ -79,8 +79,6 @@ class Tasks:
         """The captured calls of open tasks, and whether they are asynchronous."""
         self._undos: list[tuple[int, str, Callable[..., Any], tuple[Any, ...]]] = []
         """What takes back the tasks that have succeeded, in their order."""
-        self._limits: set[str] = set()
-        """The limits of which it is known that they are there."""
 
     # What the code asks for
 
@@ -102,7 +100,7 @@ class Tasks:
         part_of: int = 0,
         mapped: dict[str, Any] | None = None,
     ) -> TaskFuture:
-        """Start a task now. The timeouts are in milliseconds; `worker` is empty for the default one, and
+        """Start a task now. The timeouts are in milliseconds; `worker` is empty for the default one;
         `limit` says of which limit each attempt needs a slot, as it is recorded;
         `undoes` is the number of the task that it takes back, 0 for none; `options` are what the user
         has given of the engine's own arguments; `part_of` is the number of the first task of its map, and
@@ -114,8 +112,8 @@ class Tasks:
         recorder = self._recorder
         if not recorder.may_start():
             return TaskFuture(0, name, loop=recorder.loop, tasks=self)
-        if limit is not None and limit["name"] not in self._limits:
-            self._see_to(limit["name"])
+        if limit is not None:
+            see_to_limit(recorder, limit["name"])
         seq = recorder.seq + 1
         if recorder.script is not None:
             name = self._name_before(name, function)
@@ -127,12 +125,8 @@ class Tasks:
         plan = None if retry is None else retry.to_plain()
         call = self._fingerprint(name, function, args, kwargs)
         worker = recorder.state.worker or worker
-        begun = 0
-        if (
-            recorder.state.limits is not None
-            and (at := recorder.loop.begins_at()) > recorder.loop.now
-        ):
-            begun = at
+        at = 0 if recorder.state.limits is None else recorder.loop.begins_at()
+        begun = at if at > recorder.loop.now else 0
         recorder.emit(
             events.TaskScheduled(
                 *(seq, name, plan, timeout, recorder.refused, heartbeat_timeout, call, worker),
@@ -148,17 +142,6 @@ class Tasks:
             future.undo = as_it_is_now(undo)
         self._futures[seq] = future
         return future
-
-    def _see_to(self, limit: str) -> None:
-        """See to it that the execution of a limit is there, before it is asked."""
-        recorder = self._recorder
-        if recorder.script is None or recorder.script.ended():
-            check_declared(limit, "ctx.task()")
-        name = limit_id(limit)
-        arguments = recorder.codec.for_execution(name).encode([[limit], {}], "arguments")
-        seq = recorder.seq = recorder.seq + 1
-        recorder.emit(events.StartSent(seq, LIMIT, name, arguments))
-        self._limits.add(limit)
 
     def run_inline(
         self,

@@ -25,14 +25,15 @@ from mini_workflow.ports import Head
 class Wait:
     """Something that an execution does or waits for. Times are in UTC.
 
-    `kind` is "task", "slot" (of a `limit`, for a task), "backoff", "map", "timer", "signal", "condition", "promise", "child", "start" or
-    "update" (whose handler is at work), or empty where only the place in the code is known. `name` is that
-    of the task, the map, the signal, the promise or the update, the id of the child, or the text of the
-    condition, and `number` that of the operation; 0 where it has none. It waits `since` then, `until` then if
-    it is a timer, a wait for another attempt, or a start to come, and gives up at the `deadline`, if there
-    is one. `line` is the line of the workflow's code that awaits it, as ``file:line in function``, where it
-    is known. Of a task, `attempt` is the one that is made or comes next, of at most `attempts` if that is
-    limited, by the `worker` that it names. `error` is what the attempt before failed of.
+    `kind` is "task", "slot" (of a `limit`, for a task), "backoff", "map", "timer", "signal", "condition",
+    "promise", "child", "start" or "update" (whose handler is at work), or empty where only the place in the
+    code is known. `name` is that of the task, the map, the signal, the promise or the update, the id of the
+    child, or the text of the condition, and `number` that of the operation; 0 where it has none. It waits
+    `since` then, `until` then if it is a timer, a wait for another attempt, or a start to come, and gives
+    up at the `deadline`, if there is one. `line` is the line of the workflow's code that awaits it, as
+    ``file:line in function``, where it is known. Of a task, `attempt` is the one that is made or comes
+    next, of at most `attempts` if that is limited, by the `worker` that it names. `error` is what the
+    attempt before failed of.
     """
 
     kind: str

@@ -649,8 +649,7 @@ class Client:
 
     def _post(self, execution_id: str, message: Incoming | events.Request) -> None:
         check_id(execution_id)
-        over = self.again.over.get(execution_id, 0)
-        self._transport.ask(Post(execution_id, message, over))
+        self._transport.ask(Post(execution_id, message, self.again.over.get(execution_id, 0)))
 
     def _settle_promise(self, token: str, execution_id: str, message: Incoming) -> None:
         try:

@@ -53,8 +53,9 @@ class LimitRun:
         while True:
             self._changed = False
             granting = self._granting
+            recorder = ctx._run.recorder  # pyright: ignore[reportPrivateUsage]
             for run, granted in granting.grant(self._now()).items():
-                send_slots(ctx._run.recorder, granting.execution_of(run), self._name, run, granted)
+                send_slots(recorder, granting.execution_of(run), self._name, run, granted)
             length = ctx.info.history_length
             if length >= SHORTEST_RUN and length >= min(LONGEST_RUN, 4 * len(granting)):
                 ctx.continue_as_new(self._name, granting.to_plain(self._now()))
