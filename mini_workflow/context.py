@@ -20,7 +20,7 @@ from typing import (
     overload,
 )
 
-from mini_workflow.core.calls import TaskDecorator, TaskOptions, attempt_limit, default_name
+from mini_workflow.core.calls import TaskDecorator, TaskOptions, default_name
 from mini_workflow.core.chance import WorkflowRandom
 from mini_workflow.core.children import Child, OtherExecution
 from mini_workflow.core.info import ExecutionInfo
@@ -35,7 +35,7 @@ from mini_workflow.core.mapping import (
     map_items,
 )
 from mini_workflow.core.progress import text_of_progress
-from mini_workflow.core.promises import Promise
+from mini_workflow.core.promises import Promise, reason_of
 from mini_workflow.core.retry import RetryPolicy, check_policy
 from mini_workflow.core.run import Run
 from mini_workflow.core.starting import (
@@ -50,7 +50,7 @@ from mini_workflow.core.tags import check_tags
 from mini_workflow.core.tasks import TaskFuture
 from mini_workflow.core.timing import timing_of
 from mini_workflow.core.validation import check_id, check_name, worker_of
-from mini_workflow.durations import MAXIMUM_DURATION, milliseconds, seconds
+from mini_workflow.durations import MAXIMUM_DURATION, limited, milliseconds, seconds
 from mini_workflow.errors import UsageError
 
 if TYPE_CHECKING:
@@ -210,8 +210,8 @@ class Context:
             kwargs,
             name=name,
             retry=retry,
-            timeout=attempt_limit(name, "timeout", timeout),
-            heartbeat_timeout=attempt_limit(name, "heartbeat_timeout", heartbeat_timeout),
+            timeout=limited(f"task {name!r}", "timeout", timeout),
+            heartbeat_timeout=limited(f"task {name!r}", "heartbeat_timeout", heartbeat_timeout),
             undo=undo,
             worker=worker_of(worker),
             limit=wish,
@@ -297,8 +297,8 @@ class Context:
         function = as_it_is_now(fn)
         name_of = name if callable(name) else None
         task_name = name if isinstance(name, str) else default_name(fn)
-        limit = attempt_limit(task_name, "timeout", timeout)
-        silence = attempt_limit(task_name, "heartbeat_timeout", heartbeat_timeout)
+        limit = limited(f"task {task_name!r}", "timeout", timeout)
+        silence = limited(f"task {task_name!r}", "heartbeat_timeout", heartbeat_timeout)
         named = worker_of(worker)
 
         def start(item: Any, part_of: int, mapped: dict[str, Any] | None) -> TaskFuture:
@@ -393,11 +393,37 @@ class Context:
         """
         return self._run.messages.all_finished()
 
-    def promise(self, name: str | None = None) -> Promise:
+    def promise(
+        self,
+        name: str | None = None,
+        *,
+        timeout: float | timedelta | None = None,
+        heartbeat: float | timedelta | None = None,
+    ) -> Promise:
         """Return a value that somebody outside gives, once: ``await`` it here, send its ``.token``
         to whoever calls ``runtime.complete_promise(token, value)``.
+
+        Args:
+            name: what it is called in the history.
+            timeout: seconds (or a timedelta), from now on, after which it raises PromiseTimeout.
+            heartbeat: seconds (or a timedelta) after which it raises PromiseTimeout unless
+                ``runtime.heartbeat_promise(token)`` is called, from now on and from each call.
         """
-        return self._run.promises.create(name or "")
+        return self._run.promises.create(name or "", timeout, heartbeat)
+
+    def complete_promise(self, token: str, value: Any = None) -> None:
+        """Give a promise of another execution its value, by its token: once, after this turn's commit.
+
+        One that is not open any more, or whose token is wrong, stays as it is. Raises PromiseNotOpen if it is
+        no token at all.
+        """
+        self._run.promises.send(token, value)
+
+    def fail_promise(self, token: str, why: str | BaseException) -> None:
+        """Have a promise of another execution raise `why`: that exception, or a RuntimeError with that text.
+        All else as `complete_promise`.
+        """
+        self._run.promises.send(token, None, reason_of(why))
 
     def stream(self, name: str) -> WorkflowStream:
         """Return the stream of that name, to write to: whoever reads ``execution.stream(name)`` gets

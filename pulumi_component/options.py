@@ -76,6 +76,7 @@ MEMORY = "1024 MB"
 LOG_RETENTION = "1 month"
 LOG_LEVEL = "INFO"
 PAYLOAD_RETENTION = "30 days"
+KEEP_VERSIONS, MOST_KEPT = 5, 1_000
 
 _CODE = frozenset(args.CodeOptions.__annotations__)
 _FUNCTION = frozenset(args.FunctionArgs.__annotations__)
@@ -201,8 +202,20 @@ class History:
 
 
 @dataclass(frozen=True, slots=True)
+class Store:
+    """Where the histories are: in a table if it `has_table`, else in the bucket. `name` is that of a
+    table that is there already; None for one that is made.
+    """
+
+    has_table: bool = False
+    name: Any = None
+
+
+@dataclass(frozen=True, slots=True)
 class EngineOptions:
-    """The arguments of a WorkflowEngine. `payload_retention` is in days.
+    """The arguments of a WorkflowEngine. `payload_retention` and `execution_retention` are in days, and the
+    latter is None for ever; `keep_versions` is None where
+    nothing prunes.
 
     `worker` and `orchestrator` are the arguments of their Functions, `workers` those of the other
     workers by their names, `pulling` the names of those with a queue, and `topics` the topics that
@@ -214,8 +227,11 @@ class EngineOptions:
     pulling: tuple[str, ...]
     orchestrator: Mapping[str, Any]
     concurrency: int | None
+    execution_retention: int | None
+    keep_versions: int | None
     payload_retention: int
     history: "History"
+    store: "Store"
     signing_key: Any
     signing_key_store: Any
     kms_key: Any
@@ -289,6 +305,10 @@ class EngineOptions:
             pulling=pulling,
             orchestrator=functions["orchestrator"],
             concurrency=concurrency,
+            execution_retention=None
+            if given.get("execution_retention") in (None, units.FOREVER)
+            else units.days("execution_retention", given["execution_retention"], 1, 36_500),
+            keep_versions=_keep_versions(given),
             payload_retention=units.days(
                 "payload_retention",
                 given.get("payload_retention", PAYLOAD_RETENTION),
@@ -296,6 +316,7 @@ class EngineOptions:
                 3_650,
             ),
             history=history,
+            store=_store(given.get("store")),
             signing_key=inputs.checked_text(given.get("signing_key"), _check_key),
             signing_key_store=_signing_key_store(given),
             kms_key=kms_key(given),
@@ -459,6 +480,16 @@ def _history(value: Any) -> History:
     return History(name, prefix, managed=False)
 
 
+def _store(value: Any) -> Store:
+    if isinstance(value, Mapping):
+        units.known("store", value, frozenset({"table"}))
+        name = value.get("table")
+        if not name or not isinstance(name, str | pulumi.Output):
+            raise BadOption(f'store: {value!r} names no table: {{"table": ...}}')
+        return Store(True, name)
+    return Store(units.one_of("store", value or "s3", ("s3", "dynamodb")) == "dynamodb")
+
+
 def _signing_key_store(given: Mapping[str, Any]) -> Any:
     store = given.get("signing_key_store") or IN_ENVIRONMENT
     made = (IN_ENVIRONMENT, IN_PARAMETER, IN_SECRET)
@@ -483,6 +514,17 @@ def _signing_key_store(given: Mapping[str, Any]) -> Any:
 def _check_key(key: str) -> None:
     if not isinstance(key, str) or len(key) < SHORTEST_KEY:
         raise BadOption(f"signing_key: a key has {SHORTEST_KEY} characters or more")
+
+
+def _keep_versions(given: Mapping[str, Any]) -> int | None:
+    value = given.get("keep_versions")
+    if value is not None and not given.get("versions"):
+        raise BadOption(
+            "keep_versions: it is about versions of the functions: give versions=True too"
+        )
+    if value is False or not given.get("versions"):
+        return None
+    return KEEP_VERSIONS if value is None else units.whole("keep_versions", value, 1, MOST_KEPT)
 
 
 def _concurrency(value: Any, least: int, most: int) -> int | None:

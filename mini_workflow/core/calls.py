@@ -19,7 +19,6 @@ from zlib import crc32
 
 from mini_workflow.core.limit import Limit
 from mini_workflow.core.retry import RetryPolicy
-from mini_workflow.durations import milliseconds, seconds
 from mini_workflow.errors import ClosureNotSerializable, UsageError
 
 P = ParamSpec("P")
@@ -341,13 +340,3 @@ def required_arguments(function: Callable[..., Any]) -> int | None:
         return None
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     return sum(p.kind in positional and p.default is p.empty for p in parameters)
-
-
-def attempt_limit(name: str, which: str, timeout: float | timedelta | None) -> int | None:
-    """Return a timeout of a task's attempts in milliseconds. Raises UsageError."""
-    if timeout is None:
-        return None
-    wait = milliseconds(seconds(timeout))
-    if wait <= 0:
-        raise UsageError(f"task {name!r}: {which}={timeout!r} must be more than 0 seconds")
-    return wait

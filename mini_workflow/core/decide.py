@@ -34,6 +34,15 @@ Given = events.PromiseCompleted | events.PromiseFailed
 """What is given to a promise from outside."""
 
 
+Sent = (
+    events.SignalSent
+    | events.CancelSent
+    | events.CompletionSent
+    | events.ChildCancelled
+    | events.SlotsSent
+)
+"""What is recorded of messages to other executions."""
+
 NOBODY: Final[dict[str, Failure]] = {}
 
 
@@ -124,6 +133,9 @@ def decide(
                 # What began with a message before this one: a delayed start.
                 stale = True
                 taken += recorder.take()
+            if type(message) is events.PromiseHeartbeat and _is_heard(state, message, now):
+                stale = True
+                continue
             before = len(taken)
             for event in _events_of(run, message, refusals, refused):
                 if stale:
@@ -143,8 +155,7 @@ def decide(
                 return Decision((), (), "running", False, None, spoilt_by=refusals[-1])
             if state.condition == "continued":
                 # What else has arrived is for the next run, but for the promises of this one.
-                for other in messages[index + 1 :]:
-                    (ignored if isinstance(other, Given) else left).append(other)
+                _hand_on(messages[index + 1 :], left, ignored)
                 summary = state.summary()
                 break
             if len(taken) == before:
@@ -169,6 +180,21 @@ def decide(
         chunks=() if recorder.streams is None else recorder.streams.take(),
         cut=cut,
     )
+
+
+def _is_heard(state: ExecutionState, heartbeat: events.PromiseHeartbeat, now: int | None) -> bool:
+    """Take in the heartbeat of a promise, and return whether that is open."""
+    is_open = state.admit(heartbeat) is not None
+    if is_open:
+        state.hear(heartbeat, now)
+    return is_open
+
+
+def _hand_on(others: Iterable[Message], left: list[Message], ignored: list[Message]) -> None:
+    """Keep messages for the next run, unless they are for a promise of this one."""
+    for message in others:
+        of_promise = isinstance(message, Given | events.PromiseHeartbeat)
+        (ignored if of_promise else left).append(message)
 
 
 def _deliver(run: Run, event: Event) -> None:
@@ -322,7 +348,7 @@ def _start(
 
 def _message(
     run: Run,
-    event: events.SignalSent | events.CancelSent | events.ChildCancelled | events.SlotsSent,
+    event: Sent,
     started: set[int],
     found: list[Command],
 ) -> None:
@@ -361,6 +387,7 @@ _FOLLOW: Final[dict[type[Event], Callable[[Run, Any, set[int], list[Command]], N
     events.StartSent: _start,
     events.SignalSent: _message,
     events.CancelSent: _message,
+    events.CompletionSent: _message,
     events.ChildCancelled: _message,
     events.SlotsSent: _message,
     events.SlotsGranted: _slots,
@@ -384,10 +411,7 @@ def start_of(
     return commands.StartChild(*asked, timing, True, event.notify, worker, event.tags)
 
 
-def message_to(
-    run: Run,
-    event: events.SignalSent | events.CancelSent | events.ChildCancelled | events.SlotsSent,
-) -> commands.SendMessage:
+def message_to(run: Run, event: Sent) -> commands.SendMessage:
     """Return what the event has sent to another execution."""
     key = f"{run.execution_id}/{run.state.seed}/{event.seq}"
     at = run.state.now
@@ -397,6 +421,11 @@ def message_to(
     if isinstance(event, events.SlotsSent):
         granted = events.SlotsGranted(at, event.limit, event.sender, event.granted)
         return commands.SendMessage(event.target, granted, key)
+    if isinstance(event, events.CompletionSent):
+        given: Given = events.PromiseCompleted(at, event.promise, event.value, event.secret)
+        if event.failure is not None:
+            given = events.PromiseFailed(at, event.promise, event.failure, event.secret)
+        return commands.SendMessage(event.target, given, key)
     if isinstance(event, events.CancelSent):
         message = (
             events.ExecutionTerminated(at, event.reason)

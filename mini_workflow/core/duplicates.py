@@ -108,6 +108,15 @@ def _is_open_promise(
     return message.seq in state.promises and message.secret == state.secret(message.seq)
 
 
+def _is_open_promise_at_work(state: ExecutionState, message: events.PromiseHeartbeat) -> bool:
+    """Return whether the workflow runs, the promise is open and the secret is the right one."""
+    return (
+        state.condition == "running"
+        and message.seq in state.promises
+        and message.secret == state.secret(message.seq)
+    )
+
+
 def _is_open_child(
     state: ExecutionState, message: events.ChildCompleted | events.ChildFailed
 ) -> bool:
@@ -173,6 +182,11 @@ def _without_secret(
     return replace(message, secret="")
 
 
+def _unrecorded(state: ExecutionState, message: events.PromiseHeartbeat) -> Any:
+    """Return nothing that is recorded: the last one of each promise is kept beside the history."""
+    return message
+
+
 RULES: Final[dict[type[Any], Rule]] = {
     events.ExecutionStarted: Rule(_has_no_history, as_it_is),
     events.ExecutionReset: Rule(_is_not_reset, as_it_is),
@@ -188,6 +202,7 @@ RULES: Final[dict[type[Any], Rule]] = {
     events.ExecutionTerminated: Rule(_is_running, as_it_is),
     events.PromiseCompleted: Rule(_is_open_promise, _without_secret),
     events.PromiseFailed: Rule(_is_open_promise, _without_secret),
+    events.PromiseHeartbeat: Rule(_is_open_promise_at_work, _unrecorded),
     events.ChildCompleted: Rule(_is_open_child, as_it_is),
     events.ChildFailed: Rule(_is_open_child, as_it_is),
     events.SlotsGranted: Rule(_grants_more, as_it_is),

@@ -86,7 +86,7 @@ class ExecutionReset(Fact):
     one go on behind it. `attempts` says for each task that was open at the cut, by its number, which
     attempt it makes now; those before do not count any more. `running` are those whose attempt has begun
     and goes on. `timer` is the number of a timer that waits once more, until `fire_at` (milliseconds
-    since the epoch); 0 for none.
+    since the epoch); 0 for none. `asked_by` says who asked for it, if that was told.
     """
 
     at: int
@@ -99,6 +99,7 @@ class ExecutionReset(Fact):
     running: list[int] | None = None
     timer: int = 0
     fire_at: int = 0
+    asked_by: str = ""
 
 
 @fact
@@ -164,7 +165,9 @@ class TaskReleased(Fact):
 
 @fact
 class TimerFired(Fact):
-    """A timer's time has come. BEGIN and DEADLINE are the numbers of those of the execution itself."""
+    """A timer's time has come. BEGIN and DEADLINE are the numbers of those of the execution itself; that
+    of a promise says that it has ended without a value: its timeout has passed, or a heartbeat is missing.
+    """
 
     at: int
     seq: int
@@ -225,12 +228,13 @@ class UpdateRefused(Fact):
 @fact
 class CancelRequested(Fact):
     """Somebody outside asked the execution to cancel itself. Its `id` is the same in every copy of
-    the message; empty means there is one.
+    the message; empty means there is one. `asked_by` says who, if that was told.
     """
 
     at: int
     reason: str = ""
     id: str = ""
+    asked_by: str = ""
 
 
 @fact
@@ -285,10 +289,11 @@ class SlotsGranted(Fact):
 
 @fact
 class ExecutionTerminated(Fact):
-    """Ended from outside without running any code of the workflow."""
+    """Ended from outside without running any code of the workflow. `asked_by` says by whom, if told."""
 
     at: int
     reason: str = ""
+    asked_by: str = ""
 
 
 @fact
@@ -373,10 +378,14 @@ class TimerCancelled(Fact):
 
 @fact
 class PromiseCreated(Fact):
-    """The workflow made a promise, for somebody outside to complete."""
+    """The workflow made a promise, for somebody outside to complete: within `timeout` milliseconds, and
+    with a heartbeat at least every `heartbeat_timeout` milliseconds, if these are given.
+    """
 
     seq: int
     name: str = ""
+    timeout: int | None = None
+    heartbeat_timeout: int | None = None
 
 
 @fact
@@ -448,6 +457,20 @@ class SlotsSent(Fact):
     limit: str
     sender: str
     granted: list[list[Any]]
+
+
+@fact
+class CompletionSent(Fact):
+    """The workflow gave a promise of another execution its `value`, or had it fail with a `failure`: the one
+    with the number `promise`, whose token has that `secret`.
+    """
+
+    seq: int
+    target: str
+    promise: int
+    secret: str
+    value: Payload
+    failure: Failure | None = None
 
 
 @fact
@@ -559,6 +582,7 @@ Recorded = (
     | SignalSent
     | CancelSent
     | SlotsSent
+    | CompletionSent
     | UpdateCompleted
     | UpdateFailed
     | PatchMarked
@@ -606,12 +630,26 @@ class UpdateRequested(Fact):
 
 
 @fact
+class PromiseHeartbeat(Fact):
+    """A message, never recorded: whoever has promised a value is still at work on it. `value` encodes the
+    details, or None; `secret` is checked on arrival. The last one of each promise is kept beside the history:
+    then it is `known`, and `at` is when it was heard.
+    """
+
+    at: int
+    seq: int
+    value: Payload
+    secret: str
+    known: bool = False
+
+
+@fact
 class ResetRequested(Fact):
     """A message, never recorded: begin another run of an execution that has closed, and go on from its
     last good point ("retry"), or from the start ("restart").
 
     It is about the run of that number; 0 means the one that there is. `id` is the same in every copy.
-    `began_with` are other arguments for a restart.
+    `began_with` are other arguments for a restart. `asked_by` as in ExecutionReset.
     """
 
     at: int
@@ -619,6 +657,7 @@ class ResetRequested(Fact):
     run: int
     id: str
     began_with: Payload | None = None
+    asked_by: str = ""
 
 
 @fact
@@ -642,9 +681,14 @@ class DeletionRequested(Fact):
     started_at: int
 
 
+Letter = UpdateRequested | PromiseHeartbeat
+"""What is sent to an execution, and not recorded as it is."""
+
+LETTERS: Final = frozenset({UpdateRequested, PromiseHeartbeat})
+
 Request = ResetRequested | PauseRequested | DeletionRequested
 """What is asked about an execution as a whole; its code does not hear of it."""
 
 REQUESTS: Final = frozenset(Request.__args__)
 
-Message = Incoming | Tick | UpdateRequested | Request
+Message = Incoming | Tick | Letter | Request

@@ -195,6 +195,9 @@ def retry(history: Sequence[Event], *, at: int, request_id: str) -> Reset:
         timer = next(timers, None)
         if timer is not None and timer.wait is not None:
             marker = replace(marker, timer=cut.seq, fire_at=at + timer.wait)
+        promise = state.promises.get(cut.seq)
+        if promise is not None and promise.timeout is not None:
+            marker = replace(marker, timer=cut.seq, fire_at=at + promise.timeout)
     messages = tuple(_again(tail, cut, state, marker))
     known = {m.seq for m in messages if isinstance(m, (events.ChildCompleted, events.ChildFailed))}
     children = tuple((child.id, seq) for seq, child in state.children.items() if seq not in known)
@@ -283,7 +286,8 @@ def _again(
             if event.seq in state.tasks:
                 yield event
         elif isinstance(event, events.TimerFired):
-            if event.seq in state.timers and event.seq not in (marker.timer, DEADLINE):
+            gone = (marker.timer, DEADLINE, *state.promises)
+            if event.seq in state.timers and event.seq not in gone:
                 yield event
         elif isinstance(event, (events.PromiseCompleted, events.PromiseFailed)):
             if event.seq in state.promises and event is not cut:

@@ -251,7 +251,7 @@ not do so for ever."""
 
 
 def check_policy(retry: object) -> None:
-    """Raise UsageError if it is given and is no policy."""
+    """Raise UsageError unless it is a RetryPolicy, or None."""
     if retry is not None and not isinstance(retry, RetryPolicy):
         raise UsageError(
             f"retry={retry!r} is not a RetryPolicy; for example retry=RetryPolicy(max_attempts=3)"

@@ -138,7 +138,7 @@ class Run:
         self.state = recorder.state
         self.tasks = Tasks(recorder, inline)
         self.timers = Timers(recorder)
-        self.promises = Promises(recorder)
+        self.promises = Promises(recorder, self.timers)
         self.children = Children(recorder)
         self.conditions = Conditions(recorder)
         self.started: events.ExecutionStarted | None = None

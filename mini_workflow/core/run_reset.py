@@ -37,6 +37,8 @@ def reset_run(state: ExecutionState, event: events.ExecutionReset) -> None:
         state.expect(seq, max(event.at, state.now))
     if event.timer in state.timers:
         state.open_timer(event.timer, event.fire_at, event.at)
+    for seq in state.promises.begin_again(event.timer, event.at):
+        state.wait_for_promise(seq)
     if DEADLINE in state.timers and state.within is not None:
         # It has as long again as the run had at first.
         state.open_timer(DEADLINE, event.at + state.within, event.at)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from hashlib import sha256
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from typing import Any, ClassVar, Final, Literal
 
 from mini_workflow.core import events
@@ -23,6 +23,7 @@ from mini_workflow.core.duplicates import RULES, as_it_is
 from mini_workflow.core.events import Event, Message
 from mini_workflow.core.limit import LIMIT
 from mini_workflow.core.open_durations import OpenDurations
+from mini_workflow.core.open_promise import OpenPromise, OpenPromises
 from mini_workflow.core.open_task import OpenTask
 from mini_workflow.core.progress import MapCount, count_ended, count_started
 from mini_workflow.core.report_limits import ReportDeadlines, ReportLimits, not_reported
@@ -53,44 +54,12 @@ class ExecutionState:
     """The sum of a history."""
 
     __slots__ = (
-        "answers",
-        "cancel_requested",
-        "cancelled_by",
-        "cancelled_tasks",
-        "child_ids",
-        "children",
-        "closed",
-        "condition",
-        "deadline",
-        "deadlines",
-        "durations",
-        "execution_id",
-        "in_flight",
-        "in_hand",
-        "inherited",
-        "left_tasks",
-        "left_timers",
-        "length",
-        "limits",
-        "maps",
-        "now",
-        "patches",
-        "promises",
-        "released",
-        "resets",
-        "key",
-        "seed",
-        "signal_ids",
-        "slots",
-        "started_at",
-        "tags",
-        "tasks",
-        "timers",
-        "updates",
-        "worker",
-        "_timeout",
-        "within",
-        "_wakes",
+        *("answers", "cancel_requested", "cancelled_by", "cancelled_tasks", "child_ids"),
+        *("children", "closed", "condition", "deadline", "deadlines", "durations"),
+        *("execution_id", "in_flight", "in_hand", "inherited", "left_tasks", "left_timers"),
+        *("length", "limits", "maps", "now", "patches", "promises", "released", "resets"),
+        *("key", "seed", "signal_ids", "slots", "started_at", "tags", "tasks", "timers", "updates"),
+        *("worker", "_timeout", "within", "_wakes"),
     )
 
     def __init__(self) -> None:
@@ -123,7 +92,7 @@ class ExecutionState:
         self.cancel_requested = False
         self.cancelled_by = ""
         """The id of the last request to cancel, earlier runs included."""
-        self.promises: dict[int, None] = {}
+        self.promises = OpenPromises()
         self.children: dict[int, OpenChild] = {}
         self.child_ids: dict[int, str] = {}
         """The ids of the children that were given up, until their end is known."""
@@ -326,6 +295,13 @@ class ExecutionState:
         if began is not None:
             self.durations.begin(seq, began)
         heappush(self._wakes, (fire_at, seq))
+        if len(self._wakes) > 64 + 2 * (len(self.timers) + len(self.tasks)):
+            # Heartbeats of promises, which move a timer again and again, must not pile up.
+            retries = (seq for seq, task in self.tasks.items() if task.retry_at is not None)
+            moved = self.durations.moved
+            self._wakes = [(self._end(n) - moved.get(n, 0), n) for n in (*self.timers, *retries)]
+            self._wakes += [(self._end(n), n) for n in moved]
+            heapify(self._wakes)
 
     def _task_scheduled(self, event: events.TaskScheduled) -> None:
         if self.condition != "running":
@@ -444,10 +420,34 @@ class ExecutionState:
 
     def _promise_created(self, event: events.PromiseCreated) -> None:
         self.check_open(event)
-        self.promises[event.seq] = None
+        self.promises[event.seq] = OpenPromise(event, self.now)
+        self.wait_for_promise(event.seq)
 
-    def _promise_ended(self, event: events.PromiseCompleted | events.PromiseFailed) -> None:
-        del self.promises[event.seq]
+    def _promise_ended(
+        self, event: events.PromiseCompleted | events.PromiseFailed | events.TimerFired
+    ) -> None:
+        self.promises.end(event.seq)
+        if event.seq in self.timers:
+            del self.timers[event.seq]
+            self.durations.end(event.seq)
+
+    def wait_for_promise(self, seq: int) -> None:
+        """Have the timer of a promise stand at its end."""
+        due = self.promises[seq].due
+        if due is not None and due != self.timers.get(seq):
+            self.open_timer(seq, due, self.promises[seq].since)
+
+    def hear(self, message: events.PromiseHeartbeat, now: int | None = None) -> None:
+        """Take in the heartbeat of an open promise. It is `now`, if that is given: whoever sends one has
+        another clock.
+        """
+        self.promises.hear(message, now)
+        self.wait_for_promise(message.seq)
+
+    def miss_no_heartbeat(self, now: int) -> None:
+        """Have every promise wait for its next heartbeat as if one had come `now`: none could be heard."""
+        for seq in self.promises.miss_none(now):
+            self.wait_for_promise(seq)
 
     def _child_started(self, event: events.ChildStarted) -> None:
         self.check_open(event)
@@ -495,6 +495,9 @@ class ExecutionState:
         self.durations.end(event.seq)
 
     def _timer_fired(self, event: events.TimerFired) -> None:
+        if event.seq in self.promises:
+            self._promise_ended(event)
+            return
         self._timer_ended(event)
         if event.seq == BEGIN:
             self._begin(event.at)
@@ -504,6 +507,7 @@ class ExecutionState:
             raise WireError(f"event {self.length + 1} of the history, {event!r}, ends it once more")
         self.condition = _CONDITION[type(event)]
         self.closed = True
+        self.promises.close()
         self.left_timers = tuple(self.timers)
         if DEADLINE in self.timers:
             self.deadline = self._moved_end(DEADLINE) or self.timers[DEADLINE]
@@ -543,6 +547,7 @@ class ExecutionState:
         events.PromiseFailed: _promise_ended,
         events.ChildStarted: _child_started,
         events.StartSent: _start_sent,
+        events.CompletionSent: _start_sent,
         events.ChildCancelled: _child_cancelled,
         events.ChildCompleted: _child_ended,
         events.ChildFailed: _child_ended,

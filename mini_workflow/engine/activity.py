@@ -182,7 +182,7 @@ class _Look:
         cancel = self._cancel
         if cancel is None:
             return Activity(waits, (*progress, *maps), undoing=undoing)
-        by = getattr(cancel, "by", "")
+        by = cancel.asked_by
         at = instant(cancel.at)
         return Activity(waits, (*progress, *maps), at, cancel.reason, by, undoing)
 
@@ -219,12 +219,14 @@ class _Look:
             else:
                 waiting.append(one)
         yield from waiting
-        yield from self._operations("promise", state.promises)
+        for seq, promise in state.promises.items():
+            _, name, since = self._opened.get(seq, ("", "", state.now))
+            yield Wait("promise", name, seq, instant(since), instant(promise.due))
         yield from self._operations("child", state.children)
         for seq, at in state.timers.items():
             if seq == BEGIN:
                 yield Wait("start", since=instant(state.started_at), until=instant(at))
-            elif seq != DEADLINE:
+            elif seq != DEADLINE and seq not in state.promises:
                 _, _, since = self._opened.get(seq, ("", "", state.now))
                 yield Wait("timer", "", seq, instant(since), instant(at))
 

@@ -24,7 +24,6 @@ from mini_workflow.core import events, wire
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.events import CLOSING, Event, Incoming
 from mini_workflow.core.history import History
-from mini_workflow.core.promises import read_token
 from mini_workflow.core.retry import RetryPolicy
 from mini_workflow.core.starting import (
     BoundWorkflow,
@@ -43,6 +42,12 @@ from mini_workflow.engine.execution import Description, Execution, Settled
 from mini_workflow.engine.find import Filters, make_query, matching
 from mini_workflow.engine.forks import Forks
 from mini_workflow.engine.limits import Limits
+from mini_workflow.engine.open_promises import (
+    ToPromise,
+    completion_of,
+    failure_of,
+    heartbeat_of,
+)
 from mini_workflow.engine.questions import Questions
 from mini_workflow.engine.replies import existing
 from mini_workflow.engine.requests import Post, Resume, Start
@@ -106,7 +111,7 @@ class Client:
         self.updates = Updates(transport, store, codec, self.again)
         self.update_with_start = UpdateWithStart(self)
         self.debounce = Debounce(self)
-        self.schedules = Schedules(self)
+        self.schedules = Schedules(self, registry)
         """The schedules of the store, to create and to list them."""
         self.limits = Limits(self)
         """The limits of the store, to look at them and to change them."""
@@ -492,23 +497,31 @@ class Client:
             ExecutionClosed: the execution that made it has closed.
             ValueNotSerializable: the value cannot be sent.
         """
-        execution_id, seq, secret = read_token(token)
-        payload = self._codec.for_execution(execution_id).encode(value, "value of the promise")
-        message = events.PromiseCompleted(self._transport.now(), seq, payload, secret)
-        self._settle_promise(token, execution_id, message)
+        self._settle_promise(token, completion_of(token, value, self._codec, self._transport.now()))
 
     def fail_promise(self, token: str, why: str | BaseException) -> None:
         """Have a promise raise `why`: that exception, or a RuntimeError with that text.
 
         Raises PromiseNotOpen or ExecutionClosed, as `complete_promise` does.
         """
-        if not isinstance(why, (str, BaseException)):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise UsageError(f"{why!r} is no reason: give an exception, or a text")
-        error = RuntimeError(why) if isinstance(why, str) else why
-        execution_id, seq, secret = read_token(token)
-        failure = self._codec.for_execution(execution_id).encode_failure(error)
-        message = events.PromiseFailed(self._transport.now(), seq, failure, secret)
-        self._settle_promise(token, execution_id, message)
+        self._settle_promise(token, failure_of(token, why, self._codec, self._transport.now()))
+
+    def heartbeat_promise(self, token: str, details: Any = None) -> None:
+        """Say that a promise is still being worked on, by its token: one that was made with ``heartbeat=``
+        raises PromiseTimeout when no such call has come for that long. A third of it is a good pause.
+
+        Nothing is recorded in the history. The `details`, a value of at most 4 KiB when it is encoded,
+        replace those of the call before: ``execution.open_promises()`` shows them.
+
+        Raises:
+            PromiseNotOpen: it was completed, failed or has ended before, or the token is wrong: stop.
+            ExecutionClosed: the execution that made it has closed.
+            ValueNotSerializable: the details cannot be sent.
+            ValueTooLarge: the details are too large.
+        """
+        self._settle_promise(
+            token, heartbeat_of(token, details, self._codec, self._transport.now())
+        )
 
     @property
     def codec(self) -> Codec:
@@ -614,25 +627,26 @@ class Client:
         """Send a signal. Raises ExecutionNotFound or ExecutionClosed."""
         self._post(execution_id, self._make_signal(execution_id, name, value))
 
-    def cancel(self, execution_id: str, reason: str) -> None:
+    def cancel(self, execution_id: str, reason: str, by: str = "") -> None:
         """Ask an execution to cancel itself. Raises as `signal`."""
-        check_reason(reason)
+        check_reason(reason, by)
         now, request_id = self._transport.now(), secrets.token_hex(8)
-        self._post(execution_id, events.CancelRequested(now, reason, request_id))
+        self._post(execution_id, events.CancelRequested(now, reason, request_id, by))
 
-    def terminate(self, execution_id: str, reason: str) -> None:
+    def terminate(self, execution_id: str, reason: str, by: str = "") -> None:
         """End an execution. Raises as `signal`."""
-        check_reason(reason)
-        self._post(execution_id, events.ExecutionTerminated(self._transport.now(), reason))
+        check_reason(reason, by)
+        self._post(execution_id, events.ExecutionTerminated(self._transport.now(), reason, by))
 
     def resume(self, execution_id: str) -> None:
         """Let an execution go on. Raises as `signal`."""
         self.head(execution_id)
         self._transport.ask(Resume(execution_id))
 
-    def pause(self, execution_id: str, reason: str) -> None:
+    def pause(self, execution_id: str, reason: str, by: str = "") -> None:
         """Have no code of an execution run until it is resumed. Raises as `signal`."""
-        check_reason(reason)
+        check_reason(reason, by)
+        reason = f"{reason} (by {by})".lstrip() if by else reason
         self._post(execution_id, events.PauseRequested(self._transport.now(), reason))
 
     def query(self, execution_id: str, name: str, args: Any, kwargs: Any) -> Any:
@@ -647,12 +661,12 @@ class Client:
         payload = self._codec.for_execution(execution_id).encode(value, f"value of signal {name!r}")
         return events.SignalReceived(self._transport.now(), name, payload, secrets.token_hex(8))
 
-    def _post(self, execution_id: str, message: Incoming | events.Request) -> None:
+    def _post(self, execution_id: str, message: ToPromise | Incoming | events.Request) -> None:
         check_id(execution_id)
         self._transport.ask(Post(execution_id, message, self.again.over.get(execution_id, 0)))
 
-    def _settle_promise(self, token: str, execution_id: str, message: Incoming) -> None:
+    def _settle_promise(self, token: str, given: tuple[str, ToPromise]) -> None:
         try:
-            self._post(execution_id, message)
+            self._post(*given)
         except ExecutionNotFound:
             raise PromiseNotOpen(f"the token {token!r} is of no execution in this store") from None

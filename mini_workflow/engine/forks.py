@@ -89,7 +89,8 @@ class Forks:
 
     def open_promises(self, execution_id: str) -> list[OpenPromise]:
         """Return the promises that wait, with their tokens. Raises ExecutionNotFound."""
-        return open_promises_of(execution_id, self._history(execution_id))
+        check_id(execution_id)
+        return open_promises_of(existing(execution_id, self._store.load(execution_id)), self._codec)
 
     def _history(self, execution_id: str) -> list[Event]:
         check_id(execution_id)

@@ -43,7 +43,7 @@ from mini_workflow.engine.late_outcomes import LateOutcomes
 from mini_workflow.engine.operator_log import tell
 from mini_workflow.engine.outbox import child_start, outbox
 from mini_workflow.engine.runs import blocked, deadly, first_head
-from mini_workflow.engine.turn import Delivery, Turn, Turns
+from mini_workflow.engine.turn import RECORDED_LATE, Delivery, Turn, Turns
 from mini_workflow.engine.undelivered import warn_of_late_signals, warn_of_unreceived
 from mini_workflow.engine.watchdog import Watchdog
 from mini_workflow.errors import StoreError, StoreUnavailable, UsageError
@@ -296,7 +296,7 @@ class Orchestrator:
             if error is None and (work.resume or (deadline is not None and deadline.at <= now)):
                 messages += self._late.find(name, now)
             messages.append(events.Tick(now))
-        signalled = any(isinstance(m, events.SignalReceived) for m in messages)
+        signalled = any(isinstance(m, RECORDED_LATE) for m in messages)
         delivery = Delivery(name, messages, resume=work.resume and error is None, posted=signalled)
         if error is None:
             try:

@@ -11,6 +11,7 @@ from typing import Generic, Literal, Protocol, TypeVar
 from mini_workflow.core.events import (
     Event,
     Incoming,
+    PromiseHeartbeat,
     SignalReceived,
     UpdateAccepted,
     UpdateCompleted,
@@ -150,7 +151,7 @@ class Post:
     """
 
     execution_id: str
-    message: Incoming | EventRequest
+    message: Incoming | PromiseHeartbeat | EventRequest
     over: int = 0
     reply: Reply[Head] = field(default_factory=Reply[Head])
 

@@ -177,6 +177,10 @@ def reset_run(
         )
     else:
         made = retry(history, at=at, request_id=name)
+    marker = made.messages[0]
+    if request.asked_by and isinstance(marker, events.ExecutionReset):
+        marker = replace(marker, asked_by=request.asked_by)
+        made = replace(made, messages=(marker, *made.messages[1:]))
     after = _begun(head, head.run + 1, length)
     # Those that the code has set since then it sets again.
     after = replace(after, tags=tags_as_text(ExecutionState.of(made.history).tags))

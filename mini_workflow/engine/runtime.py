@@ -190,9 +190,12 @@ class Runtime(Client):
             return None
         return [name for name in self._driver.waiters.names() if not self._driver.runs(name)]
 
-    def on_wait(self, entered: Callable[[], None]) -> None:
-        """Have `entered` called whenever somebody begins to wait for an execution."""
+    def on_wait(self, entered: Callable[[], None], *, looks: float) -> None:
+        """Have `entered` called whenever somebody begins to wait for an execution. Who reads a stream that
+        another process writes looks again after at most `looks` seconds.
+        """
         self._driver.waiters.entered = self._driver.watchers.entered = entered
+        self._engine_transport.looks = looks
 
     def look_around(self) -> None:
         """Look at the store: another process may have changed it. Callable from any thread."""
@@ -201,7 +204,7 @@ class Runtime(Client):
     def _chunks_stored(self, executions: set[str]) -> None:
         """Tell those who read streams, here and in other processes, on the thread of the buffer."""
         for name in executions:
-            self._driver.watchers.tell(name, Changed())
+            self._driver.readers.tell(name, Changed())
         self._announce()
 
     def _end(self) -> None:

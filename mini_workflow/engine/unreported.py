@@ -92,7 +92,7 @@ class Unreported:
                 other, about = find(event.id), start_of(event).parent(name)
                 if other is not None and other.end is not None and _parent(other) == about:
                     found += tell_parent(event.id, other.started, other.state, other.end)
-            if isinstance(event, (events.SignalSent, events.CancelSent)):
+            if isinstance(event, (events.SignalSent, events.CancelSent, events.CompletionSent)):
                 command = message_to(run, event)
                 other = find(command.execution_id)
                 if other is not None and _lacks(other, command):
@@ -172,6 +172,8 @@ def _lacks(other: _Other, command: SendMessage) -> bool:
     started, message, state = other.started, command.message, other.state
     if started is None or state.closed:
         return False
+    if isinstance(message, events.PromiseCompleted | events.PromiseFailed):
+        return state.admit(message) is not None
     if isinstance(message, events.SignalReceived):
         complete = started.run == 1 or len(started.signals or ()) < CARRIED_SIGNALS
         return complete and message.id not in state.signal_ids

@@ -54,6 +54,7 @@ from mini_workflow.engine.transport import (
     wait_until_settled,
 )
 from mini_workflow.engine.turn import Turns
+from mini_workflow.engine.turn_data import ABOUT_PROMISES
 from mini_workflow.engine.watchdog import Watchdog
 from mini_workflow.errors import LeaseLost, RuntimeClosed, UsageError
 from mini_workflow.ports import Clock, Commit, Head, Leases, Mailbox, QueuedMessage, Store, Stored
@@ -215,9 +216,13 @@ class FileTransport:
         """See `Transport.start`: put the new executions into the file, for others to begin."""
         self._check_writable()
         made: list[tuple[Start, Commit]] = []
+        names = {request.execution_id for request in requests if not request.fresh}
+        there = self._store.lookup(names) if names else {}
         for request in requests:
-            if request.fresh or self._store.head(request.execution_id) is None:
-                made.append((request, self._creation(request)))
+            found = there.get(request.execution_id)
+            if found is None or found.head is None:
+                deleted = 0 if found is None else found.deleted_events
+                made.append((request, self._creation(request, deleted)))
             else:
                 self._found(request)
         if made:
@@ -271,7 +276,7 @@ class FileTransport:
         while wanted and self._store.sweep(now, SWEPT_AT_ONCE):
             pass
 
-    def _creation(self, request: Start) -> Commit:
+    def _creation(self, request: Start, deleted: int) -> Commit:
         """Return what makes the execution. Its first event stands alone: no code has run yet, and
         being busy tells whoever takes it over to begin.
         """
@@ -286,7 +291,7 @@ class FileTransport:
             ),
             timing=request.timing,
             tags=request.tags,
-            first_seq=0 if request.fresh else self._store.deleted_events(request.execution_id),
+            first_seq=deleted,
         )
         return Commit(
             request.execution_id,
@@ -334,7 +339,7 @@ class FileTransport:
     def _post(self, request: Post) -> Head:
         name, message = request.execution_id, request.message
         head = still_takes(self._store.head(name), request)
-        if isinstance(message, (events.PromiseCompleted, events.PromiseFailed)):
+        if isinstance(message, ABOUT_PROMISES):
             history = History.from_lines(self._lines(request.execution_id))
             if history.state().admit(message) is None:
                 raise not_open()

@@ -29,6 +29,7 @@ from mini_workflow.engine.runtime import Runtime
 from mini_workflow.engine.watchdog import DEFAULT_LIMIT
 from mini_workflow.errors import StoreError, UsageError
 from mini_workflow.ports import Backend, Clock, Report, TaskRunner
+from mini_workflow.ports.owner import Owner
 from mini_workflow.runners.named_workers import NamedWorkers
 from mini_workflow.runners.routed import Closing, RoutedRunner
 from mini_workflow.runtimes.embedded import DEFAULT_GRACE, runner_in_process
@@ -133,6 +134,16 @@ class EmbeddedRuntime(Runtime):
             drops_runs=not keep_runs,
         )
         backend.listen(self)
+        try:
+            self.schedules.declare()
+        except BaseException:
+            self.close()
+            raise
+
+    def owners(self) -> list[Owner]:
+        """Return the processes that run executions of the store, this one among them."""
+        self.check_caller()
+        return self._opened.owners()
 
 
 class LocalRuntime(EmbeddedRuntime):
@@ -171,7 +182,7 @@ class LocalRuntime(EmbeddedRuntime):
 
     Raises:
         StoreUnavailable, StoreCorrupt, StoreTooNew: the file cannot be used; it is left as it is.
-        UsageError: an argument is out of range.
+        UsageError: an argument is out of range, or a workflow declares a schedule that cannot be.
     """
 
     def __init__(
@@ -197,6 +208,10 @@ class OpenedBackend(Backend, Protocol):
 
     def notify_peers(self) -> None:
         """Have the other processes look, after a commit that they may wait for."""
+        ...
+
+    def owners(self) -> list[Owner]:
+        """Return the processes that hold executions, this one among them."""
         ...
 
     def listen(self, runtime: Runtime) -> None:
@@ -236,6 +251,10 @@ class _OpenedFile:
         self._peers: list[str] = []
         self._peers_until = 0.0
         self._refresh = lease / 4000
+
+    def owners(self) -> list[Owner]:
+        """See `OpenedBackend.owners`."""
+        return self.leases.owners()
 
     def listen(self, runtime: Runtime) -> None:
         """See `OpenedBackend.listen`."""

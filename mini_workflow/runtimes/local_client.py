@@ -11,6 +11,7 @@ from mini_workflow.codecs.chained import Codecs, with_codecs
 from mini_workflow.codecs.standard import DEFAULT_VALUE_LIMIT, StandardCodec
 from mini_workflow.engine.client import Client
 from mini_workflow.engine.watchdog import DEFAULT_LIMIT, Watchdog
+from mini_workflow.ports.owner import Owner
 from mini_workflow.runtimes.file_transport import FileTransport
 from mini_workflow.stores.sqlite import SQLiteBackend
 from mini_workflow.stores.sqlite.damage import Damage
@@ -86,6 +87,11 @@ class LocalClient(Client):
         """Return whether a living process has the file open to run what is in it."""
         self._file.check()
         return bool(self._backend.leases.peers())
+
+    def owners(self) -> list[Owner]:
+        """Return the processes that run what is in the file."""
+        self._file.check()
+        return self._backend.leases.owners()
 
     def damaged(self, limit: int = 100) -> list[Damage]:
         """Return what is damaged in at most `limit` rows of executions: id, column and value of

@@ -13,6 +13,7 @@ from mini_workflow.engine.execution import Settled
 from mini_workflow.engine.runtime import Runtime
 from mini_workflow.engine.watchdog import DEFAULT_LIMIT, Watchdog
 from mini_workflow.errors import StoreError, UsageError
+from mini_workflow.ports.owner import Owner
 from mini_workflow.runtimes.file_transport import FileTransport
 from mini_workflow.runtimes.local import EmbeddedOptions, EmbeddedRuntime, owner_name
 from mini_workflow.stores.postgres.backend import SCHEMA, PostgresBackend
@@ -146,6 +147,11 @@ class PostgresClient(Client):
         self._database.check()
         return bool(self._backend.leases.peers())
 
+    def owners(self) -> list[Owner]:
+        """Return the processes that run executions of the database."""
+        self._database.check()
+        return self._backend.leases.owners()
+
     def wait(self, execution_id: str, timeout: float | None) -> Settled:
         """See `Client.wait`."""
         self._refuse_to_wait()
@@ -178,6 +184,7 @@ class _OpenedDatabase:
         self.backend = backend
         self.store, self.agenda = backend.store, backend.agenda
         self.mailbox, self.leases = backend.mailbox, backend.leases
+        self.streams = backend.streams
         self.clock = backend.clock
         self._runtime: Runtime | None = None
         self._waits = threading.Event()
@@ -188,10 +195,14 @@ class _OpenedDatabase:
     def notify_peers(self) -> None:
         """See `OpenedBackend.notify_peers`: whoever holds the execution has been woken already."""
 
+    def owners(self) -> list[Owner]:
+        """See `OpenedBackend.owners`."""
+        return self.backend.leases.owners()
+
     def listen(self, runtime: Runtime) -> None:
         """See `OpenedBackend.listen`."""
         self._runtime = runtime
-        runtime.on_wait(self._somebody_waits)
+        runtime.on_wait(self._somebody_waits, looks=LONGEST_LOOK)
         self.backend.wakeups.listen(runtime.look_around)
 
     def close(self) -> None:

@@ -52,6 +52,7 @@ from mini_workflow.engine.transport import (
     wait_until_settled,
     wait_until_settled_async,
 )
+from mini_workflow.engine.turn_data import ABOUT_PROMISES
 from mini_workflow.engine.watchdog import DEFAULT_LIMIT
 from mini_workflow.errors import RuntimeClosed, SchemaTooNew, WireError
 from mini_workflow.ports import (
@@ -171,6 +172,7 @@ class QueueRuntime(Client):
             a message that comes again and again should be set aside.
         """
         self._queue_transport.check()
+        self.schedules.declare_once()
         deliveries: dict[str, QueueDelivery] = {}
         failed: list[str] = []
         for one in received:
@@ -353,7 +355,7 @@ class _QueueTransport:
 
     def _send(self, request: Post) -> None:
         name, message = request.execution_id, request.message
-        if isinstance(message, (events.PromiseCompleted, events.PromiseFailed)):
+        if isinstance(message, ABOUT_PROMISES):
             with self.lock:
                 if not self._inspection.is_open(name, message.seq, message.secret):
                     raise not_open()

@@ -48,7 +48,8 @@ class WorkflowEnvironment(Runtime):
     Time stands still while tasks run, and jumps to the next timer when nothing else is left to
     do: while somebody waits in `result()` (or by ``await``) or for an update, or as far as
     `advance` says. A sleep of thirty days takes as long as its code. Tasks run in real time, and
-    so do their timeouts and that of `result()`.
+    so do their timeouts and that of `result()`. Schedules that workflows declare are not made by
+    themselves, so that nothing starts that a test has not asked for: `schedules.declare()` makes them.
 
     Args:
         state: what to open; pass the `state` of a closed environment to continue it.
@@ -121,8 +122,9 @@ class WorkflowEnvironment(Runtime):
             retention=retention,
             drops_runs=not keep_runs,
         )
-        waiters, watchers, engine = self._driver.waiters, self._driver.watchers, self._engine
-        self._skipping.is_awaited = lambda: bool(waiters) or bool(watchers) or engine.awaited
+        role, engine = self._driver, self._engine
+        waiting = (role.waiters, role.watchers, role.readers)
+        self._skipping.is_awaited = lambda: any(waiting) or engine.awaited
 
     def stub(self, name: str, function: Callable[..., Any]) -> None:
         """Have `function` called in place of the tasks of that name, with their arguments.

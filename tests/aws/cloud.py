@@ -40,6 +40,8 @@ from mini_workflow.settings import (
     ROLE_ARN,
     SCHEDULE_GROUP,
     SIGNING_KEY,
+    TABLE_KEY,
+    TABLE_ORDER,
     TIMER_QUEUE_URL,
     WORKER_FUNCTION_NAME,
     Settings,
@@ -55,7 +57,7 @@ TAKEN_WITHIN = 10.0
 IDLE = 0.02
 """Seconds between two looks at an empty queue. A long poll would hold up the end of a test."""
 
-CALLS = (*("s3", "sqs", "lambda", "scheduler"),)
+CALLS = (*("s3", "dynamodb", "sqs", "lambda", "scheduler"),)
 
 # One for all: it keeps the descriptions of the services.
 SESSION = boto3.Session(
@@ -189,6 +191,10 @@ class Cloud(ABC):
     @abstractmethod
     def _create(self) -> dict[str, str]:
         """Make the bucket, the queues and the rest; the settings that name the queues."""
+
+    @abstractmethod
+    def create_table(self) -> None:
+        """Make a table of the cloud's name."""
 
     @abstractmethod
     def _connect(self, service: str) -> Any:
@@ -378,6 +384,16 @@ class EmulatedCloud(Cloud):
             DLQ_URL: entries,
             TIMER_QUEUE_URL: timers,
         }
+
+    def create_table(self) -> None:
+        """With the keys that the component gives it."""
+        keys = ((TABLE_KEY, "HASH"), (TABLE_ORDER, "RANGE"))
+        self.server.client("dynamodb").create_table(
+            TableName=self.name,
+            BillingMode="PAY_PER_REQUEST",
+            KeySchema=[{"AttributeName": key, "KeyType": kind} for key, kind in keys],
+            AttributeDefinitions=[{"AttributeName": key, "AttributeType": "S"} for key, _ in keys],
+        )
 
     def _queue(self, name: str, attributes: dict[str, str]) -> str:
         return self.sqs.create_queue(QueueName=name, Attributes=attributes)["QueueUrl"]

@@ -1,4 +1,4 @@
-"""99: tasks that share a limit wait for a slot of it, whatever executions they are of."""
+"""102: tasks that share a limit wait for a slot of it, whatever executions they are of."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def waits(runtime: Stage, execution: Any, word: str) -> str:
     return eventually(said)
 
 
-def test_99_no_more_are_at_work_than_the_limit_has_slots(runtime: Stage) -> None:
+def test_102_no_more_are_at_work_than_the_limit_has_slots(runtime: Stage) -> None:
     """Over executions; who waits says so, and goes on when a slot is given back."""
     first = runtime.start(limited, NARROW.name, ["one"], {})
     gate("one").wait_until_reached()
@@ -56,7 +56,7 @@ def test_99_no_more_are_at_work_than_the_limit_has_slots(runtime: Stage) -> None
     assert LEDGER == ["one", "two"]
 
 
-def test_99_slots_come_back_from_whatever_ends(runtime: Stage) -> None:
+def test_102_slots_come_back_from_whatever_ends(runtime: Stage) -> None:
     """From a task that fails or is given up, and from an execution that is terminated."""
     holder = runtime.start(limited, NARROW.name, ["held", "behind"], {})
     gate("held").wait_until_reached()
@@ -95,7 +95,7 @@ async def gives_up(ctx: Context) -> str:
     return "given up"
 
 
-def test_99_it_survives_the_process(runtime: Stage) -> None:
+def test_102_it_survives_the_process(runtime: Stage) -> None:
     """Who holds, who waits, and what is held."""
     first = runtime.start(limited, NARROW.name, ["kept"], {})
     gate("kept").wait_until_reached()
@@ -108,7 +108,7 @@ def test_99_it_survives_the_process(runtime: Stage) -> None:
     assert runtime.again(second).result(WAIT) == ["later"]
 
 
-def test_99_a_rate_is_kept(runtime: Stage) -> None:
+def test_102_a_rate_is_kept(runtime: Stage) -> None:
     """No more than so many begin within that time."""
     for name in "abcde":
         gate(name).open()
@@ -121,7 +121,7 @@ def test_99_a_rate_is_kept(runtime: Stage) -> None:
     assert [e.granted[0][2] for e in sent] == [2, 4, 5]
 
 
-def test_99_keys_take_turns(runtime: Stage) -> None:
+def test_102_keys_take_turns(runtime: Stage) -> None:
     """One that waits with many does not keep others waiting for all of them."""
     many = runtime.start(limited, NARROW.name, [f"m{n}" for n in range(4)], {"limit_key": "many"})
     gate("m0").wait_until_reached()
@@ -138,7 +138,7 @@ def test_99_keys_take_turns(runtime: Stage) -> None:
     assert LEDGER.index("f0") <= 3
 
 
-def test_99_each_key_may_have_slots_of_its_own(runtime: Stage) -> None:
+def test_102_each_key_may_have_slots_of_its_own(runtime: Stage) -> None:
     """With `per_key` none waits for another one's."""
     held = runtime.start(limited, "behaviours.each", ["held"], {"limit_key": "a"})
     gate("held").wait_until_reached()
@@ -148,7 +148,7 @@ def test_99_each_key_may_have_slots_of_its_own(runtime: Stage) -> None:
     held.result(WAIT)
 
 
-def test_99_it_is_seen_and_changed_while_it_is_used(runtime: Stage) -> None:
+def test_102_it_is_seen_and_changed_while_it_is_used(runtime: Stage) -> None:
     """Who holds and waits, and more slots at once."""
     with pytest.raises(ExecutionNotFound):
         runtime.limits.get("behaviours.pair")
@@ -173,7 +173,7 @@ def test_99_it_is_seen_and_changed_while_it_is_used(runtime: Stage) -> None:
     assert [one.name for one in runtime.limits.list()] == ["behaviours.pair"]
 
 
-def test_99_it_can_be_there_before_it_is_used(runtime: Stage) -> None:
+def test_102_it_can_be_there_before_it_is_used(runtime: Stage) -> None:
     """And to create it twice is to create it once."""
     for _ in range(2):
         assert runtime.limits.create(NARROW).describe().concurrency == 1
@@ -196,7 +196,7 @@ async def wrongly(ctx: Context) -> list[str]:
     return said
 
 
-def test_99_what_cannot_be_meant_is_refused(runtime: Stage) -> None:
+def test_102_what_cannot_be_meant_is_refused(runtime: Stage) -> None:
     """At the call, with what to do; nothing is begun."""
     undeclared, priority, inline, alone, name = runtime.run(wrongly)
     assert "no limit 'behaviours.undeclared' is declared: write Limit(" in undeclared

@@ -53,7 +53,7 @@ USES: dict[str, tuple[type[Any], ...]] = {
     "children": (events.ChildStarted,),
     "starts": (events.StartSent,),
     "limits": (events.SlotsGranted,),
-    "tells": (events.SignalSent, events.CancelSent),
+    "tells": (events.SignalSent, events.CancelSent, events.CompletionSent),
     "cancelled": (events.CancelRequested,),
     "continues": (events.ContinuedAsNew,),
     "patches": (events.PatchMarked,),

@@ -270,6 +270,10 @@ class ClientTransport:
         name, message = request.execution_id, request.message
         if isinstance(message, (events.PromiseCompleted, events.PromiseFailed)):
             return self._promise(name, message)
+        if isinstance(message, events.PromiseHeartbeat):
+            about = {"seq": message.seq, "secret": message.secret}
+            if not self._invoke(name, "promise", about)["open"]:
+                raise not_open()
         found = self._parts.store.header(name)
         head = still_takes(None if found is None else found.head, request)
         key = message.id if isinstance(message, events.SignalReceived) else secrets.token_hex(8)

@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from mini_workflow.core.report_limits import ReportLimits
+from mini_workflow.engine.deletions import retention_of
 from mini_workflow.engine.delivery import OfAnotherVersion
 from mini_workflow.engine.runs import ENTROPY_BITS
 from mini_workflow.errors import UsageError
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from mini_workflow.engine.orchestrator import Orchestrator
     from mini_workflow.runtimes.aws.event_batch import EventBatch
     from mini_workflow.runtimes.aws.query_handler import QueryHandler
+    from mini_workflow.runtimes.aws.retention import Retention
     from mini_workflow.runtimes.aws.worker import Worker
 
 LIMITS: Final = ReportLimits(
@@ -68,11 +70,13 @@ class Handlers:
         cache_size: int,
         turn_limit: float | None,
         history_limit: int,
+        retention: int | None = None,
     ) -> None:
         prepare_logging()
         self._parts = parts
         self._registry = registry
         self._limits = (cache_size, turn_limit, history_limit)
+        self._keep = retention
         self._metrics = Metrics()
         self._lock = threading.Lock()
 
@@ -121,6 +125,17 @@ class Handlers:
         return EventBatch(self._parts, self._orchestrator, self._metrics)
 
     @cached_property
+    def _retention(self) -> Retention | None:
+        keep = self._keep
+        if keep is None and (seconds := self._parts.settings.execution_retention()) is not None:
+            keep = retention_of(seconds)
+        if keep is None:
+            return None
+        from mini_workflow.runtimes.aws.retention import Retention
+
+        return Retention(self._parts, keep)
+
+    @cached_property
     def _inquiry(self) -> QueryHandler:
         from mini_workflow.runtimes.aws.query_handler import QueryHandler
 
@@ -139,7 +154,10 @@ class Handlers:
 
             time_left = TimeLeft(context, self._parts.clock, FOREVER, event.get("time_left"))  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
             with self._lock, self._handed_over(event):  # pyright: ignore[reportUnknownArgumentType]
-                return self._inbox.take(event["Records"], time_left)  # pyright: ignore[reportUnknownArgumentType]
+                answer = self._inbox.take(event["Records"], time_left)  # pyright: ignore[reportUnknownArgumentType]
+                if self._retention is not None:
+                    self._retention.work(time_left)
+                return answer
         if isinstance(event, dict) and event.get("mini_workflow") in INQUIRIES:  # pyright: ignore[reportUnknownMemberType]
             with self._lock, self._handed_over(event):  # pyright: ignore[reportUnknownArgumentType]
                 return self._inquiry.answer(event)  # pyright: ignore[reportUnknownArgumentType]

@@ -71,7 +71,7 @@ TAGS: Final[dict[str, str]] = {
     "children": "has children",
     "starts": "starts executions that go on by themselves",
     "limits": "has tasks that need slots of limits",
-    "tells": "sends signals or requests to cancel to other executions",
+    "tells": "sends signals, requests to cancel or values of promises to other executions",
     "cancelled": "is asked to cancel itself",
     "continues": "continues as new",
     "patches": "takes a new path by `patched`",

@@ -16,7 +16,7 @@ def test_warm_sequential_step_is_one_commit_and_no_read() -> None:
         assert stepper.outcome(ID) == [0, 1, 2, 3]
         step = ["runner.submit", "report", "store.commit"]
         assert stepper.crashes.calls[before:] == [
-            *("store.head", "store.deleted_events", "store.commit"),
+            *("store.lookup", "store.commit"),
             *step * 4,
         ]
 
