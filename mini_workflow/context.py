@@ -183,31 +183,25 @@ class Context:
                 f"ctx.task({fn!r}): give a function, not its result; for example "
                 "ctx.task(lambda: charge(card)) or ctx.task(charge, card)"
             )
-        wish = None
-        if limit is not None or limit_key is not None or priority is not None:
-            wish = wish_of(limit, limit_key, priority, "ctx.task()")
-        elif name is retry is timeout is undo is heartbeat_timeout is worker is None and not inline:
+        wish = wish_of(limit, limit_key, priority, "ctx.task()")
+        plain = name is retry is timeout is undo is heartbeat_timeout is worker is wish is None
+        if plain and not inline:
             return self._run.tasks.start(fn, args, kwargs, name=default_name(fn))
         check_policy(retry)
         given = {"name": name, "retry": retry, "timeout": timeout, "undo": undo}
-        given["heartbeat_timeout"] = heartbeat_timeout
-        given["inline"] = inline or None
-        given["worker"] = worker
-        given |= {"limit": limit, "limit_key": limit_key, "priority": priority}
+        given |= {"heartbeat_timeout": heartbeat_timeout, "inline": inline or None}
+        given |= {"worker": worker, "limit": limit, "limit_key": limit_key, "priority": priority}
         options = {option for option, value in given.items() if value is not None}
         name = default_name(fn) if name is None else name
         if inline:
-            limits = (retry, timeout, heartbeat_timeout, undo, worker, wish)
-            if any(one is not None for one in limits):
+            if not (retry is timeout is heartbeat_timeout is undo is worker is wish is None):
                 raise UsageError(
                     f"task {name!r}: an inline task runs inside the turn and can neither be "
                     "retried nor timed out, nor run by a worker, nor limited; drop inline=True"
                 )
             return self._run.tasks.run_inline(fn, args, kwargs, name=name, options=options)
         return self._run.tasks.start(
-            fn,
-            args,
-            kwargs,
+            *(fn, args, kwargs),
             name=name,
             retry=retry,
             timeout=limited(f"task {name!r}", "timeout", timeout),

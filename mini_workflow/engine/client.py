@@ -519,9 +519,8 @@ class Client:
             ValueNotSerializable: the details cannot be sent.
             ValueTooLarge: the details are too large.
         """
-        self._settle_promise(
-            token, heartbeat_of(token, details, self._codec, self._transport.now())
-        )
+        beat = heartbeat_of(token, details, self._codec, self._transport.now())
+        self._settle_promise(token, beat)
 
     @property
     def codec(self) -> Codec:
