@@ -455,7 +455,7 @@ class ExecutionState:
 
     def _start_sent(self, event: events.StartSent) -> None:
         self.check_open(event)
-        if event.name == LIMIT:
+        if isinstance(event, events.StartSent) and event.name == LIMIT:
             self.slots_of().known[event.id] = None
 
     def _child_cancelled(self, event: events.ChildCancelled) -> None:
