@@ -70,6 +70,13 @@ from mini_workflow.errors import (
     WorkerLost,
     WorkflowDeadlock,
 )
+from mini_workflow.interceptors import (
+    ClientCall,
+    Committed,
+    Interceptor,
+    SentCall,
+    WorkflowCall,
+)
 from mini_workflow.printable import protect_logs
 from mini_workflow.task import CurrentTask, current_task
 from mini_workflow.workflow import Workflow, current_workflow, workflow
@@ -92,8 +99,10 @@ __all__ = [
     "ChildFailed",
     "Chunk",
     "ChunkTooLarge",
+    "ClientCall",
     "ClosureNotSerializable",
     "CodecMismatch",
+    "Committed",
     "Context",
     "CurrentTask",
     "Description",
@@ -115,6 +124,7 @@ __all__ = [
     "ExecutionTerminated",
     "ExecutionTimeout",
     "HistoryTooLong",
+    "Interceptor",
     "InvalidArguments",
     "InvalidIdentifier",
     "KeyCount",
@@ -141,6 +151,7 @@ __all__ = [
     "ScheduleDescription",
     "ScheduledStart",
     "SchemaTooNew",
+    "SentCall",
     "SerializationError",
     "SettingMissing",
     "SignatureInvalid",
@@ -167,6 +178,7 @@ __all__ = [
     "WireError",
     "WorkerLost",
     "Workflow",
+    "WorkflowCall",
     "WorkflowDeadlock",
     "current_task",
     "current_workflow",

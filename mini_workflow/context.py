@@ -43,6 +43,7 @@ from mini_workflow.core.starting import (
     ChildOptions,
     DetachedOptions,
     Startable,
+    checked_name,
     unbind,
 )
 from mini_workflow.core.streams import WorkflowStream
@@ -489,15 +490,11 @@ class Context:
                 f"ctx.child(on_parent_close={on_parent_close!r}): choose 'terminate', 'cancel' or "
                 "'abandon'"
             )
-        given = {"id"} if id is not None else set[str]()
+        options = {"id": id, "tags": tags}
+        given = {option for option, value in options.items() if value is not None}
         given |= {"on_parent_close"} if on_parent_close != "terminate" else set()
-        given |= {"tags"} if tags is not None else set()
         workflow, args, kwargs = unbind(workflow, args, kwargs, given)
-        if id is not None:
-            check_id(id)
-        if not isinstance(workflow, str):
-            workflow.check_arguments(args, kwargs)
-        name = workflow if isinstance(workflow, str) else workflow.name
+        name = checked_name(workflow, args, kwargs, id)
         return self._run.children.start(
             name,
             lambda codec: codec.encode_arguments(args, kwargs),
@@ -567,13 +564,9 @@ class Context:
         options |= {"timeout": timeout, "retry": retry, "notify": notify, "tags": tags}
         given = {option for option, value in options.items() if value is not None}
         workflow, args, kwargs = unbind(workflow, args, kwargs, given)
-        if id is not None:
-            check_id(id)
+        name = checked_name(workflow, args, kwargs, id)
         if notify is not None:
             check_name("signal", notify)
-        if not isinstance(workflow, str):
-            workflow.check_arguments(args, kwargs)
-        name = workflow if isinstance(workflow, str) else workflow.name
         return self._run.children.start_detached(
             name,
             lambda codec: codec.encode_arguments(args, kwargs),
@@ -708,6 +701,11 @@ class Context:
             attempt=started.attempt,
             last_failure=None if started.failure is None else started.failure.summary(),
         )
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What goes along with this execution since its start, such as a tenant or a trace; a copy."""
+        return dict(self._run.state.headers or {})
 
     @property
     def replaying(self) -> bool:

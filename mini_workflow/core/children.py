@@ -109,9 +109,9 @@ class Children:
         if not recorder.may_start():
             return Child(0, workflow, "", loop=recorder.loop, children=self)
         recorder.seq = seq
-        event = recorder.emit(
-            events.ChildStarted(seq, workflow, name, arguments, on_parent_close, tags or None)
-        )
+        headers = self._headers("child", workflow, name)
+        asked = (seq, workflow, name, arguments, on_parent_close, tags or None, headers)
+        event = recorder.emit(events.ChildStarted(*asked))
         if isinstance(event, events.ChildStarted):
             name = event.id
         child = self._open[seq] = Child(seq, workflow, name, loop=recorder.loop, children=self)
@@ -139,6 +139,7 @@ class Children:
                 **timing.to_plain(),
                 notify=notify,
                 tags=tags or None,
+                headers=self._headers("start", workflow, name),
             )
             event = recorder.emit(asked)
             name = event.id if isinstance(event, events.StartSent) else name
@@ -158,7 +159,8 @@ class Children:
             codec = recorder.codec.for_execution(target)
             payload = codec.encode(value, f"value of signal {name!r}")
             seq = recorder.seq = recorder.seq + 1
-            recorder.emit(events.SignalSent(seq, target, name, payload))
+            headers = self._headers("signal", name, target)
+            recorder.emit(events.SignalSent(seq, target, name, payload, headers))
 
     def send_cancel(self, target: str, reason: str, *, terminates: bool = False) -> None:
         """Ask another execution to cancel itself, or end it, once this turn is committed."""
@@ -188,6 +190,10 @@ class Children:
             )
             error.__cause__ = cause
             self._recorder.fail(child, error)
+
+    def _headers(self, kind: str, name: str, target: str) -> dict[str, str] | None:
+        hooks = self._recorder.hooks
+        return None if hooks is None else hooks.sending(kind, name, target)
 
     def _codec_of(self, child: Child[Any]) -> Codec:
         return self._recorder.codec.for_execution(child.id)

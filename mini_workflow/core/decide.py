@@ -16,6 +16,7 @@ from mini_workflow.core.commands import Command
 from mini_workflow.core.events import CLOSING, Event, Message, Tick
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.history import History
+from mini_workflow.core.limit import LIMIT
 from mini_workflow.core.records import record
 from mini_workflow.core.replay import replay
 from mini_workflow.core.report_limits import ReportLimits
@@ -343,7 +344,7 @@ def _start(
     started: set[int],
     found: list[Command],
 ) -> None:
-    found.append(start_of(event, run.state.worker))
+    found.append(start_of(event, run.state))
 
 
 def _message(
@@ -399,16 +400,19 @@ commands found so far).
 
 
 def start_of(
-    event: events.ChildStarted | events.StartSent, worker: str = ""
+    event: events.ChildStarted | events.StartSent, state: ExecutionState
 ) -> commands.StartChild:
-    """Return the start of another execution that the event has asked for, with all of its tasks for
-    that worker.
+    """Return the start of another execution that the event has asked for, with the worker and the headers of
+    the one that starts it.
     """
+    worker, headers = state.worker, event.headers
+    if headers is None and event.name != LIMIT:  # a limit is nobody's: others ask it too
+        headers = state.headers
     asked = (event.seq, event.id, event.name, event.arguments)
     if isinstance(event, events.ChildStarted):
-        return commands.StartChild(*asked, worker=worker, tags=event.tags)
+        return commands.StartChild(*asked, worker=worker, tags=event.tags, headers=headers)
     timing = Timing(event.delay, event.start_at, event.timeout, event.retry)
-    return commands.StartChild(*asked, timing, True, event.notify, worker, event.tags)
+    return commands.StartChild(*asked, timing, True, event.notify, worker, event.tags, headers)
 
 
 def message_to(run: Run, event: Sent) -> commands.SendMessage:
@@ -416,7 +420,7 @@ def message_to(run: Run, event: Sent) -> commands.SendMessage:
     key = f"{run.execution_id}/{run.state.seed}/{event.seq}"
     at = run.state.now
     if isinstance(event, events.SignalSent):
-        signal = events.SignalReceived(at, event.name, event.value, key)
+        signal = events.SignalReceived(at, event.name, event.value, key, event.headers)
         return commands.SendMessage(event.target, signal, key)
     if isinstance(event, events.SlotsSent):
         granted = events.SlotsGranted(at, event.limit, event.sender, event.granted)

@@ -166,13 +166,15 @@ def _retry_or_failure(state: ExecutionState, message: events.TaskFailed) -> Even
 def _signal(state: ExecutionState, message: events.SignalReceived) -> Event:
     """Return `SignalUnhandled` if the workflow has ended, the message itself otherwise."""
     if state.closed:
-        return events.SignalUnhandled(message.at, message.name, message.value, message.id)
+        about = (message.at, message.name, message.value, message.id)
+        return events.SignalUnhandled(*about, message.headers)
     return message
 
 
 def _accepted(state: ExecutionState, message: events.UpdateRequested) -> Event:
     """Return `UpdateAccepted`, if its validator lets it pass."""
-    return events.UpdateAccepted(message.at, message.id, message.name, message.arguments)
+    about = (message.at, message.id, message.name, message.arguments)
+    return events.UpdateAccepted(*about, message.headers)
 
 
 def _without_secret(

@@ -35,7 +35,8 @@ class ExecutionStarted(Fact):
     tokens of the run's promises are made from, and nothing else is; histories from before have none.
     `behaviour` says which choices of this library a run was recorded with, so that a replay makes the
     same: see BEHAVIOUR. `began_with` are the arguments of the first run, where those of this one are
-    others: what a restart begins with. `tags` are those that the run begins with.
+    others: what a restart begins with. `tags` are those that the run begins with. `headers` go along with the
+    execution: see the module `headers`.
 
     The code begins `delay` milliseconds later, or at the time `start_at`: then TimerFired with the
     number BEGIN says so. Within `timeout` milliseconds from then it has to end, or by `deadline`, which
@@ -74,6 +75,7 @@ class ExecutionStarted(Fact):
     failure: Failure | None = None
     worker: str = ""
     forked_from: dict[str, Any] | None = None
+    headers: dict[str, str] | None = None
 
 
 @fact
@@ -186,32 +188,41 @@ class ClockSetBack(Fact):
 
 @fact
 class SignalReceived(Fact):
-    """A signal. Its `id` is the same in every copy of the message; empty means there is one."""
+    """A signal. Its `id` is the same in every copy of the message; empty means there is one. `headers` are
+    what came with it, beside its value.
+    """
 
     at: int
     name: str
     value: Payload
     id: str = ""
+    headers: dict[str, str] | None = None
 
 
 @fact
 class SignalUnhandled(Fact):
-    """A signal that arrived in the turn in which the execution closed. `id` as in SignalReceived."""
+    """A signal that arrived in the turn in which the execution closed. `id` and `headers` as in
+    SignalReceived.
+    """
 
     at: int
     name: str
     value: Payload
     id: str = ""
+    headers: dict[str, str] | None = None
 
 
 @fact
 class UpdateAccepted(Fact):
-    """A request that its validator let pass. `arguments` as in ExecutionStarted."""
+    """A request that its validator let pass. `arguments` as in ExecutionStarted, `headers` as in
+    SignalReceived.
+    """
 
     at: int
     id: str
     name: str
     arguments: Payload
+    headers: dict[str, str] | None = None
 
 
 @fact
@@ -390,7 +401,9 @@ class PromiseCreated(Fact):
 
 @fact
 class ChildStarted(Fact):
-    """The workflow started a child execution. `arguments` and `tags` as in ExecutionStarted."""
+    """The workflow started a child execution. `arguments` and `tags` as in ExecutionStarted. It has the
+    headers of this execution, or those that are in `headers`.
+    """
 
     seq: int
     name: str
@@ -398,6 +411,7 @@ class ChildStarted(Fact):
     arguments: Payload
     on_parent_close: str = "terminate"
     tags: dict[str, str] | None = None
+    headers: dict[str, str] | None = None
 
 
 @fact
@@ -411,7 +425,7 @@ class ChildCancelled(Fact):
 @fact
 class StartSent(Fact):
     """The workflow started another execution, which goes on without it. `arguments`, `tags` and the
-    options as in ExecutionStarted.
+    options as in ExecutionStarted, `headers` as in ChildStarted.
 
     With `notify` it is sent a signal of that name when the other one has closed.
     """
@@ -426,16 +440,18 @@ class StartSent(Fact):
     retry: dict[str, Any] | None = None
     notify: str = ""
     tags: dict[str, str] | None = None
+    headers: dict[str, str] | None = None
 
 
 @fact
 class SignalSent(Fact):
-    """The workflow sent a signal to another execution."""
+    """The workflow sent a signal to another execution. `headers` as in SignalReceived."""
 
     seq: int
     target: str
     name: str
     value: Payload
+    headers: dict[str, str] | None = None
 
 
 @fact
@@ -627,6 +643,7 @@ class UpdateRequested(Fact):
     name: str
     arguments: Payload
     forwarded: bool = False
+    headers: dict[str, str] | None = None
 
 
 @fact

@@ -279,7 +279,7 @@ def _again(
     """
     for event in tail:
         if isinstance(event, events.SignalUnhandled):
-            yield events.SignalReceived(event.at, event.name, event.value, event.id)
+            yield events.SignalReceived(event.at, event.name, event.value, event.id, event.headers)
         elif isinstance(event, (events.SignalReceived, events.UpdateAccepted)):
             yield event
         elif isinstance(event, events.TaskCompleted):

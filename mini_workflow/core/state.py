@@ -56,7 +56,15 @@ class ExecutionState:
     __slots__ = (
         *("answers", "cancel_requested", "cancelled_by", "cancelled_tasks", "child_ids"),
         *("children", "closed", "condition", "deadline", "deadlines", "durations"),
-        *("execution_id", "in_flight", "in_hand", "inherited", "left_tasks", "left_timers"),
+        *(
+            "execution_id",
+            "headers",
+            "in_flight",
+            "in_hand",
+            "inherited",
+            "left_tasks",
+            "left_timers",
+        ),
         *("length", "limits", "maps", "now", "patches", "promises", "released", "resets"),
         *("key", "seed", "signal_ids", "slots", "started_at", "tags", "tasks", "timers", "updates"),
         *("worker", "_timeout", "within", "_wakes"),
@@ -74,6 +82,7 @@ class ExecutionState:
         self.tags: dict[str, str] = {}
         self.slots: Slots | None = None
         """What its tasks have of limits, once one has."""
+        self.headers: dict[str, str] | None = None
         self.worker = ""
         """The worker of all tasks, if they are for one: see `ExecutionStarted`."""
         self.in_flight = 0
@@ -262,6 +271,7 @@ class ExecutionState:
         self.key = event.key
         self.started_at = event.at
         self.tags = dict(event.tags or {})
+        self.headers = event.headers
         self.worker = event.worker
         self.cancelled_by = event.cancelled
         self.cancel_requested = event.cancel is not None

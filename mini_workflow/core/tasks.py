@@ -25,9 +25,9 @@ from mini_workflow.errors import MiniWorkflowError, SerializationError, TaskErro
 from mini_workflow.loop.loop import Halt, WorkflowLoop
 from mini_workflow.loop.ordered import WorkflowFuture
 
-Inline = Callable[[str, int, str, CapturedCall, list[StreamWrite]], "Payload | Failure"]
-"""Runs a captured call inside the turn: (execution id, seq, name, payload, what it writes to streams) ->
-what came of it. Raises OutOfTime if it has not run the call, since this turn has no time for it."""
+Inline = Callable[..., "Payload | Failure"]
+"""Runs a captured call inside the turn: (execution id, seq, name, payload, what it writes to streams, headers
+of the execution) -> what came of it. Raises OutOfTime if there is no time for it in this turn."""
 
 UNDO_POLICY: Final = RetryPolicy(max_attempts=100, initial=1.0, maximum=300.0)
 """How an undo is retried: for hours, because what it takes back is real."""
@@ -171,7 +171,8 @@ class Tasks:
                 raise Halt
             try:
                 with recorder.loop.outside():
-                    outcome = self._inline(recorder.execution_id, seq, name, captured[0], written)
+                    about = (recorder.execution_id, seq, name, captured[0])
+                    outcome = self._inline(*about, written, recorder.state.headers)
             except OutOfTime as error:
                 recorder.loop.fault = error
                 raise Halt from error
@@ -338,6 +339,7 @@ class Tasks:
             task.heartbeat_timeout,
             task.heartbeat,
             task.worker,
+            self._recorder.state.headers,
         )
 
     def clear(self) -> None:

@@ -106,8 +106,7 @@ def message_of(request: Post | Update | Release | TaskOutcome, now: int) -> Mess
     if isinstance(request, Post):
         return request.message
     if isinstance(request, Update):
-        at = max(now, request.at)
-        return events.UpdateRequested(at, request.update_id, request.name, request.arguments)
+        return request.message(max(now, request.at))
     heartbeat = None if request.heartbeat is None else Payload(text=request.heartbeat)
     return events.TaskReleased(now, request.seq, request.attempt, heartbeat)
 

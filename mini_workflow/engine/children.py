@@ -72,6 +72,7 @@ class Children:
             *(command.workflow, command.arguments, now, self._entropy(), about, command.worker),
             timing=command.timing,
             tags=command.tags,
+            headers=command.headers,
             first_seq=found.deleted_events,
         )
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from typing import (
@@ -23,6 +23,7 @@ from mini_workflow.context import Context
 from mini_workflow.core import events, wire
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.events import CLOSING, Event, Incoming
+from mini_workflow.core.headers import check_headers
 from mini_workflow.core.history import History
 from mini_workflow.core.retry import RetryPolicy
 from mini_workflow.core.starting import (
@@ -35,12 +36,13 @@ from mini_workflow.core.starting import (
 from mini_workflow.core.tags import check_tags
 from mini_workflow.core.timing import UNTIMED, Timing, timing_of
 from mini_workflow.core.validation import check_id, check_name, check_reason
-from mini_workflow.engine.calls import arguments_of, name_of
+from mini_workflow.engine.calls import name_of
 from mini_workflow.engine.debounce import Debounce
 from mini_workflow.engine.deletions import Deletions
 from mini_workflow.engine.execution import Description, Execution, Settled
 from mini_workflow.engine.find import Filters, make_query, matching
 from mini_workflow.engine.forks import Forks
+from mini_workflow.engine.intercepted import with_interceptors
 from mini_workflow.engine.limits import Limits
 from mini_workflow.engine.open_promises import (
     ToPromise,
@@ -53,6 +55,7 @@ from mini_workflow.engine.replies import existing
 from mini_workflow.engine.requests import Post, Resume, Start
 from mini_workflow.engine.run_again import RunAgain, closing_option
 from mini_workflow.engine.schedules import Schedules
+from mini_workflow.engine.starts import StartExecutions
 from mini_workflow.engine.transport import CheckedStore, Pauses, Transport
 from mini_workflow.engine.updates import Updates, UpdateWithStart
 from mini_workflow.errors import (
@@ -61,6 +64,7 @@ from mini_workflow.errors import (
     StoreCorrupt,
     UsageError,
 )
+from mini_workflow.interceptors import NO_INTERCEPTORS, Interceptors
 from mini_workflow.ports import Head, Status, Stored, StreamPage
 from mini_workflow.workflow import Registry, Workflow
 
@@ -83,7 +87,9 @@ _FOR_HANDLES: Final = {name for name in vars(Execution) if not name.startswith("
     "lines",
     "questions",
     "read_stream",
+    "start_request",
     "start_with",
+    "started",
     "stored",
     "updates",
     "wait",
@@ -98,17 +104,23 @@ class Client:
     """
 
     def __init__(
-        self, transport: Transport, store: CheckedStore, codec: Codec, registry: Registry
+        self,
+        transport: Transport,
+        store: CheckedStore,
+        codec: Codec,
+        registry: Registry,
+        interceptors: Interceptors = NO_INTERCEPTORS,
     ) -> None:
-        self._transport = transport
+        transport = self._transport = with_interceptors(transport, interceptors)
         self._store = store
         self._codec = codec
         self._registry = registry
         self.again = RunAgain(transport, store)
         self.deletions = Deletions(transport, store)
-        self.forks = Forks(transport, store, codec, registry)
+        self.forks = Forks(transport, store, codec, interceptors.definitions(registry.get))
         self.questions = Questions(transport, codec)
         self.updates = Updates(transport, store, codec, self.again)
+        self.start_executions = StartExecutions(self, transport)
         self.update_with_start = UpdateWithStart(self)
         self.debounce = Debounce(self)
         self.schedules = Schedules(self, registry)
@@ -143,6 +155,7 @@ class Client:
         *args: Any,
         id: str | None = None,
         tags: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
         delay: float | timedelta | None = None,
         start_at: datetime | None = None,
         timeout: float | timedelta | None = None,
@@ -156,6 +169,7 @@ class Client:
         *args: Any,
         id: str | None = None,  # noqa: A002 - the API's own word
         tags: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
         if_closed: IfClosed = "return",
         delay: float | timedelta | None = None,
         start_at: datetime | None = None,
@@ -184,6 +198,9 @@ class Client:
                 timeout and a cancellation are not tried again.
             tags: names and values by which `list_executions` finds it, at most 20; names of up to 64
                 characters as in ids, values of up to 256.
+            headers: what goes along with the execution, its tasks, its children and its later runs, such as
+                a tenant: ``ctx.headers`` and ``current_task().headers`` have them. Names as of tags, and
+                4,096 bytes of names and values together.
             if_closed: what becomes of an execution of that id that has closed: "return" it, "restart"
                 it with these arguments, or "reject" the start. A repeated start with "restart" begins
                 another run if the one before has closed by then.
@@ -198,6 +215,7 @@ class Client:
         options = {
             "id": id,
             "tags": tags,
+            "headers": headers,
             "delay": delay,
             "start_at": start_at,
             "timeout": timeout,
@@ -207,75 +225,7 @@ class Client:
         given = {option for option, value in options.items() if value is not None}
         workflow, args, kwargs = unbind(workflow, args, kwargs, given)
         timing = timing_of("start_execution", delay, start_at, timeout, retry)
-        return self.start_with(workflow, args, kwargs, id, None, timing, tags, if_closed)
-
-    @overload
-    def start_executions(
-        self,
-        workflow: Callable[[Context, *Ts], Coroutine[Any, Any, R]],
-        calls: Iterable[tuple[*Ts]],
-        *,
-        ids: Iterable[str] | None = None,
-        tags: Mapping[str, str] | None = None,
-    ) -> list[Execution[R]]: ...
-    @overload
-    def start_executions(
-        self,
-        workflow: Workflow[P, R],
-        calls: Iterable[BoundWorkflow[R]],
-        *,
-        ids: Iterable[str] | None = None,
-        tags: Mapping[str, str] | None = None,
-    ) -> list[Execution[R]]: ...
-    @overload
-    def start_executions(
-        self,
-        workflow: str,
-        calls: Iterable[tuple[Any, ...]],
-        *,
-        ids: Iterable[str] | None = None,
-        tags: Mapping[str, str] | None = None,
-    ) -> list[Execution[Any]]: ...
-    def start_executions(
-        self,
-        workflow: Any,
-        calls: Iterable[Any],
-        *,
-        ids: Iterable[str] | None = None,
-        tags: Mapping[str, str] | None = None,
-    ) -> list[Execution[Any]]:
-        """Start many executions of a workflow, in as few commits as possible.
-
-        Args:
-            workflow: the workflow, or its name.
-            calls: the positional arguments of each, as tuples; or ``workflow.bind(...)`` of each.
-            ids: their ids, as many as there are calls; without them they are made up.
-            tags: the tags of each of them.
-
-        Returns:
-            Their handles, in the order of the calls. When this returns, all survive a crash.
-
-        Raises:
-            UsageError: there are not as many ids as calls.
-            Exception: what `start_execution` raises. Wrong calls are found before anything is
-                started; of the rest, those before and behind the one at fault are started.
-        """
-        self._store.check()
-        name = name_of(workflow)
-        arguments = list(calls)
-        names = None if ids is None else list(ids)
-        if names is not None and len(names) != len(arguments):
-            raise UsageError(f"start_executions: {len(arguments)} calls, but {len(names)} ids")
-        requests = [
-            self._start_request(
-                *(name, *arguments_of(name, call)),
-                None if names is None else names[index],
-                tags=tags,
-            )
-            for index, call in enumerate(arguments)
-        ]
-        self._transport.start(requests)
-        return [self._started(request) for request in requests]
+        return self.start_with(workflow, args, kwargs, id, None, timing, tags, if_closed, headers)
 
     @overload
     def signal_with_start(
@@ -311,20 +261,23 @@ class Client:
         value: Any = None,
         if_closed: IfClosed = "return",
         tags: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
         **kwargs: Any,
     ) -> Execution[Any]:
         """Send a signal to the execution of that id, and start it before if there is none: both in
-        one step, and both survive a crash when this returns. The `tags` are those of a new one. To one
-        that has closed no signal can be sent, unless `if_closed` is "restart": then its next run gets it.
+        one step, and both survive a crash when this returns. The `tags` and `headers` are those of a new
+        one. To one that has closed no signal can be sent, unless `if_closed` is "restart": then its next
+        run gets it.
 
         Raises what `start_execution` and `Execution.signal` raise.
         """
-        given = {"id", "signal"} if value is None else {"id", "signal", "value"}
-        given |= {"tags"} if tags is not None else set()
-        given |= {"if_closed"} if closing_option(if_closed) else set()
+        options = {"value": value, "tags": tags, "headers": headers}
+        options["if_closed"] = closing_option(if_closed)
+        given = {"id", "signal", *(name for name, one in options.items() if one is not None)}
         workflow, args, kwargs = unbind(workflow, args, kwargs, given)
         made = self._make_signal(id, signal, value)
-        return self.start_with(workflow, args, kwargs, id, made, tags=tags, if_closed=if_closed)
+        about = (id, made, UNTIMED, tags, if_closed, headers)
+        return self.start_with(workflow, args, kwargs, *about)
 
     def start_with(
         self,
@@ -336,15 +289,17 @@ class Client:
         timing: Timing = UNTIMED,
         tags: Mapping[str, str] | None = None,
         if_closed: IfClosed = "return",
+        headers: Mapping[str, str] | None = None,
     ) -> Execution[Any]:
         """Start an execution, or find it, with a message that it gets either way."""
         self._store.check()
-        request = self._start_request(name_of(workflow), args, kwargs, id, message, timing, tags)
+        name, about = name_of(workflow), (message, timing, tags, headers)
+        request = self.start_request(name, args, kwargs, id, *about)
         request.if_closed = if_closed
         self._transport.start([request])
-        return self._started(request)
+        return self.started(request)
 
-    def _start_request(
+    def start_request(
         self,
         name: str,
         args: tuple[Any, ...],
@@ -353,7 +308,9 @@ class Client:
         message: events.SignalReceived | events.UpdateRequested | None = None,
         timing: Timing = UNTIMED,
         tags: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> Start:
+        """Return the request for an execution, with all that is given checked."""
         definition = self._registry.get(name)
         definition.check_arguments(args, kwargs)
         execution_id = f"{name[:60]}-{secrets.token_hex(8)}" if id is None else id
@@ -362,11 +319,13 @@ class Client:
         codec = self._codec.for_execution(execution_id)
         arguments = codec.encode_arguments(*definition.ordered(args, kwargs))
         request = Start(execution_id, name, arguments, id is None, message, timing, checked)
+        request.headers = check_headers(headers)
         if kwargs and id is not None:
             request.as_given = codec.encode_arguments(args, kwargs)
         return request
 
-    def _started(self, request: Start) -> Execution[Any]:
+    def started(self, request: Start) -> Execution[Any]:
+        """Return the handle of what was started. Raises what became of it instead."""
         started = request.reply.wait()
         if request.restarts and started.head.closed_at is not None:
             # Another process has it, and begins its next run.

@@ -92,12 +92,12 @@ class Engine:
         execute_inline: Execute = execute,
         retention: int | None = None,
         drops_runs: bool = False,
+        on_turn: Callable[[Turn], None] = lambda turn: None,
     ) -> None:
         self._ports = ports
         self._codec = codec
         self._entropy = entropy
-        self._on_close = on_close
-        self._on_chunks = on_chunks
+        self._on_close, self._on_chunks, self._on_turn = on_close, on_chunks, on_turn
         self._dispatcher = Dispatcher(self._again, report)
         self._cache = Cache(cache_size)
         self._watchdog = Watchdog(turn_limit)
@@ -385,8 +385,7 @@ class Engine:
             return
         started = first_event(
             *(request.workflow, request.arguments, now, self._entropy()),
-            timing=request.timing,
-            tags=request.tags,
+            **request.options(),
             first_seq=deleted,
         )
         messages = () if request.message is None else (request.message,)
@@ -451,6 +450,7 @@ class Engine:
             or turn.commit.chunks
         ):
             self._tell(turn)
+        self._on_turn(turn)
 
     def _deleted(self, turn: Turn, batch: Batch) -> None:
         name = turn.head.execution_id

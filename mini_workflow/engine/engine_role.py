@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import select
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import Context
@@ -391,8 +391,9 @@ class EngineRole:
             self._bell.get(timeout=timeout)
         if self._is_shared:
             # Whoever brings work from outside is about to bring more, and then leads: what has rung
-            # shares that commit instead of taking one for itself.
-            time.sleep(0)
+            # shares that commit instead of taking one for itself. A sleep would ask a clock, which may
+            # be set at that moment.
+            select.select((), (), (), 0)
         self._rung = False
 
     def _end(self, engine: Engine) -> None:

@@ -38,6 +38,7 @@ def child_start(parent: str, command: StartChild, now: int, entropy: int) -> Que
         *(command.workflow, command.arguments, now, entropy, about, command.worker),
         timing=command.timing,
         tags=command.tags,
+        headers=command.headers,
     )
     return QueuedMessage(
         command.execution_id, wire.encode(started), f"{parent}/{command.seq}/child"

@@ -48,6 +48,7 @@ def first_event(
     *,
     timing: Timing = UNTIMED,
     tags: dict[str, str] | None = None,
+    headers: dict[str, str] | None = None,
     first_seq: int = 0,
 ) -> events.ExecutionStarted:
     """Return what an execution begins with; `entropy` are ENTROPY_BITS random bits. `worker` is that of
@@ -64,6 +65,7 @@ def first_event(
         key=key,
         behaviour=events.BEHAVIOUR,
         tags=tags or None,
+        headers=headers or None,
         worker=worker,
         first_seq=first_seq,
         **timing.to_plain(),

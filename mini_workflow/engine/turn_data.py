@@ -109,7 +109,8 @@ def unhandled(messages: Iterable[Message]) -> Iterable[events.SignalUnhandled]:
     """
     for message in messages:
         if isinstance(message, events.SignalReceived):
-            yield events.SignalUnhandled(message.at, message.name, message.value, message.id)
+            about = (message.at, message.name, message.value, message.id)
+            yield events.SignalUnhandled(*about, message.headers)
 
 
 def names_of_failed(run: Run, messages: Iterable[Message]) -> dict[int, str]:

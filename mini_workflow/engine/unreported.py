@@ -89,7 +89,7 @@ class Unreported:
         history = self._history(name)
         for event in history:
             if isinstance(event, events.StartSent) and event.notify:
-                other, about = find(event.id), start_of(event).parent(name)
+                other, about = find(event.id), start_of(event, state).parent(name)
                 if other is not None and other.end is not None and _parent(other) == about:
                     found += tell_parent(event.id, other.started, other.state, other.end)
             if isinstance(event, (events.SignalSent, events.CancelSent, events.CompletionSent)):
@@ -101,7 +101,7 @@ class Unreported:
         if run.started is not None and run.started.workflow == LIMIT:
             found += _asked(run, history, find, now)
         starts = [
-            start_of(event, state.worker)
+            start_of(event, state)
             for event in history
             if (isinstance(event, events.ChildStarted) and absent.get(event.seq) == event.id)
             or (isinstance(event, events.StartSent) and self._store.head(event.id) is None)
@@ -115,7 +115,7 @@ class Unreported:
         """
         open_ones = run.state.children
         return [
-            start_of(event, run.state.worker)
+            start_of(event, run.state)
             for event in self._history(run.execution_id)
             if isinstance(event, events.ChildStarted) and event.seq in open_ones
         ]

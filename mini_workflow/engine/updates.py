@@ -65,6 +65,7 @@ class UpdateWithStartOptions(TypedDict, total=False):
     update_timeout: float | timedelta | None
     if_closed: IfClosed
     tags: Mapping[str, str] | None
+    headers: Mapping[str, str] | None
 
 
 class Updates:
@@ -134,9 +135,7 @@ class Updates:
     ) -> events.UpdateRequested:
         """Return the message of a request whose answer is read in the history."""
         request = self._request(execution_id, name, args, {}, update_id, "accepted")
-        return events.UpdateRequested(
-            *(request.at, request.update_id, request.name, request.arguments), forwarded=True
-        )
+        return request.message(request.at, forwarded=True)
 
     def accepted(
         self, execution: Execution[Any], message: events.UpdateRequested, timeout: float | None
@@ -288,6 +287,7 @@ class UpdateWithStart:
         update_timeout: float | timedelta | None = None,
         if_closed: IfClosed = "return",
         tags: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
         **kwargs: Any,
     ) -> UpdateHandle:
         """Send an update to the execution of that id, and start it before if there is none: both in one
@@ -309,12 +309,13 @@ class UpdateWithStart:
             if_closed: as for `start_execution`. An update to an execution that has closed raises
                 ExecutionClosed, unless it was accepted before or this is "restart".
             tags: those of a new execution.
+            headers: those of a new execution.
 
         Raises:
             TimeoutError: it is not accepted after `update_timeout` seconds.
             Exception: what `start_execution` and `Execution.update` raise.
         """
-        options: dict[str, Any] = {"update_id": update_id, "tags": tags}
+        options: dict[str, Any] = {"update_id": update_id, "tags": tags, "headers": headers}
         options["update_args"] = update_args or None
         options["update_timeout"] = update_timeout
         options["if_closed"] = None if if_closed == "return" else if_closed
@@ -325,7 +326,10 @@ class UpdateWithStart:
         message = updates.make(id, update, tuple(update_args), update_id)
         try:
             execution = client.start_with(
-                workflow, args, kwargs, id, message, tags=tags, if_closed=if_closed
+                *(workflow, args, kwargs, id, message),
+                tags=tags,
+                if_closed=if_closed,
+                headers=headers,
             )
         except ExecutionClosed:
             if not updates.knows(id, message.id):

@@ -18,6 +18,7 @@ from typing import Any, Final, Protocol, TypeVar
 from mini_workflow.core import events, wire
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.history import History
+from mini_workflow.core.run import Definition
 from mini_workflow.engine.cache import Cache
 from mini_workflow.engine.cleanup import SWEPT_AT_ONCE
 from mini_workflow.engine.deletion import deletion_asked
@@ -127,6 +128,7 @@ class FileTransport:
         *,
         read_only: bool,
         wakes_holders: bool = False,
+        definitions: Callable[[str], Definition] | None = None,
     ) -> None:
         self._wakes_holders = wakes_holders
         self.store: Final = CheckedStore(lambda: backend.store, self.check, self._load)
@@ -136,7 +138,7 @@ class FileTransport:
         self._store = backend.store
         self._clock = clock
         self._codec = codec
-        self._registry = registry
+        self._definitions = definitions or registry.get
         self._watchdog = watchdog
         self._read_only = read_only
         self._socket = WakeupSocket()
@@ -289,8 +291,7 @@ class FileTransport:
                 self._clock.now(),
                 secrets.randbits(ENTROPY_BITS),
             ),
-            timing=request.timing,
-            tags=request.tags,
+            **request.options(),
             first_seq=deleted,
         )
         return Commit(
@@ -359,10 +360,7 @@ class FileTransport:
         if before is not None or request.known:
             return Answer(before)
         self._open(request.execution_id)
-        message = events.UpdateRequested(
-            request.at, request.update_id, request.name, request.arguments
-        )
-        self._leave(request.execution_id, message)
+        self._leave(request.execution_id, request.message(request.at))
         self._notify()
         return Answer()  # the answer will be found in the history
 
@@ -374,7 +372,7 @@ class FileTransport:
                 store=self._store,
                 cache=cache,
                 codec=self._codec,
-                definitions=self._registry.get,
+                definitions=self._definitions,
                 watchdog=self._watchdog,
                 dispatched=lambda key: False,
                 entropy=lambda: 0,

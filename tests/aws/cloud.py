@@ -27,6 +27,7 @@ from botocore.awsrequest import AWSResponse
 from botocore.config import Config
 
 from mini_workflow import AWSRuntime
+from mini_workflow.engine.intercepted import with_interceptors
 from mini_workflow.engine.requests import Ask, Start
 from mini_workflow.ports import Clock
 from mini_workflow.runtimes.aws.client_transport import ClientTransport
@@ -140,7 +141,9 @@ class Deployed(AWSRuntime):
             clients=lambda service: cloud.client(service, self._dead),
             **options,
         )
-        self._transport = TakenTransport(self._client_transport, cloud)
+        self._transport = with_interceptors(
+            TakenTransport(self._client_transport, cloud), self._parts.interceptors
+        )
         self._abrupt = abrupt
         self._cloud = cloud
         self._serving = cloud.serving(self, drains=not abrupt)

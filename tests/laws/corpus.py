@@ -638,5 +638,18 @@ async def limited(ctx: Context) -> list[int]:
     return [await task for task in (tasks[0], *tasks[2:])]
 
 
+@shape(
+    tags="ordered tasks children starts tells",
+    headers={"tenant": "t-7", "traceparent": "00-4bf9-00f0-01"},
+)
+async def has_headers(ctx: Context) -> dict[str, str]:
+    tenant = ctx.headers["tenant"]
+    await ctx.task(double, 1)
+    child = ctx.child("someone", tenant, id="child-1")
+    ctx.start("someone", tenant, id="other-1").signal("hello", tenant)
+    child.cancel()
+    return ctx.headers
+
+
 SHAPES = {name: one.workflow for name, one in choose("ordered").items()}
 """All shapes of the laws, by name."""

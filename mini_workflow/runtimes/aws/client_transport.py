@@ -175,9 +175,8 @@ class ClientTransport:
             request.arguments,
             now,
             entropy,
-            tags=request.tags,
             worker=self._parts.settings.dev_worker(),
-            timing=request.timing,
+            **request.options(),
             first_seq=0 if over is None else over.events,
         )
         lines = [wire.encode(started)]
@@ -362,9 +361,7 @@ class ClientTransport:
         """
         if request.known:
             return Answer()
-        asked = events.UpdateRequested(
-            request.at, request.update_id, request.name, request.arguments, forwarded=True
-        )
+        asked = request.message(request.at, forwarded=True)
         content = {"request": wire.encode(asked)}
         refusal = self._invoke(request.execution_id, "update", content).get("refusal")
         return Answer(refusal=None if refusal is None else Failure.from_plain(refusal))

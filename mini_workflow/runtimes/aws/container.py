@@ -11,6 +11,7 @@ from mini_workflow.codecs.chained import Codecs, with_codecs
 from mini_workflow.codecs.signing import Signer
 from mini_workflow.codecs.standard import DEFAULT_VALUE_LIMIT, StandardCodec
 from mini_workflow.errors import SettingMissing, UsageError
+from mini_workflow.interceptors import NO_INTERCEPTORS, Interceptors
 from mini_workflow.runtimes.aws.signing_keys import SigningKeys
 from mini_workflow.runtimes.aws.versions import VersionRouting
 from mini_workflow.settings import (
@@ -62,8 +63,10 @@ class Container:
         codec: Codecs | None = None,
         *,
         keep_runs: bool = True,
+        interceptors: Interceptors = NO_INTERCEPTORS,
         store: StoreName | None = None,
     ) -> None:
+        self.interceptors = interceptors
         self.settings = settings
         self.clients = clients
         self.clock: Clock = clock or SystemClock()

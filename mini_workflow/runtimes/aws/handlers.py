@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from mini_workflow.core.report_limits import ReportLimits
 from mini_workflow.engine.deletions import retention_of
 from mini_workflow.engine.delivery import OfAnotherVersion
+from mini_workflow.engine.intercepted import telling
 from mini_workflow.engine.runs import ENTROPY_BITS
 from mini_workflow.errors import UsageError
 from mini_workflow.runtimes.aws.container import Container
@@ -33,6 +34,7 @@ from mini_workflow.workflow import Registry
 
 if TYPE_CHECKING:
     from mini_workflow.engine.orchestrator import Orchestrator
+    from mini_workflow.engine.turn import Turn
     from mini_workflow.runtimes.aws.event_batch import EventBatch
     from mini_workflow.runtimes.aws.query_handler import QueryHandler
     from mini_workflow.runtimes.aws.retention import Retention
@@ -78,6 +80,7 @@ class Handlers:
         self._limits = (cache_size, turn_limit, history_limit)
         self._keep = retention
         self._metrics = Metrics()
+        self._tell = telling(parts.interceptors)
         self._lock = threading.Lock()
 
     @cached_property
@@ -94,7 +97,7 @@ class Handlers:
             self._parts.dispatch,
             self._parts.clock,
             codec=self._parts.codec,
-            definitions=self._registry.get,
+            definitions=self._parts.interceptors.definitions(self._registry.get),
             entropy=lambda: secrets.randbits(ENTROPY_BITS),
             cache_size=cache_size,
             turn_limit=turn_limit,
@@ -102,9 +105,14 @@ class Handlers:
             limits=_limits(self._parts.settings.workers()),
             streams=self._parts.streams,
             each=self._parts.clients.each,
-            on_turn=self._metrics.turn,
+            on_turn=self._on_turn,
+            around_task=self._parts.interceptors.around_task,
             claim=self._claim,
         )
+
+    def _on_turn(self, turn: Turn) -> None:
+        self._metrics.turn(turn)
+        self._tell(turn)
 
     def _claim(self, name: str) -> str:
         """Let this version go on with an execution; answers a remark on that. Raises

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -12,6 +12,7 @@ from mini_workflow.codecs.standard import DEFAULT_VALUE_LIMIT
 from mini_workflow.engine.client import Client
 from mini_workflow.engine.deletions import retention_of
 from mini_workflow.errors import UsageError
+from mini_workflow.interceptors import Interceptor, Interceptors
 from mini_workflow.runtimes.aws.client_transport import ClientTransport
 from mini_workflow.runtimes.aws.container import Container, StoreName
 from mini_workflow.settings import Settings
@@ -57,6 +58,7 @@ class AWSRuntime(Client):
         claim_over: bytes of a message's content above which it goes by way of the bucket.
         codec: a PayloadCodec, or a list of them, by which all values, failures and calls are encoded
             before they are stored or sent, and in which the first one encodes first.
+        interceptors: objects that go around calls, workflows and tasks: see `Interceptor`.
         value_limit: bytes that one value may take, encoded: an argument, a result, what a signal
             brings. More is refused with ValueTooLarge.
         keep_runs: whether the orchestrator keeps the events of runs that are over, before
@@ -84,6 +86,7 @@ class AWSRuntime(Client):
         claim_over: int = CLAIM_OVER,
         value_limit: int = DEFAULT_VALUE_LIMIT,
         codec: Codecs | None = None,
+        interceptors: Iterable[Interceptor] = (),
         keep_runs: bool = True,
         store: StoreName | None = None,
         retention: float | timedelta | None = None,
@@ -104,12 +107,12 @@ class AWSRuntime(Client):
             value_limit=value_limit,
             codec=codec,
             keep_runs=keep_runs,
+            interceptors=Interceptors.of(interceptors),
             store=store,
         )
         self._client_transport = ClientTransport(self._parts)
-        super().__init__(
-            self._client_transport, self._client_transport.store, self._parts.codec, registry
-        )
+        transport, around = self._client_transport, self._parts.interceptors
+        super().__init__(transport, transport.store, self._parts.codec, registry, around)
         self._retention = None if retention is None else retention_of(retention)
         self._limits = (cache_size, turn_timeout, history_limit)
         self._functions: Handlers | None = None

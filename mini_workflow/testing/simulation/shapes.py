@@ -27,7 +27,7 @@ class Shape:
     "ExecutionCancelled". `done` says how many tasks of each name complete, and `attempts` how many
     attempts are made in all where nothing is lost. `slow` are names of tasks with the milliseconds
     that they take, and `dies` those whose worker dies in so many attempts; the others take no time,
-    and none. `says` is what it is told from outside. It is started with that `timing`.
+    and none. `says` is what it is told from outside. It is started with that `timing`, and those `headers`.
     """
 
     workflow: Workflow[Any, Any]
@@ -40,6 +40,7 @@ class Shape:
     dies: Mapping[str, int] = field(default_factory=dict[str, int])
     says: tuple[Say, ...] = ()
     timing: Timing = UNTIMED
+    headers: Mapping[str, str] | None = None
 
     @property
     def name(self) -> str:
@@ -122,6 +123,7 @@ def shape(
     says: Sequence[Say] = (),
     also: Mapping[str, int] | None = None,
     timing: Timing = UNTIMED,
+    headers: Mapping[str, str] | None = None,
     **done: int,
 ) -> Callable[[Any], Any]:
     """Return a decorator that enters a workflow for `choose`. By default no attempt fails.
@@ -146,6 +148,7 @@ def shape(
             dies or {},
             tuple(says),
             timing,
+            headers,
         )
         _SHAPES.append(entry)
         return handler

@@ -194,6 +194,7 @@ class Stepper:
         request = Start(execution_id, workflow, arguments, fresh)
         if shape is not None:
             request.timing = shape.timing
+            request.headers = None if shape.headers is None else dict(shape.headers)
         self.inbox.append(request)
         return request
 

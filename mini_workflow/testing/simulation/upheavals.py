@@ -269,6 +269,27 @@ async def continued_until_cancelled(ctx: Context, n: int = 0) -> None:
         await step(ctx, "cleanup")
 
 
+HEADERS = {"tenant": "t-7", "trace": "4bf92f35"}
+
+
+@shape(
+    [HEADERS, HEADERS, HEADERS],
+    headers=HEADERS,
+    before=1,
+    seen=1,
+    last=1,
+    tags="tasks continues",
+)
+async def with_headers(ctx: Context, *seen: Any) -> list[Any]:
+    """Hand headers to a task and to the next run."""
+    if not seen:
+        await step(ctx, "before")
+        ctx.continue_as_new(ctx.headers)
+    told = await ctx.task(lambda: current_task().headers, name="seen")
+    await step(ctx, "last")
+    return [*seen, told, ctx.headers]
+
+
 # Begun later, ended by a deadline, tried again
 
 
