@@ -55,16 +55,8 @@ class ExecutionState:
 
     __slots__ = (
         *("answers", "cancel_requested", "cancelled_by", "cancelled_tasks", "child_ids"),
-        *("children", "closed", "condition", "deadline", "deadlines", "durations"),
-        *(
-            "execution_id",
-            "headers",
-            "in_flight",
-            "in_hand",
-            "inherited",
-            "left_tasks",
-            "left_timers",
-        ),
+        *("children", "closed", "condition", "deadline", "deadlines", "durations", "headers"),
+        *("execution_id", "in_flight", "in_hand", "inherited", "left_tasks", "left_timers"),
         *("length", "limits", "maps", "now", "patches", "promises", "released", "resets"),
         *("key", "seed", "signal_ids", "slots", "started_at", "tags", "tasks", "timers", "updates"),
         *("worker", "_timeout", "within", "_wakes"),

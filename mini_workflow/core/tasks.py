@@ -101,10 +101,9 @@ class Tasks:
         mapped: dict[str, Any] | None = None,
     ) -> TaskFuture:
         """Start a task now. The timeouts are in milliseconds; `worker` is empty for the default one;
-        `limit` says of which limit each attempt needs a slot, as it is recorded;
-        `undoes` is the number of the task that it takes back, 0 for none; `options` are what the user
-        has given of the engine's own arguments; `part_of` is the number of the first task of its map, and
-        that one is given what is `mapped`.
+        `limit` says of which limit each attempt needs a slot; `undoes` is the number of the task that it
+        takes back, 0 for none; `options` are what the user has given of the engine's own arguments;
+        `part_of` is the number of the first task of its map, and that one is given what is `mapped`.
 
         The call is captured before anything is recorded, so that a failure to capture it leaves
         no trace.
