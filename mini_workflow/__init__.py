@@ -6,9 +6,11 @@ from mini_workflow.context import Context
 from mini_workflow.core.children import Child
 from mini_workflow.core.handlers import ANY
 from mini_workflow.core.info import ExecutionInfo
+from mini_workflow.core.limit import Limit
 from mini_workflow.core.promises import Promise
 from mini_workflow.core.retry import RetryPolicy
 from mini_workflow.engine.execution import Description, Execution
+from mini_workflow.engine.limits import KeyCount, LimitDescription, LimitHandle, SlotHolder
 from mini_workflow.engine.recording import Recording
 from mini_workflow.engine.schedules import Schedule, ScheduleDescription, ScheduledStart
 from mini_workflow.engine.streams import Chunk, ExecutionStream
@@ -125,7 +127,11 @@ __all__ = [
     "Interceptor",
     "InvalidArguments",
     "InvalidIdentifier",
+    "KeyCount",
     "LeaseLost",
+    "Limit",
+    "LimitDescription",
+    "LimitHandle",
     "LocalClient",
     "LocalRuntime",
     "MiniWorkflowError",
@@ -149,6 +155,7 @@ __all__ = [
     "SerializationError",
     "SettingMissing",
     "SignatureInvalid",
+    "SlotHolder",
     "StoreCorrupt",
     "StoreError",
     "StoreFull",

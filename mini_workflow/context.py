@@ -24,12 +24,14 @@ from mini_workflow.core.calls import TaskDecorator, TaskOptions, default_name
 from mini_workflow.core.chance import WorkflowRandom
 from mini_workflow.core.children import Child, OtherExecution
 from mini_workflow.core.info import ExecutionInfo
+from mini_workflow.core.limit import Limit, wish_of
 from mini_workflow.core.logger import WorkflowLogger
 from mini_workflow.core.mapping import (
     MapOptions,
     Tolerance,
     TolerantMapOptions,
     as_it_is_now,
+    item_name,
     map_items,
 )
 from mini_workflow.core.progress import text_of_progress
@@ -113,6 +115,9 @@ class Context:
         inline: bool = False,
         undo: Callable[..., Any] | None = None,
         worker: str | None = None,
+        limit: str | Limit | None = None,
+        limit_key: str | None = None,
+        priority: int | None = None,
         **kwargs: Any,
     ) -> Any:
         """Start a task now: `fn`, with its arguments and captured variables as they are now.
@@ -141,6 +146,11 @@ class Context:
                 this one has succeeded and the execution fails or is cancelled later; the last
                 task first. It is called with the task's result if it takes an argument. Its
                 captured variables are taken as they are now. The default worker runs it.
+            limit: a `Limit`, or its name, of which each attempt needs a slot. It is not begun before
+                the limit grants one, and takes no thread and no worker until then. It has the
+                slot until it ends; also if its execution is blocked.
+            limit_key: whom it is for, a text of at most 200 characters: keys take turns.
+            priority: from -100 to 100; higher ones are granted first, 0 by default.
             worker: the name of the worker that is to run it: 1 to 32 letters, digits and '-',
                 beginning with a letter. By default, and for "default", the one that runs every
                 task. Where none of that name is served it waits for one, or fails on AWS.
@@ -162,6 +172,9 @@ class Context:
                 inline=inline,
                 undo=undo,
                 worker=worker,
+                limit=limit,
+                limit_key=limit_key,
+                priority=priority,
             )
             return functools.partial(self._task_with, chosen)
         if not callable(fn):
@@ -171,33 +184,32 @@ class Context:
                 f"ctx.task({fn!r}): give a function, not its result; for example "
                 "ctx.task(lambda: charge(card)) or ctx.task(charge, card)"
             )
-        if name is retry is timeout is undo is heartbeat_timeout is worker is None and not inline:
+        wish = wish_of(limit, limit_key, priority, "ctx.task()")
+        plain = name is retry is timeout is undo is heartbeat_timeout is worker is wish is None
+        if plain and not inline:
             return self._run.tasks.start(fn, args, kwargs, name=default_name(fn))
         check_policy(retry)
         given = {"name": name, "retry": retry, "timeout": timeout, "undo": undo}
-        given["heartbeat_timeout"] = heartbeat_timeout
-        given["inline"] = inline or None
-        given["worker"] = worker
+        given |= {"heartbeat_timeout": heartbeat_timeout, "inline": inline or None}
+        given |= {"worker": worker, "limit": limit, "limit_key": limit_key, "priority": priority}
         options = {option for option, value in given.items() if value is not None}
         name = default_name(fn) if name is None else name
         if inline:
-            limits = (retry, timeout, heartbeat_timeout, undo, worker)
-            if any(limit is not None for limit in limits):
+            if not (retry is timeout is heartbeat_timeout is undo is worker is wish is None):
                 raise UsageError(
                     f"task {name!r}: an inline task runs inside the turn and can neither be "
-                    "retried nor timed out, nor run by a worker; drop inline=True"
+                    "retried nor timed out, nor run by a worker, nor limited; drop inline=True"
                 )
             return self._run.tasks.run_inline(fn, args, kwargs, name=name, options=options)
         return self._run.tasks.start(
-            fn,
-            args,
-            kwargs,
+            *(fn, args, kwargs),
             name=name,
             retry=retry,
             timeout=limited(f"task {name!r}", "timeout", timeout),
             heartbeat_timeout=limited(f"task {name!r}", "heartbeat_timeout", heartbeat_timeout),
             undo=undo,
             worker=worker_of(worker),
+            limit=wish,
             options=options,
         )
 
@@ -289,7 +301,7 @@ class Context:
                 function,
                 (item,),
                 {},
-                name=task_name if name_of is None else _named(name_of, item),
+                name=task_name if name_of is None else item_name(name_of, item),
                 retry=retry,
                 timeout=limit,
                 heartbeat_timeout=silence,
@@ -719,10 +731,3 @@ def _datetime(at: int) -> datetime:
 
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-def _named(name_of: Callable[[Any], object], item: object) -> str:
-    name = name_of(item)
-    if not isinstance(name, str):
-        raise UsageError(f"ctx.map(name=...) has given {name!r} for {item!r}: give a text")
-    return name

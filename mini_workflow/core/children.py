@@ -210,19 +210,18 @@ def made_up_id(execution_id: str, seed: int, seq: int) -> str:
     return f"{execution_id[:80]}.{seed % 100_000_000:08d}.{seq}"
 
 
-def _sender(execution_id: str, state: ExecutionState) -> str:
+def sender_of(execution_id: str, state: ExecutionState) -> str:
     """Return what the keys of messages about the end of a run begin with: another one in each run, also
     of those that begin with the events of another one.
     """
-    last = max((run for run, _ in state.resets), default=0)
-    return f"{execution_id}/{state.seed}.{last}" if last else f"{execution_id}/{state.seed}"
+    return f"{execution_id}/{state.generation()}"
 
 
 def end_children(execution_id: str, state: ExecutionState) -> Iterable[commands.SendMessage]:
     """Return what is to become of the children that are open when their parent closes."""
     reason = f"its parent {execution_id!r} has closed"
     for seq, child in state.family().items():
-        key = f"{_sender(execution_id, state)}/{seq}/close"
+        key = f"{sender_of(execution_id, state)}/{seq}/close"
         if child.on_parent_close == "cancel":
             message = events.CancelRequested(state.now, reason, key)
             yield commands.SendMessage(child.id, message, key)
@@ -237,7 +236,7 @@ def tell_parent(
     if started is None or started.parent is None or started.forked_from is not None:
         return
     parent, seq = started.parent["id"], started.parent["seq"]
-    key = f"{_sender(execution_id, state)}/end"
+    key = f"{sender_of(execution_id, state)}/end"
     message: Event
     if "notify" in started.parent:
         message = closed_signal(started.parent, execution_id, state.condition, state.now, key)

@@ -10,16 +10,18 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from mini_workflow.core import commands, events
-from mini_workflow.core.children import end_children, tell_parent
+from mini_workflow.core.children import end_children, sender_of, tell_parent
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.commands import Command
 from mini_workflow.core.events import CLOSING, Event, Message, Tick
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.history import History
+from mini_workflow.core.limit import LIMIT
 from mini_workflow.core.records import record
 from mini_workflow.core.replay import replay
 from mini_workflow.core.report_limits import ReportLimits
 from mini_workflow.core.run import Definition, Inline, OutOfTime, Run
+from mini_workflow.core.slots import leave_limits, tell_limits
 from mini_workflow.core.state import Condition, ExecutionState, Summary
 from mini_workflow.core.streams import StreamWrite
 from mini_workflow.core.timing import Timing
@@ -33,7 +35,13 @@ Given = events.PromiseCompleted | events.PromiseFailed
 """What is given to a promise from outside."""
 
 
-Sent = events.SignalSent | events.CancelSent | events.CompletionSent | events.ChildCancelled
+Sent = (
+    events.SignalSent
+    | events.CancelSent
+    | events.CompletionSent
+    | events.ChildCancelled
+    | events.SlotsSent
+)
 """What is recorded of messages to other executions."""
 
 NOBODY: Final[dict[str, Failure]] = {}
@@ -283,6 +291,9 @@ def _commands(run: Run, taken: Iterable[Event]) -> list[Command]:
         follow = _FOLLOW.get(type(event))
         if follow is not None:
             follow(run, event, started, found)
+    state = run.state
+    if state.slots is not None and state.slots.changed and not state.closed:
+        found += tell_limits(sender_of(run.execution_id, state), run.execution_id, state)
     return found
 
 
@@ -296,6 +307,15 @@ def _attempt(
         started.add(event.seq)
         if (command := run.tasks.attempt(event.seq)) is not None:
             found.append(command)
+
+
+def _slots(run: Run, event: events.SlotsGranted, started: set[int], found: list[Command]) -> None:
+    slots = run.state.slots
+    for seq in () if slots is None else slots.begun():
+        if seq not in started:
+            started.add(seq)
+            if (command := run.tasks.attempt(seq)) is not None:
+                found.append(command)
 
 
 def _timer(run: Run, event: events.TimerStarted, started: set[int], found: list[Command]) -> None:
@@ -341,6 +361,7 @@ def _end(run: Run, event: Event, started: set[int], found: list[Command]) -> Non
     found += (commands.CancelTask(seq, reason) for seq in state.left_tasks if seq not in started)
     found += (commands.CancelTimer(seq) for seq in state.left_timers if seq not in started)
     continues = isinstance(event, events.ContinuedAsNew)
+    found += leave_limits(sender_of(run.execution_id, state), run.execution_id, state)
     if not continues or event.failure is not None:
         found += end_children(run.execution_id, state)
     if not continues:
@@ -369,6 +390,8 @@ _FOLLOW: Final[dict[type[Event], Callable[[Run, Any, set[int], list[Command]], N
     events.CancelSent: _message,
     events.CompletionSent: _message,
     events.ChildCancelled: _message,
+    events.SlotsSent: _message,
+    events.SlotsGranted: _slots,
     **dict.fromkeys(CLOSING, _end),
 }
 """What follows from an event: (run, event, numbers of what has started before it in this delivery, the
@@ -383,7 +406,8 @@ def start_of(
     the one that starts it.
     """
     worker, headers = state.worker, event.headers
-    headers = state.headers if headers is None else headers
+    if headers is None and event.name != LIMIT:  # a limit is nobody's: others ask it too
+        headers = state.headers
     asked = (event.seq, event.id, event.name, event.arguments)
     if isinstance(event, events.ChildStarted):
         return commands.StartChild(*asked, worker=worker, tags=event.tags, headers=headers)
@@ -398,6 +422,9 @@ def message_to(run: Run, event: Sent) -> commands.SendMessage:
     if isinstance(event, events.SignalSent):
         signal = events.SignalReceived(at, event.name, event.value, key, event.headers)
         return commands.SendMessage(event.target, signal, key)
+    if isinstance(event, events.SlotsSent):
+        granted = events.SlotsGranted(at, event.limit, event.sender, event.granted)
+        return commands.SendMessage(event.target, granted, key)
     if isinstance(event, events.CompletionSent):
         given: Given = events.PromiseCompleted(at, event.promise, event.value, event.secret)
         if event.failure is not None:

@@ -58,7 +58,7 @@ def _is_awaited(state: ExecutionState, message: events.TaskCompleted | events.Ta
     task = state.tasks.get(message.seq)
     if task is None:
         return state.cancelled_tasks.get(message.seq) == message.attempt
-    return task.attempt == message.attempt and task.retry_at is None
+    return task.attempt == message.attempt and task.in_flight
 
 
 def _is_held_back(state: ExecutionState, message: events.TaskRetryStarted) -> bool:
@@ -74,7 +74,7 @@ def _can_be_released(state: ExecutionState, message: events.TaskReleased) -> boo
     task = state.tasks.get(message.seq)
     if task is None or task.attempt != message.attempt:
         return False
-    return task.retry_at is None and message.seq not in state.released
+    return task.in_flight and message.seq not in state.released
 
 
 def _is_open_timer(state: ExecutionState, message: events.TimerFired) -> bool:
@@ -125,6 +125,13 @@ def _is_open_child(
     """
     seq = message.seq
     return seq in state.children or seq in state.child_ids or seq in state.inherited
+
+
+def _grants_more(state: ExecutionState, message: events.SlotsGranted) -> bool:
+    """Return whether the workflow runs, the slots are for this run, and it knows of fewer."""
+    if state.condition != "running" or state.slots is None:
+        return False
+    return message.sender.rpartition("/")[2] == state.generation() and state.slots.is_new(message)
 
 
 def as_it_is(state: ExecutionState, message: Event) -> Event:
@@ -200,6 +207,7 @@ RULES: Final[dict[type[Any], Rule]] = {
     events.PromiseHeartbeat: Rule(_is_open_promise_at_work, _unrecorded),
     events.ChildCompleted: Rule(_is_open_child, as_it_is),
     events.ChildFailed: Rule(_is_open_child, as_it_is),
+    events.SlotsGranted: Rule(_grants_more, as_it_is),
 }
 """By kind. Other kinds are decided in a turn: as messages they are never new. What a Tick brings about
 says `ExecutionState.due`.

@@ -287,6 +287,18 @@ class ChildFailed(Fact):
 
 
 @fact
+class SlotsGranted(Fact):
+    """A limit has granted slots to the run that calls itself `sender`. `granted` has a list for each
+    place: the key, the priority, and how many it has granted there in all.
+    """
+
+    at: int
+    limit: str
+    sender: str
+    granted: list[list[Any]]
+
+
+@fact
 class ExecutionTerminated(Fact):
     """Ended from outside without running any code of the workflow. `asked_by` says by whom, if told."""
 
@@ -307,7 +319,8 @@ class TaskScheduled(Fact):
     is the default one. `begun` is when it began, if the event before was long under way. `undoes` is the
     number of the task that it takes back; 0 for none. `part_of` is the number of the first task of the
     ``ctx.map`` that it belongs to, and the first one has in `map` the map's name, the number of its items,
-    and how many may be open at a time (``{"name": ..., "items": ..., "concurrency": ...}``).
+    and how many may be open at a time (``{"name": ..., "items": ..., "concurrency": ...}``). `limit` says
+    of which limit each attempt needs a slot: its name, and a key and a priority if they are given.
     """
 
     seq: int
@@ -322,6 +335,7 @@ class TaskScheduled(Fact):
     undoes: int = 0
     part_of: int = 0
     map: dict[str, Any] | None = None
+    limit: dict[str, Any] | None = None
 
 
 @fact
@@ -451,6 +465,17 @@ class CancelSent(Fact):
 
 
 @fact
+class SlotsSent(Fact):
+    """The workflow, which is that of a limit, has granted slots to an execution: see SlotsGranted."""
+
+    seq: int
+    target: str
+    limit: str
+    sender: str
+    granted: list[list[Any]]
+
+
+@fact
 class CompletionSent(Fact):
     """The workflow gave a promise of another execution its `value`, or had it fail with a `failure`: the one
     with the number `promise`, whose token has that `secret`.
@@ -556,6 +581,7 @@ Incoming = (
     | PromiseFailed
     | ChildCompleted
     | ChildFailed
+    | SlotsGranted
     | ExecutionTerminated
 )
 Recorded = (
@@ -571,6 +597,7 @@ Recorded = (
     | StartSent
     | SignalSent
     | CancelSent
+    | SlotsSent
     | CompletionSent
     | UpdateCompleted
     | UpdateFailed

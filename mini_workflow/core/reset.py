@@ -219,7 +219,7 @@ def _attempts(
             if number in attempts:
                 attempts[number] = attempt if done else max(attempts[number], attempt)
     for seq, task in ExecutionState.of(history).tasks.items():
-        if str(seq) in attempts and task.retry_at is None:
+        if str(seq) in attempts and task.in_flight:
             running.append(seq)
             attempts[str(seq)] = task.attempt
     return attempts, running

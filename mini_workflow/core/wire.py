@@ -74,6 +74,7 @@ def encode(event: Event | events.Letter | events.Request) -> str:
             and not event.undoes
             and not event.begun
             and event.map is None
+            and event.limit is None
         ):
             name, call = event.name, event.call
             if name.isascii() and call.isascii():

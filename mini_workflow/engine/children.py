@@ -10,6 +10,7 @@ from mini_workflow.core import wire
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.commands import StartChild
 from mini_workflow.core.events import ExecutionStarted
+from mini_workflow.core.limit import LIMIT
 from mini_workflow.engine.batch import Batch
 from mini_workflow.engine.outbox import not_started
 from mini_workflow.engine.runs import blocked, first_event
@@ -51,7 +52,8 @@ class Children:
                     continue
                 about = command.parent(parent)
                 if about is None:
-                    log.warning("[%s] %s", parent, error)
+                    if command.workflow != LIMIT:  # of a limit each run sees to it that it is there
+                        log.warning("[%s] %s", parent, error)
                     continue
                 failure = self._codec.encode_failure(error)
                 entry = not_started(about, command.execution_id, now, failure)

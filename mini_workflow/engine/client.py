@@ -43,6 +43,7 @@ from mini_workflow.engine.execution import Description, Execution, Settled
 from mini_workflow.engine.find import Filters, make_query, matching
 from mini_workflow.engine.forks import Forks
 from mini_workflow.engine.intercepted import with_interceptors
+from mini_workflow.engine.limits import Limits
 from mini_workflow.engine.open_promises import (
     ToPromise,
     completion_of,
@@ -124,6 +125,8 @@ class Client:
         self.debounce = Debounce(self)
         self.schedules = Schedules(self, registry)
         """The schedules of the store, to create and to list them."""
+        self.limits = Limits(self)
+        """The limits of the store, to look at them and to change them."""
         self._aio: AsyncClient | None = None
 
     # For users
@@ -475,9 +478,8 @@ class Client:
             ValueNotSerializable: the details cannot be sent.
             ValueTooLarge: the details are too large.
         """
-        self._settle_promise(
-            token, heartbeat_of(token, details, self._codec, self._transport.now())
-        )
+        beat = heartbeat_of(token, details, self._codec, self._transport.now())
+        self._settle_promise(token, beat)
 
     @property
     def codec(self) -> Codec:
@@ -619,8 +621,7 @@ class Client:
 
     def _post(self, execution_id: str, message: ToPromise | Incoming | events.Request) -> None:
         check_id(execution_id)
-        over = self.again.over.get(execution_id, 0)
-        self._transport.ask(Post(execution_id, message, over))
+        self._transport.ask(Post(execution_id, message, self.again.over.get(execution_id, 0)))
 
     def _settle_promise(self, token: str, given: tuple[str, ToPromise]) -> None:
         try:

@@ -172,6 +172,8 @@ class Reader:
         if isinstance(event, events.TimerFired) and event.seq in _OF_EXECUTION:
             return "execution"
         parts = ["promise" if self._is_late(event) else word]
+        if isinstance(event, (events.SlotsGranted, events.SlotsSent)):
+            return f"slots of limit {event.limit!r}"
         if seq is not None:
             parts.append(f"#{seq}")
         if name:
@@ -231,6 +233,8 @@ def _happened(event: Event) -> str:
         return _OF_EXECUTION[event.seq]
     if isinstance(event, events.ContinuedAsNew) and event.failure is not None:
         return "failed, to be tried again"
+    if isinstance(event, events.TaskScheduled) and event.limit is not None:
+        return f"scheduled, waits for a slot of limit {event.limit['name']!r}"
     return _HAPPENED[type(event)]
 
 
@@ -300,6 +304,7 @@ _NOTES: Final[dict[type[Event], Callable[[Any], str]]] = {
     events.ChildStarted: lambda e: f"as {e.id}",
     events.StartSent: lambda e: f"as {e.id}",
     events.SignalSent: lambda e: f"to {e.target}",
+    events.SlotsSent: lambda e: f"to {e.target}",
     events.CompletionSent: lambda e: f"#{e.promise} of {e.target}",
     events.CancelSent: lambda e: f"to {e.target}{': ' if e.reason else ''}{e.reason}",
     events.MessagesUnhandled: lambda e: ", ".join(f"{n} x {name}" for name, n in e.signals.items()),
@@ -350,6 +355,7 @@ _WORDS: Final = (
     ("Child", "child"),
     ("StartSent", "other execution"),
     ("CancelSent", "cancellation"),
+    ("Slots", "slots"),
     ("CompletionSent", "value of a promise"),
     ("Patch", "change"),
     ("Tags", "tags"),
@@ -391,6 +397,8 @@ _HAPPENED: Final[dict[type[Event], str]] = {
     events.StartSent: "started",
     events.ChildCompleted: "completed",
     events.ChildFailed: "failed",
+    events.SlotsGranted: "granted",
+    events.SlotsSent: "granted",
     events.PatchMarked: "applies",
     events.TagsSet: "set",
     events.MessagesUnhandled: "never received",

@@ -11,12 +11,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mini_workflow.core import events, wire
-from mini_workflow.core.children import end_children, tell_parent
+from mini_workflow.core.children import end_children, sender_of, tell_parent
 from mini_workflow.core.commands import Command, SendMessage
 from mini_workflow.core.continuation import CARRIED_SIGNALS
 from mini_workflow.core.decide import message_to, start_of
 from mini_workflow.core.events import Event
+from mini_workflow.core.limit import LIMIT, LIMIT_PREFIX
 from mini_workflow.core.run import Run
+from mini_workflow.core.slots import askers, left, tell_again
 from mini_workflow.core.state import ExecutionState
 from mini_workflow.errors import WireError
 from mini_workflow.ports import Head, Reader
@@ -48,7 +50,7 @@ def ask_for_attempts(state: ExecutionState) -> None:
     """Have those attempts reported as lost that are in flight, and that nobody runs any more."""
     if state.in_hand is not None:
         for seq, task in state.tasks.items():
-            if task.retry_at is None and seq not in state.released:
+            if task.in_flight and seq not in state.released:
                 state.in_hand((state.execution_id, seq, task.attempt), task.name)
 
 
@@ -95,6 +97,9 @@ class Unreported:
                 other = find(command.execution_id)
                 if other is not None and _lacks(other, command):
                     found.append(command)
+        found += tell_again(sender_of(name, state), name, state, now)
+        if run.started is not None and run.started.workflow == LIMIT:
+            found += _asked(run, history, find, now)
         starts = [
             start_of(event, state)
             for event in history
@@ -135,6 +140,20 @@ class Unreported:
 def _decoded(lines: Iterable[str]) -> Iterable[Event]:
     for line in lines:
         yield wire.decode(line)  # type: ignore[misc]
+
+
+def _asked(
+    run: Run, history: Iterable[Event], find: Callable[[str], _Other | None], now: int
+) -> Iterable[SendMessage]:
+    """Return what a limit has to be told once more of those that have asked it."""
+    assert run.started is not None
+    name = run.execution_id.removeprefix(LIMIT_PREFIX)
+    for sender, asker in askers(run.started, history).items():
+        other = find(asker)
+        if other is None or other.end is not None or sender_of(asker, other.state) != sender:
+            yield left(name, sender, asker, run.state.now, f"/again/{now}")
+        else:
+            yield from tell_again(sender, asker, other.state, now, name)
 
 
 def _is_child(other: _Other, parent: str, seq: int) -> bool:

@@ -52,6 +52,7 @@ USES: dict[str, tuple[type[Any], ...]] = {
     "promises": (events.PromiseCreated,),
     "children": (events.ChildStarted,),
     "starts": (events.StartSent,),
+    "limits": (events.SlotsGranted,),
     "tells": (events.SignalSent, events.CancelSent, events.CompletionSent),
     "cancelled": (events.CancelRequested,),
     "continues": (events.ContinuedAsNew,),

@@ -57,6 +57,8 @@ CHILD_FAILED = events.ChildFailed(5, 1, FAILURE)
 RESET = events.ExecutionReset(5, "retry", 2, 1, 1)
 TERMINATED = events.ExecutionTerminated(9)
 RETURNED = events.ExecutionCompleted(EMPTY)
+LIMITED = events.TaskScheduled(1, "t", retry=TWICE, limit={"name": "l"})
+GRANTED = events.SlotsGranted(4, "l", "execution-1/7", [["", 0, 1]])
 SECRET = ExecutionState.of([STARTED]).secret(1)
 GIVEN = events.PromiseCompleted(5, 1, ONE, SECRET)
 BROKEN = events.PromiseFailed(5, 1, FAILURE, SECRET)
@@ -105,6 +107,9 @@ NEW: list[tuple[History, Message, Event]] = [
     ((STARTED, CHILD), CHILD_COMPLETED, CHILD_COMPLETED),
     ((STARTED, CHILD, events.ChildCancelled(1)), CHILD_COMPLETED, CHILD_COMPLETED),
     ((STARTED, CHILD), CHILD_FAILED, CHILD_FAILED),
+    ((STARTED, LIMITED), GRANTED, GRANTED),
+    ((STARTED, LIMITED, GIVEN_UP), GRANTED, GRANTED),
+    ((STARTED, LIMITED, GRANTED), COMPLETED, COMPLETED),
     (
         (replace(STARTED, children=[{"id": "child", "seq": 1, "on_parent_close": "terminate"}]),),
         CHILD_FAILED,
@@ -155,6 +160,11 @@ LATE: list[tuple[History, Message]] = [
     ((STARTED, CHILD, CHILD_FAILED), CHILD_COMPLETED),
     ((STARTED,), CHILD_COMPLETED),
     ((STARTED, CHILD, CHILD_COMPLETED), CHILD_FAILED),
+    ((STARTED, LIMITED), COMPLETED),
+    ((STARTED,), GRANTED),
+    ((STARTED, LIMITED), replace(GRANTED, sender="execution-1/8")),
+    ((STARTED, LIMITED, GRANTED, COMPLETED), GRANTED),
+    ((STARTED, LIMITED, RETURNED), GRANTED),
 ]
 """Histories, and a message that comes too late, or for something that is not there."""
 

@@ -9,8 +9,10 @@ from typing import Any, Final
 
 from mini_workflow.context import Context
 from mini_workflow.core import events
+from mini_workflow.core.limit import LIMIT
 from mini_workflow.core.retry import RetryPolicy
 from mini_workflow.core.timing import UNTIMED, Timing
+from mini_workflow.limits.workflow import limit
 from mini_workflow.task import current_task
 from mini_workflow.testing.simulation.ledger import Ledger
 from mini_workflow.testing.simulation.outside import Say
@@ -69,6 +71,7 @@ TAGS: Final[dict[str, str]] = {
     "promises": "makes promises",
     "children": "has children",
     "starts": "starts executions that go on by themselves",
+    "limits": "has tasks that need slots of limits",
     "tells": "sends signals, requests to cancel or values of promises to other executions",
     "cancelled": "is asked to cancel itself",
     "continues": "continues as new",
@@ -105,6 +108,7 @@ def registry() -> Registry:
     made = Registry()
     for shape in choose(without=["ordered"]).values():
         made.add(shape.workflow)
+    made.add_builtin(Workflow(LIMIT, limit))
     return made
 
 

@@ -274,6 +274,7 @@ HEADERS = {"tenant": "t-7", "trace": "4bf92f35"}
 
 @shape(
     [HEADERS, HEADERS, HEADERS],
+    attempts=2,
     headers=HEADERS,
     before=1,
     seen=1,
