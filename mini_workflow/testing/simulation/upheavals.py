@@ -286,9 +286,15 @@ async def with_headers(ctx: Context, *seen: Any) -> list[Any]:
     if not seen:
         await step(ctx, "before")
         ctx.continue_as_new(ctx.headers)
-    told = await ctx.task(lambda: current_task().headers, name="seen")
+    told = await ctx.task(headers_of_task, name="seen")
     await step(ctx, "last")
     return [*seen, told, ctx.headers]
+
+
+def headers_of_task() -> dict[str, str]:
+    """Return what goes along with the task."""
+    Ledger.note()
+    return current_task().headers
 
 
 # Begun later, ended by a deadline, tried again

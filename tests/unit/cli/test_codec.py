@@ -54,11 +54,15 @@ def test_get_timeline_and_export_show_values_with_the_codec_alone(encrypted: Wor
     hidden = encrypted("get", "g-1", status=None)
     assert "encoded by aes-gcm" in hidden.out, hidden
     assert SECRET not in hidden.out
-    exported = encrypted("--codec", "keys:CODEC", "export", "g-1", "--decoded", status=None)
-    assert SECRET in exported.out, exported
-    encoded = encrypted("export", "g-1", status=None)
-    assert encoded.out
-    assert SECRET not in encoded.out
+    assert SECRET in exported(encrypted, "g-1", "--codec", "keys:CODEC", decoded=True)
+    assert SECRET not in exported(encrypted, "g-1")
+
+
+def exported(world: World, name: str, *options: str, decoded: bool = False) -> str:
+    """The file of an execution that the command exports."""
+    folder = "decoded" if decoded else "encoded"
+    world(*options, "export", folder, *(["--decoded"] if decoded else []))
+    return (world.folder / folder / f"{name}.json").read_text(encoding="utf-8")
 
 
 def test_what_is_started_is_encoded(encrypted: World) -> None:
@@ -66,10 +70,8 @@ def test_what_is_started_is_encoded(encrypted: World) -> None:
         "--codec", "keys:CODEC", "start", "cli_flows:greet", f"name={SECRET}", "--id", "g-2"
     )
     assert started.status == 0, started
-    assert SECRET not in encrypted("export", "g-2", status=None).out
-    assert (
-        SECRET in encrypted("--codec", "keys:CODEC", "export", "g-2", "--decoded", status=None).out
-    )
+    assert SECRET not in exported(encrypted, "g-2")
+    assert SECRET in exported(encrypted, "g-2", "--codec", "keys:CODEC", decoded=True)
 
 
 def test_the_environment_names_a_codec_too(encrypted: World) -> None:
