@@ -455,7 +455,7 @@ class ExecutionState:
         self.check_open(event)
         self.children[event.seq] = OpenChild(event.id, event.on_parent_close)
 
-    def _start_sent(self, event: events.StartSent) -> None:
+    def _sent(self, event: events.StartSent | events.CompletionSent) -> None:
         self.check_open(event)
         if isinstance(event, events.StartSent) and event.name == LIMIT:
             self.slots_of().known[event.id] = None
@@ -548,8 +548,8 @@ class ExecutionState:
         events.PromiseCompleted: _promise_ended,
         events.PromiseFailed: _promise_ended,
         events.ChildStarted: _child_started,
-        events.StartSent: _start_sent,
-        events.CompletionSent: _start_sent,
+        events.StartSent: _sent,
+        events.CompletionSent: _sent,
         events.ChildCancelled: _child_cancelled,
         events.ChildCompleted: _child_ended,
         events.ChildFailed: _child_ended,

@@ -274,7 +274,6 @@ HEADERS = {"tenant": "t-7", "trace": "4bf92f35"}
 
 @shape(
     [HEADERS, HEADERS, HEADERS],
-    attempts=2,
     headers=HEADERS,
     before=1,
     seen=1,
