@@ -123,6 +123,7 @@ def test_every_resource_has_been_made(deployed: Deployed) -> None:
                 settings.SCHEDULE_KEY_ARN,
                 settings.EXECUTION_RETENTION,
                 settings.DEV_WORKER,
+                settings.TABLE_NAME,
             },
         ),
         (

@@ -105,4 +105,5 @@ def test_nothing_stays_in_memory_of_what_has_closed() -> None:
         stepper.terminate(ID)
         stepper.run()
         assert stepper.engine.in_flight == 0
-        assert len(stepper.engine._cache) == 0
+        # Those of limits go on.
+        assert {name.partition(":")[0] for name in stepper.engine._cache._live} <= {"limit"}
