@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mini_workflow import ExecutionAlreadyExists
+from mini_workflow import ExecutionAlreadyExists, ExecutionClosed
 from tests.aws.flows import BODIES, REGISTRY, SCENARIOS
 from tests.aws.world import World
 
@@ -44,3 +44,36 @@ def test_two_starts_of_one_id_both_succeed(n: int, after: bool, far: bool) -> No
             assert [found.id for found in client.list_executions()] == ["e"]
         with pytest.raises(ExecutionAlreadyExists):
             second.start_execution("fan_out", id="e")
+
+
+@pytest.mark.parametrize("signalled", [False, True], ids=["rejects", "with a signal"])
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("n", range(1, CALLS + 1))
+def test_an_execution_that_ends_while_it_is_started_is_not_taken_for_another(
+    n: int, after: bool, signalled: bool
+) -> None:
+    """Whatever would be refused of one that has closed before."""
+    BODIES.clear()
+    with World(REGISTRY) as world:
+
+        def meanwhile() -> None:
+            acting, world.acting = world.acting, ""
+            world.run()
+            world.acting = acting
+
+        world.acting = "client"
+        world.stalls = (n, after, meanwhile)
+        if signalled:
+            execution = world.client.signal_with_start("sequence", id="e", signal="unheard")
+        else:
+            execution = world.client.start_execution("sequence", id="e", if_closed="reject")
+        world.acting = ""
+        world.stalls = None
+        world.run()
+        SCENARIOS["sequence"].check(world)
+        assert world.recorded("e")["ExecutionStarted"] == 1
+        with pytest.raises(ExecutionAlreadyExists):
+            world.client.start_execution("sequence", id="e", if_closed="reject")
+        with pytest.raises(ExecutionClosed):
+            world.client.signal_with_start("sequence", id="e", signal="unheard")
+        assert execution.result(timeout=0) == world.client.get_execution("e").result(timeout=0)

@@ -193,7 +193,17 @@ class ClientTransport:
         found = self._parts.store.header(name)
         if found is None:
             raise StoreUnavailable(f"execution {name!r} is gone")
+        refusable = request.message is not None or request.if_closed == "reject"
+        if refusable and found.head.closed_at is not None and self._began(name, started):
+            # What was sent has begun it, and it has come to its end meanwhile.
+            return Started(found.head)
         return self._found(request, found, sent=True)
+
+    def _began(self, name: str, started: events.ExecutionStarted) -> bool:
+        """Return whether the execution of that id is the one that begins with this event."""
+        lines, _ = self._parts.store.lines_since(name, 0)
+        first = wire.decode(lines[0]) if lines else None
+        return isinstance(first, events.ExecutionStarted) and first.seed == started.seed
 
     def _look(self, name: str) -> ExecutionObject | Deleted | None:
         """Return what is there of that id, once nothing is left of one that is being deleted."""
