@@ -9,12 +9,15 @@ import pytest
 
 from mini_workflow.core.streams import StreamWrite
 from mini_workflow.errors import StoreUnavailable
+from mini_workflow.ports import Commit
+from mini_workflow.ports.queue import NO_EFFECTS, NO_WAKEUPS, PendingEffects
 from mini_workflow.stores.aws_clients import Clients
+from mini_workflow.stores.cached import CachedStore
 from mini_workflow.stores.s3.bucket import Bucket
 from mini_workflow.stores.s3.object_store import ObjectStore
 from mini_workflow.stores.s3.store import S3Store
 from mini_workflow.stores.s3.streams import BATCH, S3Streams
-from mini_workflow.testing.contracts.backend import creation
+from mini_workflow.testing.contracts.backend import creation, head
 
 
 class Objects:
@@ -59,6 +62,13 @@ class Objects:
             return {"ETag": str(hash(Body))}
 
         return self._call("put", put)
+
+    def delete_object(self, *, Key: str, **_: Any) -> Any:  # noqa: N803
+        def deleted() -> Any:
+            self.objects.pop(Key, None)
+            return {}
+
+        return self._call("delete", deleted)
 
     def list_objects_v2(self, *, Prefix: str = "", Delimiter: str = "", **more: Any) -> Any:  # noqa: N803
         def listed() -> Any:
@@ -175,6 +185,33 @@ def test_reading_along_asks_for_the_next_batch_alone() -> None:
         objects.calls.clear()
         assert reader.read("a", "s", after, 100).chunks == []
         assert objects.calls == ["get"] * 2
+
+
+def test_a_stream_is_over_only_with_what_the_last_turn_has_written() -> None:
+    """It is written while somebody reads: at any of the reader's calls."""
+    for n in range(1, 6):
+        objects = Objects()
+        writer, reader = opened(objects), opened(objects)
+        clients = Clients(objects)
+        store = CachedStore(ObjectStore(Bucket(clients, lambda: "b", ""), clients), 10)
+        assert store.load("a") is not None
+        end = Commit("a", 1, head=head("a", status="completed", closed_at=2_000))
+        left = PendingEffects(chunks=tuple(writes(1, 2)))
+        assert store.commit(end, left, NO_WAKEUPS, 0)
+
+        def finish(store: Any = store, writer: S3Streams = writer) -> None:
+            writer.append(writes(1, 2))
+            assert store.commit(Commit("a", 1, head=None), NO_EFFECTS, NO_WAKEUPS, 0)
+
+        objects.calls.clear()
+        objects.fails_at, objects.meanwhile = n, finish
+        page = reader.read("a", "s", 0, 100)
+        if objects.meanwhile is not None:
+            assert not page.over
+            assert n > 3
+            return
+        assert len(page.chunks) == 2 or not page.over
+        assert reader.read("a", "s", 0, 100).over
 
 
 def test_a_batch_has_a_bound() -> None:

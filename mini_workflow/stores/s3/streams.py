@@ -124,17 +124,23 @@ class S3Streams:
         """See `StreamStore.read`."""
         name = (execution_id, stream)
         # First: what was written before the end is there then.
-        header = self._histories.header(execution_id)
+        over = self._is_over(name)
         chunks = self._chunks(name, after, limit + 1)
-        over = header is not None and header.head.closed_at is not None and len(chunks) <= limit
-        if over:
-            document = self._histories.find(execution_id)
-            pending = () if document is None else document.pending.chunks
-            writes = [write for write in pending if write.stream == stream]
-            if writes:
-                state = self._newest(name).copy()
-                over = all(state.admit(write, bounded=False) == "known" for write in writes)
-        return StreamPage(chunks[:limit], over)
+        return StreamPage(chunks[:limit], over and len(chunks) <= limit)
+
+    def _is_over(self, name: Name) -> bool:
+        """Return whether the execution has closed, and all that it has left to be written is there."""
+        execution_id, stream = name
+        header = self._histories.header(execution_id)
+        if header is None or header.head.closed_at is None:
+            return False
+        document = self._histories.find(execution_id)
+        pending = () if document is None else document.pending.chunks
+        writes = [write for write in pending if write.stream == stream]
+        if not writes:
+            return True
+        state = self._newest(name).copy()
+        return all(state.admit(write, bounded=False) == "known" for write in writes)
 
     def _chunks(self, name: Name, after: int, limit: int) -> list[StoredChunk]:
         """Return the first chunks behind an offset."""
