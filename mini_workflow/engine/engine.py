@@ -408,12 +408,12 @@ class Engine:
             delivery.messages.append(steps.tick(name))
         try:
             turn = self._turns.next(delivery, now)
-        except StoreError:
-            raise
         except (Exception, KeyboardInterrupt) as error:
+            self._cache.drop(name)  # what is in memory may be ahead of the store
+            if isinstance(error, StoreError):
+                raise
             # Whatever one execution does must not take the others with it.
             log.exception("[%s] the turn failed", name)
-            self._cache.drop(name)
             turn = self._turns.block(delivery, error)
         if turn is None:
             # The other owner has counted these attempts as lost when it took over.
