@@ -6,7 +6,7 @@ import cli_flows
 
 from mini_workflow.testing import check_replay
 from tests.unit.cli.world import World
-from tests.waiting import WAIT
+from tests.waiting import WAIT, eventually
 
 
 def test_start_signal_result(served: World) -> None:
@@ -185,4 +185,8 @@ def test_a_blocked_execution_is_found_and_resumed(served: World) -> None:
     assert served("resume", "stuck-1").out == "stuck-1: asked to resume"
     assert served("result", "stuck-1", status=4).err == blocked.err
     served("terminate", "stuck-1")
-    assert served("result", "stuck-1", status=1).err.startswith("terminated")
+    # Until it was taken, it is blocked as it was.
+    ended = eventually(
+        lambda: (said := served("result", "stuck-1", status=None)).status == 1 and said
+    )
+    assert ended.err.startswith("terminated")
