@@ -20,7 +20,7 @@ from mini_workflow import (
     workflow,
 )
 from tests.behaviours.stage import Stage
-from tests.waiting import WAIT
+from tests.waiting import WAIT, eventually
 
 
 @workflow("behaviours.talks")
@@ -68,9 +68,12 @@ def test_54_every_call_can_be_awaited(runtime: Stage) -> None:
         assert (await client.start_execution(talks.bind("a"), id="one")).id == "one"
         two = await client.signal_with_start(talks, "b", id="two", signal="go", value=1)
         three, four = await client.start_executions(talks, [("c",), ("d",)], ids=["three", "four"])
-        assert {each.id for each in await client.list_executions(workflow=talks)} == {
-            *("one", "two", "three", "four")
-        }
+        started = {"one", "two", "three", "four"}
+        # On AWS an execution is listed from its first turn on.
+        await asyncio.to_thread(
+            lambda: eventually(lambda: len(runtime.list_executions(workflow=talks)) == len(started))
+        )
+        assert {each.id for each in await client.list_executions(workflow=talks)} == started
         again = await client.get_execution("one")
         await again.signal("go", 2)
         assert await again.update("change", "x") == "X"
