@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from importlib.util import find_spec
+from importlib.util import cache_from_source, find_spec
 from pathlib import Path
 from queue import SimpleQueue
 from types import FrameType
@@ -70,6 +70,8 @@ def supervise(
             while (changed := told.get()) is not None:
                 note(f"{', '.join(sorted(changed))} changed: the code begins anew")
                 child.end()
+                for name in changed:
+                    _forget_compiled(folder / name)
                 child = _Child(command, variables, listening)
         finally:
             child.end()
@@ -78,6 +80,14 @@ def supervise(
         watching.join()
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _forget_compiled(source: Path) -> None:
+    """Remove what Python has compiled of a module. It knows a change by the second and the size of the
+    source, and would take the old one for the new where both are the same.
+    """
+    if source.suffix == ".py":
+        Path(cache_from_source(str(source))).unlink(missing_ok=True)
 
 
 def _watch(
