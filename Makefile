@@ -8,6 +8,9 @@ ARGS ?=
 RUN := .venv/bin/python -m
 NOX := PYTHONS="$(PYTHONS)" .venv-tools/bin/python -m nox
 
+# Whoever exports it has each process of the tests compile all that it imports anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help env tools demo demo-postgres test test-fast e2e e2e-pulumi browser check lint types imports hygiene format bench bench-aws profile lock clean
 
 help: ## This list

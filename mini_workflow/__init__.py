@@ -6,9 +6,11 @@ from mini_workflow.context import Context
 from mini_workflow.core.children import Child
 from mini_workflow.core.handlers import ANY
 from mini_workflow.core.info import ExecutionInfo
+from mini_workflow.core.limit import Limit
 from mini_workflow.core.promises import Promise
 from mini_workflow.core.retry import RetryPolicy
 from mini_workflow.engine.execution import Description, Execution
+from mini_workflow.engine.limits import KeyCount, LimitDescription, LimitHandle, SlotHolder
 from mini_workflow.engine.recording import Recording
 from mini_workflow.engine.schedules import Schedule, ScheduleDescription, ScheduledStart
 from mini_workflow.engine.streams import Chunk, ExecutionStream
@@ -40,6 +42,7 @@ from mini_workflow.errors import (
     NotAllowedInWorkflow,
     PayloadNotReadable,
     PromiseNotOpen,
+    PromiseTimeout,
     PythonVersionMismatch,
     RuntimeClosed,
     SchemaTooNew,
@@ -67,6 +70,13 @@ from mini_workflow.errors import (
     WorkerLost,
     WorkflowDeadlock,
 )
+from mini_workflow.interceptors import (
+    ClientCall,
+    Committed,
+    Interceptor,
+    SentCall,
+    WorkflowCall,
+)
 from mini_workflow.printable import protect_logs
 from mini_workflow.task import CurrentTask, current_task
 from mini_workflow.workflow import Workflow, current_workflow, workflow
@@ -89,8 +99,10 @@ __all__ = [
     "ChildFailed",
     "Chunk",
     "ChunkTooLarge",
+    "ClientCall",
     "ClosureNotSerializable",
     "CodecMismatch",
+    "Committed",
     "Context",
     "CurrentTask",
     "Description",
@@ -112,9 +124,14 @@ __all__ = [
     "ExecutionTerminated",
     "ExecutionTimeout",
     "HistoryTooLong",
+    "Interceptor",
     "InvalidArguments",
     "InvalidIdentifier",
+    "KeyCount",
     "LeaseLost",
+    "Limit",
+    "LimitDescription",
+    "LimitHandle",
     "LocalClient",
     "LocalRuntime",
     "MiniWorkflowError",
@@ -125,6 +142,7 @@ __all__ = [
     "PostgresRuntime",
     "Promise",
     "PromiseNotOpen",
+    "PromiseTimeout",
     "PythonVersionMismatch",
     "Recording",
     "RetryPolicy",
@@ -133,9 +151,11 @@ __all__ = [
     "ScheduleDescription",
     "ScheduledStart",
     "SchemaTooNew",
+    "SentCall",
     "SerializationError",
     "SettingMissing",
     "SignatureInvalid",
+    "SlotHolder",
     "StoreCorrupt",
     "StoreError",
     "StoreFull",
@@ -158,6 +178,7 @@ __all__ = [
     "WireError",
     "WorkerLost",
     "Workflow",
+    "WorkflowCall",
     "WorkflowDeadlock",
     "current_task",
     "current_workflow",

@@ -24,23 +24,26 @@ from mini_workflow.core.calls import TaskDecorator, TaskOptions, default_name
 from mini_workflow.core.chance import WorkflowRandom
 from mini_workflow.core.children import Child, OtherExecution
 from mini_workflow.core.info import ExecutionInfo
+from mini_workflow.core.limit import Limit, wish_of
 from mini_workflow.core.logger import WorkflowLogger
 from mini_workflow.core.mapping import (
     MapOptions,
     Tolerance,
     TolerantMapOptions,
     as_it_is_now,
+    item_name,
     map_items,
 )
 from mini_workflow.core.progress import text_of_progress
-from mini_workflow.core.promises import Promise
-from mini_workflow.core.retry import RetryPolicy
+from mini_workflow.core.promises import Promise, reason_of
+from mini_workflow.core.retry import RetryPolicy, check_policy
 from mini_workflow.core.run import Run
 from mini_workflow.core.starting import (
     BoundWorkflow,
     ChildOptions,
     DetachedOptions,
     Startable,
+    checked_name,
     unbind,
 )
 from mini_workflow.core.streams import WorkflowStream
@@ -48,7 +51,7 @@ from mini_workflow.core.tags import check_tags
 from mini_workflow.core.tasks import TaskFuture
 from mini_workflow.core.timing import timing_of
 from mini_workflow.core.validation import check_id, check_name, worker_of
-from mini_workflow.durations import MAXIMUM_DURATION, milliseconds, seconds
+from mini_workflow.durations import MAXIMUM_DURATION, limited, milliseconds, seconds
 from mini_workflow.errors import UsageError
 
 if TYPE_CHECKING:
@@ -112,6 +115,9 @@ class Context:
         inline: bool = False,
         undo: Callable[..., Any] | None = None,
         worker: str | None = None,
+        limit: str | Limit | None = None,
+        limit_key: str | None = None,
+        priority: int | None = None,
         **kwargs: Any,
     ) -> Any:
         """Start a task now: `fn`, with its arguments and captured variables as they are now.
@@ -140,6 +146,11 @@ class Context:
                 this one has succeeded and the execution fails or is cancelled later; the last
                 task first. It is called with the task's result if it takes an argument. Its
                 captured variables are taken as they are now. The default worker runs it.
+            limit: a `Limit`, or its name, of which each attempt needs a slot. It is not begun before
+                the limit grants one, and takes no thread and no worker until then. It has the
+                slot until it ends; also if its execution is blocked.
+            limit_key: whom it is for, a text of at most 200 characters: keys take turns.
+            priority: from -100 to 100; higher ones are granted first, 0 by default.
             worker: the name of the worker that is to run it: 1 to 32 letters, digits and '-',
                 beginning with a letter. By default, and for "default", the one that runs every
                 task. Where none of that name is served it waits for one, or fails on AWS.
@@ -161,6 +172,9 @@ class Context:
                 inline=inline,
                 undo=undo,
                 worker=worker,
+                limit=limit,
+                limit_key=limit_key,
+                priority=priority,
             )
             return functools.partial(self._task_with, chosen)
         if not callable(fn):
@@ -170,33 +184,32 @@ class Context:
                 f"ctx.task({fn!r}): give a function, not its result; for example "
                 "ctx.task(lambda: charge(card)) or ctx.task(charge, card)"
             )
-        if name is retry is timeout is undo is heartbeat_timeout is worker is None and not inline:
+        wish = wish_of(limit, limit_key, priority, "ctx.task()")
+        plain = name is retry is timeout is undo is heartbeat_timeout is worker is wish is None
+        if plain and not inline:
             return self._run.tasks.start(fn, args, kwargs, name=default_name(fn))
-        _check_policy(retry)
+        check_policy(retry)
         given = {"name": name, "retry": retry, "timeout": timeout, "undo": undo}
-        given["heartbeat_timeout"] = heartbeat_timeout
-        given["inline"] = inline or None
-        given["worker"] = worker
+        given |= {"heartbeat_timeout": heartbeat_timeout, "inline": inline or None}
+        given |= {"worker": worker, "limit": limit, "limit_key": limit_key, "priority": priority}
         options = {option for option, value in given.items() if value is not None}
         name = default_name(fn) if name is None else name
         if inline:
-            limits = (retry, timeout, heartbeat_timeout, undo, worker)
-            if any(limit is not None for limit in limits):
+            if not (retry is timeout is heartbeat_timeout is undo is worker is wish is None):
                 raise UsageError(
                     f"task {name!r}: an inline task runs inside the turn and can neither be "
-                    "retried nor timed out, nor run by a worker; drop inline=True"
+                    "retried nor timed out, nor run by a worker, nor limited; drop inline=True"
                 )
             return self._run.tasks.run_inline(fn, args, kwargs, name=name, options=options)
         return self._run.tasks.start(
-            fn,
-            args,
-            kwargs,
+            *(fn, args, kwargs),
             name=name,
             retry=retry,
-            timeout=_timeout(name, "timeout", timeout),
-            heartbeat_timeout=_timeout(name, "heartbeat_timeout", heartbeat_timeout),
+            timeout=limited(f"task {name!r}", "timeout", timeout),
+            heartbeat_timeout=limited(f"task {name!r}", "heartbeat_timeout", heartbeat_timeout),
             undo=undo,
             worker=worker_of(worker),
+            limit=wish,
             options=options,
         )
 
@@ -275,12 +288,12 @@ class Context:
             raise UsageError(
                 f"ctx.map(concurrency={concurrency!r}): give a whole number of 1 or more, or None"
             )
-        _check_policy(retry)
+        check_policy(retry)
         function = as_it_is_now(fn)
         name_of = name if callable(name) else None
         task_name = name if isinstance(name, str) else default_name(fn)
-        limit = _timeout(task_name, "timeout", timeout)
-        silence = _timeout(task_name, "heartbeat_timeout", heartbeat_timeout)
+        limit = limited(f"task {task_name!r}", "timeout", timeout)
+        silence = limited(f"task {task_name!r}", "heartbeat_timeout", heartbeat_timeout)
         named = worker_of(worker)
 
         def start(item: Any, part_of: int, mapped: dict[str, Any] | None) -> TaskFuture:
@@ -288,7 +301,7 @@ class Context:
                 function,
                 (item,),
                 {},
-                name=task_name if name_of is None else _named(name_of, item),
+                name=task_name if name_of is None else item_name(name_of, item),
                 retry=retry,
                 timeout=limit,
                 heartbeat_timeout=silence,
@@ -375,11 +388,37 @@ class Context:
         """
         return self._run.messages.all_finished()
 
-    def promise(self, name: str | None = None) -> Promise:
+    def promise(
+        self,
+        name: str | None = None,
+        *,
+        timeout: float | timedelta | None = None,
+        heartbeat: float | timedelta | None = None,
+    ) -> Promise:
         """Return a value that somebody outside gives, once: ``await`` it here, send its ``.token``
         to whoever calls ``runtime.complete_promise(token, value)``.
+
+        Args:
+            name: what it is called in the history.
+            timeout: seconds (or a timedelta), from now on, after which it raises PromiseTimeout.
+            heartbeat: seconds (or a timedelta) after which it raises PromiseTimeout unless
+                ``runtime.heartbeat_promise(token)`` is called, from now on and from each call.
         """
-        return self._run.promises.create(name or "")
+        return self._run.promises.create(name or "", timeout, heartbeat)
+
+    def complete_promise(self, token: str, value: Any = None) -> None:
+        """Give a promise of another execution its value, by its token: once, after this turn's commit.
+
+        One that is not open any more, or whose token is wrong, stays as it is. Raises PromiseNotOpen if it is
+        no token at all.
+        """
+        self._run.promises.send(token, value)
+
+    def fail_promise(self, token: str, why: str | BaseException) -> None:
+        """Have a promise of another execution raise `why`: that exception, or a RuntimeError with that text.
+        All else as `complete_promise`.
+        """
+        self._run.promises.send(token, None, reason_of(why))
 
     def stream(self, name: str) -> WorkflowStream:
         """Return the stream of that name, to write to: whoever reads ``execution.stream(name)`` gets
@@ -451,15 +490,11 @@ class Context:
                 f"ctx.child(on_parent_close={on_parent_close!r}): choose 'terminate', 'cancel' or "
                 "'abandon'"
             )
-        given = {"id"} if id is not None else set[str]()
+        options = {"id": id, "tags": tags}
+        given = {option for option, value in options.items() if value is not None}
         given |= {"on_parent_close"} if on_parent_close != "terminate" else set()
-        given |= {"tags"} if tags is not None else set()
         workflow, args, kwargs = unbind(workflow, args, kwargs, given)
-        if id is not None:
-            check_id(id)
-        if not isinstance(workflow, str):
-            workflow.check_arguments(args, kwargs)
-        name = workflow if isinstance(workflow, str) else workflow.name
+        name = checked_name(workflow, args, kwargs, id)
         return self._run.children.start(
             name,
             lambda codec: codec.encode_arguments(args, kwargs),
@@ -529,13 +564,9 @@ class Context:
         options |= {"timeout": timeout, "retry": retry, "notify": notify, "tags": tags}
         given = {option for option, value in options.items() if value is not None}
         workflow, args, kwargs = unbind(workflow, args, kwargs, given)
-        if id is not None:
-            check_id(id)
+        name = checked_name(workflow, args, kwargs, id)
         if notify is not None:
             check_name("signal", notify)
-        if not isinstance(workflow, str):
-            workflow.check_arguments(args, kwargs)
-        name = workflow if isinstance(workflow, str) else workflow.name
         return self._run.children.start_detached(
             name,
             lambda codec: codec.encode_arguments(args, kwargs),
@@ -672,6 +703,11 @@ class Context:
         )
 
     @property
+    def headers(self) -> dict[str, str]:
+        """What goes along with this execution since its start, such as a tenant or a trace; a copy."""
+        return dict(self._run.state.headers or {})
+
+    @property
     def replaying(self) -> bool:
         """Whether what happens now has happened before: it is repeated to bring the execution back into
         memory. For what is to be told once, such as telemetry; code that does other things then is no
@@ -695,26 +731,3 @@ def _datetime(at: int) -> datetime:
 
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-def _check_policy(retry: object) -> None:
-    if retry is not None and not isinstance(retry, RetryPolicy):
-        raise UsageError(
-            f"retry={retry!r} is not a RetryPolicy; for example retry=RetryPolicy(max_attempts=3)"
-        )
-
-
-def _named(name_of: Callable[[Any], object], item: object) -> str:
-    name = name_of(item)
-    if not isinstance(name, str):
-        raise UsageError(f"ctx.map(name=...) has given {name!r} for {item!r}: give a text")
-    return name
-
-
-def _timeout(name: str, which: str, timeout: float | timedelta | None) -> int | None:
-    if timeout is None:
-        return None
-    wait = milliseconds(seconds(timeout))
-    if wait <= 0:
-        raise UsageError(f"task {name!r}: {which}={timeout!r} must be more than 0 seconds")
-    return wait

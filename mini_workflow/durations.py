@@ -34,3 +34,15 @@ def milliseconds(duration: float) -> int:
         return -(-round(duration * 1_000_000) // 1000)
     except (ValueError, OverflowError) as error:
         raise UsageError(f"{duration!r} is not a number of seconds") from error
+
+
+def limited(what: str, which: str, limit: float | timedelta | None) -> int | None:
+    """Return a limit of something as milliseconds; None if there is none. Raises UsageError unless it is more
+    than 0 seconds.
+    """
+    if limit is None:
+        return None
+    wait = milliseconds(seconds(limit))
+    if wait <= 0:
+        raise UsageError(f"{what}: {which}={limit!r} must be more than 0 seconds")
+    return wait

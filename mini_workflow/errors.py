@@ -48,6 +48,7 @@ MiniWorkflowError
 │   ├── ExecutionTimeout            (also a TimeoutError) it had not ended by its deadline
 │   └── ExecutionBlocked            it cannot go on until the cause is fixed and it is resumed
 │       └── ExecutionPaused         an operator has paused it
+├── PromiseTimeout                  (also a TimeoutError) a promise was not completed in time
 └── TaskError                       a task failed with an exception that cannot be rebuilt here
     ├── TaskCancelled               raised in a task by its heartbeat(): nobody waits for it any more
     ├── TaskTimeout                 (also a TimeoutError) an attempt ran, or was silent, for too long
@@ -275,6 +276,10 @@ class ExecutionBlocked(ExecutionError):
 
 class ExecutionPaused(ExecutionBlocked):
     """An operator has paused the execution; `resume()` continues it."""
+
+
+class PromiseTimeout(MiniWorkflowError, TimeoutError):
+    """Nobody has completed the promise within its timeout, or no heartbeat came in time."""
 
 
 class TaskError(MiniWorkflowError):

@@ -4,6 +4,7 @@
 | --- | --- |
 | BUCKET_NAME | the bucket with the histories |
 | OBJECT_PREFIX | what the keys in it begin with; empty by default |
+| MINI_WORKFLOW_TABLE_NAME | the table of DynamoDB that has the histories instead; none by default |
 | QUEUE_URL | the FIFO queue of events |
 | QUEUE_ARN | its ARN, for what of yours needs it: the library sends by the URL |
 | MINI_WORKFLOW_DLQ_URL | the FIFO queue for messages that nobody can read |
@@ -15,6 +16,7 @@
 | MINI_WORKFLOW_SCHEDULE_GROUP | the group of the schedules of long timers |
 | MINI_WORKFLOW_SCHEDULE_DLQ_ARN | the queue for what a schedule could not send; none by default |
 | MINI_WORKFLOW_SCHEDULE_KEY_ARN | the key of KMS that encrypts schedules; AWS's own by default |
+| MINI_WORKFLOW_EXECUTION_RETENTION | the seconds for which closed executions stay; for ever by default |
 | MINI_WORKFLOW_DEV_WORKER | the worker of all tasks of what is started here; none by default |
 | MINI_WORKFLOW_SIGNING_KEY | signs what crosses from one function to another: 32 characters or more |
 | MINI_WORKFLOW_SIGNING_KEY_ARN | in its place, the parameter of SSM or the secret that holds the key |
@@ -35,6 +37,7 @@ from mini_workflow.errors import SettingMissing
 
 BUCKET_NAME: Final = "BUCKET_NAME"
 OBJECT_PREFIX: Final = "OBJECT_PREFIX"
+TABLE_NAME: Final = "MINI_WORKFLOW_TABLE_NAME"
 QUEUE_URL: Final = "QUEUE_URL"
 QUEUE_ARN: Final = "QUEUE_ARN"
 DLQ_URL: Final = "MINI_WORKFLOW_DLQ_URL"
@@ -46,13 +49,21 @@ ORCHESTRATOR_FUNCTION_NAME: Final = "MINI_WORKFLOW_ORCHESTRATOR_FUNCTION_NAME"
 SCHEDULE_GROUP: Final = "MINI_WORKFLOW_SCHEDULE_GROUP"
 SCHEDULE_DLQ_ARN: Final = "MINI_WORKFLOW_SCHEDULE_DLQ_ARN"
 SCHEDULE_KEY_ARN: Final = "MINI_WORKFLOW_SCHEDULE_KEY_ARN"
+EXECUTION_RETENTION: Final = "MINI_WORKFLOW_EXECUTION_RETENTION"
 DEV_WORKER: Final = "MINI_WORKFLOW_DEV_WORKER"
 SIGNING_KEY: Final = "MINI_WORKFLOW_SIGNING_KEY"
 SIGNING_KEY_ARN: Final = "MINI_WORKFLOW_SIGNING_KEY_ARN"
 
+TABLE_KEY: Final = "id"
+TABLE_ORDER: Final = "turn"
+TABLE_EXPIRES: Final = "expires"
+"""The attributes of the table with the histories: of its primary key, the partition's and the order's,
+and the time at which an item is removed."""
+
 MEANING: Final[dict[str, str]] = {
     BUCKET_NAME: "the bucket with the histories",
     OBJECT_PREFIX: "what the keys in the bucket begin with",
+    TABLE_NAME: "the name of the table of DynamoDB with the histories",
     QUEUE_URL: "the URL of the FIFO queue of events",
     QUEUE_ARN: "the ARN of the FIFO queue of events",
     DLQ_URL: "the URL of the FIFO queue for messages that nobody can read",
@@ -65,6 +76,7 @@ MEANING: Final[dict[str, str]] = {
     SCHEDULE_GROUP: "the name of the group of schedules",
     SCHEDULE_DLQ_ARN: "the ARN of the queue for what a schedule could not send",
     SCHEDULE_KEY_ARN: "the ARN of the key of KMS that encrypts schedules",
+    EXECUTION_RETENTION: "the seconds after which executions that have closed are deleted",
     DEV_WORKER: "the worker that runs all tasks of the executions that are started here: that of a "
     "developer, whose name begins with dev-",
     SIGNING_KEY: "the key that signs what crosses from one function to another",
@@ -96,9 +108,11 @@ WORKER_NAME_RULE: Final = (
 
 OPTIONAL: Final[dict[str, str]] = {
     OBJECT_PREFIX: "",
+    TABLE_NAME: "",
     WORKERS: "",
     SCHEDULE_DLQ_ARN: "",
     SCHEDULE_KEY_ARN: "",
+    EXECUTION_RETENTION: "",
     DEV_WORKER: "",
     SIGNING_KEY_ARN: "",
 }
@@ -177,6 +191,18 @@ class Settings:
             )
         self._workers = (value, cast("dict[str, str]", found))
         return self._workers[1]
+
+    def execution_retention(self) -> float | None:
+        """Return the seconds after which executions that have closed are deleted, or None. Raises
+        SettingMissing if the variable is not what it should be.
+        """
+        value = self.get(EXECUTION_RETENTION)
+        if value and not (value.isascii() and value.isdecimal() and int(value)):
+            raise SettingMissing(
+                f"the environment variable {EXECUTION_RETENTION} has to hold "
+                f"{MEANING[EXECUTION_RETENTION]}, and not {value[:200]!r}"
+            )
+        return int(value) if value else None
 
     def dev_worker(self) -> str:
         """Return the worker that all tasks of what is started here are for; empty if there is none.

@@ -94,6 +94,11 @@ class CurrentTask:
         return f"{self.request.execution_id}:{self.request.seq}"
 
     @property
+    def headers(self) -> dict[str, str]:
+        """What goes along with the execution: see ``start_execution(headers=...)``. A copy."""
+        return dict(self.request.headers or {})
+
+    @property
     def traceparent(self) -> str:
         """A W3C trace context for what the attempt calls: see `traceparent` in this module."""
         return traceparent(*self.request.key)

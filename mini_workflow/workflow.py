@@ -4,8 +4,20 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Coroutine
-from typing import Any, Concatenate, Final, Generic, Literal, ParamSpec, TypeVar, cast, overload
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from datetime import timedelta
+from typing import (
+    Any,
+    Concatenate,
+    Final,
+    Generic,
+    Literal,
+    ParamSpec,
+    TypedDict,
+    TypeVar,
+    cast,
+    overload,
+)
 
 from mini_workflow.context import Context
 from mini_workflow.core.run import Run
@@ -29,6 +41,21 @@ ChangedValues = Literal["warn", "block"]
 NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,99}")
 """What a workflow may be called; 100 characters is the limit of execution ids as well."""
 
+
+class ScheduleOptions(TypedDict, total=False):
+    """The schedule that a workflow declares: see `Schedules.create`, which says what each means."""
+
+    args: Sequence[Any]
+    cron: str
+    every: float | timedelta
+    timezone: str
+    overlap: str
+    catch_up: float | timedelta | Literal["latest"]
+    jitter: float | timedelta
+    tags: Mapping[str, str]
+
+
+SCHEDULE_OPTIONS: Final = frozenset(ScheduleOptions.__annotations__)
 
 BUILTIN: Final = "mini_workflow."
 """How the names of the library's own workflows begin."""
@@ -58,9 +85,14 @@ class Workflow(Generic[P, R]):
     """
 
     def __init__(
-        self, name: str, handler: Handler[P, R], changed_values: ChangedValues = "warn"
+        self,
+        name: str,
+        handler: Handler[P, R],
+        changed_values: ChangedValues = "warn",
+        schedule: ScheduleOptions | None = None,
     ) -> None:
         self.name = name
+        self.schedule = schedule
         self.changed_values: ChangedValues = changed_values
         self.handler = handler
         self.__wrapped__ = handler
@@ -191,6 +223,10 @@ class Registry:
         """Return the names of the users' workflows, sorted."""
         return sorted(self._workflows)
 
+    def scheduled(self) -> list[Workflow[Any, Any]]:
+        """Return the workflows that declare a schedule."""
+        return [one for one in self._workflows.values() if one.schedule is not None]
+
     def known(self) -> list[str]:
         """Return all names, those of the library's own workflows too."""
         return [*self._workflows, *self._builtin]
@@ -202,7 +238,11 @@ REGISTRY: Final = Registry()
 
 @overload
 def workflow(
-    name: Handler[P, R] | Workflow[P, R], /, *, changed_values: ChangedValues = "warn"
+    name: Handler[P, R] | Workflow[P, R],
+    /,
+    *,
+    changed_values: ChangedValues = "warn",
+    schedule: ScheduleOptions | None = None,
 ) -> Workflow[P, R]: ...
 @overload
 def workflow(
@@ -211,13 +251,24 @@ def workflow(
     /,
     *,
     changed_values: ChangedValues = "warn",
+    schedule: ScheduleOptions | None = None,
 ) -> Workflow[P, R]: ...
 @overload
 def workflow(
-    name: str | None = None, handler: None = None, /, *, changed_values: ChangedValues = "warn"
+    name: str | None = None,
+    handler: None = None,
+    /,
+    *,
+    changed_values: ChangedValues = "warn",
+    schedule: ScheduleOptions | None = None,
 ) -> Callable[[Handler[P, R] | Workflow[P, R]], Workflow[P, R]]: ...
 def workflow(
-    name: Any = None, handler: Any = None, /, *, changed_values: ChangedValues = "warn"
+    name: Any = None,
+    handler: Any = None,
+    /,
+    *,
+    changed_values: ChangedValues = "warn",
+    schedule: ScheduleOptions | None = None,
 ) -> Any:
     """Make a workflow of an ``async def`` function whose first parameter is the context.
 
@@ -230,24 +281,29 @@ def workflow(
     takes the recorded results, "block" blocks the execution. Results that would go to another call
     block it in any case: docs/changing-code.md has the reasons.
 
+    `schedule` has executions started by a plan, ``{"cron": "0 3 * * *", "timezone": "Europe/Berlin"}``: the
+    options of `runtime.schedules.create`. The schedule has the workflow's name. What runs the workflow
+    makes it when it opens, and brings it up to date when the code says something else.
+
     Raises:
         UsageError: not an ``async def`` function, or one without a parameter for the context; or
-            `changed_values` is neither.
+            `changed_values` is neither, or `schedule` has other options, or no times.
         InvalidIdentifier: the name has forbidden characters or more than 100 of them.
         DuplicateWorkflow: another function is registered under the name.
     """
     if callable(name):
-        return _register(_name_of(name), name, changed_values)
+        return _register(_name_of(name), name, changed_values, schedule)
     if handler is not None:
-        return _register(name, handler, changed_values)
+        return _register(name, handler, changed_values, schedule)
 
     def decorate(function: Any) -> Workflow[Any, Any]:
-        return _register(name if name is not None else _name_of(function), function, changed_values)
+        called = name if name is not None else _name_of(function)
+        return _register(called, function, changed_values, schedule)
 
     return decorate
 
 
-def _register(name: Any, handler: Any, changed_values: Any) -> Workflow[Any, Any]:
+def _register(name: Any, handler: Any, changed_values: Any, schedule: Any) -> Workflow[Any, Any]:
     if changed_values not in ("warn", "block"):
         raise UsageError(f"changed_values={changed_values!r}: choose 'warn' or 'block'")
     if not isinstance(name, str) or NAME.fullmatch(name) is None:
@@ -262,9 +318,21 @@ def _register(name: Any, handler: Any, changed_values: Any) -> Workflow[Any, Any
     handler = _function_of(handler)
     if not inspect.iscoroutinefunction(handler):
         raise UsageError(f"workflow {name!r} must be an async def function, not {handler!r}")
-    made: Workflow[Any, Any] = Workflow(name, handler, changed_values)
+    if schedule is not None:
+        _check_schedule(name, schedule)
+    made: Workflow[Any, Any] = Workflow(name, handler, changed_values, schedule)
     REGISTRY.add(made)
     return made
+
+
+def _check_schedule(name: str, schedule: Any) -> None:
+    """Raise UsageError for what cannot be a plan; whether it has times is seen when it is made."""
+    given: set[Any] = set(schedule) if isinstance(schedule, Mapping) else set()  # pyright: ignore[reportUnknownArgumentType]
+    if not given or given - SCHEDULE_OPTIONS or len(given & {"cron", "every"}) != 1:
+        raise UsageError(
+            f"workflow {name!r}: schedule={schedule!r}: give a mapping with either cron or every, and "
+            f"perhaps others of {', '.join(sorted(SCHEDULE_OPTIONS))}"
+        )
 
 
 def _function_of(handler: Any) -> Any:

@@ -147,11 +147,22 @@ class WorkflowEngineArgs(CodeOptions, total=False):
     canary: bool
     """True to have a new version of the orchestrator wait for `mini-workflow deploy`, which has it take
     a share of the executions first. It sets `versions`."""
+    execution_retention: Any
+    """How long executions are kept once they have closed: "90 days", "1 year". "forever" by default. The
+    orchestrator deletes them with all that was written for them, a few at a time beside its work."""
+    keep_versions: Any
+    """How many of the newest versions of each function stay, with `versions` or `canary`: 5 by default.
+    After a deployment older ones are deleted that no alias, no open execution and no call needs; False to
+    leave that to `mini-workflow deploy prune`."""
     payload_retention: Any
     """How long large values are kept, more than "14 days". "30 days" by default."""
     history: Any
     """The name of a bucket that an engine has left behind: its histories go on. Or {"bucket": ...,
     "prefix": "flows/"}: a bucket of yours, which is left as it is. Without, a new bucket is made."""
+    store: Any
+    """Where the histories are: "s3" (the default) for the bucket, or "dynamodb" for a table that is made:
+    cheaper for many small steps, while the bucket has what is large. Or {"table": ...}, the name of a
+    table that an engine has left behind. It stays as it is for the life of an engine."""
     signing_key: pulumi.Input[str]
     """The key that signs what crosses from one function to another, 32 characters or more: that of
     the engine that left `history` behind. Without, one is made up."""

@@ -155,6 +155,11 @@ def _engine(name: str, given: dict[str, Any]) -> dict[str, Any]:
             f"{name}: canary: a template moves the alias with each deployment. Give versions, and take a "
             "deployment back by mini-workflow deploy rollback; or deploy with Pulumi"
         )
+    if given.get("keep_versions") is not None:
+        raise BadOption(
+            f"{name}: keep_versions: nothing of a template deletes versions. Leave it out, and have "
+            "mini-workflow deploy prune do it after a deployment"
+        )
     store = given.get("signing_key_store") or IN_SECRET
     if store == IN_PARAMETER:
         raise BadOption(

@@ -61,12 +61,20 @@ def logical(name: str) -> str:
 # What programs see of a resource that is not made yet
 
 
+_NAMED: Mapping[str, tuple[str, str]] = {
+    "LogGroup": ("logs", "log-group:"),
+    "ScheduleGroup": ("scheduler", "schedule-group/"),
+    "Table": ("dynamodb", "table/"),
+}
+"""What the ARNs of resources are made of that are known by their names."""
+
+
 def answer(resource: Resource, identity: str = "") -> Values:
     """Return the properties of a resource that AWS decides, as references."""
     name = logical(resource.name)
 
-    def arn(service: str, rest: str) -> str:
-        return f"arn:@{{Partition}}:{service}:@{{Region}}:@{{AccountId}}:{rest}"
+    def arn(service: str, *rest: str) -> str:
+        return f"arn:@{{Partition}}:{service}:@{{Region}}:@{{AccountId}}:{''.join(rest)}"
 
     match resource.type.rpartition(":")[2]:
         case "Bucket":
@@ -75,12 +83,9 @@ def answer(resource: Resource, identity: str = "") -> Values:
         case "Queue":
             queue = f"@{{{name}.QueueName}}"
             return {"url": f"@{{{name}}}", "name": queue, "arn": arn("sqs", queue)}
-        case "LogGroup":
-            group = f"@{{{name}}}"
-            return {"name": group, "arn": arn("logs", f"log-group:{group}")}
-        case "ScheduleGroup":
-            group = f"@{{{name}}}"
-            return {"name": group, "arn": arn("scheduler", f"schedule-group/{group}")}
+        case "Table" | "LogGroup" | "ScheduleGroup" as kind:
+            made = f"@{{{name}}}"
+            return {"name": made, "arn": arn(*_NAMED[kind], made)}
         case "Role" | "Function":
             version = f"@{{{name}Version.Version}}"
             return {"name": f"@{{{name}}}", "arn": f"@{{{name}.Arn}}", "version": version}
@@ -352,6 +357,27 @@ def _pipe(one: Resource, *_: Any) -> Properties:
     return properties | ({"Tags": one.inputs["tags"]} if one.inputs.get("tags") else {})
 
 
+def _table(one: Resource, *_: Any) -> Properties:
+    inputs, keys = one.inputs, (("hashKey", "HASH"), ("rangeKey", "RANGE"))
+    properties: Properties = {
+        "BillingMode": inputs["billingMode"],
+        "KeySchema": [{"AttributeName": inputs[key], "KeyType": kind} for key, kind in keys],
+        "AttributeDefinitions": [
+            {"AttributeName": each["name"], "AttributeType": each["type"]}
+            for each in inputs["attributes"]
+        ],
+        "TimeToLiveSpecification": _capital(inputs["ttl"]),
+    }
+    key = inputs.get("serverSideEncryption")
+    if key:
+        properties["SSESpecification"] = {
+            "SSEEnabled": True,
+            "SSEType": "KMS",
+            "KMSMasterKeyId": key["kmsKeyArn"],
+        }
+    return properties | _tags(inputs)
+
+
 def _alarm(one: Resource, *_: Any) -> Properties:
     inputs = dict(one.inputs)
     dimensions = inputs.pop("dimensions")
@@ -397,6 +423,7 @@ _TYPES: Mapping[str, tuple[str, Maker]] = {
     "RolePolicy": ("AWS::IAM::Policy", _role_policy),
     "ScheduleGroup": ("AWS::Scheduler::ScheduleGroup", _simple()),
     "Secret": ("AWS::SecretsManager::Secret", _simple(kmsKeyId="KmsKeyId")),
+    "Table": ("AWS::DynamoDB::Table", _table),
 }
 
 

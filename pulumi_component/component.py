@@ -8,7 +8,7 @@ import pulumi_aws as aws
 import pulumi_random as random
 
 from mini_workflow import settings
-from pulumi_component import history, inputs, links, monitoring, pipes, policies
+from pulumi_component import history, inputs, links, monitoring, pipes, policies, prune
 from pulumi_component.args import Link, WorkflowEngineArgs
 from pulumi_component.function import Function, packaged
 from pulumi_component.options import (
@@ -87,6 +87,7 @@ class WorkflowEngine(pulumi.ComponentResource):
         suffix = random.RandomId(f"{name}-suffix", byte_length=4, opts=self._mine)
         key = signing_key(name, options, self._mine)
         self.history, self._history = history.bucket(name, options, self)
+        self.table = history.table(name, options, self)
         visibility = VISIBILITY * FunctionOptions.from_args(options.orchestrator).timeout
         self.events, unprocessed = self._queue(
             "events",
@@ -254,10 +255,11 @@ class WorkflowEngine(pulumi.ComponentResource):
         args: Mapping[str, Any],
         variables: Mapping[str, pulumi.Input[str]],
         permissions: pulumi.Output[Any],
+        after: pulumi.ResourceHook | None = None,
     ) -> Function:
         own = {"engine": links.OWN, "environment": variables, "permissions": permissions}
         given: Any = {**args, "link": inputs.joined([own], args["link"])}
-        return Function(f"{self._name_of}-{what}", given, self._mine)
+        return Function(f"{self._name_of}-{what}", given, self._mine, after=after)
 
     def _worker(
         self, what: str, args: Mapping[str, Any], key: SigningKey, failures: aws.sqs.Queue
@@ -329,6 +331,7 @@ class WorkflowEngine(pulumi.ComponentResource):
                 settings.SCHEDULE_GROUP: group.name,
                 settings.SCHEDULE_DLQ_ARN: undelivered.arn,
                 **({} if kms is None else {settings.SCHEDULE_KEY_ARN: kms}),
+                **self._retention(),
             },
             self._allowing(
                 key,
@@ -345,7 +348,12 @@ class WorkflowEngine(pulumi.ComponentResource):
                 **{f"worker {label}": function.pinned_arns for label, function in named.items()},
                 **{f"queue {label}": one.arn for label, one in self.queues.items()},
             ),
+            after=prune.pruning(f"{self._name_of}-orchestrator", self._options.keep_versions),
         )
+
+    def _retention(self) -> dict[str, str]:
+        kept = self._options.execution_retention
+        return {} if kept is None else {settings.EXECUTION_RETENTION: str(kept * 86_400)}
 
     def _versions(self, orchestrator: Function) -> pulumi.Output[str]:
         """Let the orchestrator call its other versions, which takes its own name; answers all that its
@@ -370,6 +378,7 @@ class WorkflowEngine(pulumi.ComponentResource):
         prefix = self._options.history.prefix
         return {
             settings.BUCKET_NAME: self.history.bucket,
+            **({} if self.table is None else {settings.TABLE_NAME: self.table.name}),
             **({settings.OBJECT_PREFIX: prefix} if prefix else {}),
             **key.variables,
         }
@@ -442,7 +451,8 @@ class WorkflowEngine(pulumi.ComponentResource):
         return pulumi.Output.unsecret(allowed.apply(policies.allowing))
 
     def _stored(self) -> dict[str, pulumi.Output[str]]:
-        return {"bucket": self.history.arn, "history": self._history}
+        table = {} if self.table is None else {"table": self.table.arn}
+        return {"bucket": self.history.arn, "history": self._history, **table}
 
     def _allowing(
         self,

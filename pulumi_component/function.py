@@ -41,7 +41,12 @@ class Function(pulumi.ComponentResource):
     """The policy that its role has: what the role has to allow that the option `role` names."""
 
     def __init__(
-        self, name: str, args: FunctionArgs, opts: pulumi.ResourceOptions | None = None
+        self,
+        name: str,
+        args: FunctionArgs,
+        opts: pulumi.ResourceOptions | None = None,
+        *,
+        after: pulumi.ResourceHook | None = None,
     ) -> None:
         check_name(name, LONGEST_FUNCTION_NAME)
         options = FunctionOptions.from_args(args)
@@ -75,7 +80,11 @@ class Function(pulumi.ComponentResource):
         self.before: list[pulumi.Resource] = []
         self.role = None if compute.role is not None else self._own_role(name, options)
         is_of_engine = links.of_engine(linked)
-        hooks = upgrade.refusing(name, compute.accept_python) if is_of_engine else None
+        before = upgrade.refusing(name, compute.accept_python) if is_of_engine else None
+        hooks = pulumi.ResourceHookBinding(
+            before_update=[] if before is None else [before],
+            after_update=[] if after is None else [after],
+        )
         self.function = aws.lambda_.Function(
             f"{name}-function",
             role=compute.role if self.role is None else self.role.arn,
@@ -90,7 +99,9 @@ class Function(pulumi.ComponentResource):
                 "application_log_level": options.log_level,
             },
             tags=options.tags,
-            opts=pulumi.ResourceOptions(parent=self, depends_on=self.before, hooks=hooks),
+            opts=pulumi.ResourceOptions(
+                parent=self, depends_on=self.before, hooks=hooks if before or after else None
+            ),
             **_code(name, options, code, mine),
             **compute.arguments(),
         )

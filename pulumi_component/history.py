@@ -1,8 +1,11 @@
-"""The bucket with the histories: made, taken on from another engine, or one that others own."""
+"""The bucket with the histories, and their table where there is one: made, taken on from another engine,
+or, for a bucket, one that others own.
+"""
 
 import pulumi
 import pulumi_aws as aws
 
+from mini_workflow import settings
 from pulumi_component import policies
 from pulumi_component.options import EngineOptions
 
@@ -30,6 +33,30 @@ def bucket(
     if history.managed:
         _configure(name, found, options, kept)
     return found, pulumi.Output.concat(found.arn, "/", history.prefix)
+
+
+def table(name: str, options: EngineOptions, parent: pulumi.Resource) -> aws.dynamodb.Table | None:
+    """Return the table with the histories; None where they are in the bucket."""
+    if not options.store.has_table:
+        return None
+    if options.store.name is not None:
+        mine = pulumi.ResourceOptions(parent=parent)
+        return aws.dynamodb.Table.get(f"{name}-executions", options.store.name, opts=mine)
+    return aws.dynamodb.Table(
+        f"{name}-executions",
+        billing_mode="PAY_PER_REQUEST",
+        hash_key=settings.TABLE_KEY,
+        range_key=settings.TABLE_ORDER,
+        attributes=[
+            {"name": key, "type": "S"} for key in (settings.TABLE_KEY, settings.TABLE_ORDER)
+        ],
+        ttl={"attribute_name": settings.TABLE_EXPIRES, "enabled": True},
+        server_side_encryption=(
+            None if options.kms_key is None else {"enabled": True, "kms_key_arn": options.kms_key}
+        ),
+        tags=options.tags,
+        opts=pulumi.ResourceOptions(parent=parent, retain_on_delete=options.removal == "retain"),
+    )
 
 
 def _configure(

@@ -10,7 +10,7 @@ from typing import Any
 import pulumi
 
 from mini_workflow import settings
-from pulumi_component import args, handlers, inputs, units
+from pulumi_component import args, handlers, inputs, places, units
 from pulumi_component.compute import Compute, boundary, kms_key
 from pulumi_component.errors import BadOption
 from pulumi_component.wheels import ARCHITECTURES, Target
@@ -36,24 +36,12 @@ LOG_LEVELS = ("DEBUG", "INFO", "WARN", "ERROR", "FATAL")
 """Source: API reference of Lambda, LoggingConfig. Its TRACE is no level of Python's."""
 RESERVED_VARIABLES = frozenset(
     {
-        "_HANDLER",
-        "_X_AMZN_TRACE_ID",
-        "AWS_ACCESS_KEY",
-        "AWS_ACCESS_KEY_ID",
-        "AWS_DEFAULT_REGION",
-        "AWS_EXECUTION_ENV",
-        "AWS_LAMBDA_FUNCTION_MEMORY_SIZE",
-        "AWS_LAMBDA_FUNCTION_NAME",
-        "AWS_LAMBDA_FUNCTION_VERSION",
-        "AWS_LAMBDA_INITIALIZATION_TYPE",
-        "AWS_LAMBDA_LOG_GROUP_NAME",
-        "AWS_LAMBDA_LOG_STREAM_NAME",
-        "AWS_LAMBDA_RUNTIME_API",
-        "AWS_REGION",
-        "AWS_SECRET_ACCESS_KEY",
-        "AWS_SESSION_TOKEN",
-        "LAMBDA_RUNTIME_DIR",
-        "LAMBDA_TASK_ROOT",
+        *("_HANDLER", "_X_AMZN_TRACE_ID", "AWS_ACCESS_KEY", "AWS_ACCESS_KEY_ID"),
+        *("AWS_DEFAULT_REGION", "AWS_EXECUTION_ENV", "AWS_LAMBDA_FUNCTION_MEMORY_SIZE"),
+        *("AWS_LAMBDA_FUNCTION_NAME", "AWS_LAMBDA_FUNCTION_VERSION"),
+        *("AWS_LAMBDA_INITIALIZATION_TYPE", "AWS_LAMBDA_LOG_GROUP_NAME"),
+        *("AWS_LAMBDA_LOG_STREAM_NAME", "AWS_LAMBDA_RUNTIME_API", "AWS_REGION"),
+        *("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "LAMBDA_RUNTIME_DIR", "LAMBDA_TASK_ROOT"),
     }
 )
 """Variables that Lambda sets itself and lets nobody set. Source: AWS Lambda Developer Guide,
@@ -76,13 +64,12 @@ MEMORY = "1024 MB"
 LOG_RETENTION = "1 month"
 LOG_LEVEL = "INFO"
 PAYLOAD_RETENTION = "30 days"
+KEEP_VERSIONS, MOST_KEPT = 5, 1_000
 
 _CODE = frozenset(args.CodeOptions.__annotations__)
 _FUNCTION = frozenset(args.FunctionArgs.__annotations__)
 _ENGINE = frozenset(args.WorkflowEngineArgs.__annotations__)
 _OF_ONE_FUNCTION = ("role", "snap_start", "provisioned_concurrency")
-_HISTORY = ("bucket", "prefix")
-_PREFIX = re.compile(r"[\w.-][\w./-]*/")
 _STORE = re.compile(r"arn:[\w-]+:(ssm:[^:]+:\d+:parameter/|secretsmanager:[^:]+:\d+:secret:)\S+")
 IN_ENVIRONMENT, IN_PARAMETER, IN_SECRET = "environment", "parameter", "secret"
 """Where the signing key is kept, beside the ARN of a place that exists."""
@@ -189,20 +176,10 @@ class FunctionOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class History:
-    """The bucket with the histories: its name if it exists, and what its keys begin with.
-
-    What is `managed` is kept private, encrypted and rid of old payloads by the engine.
-    """
-
-    name: Any
-    prefix: str
-    managed: bool
-
-
-@dataclass(frozen=True, slots=True)
 class EngineOptions:
-    """The arguments of a WorkflowEngine. `payload_retention` is in days.
+    """The arguments of a WorkflowEngine. `payload_retention` and `execution_retention` are in days, and the
+    latter is None for ever; `keep_versions` is None where
+    nothing prunes.
 
     `worker` and `orchestrator` are the arguments of their Functions, `workers` those of the other
     workers by their names, `pulling` the names of those with a queue, and `topics` the topics that
@@ -214,8 +191,11 @@ class EngineOptions:
     pulling: tuple[str, ...]
     orchestrator: Mapping[str, Any]
     concurrency: int | None
+    execution_retention: int | None
+    keep_versions: int | None
     payload_retention: int
-    history: "History"
+    history: places.History
+    store: places.Store
     signing_key: Any
     signing_key_store: Any
     kms_key: Any
@@ -262,7 +242,7 @@ class EngineOptions:
             except BadOption as error:
                 raise type(error)(f"{name}: {error}") from None
         removal = units.one_of("removal", given.get("removal", "retain"), ("retain", "destroy"))
-        history = _history(given.get("history"))
+        history = places.history(given.get("history"))
         if history.name is not None and removal == "destroy":
             raise BadOption(
                 'removal: "destroy" is for the bucket that the engine makes; the one that the option '
@@ -289,6 +269,10 @@ class EngineOptions:
             pulling=pulling,
             orchestrator=functions["orchestrator"],
             concurrency=concurrency,
+            execution_retention=None
+            if given.get("execution_retention") in (None, units.FOREVER)
+            else units.days("execution_retention", given["execution_retention"], 1, 36_500),
+            keep_versions=_keep_versions(given),
             payload_retention=units.days(
                 "payload_retention",
                 given.get("payload_retention", PAYLOAD_RETENTION),
@@ -296,6 +280,7 @@ class EngineOptions:
                 3_650,
             ),
             history=history,
+            store=places.store(given.get("store")),
             signing_key=inputs.checked_text(given.get("signing_key"), _check_key),
             signing_key_store=_signing_key_store(given),
             kms_key=kms_key(given),
@@ -442,23 +427,6 @@ def _target(given: Mapping[str, Any]) -> Target:
     return Target(runtime.removeprefix("python"), architecture)
 
 
-def _history(value: Any) -> History:
-    if not isinstance(value, Mapping):
-        if value is not None and not isinstance(value, str | pulumi.Output):
-            raise BadOption(f'history: {value!r} is not the name of a bucket, or {{"bucket": ...}}')
-        return History(value, "", managed=True)
-    units.known("history", value, _HISTORY)
-    name, prefix = value.get("bucket"), value.get("prefix") or ""
-    if not name:
-        raise BadOption(f'history: {value!r} names no bucket: {{"bucket": ..., "prefix": ...}}')
-    if prefix and (not isinstance(prefix, str) or not _PREFIX.fullmatch(prefix)):
-        raise BadOption(
-            f'history: prefix: {prefix!r} is not one such as "flows/": letters, digits and - _ . /, '
-            "with a slash at the end and none at the beginning"
-        )
-    return History(name, prefix, managed=False)
-
-
 def _signing_key_store(given: Mapping[str, Any]) -> Any:
     store = given.get("signing_key_store") or IN_ENVIRONMENT
     made = (IN_ENVIRONMENT, IN_PARAMETER, IN_SECRET)
@@ -483,6 +451,17 @@ def _signing_key_store(given: Mapping[str, Any]) -> Any:
 def _check_key(key: str) -> None:
     if not isinstance(key, str) or len(key) < SHORTEST_KEY:
         raise BadOption(f"signing_key: a key has {SHORTEST_KEY} characters or more")
+
+
+def _keep_versions(given: Mapping[str, Any]) -> int | None:
+    value = given.get("keep_versions")
+    if value is not None and not given.get("versions"):
+        raise BadOption(
+            "keep_versions: it is about versions of the functions: give versions=True too"
+        )
+    if value is False or not given.get("versions"):
+        return None
+    return KEEP_VERSIONS if value is None else units.whole("keep_versions", value, 1, MOST_KEPT)
 
 
 def _concurrency(value: Any, least: int, most: int) -> int | None:

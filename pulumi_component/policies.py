@@ -136,6 +136,7 @@ def orchestrator(
     schedules: str,
     scheduler_role: str,
     schedules_key: str | None = None,
+    table: str | None = None,
     **workers: str,
 ) -> list[Grant]:
     """Return the function that runs workflows.
@@ -143,8 +144,8 @@ def orchestrator(
     All arguments are ARNs; `history` is that of the bucket with the prefix of the engine's objects,
     such as "arn:aws:s3:::b/flows/". `unreadable` is that of the queue for messages that nobody can
     read, `schedules` is that of the schedule group's schedules, `.../group/*`, `schedules_key` that of the
-    key that encrypts them, and `workers` are those of the functions of the other workers; those of
-    queues begin with "queue".
+    key that encrypts them, and `table` that of the table with the histories. `workers` are those of the
+    functions of the other workers; those of queues begin with "queue".
     """
     queues = [arn for name, arn in workers.items() if name.startswith("queue ")]
     functions = [arn for name, arn in workers.items() if not name.startswith("queue ")]
@@ -161,7 +162,7 @@ def orchestrator(
         ),
         grant("SendEventsAndTimers", ["sqs:SendMessage"], [events, timers, *queues]),
         grant("SetAside", ["sqs:SendMessage"], [unreadable]),
-        *_histories(bucket, history),
+        *_histories(bucket, history, table),
         # An execution leaves the index of its status when it enters another, and is deleted with all
         # that was written for it; what marks its place is tagged, to expire.
         grant(
@@ -169,6 +170,7 @@ def orchestrator(
             ["s3:DeleteObject", "s3:PutObjectTagging"],
             [f"{history}executions/*", f"{history}payloads/*"],
         ),
+        *(() if table is None else [grant("DeleteTurns", ["dynamodb:BatchWriteItem"], [table])]),
         grant("InvokeWorker", ["lambda:InvokeFunction"], [worker, *functions]),
         # The schedules of one group; the engine makes up their names.
         grant(
@@ -199,31 +201,35 @@ def _key_of_schedules(key: str) -> list[Grant]:
     return [grant("EncryptSchedules", ["kms:DescribeKey"], [key])]
 
 
-def worker(*, bucket: str, history: str, events: str, failures: str) -> list[Grant]:
+def worker(
+    *, bucket: str, history: str, events: str, failures: str, table: str | None = None
+) -> list[Grant]:
     """Return the function that runs tasks, which may start executions and send them signals."""
     return [
         grant("SendEvents", ["sqs:SendMessage"], [events]),
         # Lambda itself sends, with the function's role, when an attempt has died.
         grant("ReportFailures", ["sqs:SendMessage"], [failures]),
-        *_histories(bucket, history),
+        *_histories(bucket, history, table),
     ]
 
 
-def queue_worker(*, queue: str, bucket: str, history: str, events: str) -> list[Grant]:
+def queue_worker(
+    *, queue: str, bucket: str, history: str, events: str, table: str | None = None
+) -> list[Grant]:
     """Return a machine that takes the tasks of a worker from its queue."""
     actions = ["ReceiveMessage", "DeleteMessage", "ChangeMessageVisibility"]
     return [
         grant("TakeTasks", [f"sqs:{action}" for action in actions], [queue]),
         grant("SendEvents", ["sqs:SendMessage"], [events]),
-        *_histories(bucket, history),
+        *_histories(bucket, history, table),
     ]
 
 
-def reader_of_history(*, bucket: str, history: str) -> list[Grant]:
+def reader_of_history(*, bucket: str, history: str, table: str | None = None) -> list[Grant]:
     """Return a function that is linked to the histories: it reads them, and writes those that it
     starts.
     """
-    return _histories(bucket, history)
+    return _histories(bucket, history, table)
 
 
 def sender_of_events(*, events: str) -> list[Grant]:
@@ -236,8 +242,10 @@ def asker(*, orchestrator: str) -> list[Grant]:
     return [grant("AskOrchestrator", ["lambda:InvokeFunction"], [orchestrator])]
 
 
-def _histories(bucket: str, history: str) -> list[Grant]:
+def _histories(bucket: str, history: str, table: str | None) -> list[Grant]:
+    actions = ["dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query"]
     return [
+        *(() if table is None else [grant("ReadAndWriteExecutions", actions, [table])]),
         grant(
             "ReadAndWriteExecutionsAndPayloads",
             ["s3:GetObject", "s3:PutObject"],

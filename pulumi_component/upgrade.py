@@ -17,13 +17,20 @@ _RUNTIME = "mini_workflow.runtimes.aws.runtime"
 
 OPEN = ("running", "blocked")
 
+_NEEDED = (
+    settings.BUCKET_NAME,
+    settings.OBJECT_PREFIX,
+    settings.SIGNING_KEY,
+    settings.SIGNING_KEY_ARN,
+)
 
-def refusing(name: str, accepted: str | None) -> pulumi.ResourceHookBinding | None:
+
+def refusing(name: str, accepted: str | None) -> pulumi.ResourceHook | None:
     """Return what has Pulumi's engine ask, in a preview too, before it updates the function `name`.
 
     None where that engine is too old for hooks: `mini-workflow deploy check` is for any.
     """
-    if not _has_hooks():
+    if not has_hooks():
         return None
 
     async def ask(args: pulumi.ResourceHookArgs) -> None:
@@ -31,13 +38,13 @@ def refusing(name: str, accepted: str | None) -> pulumi.ResourceHookBinding | No
         deployed: Any = await pulumi.Output.from_input(args.old_outputs or {}).future()
         check(args, deployed or {}, accepted)
 
-    hook = pulumi.ResourceHook(
+    return pulumi.ResourceHook(
         f"{name}-python-upgrade", ask, pulumi.ResourceHookOptions(on_dry_run=True)
     )
-    return pulumi.ResourceHookBinding(before_update=[hook])
 
 
-def _has_hooks() -> bool:
+def has_hooks() -> bool:
+    """Return whether Pulumi's engine can be told to ask this program before and after an update."""
     if "pulumi.provider.experimental" in sys.modules:
         return False  # a program in another language has this as a package, in a process of its own
     try:
@@ -80,19 +87,22 @@ def _python(inputs: Mapping[str, Any] | None) -> str:
 
 def _open(deployed: Mapping[str, Any]) -> str:
     """Return the id of an open execution of the engine whose function this is; empty if there is none."""
-    variables = deployed["environment"]["variables"]
-    known = {
-        name: variables[name]
-        for name in (settings.BUCKET_NAME, settings.OBJECT_PREFIX)
-        if name in variables
-    }
-    region = deployed["arn"].split(":")[3]
-    boto3: Any = importlib.import_module("boto3")
-    runtime: Any = importlib.import_module(_RUNTIME).AWSRuntime.from_env(
-        known, clients=lambda service: boto3.client(service, region_name=region)
-    )
-    with runtime:
+    with runtime_of(deployed, {}) as runtime:
         for status in OPEN:
             for one in runtime.list_executions(status=status, limit=1):
                 return one.id
     return ""
+
+
+def runtime_of(deployed: Mapping[str, Any], more: Mapping[str, str]) -> Any:
+    """Return an AWSRuntime for the engine whose function is `deployed` with these outputs, by the settings
+    of that and `more`, with the credentials of this process.
+    """
+    variables = deployed["environment"]["variables"]
+    known = {name: variables[name] for name in _NEEDED if name in variables}
+    region = deployed["arn"].split(":")[3]
+    boto3: Any = importlib.import_module("boto3")
+    runtime: Any = importlib.import_module(_RUNTIME).AWSRuntime
+    return runtime.from_env(
+        {**known, **more}, clients=lambda service: boto3.client(service, region_name=region)
+    )

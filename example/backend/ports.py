@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from example.backend.file import File, number
 from mini_workflow.errors import ExecutionNotFound, LeaseLost, UsageError
-from mini_workflow.ports import Clock, Commit, Extent, Head, MailboxEntry, Page, Query, Stored
+from mini_workflow.ports import (
+    Clock,
+    Commit,
+    Extent,
+    Found,
+    Head,
+    MailboxEntry,
+    Page,
+    Query,
+    Stored,
+)
 from mini_workflow.stores.listing import count_of, page_of
 
 
@@ -113,9 +123,13 @@ class FileStore:
                     post(state, out.execution_id, out.body, out.key)
             return answers
 
-    def deleted_events(self, execution_id: str) -> int:
+    def lookup(self, execution_ids: Collection[str]) -> dict[str, Found]:
+        return {name: Found(self.head(name), self._deleted(name)) for name in execution_ids}
+
+    def _deleted(self, execution_id: str) -> int:
         with self._file.reading() as state:
-            return state["deleted"].get(execution_id, 0)
+            found: int = state["deleted"].get(execution_id, 0)
+            return found
 
     def sweep(self, now: int, limit: int) -> bool:
         return False  # a deletion leaves nothing

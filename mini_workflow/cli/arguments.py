@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import importlib
-import inspect
 import json
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
-from mini_workflow.cli.annotations import Text, Unfit, annotations_of, build
+from mini_workflow.annotations import Text
 from mini_workflow.cli.failures import USAGE, Failed
 from mini_workflow.engine.client import Client
-from mini_workflow.engine.watchdog import DEFAULT_LIMIT
 from mini_workflow.errors import MiniWorkflowError, UsageError
+from mini_workflow.parameters import Parameters
 from mini_workflow.workflow import REGISTRY, Workflow
 
 
@@ -91,7 +89,7 @@ def read_arguments(
             if name in kwargs:
                 raise UsageError(f"the argument {name!r} is given twice")
             kwargs[name] = value
-    parameters = _Parameters(function)
+    parameters = Parameters(function)
     return (
         [parameters.build(value, number) for number, value in enumerate(args)],
         {name: parameters.build(value, name) for name, value in kwargs.items()},
@@ -100,45 +98,7 @@ def read_arguments(
 
 def read_value(text: str, function: Callable[..., Any] | None = None) -> Any:
     """One value, for the only parameter of a function: see `read_arguments`."""
-    return _Parameters(function).build(Text(text), 0)
-
-
-class _Parameters:
-    """What the parameters of a function are annotated with."""
-
-    def __init__(self, function: Callable[..., Any] | None) -> None:
-        found: list[inspect.Parameter] = []
-        self._annotations: dict[str, Any] = {}
-        if function is not None:
-            with suppress(TypeError, ValueError):  # it has no signature
-                found = list(inspect.signature(function).parameters.values())
-            if isinstance(function, Workflow) and found[0].kind is not found[0].VAR_POSITIONAL:
-                del found[0]
-            self._annotations = annotations_of(function)
-        self._positional = [
-            p for p in found if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
-        ]
-        self._named = {
-            p.name: p for p in found if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
-        }
-        self._others = {p.kind: p for p in found}
-
-    def build(self, value: Any, place: int | str) -> Any:
-        """Return the argument at a position, or of a name. Those that there are
-        not, others refuse.
-        """
-        if isinstance(place, str):
-            parameter = self._named.get(place, self._others.get(inspect.Parameter.VAR_KEYWORD))
-        elif place < len(self._positional):
-            parameter = self._positional[place]
-        else:
-            parameter = self._others.get(inspect.Parameter.VAR_POSITIONAL)
-        annotation = Any if parameter is None else self._annotations.get(parameter.name, Any)
-        name = place if isinstance(place, str) else getattr(parameter, "name", place + 1)
-        try:
-            return build(value, annotation, f"argument {name!r}")
-        except Unfit as error:
-            raise UsageError(str(error)) from error
+    return Parameters(function).build(Text(text), 0)
 
 
 class _NotJson:
@@ -166,12 +126,6 @@ def handler_of(
     It is known where the module of the workflow is imported: the history is replayed to find it, by a
     client that only reads.
     """
-    execution = client.get_execution(execution_id)
-    if execution.describe().workflow not in REGISTRY.names():
-        return None
-    from mini_workflow.testing.replaying import replay
+    from mini_workflow.testing.handlers import handlers_of
 
-    with suppress(MiniWorkflowError):
-        replayed = replay(execution.recording(), codec=client.codec, turn_timeout=DEFAULT_LIMIT)
-        return replayed.handlers.get((kind, name))
-    return None
+    return handlers_of(client, execution_id).get((kind, name))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from mini_workflow import settings
 from mini_workflow.cli.backends import AWSTarget
 from mini_workflow.cli.failures import in_one_line
-from mini_workflow.cli.findings import Finding
+from mini_workflow.doctor.findings import Finding
 from mini_workflow.errors import SettingMissing
 from mini_workflow.stores.aws_clients import import_boto3
 

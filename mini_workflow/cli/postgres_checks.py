@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
-from mini_workflow.cli.findings import Finding
+from mini_workflow.doctor.findings import Finding
 
 if TYPE_CHECKING:
     from mini_workflow.cli.backends import PostgresTarget

@@ -23,6 +23,7 @@ from mini_workflow.core import events, wire
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.payload import Payload
+from mini_workflow.doctor.executions import task_message
 from mini_workflow.engine.client import Client
 from mini_workflow.engine.execution import Execution
 from mini_workflow.engine.instants import duration
@@ -34,7 +35,6 @@ from mini_workflow.errors import (
     StoreCorrupt,
     StoreError,
 )
-from mini_workflow.runners.named_workers import worker_message
 
 LOOK_AGAIN: Final = 0.1
 """Seconds between two looks at a history that is followed; more where reading it takes long."""
@@ -143,11 +143,6 @@ def print_waiting(execution: Execution[Any]) -> None:
                 f"task #{seq} {task.name!r} is with worker {task.worker!r}, or waits for it: if nobody "
                 f"serves it, {task_message(task.worker)}"
             )
-
-
-def task_message(worker: str) -> str:
-    """Return what has the tasks of a worker run that nobody serves."""
-    return f"add it to the component's workers on AWS; elsewhere {worker_message(worker)}"
 
 
 def print_outcome(execution: Execution[Any], as_json: bool, *, trust: bool = False) -> int:

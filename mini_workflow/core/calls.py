@@ -17,6 +17,7 @@ from types import CodeType, FunctionType, MethodType
 from typing import Any, Final, ParamSpec, Protocol, TypedDict, TypeVar, overload
 from zlib import crc32
 
+from mini_workflow.core.limit import Limit
 from mini_workflow.core.retry import RetryPolicy
 from mini_workflow.errors import ClosureNotSerializable, UsageError
 
@@ -170,6 +171,9 @@ class TaskOptions(TypedDict, total=False):
     inline: bool
     undo: Callable[..., Any] | None
     worker: str | None
+    limit: str | Limit | None
+    limit_key: str | None
+    priority: int | None
 
 
 OPTIONS: Final = tuple(TaskOptions.__annotations__)

@@ -109,9 +109,9 @@ class Children:
         if not recorder.may_start():
             return Child(0, workflow, "", loop=recorder.loop, children=self)
         recorder.seq = seq
-        event = recorder.emit(
-            events.ChildStarted(seq, workflow, name, arguments, on_parent_close, tags or None)
-        )
+        headers = self._headers("child", workflow, name)
+        asked = (seq, workflow, name, arguments, on_parent_close, tags or None, headers)
+        event = recorder.emit(events.ChildStarted(*asked))
         if isinstance(event, events.ChildStarted):
             name = event.id
         child = self._open[seq] = Child(seq, workflow, name, loop=recorder.loop, children=self)
@@ -139,6 +139,7 @@ class Children:
                 **timing.to_plain(),
                 notify=notify,
                 tags=tags or None,
+                headers=self._headers("start", workflow, name),
             )
             event = recorder.emit(asked)
             name = event.id if isinstance(event, events.StartSent) else name
@@ -158,7 +159,8 @@ class Children:
             codec = recorder.codec.for_execution(target)
             payload = codec.encode(value, f"value of signal {name!r}")
             seq = recorder.seq = recorder.seq + 1
-            recorder.emit(events.SignalSent(seq, target, name, payload))
+            headers = self._headers("signal", name, target)
+            recorder.emit(events.SignalSent(seq, target, name, payload, headers))
 
     def send_cancel(self, target: str, reason: str, *, terminates: bool = False) -> None:
         """Ask another execution to cancel itself, or end it, once this turn is committed."""
@@ -189,6 +191,10 @@ class Children:
             error.__cause__ = cause
             self._recorder.fail(child, error)
 
+    def _headers(self, kind: str, name: str, target: str) -> dict[str, str] | None:
+        hooks = self._recorder.hooks
+        return None if hooks is None else hooks.sending(kind, name, target)
+
     def _codec_of(self, child: Child[Any]) -> Codec:
         return self._recorder.codec.for_execution(child.id)
 
@@ -204,19 +210,18 @@ def made_up_id(execution_id: str, seed: int, seq: int) -> str:
     return f"{execution_id[:80]}.{seed % 100_000_000:08d}.{seq}"
 
 
-def _sender(execution_id: str, state: ExecutionState) -> str:
+def sender_of(execution_id: str, state: ExecutionState) -> str:
     """Return what the keys of messages about the end of a run begin with: another one in each run, also
     of those that begin with the events of another one.
     """
-    last = max((run for run, _ in state.resets), default=0)
-    return f"{execution_id}/{state.seed}.{last}" if last else f"{execution_id}/{state.seed}"
+    return f"{execution_id}/{state.generation()}"
 
 
 def end_children(execution_id: str, state: ExecutionState) -> Iterable[commands.SendMessage]:
     """Return what is to become of the children that are open when their parent closes."""
     reason = f"its parent {execution_id!r} has closed"
     for seq, child in state.family().items():
-        key = f"{_sender(execution_id, state)}/{seq}/close"
+        key = f"{sender_of(execution_id, state)}/{seq}/close"
         if child.on_parent_close == "cancel":
             message = events.CancelRequested(state.now, reason, key)
             yield commands.SendMessage(child.id, message, key)
@@ -231,7 +236,7 @@ def tell_parent(
     if started is None or started.parent is None or started.forked_from is not None:
         return
     parent, seq = started.parent["id"], started.parent["seq"]
-    key = f"{_sender(execution_id, state)}/end"
+    key = f"{sender_of(execution_id, state)}/end"
     message: Event
     if "notify" in started.parent:
         message = closed_signal(started.parent, execution_id, state.condition, state.now, key)

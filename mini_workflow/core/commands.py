@@ -16,7 +16,8 @@ class RunTask:
     """Run one attempt of a task. `payload` is the captured call; the timeouts are milliseconds.
 
     `heartbeat` encodes the details that the attempts before have given last with a heartbeat.
-    `worker` names the worker that is to run it; empty is the default one.
+    `worker` names the worker that is to run it; empty is the default one. `headers` are those of the
+    execution.
     """
 
     seq: int
@@ -28,6 +29,7 @@ class RunTask:
     heartbeat_timeout: int | None = None
     heartbeat: Payload | None = None
     worker: str = ""
+    headers: dict[str, str] | None = None
 
 
 @record
@@ -71,6 +73,7 @@ class StartChild:
     notify: str = ""
     worker: str = ""
     tags: dict[str, str] | None = None
+    headers: dict[str, str] | None = None
 
     def parent(self, execution_id: str) -> dict[str, Any] | None:
         """Return what the first event says of the execution that has started it."""

@@ -21,9 +21,8 @@ _CALLS: Final = (
     events.InlineTaskCompleted,
     events.InlineTaskFailed,
 )
-COMPARED: Final = frozenset(
-    {*_CALLS, events.ChildStarted, events.StartSent, events.SignalSent, events.CancelSent}
-)
+_SENT: Final = (events.SignalSent, events.CancelSent, events.CompletionSent)
+COMPARED: Final = frozenset({*_CALLS, events.ChildStarted, events.StartSent, *_SENT})
 """The events that say more than their kind, number and name."""
 
 
@@ -103,6 +102,10 @@ class Comparison:
         if isinstance(event, events.SignalSent):
             outline = self._outline(event.value, event.target)
             return ("signal", event.name, event.target, outline)
+        if isinstance(event, events.CompletionSent):
+            failed = event.failure is not None
+            outline = self._outline(event.value, event.target)
+            return ("completion", event.target, event.promise, failed, outline)
         return ("cancel", event.target)
 
 
@@ -135,7 +138,7 @@ def _difference(recorded: Any, asked: Any) -> str:
 
 def _shown(event: Any) -> str:
     kind = type(event).__name__
-    if isinstance(event, events.CancelSent):
+    if isinstance(event, events.CancelSent | events.CompletionSent):
         return f"{kind} #{event.seq} to {event.target!r}"
     text = f"{kind} #{event.seq} {event.name!r}"
     if isinstance(event, _CALLS) and not event.call.startswith("#"):

@@ -10,16 +10,18 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from mini_workflow.core import commands, events
-from mini_workflow.core.children import end_children, tell_parent
+from mini_workflow.core.children import end_children, sender_of, tell_parent
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.commands import Command
 from mini_workflow.core.events import CLOSING, Event, Message, Tick
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.history import History
+from mini_workflow.core.limit import LIMIT
 from mini_workflow.core.records import record
 from mini_workflow.core.replay import replay
 from mini_workflow.core.report_limits import ReportLimits
 from mini_workflow.core.run import Definition, Inline, OutOfTime, Run
+from mini_workflow.core.slots import leave_limits, tell_limits
 from mini_workflow.core.state import Condition, ExecutionState, Summary
 from mini_workflow.core.streams import StreamWrite
 from mini_workflow.core.timing import Timing
@@ -32,6 +34,15 @@ much counts as no jump. Our own bound."""
 Given = events.PromiseCompleted | events.PromiseFailed
 """What is given to a promise from outside."""
 
+
+Sent = (
+    events.SignalSent
+    | events.CancelSent
+    | events.CompletionSent
+    | events.ChildCancelled
+    | events.SlotsSent
+)
+"""What is recorded of messages to other executions."""
 
 NOBODY: Final[dict[str, Failure]] = {}
 
@@ -123,6 +134,9 @@ def decide(
                 # What began with a message before this one: a delayed start.
                 stale = True
                 taken += recorder.take()
+            if type(message) is events.PromiseHeartbeat and _is_heard(state, message, now):
+                stale = True
+                continue
             before = len(taken)
             for event in _events_of(run, message, refusals, refused):
                 if stale:
@@ -142,8 +156,7 @@ def decide(
                 return Decision((), (), "running", False, None, spoilt_by=refusals[-1])
             if state.condition == "continued":
                 # What else has arrived is for the next run, but for the promises of this one.
-                for other in messages[index + 1 :]:
-                    (ignored if isinstance(other, Given) else left).append(other)
+                _hand_on(messages[index + 1 :], left, ignored)
                 summary = state.summary()
                 break
             if len(taken) == before:
@@ -168,6 +181,21 @@ def decide(
         chunks=() if recorder.streams is None else recorder.streams.take(),
         cut=cut,
     )
+
+
+def _is_heard(state: ExecutionState, heartbeat: events.PromiseHeartbeat, now: int | None) -> bool:
+    """Take in the heartbeat of a promise, and return whether that is open."""
+    is_open = state.admit(heartbeat) is not None
+    if is_open:
+        state.hear(heartbeat, now)
+    return is_open
+
+
+def _hand_on(others: Iterable[Message], left: list[Message], ignored: list[Message]) -> None:
+    """Keep messages for the next run, unless they are for a promise of this one."""
+    for message in others:
+        of_promise = isinstance(message, Given | events.PromiseHeartbeat)
+        (ignored if of_promise else left).append(message)
 
 
 def _deliver(run: Run, event: Event) -> None:
@@ -263,6 +291,9 @@ def _commands(run: Run, taken: Iterable[Event]) -> list[Command]:
         follow = _FOLLOW.get(type(event))
         if follow is not None:
             follow(run, event, started, found)
+    state = run.state
+    if state.slots is not None and state.slots.changed and not state.closed:
+        found += tell_limits(sender_of(run.execution_id, state), run.execution_id, state)
     return found
 
 
@@ -276,6 +307,15 @@ def _attempt(
         started.add(event.seq)
         if (command := run.tasks.attempt(event.seq)) is not None:
             found.append(command)
+
+
+def _slots(run: Run, event: events.SlotsGranted, started: set[int], found: list[Command]) -> None:
+    slots = run.state.slots
+    for seq in () if slots is None else slots.begun():
+        if seq not in started:
+            started.add(seq)
+            if (command := run.tasks.attempt(seq)) is not None:
+                found.append(command)
 
 
 def _timer(run: Run, event: events.TimerStarted, started: set[int], found: list[Command]) -> None:
@@ -304,12 +344,12 @@ def _start(
     started: set[int],
     found: list[Command],
 ) -> None:
-    found.append(start_of(event, run.state.worker))
+    found.append(start_of(event, run.state))
 
 
 def _message(
     run: Run,
-    event: events.SignalSent | events.CancelSent | events.ChildCancelled,
+    event: Sent,
     started: set[int],
     found: list[Command],
 ) -> None:
@@ -321,6 +361,7 @@ def _end(run: Run, event: Event, started: set[int], found: list[Command]) -> Non
     found += (commands.CancelTask(seq, reason) for seq in state.left_tasks if seq not in started)
     found += (commands.CancelTimer(seq) for seq in state.left_timers if seq not in started)
     continues = isinstance(event, events.ContinuedAsNew)
+    found += leave_limits(sender_of(run.execution_id, state), run.execution_id, state)
     if not continues or event.failure is not None:
         found += end_children(run.execution_id, state)
     if not continues:
@@ -347,7 +388,10 @@ _FOLLOW: Final[dict[type[Event], Callable[[Run, Any, set[int], list[Command]], N
     events.StartSent: _start,
     events.SignalSent: _message,
     events.CancelSent: _message,
+    events.CompletionSent: _message,
     events.ChildCancelled: _message,
+    events.SlotsSent: _message,
+    events.SlotsGranted: _slots,
     **dict.fromkeys(CLOSING, _end),
 }
 """What follows from an event: (run, event, numbers of what has started before it in this delivery, the
@@ -356,27 +400,36 @@ commands found so far).
 
 
 def start_of(
-    event: events.ChildStarted | events.StartSent, worker: str = ""
+    event: events.ChildStarted | events.StartSent, state: ExecutionState
 ) -> commands.StartChild:
-    """Return the start of another execution that the event has asked for, with all of its tasks for
-    that worker.
+    """Return the start of another execution that the event has asked for, with the worker and the headers of
+    the one that starts it.
     """
+    worker, headers = state.worker, event.headers
+    if headers is None and event.name != LIMIT:  # a limit is nobody's: others ask it too
+        headers = state.headers
     asked = (event.seq, event.id, event.name, event.arguments)
     if isinstance(event, events.ChildStarted):
-        return commands.StartChild(*asked, worker=worker, tags=event.tags)
+        return commands.StartChild(*asked, worker=worker, tags=event.tags, headers=headers)
     timing = Timing(event.delay, event.start_at, event.timeout, event.retry)
-    return commands.StartChild(*asked, timing, True, event.notify, worker, event.tags)
+    return commands.StartChild(*asked, timing, True, event.notify, worker, event.tags, headers)
 
 
-def message_to(
-    run: Run, event: events.SignalSent | events.CancelSent | events.ChildCancelled
-) -> commands.SendMessage:
+def message_to(run: Run, event: Sent) -> commands.SendMessage:
     """Return what the event has sent to another execution."""
     key = f"{run.execution_id}/{run.state.seed}/{event.seq}"
     at = run.state.now
     if isinstance(event, events.SignalSent):
-        signal = events.SignalReceived(at, event.name, event.value, key)
+        signal = events.SignalReceived(at, event.name, event.value, key, event.headers)
         return commands.SendMessage(event.target, signal, key)
+    if isinstance(event, events.SlotsSent):
+        granted = events.SlotsGranted(at, event.limit, event.sender, event.granted)
+        return commands.SendMessage(event.target, granted, key)
+    if isinstance(event, events.CompletionSent):
+        given: Given = events.PromiseCompleted(at, event.promise, event.value, event.secret)
+        if event.failure is not None:
+            given = events.PromiseFailed(at, event.promise, event.failure, event.secret)
+        return commands.SendMessage(event.target, given, key)
     if isinstance(event, events.CancelSent):
         message = (
             events.ExecutionTerminated(at, event.reason)

@@ -58,7 +58,7 @@ def _is_awaited(state: ExecutionState, message: events.TaskCompleted | events.Ta
     task = state.tasks.get(message.seq)
     if task is None:
         return state.cancelled_tasks.get(message.seq) == message.attempt
-    return task.attempt == message.attempt and task.retry_at is None
+    return task.attempt == message.attempt and task.in_flight
 
 
 def _is_held_back(state: ExecutionState, message: events.TaskRetryStarted) -> bool:
@@ -74,7 +74,7 @@ def _can_be_released(state: ExecutionState, message: events.TaskReleased) -> boo
     task = state.tasks.get(message.seq)
     if task is None or task.attempt != message.attempt:
         return False
-    return task.retry_at is None and message.seq not in state.released
+    return task.in_flight and message.seq not in state.released
 
 
 def _is_open_timer(state: ExecutionState, message: events.TimerFired) -> bool:
@@ -108,6 +108,15 @@ def _is_open_promise(
     return message.seq in state.promises and message.secret == state.secret(message.seq)
 
 
+def _is_open_promise_at_work(state: ExecutionState, message: events.PromiseHeartbeat) -> bool:
+    """Return whether the workflow runs, the promise is open and the secret is the right one."""
+    return (
+        state.condition == "running"
+        and message.seq in state.promises
+        and message.secret == state.secret(message.seq)
+    )
+
+
 def _is_open_child(
     state: ExecutionState, message: events.ChildCompleted | events.ChildFailed
 ) -> bool:
@@ -116,6 +125,13 @@ def _is_open_child(
     """
     seq = message.seq
     return seq in state.children or seq in state.child_ids or seq in state.inherited
+
+
+def _grants_more(state: ExecutionState, message: events.SlotsGranted) -> bool:
+    """Return whether the workflow runs, the slots are for this run, and it knows of fewer."""
+    if state.condition != "running" or state.slots is None:
+        return False
+    return message.sender.rpartition("/")[2] == state.generation() and state.slots.is_new(message)
 
 
 def as_it_is(state: ExecutionState, message: Event) -> Event:
@@ -150,13 +166,15 @@ def _retry_or_failure(state: ExecutionState, message: events.TaskFailed) -> Even
 def _signal(state: ExecutionState, message: events.SignalReceived) -> Event:
     """Return `SignalUnhandled` if the workflow has ended, the message itself otherwise."""
     if state.closed:
-        return events.SignalUnhandled(message.at, message.name, message.value, message.id)
+        about = (message.at, message.name, message.value, message.id)
+        return events.SignalUnhandled(*about, message.headers)
     return message
 
 
 def _accepted(state: ExecutionState, message: events.UpdateRequested) -> Event:
     """Return `UpdateAccepted`, if its validator lets it pass."""
-    return events.UpdateAccepted(message.at, message.id, message.name, message.arguments)
+    about = (message.at, message.id, message.name, message.arguments)
+    return events.UpdateAccepted(*about, message.headers)
 
 
 def _without_secret(
@@ -164,6 +182,11 @@ def _without_secret(
 ) -> Event:
     """Return the message itself, without the secret."""
     return replace(message, secret="")
+
+
+def _unrecorded(state: ExecutionState, message: events.PromiseHeartbeat) -> Any:
+    """Return nothing that is recorded: the last one of each promise is kept beside the history."""
+    return message
 
 
 RULES: Final[dict[type[Any], Rule]] = {
@@ -181,8 +204,10 @@ RULES: Final[dict[type[Any], Rule]] = {
     events.ExecutionTerminated: Rule(_is_running, as_it_is),
     events.PromiseCompleted: Rule(_is_open_promise, _without_secret),
     events.PromiseFailed: Rule(_is_open_promise, _without_secret),
+    events.PromiseHeartbeat: Rule(_is_open_promise_at_work, _unrecorded),
     events.ChildCompleted: Rule(_is_open_child, as_it_is),
     events.ChildFailed: Rule(_is_open_child, as_it_is),
+    events.SlotsGranted: Rule(_grants_more, as_it_is),
 }
 """By kind. Other kinds are decided in a turn: as messages they are never new. What a Tick brings about
 says `ExecutionState.due`.

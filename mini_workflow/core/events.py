@@ -35,7 +35,8 @@ class ExecutionStarted(Fact):
     tokens of the run's promises are made from, and nothing else is; histories from before have none.
     `behaviour` says which choices of this library a run was recorded with, so that a replay makes the
     same: see BEHAVIOUR. `began_with` are the arguments of the first run, where those of this one are
-    others: what a restart begins with. `tags` are those that the run begins with.
+    others: what a restart begins with. `tags` are those that the run begins with. `headers` go along with the
+    execution: see the module `headers`.
 
     The code begins `delay` milliseconds later, or at the time `start_at`: then TimerFired with the
     number BEGIN says so. Within `timeout` milliseconds from then it has to end, or by `deadline`, which
@@ -74,6 +75,7 @@ class ExecutionStarted(Fact):
     failure: Failure | None = None
     worker: str = ""
     forked_from: dict[str, Any] | None = None
+    headers: dict[str, str] | None = None
 
 
 @fact
@@ -86,7 +88,7 @@ class ExecutionReset(Fact):
     one go on behind it. `attempts` says for each task that was open at the cut, by its number, which
     attempt it makes now; those before do not count any more. `running` are those whose attempt has begun
     and goes on. `timer` is the number of a timer that waits once more, until `fire_at` (milliseconds
-    since the epoch); 0 for none.
+    since the epoch); 0 for none. `asked_by` says who asked for it, if that was told.
     """
 
     at: int
@@ -99,6 +101,7 @@ class ExecutionReset(Fact):
     running: list[int] | None = None
     timer: int = 0
     fire_at: int = 0
+    asked_by: str = ""
 
 
 @fact
@@ -164,7 +167,9 @@ class TaskReleased(Fact):
 
 @fact
 class TimerFired(Fact):
-    """A timer's time has come. BEGIN and DEADLINE are the numbers of those of the execution itself."""
+    """A timer's time has come. BEGIN and DEADLINE are the numbers of those of the execution itself; that
+    of a promise says that it has ended without a value: its timeout has passed, or a heartbeat is missing.
+    """
 
     at: int
     seq: int
@@ -183,32 +188,41 @@ class ClockSetBack(Fact):
 
 @fact
 class SignalReceived(Fact):
-    """A signal. Its `id` is the same in every copy of the message; empty means there is one."""
+    """A signal. Its `id` is the same in every copy of the message; empty means there is one. `headers` are
+    what came with it, beside its value.
+    """
 
     at: int
     name: str
     value: Payload
     id: str = ""
+    headers: dict[str, str] | None = None
 
 
 @fact
 class SignalUnhandled(Fact):
-    """A signal that arrived in the turn in which the execution closed. `id` as in SignalReceived."""
+    """A signal that arrived in the turn in which the execution closed. `id` and `headers` as in
+    SignalReceived.
+    """
 
     at: int
     name: str
     value: Payload
     id: str = ""
+    headers: dict[str, str] | None = None
 
 
 @fact
 class UpdateAccepted(Fact):
-    """A request that its validator let pass. `arguments` as in ExecutionStarted."""
+    """A request that its validator let pass. `arguments` as in ExecutionStarted, `headers` as in
+    SignalReceived.
+    """
 
     at: int
     id: str
     name: str
     arguments: Payload
+    headers: dict[str, str] | None = None
 
 
 @fact
@@ -225,12 +239,13 @@ class UpdateRefused(Fact):
 @fact
 class CancelRequested(Fact):
     """Somebody outside asked the execution to cancel itself. Its `id` is the same in every copy of
-    the message; empty means there is one.
+    the message; empty means there is one. `asked_by` says who, if that was told.
     """
 
     at: int
     reason: str = ""
     id: str = ""
+    asked_by: str = ""
 
 
 @fact
@@ -272,11 +287,24 @@ class ChildFailed(Fact):
 
 
 @fact
+class SlotsGranted(Fact):
+    """A limit has granted slots to the run that calls itself `sender`. `granted` has a list for each
+    place: the key, the priority, and how many it has granted there in all.
+    """
+
+    at: int
+    limit: str
+    sender: str
+    granted: list[list[Any]]
+
+
+@fact
 class ExecutionTerminated(Fact):
-    """Ended from outside without running any code of the workflow."""
+    """Ended from outside without running any code of the workflow. `asked_by` says by whom, if told."""
 
     at: int
     reason: str = ""
+    asked_by: str = ""
 
 
 @fact
@@ -291,7 +319,8 @@ class TaskScheduled(Fact):
     is the default one. `begun` is when it began, if the event before was long under way. `undoes` is the
     number of the task that it takes back; 0 for none. `part_of` is the number of the first task of the
     ``ctx.map`` that it belongs to, and the first one has in `map` the map's name, the number of its items,
-    and how many may be open at a time (``{"name": ..., "items": ..., "concurrency": ...}``).
+    and how many may be open at a time (``{"name": ..., "items": ..., "concurrency": ...}``). `limit` says
+    of which limit each attempt needs a slot: its name, and a key and a priority if they are given.
     """
 
     seq: int
@@ -306,6 +335,7 @@ class TaskScheduled(Fact):
     undoes: int = 0
     part_of: int = 0
     map: dict[str, Any] | None = None
+    limit: dict[str, Any] | None = None
 
 
 @fact
@@ -359,15 +389,21 @@ class TimerCancelled(Fact):
 
 @fact
 class PromiseCreated(Fact):
-    """The workflow made a promise, for somebody outside to complete."""
+    """The workflow made a promise, for somebody outside to complete: within `timeout` milliseconds, and
+    with a heartbeat at least every `heartbeat_timeout` milliseconds, if these are given.
+    """
 
     seq: int
     name: str = ""
+    timeout: int | None = None
+    heartbeat_timeout: int | None = None
 
 
 @fact
 class ChildStarted(Fact):
-    """The workflow started a child execution. `arguments` and `tags` as in ExecutionStarted."""
+    """The workflow started a child execution. `arguments` and `tags` as in ExecutionStarted. It has the
+    headers of this execution, or those that are in `headers`.
+    """
 
     seq: int
     name: str
@@ -375,6 +411,7 @@ class ChildStarted(Fact):
     arguments: Payload
     on_parent_close: str = "terminate"
     tags: dict[str, str] | None = None
+    headers: dict[str, str] | None = None
 
 
 @fact
@@ -388,7 +425,7 @@ class ChildCancelled(Fact):
 @fact
 class StartSent(Fact):
     """The workflow started another execution, which goes on without it. `arguments`, `tags` and the
-    options as in ExecutionStarted.
+    options as in ExecutionStarted, `headers` as in ChildStarted.
 
     With `notify` it is sent a signal of that name when the other one has closed.
     """
@@ -403,16 +440,18 @@ class StartSent(Fact):
     retry: dict[str, Any] | None = None
     notify: str = ""
     tags: dict[str, str] | None = None
+    headers: dict[str, str] | None = None
 
 
 @fact
 class SignalSent(Fact):
-    """The workflow sent a signal to another execution."""
+    """The workflow sent a signal to another execution. `headers` as in SignalReceived."""
 
     seq: int
     target: str
     name: str
     value: Payload
+    headers: dict[str, str] | None = None
 
 
 @fact
@@ -423,6 +462,31 @@ class CancelSent(Fact):
     target: str
     reason: str = ""
     terminates: bool = False
+
+
+@fact
+class SlotsSent(Fact):
+    """The workflow, which is that of a limit, has granted slots to an execution: see SlotsGranted."""
+
+    seq: int
+    target: str
+    limit: str
+    sender: str
+    granted: list[list[Any]]
+
+
+@fact
+class CompletionSent(Fact):
+    """The workflow gave a promise of another execution its `value`, or had it fail with a `failure`: the one
+    with the number `promise`, whose token has that `secret`.
+    """
+
+    seq: int
+    target: str
+    promise: int
+    secret: str
+    value: Payload
+    failure: Failure | None = None
 
 
 @fact
@@ -517,6 +581,7 @@ Incoming = (
     | PromiseFailed
     | ChildCompleted
     | ChildFailed
+    | SlotsGranted
     | ExecutionTerminated
 )
 Recorded = (
@@ -532,6 +597,8 @@ Recorded = (
     | StartSent
     | SignalSent
     | CancelSent
+    | SlotsSent
+    | CompletionSent
     | UpdateCompleted
     | UpdateFailed
     | PatchMarked
@@ -576,6 +643,21 @@ class UpdateRequested(Fact):
     name: str
     arguments: Payload
     forwarded: bool = False
+    headers: dict[str, str] | None = None
+
+
+@fact
+class PromiseHeartbeat(Fact):
+    """A message, never recorded: whoever has promised a value is still at work on it. `value` encodes the
+    details, or None; `secret` is checked on arrival. The last one of each promise is kept beside the history:
+    then it is `known`, and `at` is when it was heard.
+    """
+
+    at: int
+    seq: int
+    value: Payload
+    secret: str
+    known: bool = False
 
 
 @fact
@@ -584,7 +666,7 @@ class ResetRequested(Fact):
     last good point ("retry"), or from the start ("restart").
 
     It is about the run of that number; 0 means the one that there is. `id` is the same in every copy.
-    `began_with` are other arguments for a restart.
+    `began_with` are other arguments for a restart. `asked_by` as in ExecutionReset.
     """
 
     at: int
@@ -592,6 +674,7 @@ class ResetRequested(Fact):
     run: int
     id: str
     began_with: Payload | None = None
+    asked_by: str = ""
 
 
 @fact
@@ -615,9 +698,14 @@ class DeletionRequested(Fact):
     started_at: int
 
 
+Letter = UpdateRequested | PromiseHeartbeat
+"""What is sent to an execution, and not recorded as it is."""
+
+LETTERS: Final = frozenset({UpdateRequested, PromiseHeartbeat})
+
 Request = ResetRequested | PauseRequested | DeletionRequested
 """What is asked about an execution as a whole; its code does not hear of it."""
 
 REQUESTS: Final = frozenset(Request.__args__)
 
-Message = Incoming | Tick | UpdateRequested | Request
+Message = Incoming | Tick | Letter | Request

@@ -45,6 +45,7 @@ _ELSEWHERE: Final = (
     events.ChildFailed,
     events.StartSent,
     events.SignalSent,
+    events.CompletionSent,
 )
 """The events whose values are those of another execution."""
 

@@ -228,3 +228,11 @@ def _copied(cell: CellType) -> CellType:
         return CellType(cell.cell_contents)
     except ValueError:  # not assigned yet
         return CellType()
+
+
+def item_name(name_of: Callable[[Any], object], item: object) -> str:
+    """Return the name of the task of an item. Raises UsageError if it is none."""
+    name = name_of(item)
+    if not isinstance(name, str):
+        raise UsageError(f"ctx.map(name=...) has given {name!r} for {item!r}: give a text")
+    return name

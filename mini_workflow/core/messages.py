@@ -157,13 +157,14 @@ class Messages:
         except SerializationError as error:
             self._recorder.unreadable(event.name, error)
             return
-        task = self._start(f"signal {event.name!r}", self._run_signal(handler, value))
+        task = self._start(f"signal {event.name!r}", self._run_signal(handler, value, event))
         self._unbegun[task] = (number, event)
 
-    async def _run_signal(self, handler: Handler, value: Any) -> None:
+    async def _run_signal(self, handler: Handler, value: Any, event: events.SignalReceived) -> None:
         self._unbegun.pop(asyncio.current_task(), None)  # type: ignore[arg-type]
         try:
-            await handlers.call(handler, value)
+            with self._recorder.around_handler("signal", event):
+                await handlers.call(handler, value)
         except (Halt, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError):
             raise
         except BaseException as error:
@@ -209,7 +210,8 @@ class Messages:
             handler = partial(self._queries[ANY], name)
         if handler is None:
             raise UnknownHandler(handlers.unknown("query", name, self._queries))
-        answer = handlers.look(f"the handler of query {name!r}", handler, args, kwargs)
+        with self._recorder.around_handler("query", name):
+            answer = handlers.look(f"the handler of query {name!r}", handler, args, kwargs)
         if inspect.iscoroutine(answer):
             answer.close()
             raise UsageError(
@@ -310,7 +312,8 @@ class Messages:
     ) -> None:
         ended: Event
         try:
-            result = await handlers.call(handler, *args, **kwargs)
+            with self._recorder.around_handler("update", accepted):
+                result = await handlers.call(handler, *args, **kwargs)
             ended = events.UpdateCompleted(
                 accepted.id, self._recorder.codec.encode(result, "result of the update")
             )

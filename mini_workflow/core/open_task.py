@@ -14,6 +14,7 @@ class OpenTask:
         "discounted",
         "heartbeat",
         "heartbeat_timeout",
+        "limit",
         "name",
         "part_of",
         "retry",
@@ -21,6 +22,7 @@ class OpenTask:
         "since",
         "timeout",
         "undoes",
+        "waits",
         "worker",
     )
 
@@ -34,10 +36,19 @@ class OpenTask:
         self.timeout = event.timeout
         self.heartbeat_timeout = event.heartbeat_timeout
         self.worker = event.worker
+        self.limit = event.limit
+        """Of what its attempts need a slot each; None for nothing."""
+        self.waits = event.limit is not None
+        """Whether its attempt waits for a slot."""
         self.heartbeat: Payload | None = None
         """The details that the attempts before have given last with a heartbeat."""
         self.attempt = 1
         self.discounted = 0
         """How many attempts do not count any more, because the task was to be made again."""
         self.retry_at: int | None = None
-        """When the next attempt is due; None while an attempt is in flight."""
+        """When the next attempt is due; None while an attempt is in flight, or waits for a slot."""
+
+    @property
+    def in_flight(self) -> bool:
+        """Whether an attempt is being made."""
+        return self.retry_at is None and not self.waits

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Generator
+from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from mini_workflow.core import events
+from mini_workflow.core.open_promise import OpenPromise
 from mini_workflow.core.recorder import Recorder
-from mini_workflow.errors import PromiseNotOpen, UsageError
+from mini_workflow.core.timers import Timers
+from mini_workflow.durations import limited
+from mini_workflow.errors import PromiseNotOpen, PromiseTimeout, UsageError
 from mini_workflow.loop.loop import WorkflowLoop
 from mini_workflow.loop.ordered import WorkflowFuture
 
@@ -32,6 +37,13 @@ def read_token(token: str) -> tuple[str, int, str]:
     if len(parts) == 3 and parts[0] and parts[1].isdecimal() and parts[2]:
         return parts[0], int(parts[1]), parts[2]
     raise PromiseNotOpen(f"{token!r} is not the token of a promise; use the promise's .token as is")
+
+
+def reason_of(why: str | BaseException) -> BaseException:
+    """Return what a promise is to raise. Raises UsageError if it is neither an exception nor a text."""
+    if not isinstance(why, (str, BaseException)):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise UsageError(f"{why!r} is no reason: give an exception, or a text")
+    return RuntimeError(why) if isinstance(why, str) else why
 
 
 class Promise(WorkflowFuture[Any]):
@@ -84,34 +96,71 @@ class Promise(WorkflowFuture[Any]):
 class Promises:
     """The promises of one run."""
 
-    __slots__ = ("_open", "_recorder")
+    __slots__ = ("_open", "_recorder", "_timers")
 
-    def __init__(self, recorder: Recorder) -> None:
+    def __init__(self, recorder: Recorder, timers: Timers) -> None:
         self._recorder = recorder
+        self._timers = timers
         self._open: dict[int, Promise] = {}
 
-    def create(self, name: str) -> Promise:
-        """Return a value that somebody outside will give."""
+    def create(
+        self, name: str, timeout: float | timedelta | None, heartbeat: float | timedelta | None
+    ) -> Promise:
+        """Return a value that somebody outside will give, within so many seconds, and with a heartbeat at
+        least as often.
+        """
+        what = f"promise {name!r}" if name else "a promise"
+        limits = limited(what, "timeout", timeout), limited(what, "heartbeat", heartbeat)
         recorder = self._recorder
         if not recorder.may_start():
             return Promise("", name, loop=recorder.loop)
         seq = recorder.seq = recorder.seq + 1
-        recorder.emit(events.PromiseCreated(seq, name))
+        recorder.emit(events.PromiseCreated(seq, name, *limits))
         token = make_token(recorder.execution_id, seq, recorder.state.secret(seq))
         promise = self._open[seq] = Promise(token, name, seq, loop=recorder.loop)
+        opened = recorder.state.promises.get(seq)
+        if opened is not None and opened.due is not None:
+            self._timers.of_execution[seq] = partial(self._expired, seq, opened)
         return promise
+
+    def _expired(self, seq: int, opened: OpenPromise) -> None:
+        """Have a promise raise that nobody has given it a value in time."""
+        promise = self._open.pop(seq, None)
+        if promise is None or (future := promise.unsettled) is None:
+            return
+        name = repr(promise.name) if promise.name else f"#{seq}"
+        late = opened.late(self._recorder.state.now)
+        limit = opened.timeout if late else opened.heartbeat_timeout
+        what = "was not completed within" if late else "has ended: no heartbeat came for"
+        error = PromiseTimeout(f"promise {name} {what} {(limit or 0) / 1000:g} s")
+        self._recorder.fail(future, error)
+
+    def send(self, token: str, value: Any = None, error: BaseException | None = None) -> None:
+        """Give a promise of any execution its value, or have it fail, once this turn is committed."""
+        target, number, secret = read_token(token)
+        recorder = self._recorder
+        if recorder.may_start():
+            codec = recorder.codec.for_execution(target)
+            payload = codec.encode(value, "value of the promise")
+            failure = None if error is None else codec.encode_failure(error)
+            seq = recorder.seq = recorder.seq + 1
+            recorder.emit(events.CompletionSent(seq, target, number, secret, payload, failure))
 
     def completed(self, event: events.PromiseCompleted) -> None:
         """Give a promise its value."""
-        promise = self._open.pop(event.seq, None)
+        promise = self._ended(event.seq)
         if promise is not None and (future := promise.unsettled) is not None:
             future.set_result(self._recorder.codec.decode_ordered(event.value))
 
     def failed(self, event: events.PromiseFailed) -> None:
         """Give a promise its exception."""
-        promise = self._open.pop(event.seq, None)
+        promise = self._ended(event.seq)
         if promise is not None and (future := promise.unsettled) is not None:
             self._recorder.fail(future, self._recorder.codec.decode_failure(event.failure))
+
+    def _ended(self, seq: int) -> Promise | None:
+        self._timers.of_execution.pop(seq, None)
+        return self._open.pop(seq, None)
 
     def clear(self) -> None:
         """Forget all promises."""

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Final
 
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.comparison import COMPARED, Comparison
 from mini_workflow.core.events import Event
+from mini_workflow.core.headers import Hooks
 from mini_workflow.core.recorded import Script
 from mini_workflow.core.state import ExecutionState
 from mini_workflow.errors import (
@@ -53,6 +55,7 @@ class Recorder:
         "dead",
         "execution_id",
         "failed",
+        "hooks",
         "loop",
         "out",
         "reading",
@@ -92,6 +95,8 @@ class Recorder:
         self.streams: Streams | None = None
         """What the code writes to streams, once it has any."""
         self._halts = 0
+        self.hooks: Hooks | None = None
+        """What goes around the code of the workflow, if anything does."""
 
     # Events
 
@@ -185,6 +190,14 @@ class Recorder:
             f"{what} in the predicate of ctx.wait_for()",
             "only look at the workflow's variables there",
         )
+
+    def around_handler(self, kind: str, message: Any) -> AbstractContextManager[object]:
+        """Return what goes around the call of a handler of that message, or of a query of that name."""
+        if self.hooks is None:
+            return nullcontext()
+        if isinstance(message, str):
+            return self.hooks.around(kind, message, None)
+        return self.hooks.around(kind, message.name, message.headers)
 
     # Failures and warnings
 

@@ -46,5 +46,7 @@ def repeat(run: Run, history: Sequence[Event]) -> None:
     recorder.script = None
     # What the code asked for behind the end of the recording has not been committed yet.
     recorder.restore(recorder.take()[len(history) :])
+    if run.state.slots is not None:
+        run.state.slots.settle(told=not recorder.out)
     if recorder.streams is not None and not recorder.out:
         recorder.streams.take()  # it was written with the end of the recording

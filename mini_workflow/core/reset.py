@@ -195,6 +195,9 @@ def retry(history: Sequence[Event], *, at: int, request_id: str) -> Reset:
         timer = next(timers, None)
         if timer is not None and timer.wait is not None:
             marker = replace(marker, timer=cut.seq, fire_at=at + timer.wait)
+        promise = state.promises.get(cut.seq)
+        if promise is not None and promise.timeout is not None:
+            marker = replace(marker, timer=cut.seq, fire_at=at + promise.timeout)
     messages = tuple(_again(tail, cut, state, marker))
     known = {m.seq for m in messages if isinstance(m, (events.ChildCompleted, events.ChildFailed))}
     children = tuple((child.id, seq) for seq, child in state.children.items() if seq not in known)
@@ -216,7 +219,7 @@ def _attempts(
             if number in attempts:
                 attempts[number] = attempt if done else max(attempts[number], attempt)
     for seq, task in ExecutionState.of(history).tasks.items():
-        if str(seq) in attempts and task.retry_at is None:
+        if str(seq) in attempts and task.in_flight:
             running.append(seq)
             attempts[str(seq)] = task.attempt
     return attempts, running
@@ -276,14 +279,15 @@ def _again(
     """
     for event in tail:
         if isinstance(event, events.SignalUnhandled):
-            yield events.SignalReceived(event.at, event.name, event.value, event.id)
+            yield events.SignalReceived(event.at, event.name, event.value, event.id, event.headers)
         elif isinstance(event, (events.SignalReceived, events.UpdateAccepted)):
             yield event
         elif isinstance(event, events.TaskCompleted):
             if event.seq in state.tasks:
                 yield event
         elif isinstance(event, events.TimerFired):
-            if event.seq in state.timers and event.seq not in (marker.timer, DEADLINE):
+            gone = (marker.timer, DEADLINE, *state.promises)
+            if event.seq in state.timers and event.seq not in gone:
                 yield event
         elif isinstance(event, (events.PromiseCompleted, events.PromiseFailed)):
             if event.seq in state.promises and event is not cut:

@@ -248,3 +248,11 @@ DEFAULT_POLICY: Final = RetryPolicy(
 """Without a policy an exception of the task fails it at once, and only the death of a worker or of
 the engine makes another attempt, at most four times: a task that kills its process every time must
 not do so for ever."""
+
+
+def check_policy(retry: object) -> None:
+    """Raise UsageError unless it is a RetryPolicy, or None."""
+    if retry is not None and not isinstance(retry, RetryPolicy):
+        raise UsageError(
+            f"retry={retry!r} is not a RetryPolicy; for example retry=RetryPolicy(max_attempts=3)"
+        )

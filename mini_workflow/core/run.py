@@ -138,7 +138,7 @@ class Run:
         self.state = recorder.state
         self.tasks = Tasks(recorder, inline)
         self.timers = Timers(recorder)
-        self.promises = Promises(recorder)
+        self.promises = Promises(recorder, self.timers)
         self.children = Children(recorder)
         self.conditions = Conditions(recorder)
         self.started: events.ExecutionStarted | None = None
@@ -334,7 +334,10 @@ class Run:
                 if self.recorder.dead or running_loop() is not self.loop:
                     raise  # not the workflow's own: its coroutine is being closed
                 if error.__traceback__ is not None:
-                    set_traceback(error, error.__traceback__.tb_next)  # begin at the user's code
+                    begins = error.__traceback__.tb_next  # at the user's code
+                    if self.recorder.hooks is not None and begins is not None:
+                        begins = begins.tb_next
+                    set_traceback(error, begins)
             closing = self._ended_by(error)
             if not isinstance(closing, events.ContinuedAsNew):
                 await self.tasks.undo()

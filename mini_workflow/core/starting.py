@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any, Generic, Literal, ParamSpec, Protocol, TypedDict, TypeVar, cast
 
 from mini_workflow.core.retry import RetryPolicy
+from mini_workflow.core.validation import check_id
 from mini_workflow.errors import UsageError
 
 P = ParamSpec("P")
@@ -74,6 +75,23 @@ def unbind(
     return bound.workflow, bound.args, bound.kwargs
 
 
+def checked_name(
+    workflow: Any,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    execution_id: str | None,
+) -> str:
+    """Return the name of what a workflow's code is about to start. Raises InvalidArguments, or
+    InvalidIdentifier unless the id is one, or None.
+    """
+    if execution_id is not None:
+        check_id(execution_id)
+    if isinstance(workflow, str):
+        return workflow
+    workflow.check_arguments(args, kwargs)
+    return cast("str", workflow.name)
+
+
 def _listed(kwargs: dict[str, Any]) -> str:
     return f"; {', '.join(kwargs)} is none" if kwargs else ""
 
@@ -87,6 +105,7 @@ class StartOptions(TypedDict, total=False):
 
     id: str | None
     tags: Mapping[str, str] | None
+    headers: Mapping[str, str] | None
     delay: float | timedelta | None
     start_at: datetime | None
     timeout: float | timedelta | None
@@ -100,6 +119,7 @@ class SignalWithStartOptions(TypedDict, total=False):
     value: Any
     if_closed: IfClosed
     tags: Mapping[str, str] | None
+    headers: Mapping[str, str] | None
 
 
 class DetachedOptions(TypedDict, total=False):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from hashlib import sha256
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from typing import Any, ClassVar, Final, Literal
 
 from mini_workflow.core import events
@@ -21,10 +21,14 @@ from mini_workflow.core.continuation import (
 )
 from mini_workflow.core.duplicates import RULES, as_it_is
 from mini_workflow.core.events import Event, Message
+from mini_workflow.core.limit import LIMIT
 from mini_workflow.core.open_durations import OpenDurations
+from mini_workflow.core.open_promise import OpenPromise, OpenPromises
 from mini_workflow.core.open_task import OpenTask
 from mini_workflow.core.progress import MapCount, count_ended, count_started
 from mini_workflow.core.report_limits import ReportDeadlines, ReportLimits, not_reported
+from mini_workflow.core.run_reset import reset_run
+from mini_workflow.core.slots import Slots, take_slots
 from mini_workflow.core.tags import merge_tags
 from mini_workflow.core.timing import BEGIN, DEADLINE
 from mini_workflow.errors import WireError
@@ -50,43 +54,12 @@ class ExecutionState:
     """The sum of a history."""
 
     __slots__ = (
-        "answers",
-        "cancel_requested",
-        "cancelled_by",
-        "cancelled_tasks",
-        "child_ids",
-        "children",
-        "closed",
-        "condition",
-        "deadline",
-        "deadlines",
-        "durations",
-        "execution_id",
-        "in_flight",
-        "in_hand",
-        "inherited",
-        "left_tasks",
-        "left_timers",
-        "length",
-        "limits",
-        "maps",
-        "now",
-        "patches",
-        "promises",
-        "released",
-        "resets",
-        "key",
-        "seed",
-        "signal_ids",
-        "started_at",
-        "tags",
-        "tasks",
-        "timers",
-        "updates",
-        "worker",
-        "_timeout",
-        "_within",
-        "_wakes",
+        *("answers", "cancel_requested", "cancelled_by", "cancelled_tasks", "child_ids"),
+        *("children", "closed", "condition", "deadline", "deadlines", "durations", "headers"),
+        *("execution_id", "in_flight", "in_hand", "inherited", "left_tasks", "left_timers"),
+        *("length", "limits", "maps", "now", "patches", "promises", "released", "resets"),
+        *("key", "seed", "signal_ids", "slots", "started_at", "tags", "tasks", "timers", "updates"),
+        *("worker", "_timeout", "within", "_wakes"),
     )
 
     def __init__(self) -> None:
@@ -99,6 +72,9 @@ class ExecutionState:
         self.seed = 0
         self.started_at = 0
         self.tags: dict[str, str] = {}
+        self.slots: Slots | None = None
+        """What its tasks have of limits, once one has."""
+        self.headers: dict[str, str] | None = None
         self.worker = ""
         """The worker of all tasks, if they are for one: see `ExecutionStarted`."""
         self.in_flight = 0
@@ -117,7 +93,7 @@ class ExecutionState:
         self.cancel_requested = False
         self.cancelled_by = ""
         """The id of the last request to cancel, earlier runs included."""
-        self.promises: dict[int, None] = {}
+        self.promises = OpenPromises()
         self.children: dict[int, OpenChild] = {}
         self.child_ids: dict[int, str] = {}
         """The ids of the children that were given up, until their end is known."""
@@ -137,7 +113,7 @@ class ExecutionState:
         self.resets: set[tuple[int, str]] = set()
         """The runs that began with events of another one, with the ids of the requests."""
         self._timeout: int | None = None
-        self._within: int | None = None
+        self.within: int | None = None
         """How long the run may take, as far as it has a deadline."""
         self.deadline: int | None = None
         """By when the execution had to end, once it has, or the run (milliseconds since the epoch)."""
@@ -209,10 +185,10 @@ class ExecutionState:
                 failure = not_reported(task.name, task.attempt)
                 lost = events.TaskFailed(max(now, self.now), seq, task.attempt, failure)
                 return self.admit(lost)
-            self._expect(seq, now)
+            self.expect(seq, now)
         return self._planned(now, steady_since)
 
-    def _expect(self, seq: int, at: int) -> None:
+    def expect(self, seq: int, at: int) -> None:
         """Wait for the report of a task's attempt from `at` on."""
         if self.limits is not None:
             task = self.tasks[seq]
@@ -247,6 +223,13 @@ class ExecutionState:
         """Return the open children, those of earlier runs included."""
         return {**self.inherited, **self.children}
 
+    def generation(self) -> str:
+        """Return what tells the run from the others of its execution, also from those whose events it
+        begins with.
+        """
+        last = max((run for run, _ in self.resets), default=0)
+        return f"{self.seed}.{last}" if last else f"{self.seed}"
+
     def secret(self, seq: int) -> str:
         """Return what the token of promise number `seq` proves; nobody can guess it."""
         if self.key:
@@ -280,6 +263,7 @@ class ExecutionState:
         self.key = event.key
         self.started_at = event.at
         self.tags = dict(event.tags or {})
+        self.headers = event.headers
         self.worker = event.worker
         self.cancelled_by = event.cancelled
         self.cancel_requested = event.cancel is not None
@@ -293,58 +277,56 @@ class ExecutionState:
             name: True for name, about in self.answers.items() if "refusal" not in about
         }
         if event.delay:
-            self._open_timer(BEGIN, event.at + event.delay, event.at)
+            self.open_timer(BEGIN, event.at + event.delay, event.at)
         elif event.start_at is not None and (event.start_at > event.at or event.attempt > 1):
-            self._open_timer(BEGIN, event.start_at, None)
+            self.open_timer(BEGIN, event.start_at, None)
         self._timeout = event.timeout
-        self._within = event.timeout
+        self.within = event.timeout
         if event.deadline is not None:
-            self._within = max(0, event.deadline - event.at)
-            self._open_timer(DEADLINE, event.deadline, event.at)
+            self.within = max(0, event.deadline - event.at)
+            self.open_timer(DEADLINE, event.deadline, event.at)
         if BEGIN not in self.timers:
             self._begin(event.at)
 
     def _begin(self, at: int) -> None:
         if self._timeout is not None:
-            self._open_timer(DEADLINE, at + self._timeout, at)
+            self.open_timer(DEADLINE, at + self._timeout, at)
 
-    def _open_timer(self, seq: int, fire_at: int, began: int | None) -> None:
+    def open_timer(self, seq: int, fire_at: int, began: int | None) -> None:
         self.timers[seq] = fire_at
         if began is not None:
             self.durations.begin(seq, began)
         heappush(self._wakes, (fire_at, seq))
-
-    def _reset(self, event: events.ExecutionReset) -> None:
-        self._check_open(event)
-        self.resets.add((event.run, event.id))
-        for number, attempt in (event.attempts or {}).items():
-            seq = int(number)
-            task = self.tasks.get(seq)
-            if task is None:
-                continue  # the code of today has given it up before
-            if task.retry_at is not None:
-                task.retry_at = None
-                self.durations.end(seq)
-                self.in_flight += 1
-            self.released.pop(seq, None)
-            task.attempt, task.discounted = attempt, attempt - 1
-            self._expect(seq, max(event.at, self.now))
-        if event.timer in self.timers:
-            self._open_timer(event.timer, event.fire_at, event.at)
-        if DEADLINE in self.timers and self._within is not None:
-            # It has as long again as the run had at first.
-            self._open_timer(DEADLINE, event.at + self._within, event.at)
+        if len(self._wakes) > 64 + 2 * (len(self.timers) + len(self.tasks)):
+            # Heartbeats of promises, which move a timer again and again, must not pile up.
+            retries = (seq for seq, task in self.tasks.items() if task.retry_at is not None)
+            moved = self.durations.moved
+            self._wakes = [(self._end(n) - moved.get(n, 0), n) for n in (*self.timers, *retries)]
+            self._wakes += [(self._end(n), n) for n in moved]
+            heapify(self._wakes)
 
     def _task_scheduled(self, event: events.TaskScheduled) -> None:
         if self.condition != "running":
             raise self._follows_the_end(event)
         self.tasks[event.seq] = OpenTask(event, self.now)
-        self.in_flight += 1
         if event.part_of:
             self.maps = count_started(self.maps, event)
+        if event.limit is not None:
+            self.slots_of().ask(event.seq, event.limit)
+            return
+        self.in_flight += 1
         limits = self.limits
         if limits is not None and not (event.timeout is limits.longest is limits.others is None):
-            self._expect(event.seq, event.begun or self.now)
+            self.expect(event.seq, event.begun or self.now)
+
+    def slots_of(self) -> Slots:
+        """Return the slots of the run."""
+        slots = self.slots = self.slots or Slots()
+        return slots
+
+    def _give_back(self, task: OpenTask) -> None:
+        if task.limit is not None and not self.closed:
+            self.slots_of().give_back(task.limit)
 
     def _task_ended(self, event: events.TaskCompleted | events.TaskFailed) -> None:
         seq = event.seq
@@ -354,6 +336,7 @@ class ExecutionState:
         task = self.tasks.pop(seq)
         if task.retry_at is None:
             self.in_flight -= 1
+            self._give_back(task)
         else:
             self.durations.end(seq)
         if task.part_of:
@@ -371,6 +354,7 @@ class ExecutionState:
         if event.heartbeat is not None:
             task.heartbeat = event.heartbeat
         self.in_flight -= 1
+        self._give_back(task)
         self.released.pop(event.seq, None)
         self.durations.begin(event.seq, event.at)
         heappush(self._wakes, (event.retry_at, event.seq))
@@ -380,10 +364,14 @@ class ExecutionState:
         if task.retry_at is not None:
             task.retry_at = None
             self.durations.end(event.seq)
+            if task.limit is not None:
+                task.waits, task.since = True, event.at
+                self.slots_of().ask(event.seq, task.limit)
+                return
             self.in_flight += 1
         task.since = event.at
         self.released.pop(event.seq, None)
-        self._expect(event.seq, max(event.at, self.now))
+        self.expect(event.seq, max(event.at, self.now))
 
     def _clock_set_back(self, event: events.ClockSetBack) -> None:
         durations = self.durations
@@ -405,8 +393,11 @@ class ExecutionState:
         self.released.pop(event.seq, None)
         if task.part_of:
             count_ended(self.maps, task.part_of, event)
-        if task.retry_at is None:
+        if task.waits and task.limit is not None:
+            self.slots_of().withdraw(event.seq, task.limit)
+        elif task.retry_at is None:
             self.in_flight -= 1
+            self._give_back(task)
             self.cancelled_tasks[event.seq] = task.attempt
 
     def _signal_received(self, event: events.SignalReceived | events.SignalUnhandled) -> None:
@@ -430,18 +421,44 @@ class ExecutionState:
         self.cancelled_by = event.id or self.cancelled_by
 
     def _promise_created(self, event: events.PromiseCreated) -> None:
-        self._check_open(event)
-        self.promises[event.seq] = None
+        self.check_open(event)
+        self.promises[event.seq] = OpenPromise(event, self.now)
+        self.wait_for_promise(event.seq)
 
-    def _promise_ended(self, event: events.PromiseCompleted | events.PromiseFailed) -> None:
-        del self.promises[event.seq]
+    def _promise_ended(
+        self, event: events.PromiseCompleted | events.PromiseFailed | events.TimerFired
+    ) -> None:
+        self.promises.end(event.seq)
+        if event.seq in self.timers:
+            del self.timers[event.seq]
+            self.durations.end(event.seq)
+
+    def wait_for_promise(self, seq: int) -> None:
+        """Have the timer of a promise stand at its end."""
+        due = self.promises[seq].due
+        if due is not None and due != self.timers.get(seq):
+            self.open_timer(seq, due, self.promises[seq].since)
+
+    def hear(self, message: events.PromiseHeartbeat, now: int | None = None) -> None:
+        """Take in the heartbeat of an open promise. It is `now`, if that is given: whoever sends one has
+        another clock.
+        """
+        self.promises.hear(message, now)
+        self.wait_for_promise(message.seq)
+
+    def miss_no_heartbeat(self, now: int) -> None:
+        """Have every promise wait for its next heartbeat as if one had come `now`: none could be heard."""
+        for seq in self.promises.miss_none(now):
+            self.wait_for_promise(seq)
 
     def _child_started(self, event: events.ChildStarted) -> None:
-        self._check_open(event)
+        self.check_open(event)
         self.children[event.seq] = OpenChild(event.id, event.on_parent_close)
 
-    def _start_sent(self, event: events.StartSent) -> None:
-        self._check_open(event)
+    def _sent(self, event: events.StartSent | events.CompletionSent) -> None:
+        self.check_open(event)
+        if isinstance(event, events.StartSent) and event.name == LIMIT:
+            self.slots_of().known[event.id] = None
 
     def _child_cancelled(self, event: events.ChildCancelled) -> None:
         self.child_ids[event.seq] = self.children.pop(event.seq).id
@@ -460,7 +477,7 @@ class ExecutionState:
     def _tags_set(self, event: events.TagsSet) -> None:
         self.tags = merge_tags(self.tags, event.tags)
 
-    def _check_open(self, event: Event) -> None:
+    def check_open(self, event: Event) -> None:
         if self.condition != "running":
             raise self._follows_the_end(event)
 
@@ -473,13 +490,16 @@ class ExecutionState:
         if self.condition != "running":
             raise self._follows_the_end(event)
         began = None if event.wait is None else event.fire_at - event.wait
-        self._open_timer(event.seq, event.fire_at, began)
+        self.open_timer(event.seq, event.fire_at, began)
 
     def _timer_ended(self, event: events.TimerFired | events.TimerCancelled) -> None:
         del self.timers[event.seq]
         self.durations.end(event.seq)
 
     def _timer_fired(self, event: events.TimerFired) -> None:
+        if event.seq in self.promises:
+            self._promise_ended(event)
+            return
         self._timer_ended(event)
         if event.seq == BEGIN:
             self._begin(event.at)
@@ -489,6 +509,7 @@ class ExecutionState:
             raise WireError(f"event {self.length + 1} of the history, {event!r}, ends it once more")
         self.condition = _CONDITION[type(event)]
         self.closed = True
+        self.promises.close()
         self.left_timers = tuple(self.timers)
         if DEADLINE in self.timers:
             self.deadline = self._moved_end(DEADLINE) or self.timers[DEADLINE]
@@ -496,18 +517,18 @@ class ExecutionState:
             self.durations.end(seq)
         self.timers.clear()
         if self.condition in ("terminated", "continued"):
-            self.left_tasks = tuple(
-                seq for seq, task in self.tasks.items() if task.retry_at is None
-            )
+            self.left_tasks = tuple(seq for seq, task in self.tasks.items() if task.in_flight)
             self.tasks.clear()
             self.deadlines.clear()
             self.durations.clear()
             self.released.clear()
             self.in_flight = 0
+        elif self.slots is not None:
+            self.tasks = {seq: task for seq, task in self.tasks.items() if not task.waits}
 
     _HANDLERS: ClassVar[dict[type[Event], Callable[[ExecutionState, Any], None]]] = {
         events.ExecutionStarted: _started,
-        events.ExecutionReset: _reset,
+        events.ExecutionReset: reset_run,
         events.TaskScheduled: _task_scheduled,
         events.TaskCompleted: _task_ended,
         events.TaskFailed: _task_ended,
@@ -527,10 +548,12 @@ class ExecutionState:
         events.PromiseCompleted: _promise_ended,
         events.PromiseFailed: _promise_ended,
         events.ChildStarted: _child_started,
-        events.StartSent: _start_sent,
+        events.StartSent: _sent,
+        events.CompletionSent: _sent,
         events.ChildCancelled: _child_cancelled,
         events.ChildCompleted: _child_ended,
         events.ChildFailed: _child_ended,
+        events.SlotsGranted: take_slots,
         events.PatchMarked: _patch_marked,
         events.TagsSet: _tags_set,
         events.ContinuedAsNew: _closed,

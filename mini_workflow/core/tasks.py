@@ -19,14 +19,15 @@ from mini_workflow.core.raised import add_note
 from mini_workflow.core.recorded import INLINE
 from mini_workflow.core.recorder import Recorder
 from mini_workflow.core.retry import JudgedCall, RetryPolicy
+from mini_workflow.core.slots import see_to_limit
 from mini_workflow.core.streams import StreamWrite, streams_of
 from mini_workflow.errors import MiniWorkflowError, SerializationError, TaskError, UsageError
 from mini_workflow.loop.loop import Halt, WorkflowLoop
 from mini_workflow.loop.ordered import WorkflowFuture
 
-Inline = Callable[[str, int, str, CapturedCall, list[StreamWrite]], "Payload | Failure"]
-"""Runs a captured call inside the turn: (execution id, seq, name, payload, what it writes to streams) ->
-what came of it. Raises OutOfTime if it has not run the call, since this turn has no time for it."""
+Inline = Callable[..., "Payload | Failure"]
+"""Runs a captured call inside the turn: (execution id, seq, name, payload, what it writes to streams, headers
+of the execution) -> what came of it. Raises OutOfTime if there is no time for it in this turn."""
 
 UNDO_POLICY: Final = RetryPolicy(max_attempts=100, initial=1.0, maximum=300.0)
 """How an undo is retried: for hours, because what it takes back is real."""
@@ -93,15 +94,16 @@ class Tasks:
         heartbeat_timeout: int | None = None,
         undo: Callable[..., Any] | None = None,
         worker: str = "",
+        limit: dict[str, Any] | None = None,
         undoes: int = 0,
         options: set[str] = NONE,
         part_of: int = 0,
         mapped: dict[str, Any] | None = None,
     ) -> TaskFuture:
         """Start a task now. The timeouts are in milliseconds; `worker` is empty for the default one;
-        `undoes` is the number of the task that it takes back, 0 for none; `options` are what the user
-        has given of the engine's own arguments; `part_of` is the number of the first task of its map, and
-        that one is given what is `mapped`.
+        `limit` says of which limit each attempt needs a slot; `undoes` is the number of the task that it
+        takes back, 0 for none; `options` are what the user has given of the engine's own arguments;
+        `part_of` is the number of the first task of its map, and that one is given what is `mapped`.
 
         The call is captured before anything is recorded, so that a failure to capture it leaves
         no trace.
@@ -109,6 +111,8 @@ class Tasks:
         recorder = self._recorder
         if not recorder.may_start():
             return TaskFuture(0, name, loop=recorder.loop, tasks=self)
+        if limit is not None:
+            see_to_limit(recorder, limit["name"])
         seq = recorder.seq + 1
         if recorder.script is not None:
             name = self._name_before(name, function)
@@ -120,12 +124,8 @@ class Tasks:
         plan = None if retry is None else retry.to_plain()
         call = self._fingerprint(name, function, args, kwargs)
         worker = recorder.state.worker or worker
-        begun = 0
-        if (
-            recorder.state.limits is not None
-            and (at := recorder.loop.begins_at()) > recorder.loop.now
-        ):
-            begun = at
+        at = 0 if recorder.state.limits is None else recorder.loop.begins_at()
+        begun = at if at > recorder.loop.now else 0
         recorder.emit(
             events.TaskScheduled(
                 *(seq, name, plan, timeout, recorder.refused, heartbeat_timeout, call, worker),
@@ -133,6 +133,7 @@ class Tasks:
                 undoes=undoes,
                 part_of=seq if mapped is not None else part_of,
                 map=mapped,
+                limit=limit,
             )
         )
         future = TaskFuture(seq, name, loop=recorder.loop, tasks=self)
@@ -169,7 +170,8 @@ class Tasks:
                 raise Halt
             try:
                 with recorder.loop.outside():
-                    outcome = self._inline(recorder.execution_id, seq, name, captured[0], written)
+                    about = (recorder.execution_id, seq, name, captured[0])
+                    outcome = self._inline(*about, written, recorder.state.headers)
             except OutOfTime as error:
                 recorder.loop.fault = error
                 raise Halt from error
@@ -323,7 +325,7 @@ class Tasks:
     def attempt(self, seq: int) -> RunTask | None:
         """Return the attempt of a task that is to be in flight now, or None."""
         task, call = self._recorder.state.tasks.get(seq), self._calls.get(seq)
-        if task is None or call is None or task.retry_at is not None:
+        if task is None or call is None or not task.in_flight:
             return None
         payload, is_asynchronous = call
         return RunTask(
@@ -336,6 +338,7 @@ class Tasks:
             task.heartbeat_timeout,
             task.heartbeat,
             task.worker,
+            self._recorder.state.headers,
         )
 
     def clear(self) -> None:

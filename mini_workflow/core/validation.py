@@ -25,10 +25,14 @@ def check_name(kind: str, name: object) -> None:
         )
 
 
-def check_reason(reason: object) -> None:
-    """Raise UsageError unless it can be the reason of a cancellation."""
+def check_reason(reason: object, by: object = "") -> None:
+    """Raise UsageError unless it can be the reason of a cancellation, and `by` the name of who asks."""
     if not isinstance(reason, str):
         raise UsageError(f"{reason!r} is not a reason: give a text")
+    if not isinstance(by, str) or len(by) > MAXIMUM_NAME:
+        raise UsageError(
+            f"by={by!r}: say who asks for it as a text of at most {MAXIMUM_NAME} characters"
+        )
 
 
 def check_id(execution_id: Any) -> None:

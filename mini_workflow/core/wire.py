@@ -27,7 +27,7 @@ UPCASTERS: Final[dict[int, Callable[[dict[str, Any]], dict[str, Any]]]] = {}
 
 _KINDS: Final[dict[str, Any]] = {
     kind.__name__: kind
-    for kind in (*events.INCOMING, *events.RECORDED, events.UpdateRequested, *events.REQUESTS)
+    for kind in (*events.INCOMING, *events.RECORDED, *events.LETTERS, *events.REQUESTS)
 }
 _PAYLOADS: Final = {"arguments", "result", "value"}
 _PLAIN: Final[dict[str, Callable[[Any], Any]]] = {
@@ -48,8 +48,8 @@ _KIND: Final = '{"event":"'
 _quote: Final[Callable[[str], str]] = encode_basestring
 _INTEGERS: Final = (
     *("at", "seq", "attempt", "fire_at", "retry_at", "wait", "by", "begun"),
-    *("delay", "start_at", "timeout", "deadline"),
-    *("run", "kept", "highest", "timer", "undoes", "part_of"),
+    *("delay", "start_at", "timeout", "heartbeat_timeout", "deadline"),
+    *("run", "kept", "highest", "timer", "undoes", "part_of", "promise"),
 )
 _REQUIRED: Final[dict[type, frozenset[str]]] = {
     kind: frozenset(f.name for f in fields(kind) if f.default is MISSING)
@@ -57,7 +57,7 @@ _REQUIRED: Final[dict[type, frozenset[str]]] = {
 }
 
 
-def encode(event: Event | events.UpdateRequested | events.Request) -> str:
+def encode(event: Event | events.Letter | events.Request) -> str:
     """Return the event, or the message, as one line of JSON."""
     if SCHEMA == 1:
         # What most of every history consists of, written out.
@@ -74,6 +74,7 @@ def encode(event: Event | events.UpdateRequested | events.Request) -> str:
             and not event.undoes
             and not event.begun
             and event.map is None
+            and event.limit is None
         ):
             name, call = event.name, event.call
             if name.isascii() and call.isascii():
@@ -87,7 +88,7 @@ def encode(event: Event | events.UpdateRequested | events.Request) -> str:
     return encode_any(event)
 
 
-def encode_any(event: Event | events.UpdateRequested | events.Request) -> str:
+def encode_any(event: Event | events.Letter | events.Request) -> str:
     """Return the same for every kind of event alike."""
     kind = type(event)
     # In parts: an encoder for the whole would be made anew for every event, and take longer.

@@ -25,14 +25,15 @@ from mini_workflow.ports import Head
 class Wait:
     """Something that an execution does or waits for. Times are in UTC.
 
-    `kind` is "task", "backoff", "map", "timer", "signal", "condition", "promise", "child", "start" or
-    "update" (whose handler is at work), or empty where only the place in the code is known. `name` is that
-    of the task, the map, the signal, the promise or the update, the id of the child, or the text of the
-    condition, and `number` that of the operation; 0 where it has none. It waits `since` then, `until` then if
-    it is a timer, a wait for another attempt, or a start to come, and gives up at the `deadline`, if there
-    is one. `line` is the line of the workflow's code that awaits it, as ``file:line in function``, where it
-    is known. Of a task, `attempt` is the one that is made or comes next, of at most `attempts` if that is
-    limited, by the `worker` that it names. `error` is what the attempt before failed of.
+    `kind` is "task", "slot" (of a `limit`, for a task), "backoff", "map", "timer", "signal", "condition",
+    "promise", "child", "start" or "update" (whose handler is at work), or empty where only the place in the
+    code is known. `name` is that of the task, the map, the signal, the promise or the update, the id of the
+    child, or the text of the condition, and `number` that of the operation; 0 where it has none. It waits
+    `since` then, `until` then if it is a timer, a wait for another attempt, or a start to come, and gives
+    up at the `deadline`, if there is one. `line` is the line of the workflow's code that awaits it, as
+    ``file:line in function``, where it is known. Of a task, `attempt` is the one that is made or comes
+    next, of at most `attempts` if that is limited, by the `worker` that it names. `error` is what the
+    attempt before failed of.
     """
 
     kind: str
@@ -46,6 +47,7 @@ class Wait:
     attempts: int | None = None
     worker: str = ""
     error: str = ""
+    limit: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +129,8 @@ def _listed(
     )
     if awaited.kind == "task" and not busy and wake_at is not None:
         first = replace(first, kind="backoff", until=instant(wake_at))
+    elif awaited.kind == "task" and not busy:
+        first = replace(first, kind="slot")
     beside = [Wait(kind, name) for kind, name in awaited.also]
     known = {(one.kind, one.name) for one in (first, *beside)}
     others = [one for one in others if (one.kind, one.name) not in known]
@@ -178,7 +182,7 @@ class _Look:
         cancel = self._cancel
         if cancel is None:
             return Activity(waits, (*progress, *maps), undoing=undoing)
-        by = getattr(cancel, "by", "")
+        by = cancel.asked_by
         at = instant(cancel.at)
         return Activity(waits, (*progress, *maps), at, cancel.reason, by, undoing)
 
@@ -203,24 +207,26 @@ class _Look:
         mapped: set[int] = set()
         waiting: list[Wait] = []
         for seq, task in state.tasks.items():
-            if task.part_of in state.maps and task.retry_at is None:
+            if task.part_of in state.maps and task.retry_at is None and not task.waits:
                 if task.part_of not in mapped:
                     mapped.add(task.part_of)
                     name = state.maps[task.part_of].name
                     yield Wait("map", name, task.part_of, instant(task.since))
                 continue
             one = self._task(seq, task)
-            if task.retry_at is None:
+            if task.in_flight:
                 yield one
             else:
                 waiting.append(one)
         yield from waiting
-        yield from self._operations("promise", state.promises)
+        for seq, promise in state.promises.items():
+            _, name, since = self._opened.get(seq, ("", "", state.now))
+            yield Wait("promise", name, seq, instant(since), instant(promise.due))
         yield from self._operations("child", state.children)
         for seq, at in state.timers.items():
             if seq == BEGIN:
                 yield Wait("start", since=instant(state.started_at), until=instant(at))
-            elif seq != DEADLINE:
+            elif seq != DEADLINE and seq not in state.promises:
                 _, _, since = self._opened.get(seq, ("", "", state.now))
                 yield Wait("timer", "", seq, instant(since), instant(at))
 
@@ -231,8 +237,8 @@ class _Look:
 
     def _task(self, seq: int, task: OpenTask) -> Wait:
         attempts = RetryPolicy.from_plain(task.retry).max_attempts if task.retry else None
-        kind = "task" if task.retry_at is None else "backoff"
-        limit = None if task.timeout is None or task.retry_at else task.since + task.timeout
+        kind = "slot" if task.waits else "task" if task.retry_at is None else "backoff"
+        limit = None if task.timeout is None or not task.in_flight else task.since + task.timeout
         return Wait(
             kind,
             task.name,
@@ -244,7 +250,8 @@ class _Look:
             attempts=attempts,
             worker=task.worker,
             error=self._errors.get(seq, ""),
+            limit="" if task.limit is None else task.limit["name"],
         )
 
 
-_TASKS: Final = ("task", "backoff")
+_TASKS: Final = ("task", "backoff", "slot")

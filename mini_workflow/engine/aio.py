@@ -258,6 +258,10 @@ class AsyncClient:
         """Give a promise its value: see `Client.complete_promise`."""
         await self._calls.call(self._client.complete_promise, token, value)
 
+    async def heartbeat_promise(self, token: str, details: Any = None) -> None:
+        """Say that a promise is still being worked on: see `Client.heartbeat_promise`."""
+        await self._calls.call(self._client.heartbeat_promise, token, details)
+
     async def fail_promise(self, token: str, why: str | BaseException) -> None:
         """Have a promise raise: see `Client.fail_promise`."""
         await self._calls.call(self._client.fail_promise, token, why)
@@ -379,29 +383,29 @@ class AsyncExecution(Generic[R_co]):
         """Return a handle to an update that was accepted: see `Execution.get_update`."""
         return cast("AsyncUpdateHandle", await self._calls.call(self._execution.get_update, id))
 
-    async def cancel(self, reason: str = "") -> None:
+    async def cancel(self, reason: str = "", *, by: str = "") -> None:
         """Ask the execution to cancel itself: see `Execution.cancel`."""
-        await self._calls.call(self._execution.cancel, reason)
+        await self._calls.call(partial(self._execution.cancel, reason, by=by))
 
-    async def terminate(self, reason: str = "") -> None:
+    async def terminate(self, reason: str = "", *, by: str = "") -> None:
         """End the execution at once: see `Execution.terminate`."""
-        await self._calls.call(self._execution.terminate, reason)
+        await self._calls.call(partial(self._execution.terminate, reason, by=by))
 
     async def resume(self) -> None:
         """Let a blocked execution go on: see `Execution.resume`."""
         await self._calls.call(self._execution.resume)
 
-    async def pause(self, why: str = "") -> None:
+    async def pause(self, why: str = "", *, by: str = "") -> None:
         """Have no code of the execution run until it is resumed: see `Execution.pause`."""
-        await self._calls.call(self._execution.pause, why)
+        await self._calls.call(partial(self._execution.pause, why, by=by))
 
-    async def retry(self) -> None:
+    async def retry(self, *, by: str = "") -> None:
         """Have an execution go on from its last good point: see `Execution.retry`."""
-        await self._calls.call(self._execution.retry)
+        await self._calls.call(partial(self._execution.retry, by=by))
 
-    async def restart(self) -> None:
+    async def restart(self, *, by: str = "") -> None:
         """Have an execution that has closed begin anew: see `Execution.restart`."""
-        await self._calls.call(self._execution.restart)
+        await self._calls.call(partial(self._execution.restart, by=by))
 
     async def delete(self) -> None:
         """Delete an execution that has closed: see `Execution.delete`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from mini_workflow.core import events
@@ -15,7 +16,7 @@ from mini_workflow.engine.replies import answer_head, answer_start, answer_updat
 from mini_workflow.engine.requests import Ask, Input, Post, Release, Resume, Start, Update
 from mini_workflow.engine.turn import Delivery, Turn
 from mini_workflow.errors import MiniWorkflowError
-from mini_workflow.ports import Store, TaskOutcome
+from mini_workflow.ports import Head, Store, TaskOutcome
 
 AT_ONCE: Final = 500
 """How many executions that want attention by themselves are taken into one commit."""
@@ -31,12 +32,15 @@ class Batch:
     `again` are requests for the batch after this one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, requests: Sequence[Input], store: Store) -> None:
         self.deliveries: dict[str, Delivery] = {}
         self.turns: dict[str, Turn] = {}
         self.starts: list[Start] = []
         self.questions: list[Ask] = []
         self.again: list[Input] = []
+        # One look at the store for all that starts may find.
+        names = {one.execution_id for one in requests if type(one) is Start and not one.fresh}
+        self._found = store.lookup(names) if names else {}
         self.is_asked = False
         """Whether there is anything but outcomes, which nobody waits for."""
         self.has_parents = False
@@ -48,6 +52,13 @@ class Batch:
         if delivery is None:
             delivery = self.deliveries[execution_id] = Delivery(execution_id)
         return delivery
+
+    def found_of(self, start: Start) -> tuple[Head | None, int]:
+        """Return what there was of the id of a start when the batch began: the head, and how many events
+        were deleted. Nothing, if it was made up.
+        """
+        found = None if start.fresh else self._found[start.execution_id]
+        return (None, 0) if found is None else (found.head, found.deleted_events)
 
     def start_again(self, execution_id: str) -> None:
         """Have starts begin anew that have found an execution which was deleted in this batch."""
@@ -95,8 +106,7 @@ def message_of(request: Post | Update | Release | TaskOutcome, now: int) -> Mess
     if isinstance(request, Post):
         return request.message
     if isinstance(request, Update):
-        at = max(now, request.at)
-        return events.UpdateRequested(at, request.update_id, request.name, request.arguments)
+        return request.message(max(now, request.at))
     heartbeat = None if request.heartbeat is None else Payload(text=request.heartbeat)
     return events.TaskReleased(now, request.seq, request.attempt, heartbeat)
 

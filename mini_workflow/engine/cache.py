@@ -44,9 +44,10 @@ class Cache:
             self._live.move_to_end(execution_id)
         return live
 
-    def look(self, execution_id: str) -> Live | None:
-        """Return the live execution, or None, and change nothing. Any thread."""
-        return self._live.get(execution_id)
+    def has_running(self, execution_id: str) -> bool:
+        """Return whether the execution is there and has not ended, and change nothing. Any thread."""
+        live = self._live.get(execution_id)
+        return live is not None and live.head.status == "running"
 
     def put(self, live: Live) -> None:
         """Keep a live execution; the least recently used one may have to go."""

@@ -10,12 +10,13 @@ from mini_workflow.core import wire
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.commands import StartChild
 from mini_workflow.core.events import ExecutionStarted
+from mini_workflow.core.limit import LIMIT
 from mini_workflow.engine.batch import Batch
 from mini_workflow.engine.outbox import not_started
 from mini_workflow.engine.runs import blocked, first_event
 from mini_workflow.engine.turn import Delivery, Turn, Turns
 from mini_workflow.errors import ExecutionAlreadyExists, InvalidArguments, StoreError
-from mini_workflow.ports import Commit, Head, Store
+from mini_workflow.ports import Commit, Found, Head, Store
 
 log = logging.getLogger("mini_workflow.engine")
 
@@ -38,29 +39,31 @@ class Children:
         cannot be started is told so by a message in the same commit.
         """
         parents = list(batch.turns)
-        for parent in parents:
-            turn = batch.turns[parent]
-            if turn.decision is None or StartChild not in turn.commands:
-                continue
-            for command in turn.decision.commands:
-                if not isinstance(command, StartChild):
-                    continue
-                error = self._start(parent, command, batch, now)
+        while wanted := [each for parent in parents for each in _children_of(parent, batch)]:
+            # One look at the store for all of a generation.
+            found = self._store.lookup([command.execution_id for _, command in wanted])
+            parents = list[str]()
+            for parent, command in wanted:
+                turn = batch.turns[parent]
+                error = self._start(parent, command, found[command.execution_id], batch, now)
                 if error is None:
                     parents.append(command.execution_id)
                     turn.children.append(command.execution_id)
                     continue
                 about = command.parent(parent)
                 if about is None:
-                    log.warning("[%s] %s", parent, error)
+                    if command.workflow != LIMIT:  # of a limit each run sees to it that it is there
+                        log.warning("[%s] %s", parent, error)
                     continue
                 failure = self._codec.encode_failure(error)
                 entry = not_started(about, command.execution_id, now, failure)
                 turn.commit = replace(turn.commit, outbox=(*turn.commit.outbox, entry))
 
-    def _start(self, parent: str, command: StartChild, batch: Batch, now: int) -> Exception | None:
+    def _start(
+        self, parent: str, command: StartChild, found: Found, batch: Batch, now: int
+    ) -> Exception | None:
         name = command.execution_id
-        if name in batch.turns or self._store.head(name) is not None:
+        if name in batch.turns or found.head is not None:
             return ExecutionAlreadyExists(
                 f"execution {name!r} exists already; give the child another id", execution_id=name
             )
@@ -69,7 +72,8 @@ class Children:
             *(command.workflow, command.arguments, now, self._entropy(), about, command.worker),
             timing=command.timing,
             tags=command.tags,
-            first_seq=self._store.deleted_events(name),
+            headers=command.headers,
+            first_seq=found.deleted_events,
         )
         try:
             turn = self._turns.create(name, started, None)
@@ -89,6 +93,14 @@ class Children:
             return fault
         batch.turns[name] = turn
         return None
+
+
+def _children_of(parent: str, batch: Batch) -> list[tuple[str, StartChild]]:
+    """Return the starts of children in a turn, with its execution."""
+    turn = batch.turns[parent]
+    if turn.decision is None or StartChild not in turn.commands:
+        return []
+    return [(parent, one) for one in turn.decision.commands if isinstance(one, StartChild)]
 
 
 def _blocked_turn(name: str, started: ExecutionStarted, reason: BaseException) -> Turn:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from typing import (
@@ -23,8 +23,8 @@ from mini_workflow.context import Context
 from mini_workflow.core import events, wire
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.events import CLOSING, Event, Incoming
+from mini_workflow.core.headers import check_headers
 from mini_workflow.core.history import History
-from mini_workflow.core.promises import read_token
 from mini_workflow.core.retry import RetryPolicy
 from mini_workflow.core.starting import (
     BoundWorkflow,
@@ -36,16 +36,26 @@ from mini_workflow.core.starting import (
 from mini_workflow.core.tags import check_tags
 from mini_workflow.core.timing import UNTIMED, Timing, timing_of
 from mini_workflow.core.validation import check_id, check_name, check_reason
-from mini_workflow.engine.calls import arguments_of, name_of
+from mini_workflow.engine.calls import name_of
 from mini_workflow.engine.debounce import Debounce
 from mini_workflow.engine.deletions import Deletions
 from mini_workflow.engine.execution import Description, Execution, Settled
 from mini_workflow.engine.find import Filters, make_query, matching
 from mini_workflow.engine.forks import Forks
+from mini_workflow.engine.intercepted import with_interceptors
+from mini_workflow.engine.limits import Limits
+from mini_workflow.engine.open_promises import (
+    ToPromise,
+    completion_of,
+    failure_of,
+    heartbeat_of,
+)
+from mini_workflow.engine.questions import Questions
 from mini_workflow.engine.replies import existing
-from mini_workflow.engine.requests import Ask, Post, Resume, Start
+from mini_workflow.engine.requests import Post, Resume, Start
 from mini_workflow.engine.run_again import RunAgain, closing_option
 from mini_workflow.engine.schedules import Schedules
+from mini_workflow.engine.starts import StartExecutions
 from mini_workflow.engine.transport import CheckedStore, Pauses, Transport
 from mini_workflow.engine.updates import Updates, UpdateWithStart
 from mini_workflow.errors import (
@@ -54,6 +64,7 @@ from mini_workflow.errors import (
     StoreCorrupt,
     UsageError,
 )
+from mini_workflow.interceptors import NO_INTERCEPTORS, Interceptors
 from mini_workflow.ports import Head, Status, Stored, StreamPage
 from mini_workflow.workflow import Registry, Workflow
 
@@ -74,8 +85,11 @@ _FOR_HANDLES: Final = {name for name in vars(Execution) if not name.startswith("
     "forks",
     "head",
     "lines",
+    "questions",
     "read_stream",
+    "start_request",
     "start_with",
+    "started",
     "stored",
     "updates",
     "wait",
@@ -90,20 +104,29 @@ class Client:
     """
 
     def __init__(
-        self, transport: Transport, store: CheckedStore, codec: Codec, registry: Registry
+        self,
+        transport: Transport,
+        store: CheckedStore,
+        codec: Codec,
+        registry: Registry,
+        interceptors: Interceptors = NO_INTERCEPTORS,
     ) -> None:
-        self._transport = transport
+        transport = self._transport = with_interceptors(transport, interceptors)
         self._store = store
         self._codec = codec
         self._registry = registry
         self.again = RunAgain(transport, store)
         self.deletions = Deletions(transport, store)
-        self.forks = Forks(transport, store, codec, registry)
+        self.forks = Forks(transport, store, codec, interceptors.definitions(registry.get))
+        self.questions = Questions(transport, codec)
         self.updates = Updates(transport, store, codec, self.again)
+        self.start_executions = StartExecutions(self, transport)
         self.update_with_start = UpdateWithStart(self)
         self.debounce = Debounce(self)
-        self.schedules = Schedules(self)
+        self.schedules = Schedules(self, registry)
         """The schedules of the store, to create and to list them."""
+        self.limits = Limits(self)
+        """The limits of the store, to look at them and to change them."""
         self._aio: AsyncClient | None = None
 
     # For users
@@ -132,6 +155,7 @@ class Client:
         *args: Any,
         id: str | None = None,
         tags: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
         delay: float | timedelta | None = None,
         start_at: datetime | None = None,
         timeout: float | timedelta | None = None,
@@ -145,6 +169,7 @@ class Client:
         *args: Any,
         id: str | None = None,  # noqa: A002 - the API's own word
         tags: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
         if_closed: IfClosed = "return",
         delay: float | timedelta | None = None,
         start_at: datetime | None = None,
@@ -173,6 +198,9 @@ class Client:
                 timeout and a cancellation are not tried again.
             tags: names and values by which `list_executions` finds it, at most 20; names of up to 64
                 characters as in ids, values of up to 256.
+            headers: what goes along with the execution, its tasks, its children and its later runs, such as
+                a tenant: ``ctx.headers`` and ``current_task().headers`` have them. Names as of tags, and
+                4,096 bytes of names and values together.
             if_closed: what becomes of an execution of that id that has closed: "return" it, "restart"
                 it with these arguments, or "reject" the start. A repeated start with "restart" begins
                 another run if the one before has closed by then.
@@ -187,6 +215,7 @@ class Client:
         options = {
             "id": id,
             "tags": tags,
+            "headers": headers,
             "delay": delay,
             "start_at": start_at,
             "timeout": timeout,
@@ -196,75 +225,7 @@ class Client:
         given = {option for option, value in options.items() if value is not None}
         workflow, args, kwargs = unbind(workflow, args, kwargs, given)
         timing = timing_of("start_execution", delay, start_at, timeout, retry)
-        return self.start_with(workflow, args, kwargs, id, None, timing, tags, if_closed)
-
-    @overload
-    def start_executions(
-        self,
-        workflow: Callable[[Context, *Ts], Coroutine[Any, Any, R]],
-        calls: Iterable[tuple[*Ts]],
-        *,
-        ids: Iterable[str] | None = None,
-        tags: Mapping[str, str] | None = None,
-    ) -> list[Execution[R]]: ...
-    @overload
-    def start_executions(
-        self,
-        workflow: Workflow[P, R],
-        calls: Iterable[BoundWorkflow[R]],
-        *,
-        ids: Iterable[str] | None = None,
-        tags: Mapping[str, str] | None = None,
-    ) -> list[Execution[R]]: ...
-    @overload
-    def start_executions(
-        self,
-        workflow: str,
-        calls: Iterable[tuple[Any, ...]],
-        *,
-        ids: Iterable[str] | None = None,
-        tags: Mapping[str, str] | None = None,
-    ) -> list[Execution[Any]]: ...
-    def start_executions(
-        self,
-        workflow: Any,
-        calls: Iterable[Any],
-        *,
-        ids: Iterable[str] | None = None,
-        tags: Mapping[str, str] | None = None,
-    ) -> list[Execution[Any]]:
-        """Start many executions of a workflow, in as few commits as possible.
-
-        Args:
-            workflow: the workflow, or its name.
-            calls: the positional arguments of each, as tuples; or ``workflow.bind(...)`` of each.
-            ids: their ids, as many as there are calls; without them they are made up.
-            tags: the tags of each of them.
-
-        Returns:
-            Their handles, in the order of the calls. When this returns, all survive a crash.
-
-        Raises:
-            UsageError: there are not as many ids as calls.
-            Exception: what `start_execution` raises. Wrong calls are found before anything is
-                started; of the rest, those before and behind the one at fault are started.
-        """
-        self._store.check()
-        name = name_of(workflow)
-        arguments = list(calls)
-        names = None if ids is None else list(ids)
-        if names is not None and len(names) != len(arguments):
-            raise UsageError(f"start_executions: {len(arguments)} calls, but {len(names)} ids")
-        requests = [
-            self._start_request(
-                *(name, *arguments_of(name, call)),
-                None if names is None else names[index],
-                tags=tags,
-            )
-            for index, call in enumerate(arguments)
-        ]
-        self._transport.start(requests)
-        return [self._started(request) for request in requests]
+        return self.start_with(workflow, args, kwargs, id, None, timing, tags, if_closed, headers)
 
     @overload
     def signal_with_start(
@@ -300,20 +261,23 @@ class Client:
         value: Any = None,
         if_closed: IfClosed = "return",
         tags: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
         **kwargs: Any,
     ) -> Execution[Any]:
         """Send a signal to the execution of that id, and start it before if there is none: both in
-        one step, and both survive a crash when this returns. The `tags` are those of a new one. To one
-        that has closed no signal can be sent, unless `if_closed` is "restart": then its next run gets it.
+        one step, and both survive a crash when this returns. The `tags` and `headers` are those of a new
+        one. To one that has closed no signal can be sent, unless `if_closed` is "restart": then its next
+        run gets it.
 
         Raises what `start_execution` and `Execution.signal` raise.
         """
-        given = {"id", "signal"} if value is None else {"id", "signal", "value"}
-        given |= {"tags"} if tags is not None else set()
-        given |= {"if_closed"} if closing_option(if_closed) else set()
+        options = {"value": value, "tags": tags, "headers": headers}
+        options["if_closed"] = closing_option(if_closed)
+        given = {"id", "signal", *(name for name, one in options.items() if one is not None)}
         workflow, args, kwargs = unbind(workflow, args, kwargs, given)
         made = self._make_signal(id, signal, value)
-        return self.start_with(workflow, args, kwargs, id, made, tags=tags, if_closed=if_closed)
+        about = (id, made, UNTIMED, tags, if_closed, headers)
+        return self.start_with(workflow, args, kwargs, *about)
 
     def start_with(
         self,
@@ -325,15 +289,17 @@ class Client:
         timing: Timing = UNTIMED,
         tags: Mapping[str, str] | None = None,
         if_closed: IfClosed = "return",
+        headers: Mapping[str, str] | None = None,
     ) -> Execution[Any]:
         """Start an execution, or find it, with a message that it gets either way."""
         self._store.check()
-        request = self._start_request(name_of(workflow), args, kwargs, id, message, timing, tags)
+        name, about = name_of(workflow), (message, timing, tags, headers)
+        request = self.start_request(name, args, kwargs, id, *about)
         request.if_closed = if_closed
         self._transport.start([request])
-        return self._started(request)
+        return self.started(request)
 
-    def _start_request(
+    def start_request(
         self,
         name: str,
         args: tuple[Any, ...],
@@ -342,7 +308,9 @@ class Client:
         message: events.SignalReceived | events.UpdateRequested | None = None,
         timing: Timing = UNTIMED,
         tags: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> Start:
+        """Return the request for an execution, with all that is given checked."""
         definition = self._registry.get(name)
         definition.check_arguments(args, kwargs)
         execution_id = f"{name[:60]}-{secrets.token_hex(8)}" if id is None else id
@@ -351,11 +319,13 @@ class Client:
         codec = self._codec.for_execution(execution_id)
         arguments = codec.encode_arguments(*definition.ordered(args, kwargs))
         request = Start(execution_id, name, arguments, id is None, message, timing, checked)
+        request.headers = check_headers(headers)
         if kwargs and id is not None:
             request.as_given = codec.encode_arguments(args, kwargs)
         return request
 
-    def _started(self, request: Start) -> Execution[Any]:
+    def started(self, request: Start) -> Execution[Any]:
+        """Return the handle of what was started. Raises what became of it instead."""
         started = request.reply.wait()
         if request.restarts and started.head.closed_at is not None:
             # Another process has it, and begins its next run.
@@ -486,23 +456,30 @@ class Client:
             ExecutionClosed: the execution that made it has closed.
             ValueNotSerializable: the value cannot be sent.
         """
-        execution_id, seq, secret = read_token(token)
-        payload = self._codec.for_execution(execution_id).encode(value, "value of the promise")
-        message = events.PromiseCompleted(self._transport.now(), seq, payload, secret)
-        self._settle_promise(token, execution_id, message)
+        self._settle_promise(token, completion_of(token, value, self._codec, self._transport.now()))
 
     def fail_promise(self, token: str, why: str | BaseException) -> None:
         """Have a promise raise `why`: that exception, or a RuntimeError with that text.
 
         Raises PromiseNotOpen or ExecutionClosed, as `complete_promise` does.
         """
-        if not isinstance(why, (str, BaseException)):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise UsageError(f"{why!r} is no reason: give an exception, or a text")
-        error = RuntimeError(why) if isinstance(why, str) else why
-        execution_id, seq, secret = read_token(token)
-        failure = self._codec.for_execution(execution_id).encode_failure(error)
-        message = events.PromiseFailed(self._transport.now(), seq, failure, secret)
-        self._settle_promise(token, execution_id, message)
+        self._settle_promise(token, failure_of(token, why, self._codec, self._transport.now()))
+
+    def heartbeat_promise(self, token: str, details: Any = None) -> None:
+        """Say that a promise is still being worked on, by its token: one that was made with ``heartbeat=``
+        raises PromiseTimeout when no such call has come for that long. A third of it is a good pause.
+
+        Nothing is recorded in the history. The `details`, a value of at most 4 KiB when it is encoded,
+        replace those of the call before: ``execution.open_promises()`` shows them.
+
+        Raises:
+            PromiseNotOpen: it was completed, failed or has ended before, or the token is wrong: stop.
+            ExecutionClosed: the execution that made it has closed.
+            ValueNotSerializable: the details cannot be sent.
+            ValueTooLarge: the details are too large.
+        """
+        beat = heartbeat_of(token, details, self._codec, self._transport.now())
+        self._settle_promise(token, beat)
 
     @property
     def codec(self) -> Codec:
@@ -608,34 +585,31 @@ class Client:
         """Send a signal. Raises ExecutionNotFound or ExecutionClosed."""
         self._post(execution_id, self._make_signal(execution_id, name, value))
 
-    def cancel(self, execution_id: str, reason: str) -> None:
+    def cancel(self, execution_id: str, reason: str, by: str = "") -> None:
         """Ask an execution to cancel itself. Raises as `signal`."""
-        check_reason(reason)
+        check_reason(reason, by)
         now, request_id = self._transport.now(), secrets.token_hex(8)
-        self._post(execution_id, events.CancelRequested(now, reason, request_id))
+        self._post(execution_id, events.CancelRequested(now, reason, request_id, by))
 
-    def terminate(self, execution_id: str, reason: str) -> None:
+    def terminate(self, execution_id: str, reason: str, by: str = "") -> None:
         """End an execution. Raises as `signal`."""
-        check_reason(reason)
-        self._post(execution_id, events.ExecutionTerminated(self._transport.now(), reason))
+        check_reason(reason, by)
+        self._post(execution_id, events.ExecutionTerminated(self._transport.now(), reason, by))
 
     def resume(self, execution_id: str) -> None:
         """Let an execution go on. Raises as `signal`."""
         self.head(execution_id)
         self._transport.ask(Resume(execution_id))
 
-    def pause(self, execution_id: str, reason: str) -> None:
+    def pause(self, execution_id: str, reason: str, by: str = "") -> None:
         """Have no code of an execution run until it is resumed. Raises as `signal`."""
-        check_reason(reason)
+        check_reason(reason, by)
+        reason = f"{reason} (by {by})".lstrip() if by else reason
         self._post(execution_id, events.PauseRequested(self._transport.now(), reason))
 
     def query(self, execution_id: str, name: str, args: Any, kwargs: Any) -> Any:
         """Put a question to an execution: see `Execution.query`."""
-        check_id(execution_id)
-        check_name("query", name)
-        codec = self._codec.for_execution(execution_id)
-        arguments = codec.encode_arguments(args, kwargs)
-        return codec.decode(self._transport.ask(Ask(execution_id, name, arguments)))
+        return self.questions.ask(execution_id, name, args, kwargs)
 
     # Inside
 
@@ -645,13 +619,12 @@ class Client:
         payload = self._codec.for_execution(execution_id).encode(value, f"value of signal {name!r}")
         return events.SignalReceived(self._transport.now(), name, payload, secrets.token_hex(8))
 
-    def _post(self, execution_id: str, message: Incoming | events.Request) -> None:
+    def _post(self, execution_id: str, message: ToPromise | Incoming | events.Request) -> None:
         check_id(execution_id)
-        over = self.again.over.get(execution_id, 0)
-        self._transport.ask(Post(execution_id, message, over))
+        self._transport.ask(Post(execution_id, message, self.again.over.get(execution_id, 0)))
 
-    def _settle_promise(self, token: str, execution_id: str, message: Incoming) -> None:
+    def _settle_promise(self, token: str, given: tuple[str, ToPromise]) -> None:
         try:
-            self._post(execution_id, message)
+            self._post(*given)
         except ExecutionNotFound:
             raise PromiseNotOpen(f"the token {token!r} is of no execution in this store") from None

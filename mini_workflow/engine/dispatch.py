@@ -126,4 +126,5 @@ def request_of(execution_id: str, command: RunTask) -> TaskRequest:
         heartbeat_timeout=command.heartbeat_timeout,
         heartbeat=None if command.heartbeat is None else command.heartbeat.text,
         worker=command.worker,
+        headers=command.headers,
     )

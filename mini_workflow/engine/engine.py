@@ -92,12 +92,12 @@ class Engine:
         execute_inline: Execute = execute,
         retention: int | None = None,
         drops_runs: bool = False,
+        on_turn: Callable[[Turn], None] = lambda turn: None,
     ) -> None:
         self._ports = ports
         self._codec = codec
         self._entropy = entropy
-        self._on_close = on_close
-        self._on_chunks = on_chunks
+        self._on_close, self._on_chunks, self._on_turn = on_close, on_chunks, on_turn
         self._dispatcher = Dispatcher(self._again, report)
         self._cache = Cache(cache_size)
         self._watchdog = Watchdog(turn_limit)
@@ -118,6 +118,7 @@ class Engine:
         self._takeover = Takeover(ports, known=known, notify_peers=notify_peers)
         self._children = Children(ports.store, codec, self._turns, entropy)
         self._group_commit = GroupCommit(ports, self._turns, self._dispatcher.acknowledge)
+        self.closed_here: Final = self._group_commit.closed_here
         self._pending_updates = PendingUpdates()
         self._queries = Queries(self._turns, self._cache, self._watchdog)
         self._notify_peers = notify_peers
@@ -143,8 +144,7 @@ class Engine:
         """Return whether it has the execution in memory and has committed no end of it: who has begun to
         wait for it before is told of that.
         """
-        live = self._cache.look(execution_id)
-        return live is not None and live.head.status == "running"
+        return self._cache.has_running(execution_id)
 
     # Life
 
@@ -216,8 +216,7 @@ class Engine:
     def deadline(self) -> int:
         """Return when `process` wants to be called at the latest (milliseconds)."""
         first, wake, retry = min(self._renew_at, self._cleanup.due), self._next_wake, self._retry_at
-        if wake is not None and wake < first:
-            first = wake
+        first = first if wake is None else min(first, wake)
         return retry if retry is not None and retry < first else first
 
     def evict(self) -> None:
@@ -262,7 +261,7 @@ class Engine:
         return now
 
     def _process(self, requests: Sequence[Input], now: int) -> None:
-        batch = Batch()
+        batch = Batch(requests, self._ports.store)
         # What only goes on by itself is left to the next engine while this one ends.
         awake = {} if self._turns.draining else dict(islice(self._awake.items(), AT_ONCE))
         for name, resume in awake.items():
@@ -370,7 +369,7 @@ class Engine:
         if request.message is not None and name in batch.turns:
             batch.again.append(request)  # it is found once that is committed
             return
-        head = None if request.fresh else self._ports.store.head(name)
+        head, deleted = batch.found_of(request)
         if name in batch.turns or head is not None:
             if head is not None and (again := restart_of(request, head, now)) is not None:
                 batch.delivery(name).messages.append(again)
@@ -386,9 +385,8 @@ class Engine:
             return
         started = first_event(
             *(request.workflow, request.arguments, now, self._entropy()),
-            timing=request.timing,
-            tags=request.tags,
-            first_seq=0 if request.fresh else self._ports.store.deleted_events(name),
+            **request.options(),
+            first_seq=deleted,
         )
         messages = () if request.message is None else (request.message,)
         try:
@@ -452,6 +450,7 @@ class Engine:
             or turn.commit.chunks
         ):
             self._tell(turn)
+        self._on_turn(turn)
 
     def _deleted(self, turn: Turn, batch: Batch) -> None:
         name = turn.head.execution_id
@@ -536,6 +535,7 @@ class Engine:
         and is dropped there.
         """
         self._cache.clear()
+        self.closed_here.clear()
         self._awake = {}
         self._keep(requests)
         # Whoever records the answers now, they are found in the histories.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import select
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import Context
@@ -96,6 +96,8 @@ class EngineRole:
         self.waiters: Final = Waiters()
         self.watchers: Final = Waiters()
         """Who wants to look at an execution again whenever another process may have changed it."""
+        self.readers: Final = Waiters()
+        """Who reads streams."""
         self._store = store
         self._clock = clock
         self._pace = pace
@@ -183,6 +185,10 @@ class EngineRole:
         """See `Engine.runs`."""
         return self._engine is not None and self._engine.runs(execution_id)
 
+    def closed_here(self, execution_id: str) -> Settled | None:
+        """Return how the execution has ended here a moment ago, if that is remembered. Any thread."""
+        return None if self._engine is None else self._engine.closed_here.find(execution_id)
+
     def resumes(self, execution_id: str, timeout: float | None = None) -> bool:
         """Return whether the engine is about to resume the execution by itself. Raises
         RuntimeClosed.
@@ -253,11 +259,12 @@ class EngineRole:
         self._notify = True
         self.waiters.tell(turn.head.execution_id, Settled(turn.head, turn.closing))
         self.watchers.tell(turn.head.execution_id, Changed())
+        self.readers.tell(turn.head.execution_id, Changed())
 
     def announce_chunks(self, execution_id: str) -> None:
         """Tell those who read streams of the execution that a turn has written to one."""
         self._notify = True
-        self.watchers.tell(execution_id, Changed())
+        self.readers.tell(execution_id, Changed())
 
     def notify_peers_later(self) -> None:
         """Have other processes look at the store after this commit."""
@@ -277,6 +284,7 @@ class EngineRole:
             if head is not None and head.status != "running" and not self.will_resume(name):
                 self.waiters.tell(name, Settled(head))
         self.watchers.tell_all(Changed())
+        self.readers.tell_all(Changed())
 
     def _work(self, *, questions: bool = True) -> None:
         """Take one batch. Without `questions` one that has any is left as it is: they are answered
@@ -383,8 +391,9 @@ class EngineRole:
             self._bell.get(timeout=timeout)
         if self._is_shared:
             # Whoever brings work from outside is about to bring more, and then leads: what has rung
-            # shares that commit instead of taking one for itself.
-            time.sleep(0)
+            # shares that commit instead of taking one for itself. A sleep would ask a clock, which may
+            # be set at that moment.
+            select.select((), (), (), 0)
         self._rung = False
 
     def _end(self, engine: Engine) -> None:
@@ -407,3 +416,4 @@ class EngineRole:
                 item.reply.fail(RuntimeClosed("the runtime was closed meanwhile; open a new one"))
         self.waiters.tell_all(Closed())
         self.watchers.tell_all(Closed())
+        self.readers.tell_all(Closed())

@@ -49,6 +49,10 @@ class EngineTransport:
         enlists_as_leader: bool = False,
     ) -> None:
         self.closed = False
+        self.looks: float | None = None
+        """The longest pause between looks at a stream that another process writes, in seconds; None where
+        every change is told.
+        """
         self.process: Final = os.getpid()
         self.store: Final = CheckedStore(lambda: store, self.check, self._load)
         """The store, for reading on any thread."""
@@ -130,24 +134,25 @@ class EngineTransport:
     @contextlib.contextmanager
     def changes(self, execution_id: str, wake: Callable[[], None]) -> Generator[Pauses]:
         """See `Transport.changes`."""
-        watchers, over = self._role.watchers, threading.Event()
+        readers, over = self._role.readers, threading.Event()
 
         def tell(news: News) -> None:
             # Callbacks are called once: it enters itself for what comes next.
             if not isinstance(news, Closed) and not over.is_set():
-                watchers.add(execution_id, tell)
+                readers.add(execution_id, tell)
                 if over.is_set():
-                    watchers.remove(execution_id, tell)
+                    readers.remove(execution_id, tell)
             wake()
 
-        watchers.add(execution_id, tell)
+        readers.add(execution_id, tell)
         try:
             if self._enlists_as_leader:
                 self._role.call(_nothing)  # whoever leads sees that somebody waits
-            yield Pauses(RECHECK, RECHECK)
+            looks = self.looks if self._role.runs(execution_id) is False else None
+            yield Pauses(RECHECK, RECHECK) if looks is None else Pauses(longest=looks)
         finally:
             over.set()
-            watchers.remove(execution_id, tell)
+            readers.remove(execution_id, tell)
 
     def now(self) -> int:
         """See `Transport.now`."""
@@ -194,6 +199,9 @@ class EngineTransport:
             # Its end is told to who waits already, and who does not yet looks once more when he does.
             self.check()
             return None
+        if (found := self._role.closed_here(execution_id)) is not None:
+            self.check()
+            return found
         head = existing(execution_id, self.store.head(execution_id))
         if head.status == "running":
             return None

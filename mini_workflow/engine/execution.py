@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -27,6 +27,7 @@ from mini_workflow.errors import (
     ExecutionFailed,
     ExecutionPaused,
     ExecutionTerminated,
+    MiniWorkflowError,
     SerializationError,
     TaskError,
 )
@@ -292,20 +293,21 @@ class Execution(Generic[R_co]):
         """Return a handle to an update that was accepted, by its id. Raises UpdateNotFound."""
         return self._client.updates.get(self, id)
 
-    def cancel(self, reason: str = "") -> None:
-        """Ask the execution to cancel itself: `asyncio.CancelledError` is raised where it waits.
+    def cancel(self, reason: str = "", *, by: str = "") -> None:
+        """Ask the execution to cancel itself: `asyncio.CancelledError` is raised where it waits. `by` says
+        who asks, and is recorded.
 
         It may catch that, clean up with tasks, and even complete. A second request changes
         nothing. Raises ExecutionNotFound, or ExecutionClosed if it has ended before.
         """
-        self._client.cancel(self.id, reason)
+        self._client.cancel(self.id, reason, by)
 
-    def terminate(self, reason: str = "") -> None:
-        """End the execution at once, without running any of its code.
+    def terminate(self, reason: str = "", *, by: str = "") -> None:
+        """End the execution at once, without running any of its code. `by` says who does, and is recorded.
 
         Raises ExecutionNotFound, or ExecutionClosed if it has ended before.
         """
-        self._client.terminate(self.id, reason)
+        self._client.terminate(self.id, reason, by)
 
     def resume(self) -> None:
         """Let a blocked execution go on, after the cause has been fixed, or a paused one. One that runs
@@ -317,7 +319,7 @@ class Execution(Generic[R_co]):
         """
         self._client.resume(self.id)
 
-    def retry(self) -> None:
+    def retry(self, *, by: str = "") -> None:
         """Have an execution that has failed, or was cancelled or terminated, go on from its last good
         point, in a new run: what has failed is made again, and what is finished stays finished. When
         this returns, it survives a crash.
@@ -325,21 +327,21 @@ class Execution(Generic[R_co]):
         It goes on before the failure of the task (or of the child, which is retried too) that its own
         failure comes from, before the request to cancel it, or before its termination; if its code
         itself has raised, before the turn in which it did. Tasks that were taken back by their ``undo``
-        are made again. One that runs again already is left alone.
+        are made again. One that runs again already is left alone. `by` says who asks, and is recorded.
 
         Raises ExecutionNotFound, ExecutionNotClosed, or ExecutionClosed if it has completed.
         """
-        self._client.again.ask(self.id, "retry")
+        self._client.again.ask(self.id, "retry", by)
         self._settled = None
 
-    def restart(self) -> None:
+    def restart(self, *, by: str = "") -> None:
         """Have an execution that has closed begin anew, with the arguments that it was started with, in
-        a new run. When this returns, it survives a crash.
+        a new run. When this returns, it survives a crash. `by` says who asks, and is recorded.
 
         Raises ExecutionNotFound or ExecutionNotClosed, or UsageError if an older version has not
         recorded its arguments.
         """
-        self._client.again.ask(self.id, "restart")
+        self._client.again.ask(self.id, "restart", by)
         self._settled = None
 
     def delete(self) -> None:
@@ -396,17 +398,27 @@ class Execution(Generic[R_co]):
         """Return the promises that wait to be completed, with their tokens. Raises ExecutionNotFound."""
         return self._client.forks.open_promises(self.id)
 
-    def pause(self, why: str = "") -> None:
+    def pause(self, why: str = "", *, by: str = "") -> None:
         """Have no code of the execution run, and no task begin, until `resume` is called. What arrives
         meanwhile is kept; attempts that have begun run on, and timers that come due wait. It counts as
-        blocked, and `describe` says why.
+        blocked, and `describe` says why, and `by` whom.
 
         Raises ExecutionNotFound, or ExecutionClosed if it has ended.
         """
-        self._client.pause(self.id, why)
+        self._client.pause(self.id, why, by)
 
     def __repr__(self) -> str:
         return f"<execution {self.id!r}>"
+
+    def _repr_html_(self) -> str:
+        """Return what it does or how it ended, in a sentence and as a picture, for notebooks."""
+        from mini_workflow.engine.picture.html import html_of, html_of_text
+
+        try:
+            one = self.describe()
+            return html_of(self.timeline(), f"{self.id}: {one.sentence(datetime.now(UTC))}")
+        except MiniWorkflowError as error:  # it was deleted, or the runtime is closed
+            return html_of_text(f"{self!r}: {error}")
 
     def result_of(self, settled: Settled) -> Any:
         """Return the result, or raise what `result` raises."""

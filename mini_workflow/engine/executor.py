@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from asyncio import base_events, events, runners, tasks, timeouts
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from contextvars import Token, copy_context
 from types import TracebackType
 from typing import Any, Final
@@ -32,14 +32,29 @@ _OURS: Final = frozenset(
 Execute = Callable[[TaskRequest, Codec], TaskOutcome]
 """Runs one attempt of a task on the calling thread."""
 
+AroundTask = Callable[[CurrentTask], AbstractContextManager[object]]
+"""Gives what goes around the code of an attempt."""
+
+_NOTHING: Final = nullcontext()
+
+
+def nothing_around(task: CurrentTask) -> AbstractContextManager[object]:
+    """Return what does nothing."""
+    return _NOTHING
+
 
 def inline_runner(codec: Codec, execute: Execute) -> Inline:
     """Run inline tasks: on the calling thread, inside the turn."""
 
     def run(
-        execution_id: str, seq: int, name: str, payload: CapturedCall, written: list[StreamWrite]
+        execution_id: str,
+        seq: int,
+        name: str,
+        payload: CapturedCall,
+        written: list[StreamWrite],
+        headers: dict[str, str] | None,
     ) -> Payload | Failure:
-        request = TaskRequest(execution_id, seq, 1, name, payload)
+        request = TaskRequest(execution_id, seq, 1, name, payload, headers=headers)
         task = CurrentTask(request)
         task.sink = InlineSink(written)
         token = CURRENT.set(task)
@@ -54,19 +69,28 @@ def inline_runner(codec: Codec, execute: Execute) -> Inline:
     return run
 
 
-def execute(request: TaskRequest, codec: Codec, sink: StreamSink | None = None) -> TaskOutcome:
+def execute(
+    request: TaskRequest,
+    codec: Codec,
+    sink: StreamSink | None = None,
+    around: AroundTask = nothing_around,
+) -> TaskOutcome:
     """Run the attempt on this thread. Never raises: whatever goes wrong is the outcome.
 
     Also KeyboardInterrupt and SystemExit, in a task, fail that task only. What the function
     returns is awaited if it can be, on an event loop of its own, within the timeout.
 
-    What it writes to streams goes to the `sink`, and is stored before this returns.
+    What it writes to streams goes to the `sink`, and is stored before this returns. `around` gives what is
+    entered before the function is called, and left when it has come to its end.
     """
-    return copy_context().run(_execute, request, codec, sink)
+    return copy_context().run(_execute, request, codec, sink, around)
 
 
 async def execute_async(
-    request: TaskRequest, codec: Codec, sink: StreamSink | None = None
+    request: TaskRequest,
+    codec: Codec,
+    sink: StreamSink | None = None,
+    around: AroundTask = nothing_around,
 ) -> TaskOutcome:
     """Run the attempt on the running event loop, within its timeout.
 
@@ -76,10 +100,11 @@ async def execute_async(
     token = _enter(request, codec, sink)
     try:
         function, args, kwargs = codec.restore(request.payload)
-        value: Any = function(*args, **kwargs)
-        kind: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
-        if getattr(kind, "__await__", None) is not None:
-            value = await _within_timeout(request, value)
+        with around(CURRENT.get()):
+            value: Any = function(*args, **kwargs)
+            kind: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
+            if getattr(kind, "__await__", None) is not None:
+                value = await _within_timeout(request, value)
         if (streams := CURRENT.get().streams) is not None:
             await streams.close_async()
         return _completed(request, codec, value)
@@ -104,15 +129,18 @@ async def _failed_async(request: TaskRequest, codec: Codec, error: BaseException
     return outcome
 
 
-def _execute(request: TaskRequest, codec: Codec, sink: StreamSink | None) -> TaskOutcome:
+def _execute(
+    request: TaskRequest, codec: Codec, sink: StreamSink | None, around: AroundTask
+) -> TaskOutcome:
     codec = codec.for_execution(request.execution_id)
     _enter(request, codec, sink)
     try:
         function, args, kwargs = codec.restore(request.payload)
-        value: Any = function(*args, **kwargs)
-        kind: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
-        if getattr(kind, "__await__", None) is not None:
-            value = _run(request, value)
+        with around(CURRENT.get()):
+            value: Any = function(*args, **kwargs)
+            kind: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
+            if getattr(kind, "__await__", None) is not None:
+                value = _run(request, value)
         if (streams := CURRENT.get().streams) is not None:
             streams.close()
         return _completed(request, codec, value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +14,7 @@ from mini_workflow.core.fork import cut_of, fork, patched
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.replay import repeat
 from mini_workflow.core.reset import Reset, started_of
-from mini_workflow.core.run import Run
+from mini_workflow.core.run import Definition, Run
 from mini_workflow.core.state import ExecutionState
 from mini_workflow.core.tags import tags_as_text
 from mini_workflow.core.validation import check_id
@@ -27,7 +27,6 @@ from mini_workflow.engine.turn_data import lines_to_keep
 from mini_workflow.engine.watchdog import Watchdog
 from mini_workflow.errors import MiniWorkflowError, NonDeterminismError, TurnTimeout, UsageError
 from mini_workflow.loop.loop import Halt
-from mini_workflow.workflow import Registry
 
 _SHARED: int = 80
 """Characters of an execution's id that the ids of its children begin with."""
@@ -37,12 +36,16 @@ class Forks:
     """Callable from any thread."""
 
     def __init__(
-        self, transport: Transport, store: CheckedStore, codec: Codec, registry: Registry
+        self,
+        transport: Transport,
+        store: CheckedStore,
+        codec: Codec,
+        definitions: Callable[[str], Definition],
     ) -> None:
         self._transport = transport
         self._store = store
         self._codec = codec
-        self._registry = registry
+        self._definitions = definitions
 
     def make(
         self,
@@ -89,7 +92,8 @@ class Forks:
 
     def open_promises(self, execution_id: str) -> list[OpenPromise]:
         """Return the promises that wait, with their tokens. Raises ExecutionNotFound."""
-        return open_promises_of(execution_id, self._history(execution_id))
+        check_id(execution_id)
+        return open_promises_of(existing(execution_id, self._store.load(execution_id)), self._codec)
 
     def _history(self, execution_id: str) -> list[Event]:
         check_id(execution_id)
@@ -104,7 +108,7 @@ class Forks:
 
     def _check(self, name: str, workflow: str, history: Sequence[Event], *, patch: bool) -> None:
         """Run the code through the events. Raises NonDeterminismError unless it fits them."""
-        run = Run(self._registry.get(workflow), name, self._codec)
+        run = Run(self._definitions(workflow), name, self._codec)
         watchdog = Watchdog()
         try:
             watchdog.begin(run)

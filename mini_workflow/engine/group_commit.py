@@ -10,6 +10,7 @@ from typing import Final
 
 from mini_workflow.core.events import Message
 from mini_workflow.engine.batch import Batch
+from mini_workflow.engine.closed_here import ClosedHere
 from mini_workflow.engine.requests import Waited
 from mini_workflow.engine.takeover import Ports
 from mini_workflow.engine.turn import Delivery, Turn, Turns
@@ -31,6 +32,7 @@ class GroupCommit:
         self._keeps_streams = ports.streams is not None
         self._turns = turns
         self._heard_of = acknowledge
+        self.closed_here: Final = ClosedHere()
 
     def commit(self, batch: Batch) -> list[bool]:
         """Write the turns of the batch; one answer each, in order, as by `Store.commit`.
@@ -70,7 +72,11 @@ class GroupCommit:
         commits = [turn.commit for turn in group]
         if not self._keeps_streams and any(commit.chunks for commit in commits):
             raise StoreRefused("it keeps no streams")
-        return self._store.commit(commits)
+        answers = self._store.commit(commits)
+        for turn, committed in zip(group, answers, strict=True):
+            if committed:
+                self.closed_here.committed(turn)
+        return answers
 
     def _refuse(
         self, group: list[Turn], batch: Batch, answers: dict[str, bool], error: Exception

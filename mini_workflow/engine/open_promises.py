@@ -1,35 +1,103 @@
-"""OpenPromise: what is known from outside of a promise that waits to be completed."""
+"""OpenPromise: what is known from outside of a promise that waits to be completed, and its heartbeats."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final
 
-from mini_workflow.core import events
-from mini_workflow.core.events import Event
-from mini_workflow.core.promises import make_token
+from mini_workflow.core import events, wire
+from mini_workflow.core.codec import Codec
+from mini_workflow.core.promises import make_token, read_token, reason_of
 from mini_workflow.core.state import ExecutionState
+from mini_workflow.engine.instants import instant
+from mini_workflow.engine.recording import decode_message
+from mini_workflow.errors import ValueTooLarge
+from mini_workflow.ports import Stored
+
+ToPromise = events.PromiseCompleted | events.PromiseFailed | events.PromiseHeartbeat
+"""What is sent to a promise."""
+
+LONGEST_DETAILS: Final = 4096
+"""Bytes of the details of a heartbeat when they are encoded: they are written with each one, and once more
+whenever the execution is read from the store. Our own bound."""
 
 
 @dataclass(frozen=True, slots=True)
 class OpenPromise:
     """A promise of an execution. `number` is that of its operation, `name` is empty if it has none, and
-    `token` completes it: whoever has it may do so.
+    `token` completes it: whoever has it may do so. It raises PromiseTimeout at the time `until`, unless a
+    heartbeat moves that; None for never. `last_heartbeat` is when one was heard last, with `details`; None
+    if none was.
     """
 
     number: int
     name: str
     token: str = field(repr=False)
+    until: datetime | None = None
+    last_heartbeat: datetime | None = None
+    details: Any = None
 
 
-def open_promises_of(execution_id: str, history: Iterable[Event]) -> list[OpenPromise]:
-    """Return the promises that are open at the end of a history, in order."""
-    made = list(history)
-    state = ExecutionState.of(made)
+def open_promises_of(stored: Stored, codec: Codec) -> list[OpenPromise]:
+    """Return the promises that are open as an execution is stored, in order. Raises WireError."""
+    execution_id = stored.head.execution_id
+    history = [wire.decode(line) for line in stored.events]
+    state = ExecutionState.of(history)
     if state.closed:
         return []
+    for message in map(decode_message, stored.parked):
+        if isinstance(message, events.PromiseHeartbeat) and state.admit(message) is not None:
+            state.hear(message)
+    codec = codec.for_execution(execution_id)
+    names = {e.seq: e.name for e in history if isinstance(e, events.PromiseCreated)}
     return [
-        OpenPromise(e.seq, e.name, make_token(execution_id, e.seq, state.secret(e.seq)))
-        for e in made
-        if isinstance(e, events.PromiseCreated) and e.seq in state.promises
+        OpenPromise(
+            seq,
+            names[seq],
+            make_token(execution_id, seq, state.secret(seq)),
+            instant(one.due),
+            instant(one.heard),
+            None if one.details is None else codec.decode(one.details),
+        )
+        for seq, one in state.promises.items()
     ]
+
+
+def completion_of(token: str, value: Any, codec: Codec, now: int) -> tuple[str, ToPromise]:
+    """Return the execution of a promise, and the message that gives it its value.
+
+    Raises PromiseNotOpen or ValueNotSerializable.
+    """
+    execution_id, seq, secret = read_token(token)
+    payload = codec.for_execution(execution_id).encode(value, "value of the promise")
+    return execution_id, events.PromiseCompleted(now, seq, payload, secret)
+
+
+def failure_of(
+    token: str, why: str | BaseException, codec: Codec, now: int
+) -> tuple[str, ToPromise]:
+    """Return the execution of a promise, and the message that has it raise. Raises PromiseNotOpen, and
+    UsageError if `why` is no reason.
+    """
+    error = reason_of(why)
+    execution_id, seq, secret = read_token(token)
+    failure = codec.for_execution(execution_id).encode_failure(error)
+    return execution_id, events.PromiseFailed(now, seq, failure, secret)
+
+
+def heartbeat_of(token: str, details: Any, codec: Codec, now: int) -> tuple[str, ToPromise]:
+    """Return the execution of a promise, and the message that says that it is being worked on.
+
+    Raises PromiseNotOpen, ValueNotSerializable or ValueTooLarge.
+    """
+    execution_id, seq, secret = read_token(token)
+    payload = codec.for_execution(execution_id).encode(details, "details of the heartbeat")
+    size = len(payload.text.encode())
+    if size > LONGEST_DETAILS:
+        raise ValueTooLarge(
+            f"the details of the heartbeat take {size:,} bytes, and {LONGEST_DETAILS:,} are the most: say "
+            "where they are kept instead",
+            path="details of the heartbeat",
+        )
+    return execution_id, events.PromiseHeartbeat(now, seq, payload, secret)

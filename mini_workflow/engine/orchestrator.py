@@ -37,13 +37,13 @@ from mini_workflow.engine.effects import (
     together,
     waking_of,
 )
-from mini_workflow.engine.executor import execute
+from mini_workflow.engine.executor import AroundTask, execute, nothing_around
 from mini_workflow.engine.inspection import Inspection
 from mini_workflow.engine.late_outcomes import LateOutcomes
 from mini_workflow.engine.operator_log import tell
 from mini_workflow.engine.outbox import child_start, outbox
 from mini_workflow.engine.runs import blocked, deadly, first_head
-from mini_workflow.engine.turn import Delivery, Turn, Turns
+from mini_workflow.engine.turn import RECORDED_LATE, Delivery, Turn, Turns
 from mini_workflow.engine.undelivered import warn_of_late_signals, warn_of_unreceived
 from mini_workflow.engine.watchdog import Watchdog
 from mini_workflow.errors import StoreError, StoreUnavailable, UsageError
@@ -105,13 +105,13 @@ class Orchestrator:
         each: Each = one_by_one,
         on_turn: Callable[[Turn], None] = lambda turn: None,
         claim: Callable[[str], str] = lambda execution_id: "",
+        around_task: AroundTask = nothing_around,
     ) -> None:
         self._store = store
         self._dispatch = dispatch
         self._clock = clock
         self._each = each
-        self._on_turn = on_turn
-        self._claim = claim
+        self._on_turn, self._claim, self._around_task = on_turn, claim, around_task
         self._entropy = entropy
         self._left: Callable[[], int] = lambda: FOREVER
         self._ready: Callable[[], None] = lambda: None
@@ -296,7 +296,7 @@ class Orchestrator:
             if error is None and (work.resume or (deadline is not None and deadline.at <= now)):
                 messages += self._late.find(name, now)
             messages.append(events.Tick(now))
-        signalled = any(isinstance(m, events.SignalReceived) for m in messages)
+        signalled = any(isinstance(m, RECORDED_LATE) for m in messages)
         delivery = Delivery(name, messages, resume=work.resume and error is None, posted=signalled)
         if error is None:
             try:
@@ -426,7 +426,7 @@ class Orchestrator:
         if longest is not None and self._left() < RESERVE + longest:
             raise OutOfTime("the turn has lasted as long as the function may run")
         before = self._left()
-        outcome = execute(request, codec)
+        outcome = execute(request, codec, around=self._around_task)
         self._longest = max(longest or 0, before - self._left())
         return outcome
 

@@ -6,11 +6,12 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from mini_workflow.core import events, wire
-from mini_workflow.core.children import closed_signal, end_children, tell_parent
+from mini_workflow.core.children import closed_signal, end_children, sender_of, tell_parent
 from mini_workflow.core.commands import Command, SendMessage, StartChild
 from mini_workflow.core.events import ChildFailed
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.run import Run
+from mini_workflow.core.slots import leave_limits
 from mini_workflow.core.state import ExecutionState
 from mini_workflow.engine.runs import first_event
 from mini_workflow.errors import WireError
@@ -37,6 +38,7 @@ def child_start(parent: str, command: StartChild, now: int, entropy: int) -> Que
         *(command.workflow, command.arguments, now, entropy, about, command.worker),
         timing=command.timing,
         tags=command.tags,
+        headers=command.headers,
     )
     return QueuedMessage(
         command.execution_id, wire.encode(started), f"{parent}/{command.seq}/child"
@@ -68,7 +70,8 @@ def closing_messages(
         return ()
     name, first = stored.head.execution_id, history[0]
     started = first if isinstance(first, events.ExecutionStarted) else None
-    return outbox([*end_children(name, state), *tell_parent(name, started, state, closing)])
+    told = [*end_children(name, state), *tell_parent(name, started, state, closing)]
+    return outbox([*told, *leave_limits(sender_of(name, state), name, state)])
 
 
 def family_messages(run: Run, end: events.ExecutionTerminated) -> tuple[SendMessage, ...]:
@@ -78,4 +81,5 @@ def family_messages(run: Run, end: events.ExecutionTerminated) -> tuple[SendMess
     return (
         *end_children(run.execution_id, run.state),
         *tell_parent(run.execution_id, run.started, run.state, end),
+        *leave_limits(sender_of(run.execution_id, run.state), run.execution_id, run.state),
     )

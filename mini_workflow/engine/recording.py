@@ -108,7 +108,7 @@ def codec_of(event: Message | Event, codec: Codec, others: dict[int, str]) -> Co
     """
     if isinstance(event, (events.ChildStarted, events.StartSent)):
         others[event.seq] = event.id
-    elif isinstance(event, events.SignalSent):
+    elif isinstance(event, events.SignalSent | events.CompletionSent):
         return codec.for_execution(event.target)
     if isinstance(event, _OF_OTHERS):
         return codec.for_execution(others.get(event.seq, ""))

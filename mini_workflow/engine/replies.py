@@ -15,6 +15,7 @@ from mini_workflow.engine.pending_updates import PendingUpdates, find_answer
 from mini_workflow.engine.requests import Answer, Post, Resume, Start, Started, Update
 from mini_workflow.engine.transport import ReadableStore
 from mini_workflow.engine.turn import Delivery, Turn
+from mini_workflow.engine.turn_data import ABOUT_PROMISES
 from mini_workflow.errors import (
     ExecutionAlreadyExists,
     ExecutionBlocked,
@@ -181,7 +182,7 @@ def answer_head(
         request.reply.fail(closed(name, head.status))
     elif (
         isinstance(request, Post)
-        and isinstance(request.message, Given)
+        and isinstance(request.message, ABOUT_PROMISES)
         and _is_not_open(request.message, name, delivery, turn, store)
     ):
         request.reply.fail(not_open())
@@ -190,7 +191,11 @@ def answer_head(
 
 
 def _is_not_open(
-    message: Given, name: str, delivery: Delivery, turn: Turn | None, store: Store
+    message: Given | events.PromiseHeartbeat,
+    name: str,
+    delivery: Delivery,
+    turn: Turn | None,
+    store: Store,
 ) -> bool:
     """Return whether the promise was not open any more when this was given to it.
 
@@ -218,7 +223,7 @@ def _is_not_open(
     return rivals[:1] not in ([], [message])
 
 
-def _recorded(message: Given) -> str:
+def _recorded(message: Given | events.PromiseHeartbeat) -> str:
     return wire.encode(replace(message, secret=""))
 
 

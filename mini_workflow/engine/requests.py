@@ -6,11 +6,12 @@ import contextlib
 import secrets
 import threading
 from dataclasses import dataclass, field
-from typing import Generic, Literal, Protocol, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 from mini_workflow.core.events import (
     Event,
     Incoming,
+    PromiseHeartbeat,
     SignalReceived,
     UpdateAccepted,
     UpdateCompleted,
@@ -108,8 +109,9 @@ class Start:
     """Start an execution, or find the one that was started with the same id; with `fresh` the id
     was made up and cannot be there. A `message` goes to the execution either way. `if_closed` says what
     becomes of one that is there and has closed, and `restarts` that it was asked to begin anew. A new one
-    begins with the `tags`, and begins and ends as its `timing` says. One that is a `fork` must not be there.
-    Its `arguments` are by position where they can be; older versions have recorded them `as_given`.
+    begins with the `tags` and `headers`, and begins and ends as its `timing` says. One that is a `fork` must
+    not be there. Its `arguments` are by position where they can be; older versions have recorded them
+    `as_given`.
     """
 
     execution_id: str
@@ -123,6 +125,7 @@ class Start:
     fork: Beginning | None = None
     restarts: bool = False
     as_given: Payload | None = None
+    headers: dict[str, str] | None = None
     reply: Reply[Started] = field(default_factory=Reply[Started])
 
     def matches(self, fingerprint: str) -> bool:
@@ -131,6 +134,10 @@ class Start:
         return self.arguments.matches(fingerprint) or (
             given is not None and given.matches(fingerprint)
         )
+
+    def options(self) -> dict[str, Any]:
+        """Return what a new execution begins with beside its arguments, as `first_event` takes it."""
+        return {"timing": self.timing, "tags": self.tags, "headers": self.headers}
 
     def message_key(self) -> str:
         """Return what tells the message from others where it is posted: that of a signal is the same
@@ -150,7 +157,7 @@ class Post:
     """
 
     execution_id: str
-    message: Incoming | EventRequest
+    message: Incoming | PromiseHeartbeat | EventRequest
     over: int = 0
     reply: Reply[Head] = field(default_factory=Reply[Head])
 
@@ -181,7 +188,7 @@ UpdateStage = Literal["accepted", "answered"]
 class Update:
     """Have the workflow handle a request, once per `update_id`. It was asked for at the time `at`
     (milliseconds since the epoch). The reply comes when it has got so far as `until` says. One that is
-    `known` was accepted before: only its answer is wanted.
+    `known` was accepted before: only its answer is wanted. `headers` come with it.
     """
 
     execution_id: str
@@ -191,7 +198,13 @@ class Update:
     at: int
     until: UpdateStage = "answered"
     known: bool = False
+    headers: dict[str, str] | None = None
     reply: Reply[Answer] = field(default_factory=Reply[Answer])
+
+    def message(self, at: int, *, forwarded: bool = False) -> UpdateRequested:
+        """Return the message that the workflow takes."""
+        about = (at, self.update_id, self.name, self.arguments)
+        return UpdateRequested(*about, forwarded=forwarded, headers=self.headers)
 
 
 @dataclass(slots=True)

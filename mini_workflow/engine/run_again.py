@@ -10,7 +10,7 @@ import time
 from mini_workflow.core import events
 from mini_workflow.core.history import History
 from mini_workflow.core.reset import first_arguments
-from mini_workflow.core.validation import check_id
+from mini_workflow.core.validation import check_id, check_reason
 from mini_workflow.engine.pending_updates import find_answer
 from mini_workflow.engine.replies import blocked, existing
 from mini_workflow.engine.requests import Answer, Post, Update
@@ -34,8 +34,9 @@ class RunAgain:
         self.over: dict[str, int] = {}
         """The runs that are over for who has asked for another one, by execution."""
 
-    def ask(self, execution_id: str, how: str) -> None:
+    def ask(self, execution_id: str, how: str, by: str = "") -> None:
         """Have another run begin. Raises what `Execution.retry` and `Execution.restart` raise."""
+        check_reason("", by)
         head = self._head(execution_id)
         if how == "restart" and head.run > 1 and head.closed_at is not None:
             started = History.from_lines(self._store.history(execution_id)).started
@@ -45,7 +46,7 @@ class RunAgain:
                     'the version that ran it: give them to start_execution(..., if_closed="restart")'
                 )
         now, request_id = self._transport.now(), secrets.token_hex(8)
-        request = events.ResetRequested(now, how, head.run, request_id)
+        request = events.ResetRequested(now, how, head.run, request_id, asked_by=by)
         self._transport.ask(Post(execution_id, request))
         self.over[execution_id] = head.run
 

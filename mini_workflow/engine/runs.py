@@ -48,6 +48,7 @@ def first_event(
     *,
     timing: Timing = UNTIMED,
     tags: dict[str, str] | None = None,
+    headers: dict[str, str] | None = None,
     first_seq: int = 0,
 ) -> events.ExecutionStarted:
     """Return what an execution begins with; `entropy` are ENTROPY_BITS random bits. `worker` is that of
@@ -64,6 +65,7 @@ def first_event(
         key=key,
         behaviour=events.BEHAVIOUR,
         tags=tags or None,
+        headers=headers or None,
         worker=worker,
         first_seq=first_seq,
         **timing.to_plain(),
@@ -177,6 +179,10 @@ def reset_run(
         )
     else:
         made = retry(history, at=at, request_id=name)
+    marker = made.messages[0]
+    if request.asked_by and isinstance(marker, events.ExecutionReset):
+        marker = replace(marker, asked_by=request.asked_by)
+        made = replace(made, messages=(marker, *made.messages[1:]))
     after = _begun(head, head.run + 1, length)
     # Those that the code has set since then it sets again.
     after = replace(after, tags=tags_as_text(ExecutionState.of(made.history).tags))

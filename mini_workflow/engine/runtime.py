@@ -9,6 +9,7 @@ import secrets
 import threading
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 
 from mini_workflow.core.codec import Codec
 from mini_workflow.engine.client import Client
@@ -18,13 +19,14 @@ from mini_workflow.engine.engine_role import EngineRole, Pace
 from mini_workflow.engine.engine_transport import EngineTransport
 from mini_workflow.engine.execution import Description
 from mini_workflow.engine.executor import execute
+from mini_workflow.engine.intercepted import telling
 from mini_workflow.engine.renewal import LeaseRenewal
 from mini_workflow.engine.requests import Release
 from mini_workflow.engine.runs import ENTROPY_BITS
-from mini_workflow.engine.turn import Execute
 from mini_workflow.engine.waiters import Changed
 from mini_workflow.errors import RuntimeClosed, StoreError, UsageError
-from mini_workflow.ports import Head, NamedWorkerRunner, NoStreams, Report, TaskRunner
+from mini_workflow.interceptors import NO_INTERCEPTORS, Interceptors
+from mini_workflow.ports import Head, NamedWorkerRunner, NoStreams, Report, TaskOutcome, TaskRunner
 from mini_workflow.stream_buffer import StreamBuffer
 from mini_workflow.workflow import REGISTRY
 
@@ -37,6 +39,7 @@ class Runtime(Client):
     Args:
         ports: the backend.
         codec: carries values and closures.
+        interceptors: go around calls and workflows, and hear of commits.
         make_runner: makes the runner of tasks, given where to report, where its own threads may
             report that can lead the engine meanwhile (`EngineRole.hand_in`), and what takes the
             writes of tasks to streams, if the backend has any.
@@ -61,6 +64,7 @@ class Runtime(Client):
         ports: Ports,
         *,
         codec: Codec,
+        interceptors: Interceptors = NO_INTERCEPTORS,
         make_runner: Callable[[Report, Report, StreamBuffer | None], TaskRunner],
         cache_size: int,
         turn_limit: float | None,
@@ -69,7 +73,7 @@ class Runtime(Client):
         pace: Pace | None = None,
         notify_peers: Callable[[], None] = lambda: None,
         on_stop: Callable[[], None] = lambda: None,
-        execute_inline: Execute = execute,
+        execute_inline: Callable[..., TaskOutcome] = execute,
         renew_every: float | None = None,
         enlists_as_leader: bool = False,
         retention: float | timedelta | None = None,
@@ -103,7 +107,7 @@ class Runtime(Client):
         if ports.streams is not None:
             self._buffer = StreamBuffer(ports.streams.append, self._chunks_stored)
         self._announce = notify_peers
-        super().__init__(transport, transport.store, codec, REGISTRY)
+        super().__init__(transport, transport.store, codec, REGISTRY, interceptors)
         self._engine_transport = transport
         self._renewal: LeaseRenewal | None = None
         try:
@@ -112,7 +116,7 @@ class Runtime(Client):
                 self._engine = Engine(
                     ports,
                     codec=codec,
-                    definitions=REGISTRY.get,
+                    definitions=interceptors.definitions(REGISTRY.get),
                     known=REGISTRY.known,
                     entropy=lambda: secrets.randbits(ENTROPY_BITS),
                     on_close=self._driver.announce,
@@ -122,7 +126,8 @@ class Runtime(Client):
                     cache_size=cache_size,
                     turn_limit=turn_limit,
                     history_limit=history_limit,
-                    execute_inline=execute_inline,
+                    execute_inline=partial(execute_inline, around=interceptors.around_task),
+                    on_turn=telling(interceptors),
                     retention=keep,
                     drops_runs=drops_runs,
                 )
@@ -190,9 +195,12 @@ class Runtime(Client):
             return None
         return [name for name in self._driver.waiters.names() if not self._driver.runs(name)]
 
-    def on_wait(self, entered: Callable[[], None]) -> None:
-        """Have `entered` called whenever somebody begins to wait for an execution."""
+    def on_wait(self, entered: Callable[[], None], *, looks: float) -> None:
+        """Have `entered` called whenever somebody begins to wait for an execution. Who reads a stream that
+        another process writes looks again after at most `looks` seconds.
+        """
         self._driver.waiters.entered = self._driver.watchers.entered = entered
+        self._engine_transport.looks = looks
 
     def look_around(self) -> None:
         """Look at the store: another process may have changed it. Callable from any thread."""
@@ -201,7 +209,7 @@ class Runtime(Client):
     def _chunks_stored(self, executions: set[str]) -> None:
         """Tell those who read streams, here and in other processes, on the thread of the buffer."""
         for name in executions:
-            self._driver.watchers.tell(name, Changed())
+            self._driver.readers.tell(name, Changed())
         self._announce()
 
     def _end(self) -> None:

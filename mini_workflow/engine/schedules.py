@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 import time
 from collections.abc import Mapping, Sequence
@@ -10,10 +11,11 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from mini_workflow.engine.calls import name_of
+from mini_workflow.engine.declared_schedules import declare
 from mini_workflow.engine.execution import Execution
 from mini_workflow.engine.timeline import moment
 from mini_workflow.engine.transport import Pauses
-from mini_workflow.errors import ExecutionNotFound, UsageError
+from mini_workflow.errors import ExecutionNotFound, StoreError, UsageError
 from mini_workflow.schedules.plan import (
     OVERLAPS,
     CatchUp,
@@ -23,10 +25,12 @@ from mini_workflow.schedules.plan import (
     make_plan,
 )
 from mini_workflow.schedules.workflow import SCHEDULE
-from mini_workflow.workflow import REGISTRY
+from mini_workflow.workflow import REGISTRY, Registry
 
 if TYPE_CHECKING:
     from mini_workflow.engine.client import Client
+
+log = logging.getLogger("mini_workflow.engine")
 
 _PREFIX: Final = "schedule:"
 
@@ -206,8 +210,25 @@ class Schedule:
 class Schedules:
     """The schedules of a store: ``runtime.schedules``."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, registry: Registry) -> None:
         self._client = client
+        self._registry = registry
+        self._declares = True
+
+    def declare_once(self) -> None:
+        """Do what `declare` does, if nobody has in this process: for what runs workflows whenever it is
+        called. What is wrong is logged, and hinders no workflow; where the store fails, the next call
+        tries again.
+        """
+        if not self._declares:
+            return
+        try:
+            self.declare()
+        except StoreError as error:
+            self._declares = True
+            log.warning("schedules that workflows declare are made later: %s", error)
+        except Exception as error:
+            log.error("a schedule that a workflow declares cannot be made: %s", error)
 
     def create(
         self,
@@ -280,6 +301,22 @@ class Schedules:
                 f"schedule {schedule_id!r} was deleted", execution_id=_PREFIX + schedule_id
             )
         return Schedule(schedule_id, self._client, timeout)
+
+    def declare(self) -> list[Schedule]:
+        """Make the schedules that workflows of this process declare (``@workflow(schedule=...)``), and bring
+        those up to date that have another plan; answers all of them. Nobody waits: a change counts once
+        the schedule has taken it.
+
+        A runtime does this when it opens, with the workflows that are registered then. A schedule that
+        is paused stays so, and one that was deleted begins anew.
+
+        Raises UsageError, InvalidArguments or InvalidIdentifier for what cannot be planned.
+        """
+        self._declares = False
+        found = self._registry.scheduled()
+        for workflow in found:
+            declare(self._client, workflow, _PREFIX + workflow.name)
+        return [Schedule(workflow.name, self._client) for workflow in found]
 
     def list(self) -> list[Schedule]:
         """Return all schedules that have not been deleted, the newest first."""

@@ -100,6 +100,16 @@ def _backoff(wait: Wait, activity: Activity, now: datetime) -> str:
     return f"{words}. Before: {wait.error}" if wait.error else words
 
 
+def _slot(wait: Wait, activity: Activity, now: datetime) -> str:
+    return (
+        f"waits for a slot of {_limit(wait)} to run {wait.name}{_attempt(wait)}{_since(wait, now)}"
+    )
+
+
+def _limit(wait: Wait) -> str:
+    return f"limit {wait.limit!r}" if wait.limit else "its limit"
+
+
 def _map(wait: Wait, activity: Activity, now: datetime) -> str:
     found = [one for one in activity.progress if one.name == wait.name and one.total is not None]
     return f"runs {wait.name}: {counts(found[-1])}" if found else f"runs map {wait.name}"
@@ -151,6 +161,7 @@ def _elsewhere(wait: Wait, activity: Activity, now: datetime) -> str:
 KINDS: Final[dict[str, Callable[[Wait, Activity, datetime], str]]] = {
     "task": _task,
     "backoff": _backoff,
+    "slot": _slot,
     "map": _map,
     "timer": _timer,
     "start": _start,
@@ -160,10 +171,10 @@ KINDS: Final[dict[str, Callable[[Wait, Activity, datetime], str]]] = {
 """The words for each kind of wait, without a capital and a full stop. Any other kind is waited for by its
 name: "waits for signal approve"."""
 
-_TASKS: Final = ("task", "backoff")
-_PLURAL: Final = {"task": "tasks", "child": "children", "promise": "promises"}
-_UNLIMITED: Final = ("timer", "start", "backoff", "map")
-"""Those that end by themselves, at a time that is told."""
+_TASKS: Final = ("task", "backoff", "slot")
+_PLURAL: Final = {"task": "tasks", "slot": "tasks", "child": "children", "promise": "promises"}
+_UNLIMITED: Final = ("timer", "start", "backoff", "map", "slot")
+"""Those that end by themselves."""
 
 _OUTSIDE: Final = ("signal", "promise")
 """Those that end when somebody does something."""
@@ -172,6 +183,8 @@ _OUTSIDE: Final = ("signal", "promise")
 def _together(waits: Sequence[Wait], now: datetime) -> str:
     kind = waits[0].kind
     verb = "runs" if kind == "task" else "waits for"
+    if kind == "slot":
+        verb = f"waits for slots of {_limit(waits[0])} to run"
     names = _listed([one.name or f"#{one.number}" for one in waits])
     since = min((one.since for one in waits if one.since is not None), default=None)
     oldest = "" if since is None else f"; the oldest for {_age(since, now)}"

@@ -13,7 +13,8 @@ from mini_workflow.core.events import Incoming
 from mini_workflow.core.state import ExecutionState
 from mini_workflow.engine.batch import AT_ONCE, MESSAGES, Batch
 from mini_workflow.engine.recording import decode_message
-from mini_workflow.engine.turn import ABOUT_ATTEMPTS, ABOUT_PROMISES, UNKNOWN_WORKFLOW, Delivery
+from mini_workflow.engine.turn import ABOUT_ATTEMPTS, UNKNOWN_WORKFLOW, Delivery
+from mini_workflow.engine.turn_data import ABOUT_PROMISES
 from mini_workflow.errors import WireError
 from mini_workflow.ports import (
     Agenda,
@@ -27,7 +28,7 @@ from mini_workflow.ports import (
 
 log = logging.getLogger("mini_workflow.engine")
 
-Sent = Incoming | events.UpdateRequested | events.Request
+Sent = Incoming | events.Letter | events.Request
 """What can be left for another process."""
 
 _OF_CLOSED: Final = (events.ResetRequested, events.DeletionRequested)
@@ -188,7 +189,7 @@ class Takeover:
             self._ports.mailbox.post(name, body, body)
         self._notify_peers()
 
-    def _is_open(self, execution_id: str, message: Incoming) -> bool:
+    def _is_open(self, execution_id: str, message: Sent) -> bool:
         """Return whether what is recorded so far lets the promise be completed."""
         try:
             history = map(wire.decode, self._ports.store.history(execution_id))

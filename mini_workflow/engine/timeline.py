@@ -92,6 +92,12 @@ class Timeline(Sequence[Entry]):
             for e in self._entries
         )
 
+    def _repr_html_(self) -> str:
+        """Return the picture of it, for notebooks."""
+        from mini_workflow.engine.picture.html import html_of
+
+        return html_of(self)
+
 
 class Reader:
     """Reads the events of one history in order, one at a time."""
@@ -107,6 +113,7 @@ class Reader:
         self._since: dict[int, int] = {}
         self._attempts: dict[int, int] = {}
         self._updates: dict[str, tuple[str, int]] = {}
+        self._promises: set[int] = set()
 
     def read(self, event: Event) -> Entry:
         """Return the entry of the next event."""
@@ -120,7 +127,7 @@ class Reader:
             at=moment(self._now),
             event=event,
             subject=self._subject(event),
-            happened=_happened(event),
+            happened="ended, not completed in time" if self._is_late(event) else _happened(event),
             attempt=attempt,
             took=self._took(event),
             values=self._values(event),
@@ -136,6 +143,8 @@ class Reader:
             self._names[event.seq] = getattr(event, "name", "")
             if isinstance(event, events.TaskScheduled):
                 self._attempts[event.seq] = 1
+            elif isinstance(event, events.PromiseCreated):
+                self._promises.add(event.seq)
         elif isinstance(event, events.TaskRetryStarted):
             self._since[event.seq] = event.at
             self._attempts[event.seq] = event.attempt
@@ -144,6 +153,10 @@ class Reader:
                 self._since[int(number)], self._attempts[int(number)] = event.at, attempt
         elif isinstance(event, events.UpdateAccepted):
             self._updates[event.id] = (event.name, event.at)
+
+    def _is_late(self, event: Event) -> bool:
+        """Return whether a promise has ended with it because its time has passed."""
+        return isinstance(event, events.TimerFired) and event.seq in self._promises
 
     def _subject(self, event: Event) -> str:
         kind = type(event).__name__
@@ -158,7 +171,9 @@ class Reader:
             return f"{event.workflow}"
         if isinstance(event, events.TimerFired) and event.seq in _OF_EXECUTION:
             return "execution"
-        parts = [word]
+        parts = ["promise" if self._is_late(event) else word]
+        if isinstance(event, (events.SlotsGranted, events.SlotsSent)):
+            return f"slots of limit {event.limit!r}"
         if seq is not None:
             parts.append(f"#{seq}")
         if name:
@@ -218,6 +233,8 @@ def _happened(event: Event) -> str:
         return _OF_EXECUTION[event.seq]
     if isinstance(event, events.ContinuedAsNew) and event.failure is not None:
         return "failed, to be tried again"
+    if isinstance(event, events.TaskScheduled) and event.limit is not None:
+        return f"scheduled, waits for a slot of limit {event.limit['name']!r}"
     return _HAPPENED[type(event)]
 
 
@@ -244,12 +261,23 @@ def _note(event: Event) -> str:
 
 
 def _because(event: Any) -> str:
-    return event.reason
+    by = getattr(event, "asked_by", "")
+    return f"{event.reason} (by {by})".lstrip() if by else event.reason
 
 
 def _origin(event: events.ExecutionReset) -> str:
     whose = "another execution" if event.how == "fork" else f"run {event.run - 1}"
-    return f"{event.how} of {whose}, of which {event.kept} events are kept"
+    by = f", by {event.asked_by}" if event.asked_by else ""
+    return f"{event.how} of {whose}, of which {event.kept} events are kept{by}"
+
+
+def _patience(event: events.PromiseCreated) -> str:
+    parts: list[str] = []
+    if event.timeout is not None:
+        parts.append(f"within {event.timeout / 1000:g} s")
+    if event.heartbeat_timeout is not None:
+        parts.append(f"heartbeat within {event.heartbeat_timeout / 1000:g} s")
+    return ", ".join(parts)
 
 
 def _policy(event: events.TaskScheduled) -> str:
@@ -271,10 +299,13 @@ _NOTES: Final[dict[type[Event], Callable[[Any], str]]] = {
     events.TaskScheduled: _policy,
     events.TaskRetryScheduled: lambda e: f"again at {moment(e.retry_at):%Y-%m-%d %H:%M:%S}Z",
     events.TimerStarted: lambda e: f"until {moment(e.fire_at):%Y-%m-%d %H:%M:%S}Z",
+    events.PromiseCreated: _patience,
     events.ClockSetBack: lambda e: f"by {e.by / 1000:g} s" if e.by else "",
     events.ChildStarted: lambda e: f"as {e.id}",
     events.StartSent: lambda e: f"as {e.id}",
     events.SignalSent: lambda e: f"to {e.target}",
+    events.SlotsSent: lambda e: f"to {e.target}",
+    events.CompletionSent: lambda e: f"#{e.promise} of {e.target}",
     events.CancelSent: lambda e: f"to {e.target}{': ' if e.reason else ''}{e.reason}",
     events.MessagesUnhandled: lambda e: ", ".join(f"{n} x {name}" for name, n in e.signals.items()),
     events.TagsSet: lambda e: ", ".join(
@@ -324,6 +355,8 @@ _WORDS: Final = (
     ("Child", "child"),
     ("StartSent", "other execution"),
     ("CancelSent", "cancellation"),
+    ("Slots", "slots"),
+    ("CompletionSent", "value of a promise"),
     ("Patch", "change"),
     ("Tags", "tags"),
     ("Messages", "signals"),
@@ -355,6 +388,7 @@ _HAPPENED: Final[dict[type[Event], str]] = {
     events.UpdateFailed: "failed",
     events.CancelRequested: "asked to cancel",
     events.CancelSent: "sent",
+    events.CompletionSent: "sent",
     events.PromiseCreated: "made",
     events.PromiseCompleted: "completed",
     events.PromiseFailed: "failed",
@@ -363,6 +397,8 @@ _HAPPENED: Final[dict[type[Event], str]] = {
     events.StartSent: "started",
     events.ChildCompleted: "completed",
     events.ChildFailed: "failed",
+    events.SlotsGranted: "granted",
+    events.SlotsSent: "granted",
     events.PatchMarked: "applies",
     events.TagsSet: "set",
     events.MessagesUnhandled: "never received",

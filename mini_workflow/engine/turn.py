@@ -36,6 +36,7 @@ from mini_workflow.engine.turn_data import (
     ended_lines,
     lines_to_keep,
     names_of_failed,
+    parking,
     time_of,
     unhandled,
 )
@@ -57,7 +58,10 @@ T = TypeVar("T")
 P = ParamSpec("P")
 
 ABOUT_ATTEMPTS: Final = (events.TaskCompleted, events.TaskFailed, events.TaskReleased)
-ABOUT_PROMISES: Final = (events.PromiseCompleted, events.PromiseFailed)
+ABOUT_PROMISES: Final = (events.PromiseCompleted, events.PromiseFailed, events.PromiseHeartbeat)
+
+RECORDED_LATE: Final = (events.SignalReceived, events.PromiseCompleted, events.PromiseFailed)
+"""What an execution takes also when it has closed: a retry needs it."""
 
 DEADLY: Final = 4
 """At how many tries an execution is blocked. A process that has died in the middle of its turn counts
@@ -338,8 +342,8 @@ class Turns:
         messages = (*before, *delivery.messages)
         if delivery.resume:
             ask_for_attempts(run.state)
-        fails = events.TaskFailed in map(type, messages)
-        names = names_of_failed(run, messages) if fails else {}
+            run.state.miss_no_heartbeat(now)
+        names = names_of_failed(run, messages) if events.TaskFailed in map(type, messages) else {}
         waits = BEGIN in run.state.timers
         decision = self.watched(run, decide, run, messages, now)
         refused: dict[str, Failure] = {}
@@ -389,20 +393,18 @@ class Turns:
                 )
         elif live.length + len(taken) - head.base >= self._limit // 2:
             after = bounded(after, live.length, live.length + len(taken), self._limit)
-        closing: Event | None = None
-        if not continues:
-            for event in taken:
-                if type(event) in events.CLOSING:
-                    closing = event
+        ends = (e for e in reversed(taken) if type(e) in events.CLOSING and not continues)
+        closing: Event | None = next(ends, None)
         # A resume that ends in the same block is written too: who waits looks for what is new.
         is_new = live.length == 0 or delivery.resume or (after is not head and after != head)
         kinds = frozenset(map(type, decision.commands))
+        park, unpark = parking(run.state, after, left, unpark, ends=continues)
         commit = Commit(
             delivery.execution_id,
             live.length,
             tuple(map(wire.encode, taken)),
             after if is_new else None,
-            park=lines_to_keep(left, after) if left else (),
+            park=park,
             unpark=unpark,
             taken=tuple(delivery.entries),
             outbox=outbox(decision.commands) if SendMessage in kinds else (),

@@ -74,8 +74,29 @@ def lines_to_keep(messages: Iterable[Message], head: Head) -> tuple[str, ...]:
     return tuple(wire.encode(m) for m in messages if not isinstance(m, _NOT_KEPT))
 
 
+def parking(
+    state: ExecutionState, head: Head, left: Iterable[Message], unpark: bool, *, ends: bool
+) -> tuple[tuple[str, ...], bool]:
+    """Return what to park, and whether what was parked is removed: what is left, and, of a run that goes on,
+    the last heartbeats of its promises in front of it. Nothing else is parked of such a run.
+    """
+    park = lines_to_keep(left, head) if left else ()
+    changed = state.promises.changed
+    if not (unpark or changed) or ends or head.status != "running":
+        return park, unpark or changed
+    heartbeats = state.promises.heartbeats(state.secret)
+    return (*map(wire.encode, heartbeats), *park), True
+
+
+ABOUT_PROMISES: Final = (
+    events.PromiseCompleted,
+    events.PromiseFailed,
+    events.PromiseHeartbeat,
+)
+
 _NOT_KEPT: Final = (
     events.Tick,
+    events.PromiseHeartbeat,
     events.ResetRequested,
     events.PauseRequested,
     events.DeletionRequested,
@@ -88,7 +109,8 @@ def unhandled(messages: Iterable[Message]) -> Iterable[events.SignalUnhandled]:
     """
     for message in messages:
         if isinstance(message, events.SignalReceived):
-            yield events.SignalUnhandled(message.at, message.name, message.value, message.id)
+            about = (message.at, message.name, message.value, message.id)
+            yield events.SignalUnhandled(*about, message.headers)
 
 
 def names_of_failed(run: Run, messages: Iterable[Message]) -> dict[int, str]:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from typing import Final
 
 from mini_workflow.core import events
 from mini_workflow.core.events import Message
 from mini_workflow.engine.turn import Turn
+from mini_workflow.engine.turn_data import ABOUT_PROMISES
 from mini_workflow.errors import StoreError
 from mini_workflow.ports import Head, Store
 
 log = logging.getLogger("mini_workflow.engine")
+
+_SENT: Final = (events.SignalSent, events.CancelSent, events.CompletionSent)
 
 
 def warn_of_nobody(turn: Turn, store: Store) -> None:
@@ -22,16 +26,18 @@ def warn_of_nobody(turn: Turn, store: Store) -> None:
     """
     name = turn.head.execution_id
     for event in turn.decision.events if turn.decision is not None else ():
-        if not isinstance(event, (events.SignalSent, events.CancelSent)):
+        if not isinstance(event, _SENT):
             continue
         try:
             head = store.head(event.target)
         except StoreError:
             return  # only the warning is lost
-        signal = isinstance(event, events.SignalSent)
-        if head is not None and (signal or head.closed_at is None):
+        cancels = isinstance(event, events.CancelSent)
+        if head is not None and (not cancels or head.closed_at is None):
             continue
-        what = f"signal {event.name!r}" if signal else "cancel request"
+        what = "cancel request" if cancels else f"value of promise #{event.seq}"
+        if isinstance(event, events.SignalSent):
+            what = f"signal {event.name!r}"
         log.warning(
             "[%s] its %s for execution %r had no effect: %s",
             name,
@@ -69,6 +75,8 @@ def warn_of_unreceived(execution_id: str, messages: Iterable[Message], head: Hea
     for message in messages:
         if isinstance(message, events.SignalReceived) and head is None:
             what = f"signal {message.name!r}{_from(message.id)}"
+        elif isinstance(message, ABOUT_PROMISES) and head is None:
+            what = f"message to its promise #{message.seq}"
         elif isinstance(message, (events.CancelRequested, events.ExecutionTerminated)):
             what = "cancel request" if isinstance(message, events.CancelRequested) else "end"
         else:

@@ -11,12 +11,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mini_workflow.core import events, wire
-from mini_workflow.core.children import end_children, tell_parent
+from mini_workflow.core.children import end_children, sender_of, tell_parent
 from mini_workflow.core.commands import Command, SendMessage
 from mini_workflow.core.continuation import CARRIED_SIGNALS
 from mini_workflow.core.decide import message_to, start_of
 from mini_workflow.core.events import Event
+from mini_workflow.core.limit import LIMIT, LIMIT_PREFIX
 from mini_workflow.core.run import Run
+from mini_workflow.core.slots import askers, left, tell_again
 from mini_workflow.core.state import ExecutionState
 from mini_workflow.errors import WireError
 from mini_workflow.ports import Head, Reader
@@ -48,7 +50,7 @@ def ask_for_attempts(state: ExecutionState) -> None:
     """Have those attempts reported as lost that are in flight, and that nobody runs any more."""
     if state.in_hand is not None:
         for seq, task in state.tasks.items():
-            if task.retry_at is None and seq not in state.released:
+            if task.in_flight and seq not in state.released:
                 state.in_hand((state.execution_id, seq, task.attempt), task.name)
 
 
@@ -87,16 +89,19 @@ class Unreported:
         history = self._history(name)
         for event in history:
             if isinstance(event, events.StartSent) and event.notify:
-                other, about = find(event.id), start_of(event).parent(name)
+                other, about = find(event.id), start_of(event, state).parent(name)
                 if other is not None and other.end is not None and _parent(other) == about:
                     found += tell_parent(event.id, other.started, other.state, other.end)
-            if isinstance(event, (events.SignalSent, events.CancelSent)):
+            if isinstance(event, (events.SignalSent, events.CancelSent, events.CompletionSent)):
                 command = message_to(run, event)
                 other = find(command.execution_id)
                 if other is not None and _lacks(other, command):
                     found.append(command)
+        found += tell_again(sender_of(name, state), name, state, now)
+        if run.started is not None and run.started.workflow == LIMIT:
+            found += _asked(run, history, find, now)
         starts = [
-            start_of(event, state.worker)
+            start_of(event, state)
             for event in history
             if (isinstance(event, events.ChildStarted) and absent.get(event.seq) == event.id)
             or (isinstance(event, events.StartSent) and self._store.head(event.id) is None)
@@ -110,7 +115,7 @@ class Unreported:
         """
         open_ones = run.state.children
         return [
-            start_of(event, run.state.worker)
+            start_of(event, run.state)
             for event in self._history(run.execution_id)
             if isinstance(event, events.ChildStarted) and event.seq in open_ones
         ]
@@ -137,6 +142,20 @@ def _decoded(lines: Iterable[str]) -> Iterable[Event]:
         yield wire.decode(line)  # type: ignore[misc]
 
 
+def _asked(
+    run: Run, history: Iterable[Event], find: Callable[[str], _Other | None], now: int
+) -> Iterable[SendMessage]:
+    """Return what a limit has to be told once more of those that have asked it."""
+    assert run.started is not None
+    name = run.execution_id.removeprefix(LIMIT_PREFIX)
+    for sender, asker in askers(run.started, history).items():
+        other = find(asker)
+        if other is None or other.end is not None or sender_of(asker, other.state) != sender:
+            yield left(name, sender, asker, run.state.now, f"/again/{now}")
+        else:
+            yield from tell_again(sender, asker, other.state, now, name)
+
+
 def _is_child(other: _Other, parent: str, seq: int) -> bool:
     """Return whether it is that child, and not another execution that has had its id before."""
     return _parent(other) == {"id": parent, "seq": seq}
@@ -153,6 +172,8 @@ def _lacks(other: _Other, command: SendMessage) -> bool:
     started, message, state = other.started, command.message, other.state
     if started is None or state.closed:
         return False
+    if isinstance(message, events.PromiseCompleted | events.PromiseFailed):
+        return state.admit(message) is not None
     if isinstance(message, events.SignalReceived):
         complete = started.run == 1 or len(started.signals or ()) < CARRIED_SIGNALS
         return complete and message.id not in state.signal_ids

@@ -65,6 +65,7 @@ class UpdateWithStartOptions(TypedDict, total=False):
     update_timeout: float | timedelta | None
     if_closed: IfClosed
     tags: Mapping[str, str] | None
+    headers: Mapping[str, str] | None
 
 
 class Updates:
@@ -77,6 +78,15 @@ class Updates:
         self._store = store
         self._codec = codec
         self._again = again
+        self._for_people = False
+
+    def for_people(self) -> Updates:
+        """Return the same with answers to look at, without their classes: that runs no code from the
+        store, and imports nothing by a stored name.
+        """
+        other = Updates(self._transport, self._store, self._codec, self._again)
+        other._for_people = True
+        return other
 
     def ask(
         self,
@@ -125,9 +135,7 @@ class Updates:
     ) -> events.UpdateRequested:
         """Return the message of a request whose answer is read in the history."""
         request = self._request(execution_id, name, args, {}, update_id, "accepted")
-        return events.UpdateRequested(
-            *(request.at, request.update_id, request.name, request.arguments), forwarded=True
-        )
+        return request.message(request.at, forwarded=True)
 
     def accepted(
         self, execution: Execution[Any], message: events.UpdateRequested, timeout: float | None
@@ -209,11 +217,12 @@ class Updates:
     def _value_of(self, execution_id: str, answer: Answer) -> Any:
         codec = self._codec.for_execution(execution_id)
         if isinstance(answer.event, events.UpdateCompleted):
-            return codec.decode(answer.event.result)
+            result = answer.event.result
+            return codec.show(result) if self._for_people else codec.decode(result)
         assert not isinstance(answer.event, events.UpdateAccepted)
         failure = answer.refusal if answer.event is None else answer.event.failure
         assert failure is not None
-        raise codec.decode_failure(failure)
+        raise (codec.show_failure if self._for_people else codec.decode_failure)(failure)
 
     def _check_accepted(self, request: Update, answer: Answer) -> None:
         """Raise what a validator has raised. That a handler has is told by the result."""
@@ -278,6 +287,7 @@ class UpdateWithStart:
         update_timeout: float | timedelta | None = None,
         if_closed: IfClosed = "return",
         tags: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
         **kwargs: Any,
     ) -> UpdateHandle:
         """Send an update to the execution of that id, and start it before if there is none: both in one
@@ -299,12 +309,13 @@ class UpdateWithStart:
             if_closed: as for `start_execution`. An update to an execution that has closed raises
                 ExecutionClosed, unless it was accepted before or this is "restart".
             tags: those of a new execution.
+            headers: those of a new execution.
 
         Raises:
             TimeoutError: it is not accepted after `update_timeout` seconds.
             Exception: what `start_execution` and `Execution.update` raise.
         """
-        options: dict[str, Any] = {"update_id": update_id, "tags": tags}
+        options: dict[str, Any] = {"update_id": update_id, "tags": tags, "headers": headers}
         options["update_args"] = update_args or None
         options["update_timeout"] = update_timeout
         options["if_closed"] = None if if_closed == "return" else if_closed
@@ -315,7 +326,10 @@ class UpdateWithStart:
         message = updates.make(id, update, tuple(update_args), update_id)
         try:
             execution = client.start_with(
-                workflow, args, kwargs, id, message, tags=tags, if_closed=if_closed
+                *(workflow, args, kwargs, id, message),
+                tags=tags,
+                if_closed=if_closed,
+                headers=headers,
             )
         except ExecutionClosed:
             if not updates.knows(id, message.id):

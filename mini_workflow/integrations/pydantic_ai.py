@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, ClassVar, Final, Literal, cast, get_args
 
 from pydantic import TypeAdapter
@@ -39,16 +39,29 @@ from pydantic_ai.durable_exec import (
     replay_scope,
     revalidate_function_call,
 )
-from pydantic_ai.exceptions import ModelHTTPError, UserError
+from pydantic_ai.exceptions import (
+    ModelConnectionError,
+    ModelServerError,
+    ModelUnavailableError,
+    UserError,
+)
 from pydantic_ai.messages import AgentStreamEvent, ModelResponseStreamEvent
 from pydantic_ai.models import Model
 from pydantic_ai.run import AgentRunResult
 from pydantic_ai.tools import RunContext
-from typing_extensions import TypedDict
 
-from mini_workflow.context import Context
-from mini_workflow.core.retry import RetryPolicy
 from mini_workflow.errors import UsageError
+from mini_workflow.integrations.agent_tasks import (
+    TOOL,
+    Agents,
+    Sent,
+    TaskOptions,
+    is_transient_status,
+    model_options,
+    module_of_caller,
+    running_workflow,
+    with_asked_wait,
+)
 from mini_workflow.task import current_task
 from mini_workflow.workflow import current_workflow
 
@@ -56,37 +69,19 @@ KEY: Final = "mini_workflow"
 """The key of a tool's metadata with its `TaskOptions`, or False for a tool that runs in the workflow."""
 
 
-class TaskOptions(TypedDict, total=False):
-    """How a task of an agent is run: as in `Context.task`."""
-
-    retry: RetryPolicy | None
-    timeout: float | timedelta | None
-    heartbeat_timeout: float | timedelta | None
-    worker: str | None
-
-
 def is_transient(error: Exception) -> bool:
     """Return whether a request to a model is worth another try: it got no answer, or one that says so
     (429, 408, 409, or 500 and above).
     """
-    if isinstance(error, ModelHTTPError):
-        return error.status_code in (408, 409, 429) or error.status_code >= 500
-    return isinstance(error, (ConnectionError, TimeoutError, OSError))
+    if isinstance(error, (ModelConnectionError, ModelUnavailableError, ModelServerError)):
+        return True
+    return is_transient_status(error)
 
 
-MODEL: Final[TaskOptions] = {
-    "retry": RetryPolicy(max_attempts=5, initial=1.0, maximum=60.0, retry_if=is_transient),
-    "timeout": 600.0,
-}
-"""How models are asked by default. Ten minutes is what long answers of reasoning models take; our own
-bound. Turn the retries of the provider's client off, or they multiply with these.
-"""
+MODEL: Final[TaskOptions] = model_options(is_transient)
+"""How models are asked by default."""
 
-TOOL: Final[TaskOptions] = {"timeout": 600.0}
-"""How tools are called by default: once, since not every tool may be called again."""
-
-AGENTS: Final[dict[str, MiniWorkflowDurability]] = {}
-"""The agents of this process, by name: a task finds its agent where it runs, as it finds its functions."""
+AGENTS: Final[Agents[MiniWorkflowDurability]] = Agents("MiniWorkflowDurability")
 
 
 class MiniWorkflowDurability(BaseDurabilityCapability[Any]):
@@ -139,6 +134,8 @@ class MiniWorkflowDurability(BaseDurabilityCapability[Any]):
         self._tool_options: TaskOptions = {**TOOL, **(tools or {})}
         self._event_options: TaskOptions = events or {}
         self._stream = stream
+        self.module = module_of_caller(1)
+        """The module that makes the agent: a worker imports it."""
         self._operations: _Operations | None = None
 
     # What pydantic-ai asks of an engine
@@ -148,7 +145,7 @@ class MiniWorkflowDurability(BaseDurabilityCapability[Any]):
         if self._event_stream_handler is not None:
             self._bound_event_operation = self._bind_event_operation(self._operations)
         self._register_toolsets(agent)
-        AGENTS[self.name] = self
+        AGENTS.add(self.name, self)
 
     def get_durable_operation_backend(self) -> DurableOperationBackend[TaskOptions]:
         """Return what makes tasks of the operations of the agent."""
@@ -190,11 +187,11 @@ class MiniWorkflowDurability(BaseDurabilityCapability[Any]):
     @property
     def in_durable_context(self) -> bool:
         """Whether the calling code is that of a workflow."""
-        return _workflow() is not None
+        return running_workflow() is not None
 
     def get_default_run_id(self) -> str | None:
         """Return the id of a run of the agent, the same on replay."""
-        context = _workflow()
+        context = running_workflow()
         return None if context is None else str(context.uuid4())
 
     def get_default_conversation_id(self, run_id: str) -> str | None:
@@ -203,14 +200,14 @@ class MiniWorkflowDurability(BaseDurabilityCapability[Any]):
 
     async def get_run_start_time(self, run_id: str) -> datetime | None:
         """Return the time of the workflow, from which a run's timeout counts."""
-        context = _workflow()
+        context = running_workflow()
         return None if context is None else context.now()
 
     async def wrap_run(
         self, ctx: RunContext[Any], *, handler: WrapRunHandler
     ) -> AgentRunResult[Any]:
         """Run the agent so that a replay repeats it: no threads, waits that are durable, and spans once."""
-        context = _workflow()
+        context = running_workflow()
         if context is None:
             return await handler()
         with (
@@ -237,7 +234,7 @@ class MiniWorkflowDurability(BaseDurabilityCapability[Any]):
     ) -> AsyncIterator[AgentStreamEvent]:
         """Write the events of the run itself to the stream; those of the model were written in its task."""
         events = super().wrap_run_event_stream(ctx, stream=stream)
-        context = None if self._stream is None else _workflow()
+        context = None if self._stream is None else running_workflow()
         async for event in events:
             if context is not None and not isinstance(event, _OF_MODEL):
                 context.stream(self._stream or "").write(_EVENTS.dump_python(event, mode="json"))
@@ -275,25 +272,18 @@ def _streaming(name: str, handler: EventStreamHandler[Any] | None) -> EventStrea
     return handle
 
 
-def _workflow() -> Context | None:
-    try:
-        return current_workflow()
-    except UsageError:
-        return None
-
-
 class _Bound(BoundDurableOperation[Any, Any, Any]):
     """An operation of an agent, which is called in the workflow and runs in a task."""
 
     def __init__(
         self,
-        agent: str,
+        durability: MiniWorkflowDurability,
         name: str,
         namer: JournalOperationNamer,
         operation: DurableOperation[Any, Any, Any],
         options: TaskOptions,
     ) -> None:
-        self._agent = agent
+        self._durability = durability
         self._name = name
         self._namer = namer
         self._operation = operation
@@ -309,12 +299,12 @@ class _Bound(BoundDurableOperation[Any, Any, Any]):
         shown = self._namer.invocation_name(
             self._operation.operation_id, label=None if label is None else label(params)
         )
-        wire = Sent(self._operation.parameter_transport.dump(params))
+        sent = self._operation.parameter_transport.dump(params)
         payload = await current_workflow().task(
             run_unit,
-            self._agent,
+            self._durability.name,
             self._name,
-            wire,
+            Sent((self._durability.module, sent)),
             name=shown.operation_name[:100],
             **cast("dict[str, Any]", options),
         )
@@ -346,35 +336,20 @@ class _Operations(RegisteredOperationBackend[TaskOptions]):
     ) -> tuple[BoundDurableOperation[Any, Any, Any], Sequence[Any]]:
         """Keep an operation, to be found by the tasks that run it."""
         self.by_name[name] = operation
-        return _Bound(self._durability.name, name, self._journal, operation, config), ()
-
-
-class Sent:
-    """What an operation is given. Its content is no part of the call's fingerprint: messages have the
-    times at which they were made, which a replay makes anew.
-    """
-
-    __slots__ = ("content",)
-
-    def __init__(self, content: Any) -> None:
-        self.content = content
+        return _Bound(self._durability, name, self._journal, operation, config), ()
 
 
 async def run_unit(agent: str, operation: str, wire: Sent) -> Any:
     """Run an operation of an agent, in a task."""
-    durability = AGENTS.get(agent)
-    if durability is None:
-        raise UsageError(
-            f"there is no agent {agent!r} with MiniWorkflowDurability in this process: make it at the top "
-            "level of a module that the worker imports"
-        )
+    module, content = wire.content
+    durability = AGENTS.find(agent, module)
     found = durability.operations.by_name.get(operation)
     if found is None:
         raise UsageError(
             f"agent {agent!r} has no operation {operation!r} here: its toolsets and models have changed"
         )
-    params = found.parameter_transport.load(wire.content, runtime=durability)
-    with durable_unit_scope():
+    params = found.parameter_transport.load(content, runtime=durability)
+    with durable_unit_scope(), with_asked_wait():
         return found.result_codec.dump(await found.handler(params))
 
 

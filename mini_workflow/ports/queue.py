@@ -221,7 +221,7 @@ class FencedStore(Reader, Protocol):
         ...
 
     def deleted_events(self, execution_id: str) -> int:
-        """Return `Store.deleted_events` as of the last `standing`, which has answered None."""
+        """Return `Found.deleted_events` as of the last `standing`, which has answered None."""
         ...
 
     def done(self, execution_id: str, version: int | None = None) -> None:

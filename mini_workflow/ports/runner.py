@@ -16,7 +16,8 @@ class TaskRequest:
 
     `heartbeat_timeout` are the milliseconds that it may be silent, from its start and from each
     heartbeat. `heartbeat` are the details, as JSON text, that the attempts before gave last.
-    `worker` names the worker that is to run it; empty is the default one.
+    `worker` names the worker that is to run it; empty is the default one. `headers` are those of the
+    execution, None if it has none.
     """
 
     execution_id: str
@@ -29,6 +30,7 @@ class TaskRequest:
     heartbeat_timeout: int | None = None
     heartbeat: str | None = None
     worker: str = ""
+    headers: dict[str, str] | None = None
 
     @property
     def key(self) -> tuple[str, int, int]:

@@ -10,7 +10,7 @@ on any thread, at any time.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal, Protocol
 
@@ -183,6 +183,20 @@ class Extent:
     held: bool
 
 
+@record
+class Found:
+    """What there is of an id: the head of the execution that has it, as of the last commit, or None; and how
+    many events the executions had, all together, which had it before and were deleted.
+
+    An execution that begins with that id numbers its operations from there on: what is late for one
+    of the others is then not taken for its own. The number is known as long as an execution has the
+    id, and for DELETIONS_KEPT after the last deletion; it may be forgotten then, and is 0.
+    """
+
+    head: Head | None
+    deleted_events: int = 0
+
+
 class Reader(Protocol):
     """What making a turn takes of a store."""
 
@@ -250,13 +264,10 @@ class Store(Reader, Protocol):
         """
         ...
 
-    def deleted_events(self, execution_id: str) -> int:
-        """Return how many events the executions of that id had which were deleted, all together; 0 if there
-        was none. Any thread.
+    def lookup(self, execution_ids: Collection[str]) -> dict[str, Found]:
+        """Return what there is of each of these ids. Any thread.
 
-        An execution that begins with that id numbers its operations from there on: what is late for one
-        of the others is then not taken for its own. Known as long as an execution has the id, and for
-        DELETIONS_KEPT after the last deletion; it may be forgotten then.
+        However many they are, a store that can asks once: it is what a batch of starts takes.
         """
         ...
 
@@ -267,7 +278,7 @@ class Store(Reader, Protocol):
 
         What can be read does not change. One short step of its own, which survives a crash as a whole or
         has not happened: whoever has the store open may call it again, at any time, with or without a
-        lease. It also gives space back, and forgets deletions (see `deleted_events`).
+        lease. It also gives space back, and forgets deletions (see `Found`).
         """
         ...
 

@@ -118,5 +118,5 @@ NO_STREAMS: Final = NoStreams()
 def _none() -> UsageError:
     return UsageError(
         "this store keeps no streams: use a backend that has a StreamStore, such as those of "
-        "LocalRuntime, WorkflowEnvironment and AWSRuntime"
+        "the library's own runtimes"
     )

@@ -16,6 +16,7 @@ from mini_workflow.engine.executor import execute, execute_async
 from mini_workflow.engine.runtime import Runtime
 from mini_workflow.engine.watchdog import DEFAULT_LIMIT
 from mini_workflow.errors import UsageError
+from mini_workflow.interceptors import NO_INTERCEPTORS, Interceptor, Interceptors
 from mini_workflow.ports import Backend, Clock, Report, TaskRunner
 from mini_workflow.runners.event_loop import EventLoopRunner
 from mini_workflow.runners.named_workers import NamedWorkers
@@ -42,6 +43,7 @@ def embed(
     history_limit: int = DEFAULT_HISTORY_LIMIT,
     value_limit: int = DEFAULT_VALUE_LIMIT,
     codec: Codecs | None = None,
+    interceptors: Iterable[Interceptor] = (),
 ) -> Runtime:
     """Make a runtime that runs the executions of a backend, and its tasks, in this process.
 
@@ -62,6 +64,7 @@ def embed(
         history_limit: events after which an execution that has not continued as new is blocked.
         codec: a PayloadCodec, or a list of them, by which all values, failures and calls are encoded
             before they are stored or sent, and in which the first one encodes first.
+        interceptors: objects that go around calls, workflows and tasks: see `Interceptor`.
         value_limit: bytes that one value may take, encoded.
 
     Raises:
@@ -74,6 +77,7 @@ def embed(
     try:
         served = frozenset(name for name in map(worker_of, serves) if name)
         carrying = with_codecs(StandardCodec(value_limit=value_limit, in_process=True), codec)
+        around = Interceptors.of(interceptors)
     except UsageError:
         backend.close()
         raise
@@ -87,7 +91,8 @@ def embed(
             getattr(backend, "streams", None),
         ),
         codec=carrying,
-        make_runner=partial(_make_runner, carrying, threads, served),
+        interceptors=around,
+        make_runner=partial(_make_runner, carrying, around, threads, served),
         on_stop=backend.close,
         cache_size=cache_size,
         turn_limit=turn_timeout,
@@ -99,13 +104,14 @@ def embed(
 
 def _make_runner(
     codec: Codec,
+    interceptors: Interceptors,
     threads: int | None,
     serves: frozenset[str],
     report: Report,
     hand_in: Report,
     sink: StreamSink | None,
 ) -> TaskRunner:
-    runner = runner_in_process(codec, threads, report, hand_in, sink)
+    runner = runner_in_process(codec, threads, report, hand_in, sink, interceptors)
     return NamedWorkers(runner, dict.fromkeys(serves, runner), report)
 
 
@@ -115,10 +121,12 @@ def runner_in_process(
     report: Report,
     hand_in: Report | None = None,
     sink: StreamSink | None = None,
+    interceptors: Interceptors = NO_INTERCEPTORS,
 ) -> RoutedRunner:
     """Make the runner of tasks in this process: sync ones on threads, async ones on an event loop."""
-    on_thread = partial(execute, codec=codec, sink=sink)
-    on_loop = partial(execute_async, codec=codec, sink=sink)
+    around = interceptors.around_task
+    on_thread = partial(execute, codec=codec, sink=sink, around=around)
+    on_loop = partial(execute_async, codec=codec, sink=sink, around=around)
     return RoutedRunner(
         ThreadRunner(on_thread, report, threads, hand_in=hand_in),
         EventLoopRunner(on_loop, report, loop=running_loop(), hand_in=hand_in),

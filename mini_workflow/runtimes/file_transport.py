@@ -18,6 +18,7 @@ from typing import Any, Final, Protocol, TypeVar
 from mini_workflow.core import events, wire
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.history import History
+from mini_workflow.core.run import Definition
 from mini_workflow.engine.cache import Cache
 from mini_workflow.engine.cleanup import SWEPT_AT_ONCE
 from mini_workflow.engine.deletion import deletion_asked
@@ -54,6 +55,7 @@ from mini_workflow.engine.transport import (
     wait_until_settled,
 )
 from mini_workflow.engine.turn import Turns
+from mini_workflow.engine.turn_data import ABOUT_PROMISES
 from mini_workflow.engine.watchdog import Watchdog
 from mini_workflow.errors import LeaseLost, RuntimeClosed, UsageError
 from mini_workflow.ports import Clock, Commit, Head, Leases, Mailbox, QueuedMessage, Store, Stored
@@ -126,6 +128,7 @@ class FileTransport:
         *,
         read_only: bool,
         wakes_holders: bool = False,
+        definitions: Callable[[str], Definition] | None = None,
     ) -> None:
         self._wakes_holders = wakes_holders
         self.store: Final = CheckedStore(lambda: backend.store, self.check, self._load)
@@ -135,7 +138,7 @@ class FileTransport:
         self._store = backend.store
         self._clock = clock
         self._codec = codec
-        self._registry = registry
+        self._definitions = definitions or registry.get
         self._watchdog = watchdog
         self._read_only = read_only
         self._socket = WakeupSocket()
@@ -215,9 +218,13 @@ class FileTransport:
         """See `Transport.start`: put the new executions into the file, for others to begin."""
         self._check_writable()
         made: list[tuple[Start, Commit]] = []
+        names = {request.execution_id for request in requests if not request.fresh}
+        there = self._store.lookup(names) if names else {}
         for request in requests:
-            if request.fresh or self._store.head(request.execution_id) is None:
-                made.append((request, self._creation(request)))
+            found = there.get(request.execution_id)
+            if found is None or found.head is None:
+                deleted = 0 if found is None else found.deleted_events
+                made.append((request, self._creation(request, deleted)))
             else:
                 self._found(request)
         if made:
@@ -271,7 +278,7 @@ class FileTransport:
         while wanted and self._store.sweep(now, SWEPT_AT_ONCE):
             pass
 
-    def _creation(self, request: Start) -> Commit:
+    def _creation(self, request: Start, deleted: int) -> Commit:
         """Return what makes the execution. Its first event stands alone: no code has run yet, and
         being busy tells whoever takes it over to begin.
         """
@@ -284,9 +291,8 @@ class FileTransport:
                 self._clock.now(),
                 secrets.randbits(ENTROPY_BITS),
             ),
-            timing=request.timing,
-            tags=request.tags,
-            first_seq=0 if request.fresh else self._store.deleted_events(request.execution_id),
+            **request.options(),
+            first_seq=deleted,
         )
         return Commit(
             request.execution_id,
@@ -334,7 +340,7 @@ class FileTransport:
     def _post(self, request: Post) -> Head:
         name, message = request.execution_id, request.message
         head = still_takes(self._store.head(name), request)
-        if isinstance(message, (events.PromiseCompleted, events.PromiseFailed)):
+        if isinstance(message, ABOUT_PROMISES):
             history = History.from_lines(self._lines(request.execution_id))
             if history.state().admit(message) is None:
                 raise not_open()
@@ -354,10 +360,7 @@ class FileTransport:
         if before is not None or request.known:
             return Answer(before)
         self._open(request.execution_id)
-        message = events.UpdateRequested(
-            request.at, request.update_id, request.name, request.arguments
-        )
-        self._leave(request.execution_id, message)
+        self._leave(request.execution_id, request.message(request.at))
         self._notify()
         return Answer()  # the answer will be found in the history
 
@@ -369,7 +372,7 @@ class FileTransport:
                 store=self._store,
                 cache=cache,
                 codec=self._codec,
-                definitions=self._registry.get,
+                definitions=self._definitions,
                 watchdog=self._watchdog,
                 dispatched=lambda key: False,
                 entropy=lambda: 0,

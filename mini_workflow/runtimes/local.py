@@ -9,7 +9,7 @@ import pickle
 import secrets
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Final, Literal, Protocol, TypedDict, Unpack
@@ -28,7 +28,9 @@ from mini_workflow.engine.executor import execute, execute_async
 from mini_workflow.engine.runtime import Runtime
 from mini_workflow.engine.watchdog import DEFAULT_LIMIT
 from mini_workflow.errors import StoreError, UsageError
+from mini_workflow.interceptors import Interceptor, Interceptors
 from mini_workflow.ports import Backend, Clock, Report, TaskRunner
+from mini_workflow.ports.owner import Owner
 from mini_workflow.runners.named_workers import NamedWorkers
 from mini_workflow.runners.routed import Closing, RoutedRunner
 from mini_workflow.runtimes.embedded import DEFAULT_GRACE, runner_in_process
@@ -59,6 +61,7 @@ class EmbeddedOptions(TypedDict, total=False):
     history_limit: int
     value_limit: int
     codec: Codecs | None
+    interceptors: Iterable[Interceptor]
     retention: float | timedelta | None
     keep_runs: bool
 
@@ -86,6 +89,7 @@ class EmbeddedRuntime(Runtime):
         history_limit: int = DEFAULT_HISTORY_LIMIT,
         value_limit: int = DEFAULT_VALUE_LIMIT,
         codec: Codecs | None = None,
+        interceptors: Iterable[Interceptor] = (),
         retention: float | timedelta | None = None,
         keep_runs: bool = True,
     ) -> None:
@@ -111,9 +115,10 @@ class EmbeddedRuntime(Runtime):
         )
         in_process = not any(processes.values())
         standard = StandardCodec(value_limit=value_limit, in_process=in_process)
-        carrying = with_codecs(standard, codec)
+        carrying, around = with_codecs(standard, codec), Interceptors.of(interceptors)
         if not in_process:
-            _check_picklable(codec)
+            _check_picklable("codec", codec)
+            _check_picklable("interceptors", tuple(around))
         backend = self._opened = open_backend(round(lease * 1000), keep_runs)
         super().__init__(
             Ports(
@@ -121,7 +126,10 @@ class EmbeddedRuntime(Runtime):
                 streams=getattr(backend, "streams", None),
             ),
             codec=carrying,
-            make_runner=partial(_make_runner, carrying, value_limit, codec, processes, threads),
+            interceptors=around,
+            make_runner=partial(
+                _make_runner, carrying, around, value_limit, codec, processes, threads
+            ),
             notify_peers=backend.notify_peers,
             on_stop=backend.close,
             cache_size=cache_size,
@@ -133,6 +141,16 @@ class EmbeddedRuntime(Runtime):
             drops_runs=not keep_runs,
         )
         backend.listen(self)
+        try:
+            self.schedules.declare()
+        except BaseException:
+            self.close()
+            raise
+
+    def owners(self) -> list[Owner]:
+        """Return the processes that run executions of the store, this one among them."""
+        self.check_caller()
+        return self._opened.owners()
 
 
 class LocalRuntime(EmbeddedRuntime):
@@ -163,6 +181,7 @@ class LocalRuntime(EmbeddedRuntime):
             warning is logged at half of them.
         codec: a PayloadCodec, or a list of them, by which all values, failures and calls are encoded
             before they are stored or sent, and in which the first one encodes first.
+        interceptors: objects that go around calls, workflows and tasks: see `Interceptor`.
         value_limit: bytes that one value may take, encoded: an argument, a result, what a signal
             brings. More is refused with ValueTooLarge.
         retention: after which time since they closed executions are deleted, in seconds or as a
@@ -171,7 +190,7 @@ class LocalRuntime(EmbeddedRuntime):
 
     Raises:
         StoreUnavailable, StoreCorrupt, StoreTooNew: the file cannot be used; it is left as it is.
-        UsageError: an argument is out of range.
+        UsageError: an argument is out of range, or a workflow declares a schedule that cannot be.
     """
 
     def __init__(
@@ -197,6 +216,10 @@ class OpenedBackend(Backend, Protocol):
 
     def notify_peers(self) -> None:
         """Have the other processes look, after a commit that they may wait for."""
+        ...
+
+    def owners(self) -> list[Owner]:
+        """Return the processes that hold executions, this one among them."""
         ...
 
     def listen(self, runtime: Runtime) -> None:
@@ -236,6 +259,10 @@ class _OpenedFile:
         self._peers: list[str] = []
         self._peers_until = 0.0
         self._refresh = lease / 4000
+
+    def owners(self) -> list[Owner]:
+        """See `OpenedBackend.owners`."""
+        return self.leases.owners()
 
     def listen(self, runtime: Runtime) -> None:
         """See `OpenedBackend.listen`."""
@@ -278,12 +305,12 @@ def _check(name: str, value: object, fits: bool, wanted: str) -> None:
         raise UsageError(f"{name}={value!r}: give {wanted}")
 
 
-def _check_picklable(codec: Codecs | None) -> None:
+def _check_picklable(name: str, value: object) -> None:
     try:
-        pickle.dumps(codec)
+        pickle.dumps(value)
     except Exception as error:
         raise UsageError(
-            f"codec={codec!r}: worker processes need a copy of it, and it cannot be "
+            f"{name}={value!r}: worker processes need a copy of it, and it cannot be "
             f"pickled ({type(error).__name__}: {error}): define its class, and what it is given, at the "
             "top level of a module"
         ) from error
@@ -302,6 +329,7 @@ def _processes_of(workers: int | Mapping[str, int]) -> dict[str, int]:
 
 def _make_runner(
     codec: Codec,
+    interceptors: Interceptors,
     value_limit: int,
     codecs: Codecs | None,
     processes: dict[str, int],
@@ -318,15 +346,21 @@ def _make_runner(
             from mini_workflow.runners.processes import ProcessRunner
 
             # The key never leaves this process and its workers.
-            equipment = partial(_equipment, secrets.token_bytes(32), value_limit, codecs)
+            equipment = partial(
+                _equipment, secrets.token_bytes(32), value_limit, codecs, tuple(interceptors)
+            )
             runners[name] = ProcessRunner(equipment, report, count, hand_in=hand_in, streams=buffer)
         else:
-            in_process = in_process or runner_in_process(codec, threads, report, hand_in, buffer)
+            in_process = in_process or runner_in_process(
+                codec, threads, report, hand_in, buffer, interceptors
+            )
             runners[name] = in_process
     return NamedWorkers(runners.pop(""), runners, report)
 
 
-def _equipment(key: bytes, value_limit: int, codecs: Codecs | None) -> WorkerConfig:
+def _equipment(
+    key: bytes, value_limit: int, codecs: Codecs | None, interceptors: tuple[Interceptor, ...]
+) -> WorkerConfig:
     """Return what the engine and its worker processes have in common; each makes its own."""
     from mini_workflow.codecs.signing import Signer
     from mini_workflow.runners.processes import WorkerConfig
@@ -340,6 +374,10 @@ def _equipment(key: bytes, value_limit: int, codecs: Codecs | None) -> WorkerCon
         return signer.verify(data, execution_id=execution_id, seq=seq, attempt=attempt)
 
     codec = with_codecs(StandardCodec(value_limit=value_limit), codecs)
+    around = Interceptors.of(interceptors).around_task
     return WorkerConfig(
-        partial(execute, codec=codec), partial(execute_async, codec=codec), seal, unseal
+        partial(execute, codec=codec, around=around),
+        partial(execute_async, codec=codec, around=around),
+        seal,
+        unseal,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -11,6 +12,8 @@ from mini_workflow.codecs.chained import Codecs, with_codecs
 from mini_workflow.codecs.standard import DEFAULT_VALUE_LIMIT, StandardCodec
 from mini_workflow.engine.client import Client
 from mini_workflow.engine.watchdog import DEFAULT_LIMIT, Watchdog
+from mini_workflow.interceptors import Interceptor, Interceptors
+from mini_workflow.ports.owner import Owner
 from mini_workflow.runtimes.file_transport import FileTransport
 from mini_workflow.stores.sqlite import SQLiteBackend
 from mini_workflow.stores.sqlite.damage import Damage
@@ -39,6 +42,7 @@ class LocalClient(Client):
         turn_timeout: seconds that a query may compute; None for no limit.
         codec: a PayloadCodec, or a list of them, by which all values, failures and calls are encoded
             before they are stored or sent, and in which the first one encodes first.
+        interceptors: objects that go around calls, workflows and tasks: see `Interceptor`.
         value_limit: bytes that one value may take, encoded: an argument, a result, what a signal
             brings. More is refused with ValueTooLarge.
 
@@ -55,10 +59,12 @@ class LocalClient(Client):
         value_limit: int = DEFAULT_VALUE_LIMIT,
         trust: bool = False,
         codec: Codecs | None = None,
+        interceptors: Iterable[Interceptor] = (),
     ) -> None:
         carrying = with_codecs(
             StandardCodec(value_limit=value_limit, trust=trust or not read_only), codec
         )
+        around = Interceptors.of(interceptors)
         clock = SystemClock()
         self._backend = SQLiteBackend(
             path,
@@ -74,8 +80,9 @@ class LocalClient(Client):
             REGISTRY,
             Watchdog(turn_timeout),
             read_only=read_only,
+            definitions=around.definitions(REGISTRY.get),
         )
-        super().__init__(self._file, self._file.store, carrying, REGISTRY)
+        super().__init__(self._file, self._file.store, carrying, REGISTRY, around)
 
     @property
     def path(self) -> Path:
@@ -86,6 +93,11 @@ class LocalClient(Client):
         """Return whether a living process has the file open to run what is in it."""
         self._file.check()
         return bool(self._backend.leases.peers())
+
+    def owners(self) -> list[Owner]:
+        """Return the processes that run what is in the file."""
+        self._file.check()
+        return self._backend.leases.owners()
 
     def damaged(self, limit: int = 100) -> list[Damage]:
         """Return what is damaged in at most `limit` rows of executions: id, column and value of

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Unpack
 
@@ -13,6 +14,8 @@ from mini_workflow.engine.execution import Settled
 from mini_workflow.engine.runtime import Runtime
 from mini_workflow.engine.watchdog import DEFAULT_LIMIT, Watchdog
 from mini_workflow.errors import StoreError, UsageError
+from mini_workflow.interceptors import Interceptor, Interceptors
+from mini_workflow.ports.owner import Owner
 from mini_workflow.runtimes.file_transport import FileTransport
 from mini_workflow.runtimes.local import EmbeddedOptions, EmbeddedRuntime, owner_name
 from mini_workflow.stores.postgres.backend import SCHEMA, PostgresBackend
@@ -92,6 +95,7 @@ class PostgresClient(Client):
         trust: have a client that only reads load everything all the same.
         turn_timeout: seconds that a query may compute; None for no limit.
         codec: a PayloadCodec, or a list of them, as the runtime has it.
+        interceptors: objects that go around calls: see `Interceptor`.
         value_limit: bytes that one value may take, encoded.
 
     Raises:
@@ -110,10 +114,12 @@ class PostgresClient(Client):
         turn_timeout: float | None = DEFAULT_LIMIT,
         value_limit: int = DEFAULT_VALUE_LIMIT,
         codec: Codecs | None = None,
+        interceptors: Iterable[Interceptor] = (),
     ) -> None:
         carrying = with_codecs(
             StandardCodec(value_limit=value_limit, trust=trust or not read_only), codec
         )
+        around = Interceptors.of(interceptors)
         self._joins = connection is not None
         self._backend = PostgresBackend(
             url,
@@ -133,8 +139,9 @@ class PostgresClient(Client):
             Watchdog(turn_timeout),
             read_only=read_only,
             wakes_holders=True,
+            definitions=around.definitions(REGISTRY.get),
         )
-        super().__init__(self._database, self._database.store, carrying, REGISTRY)
+        super().__init__(self._database, self._database.store, carrying, REGISTRY, around)
 
     @property
     def path(self) -> str:
@@ -145,6 +152,11 @@ class PostgresClient(Client):
         """Return whether a living process has the database open to run what is in it."""
         self._database.check()
         return bool(self._backend.leases.peers())
+
+    def owners(self) -> list[Owner]:
+        """Return the processes that run executions of the database."""
+        self._database.check()
+        return self._backend.leases.owners()
 
     def wait(self, execution_id: str, timeout: float | None) -> Settled:
         """See `Client.wait`."""
@@ -178,6 +190,7 @@ class _OpenedDatabase:
         self.backend = backend
         self.store, self.agenda = backend.store, backend.agenda
         self.mailbox, self.leases = backend.mailbox, backend.leases
+        self.streams = backend.streams
         self.clock = backend.clock
         self._runtime: Runtime | None = None
         self._waits = threading.Event()
@@ -188,10 +201,14 @@ class _OpenedDatabase:
     def notify_peers(self) -> None:
         """See `OpenedBackend.notify_peers`: whoever holds the execution has been woken already."""
 
+    def owners(self) -> list[Owner]:
+        """See `OpenedBackend.owners`."""
+        return self.backend.leases.owners()
+
     def listen(self, runtime: Runtime) -> None:
         """See `OpenedBackend.listen`."""
         self._runtime = runtime
-        runtime.on_wait(self._somebody_waits)
+        runtime.on_wait(self._somebody_waits, looks=LONGEST_LOOK)
         self.backend.wakeups.listen(runtime.look_around)
 
     def close(self) -> None:

@@ -6,7 +6,7 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from functools import partial
 from queue import SimpleQueue
@@ -22,6 +22,7 @@ from mini_workflow.engine.client import Client
 from mini_workflow.engine.delivery import QueueDelivery
 from mini_workflow.engine.engine import DEFAULT_HISTORY_LIMIT
 from mini_workflow.engine.execution import Settled
+from mini_workflow.engine.intercepted import telling
 from mini_workflow.engine.orchestrator import FOREVER, Orchestrator
 from mini_workflow.engine.recording import decode_message
 from mini_workflow.engine.replies import (
@@ -52,8 +53,10 @@ from mini_workflow.engine.transport import (
     wait_until_settled,
     wait_until_settled_async,
 )
+from mini_workflow.engine.turn_data import ABOUT_PROMISES
 from mini_workflow.engine.watchdog import DEFAULT_LIMIT
 from mini_workflow.errors import RuntimeClosed, SchemaTooNew, WireError
+from mini_workflow.interceptors import Interceptor, Interceptors
 from mini_workflow.ports import (
     Clock,
     Commit,
@@ -107,6 +110,7 @@ class QueueRuntime(Client):
         history_limit: events after which an execution that has not continued as new is blocked.
         codec: a PayloadCodec, or a list of them, by which all values, failures and calls are encoded
             before they are stored or sent, and in which the first one encodes first.
+        interceptors: objects that go around calls, workflows and tasks: see `Interceptor`.
         value_limit: bytes that one value may take, encoded.
         lost_after: seconds that an attempt may wait until it is run, as many that it may run, and as
             many that its report may be under way: after that it counts as lost.
@@ -128,32 +132,39 @@ class QueueRuntime(Client):
         value_limit: int = DEFAULT_VALUE_LIMIT,
         lost_after: float = 24 * 3_600.0,
         codec: Codecs | None = None,
+        interceptors: Iterable[Interceptor] = (),
     ) -> None:
         carrying = with_codecs(StandardCodec(value_limit=value_limit), codec)
+        around = Interceptors.of(interceptors)
         longest = milliseconds(lost_after)
         self._clock: Clock = clock or SystemClock()
         self._dispatch = dispatch
         self._outcomes: dict[tuple[str, int, int], SimpleQueue[TaskOutcome | None]] = {}
         kept = streams or NoStreams()
         self._buffer = None if streams is None else StreamBuffer(streams.append, self._stored)
-        self._runner = runner_in_process(carrying, threads, self._report, sink=self._buffer)
+        self._runner = runner_in_process(
+            carrying, threads, self._report, sink=self._buffer, interceptors=around
+        )
         self._orchestrator = Orchestrator(
             store,
             dispatch,
             self._clock,
             codec=carrying,
-            definitions=registry.get,
+            definitions=around.definitions(registry.get),
             entropy=partial(secrets.randbits, ENTROPY_BITS),
             cache_size=cache_size,
             turn_limit=turn_timeout,
             history_limit=history_limit,
             limits=ReportLimits(queued=longest, longest=longest, margin=longest),
             streams=kept,
+            around_task=around.around_task,
+            on_turn=telling(around),
         )
         self._queue_transport = _QueueTransport(
             store, dispatch, reader, self._clock, kept, self._orchestrator
         )
-        super().__init__(self._queue_transport, self._queue_transport.store, carrying, registry)
+        transport = self._queue_transport
+        super().__init__(transport, transport.store, carrying, registry, around)
 
     def orchestrate(
         self, received: Sequence[Received], time_left: Callable[[], int] = lambda: FOREVER
@@ -171,6 +182,7 @@ class QueueRuntime(Client):
             a message that comes again and again should be set aside.
         """
         self._queue_transport.check()
+        self.schedules.declare_once()
         deliveries: dict[str, QueueDelivery] = {}
         failed: list[str] = []
         for one in received:
@@ -291,8 +303,7 @@ class _QueueTransport:
             deleted = self._fenced.deleted_events(name)
         started = first_event(
             *(request.workflow, request.arguments, self.now(), secrets.randbits(ENTROPY_BITS)),
-            timing=request.timing,
-            tags=request.tags,
+            **request.options(),
             first_seq=deleted,
         )
         line = wire.encode(started)
@@ -353,7 +364,7 @@ class _QueueTransport:
 
     def _send(self, request: Post) -> None:
         name, message = request.execution_id, request.message
-        if isinstance(message, (events.PromiseCompleted, events.PromiseFailed)):
+        if isinstance(message, ABOUT_PROMISES):
             with self.lock:
                 if not self._inspection.is_open(name, message.seq, message.secret):
                     raise not_open()
@@ -363,9 +374,7 @@ class _QueueTransport:
     def _update(self, request: Update) -> Answer:
         if request.known:
             return Answer()
-        asked = events.UpdateRequested(
-            request.at, request.update_id, request.name, request.arguments, forwarded=True
-        )
+        asked = request.message(request.at, forwarded=True)
         with self.lock:
             refusal = self._inspection.refusal(request.execution_id, asked)
         if refusal is None:

@@ -22,6 +22,9 @@ from mini_workflow.workflow import REGISTRY, Workflow
 SCHEDULE: Final = "mini_workflow.schedule"
 """The name of the workflow."""
 
+DECLARED: Final = "declared"
+"""The signal by which the code says what its plan is now."""
+
 LONGEST_RUN: Final = 400
 """Events after which the run continues as new. Our own bound."""
 
@@ -75,6 +78,7 @@ class ScheduleRun:
         """Do all that the schedule does."""
         ctx = self._ctx
         ctx.on_signal("closed", self._closed)
+        ctx.on_signal(DECLARED, self._declared)
         ctx.on_query("describe", self._describe)
         ctx.on_update("pause", self._pause)
         ctx.on_update("resume", self._resume)
@@ -249,6 +253,11 @@ class ScheduleRun:
     def _update(self, plan: Plan) -> None:
         self._plan = plan
         self._plan_from_now()
+
+    def _declared(self, plan: Plan) -> None:
+        # Each process that serves the workflow may say so.
+        if plan != self._plan:
+            self._update(plan)
 
     def _delete(self) -> None:
         self._deleted = self._changed = True

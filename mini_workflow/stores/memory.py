@@ -8,7 +8,7 @@ only, so that nobody who was given something can change what is stored.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import compress
@@ -19,6 +19,7 @@ from mini_workflow.ports import (
     Clock,
     Commit,
     Extent,
+    Found,
     Head,
     MailboxEntry,
     Page,
@@ -269,10 +270,16 @@ class MemoryStore:
             state.streams.append(item.chunks, bounded=False)
         return True
 
-    def deleted_events(self, execution_id: str) -> int:
-        """See `Store.deleted_events`."""
+    def lookup(self, execution_ids: Collection[str]) -> dict[str, Found]:
+        """See `Store.lookup`."""
         with self._session.open() as state:
-            return state.deleted.get(execution_id, (0, 0))[0]
+            return {
+                name: Found(
+                    None if (found := state.executions.get(name)) is None else found.head,
+                    state.deleted.get(name, (0, 0))[0],
+                )
+                for name in execution_ids
+            }
 
     def sweep(self, now: int, limit: int) -> bool:
         """See `Store.sweep`. What is deleted is gone at once."""

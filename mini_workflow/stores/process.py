@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from mini_workflow.ports.owner import Owner
 
 _GONE = "gone"
 _UNKNOWN = ""
@@ -59,6 +61,16 @@ def dead_owners(owners: Sequence[Any], own: int | None, now: int) -> dict[int, i
             elif until < now:
                 dead[owner] = 2
     return dead
+
+
+def owners_of(rows: Iterable[Any], now: int) -> list[Owner]:
+    """Return the owners of the rows of `OWNERS` that run executions: clients have no address."""
+    found: list[Owner] = []
+    for name, address, until, host, pid, born, held in rows:
+        if address:
+            alive = until >= now and not Process(host, pid, born).is_dead()
+            found.append(Owner(name, host.partition(" ")[0], pid, until, held, alive))
+    return sorted(found, key=lambda one: (not one.alive, one.name))
 
 
 def _host() -> str:

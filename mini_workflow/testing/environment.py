@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Final
@@ -12,10 +12,11 @@ from mini_workflow.codecs.standard import DEFAULT_VALUE_LIMIT, StandardCodec
 from mini_workflow.core.codec import Codec
 from mini_workflow.durations import MAXIMUM_DURATION, milliseconds, seconds
 from mini_workflow.engine.engine import DEFAULT_HISTORY_LIMIT, Ports
-from mini_workflow.engine.executor import execute, execute_async
+from mini_workflow.engine.executor import AroundTask, execute, execute_async
 from mini_workflow.engine.requests import Reply
 from mini_workflow.engine.runtime import Runtime
 from mini_workflow.errors import RuntimeClosed, UsageError
+from mini_workflow.interceptors import Interceptor, Interceptors
 from mini_workflow.ports import Report, TaskOutcome, TaskRequest, TaskRunner
 from mini_workflow.runners.event_loop import EventLoopRunner
 from mini_workflow.runners.routed import RoutedRunner
@@ -48,7 +49,8 @@ class WorkflowEnvironment(Runtime):
     Time stands still while tasks run, and jumps to the next timer when nothing else is left to
     do: while somebody waits in `result()` (or by ``await``) or for an update, or as far as
     `advance` says. A sleep of thirty days takes as long as its code. Tasks run in real time, and
-    so do their timeouts and that of `result()`.
+    so do their timeouts and that of `result()`. Schedules that workflows declare are not made by
+    themselves, so that nothing starts that a test has not asked for: `schedules.declare()` makes them.
 
     Args:
         state: what to open; pass the `state` of a closed environment to continue it.
@@ -60,6 +62,7 @@ class WorkflowEnvironment(Runtime):
         history_limit: events after which an execution that has not continued as new is blocked.
         codec: a PayloadCodec, or a list of them, by which all values, failures and calls are encoded
             before they are stored or sent, and in which the first one encodes first.
+        interceptors: objects that go around calls, workflows and tasks: see `Interceptor`.
         value_limit: bytes that one value may take, encoded: an argument, a result, what a signal
             brings. More is refused with ValueTooLarge.
         retention: after which time since they closed executions are deleted, in seconds or as a
@@ -81,10 +84,12 @@ class WorkflowEnvironment(Runtime):
         history_limit: int = DEFAULT_HISTORY_LIMIT,
         value_limit: int = DEFAULT_VALUE_LIMIT,
         codec: Codecs | None = None,
+        interceptors: Iterable[Interceptor] = (),
         retention: float | timedelta | None = None,
         keep_runs: bool = True,
     ) -> None:
         carrying = with_codecs(StandardCodec(value_limit=value_limit), codec)
+        around = Interceptors.of(interceptors)
         self.state = EnvironmentState() if state is None else state
         if self.state.is_open:
             raise UsageError(
@@ -109,7 +114,8 @@ class WorkflowEnvironment(Runtime):
                 streams=backend.streams,
             ),
             codec=carrying,
-            make_runner=partial(_make_runner, carrying, self._stubs),
+            interceptors=around,
+            make_runner=partial(_make_runner, carrying, self._stubs, around),
             pace=self._skipping,
             on_stop=self._leave_state,
             cache_size=cache_size,
@@ -121,8 +127,9 @@ class WorkflowEnvironment(Runtime):
             retention=retention,
             drops_runs=not keep_runs,
         )
-        waiters, watchers, engine = self._driver.waiters, self._driver.watchers, self._engine
-        self._skipping.is_awaited = lambda: bool(waiters) or bool(watchers) or engine.awaited
+        role, engine = self._driver, self._engine
+        waiting = (role.waiters, role.watchers, role.readers)
+        self._skipping.is_awaited = lambda: any(waiting) or engine.awaited
 
     def stub(self, name: str, function: Callable[..., Any]) -> None:
         """Have `function` called in place of the tasks of that name, with their arguments.
@@ -226,18 +233,25 @@ def _first_time(state: EnvironmentState, start: datetime | None) -> int:
     return round(start.timestamp() * 1000)
 
 
-def _execute(stubs: Stubs, request: TaskRequest, codec: Codec) -> TaskOutcome:
-    return execute(request, stubs.codec(request, codec))
+def _execute(stubs: Stubs, request: TaskRequest, codec: Codec, around: AroundTask) -> TaskOutcome:
+    return execute(request, stubs.codec(request, codec), around=around)
 
 
 def _make_runner(
-    codec: Codec, stubs: Stubs, report: Report, hand_in: Report, sink: StreamSink | None
+    codec: Codec,
+    stubs: Stubs,
+    interceptors: Interceptors,
+    report: Report,
+    hand_in: Report,
+    sink: StreamSink | None,
 ) -> TaskRunner:
+    around = interceptors.around_task
+
     def run(request: TaskRequest) -> TaskOutcome:
-        return execute(request, stubs.codec(request, codec), sink)
+        return execute(request, stubs.codec(request, codec), sink, around)
 
     async def run_async(request: TaskRequest) -> TaskOutcome:
-        return await execute_async(request, stubs.codec(request, codec), sink)
+        return await execute_async(request, stubs.codec(request, codec), sink, around)
 
     return RoutedRunner(
         ThreadRunner(run, report, hand_in=hand_in),

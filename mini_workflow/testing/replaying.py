@@ -248,6 +248,7 @@ class _ObservedRun(Run):
         name: str,
         payload: CapturedCall,
         written: list[StreamWrite],
+        headers: dict[str, str] | None,
     ) -> Payload | Failure:
         self.loop.fault = Stopped(f"inline task {name!r} comes next, and no task runs in a replay")
         raise Halt

@@ -2,72 +2,99 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
+from mini_workflow.engine.client import Client
 from mini_workflow.engine.execution import Description, Execution
-from mini_workflow.errors import ExecutionPaused, UsageError
+from mini_workflow.errors import ExecutionPaused, PromiseNotOpen
+from mini_workflow.ui.forms import (
+    Form,
+    name_in,
+    number_in,
+    read_arguments,
+    read_signal,
+    read_value,
+)
 
-Form = Mapping[str, str]
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What was asked: of which execution, with a form that was filled in."""
+
+    client: Client
+    execution: Execution[Any]
+    form: Form
+
+    @classmethod
+    def of(cls, client: Client, name: str, form: Form) -> Asked:
+        """Return what was asked of an execution. Raises ExecutionNotFound."""
+        return cls(client, client.get_execution(name), form)
+
+    @property
+    def reason(self) -> str:
+        """The reason that was given."""
+        return self.form.get("reason", "")
 
 
 @dataclass(frozen=True, slots=True)
 class Action:
     """An action: what its button says, what it does, and what becomes of the execution.
 
-    `fields` are those that a person fills in, of ``reason``, ``name`` and ``value``; `harms` says that
-    it cannot be taken back.
+    `fields` are those that a person fills in, of ``reason``, ``name``, ``value``, ``promise``, ``at`` and
+    ``id``; `harms` says that it cannot be taken back. What `do` answers is shown if the action `answers`,
+    and is the id of the execution to go on with if it is a text.
     """
 
     name: str
     label: str
     does: str
-    do: Callable[[Execution[Any], Form], Any]
+    do: Callable[[Asked], Any]
     fields: tuple[str, ...] = ()
     harms: bool = False
     bulk: bool = True
+    answers: bool = False
+
+    @property
+    def plain(self) -> str:
+        """What it is called, where no dialog follows."""
+        return self.label.rstrip("\N{HORIZONTAL ELLIPSIS}")
 
 
-def _value(form: Form) -> Any:
-    """Return what was typed, as JSON or else as a text; nothing typed is None."""
-    text = form.get("value", "").strip()
-    if not text:
-        return None
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
+def _update(asked: Asked) -> Any:
+    name = asked.execution.id
+    args, kwargs = read_arguments(asked.client, name, "update", asked.form)
+    updates = asked.client.updates.for_people()
+    return updates.ask(name, name_in(asked.form), args, kwargs, None, ANSWER)
 
 
-def _arguments(form: Form) -> tuple[list[Any], dict[str, Any]]:
-    """Return arguments: a JSON list is those by position, an object those by name."""
-    value = _value(form)
-    if value is None:
-        return [], {}
-    if isinstance(value, list):
-        return value, {}  # pyright: ignore[reportUnknownVariableType]
-    if isinstance(value, dict):
-        return [], value  # pyright: ignore[reportUnknownVariableType]
-    return [value], {}
+def _query(asked: Asked) -> Any:
+    name = asked.execution.id
+    args, kwargs = read_arguments(asked.client, name, "query", asked.form)
+    return asked.client.questions.ask(name, name_in(asked.form), args, kwargs, for_people=True)
 
 
-def _name(form: Form) -> str:
-    name = form.get("name", "").strip()
-    if not name:
-        raise UsageError("give a name")
-    return name
+def _token(asked: Asked) -> str:
+    """Return the token of the promise that was chosen. Raises PromiseNotOpen."""
+    number = number_in(asked.form, "promise", "the number of a promise")
+    for one in asked.execution.open_promises():
+        if one.number == number:
+            return one.token
+    raise PromiseNotOpen(f"promise #{number} of {asked.execution.id!r} is not open any more")
 
 
-def _update(execution: Execution[Any], form: Form) -> Any:
-    args, kwargs = _arguments(form)
-    return execution.update(_name(form), *args, timeout=ANSWER, **kwargs)
+def _complete(asked: Asked) -> None:
+    asked.client.complete_promise(_token(asked), read_value(asked.form))
 
 
-def _query(execution: Execution[Any], form: Form) -> Any:
-    args, kwargs = _arguments(form)
-    return execution.query(_name(form), *args, **kwargs)
+def _fail(asked: Asked) -> None:
+    asked.client.fail_promise(_token(asked), asked.reason or "failed on the page")
+
+
+def _fork(asked: Asked) -> str:
+    kept = number_in(asked.form, "at", "how many events are kept")
+    return asked.execution.fork(at=kept, id=asked.form.get("id", "").strip() or None).id
 
 
 ANSWER: Final = 30.0
@@ -80,7 +107,9 @@ ACTIONS: Final = {
             "signal",
             "Signal…",
             "The signal is kept until the code takes it.",
-            lambda execution, form: execution.signal(_name(form), _value(form)),
+            lambda asked: asked.execution.signal(
+                name_in(asked.form), read_signal(asked.client, asked.execution.id, asked.form)
+            ),
             ("name", "value"),
             bulk=False,
         ),
@@ -91,6 +120,7 @@ ACTIONS: Final = {
             _update,
             ("name", "value"),
             bulk=False,
+            answers=True,
         ),
         Action(
             "query",
@@ -99,38 +129,65 @@ ACTIONS: Final = {
             _query,
             ("name", "value"),
             bulk=False,
+            answers=True,
         ),
         Action(
             "resume",
             "Resume",
             "It goes on where it stopped. If what blocked it is still there, it is blocked again.",
-            lambda execution, form: execution.resume(),
+            lambda asked: asked.execution.resume(),
         ),
         Action(
             "retry",
             "Retry",
             "It goes on from its last good point with today's code: what has failed is made again, and "
             "results that are recorded stay.",
-            lambda execution, form: execution.retry(),
+            lambda asked: asked.execution.retry(),
         ),
         Action(
             "restart",
             "Restart",
             "It begins anew with the same id and arguments, in a new run. Every task is made again.",
-            lambda execution, form: execution.restart(),
+            lambda asked: asked.execution.restart(),
+        ),
+        Action(
+            "complete-promise",
+            "Complete a promise\N{HORIZONTAL ELLIPSIS}",
+            "Its code goes on with the value. A promise is completed or failed once.",
+            _complete,
+            ("promise", "value"),
+            bulk=False,
+        ),
+        Action(
+            "fail-promise",
+            "Fail a promise\N{HORIZONTAL ELLIPSIS}",
+            "A RuntimeError with the reason is raised where its code waits for it.",
+            _fail,
+            ("promise", "reason"),
+            harms=True,
+            bulk=False,
+        ),
+        Action(
+            "fork",
+            "Fork\N{HORIZONTAL ELLIPSIS}",
+            "A new execution begins with the first events of this one and goes on with today's code: what "
+            "is done stays done, what was open at the cut is begun anew. This one stays as it is.",
+            _fork,
+            ("at", "id"),
+            bulk=False,
         ),
         Action(
             "pause",
             "Pause…",
             "No code of it runs and no task begins until it is resumed. Attempts that have begun run on.",
-            lambda execution, form: execution.pause(form.get("reason", "")),
+            lambda asked: asked.execution.pause(asked.reason),
             ("reason",),
         ),
         Action(
             "cancel",
             "Cancel…",
             "Its code is told to stop where it waits, and may clean up.",
-            lambda execution, form: execution.cancel(form.get("reason", "")),
+            lambda asked: asked.execution.cancel(asked.reason),
             ("reason",),
             harms=True,
         ),
@@ -138,8 +195,16 @@ ACTIONS: Final = {
             "terminate",
             "Terminate…",
             "None of its code runs: no cleanup, no undo.",
-            lambda execution, form: execution.terminate(form.get("reason", "")),
+            lambda asked: asked.execution.terminate(asked.reason),
             ("reason",),
+            harms=True,
+        ),
+        Action(
+            "delete",
+            "Delete\N{HORIZONTAL ELLIPSIS}",
+            "Its history, its tags and what was sent to it go; its children stay. To keep what it was, "
+            "download its history before.",
+            lambda asked: asked.execution.delete(),
             harms=True,
         ),
     )
@@ -148,13 +213,30 @@ ACTIONS: Final = {
 
 def possible(description: Description) -> list[str]:
     """Return the names of the actions that an execution takes as it is now."""
+    promises = any(wait.kind == "promise" for wait in description.waits)
     match description.status:
         case "running":
-            return ["signal", "update", "query", "pause", "cancel", "terminate"]
+            settle = ["complete-promise", "fail-promise"] if promises else []
+            return ["signal", "update", "query", *settle, "pause", "fork", "cancel", "terminate"]
         case "blocked":
             paused = description.blocked_kind == ExecutionPaused.__name__
-            return ["resume", "signal", *([] if paused else ["query"]), "cancel", "terminate"]
+            asks = [] if paused else ["query"]
+            return ["resume", "signal", *asks, "fork", "cancel", "terminate"]
         case "completed":
-            return ["query", "restart"]
+            return ["query", "fork", "restart", "delete"]
         case _:
-            return ["query", "retry", "restart"]
+            return ["query", "retry", "fork", "restart", "delete"]
+
+
+def remedy(description: Description) -> tuple[str, str]:
+    """Return what would end the first wait: the name of an action, and of the message; empty if none
+    would.
+    """
+    if description.status == "blocked":
+        return "resume", ""
+    first = description.waits[0] if description.waits else None
+    if first is not None and first.kind == "signal":
+        return "signal", first.name
+    if first is not None and first.kind == "promise":
+        return "complete-promise", str(first.number or "")
+    return "", ""

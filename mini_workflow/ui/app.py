@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, cast
 from urllib.parse import parse_qsl, quote
@@ -18,16 +19,29 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response, Stream
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from mini_workflow.doctor.findings import Finding
 from mini_workflow.engine.client import Client
+from mini_workflow.engine.picture import words
 from mini_workflow.errors import ExecutionNotFound, MiniWorkflowError, StoreUnavailable, UsageError
-from mini_workflow.ui import words
-from mini_workflow.ui.actions import ACTIONS, possible
-from mini_workflow.ui.execution_page import ExecutionPage
+from mini_workflow.ports.owner import MOST_HELD
+from mini_workflow.ui.actions import ACTIONS, Action, Asked, possible
+from mini_workflow.ui.execution_page import ExecutionPage, whole
+from mini_workflow.ui.forms import MESSAGES, Asking
 from mini_workflow.ui.lists import SINCE, Filter, counts_of, lines_of, utc_now
 from mini_workflow.ui.live import Watch
-from mini_workflow.ui.schedule_page import SCHEDULE_ACTIONS, ScheduleLine
+from mini_workflow.ui.schedule_page import ANSWER, SCHEDULE_ACTIONS, lines_of_schedules
 from mini_workflow.ui.security import FIELD, Guard, is_ours
+from mini_workflow.ui.stream_page import StreamPart, lines_of_stream
 from mini_workflow.ui.values import tree_of
+from mini_workflow.ui.worker_page import WorkerPage, examine
+from mini_workflow.ui.workflow_page import (
+    SAMPLE,
+    SCALE,
+    WINDOWS,
+    lines_of_workflows,
+    page_of_workflow,
+    window_of,
+)
 
 HERE: Final = Path(__file__).parent
 
@@ -48,6 +62,7 @@ def app(
     hosts: Iterable[str] = (),
     user_header: str = "",
     name: str = "",
+    doctor: Callable[[], Iterable[Finding]] | None = None,
 ) -> Starlette:
     """Return the pages of a runtime or client as an ASGI application; mount it, or serve it alone.
 
@@ -60,17 +75,24 @@ def app(
         user_header: a header in which a proxy says who asks, such as ``X-Forwarded-User``: it stands in
             the reasons that are recorded. Set it only behind a proxy that removes it from what comes in.
         name: the store, as the pages call it.
+        doctor: what the page of the doctor finds; by default what is known from the executions alone.
     """
-    pages = _Pages(runtime, read_only, user_header, name)
+    pages = _Pages(runtime, read_only, user_header, name, doctor)
     routes = [
         Route("/", pages.home),
         Route("/executions", pages.executions),
         Route("/executions/bulk", pages.bulk, methods=["POST"]),
         Route("/executions/{id}", pages.execution),
         Route("/executions/{id}/history", pages.history),
+        Route("/executions/{id}/stream", pages.stream),
+        Route("/executions/{id}/stream/live", pages.live_stream),
         Route("/executions/{id}/{action}", pages.act, methods=["GET", "POST"]),
         Route("/schedules", pages.schedules),
-        Route("/schedules/{id}/{action}", pages.act_on_schedule, methods=["POST"]),
+        Route("/schedules/{id}/{action}", pages.act_on_schedule, methods=["GET", "POST"]),
+        Route("/workflows", pages.workflows),
+        Route("/workflow", pages.workflow),
+        Route("/workers", pages.workers),
+        Route("/doctor", pages.doctor),
         Route("/live", pages.live),
         Mount("/static", StaticFiles(directory=HERE / "static")),
     ]
@@ -85,12 +107,20 @@ def app(
 class _Pages:
     """Answers requests. Whatever reads the store does so in a thread of the pool."""
 
-    def __init__(self, client: Client, read_only: bool, user_header: str, name: str) -> None:
+    def __init__(
+        self,
+        client: Client,
+        read_only: bool,
+        user_header: str,
+        name: str,
+        doctor: Callable[[], Iterable[Finding]] | None,
+    ) -> None:
         self._client = client
         self._read_only = read_only
         self._user_header = user_header
         self._name = name
         self._watch = Watch(client)
+        self._doctor = doctor or partial(examine, client, name)
         self._templates = Environment(
             loader=PackageLoader("mini_workflow.ui"),
             autoescape=True,
@@ -151,13 +181,60 @@ class _Pages:
         named = {"content-disposition": f'attachment; filename="{name}.json"'}
         return Response(text, media_type="application/json", headers=named)
 
-    async def schedules(self, request: Request) -> Response:
-        def read() -> list[ScheduleLine]:
-            now = utc_now()
-            return [ScheduleLine.of(one, now) for one in self._client.schedules.list()]
+    async def stream(self, request: Request) -> Response:
+        """Show a part of a stream."""
+        name, asked = request.path_params["id"], request.query_params
+        after = whole("after", asked.get("after", "")) or 0
 
-        lines = await run_in_threadpool(read)
-        return self._page(request, "schedules.html", lines=lines, actions=SCHEDULE_ACTIONS)
+        def read() -> StreamPart:
+            return StreamPart.of(self._client.get_execution(name), asked.get("name", ""), after)
+
+        part = await run_in_threadpool(read)
+        return self._page(request, "stream.html", name=name, part=part)
+
+    async def live_stream(self, request: Request) -> Response:
+        """Send what is written to a stream, as it comes."""
+        name, asked = request.path_params["id"], request.query_params
+        behind = request.headers.get("last-event-id") or asked.get("after", "")
+        after = whole("after", behind) or 0
+        execution = await run_in_threadpool(self._client.get_execution, name)
+        execution.stream(asked.get("name", ""), after)  # or it is no name
+        lines = lines_of_stream(execution, asked.get("name", ""), after)
+        return StreamingResponse(lines, media_type="text/event-stream")
+
+    async def workflows(self, request: Request) -> Response:
+        window = window_of(request.query_params)
+        lines, more = await run_in_threadpool(lines_of_workflows, self._client, window, utc_now())
+        return self._page(
+            *(request, "workflows.html"),
+            lines=lines,
+            more=more,
+            window=window,
+            windows=WINDOWS,
+            scale=SCALE,
+            sample=SAMPLE,
+        )
+
+    async def workflow(self, request: Request) -> Response:
+        window, name = window_of(request.query_params), request.query_params.get("name", "")
+        page = await run_in_threadpool(page_of_workflow, self._client, name, window, utc_now())
+        return self._page(request, "workflow.html", page=page, window=window, windows=WINDOWS)
+
+    async def schedules(self, request: Request) -> Response:
+        lines, more = await run_in_threadpool(lines_of_schedules, self._client, utc_now())
+        return self._page(
+            request, "schedules.html", lines=lines, more=more, actions=SCHEDULE_ACTIONS
+        )
+
+    async def workers(self, request: Request) -> Response:
+        page = await run_in_threadpool(WorkerPage.read, self._client)
+        return self._page(request, "workers.html", page=page, most_held=MOST_HELD)
+
+    async def doctor(self, request: Request) -> Response:
+        """Show what `mini-workflow doctor` finds."""
+        findings = await run_in_threadpool(lambda: list(self._doctor()))
+        problems = sum(one.level == "problem" for one in findings)
+        return self._page(request, "doctor.html", findings=findings, problems=problems)
 
     async def live(self, request: Request) -> Response:
         lines = self._watch.changes(request.query_params.get("id", ""))
@@ -172,25 +249,40 @@ class _Pages:
             return await self.missing(request, None)
         name = request.path_params["id"]
         if request.method == "GET":
-            one = await run_in_threadpool(lambda: self._client.get_execution(name).describe())
-            fits = action.name in possible(one)
-            given = request.query_params.get("name", "")
-            return self._page(request, "act.html", one=one, action=action, fits=fits, given=given)
+            return await self._ask(request, action)
         form = await self._form(request)
         if form is None:
             return self._refused(
                 request, "the form was made by an earlier page: load the page again"
             )
 
-        def do() -> Any:
-            return action.do(self._client.get_execution(name), form)
-
-        answer = await self._done(request, do)
+        answer = await self._done(request, lambda: action.do(Asked.of(self._client, name, form)))
         if isinstance(answer, Response):
             return answer
-        if action.name in ("query", "update"):
+        if action.answers:
             return self._page(request, "answer.html", name=name, action=action, answer=answer)
-        return RedirectResponse(_address(request, f"/executions/{_quoted(name)}"), 303)
+        if action.name == "delete":
+            return RedirectResponse(_address(request, "/executions"), 303)
+        following = answer if isinstance(answer, str) else name
+        return RedirectResponse(_address(request, f"/executions/{_quoted(following)}"), 303)
+
+    async def _ask(self, request: Request, action: Action) -> Response:
+        """Return the form of an action."""
+        name, given = request.path_params["id"], request.query_params
+
+        def read() -> dict[str, Any]:
+            execution = self._client.get_execution(name)
+            one = execution.describe()
+            found: dict[str, Any] = {"one": one, "fits": action.name in possible(one)}
+            found["given"], found["asking"], found["promises"] = given, None, ()
+            if action.name in MESSAGES:
+                found["asking"] = Asking.of(self._client, one, action.name, given.get("name", ""))
+            if "promise" in action.fields:
+                found["promises"] = execution.open_promises()
+            return found
+
+        values = await run_in_threadpool(read)
+        return self._page(request, "act.html", action=action, **values)
 
     async def bulk(self, request: Request) -> Response:
         """Do the same to each execution that was selected, and say which were left out, and why."""
@@ -210,7 +302,7 @@ class _Pages:
             left: list[tuple[str, str]] = []
             for name in names:
                 try:
-                    action.do(self._client.get_execution(name), form)
+                    action.do(Asked.of(self._client, name, form))
                 except MiniWorkflowError as error:
                     left.append((name, str(error)))
             return left
@@ -222,13 +314,20 @@ class _Pages:
         act = SCHEDULE_ACTIONS.get(request.path_params["action"])
         if act is None or self._read_only:
             return await self.missing(request, None)
+        name = request.path_params["id"]
+        if request.method == "GET":
+            await run_in_threadpool(self._client.schedules.get, name)
+            return self._page(request, "schedule_act.html", name=name, action=act)
         form = await self._form(request)
         if form is None:
             return self._refused(
                 request, "the form was made by an earlier page: load the page again"
             )
-        name = request.path_params["id"]
-        answer = await self._done(request, lambda: act(self._client.schedules.get(name)))
+
+        def do() -> Any:
+            return act.do(self._client.schedules.get(name, timeout=ANSWER), form)
+
+        answer = await self._done(request, do)
         if isinstance(answer, Response):
             return answer
         return RedirectResponse(_address(request, "/schedules"), 303)

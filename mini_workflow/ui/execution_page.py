@@ -12,13 +12,14 @@ from mini_workflow.core import events
 from mini_workflow.core.failure import Failure
 from mini_workflow.engine.client import Client
 from mini_workflow.engine.execution import Description, Execution
+from mini_workflow.engine.picture import words
+from mini_workflow.engine.picture.drawing import Picture, draw
+from mini_workflow.engine.picture.operations import course_of, milliseconds, one_line
 from mini_workflow.engine.timeline import Entry
 from mini_workflow.errors import SerializationError, UsageError
-from mini_workflow.ui import words
-from mini_workflow.ui.actions import possible
+from mini_workflow.ui.actions import possible, remedy
 from mini_workflow.ui.lists import shape_of, utc_now
-from mini_workflow.ui.operations import course_of, milliseconds, one_line
-from mini_workflow.ui.picture import Picture, draw
+from mini_workflow.ui.stream_page import StreamPart, streams_of
 from mini_workflow.ui.values import Node, tree_of
 
 EVENTS: Final = 200
@@ -170,6 +171,10 @@ class ExecutionPage:
     raised: list[Raised]
     true: bool
     children: list[str]
+    remedy: tuple[str, str]
+    forks_until: int
+    """Up to this event it can be forked; the next one ends it."""
+    streams: list[StreamPart]
 
     @classmethod
     def read(cls, client: Client, name: str, asked: Mapping[str, str]) -> ExecutionPage:
@@ -177,7 +182,7 @@ class ExecutionPage:
         kind, text = asked.get("e", "all"), asked.get("q", "").strip().lower()
         if kind not in KINDS:
             raise UsageError(f"e={kind!r}: choose one of {', '.join(KINDS)}")
-        before = _whole("before", asked.get("before", ""))
+        before = whole("before", asked.get("before", ""))
         execution = client.get_execution(name)
         description = execution.describe()
         entries = list(execution.timeline())
@@ -211,6 +216,9 @@ class ExecutionPage:
             raised,
             true,
             [one.child for one in course.operations if one.child],
+            remedy(description),
+            len(entries) + (description.closed_at is None),
+            streams_of(execution),
         )
 
     @property
@@ -219,11 +227,12 @@ class ExecutionPage:
         return f"{self.description.id} {self.word}: {self.sentence}"
 
 
-def _whole(name: str, text: str) -> int | None:
+def whole(name: str, text: str) -> int | None:
+    """Return a number of an address, None if it has none. Raises UsageError."""
     if not text:
         return None
-    if not text.isdecimal():
-        raise UsageError(f"{name}={text!r}: give the number of an event")
+    if not text.isdecimal() or len(text) > 18:
+        raise UsageError(f"{name}={text!r}: give a whole number")
     return int(text)
 
 

@@ -10,9 +10,9 @@ from urllib.parse import urlencode
 
 from mini_workflow.engine.client import Client
 from mini_workflow.engine.execution import Description
+from mini_workflow.engine.picture import words
 from mini_workflow.errors import ExecutionPaused, UsageError
 from mini_workflow.ports import STATUSES, Status
-from mini_workflow.ui import words
 from mini_workflow.ui.actions import ACTIONS, possible
 
 PAGE: Final = 50

@@ -29,6 +29,9 @@ class Watch:
     def __init__(self, client: Client) -> None:
         self._client = client
         self._pages: dict[str, list[asyncio.Queue[str]]] = {}
+        self._joined: set[str] = set()
+        """What pages watch that have come since the last look: what has changed since such a page was
+        made, and before that look, is told once more."""
         self._task: asyncio.Task[None] | None = None
         self._events: dict[str, tuple[int, int]] = {}
 
@@ -38,6 +41,7 @@ class Watch:
         """
         mine: asyncio.Queue[str] = asyncio.Queue(1)
         self._pages.setdefault(name, []).append(mine)
+        self._joined.add(name)
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._look())
         try:
@@ -62,6 +66,8 @@ class Watch:
         known: dict[str, Hashable] = {}
         while self._pages:
             for name in list(self._pages):
+                joined = name in self._joined
+                self._joined.discard(name)
                 try:
                     found = await run_in_threadpool(self._state, name)
                 except ExecutionNotFound:
@@ -71,7 +77,7 @@ class Watch:
                     return
                 except MiniWorkflowError:
                     continue  # the store does not answer: the page keeps what it has
-                if known.get(name, found) != found:
+                if joined or known.get(name) != found:
                     self._tell(name, "changed")
                 known[name] = found
             known = {name: state for name, state in known.items() if name in self._pages}

@@ -22,10 +22,12 @@ from typing import Any
 from uuid import uuid4
 
 import boto3
+from botocore import UNSIGNED
 from botocore.awsrequest import AWSResponse
 from botocore.config import Config
 
 from mini_workflow import AWSRuntime
+from mini_workflow.engine.intercepted import with_interceptors
 from mini_workflow.engine.requests import Ask, Start
 from mini_workflow.ports import Clock
 from mini_workflow.runtimes.aws.client_transport import ClientTransport
@@ -39,6 +41,8 @@ from mini_workflow.settings import (
     ROLE_ARN,
     SCHEDULE_GROUP,
     SIGNING_KEY,
+    TABLE_KEY,
+    TABLE_ORDER,
     TIMER_QUEUE_URL,
     WORKER_FUNCTION_NAME,
     Settings,
@@ -54,12 +58,18 @@ TAKEN_WITHIN = 10.0
 IDLE = 0.02
 """Seconds between two looks at an empty queue. A long poll would hold up the end of a test."""
 
-CALLS = (*("s3", "sqs", "lambda", "scheduler"),)
+CALLS = (*("s3", "dynamodb", "sqs", "lambda", "scheduler"),)
 
 # One for all: it keeps the descriptions of the services.
 SESSION = boto3.Session(
     aws_access_key_id="test", aws_secret_access_key="test", region_name="us-east-1"
 )
+
+SPARED = {"user_agent": "mini-workflow"}
+"""Options of a client: what boto3 puts together anew for each call is a third of what a call takes."""
+
+UNSEEN = {**SPARED, "signature_version": UNSIGNED}
+"""Of one whose services are in this process: nobody looks at a signature, which takes as much again."""
 
 Hook = Callable[[str, Any], None]
 """Told before each call of AWS by its name, such as ``s3.PutObject``, and its request; may raise."""
@@ -131,7 +141,9 @@ class Deployed(AWSRuntime):
             clients=lambda service: cloud.client(service, self._dead),
             **options,
         )
-        self._transport = TakenTransport(self._client_transport, cloud)
+        self._transport = with_interceptors(
+            TakenTransport(self._client_transport, cloud), self._parts.interceptors
+        )
         self._abrupt = abrupt
         self._cloud = cloud
         self._serving = cloud.serving(self, drains=not abrupt)
@@ -182,6 +194,10 @@ class Cloud(ABC):
     @abstractmethod
     def _create(self) -> dict[str, str]:
         """Make the bucket, the queues and the rest; the settings that name the queues."""
+
+    @abstractmethod
+    def create_table(self) -> None:
+        """Make a table of the cloud's name."""
 
     @abstractmethod
     def _connect(self, service: str) -> Any:
@@ -372,6 +388,16 @@ class EmulatedCloud(Cloud):
             TIMER_QUEUE_URL: timers,
         }
 
+    def create_table(self) -> None:
+        """With the keys that the component gives it."""
+        keys = ((TABLE_KEY, "HASH"), (TABLE_ORDER, "RANGE"))
+        self.server.client("dynamodb").create_table(
+            TableName=self.name,
+            BillingMode="PAY_PER_REQUEST",
+            KeySchema=[{"AttributeName": key, "KeyType": kind} for key, kind in keys],
+            AttributeDefinitions=[{"AttributeName": key, "AttributeType": "S"} for key, _ in keys],
+        )
+
     def _queue(self, name: str, attributes: dict[str, str]) -> str:
         return self.sqs.create_queue(QueueName=name, Attributes=attributes)["QueueUrl"]
 
@@ -404,6 +430,7 @@ class EmulatedCloud(Cloud):
                 read_timeout=60,
                 max_pool_connections=40,
                 s3={"addressing_style": "path"},
+                **SPARED,
             ),
         )
 

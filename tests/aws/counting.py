@@ -9,12 +9,15 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from mini_workflow import Context
+from mini_workflow.settings import TABLE_NAME
 from tests.aws.world import World, registry_of
 
 PRICES: Final = {
     "s3.PutObject": 5.00,
     "s3.GetObject": 0.40,
     "s3.DeleteObject": 0.0,
+    "written": 0.625,
+    "read": 0.125,
     "sqs.SendMessage": 0.50,
     "sqs.SendMessageBatch": 0.50,
     "sqs.ChangeMessageVisibilityBatch": 0.50,
@@ -25,9 +28,13 @@ PRICES: Final = {
     "scheduler.CreateSchedule": 1.00,
     "scheduler.DeleteSchedule": 0.0,
 }
-"""USD per million (us-east-1). A delivery is a receive and a delete of the queue of events; what is
-delayed is sent to the queue of timers, received and deleted by the pipe, passed through it, and sent
-to the queue of events. Schedules are priced by what they invoke."""
+"""USD per million (us-east-1). What is written to and read from DynamoDB is in its units, on demand: an
+item of a KiB, and 4 KiB of items that are read as of the last write. A delivery is a receive and a delete
+of the queue of events; what is delayed is sent to the queue of timers, received and deleted by the pipe,
+passed through it, and sent to the queue of events. Schedules are priced by what they invoke."""
+
+STORES: Final[dict[str, dict[str, str]]] = {"s3": {}, "dynamodb": {TABLE_NAME: "histories"}}
+"""The settings by which an engine has its histories there."""
 
 COMPUTE: Final = 0.0000133 * 1e6
 """USD per million GB-seconds (arm64)."""
@@ -105,6 +112,8 @@ class Count(Counter[str]):
 def counted(world: World) -> Any:
     """Count what happens in the block, clients included."""
     count = Count()
+    tables = world.services.tables
+    written, read = tables.written, tables.read
     first, timers = len(world.calls), world.services.timers
     deliver, attempt = world.deliver, world.attempt
 
@@ -128,14 +137,18 @@ def counted(world: World) -> Any:
         world.acting = ""
         world.deliver, world.attempt = deliver, attempt  # type: ignore[method-assign]
         count.update(world.calls[first:])
+        count["written"] = tables.written - written
+        count["read"] = tables.read - read
         count["delayed"] = world.services.timers - timers
         # They are no sends to the queue of events.
         count["sqs.SendMessage"] -= count["delayed"]
 
 
-def total(workflow: str, *args: Any, poke: Callable[[World], None] | None = None) -> Count:
+def total(
+    workflow: str, *args: Any, poke: Callable[[World], None] | None = None, store: str = "s3"
+) -> Count:
     """Everything that an execution takes, from its start to its end, with warm functions."""
-    with World(REGISTRY) as world:
+    with World(REGISTRY, settings=STORES[store]) as world:
         with counted(world) as count:
             world.client.start_execution(workflow, *args, id="e")
             if poke is not None:
@@ -146,11 +159,17 @@ def total(workflow: str, *args: Any, poke: Callable[[World], None] | None = None
     return count
 
 
-def apiece(workflow: str, *args: Any, poke: Callable[[World, int], None] | None = None) -> Count:
+def apiece(
+    workflow: str,
+    *args: Any,
+    poke: Callable[[World, int], None] | None = None,
+    store: str = "s3",
+) -> Count:
     """What one more takes, of what the workflow does `n` times."""
 
     def of(n: int) -> Count:
-        return total(workflow, n, *args, poke=poke and (lambda world: poke(world, n)))
+        poked = poke and (lambda world: poke(world, n))
+        return total(workflow, n, *args, poke=poked, store=store)
 
     more, less = of(6), of(5)
     return Count({name: more[name] - less[name] for name in more if more[name] != less[name]})
@@ -169,15 +188,15 @@ def dollars(count: Count) -> float:
     return calls + busy * GIGABYTES * COMPUTE
 
 
-def kinds() -> dict[str, Count]:
+def kinds(store: str = "s3") -> dict[str, Count]:
     """What there is to pay for."""
     return {
-        "start and end": total("nothing"),
-        "step": apiece("steps"),
-        "task of a fan-out": apiece("wide"),
-        "inline task": apiece("inline"),
-        "timer, up to 15 minutes": apiece("naps", 60),
-        "timer, longer": apiece("naps", 7200),
-        "child execution": apiece("children"),
-        "signal": apiece("mailbox", poke=signals),
+        "start and end": total("nothing", store=store),
+        "step": apiece("steps", store=store),
+        "task of a fan-out": apiece("wide", store=store),
+        "inline task": apiece("inline", store=store),
+        "timer, up to 15 minutes": apiece("naps", 60, store=store),
+        "timer, longer": apiece("naps", 7200, store=store),
+        "child execution": apiece("children", store=store),
+        "signal": apiece("mailbox", poke=signals, store=store),
     }

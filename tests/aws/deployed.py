@@ -66,6 +66,19 @@ class FakeLambda:
             "RevisionId": str(self._world.revision),
         }
 
+    def list_aliases(self, FunctionName: str, Marker: str = "") -> dict[str, Any]:  # noqa: N803
+        """One of them a page."""
+        found: list[dict[str, Any]] = [
+            {"Name": name, "FunctionVersion": version}
+            for (function, name), version in self._world.aliases.items()
+            if function == FunctionName
+        ]
+        if FunctionName == "orchestrator":
+            found.append(self.get_alias(FunctionName, "live"))
+        start = int(Marker or 0)
+        more = {"NextMarker": str(start + 1)} if len(found) > start + 1 else {}
+        return {"Aliases": found[start : start + 1], **more}
+
     def update_alias(self, **asked: Any) -> None:
         assert (asked["FunctionName"], asked["Name"]) == ("orchestrator", "live")
         if asked["RevisionId"] != str(self._world.revision):
@@ -96,6 +109,11 @@ class FakeLambda:
         }
 
     def delete_function(self, FunctionName: str, Qualifier: str) -> None:  # noqa: N803
+        aliased = [one for (of, _), one in self._world.aliases.items() if of == FunctionName]
+        if FunctionName == "orchestrator":
+            aliased += self._world.alias
+        if Qualifier in aliased:
+            raise refused("ResourceConflictException", "DeleteFunction")
         del self._world.published[FunctionName][Qualifier]
 
     def invoke(self, FunctionName: str, Payload: bytes, **more: Any) -> Any:  # noqa: N803
@@ -126,6 +144,8 @@ class Deployed(World):
         self.versions: dict[str, AWSRuntime] = {}
         self.alias: tuple[str, ...] = ("7",)
         self.weight = 0.1
+        self.aliases: dict[tuple[str, str], str] = {}
+        """The version of further aliases, by function and name."""
         self.revision = 0
         self.python = "3.13"
         self.published: dict[str, dict[str, int]] = {"orchestrator": {}, "worker": {}}

@@ -14,7 +14,7 @@ from botocore.config import Config
 
 from mini_workflow.settings import DLQ_URL, QUEUE_ARN, QUEUE_URL, TIMER_QUEUE_URL
 from mini_workflow.stores.system_clock import SystemClock
-from tests.aws.cloud import SESSION, TAKEN_WITHIN, Cloud
+from tests.aws.cloud import SESSION, TAKEN_WITHIN, UNSEEN, Cloud
 from tests.aws.services import Message, Services
 
 BATCH = 10
@@ -43,6 +43,9 @@ class InProcessCloud(Cloud):
             TIMER_QUEUE_URL: f"{queues}/timers",
         }
 
+    def create_table(self) -> None:
+        """There is one."""
+
     def _connect(self, service: str) -> Any:
         return SESSION.client(
             service,
@@ -50,6 +53,7 @@ class InProcessCloud(Cloud):
             config=Config(
                 retries={"mode": "standard", "total_max_attempts": 2},
                 s3={"addressing_style": "path"},
+                **UNSEEN,
             ),
         )
 

@@ -1,5 +1,5 @@
-"""S3, SQS, Scheduler and Lambda as far as the engine uses them, in this process, for one thread at a
-time.
+"""S3, DynamoDB, SQS, Scheduler and Lambda as far as the engine uses them, in this process, for one
+thread at a time.
 
 They answer what botocore has validated and written, at once and always in the same way, so that a
 test can count calls, stop the world between any two of them, and say what is delivered when.
@@ -26,6 +26,7 @@ from botocore.awsrequest import AWSResponse
 from mini_workflow.ports import Clock
 from mini_workflow.testing.clock import ManualClock
 from tests.aws.cloud import Raw
+from tests.aws.tables import Tables
 
 ERRANDS = ("lambda.Invoke", "scheduler.CreateSchedule", "sqs.SendMessageBatch")
 TIMERS = b'/timers"'
@@ -63,6 +64,7 @@ class Services:
 
     clock: Clock
     objects: dict[str, bytes] = field(default_factory=dict[str, bytes])
+    tables: Tables = field(default_factory=Tables)
     queue: list[Message] = field(default_factory=list[Message])
     entries: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     delayed: list[tuple[int, str, str]] = field(default_factory=list[tuple[int, str, str]])
@@ -123,6 +125,8 @@ class Services:
             status, headers, body = _json({"__type": "RequestThrottled", "message": "no"}, 403)
         elif call.startswith("sqs.SendMessage") and not _has_allowed(json.loads(_body(request))):
             status, headers, body = _json({"__type": "InvalidMessageContents"}, 400)
+        elif call.startswith("dynamodb."):
+            status, headers, body = self._write_item(call.rpartition(".")[2], _body(request))
         else:
             status, headers, body = getattr(self, "_" + call.replace(".", "_").lower())(request)
         headers.setdefault("content-length", str(len(body)))
@@ -303,7 +307,14 @@ class Services:
             return _json({"Message": "there is none"}, 404, kind)
         return _json({})
 
-    # Objects
+    # Tables and objects
+
+    def _write_item(self, call: str, body: bytes) -> Any:
+        again = call == "PutItem" and self.after_answer
+        if again and self.after_answer.pop(0) == "again":
+            self.tables.answer(call, json.loads(body))
+        status, plain = self.tables.answer(call, json.loads(body))
+        return _json(plain, status, {"content-type": "application/x-amz-json-1.0"})
 
     def _s3_putobject(self, request: Any) -> Any:
         key, body = _key(request), _body(request)

@@ -13,7 +13,17 @@ import pytest
 
 import mini_workflow
 from mini_workflow.stores.aws_limits import SEAL_OVER
-from tests.aws.counting import COMPUTE, GIGABYTES, OTHERS, REGISTRY, SECONDS, dollars, kinds
+from tests.aws.counting import (
+    COMPUTE,
+    GIGABYTES,
+    OTHERS,
+    PRICES,
+    REGISTRY,
+    SECONDS,
+    STORES,
+    dollars,
+    kinds,
+)
 from tests.aws.world import World
 from tests.paths import ROOT
 
@@ -128,9 +138,40 @@ def test_a_child_begins_with_one_write() -> None:
         }
 
 
+def test_a_turn_in_a_table_is_one_small_item_and_reads_nothing() -> None:
+    with World(REGISTRY, settings=STORES["dynamodb"]) as world:
+        world.client.start_execution("steps", 700, id="e")
+        tables = world.services.tables
+        for step in (10, 600):
+            run_to(world, step)
+            before = len(world.calls), tables.written, tables.read
+            assert world.attempt()
+            assert world.deliver() == 1
+            assert world.cost(before[0]) == {
+                "dynamodb.PutItem": 1,
+                "lambda.Invoke": 1,
+                "sqs.SendMessage": 1,
+            }
+            assert (tables.written - before[1], tables.read - before[2]) == (1, 0)
+        # What is sealed goes to the bucket, and nothing else.
+        segments = [key for key in world.services.objects if "executions/" in key]
+        assert len(segments) == world.cost()["s3.PutObject"] > 0
+        world.orchestrator.evict()
+        before = len(world.calls)
+        assert world.attempt()
+        assert world.deliver() == 1
+        cost = world.cost(before)
+        assert cost["s3.GetObject"] == len(segments)
+        # The turns since are at most 64 KiB, in items of a few hundred bytes and more.
+        assert 1 <= cost["dynamodb.Query"] <= 4
+
+
 def test_the_document_says_what_was_counted() -> None:
-    assert table() in DOCUMENT.read_text(), f"docs/cost.md must have this table:\n{table()}"
     text = DOCUMENT.read_text()
+    for store, stored in (("s3", IN_BUCKET), ("dynamodb", IN_TABLE)):
+        found = table(store, stored)
+        assert found in text, f"docs/cost.md must have this table:\n{found}"
+    assert side_by_side() in text, f"docs/cost.md must have this table:\n{side_by_side()}"
     step = dollars(kinds()["step"])
     for name, (price, _) in OTHERS.items():
         assert f"| {name} | {price:.2f}" in text
@@ -139,19 +180,37 @@ def test_the_document_says_what_was_counted() -> None:
         assert f"{number:g}" in text
 
 
-def table() -> str:
+def side_by_side() -> str:
+    """What a million cost in the bucket and in the table, by size."""
+    bucket, items = kinds(), kinds("dynamodb")
+    step, small = dollars(bucket["step"]), dollars(items["step"])
+    rows = [
+        (f"steps, a turn of {size} KiB", step, small + (size - 1) * PRICES["written"])
+        for size in (1, 4, 8)
+    ]
+    ten = (dollars(one["start and end"]) + 10 * dollars(one["step"]) for one in (bucket, items))
+    rows.append(("executions of 10 steps", *ten))
+    lines = ["| USD for a million | the bucket | the table |", "| --- | ---: | ---: |"]
+    return "\n".join(lines + [f"| {what} | {a:.2f} | {b:.2f} |" for what, a, b in rows])
+
+
+IN_BUCKET = {"S3 PUT": "s3.PutObject", "S3 GET": "s3.GetObject"}
+IN_TABLE = {"units written": "written", "units read": "read"}
+
+
+def table(store: str, stored: dict[str, str]) -> str:
     """What is counted, and what a million of each costs."""
-    shown = ("s3.PutObject", "s3.GetObject", "sqs.SendMessage", "lambda.Invoke")
+    shown = {**stored, "SQS send": "sqs.SendMessage", "invoke": "lambda.Invoke"}
     lines = [
-        "| a million of | S3 PUT | S3 GET | SQS send | invoke | turns | other | USD |",
+        f"| a million of | {' | '.join(shown)} | turns | other | USD |",
         "| --- | ---: | ---: | ---: | ---: | ---: | --- | ---: |",
     ]
-    for kind, count in kinds().items():
+    for kind, count in kinds(store).items():
         other = [
             *(["delay queue and pipe"] if count["delayed"] else []),
             *(["schedule"] if count["scheduler.CreateSchedule"] else []),
         ]
-        numbers = [count[call] for call in shown] + [count["orchestrator"]]
+        numbers = [count[call] for call in shown.values()] + [count["orchestrator"]]
         cells = " | ".join(map(str, numbers))
         lines.append(f"| {kind} | {cells} | {', '.join(other)} | {dollars(count):.2f} |")
     return "\n".join(lines)

@@ -292,6 +292,35 @@ def test_what_a_canary_takes_stays(world: Deployed) -> None:
     )
 
 
+def test_what_any_alias_leads_to_stays(world: Deployed) -> None:
+    deployed(world, "9", "10", "11")
+    world.aliases = {("orchestrator", "stable"): "8", ("worker", "live"): "7", ("worker", "a"): "9"}
+    world.clock.advance(DAY)
+    told("prune", "--keep", "1")
+    assert list(world.published["orchestrator"]) == ["8", "11"]
+    assert list(world.published["worker"]) == ["7", "8", "9", "11"]
+
+
+def test_what_an_alias_is_moved_to_meanwhile_stays(
+    world: Deployed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deployed(world, "9", "10")
+    world.clock.advance(DAY)
+    deployment = world.client.deployment()
+    unneeded = deployment.unneeded
+
+    def moved(keep: int) -> Any:
+        found = unneeded(keep)
+        world.alias = ("10", "8")
+        return found
+
+    monkeypatch.setattr(deployment, "unneeded", moved)
+    monkeypatch.setattr(world.client, "deployment", lambda: deployment)
+    gone = told("prune", "--keep", "1")["deleted"]
+    assert [one["version"] for one in gone if one["function"] == "orchestrator"] == ["7", "9"]
+    assert list(world.published["orchestrator"]) == ["8", "10"]
+
+
 # Another Python
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,6 +14,8 @@ from botocore.exceptions import EndpointConnectionError, ReadTimeoutError
 from mini_workflow.ports.queue import FencedStore
 from mini_workflow.stores.aws_clients import Clients
 from mini_workflow.stores.cached import CachedStore
+from mini_workflow.stores.dynamodb.registers import TableRegisters
+from mini_workflow.stores.dynamodb.table import Table, TableMarkers
 from mini_workflow.stores.s3.bucket import Bucket
 from mini_workflow.stores.s3.object_store import ObjectStore
 from mini_workflow.stores.s3.store import S3Store
@@ -39,23 +42,28 @@ ROUND_TRIPS = {
     "commit, another status": 3,
 }
 
+ROUND_TRIPS_OF_A_TABLE = {**ROUND_TRIPS, "create, the id is taken": 3, "commit, refused": 1}
+
 
 class OnS3(FencedStoreContract):
     ROUND_TRIPS = ROUND_TRIPS
 
     emulated = False
+    write = "s3.PutObject"
 
     @pytest.fixture(autouse=True)
     def _cloud(self, request: pytest.FixtureRequest) -> Iterator[None]:
         aws = request.getfixturevalue("aws") if self.emulated else None
         self.cloud: Cloud = InProcessCloud() if aws is None else EmulatedCloud(aws)
         self.clients = Clients(self.cloud.client)
-        self.documents = ObjectStore(
-            Bucket(self.clients, lambda: BUCKET, f"{self.cloud.name}/"), self.clients
-        )
+        self.documents = self.open_documents()
         yield
         self.clients.close()
         self.cloud.close()
+
+    def open_documents(self) -> ObjectStore:
+        bucket = Bucket(self.clients, lambda: BUCKET, f"{self.cloud.name}/")
+        return ObjectStore(bucket, self.clients)
 
     def open_store(self) -> FencedStore:
         return CachedStore(self.documents, 100)
@@ -69,12 +77,12 @@ class OnS3(FencedStoreContract):
         last = [""]
 
         def fail_before(call: str, request: Any) -> None:
-            last[0] = urlsplit(request.url).path
-            if call == "s3.PutObject" and not after:
+            last[0] = self.place_of(request)
+            if call == self.write and not after:
                 raise EndpointConnectionError(endpoint_url=request.url)
 
         def fail_after(call: str, response: Any) -> None:
-            if call == "s3.PutObject" and last[0].endswith(".json"):
+            if call == self.write and self.is_execution(last[0]):
                 raise ReadTimeoutError(endpoint_url=last[0])
 
         self.cloud.hooks.append(fail_before)
@@ -86,6 +94,14 @@ class OnS3(FencedStoreContract):
             self.cloud.hooks.clear()
             self.cloud.after.clear()
 
+    def place_of(self, request: Any) -> str:
+        """What a request writes to."""
+        return urlsplit(request.url).path
+
+    def is_execution(self, place: str) -> bool:
+        """Whether that is an execution, and no marker."""
+        return place.endswith(".json")
+
     def calls(self) -> int:
         return sum(self.cloud.calls.values())
 
@@ -94,6 +110,38 @@ class TestInProcess(OnS3, FencedDeletionContract): ...
 
 
 class TestOnTheEmulator(OnS3, FencedDeletionContract):
+    emulated = True
+
+
+class OnDynamoDB(OnS3):
+    ROUND_TRIPS = ROUND_TRIPS_OF_A_TABLE
+
+    write = "dynamodb.PutItem"
+
+    def open_documents(self) -> ObjectStore:
+        self.cloud.create_table()
+        table = Table(self.clients, lambda: self.cloud.name, f"{self.cloud.name}/")
+        bucket = Bucket(self.clients, lambda: BUCKET, f"{self.cloud.name}/")
+        return ObjectStore(
+            bucket,
+            self.clients,
+            registers=TableRegisters(table, bucket),
+            markers=TableMarkers(table),
+        )
+
+    def place_of(self, request: Any) -> str:
+        if request.headers["X-Amz-Target"].endswith(b"PutItem"):
+            return str(json.loads(request.body)["Item"]["id"]["S"])
+        return ""
+
+    def is_execution(self, place: str) -> bool:
+        return "/execution/" in place
+
+
+class TestTableInProcess(OnDynamoDB, FencedDeletionContract): ...
+
+
+class TestTableOnTheEmulator(OnDynamoDB, FencedDeletionContract):
     emulated = True
 
 

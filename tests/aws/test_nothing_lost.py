@@ -13,6 +13,7 @@ from mini_workflow import AWSRuntime, Context
 from mini_workflow.core import events
 from mini_workflow.core.state import ExecutionState
 from mini_workflow.ports import Query
+from mini_workflow.settings import TABLE_NAME
 from tests.aws.flows import BODIES, REGISTRY, SCENARIOS, Scenario, did
 from tests.aws.services import Message
 from tests.aws.world import Death, Fault, World, registry_of
@@ -24,13 +25,28 @@ every_scenario = pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=SCE
 when = pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 
 
-def played(scenario: Scenario, fault: Fault | None = None, *, outage: bool = False) -> World:
+STORES: dict[str, dict[str, str]] = {"bucket": {}, "table": {TABLE_NAME: "histories"}}
+
+
+def in_stores(*of_the_table: str) -> Any:
+    """Every scenario in the bucket, and some of them in the table, which differs in the writes alone."""
+    rows = [("bucket", name) for name in SCENARIOS] + [("table", name) for name in of_the_table]
+    return pytest.mark.parametrize(
+        ("store", "scenario"),
+        [(store, SCENARIOS[name]) for store, name in rows],
+        ids=[f"{store}-{name}" for store, name in rows],
+    )
+
+
+def played(
+    scenario: Scenario, fault: Fault | None = None, *, outage: bool = False, store: str = "bucket"
+) -> World:
     """The world once the scenario has been played, with at most one fault, and been checked.
 
     During an outage attempts that have run are not lost: the worker is spared.
     """
     BODIES.clear()
-    world = World(REGISTRY)
+    world = World(REGISTRY, settings=STORES[store])
     if outage:
         world.prone = ("orchestrator",)
     with world:
@@ -53,6 +69,8 @@ def sound(world: World, scenario: Scenario, fault: Fault | None) -> None:
     assert services.queue == services.invoked == services.entries == []
     heads = world.client._parts.store.list(Query()).heads
     stored = re.findall(r"executions/([^/]+)\.json(?=\n)", "\n".join([*services.objects, ""]))
+    keys = {key for key, _ in services.tables.items}
+    stored += [name for key in keys if (name := key.removeprefix("execution/")) != key]
     assert sorted(head.execution_id for head in heads) == sorted(stored)
     for head in heads:
         history = world.history(head.execution_id)
@@ -82,18 +100,18 @@ def runs(history: list[Any]) -> list[list[Any]]:
     return found
 
 
-@every_scenario
-def test_without_faults_everything_happens_once(scenario: Scenario) -> None:
-    world = played(scenario)
+@in_stores(*SCENARIOS)
+def test_without_faults_everything_happens_once(scenario: Scenario, store: str) -> None:
+    world = played(scenario, store=store)
     assert set(BODIES.values()) <= {1}
     assert all(answer == {"batchItemFailures": []} for answer in world.answers)
 
 
+@in_stores("parent", "generations", "updated")
 @when
-@every_scenario
-def test_a_process_may_die_at_any_call(scenario: Scenario, after: bool) -> None:
-    for n in range(1, len(played(scenario).calls) + 1):
-        world = played(scenario, Fault(n, "dies", after))
+def test_a_process_may_die_at_any_call(scenario: Scenario, after: bool, store: str) -> None:
+    for n in range(1, len(played(scenario, store=store).calls) + 1):
+        world = played(scenario, Fault(n, "dies", after), store=store)
         assert world.deaths == 1
 
 
@@ -102,13 +120,13 @@ FAILURES: list[tuple[Literal["fails", "throttled"], bool]] = [
 ]
 
 
+@in_stores("sequence")
 @pytest.mark.parametrize(("kind", "after"), FAILURES, ids=["timeout", "lost answer", "throttled"])
-@every_scenario
 def test_any_call_may_fail(
-    scenario: Scenario, kind: Literal["fails", "throttled"], after: bool
+    scenario: Scenario, kind: Literal["fails", "throttled"], after: bool, store: str
 ) -> None:
-    for n in range(1, len(played(scenario).calls) + 1):
-        played(scenario, Fault(n, kind, after))
+    for n in range(1, len(played(scenario, store=store).calls) + 1):
+        played(scenario, Fault(n, kind, after), store=store)
 
 
 @every_scenario
@@ -117,14 +135,16 @@ def test_an_outage_is_outlived(scenario: Scenario) -> None:
         played(scenario, Fault(n, "fails", times=5), outage=True)
 
 
+@in_stores("teller", "hasty")
 @when
 @pytest.mark.parametrize("far", [False, True], ids=["same batch", "to rest"])
-@every_scenario
-def test_a_process_may_be_overtaken_at_any_call(scenario: Scenario, far: bool, after: bool) -> None:
+def test_a_process_may_be_overtaken_at_any_call(
+    scenario: Scenario, far: bool, after: bool, store: str
+) -> None:
     """Its visibility timeout has ended: another one takes the same messages, and both stay warm."""
-    for n in range(1, len(played(scenario).calls) + 1):
+    for n in range(1, len(played(scenario, store=store).calls) + 1):
         BODIES.clear()
-        with World(REGISTRY) as world:
+        with World(REGISTRY, settings=STORES[store]) as world:
             overtaken(world, scenario, n, after, far)
 
 

@@ -1,4 +1,4 @@
-"""ObjectStore on S3 keep the contracts of a Store that anybody may write to."""
+"""ObjectStore on S3 and on DynamoDB keep the contracts of a Store that anybody may write to."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import pytest
 
 from mini_workflow.ports import Clock, Commit, QueuedMessage
 from mini_workflow.stores.aws_clients import Clients
+from mini_workflow.stores.dynamodb.registers import TableRegisters
+from mini_workflow.stores.dynamodb.table import Table, TableMarkers
 from mini_workflow.stores.s3.bucket import Bucket
 from mini_workflow.stores.s3.object_store import ObjectStore
 from mini_workflow.stores.s3.store import S3Store
@@ -20,18 +22,26 @@ from mini_workflow.testing.contracts.deletion import DeletionContract
 from mini_workflow.testing.contracts.runs import RunsContract
 from mini_workflow.testing.contracts.store import ListingContract, StoreContract
 from mini_workflow.testing.contracts.streams import StreamContract
-from tests.aws.cloud import BUCKET
+from tests.aws.cloud import BUCKET, EmulatedCloud
 from tests.aws.emulator.server import Server
 
 
 class OpenedStore:
     """A store on the bucket of the emulator, with clients of its own."""
 
-    def __init__(self, clients: Clients, prefix: str) -> None:
+    def __init__(self, clients: Clients, prefix: str, table: str | None = None) -> None:
         self.posted: list[QueuedMessage] = []
         self._clients = clients
         bucket = Bucket(clients, lambda: BUCKET, prefix)
         objects = ObjectStore(bucket, clients)
+        if table is not None:
+            items = Table(clients, lambda: table, prefix)
+            objects = ObjectStore(
+                bucket,
+                clients,
+                registers=TableRegisters(items, bucket),
+                markers=TableMarkers(items),
+            )
         self.store = S3Store(objects, self._post)
         self.streams = S3Streams(bucket, clients, objects)
 
@@ -64,7 +74,40 @@ class OnS3(StoreCase):
                 s3.put_object(Bucket=BUCKET, Key=found["Key"], Body=changed)
 
 
+class OnDynamoDB(OnS3):
+    @pytest.fixture(autouse=True)
+    def _table(self, aws: Server) -> None:
+        self.cloud = EmulatedCloud(aws)
+        self.cloud.create_table()
+
+    def open_store(self, name: str, clock: Clock) -> Opened:
+        return OpenedStore(Clients(self.aws.client), self.prefix, self.cloud.name)
+
+    def damage(self, text: str) -> None:
+        """An item has no bytes that are no text: another text takes the place."""
+        dynamodb = self.aws.client("dynamodb")
+        for item in dynamodb.scan(TableName=self.cloud.name)["Items"]:
+            body = item.get("body", {}).get("S", "")
+            changed = body.replace(f'"{text}"', f'"{text[:-1]}\ufffd"')
+            if changed != body:
+                item["body"] = {"S": changed}
+                dynamodb.put_item(TableName=self.cloud.name, Item=item)
+
+
 class TestStore(OnS3, StoreContract): ...
+
+
+class TestTable(OnDynamoDB, StoreContract): ...
+
+
+class TestTableListing(OnDynamoDB, ListingContract):
+    unanswered = frozenset({"parent", "closed_after", "order"})
+
+
+class TestTableRuns(OnDynamoDB, RunsContract): ...
+
+
+class TestTableDeletion(OnDynamoDB, DeletionContract): ...
 
 
 class TestListing(OnS3, ListingContract):

@@ -42,7 +42,7 @@ from mini_workflow.settings import (
 )
 from mini_workflow.testing.clock import ManualClock
 from mini_workflow.workflow import Registry
-from tests.aws.cloud import Context, Raw, report_of
+from tests.aws.cloud import UNSEEN, Context, Raw, report_of
 from tests.aws.services import Message, Services
 
 START = 1_900_000_000_000
@@ -115,6 +115,7 @@ def _client(service: str) -> Any:
         config=Config(
             retries={"mode": "standard", "total_max_attempts": 1},
             s3={"addressing_style": "path"},
+            **UNSEEN,
         ),
     )
 

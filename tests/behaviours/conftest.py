@@ -96,8 +96,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run each test on every runtime."""
     if "runtime" in metafunc.fixturenames:
         chosen = [*RUNTIMES, EMULATED] if metafunc.definition.originalname in FIRST else [*RUNTIMES]
-        without: frozenset[str] = getattr(metafunc.module, "WITHOUT", frozenset())
-        chosen = [name for name in chosen if name not in without]
         metafunc.parametrize(
             "runtime", [pytest.param(name, marks=_mark(name)) for name in chosen], indirect=True
         )

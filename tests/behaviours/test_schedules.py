@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from time import monotonic, sleep
 from typing import Any
@@ -17,6 +18,7 @@ from mini_workflow import (
     UsageError,
     workflow,
 )
+from mini_workflow.workflow import REGISTRY
 from tests.behaviours.stage import DAY, LEDGER, Stage, note
 from tests.waiting import WAIT
 
@@ -42,6 +44,41 @@ async def lets_time_pass(ctx: Context, seconds: float) -> None:
 FAR = {"cron": "0 3 1 1 *", "timezone": "Europe/Berlin"}
 """Once a year: nothing is started by the plan while a test runs in real time."""
 
+
+async def declared(ctx: Context, text: str) -> str:
+    await ctx.task(note, ctx.info.execution_id)
+    return text
+
+
+@pytest.fixture
+def declares(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The code as it is deployed: what the workflow's schedule is."""
+    monkeypatch.setattr(REGISTRY, "_workflows", dict(REGISTRY._workflows))
+
+    def deploy(runtime: Stage, **schedule: Any) -> None:
+        workflow("behaviours.declared", declared, schedule=schedule)  # type: ignore[call-overload]
+        runtime.reopen()
+        if runtime.virtual:
+            runtime.schedules.declare()  # elsewhere what serves workflows does so by itself
+        runtime.run(lets_time_pass, 0)
+
+    return deploy
+
+
+def described(runtime: Stage, has: Callable[[Any], bool]) -> Any:
+    """The schedule, once its description is so."""
+    ends = monotonic() + WAIT
+    while True:
+        try:
+            about = runtime.schedules.get("behaviours.declared").describe()
+            if has(about):
+                return about
+        except ExecutionNotFound:
+            pass
+        assert monotonic() < ends, "it is not what was declared"
+        sleep(0.01)
+
+
 BEGIN, END = datetime(2021, 1, 1, tzinfo=UTC), datetime(2024, 1, 1, 2, tzinfo=UTC)
 YEARS = [f"{year}0101T020000Z" for year in (2021, 2022, 2023, 2024)]
 
@@ -59,6 +96,31 @@ def started(runtime: Stage, name: str) -> Any:
 
 def closed(runtime: Stage, *names: str) -> list[Any]:
     return [started(runtime, name).result(WAIT) for name in names]
+
+
+def test_65_a_workflow_declares_its_schedule(runtime: Stage, declares: Any) -> None:
+    """What serves the workflow makes it, and brings it up to date; what was paused stays paused."""
+    declares(runtime, **FAR, args=["x"])
+    about = described(runtime, lambda about: about.args == ("x",))
+    assert (about.cron, about.timezone, about.overlap) == (*FAR.values(), "skip")
+    schedule = runtime.schedules.get("behaviours.declared")
+    assert schedule.trigger().result(WAIT) == "x"
+    schedule.pause("holidays")
+    declares(runtime, **FAR, args=["x"])
+    declares(runtime, every=365 * DAY, args=["y"], tags={"team": "blue"})
+    about = described(runtime, lambda about: about.args == ("y",))
+    assert (about.every, about.cron) == (timedelta(days=365), None)
+    assert about.paused
+    # An operator's change holds until the code is served again.
+    schedule = runtime.schedules.get("behaviours.declared")
+    schedule.update(args=["z"])
+    assert schedule.describe().args == ("z",)
+    declares(runtime, every=365 * DAY, args=["y"], tags={"team": "blue"})
+    described(runtime, lambda about: about.args == ("y",))
+    # One that was deleted begins anew.
+    runtime.schedules.get("behaviours.declared").delete()
+    declares(runtime, **FAR, args=["x"])
+    assert not described(runtime, lambda about: about.args == ("x",)).paused
 
 
 def test_65_each_planned_time_is_started_once(runtime: Stage) -> None:

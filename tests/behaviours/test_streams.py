@@ -24,9 +24,6 @@ from mini_workflow.core.streams import MAXIMUM_CHUNK
 from tests.behaviours.stage import Background, Stage, gate, go_through
 from tests.waiting import WAIT
 
-WITHOUT = frozenset({"postgres"})
-"""Runtimes whose stores keep no streams: see test_unsupported_streams.py."""
-
 
 def values(chunks: list[Chunk]) -> list[Any]:
     return [chunk.value for chunk in chunks]

@@ -16,7 +16,7 @@ def numbered() -> dict[str, str]:
     found: dict[str, str] = {}
     for file in sorted(HERE.glob("test_*.py")):
         for node in ast.parse(file.read_text(encoding="utf-8")).body:
-            if isinstance(node, ast.FunctionDef) and re.match(r"test_\d\d_", node.name):
+            if isinstance(node, ast.FunctionDef) and re.match(r"test_\d{2,3}_", node.name):
                 assert node.name not in found, f"{node.name} twice"
                 found[node.name] = ast.get_docstring(node) or ""
     return found

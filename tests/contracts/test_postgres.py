@@ -22,6 +22,7 @@ from mini_workflow.testing.contracts.mailbox import MailboxContract, OutboxContr
 from mini_workflow.testing.contracts.ownership import OwnershipContract
 from mini_workflow.testing.contracts.runs import RunsContract
 from mini_workflow.testing.contracts.store import ListingContract, StoreContract
+from mini_workflow.testing.contracts.streams import StreamCommitContract, StreamContract
 from tests.postgres.server import PostgresServer
 
 
@@ -97,6 +98,12 @@ class TestOutbox(InDatabase, OutboxContract): ...
 
 
 class TestLeases(InDatabase, LeasesContract): ...
+
+
+class TestStreams(InDatabase, StreamContract): ...
+
+
+class TestStreamsOfCommits(InDatabase, StreamCommitContract): ...
 
 
 class InManyPartitions(InDatabase):

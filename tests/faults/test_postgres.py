@@ -13,7 +13,7 @@ import pytest
 
 from mini_workflow import Context, PostgresRuntime, StoreUnavailable, workflow
 from mini_workflow.core import events
-from mini_workflow.ports import Backend, Commit
+from mini_workflow.ports import Commit
 from mini_workflow.stores.postgres import PostgresBackend
 from mini_workflow.stores.postgres import clock as clocks
 from mini_workflow.stores.postgres.connection import Connection
@@ -22,6 +22,7 @@ from mini_workflow.testing.contracts.backend import creation, head
 from mini_workflow.testing.simulation.corpus import SHAPES
 from mini_workflow.testing.simulation.ledger import Ledger
 from mini_workflow.testing.simulation.stepping import LEASE
+from tests.postgres.databases import databases
 from tests.postgres.server import PostgresServer, server
 from tests.unit.engine.harness import MakeState, check, run_through, stepping
 from tests.unit.local import flows
@@ -51,30 +52,8 @@ def opened(postgres: PostgresServer, schema: str, **options: Any) -> PostgresRun
 
 @pytest.fixture
 def in_database(postgres: PostgresServer) -> Iterator[MakeState]:
-    made: list[PostgresBackend] = []
-
-    def make() -> Callable[[str, ManualClock], Backend]:
-        schema = postgres.schema()
-
-        def open_backend(owner: str, clock: ManualClock) -> Backend:
-            made.append(
-                PostgresBackend(
-                    postgres.url,
-                    schema=schema,
-                    owner=owner,
-                    address=owner,
-                    clock=clock,
-                    lease=LEASE,
-                    migrate=not made or made[-1].database.schema != schema,
-                )
-            )
-            return made[-1]
-
-        return open_backend
-
-    yield make
-    for backend in made:
-        backend.close()
+    with databases(postgres) as made:
+        yield made
 
 
 REPRESENTATIVE = ("fan_out", "nested", "retries", "sequence", "sleeping", "updates_with_tasks")

@@ -15,12 +15,15 @@ from datetime import timedelta
 from typing import Any
 
 from mini_workflow.context import Context
+from mini_workflow.core.limit import Limit
 from mini_workflow.core.retry import RetryPolicy
 from mini_workflow.core.timing import Timing
 from mini_workflow.errors import ClosureNotSerializable
 from mini_workflow.testing.simulation.shapes import choose, shape
 from tests.laws import spoken
-from tests.laws.shapes import double, fail, flaky
+from tests.laws.shapes import double, fail, flaky, slots_come
+
+Limit("laws.few", concurrency=1)
 
 __all__ = ["SHAPES", "double", "fail", "flaky", "spoken"]
 
@@ -624,6 +627,28 @@ async def starts_others(ctx: Context) -> list[str]:
     two = ctx.start("someone", 2, notify="closed", delay=timedelta(hours=1))
     two.terminate("not needed")
     return [one.id, two.id]
+
+
+@slots_come(1, 3, limit="laws.few")
+@shape(tags="ordered tasks starts limits gives-up")
+async def limited(ctx: Context) -> list[int]:
+    """Tasks that wait for slots; one is given up, and its slot goes to another one."""
+    tasks = [ctx.task(double, i, limit="laws.few") for i in range(4)]
+    tasks[1].cancel()
+    return [await task for task in (tasks[0], *tasks[2:])]
+
+
+@shape(
+    tags="ordered tasks children starts tells",
+    headers={"tenant": "t-7", "traceparent": "00-4bf9-00f0-01"},
+)
+async def has_headers(ctx: Context) -> dict[str, str]:
+    tenant = ctx.headers["tenant"]
+    await ctx.task(double, 1)
+    child = ctx.child("someone", tenant, id="child-1")
+    ctx.start("someone", tenant, id="other-1").signal("hello", tenant)
+    child.cancel()
+    return ctx.headers
 
 
 SHAPES = {name: one.workflow for name, one in choose("ordered").items()}

@@ -39,7 +39,12 @@ def inline_runner(codec: Any) -> Inline:
     """Runs inline tasks as an engine would."""
 
     def run_inline(
-        execution_id: str, seq: int, name: str, payload: bytes, written: Any = None
+        execution_id: str,
+        seq: int,
+        name: str,
+        payload: bytes,
+        written: Any = None,
+        headers: Any = None,
     ) -> Payload | Failure:
         function, args, kwargs = codec.restore(payload)
         try:
@@ -60,12 +65,14 @@ def started(
     seed: int = SEED,
     behaviour: int = 0,
     timing: Timing = UNTIMED,
+    headers: dict[str, str] | None = None,
 ) -> events.ExecutionStarted:
     """The first event of an execution."""
     arguments = CODEC.encode([list(args), {}], "arguments")
     return events.ExecutionStarted(
         *(at, definition.name, arguments, seed, python_version()),
         behaviour=behaviour,
+        headers=headers,
         **timing.to_plain(),
     )
 
@@ -110,7 +117,17 @@ class Driver:
         DRIVERS.append(self)
         shape = choose("ordered").get(self.definition.name)
         timing = UNTIMED if shape is None else shape.timing
-        self.deliver(started(self.definition, args, seed=seed, behaviour=behaviour, timing=timing))
+        about = None if shape is None or shape.headers is None else dict(shape.headers)
+        self.deliver(
+            started(
+                self.definition,
+                args,
+                seed=seed,
+                behaviour=behaviour,
+                timing=timing,
+                headers=about,
+            )
+        )
 
     # What happened
 

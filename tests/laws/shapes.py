@@ -18,7 +18,8 @@ MailboxEntry = Callable[[Any], Message | None]
 """Makes a message for what a `Driver` runs, or None while its time has not come."""
 
 CHILDREN_END: dict[str, tuple[MailboxEntry, ...]] = {}
-"""How the children of a shape end, by its name: a `Driver` runs no other executions."""
+"""What other executions say to a shape, by its name: how its children end, and what limits grant. A
+`Driver` runs no others."""
 
 
 def entries_of(name: str) -> list[MailboxEntry]:
@@ -92,3 +93,25 @@ def _child_ended(child: str, value: Any) -> MailboxEntry:
 
 def _seq_of(driver: Any, kind: type[Any], name: str) -> int | None:
     return next((event.seq for event in driver.recorded(kind) if event.name == name), None)
+
+
+def slots_come(*totals: int, limit: str) -> Callable[[Any], Any]:
+    """A decorator for a shape with tasks of a limit, which grants so many slots in all, at each time."""
+
+    def enter(handler: Any) -> Any:
+        CHILDREN_END[handler.__name__] = tuple(_slots_granted(limit, n) for n in totals)
+        return handler
+
+    return enter
+
+
+def _slots_granted(limit: str, total: int) -> MailboxEntry:
+    def make(driver: Any) -> Message | None:
+        state = ExecutionState.of(driver.events)
+        asked = [t for t in driver.recorded(events.TaskScheduled) if t.limit is not None]
+        if len(asked) < total:
+            return None
+        sender = f"{driver.execution_id}/{state.generation()}"
+        return events.SlotsGranted(driver.now, limit, sender, [["", 0, total]])
+
+    return make

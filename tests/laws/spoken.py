@@ -11,8 +11,9 @@ import asyncio
 from typing import Any
 
 from mini_workflow.context import Context
+from mini_workflow.core import events
 from mini_workflow.core.retry import RetryPolicy
-from mini_workflow.errors import ChildFailed, WorkerLost
+from mini_workflow.errors import ChildFailed, PromiseTimeout, WorkerLost
 from mini_workflow.testing.simulation.outside import Say
 from mini_workflow.testing.simulation.shapes import shape, signals
 from tests.laws.shapes import children_end, double, fail
@@ -144,6 +145,32 @@ async def promises(ctx: Context) -> list[Any]:
     except ValueError as error:
         seen.append(str(error))
     return [*seen, await a, await b]
+
+
+@shape(
+    says=[Say("complete", "a", 1), Say("complete", "b", 2, events.TimerFired)],
+    tags="ordered tasks timers promises",
+)
+async def promises_in_time(ctx: Context) -> list[Any]:
+    a, b = ctx.promise("a", timeout=60, heartbeat=20), ctx.promise("b", timeout=50)
+    c, d = ctx.promise("c", timeout=5), ctx.promise(heartbeat=1.5)
+    seen: list[Any] = []
+    for promise in (a, c, d, b):
+        try:
+            seen.append(await promise)
+        except PromiseTimeout as error:
+            seen.append(str(error))
+    await ctx.task(double, 1)
+    await ctx.sleep(1)
+    return seen
+
+
+@shape(tags="ordered tasks tells")
+async def gives_promises(ctx: Context) -> None:
+    ctx.complete_promise("elsewhere~1~secret", await ctx.task(double, 1))
+    ctx.fail_promise("elsewhere~2~secret", ValueError("no"))
+    await ctx.task(double, 2)
+    ctx.complete_promise("elsewhere~3~secret")
 
 
 @shape(says=[Say("cancel", "enough")], tags="ordered tasks timers gives-up cancelled fails")

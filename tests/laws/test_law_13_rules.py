@@ -15,7 +15,7 @@ import pytest
 
 from mini_workflow.core import events
 from mini_workflow.core.duplicates import RULES
-from mini_workflow.core.events import INCOMING, Event, Message, Tick, UpdateRequested
+from mini_workflow.core.events import INCOMING, LETTERS, Event, Message, Tick, UpdateRequested
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.payload import EMPTY, Payload
 from mini_workflow.core.retry import RetryPolicy
@@ -57,9 +57,13 @@ CHILD_FAILED = events.ChildFailed(5, 1, FAILURE)
 RESET = events.ExecutionReset(5, "retry", 2, 1, 1)
 TERMINATED = events.ExecutionTerminated(9)
 RETURNED = events.ExecutionCompleted(EMPTY)
+LIMITED = events.TaskScheduled(1, "t", retry=TWICE, limit={"name": "l"})
+GRANTED = events.SlotsGranted(4, "l", "execution-1/7", [["", 0, 1]])
 SECRET = ExecutionState.of([STARTED]).secret(1)
 GIVEN = events.PromiseCompleted(5, 1, ONE, SECRET)
 BROKEN = events.PromiseFailed(5, 1, FAILURE, SECRET)
+
+HEARTBEAT = events.PromiseHeartbeat(5, 1, EMPTY, SECRET)
 
 History = tuple[Event, ...]
 
@@ -103,6 +107,9 @@ NEW: list[tuple[History, Message, Event]] = [
     ((STARTED, CHILD), CHILD_COMPLETED, CHILD_COMPLETED),
     ((STARTED, CHILD, events.ChildCancelled(1)), CHILD_COMPLETED, CHILD_COMPLETED),
     ((STARTED, CHILD), CHILD_FAILED, CHILD_FAILED),
+    ((STARTED, LIMITED), GRANTED, GRANTED),
+    ((STARTED, LIMITED, GIVEN_UP), GRANTED, GRANTED),
+    ((STARTED, LIMITED, GRANTED), COMPLETED, COMPLETED),
     (
         (replace(STARTED, children=[{"id": "child", "seq": 1, "on_parent_close": "terminate"}]),),
         CHILD_FAILED,
@@ -146,9 +153,18 @@ LATE: list[tuple[History, Message]] = [
     ((STARTED, PROMISE), replace(GIVEN, secret="guessed")),
     ((STARTED,), GIVEN),
     ((STARTED, PROMISE, replace(GIVEN, secret="")), BROKEN),
+    ((STARTED, events.PromiseCreated(1, timeout=5), events.TimerFired(5, 1)), GIVEN),
+    ((STARTED, PROMISE), replace(HEARTBEAT, secret="guessed")),
+    ((STARTED, PROMISE, replace(GIVEN, secret="")), HEARTBEAT),
+    ((STARTED, PROMISE, RETURNED), HEARTBEAT),
     ((STARTED, CHILD, CHILD_FAILED), CHILD_COMPLETED),
     ((STARTED,), CHILD_COMPLETED),
     ((STARTED, CHILD, CHILD_COMPLETED), CHILD_FAILED),
+    ((STARTED, LIMITED), COMPLETED),
+    ((STARTED,), GRANTED),
+    ((STARTED, LIMITED), replace(GRANTED, sender="execution-1/8")),
+    ((STARTED, LIMITED, GRANTED, COMPLETED), GRANTED),
+    ((STARTED, LIMITED, RETURNED), GRANTED),
 ]
 """Histories, and a message that comes too late, or for something that is not there."""
 
@@ -158,8 +174,8 @@ def kind_of(case: Any) -> str:
 
 
 def test_law_13_each_kind_of_message_has_one_rule_and_cases_for_it() -> None:
-    assert set(RULES) == (INCOMING - DECIDED) | {UpdateRequested}
-    assert {type(message) for _, message, _ in NEW} == set(RULES)
+    assert set(RULES) == (INCOMING - DECIDED) | LETTERS
+    assert {type(message) for _, message, _ in NEW} == set(RULES) - {events.PromiseHeartbeat}
     assert {type(message) for _, message in LATE} == set(RULES)
 
 
@@ -183,6 +199,23 @@ def test_law_13_only_a_signal_without_an_id_is_taken_again() -> None:
     signal = replace(SIGNAL, id="")
     state = ExecutionState.of([STARTED, signal])
     assert state.admit(signal) == signal
+
+
+def test_law_13_heartbeats_of_a_promise_are_heard_again_and_never_recorded() -> None:
+    """One that comes twice, or late, only has the promise go on from when it comes."""
+    patient = events.PromiseCreated(1, heartbeat_timeout=100)
+    state = ExecutionState.of([STARTED, patient])
+    length, due = state.length, state.timers[1]
+    for now in (50, 50, 30):
+        assert state.admit(HEARTBEAT) is HEARTBEAT
+        state.hear(HEARTBEAT, now)
+        assert state.timers[1] == 150 > due
+    assert state.length == length
+    (kept,) = state.promises.heartbeats(state.secret)
+    again = ExecutionState.of([STARTED, patient])
+    assert again.admit(kept) is kept
+    again.hear(kept, now=70)
+    assert again.timers == state.timers, "what is kept counts from when it was heard"
 
 
 NEVER = {kind.__name__: kind for kind in (*DECIDED, *events.RECORDED, Tick)}

@@ -191,6 +191,21 @@ def test_law_21_arguments_of_children_are_compared() -> None:
     )
 
 
+def test_law_21_values_given_to_promises_are_compared() -> None:
+    def giving(values: tuple[str, ...]) -> Any:
+        async def workflow(ctx: Context) -> None:
+            for value in values:
+                ctx.complete_promise("other-1~1~secret", value)
+            await ctx.sleep(1)
+
+        return workflow
+
+    fault = again(giving(("a", "b")), giving(("b", "a")))
+    assert isinstance(fault, NonDeterminismError)
+    assert "CompletionSent #1 to 'other-1'" in str(fault)
+    assert again(giving(("a",)), giving(("a",))) is None
+
+
 def test_law_21_values_of_sent_signals_are_compared() -> None:
     def telling(names: tuple[str, ...]) -> Any:
         async def workflow(ctx: Context) -> None:

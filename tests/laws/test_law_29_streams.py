@@ -17,6 +17,8 @@ from mini_workflow.task import current_task
 from mini_workflow.testing.simulation.shapes import PATIENT, Shape
 from mini_workflow.testing.simulation.stepping import Stepper
 from mini_workflow.workflow import Registry, Workflow
+from tests.postgres.databases import databases
+from tests.postgres.server import PostgresServer
 from tests.unit.engine.harness import (
     EVERY,
     FIRST,
@@ -126,6 +128,14 @@ def test_law_29_a_crash_at_every_call_in_a_file(tmp_path: Path) -> None:
     n, make = 1, Files(tmp_path)
     while crash_at(make, [(n, n % 2 == 0)], 100 * (n % 3)):
         n += 1
+    assert n > 20
+
+
+def test_law_29_a_crash_at_every_call_in_a_database(postgres: PostgresServer) -> None:
+    n = 1
+    with databases(postgres) as make:
+        while crash_at(make, [(n, n % 2 == 0)], 100 * (n % 3)):
+            n += 1
     assert n > 20
 
 

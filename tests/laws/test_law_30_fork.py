@@ -21,11 +21,17 @@ ELSE = {
 }
 """Shapes of which a fork may come to another end, and why."""
 
-SPOKEN = {"continued_until_cancelled", "continued_with_handlers", "continued_with_signals"}
+SPOKEN = {
+    "continued_until_cancelled",
+    "continued_with_handlers",
+    "continued_with_signals",
+    "promises_in_time",
+}
 """Shapes to which the world speaks by what has happened in runs that a fork does not begin with."""
 
 OWN_ID = {
     "detached_executions",
+    "given_promises",
     *(name for name, shape in SHAPES.items() if shape.name.startswith("scheduled")),
 }
 """Shapes whose code goes by the id of its execution, or starts what has an id of its own: a fork has

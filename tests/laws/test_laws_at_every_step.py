@@ -55,7 +55,7 @@ def check_end(stepper: Stepper, ledger: Ledger) -> None:
     assert stepper.faults(ID) == []
     assert ledger.faults(ID, stepper.record.events(ID)) == []
     assert stepper.engine.in_flight == 0
-    assert len(stepper.engine._cache) == 0
+    assert stepper.engine._cache.get(ID) is None
 
 
 def at_every_step(go: Callable[[int], bool]) -> int:
@@ -66,12 +66,12 @@ def at_every_step(go: Callable[[int], bool]) -> int:
 
 
 def of_the_workflow(stepper: Stepper) -> list[events.Event]:
-    """The history without the signals that came from others behind the end."""
-    return [
-        event
-        for event in stepper.record.events(ID)
-        if not isinstance(event, events.SignalUnhandled)
-    ]
+    """The history without what came from others behind the end: signals, and values of promises, which are
+    kept because a retry needs them."""
+    history = stepper.record.events(ID)
+    end = next((n for n, e in enumerate(history) if type(e) in events.CLOSING), len(history))
+    late = (events.SignalUnhandled, events.PromiseCompleted, events.PromiseFailed)
+    return [e for n, e in enumerate(history) if n <= end or not isinstance(e, late)]
 
 
 @pytest.mark.parametrize("name", NARROW)

@@ -18,6 +18,7 @@ from pulumi.runtime.mocks import MockCallArgs, MockResourceArgs, Mocks
 from tests.aws.emulator import functions
 from tests.aws.emulator.server import Server
 from tests.pulumi.recording import revealed, rpc_secret
+from tests.pulumi.tables import create_table
 
 Made = tuple[str, dict[str, Any]]
 """A resource's id, and what it has besides its inputs."""
@@ -296,6 +297,13 @@ class Provisioning(Mocks):
         group = self._name(name, inputs)
         made = self._client("scheduler").create_schedule_group(Name=group, Tags=tag_list(inputs))
         return group, {"name": group, "arn": made["ScheduleGroupArn"]}
+
+    def _Table(self, name: str, inputs: Mapping[str, Any]) -> Made:
+        table = self._name(name, inputs)
+        return table, {
+            "name": table,
+            "arn": create_table(self._client("dynamodb"), table, inputs),
+        }
 
     # Monitoring
 

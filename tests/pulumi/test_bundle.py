@@ -44,7 +44,7 @@ PULLED = """
 big = {pull = true}
 """
 
-VERSIONS = PLAIN + "versions = true\nalarms = true\n" + PULLED
+VERSIONS = PLAIN + 'versions = true\nalarms = true\nstore = "dynamodb"\n' + PULLED
 
 ALL = """
 [engines.Flow]
@@ -62,6 +62,7 @@ tracing = true
 kms_key = "arn:aws:kms:us-east-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"
 permissions_boundary = "arn:aws:iam::123456789012:policy/bound"
 history = {bucket = "ours", prefix = "flows/"}
+store = "dynamodb"
 
 [engines.Flow.worker]
 handler = "app.index.execute"

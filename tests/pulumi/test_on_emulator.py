@@ -121,7 +121,9 @@ def test_every_resource_has_been_made(deployed: Deployed) -> None:
                 settings.ORCHESTRATOR_FUNCTION_NAME,
                 settings.SIGNING_KEY_ARN,
                 settings.SCHEDULE_KEY_ARN,
+                settings.EXECUTION_RETENTION,
                 settings.DEV_WORKER,
+                settings.TABLE_NAME,
             },
         ),
         (

@@ -11,10 +11,12 @@ import pytest
 from mini_workflow import settings
 from pulumi_component import BadOption, Function
 from pulumi_component.options import EngineOptions
-from tests.pulumi.recording import Invented, Recording, record
+from tests.pulumi.recording import ACCOUNT, REGION, Invented, Recording, record
 from tests.pulumi.test_engine import engine, made
 
 OURS = {"bucket": "ours", "prefix": "flows/"}
+KMS = f"arn:aws:kms:{REGION}:{ACCOUNT}:key/5eed"
+DELETES = "dynamodb:BatchWriteItem"
 PLAIN = {"worker": "a.b", "orchestrator": "a.c"}
 
 
@@ -89,6 +91,59 @@ def test_two_engines_in_one_bucket_see_nothing_of_each_other(root: Path) -> None
 def test_buckets_that_cannot_be(options: dict[str, Any], told: str) -> None:
     with pytest.raises(BadOption) as raised:
         EngineOptions.from_args({**PLAIN, **options})
+    assert told in str(raised.value)
+
+
+# A table with the histories
+
+
+def test_the_table_has_the_keys_that_the_library_writes_by(root: Path) -> None:
+    def program() -> None:
+        handler: Any = {"handler": "app.index.api", "root": str(root)}
+        Function("Api", {**handler, "link": [engine(root, store="dynamodb", kms_key=KMS)]})
+
+    recording = record(program)
+    table = recording.get("Flow-executions")
+    keys = [settings.TABLE_KEY, settings.TABLE_ORDER]
+    assert [table.inputs["hashKey"], table.inputs["rangeKey"]] == keys
+    assert table.inputs["attributes"] == [{"name": key, "type": "S"} for key in keys]
+    assert table.inputs["ttl"] == {"attributeName": settings.TABLE_EXPIRES, "enabled": True}
+    assert table.inputs["billingMode"] == "PAY_PER_REQUEST"
+    assert table.inputs["serverSideEncryption"] == {"enabled": True, "kmsKeyArn": KMS}
+    arn = f"arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/Flow-executions"
+    for name in ("Flow-worker", "Flow-orchestrator", "Api"):
+        assert variables(recording, name)[settings.TABLE_NAME] == "Flow-executions"
+        allowed = statements(recording, name)
+        assert allowed["ReadAndWriteExecutions"]["Resource"] == [arn]
+        deletes = [one["Resource"] for one in allowed.values() if DELETES in one["Action"]]
+        assert deletes == ([[arn]] if name == "Flow-orchestrator" else [])
+
+
+def test_without_a_table_nothing_is_said_of_one(root: Path) -> None:
+    recording = record(lambda: made(engine(root, store="s3")))
+    assert not [one for one in recording if one.name == "Flow-executions"]
+    assert settings.TABLE_NAME not in variables(recording, "Flow-worker")
+    assert "dynamodb" not in json.dumps(statements(recording, "Flow-orchestrator"))
+
+
+def test_a_table_that_an_engine_has_left_is_taken_on(root: Path) -> None:
+    recording = record(lambda: made(engine(root, store={"table": "left"})))
+    assert variables(recording, "Flow-orchestrator")[settings.TABLE_NAME] == "left"
+    allowed = statements(recording, "Flow-orchestrator")["ReadAndWriteExecutions"]
+    assert allowed["Resource"] == [f"arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/left"]
+
+
+@pytest.mark.parametrize(
+    ("store", "told"),
+    [
+        ("mongodb", "store: 'mongodb' is not one of s3, dynamodb"),
+        ({"table": ""}, "store: {'table': ''} names no table"),
+        ({"name": "a"}, "store has no option 'name'"),
+    ],
+)
+def test_stores_that_cannot_be(store: Any, told: str) -> None:
+    with pytest.raises(BadOption) as raised:
+        EngineOptions.from_args({**PLAIN, "store": store})
     assert told in str(raised.value)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from typing import Any
 
@@ -64,3 +65,32 @@ def act(browser: TestClient, execution: str, action: str, **fields: str) -> Any:
     return browser.post(
         f"/executions/{execution}/{action}", data={"form-token": token_in(page.text), **fields}
     )
+
+
+@workflow("shown-promise")
+async def paying(ctx: Context) -> dict[str, Any]:
+    paid = ctx.promise("payment")
+    return {"paid": await paid}
+
+
+@workflow("shown-stream")
+async def telling(ctx: Context) -> str:
+    words = ctx.stream("words")
+    words.write("once ")
+    words.write(HOSTILE)
+    more = await ctx.wait_for_signal("more")
+    words.write(str(more))
+    return "told"
+
+
+@workflow("shown-scheduled")
+async def scheduled(ctx: Context) -> str:
+    return "done"
+
+
+@workflow("shown-long")
+async def long_task(ctx: Context) -> None:
+    async def hold() -> None:
+        await asyncio.Event().wait()
+
+    await ctx.task(hold, name="hold")

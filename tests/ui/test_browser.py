@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -12,34 +11,32 @@ from typing import Any
 
 import pytest
 import uvicorn
-from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 
 from mini_workflow import LocalRuntime
 from mini_workflow.ui import app
 from mini_workflow.ui.app import REFUSED
-from tests.left_out import left_out
 from tests.paths import ROOT
-from tests.ui.flows import HOSTILE, failing, fan_out, hostile, order
+from tests.ui.browsing import open_chromium
+from tests.ui.flows import (
+    HOSTILE,
+    failing,
+    fan_out,
+    hostile,
+    order,
+    paying,
+    scheduled,
+    telling,
+)
 from tests.waiting import WAIT, eventually
 
-PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 PICTURES = ROOT / "docs" / "pictures"
 
-expect.set_options(timeout=WAIT * 1000)
 
-
-# Not of the session: as long as Playwright is open, its loop counts as running in this thread, and
-# no test of another module could call asyncio.run().
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    program = next(filter(None, map(shutil.which, PROGRAMS)), None)
-    if program is None:
-        left_out("the pages in a browser", f"none of {', '.join(PROGRAMS)} is on the PATH")
-    with sync_playwright() as playwright:
-        # As root Chromium does not start in its sandbox; what it opens here is our own.
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        yield browser
-        browser.close()
+    yield from open_chromium()
 
 
 @pytest.fixture
@@ -164,8 +161,8 @@ def test_what_is_selected_is_cancelled(runtime: LocalRuntime, opened: Opening) -
 def test_a_signal_is_sent_by_a_form(runtime: LocalRuntime, opened: Opening) -> None:
     execution = waiting(runtime, "o-1")
     page = opened("/executions/o-1")
-    page.get_by_role("link", name="Signal").click()
-    page.get_by_label("Name").fill("approve")
+    page.get_by_role("group", name="Actions").get_by_role("link", name="Signal").click()
+    expect(page.get_by_role("textbox", name="Name")).to_have_value("approve")
     page.get_by_label("Value").fill('{"by": "ann"}')
     page.get_by_role("button", name="Signal").click()
     assert execution.result(WAIT)["approval"] == {"by": "ann"}
@@ -238,12 +235,156 @@ def test_text_of_users_is_text(runtime: LocalRuntime, opened: Opening) -> None:
     expect(page.locator("tbody")).to_contain_text(HOSTILE)
 
 
-@pytest.mark.parametrize("path", ["/executions", "/executions/o-1", "/executions/f-1"])
+def test_a_promise_is_completed_by_the_button_beside_the_sentence(
+    runtime: LocalRuntime, opened: Opening
+) -> None:
+    execution = runtime.start_execution(paying, id="p-1")
+    eventually(execution.open_promises)
+    page = opened("/executions/p-1")
+    page.locator(".say").get_by_role("link", name="Complete a promise").click()
+    page.get_by_label("Value").fill("42.5")
+    page.get_by_role("button", name="Complete a promise").click()
+    assert execution.result(WAIT) == {"paid": 42.5}
+
+
+def test_an_execution_is_forked_from_an_event_that_is_clicked(
+    runtime: LocalRuntime, opened: Opening
+) -> None:
+    waiting(runtime, "o-1").signal("approve", "first")
+    assert runtime.get_execution("o-1").result(WAIT)["approval"] == "first"
+    page = opened("/executions/o-1")
+    event = page.locator(".evs > li", has_text="price").filter(has_text="completed").first
+    event.locator("summary").first.click()
+    event.get_by_role("link", name="Fork behind this event").click()
+    page.get_by_label("Id of the new one").fill("again-1")
+    page.get_by_role("button", name="Fork").click()
+    expect(page.get_by_role("heading", name="again-1")).to_be_visible()
+    runtime.get_execution("again-1").signal("approve", "second")
+    expect(page.locator(".head .st")).to_have_text("completed")
+
+
+def test_an_update_is_filled_in_by_the_fields_of_its_handler(
+    runtime: LocalRuntime, opened: Opening
+) -> None:
+    waiting(runtime, "o-1")
+    page = opened("/executions/o-1/update")
+    page.get_by_label("amount").fill("7")
+    page.get_by_role("button", name="Update").click()
+    expect(page.locator(".json")).to_contain_text("7")
+
+
+def test_an_execution_is_paused_resumed_restarted_and_deleted(
+    runtime: LocalRuntime, opened: Opening
+) -> None:
+    execution = waiting(runtime, "o-1")
+    page = opened("/executions/o-1")
+    status = page.locator(".head .st")
+    acts = page.get_by_role("group", name="Actions")
+    acts.get_by_role("link", name="Pause").click()
+    page.get_by_label("Why").fill("the shop moves")
+    page.get_by_role("button", name="Pause").click()
+    expect(status).to_have_text("paused")
+    page.goto(f"{page.url}/resume")
+    page.get_by_role("button", name="Resume").click()
+    expect(status).to_have_text("running")
+    execution.signal("approve")
+    expect(status).to_have_text("completed")
+    page.reload()
+    acts.get_by_role("link", name="Restart").click()
+    page.get_by_role("button", name="Restart").click()
+    expect(status).to_have_text("running")
+    execution.terminate()
+    expect(status).to_have_text("terminated")
+    page.reload()
+    acts.get_by_role("link", name="Delete").click()
+    page.get_by_role("button", name="Delete").click()
+    expect(page.get_by_text("No executions yet")).to_be_visible()
+
+
+def test_a_failed_one_is_retried(runtime: LocalRuntime, opened: Opening) -> None:
+    failed(runtime, "f-1")
+    page = opened("/executions/f-1")
+    page.get_by_role("group", name="Actions").get_by_role("link", name="Retry").click()
+    page.get_by_role("button", name="Retry").click()
+    expect(page.locator(".facts").first).to_contain_text("run 2")
+    expect(page.locator(".head .st")).to_have_text("failed")
+
+
+def test_a_stream_is_watched_as_it_is_written(runtime: LocalRuntime, opened: Opening) -> None:
+    execution = runtime.start_execution(telling, id="t-1")
+    eventually(lambda: len(execution.stream("words").read()) == 2)
+    page = opened("/executions/t-1")
+    stream = page.locator("[data-stream]")
+    expect(stream.locator("[data-state]")).to_have_text("live")
+    expect(stream.locator("pre")).to_have_text(f"once {HOSTILE}")
+    execution.signal("more", " upon a time")
+    expect(stream.locator("pre")).to_have_text(f"once {HOSTILE} upon a time")
+    expect(stream.locator("[data-state]")).to_have_text("at its end")
+
+
+def test_the_overviews_lead_to_each_other(runtime: LocalRuntime, opened: Opening) -> None:
+    failed(runtime, "f-1")
+    runtime.schedules.create("nightly", scheduled, every=3600)
+    page = opened("/workflows")
+    page.get_by_role("row", name="shown-failure").get_by_role("link", name="slowest tasks").click()
+    expect(page.get_by_role("row", name="parse")).to_be_visible()
+
+    page.get_by_role("link", name="Schedules").click()
+    page.get_by_role("link", name="Pause").click()
+    page.get_by_label("Why").fill("the shop moves")
+    page.get_by_role("button", name="Pause").click()
+    expect(page.get_by_role("row", name="nightly")).to_contain_text("the shop moves")
+    page.get_by_role("button", name="Resume").click()
+    page.get_by_role("button", name="Trigger").click()
+    eventually(lambda: runtime.list_executions(workflow=scheduled, status="completed"))
+    page.get_by_role("link", name="Backfill").click()
+    page.get_by_label("From").fill("2026-01-01T00:00:00")
+    page.get_by_label("Until").fill("2026-01-01T01:00:00")
+    page.get_by_role("button", name="Backfill").click()
+    eventually(lambda: len(runtime.list_executions(workflow=scheduled, status="completed")) == 3)
+
+    page.get_by_role("link", name="Workers").click()
+    expect(page.get_by_role("row", name="alive")).to_be_visible()
+    page.get_by_role("link", name="Doctor").click()
+    expect(page.get_by_text("Nothing is wrong.")).to_be_visible()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [400, 1440])
+def test_axe_finds_no_serious_fault(
+    runtime: LocalRuntime, opened: Opening, scheme: str, width: int
+) -> None:
+    failed(runtime, "f-1")
+    waiting(runtime, "o-1")
+    runtime.schedules.create("nightly", scheduled, every=3600)
+    for path in (
+        *("/executions", "/executions/f-1", "/executions/o-1", "/executions/o-1/update"),
+        *("/workflows", "/workflow?name=shown-failure", "/schedules", "/workers", "/doctor"),
+    ):
+        # The policy of the pages allows no script from elsewhere.
+        page = opened(
+            path, color_scheme=scheme, viewport={"width": width, "height": 900}, bypass_csp=True
+        )
+        found: Any = Axe().run(page).response
+        serious = [one for one in found["violations"] if one["impact"] in ("serious", "critical")]
+        told = [(one["id"], [node["html"] for node in one["nodes"]][:3]) for one in serious]
+        assert told == [], path
+        page.context.close()
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/executions", "/executions/o-1", "/executions/f-1", "/executions/o-1/update"),
+        *("/workflows", "/workflow?name=shown-failure", "/schedules", "/workers", "/doctor"),
+    ],
+)
 def test_a_telephone_scrolls_in_one_direction(
     runtime: LocalRuntime, opened: Opening, path: str
 ) -> None:
     waiting(runtime, "o-1")
     failed(runtime, "f-1")
+    runtime.schedules.create("nightly", scheduled, every=3600)
     page = opened(path, viewport={"width": 400, "height": 800})
     assert page.evaluate("document.documentElement.scrollWidth") <= 400
 
@@ -265,10 +406,14 @@ def test_pictures_of_the_pages(runtime: LocalRuntime, opened: Opening, tmp_path:
     waiting(runtime, "o-1")
     failed(runtime, "f-1")
     assert runtime.start_execution(fan_out, 500, id="wide").result(WAIT) == sum(range(500))
+    runtime.schedules.create("nightly", scheduled, every=3600)
     for name, path, scheme in (
         ("executions", "/executions", "light"),
         ("execution", "/executions/wide", "light"),
         ("failure", "/executions/f-1", "dark"),
+        ("workflows", "/workflows", "light"),
+        ("schedules", "/schedules", "light"),
+        ("workers", "/workers", "dark"),
     ):
         page = opened(path, color_scheme=scheme, viewport={"width": 1280, "height": 720})
         taken = folder / f"{name}.png"

@@ -9,7 +9,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from mini_workflow import LocalRuntime
-from mini_workflow.ui.folding import ROWS
+from mini_workflow.engine.picture.folding import ROWS
 from tests.ui.conftest import Opening
 from tests.ui.flows import HOSTILE, act, failing, fan_out, hostile, order
 from tests.waiting import WAIT, eventually

@@ -29,6 +29,7 @@ from mini_workflow.ports import CLOSED, Status
 from mini_workflow.workflow import REGISTRY
 
 reason_option = click.option("--reason", default="", help="Why; kept in the history.")
+by_option = click.option("--by", default="", help="Who asks for it; kept with it.")
 
 
 def _sent(session: Session, client: Client, what: str, execution_id: str, as_json: bool) -> None:
@@ -177,11 +178,12 @@ def _print_answer(execution_id: str, answer: Any, as_json: bool) -> None:
 )
 @selecting
 @reason_option
+@by_option
 @json_option
 @pass_session
-def cancel(session: Session, selection: Selection, reason: str, as_json: bool) -> None:
+def cancel(session: Session, selection: Selection, reason: str, by: str, as_json: bool) -> None:
     """Ask an execution to cancel itself, or all that match; it may clean up."""
-    action = Action("cancel", OPEN, lambda execution: execution.cancel(reason))
+    action = Action("cancel", OPEN, lambda execution: execution.cancel(reason, by=by))
     _act(session, selection, action, as_json)
 
 
@@ -192,11 +194,12 @@ def cancel(session: Session, selection: Selection, reason: str, as_json: bool) -
 )
 @selecting
 @reason_option
+@by_option
 @json_option
 @pass_session
-def terminate(session: Session, selection: Selection, reason: str, as_json: bool) -> None:
+def terminate(session: Session, selection: Selection, reason: str, by: str, as_json: bool) -> None:
     """End an execution, or all that match, without running any of its code."""
-    action = Action("terminate", OPEN, lambda execution: execution.terminate(reason))
+    action = Action("terminate", OPEN, lambda execution: execution.terminate(reason, by=by))
     _act(session, selection, action, as_json)
 
 
@@ -207,14 +210,15 @@ def terminate(session: Session, selection: Selection, reason: str, as_json: bool
 )
 @selecting
 @reason_option
+@by_option
 @json_option
 @pass_session
-def pause(session: Session, selection: Selection, reason: str, as_json: bool) -> None:
+def pause(session: Session, selection: Selection, reason: str, by: str, as_json: bool) -> None:
     """Have no code of an execution run, or of all that match, until it is resumed.
 
     What is sent to it is kept.
     """
-    action = Action("pause", ("running",), lambda execution: execution.pause(reason))
+    action = Action("pause", ("running",), lambda execution: execution.pause(reason, by=by))
     _act(session, selection, action, as_json)
 
 
@@ -245,27 +249,39 @@ def resume(session: Session, selection: Selection, as_json: bool) -> None:
     "mini-workflow retry --status failed --workflow order --older-than 2h --yes",
 )
 @selecting
+@by_option
 @json_option
 @pass_session
-def retry(session: Session, selection: Selection, as_json: bool) -> None:
+def retry(session: Session, selection: Selection, by: str, as_json: bool) -> None:
     """Have an execution that has failed go on from its last good point, or all that match.
 
     So does one that was cancelled or terminated. What has failed is made again; what is done stays
     done.
     """
     statuses: tuple[Status, ...] = ("failed", "cancelled", "terminated")
-    _act(session, selection, Action("retry", statuses, Execution[Any].retry), as_json)
+    _act(
+        session,
+        selection,
+        Action("retry", statuses, lambda execution: execution.retry(by=by)),
+        as_json,
+    )
 
 
 @command(
     "restart", "mini-workflow restart order-17", "mini-workflow restart --tag day=monday --yes"
 )
 @selecting
+@by_option
 @json_option
 @pass_session
-def restart(session: Session, selection: Selection, as_json: bool) -> None:
+def restart(session: Session, selection: Selection, by: str, as_json: bool) -> None:
     """Begin an execution that has closed anew, with its arguments, or all that match."""
-    _act(session, selection, Action("restart", CLOSED, Execution[Any].restart), as_json)
+    _act(
+        session,
+        selection,
+        Action("restart", CLOSED, lambda execution: execution.restart(by=by)),
+        as_json,
+    )
 
 
 @command(
@@ -343,6 +359,18 @@ def complete_promise(session: Session, token: str, value: str | None, as_json: b
         _sent(session, client, "promise completed", read_token(token)[0], as_json)
 
 
+@command("heartbeat-promise", 'mini-workflow heartbeat-promise "$TOKEN" \'"page 3 of 7"\'')
+@click.argument("token")
+@click.argument("details", required=False)
+@json_option
+@pass_session
+def heartbeat_promise(session: Session, token: str, details: str | None, as_json: bool) -> None:
+    """Say that a promise is still being worked on, by its token. DETAILS are JSON, or else a text."""
+    with session.backend.client() as client:
+        client.heartbeat_promise(token, None if details is None else read_value(details))
+        _sent(session, client, "heartbeat sent", read_token(token)[0], as_json)
+
+
 @command("fail-promise", "mini-workflow fail-promise \"$TOKEN\" 'the carrier refused'")
 @click.argument("token")
 @click.argument("why")
@@ -367,5 +395,6 @@ COMMANDS: Final = (
     restart,
     fork,
     complete_promise,
+    heartbeat_promise,
     fail_promise,
 )

@@ -24,7 +24,7 @@ from mini_workflow.cli.session import (
 from mini_workflow.errors import UsageError
 
 if TYPE_CHECKING:
-    from mini_workflow.runtimes.aws.deployment import Deployment
+    from mini_workflow.runtimes.aws.deployment import Deployment, Version
     from mini_workflow.runtimes.aws.runtime import AWSRuntime
     from mini_workflow.runtimes.aws.versions import Traffic
 
@@ -251,16 +251,17 @@ def check(ctx: click.Context, session: Session, python: str, accept: bool, as_js
 def prune(session: Session, keep: int, dry_run: bool, as_json: bool) -> None:
     """Delete versions of the functions that nothing needs any more.
 
-    A version stays that the alias leads to, that an open execution is with, or whose tasks an open
+    A version stays that an alias leads to, that an open execution is with, or whose tasks an open
     execution may try again; that was the newest within the last 7 hours, as long as calls may be on
     their way; and the newest few. All versions of an account share 75 GB.
     """
     with _opened(session) as client:
         deployment = client.deployment()
-        unneeded = deployment.unneeded(keep)
-        for one in unneeded:
-            if not dry_run:
-                deployment.delete(one)
+        unneeded: list[Version] = []
+        for one in deployment.unneeded(keep):
+            if not dry_run and not deployment.delete(one):
+                continue
+            unneeded.append(one)
             if not as_json:
                 say(f"{one.function}:{one.number}: {'not needed' if dry_run else 'deleted'}")
     if as_json:

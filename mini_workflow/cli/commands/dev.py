@@ -1,4 +1,4 @@
-"""dev: runs the tasks of a developer's executions on AWS in this process."""
+"""dev: runs what a developer works on, here: a worker and the page, or the tasks of a deployed stack."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import shlex
 import subprocess
 import sys
 import threading
+from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 from typing import Final
 
 import click
@@ -17,6 +19,7 @@ import click
 from mini_workflow import settings
 from mini_workflow.cli.backends import DEFAULT_GRACE, AWSTarget, open_backend
 from mini_workflow.cli.commands.run import Told, prepare_logging, until_told
+from mini_workflow.cli.commands.ui import listen
 from mini_workflow.cli.output import note, say, say_json
 from mini_workflow.cli.session import Session, command, json_option, pass_session
 from mini_workflow.errors import UsageError
@@ -25,6 +28,7 @@ from mini_workflow.settings import DEV_PREFIX, DEV_WORKER, WORKER_NAME, dev_work
 
 @command(
     "dev",
+    "mini-workflow dev app.workflows",
     "mini-workflow dev --stack staging app.workflows",
     "mini-workflow dev --stack staging app.workflows --as ann --run 'python -m app.server'",
 )
@@ -41,6 +45,15 @@ from mini_workflow.settings import DEV_PREFIX, DEV_WORKER, WORKER_NAME, dev_work
 @click.option(
     "--run", metavar="COMMAND", help="Start it with the engine's settings, and end with it."
 )
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8233,
+    show_default=True,
+    help="The port of the page; 0 for any that is free.",
+)
+@click.option("--handed", hidden=True)
+@click.option("--url", hidden=True)
 @json_option
 @click.pass_context
 @pass_session
@@ -52,13 +65,20 @@ def dev(
     developer: str | None,
     tasks: int,
     run: str | None,
+    port: int,
+    handed: str | None,
+    url: str | None,
     as_json: bool,
 ) -> None:
-    """Run the tasks of your own executions here, against a deployed stack.
+    """Run a worker and the page, anew whenever the code changes; or the tasks of a deployed stack.
 
-    The workflows run on AWS, as they were deployed. The tasks of executions that were started with
-    MINI_WORKFLOW_DEV_WORKER in the environment come to this machine, with those of their children, and run
-    with the modules that are here; everybody else's stay where they are. The functions that tasks call
+    On SQLite and Postgres it runs the executions, prints what becomes of them, and serves the page. When a
+    Python file below the current directory changes it begins anew, and continues the executions that the
+    code had blocked and that it fits now: it says which, why they were blocked, and why others still are.
+
+    With --stack the workflows run on AWS, as they were deployed. The tasks of executions that were started
+    with MINI_WORKFLOW_DEV_WORKER in the environment come to this machine, with those of their children, and
+    run with the modules that are here; everybody else's stay where they are. The functions that tasks call
     are those of your checkout; lambdas and functions inside of a workflow are of the deployed code.
 
     What --run starts has the engine's settings and that variable, so that whatever it starts is yours.
@@ -73,10 +93,10 @@ def dev(
     if stack is not None:
         backend = open_backend(replace(session.config, backend="aws", stack=stack))
     if not isinstance(backend, AWSTarget):
-        raise UsageError(
-            "dev is for an engine on AWS: name its stack with --stack NAME. The executions in an SQLite "
-            "file are run, with all of their tasks, by `mini-workflow worker MODULE`"
-        )
+        if run is not None or developer is not None:
+            raise UsageError("--as and --run are for an engine on AWS: name its stack with --stack")
+        _develop(session, modules, port, handed, url, as_json=as_json)
+        return
     name = _worker_of(developer)
     variables = {**backend.environment(), DEV_WORKER: name}
     known = settings.Settings({**os.environ, **variables})
@@ -102,6 +122,49 @@ def dev(
             status = _run_beside(shlex.split(run), told)
     note("stopped; tasks of these executions wait in their queue until `dev` runs again")
     ctx.exit(status)
+
+
+def _develop(
+    session: Session,
+    modules: tuple[str, ...],
+    port: int,
+    handed: str | None,
+    url: str | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Serve what was handed over, or supervise a process that does."""
+    from mini_workflow.cli.development import check_extra, serve, supervise
+
+    if handed is not None:
+        serve(session, modules, handed, url or "")
+        return
+    check_extra()
+    wanted = (*session.config.modules, *modules)
+    if not wanted:
+        raise UsageError("no workflow is defined: name the modules that define them")
+    with closing(listen("127.0.0.1", port)) as listening:
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}/"
+        if as_json:
+            say_json({"url": url})
+        else:
+            say(url)
+            note("Ctrl-C ends it; executions stay in the store")
+        sys.stdout.flush()
+        program = [
+            sys.executable,
+            "-m",
+            "mini_workflow.cli",
+            "dev",
+            *wanted,
+            "--url",
+            url,
+            "--handed",
+        ]
+        variables = {"MINI_WORKFLOW_BACKEND": session.config.backend}
+        if session.config.codec is not None:
+            variables["MINI_WORKFLOW_CODEC"] = session.config.codec
+        supervise(program, variables, listening, Path.cwd())
 
 
 def _run_beside(command: list[str], told: Told) -> int:

@@ -15,7 +15,8 @@ from typing import Any, Final, Unpack
 import click
 
 from mini_workflow.cli.arguments import find_workflow, read_arguments
-from mini_workflow.cli.output import note, say, say_json
+from mini_workflow.cli.live_tree import follow_on_terminal
+from mini_workflow.cli.output import console, note, say, say_json
 from mini_workflow.cli.session import (
     Moment,
     Seconds,
@@ -205,7 +206,8 @@ def run(
 ) -> None:
     """Start an execution and follow it to its end.
 
-    Prints its timeline as it grows, and then its result. On SQLite this process runs it, and
+    Shows what it does as a tree with a bar for each map, where the standard error stream is a terminal, and
+    elsewhere its timeline as it grows; then prints its result. On SQLite this process runs it, and
     whatever else in the file nobody runs. After Ctrl-C it stays in the store, and `worker`, or the
     same command with its --id, continues it.
     """
@@ -224,6 +226,8 @@ def run(
         try:
             if quiet:
                 runtime.wait(execution.id, None)
+            elif console(err=True).is_terminal:
+                follow_on_terminal(runtime, execution, workflow.name)
             else:
                 say(f"{execution.id}  {workflow.name}", err=True)
                 print_timeline(runtime, execution, follow=True, err=True)

@@ -1,5 +1,5 @@
-"""The commands `schedule create`, `ls`, `show`, `pause`, `resume`, `trigger`, `backfill`, `update` and
-`delete`.
+"""The commands `schedule create`, `declare`, `ls`, `show`, `pause`, `resume`, `trigger`, `backfill`,
+`update` and `delete`.
 """
 
 from __future__ import annotations
@@ -143,6 +143,27 @@ def _positional(workflow: Workflow[Any, Any], arguments: tuple[str, ...]) -> tup
             f"{workflow.name!r} cannot be given so"
         )
     return ordered
+
+
+@command("declare", "mini-workflow schedule declare -m reports", group=schedule)
+@modules_option
+@json_option
+@pass_session
+def declare(session: Session, modules: tuple[str, ...], as_json: bool) -> None:
+    """Make the schedules that workflows declare, or bring them up to date.
+
+    A worker does so when it starts, on AWS with the first event: this is for a pipeline, after it has
+    deployed.
+    """
+    session.import_modules(*modules)
+    with session.backend.client(create=True) as client:
+        names = [one.id for one in client.schedules.declare()]
+    if as_json:
+        say_json({"declared": names})
+        return
+    for name in names:
+        say(name)
+    note(f"schedules: {len(names)}")
 
 
 @command("ls", "mini-workflow schedule ls", "mini-workflow schedule ls --json", group=schedule)

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import click
 
+from mini_workflow.cli.commands.doctor import examine
 from mini_workflow.cli.failures import UNAVAILABLE, Failed
 from mini_workflow.cli.output import note, say, say_json
 from mini_workflow.cli.session import Session, command, json_option, pass_session
@@ -86,7 +87,7 @@ def ui(
         token = secrets.token_urlsafe(18)
     session.import_modules(*modules)
     opened = session.backend.reader() if read_only else session.backend.client()
-    with opened as client, closing(_listening(host, port)) as listening:
+    with opened as client, closing(listen(host, port)) as listening:
         served: Any = app(
             client,
             read_only=read_only,
@@ -94,6 +95,7 @@ def ui(
             hosts=(*host_names, *([host] if host not in ("0.0.0.0", "::") else [])),
             user_header=user_header,
             name=session.backend.place,
+            doctor=lambda: examine(session),
         )
         at = listening.getsockname()[1]
         shown = f"[{host}]" if ":" in host else host
@@ -110,8 +112,8 @@ def ui(
         uvicorn.Server(config).run(sockets=[listening])
 
 
-def _listening(host: str, port: int) -> socket.socket:
-    """Return a socket at an address. Raises Failed if that is taken."""
+def listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens at an address. Raises Failed if that is taken."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -21,8 +21,8 @@ from mini_workflow.stream_buffer import Result
 Key = tuple[str, int, int]
 
 _HEAD: Final = Struct(">BQIH")  # kind, sequence number, attempt, bytes of the execution id
-# Kind, timeout or -1, heartbeat timeout or -1, bytes of the name, bytes of the details.
-_REQUEST: Final = Struct(">BqqII")
+# Kind, timeout or -1, heartbeat timeout or -1, bytes of the name, of the details and of the headers.
+_REQUEST: Final = Struct(">BqqIII")
 _CODING: Final = ("utf-8", "surrogatepass")
 
 
@@ -91,10 +91,11 @@ def from_request(request: TaskRequest, seal: Seal) -> bytes:
     kind = Kind.RUN_ASYNC if request.is_async else Kind.RUN
     name = request.name.encode(*_CODING)
     details = b"" if request.heartbeat is None else request.heartbeat.encode(*_CODING)
-    head = _REQUEST.pack(
-        kind, _number(request.timeout), _number(request.heartbeat_timeout), len(name), len(details)
-    )
-    return _frame(kind, request.key, head + name + details + bytes_of_call(request.payload), seal)
+    headers = b"" if request.headers is None else json.dumps(request.headers).encode()
+    sizes = map(len, (name, details, headers))
+    head = _REQUEST.pack(kind, _number(request.timeout), _number(request.heartbeat_timeout), *sizes)
+    body = head + name + details + headers + bytes_of_call(request.payload)
+    return _frame(kind, request.key, body, seal)
 
 
 def from_outcome(outcome: TaskOutcome, seal: Seal) -> bytes:
@@ -119,18 +120,20 @@ def read(data: bytes) -> Frame:
 def to_request(frame: Frame, unseal: Unseal) -> TaskRequest:
     """Return the attempt to run. Raises what `unseal` raises, and ValueError."""
     body = _unsealed(frame, unseal)
-    kind, timeout, heartbeat_timeout, name_size, details_size = _REQUEST.unpack_from(body)
-    name_ends = _REQUEST.size + name_size
-    details_end = name_ends + details_size
+    kind, timeout, heartbeat_timeout, *sizes = _REQUEST.unpack_from(body)
+    name_ends = _REQUEST.size + sizes[0]
+    details_end = name_ends + sizes[1]
+    headers_end = details_end + sizes[2]
     details = body[name_ends:details_end]
     return TaskRequest(
         *frame.key,
         name=body[_REQUEST.size : name_ends].decode(*_CODING),
-        payload=body[details_end:],
+        payload=body[headers_end:],
         timeout=None if timeout < 0 else timeout,
         is_async=kind == Kind.RUN_ASYNC,
         heartbeat_timeout=None if heartbeat_timeout < 0 else heartbeat_timeout,
         heartbeat=details.decode(*_CODING) if details else None,
+        headers=json.loads(body[details_end:headers_end]) if sizes[2] else None,
     )
 
 

@@ -175,9 +175,8 @@ class ClientTransport:
             request.arguments,
             now,
             entropy,
-            tags=request.tags,
             worker=self._parts.settings.dev_worker(),
-            timing=request.timing,
+            **request.options(),
             first_seq=0 if over is None else over.events,
         )
         lines = [wire.encode(started)]
@@ -270,6 +269,10 @@ class ClientTransport:
         name, message = request.execution_id, request.message
         if isinstance(message, (events.PromiseCompleted, events.PromiseFailed)):
             return self._promise(name, message)
+        if isinstance(message, events.PromiseHeartbeat):
+            about = {"seq": message.seq, "secret": message.secret}
+            if not self._invoke(name, "promise", about)["open"]:
+                raise not_open()
         found = self._parts.store.header(name)
         head = still_takes(None if found is None else found.head, request)
         key = message.id if isinstance(message, events.SignalReceived) else secrets.token_hex(8)
@@ -358,9 +361,7 @@ class ClientTransport:
         """
         if request.known:
             return Answer()
-        asked = events.UpdateRequested(
-            request.at, request.update_id, request.name, request.arguments, forwarded=True
-        )
+        asked = request.message(request.at, forwarded=True)
         content = {"request": wire.encode(asked)}
         refusal = self._invoke(request.execution_id, "update", content).get("refusal")
         return Answer(refusal=None if refusal is None else Failure.from_plain(refusal))

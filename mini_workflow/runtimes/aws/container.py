@@ -5,16 +5,27 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from mini_workflow.codecs.chained import Codecs, with_codecs
 from mini_workflow.codecs.signing import Signer
 from mini_workflow.codecs.standard import DEFAULT_VALUE_LIMIT, StandardCodec
+from mini_workflow.errors import SettingMissing, UsageError
+from mini_workflow.interceptors import NO_INTERCEPTORS, Interceptors
 from mini_workflow.runtimes.aws.signing_keys import SigningKeys
 from mini_workflow.runtimes.aws.versions import VersionRouting
-from mini_workflow.settings import BUCKET_NAME, OBJECT_PREFIX, QUEUE_URL, Settings
+from mini_workflow.settings import (
+    BUCKET_NAME,
+    MEANING,
+    OBJECT_PREFIX,
+    QUEUE_URL,
+    TABLE_NAME,
+    Settings,
+)
 from mini_workflow.stores.aws_clients import Clients
 from mini_workflow.stores.aws_limits import CLAIM_OVER, MAXIMUM_DELAY
+from mini_workflow.stores.dynamodb.registers import TableRegisters
+from mini_workflow.stores.dynamodb.table import Table, TableMarkers
 from mini_workflow.stores.s3.bucket import Bucket
 from mini_workflow.stores.s3.object_store import ObjectStore
 from mini_workflow.stores.s3.store import S3Store
@@ -28,6 +39,10 @@ from mini_workflow.stores.system_clock import SystemClock
 
 if TYPE_CHECKING:
     from mini_workflow.ports import Clock
+
+
+StoreName = Literal["s3", "dynamodb"]
+"""Where the histories of an engine on AWS may be."""
 
 
 class Container:
@@ -48,7 +63,10 @@ class Container:
         codec: Codecs | None = None,
         *,
         keep_runs: bool = True,
+        interceptors: Interceptors = NO_INTERCEPTORS,
+        store: StoreName | None = None,
     ) -> None:
+        self.interceptors = interceptors
         self.settings = settings
         self.clients = clients
         self.clock: Clock = clock or SystemClock()
@@ -57,6 +75,7 @@ class Container:
         self._queued = queued
         self._claim_over = claim_over
         self._keep_runs = keep_runs
+        self._store_name = store
         keys = SigningKeys(settings, clients)
         self.signer = Signer(keys.read, keys.renewed)
         self.codec = with_codecs(StandardCodec(self.signer, value_limit=value_limit), codec)
@@ -89,14 +108,37 @@ class Container:
 
     @cached_property
     def histories(self) -> ObjectStore:
-        """The executions in the bucket."""
+        """The executions in the bucket, or in the table."""
+        bucket, table = self.bucket, self._table()
         return ObjectStore(
-            self.bucket,
+            bucket,
             self.clients,
             self.versions.own,
             (CLAIMS, CALLS, KEPT, STREAMS),
             keep_runs=self._keep_runs,
+            registers=None if table is None else TableRegisters(table, bucket),
+            markers=None if table is None else TableMarkers(table),
         )
+
+    def _table(self) -> Table | None:
+        """Return the table with the histories, or None where they are in the bucket. Raises
+        SettingMissing or UsageError where that is not what was asked for.
+        """
+        name = self.settings.get(TABLE_NAME)
+        if name and self._store_name == "s3":
+            raise UsageError(
+                f"store='s3': this engine has its histories in the table {name!r} ({TABLE_NAME}), and "
+                "not in the bucket; leave out store"
+            )
+        if not name and self._store_name == "dynamodb":
+            raise SettingMissing(
+                f"store='dynamodb' needs the environment variable {TABLE_NAME}: it holds "
+                f'{MEANING[TABLE_NAME]}. Give the component {{"store": "dynamodb"}}, which makes the '
+                "table and sets it"
+            )
+        if not name:
+            return None
+        return Table(self.clients, lambda: name, self.settings.get(OBJECT_PREFIX))
 
     @cached_property
     def versions(self) -> VersionRouting:

@@ -8,11 +8,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from mini_workflow import settings
-from mini_workflow.errors import UsageError
+from mini_workflow.errors import StoreUnavailable, UsageError
 from mini_workflow.ports import Query, Status
 from mini_workflow.runtimes.aws.container import Container
 from mini_workflow.runtimes.aws.versions import Traffic, read_traffic
-from mini_workflow.stores.aws_clients import translate_errors
+from mini_workflow.stores.aws_clients import code_of, translate_errors
 from mini_workflow.stores.aws_limits import LONGEST_INVOCATION, REPORT_MARGIN, WAITS_FOR_WORKER
 from mini_workflow.stores.sqs.call_store import CALLS, version_of
 
@@ -23,6 +23,9 @@ running."""
 OPEN: Final[tuple[Status, ...]] = ("running", "blocked")
 
 PAGE: Final = 1_000
+
+_REFERENCED: Final = "ResourceConflictException"
+"""What Lambda says of a version that an alias leads to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,28 +187,58 @@ class Deployment:
     # Which versions nobody needs
 
     def unneeded(self, keep: int) -> list[Version]:
-        """Return the versions that neither the alias, nor an open execution, nor a call that may still be
+        """Return the versions that neither an alias, nor an open execution, nor a call that may still be
         on its way needs, except for the newest `keep` of each function.
         """
-        now, traffic = self._now(), self.traffic()
-        found = list(self._open())
+        now = self._now()
         orchestrators = self._versions(self.function)
-        stay = {*traffic.versions, *(version for _, version in found)}
+        aliased = self._aliased(self.function)
+        kept, _ = _divided(orchestrators, aliased, keep, now)
+        workers = {name: self._versions(name) for name in self._called_by(kept)}
+        if all(len(versions) <= keep for versions in (orchestrators, *workers.values())):
+            return []  # known without a look at the executions
+        # After the aliases: what begins meanwhile is with a version that stays.
+        found = list(self._open())
+        stay = {*aliased, *(version for _, version in found)}
         kept, spare = _divided(orchestrators, stay, keep, now)
         called = self._called_by(kept)
-        ids = {name for name, _ in found}
-        captured = self._captured(ids)
+        captured = self._captured({name for name, _ in found})
         for name in sorted(called):
-            _, more = _divided(self._versions(name), called[name] | captured, keep, now)
-            spare += more
+            versions = workers.get(name) or self._versions(name)
+            needed = called[name] | captured | self._aliased(name)
+            spare += _divided(versions, needed, keep, now)[1]
         return spare
 
-    def delete(self, version: Version) -> None:
-        """Delete a version. Harmless if there is none."""
-        with translate_errors(
-            f"deleting version {version.number} of function {version.function!r}"
-        ):
-            self._lambda.delete_function(FunctionName=version.function, Qualifier=version.number)
+    def delete(self, version: Version) -> bool:
+        """Delete a version; whether it is gone. It stays if an alias leads to it by now. Harmless if
+        there is none.
+        """
+        try:
+            with translate_errors(
+                f"deleting version {version.number} of function {version.function!r}"
+            ):
+                self._lambda.delete_function(
+                    FunctionName=version.function, Qualifier=version.number
+                )
+        except StoreUnavailable as error:
+            if error.__cause__ is None or code_of(error.__cause__) != _REFERENCED:
+                raise
+            return False
+        return True
+
+    def _aliased(self, function: str) -> set[str]:
+        """Return the versions that aliases of a function lead to."""
+        found: set[str] = set()
+        marker: dict[str, str] = {}
+        while True:
+            with translate_errors(f"listing the aliases of function {function!r}"):
+                page = self._lambda.list_aliases(FunctionName=function, **marker)
+            for one in page["Aliases"]:
+                weights = one.get("RoutingConfig", {}).get("AdditionalVersionWeights", {})
+                found.update((one["FunctionVersion"], *weights))
+            if not page.get("NextMarker"):
+                return found
+            marker = {"Marker": page["NextMarker"]}
 
     def _called_by(self, orchestrators: Iterable[Version]) -> dict[str, set[str]]:
         """Return the versions of each worker function that versions of the orchestrator call."""

@@ -11,7 +11,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from mini_workflow.core.report_limits import ReportLimits
+from mini_workflow.engine.deletions import retention_of
 from mini_workflow.engine.delivery import OfAnotherVersion
+from mini_workflow.engine.intercepted import telling
 from mini_workflow.engine.runs import ENTROPY_BITS
 from mini_workflow.errors import UsageError
 from mini_workflow.runtimes.aws.container import Container
@@ -32,8 +34,10 @@ from mini_workflow.workflow import Registry
 
 if TYPE_CHECKING:
     from mini_workflow.engine.orchestrator import Orchestrator
+    from mini_workflow.engine.turn import Turn
     from mini_workflow.runtimes.aws.event_batch import EventBatch
     from mini_workflow.runtimes.aws.query_handler import QueryHandler
+    from mini_workflow.runtimes.aws.retention import Retention
     from mini_workflow.runtimes.aws.worker import Worker
 
 LIMITS: Final = ReportLimits(
@@ -68,12 +72,15 @@ class Handlers:
         cache_size: int,
         turn_limit: float | None,
         history_limit: int,
+        retention: int | None = None,
     ) -> None:
         prepare_logging()
         self._parts = parts
         self._registry = registry
         self._limits = (cache_size, turn_limit, history_limit)
+        self._keep = retention
         self._metrics = Metrics()
+        self._tell = telling(parts.interceptors)
         self._lock = threading.Lock()
 
     @cached_property
@@ -90,7 +97,7 @@ class Handlers:
             self._parts.dispatch,
             self._parts.clock,
             codec=self._parts.codec,
-            definitions=self._registry.get,
+            definitions=self._parts.interceptors.definitions(self._registry.get),
             entropy=lambda: secrets.randbits(ENTROPY_BITS),
             cache_size=cache_size,
             turn_limit=turn_limit,
@@ -98,9 +105,14 @@ class Handlers:
             limits=_limits(self._parts.settings.workers()),
             streams=self._parts.streams,
             each=self._parts.clients.each,
-            on_turn=self._metrics.turn,
+            on_turn=self._on_turn,
+            around_task=self._parts.interceptors.around_task,
             claim=self._claim,
         )
+
+    def _on_turn(self, turn: Turn) -> None:
+        self._metrics.turn(turn)
+        self._tell(turn)
 
     def _claim(self, name: str) -> str:
         """Let this version go on with an execution; answers a remark on that. Raises
@@ -121,6 +133,17 @@ class Handlers:
         return EventBatch(self._parts, self._orchestrator, self._metrics)
 
     @cached_property
+    def _retention(self) -> Retention | None:
+        keep = self._keep
+        if keep is None and (seconds := self._parts.settings.execution_retention()) is not None:
+            keep = retention_of(seconds)
+        if keep is None:
+            return None
+        from mini_workflow.runtimes.aws.retention import Retention
+
+        return Retention(self._parts, keep)
+
+    @cached_property
     def _inquiry(self) -> QueryHandler:
         from mini_workflow.runtimes.aws.query_handler import QueryHandler
 
@@ -139,7 +162,10 @@ class Handlers:
 
             time_left = TimeLeft(context, self._parts.clock, FOREVER, event.get("time_left"))  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
             with self._lock, self._handed_over(event):  # pyright: ignore[reportUnknownArgumentType]
-                return self._inbox.take(event["Records"], time_left)  # pyright: ignore[reportUnknownArgumentType]
+                answer = self._inbox.take(event["Records"], time_left)  # pyright: ignore[reportUnknownArgumentType]
+                if self._retention is not None:
+                    self._retention.work(time_left)
+                return answer
         if isinstance(event, dict) and event.get("mini_workflow") in INQUIRIES:  # pyright: ignore[reportUnknownMemberType]
             with self._lock, self._handed_over(event):  # pyright: ignore[reportUnknownArgumentType]
                 return self._inquiry.answer(event)  # pyright: ignore[reportUnknownArgumentType]

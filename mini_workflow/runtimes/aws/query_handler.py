@@ -81,4 +81,6 @@ class QueryHandler:
         standing, head = self._shelf.standing(name), self._shelf.head(name)
         assert standing is not None
         assert head is not None
+        # What comes behind the end is kept, for one that is retried; who asks is told that it has ended.
+        is_open = is_open and head.closed_at is None
         return {"open": is_open, "length": standing.length, "run": head.run}

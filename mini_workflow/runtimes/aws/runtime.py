@@ -1,17 +1,20 @@
-"""AWSRuntime: workflows on Lambda, with histories on S3 and messages on SQS."""
+"""AWSRuntime: workflows on Lambda, with histories on S3 or in DynamoDB, and messages on SQS."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from mini_workflow.codecs.chained import Codecs
 from mini_workflow.codecs.standard import DEFAULT_VALUE_LIMIT
 from mini_workflow.engine.client import Client
+from mini_workflow.engine.deletions import retention_of
 from mini_workflow.errors import UsageError
+from mini_workflow.interceptors import Interceptor, Interceptors
 from mini_workflow.runtimes.aws.client_transport import ClientTransport
-from mini_workflow.runtimes.aws.container import Container
+from mini_workflow.runtimes.aws.container import Container, StoreName
 from mini_workflow.settings import Settings
 from mini_workflow.stores.aws_clients import Clients
 from mini_workflow.stores.aws_limits import CLAIM_OVER, MAXIMUM_DELAY
@@ -55,10 +58,17 @@ class AWSRuntime(Client):
         claim_over: bytes of a message's content above which it goes by way of the bucket.
         codec: a PayloadCodec, or a list of them, by which all values, failures and calls are encoded
             before they are stored or sent, and in which the first one encodes first.
+        interceptors: objects that go around calls, workflows and tasks: see `Interceptor`.
         value_limit: bytes that one value may take, encoded: an argument, a result, what a signal
             brings. More is refused with ValueTooLarge.
         keep_runs: whether the orchestrator keeps the events of runs that are over, before
             ``continue_as_new``.
+        store: where the histories are: "s3" for the bucket, "dynamodb" for a table. By default as the
+            settings say, which is what the component was told. If they say otherwise, the first call
+            that needs a history raises UsageError, or SettingMissing where there is no table.
+        retention: after which time since they closed the orchestrator deletes executions, in seconds or
+            as a timedelta, a few at a time beside the work; by default what the settings say, and
+            never if they say nothing.
 
     Raises UsageError if an argument is out of range.
     """
@@ -76,8 +86,12 @@ class AWSRuntime(Client):
         claim_over: int = CLAIM_OVER,
         value_limit: int = DEFAULT_VALUE_LIMIT,
         codec: Codecs | None = None,
+        interceptors: Iterable[Interceptor] = (),
         keep_runs: bool = True,
+        store: StoreName | None = None,
+        retention: float | timedelta | None = None,
     ) -> None:
+        _check("store", store, store in (None, "s3", "dynamodb"), '"s3" or "dynamodb"')
         _check("cache_size", cache_size, cache_size >= 1, "1 or more")
         _check("history_limit", history_limit, history_limit >= 10, "10 or more")
         _check("queued", queued, 1 <= queued <= MAXIMUM_DELAY, f"1 to {MAXIMUM_DELAY} seconds")
@@ -93,11 +107,13 @@ class AWSRuntime(Client):
             value_limit=value_limit,
             codec=codec,
             keep_runs=keep_runs,
+            interceptors=Interceptors.of(interceptors),
+            store=store,
         )
         self._client_transport = ClientTransport(self._parts)
-        super().__init__(
-            self._client_transport, self._client_transport.store, self._parts.codec, registry
-        )
+        transport, around = self._client_transport, self._parts.interceptors
+        super().__init__(transport, transport.store, self._parts.codec, registry, around)
+        self._retention = None if retention is None else retention_of(retention)
         self._limits = (cache_size, turn_timeout, history_limit)
         self._functions: Handlers | None = None
         self._lock = threading.Lock()
@@ -119,6 +135,8 @@ class AWSRuntime(Client):
 
         Not to be called by two threads at the same time.
         """
+        if isinstance(event, dict) and "Records" in event:
+            self.schedules.declare_once()
         return self._the_functions().orchestrate(event, context)
 
     def execute(self, event: Any, context: Any = None) -> Any:
@@ -149,7 +167,7 @@ class AWSRuntime(Client):
 
             with self._lock:
                 functions = self._functions = self._functions or Handlers(
-                    self._parts, self._registry, *self._limits
+                    self._parts, self._registry, *self._limits, self._retention
                 )
         return functions
 

@@ -219,11 +219,13 @@ class Worker:
 
     def _execute(self, request: TaskRequest) -> TaskOutcome:
         self._begin(request)
-        return execute(request, self._parts.codec, self._buffer)
+        around = self._parts.interceptors.around_task
+        return execute(request, self._parts.codec, self._buffer, around)
 
     async def _execute_async(self, request: TaskRequest) -> TaskOutcome:
         self._begin(request)
-        return await execute_async(request, self._parts.codec, self._buffer)
+        around = self._parts.interceptors.around_task
+        return await execute_async(request, self._parts.codec, self._buffer, around)
 
     def _append(self, writes: Sequence[StreamWrite]) -> list[Answer]:
         return self._parts.streams.append(writes)

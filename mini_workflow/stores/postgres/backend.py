@@ -13,6 +13,7 @@ from mini_workflow.stores.postgres.leases import NoLeases, PostgresLeases, set_c
 from mini_workflow.stores.postgres.mailbox import Letters, PostgresMailbox
 from mini_workflow.stores.postgres.schema import check, upgrade, version
 from mini_workflow.stores.postgres.store import PostgresStore
+from mini_workflow.stores.postgres.streams import PostgresStreams
 from mini_workflow.stores.postgres.wakeups import Wakeups
 
 SCHEMA: Final = "mini_workflow"
@@ -20,7 +21,7 @@ SCHEMA: Final = "mini_workflow"
 
 
 class PostgresBackend:
-    """The ports `store`, `agenda`, `mailbox` and `leases` over one schema of a Postgres database.
+    """The ports `store`, `agenda`, `mailbox`, `leases` and `streams` over one schema of a Postgres database.
 
     What a port allows from any thread goes over connections of its own, so that a reader never waits
     for the engine; everything else belongs to who leads the engine.
@@ -91,6 +92,7 @@ class PostgresBackend:
         )
         self.agenda = PostgresAgenda(self._writer, holding)
         self.mailbox = PostgresMailbox(self._writer, self._readers, holding, letters, ring)
+        self.streams = PostgresStreams(self._readers)
         self.leases: PostgresLeases | NoLeases = (
             NoLeases(self._readers, clock)
             if is_client

@@ -160,13 +160,19 @@ COMMIT_1: Final = f"""
     END $$
 """
 
-_PASSED = ", ".join(part.split()[0] for part in _PARAMETERS.split(","))
+
+def _passed(parameters: str) -> str:
+    return ", ".join(part.split()[0] for part in parameters.split(","))
+
+
+_REMOVED = """
+        deleted_keys bigint[], deleted_lengths bigint[], deleted_at bigint[],
+        dropped_keys bigint[], dropped_below bigint[]
+"""
 
 COMMIT_2: Final = f"""
     CREATE FUNCTION @commit_2(
-        lease_ bigint, commits_ bigint,
-        deleted_keys bigint[], deleted_lengths bigint[], deleted_at bigint[],
-        dropped_keys bigint[], dropped_below bigint[], {_PARAMETERS}
+        lease_ bigint, commits_ bigint, {_REMOVED}, {_PARAMETERS}
     ) RETURNS TABLE (made_keys bigint[], addresses text[]) LANGUAGE plpgsql
     SET enable_seqscan = off AS $$
     #variable_conflict use_column
@@ -186,7 +192,7 @@ COMMIT_2: Final = f"""
             SELECT key, NULL::bigint FROM unnest(deleted_keys) AS d (key)
             UNION ALL SELECT * FROM unnest(dropped_keys, dropped_below)
             ON CONFLICT (execution) DO UPDATE SET below = excluded.below;
-        RETURN QUERY SELECT * FROM @commit_1(lease_, commits_, {_PASSED});
+        RETURN QUERY SELECT * FROM @commit_1(lease_, commits_, {_passed(_PARAMETERS)});
     END $$
 """
 """A commit that deletes executions, or drops the events of runs that are over, and all else."""
@@ -233,3 +239,169 @@ SWEEP_1: Final = """
     END $$
 """
 """Remove a few of the events that nobody can read, and forget old deletions."""
+
+_CHUNKS = """
+        names_ text[], sources_ bigint[], attempts_ bigint[], positions_ bigint[], bodies_ text[]
+"""
+
+WRITE_CHUNKS_1: Final = f"""
+    CREATE FUNCTION @write_chunks_1(
+        keys_ bigint[], {_CHUNKS}, most_chunks_ bigint, most_bytes_ bigint, most_streams_ bigint
+    ) RETURNS text[] LANGUAGE plpgsql SET enable_seqscan = off AS $$
+    #variable_conflict use_column
+    DECLARE
+        answers_ text[] := array_fill('missing'::text, ARRAY[cardinality(keys_)]);
+        one_ record;
+        execution_ bigint;
+        name_ text COLLATE "C";
+        stream_ bigint;
+        last_ bigint;
+        size_ bigint;
+        grown_ boolean := false;
+        source_ bigint;
+        attempt_ bigint;
+        position_ bigint;
+    BEGIN
+        -- In one order for all writers: the row of a stream is locked until the end, so that its
+        -- chunks appear in the order of their numbers.
+        FOR one_ IN
+            SELECT * FROM unnest(keys_, {_passed(_CHUNKS)}) WITH ORDINALITY
+                AS w (execution, name, source, attempt, position, body, place)
+            WHERE w.execution IS NOT NULL ORDER BY w.execution, w.name COLLATE "C", w.place
+        LOOP
+            IF one_.execution IS DISTINCT FROM execution_ OR one_.name IS DISTINCT FROM name_ THEN
+                IF grown_ THEN
+                    UPDATE @streams SET last = last_, bytes = size_ WHERE key = stream_;
+                END IF;
+                execution_ := one_.execution;
+                name_ := one_.name;
+                source_ := NULL;
+                grown_ := false;
+                SELECT key, last, bytes INTO stream_, last_, size_ FROM @streams
+                    WHERE execution = execution_ AND name = name_ FOR NO KEY UPDATE;
+                IF NOT FOUND AND (most_streams_ IS NULL OR most_streams_ > (
+                    SELECT count(*) FROM @streams WHERE execution = execution_
+                )) THEN
+                    INSERT INTO @streams AS s (execution, name) VALUES (execution_, name_)
+                        ON CONFLICT (execution, name) DO UPDATE SET last = s.last
+                        RETURNING s.key, s.last, s.bytes INTO stream_, last_, size_;
+                END IF;
+            END IF;
+            IF stream_ IS NOT NULL AND source_ IS DISTINCT FROM one_.source THEN
+                source_ := one_.source;
+                SELECT attempt, position INTO attempt_, position_ FROM @chunks
+                    WHERE stream = stream_ AND source = source_ ORDER BY number DESC LIMIT 1;
+            END IF;
+            IF stream_ IS NULL THEN
+                answers_[one_.place] := 'full';
+            ELSIF (one_.attempt, one_.position) <= (attempt_, position_) THEN
+                answers_[one_.place] := 'known';
+            ELSIF last_ >= most_chunks_ OR size_ + octet_length(one_.body) > most_bytes_ THEN
+                answers_[one_.place] := 'full';
+            ELSE
+                answers_[one_.place] := 'kept';
+                grown_ := true;
+                last_ := last_ + 1;
+                size_ := size_ + octet_length(one_.body);
+                INSERT INTO @chunks (stream, number, source, attempt, position, restarts, body)
+                    VALUES (
+                        stream_, last_, source_, one_.attempt, one_.position,
+                        source_ > 0 AND coalesce(attempt_ < one_.attempt, false), one_.body
+                    );
+                attempt_ := one_.attempt;
+                position_ := one_.position;
+            END IF;
+        END LOOP;
+        IF grown_ THEN
+            UPDATE @streams SET last = last_, bytes = size_ WHERE key = stream_;
+        END IF;
+        RETURN answers_;
+    END $$
+"""
+"""What `StreamState` decides, where the chunks are. Without bounds the last three are NULL."""
+
+APPEND_CHUNKS_1: Final = f"""
+    CREATE FUNCTION @append_chunks_1(
+        ids_ text[], {_CHUNKS}, most_chunks_ bigint, most_bytes_ bigint, most_streams_ bigint
+    ) RETURNS text[] LANGUAGE plpgsql SET enable_seqscan = off AS $$
+    #variable_conflict use_column
+    DECLARE
+        keys_ bigint[];
+    BEGIN
+        WITH held AS MATERIALIZED (
+            -- None of them is deleted before the end of this.
+            SELECT id, key FROM @executions WHERE id = ANY (ids_) ORDER BY id FOR KEY SHARE
+        )
+        SELECT array_agg(held.key ORDER BY w.place) INTO keys_
+            FROM unnest(ids_) WITH ORDINALITY AS w (id, place) LEFT JOIN held ON held.id = w.id;
+        RETURN @write_chunks_1(
+            keys_, {_passed(_CHUNKS)}, most_chunks_, most_bytes_, most_streams_
+        );
+    END $$
+"""
+
+COMMIT_3: Final = f"""
+    CREATE FUNCTION @commit_3(
+        lease_ bigint, commits_ bigint, chunk_refs bigint[], {_CHUNKS}, {_REMOVED}, {_PARAMETERS}
+    ) RETURNS TABLE (made_keys bigint[], addresses text[]) LANGUAGE plpgsql
+    SET enable_seqscan = off AS $$
+    #variable_conflict use_column
+    DECLARE
+        done_ record;
+    BEGIN
+        SELECT * INTO done_ FROM @commit_2(
+            lease_, commits_, {_passed(_REMOVED)}, {_passed(_PARAMETERS)}
+        );
+        PERFORM @write_chunks_1(
+            ARRAY(
+                SELECT CASE WHEN c.ref < 0 THEN done_.made_keys[-c.ref] ELSE c.ref END
+                FROM unnest(chunk_refs) WITH ORDINALITY AS c (ref, place) ORDER BY c.place
+            ),
+            {_passed(_CHUNKS)}, NULL, NULL, NULL
+        );
+        RETURN QUERY SELECT done_.made_keys, done_.addresses;
+    END $$
+"""
+"""A commit that writes to streams, and all else."""
+
+LEAVE_STREAMS: Final = """
+    CREATE FUNCTION @leave_streams() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        WITH gone AS (
+            DELETE FROM @streams AS s USING deleted_executions AS x WHERE s.execution = x.key
+                RETURNING s.key
+        )
+        INSERT INTO @stream_leftovers (stream) SELECT key FROM gone;
+        RETURN NULL;
+    END $$
+"""
+"""A trigger, so that a release which knows nothing of streams leaves none behind."""
+
+SWEEP_2: Final = """
+    CREATE FUNCTION @sweep_2(before_ bigint, limit_ bigint) RETURNS boolean LANGUAGE plpgsql
+    SET enable_seqscan = off AS $$
+    #variable_conflict use_column
+    DECLARE
+        more_ boolean := @sweep_1(before_, limit_);
+        stream_ bigint;
+        left_ bigint := limit_;
+        gone_ bigint;
+    BEGIN
+        FOR stream_ IN
+            SELECT stream FROM @stream_leftovers ORDER BY stream LIMIT limit_
+                FOR UPDATE SKIP LOCKED
+        LOOP
+            DELETE FROM @chunks WHERE stream = stream_ AND number IN (
+                SELECT number FROM @chunks WHERE stream = stream_ ORDER BY number LIMIT left_
+            );
+            GET DIAGNOSTICS gone_ = ROW_COUNT;
+            IF gone_ < left_ THEN
+                DELETE FROM @stream_leftovers WHERE stream = stream_;
+            END IF;
+            left_ := left_ - gone_ - 1;
+            EXIT WHEN left_ <= 0;
+        END LOOP;
+        RETURN more_ OR EXISTS (SELECT 1 FROM @stream_leftovers);
+    END $$
+"""
+"""Remove a few of the chunks that nobody can read, too."""

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from mini_workflow.ports import Clock
+from mini_workflow.ports.owner import MOST_HELD, Owner
 from mini_workflow.stores import turn_note
 from mini_workflow.stores.ownership import Ownership
 from mini_workflow.stores.postgres.arrays import numbers
 from mini_workflow.stores.postgres.clock import DatabaseClock
 from mini_workflow.stores.postgres.connection import Address, Connection, Pool
 from mini_workflow.stores.postgres.functions import NOW
-from mini_workflow.stores.process import Process, dead_owners
+from mini_workflow.stores.process import Process, dead_owners, owners_of
 
 HOMES: Final = 8
 """Partitions that an owner begins with: into so many parts what it leaves can be shared."""
@@ -154,6 +155,10 @@ class PostgresLeases:
             if address and owner != self._holding.lease and owner not in dead
         ]
 
+    def owners(self) -> list[Owner]:
+        """Return the processes that run what is in the database."""
+        return owners_of(self._readers.rows(_WITH_HELD), self._clock.now())
+
     def _is_anything_free(self, now: int) -> bool:
         """Return whether there may be anything to take; looking is cheaper than locking."""
         if self._unsure:
@@ -213,6 +218,10 @@ class NoLeases:
         now = self._clock.now()
         return [row[1] for row in self._readers.rows(_OWNERS) if row[1] and row[2] >= now]
 
+    def owners(self) -> list[Owner]:
+        """Return the processes that run what is in the database."""
+        return owners_of(self._readers.rows(_WITH_HELD), self._clock.now())
+
 
 def set_clock(clock: DatabaseClock, connection: Connection) -> None:
     """Ask the server for its time."""
@@ -248,6 +257,14 @@ def _notes(database: Address) -> Path:
 
 
 _OWNERS: Final = "SELECT id, address, until, host, pid, born FROM @owners"
+_WITH_HELD: Final = f"""
+    SELECT o.name, o.address, o.until, o.host, o.pid, o.born, (
+        SELECT count(*) FROM (
+            SELECT 1 FROM @executions AS e JOIN @partitions AS p ON p.id = e.partition
+            WHERE p.owner = o.id AND e.busy LIMIT {MOST_HELD}
+        ) AS held
+    ) FROM @owners AS o
+"""
 _LOOK: Final = f"""
     {_OWNERS} UNION ALL
     SELECT NULL, NULL, NULL, NULL, NULL, NULL WHERE EXISTS (

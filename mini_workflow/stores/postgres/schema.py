@@ -16,7 +16,17 @@ from typing import Final
 
 from mini_workflow.errors import StoreTooNew, StoreUnavailable
 from mini_workflow.stores.postgres.connection import Address, Connection
-from mini_workflow.stores.postgres.functions import APPEND_1, COMMIT_1, COMMIT_2, SWEEP_1
+from mini_workflow.stores.postgres.functions import (
+    APPEND_1,
+    APPEND_CHUNKS_1,
+    COMMIT_1,
+    COMMIT_2,
+    COMMIT_3,
+    LEAVE_STREAMS,
+    SWEEP_1,
+    SWEEP_2,
+    WRITE_CHUNKS_1,
+)
 
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
@@ -156,6 +166,43 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE TABLE @leftovers (execution bigint PRIMARY KEY, below bigint)",
         COMMIT_2,
         SWEEP_1,
+    ),
+    (
+        """
+        CREATE TABLE @streams (
+            key bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+            execution bigint NOT NULL,
+            name text COLLATE "C" NOT NULL,
+            last bigint NOT NULL DEFAULT 0,
+            bytes bigint NOT NULL DEFAULT 0,
+            UNIQUE (execution, name)
+        ) WITH (fillfactor = 50)
+        """,
+        """
+        CREATE TABLE @chunks (
+            stream bigint NOT NULL,
+            number bigint NOT NULL,
+            source bigint NOT NULL,
+            attempt bigint NOT NULL,
+            position bigint NOT NULL,
+            restarts boolean NOT NULL,
+            body text NOT NULL,
+            PRIMARY KEY (stream, number)
+        )
+        """,
+        # The last one of a source says what of it is known.
+        "CREATE INDEX chunks_source ON @chunks (stream, source, number)",
+        "CREATE TABLE @stream_leftovers (stream bigint PRIMARY KEY)",
+        LEAVE_STREAMS,
+        """
+        CREATE TRIGGER streams_left AFTER DELETE ON @executions
+            REFERENCING OLD TABLE AS deleted_executions
+            FOR EACH STATEMENT EXECUTE FUNCTION @leave_streams()
+        """,
+        WRITE_CHUNKS_1,
+        APPEND_CHUNKS_1,
+        COMMIT_3,
+        SWEEP_2,
     ),
 )
 """The statements of each version; the version of a schema is how many of them it has seen."""

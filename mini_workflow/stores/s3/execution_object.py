@@ -56,8 +56,9 @@ class ExecutionObject:
     written first, in microseconds since the epoch. `turn` counts the writes, and `writer` is
     another with each, behind the version of the function that writes where there is one: see `written_by`.
     `spread` is 1 if its markers in the index are spread, and `unlisted` is 1 as long
-    as it may have none. `deleted` are the events of those that had the id before, and were deleted. `etag`
-    is of the object that it was read from.
+    as it may have none. `deleted` are the events of those that had the id before, and were deleted. Of the
+    segments before `first`, which are not kept, those from `unswept` on may still be there; None if
+    none is. `etag` is of the object that it was read from.
     """
 
     head: Head
@@ -74,6 +75,7 @@ class ExecutionObject:
     spread: int = 0
     unlisted: int = 0
     deleted: int = 0
+    unswept: int | None = None
     alarm: Wakeups = NO_WAKEUPS
     pending: PendingEffects = NO_EFFECTS
     parked: tuple[str, ...] = ()
@@ -151,6 +153,9 @@ def encode(document: ExecutionObject) -> bytes:
     for name, wakeup in (("alarm", document.alarm.timer), ("deadline", document.alarm.deadline)):
         if wakeup is not None:
             header[name] = [wakeup.at, wakeup.schedule]
+    if document.unswept is not None:
+        # Older processes pass over it, and leave those segments until the execution is deleted.
+        plain["unswept"] = document.unswept
     if pending.tasks:
         plain["tasks"] = pending.tasks
     if pending.outbox:
@@ -201,6 +206,7 @@ def decode(body: bytes, etag: str) -> ExecutionObject:
         )
         return replace(
             document,
+            unswept=plain.get("unswept"),
             pending=pending,
             parked=tuple(_unlisted(lines[3:end])),
             tail=tuple(_unlisted(lines[end + 2 : -1])),

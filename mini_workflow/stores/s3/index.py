@@ -11,11 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from heapq import merge
-from typing import Final
+from typing import Final, Protocol
 from urllib.parse import quote
 
 from mini_workflow.stores.aws_clients import Clients
-from mini_workflow.stores.s3.bucket import Bucket
 
 ROOT: Final = "executions/index/"
 
@@ -33,6 +32,28 @@ _LATEST: Final = 10**17 - 1
 
 _PAGE: Final = 1_000
 _SOME: Final = 12
+
+
+class Markers(Protocol):
+    """Empty entries by key, in order: what an index is made of. Every method raises StoreUnavailable
+    when the service cannot do its part.
+    """
+
+    def put(self, key: str, body: bytes) -> None:
+        """Enter the key, which may be there already; `body` is empty."""
+        ...
+
+    def delete(self, key: str) -> None:
+        """Remove the key; harmless if it is not there."""
+        ...
+
+    def keys(self, prefix: str, after: str, limit: int) -> list[str]:
+        """Return keys below a prefix, in order, beginning behind the key `after`."""
+        ...
+
+    def folders(self, prefix: str) -> list[str]:
+        """Return the prefixes below a prefix, each up to and with its next slash, in order."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,19 +94,19 @@ def behind(started_before: int) -> str:
     return f"{_LATEST - (started_before - 1) * 1000:017}"
 
 
-def enter(bucket: Bucket, status: str, place: str, *, spread: bool) -> None:
+def enter(markers: Markers, status: str, place: str, *, spread: bool) -> None:
     """Mark that an execution has a status, or is about to."""
-    bucket.put(key_of(status, place, spread=spread), b"")
+    markers.put(key_of(status, place, spread=spread), b"")
 
 
-def leave(bucket: Bucket, status: str, place: str, *, spread: bool) -> None:
+def leave(markers: Markers, status: str, place: str, *, spread: bool) -> None:
     """Remove a marker of an execution that has it no more."""
-    bucket.delete(key_of(status, place, spread=spread))
+    markers.delete(key_of(status, place, spread=spread))
 
 
-def prefixes(bucket: Bucket, clients: Clients, statuses: Sequence[str]) -> list[str]:
+def prefixes(markers: Markers, clients: Clients, statuses: Sequence[str]) -> list[str]:
     """Return the prefixes below which the markers of executions with these statuses are."""
-    spread = clients.all(lambda status: bucket.folders(f"{SPREAD}{status}/"), list(statuses))
+    spread = clients.all(lambda status: markers.folders(f"{SPREAD}{status}/"), list(statuses))
     return [f"{ROOT}{status}/" for status in statuses] + [p for some in spread for p in some]
 
 
@@ -95,7 +116,7 @@ def tag_prefixes(tags: Sequence[tuple[str, str]]) -> list[str]:
 
 
 def entries(
-    bucket: Bucket,
+    markers: Markers,
     clients: Clients,
     below: Sequence[str],
     workflow: str | None,
@@ -116,7 +137,7 @@ def entries(
         size = min(_PAGE, share if wanted is None else 8 * share)
 
         def page(prefix: str, after: str = after, size: int = size) -> list[str]:
-            keys = bucket.keys(prefix, prefix + after if after else "", size)
+            keys = markers.keys(prefix, prefix + after if after else "", size)
             return [key[len(prefix) :] for key in keys]
 
         pages = clients.all(page, list(below))

@@ -1,7 +1,8 @@
-"""ObjectStore: the objects of executions in a bucket, their segments, and the index of statuses."""
+"""ObjectStore: the objects of executions, their segments in a bucket, and the index of statuses."""
 
 from __future__ import annotations
 
+import logging
 import secrets
 import time
 from collections.abc import Iterable, Sequence
@@ -9,22 +10,25 @@ from dataclasses import replace
 from typing import Final
 
 from mini_workflow.core.tags import tags_from_text
-from mini_workflow.errors import StoreCorrupt
+from mini_workflow.errors import StoreCorrupt, StoreError
 from mini_workflow.ports import STATUSES, Commit, Query
 from mini_workflow.ports.queue import NO_EFFECTS, NO_WAKEUPS, PendingEffects, Wakeups
 from mini_workflow.stores.aws_clients import Clients
-from mini_workflow.stores.aws_limits import HEADER_BYTES, SEAL_OVER
+from mini_workflow.stores.aws_limits import SEAL_OVER
 from mini_workflow.stores.cached import Deleted
 from mini_workflow.stores.s3 import execution_object as form
-from mini_workflow.stores.s3 import index, tombstone
-from mini_workflow.stores.s3.bucket import Bucket, Object
+from mini_workflow.stores.s3 import index
+from mini_workflow.stores.s3.bucket import Bucket
 from mini_workflow.stores.s3.execution_object import ExecutionObject
-from mini_workflow.stores.s3.tombstone import TAG, Tombstone
-
-ROOT: Final = "executions/"
-"""What the keys of all objects begin with that belong to executions."""
+from mini_workflow.stores.s3.registers import ROOT, BucketRegisters, Registers
+from mini_workflow.stores.s3.tombstone import Tombstone
 
 SEGMENTS: Final = ROOT + "segments/"
+
+SWEPT_AT_ONCE: Final = 50
+"""How many segments are removed beside a write. Our own bound."""
+
+log = logging.getLogger("mini_workflow.stores.s3")
 
 _PAGE: Final = 1_000
 """How many objects are listed at a time."""
@@ -34,7 +38,8 @@ class ObjectStore:
     """Reads and writes executions. What it answers is as of the last write; it remembers nothing.
 
     `version` is that of the orchestrator that writes: see `ExecutionObject.written_by`. Whoever has none
-    leaves an execution with the version that it is with.
+    leaves an execution with the version that it is with. Objects stand in `registers`, and the entries
+    of the index are `markers`: both in the bucket where none are given.
     """
 
     def __init__(
@@ -45,8 +50,12 @@ class ObjectStore:
         beside: Sequence[str] = (),
         *,
         keep_runs: bool = True,
+        registers: Registers | None = None,
+        markers: index.Markers | None = None,
     ) -> None:
         self._bucket = bucket
+        self._registers = registers or BucketRegisters(bucket)
+        self._markers = markers or bucket
         self._version = version
         self._clients = clients
         self._beside = beside
@@ -54,10 +63,7 @@ class ObjectStore:
 
     def read(self, execution_id: str) -> ExecutionObject | Deleted | None:
         """Return the object of an execution, or what is left of one, or None."""
-        found = self._bucket.get(_key(execution_id))
-        if found is None:
-            return None
-        return _left(found) or form.decode(found.body, found.etag)
+        return _left(self._registers.get(execution_id))
 
     def find(self, execution_id: str) -> ExecutionObject | None:
         """Return the object of an execution, or None."""
@@ -65,14 +71,7 @@ class ObjectStore:
 
     def look(self, execution_id: str) -> ExecutionObject | Deleted | None:
         """Return the same as `read` without the lines, for less."""
-        found = self._bucket.get(_key(execution_id), first=HEADER_BYTES)
-        if found is None:
-            return None
-        try:
-            header = _left(found) or form.decode_header(found.body)
-        except ValueError:
-            header = None  # it is longer
-        return header or self.read(execution_id)
+        return _left(self._registers.look(execution_id))
 
     def header(self, execution_id: str) -> ExecutionObject | None:
         """Return the object of an execution without its lines, or None."""
@@ -86,7 +85,7 @@ class ObjectStore:
         """Return whether somebody has written the execution since the document was
         read or written.
         """
-        return self._bucket.changed(_key(document.head.execution_id), document.etag)
+        return self._registers.changed(document.head.execution_id, document.etag)
 
     def lines(self, document: ExecutionObject, start: int | None = None) -> list[str]:
         """Return the events from number `start` on, counted from 0; by default those of the run."""
@@ -138,18 +137,15 @@ class ObjectStore:
         )
         new = empty.after(commit, pending, alarm, 0, _writer(self._version))
         if listed:
-            index.enter(self._bucket, commit.head.status, new.place, spread=bool(new.spread))
+            index.enter(self._markers, commit.head.status, new.place, spread=bool(new.spread))
             self._enter_tags(new, _tags(new))
         else:
             new = replace(new, unlisted=1)
-        key, body = _key(commit.execution_id), form.encode(new)
-        if over is None:
-            etag = self._bucket.create(key, body)
-        else:
-            etag = self._bucket.replace(key, body, over.etag)
+        before = None if over is None else over.etag
+        etag = self._registers.write(commit.execution_id, new, len(commit.events), before)
         if etag is None:
             if listed:
-                index.leave(self._bucket, commit.head.status, new.place, spread=bool(new.spread))
+                index.leave(self._markers, commit.head.status, new.place, spread=bool(new.spread))
                 self._leave_tags(new, _tags(new))
             return None
         return replace(new, etag=etag)
@@ -163,32 +159,60 @@ class ObjectStore:
         tries: int,
     ) -> ExecutionObject | None:
         """Write what follows the document; None if somebody has written since it was read."""
+        document = self._swept(document)
         sealed = self._seal(document) if document.tail_bytes() > SEAL_OVER else document
         new = sealed.after(
             commit, pending, alarm, tries, _writer(self._version or document.written_by)
         )
+        if not self._keep_runs and new.first > document.first:
+            # Written with the commit: whoever comes next removes what nobody has removed by then.
+            oldest = document.first if document.unswept is None else document.unswept
+            new = replace(new, unswept=oldest)
         moved = new.head.status != document.head.status
         before, after = _tags(document), _tags(new)
         self._enter_tags(new, after if document.unlisted else after - before)
         if moved or document.unlisted:
             # Before the execution has the status: it must be found under the one that it has.
-            index.enter(self._bucket, new.head.status, new.place, spread=bool(new.spread))
-        etag = self._bucket.replace(_key(commit.execution_id), form.encode(new), document.etag)
+            index.enter(self._markers, new.head.status, new.place, spread=bool(new.spread))
+        name, events = commit.execution_id, len(commit.events)
+        etag = self._registers.write(name, new, events, document.etag)
         if etag is None:
             return None
         if moved and not document.unlisted:
-            index.leave(self._bucket, document.head.status, document.place, spread=bool(new.spread))
+            index.leave(
+                self._markers, document.head.status, document.place, spread=bool(new.spread)
+            )
         self._leave_tags(new, before - after)
-        if not self._keep_runs and new.first > document.first:
-            numbers = range(document.first, new.first)
-            self._remove([_segment_key(commit.execution_id, number) for number in numbers])
-        return replace(new, etag=etag)
+        if not self._keep_runs and sealed is not document and not sealed.tail:
+            self._compact(name, etag)
+        return self._swept(replace(new, etag=etag))
+
+    def _compact(self, execution_id: str, etag: str) -> None:
+        """Remove what is sealed. What cannot be removed now is removed with what is sealed next."""
+        try:
+            self._registers.compact(execution_id, etag)
+        except StoreError as error:
+            log.warning("[%s] turns that are sealed are removed later: %s", execution_id, error)
+
+    def _swept(self, document: ExecutionObject) -> ExecutionObject:
+        """Remove the segments of runs that are over and not kept, SWEPT_AT_ONCE at most; answers what is
+        to be written next, which says what is left. What cannot be removed now is left.
+        """
+        if document.unswept is None:
+            return document
+        end = min(document.first, document.unswept + SWEPT_AT_ONCE)
+        name = document.head.execution_id
+        try:
+            self._remove([_segment_key(name, number) for number in range(document.unswept, end)])
+        except StoreError as error:
+            log.warning("[%s] segments of runs that are over are removed later: %s", name, error)
+            return document
+        return replace(document, unswept=None if end == document.first else end)
 
     def delete(self, execution_id: str, found: ExecutionObject | Deleted, at: int) -> bool:
         """See `Documents.delete`. A tombstone takes the place of the object; when all that belonged to
         the execution is removed, it says so.
         """
-        key = _key(execution_id)
         if isinstance(found, ExecutionObject):
             stone = Tombstone(
                 events=found.deleted + found.length,
@@ -198,16 +222,15 @@ class ObjectStore:
                 tags=found.head.tags,
                 writer=_writer(self._version or found.written_by),
             )
-            etag = self._bucket.replace(key, tombstone.encode(stone), found.etag, TAG)
+            etag = self._registers.write(execution_id, stone, 0, found.etag)
             if etag is None:
                 return False
             stone = replace(stone, etag=etag)
         elif found.finished:
             return True
         else:
-            read = self._bucket.get(key)
-            again = None if read is None else tombstone.decode(read.body, read.etag)
-            if again is None or again.finished:
+            again = self._registers.get(execution_id)
+            if not isinstance(again, Tombstone) or again.finished:
                 return True  # somebody else has finished it
             stone = again
         self._remove_all(execution_id, stone)
@@ -217,20 +240,22 @@ class ObjectStore:
         """Remove what belonged to an execution, and say so where it was. Nobody can have the id before
         that: what is listed while the tombstone stands belongs to nobody else.
         """
-        key, spread = _key(execution_id), bool(stone.spread)
+        spread = bool(stone.spread)
         below = [f"{SEGMENTS}{execution_id}/", *(f"{each}{execution_id}/" for each in self._beside)]
         markers = [index.key_of(status, stone.place, spread=spread) for status in STATUSES]
         tags = tags_from_text(stone.tags).items() if stone.tags else ()
         markers += [index.tag_key(name, value, stone.place) for name, value in tags]
         while True:
             pages = self._clients.all(lambda prefix: self._bucket.keys(prefix, "", _PAGE), below)
-            if self._bucket.changed(key, stone.etag):
+            if self._registers.changed(execution_id, stone.etag):
                 return  # somebody else has finished it
-            self._remove([*markers, *(each for page in pages for each in page)])
+            self._clients.all(self._markers.delete, markers)
+            self._remove([each for page in pages for each in page])
             if all(len(page) < _PAGE for page in pages):
                 break
+        self._registers.compact(execution_id, stone.etag)
         finished = replace(stone, finished=True, writer=_writer(self._version))
-        self._bucket.replace(key, tombstone.encode(finished), stone.etag, TAG)
+        self._registers.write(execution_id, finished, 0, stone.etag)
 
     def _remove(self, keys: list[str]) -> None:
         if keys:
@@ -265,26 +290,28 @@ class ObjectStore:
         self, query: Query, statuses: Sequence[str], after: str, limit: int
     ) -> tuple[list[index.Entry], str | None]:
         """Return what may match, by the index: see `index.entries`."""
-        bucket, clients = self._bucket, self._clients
+        markers, clients = self._markers, self._clients
         below = (
             index.tag_prefixes(query.tags)
             if query.tags
-            else index.prefixes(bucket, clients, statuses)
+            else index.prefixes(markers, clients, statuses)
         )
         ends = [at for at in (query.started_before, query.closed_before) if at is not None]
         if ends:
             after = max(after, index.behind(min(ends)))
         return index.entries(
-            bucket, clients, below, query.workflow, after, limit, query.started_after
+            markers, clients, below, query.workflow, after, limit, query.started_after
         )
 
     def _enter_tags(self, document: ExecutionObject, tags: Iterable[tuple[str, str]]) -> None:
         keys = [index.tag_key(*tag, document.place) for tag in tags]
         if keys:
-            self._clients.all(lambda key: self._bucket.put(key, b""), keys)
+            self._clients.all(lambda key: self._markers.put(key, b""), keys)
 
     def _leave_tags(self, document: ExecutionObject, tags: Iterable[tuple[str, str]]) -> None:
-        self._remove([index.tag_key(*tag, document.place) for tag in tags])
+        keys = [index.tag_key(*tag, document.place) for tag in tags]
+        if keys:
+            self._clients.all(self._markers.delete, keys)
 
 
 def _tags(document: ExecutionObject) -> frozenset[tuple[str, str]]:
@@ -297,18 +324,15 @@ def _writer(version: str) -> str:
     return f"{version}.{secrets.token_hex(8)}" if version else secrets.token_hex(8)
 
 
-def _key(execution_id: str) -> str:
-    return f"{ROOT}{execution_id}.json"
-
-
 def _segment_key(execution_id: str, number: int) -> str:
     return f"{SEGMENTS}{execution_id}/{number:08}.json"
 
 
-def _left(found: Object) -> Deleted | None:
-    """Return what is left of an execution, if the object is a tombstone."""
-    stone = tombstone.decode(found.body, found.etag)
-    return None if stone is None else Deleted(stone.events, stone.etag, stone.finished)
+def _left(found: ExecutionObject | Tombstone | None) -> ExecutionObject | Deleted | None:
+    """Return what was found, or what is left of an execution that was deleted."""
+    if isinstance(found, Tombstone):
+        return Deleted(found.events, found.etag, found.finished)
+    return found
 
 
 def _existing(found: ExecutionObject | Deleted | None) -> ExecutionObject | None:

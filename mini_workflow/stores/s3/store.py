@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
 from mini_workflow.errors import UsageError
@@ -12,6 +12,7 @@ from mini_workflow.ports import (
     STATUSES,
     Commit,
     Extent,
+    Found,
     Head,
     Page,
     Query,
@@ -101,6 +102,17 @@ class S3Store:
                     return Page(heads, looked[-1].place if more else None)
         return Page(heads)
 
+    def closed(self, before: int, after: str, limit: int) -> Page:
+        """Return executions that closed before that time, among the next `limit` that were started before
+        it and stand behind the place `after` (empty for the first): perhaps none, and where to go on.
+        """
+        query = Query(closed_before=before, limit=limit)
+        entries, more = self._histories.places(query, CLOSED, after, limit)
+        looked = entries[:limit]
+        if len(entries) > limit:
+            more = looked[-1].place
+        return Page(self._matching(looked, query), more)
+
     def count(self, query: Query) -> int:
         """See `Store.count`. By the index alone, where that has all that is asked for: an execution
         that is changing its status may then be counted under the one before.
@@ -135,12 +147,18 @@ class S3Store:
                 self._post(commit.outbox)
         return answers
 
-    def deleted_events(self, execution_id: str) -> int:
-        """See `Store.deleted_events`."""
-        found = self._histories.look(execution_id)
-        if found is None:
-            return 0
-        return found.events if isinstance(found, Deleted) else found.deleted
+    def lookup(self, execution_ids: Collection[str]) -> dict[str, Found]:
+        """See `Store.lookup`. Each is an object of its own, and one read."""
+        answer: dict[str, Found] = {}
+        for name in execution_ids:
+            found = self._histories.look(name)
+            if found is None:
+                answer[name] = Found(None)
+            elif isinstance(found, Deleted):
+                answer[name] = Found(None, found.events)
+            else:
+                answer[name] = Found(found.head, found.deleted)
+        return answer
 
     def sweep(self, now: int, limit: int) -> bool:
         """See `Store.sweep`. Whoever deletes removes all, and the bucket has rules for the rest."""

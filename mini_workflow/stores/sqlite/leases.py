@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Final
 
 from mini_workflow.ports import Clock
+from mini_workflow.ports.owner import MOST_HELD, Owner
 from mini_workflow.stores import turn_note
 from mini_workflow.stores.ownership import Ownership
-from mini_workflow.stores.process import Process, dead_owners
+from mini_workflow.stores.process import Process, dead_owners, owners_of
 from mini_workflow.stores.sqlite.connection import Connection
 
 FOLD_LIMIT: Final = 1_000
@@ -131,6 +132,12 @@ class SQLiteLeases:
             if address and owner != self._holding.lease and owner not in dead
         ]
 
+    def owners(self) -> list[Owner]:
+        """Return the processes that run what is in the file."""
+        with self._reading:
+            rows = self._reader.rows(_WITH_HELD)
+        return owners_of(rows, self._clock.now())
+
     def _free(self, now: int) -> bool:
         """Return whether there may be anything to take; looking is cheaper than locking."""
         owners = self._writer.rows(_OWNERS)
@@ -182,5 +189,13 @@ class SQLiteLeases:
 
 _COUNT_TRY = "UPDATE executions SET tries = tries + ? WHERE id = ?"
 _OWNERS = "SELECT id, address, until, host, pid, born FROM owners"
+_WITH_HELD = f"""
+    SELECT o.name, o.address, o.until, o.host, o.pid, o.born, (
+        SELECT count(*) FROM (
+            SELECT 1 FROM executions AS e JOIN partitions AS p ON p.id = e.partition
+            WHERE p.owner = o.id AND e.busy = 1 LIMIT {MOST_HELD}
+        )
+    ) FROM owners AS o
+"""
 _PARTITIONS = "SELECT id, owner FROM partitions"
 _COUNT = "SELECT count(*) FROM (SELECT 1 FROM executions WHERE partition = ? LIMIT ?)"

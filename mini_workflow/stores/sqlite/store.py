@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import chain, count, repeat
 from typing import Any, Final
 
 from mini_workflow.errors import UsageError
-from mini_workflow.ports import Commit, Extent, Head, Page, Query, Stored, StreamWrite
+from mini_workflow.ports import Commit, Extent, Found, Head, Page, Query, Stored, StreamWrite
 from mini_workflow.stores.ownership import Ownership
 from mini_workflow.stores.sqlite import listing, sweeping
 from mini_workflow.stores.sqlite.connection import Connection
@@ -145,11 +145,14 @@ class SQLiteStore:
             return None  # the second of them does not begin where the first one did
         return rows if 0 < len(rows) <= _FEW else None
 
-    def deleted_events(self, execution_id: str) -> int:
-        """See `Store.deleted_events`."""
+    def lookup(self, execution_ids: Collection[str]) -> dict[str, Found]:
+        """See `Store.lookup`."""
         with self._reading:
-            row = self._reader.row("SELECT events FROM deleted WHERE id = ?", (execution_id,))
-        return 0 if row is None else row[0]
+            rows = self._reader.rows(_LOOKUP, (json.dumps(list(execution_ids)),))
+        return {
+            name: Found(None if row[0] is None else head_of(row), deleted)
+            for name, deleted, *row in rows
+        }
 
     def sweep(self, now: int, limit: int) -> bool:
         """See `Store.sweep`."""
@@ -331,6 +334,12 @@ _ENDED = """
     SELECT asked.value FROM json_each(?) AS asked
     LEFT JOIN executions ON executions.id = asked.value
     WHERE status IS NOT 'running'
+"""
+_LOOKUP = f"""
+    SELECT asked.value, coalesce(deleted.events, 0), {FIELDS}
+    FROM json_each(?) AS asked
+        LEFT JOIN executions ON executions.id = asked.value
+        LEFT JOIN deleted ON deleted.id = asked.value
 """
 _HISTORY = """
     SELECT events.body

@@ -255,6 +255,7 @@ def envelope_of(
         "heartbeat": request.heartbeat,
         "traceparent": traceparent(*request.key),
         "version": version or None,
+        "headers": request.headers,
     }
     plain = {name: value for name, value in content.items() if value not in (None, False)}
     return envelopes.seal(

@@ -8,7 +8,7 @@ import pytest
 
 from mini_workflow.core.tags import tags_as_text
 from mini_workflow.errors import ExecutionNotFound, UsageError
-from mini_workflow.ports import DELETIONS_KEPT, Commit, Query, QueuedMessage, Stored
+from mini_workflow.ports import DELETIONS_KEPT, Commit, Found, Query, QueuedMessage, Stored
 from mini_workflow.testing.contracts.backend import (
     BackendContract,
     Opened,
@@ -20,6 +20,11 @@ from mini_workflow.testing.contracts.backend import (
 )
 
 TAGS = tags_as_text({"customer": "c-7"})
+
+
+def deleted_events(opened: Opened, execution_id: str) -> int:
+    """How many events executions of that id had which were deleted."""
+    return opened.store.lookup([execution_id])[execution_id].deleted_events
 
 
 class DeletionContract(StoreCase):
@@ -62,7 +67,7 @@ class DeletionContract(StoreCase):
         assert not self.delete(one, "b", expected)
         self.sweep(one)
         assert one.store.load("a") == Stored(head("a"), ["started", "1", "2"], [])
-        assert one.store.deleted_events("a") == 0
+        assert deleted_events(one, "a") == 0
 
     def test_one_that_brings_anything_else_is_refused(self) -> None:
         one = self.writer()
@@ -132,28 +137,44 @@ class DeletionContract(StoreCase):
         assert one.store.load("a") is None
         assert one.store.load("c") == Stored(head("c", workflow="other"), ["first", "second"], [])
         assert one.store.history("b") == ["started", "more"]
-        assert one.store.deleted_events("a") == 1
-        assert one.store.deleted_events("d") == 0
+        assert deleted_events(one, "a") == 1
+        assert deleted_events(one, "d") == 0
 
     def test_the_events_of_all_that_had_the_id_are_counted(self) -> None:
         one = self.writer()
-        assert one.store.deleted_events("a") == 0
+        assert deleted_events(one, "a") == 0
         create(one, "a")
         assert one.store.commit([Commit("a", 1, ("end", "next"), head("a", run=2, base=2))])[0]
-        assert one.store.deleted_events("a") == 0
+        assert deleted_events(one, "a") == 0
         assert self.delete(one, "a", 3)
         create(one, "a")
-        assert one.store.deleted_events("a") == 3
+        assert deleted_events(one, "a") == 3
         self.clock.set(self.clock.now() + 2 * DELETIONS_KEPT)
         self.sweep(one)
-        assert one.store.deleted_events("a") == 3, "the id is in use"
+        assert deleted_events(one, "a") == 3, "the id is in use"
         assert self.delete(one, "a", 1)
         for opened in (one, self.reader()):
-            assert opened.store.deleted_events("a") == 4
+            assert deleted_events(opened, "a") == 4
         self.clock.set(self.clock.now() + DELETIONS_KEPT - 1)
         self.sweep(one)
-        assert one.store.deleted_events("a") == 4
-        assert one.store.deleted_events("b") == 0
+        assert deleted_events(one, "a") == 4
+        assert deleted_events(one, "b") == 0
+
+    def test_many_ids_are_looked_up_at_once(self) -> None:
+        one = self.writer()
+        create(one, "a", "b", "c")
+        assert one.store.commit([Commit("a", 1, ("more",))]) == [True]
+        assert self.delete(one, "a", 2)
+        assert self.delete(one, "b", 1)
+        create(one, "b", tags=TAGS)
+        for opened in (one, self.reader()):
+            assert opened.store.lookup(["c", "nobody", "a", "b"]) == {
+                "a": Found(None, 2),
+                "b": Found(head("b", tags=TAGS), 1),
+                "c": Found(head("c")),
+                "nobody": Found(None),
+            }
+            assert opened.store.lookup([]) == {}
 
     def test_pages_fit_together_although_something_is_deleted(self) -> None:
         one = self.writer()
@@ -260,4 +281,4 @@ class DroppedRunsContract(BackendContract):
         assert two.store.load("a") == Stored(head("a", run=3, base=5), ["third"], [])
         assert two.store.commit([Commit("a", 6, ("more",))]) == [True]
         assert two.store.commit([Commit("a", 7, deleted_at=5)]) == [True]
-        assert two.store.deleted_events("a") == 7
+        assert deleted_events(two, "a") == 7

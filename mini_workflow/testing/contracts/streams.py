@@ -351,6 +351,24 @@ class StreamCommitContract(BackendContract):
         assert one.store.commit([Commit("a", 1, ("2",), chunks=chunks)]) == [True]
         assert bodies(one.streams) == ["1", "2", "3"]
 
+    def test_streams_go_with_what_is_deleted(self) -> None:
+        one = self._backend()
+        create(one, "a", "b")
+        writes = [write(1, execution_id=name, stream=s) for name in "ab" for s in ("s", "t")]
+        assert one.streams.append(writes) == ["kept"] * 4
+        assert one.store.commit([Commit("a", 1, deleted_at=5)]) == [True]
+        for _ in range(2):
+            assert one.streams.names("a") == []
+            assert bodies(one.streams) == []
+            assert one.streams.append([write(1)]) == ["missing"]
+            for _ in range(10):
+                one.store.sweep(self.clock.now(), 1)
+        create(one, "a")
+        assert one.streams.names("a") == []
+        assert one.streams.append([write(1, "anew")]) == ["kept"]
+        assert [(c.offset, c.body) for c in everything(one.streams)] == [(1, "anew")]
+        assert one.streams.names("b") == ["s", "t"]
+
     def test_who_holds_nothing_may_append_and_read(self) -> None:
         create(self._backend(), "a")
         onlooker: Any = self.onlooker()

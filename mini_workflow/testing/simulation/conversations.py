@@ -11,7 +11,7 @@ from typing import Any
 
 from mini_workflow.context import Context
 from mini_workflow.core import events
-from mini_workflow.errors import PromiseNotOpen, UnknownHandler
+from mini_workflow.errors import PromiseNotOpen, PromiseTimeout, UnknownHandler
 from mini_workflow.schedules.debounce import debounce
 from mini_workflow.schedules.plan import make_plan
 from mini_workflow.schedules.workflow import schedule
@@ -248,6 +248,50 @@ async def promise_with_a_timeout(ctx: Context) -> list[str]:
     except TimeoutError:
         seen.append("never")
     return seen
+
+
+@shape(
+    ["given", "not completed in time", "no heartbeat came", "done"],
+    says=[
+        Say("complete", "given", "given", events.PromiseCreated, 3),
+        Say("heartbeat", "silent", None, events.PromiseCreated, 3),
+        Say("heartbeat", "silent", None, events.TimerFired),
+        Say("complete", "late", "too late", events.TimerFired, told=PromiseNotOpen),
+    ],
+    between=1,
+    tags="tasks promises",
+)
+async def promises_in_time(ctx: Context) -> list[str]:
+    """One is completed, the timeout of one passes, and of one no more heartbeat comes."""
+    given = ctx.promise("given", timeout=20, heartbeat=15)
+    late = ctx.promise("late", timeout=5)
+    silent = ctx.promise("silent", timeout=600, heartbeat=10)
+    seen = [await given]
+    await step(ctx, "between", given.token)
+    for promise, text in (late, "not completed in time"), (silent, "no heartbeat came"):
+        try:
+            await promise
+        except PromiseTimeout as error:
+            right = "heartbeat" in str(error) or text == "not completed in time"
+            seen.append(text if right else str(error))
+    return [*seen, "done"]
+
+
+@shape(["by card", "ValueError", 2], given=1, tags="tasks promises tells")
+async def given_promises(ctx: Context) -> list[Any]:
+    """Give values to promises of its own: they go by mail, as those of others do."""
+    paid, sent, spare = ctx.promise("paid"), ctx.promise("sent"), ctx.promise("spare")
+    ctx.complete_promise(paid.token, "by card")
+    ctx.complete_promise(paid.token, "in cash")
+    seen: list[Any] = [await paid]
+    ctx.fail_promise(sent.token, ValueError("lost"))
+    await step(ctx, "given")
+    try:
+        await sent
+    except ValueError as error:
+        seen.append(type(error).__name__)
+    ctx.complete_promise(spare.token, 2)
+    return [*seen, await spare]
 
 
 # Executions that are started, and go on by themselves

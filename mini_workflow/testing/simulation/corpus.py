@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from mini_workflow.context import Context
 from mini_workflow.core.retry import RetryPolicy
-from mini_workflow.testing.simulation import conversations, upheavals
+from mini_workflow.testing.simulation import conversations, limited, upheavals
 from mini_workflow.testing.simulation.shapes import (
     PATIENT,
     broken,
@@ -27,7 +27,7 @@ from mini_workflow.testing.simulation.shapes import (
     work_async,
 )
 
-__all__ = ["SHAPES", "conversations", "registry", "upheavals"]
+__all__ = ["SHAPES", "conversations", "limited", "registry", "upheavals"]
 
 # One after the other
 

@@ -8,7 +8,7 @@ that tries is told so, and remembered as `intruders`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import ParamSpec, TypeVar
 
 from mini_workflow.engine.engine import Ports
@@ -17,6 +17,7 @@ from mini_workflow.ports import (
     Answer,
     Commit,
     Extent,
+    Found,
     Head,
     Leases,
     Mailbox,
@@ -201,8 +202,8 @@ class _Store:
     def commit(self, commits: Sequence[Commit]) -> list[bool]:
         return self._life.call("store.commit", self._store.commit, commits)
 
-    def deleted_events(self, execution_id: str) -> int:
-        return self._life.call("store.deleted_events", self._store.deleted_events, execution_id)
+    def lookup(self, execution_ids: Collection[str]) -> dict[str, Found]:
+        return self._life.call("store.lookup", self._store.lookup, execution_ids)
 
     def sweep(self, now: int, limit: int) -> bool:
         return self._life.call("store.sweep", self._store.sweep, now, limit)

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from mini_workflow.core import events, wire
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.events import Event, ExecutionStarted
+from mini_workflow.core.payload import EMPTY
 from mini_workflow.core.state import ExecutionState
 from mini_workflow.engine.requests import Answer, Input, Post, Reply, Update
 from mini_workflow.errors import ExecutionClosed, PromiseNotOpen, RuntimeClosed, StoreError
@@ -29,7 +30,7 @@ class Say:
     whoever says it; None where there is nothing to answer.
     """
 
-    kind: Literal["signal", "update", "cancel", "complete", "fail"]
+    kind: Literal["signal", "update", "cancel", "complete", "fail", "heartbeat"]
     name: str = ""
     value: Any = None
     after: type[Any] = ExecutionStarted
@@ -142,6 +143,8 @@ class Outside:
         return found
 
     def _took_place(self, index: int, say: Say) -> bool:
+        if say.kind == "heartbeat":
+            return True  # no event says so
         for event in self._record.events(self._id):
             if isinstance(event, events.SignalReceived):
                 if event.id == _id(index):
@@ -222,6 +225,8 @@ class Outside:
             if isinstance(event, events.PromiseCreated) and event.name == say.name
         )
         secret = ExecutionState.of(run).secret(seq)
+        if say.kind == "heartbeat":
+            return Post(name, events.PromiseHeartbeat(now, seq, EMPTY, secret))
         if say.kind == "complete":
             value = self._codec.encode(say.value, "value")
             return Post(name, events.PromiseCompleted(now, seq, value, secret))
@@ -255,7 +260,7 @@ class _Watched:
         self.history = store.history
         self.list = store.list
         self.count = store.count
-        self.deleted_events = store.deleted_events
+        self.lookup = store.lookup
         self.sweep = store.sweep
 
     def commit(self, commits: Sequence[Commit]) -> list[bool]:

@@ -9,8 +9,10 @@ from typing import Any, Final
 
 from mini_workflow.context import Context
 from mini_workflow.core import events
+from mini_workflow.core.limit import LIMIT
 from mini_workflow.core.retry import RetryPolicy
 from mini_workflow.core.timing import UNTIMED, Timing
+from mini_workflow.limits.workflow import limit
 from mini_workflow.task import current_task
 from mini_workflow.testing.simulation.ledger import Ledger
 from mini_workflow.testing.simulation.outside import Say
@@ -25,7 +27,7 @@ class Shape:
     "ExecutionCancelled". `done` says how many tasks of each name complete, and `attempts` how many
     attempts are made in all where nothing is lost. `slow` are names of tasks with the milliseconds
     that they take, and `dies` those whose worker dies in so many attempts; the others take no time,
-    and none. `says` is what it is told from outside. It is started with that `timing`.
+    and none. `says` is what it is told from outside. It is started with that `timing`, and those `headers`.
     """
 
     workflow: Workflow[Any, Any]
@@ -38,6 +40,7 @@ class Shape:
     dies: Mapping[str, int] = field(default_factory=dict[str, int])
     says: tuple[Say, ...] = ()
     timing: Timing = UNTIMED
+    headers: Mapping[str, str] | None = None
 
     @property
     def name(self) -> str:
@@ -68,7 +71,8 @@ TAGS: Final[dict[str, str]] = {
     "promises": "makes promises",
     "children": "has children",
     "starts": "starts executions that go on by themselves",
-    "tells": "sends signals or requests to cancel to other executions",
+    "limits": "has tasks that need slots of limits",
+    "tells": "sends signals, requests to cancel or values of promises to other executions",
     "cancelled": "is asked to cancel itself",
     "continues": "continues as new",
     "patches": "takes a new path by `patched`",
@@ -104,6 +108,7 @@ def registry() -> Registry:
     made = Registry()
     for shape in choose(without=["ordered"]).values():
         made.add(shape.workflow)
+    made.add_builtin(Workflow(LIMIT, limit))
     return made
 
 
@@ -118,6 +123,7 @@ def shape(
     says: Sequence[Say] = (),
     also: Mapping[str, int] | None = None,
     timing: Timing = UNTIMED,
+    headers: Mapping[str, str] | None = None,
     **done: int,
 ) -> Callable[[Any], Any]:
     """Return a decorator that enters a workflow for `choose`. By default no attempt fails.
@@ -142,6 +148,7 @@ def shape(
             dies or {},
             tuple(says),
             timing,
+            headers,
         )
         _SHAPES.append(entry)
         return handler

@@ -25,6 +25,7 @@ from mini_workflow.core.events import (
 from mini_workflow.core.history import History
 from mini_workflow.core.run import Definition, Run
 from mini_workflow.engine.engine import LIMITS, Engine, Ports
+from mini_workflow.engine.recording import decode_message
 from mini_workflow.engine.requests import Input, Post, Release, Resume, Start
 from mini_workflow.engine.turn import Turn
 from mini_workflow.ports import Backend, Head, StreamStore
@@ -194,6 +195,7 @@ class Stepper:
         request = Start(execution_id, workflow, arguments, fresh)
         if shape is not None:
             request.timing = shape.timing
+            request.headers = None if shape.headers is None else dict(shape.headers)
         self.inbox.append(request)
         return request
 
@@ -311,8 +313,12 @@ class Stepper:
             return [f"{execution_id} is blocked: {head.blocked_reason}"]
         history = History.from_lines(self.lines(execution_id))
         definition = self.registry.get(head.workflow)
+        stored = self.backend.store.load(execution_id)
+        assert stored is not None
+        # What is kept beside the history: the last heartbeats of promises, by which those end later.
+        kept = tuple(map(decode_message, stored.parked))
         decision = advance(
-            definition, history, (), self.codec, execution_id=execution_id, limits=LIMITS
+            definition, history, kept, self.codec, execution_id=execution_id, limits=LIMITS
         )
         found: list[str] = []
         if decision.fault is not None:

@@ -269,6 +269,33 @@ async def continued_until_cancelled(ctx: Context, n: int = 0) -> None:
         await step(ctx, "cleanup")
 
 
+HEADERS = {"tenant": "t-7", "trace": "4bf92f35"}
+
+
+@shape(
+    [HEADERS, HEADERS, HEADERS],
+    headers=HEADERS,
+    before=1,
+    seen=1,
+    last=1,
+    tags="tasks continues",
+)
+async def with_headers(ctx: Context, *seen: Any) -> list[Any]:
+    """Hand headers to a task and to the next run."""
+    if not seen:
+        await step(ctx, "before")
+        ctx.continue_as_new(ctx.headers)
+    told = await ctx.task(headers_of_task, name="seen")
+    await step(ctx, "last")
+    return [*seen, told, ctx.headers]
+
+
+def headers_of_task() -> dict[str, str]:
+    """Return what goes along with the task."""
+    Ledger.note()
+    return current_task().headers
+
+
 # Begun later, ended by a deadline, tried again
 
 

@@ -75,7 +75,7 @@ const deeds = {
   idle: () => $(".set a[href^='?scale']:not([aria-current])")?.click(), fresh: () => $("[data-key=r]")?.click(),
   wrong: () => { const all = $$(".evs .failed, .row > .lab .failed").map(x => x.closest("li, .row")), next = all[(all.findIndex(x => x.classList.contains("at")) + 1) % all.length]; all.forEach(x => x.classList.toggle("at", x === next)); next?.scrollIntoView({ block: "center" }); },
 };
-const pages = { e: "executions", s: "schedules" };
+const pages = { e: "executions", w: "workflows", s: "schedules", l: "workers", d: "doctor" };
 const keys = { z: "times", "+": "in", "=": "in", "-": "out", 0: "fit", "/": "find", x: "pick", o: "open", i: "idle", f: "wrong", r: "fresh" };
 let go = 0;
 document.addEventListener("click", e => { const b = e.target.closest?.("[data-do]"); if (b && deeds[b.dataset.do]) deeds[b.dataset.do](b); });
@@ -87,6 +87,27 @@ document.addEventListener("keydown", e => {
 });
 $$("[data-filter]").forEach(f => f.addEventListener("input", () => $$(f.dataset.filter).forEach(x => x.hidden = !x.textContent.toLowerCase().includes(f.value.toLowerCase()))));
 count();
+
+// Streams: of one that is open, what is written to it comes as text, behind what is there.
+const most = 500000;
+const tail = d => {
+  if (!d.open || d.source || d.ended) { if (!d.open) { d.source?.close(); d.source = null; } return; }
+  const pre = $("pre", d), state = $("[data-state]", d), more = $("a", d);
+  if (more) return;
+  const source = d.source = new EventSource(`${d.dataset.stream}&after=${d.dataset.after}`);
+  source.addEventListener("open", () => state.textContent = "live");
+  source.addEventListener("error", () => state.textContent = "not live");
+  source.addEventListener("message", e => {
+    const low = pre.scrollTop + pre.clientHeight > pre.scrollHeight - 20;
+    pre.append(JSON.parse(e.data));
+    if (pre.textContent.length > most) pre.textContent = "… " + pre.textContent.slice(-most / 2);
+    d.dataset.after = e.lastEventId;
+    if (low) pre.scrollTop = pre.scrollHeight;
+  });
+  source.addEventListener("over", e => { source.close(); d.source = null; d.ended = true; state.textContent = JSON.parse(e.data) || "at its end"; });
+};
+const follow = d => { if (!window.EventSource) return; d.addEventListener("toggle", () => tail(d)); tail(d); };
+$$("[data-stream]").forEach(follow);
 
 // Live: the server says that something has changed, and the parts that differ are taken from the page as
 // it is now. What is open stays open, and nothing moves: a list says that there is more, and waits.
@@ -108,6 +129,7 @@ const refresh = async () => {
     } else if (!here && part.matches(".tl-in > .row")) $(".tl-in")?.append(document.importNode(part, true));
     texts.set(name, html);
   });
+  $$("[data-streams] > [data-stream]", fresh).forEach(d => { if (!$$("[data-stream]").some(here => here.dataset.stream === d.dataset.stream)) { const made = document.importNode(d, true); $("[data-streams]").append(made); follow(made); } });
   document.title = fresh.title;
   clocks(kept.get("zone") || "relative");
 };

@@ -1,5 +1,7 @@
 """An engine for the end-to-end tests: short timeouts, and workflows that get into trouble."""
 
+import os
+
 import pulumi
 import pulumi_aws as aws
 
@@ -16,6 +18,7 @@ may_write = {
 engine = WorkflowEngine(
     "Flows",
     {
+        "store": os.environ.get("STORE", "s3"),
         "worker": {"handler": "flows.index.execute", "timeout": "10 seconds"},
         "orchestrator": {
             "handler": "flows.index.orchestrate",

@@ -98,6 +98,30 @@ def test_histories_from_before_maps_were_recorded_replay(file: Path) -> None:
     assert not any(task.map or task.part_of for task in tasks)
 
 
+@pytest.mark.parametrize("recorded_headers", [None, {"tenant": "t-8", "trace": "1"}])
+def test_headers_that_are_recorded_count_whatever_the_code_makes_of_them(
+    recorded_headers: dict[str, str] | None,
+) -> None:
+    """An interceptor of headers may come and go: what it has added stays, and is not compared."""
+    lines = golden("has_headers").read_text(encoding="utf-8").splitlines()
+    history = [
+        replace(event, headers=recorded_headers)
+        if isinstance(event, (events.ChildStarted, events.StartSent, events.SignalSent))
+        else event
+        for event in map(wire.decode, lines)
+    ]
+    decision = advance(
+        corpus.SHAPES["has_headers"],
+        History(history),
+        [],
+        Codec(),
+        execution_id="execution-1",
+        inline=inline_runner(Codec()),
+    )
+    assert decision.fault is None
+    assert decision.events == ()
+
+
 def replayed(file: Path) -> History:
     """An earlier history, of which every prefix replays with today's code."""
     history = History.from_lines(file.read_text(encoding="utf-8").splitlines())

@@ -20,6 +20,7 @@ from botocore.exceptions import ClientError
 
 from tests.aws.emulator import functions
 from tests.aws.emulator.server import ACCOUNT, CLIENT, REGION
+from tests.pulumi.tables import create_table
 
 Values = dict[str, Any]
 
@@ -996,6 +997,25 @@ class ScheduleGroup(Kind):
         return {"name": made, "arn": found["Arn"]}
 
 
+class Table(Kind):
+    replaces = ("name", "hashKey", "rangeKey")
+    name = "name"
+    outputs = ("arn", "streamArn", "streamLabel")
+
+    def create(self, values: Values) -> Values:
+        return {"arn": create_table(client("dynamodb"), values["name"], values)}
+
+    def update(self, olds: Values, news: Values) -> None:
+        client("dynamodb").tag_resource(ResourceArn=olds["arn"], Tags=tag_list(news))
+
+    def delete(self, values: Values) -> None:
+        client("dynamodb").delete_table(TableName=values["name"])
+
+    def read(self, made: str, values: Values) -> Values | None:
+        found = client("dynamodb").describe_table(TableName=made)["Table"]
+        return {"name": made, "arn": found["TableArn"]}
+
+
 # Monitoring
 
 
@@ -1127,6 +1147,7 @@ KINDS: dict[str, Kind] = {
     "aws:secretsmanager/secretVersion:SecretVersion": SecretVersion(),
     "aws:pipes/pipe:Pipe": Pipe(),
     "aws:scheduler/scheduleGroup:ScheduleGroup": ScheduleGroup(),
+    "aws:dynamodb/table:Table": Table(),
     "aws:cloudwatch/metricAlarm:MetricAlarm": MetricAlarm(),
     "aws:cloudwatch/dashboard:Dashboard": Dashboard(),
     "aws:cloudwatch/queryDefinition:QueryDefinition": QueryDefinition(),

@@ -54,12 +54,11 @@ def served(
 ) -> Iterator[World]:
     """The command where somebody runs the executions, for all tests of a module."""
     world = new_world(tmp_path_factory.mktemp("served"))
+    world.inside = True
     if request.param == "sqlite":
         with world.served():
             yield world
     else:
-        # The variant on a file runs the installed program at each command.
-        world.inside = True
         with on_aws(world, request.getfixturevalue("aws")):
             yield world
 

@@ -28,6 +28,7 @@ def test_run_follows_an_execution_to_its_result(mw: World) -> None:
 
 
 def test_start_of_an_id_that_is_taken_tells_what_became_of_it(mw: World) -> None:
+    mw.inside = True
     start = ("start", "cli_flows:greet", "name=ann", "--id", "one")
     mw(*start)
     again = mw(*start)
@@ -390,7 +391,7 @@ def test_a_task_waits_for_its_worker_and_get_and_doctor_say_so(
         assert "task #1 'train' is with worker 'gpu', or waits for it" in said
         assert "mini-workflow worker MODULE --worker gpu" in said
         assert "worker gpu" in said
-        monkeypatch.setattr("mini_workflow.cli.commands.doctor.LONG", timedelta())
+        monkeypatch.setattr("mini_workflow.doctor.executions.LONG", timedelta())
         mw.inside = True
         mw("ls")
         assert mw("ls", "--columns", "id,workers").out == "one\tgpu"
@@ -412,6 +413,7 @@ def test_a_worker_that_cannot_be_served(mw: World, given: str) -> None:
 
 
 def test_executions_are_listed_and_counted_by_filters(mw: World) -> None:
+    mw.inside = True
     with LocalRuntime(mw.folder / "state.db") as runtime:
         for number in range(4):
             tags = {"customer": f"c-{number % 2}", "all": "yes"}

@@ -101,10 +101,6 @@ def test_what_is_wrong_is_told(staging: Staging, words: tuple[str, ...], told: s
     assert told in said.err
 
 
-def test_a_file_needs_no_such_thing(tmp_path: Path) -> None:
-    assert "`mini-workflow worker MODULE`" in new_world(tmp_path)("dev", "cli_flows", status=2).err
-
-
 @pytest.mark.parametrize("worker", ["dev-ben", "big", "other"])
 def test_a_start_for_a_worker_that_is_no_developers_is_refused(
     staging: Staging, worker: str

@@ -5,6 +5,8 @@ from time import monotonic
 
 import pytest
 
+from mini_workflow import Context, workflow
+from mini_workflow.workflow import REGISTRY
 from tests.unit.cli.world import World
 from tests.waiting import WAIT, eventually
 
@@ -67,6 +69,20 @@ def test_the_life_of_a_schedule(quick: World) -> None:
     assert quick("schedule", "delete", "yearly").out == "yearly: deleted"
     quick("schedule", "show", "yearly", status=3)
     assert quick("schedule", "ls", "--json").json == []
+
+
+def test_what_workflows_declare_is_made_without_a_worker(
+    alone: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(REGISTRY, "_workflows", {})
+
+    async def totals(ctx: Context) -> None: ...
+
+    assert alone("schedule", "declare", "--json").json == {"declared": []}
+    workflow("totals", totals, schedule={"every": 3600})
+    assert alone("schedule", "declare").out == "totals"
+    assert alone("schedule", "declare", "--json").json == {"declared": ["totals"]}
+    assert [one["id"] for one in alone("schedule", "ls", "--json").json] == ["totals"]
 
 
 def test_without_a_worker(alone: World) -> None:

@@ -38,7 +38,7 @@ class World:
     """Runs the command in a folder. `environment` says where executions are kept.
 
     With `inside` only the first call of each command is a process of its own, and the others are
-    calls in this one: where each has to import what takes long.
+    calls in this one: where the process is not what is tested.
     """
 
     folder: Path

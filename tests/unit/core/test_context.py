@@ -550,8 +550,17 @@ OPTIONS_GIVEN: dict[str, Any] = {
     "inline": True,
     "undo": print,
     "worker": "gpu",
+    "limit": "openai",
+    "limit_key": "customer",
+    "priority": 5,
 }
 """Of each option of `ctx.task` something else than its default."""
+
+BESIDE: dict[str, dict[str, Any]] = {
+    "limit_key": {"limit": "openai"},
+    "priority": {"limit": "openai"},
+}
+"""What an option is refused without."""
 
 
 @pytest.mark.parametrize(
@@ -560,7 +569,8 @@ OPTIONS_GIVEN: dict[str, Any] = {
 )
 def test_each_option_of_a_task_counts_when_it_is_given_alone(option: str) -> None:
     """Without options a call takes a short way, which has to know them all."""
-    assert asked_for({option: OPTIONS_GIVEN[option]}) != asked_for({})
+    beside = BESIDE.get(option, {})
+    assert asked_for({option: OPTIONS_GIVEN[option], **beside}) != asked_for(beside)
 
 
 def asked_for(options: dict[str, Any]) -> Any:

@@ -16,6 +16,7 @@ from mini_workflow.core.history import History
 from mini_workflow.core.open_durations import OpenDurations
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.report_limits import ReportDeadlines
+from mini_workflow.core.slots import Slots
 from mini_workflow.core.state import ExecutionState
 from mini_workflow.errors import SchemaTooNew, WireError
 from tests.laws import corpus
@@ -58,6 +59,7 @@ BY_TYPE = {
     "dict[str, str] | None": st.none() | st.dictionaries(TEXT, TEXT),
     "dict[str, str | None]": st.dictionaries(TEXT, st.none() | TEXT),
     "list[dict[str, Any]] | None": st.none() | st.just([{"id": "u", "at": 1, "result": [2]}]),
+    "list[list[Any]]": st.just([["k", 0, 1]]),
     "list[str] | None": st.none() | st.just(["s-1", "s-2"]),
     "dict[str, Any] | None": st.none() | st.just({"max_attempts": 3, "retry_on": ["a:B"]}),
 }
@@ -86,7 +88,7 @@ def test_what_is_written_out_is_written_as_all_else(event: Any) -> None:
 def test_the_line_names_its_kind_and_leaves_defaults_out(kind: Any) -> None:
     values: dict[str, Any] = {
         "int": 1, "str": "x", "Payload": Payload(text='{"a":[1]}'), "Failure": Failure("a:B", "c"),
-        "dict[str, int]": {"x": 2}, "dict[str, str | None]": {"x": None},
+        "list[list[Any]]": [["k", 0, 1]], "dict[str, int]": {"x": 2}, "dict[str, str | None]": {"x": None},
     }  # fmt: skip
     required = [f for f in fields(kind) if f.default is MISSING]
     event = kind(**{f.name: values[str(f.type)] for f in required})
@@ -203,6 +205,8 @@ def test_impossible_histories_cannot_be_made(impossible: list[Any]) -> None:
 
 def comparable(part: Any) -> Any:
     """A part of a state, with what is open as its fields."""
+    if isinstance(part, Slots):
+        return {"used": part.used, "known": part.known, "lines": comparable(part.lines)}
     if isinstance(part, OpenDurations | ReportDeadlines):
         return {name: getattr(part, name) for name in part.__slots__}
     if not isinstance(part, dict):

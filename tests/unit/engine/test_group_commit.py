@@ -16,7 +16,7 @@ def test_warm_sequential_step_is_one_commit_and_no_read() -> None:
         assert stepper.outcome(ID) == [0, 1, 2, 3]
         step = ["runner.submit", "report", "store.commit"]
         assert stepper.crashes.calls[before:] == [
-            *("store.head", "store.deleted_events", "store.commit"),
+            *("store.lookup", "store.commit"),
             *step * 4,
         ]
 
@@ -105,4 +105,5 @@ def test_nothing_stays_in_memory_of_what_has_closed() -> None:
         stepper.terminate(ID)
         stepper.run()
         assert stepper.engine.in_flight == 0
-        assert len(stepper.engine._cache) == 0
+        # Those of limits go on.
+        assert {name.partition(":")[0] for name in stepper.engine._cache._live} <= {"limit"}

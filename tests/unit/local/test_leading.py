@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import inspect
 import signal
 import sys
@@ -247,6 +248,24 @@ def test_an_inline_task_cannot_use_the_runtime_on_whatever_thread(path: Path) ->
         assert found == "refused"
         # A task that has led before is outside again.
         assert runtime.start_execution(flows.steps, 3).result(WAIT) == 3
+
+
+def test_the_engine_sleeps_by_no_clock_that_may_be_set(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sleep fails while the clock is set under some libraries; the engine's own thread would end."""
+
+    def fail(seconds: float) -> None:
+        raise OSError(errno.EINVAL, "the clock is set")
+
+    with LocalRuntime(path, lease=HOURS) as runtime:
+        with monkeypatch.context() as patched:
+            patched.setattr("time.sleep", fail)
+            for _ in range(20):
+                execution = runtime.start_execution(flows.sleeper, 0.001)
+                execution.result(WAIT)
+                assert execution.describe().status == "completed"
+        assert runtime._driver._thread.is_alive()
 
 
 def test_the_watchdog_interrupts_who_leads(path: Path) -> None:

@@ -9,13 +9,22 @@ from typing import Any, Final
 import psycopg
 import pytest
 
-from mini_workflow import LeaseLost, StoreTooNew, StoreUnavailable
+from mini_workflow import (
+    ExecutionNotFound,
+    LeaseLost,
+    PostgresClient,
+    PostgresRuntime,
+    StoreTooNew,
+    StoreUnavailable,
+)
 from mini_workflow.ports import Commit, Query, QueuedMessage
 from mini_workflow.stores.postgres import PostgresBackend, schema
 from mini_workflow.stores.postgres.connection import Address, Connection
 from mini_workflow.testing import ManualClock
 from mini_workflow.testing.contracts.backend import create, creation, head
 from tests.postgres.server import PostgresServer
+from tests.unit.local import flows
+from tests.waiting import WAIT
 
 Open = Callable[..., PostgresBackend]
 
@@ -44,6 +53,7 @@ def open_backend(postgres: PostgresServer, name: str) -> Iterator[Open]:
 
 
 ROUND_TRIPS: Final = {
+    "look up 1,000": 1,
     "start 1": 1,
     "start 1,000": 1,
     "a step": 1,
@@ -74,6 +84,7 @@ def test_round_trips(open_backend: Open, request: pytest.FixtureRequest) -> None
     create(one, "a")
     letter = (QueuedMessage("a", "x", "k"),)
     calls: dict[str, Callable[[], Any]] = {
+        "look up 1,000": lambda: one.store.lookup(many),
         "start 1": lambda: create(one, "b"),
         "start 1,000": lambda: one.store.commit([creation(each) for each in many]),
         "a step": lambda: one.store.commit([Commit("b", 1, ("x", "y"))]),
@@ -106,6 +117,45 @@ def test_round_trips(open_backend: Open, request: pytest.FixtureRequest) -> None
     lines = [f"{what}: {trips}" for what, trips in counted.items()]
     request.node.add_report_section("call", "round trips", "\n".join(lines))
     assert counted == ROUND_TRIPS
+
+
+def test_many_starts_with_ids_ask_the_server_a_few_times(
+    postgres: PostgresServer, name: str
+) -> None:
+    """However many they are; and the results of what has run here are not read."""
+    seldom = 24 * 3600.0
+    with PostgresRuntime(postgres.url, schema=name, lease=seldom) as runtime:
+        backend: Any = runtime._opened.backend
+        runtime.start_execution(flows.steps, 1, id="first").result(WAIT)
+        before = backend.trips
+        ids = [f"e-{number}" for number in range(1_000)]
+        started = runtime.start_executions(flows.echo, [(n,) for n in range(1_000)], ids=ids)
+        assert backend.trips - before <= 10
+        assert [execution.result(WAIT) for execution in started] == list(range(1_000))
+        assert backend.trips - before <= 10
+        with PostgresClient(postgres.url, schema=name) as client:
+            other: Any = client._backend
+            before = other.trips
+            client.start_executions(
+                flows.echo, [(n,) for n in range(1_000)], ids=[f"c-{n}" for n in range(1_000)]
+            )
+            assert other.trips - before <= 10
+
+
+def test_what_is_run_again_elsewhere_is_not_answered_from_memory(
+    postgres: PostgresServer, name: str
+) -> None:
+    with PostgresRuntime(postgres.url, schema=name) as runtime:
+        execution = runtime.start_execution(flows.echo, 1, id="e")
+        assert execution.result(WAIT) == 1
+        execution.restart()
+        assert execution.result(WAIT) == 1
+        assert execution.describe().run == 2
+        execution.delete()
+        with pytest.raises(ExecutionNotFound):
+            runtime.get_execution("e").result(WAIT)
+        again = runtime.start_execution(flows.echo, 2, id="e")
+        assert again.result(WAIT) == 2
 
 
 def test_a_later_release_may_use_the_tables_at_the_same_time(

@@ -21,7 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mini_workflow import Context
-from mini_workflow.cli.annotations import Text, Unfit, build
+from mini_workflow.annotations import Text, Unfit, build
 from mini_workflow.cli.arguments import read_arguments, read_value
 from mini_workflow.errors import UsageError
 from mini_workflow.workflow import Workflow
@@ -170,10 +170,10 @@ def test_what_is_typed_is_built(text: str, annotation: Any, value: Any) -> None:
         ('{"items": [{"name": "p", "due": "x"}]}', Order, "it.items[0].due must be a date"),
         ('{"at": "x"}', Model, "at"),
         ("[" * 200_000, Any, "nested too deeply"),
-        ("x", bytes, "annotated as bytes: such a value cannot be written on a command line"),
-        ("x", Callable[[], int], "cannot be written on a command line"),
-        ("x", type[int], "cannot be written on a command line"),
-        ("x", complex, "cannot be written on a command line"),
+        ("x", bytes, "annotated as bytes: such a value cannot be written as text"),
+        ("x", Callable[[], int], "cannot be written as text"),
+        ("x", type[int], "cannot be written as text"),
+        ("x", complex, "cannot be written as text"),
     ],
     ids=lambda one: str(one)[:40],
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mini_workflow.ui.scale import BREAK, MOST_BREAKS, NOW, Scale
+from mini_workflow.engine.picture.scale import BREAK, MOST_BREAKS, NOW, Scale
 
 HOUR = 3_600_000
 

@@ -59,9 +59,7 @@ def build(value: Any, annotation: Any, where: str) -> Any:
     raise Unfit(f"{where} is annotated as {_name(annotation)}: {_ELSEWHERE}")
 
 
-_ELSEWHERE: Final = (
-    "such a value cannot be written on a command line; start or call it from Python instead"
-)
+_ELSEWHERE: Final = "such a value cannot be written as text; start or call it from Python instead"
 
 _PLAIN: Final = (Any, object, inspect.Parameter.empty)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mini_workflow.ui.folding import EACH, MANY, ROWS, SLOWEST, Group, Single, fold
-from mini_workflow.ui.operations import Operation, State
+from mini_workflow.engine.picture.folding import EACH, MANY, ROWS, SLOWEST, Group, Single, fold
+from mini_workflow.engine.picture.operations import Operation, State
 
 
 def operation(seq: int, name: str = "load", state: State = "completed", took: int = 5) -> Operation:

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from mini_workflow.ui import words
-from mini_workflow.ui.folding import Folded, Group, Single, fold
-from mini_workflow.ui.operations import Course, Mark, Operation, Stretch
-from mini_workflow.ui.scale import Break, Scale, Tick
+from mini_workflow.engine.picture import words
+from mini_workflow.engine.picture.folding import Folded, Group, Single, fold
+from mini_workflow.engine.picture.operations import Course, Mark, Operation, Stretch
+from mini_workflow.engine.picture.scale import Break, Scale, Tick
 
 BUCKETS: Final = 60
 """Columns of the small chart of a group."""

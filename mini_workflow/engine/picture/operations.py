@@ -108,29 +108,47 @@ _ENDS_ATTEMPT: Final[dict[State, Literal["done", "failed", "gone"]]] = {
 }
 
 
+class CourseReader:
+    """Makes the course of a run from its entries, one at a time."""
+
+    def __init__(self) -> None:
+        self._found: dict[int, Operation] = {}
+        self._marks: list[Mark] = []
+        self._began: int | None = None
+        self._latest = 0
+        self._ended: int | None = None
+
+    def read(self, entry: Entry) -> Operation | None:
+        """Take in the next entry; answers the operation that it is about, if it is about one."""
+        at, event = milliseconds(entry.at), entry.event
+        self._began = at if self._began is None else self._began
+        self._latest = max(self._latest, at)
+        if isinstance(event, events.SignalReceived):
+            self._marks.append(Mark("signal", event.name, at, entry.number))
+        elif isinstance(event, events.UpdateAccepted):
+            self._marks.append(Mark("update", event.name, at, entry.number))
+        elif type(event) in events.CLOSING:
+            self._ended = at
+        elif (made := _made(event, at, entry.number)) is not None:
+            self._found[made.seq] = made
+            return made
+        elif (operation := self._found.get(getattr(event, "seq", 0))) is not None:
+            _apply(operation, entry, at)
+            return operation
+        return None
+
+    def course(self) -> Course:
+        """Return what has happened so far."""
+        operations = sorted(self._found.values(), key=lambda one: (one.started, one.seq))
+        return Course(operations, self._marks, self._began or 0, self._ended, self._latest)
+
+
 def course_of(entries: Iterable[Entry]) -> Course:
     """Return what has happened, in one pass over the entries."""
-    found: dict[int, Operation] = {}
-    marks: list[Mark] = []
-    began: int | None = None
-    latest, ended = 0, None
+    reader = CourseReader()
     for entry in entries:
-        at = milliseconds(entry.at)
-        began = at if began is None else began
-        latest = max(latest, at)
-        event = entry.event
-        if isinstance(event, events.SignalReceived):
-            marks.append(Mark("signal", event.name, at, entry.number))
-        elif isinstance(event, events.UpdateAccepted):
-            marks.append(Mark("update", event.name, at, entry.number))
-        elif type(event) in events.CLOSING:
-            ended = at
-        elif (made := _made(event, at, entry.number)) is not None:
-            found[made.seq] = made
-        elif (operation := found.get(getattr(event, "seq", 0))) is not None:
-            _apply(operation, entry, at)
-    operations = sorted(found.values(), key=lambda one: (one.started, one.seq))
-    return Course(operations, marks, began or 0, ended, latest)
+        reader.read(entry)
+    return reader.course()
 
 
 def _made(event: Event, at: int, number: int) -> Operation | None:
@@ -184,12 +202,18 @@ def _apply(operation: Operation, entry: Entry, at: int) -> None:
     elif isinstance(event, events.TaskReleased):
         _close(open_one, "gone", at)
         operation.stretches.append(Stretch("work", at))
-    elif (state := _STATES.get(type(event))) is not None and operation.is_open:
+    elif (state := _state_after(operation, event)) is not None and operation.is_open:
         operation.state, operation.ended, operation.due = state, at, None
         if open_one is not None and open_one.what == "work":
             open_one.what = _ENDS_ATTEMPT[state]
         if open_one is not None:
             open_one.end = at
+
+
+def _state_after(operation: Operation, event: Event) -> State | None:
+    if operation.kind == "promise" and isinstance(event, events.TimerFired):
+        return "failed"  # not completed in time
+    return _STATES.get(type(event))
 
 
 def _close(stretch: Stretch | None, what: Literal["failed", "gone"], at: int) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from mini_workflow.ui.operations import Operation
+from mini_workflow.engine.picture.operations import Operation
 
 MANY: Final = 20
 """More operations of one kind and name than this are one row."""

@@ -1,0 +1,228 @@
+"""Development: a worker and the page in a process that is started anew whenever the code changes."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from importlib.util import cache_from_source, find_spec
+from pathlib import Path
+from queue import SimpleQueue
+from types import FrameType
+from typing import TYPE_CHECKING, Any, Final
+
+from mini_workflow.cli.commands.doctor import examine
+from mini_workflow.cli.commands.run import prepare_logging, until_told
+from mini_workflow.cli.failures import UNAVAILABLE, Failed
+from mini_workflow.cli.output import note, say
+from mini_workflow.cli.session import Session
+from mini_workflow.engine.client import Client
+from mini_workflow.engine.execution import Description
+from mini_workflow.engine.watchdog import DEFAULT_LIMIT
+from mini_workflow.errors import (
+    ExecutionPaused,
+    MiniWorkflowError,
+    StoreUnavailable,
+    UnknownWorkflow,
+    UsageError,
+)
+from mini_workflow.testing.replaying import replay
+from mini_workflow.workflow import REGISTRY
+
+if TYPE_CHECKING:
+    from collections.abc import Set as AbstractSet
+
+BLOCKED: Final = 100
+"""So many blocked executions are tried with the code as it is now."""
+
+GRACE: Final = 15.0
+"""Seconds in which the process has to end before it is killed: a little more than tasks get to end."""
+
+EXTRA: Final = "dev needs what the pages need, and watchfiles: pip install 'mini-workflow[cli,ui]'"
+
+
+def supervise(
+    command: Sequence[str], variables: dict[str, str], listening: socket.socket, folder: Path
+) -> None:
+    """Run a command that serves the socket, and begin it anew whenever a Python file in the folder changes,
+    until Ctrl-C or SIGTERM. Its last argument will be ``SOCKET,PIPE``, two numbers of files. What has
+    ended by itself, such as by code that cannot be imported, begins anew with the next change.
+    """
+    told: SimpleQueue[AbstractSet[str] | None] = SimpleQueue()
+
+    def tell(_number: int, _frame: FrameType | None) -> None:
+        told.put(None)
+
+    before = {n: signal.signal(n, tell) for n in (signal.SIGINT, signal.SIGTERM)}
+    ending = threading.Event()
+    watching = threading.Thread(
+        target=_watch, args=(folder, ending, told), name="mini-workflow-watch", daemon=True
+    )
+    watching.start()
+    try:
+        child = _Child(command, variables, listening)
+        try:
+            while (changed := told.get()) is not None:
+                note(f"{', '.join(sorted(changed))} changed: the code begins anew")
+                child.end()
+                for name in changed:
+                    _forget_compiled(folder / name)
+                child = _Child(command, variables, listening)
+        finally:
+            child.end()
+    finally:
+        ending.set()
+        watching.join()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _forget_compiled(source: Path) -> None:
+    """Remove what Python has compiled of a module. It knows a change by the second and the size of the
+    source, and would take the old one for the new where both are the same.
+    """
+    if source.suffix == ".py":
+        Path(cache_from_source(str(source))).unlink(missing_ok=True)
+
+
+def _watch(
+    folder: Path, ending: threading.Event, told: SimpleQueue[AbstractSet[str] | None]
+) -> None:
+    from watchfiles import PythonFilter, watch
+
+    found = watch(
+        folder, watch_filter=PythonFilter(), stop_event=ending, rust_timeout=200, debounce=400
+    )
+    for changes in found:
+        told.put({os.path.relpath(path, folder) for _, path in changes})
+
+
+class _Child:
+    """The process that serves. It ends when its pipe is closed, so it outlives nobody."""
+
+    def __init__(
+        self, command: Sequence[str], variables: dict[str, str], listening: socket.socket
+    ) -> None:
+        theirs, self._ours = os.pipe()
+        handed = [listening.fileno(), theirs]
+        try:
+            self._process = subprocess.Popen(
+                [*command, ",".join(map(str, handed))],
+                pass_fds=handed,
+                env={**os.environ, **variables},
+                # Ctrl-C is for whoever supervises it, which then ends it.
+                start_new_session=True,
+            )
+        finally:
+            os.close(theirs)
+
+    def end(self) -> None:
+        """Have it end in order, or kill it."""
+        os.close(self._ours)
+        try:
+            self._process.wait(GRACE)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+def serve(session: Session, modules: tuple[str, ...], handed: str, url: str) -> None:
+    """Run executions and serve the page until the other end of the pipe is closed, or Ctrl-C: what is begun
+    anew after each change. `handed` are the numbers of the socket and the pipe.
+    """
+    import uvicorn
+
+    from mini_workflow.ui import app
+
+    number, pipe = map(int, handed.split(","))
+    listening = socket.socket(fileno=number)
+    prepare_logging()
+    logging.getLogger().handlers[0].addFilter(_Addresses(url))
+    session.import_modules(*modules)
+    known = REGISTRY.names()
+    if not known:
+        raise UsageError("no workflow is defined: name the modules that define them")
+    blocked = _blocked(session)
+    with until_told() as told, session.backend.server({"default": 0}) as runtime:
+        say(f"serving {session.backend.name}: {', '.join(known)}")
+        for line in continue_blocked(runtime, blocked):
+            say(line)
+        sys.stdout.flush()
+        site: Any = app(runtime, name=session.backend.place, doctor=lambda: examine(session))
+        config = uvicorn.Config(site, log_level="warning", timeout_graceful_shutdown=1)
+        server = uvicorn.Server(config)
+        serving = threading.Thread(
+            target=server.run, kwargs={"sockets": [listening]}, name="mini-workflow-page"
+        )
+        serving.start()
+
+        def end() -> None:
+            os.read(pipe, 1)
+            told.tell()
+
+        threading.Thread(target=end, name="mini-workflow-pipe", daemon=True).start()
+        told.wait()
+        server.should_exit = True
+        serving.join()
+
+
+def _blocked(session: Session) -> list[Description]:
+    """Return the executions that are blocked before anything runs; none if there is no store yet."""
+    try:
+        with session.backend.reader() as client:
+            found: list[Description] = client.list_executions(status="blocked", limit=BLOCKED)
+            return found
+    except StoreUnavailable:
+        return []
+
+
+def continue_blocked(client: Client, blocked: Sequence[Description]) -> Iterator[str]:
+    """Resume executions that the code, as it is now, can go on with; say which, why they were blocked, and
+    why the others still are. Those that a person has paused are left alone.
+    """
+    for one in blocked:
+        if one.blocked_kind == ExecutionPaused.__name__:
+            continue
+        execution = client.get_execution(one.id)
+        try:
+            if one.workflow not in REGISTRY.names():
+                raise UnknownWorkflow(f"no module that was imported defines {one.workflow!r}")
+            found = replay(execution.recording(), codec=client.codec, turn_timeout=DEFAULT_LIMIT)
+            if found.fault is not None:
+                raise found.fault
+            if execution.describe().status == "blocked":
+                execution.resume()
+        except MiniWorkflowError as error:
+            yield f"{one.id} ({one.workflow}) is still blocked: {error}"
+        else:
+            yield f"{one.id} ({one.workflow}) goes on. It was blocked: {one.blocked_reason}"
+
+
+class _Addresses(logging.Filter):
+    """Adds the address of the page to what is told of executions that went wrong."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__()
+        self._url = url
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Add the address to a record of an execution that has failed or is blocked. Keeps all."""
+        name = getattr(record, "execution_id", None)
+        said = record.getMessage()
+        if name and ("] failed" in said or record.levelno >= logging.ERROR):
+            record.msg, record.args = f"{said}  {self._url}executions/{name}", ()
+        return True
+
+
+def check_extra() -> None:
+    """Raise Failed unless all is installed, on a system that can hand over a socket."""
+    if os.name != "posix":
+        raise Failed("dev needs a system that hands sockets to processes, such as Linux or macOS")
+    for name in ("jinja2", "starlette", "uvicorn", "watchfiles"):
+        if find_spec(name) is None:
+            raise Failed(f"{EXTRA} ({name} is missing)", UNAVAILABLE)

@@ -1,0 +1,188 @@
+"""Limit: a bound on how much is done at a time, and how often, that all executions of a store share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any, Final
+
+from mini_workflow.core.validation import EXECUTION_ID
+from mini_workflow.durations import MAXIMUM_DURATION, milliseconds, seconds
+from mini_workflow.errors import UsageError
+
+LIMIT: Final = "mini_workflow.limit"
+"""The name of the built-in workflow of a limit."""
+
+LIMIT_PREFIX: Final = "limit:"
+"""What the ids of the executions of limits begin with."""
+
+LONGEST_NAME: Final = 70
+"""Characters of the name of a limit."""
+
+LONGEST_KEY: Final = 200
+"""Characters of a key."""
+
+PRIORITIES: Final = 100
+"""The highest priority; the lowest is as far below 0. Our own bound."""
+
+MOST: Final = 1_000_000
+"""How many slots, or starts within a time, a limit has at most. Our own bound."""
+
+Plan = dict[str, Any]
+"""What a limit allows, as JSON holds it: `concurrency` and `rate` (how many, and within how many
+milliseconds), as far as it has them, and `per_key`."""
+
+_DECLARED: Final[dict[str, Limit]] = {}
+
+
+class Limit:
+    """A limit, declared beside the workflows that use it, which name it: ``ctx.task(..., limit="openai")``.
+
+    It counts for all executions of a store, on all machines. Declaring it again with other numbers changes
+    it when an execution next asks for a slot; the order is that of the deployments.
+
+    Args:
+        name: 1 to 70 letters, digits and ``_-.``.
+        concurrency: how many slots are held at a time: a whole number of 1 or more, or None for any.
+        rate: how many slots are given within how many seconds (or a timedelta), as a pair, or None
+            for any. No longer span of that length has more.
+        per_key: whether each key has that much for itself; else all share it.
+
+    Raises:
+        UsageError: an argument is out of range, or neither `concurrency` nor `rate` is given.
+    """
+
+    __slots__ = ("name", "plan")
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        concurrency: int | None = None,
+        rate: tuple[int, float | timedelta] | None = None,
+        per_key: bool = False,
+    ) -> None:
+        check_limit_name(name)
+        self.name = name
+        self.plan = make_limit_plan(name, concurrency, rate, per_key)
+        _DECLARED[name] = self
+
+    @property
+    def concurrency(self) -> int | None:
+        """How many slots are held at a time; None for any number."""
+        return self.plan.get("concurrency")
+
+    @property
+    def rate(self) -> tuple[int, timedelta] | None:
+        """How many slots are given, and within which time; None for any number."""
+        return rate_of(self.plan)
+
+    @property
+    def per_key(self) -> bool:
+        """Whether each key has that much for itself."""
+        return bool(self.plan["per_key"])
+
+    def __repr__(self) -> str:
+        return f"<limit {self.name!r}: {text_of_plan(self.plan)}>"
+
+
+def declared_plan(name: str) -> Plan | None:
+    """Return what the limit of that name allows by the code of this process; None if it has none."""
+    found = _DECLARED.get(name)
+    return None if found is None else found.plan
+
+
+def limit_id(name: str) -> str:
+    """Return the id of the execution of a limit."""
+    return LIMIT_PREFIX + name
+
+
+def check_limit_name(name: object) -> None:
+    """Raise UsageError unless it can be the name of a limit."""
+    ok = isinstance(name, str) and len(name) <= LONGEST_NAME
+    if not ok or EXECUTION_ID.fullmatch(str(name)) is None or set(str(name)) & set(":@"):
+        raise UsageError(
+            f"{name!r} cannot be the name of a limit: use 1 to {LONGEST_NAME} letters, digits and '_', "
+            "'-', '.', beginning with a letter, a digit or '_'"
+        )
+
+
+def make_limit_plan(name: str, concurrency: object, rate: object, per_key: object) -> Plan:
+    """Return the plan of a limit. Raises UsageError if it cannot be meant."""
+    plan: Plan = {"per_key": bool(per_key)}
+    if concurrency is None and rate is None:
+        raise UsageError(f"limit {name!r}: give concurrency=, rate= or both")
+    if concurrency is not None:
+        if type(concurrency) is not int or not 1 <= concurrency <= MOST:
+            raise UsageError(
+                f"limit {name!r}: concurrency={concurrency!r}: give a whole number from 1 to {MOST:,}"
+            )
+        plan["concurrency"] = concurrency
+    if rate is not None:
+        plan["rate"] = _checked_rate(name, rate)
+    return plan
+
+
+def _checked_rate(name: str, rate: Any) -> list[int]:
+    wrong = UsageError(
+        f"limit {name!r}: rate={rate!r}: give how many, from 1 to {MOST:,}, and within how many seconds, "
+        "as in rate=(100, 60) or rate=(100, timedelta(minutes=1))"
+    )
+    if not isinstance(rate, Sequence) or isinstance(rate, str) or len(rate) != 2:  # pyright: ignore[reportUnknownArgumentType]
+        raise wrong
+    count, span = rate[0], milliseconds(seconds(rate[1]))  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+    if type(count) is not int or not (1 <= count <= MOST and 1 <= span <= MAXIMUM_DURATION):  # pyright: ignore[reportUnknownArgumentType]
+        raise wrong
+    return [count, span]
+
+
+def rate_of(plan: Plan) -> tuple[int, timedelta] | None:
+    """Return the rate of a plan: how many, and within which time."""
+    rate = plan.get("rate")
+    return None if rate is None else (rate[0], timedelta(milliseconds=rate[1]))
+
+
+def text_of_plan(plan: Plan) -> str:
+    """Return a plan in words."""
+    parts: list[str] = []
+    if "concurrency" in plan:
+        parts.append(f"{plan['concurrency']} at a time")
+    if "rate" in plan:
+        parts.append(f"{plan['rate'][0]} within {plan['rate'][1] / 1000:g} s")
+    return ", ".join(parts) + (" for each key" if plan["per_key"] else "")
+
+
+def wish_of(name: object, key: object, priority: object, what: str) -> dict[str, Any] | None:
+    """Return what is recorded of an operation that needs a slot, None if it needs none. Raises UsageError."""
+    if name is None:
+        if key is not None or priority is not None:
+            given = "limit_key" if key is not None else "priority"
+            raise UsageError(f"{what}: {given}= is for a limit; give limit= too")
+        return None
+    name = name.name if isinstance(name, Limit) else name
+    check_limit_name(name)
+    wish: dict[str, Any] = {"name": name}
+    if key is not None:
+        if not isinstance(key, str) or len(key) > LONGEST_KEY:
+            raise UsageError(
+                f"{what}: limit_key={key!r}: give a text of at most {LONGEST_KEY} characters"
+            )
+        if key:
+            wish["key"] = key
+    if priority is not None:
+        if type(priority) is not int or abs(priority) > PRIORITIES:
+            raise UsageError(
+                f"{what}: priority={priority!r}: give a whole number from -{PRIORITIES} to {PRIORITIES}"
+            )
+        if priority:
+            wish["priority"] = priority
+    return wish
+
+
+def check_declared(name: str, what: str) -> None:
+    """Raise UsageError unless the code of this process declares a limit of that name."""
+    if name not in _DECLARED:
+        raise UsageError(
+            f"{what}: no limit {name!r} is declared: write Limit({name!r}, concurrency=...) at the top of "
+            "a module that is imported wherever the workflow runs"
+        )

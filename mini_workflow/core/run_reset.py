@@ -1,0 +1,69 @@
+"""Run reset: what becomes of the state of a run that begins with events of another one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mini_workflow.core import events
+from mini_workflow.core.open_task import OpenTask
+from mini_workflow.core.timing import DEADLINE
+
+if TYPE_CHECKING:
+    from mini_workflow.core.state import ExecutionState
+
+
+def reset_run(state: ExecutionState, event: events.ExecutionReset) -> None:
+    """Have the tasks made again that are open, with the attempts that the event says."""
+    state.check_open(event)
+    state.resets.add((event.run, event.id))
+    if state.slots is not None:
+        state.slots.begin_anew()
+        for seq, task in state.tasks.items():
+            if task.waits and task.limit is not None:
+                state.slots.ask(seq, task.limit)
+    for number, attempt in (event.attempts or {}).items():
+        seq = int(number)
+        task = state.tasks.get(seq)
+        if task is None:
+            continue  # the code of today has given it up before
+        task.attempt, task.discounted = attempt, attempt - 1
+        if task.limit is not None and not _slot_again(state, seq, task, event):
+            continue
+        if task.retry_at is not None:
+            task.retry_at = None
+            state.durations.end(seq)
+            state.in_flight += 1
+        state.released.pop(seq, None)
+        state.expect(seq, max(event.at, state.now))
+    if event.timer in state.timers:
+        state.open_timer(event.timer, event.fire_at, event.at)
+    for seq in state.promises.begin_again(event.timer, event.at):
+        state.wait_for_promise(seq)
+    if DEADLINE in state.timers and state.within is not None:
+        # It has as long again as the run had at first.
+        state.open_timer(DEADLINE, event.at + state.within, event.at)
+
+
+def _slot_again(
+    state: ExecutionState, seq: int, task: OpenTask, event: events.ExecutionReset
+) -> bool:
+    """Have a task that is made again wait for a slot, unless its attempt goes on: that has one."""
+    assert task.limit is not None
+    slots = state.slots_of()
+    if seq in (event.running or ()):
+        if task.waits:
+            slots.withdraw(seq, task.limit)
+            state.in_flight += 1
+            task.waits = False
+        slots.hold(task.limit)
+        return True
+    if task.in_flight:
+        state.in_flight -= 1
+        state.deadlines.drop(seq)
+    elif task.retry_at is not None:
+        task.retry_at = None
+        state.durations.end(seq)
+    state.released.pop(seq, None)
+    task.waits = True
+    slots.ask(seq, task.limit)
+    return False

@@ -1,0 +1,253 @@
+"""Slots: what the tasks of one run have of its limits, and what is said to those about it.
+
+Each limit is an execution of its own. It is told how things stand, never what has changed: so a message
+that comes twice, or that is sent again, says nothing new. What it grants is counted from the start of
+the run, for the same reason.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Final
+
+from mini_workflow.core import commands, events
+from mini_workflow.core.limit import LIMIT, check_declared, declared_plan, limit_id
+from mini_workflow.core.payload import Payload
+
+if TYPE_CHECKING:
+    from mini_workflow.core.recorder import Recorder
+    from mini_workflow.core.state import ExecutionState
+
+STANDING: Final = "slots"
+"""The name of the signal by which a limit is told how an execution stands."""
+
+Place = tuple[str, str, int]
+"""The name of a limit, the key, and the priority."""
+
+
+def place_of(limit: dict[str, Any]) -> Place:
+    """Return where a task waits, as it is recorded. Raises KeyError if it is damaged."""
+    return limit["name"], limit.get("key", ""), limit.get("priority", 0)
+
+
+class Line:
+    """What a run has at one place: the operations that wait, in order, by their number; how many slots
+    it holds; and how many it has been granted in all.
+    """
+
+    __slots__ = ("granted", "held", "waiting")
+
+    def __init__(self) -> None:
+        self.waiting: OrderedDict[int, None] = OrderedDict()
+        self.held = 0
+        self.granted = 0
+
+
+class Slots:
+    """The slots of one run. Part of its state: the same history gives the same."""
+
+    __slots__ = ("_begun", "changed", "known", "lines", "used")
+
+    def __init__(self) -> None:
+        self.lines: dict[Place, Line] = {}
+        self.changed: dict[Place, None] = {}
+        """Of which places the limit has not been told since they changed."""
+        self.used: dict[str, None] = {}
+        """The limits that know of this run."""
+        self.known: dict[str, None] = {}
+        """The executions of limits that the run has seen to."""
+        self._begun: list[int] = []
+
+    def ask(self, seq: int, limit: dict[str, Any]) -> None:
+        """Have an operation wait for a slot."""
+        self._line(limit).waiting[seq] = None
+
+    def withdraw(self, seq: int, limit: dict[str, Any]) -> None:
+        """Have an operation wait no longer."""
+        self._line(limit).waiting.pop(seq, None)
+
+    def hold(self, limit: dict[str, Any]) -> None:
+        """Hold a slot that nobody has granted: for an attempt that goes on from the run before."""
+        self._line(limit).held += 1
+
+    def give_back(self, limit: dict[str, Any]) -> None:
+        """Give back the slot of an operation."""
+        line = self._line(limit)
+        line.held = max(0, line.held - 1)
+
+    def is_new(self, message: events.SlotsGranted) -> bool:
+        """Return whether anything is granted that was not before."""
+        for key, priority, total in message.granted:
+            line = self.lines.get((message.limit, key, priority))
+            if line is not None and total > line.granted:
+                return True
+        return False
+
+    def begun(self) -> list[int]:
+        """Return the operations that have got a slot since this was asked last."""
+        begun, self._begun = self._begun, []
+        return begun
+
+    def settle(self, *, told: bool) -> None:
+        """Note that all which has happened was acted upon, and that the limits were `told` of it."""
+        self._begun = []
+        if told:
+            self.changed.clear()
+
+    def take(self, event: events.SlotsGranted) -> list[int]:
+        """Return the operations that have got a slot. What nobody waits for any more goes back."""
+        found: list[int] = []
+        for key, priority, total in event.granted:
+            place = (event.limit, key, priority)
+            line = self.lines.get(place)
+            if line is None or total <= line.granted:
+                continue
+            new, line.granted = total - line.granted, total
+            taken = [
+                line.waiting.popitem(last=False)[0] for _ in range(min(new, len(line.waiting)))
+            ]
+            line.held += len(taken)
+            found += taken
+            if len(taken) < new:
+                self.changed[place] = None
+        self._begun += found
+        return found
+
+    def begin_anew(self) -> None:
+        """Forget all: another run goes on, which the limits do not know."""
+        self.lines.clear()
+        self.changed.clear()
+        self.used.clear()
+
+    def _line(self, limit: dict[str, Any]) -> Line:
+        place = place_of(limit)
+        line = self.lines.get(place)
+        if line is None:
+            line = self.lines[place] = Line()
+        self.changed[place] = None
+        self.used[place[0]] = None
+        return line
+
+
+def take_slots(state: ExecutionState, event: events.SlotsGranted) -> None:
+    """Have the operations begin that are granted slots."""
+    for seq in state.slots_of().take(event):
+        task = state.tasks[seq]
+        task.waits, task.since = False, event.at
+        state.in_flight += 1
+        state.expect(seq, max(event.at, state.now))
+
+
+# What is said to the limits
+
+
+def see_to_limit(recorder: Recorder, limit: str) -> None:
+    """See to it that the execution of a limit is there, before it is asked. Raises UsageError if there is
+    no such limit.
+    """
+    name, slots = limit_id(limit), recorder.state.slots
+    if slots is not None and name in slots.known:
+        return
+    if recorder.script is None or recorder.script.ended():
+        check_declared(limit, "ctx.task()")
+    given: list[Any] = [[limit], {}]
+    arguments = recorder.codec.for_execution(name).encode(given, "arguments")
+    seq = recorder.seq = recorder.seq + 1
+    recorder.emit(events.StartSent(seq, LIMIT, name, arguments))
+
+
+def tell_limits(
+    sender: str, execution_id: str, state: ExecutionState
+) -> list[commands.SendMessage]:
+    """Return what limits are to be told of what has changed; that is told then."""
+    slots = state.slots
+    if slots is None or not slots.changed:
+        return []
+    changed, slots.changed = slots.changed, {}
+    return list(_standing(sender, execution_id, state, changed))
+
+
+def tell_again(
+    sender: str, execution_id: str, state: ExecutionState, now: int, limit: str = ""
+) -> list[commands.SendMessage]:
+    """Return what limits, or that one, are told of all once more, where a message may be lost: they
+    answer it by what they have granted, if the run does not know it.
+    """
+    slots = state.slots
+    if slots is None or state.closed:
+        return []
+    places = [place for place in slots.lines if limit in ("", place[0])]
+    return list(_standing(sender, execution_id, state, places, f"/again/{now}"))
+
+
+def leave_limits(
+    sender: str, execution_id: str, state: ExecutionState
+) -> list[commands.SendMessage]:
+    """Return what limits are told of the end of a run: it gives all back."""
+    if state.slots is None:
+        return []
+    return [left(name, sender, execution_id, state.now) for name in state.slots.used]
+
+
+def left(
+    limit: str, sender: str, execution_id: str, at: int, again: str = ""
+) -> commands.SendMessage:
+    """Return what a limit is told of the end of a run."""
+    value = {"from": execution_id, "as": sender}
+    return _message(limit, f"{sender}/left/{limit}{again}", at, value)
+
+
+def _standing(
+    sender: str,
+    execution_id: str,
+    state: ExecutionState,
+    places: Iterable[Place],
+    again: str = "",
+) -> Iterator[commands.SendMessage]:
+    slots = state.slots
+    assert slots is not None
+    by_limit: dict[str, list[list[Any]]] = {}
+    for place in places:
+        name, key, priority = place
+        line = slots.lines[place]
+        stands = [key, priority, len(line.waiting), line.granted, line.held]
+        by_limit.setdefault(name, []).append(stands)
+    for name, lines in by_limit.items():
+        value: dict[str, Any] = {"from": execution_id, "as": sender}
+        value |= {"at": state.length, "lines": lines}
+        if (plan := declared_plan(name)) is not None:
+            value["plan"] = plan
+        yield _message(name, f"{sender}/slots/{name}/{state.length}{again}", state.now, value)
+
+
+def _message(name: str, key: str, at: int, value: dict[str, Any]) -> commands.SendMessage:
+    signal = events.SignalReceived(at, STANDING, Payload(tree=value), key)
+    return commands.SendMessage(limit_id(name), signal, key)
+
+
+def askers(first: events.ExecutionStarted, history: Iterable[events.Event]) -> dict[str, str]:
+    """Return the runs that a limit knows by its history: the ids of their executions. Some have left."""
+    found: dict[str, str] = {}
+    arguments = first.arguments.tree[0]
+    if len(arguments) > 1:
+        found = {run: about[0] for run, about in arguments[1]["runs"].items()}
+    for event in history:
+        if isinstance(event, events.SignalReceived) and event.name == STANDING:
+            value = event.value.tree
+            if "lines" in value:
+                found[value["as"]] = value["from"]
+            else:
+                found.pop(value["as"], None)
+    return found
+
+
+def send_slots(
+    recorder: Recorder, target: str, limit: str, sender: str, granted: list[list[Any]]
+) -> None:
+    """Grant slots to a run of another execution, once this turn is committed; as the workflow of a limit
+    does.
+    """
+    if recorder.may_start():
+        seq = recorder.seq = recorder.seq + 1
+        recorder.emit(events.SlotsSent(seq, target, limit, sender, granted))

@@ -1,0 +1,140 @@
+"""Intercepted: a transport with interceptors around what it takes, and what they hear of a turn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar, cast
+
+from mini_workflow.core import events
+from mini_workflow.core.headers import check_headers
+from mini_workflow.engine.requests import Ask, Post, Request, Resume, Start, Update
+from mini_workflow.engine.transport import Transport
+from mini_workflow.engine.turn import Turn
+from mini_workflow.interceptors import ClientCall, Committed, Interceptors
+
+T = TypeVar("T")
+
+_KINDS: dict[type[Any], str] = {
+    events.SignalReceived: "signal",
+    events.CancelRequested: "cancel",
+    events.ExecutionTerminated: "terminate",
+    events.PauseRequested: "pause",
+    events.DeletionRequested: "delete",
+}
+
+
+def with_interceptors(transport: Transport, interceptors: Interceptors) -> Transport:
+    """Return the transport, with interceptors around it if there are any."""
+    if not interceptors:
+        return transport
+    return cast("Transport", InterceptedTransport(transport, interceptors))
+
+
+class InterceptedTransport:
+    """What is not about a call is the other transport's own."""
+
+    def __init__(self, transport: Transport, interceptors: Interceptors) -> None:
+        self._transport = transport
+        self._interceptors = interceptors
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def start(self, requests: Sequence[Start]) -> None:
+        """See `Transport.start`: comes back when all are answered."""
+        if not requests:
+            return
+        first = requests[0]
+        name = "" if first.message is None else first.message.name
+        kind = "start" if first.fork is None else "fork"
+        call = ClientCall(kind, first.execution_id, first.workflow, name, len(requests))
+        call.headers |= first.headers or {}
+        with self._interceptors.around_call(call):
+            headers = check_headers(call.headers)
+            for request in requests:
+                request.headers = headers
+                if request.message is not None:
+                    request.message = replace(request.message, headers=headers)
+            self._transport.start(requests)
+            for request in requests:
+                request.reply.wait()
+
+    def ask(self, request: Request[T], timeout: float | None = None) -> T:
+        """See `Transport.ask`."""
+        asked: Any = request
+        if isinstance(asked, Update) and asked.known:
+            return self._transport.ask(request, timeout)
+        call = _call_of(asked)
+        with self._interceptors.around_call(call):
+            if call.headers:
+                _put(asked, check_headers(call.headers))
+            return self._transport.ask(request, timeout)
+
+    def post(self, requests: Sequence[Post]) -> None:
+        """See `Transport.post`."""
+        if not requests:
+            return
+        call = _call_of(requests[0])
+        call.count = len(requests)
+        with self._interceptors.around_call(call):
+            self._transport.post(requests)
+
+
+def _call_of(request: Any) -> ClientCall:
+    name = request.execution_id
+    if isinstance(request, Update):
+        return ClientCall("update", name, name=request.name)
+    if isinstance(request, Ask):
+        return ClientCall("query", name, name=request.name)
+    if isinstance(request, Resume):
+        return ClientCall("resume", name)
+    message: Any = request.message
+    if type(message).__name__.startswith("Promise"):
+        return ClientCall("promise", name)
+    if isinstance(message, events.ResetRequested):
+        return ClientCall(message.how, name)
+    return ClientCall(_KINDS[type(message)], name, name=getattr(message, "name", ""))
+
+
+def _put(request: Any, headers: dict[str, str] | None) -> None:
+    if isinstance(request, Update):
+        request.headers = headers
+    elif isinstance(request, Post) and isinstance(request.message, events.SignalReceived):
+        request.message = replace(request.message, headers=headers)
+
+
+def telling(interceptors: Interceptors) -> Callable[[Turn], None]:
+    """Return what tells interceptors of a committed turn."""
+    if not interceptors.hear:
+        return untold
+
+    def tell(turn: Turn) -> None:
+        if turn.decision is None and turn.closing is None:
+            return
+        interceptors.committed(committed_of(turn))
+
+    return tell
+
+
+def untold(turn: Turn) -> None:
+    """Tell nobody."""
+
+
+def committed_of(turn: Turn) -> Committed:
+    """Return what interceptors hear of a turn."""
+    head, live = turn.head, turn.live
+    run = None if live is None else live.run
+    started = None if run is None else run.started
+    decision = turn.decision
+    taken = (turn.closing,) if decision is None else decision.events
+    return Committed(
+        head.execution_id,
+        head.workflow,
+        head.run if started is None else started.run,
+        head.status,
+        tuple(event for event in taken if event is not None),
+        dict((started.headers if started is not None else None) or {}),
+        head.started_at,
+        head.started_at if started is None else started.at,
+    )

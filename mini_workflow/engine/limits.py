@@ -1,0 +1,154 @@
+"""Limits: what users see of them and change, on any runtime. Each is an execution of a built-in workflow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+from mini_workflow.core.limit import (
+    LIMIT_PREFIX,
+    Limit,
+    check_limit_name,
+    limit_id,
+    make_limit_plan,
+    rate_of,
+)
+from mini_workflow.limits.workflow import LIMIT
+
+if TYPE_CHECKING:
+    from mini_workflow.engine.client import Client
+
+_KEEP: Final[Any] = object()
+"""Stands for an argument that is not given, where None means something."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyCount:
+    """What one key has of a limit: how many slots are held, and how many tasks wait for one."""
+
+    key: str
+    held: int
+    waiting: int
+
+
+@dataclass(frozen=True, slots=True)
+class SlotHolder:
+    """An execution that holds slots: its id, the key, and how many."""
+
+    execution_id: str
+    key: str
+    held: int
+
+
+@dataclass(frozen=True, slots=True)
+class LimitDescription:
+    """A limit as it stands: what it allows, and how many slots are held and waited for.
+
+    `keys` are the twenty for which most wait, and `holders` the twenty executions that have held slots
+    for longest.
+    """
+
+    name: str
+    concurrency: int | None
+    rate: tuple[int, timedelta] | None
+    per_key: bool
+    held: int
+    waiting: int
+    keys: tuple[KeyCount, ...]
+    holders: tuple[SlotHolder, ...]
+
+
+class LimitHandle:
+    """A handle to a limit of a store."""
+
+    def __init__(self, name: str, client: Client, timeout: float | None = None) -> None:
+        self.name = name
+        self._client = client
+        self._timeout = timeout
+
+    def describe(self) -> LimitDescription:
+        """Return how it stands. Raises ExecutionNotFound if it is not there: nobody has used it."""
+        found: dict[str, Any] = self._client.get_execution(limit_id(self.name)).query("describe")
+        plan = found["plan"]
+        return LimitDescription(
+            name=self.name,
+            concurrency=plan.get("concurrency"),
+            rate=rate_of(plan),
+            per_key=bool(plan.get("per_key")),
+            held=found["held"],
+            waiting=found["waiting"],
+            keys=tuple(KeyCount(*entry) for entry in found["keys"]),
+            holders=tuple(SlotHolder(*entry) for entry in found["holders"]),
+        )
+
+    def update(
+        self,
+        *,
+        concurrency: int | None = _KEEP,
+        rate: tuple[int, float | timedelta] | None = _KEEP,
+        per_key: bool = _KEEP,
+    ) -> None:
+        """Change what is given; the rest stays. It counts at once, for those that wait too; slots that are
+        held stay held. The values are those of `Limit`, and None is for any number.
+
+        It is so until the code declares other numbers than it did before.
+
+        Raises:
+            UsageError: an argument is out of range, or neither would be limited.
+            ExecutionNotFound: it is not there.
+        """
+        now = self.describe()
+        plan = make_limit_plan(
+            self.name,
+            now.concurrency if concurrency is _KEEP else concurrency,
+            now.rate if rate is _KEEP else rate,
+            now.per_key if per_key is _KEEP else per_key,
+        )
+        changes = {"concurrency": None, "rate": None, **plan}
+        execution = self._client.get_execution(limit_id(self.name))
+        execution.update("change", changes, timeout=self._timeout)
+
+    def __repr__(self) -> str:
+        return f"<limit {self.name!r}>"
+
+
+class Limits:
+    """The limits of a store: ``runtime.limits``."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def create(self, limit: Limit) -> LimitHandle:
+        """Have a limit be there before it is used; else the first task that needs it sees to that. If it is
+        there, and the code has declared other numbers before, it is changed.
+        """
+        handle = self._client.update_with_start(
+            *(LIMIT, limit.name),
+            id=limit_id(limit.name),
+            update="declare",
+            update_args=(limit.plan,),
+            if_closed="restart",
+        )
+        handle.result()
+        return LimitHandle(limit.name, self._client)
+
+    def get(self, name: str, *, timeout: float | None = None) -> LimitHandle:
+        """Return a handle to a limit, whose changes wait for at most `timeout` seconds until they are taken.
+        Raises ExecutionNotFound if nobody has used or created it, UsageError if it is no name.
+        """
+        check_limit_name(name)
+        self._client.get_execution(limit_id(name))
+        return LimitHandle(name, self._client, timeout)
+
+    def list(self) -> list[LimitHandle]:
+        """Return all limits that were used or created, the newest first."""
+        found = self._client.list_executions(workflow=LIMIT)
+        return [
+            LimitHandle(one.id.removeprefix(LIMIT_PREFIX), self._client)
+            for one in found
+            if one.closed_at is None
+        ]
+
+    def __repr__(self) -> str:
+        return "<limits>"

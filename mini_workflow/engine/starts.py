@@ -1,0 +1,107 @@
+"""Starts: how a client starts many executions at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, TypeVarTuple, overload
+
+from mini_workflow.context import Context
+from mini_workflow.core.starting import BoundWorkflow
+from mini_workflow.engine.calls import arguments_of, name_of
+from mini_workflow.engine.execution import Execution
+from mini_workflow.engine.transport import Transport
+from mini_workflow.errors import UsageError
+from mini_workflow.workflow import Workflow
+
+if TYPE_CHECKING:
+    from mini_workflow.engine.client import Client
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Ts = TypeVarTuple("Ts")
+
+
+class StartExecutions:
+    """``runtime.start_executions``: see `__call__`."""
+
+    def __init__(self, client: Client, transport: Transport) -> None:
+        self._client = client
+        self._transport = transport
+
+    @overload
+    def __call__(
+        self,
+        workflow: Callable[[Context, *Ts], Coroutine[Any, Any, R]],
+        calls: Iterable[tuple[*Ts]],
+        *,
+        ids: Iterable[str] | None = None,
+        tags: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> list[Execution[R]]: ...
+    @overload
+    def __call__(
+        self,
+        workflow: Workflow[P, R],
+        calls: Iterable[BoundWorkflow[R]],
+        *,
+        ids: Iterable[str] | None = None,
+        tags: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> list[Execution[R]]: ...
+    @overload
+    def __call__(
+        self,
+        workflow: str,
+        calls: Iterable[tuple[Any, ...]],
+        *,
+        ids: Iterable[str] | None = None,
+        tags: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> list[Execution[Any]]: ...
+    def __call__(
+        self,
+        workflow: Any,
+        calls: Iterable[Any],
+        *,
+        ids: Iterable[str] | None = None,
+        tags: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> list[Execution[Any]]:
+        """Start many executions of a workflow, in as few commits as possible.
+
+        Args:
+            workflow: the workflow, or its name.
+            calls: the positional arguments of each, as tuples; or ``workflow.bind(...)`` of each.
+            ids: their ids, as many as there are calls; without them they are made up.
+            tags: the tags of each of them.
+            headers: the headers of each of them.
+
+        Returns:
+            Their handles, in the order of the calls. When this returns, all survive a crash.
+
+        Raises:
+            UsageError: there are not as many ids as calls.
+            Exception: what `start_execution` raises. Wrong calls are found before anything is
+                started; of the rest, those before and behind the one at fault are started.
+        """
+        client = self._client
+        client.check_caller()
+        name = name_of(workflow)
+        arguments = list(calls)
+        names = None if ids is None else list(ids)
+        if names is not None and len(names) != len(arguments):
+            raise UsageError(f"start_executions: {len(arguments)} calls, but {len(names)} ids")
+        requests = [
+            client.start_request(
+                *(name, *arguments_of(name, call)),
+                None if names is None else names[index],
+                tags=tags,
+                headers=headers,
+            )
+            for index, call in enumerate(arguments)
+        ]
+        self._transport.start(requests)
+        return [client.started(request) for request in requests]
+
+    def __repr__(self) -> str:
+        return "<start_executions>"

@@ -1,0 +1,141 @@
+"""What durable agents of any framework share: how their tasks are run, found and tried again."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import Any, Final, Generic, TypeVar, cast
+
+from typing_extensions import TypedDict
+
+from mini_workflow.context import Context
+from mini_workflow.core.retry import RetryPolicy
+from mini_workflow.errors import UsageError
+from mini_workflow.workflow import current_workflow
+
+Durable = TypeVar("Durable")
+
+
+class TaskOptions(TypedDict, total=False):
+    """How a task of an agent is run: as in `Context.task`."""
+
+    retry: RetryPolicy | None
+    timeout: float | timedelta | None
+    heartbeat_timeout: float | timedelta | None
+    worker: str | None
+
+
+TOOL: Final[TaskOptions] = {"timeout": 600.0}
+"""How tools are called by default: once, since not every tool may be called again."""
+
+
+def model_options(is_transient: Any) -> TaskOptions:
+    """Return how models are asked by default. Ten minutes is what long answers of reasoning models take;
+    our own bound. Turn the retries of the provider's client off, or they multiply with these.
+    """
+    return {
+        "retry": RetryPolicy(max_attempts=5, initial=1.0, maximum=60.0, retry_if=is_transient),
+        "timeout": 600.0,
+    }
+
+
+def is_transient_status(error: Exception) -> bool:
+    """Return whether a request is worth another try: it got no answer, or one whose status says so
+    (429, 408, 409, or 500 and above).
+    """
+    status = getattr(error, "status_code", None)
+    if isinstance(status, int):
+        return status in (408, 409, 429) or status >= 500
+    return isinstance(error, OSError)
+
+
+@contextmanager
+def with_asked_wait() -> Generator[None]:
+    """Have the engine wait as long as the provider asks for, if the request in this block fails."""
+    try:
+        yield
+    except Exception as error:
+        seconds = _asked_wait(error)
+        if seconds is not None and getattr(error, "retry_after", None) is None:
+            cast("Any", error).retry_after = seconds
+        raise
+
+
+def _asked_wait(error: Exception) -> float | None:
+    """Return the seconds that the headers of an answer ask for, by Retry-After or retry-after-ms."""
+    headers: Any = getattr(error, "headers", None)
+    if headers is None:
+        headers = getattr(getattr(error, "response", None), "headers", None)
+    if not isinstance(headers, Mapping):
+        return None
+    given = {str(name).lower(): str(value) for name, value in cast("Any", headers).items()}
+    try:
+        if "retry-after-ms" in given:
+            return max(0.0, float(given["retry-after-ms"]) / 1000)
+        return max(0.0, float(given["retry-after"]))
+    except KeyError:
+        return None
+    except ValueError:
+        pass
+    try:
+        when = parsedate_to_datetime(given["retry-after"])
+    except (KeyError, ValueError):
+        return None
+    return max(0.0, (when.astimezone(UTC) - datetime.now(UTC)).total_seconds())
+
+
+class Sent:
+    """What a task of an agent is given. Its content is no part of the call's fingerprint: messages have
+    the times at which they were made, which a replay makes anew.
+    """
+
+    __slots__ = ("content",)
+
+    def __init__(self, content: Any) -> None:
+        self.content = content
+
+
+class Agents(Generic[Durable]):
+    """The durable agents of this process, by name: a task finds its agent where it runs, as it finds its
+    functions.
+    """
+
+    def __init__(self, made_durable_by: str) -> None:
+        self._made_durable_by = made_durable_by
+        self._known: dict[str, Durable] = {}
+
+    def add(self, name: str, durable: Durable) -> None:
+        """Enter an agent; a later one of the same name takes its place."""
+        self._known[name] = durable
+
+    def find(self, name: str, module: str) -> Durable:
+        """Return the agent of that name; `module`, which makes it, is imported if need be.
+
+        Raises UsageError if there is none even so.
+        """
+        if name not in self._known and module not in sys.modules:
+            importlib.import_module(module)
+        found = self._known.get(name)
+        if found is None:
+            raise UsageError(
+                f"there is no agent {name!r} with {self._made_durable_by} in this process: make it at the "
+                "top level of a module that the worker imports"
+            )
+        return found
+
+
+def running_workflow() -> Context | None:
+    """Return the context of the workflow that runs the calling code, or None."""
+    try:
+        return current_workflow()
+    except UsageError:
+        return None
+
+
+def module_of_caller(depth: int) -> str:
+    """Return the name of the module whose code has called, `depth` calls further up."""
+    return str(sys._getframe(depth + 1).f_globals.get("__name__", "__main__"))  # pyright: ignore[reportPrivateUsage]

@@ -1,0 +1,195 @@
+"""Table: the items of a table of DynamoDB, in order below each key, and what a retried write really did."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+from mini_workflow.settings import TABLE_EXPIRES as EXPIRES
+from mini_workflow.settings import TABLE_KEY as KEY
+from mini_workflow.settings import TABLE_ORDER as ORDER
+from mini_workflow.stores.aws_clients import Clients, code_of, translate_errors
+
+DELETED_AT_ONCE: Final = 25
+"""Items that one call deletes (DynamoDB API Reference, BatchWriteItem)."""
+
+_TAKEN: Final = "ConditionalCheckFailedException"
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """An item: where it stands below its key, its text, and the key of the object in the bucket that has
+    the whole of it, where that is not all.
+    """
+
+    order: str
+    text: str = ""
+    at: str = ""
+
+
+class Table:
+    """The items whose keys begin with a prefix. Every method raises StoreUnavailable when DynamoDB cannot
+    do its part. Whatever is read is as of the last write.
+    """
+
+    def __init__(self, clients: Clients, name: Callable[[], str], prefix: str = "") -> None:
+        self._clients = clients
+        self._name = name
+        self._prefix = prefix
+
+    def create(self, key: str, item: Item, expires: int | None = None) -> bool:
+        """Write an item unless there is one in its place; whether it was written. `item` must differ from
+        what anybody else writes there.
+        """
+        options = {
+            "ConditionExpression": f"attribute_not_exists({KEY})",
+            "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+        }
+        try:
+            self._put(key, item, expires, options)
+        except _Taken as taken:
+            # It may be our own: written, its answer lost, and tried again by boto3.
+            return taken.by == item
+        return True
+
+    def put(self, key: str, item: Item, expires: int | None = None) -> None:
+        """Write an item, whatever is there."""
+        self._put(key, item, expires, {})
+
+    def newest(self, key: str, limit: int, before: str = "") -> list[Item]:
+        """Return the last items below a key, newest first: so many, or fewer where they are large. Those
+        before a place, if one is given.
+        """
+        items, _ = self._page(key, "<", before, limit, forward=False)
+        return items
+
+    def orders(self, key: str, *, after: str = "", before: str = "", limit: int) -> list[str]:
+        """Return the places of the first items below a key, in order, behind a place and before another
+        one, as far as they are given.
+        """
+        found: list[str] = []
+        more = True
+        while more and len(found) < limit:
+            items, more = self._page(key, ">", after, limit - len(found), forward=True, bare=True)
+            found += [item.order for item in items]
+            if items:
+                after = items[-1].order
+            if before and found and found[-1] >= before:
+                return [order for order in found if order < before]
+        return found
+
+    def delete(self, key: str, orders: Sequence[str]) -> None:
+        """Delete items; harmless if there are none."""
+        keys = [{KEY: {"S": self._prefix + key}, ORDER: {"S": order}} for order in orders]
+        while keys:
+            entries = [{"DeleteRequest": {"Key": one}} for one in keys[:DELETED_AT_ONCE]]
+            with self._doing("deleting", key):
+                answer = self._dynamodb.batch_write_item(RequestItems={self._name(): entries})
+            left = answer.get("UnprocessedItems", {}).get(self._name(), [])
+            keys = [one["DeleteRequest"]["Key"] for one in left] + keys[DELETED_AT_ONCE:]
+
+    @property
+    def _dynamodb(self) -> Any:
+        return self._clients.get("dynamodb")
+
+    @contextmanager
+    def _doing(self, what: str, key: str) -> Generator[None]:
+        with translate_errors(f"{what} {self._prefix + key!r} in table {self._name()!r}"):
+            yield
+
+    def _put(self, key: str, item: Item, expires: int | None, options: dict[str, str]) -> None:
+        attributes: dict[str, Any] = {
+            KEY: {"S": self._prefix + key},
+            ORDER: {"S": item.order},
+            **({"body": {"S": item.text}} if item.text else {}),
+            **({"at": {"S": item.at}} if item.at else {}),
+            **({EXPIRES: {"N": str(expires)}} if expires is not None else {}),
+        }
+        with self._doing("writing", key):
+            try:
+                self._dynamodb.put_item(TableName=self._name(), Item=attributes, **options)
+            except Exception as error:
+                if code_of(error) != _TAKEN:
+                    raise
+                old: Any = getattr(error, "response", {}).get("Item")
+                raise _Taken(_item(old) if old else self._one(key, item.order)) from None
+
+    def _one(self, key: str, order: str) -> Item | None:
+        place = {KEY: {"S": self._prefix + key}, ORDER: {"S": order}}
+        with self._doing("reading", key):
+            found = self._dynamodb.get_item(
+                TableName=self._name(), Key=place, ConsistentRead=True
+            ).get("Item")
+        return None if found is None else _item(found)
+
+    def _page(
+        self, key: str, sign: str, place: str, limit: int, *, forward: bool, bare: bool = False
+    ) -> tuple[list[Item], bool]:
+        """Return items below a key, and whether there may be more of them."""
+        values = {":key": {"S": self._prefix + key}}
+        condition, options = "#key = :key", dict[str, Any]()
+        names = {"#key": KEY}
+        if place:
+            condition += f" AND #order {sign} :place"
+            values[":place"] = {"S": place}
+        if place or bare:
+            names["#order"] = ORDER
+        if bare:
+            options["ProjectionExpression"] = "#order"
+        with self._doing("reading", key):
+            answer = self._dynamodb.query(
+                TableName=self._name(),
+                KeyConditionExpression=condition,
+                ExpressionAttributeNames=names,
+                ExpressionAttributeValues=values,
+                ConsistentRead=True,
+                ScanIndexForward=forward,
+                Limit=limit,
+                **options,
+            )
+        return [_item(found) for found in answer["Items"]], "LastEvaluatedKey" in answer
+
+
+class TableMarkers:
+    """The markers of an index in a table: the folder of each is its key, and its name its place."""
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+
+    def put(self, key: str, body: bytes) -> None:
+        """See `Markers.put`."""
+        folder, name = _parted(key)
+        self._table.put(folder, Item(name))
+
+    def delete(self, key: str) -> None:
+        """See `Markers.delete`."""
+        folder, name = _parted(key)
+        self._table.delete(folder, [name])
+
+    def keys(self, prefix: str, after: str, limit: int) -> list[str]:
+        """See `Markers.keys`. The prefix is that of a folder."""
+        names = self._table.orders(prefix, after=after[len(prefix) :], limit=limit)
+        return [prefix + name for name in names]
+
+    def folders(self, prefix: str) -> list[str]:
+        """See `Markers.folders`: those that there may be, which no call is needed for."""
+        return [f"{prefix}{digit:x}/" for digit in range(16)]
+
+
+class _Taken(Exception):
+    """There is an item in the place."""
+
+    def __init__(self, by: Item | None) -> None:
+        self.by = by
+
+
+def _item(attributes: dict[str, Any]) -> Item:
+    text, at = (attributes.get(name, {}).get("S", "") for name in ("body", "at"))
+    return Item(attributes[ORDER]["S"], text, at)
+
+
+def _parted(key: str) -> tuple[str, str]:
+    folder, slash, name = key.rpartition("/")
+    return folder + slash, name

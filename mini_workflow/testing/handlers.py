@@ -1,0 +1,40 @@
+"""Handlers: the functions by which an execution takes signals, queries and updates, found by a replay."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from mini_workflow.engine.client import Client
+from mini_workflow.errors import MiniWorkflowError
+from mini_workflow.testing.replaying import replay
+from mini_workflow.workflow import REGISTRY
+
+TURN_TIMEOUT: Final = 2.0
+"""Seconds that the code may compute. Our own bound: it is asked for the names of its handlers alone."""
+
+LONGEST: Final = 20_000
+"""Events of a history that is replayed for them. Our own bound: some tenths of a second."""
+
+Handlers = Mapping[tuple[str, str], Callable[..., Any]]
+"""Functions by the kind of the message ("signal", "query" or "update") and its name."""
+
+
+def handlers_of(client: Client, execution_id: str) -> Handlers:
+    """Return the functions that handle messages to an execution as it is now. None where they cannot be
+    known: the module of the workflow is not imported, the history is long or does not fit the code.
+
+    Code of the workflow runs, of this process; nothing is unpickled and nothing is written. Raises
+    ExecutionNotFound.
+    """
+    execution = client.get_execution(execution_id)
+    if execution.describe().workflow not in REGISTRY.names():
+        return {}
+    try:
+        recording = execution.recording()
+        if len(recording.history) > LONGEST:
+            return {}
+        plain = recording.decoded(client.codec.for_execution(execution_id))
+        return replay(plain, turn_timeout=TURN_TIMEOUT).handlers
+    except MiniWorkflowError:
+        return {}

@@ -1,0 +1,31 @@
+"""Workflows whose tasks need slots of limits: shapes that come to the same result whatever happens."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+from mini_workflow.context import Context
+from mini_workflow.core.limit import Limit
+from mini_workflow.testing.simulation.shapes import PATIENT, flaky, shape, step
+
+__all__: list[str] = []
+
+FEW: Final = Limit("simulated.few", concurrency=2)
+SLOW: Final = Limit("simulated.slow", concurrency=1, rate=(2, 10), per_key=True)
+
+
+@shape([0, 1, 2, 3, 4], step=5, tags="tasks starts limits")
+async def limited(ctx: Context) -> list[int]:
+    """More tasks than slots, all at once."""
+    return list(await asyncio.gather(*(step(ctx, "step", n, limit=FEW) for n in range(5))))
+
+
+@shape([3, "given up", 1], attempts=4, flaky=1, step=1, tags="tasks retries gives-up starts limits")
+async def limited_again(ctx: Context) -> list[Any]:
+    """Make attempts again, each with a slot of its own, and a task that is given up."""
+    tried = ctx.task(flaky, 3, name="flaky", retry=PATIENT, limit=SLOW, limit_key="a")
+    behind = step(ctx, "never", 2, limit=SLOW, limit_key="a", priority=-1)
+    other = step(ctx, "step", 1, limit=SLOW, limit_key="b")
+    behind.cancel()
+    return [await tried, "given up", await other]

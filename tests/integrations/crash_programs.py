@@ -1,0 +1,149 @@
+"""Agents of both frameworks whose every task says that it was begun, and stops in its first attempt."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+from agents import Agent as OpenAgent
+from agents import RunContextWrapper, function_tool
+from agents.testing import ModelCall, assistant_message, function_call
+from pydantic_ai import Agent, RunContext
+from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart, ToolCallPart
+from pydantic_ai.models.function import AgentInfo, FunctionModel
+
+from mini_workflow import Context, RetryPolicy, current_task, workflow
+from mini_workflow.integrations.openai_agents import DurableRunner, make_durable
+from mini_workflow.integrations.pydantic_ai import MiniWorkflowDurability
+from tests.behaviours.stage import go_through, note
+from tests.integrations.agents import returned
+from tests.integrations.openai_programs import scripted
+
+AGAIN = RetryPolicy(max_attempts=3, initial=0.001, jitter="none")
+
+
+def seq() -> int:
+    return int(current_task().idempotency_key.rpartition(":")[2])
+
+
+async def stop_once(ledger: str) -> None:
+    """Note the attempt; in the first one, die with the worker, or wait for the end of the process."""
+    attempt = current_task().attempt
+    if ledger:
+        with Path(ledger).open("a") as file:
+            file.write(f"{seq()} {attempt}\n")
+        if attempt == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+    note((seq(), attempt))
+    if attempt == 1:
+        await asyncio.to_thread(go_through, f"task-{seq()}")
+
+
+async def weighs(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
+    await stop_once(info.instructions or "")
+    seen = returned(messages)
+    if len(seen) < 2:
+        return ModelResponse(parts=[ToolCallPart("weigh", {"city": ["Ulm", "Bonn"][len(seen)]})])
+    return ModelResponse(parts=[TextPart(" and ".join(seen))])
+
+
+scout = Agent(
+    FunctionModel(weighs, model_name="scripted"),
+    name="crashing",
+    deps_type=str,
+    capabilities=[MiniWorkflowDurability(model={"retry": AGAIN}, tools={"retry": AGAIN})],
+)
+
+
+@scout.instructions
+def ledger_of(ctx: RunContext[str]) -> str:
+    return ctx.deps
+
+
+@scout.tool(name="weigh")
+async def weigh(ctx: RunContext[str], city: str) -> str:
+    await stop_once(ctx.deps)
+    return city
+
+
+@workflow("agents.crashes")
+async def crashes(ctx: Context, ledger: str) -> str:
+    return (await scout.run("Which city?", deps=ledger)).output
+
+
+async def open_weighs(call: ModelCall, seen: list[str]) -> Any:
+    await stop_once(call.system_instructions or "")
+    if len(seen) < 2:
+        city = ["Ulm", "Bonn"][len(seen)]
+        return [function_call("weigh", {"city": city}, call_id=f"call-{city}")]
+    return [assistant_message(" and ".join(seen))]
+
+
+@function_tool(name_override="weigh")
+async def open_weigh(context: RunContextWrapper[str], city: str) -> str:
+    await stop_once(context.context)
+    return city
+
+
+open_scout = make_durable(
+    OpenAgent(
+        "open crashing",
+        instructions=lambda context, agent: context.context,
+        model=scripted(open_weighs),
+        tools=[open_weigh],
+    ),
+    model={"retry": AGAIN},
+    tools={"retry": AGAIN},
+)
+
+
+@workflow("openai_agents.crashes")
+async def open_crashes(ctx: Context, ledger: str) -> str:
+    result = await DurableRunner.run(open_scout, "Which city?", context=ledger)
+    return str(result.final_output)
+
+
+def fans_out(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
+    seen = returned(messages)
+    if not seen:
+        return ModelResponse(parts=[ToolCallPart("double", {"number": n}) for n in range(4)])
+    return ModelResponse(parts=[TextPart(" ".join(sorted(seen)))])
+
+
+many = Agent(
+    FunctionModel(fans_out, model_name="scripted"),
+    name="many",
+    capabilities=[MiniWorkflowDurability()],
+)
+
+
+@many.tool_plain
+def double(number: int) -> str:
+    return str(2 * number)
+
+
+@workflow("agents.doubles")
+async def doubles(ctx: Context) -> str:
+    return (await many.run("Double.")).output
+
+
+def open_fans_out(call: ModelCall, seen: list[str]) -> Any:
+    if not seen:
+        return [function_call("open_double", {"number": n}, call_id=f"call-{n}") for n in range(4)]
+    return [assistant_message(" ".join(sorted(seen)))]
+
+
+@function_tool
+def open_double(number: int) -> str:
+    return str(2 * number)
+
+
+open_many = make_durable(OpenAgent("open many", model=scripted(open_fans_out), tools=[open_double]))
+
+
+@workflow("openai_agents.doubles")
+async def open_doubles(ctx: Context) -> str:
+    return str((await DurableRunner.run(open_many, "Double.")).final_output)
