@@ -253,9 +253,9 @@ class Connection:
         found = self._address.translated(error)
         if self._raw is None or self._is_borrowed:
             return found
-        if (error.sqlstate or "").startswith(_ENDED):
+        ended = self._raw.closed or (error.sqlstate or "").startswith(_ENDED)
+        if ended and isinstance(found, StoreUnavailable):
             self.drop()  # a pooler closes it only in a moment
-        if (self._raw is None or self._raw.closed) and isinstance(found, StoreUnavailable):
             return ConnectionLost(str(found))
         return found
 
