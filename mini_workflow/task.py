@@ -15,8 +15,10 @@ from mini_workflow.core.codec import Codec
 from mini_workflow.core.payload import Payload
 from mini_workflow.errors import TaskCancelled, UsageError
 from mini_workflow.ports import TaskRequest
+from mini_workflow.ports.transactions import TaskTransactions
 from mini_workflow.stream_buffer import StreamSink
 from mini_workflow.task_stream import TaskStream, TaskStreams
+from mini_workflow.task_transaction import TaskTransaction
 
 
 class Beating(Protocol):
@@ -43,6 +45,7 @@ class CurrentTask:
         "sink",
         "stops_early",
         "streams",
+        "transactions",
     )
 
     def __init__(self, request: TaskRequest, beating: Beating | None = None) -> None:
@@ -67,6 +70,8 @@ class CurrentTask:
         self._on_cancel: Callable[[], None] | None = None
         self.sink: StreamSink | None = None
         """Where what the code writes to streams goes; set by who runs it."""
+        self.transactions: TaskTransactions | None = None
+        """What records results in transactions of the code's own; set by a runtime that can."""
         self.streams: TaskStreams | None = None
         """What the code has written to streams, if it has. For who runs it."""
 
@@ -159,6 +164,24 @@ class CurrentTask:
                 )
             self.streams = TaskStreams(self.request, self._the_codec(), self.sink)
         return TaskStream(name, self.streams)
+
+    def transaction(self, connection: Any) -> TaskTransaction:
+        """Return what calls a function in a transaction of the user's connection, exactly once:
+        ``return current_task().transaction(connection)(transfer, 7)``.
+
+        The result is recorded in that transaction. So an attempt after one that was committed, and then
+        lost, returns the same without calling the function again. `connection` is one of psycopg, to the
+        database of the runtime, on which no transaction has begun.
+
+        Raises UsageError on any runtime but PostgresRuntime, in worker processes, and in inline tasks.
+        """
+        if self.transactions is None:
+            raise UsageError(
+                f"task {self.name!r} cannot have its result recorded in a transaction: that takes a "
+                "PostgresRuntime, a task that runs in its process (not in one of `workers`), and one that is "
+                "not inline. Elsewhere keep `idempotency_key` in a unique column of your own"
+            )
+        return TaskTransaction(self.transactions, connection, self.request, self._the_codec())
 
     @property
     def cancelled(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Final
 
@@ -12,18 +13,20 @@ from mini_workflow.core.codec import Codec
 from mini_workflow.core.validation import worker_of
 from mini_workflow.engine.cache import DEFAULT_SIZE
 from mini_workflow.engine.engine import DEFAULT_HISTORY_LIMIT, Ports
-from mini_workflow.engine.executor import execute, execute_async
+from mini_workflow.engine.executor import AroundTask, execute, execute_async
 from mini_workflow.engine.runtime import Runtime
 from mini_workflow.engine.watchdog import DEFAULT_LIMIT
 from mini_workflow.errors import UsageError
 from mini_workflow.interceptors import NO_INTERCEPTORS, Interceptor, Interceptors
 from mini_workflow.ports import Backend, Clock, Report, TaskRunner
+from mini_workflow.ports.transactions import TaskTransactions
 from mini_workflow.runners.event_loop import EventLoopRunner
 from mini_workflow.runners.named_workers import NamedWorkers
 from mini_workflow.runners.routed import RoutedRunner
 from mini_workflow.runners.threads import ThreadRunner
 from mini_workflow.stores.system_clock import SystemClock
 from mini_workflow.stream_buffer import StreamSink
+from mini_workflow.task import CurrentTask
 from mini_workflow.waiting import running_loop
 
 DEFAULT_GRACE: Final = 10.0
@@ -122,12 +125,27 @@ def runner_in_process(
     hand_in: Report | None = None,
     sink: StreamSink | None = None,
     interceptors: Interceptors = NO_INTERCEPTORS,
+    transactions: TaskTransactions | None = None,
 ) -> RoutedRunner:
     """Make the runner of tasks in this process: sync ones on threads, async ones on an event loop."""
-    around = interceptors.around_task
+    around = _with_transactions(interceptors.around_task, transactions)
     on_thread = partial(execute, codec=codec, sink=sink, around=around)
     on_loop = partial(execute_async, codec=codec, sink=sink, around=around)
     return RoutedRunner(
         ThreadRunner(on_thread, report, threads, hand_in=hand_in),
         EventLoopRunner(on_loop, report, loop=running_loop(), hand_in=hand_in),
     )
+
+
+def _with_transactions(
+    around: AroundTask | None, transactions: TaskTransactions | None
+) -> AroundTask | None:
+    """Return what is entered before the code of a task, which then finds the transactions."""
+    if transactions is None:
+        return around
+
+    def entered(task: CurrentTask) -> AbstractContextManager[object]:
+        task.transactions = transactions
+        return nullcontext() if around is None else around(task)
+
+    return entered

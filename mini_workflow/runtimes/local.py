@@ -31,6 +31,7 @@ from mini_workflow.errors import StoreError, UsageError
 from mini_workflow.interceptors import Interceptor, Interceptors
 from mini_workflow.ports import Backend, Clock, Report, TaskRunner
 from mini_workflow.ports.owner import Owner
+from mini_workflow.ports.transactions import TaskTransactions
 from mini_workflow.runners.named_workers import NamedWorkers
 from mini_workflow.runners.routed import Closing, RoutedRunner
 from mini_workflow.runtimes.embedded import DEFAULT_GRACE, runner_in_process
@@ -128,7 +129,14 @@ class EmbeddedRuntime(Runtime):
             codec=carrying,
             interceptors=around,
             make_runner=partial(
-                _make_runner, carrying, around, value_limit, codec, processes, threads
+                _make_runner,
+                carrying,
+                around,
+                value_limit,
+                codec,
+                processes,
+                threads,
+                getattr(backend, "transactions", None),
             ),
             notify_peers=backend.notify_peers,
             on_stop=backend.close,
@@ -206,7 +214,7 @@ class LocalRuntime(EmbeddedRuntime):
 
 class OpenedBackend(Backend, Protocol):
     """A backend that this process has open as an owner, and how others that have it open are woken. It
-    may have `streams` too, a StreamStore.
+    may have `streams` too, a StreamStore, and `transactions`, TaskTransactions.
     """
 
     @property
@@ -334,6 +342,7 @@ def _make_runner(
     codecs: Codecs | None,
     processes: dict[str, int],
     threads: int | None,
+    transactions: TaskTransactions | None,
     report: Report,
     hand_in: Report,
     buffer: StreamBuffer | None,
@@ -352,7 +361,7 @@ def _make_runner(
             runners[name] = ProcessRunner(equipment, report, count, hand_in=hand_in, streams=buffer)
         else:
             in_process = in_process or runner_in_process(
-                codec, threads, report, hand_in, buffer, interceptors
+                codec, threads, report, hand_in, buffer, interceptors, transactions
             )
             runners[name] = in_process
     return NamedWorkers(runners.pop(""), runners, report)

@@ -14,6 +14,7 @@ from mini_workflow.stores.postgres.mailbox import Letters, PostgresMailbox
 from mini_workflow.stores.postgres.schema import check, upgrade, version
 from mini_workflow.stores.postgres.store import PostgresStore
 from mini_workflow.stores.postgres.streams import PostgresStreams
+from mini_workflow.stores.postgres.transactions import PostgresTransactions
 from mini_workflow.stores.postgres.wakeups import Wakeups
 
 SCHEMA: Final = "mini_workflow"
@@ -98,6 +99,7 @@ class PostgresBackend:
         self.agenda = PostgresAgenda(self._writer, holding)
         self.mailbox = PostgresMailbox(self._writer, self._readers, holding, letters, ring)
         self.streams = PostgresStreams(self._readers)
+        self.transactions = PostgresTransactions(database)
         self.leases: PostgresLeases | NoLeases = (
             NoLeases(self._readers, clock)
             if is_client

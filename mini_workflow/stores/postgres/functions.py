@@ -377,6 +377,15 @@ LEAVE_STREAMS: Final = """
 """
 """A trigger, so that a release which knows nothing of streams leaves none behind."""
 
+LEAVE_RESULTS: Final = """
+    CREATE FUNCTION @leave_results() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        DELETE FROM @results AS r USING deleted_executions AS x WHERE r.execution = x.key;
+        RETURN NULL;
+    END $$
+"""
+"""A trigger, for the same reason."""
+
 SWEEP_2: Final = """
     CREATE FUNCTION @sweep_2(before_ bigint, limit_ bigint) RETURNS boolean LANGUAGE plpgsql
     SET enable_seqscan = off AS $$

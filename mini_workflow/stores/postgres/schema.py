@@ -22,6 +22,7 @@ from mini_workflow.stores.postgres.functions import (
     COMMIT_1,
     COMMIT_2,
     COMMIT_3,
+    LEAVE_RESULTS,
     LEAVE_STREAMS,
     SWEEP_1,
     SWEEP_2,
@@ -203,6 +204,23 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         APPEND_CHUNKS_1,
         COMMIT_3,
         SWEEP_2,
+    ),
+    (
+        # Of tasks that have them recorded in transactions of their own; null while that goes on.
+        """
+        CREATE TABLE @results (
+            execution bigint NOT NULL,
+            seq bigint NOT NULL,
+            result text,
+            PRIMARY KEY (execution, seq)
+        )
+        """,
+        LEAVE_RESULTS,
+        """
+        CREATE TRIGGER results_left AFTER DELETE ON @executions
+            REFERENCING OLD TABLE AS deleted_executions
+            FOR EACH STATEMENT EXECUTE FUNCTION @leave_results()
+        """,
     ),
 )
 """The statements of each version; the version of a schema is how many of them it has seen."""

@@ -1,0 +1,62 @@
+"""TaskTransaction: what a task does in a transaction of its own, exactly once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from inspect import isawaitable
+from typing import Any, Final, ParamSpec, TypeVar
+
+from mini_workflow.core.codec import Codec
+from mini_workflow.core.payload import Payload
+from mini_workflow.errors import UsageError
+from mini_workflow.ports import TaskRequest
+from mini_workflow.ports.transactions import TaskTransactions
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class TaskTransaction:
+    """Calls a function in a transaction; ``current_task().transaction(connection)`` gives it."""
+
+    def __init__(
+        self,
+        store: TaskTransactions,
+        connection: Any,
+        request: TaskRequest,
+        codec: Codec,
+    ) -> None:
+        """For an attempt of a task."""
+        self._store: Final = store
+        self._connection: Final = connection
+        self._request: Final = request
+        self._codec: Final = codec
+
+    def __call__(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call the function in the transaction, record what it returns there, and commit; or return
+        what an attempt before has recorded, without calling it.
+
+        When it raises, all is rolled back. Once for each task: a second call in the same task returns what
+        the first one has recorded.
+
+        Raises:
+            UsageError: the connection cannot be used for it; the message says why. Nothing was done.
+            ValueNotSerializable, ValueTooLarge: the result cannot be encoded; all is rolled back.
+        """
+        request, codec = self._request, self._codec
+        with self._store.open(self._connection, request.execution_id, request.seq) as opened:
+            text = opened.recorded
+            if text is None:
+                value: Any = function(*args, **kwargs)
+                if isawaitable(value):
+                    close: Any = getattr(value, "close", None)
+                    if close is not None:
+                        close()
+                    raise UsageError(
+                        f"task {request.name!r}: what runs in a transaction has to be a plain function, "
+                        "not a coroutine"
+                    )
+                text = codec.encode(value, f"result of task {request.name!r}").text
+                opened.record(text)
+        result: R = codec.decode(Payload(text=text))
+        return result
