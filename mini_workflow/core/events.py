@@ -45,7 +45,8 @@ class ExecutionStarted(Fact):
     `failure` is that of the one before. `worker` names the worker that runs all tasks of the execution
     and of its children, whichever these name; empty leaves that to them. `forked_from` is
     ``{"id": ..., "event": ...}`` for one that began with that many events of another execution: it is
-    nobody's child then, whatever `parent` its code sees.
+    nobody's child then, whatever `parent` its code sees. `rerun` is the number of the run with which somebody
+    has last had the execution run again; 0 for none.
     """
 
     at: int
@@ -76,6 +77,7 @@ class ExecutionStarted(Fact):
     worker: str = ""
     forked_from: dict[str, Any] | None = None
     headers: dict[str, str] | None = None
+    rerun: int = 0
 
 
 @fact

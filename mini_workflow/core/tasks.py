@@ -339,6 +339,7 @@ class Tasks:
             task.heartbeat,
             task.worker,
             self._recorder.state.headers,
+            task.since,
         )
 
     def clear(self) -> None:

@@ -23,6 +23,7 @@ from mini_workflow.engine.clock_steps import ClockSteps
 from mini_workflow.engine.dispatch import Dispatcher
 from mini_workflow.engine.executor import execute
 from mini_workflow.engine.group_commit import GroupCommit
+from mini_workflow.engine.metrics import TurnCounts
 from mini_workflow.engine.operator_log import tell
 from mini_workflow.engine.pending_updates import ANSWERS, PendingUpdates
 from mini_workflow.engine.queries import Queries
@@ -92,7 +93,7 @@ class Engine:
         execute_inline: Execute = execute,
         retention: int | None = None,
         drops_runs: bool = False,
-        on_turn: Callable[[Turn], None] = lambda turn: None,
+        on_turn: Callable[[Turn], None] | None = None,
     ) -> None:
         self._ports = ports
         self._codec = codec
@@ -119,6 +120,7 @@ class Engine:
         self._children = Children(ports.store, codec, self._turns, entropy)
         self._group_commit = GroupCommit(ports, self._turns, self._dispatcher.acknowledge)
         self.closed_here: Final = self._group_commit.closed_here
+        self.counts: Final = TurnCounts()
         self._pending_updates = PendingUpdates()
         self._queries = Queries(self._turns, self._cache, self._watchdog)
         self._notify_peers = notify_peers
@@ -145,6 +147,12 @@ class Engine:
         wait for it before is told of that.
         """
         return self._cache.has_running(execution_id)
+
+    def count(self) -> tuple[int, int, int]:
+        """Return how many turns were committed, in how many commits, and how many executions are in
+        memory.
+        """
+        return self._group_commit.turns, self._group_commit.commits, len(self._cache)
 
     # Life
 
@@ -450,7 +458,8 @@ class Engine:
             or turn.commit.chunks
         ):
             self._tell(turn)
-        self._on_turn(turn)
+        if self._on_turn is not None:
+            self._on_turn(turn)
 
     def _deleted(self, turn: Turn, batch: Batch) -> None:
         name = turn.head.execution_id
@@ -468,6 +477,7 @@ class Engine:
             self._pending_updates.fail(name, blocked(head))
         if turn.first or turn.failed or turn.closing is not None or head.status == "blocked":
             tell(turn)
+            self.counts.add(turn)
         if turn.continues:
             self._awake[name] = False
             self._cleanup.continued()

@@ -33,6 +33,8 @@ class GroupCommit:
         self._turns = turns
         self._heard_of = acknowledge
         self.closed_here: Final = ClosedHere()
+        self.commits = self.turns = 0
+        """How many commits have succeeded, and how many turns they were."""
 
     def commit(self, batch: Batch) -> list[bool]:
         """Write the turns of the batch; one answer each, in order, as by `Store.commit`.
@@ -73,6 +75,8 @@ class GroupCommit:
         if not self._keeps_streams and any(commit.chunks for commit in commits):
             raise StoreRefused("it keeps no streams")
         answers = self._store.commit(commits)
+        self.commits += 1
+        self.turns += answers.count(True)
         for turn, committed in zip(group, answers, strict=True):
             if committed:
                 self.closed_here.committed(turn)

@@ -103,7 +103,7 @@ class Orchestrator:
         limits: ReportLimits,
         streams: StreamStore = NO_STREAMS,
         each: Each = one_by_one,
-        on_turn: Callable[[Turn], None] = lambda turn: None,
+        on_turn: Callable[[Turn], None] | None = None,
         claim: Callable[[str], str] = lambda execution_id: "",
         around_task: AroundTask = nothing_around,
     ) -> None:
@@ -194,7 +194,8 @@ class Orchestrator:
             for work in finished:
                 if work.turn is not None:
                     self._turns.committed(work.turn)
-                    self._on_turn(work.turn)
+                    if self._on_turn is not None:
+                        self._on_turn(work.turn)
                     tell(work.turn)
                     warn_of_late_signals(work.turn)
             done = self._stage(self._carry_out, finished, failed)
