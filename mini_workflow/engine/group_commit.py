@@ -77,9 +77,10 @@ class GroupCommit:
         answers = self._store.commit(commits)
         self.commits += 1
         self.turns += answers.count(True)
+        closed = self.closed_here
         for turn, committed in zip(group, answers, strict=True):
-            if committed:
-                self.closed_here.committed(turn)
+            if committed and (turn.closing is not None or turn.commit.execution_id in closed):
+                closed.committed(turn)
         return answers
 
     def _refuse(

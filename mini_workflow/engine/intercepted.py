@@ -110,7 +110,9 @@ def _put(request: Any, headers: dict[str, str] | None) -> None:
 
 
 def telling(interceptors: Interceptors, store: Reader) -> Callable[[Turn], None] | None:
-    """Return what tells interceptors of a committed turn of an execution in the store; None if none hears."""
+    """Return what tells interceptors of a committed turn of an execution in the store; None if none of them
+    hears of it.
+    """
     if not interceptors.hear:
         return None
 

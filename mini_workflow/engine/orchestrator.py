@@ -37,7 +37,7 @@ from mini_workflow.engine.effects import (
     together,
     waking_of,
 )
-from mini_workflow.engine.executor import AroundTask, execute, nothing_around
+from mini_workflow.engine.executor import AroundTask, execute
 from mini_workflow.engine.inspection import Inspection
 from mini_workflow.engine.late_outcomes import LateOutcomes
 from mini_workflow.engine.operator_log import tell
@@ -105,7 +105,7 @@ class Orchestrator:
         each: Each = one_by_one,
         on_turn: Callable[[Turn], None] | None = None,
         claim: Callable[[str], str] = lambda execution_id: "",
-        around_task: AroundTask = nothing_around,
+        around_task: AroundTask | None = None,
     ) -> None:
         self._store = store
         self._dispatch = dispatch
