@@ -9,9 +9,9 @@ from types import TracebackType
 from typing import Any, Final
 
 from mini_workflow.core import events
+from mini_workflow.core.endings import Ended, Endings
 from mini_workflow.core.events import Event
 from mini_workflow.core.headers import check_headers
-from mini_workflow.core.journal import Ended, Journal
 from mini_workflow.core.records import record
 from mini_workflow.core.run import Definition, Run
 from mini_workflow.errors import UsageError
@@ -334,7 +334,7 @@ class InterceptedWorkflow:
         code = self._definition.begin(run, args, kwargs)
         interceptors = self._interceptors
         if interceptors.hear:
-            run.state.journal = Journal(run.recorder)
+            run.state.endings = Endings(run.recorder)
         if not interceptors.stand_around:
             return code
         hooks = run.recorder.hooks = RunHooks(run, interceptors)

@@ -20,8 +20,8 @@ from mini_workflow.core.continuation import (
     remember,
 )
 from mini_workflow.core.duplicates import RULES, as_it_is
+from mini_workflow.core.endings import Endings
 from mini_workflow.core.events import Event, Message
-from mini_workflow.core.journal import Journal
 from mini_workflow.core.limit import LIMIT
 from mini_workflow.core.open_durations import OpenDurations
 from mini_workflow.core.open_promise import OpenPromise, OpenPromises
@@ -57,7 +57,7 @@ class ExecutionState:
     __slots__ = (
         *("answers", "cancel_requested", "cancelled_by", "cancelled_tasks", "child_ids"),
         *("children", "closed", "condition", "deadline", "deadlines", "durations", "headers"),
-        *("execution_id", "in_flight", "in_hand", "inherited", "journal", "left_tasks"),
+        *("execution_id", "in_flight", "in_hand", "inherited", "endings", "left_tasks"),
         *(
             "left_timers",
             "length",
@@ -133,7 +133,7 @@ class ExecutionState:
         self.limits: ReportLimits | None = None
         """By when attempts have to be reported; None, as for those who only read, for never."""
         self.execution_id = ""
-        self.journal: Journal | None = None
+        self.endings: Endings | None = None
         """Notes what comes to an end, if anybody is told of that."""
         self.in_hand: Callable[[tuple[str, int, int], str], bool] | None = None
         """Tells of an attempt past its deadline, by its key and the name of its task, whether it is still
@@ -254,8 +254,8 @@ class ExecutionState:
         """Take an event into account. Raises WireError if it cannot follow what came before."""
         if self.length == 0 and type(event) is not events.ExecutionStarted:
             raise WireError(f"a history begins with ExecutionStarted, not with {event!r}")
-        if self.journal is not None:
-            self.journal.note(self, event)
+        if self.endings is not None:
+            self.endings.note(self, event)
         handler = self._HANDLERS.get(type(event))
         if handler is not None:
             try:

@@ -130,14 +130,14 @@ def telling(interceptors: Interceptors, store: Reader) -> Callable[[Turn], None]
 def committed_of(turn: Turn, store: Reader) -> Committed:
     """Return what interceptors hear of a turn. Raises StoreError."""
     head, live, decision, closing = turn.head, turn.live, turn.decision, turn.closing
-    journal = None if live is None else live.run.state.journal
+    endings = None if live is None else live.run.state.endings
     started = _stored(head.execution_id, store) if live is None else live.run.started
     taken = () if decision is None else decision.events
     if closing is not None and not any(event is closing for event in taken):
         taken = (*taken, closing)
     begun = head.started_at if started is None else started.at
-    if journal is not None and journal.reset_at is not None:
-        begun = journal.reset_at
+    if endings is not None and endings.reset_at is not None:
+        begun = endings.reset_at
     return Committed(
         head.execution_id,
         head.workflow,
@@ -148,7 +148,7 @@ def committed_of(turn: Turn, store: Reader) -> Committed:
         head.started_at,
         begun,
         (head.closed_at or begun) if live is None else live.run.state.now,
-        () if journal is None else journal.take(),
+        () if endings is None else endings.take(),
         0 if started is None else started.rerun,
         (head.blocked_kind or "") if head.status == "blocked" else "",
     )

@@ -23,8 +23,8 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from opentelemetry.util.types import AttributeValue
 
 from mini_workflow.core import events
+from mini_workflow.core.endings import Ended
 from mini_workflow.core.failure import Failure
-from mini_workflow.core.journal import Ended
 from mini_workflow.engine.runtime import Runtime
 from mini_workflow.interceptors import ClientCall, Committed, Interceptor, SentCall
 from mini_workflow.schedules.workflow import SCHEDULE

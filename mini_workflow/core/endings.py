@@ -1,4 +1,4 @@
-"""Journal: what has come to an end in a run, and when it began, for those who are told of commits.
+"""Endings: what has come to an end in a run, and when it began, for those who are told of commits.
 
 A history says both, in events that may be months apart. This notes the end together with the beginning.
 """
@@ -44,7 +44,7 @@ class Ended:
     headers: dict[str, str] | None = None
 
 
-class Journal:
+class Endings:
     """Of one run, from the beginning of its code on. What a replay repeats is not noted."""
 
     __slots__ = ("_recorder", "_updates", "ended", "reset_at")
@@ -124,7 +124,7 @@ class Journal:
     def _reset(self, state: ExecutionState, event: events.ExecutionReset) -> None:
         self.reset_at = event.at
 
-    _NOTES: ClassVar[dict[type[Event], Callable[[Journal, ExecutionState, Any], None]]] = {
+    _NOTES: ClassVar[dict[type[Event], Callable[[Endings, ExecutionState, Any], None]]] = {
         events.TaskCompleted: _completed,
         events.TaskFailed: _failed,
         events.TaskRetryScheduled: _retried,
