@@ -449,17 +449,7 @@ class Context:
     @overload
     def child(self, workflow: BoundWorkflow[T], /, **options: Unpack[ChildOptions]) -> Child[T]: ...
     @overload
-    def child(
-        self,
-        workflow: str,
-        /,
-        *args: Any,
-        id: str | None = None,
-        on_parent_close: Literal["terminate", "cancel", "abandon"] = "terminate",
-        tags: Mapping[str, str] | None = None,
-        headers: Mapping[str, str] | None = None,
-        **kwargs: Any,
-    ) -> Child[Any]: ...
+    def child(self, workflow: str, /, *args: Any, **options: Any) -> Child[Any]: ...
     def child(
         self,
         workflow: Any,

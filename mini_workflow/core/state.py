@@ -57,31 +57,18 @@ class ExecutionState:
     __slots__ = (
         *("answers", "cancel_requested", "cancelled_by", "cancelled_tasks", "child_ids"),
         *("children", "closed", "condition", "deadline", "deadlines", "durations", "headers"),
-        *("execution_id", "in_flight", "in_hand", "inherited", "endings", "left_tasks"),
-        *(
-            "left_timers",
-            "length",
-            "limits",
-            "maps",
-            "now",
-            "patches",
-            "promises",
-            "released",
-            "resets",
-        ),
+        *("execution_id", "in_flight", "in_hand", "inherited", "left_tasks", "left_timers"),
+        *("length", "limits", "maps", "now", "patches", "promises", "released", "resets"),
         *("key", "seed", "signal_ids", "slots", "started_at", "tags", "tasks", "timers", "updates"),
-        *("worker", "_timeout", "within", "_wakes"),
+        *("worker", "_timeout", "within", "_wakes", "endings"),
     )
 
     def __init__(self) -> None:
         self.condition: Condition = "new"
         self.closed = False
         """Whether the workflow has come to its end."""
-        self.length = 0
-        self.now = 0
+        self.length = self.now = self.seed = self.started_at = 0
         self.key = ""
-        self.seed = 0
-        self.started_at = 0
         self.tags: dict[str, str] = {}
         self.slots: Slots | None = None
         """What its tasks have of limits, once one has."""

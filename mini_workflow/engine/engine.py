@@ -118,9 +118,10 @@ class Engine:
         )
         self._takeover = Takeover(ports, known=known, notify_peers=notify_peers)
         self._children = Children(ports.store, codec, self._turns, entropy)
-        self._group_commit = GroupCommit(ports, self._turns, self._dispatcher.acknowledge)
+        self.counts: Final = TurnCounts(self._cache)
+        acknowledge = self._dispatcher.acknowledge
+        self._group_commit = GroupCommit(ports, self._turns, acknowledge, self.counts)
         self.closed_here: Final = self._group_commit.closed_here
-        self.counts: Final = TurnCounts()
         self._pending_updates = PendingUpdates()
         self._queries = Queries(self._turns, self._cache, self._watchdog)
         self._notify_peers = notify_peers
@@ -147,12 +148,6 @@ class Engine:
         wait for it before is told of that.
         """
         return self._cache.has_running(execution_id)
-
-    def count(self) -> tuple[int, int, int]:
-        """Return how many turns were committed, in how many commits, and how many executions are in
-        memory.
-        """
-        return self._group_commit.turns, self._group_commit.commits, len(self._cache)
 
     # Life
 
@@ -481,7 +476,6 @@ class Engine:
             self._pending_updates.fail(name, blocked(head))
         if turn.first or turn.failed or turn.closing is not None or head.status == "blocked":
             tell(turn)
-            self.counts.add(turn)
         if turn.continues:
             self._awake[name] = False
             self._cleanup.continued()

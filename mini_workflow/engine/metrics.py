@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -78,13 +78,27 @@ class Metrics:
 
 
 class TurnCounts:
-    """What an engine counts of its turns beside their number. Told of those alone in which more has happened
-    than that an execution went on.
+    """What an engine counts: its `turns` and `commits`, and of the turns those in which more has happened than
+    that an execution went on.
     """
 
-    __slots__ = ("blocked", "closed", "failed", "longest", "retries", "total")
+    __slots__ = (
+        *(
+            "_cache",
+            "blocked",
+            "closed",
+            "commits",
+            "failed",
+            "longest",
+            "retries",
+            "total",
+            "turns",
+        ),
+    )
 
-    def __init__(self) -> None:
+    def __init__(self, cache: Sized) -> None:
+        self._cache = cache
+        self.turns = self.commits = 0
         self.blocked = 0
         self.failed = 0
         self.retries = 0
@@ -107,6 +121,11 @@ class TurnCounts:
             self.closed += 1
             self.total += took
             self.longest = max(self.longest, took)
+
+    @property
+    def cached(self) -> int:
+        """How many executions are in memory."""
+        return len(self._cache)
 
     @property
     def latency(self) -> Latency:

@@ -203,7 +203,6 @@ class Runtime(Client):
         self._engine_transport.check()
         runner, counts = self._runner, self._engine.counts
         attempts = runner.counts() if isinstance(runner, CountingRunner) else AttemptCounts()
-        turns, commits, cached = self._engine.count()
         return Metrics(
             since=self._opened_at,
             executions={status: self.count_executions(status=status) for status in STATUSES},
@@ -216,9 +215,9 @@ class Runtime(Client):
             queue_wait=Latency(attempts.begun, attempts.waited, attempts.longest_wait),
             task_time=Latency(attempts.ended, attempts.ran, attempts.longest_run),
             execution_time=counts.latency,
-            turns=turns,
-            commits=commits,
-            cached=cached,
+            turns=counts.turns,
+            commits=counts.commits,
+            cached=counts.cached,
         )
 
     def description(self, head: Head) -> Description:
