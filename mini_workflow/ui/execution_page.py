@@ -17,6 +17,7 @@ from mini_workflow.engine.picture.drawing import Picture, Row, draw, rows_on, sc
 from mini_workflow.engine.picture.operations import Course, course_of, milliseconds, one_line
 from mini_workflow.engine.timeline import Entry
 from mini_workflow.errors import SerializationError, UsageError
+from mini_workflow.task_logs import LOGS
 from mini_workflow.ui.actions import possible, remedy
 from mini_workflow.ui.lists import shape_of, utc_now
 from mini_workflow.ui.stream_page import StreamPart, streams_of
@@ -224,6 +225,11 @@ class ExecutionPage:
             len(entries) + (description.closed_at is None),
             streams_of(execution),
         )
+
+    @property
+    def has_logs(self) -> bool:
+        """Whether what its tasks log is kept."""
+        return any(one.name == LOGS for one in self.streams)
 
     @property
     def title(self) -> str:
