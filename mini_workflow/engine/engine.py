@@ -23,7 +23,6 @@ from mini_workflow.engine.clock_steps import ClockSteps
 from mini_workflow.engine.dispatch import Dispatcher
 from mini_workflow.engine.executor import execute
 from mini_workflow.engine.group_commit import GroupCommit
-from mini_workflow.engine.metrics import TurnCounts
 from mini_workflow.engine.operator_log import tell
 from mini_workflow.engine.pending_updates import ANSWERS, PendingUpdates
 from mini_workflow.engine.queries import Queries
@@ -118,10 +117,10 @@ class Engine:
         )
         self._takeover = Takeover(ports, known=known, notify_peers=notify_peers)
         self._children = Children(ports.store, codec, self._turns, entropy)
-        self.counts: Final = TurnCounts(self._cache)
-        acknowledge = self._dispatcher.acknowledge
-        self._group_commit = GroupCommit(ports, self._turns, acknowledge, self.counts)
-        self.closed_here: Final = self._group_commit.closed_here
+        self._group_commit = GroupCommit(
+            ports, self._turns, self._dispatcher.acknowledge, self._cache
+        )
+        self.counts, self.closed_here = self._group_commit.counts, self._group_commit.closed_here
         self._pending_updates = PendingUpdates()
         self._queries = Queries(self._turns, self._cache, self._watchdog)
         self._notify_peers = notify_peers

@@ -10,6 +10,7 @@ from typing import Final
 
 from mini_workflow.core.events import Message
 from mini_workflow.engine.batch import Batch
+from mini_workflow.engine.cache import Cache
 from mini_workflow.engine.closed_here import ClosedHere
 from mini_workflow.engine.metrics import TurnCounts
 from mini_workflow.engine.requests import Waited
@@ -24,8 +25,8 @@ REFUSALS: Final = (StoreRefused, UnicodeEncodeError, OverflowError)
 
 
 class GroupCommit:
-    """See the module's description. `acknowledge` takes the messages of an execution that are dropped, and
-    what is written is counted in `counts`.
+    """See the module's description. `acknowledge` takes the messages of an execution that are dropped;
+    the `cache` is counted.
     """
 
     def __init__(
@@ -33,14 +34,14 @@ class GroupCommit:
         ports: Ports,
         turns: Turns,
         acknowledge: Callable[[str, list[Message]], None],
-        counts: TurnCounts,
+        cache: Cache,
     ) -> None:
         self._store = ports.store
         self._keeps_streams = ports.streams is not None
         self._turns = turns
         self._heard_of = acknowledge
         self.closed_here: Final = ClosedHere()
-        self._counts = counts
+        self.counts: Final = TurnCounts(cache)
 
     def commit(self, batch: Batch) -> list[bool]:
         """Write the turns of the batch; one answer each, in order, as by `Store.commit`.
@@ -81,14 +82,14 @@ class GroupCommit:
         if not self._keeps_streams and any(commit.chunks for commit in commits):
             raise StoreRefused("it keeps no streams")
         answers = self._store.commit(commits)
-        self._counts.commits += 1
-        self._counts.turns += answers.count(True)
+        self.counts.commits += 1
+        self.counts.turns += answers.count(True)
         closed = self.closed_here
         for turn, committed in zip(group, answers, strict=True):
             if committed and (turn.closing is not None or turn.commit.execution_id in closed):
                 closed.committed(turn)
             if committed and (turn.closing or turn.failed or turn.head.status == "blocked"):
-                self._counts.add(turn)
+                self.counts.add(turn)
         return answers
 
     def _refuse(
