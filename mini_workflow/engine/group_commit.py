@@ -5,13 +5,12 @@ stopping the others.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from typing import Final
 
-from mini_workflow.core.events import Message
 from mini_workflow.engine.batch import Batch
 from mini_workflow.engine.cache import Cache
 from mini_workflow.engine.closed_here import ClosedHere
+from mini_workflow.engine.dispatch import Dispatcher
 from mini_workflow.engine.metrics import TurnCounts
 from mini_workflow.engine.requests import Waited
 from mini_workflow.engine.takeover import Ports
@@ -25,21 +24,15 @@ REFUSALS: Final = (StoreRefused, UnicodeEncodeError, OverflowError)
 
 
 class GroupCommit:
-    """See the module's description. `acknowledge` takes the messages of an execution that are dropped;
+    """See the module's description. The `dispatcher` is told of messages of an execution that are dropped;
     the `cache` is counted.
     """
 
-    def __init__(
-        self,
-        ports: Ports,
-        turns: Turns,
-        acknowledge: Callable[[str, list[Message]], None],
-        cache: Cache,
-    ) -> None:
+    def __init__(self, ports: Ports, turns: Turns, dispatcher: Dispatcher, cache: Cache) -> None:
         self._store = ports.store
         self._keeps_streams = ports.streams is not None
         self._turns = turns
-        self._heard_of = acknowledge
+        self._heard_of = dispatcher.acknowledge
         self.closed_here: Final = ClosedHere()
         self.counts: Final = TurnCounts(cache)
 

@@ -78,8 +78,8 @@ class Metrics:
 
 
 class TurnCounts:
-    """What an engine counts: its `turns` and `commits`, and of the turns those in which more has happened than
-    that an execution went on.
+    """What an engine counts: its `turns` and `commits`, and of the turns those in which more has happened
+    than that an execution went on.
     """
 
     __slots__ = (
