@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from mini_workflow.core import events
 from mini_workflow.core.events import Event
+from mini_workflow.core.open_ask import is_open
 from mini_workflow.core.retry import DEFAULT_POLICY, RetryPolicy
 
 if TYPE_CHECKING:
@@ -127,6 +128,16 @@ def _is_open_child(
     return seq in state.children or seq in state.child_ids or seq in state.inherited
 
 
+def _is_open_ask(state: ExecutionState, message: events.AskAnswered | events.AskFailed) -> bool:
+    """Return whether the workflow runs, and that ask is open and was not asked anew since."""
+    return state.condition == "running" and is_open(state, message)
+
+
+def _is_new_asker(state: ExecutionState, message: events.ResultAsked) -> bool:
+    """Return whether the workflow runs, and does not know that ask."""
+    return state.condition == "running" and message.id not in state.askers
+
+
 def _grants_more(state: ExecutionState, message: events.SlotsGranted) -> bool:
     """Return whether the workflow runs, the slots are for this run, and it knows of fewer."""
     if state.condition != "running" or state.slots is None:
@@ -184,6 +195,11 @@ def _without_secret(
     return replace(message, secret="")
 
 
+def _without_id(state: ExecutionState, message: events.AskAnswered | events.AskFailed) -> Event:
+    """Return the message itself, without the id."""
+    return replace(message, id="")
+
+
 def _unrecorded(state: ExecutionState, message: events.PromiseHeartbeat) -> Any:
     """Return nothing that is recorded: the last one of each promise is kept beside the history."""
     return message
@@ -207,6 +223,9 @@ RULES: Final[dict[type[Any], Rule]] = {
     events.PromiseHeartbeat: Rule(_is_open_promise_at_work, _unrecorded),
     events.ChildCompleted: Rule(_is_open_child, as_it_is),
     events.ChildFailed: Rule(_is_open_child, as_it_is),
+    events.ResultAsked: Rule(_is_new_asker, as_it_is),
+    events.AskAnswered: Rule(_is_open_ask, _without_id),
+    events.AskFailed: Rule(_is_open_ask, _without_id),
     events.SlotsGranted: Rule(_grants_more, as_it_is),
 }
 """By kind. Other kinds are decided in a turn: as messages they are never new. What a Tick brings about

@@ -11,7 +11,7 @@ from mini_workflow.core.commands import RunTask
 from mini_workflow.core.events import Message
 from mini_workflow.core.report_limits import not_reported
 from mini_workflow.engine.requests import Input, Release
-from mini_workflow.engine.turn import ABOUT_ATTEMPTS
+from mini_workflow.engine.turn_data import ABOUT_ATTEMPTS
 from mini_workflow.ports import Report, TaskOutcome, TaskRequest, TaskRunner
 
 log = logging.getLogger("mini_workflow.engine")

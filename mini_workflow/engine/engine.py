@@ -12,7 +12,7 @@ from itertools import islice
 from typing import Final
 
 from mini_workflow.core.codec import Codec
-from mini_workflow.core.commands import CancelTask, RunTask, StartChild
+from mini_workflow.core.commands import CancelTask, RunTask
 from mini_workflow.core.report_limits import ReportLimits
 from mini_workflow.core.run import Definition
 from mini_workflow.engine.batch import AT_ONCE, MESSAGES, Batch, brings_a_message, message_of
@@ -281,8 +281,7 @@ class Engine:
             self._take_due(batch, now)
             for delivery in batch.deliveries.values():
                 self._advance(delivery, batch, now)
-            if batch.has_parents:
-                self._children.start_children(batch, now)
+            self._children.see_to_others(batch, now)
             if self.interrupted:
                 raise KeyboardInterrupt
             # Also without any: deliveries that have no effect may mean that the lease is lost.
@@ -396,8 +395,7 @@ class Engine:
                 log.exception("[%s] the start failed", name)
             request.reply.fail(error)
         else:
-            batch.turns[name] = turn
-            batch.has_parents = batch.has_parents or StartChild in turn.commands
+            batch.enter(name, turn)
             batch.starts.append(request)
 
     def _advance(self, delivery: Delivery, batch: Batch, now: int) -> None:
@@ -419,8 +417,7 @@ class Engine:
             self._takeover.forward(delivery)
             steps.forget(name)
         else:
-            batch.turns[name] = turn
-            batch.has_parents = batch.has_parents or StartChild in turn.commands
+            batch.enter(name, turn)
 
     def _committed(self, turn: Turn) -> None:
         decision, head = turn.decision, turn.head
@@ -456,6 +453,9 @@ class Engine:
         name = turn.head.execution_id
         self._dispatcher.disown(name, "the execution was deleted")
         self._cleanup.deleted()
+        if turn.parting:
+            self._mailbox_due = True
+            self._notify_peers()
         batch.start_again(name)
 
     def _tell(self, turn: Turn) -> None:
@@ -474,7 +474,7 @@ class Engine:
         if turn.commit.outbox:
             self._mailbox_due = True
             self._notify_peers()
-            warn_of_nobody(turn, self._ports.store)
+            warn_of_nobody(turn, self._ports.store, self._ports.mailbox)
         if turn.commit.chunks:
             self._on_chunks(name)
         if head.closed_at is not None:

@@ -29,6 +29,7 @@ class GroupCommit:
         self, ports: Ports, turns: Turns, acknowledge: Callable[[str, list[Message]], None]
     ) -> None:
         self._store = ports.store
+        self._mailbox = ports.mailbox
         self._keeps_streams = ports.streams is not None
         self._turns = turns
         self._heard_of = acknowledge
@@ -41,6 +42,9 @@ class GroupCommit:
         in it. One that is refused then is replaced in the batch by a turn that blocks its execution;
         a start is told the error. Raises what the store raises else, and has written nothing then.
         """
+        for turn in batch.turns.values():
+            for letter in turn.parting:  # a commit that deletes posts nothing
+                self._mailbox.post(letter.execution_id, letter.body, letter.key)
         try:
             return self._write(list(batch.turns.values()))
         except REFUSALS as error:
