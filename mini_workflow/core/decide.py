@@ -25,7 +25,7 @@ from mini_workflow.core.events import CLOSING, Event, Message, Tick
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.history import History
 from mini_workflow.core.limit import LIMIT
-from mini_workflow.core.open_ask import part_of, read_ask
+from mini_workflow.core.open_ask import part_of
 from mini_workflow.core.records import record
 from mini_workflow.core.replay import replay
 from mini_workflow.core.report_limits import ReportLimits
@@ -294,24 +294,17 @@ def _asked(
     if state.end is not None:
         said.append(answer_of_closed(name, state, state.end, asked))
         return None
-    if asked.kind == "result":
-        return state.admit(events.ResultAsked(asked.at, asked.id))
-    if asked.kind == "signal":
-        said.append(answer(asked.id, state.now, NOTHING, state.length))
-        about = (asked.at, asked.name, asked.value, asked.id)
-        return state.admit(events.SignalReceived(*about, asked.headers))
-    request = events.UpdateRequested(
-        asked.at, asked.id, asked.name, asked.value, headers=asked.headers
-    )
-    event, outcome = state.admit(request), given_before(state, asked.id)
-    if isinstance(event, events.UpdateAccepted):
+    event, outcome = state.admit(asked), NOTHING if asked.kind == "signal" else None
+    if asked.kind == "update" and event is None:
+        outcome = given_before(state, asked.id)
+    elif asked.kind == "update" and event is not None:
+        about = (asked.at, asked.id, asked.name, asked.value)
+        request = events.UpdateRequested(*about, headers=asked.headers)
         event = _validated(event, run, request, refusals, refused)
-        if isinstance(event, events.UpdateAccepted):
-            return replace(event, asker=read_ask(asked.id)[0])
-        outcome = refusals[-1][1]
+        outcome = refusals[-1][1] if event is None else None
     if outcome is not None:
         said.append(answer(asked.id, state.now, outcome, state.length))
-    return None
+    return event
 
 
 def _due(state: ExecutionState, tick: Tick) -> Iterator[Event]:
