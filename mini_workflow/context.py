@@ -184,7 +184,9 @@ class Context:
                 f"ctx.task({fn!r}): give a function, not its result; for example "
                 "ctx.task(lambda: charge(card)) or ctx.task(charge, card)"
             )
-        wish = wish_of(limit, limit_key, priority, "ctx.task()")
+        wish = None
+        if not (limit is limit_key is priority is None):
+            wish = wish_of(limit, limit_key, priority, "ctx.task()")
         plain = name is retry is timeout is undo is heartbeat_timeout is worker is wish is None
         if plain and not inline:
             return self._run.tasks.start(fn, args, kwargs, name=default_name(fn))

@@ -233,9 +233,13 @@ class Interceptors:
         """Return what goes around a call of a client."""
         return Around([one.around_call(call) for one in self._each])
 
-    def around_task(self, task: CurrentTask) -> AbstractContextManager[object]:
-        """Return what goes around an attempt of a task."""
-        return Around([one.around_task(task) for one in self._tasks]) if self._tasks else _NOTHING
+    @property
+    def around_task(self) -> Callable[[CurrentTask], AbstractContextManager[object]] | None:
+        """What gives what goes around an attempt of a task; None if nothing does."""
+        return self._around_task if self._tasks else None
+
+    def _around_task(self, task: CurrentTask) -> AbstractContextManager[object]:
+        return Around([one.around_task(task) for one in self._tasks])
 
     @property
     def hear(self) -> bool:
@@ -264,9 +268,6 @@ class Interceptors:
         """Have the headers of what a workflow sends changed."""
         for one in self._sending:
             one.sending(call)
-
-
-_NOTHING: Final = nullcontext()
 
 
 def _overriding(each: Sequence[Interceptor], method: str) -> tuple[Any, ...]:

@@ -35,7 +35,6 @@ class CurrentTask:
         "_cancelled",
         "_deadline",
         "_on_cancel",
-        "_streams",
         "codec",
         "details",
         "on_await",
@@ -43,6 +42,7 @@ class CurrentTask:
         "request",
         "sink",
         "stops_early",
+        "streams",
     )
 
     def __init__(self, request: TaskRequest, beating: Beating | None = None) -> None:
@@ -67,7 +67,8 @@ class CurrentTask:
         self._on_cancel: Callable[[], None] | None = None
         self.sink: StreamSink | None = None
         """Where what the code writes to streams goes; set by who runs it."""
-        self._streams: TaskStreams | None = None
+        self.streams: TaskStreams | None = None
+        """What the code has written to streams, if it has. For who runs it."""
 
     @property
     def attempt(self) -> int:
@@ -151,18 +152,13 @@ class CurrentTask:
         Raises InvalidIdentifier unless the name is 1 to 64 letters, digits and ``_-.:@``, and
         UsageError where the store keeps no streams.
         """
-        if self._streams is None:
+        if self.streams is None:
             if self.sink is None:
                 raise UsageError(
                     f"task {self.name!r} cannot write to a stream: the store of its runtime keeps none"
                 )
-            self._streams = TaskStreams(self.request, self._the_codec(), self.sink)
-        return TaskStream(name, self._streams)
-
-    @property
-    def streams(self) -> TaskStreams | None:
-        """What the code has written to streams, if it has. For who runs it."""
-        return self._streams
+            self.streams = TaskStreams(self.request, self._the_codec(), self.sink)
+        return TaskStream(name, self.streams)
 
     @property
     def cancelled(self) -> bool:

@@ -59,7 +59,7 @@ def _is_awaited(state: ExecutionState, message: events.TaskCompleted | events.Ta
     task = state.tasks.get(message.seq)
     if task is None:
         return state.cancelled_tasks.get(message.seq) == message.attempt
-    return task.attempt == message.attempt and task.in_flight
+    return task.attempt == message.attempt and task.retry_at is None and not task.waits
 
 
 def _is_held_back(state: ExecutionState, message: events.TaskRetryStarted) -> bool:

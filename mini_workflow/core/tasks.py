@@ -325,7 +325,7 @@ class Tasks:
     def attempt(self, seq: int) -> RunTask | None:
         """Return the attempt of a task that is to be in flight now, or None."""
         task, call = self._recorder.state.tasks.get(seq), self._calls.get(seq)
-        if task is None or call is None or not task.in_flight:
+        if task is None or call is None or task.waits or task.retry_at is not None:
             return None
         payload, is_asynchronous = call
         return RunTask(

@@ -22,7 +22,7 @@ def with_waits(head: Head, run: Run, *, always: bool) -> Head:
     waits = head.waits
     if head.status != "running":
         waits = ""
-    elif always or type(run.waiter()) is not TaskFuture or not is_of_task(waits):
+    elif always or type(run.waiter()) is not TaskFuture or (waits and not is_of_task(waits)):
         try:
             waits = waits_of(run)
         except Exception:

@@ -105,10 +105,8 @@ class Batch:
                     request.reply.fail(error)
 
 
-def message_of(request: Post | Update | Release | TaskOutcome, now: int) -> Message:
+def message_of(request: Post | Update | Release, now: int) -> Message:
     """Return the message that a request brings."""
-    if isinstance(request, TaskOutcome):
-        return ended(request, now)
     if isinstance(request, Post):
         return request.message
     if isinstance(request, Update):

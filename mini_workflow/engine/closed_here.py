@@ -28,6 +28,10 @@ class ClosedHere:
         self._seconds = seconds
         self._ends: OrderedDict[str, tuple[Settled, float]] = OrderedDict()
 
+    def __contains__(self, execution_id: str) -> bool:
+        """Return whether its end is remembered, however long ago it was."""
+        return execution_id in self._ends
+
     def committed(self, turn: Turn) -> None:
         """Take up what a turn has made of its execution."""
         name = turn.head.execution_id

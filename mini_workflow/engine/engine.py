@@ -15,7 +15,7 @@ from mini_workflow.core.codec import Codec
 from mini_workflow.core.commands import CancelTask, RunTask
 from mini_workflow.core.report_limits import ReportLimits
 from mini_workflow.core.run import Definition
-from mini_workflow.engine.batch import AT_ONCE, MESSAGES, Batch, brings_a_message, message_of
+from mini_workflow.engine.batch import AT_ONCE, MESSAGES, Batch, brings_a_message, ended, message_of
 from mini_workflow.engine.cache import Cache
 from mini_workflow.engine.children import Children
 from mini_workflow.engine.cleanup import Cleanup
@@ -92,7 +92,7 @@ class Engine:
         execute_inline: Execute = execute,
         retention: int | None = None,
         drops_runs: bool = False,
-        on_turn: Callable[[Turn], None] = lambda turn: None,
+        on_turn: Callable[[Turn], None] | None = None,
     ) -> None:
         self._ports = ports
         self._codec = codec
@@ -240,7 +240,8 @@ class Engine:
                 self._renew_at = self._ports.leases.renew(now)
                 requests = [*requests, WakeUp()]
             self._process(requests, now)
-            self._cleanup.sweep(now, busy=bool(requests) or self._turns.draining)
+            if now >= self._cleanup.due:
+                self._cleanup.sweep(now, busy=bool(requests) or self._turns.draining)
         except LeaseLost as error:
             log.warning("starting anew: %s", error)
             self._start_anew(requests)
@@ -301,15 +302,16 @@ class Engine:
                 batch.delivery(name).due = True
         if self._turns.draining:
             return
-        for name, request in self._cleanup.expired(now):
-            batch.delivery(name).messages.append(request)
+        if now >= self._cleanup.due:
+            for name, request in self._cleanup.expired(now):
+                batch.delivery(name).messages.append(request)
         for name in islice(self._clock_steps.to_tell, AT_ONCE):
             batch.delivery(name)
 
     def _settle(self, batch: Batch, answers: Sequence[bool], now: int) -> None:
         # It is committed: whatever fails from here on, nobody may be told that it was refused.
         for turn, committed in zip(list(batch.turns.values()), answers, strict=True):
-            if committed and turn.deletes:
+            if committed and turn.commit.deleted_at is not None:
                 self._deleted(turn, batch)
             elif committed:
                 self._committed(turn)
@@ -358,7 +360,9 @@ class Engine:
             batch.again.append(request)
             return
         delivery.requests.append(request)
-        if isinstance(request, Resume):
+        if isinstance(request, TaskOutcome):
+            delivery.messages.append(ended(request, now))
+        elif isinstance(request, Resume):
             delivery.resume = True
         elif not (isinstance(request, Update) and request.known):
             delivery.messages.append(message_of(request, now))
@@ -447,7 +451,8 @@ class Engine:
             or turn.commit.chunks
         ):
             self._tell(turn)
-        self._on_turn(turn)
+        if self._on_turn is not None:
+            self._on_turn(turn)
 
     def _deleted(self, turn: Turn, batch: Batch) -> None:
         name = turn.head.execution_id
@@ -512,7 +517,8 @@ class Engine:
         self._renew_at = self._ports.leases.renew(self._now)
         self._recover()
         if self._disown:
-            self._give_up_disowned()
+            self._dispatcher.disown_others(self._ports.store)
+            self._disown = False
 
     def _look_around(self, batch: Batch) -> bool:
         """Another process may have changed something: take over what is free, read the messages.
@@ -546,14 +552,6 @@ class Engine:
         except StoreError as error:
             log.error("the store is not available: %s", error)
             self._retry_at = self._renew_at = self._now + RETRY_AFTER
-
-    def _give_up_disowned(self) -> None:
-        """Tell the attempts of executions that another process has now that nobody waits."""
-        for name in self._dispatcher.executions():
-            extent = self._ports.store.extent(name)
-            if extent is None or not extent.held:
-                self._dispatcher.disown(name, "another process has taken over the execution")
-        self._disown = False
 
     def _refused(self, requests: Sequence[Input], error: Exception, now: int) -> None:
         """Tell those who wait that nothing could be committed; keep what nobody

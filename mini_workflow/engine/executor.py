@@ -35,13 +35,6 @@ Execute = Callable[[TaskRequest, Codec], TaskOutcome]
 AroundTask = Callable[[CurrentTask], AbstractContextManager[object]]
 """Gives what goes around the code of an attempt."""
 
-_NOTHING: Final = nullcontext()
-
-
-def nothing_around(task: CurrentTask) -> AbstractContextManager[object]:
-    """Return what does nothing."""
-    return _NOTHING
-
 
 def inline_runner(codec: Codec, execute: Execute) -> Inline:
     """Run inline tasks: on the calling thread, inside the turn."""
@@ -73,7 +66,7 @@ def execute(
     request: TaskRequest,
     codec: Codec,
     sink: StreamSink | None = None,
-    around: AroundTask = nothing_around,
+    around: AroundTask | None = None,
 ) -> TaskOutcome:
     """Run the attempt on this thread. Never raises: whatever goes wrong is the outcome.
 
@@ -90,7 +83,7 @@ async def execute_async(
     request: TaskRequest,
     codec: Codec,
     sink: StreamSink | None = None,
-    around: AroundTask = nothing_around,
+    around: AroundTask | None = None,
 ) -> TaskOutcome:
     """Run the attempt on the running event loop, within its timeout.
 
@@ -100,7 +93,7 @@ async def execute_async(
     token = _enter(request, codec, sink)
     try:
         function, args, kwargs = codec.restore(request.payload)
-        with around(CURRENT.get()):
+        with nullcontext() if around is None else around(CURRENT.get()):
             value: Any = function(*args, **kwargs)
             kind: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
             if getattr(kind, "__await__", None) is not None:
@@ -130,17 +123,17 @@ async def _failed_async(request: TaskRequest, codec: Codec, error: BaseException
 
 
 def _execute(
-    request: TaskRequest, codec: Codec, sink: StreamSink | None, around: AroundTask
+    request: TaskRequest, codec: Codec, sink: StreamSink | None, around: AroundTask | None
 ) -> TaskOutcome:
     codec = codec.for_execution(request.execution_id)
     _enter(request, codec, sink)
     try:
         function, args, kwargs = codec.restore(request.payload)
-        with around(CURRENT.get()):
-            value: Any = function(*args, **kwargs)
-            kind: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
-            if getattr(kind, "__await__", None) is not None:
-                value = _run(request, value)
+        if around is None:
+            value = _value_of(request, function, args, kwargs)
+        else:
+            with around(CURRENT.get()):
+                value = _value_of(request, function, args, kwargs)
         if (streams := CURRENT.get().streams) is not None:
             streams.close()
         return _completed(request, codec, value)
@@ -151,6 +144,18 @@ def _execute(
         if isinstance(error, asyncio.CancelledError) and CURRENT.get().cancelled:
             return cancelled(request, CURRENT.get().details)
         return _failed(request, codec, error)
+
+
+def _value_of(
+    request: TaskRequest,
+    function: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Any:
+    """Return what the function gives, which is awaited if it can be."""
+    value: Any = function(*args, **kwargs)
+    kind: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
+    return value if getattr(kind, "__await__", None) is None else _run(request, value)
 
 
 def _enter(

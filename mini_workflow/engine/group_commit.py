@@ -77,9 +77,10 @@ class GroupCommit:
         if not self._keeps_streams and any(commit.chunks for commit in commits):
             raise StoreRefused("it keeps no streams")
         answers = self._store.commit(commits)
+        closed = self.closed_here
         for turn, committed in zip(group, answers, strict=True):
-            if committed:
-                self.closed_here.committed(turn)
+            if committed and (turn.closing is not None or turn.commit.execution_id in closed):
+                closed.committed(turn)
         return answers
 
     def _refuse(

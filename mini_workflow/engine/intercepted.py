@@ -104,10 +104,10 @@ def _put(request: Any, headers: dict[str, str] | None) -> None:
         request.message = replace(request.message, headers=headers)
 
 
-def telling(interceptors: Interceptors) -> Callable[[Turn], None]:
-    """Return what tells interceptors of a committed turn."""
+def telling(interceptors: Interceptors) -> Callable[[Turn], None] | None:
+    """Return what tells interceptors of a committed turn; None if none of them hears of it."""
     if not interceptors.hear:
-        return untold
+        return None
 
     def tell(turn: Turn) -> None:
         if turn.decision is None and turn.closing is None:
@@ -115,10 +115,6 @@ def telling(interceptors: Interceptors) -> Callable[[Turn], None]:
         interceptors.committed(committed_of(turn))
 
     return tell
-
-
-def untold(turn: Turn) -> None:
-    """Tell nobody."""
 
 
 def committed_of(turn: Turn) -> Committed:

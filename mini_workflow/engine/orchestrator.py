@@ -37,7 +37,7 @@ from mini_workflow.engine.effects import (
     together,
     waking_of,
 )
-from mini_workflow.engine.executor import AroundTask, execute, nothing_around
+from mini_workflow.engine.executor import AroundTask, execute
 from mini_workflow.engine.inspection import Inspection
 from mini_workflow.engine.late_outcomes import LateOutcomes
 from mini_workflow.engine.operator_log import tell
@@ -103,9 +103,9 @@ class Orchestrator:
         limits: ReportLimits,
         streams: StreamStore = NO_STREAMS,
         each: Each = one_by_one,
-        on_turn: Callable[[Turn], None] = lambda turn: None,
+        on_turn: Callable[[Turn], None] | None = None,
         claim: Callable[[str], str] = lambda execution_id: "",
-        around_task: AroundTask = nothing_around,
+        around_task: AroundTask | None = None,
     ) -> None:
         self._store = store
         self._dispatch = dispatch
@@ -194,7 +194,8 @@ class Orchestrator:
             for work in finished:
                 if work.turn is not None:
                     self._turns.committed(work.turn)
-                    self._on_turn(work.turn)
+                    if self._on_turn is not None:
+                        self._on_turn(work.turn)
                     tell(work.turn)
                     warn_of_late_signals(work.turn)
             done = self._stage(self._carry_out, finished, failed)
@@ -323,8 +324,7 @@ class Orchestrator:
         if started is None:
             self._admission.turn_away(work.name, work.messages)
             return
-        others = [message for message in work.messages if message is not started]
-        now = self._clock.now()
+        now, others = self._clock.now(), [m for m in work.messages if m is not started]
         work.turn = self._turns.create(work.name, started, None, others, now)
         self._plan(work, FROM_NOTHING, now)
 

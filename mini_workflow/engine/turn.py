@@ -351,10 +351,12 @@ class Turns:
         if delivery.resume and decision.condition == "running" and decision.fault is None:
             again = self._unreported.of(run, now)
             decision = replace(decision, commands=(*decision.commands, *again))
-        if any(is_fork(m) for m in before) and any(map(is_fork, decision.events)):
+        if any(map(is_fork, before)) and any(map(is_fork, decision.events)):
             again = self._unreported.of_fork(run)
             decision = replace(decision, commands=(*decision.commands, *again))
-        after = tagged(self._head_after(reopen or head, decision, now), decision.events)
+        after = self._head_after(reopen or head, decision, now)
+        if events.TagsSet in map(type, decision.events):
+            after = tagged(after, decision.events)
         after = with_waits(after, run, always=self._tells or after is not head)
         taken = decision.events
         queries, left = queries_among(messages, decision)
@@ -375,12 +377,15 @@ class Turns:
                 )
         elif live.length + len(taken) - head.base >= self._limit // 2:
             after = bounded(after, live.length, live.length + len(taken), self._limit)
-        ends = (e for e in reversed(taken) if type(e) in events.CLOSING and not continues)
-        closing: Event | None = next(ends, None)
+        closing: Event | None = None
+        if decision.condition != "running" and not continues:
+            closing = next((e for e in reversed(taken) if type(e) in events.CLOSING), None)
         # A resume that ends in the same block is written too: who waits looks for what is new.
         is_new = live.length == 0 or delivery.resume or (after is not head and after != head)
         kinds = frozenset(map(type, decision.commands))
-        park, unpark = parking(run.state, after, left, unpark, ends=continues)
+        park: tuple[str, ...] = ()
+        if left or unpark or run.state.promises.changed:
+            park, unpark = parking(run.state, after, left, unpark, ends=continues)
         commit = Commit(
             delivery.execution_id,
             live.length,

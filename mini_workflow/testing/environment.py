@@ -233,7 +233,9 @@ def _first_time(state: EnvironmentState, start: datetime | None) -> int:
     return round(start.timestamp() * 1000)
 
 
-def _execute(stubs: Stubs, request: TaskRequest, codec: Codec, around: AroundTask) -> TaskOutcome:
+def _execute(
+    stubs: Stubs, request: TaskRequest, codec: Codec, around: AroundTask | None
+) -> TaskOutcome:
     return execute(request, stubs.codec(request, codec), around=around)
 
 

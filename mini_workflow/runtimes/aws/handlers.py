@@ -112,7 +112,8 @@ class Handlers:
 
     def _on_turn(self, turn: Turn) -> None:
         self._metrics.turn(turn)
-        self._tell(turn)
+        if self._tell is not None:
+            self._tell(turn)
 
     def _claim(self, name: str) -> str:
         """Let this version go on with an execution; answers a remark on that. Raises
