@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from mini_workflow.core import commands, events
+from mini_workflow.core.asks import Asks
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.events import Event
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.headers import check_headers
+from mini_workflow.core.other_execution import OtherExecution
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.recorder import Recorder
 from mini_workflow.core.state import ExecutionState
@@ -59,39 +61,15 @@ class Child(WorkflowFuture[R]):
         return super().cancel(msg)
 
 
-class OtherExecution:
-    """Another execution, as seen from a workflow. What is sent leaves after the commit."""
-
-    __slots__ = ("_children", "id")
-
-    __mini_workflow_refused__ = "a handle to another execution"
-    __mini_workflow_instead__ = "pass its .id"
-
-    def __init__(self, id: str, children: Children) -> None:  # noqa: A002
-        self.id = id
-        self._children = children
-
-    def signal(self, name: str, value: Any = None) -> None:
-        """Send a signal; it arrives once, after this turn's commit."""
-        self._children.send_signal(self.id, name, value)
-
-    def cancel(self, reason: str = "") -> None:
-        """Ask it to cancel itself."""
-        self._children.send_cancel(self.id, reason)
-
-    def terminate(self, reason: str = "") -> None:
-        """End it at once, without running any of its code; it takes place after this turn's commit."""
-        self._children.send_cancel(self.id, reason, terminates=True)
-
-
 class Children:
     """The child executions of one run, and what it sends to executions."""
 
-    __slots__ = ("_open", "_recorder")
+    __slots__ = ("_open", "_recorder", "asks")
 
-    def __init__(self, recorder: Recorder) -> None:
+    def __init__(self, recorder: Recorder, asks: Asks) -> None:
         self._recorder = recorder
         self._open: dict[int, Child[Any]] = {}
+        self.asks = asks
 
     def start(
         self,

@@ -30,6 +30,7 @@ class GroupCommit:
 
     def __init__(self, ports: Ports, turns: Turns, dispatcher: Dispatcher, cache: Cache) -> None:
         self._store = ports.store
+        self._mailbox = ports.mailbox
         self._keeps_streams = ports.streams is not None
         self._turns = turns
         self._heard_of = dispatcher.acknowledge
@@ -43,6 +44,9 @@ class GroupCommit:
         in it. One that is refused then is replaced in the batch by a turn that blocks its execution;
         a start is told the error. Raises what the store raises else, and has written nothing then.
         """
+        for turn in batch.turns.values():
+            for letter in turn.parting:  # a commit that deletes posts nothing
+                self._mailbox.post(letter.execution_id, letter.body, letter.key)
         try:
             return self._write(list(batch.turns.values()))
         except REFUSALS as error:
