@@ -367,7 +367,7 @@ class RunHooks:
         return self._interceptors.around_workflow(WorkflowCall(self._run, kind, name, headers))
 
     def sending(
-        self, kind: str, name: str, target: str, given: dict[str, str] | None
+        self, kind: str, name: str, target: str, given: dict[str, str] | None = None
     ) -> dict[str, str] | None:
         """See `Hooks.sending`."""
         call = SentCall(self._run, kind, name, target)
