@@ -21,6 +21,7 @@ from mini_workflow.core.state import ExecutionState
 from mini_workflow.engine.outbox import outbox
 from mini_workflow.engine.turn_data import Delivery, Turn
 from mini_workflow.errors import TurnTimeout, WireError
+from mini_workflow.loop.loop import Halt
 from mini_workflow.ports import Commit, Head, QueuedMessage, Reader, Stored
 
 Watched = Callable[[Run, Callable[[], Payload]], Payload | None]
@@ -45,11 +46,10 @@ class Asking:
         self._look = look
         self._let_go = let_go
 
-    def answer_queries(self, turn: Turn, run: Run, queries: Iterable[events.Asked]) -> None:
+    def answer_queries(self, turn: Turn, run: Run, queries: Sequence[events.Asked]) -> None:
         """Answer queries by the run of a turn that is about to be committed."""
-        said = [self._answered(run, asked) for asked in queries]
-        if said:
-            say(turn, said)
+        if queries:
+            say(turn, [self._answered(run, asked) for asked in queries])
 
     def of_closed(self, delivery: Delivery) -> tuple[Stored, list[SendMessage]] | None:
         """Return what an execution that has closed says to the asks of a delivery, which are taken out of
@@ -94,26 +94,34 @@ class Asking:
         """Return the answer to a query, which fails if that cannot be answered."""
         at = max(run.state.now, asked.at)
         try:
-            result = self._watched(run, lambda: run.messages.answer(asked.name, asked.value))
+            result = self._watched(run, lambda: _put(run, asked))
             if result is None:
                 fault, run.loop.fault = run.loop.fault, None
                 run.loop.touched = True  # interrupted anywhere: it does not go on from there
-                raise fault or TurnTimeout(f"query {asked.name!r} took too long")
+                raise fault or TurnTimeout(f"query {asked.name!r} was interrupted")
         except (Exception, KeyboardInterrupt) as error:
             failure = run.recorder.codec.encode_failure(error)
             return answer(asked.id, at, failure, f"{run.state.length}/{asked.at}")
         return answer(asked.id, at, result, f"{run.state.length}/{asked.at}")
 
 
+def _put(run: Run, asked: events.Asked) -> Payload:
+    try:
+        return run.messages.answer(asked.name, asked.value)
+    except Halt:
+        run.loop.fault = run.loop.fault or TurnTimeout(f"query {asked.name!r} took too long")
+        raise
+
+
 def queries_among(
-    messages: Iterable[Message], decision: Decision
+    messages: Sequence[Message], decision: Decision
 ) -> tuple[tuple[events.Asked, ...], tuple[Message, ...]]:
     """Return the queries that a turn with this decision has to answer, and the messages that are left of
     it: a run that cannot go on answers nobody, and they wait.
     """
-    queries = tuple(m for m in messages if isinstance(m, events.Asked) and m.kind == "query")
-    if not queries:
+    if events.Asked not in map(type, messages):
         return (), decision.left
+    queries = tuple(m for m in messages if isinstance(m, events.Asked) and m.kind == "query")
     stopped = decision.fault is not None or decision.cut
     waiting = [m for m in queries if stopped or any(m is one for one in decision.left)]
     others = [m for m in decision.left if not any(m is one for one in waiting)]

@@ -272,6 +272,60 @@ def test_115_what_is_paused_answers_once_it_goes_on(runtime: Stage) -> None:
     assert (signalled, result) == (None, (0, 5))
 
 
+def test_115_what_is_paused_and_ended_answers_that(runtime: Stage) -> None:
+    """Also what it has not taken up yet."""
+    asked = runtime.start(account, id="asked")
+    early = runtime.start(asks_result, "asked", id="early")
+    eventually(lambda: "ResultAsked" in kinds(asked))
+    asked.pause("a look at it")
+    late = runtime.start(asks_result, "asked", id="late")
+    closed = runtime.start(asks_the_closed, "asked", id="closed")
+    eventually(lambda: "AskSent" in kinds(late) and kinds(closed).count("AskSent") == 2)
+    asked.terminate("out")
+    told = "ExecutionTerminated: execution 'asked' was terminated: out"
+    assert (early.result(WAIT), late.result(WAIT)) == (told, told)
+    *refused, amounts = closed.result(WAIT)
+    assert [type(error) for error in refused] == [ExecutionClosed] * 2
+    assert amounts == ()
+
+
+@workflow("behaviours.spins_when_asked")
+async def spins_when_asked(ctx: Context) -> str:
+    def spin() -> None:
+        while True:
+            pass
+
+    ctx.on_query("spin", spin)
+    ctx.on_query("told", lambda: "still there")
+    return await ctx.wait_for_signal("go")
+
+
+@workflow("behaviours.asks_what_spins")
+async def asks_what_spins(ctx: Context) -> list[Any]:
+    other = ctx.execution("spins")
+    seen = [await seen_of(other.query("spin")), await other.query("told")]
+    other.signal("go", "ended")
+    return [*seen, await other.result()]
+
+
+def test_115_a_query_that_does_not_end_is_cut_off(runtime: Stage) -> None:
+    """It fails at who asks, and who is asked goes on."""
+    runtime.reopen(turn_timeout=1)
+    runtime.start(spins_when_asked, id="spins")
+    cut, *others = runtime.run(asks_what_spins)
+    assert cut.startswith("TurnTimeout")
+    assert others == ["still there", "ended"]
+
+
+def test_115_another_process_has_the_other_execution(runtime: Stage) -> None:
+    """Who asks and who is asked need not run at the same place."""
+    runtime.start(account, id="asked")
+    with runtime.beside() as other:
+        asking = other.start_execution(asks_the_paused, "asked", id="asking")
+        assert asking.result(WAIT)[0] == 1
+    assert runtime.get_execution("asked").result(WAIT) == (0, 1)
+
+
 @workflow("behaviours.asks_what_starts_something")
 async def asks_what_starts_something(ctx: Context, target: str) -> list[Any]:
     other = ctx.execution(target)
