@@ -117,6 +117,11 @@ class Attempts(Generic[Item]):
         """See `TaskRunner.holds`. Any thread, with or without the lock."""
         return key in self._unreported
 
+    def details(self, key: tuple[str, int, int]) -> str | None:
+        """See `Closing.details`. Any thread."""
+        attempt = self._all.get(key[:2])
+        return attempt.details if attempt is not None and attempt.request.key == key else None
+
     def report(self, outcome: TaskOutcome, to: Report | None = None) -> None:
         """Report what became of an attempt, which is held until that is done; `to` somebody else than
         usual.
