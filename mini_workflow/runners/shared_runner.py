@@ -442,4 +442,3 @@ def _each(
             return
         for item in items:
             _each([item], do, refused)
-

@@ -176,8 +176,8 @@ class LocalRuntime(EmbeddedRuntime):
             own if there is none. A mapping says so for each worker that is served here by its
             name, ``{"default": 4, "gpu": 1}``: "default" has the tasks that name none, and is 0
             where it is missing. Tasks of another worker go to a process that serves it, on whichever
-            machine shares the store, and wait while there is none. A script that uses workers must start under
-            ``if __name__ == "__main__":``.
+            machine shares the store, and wait while there is none. A script that uses workers must
+            start under ``if __name__ == "__main__":``.
         labels: the names of workers whose tasks run here as those do that name none; also of executions
             that other processes hold.
         threads: threads for sync tasks, where there are no workers; by default a few more than

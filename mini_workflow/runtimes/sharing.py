@@ -77,4 +77,3 @@ def _call(codec: Codec, outgoing: Codec, request: TaskRequest) -> bytes:
 
 def _letter(clock: Clock, outcome: TaskOutcome) -> str:
     return wire.encode(ended(outcome, clock.now()))
-

@@ -152,9 +152,11 @@ class MemorySharedTasks:
     def waiting(self, execution_id: str | None = None) -> list[tuple[str, str]]:
         """See `SharedTasks.waiting`."""
         found = self._open(
-            lambda state, task: task.taker is None
-            and execution_id in (None, task.execution_id)
-            and not _over(state, task)
+            lambda state, task: (
+                task.taker is None
+                and execution_id in (None, task.execution_id)
+                and not _over(state, task)
+            )
         )
         return sorted({(task.execution_id, task.worker) for task in found})[:1000]
 
@@ -191,7 +193,7 @@ def _over(state: MemoryState, task: SharedTask) -> bool:
 
 
 def _clean(state: MemoryState) -> None:
-    """What is settled is kept until its message is taken, and what waits as long as its execution is open."""
+    """Keep what is settled until its message is taken, and what waits as long as its execution is open."""
     table = state.tasks
     for key, task in list(table.tasks.items()):
         letter = table.letters.get(key)

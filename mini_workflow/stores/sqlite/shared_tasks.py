@@ -102,9 +102,7 @@ class SQLiteSharedTasks:
                     raw.execute("DELETE FROM tasks WHERE number = ?", (number,))
                     dropped.append((execution_id, seq, attempt))
                 else:
-                    raw.execute(
-                        "UPDATE tasks SET cancelled = ? WHERE number = ?", (reason, number)
-                    )
+                    raw.execute("UPDATE tasks SET cancelled = ? WHERE number = ?", (reason, number))
         return dropped
 
     def kept(self, key: Key | None = None) -> list[Key]:

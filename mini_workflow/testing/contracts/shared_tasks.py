@@ -28,7 +28,7 @@ class SharedTaskContract(BackendContract):
     """Inherit it. What is opened has `shared_tasks`, over the state of its `store`."""
 
     def pair(self) -> tuple[Backend, Backend]:
-        """An owner that holds two executions, and another one that serves a worker."""
+        """Return an owner that holds two executions, and another one that serves a worker."""
         one = self.owner("one")
         create(one, "a", "b")
         two = self.onlooker("two")
@@ -241,7 +241,7 @@ class SharedTaskContract(BackendContract):
 
     def test_texts_come_back_as_they_were(self) -> None:
         one, two = self.pair()
-        odd = 'a"b\\c{,}\n\u00e9\U0001f600 \'%s'
+        odd = "a\"b\\c{,}\n\u00e9\U0001f600 '%s"
         shared(one).offer([task(1, body=odd, heartbeat=odd)])
         (found,) = self.taken(two)
         assert (found.body, found.heartbeat) == (odd, odd)

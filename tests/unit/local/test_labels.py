@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -19,12 +21,12 @@ from mini_workflow import (
     PostgresRuntime,
     RetryPolicy,
     UsageError,
-    WorkerLost,
     current_task,
     workflow,
 )
 from mini_workflow.core import events
 from mini_workflow.engine.runtime import Runtime
+from tests.paths import ROOT
 from tests.waiting import WAIT, eventually
 
 Open = Callable[..., Any]
@@ -33,6 +35,7 @@ began: SimpleQueue[tuple[str, int, Any]] = SimpleQueue()
 """The thread and the attempt of each task that has begun, and the heartbeat that it began with."""
 goes_on: dict[str, threading.Event] = {}
 ended: SimpleQueue[str] = SimpleQueue()
+URL: list[str] = []
 
 
 @pytest.fixture(autouse=True)
@@ -54,6 +57,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]:
         else:
             server = request.getfixturevalue("postgres")
             schema = server.schema()
+            URL[:] = [server.url]
 
             def make(**options: Any) -> Runtime:
                 return PostgresRuntime(server.url, schema=schema, **options)
@@ -258,4 +262,40 @@ def test_labels_are_names_of_workers(store: Open) -> None:
             store(labels=labels)
 
 
-assert patient and WorkerLost
+CHILD = """
+import sys, threading
+from mini_workflow import LocalRuntime, PostgresRuntime
+from tests.unit.local import test_labels
+test_labels.goes_on["e"] = threading.Event()
+if sys.argv[1] == "sqlite":
+    runtime = LocalRuntime(sys.argv[2], labels=["gpu"])
+else:
+    runtime = PostgresRuntime(sys.argv[2], schema=sys.argv[3], labels=["gpu"])
+print(*test_labels.began.get(), flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_worker_that_is_killed_costs_an_attempt(store: Open) -> None:
+    owner = store(lease=1)
+    execution = owner.start_execution(patient, id="e")
+    path: Any = owner._opened.backend.path
+    place = ["sqlite", str(path)]
+    if not isinstance(path, Path):
+        address = owner._opened.backend.database
+        place = ["postgres", URL[0], address.schema]
+    with subprocess.Popen(
+        [sys.executable, "-c", CHILD, *place],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline().split()[-2:] == ["1", "None"]
+        child.kill()
+    store(labels=["gpu"])
+    assert execution.result(WAIT) == "attempt 2"
+    (lost,) = failures(execution)
+    assert lost.failure.type.endswith("WorkerLost")
+    assert "its worker process is gone" in lost.failure.message
