@@ -296,6 +296,6 @@ def test_a_worker_that_is_killed_costs_an_attempt(store: Open) -> None:
         child.kill()
     store(labels=["gpu"])
     assert execution.result(WAIT) == "attempt 2"
-    (lost,) = failures(execution)
+    (lost,) = [e for e in execution.history() if isinstance(e, events.TaskRetryScheduled)]
     assert lost.failure.type.endswith("WorkerLost")
     assert "its worker process is gone" in lost.failure.message
