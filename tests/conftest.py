@@ -16,6 +16,7 @@ from tests import left_out
 
 if TYPE_CHECKING:
     from tests.aws.emulator.server import Server
+    from tests.postgres.pooler import Pooler
     from tests.postgres.server import PostgresServer
 
 # No deadline and no database: the machine may be busy, and a test leaves nothing behind. What
@@ -82,4 +83,13 @@ def postgres() -> Iterator[PostgresServer]:
     from tests.postgres.server import server
 
     with server() as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def pooler(postgres: PostgresServer) -> Iterator[Pooler]:
+    """PgBouncer in transaction mode before the server."""
+    from tests.postgres.pooler import pooler
+
+    with pooler(postgres) as found:
         yield found

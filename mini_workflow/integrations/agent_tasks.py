@@ -8,7 +8,7 @@ from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from typing import Any, Final, Generic, TypeVar, cast
+from typing import Any, ClassVar, Final, Generic, TypeVar, cast
 
 from typing_extensions import TypedDict
 
@@ -94,6 +94,7 @@ class Sent:
     """
 
     __slots__ = ("content",)
+    __fingerprint__: ClassVar[None] = None
 
     def __init__(self, content: Any) -> None:
         self.content = content

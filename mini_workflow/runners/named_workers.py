@@ -10,8 +10,8 @@ from typing import Final
 
 from mini_workflow.attempts import cancelled
 from mini_workflow.errors import RuntimeClosed
-from mini_workflow.ports import Report, TaskRequest
-from mini_workflow.runners.routed import Closing
+from mini_workflow.ports import AttemptCounts, Report, TaskRequest
+from mini_workflow.runners.routed import Closing, counts_of
 from mini_workflow.runners.shared_runner import SharedRunner, worker_message
 
 log = logging.getLogger("mini_workflow.engine")
@@ -101,6 +101,10 @@ class NamedWorkers:
         """See NamedWorkerRunner."""
         if self._elsewhere is not None:
             self._elsewhere.look()
+
+    def counts(self) -> AttemptCounts:
+        """See CountingRunner: what waits for another worker waits here."""
+        return counts_of(self._all) + AttemptCounts(wait=len(self._waiting))
 
     def unserved(self, execution_id: str) -> tuple[str, ...]:
         """See NamedWorkerRunner."""

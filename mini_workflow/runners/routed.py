@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from typing import Final, Protocol
 
-from mini_workflow.ports import TaskRequest, TaskRunner
+from mini_workflow.ports import AttemptCounts, CountingRunner, TaskRequest, TaskRunner
 
 
 class Closing(TaskRunner, Protocol):
@@ -49,6 +50,10 @@ class RoutedRunner:
         """See `Closing.details`."""
         return self._sync.details(key) or self._async.details(key)
 
+    def counts(self) -> AttemptCounts:
+        """See CountingRunner."""
+        return counts_of((self._sync, self._async))
+
     def close(self, grace: float) -> list[TaskRequest]:
         """See TaskRunner: the two share the grace."""
         ends_at = time.monotonic() + grace
@@ -60,3 +65,12 @@ class RoutedRunner:
         """Begin nothing any more, and tell what runs that it shall end."""
         self._sync.prepare_close()
         self._async.prepare_close()
+
+
+def counts_of(runners: Iterable[TaskRunner]) -> AttemptCounts:
+    """Return the counts of several runners together, of those that count."""
+    total = AttemptCounts()
+    for runner in runners:
+        if isinstance(runner, CountingRunner):
+            total += runner.counts()
+    return total

@@ -37,14 +37,15 @@ def _local(cache_size: int, request: pytest.FixtureRequest) -> Stage:
     return Stage(open_runtime, virtual=False)
 
 
-def _postgres(cache_size: int, request: pytest.FixtureRequest) -> Stage:
+def _postgres(cache_size: int, request: pytest.FixtureRequest, *, pooled: bool = False) -> Stage:
     from mini_workflow import PostgresRuntime
 
     server = request.getfixturevalue("postgres")
+    url = request.getfixturevalue("pooler").url if pooled else server.url
     schemas: dict[str, str] = defaultdict(server.schema)
 
     def open_runtime(name: str, **options: Any) -> PostgresRuntime:
-        return PostgresRuntime(server.url, schema=schemas[name], cache_size=cache_size, **options)
+        return PostgresRuntime(url, schema=schemas[name], cache_size=cache_size, **options)
 
     return Stage(open_runtime, virtual=False)
 
@@ -91,11 +92,20 @@ RUNTIMES: dict[str, Callable[[pytest.FixtureRequest], Stage]] = {
 EMULATED = "aws-emulated"
 """AWSRuntime with its services over HTTP: for one test of each behaviour."""
 
+POOLED = "postgres-pooled"
+"""PostgresRuntime behind PgBouncer in transaction mode: for the same tests."""
+
+OTHERS = {
+    EMULATED: partial(_aws, _emulated),
+    POOLED: partial(_postgres, 4096, pooled=True),
+}
+
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run each test on every runtime."""
     if "runtime" in metafunc.fixturenames:
-        chosen = [*RUNTIMES, EMULATED] if metafunc.definition.originalname in FIRST else [*RUNTIMES]
+        is_first = metafunc.definition.originalname in FIRST
+        chosen = [*RUNTIMES, *OTHERS] if is_first else [*RUNTIMES]
         metafunc.parametrize(
             "runtime", [pytest.param(name, marks=_mark(name)) for name in chosen], indirect=True
         )
@@ -111,8 +121,7 @@ def runtime(request: pytest.FixtureRequest) -> Iterator[Stage]:
     """A runtime, opened for one test."""
     GATES.clear()
     LEDGER.clear()
-    create = RUNTIMES.get(request.param) or partial(_aws, _emulated)
-    stage = create(request)
+    stage = (RUNTIMES | OTHERS)[request.param](request)
     try:
         yield stage
     finally:

@@ -4,18 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 from mini_workflow.ports import Backend
 from mini_workflow.stores.postgres import PostgresBackend
 from mini_workflow.testing import ManualClock
 from mini_workflow.testing.simulation.stepping import LEASE
-from tests.postgres.server import PostgresServer
+
+
+class Database(Protocol):
+    """A server, or a pooler before one."""
+
+    @property
+    def url(self) -> str:
+        """The address of the database."""
+        ...
+
+    def schema(self) -> str:
+        """A name that no schema has had."""
+        ...
 
 
 class Databases:
     """Makes a schema at each call, and answers how to open it; the tables are made once."""
 
-    def __init__(self, postgres: PostgresServer) -> None:
+    def __init__(self, postgres: Database) -> None:
         self._postgres = postgres
         self._made: list[PostgresBackend] = []
 
@@ -46,7 +59,7 @@ class Databases:
 
 
 @contextmanager
-def databases(postgres: PostgresServer) -> Iterator[Databases]:
+def databases(postgres: Database) -> Iterator[Databases]:
     """Databases that are closed at the end of the block."""
     made = Databases(postgres)
     try:

@@ -14,8 +14,9 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,7 +27,8 @@ import psycopg
 from tests.left_out import left_out
 from tests.waiting import WAIT
 
-_NOBODY: Final = 65534
+NOBODY: Final = 65534
+"""The user that programs run as which refuse to be run by root."""
 
 _LIBC: Final = ctypes.CDLL(None) if sys.platform == "linux" else None
 _PR_SET_PDEATHSIG: Final = 1
@@ -57,12 +59,13 @@ def programs() -> Iterator[Path]:
 class PostgresServer:
     """One server, with an empty database."""
 
-    def __init__(self, bin_folder: Path) -> None:
+    def __init__(self, bin_folder: Path, copied: PostgresServer | None = None) -> None:
+        """A new one, or one that follows another one, with a copy of its data."""
         self.folder = Path(tempfile.mkdtemp(prefix="mini-workflow-postgres-"))
         self._user: dict[str, Any] = {}
         if hasattr(os, "getuid") and os.getuid() == 0:
-            os.chown(self.folder, _NOBODY, _NOBODY)
-            self._user = {"user": _NOBODY, "group": _NOBODY, "extra_groups": []}
+            os.chown(self.folder, NOBODY, NOBODY)
+            self._user = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
         self._bin = bin_folder
         self._process: subprocess.Popen[bytes] | None = None
         try:
@@ -74,14 +77,27 @@ class PostgresServer:
                 shutil.copytree(library, self.folder / library.name)
             self._run("postgres", "--version")
         self._data = self.folder / "data"
-        options = ("--username=postgres", "--auth=trust", "--no-sync", "--encoding=UTF8")
-        self._run("initdb", *options, "--locale=C", "-D", str(self._data))
+        if copied is None:
+            options = ("--username=postgres", "--auth=trust", "--no-sync", "--encoding=UTF8")
+            self._run("initdb", *options, "--locale=C", "-D", str(self._data))
+        else:
+            source = f"host={copied.folder} user=postgres application_name=standby"
+            options = ("--write-recovery-conf", "--checkpoint=fast", "--no-sync")
+            self._run("pg_basebackup", *options, "-d", source, "-D", str(self._data))
         self.start()
 
     @property
     def url(self) -> str:
         """The address of the database."""
         return f"postgresql://postgres@/postgres?host={self.folder}"
+
+    def standby(self) -> PostgresServer:
+        """A hot standby, which follows this server. Discard it."""
+        return PostgresServer(self._bin, self)
+
+    def promote(self) -> None:
+        """Make a standby a server of its own."""
+        self.ask("SELECT pg_promote()")
 
     def schema(self) -> str:
         """A name that no schema has had."""
@@ -96,7 +112,7 @@ class PostgresServer:
             cwd=self.folder,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            preexec_fn=_end_with_parent if _LIBC is not None else None,  # noqa: PLW1509 - one call
+            preexec_fn=end_with_parent(),  # noqa: PLW1509 - one call
             **self._user,
         )
         ends = time.monotonic() + WAIT
@@ -140,8 +156,14 @@ class PostgresServer:
             raise OSError(f"{program}: {done.stderr}")
 
 
+def end_with_parent() -> Callable[[], None] | None:
+    """What has the kernel end a child when the process that has started it is gone: to be called in
+    the child. None where that cannot be, and on a thread, whose end would be taken for the parent's."""
+    is_main = threading.current_thread() is threading.main_thread()
+    return _end_with_parent if _LIBC is not None and is_main else None
+
+
 def _end_with_parent() -> None:
-    """Have the kernel end the server when the process that has started it is gone."""
     assert _LIBC is not None
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGQUIT)
 

@@ -7,6 +7,7 @@ from typing import Final
 from mini_workflow.stores.ownership import Ownership
 from mini_workflow.stores.postgres.arrays import numbers
 from mini_workflow.stores.postgres.connection import Connection
+from mini_workflow.stores.postgres.fence import Fence
 
 
 class PostgresAgenda:
@@ -15,9 +16,11 @@ class PostgresAgenda:
     def __init__(self, writer: Connection, holding: Ownership) -> None:
         self._writer = writer
         self._holding = holding
+        self._fence: Final = Fence(writer, holding)
 
     def due(self, now: int, limit: int) -> list[str]:
         """See `Agenda.due`."""
+        self._fence.settle()  # what was due is not, if a commit was done that has raised
         return self._names(_DUE, now, limit, limit)
 
     def next_wake(self) -> int | None:

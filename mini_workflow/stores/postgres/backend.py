@@ -41,6 +41,7 @@ class PostgresBackend:
         keep_runs: whether the events of runs that are over are kept.
         is_client: hold nothing, and run nothing: what is created is for whoever runs executions.
         read_only: change nothing; the server itself refuses it.
+        direct_url: where rings of other processes are heard, if `url` is a pooler's; the same database.
         borrowed: the caller's connection, of which everything uses the transaction.
 
     Raises:
@@ -63,8 +64,10 @@ class PostgresBackend:
         is_client: bool = False,
         read_only: bool = False,
         borrowed: Raw | None = None,
+        direct_url: str | None = None,
     ) -> None:
         database = self.database = Address(url, schema, read_only=read_only)
+        direct = None if direct_url is None else Address(direct_url, schema)
         self.path: Final = database.place
         self._writer = Connection(database, borrowed)
         self._readers = Pool(database, None if borrowed is None else self._writer)
@@ -80,7 +83,9 @@ class PostgresBackend:
             self._writer.close()
             raise
         self.clock: Final[Clock] = clock
-        self.wakeups: Final = Wakeups(database, None if borrowed is None else self._writer)
+        self.wakeups: Final = Wakeups(
+            database, None if borrowed is None else self._writer, direct=direct
+        )
         holding, letters = Ownership(), Letters()
         ring = self.wakeups.ring
         self.store = PostgresStore(

@@ -33,6 +33,9 @@ _CONNECT_TIMEOUT: Final = 10
 _AGAIN: Final = ("40001", "40P01")
 """Serialization failure and deadlock: nothing has happened, and once more helps."""
 
+_ENDED: Final = ("08", "57P")
+"""The server has ended the session, or the pooler has lost it."""
+
 READERS: Final = 4
 """Connections of a process, at most, for what may be asked on any thread. Our own bound."""
 
@@ -67,6 +70,9 @@ class Address:
         self.place: Final = f"postgresql://{host}:{port}/{base} (schema {schema})"
         """The address without what is secret, for people."""
         self.process: Final = os.getpid()
+        self.is_pooled = False
+        """Whether a pooler (such as PgBouncer) stands between; known once there was a connection. Then
+        each transaction may meet another session of the server: nothing is kept in one."""
 
     def connect(self) -> Raw:
         """Open a connection. Raises StoreUnavailable."""
@@ -86,11 +92,27 @@ class Address:
             raise self.translated(error) from error
         except UnicodeError as error:
             raise StoreUnavailable(f"{self.place}: {error}") from error
+        try:
+            self._prepare(raw)
+        except psycopg.Error as error:
+            raw.close()
+            raise self.translated(error) from error
+        return raw
+
+    def _prepare(self, raw: Raw) -> None:
+        # A pooler answers with process ids of its own, by which it finds what is to be cancelled.
+        asked = raw.execute("SELECT pg_backend_pid()").fetchone()
+        self.is_pooled = asked is not None and asked[0] != raw.info.backend_pid
+        if self.is_pooled:
+            raw.prepare_threshold = None
         if raw.info.encoding != "utf-8":
             raw.execute("SET client_encoding TO 'UTF8'")
-        if self._read_only:
+        if not self._read_only:
+            return
+        if self.is_pooled:
+            raw.read_only = True  # of each transaction: see `Connection.run`
+        else:
             raw.execute("SET default_transaction_read_only TO on")
-        return raw
 
     def qualified(self, sql: str) -> bytes:
         """Return a statement in which each @ before a name has become the schema."""
@@ -206,8 +228,10 @@ class Connection:
         if statement is None:
             statement = self._statements[sql] = self._address.qualified(sql)
         self.trips += 1
-        cursor = raw.cursor(row_factory=tuple_row).execute(statement, parameters or None)
-        return cursor.fetchall() if cursor.description is not None else []
+        if raw.read_only and not self._is_borrowed:
+            with raw.transaction():
+                return _fetched(raw, statement, parameters)
+        return _fetched(raw, statement, parameters)
 
     @property
     def raw(self) -> Raw:
@@ -227,8 +251,11 @@ class Connection:
     def translated(self, error: psycopg.Error) -> StoreError:
         """Return the library's error, and a ConnectionLost if the connection has ended."""
         found = self._address.translated(error)
-        lost = self._raw is not None and self._raw.closed and not self._is_borrowed
-        if lost and isinstance(found, StoreUnavailable):
+        if self._raw is None or self._is_borrowed:
+            return found
+        if (error.sqlstate or "").startswith(_ENDED):
+            self.drop()  # a pooler closes it only in a moment
+        if (self._raw is None or self._raw.closed) and isinstance(found, StoreUnavailable):
             return ConnectionLost(str(found))
         return found
 
@@ -243,6 +270,11 @@ class Connection:
         """Close for good. Harmless if it was closed before."""
         self._closed = True
         self.drop()
+
+
+def _fetched(raw: Raw, statement: bytes, parameters: Sequence[Any]) -> list[Any]:
+    cursor = raw.cursor(row_factory=tuple_row).execute(statement, parameters or None)
+    return cursor.fetchall() if cursor.description is not None else []
 
 
 class Pool:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
+from random import SystemRandom
 from typing import Any, Final
 
 from mini_workflow.ports import Clock
@@ -17,6 +18,7 @@ from mini_workflow.stores.ownership import Ownership
 from mini_workflow.stores.postgres.arrays import numbers
 from mini_workflow.stores.postgres.clock import DatabaseClock
 from mini_workflow.stores.postgres.connection import Address, Connection, Pool
+from mini_workflow.stores.postgres.fence import Fence
 from mini_workflow.stores.postgres.functions import NOW
 from mini_workflow.stores.process import Process, dead_owners, owners_of
 
@@ -26,6 +28,11 @@ HOMES: Final = 8
 FOLD_LIMIT: Final = 1_000
 """A partition taken over with at most so many executions is emptied into the owner's own ones, so that
 short-lived owners do not leave more and more of them."""
+
+
+_FIRST: Final = 1 << 62
+"""The number of an owner's first commit is below, by chance: on another server, which has not heard of
+this owner, the next owner may get the same id, and nobody passes for it."""
 
 
 class PostgresLeases:
@@ -53,6 +60,7 @@ class PostgresLeases:
         self._clock = clock
         self._lease = lease
         self._database = database
+        self._fence: Final = Fence(writer, holding)
         self._unsure = False
         """Whether a call may have taken what is not known here."""
         self._path = _notes(database)
@@ -76,7 +84,8 @@ class PostgresLeases:
             if holding.lease is not None and holding.lease not in {owner for owner, *_ in owners}:
                 holding.lost()
             dead = self._end(connection, owners, now)
-            lease = holding.lease or self._enter(connection, now)
+            first = SystemRandom().randrange(_FIRST)
+            lease = holding.lease or self._enter(connection, now, first)
             living = len(owners) - len(dead) + (holding.lease is None)
             homes = list(holding.homes)
             if not homes:
@@ -99,7 +108,7 @@ class PostgresLeases:
                     partitions.append(partition)
         self._unsure = False
         if holding.lease is None:
-            holding.commits, holding.doubtful, holding.former = 0, False, None
+            holding.commits, holding.doubtful, holding.former = first, False, None
         holding.lease, holding.partitions, holding.homes = lease, partitions, homes
         return bool(taken)
 
@@ -123,6 +132,7 @@ class PostgresLeases:
 
     def renew(self, now: int) -> int:
         """See `Leases.renew`."""
+        self._fence.settle()
         asked = self._steady()
         rows = self._writer.rows(_EXTEND, (now + self._lease, self._holding.require()))
         if not rows:
@@ -172,13 +182,13 @@ class PostgresLeases:
             dead_owners(owners, self._holding.lease, now)
         )
 
-    def _enter(self, connection: Connection, now: int) -> int:
+    def _enter(self, connection: Connection, now: int, first: int) -> int:
         self._holding.homes = []
         _notes(self._database)  # what cleans up temporary files may have taken the folder away
         process = Process.current()
         values = (self._owner, self._address, now + self._lease)
         where = (process.host, process.pid, process.born)
-        row = connection.run(_ENTER, (*values, *where, self._holding.serves))[0]
+        row = connection.run(_ENTER, (*values, *where, first, self._holding.serves))[0]
         lease: int = row[0]
         return lease
 
@@ -274,8 +284,8 @@ _LOOK: Final = f"""
     )
 """
 _ENTER: Final = """
-    INSERT INTO @owners (name, address, until, host, pid, born, serves)
-    VALUES (%s, %s, %s, %s, %s, %s, %s) RETURNING id
+    INSERT INTO @owners (name, address, until, host, pid, born, commits, serves)
+    VALUES (%s, %s, %s, %s, %s, %s, %s, %s) RETURNING id
 """
 _NEW_PARTITIONS: Final = """
     INSERT INTO @partitions (owner) SELECT %s::bigint FROM generate_series(1, %s) RETURNING id

@@ -11,6 +11,7 @@ from mini_workflow.stores.ownership import Ownership
 from mini_workflow.stores.postgres.arrays import texts
 from mini_workflow.stores.postgres.batch import Batch
 from mini_workflow.stores.postgres.connection import LOST, Connection, ConnectionLost, Pool
+from mini_workflow.stores.postgres.fence import Fence
 from mini_workflow.stores.postgres.functions import HEAD
 from mini_workflow.stores.postgres.mailbox import Letters
 from mini_workflow.stores.sql_listing import Dialect, Source, sources
@@ -43,6 +44,7 @@ class PostgresStore:
         self._holding = holding
         self._letters = letters
         self._ring = ring
+        self._fence: Final = Fence(writer, holding)
         self._keep_runs = keep_runs
 
     def load(self, execution_id: str) -> Stored | None:
@@ -192,15 +194,12 @@ class PostgresStore:
         """Call a function that commits; None if that was done and its answer was lost."""
         holding = self._holding
         lease = holding.require()
-        if holding.doubtful and self._is_done():
-            # The engine was told that nothing has happened: what it knows is out of date.
-            holding.lost()
-        holding.doubtful = False
+        self._fence.settle()
         try:
             rows = self._writer.once(sql, (lease, holding.commits, *parameters))
         except ConnectionLost:
             holding.doubtful = True
-            if self._is_done():
+            if self._fence.is_done():
                 rows = None
             else:
                 rows = self._writer.once(sql, (lease, holding.commits, *parameters))
@@ -211,17 +210,6 @@ class PostgresStore:
             raise
         holding.commits += 1
         return rows
-
-    def _is_done(self) -> bool:
-        """Return whether the server has counted the commit that may have been done. Raises LeaseLost
-        when the lease does not stand there, or with another number of commits: then this is another
-        server, which has not heard of all that was committed.
-        """
-        holding = self._holding
-        row = self._writer.row("SELECT commits FROM @owners WHERE id = %s", (holding.lease,))
-        if row is None or row[0] not in (holding.commits, holding.commits + 1):
-            holding.lost()
-        return bool(row[0] > holding.commits)
 
     def _found(self, commits: Sequence[Commit]) -> dict[str, tuple[int, int]]:
         """Look up what is not remembered: all in one query. What is only to be created is not looked

@@ -31,6 +31,12 @@ _PAUSE: Final = 1.0
 _CHECK: Final = 30.0
 """Seconds without a ring after which the connection is tried."""
 
+_LOOK: Final = 0.25
+"""Seconds between two looks as long as no ring can be heard."""
+
+_UNHEARD: Final = 20
+"""Looks after which it is said that no ring is heard."""
+
 CHANNEL: Final = "mini_workflow_"
 """What the names of the channels begin with; each process has one of its own."""
 
@@ -38,10 +44,21 @@ CHANNEL: Final = "mini_workflow_"
 class Wakeups:
     """Can be rung at `address` as soon as it listens. On a `borrowed` connection it rings with the caller's
     transaction.
+
+    A pooler that lends sessions for one transaction lets nothing be heard, and does not say so. So behind
+    a pooler it rings for itself, and has the owner look four times a second until it has heard that;
+    unless it listens at a `direct` address.
     """
 
-    def __init__(self, database: Address, borrowed: Connection | None = None) -> None:
+    def __init__(
+        self,
+        database: Address,
+        borrowed: Connection | None = None,
+        *,
+        direct: Address | None = None,
+    ) -> None:
         self._borrowed = borrowed
+        self._heard_at = direct or database
         self.address: Final = CHANNEL + secrets.token_hex(8)
         self._database = database
         self._closed = threading.Event()
@@ -113,7 +130,7 @@ class Wakeups:
 
     def _listen(self, heard: Callable[[], None], ends: socket.socket) -> None:
         while not self._closed.is_set():
-            connection = Connection(self._database)
+            connection = Connection(self._heard_at)
             try:
                 connection.rows(f'LISTEN "{self.address}"')
                 heard()  # what was rung before is lost
@@ -126,22 +143,42 @@ class Wakeups:
 
     def _hear(self, raw: Raw, heard: Callable[[], None], ends: socket.socket) -> None:
         allowance = Allowance(BURST, INTERVAL)
+        hears, looks = not self._heard_at.is_pooled, 0
+        if not hears:
+            ringer = Connection(self._database)
+            try:
+                ringer.rows(_NOTIFY, (texts([self.address]),))
+            finally:
+                ringer.close()
         with selectors.DefaultSelector() as selector:
             selector.register(raw.fileno(), selectors.EVENT_READ)
             selector.register(ends, selectors.EVENT_READ)
             while not self._closed.is_set():
-                if not selector.select(_CHECK):
-                    raw.execute("SELECT 1")
+                if not selector.select(_CHECK if hears else _LOOK):
+                    if hears:
+                        raw.execute("SELECT 1")
+                    else:
+                        heard()
+                        looks += 1
+                    if looks == _UNHEARD:
+                        log.warning(_DEAF, self._heard_at.place)
                 raw.pgconn.consume_input()
                 rung = False
                 while raw.pgconn.notifies() is not None:
                     rung = True
                 if rung:
+                    hears = True
                     heard()
                     pause = allowance.take(time.monotonic())
                     if pause:
                         self._closed.wait(pause)
 
+
+_DEAF: Final = (
+    "%s is a pooler through which no ring of another process is heard: this process looks four times a "
+    "second instead. Give the address of the server itself as direct_url=, or have the pooler keep "
+    "sessions"
+)
 
 # Nothing is lost with it in a crash of the server: so it need not wait for the disk.
 _NOTIFY: Final = """
