@@ -84,12 +84,17 @@ class WorkflowCall:
         return started
 
 
+_MESSAGES: Final = ("signal", "update")
+"""What goes to an execution that has headers of its own."""
+
+
 class SentCall:
     """What a workflow's code sends to the execution `target`: `kind` is "child" or "start", of the workflow
-    `name`, or "signal", which is called so. `execution_id` is the sender; `replaying` as in WorkflowCall.
+    `name`, or "signal" or "update", which is called so. `execution_id` is the sender; `replaying` as in
+    WorkflowCall.
 
     `headers` may be changed. Those of a child or a start are the execution's at first, and those of a signal
-    are none. They are recorded: what a replay makes of them does not count.
+    or an update are none. They are recorded: what a replay makes of them does not count.
     """
 
     __slots__ = ("execution_id", "headers", "kind", "name", "replaying", "target")
@@ -100,7 +105,7 @@ class SentCall:
         self.target = target
         self.execution_id = run.execution_id
         self.replaying = run.recorder.quiet
-        self.headers: dict[str, str] = {} if kind == "signal" else dict(run.state.headers or {})
+        self.headers: dict[str, str] = {} if kind in _MESSAGES else dict(run.state.headers or {})
 
 
 @record
@@ -329,7 +334,7 @@ class RunHooks:
         if call.headers == before:
             return None
         headers = check_headers(call.headers)
-        return headers if kind == "signal" else headers or {}
+        return headers if kind in _MESSAGES else headers or {}
 
 
 NO_INTERCEPTORS: Final = Interceptors()

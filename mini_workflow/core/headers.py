@@ -35,7 +35,7 @@ class Hooks(Protocol):
 
     def sending(self, kind: str, name: str, target: str) -> dict[str, str] | None:
         """Return the headers of what the code sends to the execution `target`: a "child" or a "start" of the
-        workflow of that name, for which None means those of the execution, or a "signal".
+        workflow of that name, for which None means those of the execution, or a "signal" or an "update".
         """
         ...
 
