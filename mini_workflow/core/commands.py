@@ -17,7 +17,7 @@ class RunTask:
 
     `heartbeat` encodes the details that the attempts before have given last with a heartbeat.
     `worker` names the worker that is to run it; empty is the default one. `headers` are those of the
-    execution.
+    execution. `scheduled_at` is when it was to be made (milliseconds since the epoch).
     """
 
     seq: int
@@ -30,6 +30,7 @@ class RunTask:
     heartbeat: Payload | None = None
     worker: str = ""
     headers: dict[str, str] | None = None
+    scheduled_at: int = 0
 
 
 @record

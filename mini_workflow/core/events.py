@@ -46,7 +46,8 @@ class ExecutionStarted(Fact):
     and of its children, whichever these name; empty leaves that to them. `forked_from` is
     ``{"id": ..., "event": ...}`` for one that began with that many events of another execution: it is
     nobody's child then, whatever `parent` its code sees. `askers` are the ids of the asks of other
-    executions that wait for the result, handed over by the run before: see ResultAsked.
+    executions that wait for the result, handed over by the run before: see ResultAsked. `rerun` is the number
+    of the run with which somebody has last had the execution run again; 0 for none.
     """
 
     at: int
@@ -78,6 +79,7 @@ class ExecutionStarted(Fact):
     forked_from: dict[str, Any] | None = None
     headers: dict[str, str] | None = None
     askers: list[str] | None = None
+    rerun: int = 0
 
 
 @fact

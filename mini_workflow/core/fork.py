@@ -212,6 +212,7 @@ def fork(
         # Of these the end stands in the history, for nobody.
         children=[child for child in first.children or () if child["seq"] in ended] or None,
         updates=None,
+        rerun=0,
         askers=None,
     )
     own, new = codec.for_execution(source), codec.for_execution(execution_id)

@@ -176,6 +176,7 @@ def retry(history: Sequence[Event], *, at: int, request_id: str) -> Reset:
     started = replace(
         first,
         run=first.run + 1,
+        rerun=first.run + 1,
         first_seq=highest if kept == 1 else first.first_seq,
         cancel=None if kept == 1 else first.cancel,
         cancelled=dropped or first.cancelled,
@@ -262,6 +263,7 @@ def restart(
         key=key,
         python=python_version(),
         run=first.run + 1,
+        rerun=first.run + 1,
         first_seq=highest,
         origin="",
         children=None,

@@ -29,6 +29,8 @@ def reset_run(state: ExecutionState, event: events.ExecutionReset) -> None:
         if task is None:
             continue  # the code of today has given it up before
         task.attempt, task.discounted = attempt, attempt - 1
+        if seq not in (event.running or ()):
+            task.since = max(event.at, state.now)
         if task.limit is not None and not _slot_again(state, seq, task, event):
             continue
         if task.retry_at is not None:

@@ -19,6 +19,7 @@ from mini_workflow.core.continuation import (
     inherited_children,
 )
 from mini_workflow.core.duplicates import RULES, as_it_is
+from mini_workflow.core.endings import Endings
 from mini_workflow.core.events import Event, Message
 from mini_workflow.core.limit import LIMIT
 from mini_workflow.core.open_ask import OpenAsk, take_answer, take_asker, take_sent
@@ -78,18 +79,15 @@ class ExecutionState:
         *("execution_id", "in_flight", "in_hand", "inherited", "left_tasks", "left_timers"),
         *("length", "limits", "maps", "now", "patches", "promises", "released", "resets"),
         *("key", "seed", "signal_ids", "slots", "started_at", "tags", "tasks", "timers", "updates"),
-        *("worker", "_timeout", "within", "_wakes"),
+        *("worker", "_timeout", "within", "_wakes", "endings"),
     )
 
     def __init__(self) -> None:
         self.condition: Condition = "new"
         self.closed = False
         """Whether the workflow has come to its end."""
-        self.length = 0
-        self.now = 0
+        self.length = self.now = self.seed = self.started_at = 0
         self.key = ""
-        self.seed = 0
-        self.started_at = 0
         self.tags: dict[str, str] = {}
         self.slots: Slots | None = None
         """What its tasks have of limits, once one has."""
@@ -147,6 +145,8 @@ class ExecutionState:
         self.limits: ReportLimits | None = None
         """By when attempts have to be reported; None, as for those who only read, for never."""
         self.execution_id = ""
+        self.endings: Endings | None = None
+        """Notes what comes to an end, if anybody is told of that."""
         self.in_hand: Callable[[tuple[str, int, int], str], bool] | None = None
         """Tells of an attempt past its deadline, by its key and the name of its task, whether it is still
         being run: then it gets another deadline."""
@@ -266,6 +266,8 @@ class ExecutionState:
         """Take an event into account. Raises WireError if it cannot follow what came before."""
         if self.length == 0 and type(event) is not events.ExecutionStarted:
             raise WireError(f"a history begins with ExecutionStarted, not with {event!r}")
+        if self.endings is not None:
+            self.endings.note(self, event)
         handler = self._HANDLERS.get(type(event))
         if handler is not None:
             try:

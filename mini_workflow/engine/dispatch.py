@@ -134,4 +134,5 @@ def request_of(execution_id: str, command: RunTask) -> TaskRequest:
         heartbeat=None if command.heartbeat is None else command.heartbeat.text,
         worker=command.worker,
         headers=command.headers,
+        scheduled_at=command.scheduled_at,
     )

@@ -117,8 +117,8 @@ class Engine:
         )
         self._takeover = Takeover(ports, known=known, notify_peers=notify_peers)
         self._children = Children(ports.store, codec, self._turns, entropy)
-        self._group_commit = GroupCommit(ports, self._turns, self._dispatcher.acknowledge)
-        self.closed_here: Final = self._group_commit.closed_here
+        self._group_commit = GroupCommit(ports, self._turns, self._dispatcher, self._cache)
+        self.counts, self.closed_here = self._group_commit.counts, self._group_commit.closed_here
         self._pending_updates = PendingUpdates()
         self._queries = Queries(self._turns, self._cache, self._watchdog)
         self._notify_peers = notify_peers

@@ -10,8 +10,8 @@ from typing import Final
 
 from mini_workflow.attempts import cancelled
 from mini_workflow.errors import RuntimeClosed
-from mini_workflow.ports import Report, TaskRequest
-from mini_workflow.runners.routed import Closing
+from mini_workflow.ports import AttemptCounts, Report, TaskRequest
+from mini_workflow.runners.routed import Closing, counts_of
 
 log = logging.getLogger("mini_workflow.engine")
 
@@ -75,6 +75,10 @@ class NamedWorkers:
     def holds(self, key: tuple[str, int, int]) -> bool:
         """See TaskRunner."""
         return key in self._waiting or any(runner.holds(key) for runner in self._all)
+
+    def counts(self) -> AttemptCounts:
+        """See CountingRunner: what waits for another worker waits here."""
+        return counts_of(self._all) + AttemptCounts(wait=len(self._waiting))
 
     def unserved(self, execution_id: str) -> tuple[str, ...]:
         """See NamedWorkerRunner."""

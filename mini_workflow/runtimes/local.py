@@ -374,10 +374,11 @@ def _equipment(
         return signer.verify(data, execution_id=execution_id, seq=seq, attempt=attempt)
 
     codec = with_codecs(StandardCodec(value_limit=value_limit), codecs)
-    around = Interceptors.of(interceptors).around_task
+    around = Interceptors.of(interceptors)
     return WorkerConfig(
-        partial(execute, codec=codec, around=around),
-        partial(execute_async, codec=codec, around=around),
+        partial(execute, codec=codec, around=around.around_task),
+        partial(execute_async, codec=codec, around=around.around_task),
         seal,
         unseal,
+        around.flush,
     )

@@ -11,7 +11,7 @@ import pytest
 
 from mini_workflow import Context, RetryPolicy, current_task
 from mini_workflow.runtimes.aws.telemetry import NAMESPACE, JsonFormatter
-from mini_workflow.task import traceparent
+from mini_workflow.trace_context import traceparent
 from tests.aws.flows import BODIES, REGISTRY
 from tests.aws.world import World, registry_of
 
