@@ -58,14 +58,12 @@ class Metrics:
 
     def to_prometheus(self) -> str:
         """Return the same as text in the exposition format of Prometheus."""
-        lines: list[str] = []
+        lines = [executions_text(self.executions)]
 
         def add(name: str, kind: str, *samples: tuple[str, float]) -> None:
             lines.append(f"# TYPE mini_workflow_{name} {kind}")
             lines.extend(f"mini_workflow_{name}{label} {value:.15g}" for label, value in samples)
 
-        by_status = [(f'{{status="{name}"}}', count) for name, count in self.executions.items()]
-        add("executions", "gauge", *by_status)
         for name in ("tasks_running", "tasks_waiting", "cached"):
             add(name, "gauge", ("", getattr(self, name)))
         for name in ("attempts", "retries", "failed_tasks", "blocked", "turns", "commits"):
@@ -75,6 +73,13 @@ class Metrics:
             add(f"{name}_seconds", "summary", ("_sum", one.sum), ("_count", one.count))
             add(f"{name}_seconds_max", "gauge", ("", one.max))
         return "\n".join(lines) + "\n"
+
+
+def executions_text(counts: Mapping[str, int]) -> str:
+    """Return how many executions there are by status, as text in the exposition format of Prometheus."""
+    lines = ["# TYPE mini_workflow_executions gauge"]
+    lines += [f'mini_workflow_executions{{status="{name}"}} {n}' for name, n in counts.items()]
+    return "\n".join(lines)
 
 
 class TurnCounts:
