@@ -85,13 +85,18 @@ class WorkflowCall:
         return started
 
 
+_MESSAGES: Final = ("signal", "update")
+"""What goes to an execution that has headers of its own."""
+
+
 class SentCall:
     """What a workflow's code sends to the execution `target`: `kind` is "child" or "start", of the workflow
-    `name`, or "signal", which is called so. `execution_id` is the sender; `replaying` as in WorkflowCall.
+    `name`, or "signal" or "update", which is called so. `execution_id` is the sender; `replaying` as in
+    WorkflowCall.
 
     `headers` may be changed. Those of a child or a start are the execution's at first, with what the code has
-    given beside, and those of a signal are none. They are recorded: what a replay makes of them does not
-    count. `workflow` and `run` are those of the sender, whose own headers are `received`.
+    given beside, and those of a signal or an update are none. They are recorded: what a replay makes of
+    them does not count. `workflow` and `run` are those of the sender, whose own headers are `received`.
     """
 
     __slots__ = (
@@ -110,7 +115,7 @@ class SentCall:
         self.run = started.run
         self.replaying = run.recorder.quiet
         self.received: dict[str, str] = dict(run.state.headers or {})
-        self.headers: dict[str, str] = {} if kind == "signal" else dict(self.received)
+        self.headers: dict[str, str] = {} if kind in _MESSAGES else dict(self.received)
 
 
 @record
@@ -378,7 +383,7 @@ class RunHooks:
         if call.headers == before:
             return given
         headers = check_headers(call.headers)
-        return headers if kind == "signal" else headers or {}
+        return headers if kind in _MESSAGES else headers or {}
 
 
 NO_INTERCEPTORS: Final = Interceptors()

@@ -37,8 +37,8 @@ class Hooks(Protocol):
         self, kind: str, name: str, target: str, given: dict[str, str] | None = None
     ) -> dict[str, str] | None:
         """Return the headers of what the code sends to the execution `target`: a "child" or a "start" of the
-        workflow of that name, for which None means those of the execution, or a "signal". `given` are those
-        that it has without hooks.
+        workflow of that name, for which None means those of the execution, or a "signal" or an "update".
+        `given` are those that it has without hooks.
         """
         ...
 

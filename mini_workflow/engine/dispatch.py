@@ -12,7 +12,14 @@ from mini_workflow.core.events import Message
 from mini_workflow.core.report_limits import not_reported
 from mini_workflow.engine.requests import Input, Release
 from mini_workflow.engine.turn_data import ABOUT_ATTEMPTS
-from mini_workflow.ports import Report, Store, TaskOutcome, TaskRequest, TaskRunner
+from mini_workflow.ports import (
+    NamedWorkerRunner,
+    Report,
+    Store,
+    TaskOutcome,
+    TaskRequest,
+    TaskRunner,
+)
 
 log = logging.getLogger("mini_workflow.engine")
 
@@ -43,6 +50,11 @@ class Dispatcher:
     def has(self, key: tuple[str, int, int]) -> bool:
         """Return whether the attempt is in hand."""
         return key in self._in_hand
+
+    def adopt(self) -> None:
+        """Count as in hand what other processes have of the executions that are held now."""
+        if isinstance(self._runner, NamedWorkerRunner):
+            self._in_hand.update(self._runner.kept())
 
     @property
     def idle(self) -> bool:

@@ -530,6 +530,7 @@ class Engine:
         return self._takeover.read(batch)
 
     def _recover(self) -> None:
+        self._dispatcher.adopt()
         self._next_wake = self._takeover.recover(self._awake)
         self._cleanup.look_again()
         self._again(WakeUp())

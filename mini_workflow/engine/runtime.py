@@ -245,6 +245,8 @@ class Runtime(Client):
     def look_around(self) -> None:
         """Look at the store: another process may have changed it. Callable from any thread."""
         self._driver.wake_up()
+        if isinstance(self._runner, NamedWorkerRunner):
+            self._runner.look()
 
     def _chunks_stored(self, executions: set[str]) -> None:
         """Tell those who read streams, here and in other processes, on the thread of the buffer."""

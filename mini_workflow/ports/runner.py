@@ -67,10 +67,22 @@ Report = Callable[[TaskOutcome], None]
 
 @runtime_checkable
 class NamedWorkerRunner(Protocol):
-    """A TaskRunner that serves some workers, and with which the attempts of others wait."""
+    """A TaskRunner that serves some workers, and has other processes run the attempts of others."""
 
     def unserved(self, execution_id: str) -> tuple[str, ...]:
-        """Return the names of the workers that attempts of an execution wait for, in order. Any thread."""
+        """Return the names of the workers that attempts of an execution wait for and nobody serves, in order.
+        Any thread.
+        """
+        ...
+
+    def kept(self) -> list[tuple[str, int, int]]:
+        """Return the attempts of what this owner holds that are with other processes, or on the way to or
+        from them: they are not lost, whoever has submitted them.
+        """
+        ...
+
+    def look(self) -> None:
+        """Another process may have changed something in the store. Does not wait. Any thread."""
         ...
 
 

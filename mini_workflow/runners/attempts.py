@@ -121,6 +121,11 @@ class Attempts(Generic[Item]):
         """See `TaskRunner.holds`. Any thread, with or without the lock."""
         return key in self._unreported
 
+    def details(self, key: tuple[str, int, int]) -> str | None:
+        """See `Closing.details`. Any thread."""
+        attempt = self._all.get(key[:2])
+        return attempt.details if attempt is not None and attempt.request.key == key else None
+
     def counts(self) -> AttemptCounts:
         """See `CountingRunner`."""
         with self.lock:

@@ -116,6 +116,10 @@ class EventLoopRunner:
         """See TaskRunner."""
         return self._attempts.holds(key)
 
+    def details(self, key: tuple[str, int, int]) -> str | None:
+        """See `Closing.details`."""
+        return self._attempts.details(key)
+
     def counts(self) -> AttemptCounts:
         """See CountingRunner."""
         return self._attempts.counts()

@@ -16,6 +16,12 @@ class Closing(TaskRunner, Protocol):
         """Begin nothing any more, and tell what runs that it shall end."""
         ...
 
+    def details(self, key: tuple[str, int, int]) -> str | None:
+        """Return the details that an attempt gave last with a heartbeat, if it runs here and gave any. Any
+        thread.
+        """
+        ...
+
 
 class RoutedRunner:
     """A TaskRunner that gives sync functions to one runner and async functions to another.
@@ -39,6 +45,10 @@ class RoutedRunner:
     def holds(self, key: tuple[str, int, int]) -> bool:
         """See TaskRunner."""
         return self._sync.holds(key) or self._async.holds(key)
+
+    def details(self, key: tuple[str, int, int]) -> str | None:
+        """See `Closing.details`."""
+        return self._sync.details(key) or self._async.details(key)
 
     def counts(self) -> AttemptCounts:
         """See CountingRunner."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -14,8 +15,11 @@ from mini_workflow import (
     ExecutionClosed,
     ExecutionNotFound,
     ExecutionTerminated,
+    Interceptor,
+    SentCall,
     UnknownHandler,
     UsageError,
+    WorkflowCall,
     workflow,
 )
 from tests.behaviours.stage import LEDGER, Stage, note
@@ -414,6 +418,52 @@ def test_115_what_it_waits_for_is_told(runtime: Stage) -> None:
     runtime.get_execution("asked").terminate("done")
     with pytest.raises(ExecutionTerminated):
         runtime.get_execution("asked").result(WAIT)
+
+
+class Via(Interceptor):
+    """Says of what is sent by whom it is, and what came with what is handled."""
+
+    @contextmanager
+    def around_workflow(self, call: WorkflowCall) -> Generator[None]:
+        if call.kind in ("update", "signal"):
+            VIA[call.kind] = dict(call.headers)
+        yield
+
+    def sending(self, call: SentCall) -> None:
+        call.headers["via"] = f"{call.execution_id}, {call.kind} {call.name} to {call.target}"
+
+
+VIA: dict[str, dict[str, str]] = {}
+
+
+@workflow("behaviours.asks_with_headers")
+async def asks_with_headers(ctx: Context, target: str) -> None:
+    other = ctx.execution(target)
+    await other.update("double", 1)
+    await other.query("told")
+    await other.signal("close", "now", confirm=True)
+
+
+@workflow("behaviours.is_asked_with_headers")
+async def is_asked_with_headers(ctx: Context) -> None:
+    closed: list[Any] = []
+    ctx.on_update("double", lambda n: 2 * n)
+    ctx.on_query("told", lambda: "told")
+    ctx.on_signal("close", closed.append)
+    await ctx.wait_for(lambda: bool(closed))
+
+
+def test_115_headers_go_with_what_is_asked(runtime: Stage) -> None:
+    """As interceptors leave them; those of who asks do not go along by themselves."""
+    VIA.clear()
+    runtime.reopen(interceptors=[Via()])
+    asked = runtime.start(is_asked_with_headers, id="asked", headers={"tenant": "t-7"})
+    runtime.start(asks_with_headers, "asked", id="asking", headers={"tenant": "t-8"}).result(WAIT)
+    assert asked.result(WAIT) is None
+    assert VIA == {
+        "update": {"via": "asking, update double to asked"},
+        "signal": {"via": "asking, signal close to asked"},
+    }
 
 
 @workflow("behaviours.asks_of_a_query")
