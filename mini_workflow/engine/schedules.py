@@ -6,7 +6,7 @@ import logging
 import secrets
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -78,6 +78,7 @@ class ScheduleDescription:
     next: tuple[datetime, ...]
     skipped: int
     problem: str
+    headers: dict[str, str] = field(default_factory=dict[str, str])
 
 
 class Schedule:
@@ -145,9 +146,11 @@ class Schedule:
         catch_up: CatchUp | None = None,
         jitter: float | timedelta | None = None,
         tags: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         """Change what is given; the rest stays. It counts from now on. The values are those of
-        `Schedules.create`: ``catch_up="latest"`` goes back to the default, ``tags={}`` to none.
+        `Schedules.create`: ``catch_up="latest"`` goes back to the default, ``tags={}`` and
+        ``headers={}`` to none.
         """
         now = self.describe()
         new_times = cron is not None or every is not None
@@ -161,6 +164,7 @@ class Schedule:
             catch_up=now.catch_up if catch_up is None else catch_up,
             jitter=now.jitter if jitter is None else jitter,
             tags=now.tags if tags is None else tags,
+            headers=now.headers if headers is None else headers,
         )
         _check_start(plan["workflow"], plan["args"])
         self._ask("update", plan)
@@ -175,6 +179,7 @@ class Schedule:
             workflow=plan["workflow"],
             args=tuple(plan["args"]),
             tags=dict(plan.get("tags", {})),
+            headers=dict(plan.get("headers", {})),
             cron=plan.get("cron"),
             timezone=plan.get("timezone"),
             every=_duration(plan.get("every")),
@@ -243,6 +248,7 @@ class Schedules:
         catch_up: CatchUp | None = None,
         jitter: float | timedelta | None = None,
         tags: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> Schedule:
         """Have executions of a workflow started at planned times, each once; when this returns, it
         survives a crash. The same call again gives the same schedule. One of that id that was deleted
@@ -268,6 +274,7 @@ class Schedules:
                 latest of those missed is. What is up to a minute late is not missed.
             jitter: seconds (or a timedelta) within which each start is put off by chance.
             tags: those of each execution that it starts, as for `start_execution`.
+            headers: as `tags`, beside those that an interceptor has given to the schedule.
 
         Raises:
             UsageError, UnknownWorkflow, InvalidArguments, InvalidIdentifier: the call is wrong;
@@ -285,6 +292,7 @@ class Schedules:
             catch_up=catch_up,
             jitter=jitter,
             tags=tags,
+            headers=headers,
         )
         self._client.start_execution(SCHEDULE, plan, id=_PREFIX + schedule_id, if_closed="restart")
         return Schedule(schedule_id, self._client)

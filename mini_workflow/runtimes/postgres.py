@@ -194,6 +194,7 @@ class _OpenedDatabase:
         self.store, self.agenda = backend.store, backend.agenda
         self.mailbox, self.leases = backend.mailbox, backend.leases
         self.streams = backend.streams
+        self.shared_tasks = backend.shared_tasks
         self.clock = backend.clock
         self._runtime: Runtime | None = None
         self._waits = threading.Event()

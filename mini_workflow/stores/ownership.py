@@ -27,6 +27,8 @@ class Ownership:
         """How many commits the store has counted for the lease, where it does."""
         self.doubtful = False
         """Whether the last commit may have been done although it has raised."""
+        self.serves = ""
+        """The names of the workers that the owner serves, with spaces between them."""
         self.former: int | None = None
         """The lease that was lost last."""
 

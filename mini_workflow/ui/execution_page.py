@@ -34,13 +34,22 @@ KINDS: Final = {
 }
 """Which events a page can be limited to."""
 
-_MESSAGES: Final = ("Signal", "Update", "Promise", "CancelRequested", "Messages")
+_MESSAGES: Final = (
+    "Signal",
+    "Update",
+    "Promise",
+    "Ask",
+    "ResultAsked",
+    "CancelRequested",
+    "Messages",
+)
 _ICONS: Final = (
     ("TaskRetryScheduled", "again failed"),
     ("TaskFailed", "failed failed"),
     ("InlineTaskFailed", "failed failed"),
     ("ChildFailed", "failed failed"),
     ("UpdateFailed", "failed failed"),
+    ("AskFailed", "failed failed"),
     ("PromiseFailed", "failed failed"),
     ("TaskCancelled", "cancelled done"),
     ("TaskCompleted", "completed completed"),

@@ -18,6 +18,7 @@ from mini_workflow.testing.contracts.leases import LeasesContract
 from mini_workflow.testing.contracts.mailbox import MailboxContract, OutboxContract
 from mini_workflow.testing.contracts.ownership import OwnershipContract
 from mini_workflow.testing.contracts.runs import RunsContract
+from mini_workflow.testing.contracts.shared_tasks import SharedTaskContract
 from mini_workflow.testing.contracts.store import ListingContract, StoreContract
 from mini_workflow.testing.contracts.streams import StreamCommitContract, StreamContract
 
@@ -63,6 +64,9 @@ class TestOutbox(InFile, OutboxContract): ...
 
 
 class TestLeases(InFile, LeasesContract): ...
+
+
+class TestSharedTasks(InFile, SharedTaskContract): ...
 
 
 class TestStreams(InFile, StreamContract): ...

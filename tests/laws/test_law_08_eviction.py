@@ -30,7 +30,10 @@ from tests.unit.engine.harness import ID, check, finish, in_memory, stepping
 
 @pytest.fixture(autouse=True)
 def quiet_collector(caplog: Any) -> Any:
-    """No test of this module may leave something behind for the garbage collector to report."""
+    """No test of this module may leave something behind for the garbage collector to report. What others
+    have imported and left in memory is not gone through each time.
+    """
+    gc.freeze()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         yield

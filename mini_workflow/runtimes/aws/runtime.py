@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 
 from mini_workflow.codecs.chained import Codecs
 from mini_workflow.codecs.standard import DEFAULT_VALUE_LIMIT
@@ -172,6 +172,16 @@ class AWSRuntime(Client):
         return functions
 
     # For operators
+
+    def metrics(self) -> NoReturn:
+        """Raise UsageError: no process knows how the whole engine stands. The functions write their metrics
+        to CloudWatch.
+        """
+        raise UsageError(
+            "AWSRuntime.metrics(): the functions write theirs to CloudWatch, in the namespace "
+            "'mini-workflow', where those of the queues and functions are too (docs/aws.md, What to watch); "
+            "count_executions() counts executions by status"
+        )
 
     def dead_letters(self) -> DeadLetters:
         """Return the messages that this engine could not handle: see `dead_letters.DeadLetters`."""

@@ -149,7 +149,8 @@ class SQLiteLeases:
     def _enter(self, raw: sqlite3.Connection, now: int) -> int:
         process = Process.current()
         lease = raw.execute(
-            "INSERT INTO owners (name, address, until, host, pid, born) VALUES (?, ?, ?, ?, ?, ?)",
+            "INSERT INTO owners (name, address, until, host, pid, born, serves) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?)",
             (
                 self._owner,
                 self._address,
@@ -157,6 +158,7 @@ class SQLiteLeases:
                 process.host,
                 process.pid,
                 process.born,
+                self._holding.serves,
             ),
         ).lastrowid
         assert lease is not None
