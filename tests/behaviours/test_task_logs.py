@@ -66,6 +66,7 @@ def test_120_what_tasks_log_is_kept(runtime: Stage) -> None:
 
 
 def test_120_levels_and_loggers_are_chosen(runtime: Stage) -> None:
+    """Records of other loggers, and below the level, are left out."""
     runtime.reopen(interceptors=[TaskLogs("WARNING", logger="shop")])
     assert runtime.start(order, "a.csv", id="o-1").result(WAIT) == 3
     assert lines(runtime, "o-1") == ["WARNING load shop.orders: is not there yet\n"]
@@ -84,6 +85,7 @@ async def talkative(ctx: Context) -> str:
 
 
 def test_120_a_long_record_is_cut_and_says_so(runtime: Stage) -> None:
+    """With its traceback it may not take more than LONGEST characters."""
     runtime.reopen(interceptors=[TaskLogs()])
     assert runtime.start(talkative, id="t-1").result(WAIT) == "done"
     (line,) = lines(runtime, "t-1")
@@ -93,5 +95,6 @@ def test_120_a_long_record_is_cut_and_says_so(runtime: Stage) -> None:
 
 
 def test_120_a_level_that_is_none_is_refused() -> None:
+    """The error names those that there are."""
     with pytest.raises(UsageError, match=r"level='loud'.*WARNING"):
         TaskLogs("loud")
