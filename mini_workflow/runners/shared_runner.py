@@ -181,11 +181,13 @@ class SharedRunner:
             thread.join()
         mine = [request for request in handed_back if request.key in self._running]
         try:
-            self._outcomes += [
-                cancelled(request, request.heartbeat)
-                for request in mine
-                if request.key in self._ended
-            ]
+            self._outcomes.extend(
+                [
+                    cancelled(request, request.heartbeat)
+                    for request in mine
+                    if request.key in self._ended
+                ]
+            )
             changed = self._send()
             back = [
                 replace(self._running[request.key], heartbeat=request.heartbeat)

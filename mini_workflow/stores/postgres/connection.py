@@ -255,7 +255,8 @@ class Connection:
             return found
         if (error.sqlstate or "").startswith(_ENDED):
             self.drop()  # a pooler closes it only in a moment
-        if (self._raw is None or self._raw.closed) and isinstance(found, StoreUnavailable):
+        raw: psycopg.Connection[Any] | None = self._raw
+        if (raw is None or raw.closed) and isinstance(found, StoreUnavailable):
             return ConnectionLost(str(found))
         return found
 
