@@ -211,7 +211,7 @@ class SQLiteLeases:
 
 _FOLD = """
     UPDATE executions
-    SET partition = (SELECT value FROM json_each(?) AS home WHERE home.key = executions.key % ?)
+    SET partition = json_extract(?, '$[' || (key % ?) || ']')
     WHERE partition = ?
 """
 _COUNT_TRY = "UPDATE executions SET tries = tries + ? WHERE id = ?"
