@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Final, Generic, TypeVar, cast
 from typing_extensions import TypedDict
 
 from mini_workflow.context import Context
+from mini_workflow.core.limit import Limit
 from mini_workflow.core.retry import RetryPolicy
 from mini_workflow.errors import UsageError
 from mini_workflow.workflow import current_workflow
@@ -27,6 +28,8 @@ class TaskOptions(TypedDict, total=False):
     timeout: float | timedelta | None
     heartbeat_timeout: float | timedelta | None
     worker: str | None
+    limit: str | Limit | None
+    limit_key: str | None
 
 
 TOOL: Final[TaskOptions] = {"timeout": 600.0}

@@ -12,7 +12,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from copy import copy
 from typing import Any, Final
 
@@ -26,6 +26,7 @@ from mini_workflow.core import events
 from mini_workflow.core.endings import Ended
 from mini_workflow.core.failure import Failure
 from mini_workflow.engine.runtime import Runtime
+from mini_workflow.errors import RuntimeClosed
 from mini_workflow.interceptors import ClientCall, Committed, Interceptor, SentCall
 from mini_workflow.schedules.workflow import SCHEDULE
 from mini_workflow.task import CurrentTask
@@ -161,13 +162,15 @@ class OpenTelemetry(Interceptor):
         meter = metrics.get_meter(SCOPE, meter_provider=self._providers[1])
 
         def executions(options: metrics.CallbackOptions) -> Iterable[metrics.Observation]:
-            for status, count in runtime.metrics().executions.items():
-                yield metrics.Observation(count, {f"{SCOPE}.status": status})
+            with suppress(RuntimeClosed):
+                for status, count in runtime.metrics().executions.items():
+                    yield metrics.Observation(count, {f"{SCOPE}.status": status})
 
         def tasks(options: metrics.CallbackOptions) -> Iterable[metrics.Observation]:
-            now = runtime.metrics()
-            yield metrics.Observation(now.tasks_running, {f"{SCOPE}.state": "running"})
-            yield metrics.Observation(now.tasks_waiting, {f"{SCOPE}.state": "waiting"})
+            with suppress(RuntimeClosed):
+                now = runtime.metrics()
+                yield metrics.Observation(now.tasks_running, {f"{SCOPE}.state": "running"})
+                yield metrics.Observation(now.tasks_waiting, {f"{SCOPE}.state": "waiting"})
 
         meter.create_observable_gauge(
             f"{SCOPE}.executions", [executions], description="Executions in the store"

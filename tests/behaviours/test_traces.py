@@ -279,7 +279,7 @@ def test_112_built_in_workflows_are_not_traced(runtime: Stage, traces: Traces) -
     assert found.trace_id == call.trace_id
 
 
-def test_113_a_runtime_has_metrics(runtime: Stage) -> None:
+def test_113_a_runtime_has_metrics(runtime: Stage, traces: Traces) -> None:
     """What there is to do, how long it takes, and what has failed; on AWS the error says where they are."""
     execution = runtime.start(fails, id="o-1")
     with pytest.raises(ConnectionError):
@@ -298,3 +298,9 @@ def test_113_a_runtime_has_metrics(runtime: Stage) -> None:
     text = found.to_prometheus()
     assert 'mini_workflow_executions{status="failed"} 1\n' in text
     assert "# TYPE mini_workflow_blocked_total counter\nmini_workflow_blocked_total 1\n" in text
+    traces.interceptor().observe(runtime.runtime)
+    exported = traces.numbers()
+    assert exported["mini_workflow.executions"] == 2
+    assert exported["mini_workflow.tasks"] == 0
+    runtime.runtime.close()
+    assert "mini_workflow.executions" not in traces.numbers()

@@ -100,3 +100,11 @@ def test_without_the_sdk_nothing_is_exported(tmp_path: Path) -> None:
         assert started.result(WAIT) == "done"
         (first, *_) = started.history()
     assert first.headers == given
+
+
+def test_the_library_does_not_import_it() -> None:
+    code = "import sys, mini_workflow; print([m for m in sys.modules if 'opentelemetry' in m])"
+    told = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert told.stdout == "[]\n"
