@@ -32,11 +32,6 @@ class Ownership:
         self.former: int | None = None
         """The lease that was lost last."""
 
-    @property
-    def home(self) -> int:
-        """The partition of new executions."""
-        return self.partitions[0]
-
     def require(self) -> int:
         """Return the lease; raise LeaseLost while there is none."""
         if self.lease is None:

@@ -48,10 +48,11 @@ def test_a_process_that_dies_at_each_task_of_the_loop(runtime: Stage, loop: Any)
     assert [(event.seq, event.attempt) for event in done] == [(number, 2) for number in TASKS]
 
 
-def test_a_worker_that_is_killed_at_each_task_of_the_loop(tmp_path: Path) -> None:
+@LOOPS
+def test_a_worker_that_is_killed_at_each_task_of_the_loop(tmp_path: Path, loop: Any) -> None:
     ledger = tmp_path / "ledger"
     with LocalRuntime(tmp_path / "state.db", workers=2, cache_size=0) as runtime:
-        execution = runtime.start_execution(crashes, str(ledger))
+        execution = runtime.start_execution(loop, str(ledger))
         assert execution.result(WAIT) == "Ulm and Bonn"
     begun = [tuple(map(int, line.split())) for line in ledger.read_text().splitlines()]
     assert begun == TWICE
