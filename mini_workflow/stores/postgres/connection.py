@@ -255,10 +255,12 @@ class Connection:
             return found
         if (error.sqlstate or "").startswith(_ENDED):
             self.drop()  # a pooler closes it only in a moment
-        raw: psycopg.Connection[Any] | None = self._raw
-        if (raw is None or raw.closed) and isinstance(found, StoreUnavailable):
+        if isinstance(found, StoreUnavailable) and self._has_ended():
             return ConnectionLost(str(found))
         return found
+
+    def _has_ended(self) -> bool:
+        return self._raw is None or self._raw.closed
 
     def drop(self) -> None:
         """Close the connection; the next use makes another one."""
