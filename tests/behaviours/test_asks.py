@@ -26,7 +26,7 @@ from tests.behaviours.stage import LEDGER, Stage, note
 from tests.waiting import WAIT, eventually
 
 
-@workflow("behaviours.account")
+@workflow("asks.account")
 async def account(ctx: Context, runs: int = 0) -> Any:
     """Take amounts until it is told to close; a second one begins when that says "again"."""
     amounts: list[int] = []
