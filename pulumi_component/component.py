@@ -32,8 +32,9 @@ have to be outlived: with five minutes between two tries, eight hours of them.""
 PIPE_RECEIVES = 1_000
 """How often a pipe may fail with a message before it is set aside: hours, so that an outage of
 the queue behind it delays timers and does not lose them. The most that SQS allows."""
-VISIBILITY = 6
-"""Times the function's timeout. Source: AWS Lambda Developer Guide, on SQS event sources."""
+VISIBILITY_MARGIN = 30
+"""Seconds for which events in hand stay hidden beyond the function's timeout, which is the least that Lambda
+takes. So long does an execution rest at most whose process has died."""
 LONGEST_WAIT_FOR_WORKER = 6 * 3_600
 """Seconds that a task may wait for a free worker. Source: API reference of Lambda, the maximum of
 MaximumEventAgeInSeconds."""
@@ -88,7 +89,7 @@ class WorkflowEngine(pulumi.ComponentResource):
         key = signing_key(name, options, self._mine)
         self.history, self._history = history.bucket(name, options, self)
         self.table = history.table(name, options, self)
-        visibility = VISIBILITY * FunctionOptions.from_args(options.orchestrator).timeout
+        visibility = FunctionOptions.from_args(options.orchestrator).timeout + VISIBILITY_MARGIN
         self.events, unprocessed = self._queue(
             "events",
             EVENT_RECEIVES,

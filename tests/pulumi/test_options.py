@@ -215,7 +215,7 @@ def test_options_of_an_engine_reach_both_functions_and_those_of_one_only_that(ro
     }
     assert recording.get("Flow-history-lifecycle").inputs["rules"][0]["expiration"] == {"days": 60}
     # Six times the orchestrator's timeout.
-    assert recording.get("Flow-events").inputs["visibilityTimeoutSeconds"] == 180
+    assert recording.get("Flow-events").inputs["visibilityTimeoutSeconds"] == 60
     for resource in recording:
         if "tags" in resource.inputs:
             assert resource.inputs["tags"] == {"team": "blue"}
