@@ -8,7 +8,16 @@ import pulumi_aws as aws
 import pulumi_random as random
 
 from mini_workflow import settings
-from pulumi_component import history, inputs, links, monitoring, pipes, policies, prune
+from pulumi_component import (
+    history,
+    inputs,
+    links,
+    monitoring,
+    pipes,
+    policies,
+    prune,
+    schedules,
+)
 from pulumi_component.args import Link, WorkflowEngineArgs
 from pulumi_component.function import Function, packaged
 from pulumi_component.options import (
@@ -121,7 +130,10 @@ class WorkflowEngine(pulumi.ComponentResource):
         needs = orchestrator.needs
         if orchestrator.version is not None:
             needs = self._versions(orchestrator)
-        self._feed(workers, orchestrator)
+        fed = self._feed(workers, orchestrator)
+        if options.schedules is not None:
+            before = [*orchestrator.before, fed]
+            schedules.keep(name, options.schedules, self.orchestrator, before, self._mine)
         moved = [
             pipes.pipe(
                 f"{name}-{kind['of']}-pipe",
@@ -384,7 +396,9 @@ class WorkflowEngine(pulumi.ComponentResource):
             **key.variables,
         }
 
-    def _feed(self, workers: Mapping[str, Function], orchestrator: Function) -> None:
+    def _feed(
+        self, workers: Mapping[str, Function], orchestrator: Function
+    ) -> aws.lambda_.EventSourceMapping:
         """Connect the queue of events to the orchestrator, when all functions are ready for it."""
         # Orchestrator, worker and queue call each other as long as a workflow runs. Lambda takes
         # that for a mistake, and stops it after some sixteen steps unless it is told otherwise.
@@ -398,7 +412,7 @@ class WorkflowEngine(pulumi.ComponentResource):
             for what, function in {**workers, "orchestrator": orchestrator}.items()
         ]
         most = self._options.concurrency
-        aws.lambda_.EventSourceMapping(
+        return aws.lambda_.EventSourceMapping(
             f"{self._name_of}-events-mapping",
             event_source_arn=self.events.arn,
             function_name=orchestrator.arn,
