@@ -148,6 +148,10 @@ class Orchestrator:
         """Drop all live executions from memory; the next event of each replays it."""
         self._cache.clear()
 
+    def has_live(self, name: str) -> bool:
+        """Return whether the code of an execution waits in memory for its next event."""
+        return self._cache.has_running(name)
+
     # What a queue delivers
 
     def take(

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from mini_workflow.engine.calls import name_of
-from mini_workflow.engine.declared_schedules import declare
+from mini_workflow.engine.declared_schedules import declare, plan_of
 from mini_workflow.engine.execution import Execution
 from mini_workflow.engine.timeline import moment
 from mini_workflow.engine.transport import Pauses
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("mini_workflow.engine")
 
-_PREFIX: Final = "schedule:"
+SCHEDULE_PREFIX: Final = "schedule:"
+"""What the id of its execution begins with, before that of a schedule."""
 
 STARTED_WITHIN: Final = 60.0
 """Seconds to wait until what was triggered, or created again, can be seen, where starts are messages.
@@ -88,7 +89,9 @@ class Schedule:
         self.id = schedule_id
         self._client = client
         self._timeout = timeout
-        self._execution: Execution[Any] = Execution(_PREFIX + schedule_id, client, client.codec)
+        self._execution: Execution[Any] = Execution(
+            SCHEDULE_PREFIX + schedule_id, client, client.codec
+        )
 
     def pause(self, reason: str = "") -> None:
         """Start nothing by the plan until it is resumed. What would have been is not made up for."""
@@ -294,7 +297,9 @@ class Schedules:
             tags=tags,
             headers=headers,
         )
-        self._client.start_execution(SCHEDULE, plan, id=_PREFIX + schedule_id, if_closed="restart")
+        self._client.start_execution(
+            SCHEDULE, plan, id=SCHEDULE_PREFIX + schedule_id, if_closed="restart"
+        )
         return Schedule(schedule_id, self._client)
 
     def get(self, schedule_id: str, *, timeout: float | None = None) -> Schedule:
@@ -302,11 +307,11 @@ class Schedules:
         raise TimeoutError then. Raises ExecutionNotFound if there is none of that id.
         """
         check_schedule_id(schedule_id)
-        self._client.again.wait(_PREFIX + schedule_id, STARTED_WITHIN)
-        head = self._client.head(_PREFIX + schedule_id)
+        self._client.again.wait(SCHEDULE_PREFIX + schedule_id, STARTED_WITHIN)
+        head = self._client.head(SCHEDULE_PREFIX + schedule_id)
         if head.closed_at is not None:
             raise ExecutionNotFound(
-                f"schedule {schedule_id!r} was deleted", execution_id=_PREFIX + schedule_id
+                f"schedule {schedule_id!r} was deleted", execution_id=SCHEDULE_PREFIX + schedule_id
             )
         return Schedule(schedule_id, self._client, timeout)
 
@@ -323,14 +328,14 @@ class Schedules:
         self._declares = False
         found = self._registry.scheduled()
         for workflow in found:
-            declare(self._client, workflow, _PREFIX + workflow.name)
+            declare(self._client, plan_of(workflow), SCHEDULE_PREFIX + workflow.name)
         return [Schedule(workflow.name, self._client) for workflow in found]
 
     def list(self) -> list[Schedule]:
         """Return all schedules that have not been deleted, the newest first."""
         found = self._client.list_executions(workflow=SCHEDULE)
         return [
-            Schedule(one.id.removeprefix(_PREFIX), self._client)
+            Schedule(one.id.removeprefix(SCHEDULE_PREFIX), self._client)
             for one in found
             if one.closed_at is None
         ]

@@ -212,7 +212,7 @@ def test_events_are_in_order_by_execution_and_fast_across_them(plain: Recording)
         contentBasedDeduplication=False,
         deduplicationScope="messageGroup",
         fifoThroughputLimit="perMessageGroupId",
-        visibilityTimeoutSeconds=360,
+        visibilityTimeoutSeconds=90,
     )
     expected = (fifo, redrive("Flow-events-dlq.fifo", 100))
     assert without_redrive(plain, "Flow-events") == expected
