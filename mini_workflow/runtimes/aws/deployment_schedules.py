@@ -45,8 +45,9 @@ class DeploymentSchedules:
         """
         if "RequestType" in event:
             return self._of_cloudformation(event)
-        lifecycle = event.get("tf") or {}
-        told, before = event["schedules"], (lifecycle.get("prev_input") or {}).get("schedules", {})
+        lifecycle: dict[str, Any] = event.get("tf") or {}
+        old: dict[str, Any] = lifecycle.get("prev_input") or {}
+        told, before = event["schedules"], old.get("schedules", {})
         return self._keep(told, before, ends=lifecycle.get("action") == "delete")
 
     def _of_cloudformation(self, event: dict[str, Any]) -> dict[str, Any]:

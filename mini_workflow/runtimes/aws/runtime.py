@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 from mini_workflow.codecs.chained import Codecs
 from mini_workflow.codecs.standard import DEFAULT_VALUE_LIMIT
@@ -136,7 +136,7 @@ class AWSRuntime(Client):
 
         Not to be called by two threads at the same time.
         """
-        plain: dict[str, Any] = event if isinstance(event, dict) else {}
+        plain = cast("dict[str, Any]", event) if isinstance(event, dict) else {}
         if "Records" in plain:
             self.schedules.declare_once()
         elif plain.get("mini_workflow") == "schedules" or "ResponseURL" in plain:
