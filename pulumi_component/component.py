@@ -34,10 +34,10 @@ MAX_MESSAGE = 1_048_576
 """Bytes; the provider would leave a queue at 262,144. Source: API reference of SQS."""
 KEPT = LONGEST_IN_QUEUE * 86_400
 """Seconds for which queues keep messages: as long as they can."""
-EVENT_RECEIVES = 100
+EVENT_RECEIVES = 400
 """How often a batch of events may fail before its messages are set aside. The engine blocks what
 never works after a few tries; the others are outages, such as a deployment that does not start, and
-have to be outlived: with five minutes between two tries, eight hours of them."""
+have to be outlived: with a minute and a half between two tries, ten hours of them."""
 PIPE_RECEIVES = 1_000
 """How often a pipe may fail with a message before it is set aside: hours, so that an outage of
 the queue behind it delays timers and does not lose them. The most that SQS allows."""
