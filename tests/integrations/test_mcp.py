@@ -33,6 +33,14 @@ def test_a_server_in_memory(cache_size: int) -> None:
         ]
 
 
+@pytest.mark.parametrize("cache_size", [4096, 0])
+def test_a_session_that_agents_side_by_side_share(cache_size: int) -> None:
+    """An agent that is dropped from memory leaves the session to the tasks of the others."""
+    with WorkflowEnvironment(cache_size=cache_size) as env:
+        started = [env.start_execution(weighs_near) for _ in range(4)]
+        assert [execution.result(WAIT) for execution in started] == [WEIGHED] * 4
+
+
 def test_servers_that_worker_processes_start(tmp_path: Path) -> None:
     with LocalRuntime(tmp_path / "state.db", workers=2, cache_size=0) as runtime:
         started = [runtime.start_execution(weighs_far) for _ in range(3)]
