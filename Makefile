@@ -11,7 +11,7 @@ NOX := PYTHONS="$(PYTHONS)" .venv-tools/bin/python -m nox
 # Whoever exports it has each process of the tests compile all that it imports anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help env tools demo demo-postgres test test-fast e2e e2e-pulumi browser pooler check lint types imports hygiene format bench bench-aws profile lock clean
+.PHONY: help env tools demo demo-agents demo-postgres test test-fast e2e e2e-pulumi browser pooler check lint types imports hygiene format bench bench-aws profile lock clean
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -24,6 +24,9 @@ tools:
 
 demo: env ## Run the example
 	@$(RUN) example
+
+demo-agents: env ## An agent that is killed while it speaks, waits three days for a person, and finishes
+	@$(RUN) example.agents
 
 demo-postgres: env ## Four workers on one Postgres database, one of which is killed
 	@$(RUN) example.postgres

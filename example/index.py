@@ -4,11 +4,10 @@
 - `GET /<id>` tells its status, and its result when there is one.
 """
 
-import base64
-import json
 from http import HTTPStatus
 from typing import Any
 
+from example.http_events import answer, body_of
 from example.workflow import upload_object
 from mini_workflow import AWSRuntime, ExecutionNotFound, InvalidIdentifier
 
@@ -26,20 +25,17 @@ def api(event: dict[str, Any], context: Any) -> dict[str, Any]:
         return _start(event)
     if method == "GET" and name:
         return _tell(name)
-    return _answer(HTTPStatus.NOT_FOUND, error="POST an object to /, or GET /<id of an execution>")
+    return answer(HTTPStatus.NOT_FOUND, error="POST an object to /, or GET /<id of an execution>")
 
 
 def _start(event: dict[str, Any]) -> dict[str, Any]:
-    body = event.get("body") or ""
-    if event.get("isBase64Encoded"):
-        body = base64.b64decode(body)
     try:
-        wanted = json.loads(body)
+        wanted = body_of(event)
         key, data, name = wanted["key"], wanted["data"], wanted.get("id")
         execution = runtime.start_execution(upload_object, key, data, id=name)
     except (ValueError, TypeError, KeyError, InvalidIdentifier) as error:
-        return _answer(HTTPStatus.BAD_REQUEST, error=f"{type(error).__name__}: {error}")
-    return _answer(HTTPStatus.ACCEPTED, id=execution.id)
+        return answer(HTTPStatus.BAD_REQUEST, error=f"{type(error).__name__}: {error}")
+    return answer(HTTPStatus.ACCEPTED, id=execution.id)
 
 
 def _tell(name: str) -> dict[str, Any]:
@@ -47,15 +43,7 @@ def _tell(name: str) -> dict[str, Any]:
         execution = runtime.get_execution(name)
         status = execution.describe().status
     except (ExecutionNotFound, InvalidIdentifier) as error:
-        return _answer(HTTPStatus.NOT_FOUND, error=str(error))
+        return answer(HTTPStatus.NOT_FOUND, error=str(error))
     if status != "completed":
-        return _answer(HTTPStatus.OK, id=name, status=status)
-    return _answer(HTTPStatus.OK, id=name, status=status, result=execution.result(timeout=5))
-
-
-def _answer(code: HTTPStatus, /, **body: Any) -> dict[str, Any]:
-    return {
-        "statusCode": code,
-        "headers": {"content-type": "application/json"},
-        "body": json.dumps(body),
-    }
+        return answer(HTTPStatus.OK, id=name, status=status)
+    return answer(HTTPStatus.OK, id=name, status=status, result=execution.result(timeout=5))

@@ -88,6 +88,7 @@ if TYPE_CHECKING:
     from mini_workflow.runtimes.local import LocalRuntime
     from mini_workflow.runtimes.local_client import LocalClient
     from mini_workflow.runtimes.postgres import PostgresClient, PostgresRuntime
+    from mini_workflow.task_logs import TaskLogs
 
 __all__ = [
     "ANY",
@@ -165,6 +166,7 @@ __all__ = [
     "StreamFull",
     "TaskCancelled",
     "TaskError",
+    "TaskLogs",
     "TaskTimeout",
     "Timeline",
     "TurnTimeout",
@@ -196,6 +198,7 @@ _LATER = {
     "LocalRuntime": "mini_workflow.runtimes.local",
     "PostgresClient": "mini_workflow.runtimes.postgres",
     "PostgresRuntime": "mini_workflow.runtimes.postgres",
+    "TaskLogs": "mini_workflow.task_logs",
     "UpdateHandle": "mini_workflow.engine.updates",
 }
 

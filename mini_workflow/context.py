@@ -23,6 +23,7 @@ from typing import (
 from mini_workflow.core.calls import TaskDecorator, TaskOptions, default_name
 from mini_workflow.core.chance import WorkflowRandom
 from mini_workflow.core.children import Child, OtherExecution
+from mini_workflow.core.headers import check_headers
 from mini_workflow.core.info import ExecutionInfo
 from mini_workflow.core.limit import Limit, wish_of
 from mini_workflow.core.logger import WorkflowLogger
@@ -448,16 +449,7 @@ class Context:
     @overload
     def child(self, workflow: BoundWorkflow[T], /, **options: Unpack[ChildOptions]) -> Child[T]: ...
     @overload
-    def child(
-        self,
-        workflow: str,
-        /,
-        *args: Any,
-        id: str | None = None,
-        on_parent_close: Literal["terminate", "cancel", "abandon"] = "terminate",
-        tags: Mapping[str, str] | None = None,
-        **kwargs: Any,
-    ) -> Child[Any]: ...
+    def child(self, workflow: str, /, *args: Any, **options: Any) -> Child[Any]: ...
     def child(
         self,
         workflow: Any,
@@ -466,6 +458,7 @@ class Context:
         id: str | None = None,  # noqa: A002
         on_parent_close: Literal["terminate", "cancel", "abandon"] = "terminate",
         tags: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
         **kwargs: Any,
     ) -> Child[Any]:
         """Start a child execution now; the future is its result.
@@ -478,6 +471,8 @@ class Context:
             on_parent_close: what becomes of a child that is open when this execution closes, in
                 whatever run: "terminate" it, "cancel" it, or "abandon" it to run on by itself.
             tags: those that the child begins with; it does not get those of this execution.
+            headers: what goes along with the child, beside the headers of this execution; of the same
+                name these count.
 
         Returns:
             A future with ``.id`` and ``.signal(name, value)``. Cancelling it cancels the child. It
@@ -492,7 +487,7 @@ class Context:
                 f"ctx.child(on_parent_close={on_parent_close!r}): choose 'terminate', 'cancel' or "
                 "'abandon'"
             )
-        options = {"id": id, "tags": tags}
+        options = {"id": id, "tags": tags, "headers": headers}
         given = {option for option, value in options.items() if value is not None}
         given |= {"on_parent_close"} if on_parent_close != "terminate" else set()
         workflow, args, kwargs = unbind(workflow, args, kwargs, given)
@@ -503,6 +498,7 @@ class Context:
             id,
             on_parent_close,
             None if tags is None else check_tags(tags),
+            check_headers(headers),
         )
 
     @overload
@@ -535,6 +531,7 @@ class Context:
         retry: RetryPolicy | None = None,
         notify: str | None = None,
         tags: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
         **kwargs: Any,
     ) -> OtherExecution:
         """Start another execution that goes on by itself, whatever becomes of this one. It begins
@@ -554,6 +551,7 @@ class Context:
                 closed. Its value is ``{"id": ..., "status": ...}``; the status is "not started" if
                 the id was taken.
             tags: those that it begins with; it does not get those of this execution.
+            headers: as for ``ctx.child``.
 
         Returns:
             A handle with ``.id``, ``.signal(name, value)``, ``.cancel()`` and ``.terminate()``.
@@ -564,6 +562,7 @@ class Context:
         """
         options: dict[str, Any] = {"id": id, "delay": delay, "start_at": start_at}
         options |= {"timeout": timeout, "retry": retry, "notify": notify, "tags": tags}
+        options["headers"] = headers
         given = {option for option, value in options.items() if value is not None}
         workflow, args, kwargs = unbind(workflow, args, kwargs, given)
         name = checked_name(workflow, args, kwargs, id)
@@ -576,6 +575,7 @@ class Context:
             timing_of("ctx.start", delay, start_at, timeout, retry),
             notify or "",
             None if tags is None else check_tags(tags),
+            check_headers(headers),
         )
 
     def execution(self, id: str) -> OtherExecution:  # noqa: A002

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any, Final
 
 from mini_workflow.core import events
+from mini_workflow.core.endings import Ended, Endings
 from mini_workflow.core.events import Event
 from mini_workflow.core.headers import check_headers
 from mini_workflow.core.records import record
@@ -84,30 +85,50 @@ class WorkflowCall:
         return started
 
 
+_MESSAGES: Final = ("signal", "update")
+"""What goes to an execution that has headers of its own."""
+
+
 class SentCall:
     """What a workflow's code sends to the execution `target`: `kind` is "child" or "start", of the workflow
-    `name`, or "signal", which is called so. `execution_id` is the sender; `replaying` as in WorkflowCall.
+    `name`, or "signal" or "update", which is called so. `execution_id` is the sender; `replaying` as in
+    WorkflowCall.
 
-    `headers` may be changed. Those of a child or a start are the execution's at first, and those of a signal
-    are none. They are recorded: what a replay makes of them does not count.
+    `headers` may be changed. Those of a child or a start are the execution's at first, with what the code has
+    given beside, and those of a signal or an update are none. They are recorded: what a replay makes of
+    them does not count. `workflow` and `run` are those of the sender, whose own headers are `received`.
     """
 
-    __slots__ = ("execution_id", "headers", "kind", "name", "replaying", "target")
+    __slots__ = (
+        *("execution_id", "headers", "kind", "name", "received", "replaying", "run", "target"),
+        "workflow",
+    )
 
     def __init__(self, run: Run, kind: str, name: str, target: str) -> None:
         self.kind = kind
         self.name = name
         self.target = target
+        started = run.started
+        assert started is not None
         self.execution_id = run.execution_id
+        self.workflow = started.workflow
+        self.run = started.run
         self.replaying = run.recorder.quiet
-        self.headers: dict[str, str] = {} if kind == "signal" else dict(run.state.headers or {})
+        self.received: dict[str, str] = dict(run.state.headers or {})
+        self.headers: dict[str, str] = {} if kind in _MESSAGES else dict(self.received)
 
 
 @record
 class Committed:
     """What has been committed of an execution in one turn, once: its `events`, in order, and how it stands
     after that. `run` is the number of the run that they belong to, `headers` are the execution's;
-    `run_started_at` and `started_at` are milliseconds since the epoch, of the run and of the first one.
+    `run_started_at` and `started_at` are milliseconds since the epoch, of the run and of the first one, and
+    `at` is the time of the last event.
+
+    `ended` are the attempts of tasks and the updates that have come to their end, with when they began.
+    `rerun` is the number of the run with which somebody has last had the execution run again; 0 for none.
+    Where it is blocked, which may be with no event, `blocked_by` is the name of the error, and of the pause
+    "ExecutionPaused".
     """
 
     execution_id: str
@@ -118,6 +139,10 @@ class Committed:
     headers: dict[str, str]
     started_at: int
     run_started_at: int
+    at: int = 0
+    ended: Sequence[Ended] = ()
+    rerun: int = 0
+    blocked_by: str = ""
 
 
 class Interceptor:
@@ -155,6 +180,12 @@ class Interceptor:
         """Hear of what was committed of an execution, once, and never of a replay. It is called by the engine
         and must be quick. What it raises is logged. What is committed just before the process dies is not
         told.
+        """
+
+    def flush(self) -> None:
+        """Hand on what is held back: what runs here ends after this, or is frozen. It is called when a
+        runtime or a client is closed, at the end of a worker process, and at the end of each invocation of a
+        Lambda function. What it raises is logged.
         """
 
 
@@ -202,7 +233,7 @@ class Around:
 class Interceptors:
     """The interceptors of a runtime, in their order."""
 
-    __slots__ = ("_committed", "_each", "_sending", "_tasks", "_workflows")
+    __slots__ = ("_committed", "_each", "_flushing", "_sending", "_tasks", "_workflows")
 
     def __init__(self, each: Sequence[Interceptor] = ()) -> None:
         self._each: Final = each
@@ -210,6 +241,7 @@ class Interceptors:
         self._sending: Final = _overriding(each, "sending")
         self._tasks: Final = _overriding(each, "around_task")
         self._committed: Final = _overriding(each, "committed")
+        self._flushing: Final = _overriding(each, "flush")
 
     @classmethod
     def of(cls, given: Iterable[Interceptor]) -> Interceptors:
@@ -246,6 +278,11 @@ class Interceptors:
         """Whether any of them hears of commits."""
         return bool(self._committed)
 
+    @property
+    def stand_around(self) -> bool:
+        """Whether any of them stands around the code of workflows."""
+        return bool(self._workflows or self._sending)
+
     def committed(self, committed: Committed) -> None:
         """Tell them what was committed. Never raises."""
         for one in self._committed:
@@ -254,9 +291,17 @@ class Interceptors:
             except Exception:
                 log.exception("[%s] an interceptor failed", committed.execution_id)
 
+    def flush(self) -> None:
+        """Have them hand on what they hold back. Never raises."""
+        for one in self._flushing:
+            try:
+                one.flush()
+            except Exception:
+                log.exception("an interceptor failed")
+
     def definitions(self, find: Callable[[str], Any]) -> Callable[[str], Any]:
         """Return the same look-up of workflows, with interceptors around what it finds."""
-        if not (self._workflows or self._sending):
+        if not (self._workflows or self._sending or self._committed):
             return find
         return lambda name: InterceptedWorkflow(find(name), self)
 
@@ -292,7 +337,12 @@ class InterceptedWorkflow:
     def begin(self, run: Run, args: list[Any], kwargs: dict[str, Any]) -> Coroutine[Any, Any, Any]:
         """Return the coroutine of a new run. Raises InvalidArguments."""
         code = self._definition.begin(run, args, kwargs)
-        hooks = run.recorder.hooks = RunHooks(run, self._interceptors)
+        interceptors = self._interceptors
+        if interceptors.hear:
+            run.state.endings = Endings(run.recorder)
+        if not interceptors.stand_around:
+            return code
+        hooks = run.recorder.hooks = RunHooks(run, interceptors)
         return _within(hooks.around("workflow", self._definition.name, run.state.headers), code)
 
 
@@ -321,15 +371,19 @@ class RunHooks:
             headers = self._run.state.headers
         return self._interceptors.around_workflow(WorkflowCall(self._run, kind, name, headers))
 
-    def sending(self, kind: str, name: str, target: str) -> dict[str, str] | None:
+    def sending(
+        self, kind: str, name: str, target: str, given: dict[str, str] | None = None
+    ) -> dict[str, str] | None:
         """See `Hooks.sending`."""
         call = SentCall(self._run, kind, name, target)
+        if given is not None:
+            call.headers = dict(given)
         before = dict(call.headers)
         self._interceptors.sending(call)
         if call.headers == before:
-            return None
+            return given
         headers = check_headers(call.headers)
-        return headers if kind == "signal" else headers or {}
+        return headers if kind in _MESSAGES else headers or {}
 
 
 NO_INTERCEPTORS: Final = Interceptors()

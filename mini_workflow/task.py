@@ -7,7 +7,6 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from hashlib import sha256
 from typing import Any, Final, Protocol
 
 from mini_workflow.attempts import CLOSING
@@ -19,6 +18,7 @@ from mini_workflow.ports.transactions import TaskTransactions
 from mini_workflow.stream_buffer import StreamSink
 from mini_workflow.task_stream import TaskStream, TaskStreams
 from mini_workflow.task_transaction import TaskTransaction
+from mini_workflow.trace_context import traceparent
 
 
 class Beating(Protocol):
@@ -106,8 +106,18 @@ class CurrentTask:
 
     @property
     def traceparent(self) -> str:
-        """A W3C trace context for what the attempt calls: see `traceparent` in this module."""
-        return traceparent(*self.request.key)
+        """A W3C trace context for what the attempt calls, which is the same wherever it is computed. It is in
+        the trace of the header of that name, and where there is none in one that belongs to the execution.
+        """
+        return traceparent(*self.request.key, self.request.headers)
+
+    @property
+    def scheduled_at(self) -> datetime | None:
+        """When the attempt was to be made (an aware datetime in UTC), by the engine's clock; None if that is
+        not known. From then on it has waited for a thread, a worker, or a function.
+        """
+        at = self.request.scheduled_at
+        return datetime.fromtimestamp(at / 1000, UTC) if at else None
 
     @property
     def deadline(self) -> datetime | None:
@@ -247,12 +257,3 @@ def current_task() -> CurrentTask:
             " workflow code uses ctx.info"
         )
     return task
-
-
-def traceparent(execution_id: str, seq: int, attempt: int) -> str:
-    """Return a W3C trace context: one trace per execution, and one span per attempt, which are the
-    same wherever they are computed.
-    """
-    trace = sha256(execution_id.encode()).hexdigest()[:32]
-    span = sha256(f"{execution_id}:{seq}:{attempt}".encode()).hexdigest()[:16]
-    return f"00-{trace}-{span}-01"

@@ -53,6 +53,7 @@ class ScheduleOptions(TypedDict, total=False):
     catch_up: float | timedelta | Literal["latest"]
     jitter: float | timedelta
     tags: Mapping[str, str]
+    headers: Mapping[str, str]
 
 
 SCHEDULE_OPTIONS: Final = frozenset(ScheduleOptions.__annotations__)

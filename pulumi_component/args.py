@@ -150,6 +150,10 @@ class WorkflowEngineArgs(CodeOptions, total=False):
     execution_retention: Any
     """How long executions are kept once they have closed: "90 days", "1 year". "forever" by default. The
     orchestrator deletes them with all that was written for them, a few at a time beside its work."""
+    schedules: Mapping[str, Any]
+    """Schedules by their names, each {"workflow": "report", "cron": "0 3 * * *", "timezone": "Europe/Berlin"}
+    or {"workflow": ..., "every": "6 hours"}, and more options of `runtime.schedules.create`. A deployment
+    makes them, changes them, and ends those that it has no more."""
     keep_versions: Any
     """How many of the newest versions of each function stay, with `versions` or `canary`: 5 by default.
     After a deployment older ones are deleted that no alias, no open execution and no call needs; False to

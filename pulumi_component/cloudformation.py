@@ -19,6 +19,9 @@ CODE_BUCKET = "CodeBucket"
 SUFFIX = "Suffix"
 """What makes a name that is given unique: the last part of the stack's own ID."""
 
+SERVICE_TIMEOUT = 300
+"""Seconds within which the orchestrator has to say that it keeps the schedules. Our own bound."""
+
 _PSEUDO = {name: f"AWS::{name}" for name in ("Partition", "Region", "AccountId")}
 _REFERENCE = re.compile(r"@\{(\w+)(?:\.(\w+))?\}")
 _SECRET = re.compile(r"@\{secret (\w+)\}")
@@ -309,6 +312,14 @@ def _invocations(one: Resource, *_: Any) -> Properties:
     }
 
 
+def _deployed(one: Resource, *_: Any) -> Properties:
+    return {
+        "ServiceToken": f"@{{{_whole(one.inputs['functionName'])}.Arn}}",
+        "ServiceTimeout": SERVICE_TIMEOUT,
+        "Input": one.inputs["input"],
+    }
+
+
 def _mapping(one: Resource, *_: Any) -> Properties:
     return _capital({key: part for key, part in one.inputs.items() if key != "tags"}) | _tags(
         one.inputs
@@ -409,6 +420,7 @@ _TYPES: Mapping[str, tuple[str, Maker]] = {
     "Function": ("AWS::Lambda::Function", _function),
     "FunctionEventInvokeConfig": ("AWS::Lambda::EventInvokeConfig", _invocations),
     "FunctionUrl": ("AWS::Lambda::Url", _url),
+    "Invocation": ("Custom::Schedules", _deployed),
     "LogGroup": ("AWS::Logs::LogGroup", _log_group),
     "MetricAlarm": ("AWS::CloudWatch::Alarm", _alarm),
     "Permission": ("AWS::Lambda::Permission", _permission),

@@ -8,7 +8,16 @@ import pulumi_aws as aws
 import pulumi_random as random
 
 from mini_workflow import settings
-from pulumi_component import history, inputs, links, monitoring, pipes, policies, prune
+from pulumi_component import (
+    history,
+    inputs,
+    links,
+    monitoring,
+    pipes,
+    policies,
+    prune,
+    schedules,
+)
 from pulumi_component.args import Link, WorkflowEngineArgs
 from pulumi_component.function import Function, packaged
 from pulumi_component.options import (
@@ -25,15 +34,16 @@ MAX_MESSAGE = 1_048_576
 """Bytes; the provider would leave a queue at 262,144. Source: API reference of SQS."""
 KEPT = LONGEST_IN_QUEUE * 86_400
 """Seconds for which queues keep messages: as long as they can."""
-EVENT_RECEIVES = 100
+EVENT_RECEIVES = 400
 """How often a batch of events may fail before its messages are set aside. The engine blocks what
 never works after a few tries; the others are outages, such as a deployment that does not start, and
-have to be outlived: with five minutes between two tries, eight hours of them."""
+have to be outlived: with a minute and a half between two tries, ten hours of them."""
 PIPE_RECEIVES = 1_000
 """How often a pipe may fail with a message before it is set aside: hours, so that an outage of
 the queue behind it delays timers and does not lose them. The most that SQS allows."""
-VISIBILITY = 6
-"""Times the function's timeout. Source: AWS Lambda Developer Guide, on SQS event sources."""
+VISIBILITY_MARGIN = 30
+"""Seconds for which events in hand stay hidden beyond the function's timeout, which is the least that Lambda
+takes. So long does an execution rest at most whose process has died."""
 LONGEST_WAIT_FOR_WORKER = 6 * 3_600
 """Seconds that a task may wait for a free worker. Source: API reference of Lambda, the maximum of
 MaximumEventAgeInSeconds."""
@@ -88,7 +98,7 @@ class WorkflowEngine(pulumi.ComponentResource):
         key = signing_key(name, options, self._mine)
         self.history, self._history = history.bucket(name, options, self)
         self.table = history.table(name, options, self)
-        visibility = VISIBILITY * FunctionOptions.from_args(options.orchestrator).timeout
+        visibility = FunctionOptions.from_args(options.orchestrator).timeout + VISIBILITY_MARGIN
         self.events, unprocessed = self._queue(
             "events",
             EVENT_RECEIVES,
@@ -120,7 +130,10 @@ class WorkflowEngine(pulumi.ComponentResource):
         needs = orchestrator.needs
         if orchestrator.version is not None:
             needs = self._versions(orchestrator)
-        self._feed(workers, orchestrator)
+        fed = self._feed(workers, orchestrator)
+        if options.schedules is not None:
+            before = [*orchestrator.before, fed]
+            schedules.keep(name, options.schedules, self.orchestrator, before, self._mine)
         moved = [
             pipes.pipe(
                 f"{name}-{kind['of']}-pipe",
@@ -383,7 +396,9 @@ class WorkflowEngine(pulumi.ComponentResource):
             **key.variables,
         }
 
-    def _feed(self, workers: Mapping[str, Function], orchestrator: Function) -> None:
+    def _feed(
+        self, workers: Mapping[str, Function], orchestrator: Function
+    ) -> aws.lambda_.EventSourceMapping:
         """Connect the queue of events to the orchestrator, when all functions are ready for it."""
         # Orchestrator, worker and queue call each other as long as a workflow runs. Lambda takes
         # that for a mistake, and stops it after some sixteen steps unless it is told otherwise.
@@ -397,7 +412,7 @@ class WorkflowEngine(pulumi.ComponentResource):
             for what, function in {**workers, "orchestrator": orchestrator}.items()
         ]
         most = self._options.concurrency
-        aws.lambda_.EventSourceMapping(
+        return aws.lambda_.EventSourceMapping(
             f"{self._name_of}-events-mapping",
             event_source_arn=self.events.arn,
             function_name=orchestrator.arn,

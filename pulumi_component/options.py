@@ -10,7 +10,7 @@ from typing import Any
 import pulumi
 
 from mini_workflow import settings
-from pulumi_component import args, handlers, inputs, places, units
+from pulumi_component import args, handlers, inputs, places, schedules, units
 from pulumi_component.compute import Compute, boundary, kms_key
 from pulumi_component.errors import BadOption
 from pulumi_component.wheels import ARCHITECTURES, Target
@@ -181,6 +181,7 @@ class EngineOptions:
     latter is None for ever; `keep_versions` is None where
     nothing prunes.
 
+    `schedules` are as Schedules.create takes them, by their names, and None where there is nothing to say.
     `worker` and `orchestrator` are the arguments of their Functions, `workers` those of the other
     workers by their names, `pulling` the names of those with a queue, and `topics` the topics that
     alarms go to: None without alarms.
@@ -193,6 +194,7 @@ class EngineOptions:
     concurrency: int | None
     execution_retention: int | None
     keep_versions: int | None
+    schedules: Mapping[str, Any] | None
     payload_retention: int
     history: places.History
     store: places.Store
@@ -273,6 +275,7 @@ class EngineOptions:
             if given.get("execution_retention") in (None, units.FOREVER)
             else units.days("execution_retention", given["execution_retention"], 1, 36_500),
             keep_versions=_keep_versions(given),
+            schedules=schedules.checked(given.get("schedules")),
             payload_retention=units.days(
                 "payload_retention",
                 given.get("payload_retention", PAYLOAD_RETENTION),

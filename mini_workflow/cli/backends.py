@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
@@ -55,9 +55,9 @@ class Backend(Protocol):
         """Return a client; `create` makes the store where there is none."""
         ...
 
-    def server(self, workers: Mapping[str, int]) -> Any:
+    def server(self, workers: Mapping[str, int], labels: Sequence[str] = ()) -> Any:
         """Return a runtime that runs executions in this process, with tasks in so many others for each
-        worker that is named.
+        worker that is named, and those of the labels as those that name none.
         """
         ...
 
@@ -125,12 +125,13 @@ class SQLiteTarget:
             self._check_is_there()
         return LocalClient(self.path, codec=load_codec(self._codec))
 
-    def server(self, workers: Mapping[str, int]) -> Runtime:
+    def server(self, workers: Mapping[str, int], labels: Sequence[str] = ()) -> Runtime:
         """See `Backend.server`."""
         from mini_workflow.runtimes.local import LocalRuntime
 
         self._make_folder()
-        return LocalRuntime(self.path, workers=workers, codec=load_codec(self._codec))
+        codec = load_codec(self._codec)
+        return LocalRuntime(self.path, workers=workers, labels=labels, codec=codec)
 
     def is_served(self, client: Client) -> bool:
         """See `Backend.is_served`."""
@@ -184,13 +185,15 @@ class PostgresTarget:
         """See `Backend.client`."""
         return self._client(migrate=create)
 
-    def server(self, workers: Mapping[str, int]) -> Runtime:
+    def server(self, workers: Mapping[str, int], labels: Sequence[str] = ()) -> Runtime:
         """See `Backend.server`."""
         _check_psycopg()
         from mini_workflow.runtimes.postgres import PostgresRuntime
 
         codec = load_codec(self._codec)
-        return PostgresRuntime(self.url, schema=self.schema, workers=workers, codec=codec)
+        return PostgresRuntime(
+            self.url, schema=self.schema, workers=workers, labels=labels, codec=codec
+        )
 
     def is_served(self, client: Client) -> bool:
         """See `Backend.is_served`."""
@@ -239,13 +242,14 @@ class AWSTarget:
         codec = load_codec(self._config.codec)
         return AWSRuntime.from_env({**os.environ, **self.environment()}, codec=codec)
 
-    def server(self, workers: Mapping[str, int]) -> Any:
+    def server(self, workers: Mapping[str, int], labels: Sequence[str] = ()) -> Any:
         """See `Backend.server`: AWS runs them. Workers that take their tasks from a queue run here."""
         named = {name: count for name, count in workers.items() if name != DEFAULT_WORKER}
+        named = {**dict.fromkeys(labels, 1), **named}
         if not named:
             raise UsageError(
                 "on AWS the functions of the engine run the executions: there is nothing to serve here "
-                "but workers that take their tasks from a queue, with --worker NAME"
+                "but workers that take their tasks from a queue, with --worker NAME or --label NAME"
             )
         return self.pull(self.environment(), named)
 

@@ -108,7 +108,11 @@ def _text(value: Any) -> str:
 
 
 def _outline(value: Any) -> Any:
-    """Return what JSON can say of a value that it has no word for."""
+    """Return what JSON can say of a value that it has no word for. A class with ``__fingerprint__ = None``
+    says that what is in its values tells nothing of a call.
+    """
+    if getattr(type_of(value), "__fingerprint__", True) is None:
+        return {"$": type_name(value)}
     if isinstance(value, _NAMED):
         return _describe(value)  # pyright: ignore[reportUnknownArgumentType]
     try:

@@ -6,9 +6,12 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from mini_workflow.core import commands, events
+from mini_workflow.core.asks import Asks
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.events import Event
 from mini_workflow.core.failure import Failure
+from mini_workflow.core.headers import check_headers
+from mini_workflow.core.other_execution import OtherExecution
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.recorder import Recorder
 from mini_workflow.core.state import ExecutionState
@@ -58,39 +61,15 @@ class Child(WorkflowFuture[R]):
         return super().cancel(msg)
 
 
-class OtherExecution:
-    """Another execution, as seen from a workflow. What is sent leaves after the commit."""
-
-    __slots__ = ("_children", "id")
-
-    __mini_workflow_refused__ = "a handle to another execution"
-    __mini_workflow_instead__ = "pass its .id"
-
-    def __init__(self, id: str, children: Children) -> None:  # noqa: A002
-        self.id = id
-        self._children = children
-
-    def signal(self, name: str, value: Any = None) -> None:
-        """Send a signal; it arrives once, after this turn's commit."""
-        self._children.send_signal(self.id, name, value)
-
-    def cancel(self, reason: str = "") -> None:
-        """Ask it to cancel itself."""
-        self._children.send_cancel(self.id, reason)
-
-    def terminate(self, reason: str = "") -> None:
-        """End it at once, without running any of its code; it takes place after this turn's commit."""
-        self._children.send_cancel(self.id, reason, terminates=True)
-
-
 class Children:
     """The child executions of one run, and what it sends to executions."""
 
-    __slots__ = ("_open", "_recorder")
+    __slots__ = ("_open", "_recorder", "asks")
 
-    def __init__(self, recorder: Recorder) -> None:
+    def __init__(self, recorder: Recorder, asks: Asks) -> None:
         self._recorder = recorder
         self._open: dict[int, Child[Any]] = {}
+        self.asks = asks
 
     def start(
         self,
@@ -99,18 +78,19 @@ class Children:
         child_id: str | None,
         on_parent_close: str,
         tags: dict[str, str] | None = None,
+        headers: dict[str, str] | None = None,
     ) -> Child[Any]:
         """Start a child execution now, with the arguments that `encode` encodes by its codec."""
         recorder = self._recorder
         seq = recorder.seq + 1
         name = made_up_id(recorder.execution_id, recorder.state.seed, seq)
         name = name if child_id is None else child_id
-        arguments = encode(recorder.codec.for_execution(name))
+        arguments, beside = encode(recorder.codec.for_execution(name)), self._beside(headers)
         if not recorder.may_start():
             return Child(0, workflow, "", loop=recorder.loop, children=self)
         recorder.seq = seq
-        headers = self._headers("child", workflow, name)
-        asked = (seq, workflow, name, arguments, on_parent_close, tags or None, headers)
+        having = self._headers("child", workflow, name, beside)
+        asked = (seq, workflow, name, arguments, on_parent_close, tags or None, having)
         event = recorder.emit(events.ChildStarted(*asked))
         if isinstance(event, events.ChildStarted):
             name = event.id
@@ -125,13 +105,14 @@ class Children:
         timing: Timing,
         notify: str,
         tags: dict[str, str] | None = None,
+        headers: dict[str, str] | None = None,
     ) -> OtherExecution:
         """Start an execution that goes on without this one, once this turn is committed."""
         recorder = self._recorder
         seq = recorder.seq + 1
         name = made_up_id(recorder.execution_id, recorder.state.seed, seq)
         name = name if execution_id is None else execution_id
-        arguments = encode(recorder.codec.for_execution(name))
+        arguments, beside = encode(recorder.codec.for_execution(name)), self._beside(headers)
         if recorder.may_start():
             recorder.seq = seq
             asked = events.StartSent(
@@ -139,7 +120,7 @@ class Children:
                 **timing.to_plain(),
                 notify=notify,
                 tags=tags or None,
-                headers=self._headers("start", workflow, name),
+                headers=self._headers("start", workflow, name, beside),
             )
             event = recorder.emit(asked)
             name = event.id if isinstance(event, events.StartSent) else name
@@ -191,9 +172,17 @@ class Children:
             error.__cause__ = cause
             self._recorder.fail(child, error)
 
-    def _headers(self, kind: str, name: str, target: str) -> dict[str, str] | None:
+    def _headers(
+        self, kind: str, name: str, target: str, given: dict[str, str] | None = None
+    ) -> dict[str, str] | None:
+        """Return those of what is sent; None for those of the execution, and of a signal for none."""
         hooks = self._recorder.hooks
-        return None if hooks is None else hooks.sending(kind, name, target)
+        return given if hooks is None else hooks.sending(kind, name, target, given)
+
+    def _beside(self, headers: dict[str, str] | None) -> dict[str, str] | None:
+        """Return the headers of the execution with others beside them; None if there are no others."""
+        own = self._recorder.state.headers or {}
+        return check_headers({**own, **headers}) if headers else None
 
     def _codec_of(self, child: Child[Any]) -> Codec:
         return self._recorder.codec.for_execution(child.id)

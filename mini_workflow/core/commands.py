@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mini_workflow.core.codec import CapturedCall
-from mini_workflow.core.events import Event, Request
+from mini_workflow.core.events import Event, Letter, Request
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.records import record
 from mini_workflow.core.timing import UNTIMED, Timing
@@ -17,7 +17,7 @@ class RunTask:
 
     `heartbeat` encodes the details that the attempts before have given last with a heartbeat.
     `worker` names the worker that is to run it; empty is the default one. `headers` are those of the
-    execution.
+    execution. `scheduled_at` is when it was to be made (milliseconds since the epoch).
     """
 
     seq: int
@@ -30,6 +30,7 @@ class RunTask:
     heartbeat: Payload | None = None
     worker: str = ""
     headers: dict[str, str] | None = None
+    scheduled_at: int = 0
 
 
 @record
@@ -88,7 +89,7 @@ class SendMessage:
     """Deliver a message to another execution. `key` is the same whenever it is sent again."""
 
     execution_id: str
-    message: Event | Request
+    message: Event | Letter | Request
     key: str
 
 

@@ -21,7 +21,7 @@ _CALLS: Final = (
     events.InlineTaskCompleted,
     events.InlineTaskFailed,
 )
-_SENT: Final = (events.SignalSent, events.CancelSent, events.CompletionSent)
+_SENT: Final = (events.SignalSent, events.CancelSent, events.CompletionSent, events.AskSent)
 COMPARED: Final = frozenset({*_CALLS, events.ChildStarted, events.StartSent, *_SENT})
 """The events that say more than their kind, number and name."""
 
@@ -99,6 +99,9 @@ class Comparison:
         if isinstance(event, (events.ChildStarted, events.StartSent)):
             kind = "child" if isinstance(event, events.ChildStarted) else "start"
             return (kind, event.name, self._outline(event.arguments, event.id))
+        if isinstance(event, events.AskSent):
+            outline = self._outline(event.value, event.target)
+            return ("ask", event.kind, event.name, event.target, outline)
         if isinstance(event, events.SignalSent):
             outline = self._outline(event.value, event.target)
             return ("signal", event.name, event.target, outline)
@@ -140,6 +143,9 @@ def _shown(event: Any) -> str:
     kind = type(event).__name__
     if isinstance(event, events.CancelSent | events.CompletionSent):
         return f"{kind} #{event.seq} to {event.target!r}"
+    if isinstance(event, events.AskSent):
+        what = f"{event.kind} {event.name!r}" if event.name else event.kind
+        return f"{kind} #{event.seq}, {what} of {event.target!r}"
     text = f"{kind} #{event.seq} {event.name!r}"
     if isinstance(event, _CALLS) and not event.call.startswith("#"):
         text += f" (which calls {_called(event)})"

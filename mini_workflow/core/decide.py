@@ -7,9 +7,17 @@ A decision says what to append, what to dispatch once that is committed, and wha
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from mini_workflow.core import commands, events
+from mini_workflow.core.answers import (
+    NOTHING,
+    answer,
+    answer_of_closed,
+    answers_at_end,
+    given_before,
+)
 from mini_workflow.core.children import end_children, sender_of, tell_parent
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.commands import Command
@@ -17,6 +25,7 @@ from mini_workflow.core.events import CLOSING, Event, Message, Tick
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.history import History
 from mini_workflow.core.limit import LIMIT
+from mini_workflow.core.open_ask import part_of
 from mini_workflow.core.records import record
 from mini_workflow.core.replay import replay
 from mini_workflow.core.report_limits import ReportLimits
@@ -37,6 +46,7 @@ Given = events.PromiseCompleted | events.PromiseFailed
 
 Sent = (
     events.SignalSent
+    | events.AskSent
     | events.CancelSent
     | events.CompletionSent
     | events.ChildCancelled
@@ -122,6 +132,7 @@ def decide(
     left: list[Message] = []
     refusals: list[tuple[str, Failure]] = []
     ignored: list[Message] = []
+    said: list[Command] = []
     summary = state.summary()
     stale = now is not None and state.durations.latest > now
     if stale:
@@ -138,7 +149,7 @@ def decide(
                 stale = True
                 continue
             before = len(taken)
-            for event in _events_of(run, message, refusals, refused):
+            for event in _events_of(run, message, refusals, refused, said):
                 if stale:
                     summary = state.summary()
                 stale = True
@@ -169,7 +180,7 @@ def decide(
     cut = loop.fault is not None and _is_cut(run)
     return Decision(
         events=tuple(taken),
-        commands=tuple(_commands(run, taken)) if taken else (),
+        commands=(*said, *(_commands(run, taken) if taken else ())),
         condition=condition,
         busy=busy,
         wake_at=wake_at,
@@ -254,13 +265,46 @@ def _events_of(
     message: Message,
     refusals: list[tuple[str, Failure]],
     refused: Mapping[str, Failure],
+    said: list[Command],
 ) -> Iterable[Event]:
     if type(message) is Tick:
         return _due(run.state, message)
+    if type(message) is events.Asked:
+        event = _asked(run, message, refusals, refused, said)
+        return () if event is None else (event,)
     event = run.state.admit(message)
     if event is not None and type(message) is events.UpdateRequested:
         event = _validated(event, run, message, refusals, refused)
     return () if event is None else (event,)
+
+
+def _asked(
+    run: Run,
+    asked: events.Asked,
+    refusals: list[tuple[str, Failure]],
+    refused: Mapping[str, Failure],
+    said: list[Command],
+) -> Event | None:
+    """Return what an ask of another execution becomes, and say what it is answered at once. A query is
+    answered when all else has been taken.
+    """
+    name, state = run.execution_id, run.state
+    if asked.kind == "query":
+        return None
+    if state.end is not None:
+        said.append(answer_of_closed(name, state, state.end, asked))
+        return None
+    event, outcome = state.admit(asked), NOTHING if asked.kind == "signal" else None
+    if asked.kind == "update" and event is None:
+        outcome = given_before(state, asked.id)
+    elif asked.kind == "update" and event is not None:
+        about = (asked.at, asked.id, asked.name, asked.value)
+        request = events.UpdateRequested(*about, headers=asked.headers)
+        event = _validated(event, run, request, refusals, refused)
+        outcome = refusals[-1][1] if event is None else None
+    if outcome is not None:
+        said.append(answer(asked.id, state.now, outcome, state.length))
+    return event
 
 
 def _due(state: ExecutionState, tick: Tick) -> Iterator[Event]:
@@ -366,6 +410,7 @@ def _end(run: Run, event: Event, started: set[int], found: list[Command]) -> Non
         found += end_children(run.execution_id, state)
     if not continues:
         found += tell_parent(run.execution_id, run.started, state, event)
+        found += answers_at_end(run.execution_id, state, event)
 
 
 def _again(run: Run, event: events.ExecutionReset, started: set[int], found: list[Command]) -> None:
@@ -375,6 +420,22 @@ def _again(run: Run, event: events.ExecutionReset, started: set[int], found: lis
             started.add(seq)
             if (command := run.tasks.attempt(seq)) is not None:
                 found.append(command)
+    for seq in map(int, event.asks or ()):
+        if (ask := run.state.asks.get(seq)) is not None:
+            command = message_to(run, ask.sent)
+            found.append(replace(command, key=f"{command.key}/again/{event.run}"))
+
+
+def _answered(
+    run: Run,
+    event: events.UpdateCompleted | events.UpdateFailed,
+    started: set[int],
+    found: list[Command],
+) -> None:
+    state = run.state
+    if event.id in state.askers:
+        outcome = event.result if isinstance(event, events.UpdateCompleted) else event.failure
+        found.append(answer(event.id, state.now, outcome, state.length))
 
 
 _FOLLOW: Final[dict[type[Event], Callable[[Run, Any, set[int], list[Command]], None]]] = {
@@ -387,6 +448,9 @@ _FOLLOW: Final[dict[type[Event], Callable[[Run, Any, set[int], list[Command]], N
     events.ChildStarted: _start,
     events.StartSent: _start,
     events.SignalSent: _message,
+    events.AskSent: _message,
+    events.UpdateCompleted: _answered,
+    events.UpdateFailed: _answered,
     events.CancelSent: _message,
     events.CompletionSent: _message,
     events.ChildCancelled: _message,
@@ -422,6 +486,8 @@ def message_to(run: Run, event: Sent) -> commands.SendMessage:
     if isinstance(event, events.SignalSent):
         signal = events.SignalReceived(at, event.name, event.value, key, event.headers)
         return commands.SendMessage(event.target, signal, key)
+    if isinstance(event, events.AskSent):
+        return ask_of(run, event)
     if isinstance(event, events.SlotsSent):
         granted = events.SlotsGranted(at, event.limit, event.sender, event.granted)
         return commands.SendMessage(event.target, granted, key)
@@ -441,3 +507,12 @@ def message_to(run: Run, event: Sent) -> commands.SendMessage:
     return commands.SendMessage(
         run.state.child_ids[event.seq], events.CancelRequested(at, reason, key), key
     )
+
+
+def ask_of(run: Run, event: events.AskSent) -> commands.SendMessage:
+    """Return an ask as it is sent: while it is open, as it is asked now."""
+    state, at = run.state, run.state.now
+    part = part_of(state, event.seq) if event.seq in state.asks else f"{state.seed}/{event.seq}"
+    ask_id = f"{run.execution_id}/{part}"
+    asked = events.Asked(at, ask_id, event.kind, event.name, event.value, event.headers)
+    return commands.SendMessage(event.target, asked, ask_id)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from mini_workflow.core import events
 from mini_workflow.core.events import Event
+from mini_workflow.core.open_ask import is_open, read_ask
 from mini_workflow.core.retry import DEFAULT_POLICY, RetryPolicy
 
 if TYPE_CHECKING:
@@ -127,6 +128,19 @@ def _is_open_child(
     return seq in state.children or seq in state.child_ids or seq in state.inherited
 
 
+def _is_open_ask(state: ExecutionState, message: events.AskAnswered | events.AskFailed) -> bool:
+    """Return whether the workflow runs, and that ask is open and was not asked anew since."""
+    return state.condition == "running" and is_open(state, message)
+
+
+def _is_unknown_ask(state: ExecutionState, message: events.Asked) -> bool:
+    """Return whether the workflow runs, and has not got that ask yet. A query never changes anything."""
+    if state.condition != "running" or message.kind == "query":
+        return False
+    known = state.signal_ids if message.kind == "signal" else state.updates
+    return message.id not in known and message.id not in state.askers
+
+
 def _grants_more(state: ExecutionState, message: events.SlotsGranted) -> bool:
     """Return whether the workflow runs, the slots are for this run, and it knows of fewer."""
     if state.condition != "running" or state.slots is None:
@@ -184,6 +198,22 @@ def _without_secret(
     return replace(message, secret="")
 
 
+def _as_asked(state: ExecutionState, message: events.Asked) -> Event:
+    """Return `ResultAsked`, `SignalReceived`, or `UpdateAccepted`, if its validator lets it pass."""
+    if message.kind == "result":
+        return events.ResultAsked(message.at, message.id)
+    about = (message.name, message.value)
+    if message.kind == "signal":
+        return events.SignalReceived(message.at, *about, message.id, message.headers)
+    asker = read_ask(message.id)[0]
+    return events.UpdateAccepted(message.at, message.id, *about, message.headers, asker)
+
+
+def _without_id(state: ExecutionState, message: events.AskAnswered | events.AskFailed) -> Event:
+    """Return the message itself, without the id."""
+    return replace(message, id="")
+
+
 def _unrecorded(state: ExecutionState, message: events.PromiseHeartbeat) -> Any:
     """Return nothing that is recorded: the last one of each promise is kept beside the history."""
     return message
@@ -207,6 +237,9 @@ RULES: Final[dict[type[Any], Rule]] = {
     events.PromiseHeartbeat: Rule(_is_open_promise_at_work, _unrecorded),
     events.ChildCompleted: Rule(_is_open_child, as_it_is),
     events.ChildFailed: Rule(_is_open_child, as_it_is),
+    events.Asked: Rule(_is_unknown_ask, _as_asked),
+    events.AskAnswered: Rule(_is_open_ask, _without_id),
+    events.AskFailed: Rule(_is_open_ask, _without_id),
     events.SlotsGranted: Rule(_grants_more, as_it_is),
 }
 """By kind. Other kinds are decided in a turn: as messages they are never new. What a Tick brings about

@@ -45,7 +45,9 @@ class ExecutionStarted(Fact):
     `failure` is that of the one before. `worker` names the worker that runs all tasks of the execution
     and of its children, whichever these name; empty leaves that to them. `forked_from` is
     ``{"id": ..., "event": ...}`` for one that began with that many events of another execution: it is
-    nobody's child then, whatever `parent` its code sees.
+    nobody's child then, whatever `parent` its code sees. `askers` are the ids of the asks of other
+    executions that wait for the result, handed over by the run before: see ResultAsked. `rerun` is the number
+    of the run with which somebody has last had the execution run again; 0 for none.
     """
 
     at: int
@@ -76,6 +78,8 @@ class ExecutionStarted(Fact):
     worker: str = ""
     forked_from: dict[str, Any] | None = None
     headers: dict[str, str] | None = None
+    askers: list[str] | None = None
+    rerun: int = 0
 
 
 @fact
@@ -88,7 +92,9 @@ class ExecutionReset(Fact):
     one go on behind it. `attempts` says for each task that was open at the cut, by its number, which
     attempt it makes now; those before do not count any more. `running` are those whose attempt has begun
     and goes on. `timer` is the number of a timer that waits once more, until `fire_at` (milliseconds
-    since the epoch); 0 for none. `asked_by` says who asked for it, if that was told.
+    since the epoch); 0 for none. `asked_by` says who asked for it, if that was told. `asks` are what was
+    asked of other executions and not answered, by number, to be sent once more: asked anew in the run of
+    that number, or as before if it is 0.
     """
 
     at: int
@@ -102,6 +108,7 @@ class ExecutionReset(Fact):
     timer: int = 0
     fire_at: int = 0
     asked_by: str = ""
+    asks: dict[str, int] | None = None
 
 
 @fact
@@ -215,7 +222,8 @@ class SignalUnhandled(Fact):
 @fact
 class UpdateAccepted(Fact):
     """A request that its validator let pass. `arguments` as in ExecutionStarted, `headers` as in
-    SignalReceived.
+    SignalReceived. `asker` is the execution that waits for the answer, if it is one: the id is that of its
+    ask then.
     """
 
     at: int
@@ -223,6 +231,7 @@ class UpdateAccepted(Fact):
     name: str
     arguments: Payload
     headers: dict[str, str] | None = None
+    asker: str = ""
 
 
 @fact
@@ -284,6 +293,40 @@ class ChildFailed(Fact):
     at: int
     seq: int
     failure: Failure
+
+
+@fact
+class ResultAsked(Fact):
+    """Another execution waits for the result: it is told when this one has closed. `id` is that of its ask,
+    which begins with its own id: see `Asked`.
+    """
+
+    at: int
+    id: str
+
+
+@fact
+class AskAnswered(Fact):
+    """What was asked of another execution is answered. `id` is that of the ask; it is checked on arrival and
+    not recorded.
+    """
+
+    at: int
+    seq: int
+    result: Payload
+    id: str = ""
+
+
+@fact
+class AskFailed(Fact):
+    """What was asked of another execution has failed, was refused, or found nobody. `id` as in
+    AskAnswered.
+    """
+
+    at: int
+    seq: int
+    failure: Failure
+    id: str = ""
 
 
 @fact
@@ -455,6 +498,21 @@ class SignalSent(Fact):
 
 
 @fact
+class AskSent(Fact):
+    """The workflow asked another execution for something and waits for the answer. `kind` is "result",
+    "update", "query", or "signal" for one whose receipt is to be confirmed. The `value` is that of a signal,
+    and else the arguments, as in ExecutionStarted. `headers` as in SignalReceived.
+    """
+
+    seq: int
+    target: str
+    kind: str
+    name: str
+    value: Payload
+    headers: dict[str, str] | None = None
+
+
+@fact
 class CancelSent(Fact):
     """The workflow asked another execution to cancel itself, or ended it: then `terminates`."""
 
@@ -581,6 +639,9 @@ Incoming = (
     | PromiseFailed
     | ChildCompleted
     | ChildFailed
+    | ResultAsked
+    | AskAnswered
+    | AskFailed
     | SlotsGranted
     | ExecutionTerminated
 )
@@ -596,6 +657,7 @@ Recorded = (
     | ChildCancelled
     | StartSent
     | SignalSent
+    | AskSent
     | CancelSent
     | SlotsSent
     | CompletionSent
@@ -643,6 +705,21 @@ class UpdateRequested(Fact):
     name: str
     arguments: Payload
     forwarded: bool = False
+    headers: dict[str, str] | None = None
+
+
+@fact
+class Asked(Fact):
+    """A message: another execution asks for something, as its AskSent says, and is to be answered. `id` is
+    the same in every copy: the id of the execution that asks, the seed of its run and the number of the ask,
+    with slashes in between; behind another one the number of a run that was begun again, and asks anew.
+    """
+
+    at: int
+    id: str
+    kind: str
+    name: str
+    value: Payload
     headers: dict[str, str] | None = None
 
 
@@ -698,10 +775,10 @@ class DeletionRequested(Fact):
     started_at: int
 
 
-Letter = UpdateRequested | PromiseHeartbeat
+Letter = UpdateRequested | Asked | PromiseHeartbeat
 """What is sent to an execution, and not recorded as it is."""
 
-LETTERS: Final = frozenset({UpdateRequested, PromiseHeartbeat})
+LETTERS: Final = frozenset({UpdateRequested, Asked, PromiseHeartbeat})
 
 Request = ResetRequested | PauseRequested | DeletionRequested
 """What is asked about an execution as a whole; its code does not hear of it."""

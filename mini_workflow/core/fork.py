@@ -34,6 +34,7 @@ _KINDS: Final[dict[type[Event], str]] = {
     events.PromiseCreated: "promise",
     events.TimerStarted: "timer",
     events.SignalSent: "signal to another execution",
+    events.AskSent: "ask of another execution",
     events.SignalReceived: "signal",
     events.UpdateAccepted: "update",
 }
@@ -46,6 +47,9 @@ _ELSEWHERE: Final = (
     events.StartSent,
     events.SignalSent,
     events.CompletionSent,
+    events.AskSent,
+    events.AskAnswered,
+    events.AskFailed,
 )
 """The events whose values are those of another execution."""
 
@@ -208,6 +212,8 @@ def fork(
         # Of these the end stands in the history, for nobody.
         children=[child for child in first.children or () if child["seq"] in ended] or None,
         updates=None,
+        rerun=0,
+        askers=None,
     )
     own, new = codec.for_execution(source), codec.for_execution(execution_id)
     history = [
@@ -224,6 +230,7 @@ def fork(
         highest_number(prefix),
         request_id,
         attempts={str(seq): task.attempt for seq, task in state.tasks.items()} or None,
+        asks={str(seq): ask.again for seq, ask in state.asks.items()} or None,
     )
     return Reset(tuple(history), (marker,))
 

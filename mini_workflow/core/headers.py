@@ -33,9 +33,12 @@ class Hooks(Protocol):
         """
         ...
 
-    def sending(self, kind: str, name: str, target: str) -> dict[str, str] | None:
+    def sending(
+        self, kind: str, name: str, target: str, given: dict[str, str] | None = None
+    ) -> dict[str, str] | None:
         """Return the headers of what the code sends to the execution `target`: a "child" or a "start" of the
-        workflow of that name, for which None means those of the execution, or a "signal".
+        workflow of that name, for which None means those of the execution, or a "signal" or an "update".
+        `given` are those that it has without hooks.
         """
         ...
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 from mini_workflow.core import events
 from mini_workflow.core.payload import EMPTY, Payload
+
+if TYPE_CHECKING:
+    from mini_workflow.core.state import ExecutionState
 
 
 class OpenPromise:
@@ -99,3 +103,23 @@ class OpenPromises(dict[int, OpenPromise]):
             for seq, one in self.items()
             if one.heard is not None
         ]
+
+
+# What becomes of the state
+
+
+def promise_created(state: ExecutionState, event: events.PromiseCreated) -> None:
+    """Have a promise that nobody has completed."""
+    state.check_open(event)
+    state.promises[event.seq] = OpenPromise(event, state.now)
+    state.wait_for_promise(event.seq)
+
+
+def promise_ended(
+    state: ExecutionState, event: events.PromiseCompleted | events.PromiseFailed | events.TimerFired
+) -> None:
+    """Know of the end of a promise."""
+    state.promises.end(event.seq)
+    if event.seq in state.timers:
+        del state.timers[event.seq]
+        state.durations.end(event.seq)

@@ -46,6 +46,8 @@ def _same(recorded: Event, asked: Event) -> bool:
 def _identity(kind: type[Event]) -> attrgetter[Any] | None:
     """Return what two events of a kind have in common when they are about the same operation."""
     names = [f.name for f in fields(kind) if f.name in ("seq", "name", "refused")]
+    if kind is events.AskSent:
+        names.append("kind")
     return attrgetter(*names) if names else None
 
 

@@ -15,6 +15,7 @@ from typing import Any, Final, cast
 from mini_workflow.core import events
 from mini_workflow.core.events import CLOSING, INCOMING, Event, Message
 from mini_workflow.core.failure import Failure
+from mini_workflow.core.open_ask import part_of
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.recorded import python_version
 from mini_workflow.core.records import record
@@ -30,6 +31,7 @@ _FAILED: Final = (
     events.InlineTaskFailed,
     events.ChildFailed,
     events.PromiseFailed,
+    events.AskFailed,
 )
 
 
@@ -174,6 +176,7 @@ def retry(history: Sequence[Event], *, at: int, request_id: str) -> Reset:
     started = replace(
         first,
         run=first.run + 1,
+        rerun=first.run + 1,
         first_seq=highest if kept == 1 else first.first_seq,
         cancel=None if kept == 1 else first.cancel,
         cancelled=dropped or first.cancelled,
@@ -188,6 +191,7 @@ def retry(history: Sequence[Event], *, at: int, request_id: str) -> Reset:
         request_id,
         attempts=attempts or None,
         running=running or None,
+        asks=_asks(tail, state, first.run + 1) or None,
     )
     cut = tail[0] if tail else None
     if isinstance(cut, events.TimerFired):
@@ -202,6 +206,15 @@ def retry(history: Sequence[Event], *, at: int, request_id: str) -> Reset:
     known = {m.seq for m in messages if isinstance(m, (events.ChildCompleted, events.ChildFailed))}
     children = tuple((child.id, seq) for seq, child in state.children.items() if seq not in known)
     return Reset((started, *prefix[1:]), (marker, *messages), children)
+
+
+def _asks(tail: Sequence[Event], state: ExecutionState, run: int) -> dict[str, int]:
+    """Return what is open at the cut, and was not answered since: see `ExecutionReset`. What has failed is
+    asked anew.
+    """
+    answered = {event.seq for event in tail if isinstance(event, events.AskAnswered)}
+    failed = {event.seq for event in tail if isinstance(event, events.AskFailed)}
+    return {str(seq): run if seq in failed else 0 for seq in state.asks if seq not in answered}
 
 
 def _attempts(
@@ -250,9 +263,11 @@ def restart(
         key=key,
         python=python_version(),
         run=first.run + 1,
+        rerun=first.run + 1,
         first_seq=highest,
         origin="",
         children=None,
+        askers=None,
         updates=None,
         signals=None,
         cancelled="",
@@ -292,6 +307,9 @@ def _again(
         elif isinstance(event, (events.PromiseCompleted, events.PromiseFailed)):
             if event.seq in state.promises and event is not cut:
                 yield replace(event, secret=state.secret(event.seq))
+        elif isinstance(event, events.AskAnswered):
+            if event.seq in state.asks:
+                yield replace(event, id=f"/{part_of(state, event.seq)}")
         elif isinstance(event, (events.ChildCompleted, events.ChildFailed)):
             awaited = event.seq in state.children
             if not (awaited and isinstance(event, events.ChildFailed)) and (

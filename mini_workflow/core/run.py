@@ -14,6 +14,7 @@ from random import Random
 from typing import Any, Final, Literal, Protocol
 
 from mini_workflow.core import events
+from mini_workflow.core.asks import Asks
 from mini_workflow.core.children import Children
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.conditions import Conditions
@@ -105,6 +106,7 @@ class Run:
         "_definition",
         "_main",
         "_patched",
+        "asks",
         "awaited",
         "children",
         "conditions",
@@ -139,7 +141,8 @@ class Run:
         self.tasks = Tasks(recorder, inline)
         self.timers = Timers(recorder)
         self.promises = Promises(recorder, self.timers)
-        self.children = Children(recorder)
+        self.asks = Asks(recorder)
+        self.children = Children(recorder, self.asks)
         self.conditions = Conditions(recorder)
         self.started: events.ExecutionStarted | None = None
         self.delivered = 0
@@ -245,6 +248,7 @@ class Run:
         self.timers.clear()
         self.promises.clear()
         self.children.clear()
+        self.asks.clear()
         self.conditions.clear()
         self.recorder.failed.clear()
 
@@ -257,7 +261,8 @@ class Run:
                 f"workflow {name!r} ended without a result: {main!r}"
             )
             return
-        if self.state.promises or self.state.children or self.messages.listening():
+        state = self.state
+        if state.promises or state.children or state.asks or self.messages.listening():
             return
         where = waiting_line(main.get_coro())
         unseen_failures = [
@@ -510,6 +515,8 @@ _ARRIVALS: Final[dict[type[Event], tuple[str, Callable[[Any, Any], None]]]] = {
     events.PromiseFailed: ("promises", Promises.failed),
     events.ChildCompleted: ("children", Children.completed),
     events.ChildFailed: ("children", Children.failed),
+    events.AskAnswered: ("asks", Asks.answered),
+    events.AskFailed: ("asks", Asks.failed),
 }
 """The verb that each incoming event is about, and its method that takes it."""
 _NOBODY: Final = ("", None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mini_workflow.core import events
+from mini_workflow.core.open_ask import ask_again
 from mini_workflow.core.open_task import OpenTask
 from mini_workflow.core.timing import DEADLINE
 
@@ -16,6 +17,7 @@ def reset_run(state: ExecutionState, event: events.ExecutionReset) -> None:
     """Have the tasks made again that are open, with the attempts that the event says."""
     state.check_open(event)
     state.resets.add((event.run, event.id))
+    ask_again(state, event)
     if state.slots is not None:
         state.slots.begin_anew()
         for seq, task in state.tasks.items():
@@ -27,6 +29,8 @@ def reset_run(state: ExecutionState, event: events.ExecutionReset) -> None:
         if task is None:
             continue  # the code of today has given it up before
         task.attempt, task.discounted = attempt, attempt - 1
+        if seq not in (event.running or ()):
+            task.since = max(event.at, state.now)
         if task.limit is not None and not _slot_again(state, seq, task, event):
             continue
         if task.retry_at is not None:

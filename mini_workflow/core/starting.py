@@ -132,6 +132,7 @@ class DetachedOptions(TypedDict, total=False):
     retry: RetryPolicy | None
     notify: str | None
     tags: Mapping[str, str] | None
+    headers: Mapping[str, str] | None
 
 
 class ChildOptions(TypedDict, total=False):
@@ -140,3 +141,4 @@ class ChildOptions(TypedDict, total=False):
     id: str | None
     on_parent_close: Literal["terminate", "cancel", "abandon"]
     tags: Mapping[str, str] | None
+    headers: Mapping[str, str] | None

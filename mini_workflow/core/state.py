@@ -17,14 +17,17 @@ from mini_workflow.core.continuation import (
     OpenChild,
     inherited_answers,
     inherited_children,
-    remember,
 )
 from mini_workflow.core.duplicates import RULES, as_it_is
+from mini_workflow.core.endings import Endings
 from mini_workflow.core.events import Event, Message
 from mini_workflow.core.limit import LIMIT
+from mini_workflow.core.open_ask import OpenAsk, take_answer, take_asker, take_sent
+from mini_workflow.core.open_child import child_cancelled, child_ended, child_started
 from mini_workflow.core.open_durations import OpenDurations
-from mini_workflow.core.open_promise import OpenPromise, OpenPromises
+from mini_workflow.core.open_promise import OpenPromises, promise_created, promise_ended
 from mini_workflow.core.open_task import OpenTask
+from mini_workflow.core.open_updates import update_accepted, update_ended, update_refused
 from mini_workflow.core.progress import MapCount, count_ended, count_started
 from mini_workflow.core.report_limits import ReportDeadlines, ReportLimits, not_reported
 from mini_workflow.core.run_reset import reset_run
@@ -54,23 +57,37 @@ class ExecutionState:
     """The sum of a history."""
 
     __slots__ = (
-        *("answers", "cancel_requested", "cancelled_by", "cancelled_tasks", "child_ids"),
-        *("children", "closed", "condition", "deadline", "deadlines", "durations", "headers"),
+        *(
+            "answers",
+            "askers",
+            "asks",
+            "cancel_requested",
+            "cancelled_by",
+            "cancelled_tasks",
+            "child_ids",
+        ),
+        *(
+            "children",
+            "closed",
+            "condition",
+            "deadline",
+            "deadlines",
+            "durations",
+            "end",
+            "headers",
+        ),
         *("execution_id", "in_flight", "in_hand", "inherited", "left_tasks", "left_timers"),
         *("length", "limits", "maps", "now", "patches", "promises", "released", "resets"),
         *("key", "seed", "signal_ids", "slots", "started_at", "tags", "tasks", "timers", "updates"),
-        *("worker", "_timeout", "within", "_wakes"),
+        *("worker", "_timeout", "within", "_wakes", "endings"),
     )
 
     def __init__(self) -> None:
         self.condition: Condition = "new"
         self.closed = False
         """Whether the workflow has come to its end."""
-        self.length = 0
-        self.now = 0
+        self.length = self.now = self.seed = self.started_at = 0
         self.key = ""
-        self.seed = 0
-        self.started_at = 0
         self.tags: dict[str, str] = {}
         self.slots: Slots | None = None
         """What its tasks have of limits, once one has."""
@@ -99,6 +116,12 @@ class ExecutionState:
         """The ids of the children that were given up, until their end is known."""
         self.inherited: dict[int, OpenChild] = {}
         """The open children of earlier runs, whose results are for nobody."""
+        self.asks: dict[int, OpenAsk] = {}
+        """What was asked of others and is not answered, by number."""
+        self.askers: dict[str, str] = {}
+        """Who asks for the "result", or has asked for an "update", by the id of the ask."""
+        self.end: Event | None = None
+        """What it has closed with, or the run."""
         self.updates: dict[str, bool] = {}
         """The accepted updates by id, and whether they have been answered."""
         self.answers: Answers = {}
@@ -122,6 +145,8 @@ class ExecutionState:
         self.limits: ReportLimits | None = None
         """By when attempts have to be reported; None, as for those who only read, for never."""
         self.execution_id = ""
+        self.endings: Endings | None = None
+        """Notes what comes to an end, if anybody is told of that."""
         self.in_hand: Callable[[tuple[str, int, int], str], bool] | None = None
         """Tells of an attempt past its deadline, by its key and the name of its task, whether it is still
         being run: then it gets another deadline."""
@@ -241,6 +266,8 @@ class ExecutionState:
         """Take an event into account. Raises WireError if it cannot follow what came before."""
         if self.length == 0 and type(event) is not events.ExecutionStarted:
             raise WireError(f"a history begins with ExecutionStarted, not with {event!r}")
+        if self.endings is not None:
+            self.endings.note(self, event)
         handler = self._HANDLERS.get(type(event))
         if handler is not None:
             try:
@@ -266,6 +293,7 @@ class ExecutionState:
         self.headers = event.headers
         self.worker = event.worker
         self.cancelled_by = event.cancelled
+        self.askers = dict.fromkeys(event.askers or (), "result")
         self.cancel_requested = event.cancel is not None
         try:
             self.inherited = inherited_children(event)
@@ -404,34 +432,9 @@ class ExecutionState:
         if event.id:
             self.signal_ids[event.id] = None
 
-    def _update_accepted(self, event: events.UpdateAccepted) -> None:
-        self.updates[event.id] = False
-
-    def _update_ended(self, event: events.UpdateCompleted | events.UpdateFailed) -> None:
-        if event.id not in self.updates:
-            raise KeyError(event.id)
-        self.updates[event.id] = True
-        remember(self.answers, self.now, event)
-
-    def _update_refused(self, event: events.UpdateRefused) -> None:
-        remember(self.answers, event.at, event)
-
     def _cancel_requested(self, event: events.CancelRequested) -> None:
         self.cancel_requested = True
         self.cancelled_by = event.id or self.cancelled_by
-
-    def _promise_created(self, event: events.PromiseCreated) -> None:
-        self.check_open(event)
-        self.promises[event.seq] = OpenPromise(event, self.now)
-        self.wait_for_promise(event.seq)
-
-    def _promise_ended(
-        self, event: events.PromiseCompleted | events.PromiseFailed | events.TimerFired
-    ) -> None:
-        self.promises.end(event.seq)
-        if event.seq in self.timers:
-            del self.timers[event.seq]
-            self.durations.end(event.seq)
 
     def wait_for_promise(self, seq: int) -> None:
         """Have the timer of a promise stand at its end."""
@@ -451,25 +454,10 @@ class ExecutionState:
         for seq in self.promises.miss_none(now):
             self.wait_for_promise(seq)
 
-    def _child_started(self, event: events.ChildStarted) -> None:
-        self.check_open(event)
-        self.children[event.seq] = OpenChild(event.id, event.on_parent_close)
-
     def _sent(self, event: events.StartSent | events.CompletionSent) -> None:
         self.check_open(event)
         if isinstance(event, events.StartSent) and event.name == LIMIT:
             self.slots_of().known[event.id] = None
-
-    def _child_cancelled(self, event: events.ChildCancelled) -> None:
-        self.child_ids[event.seq] = self.children.pop(event.seq).id
-
-    def _child_ended(self, event: events.ChildCompleted | events.ChildFailed) -> None:
-        if event.seq in self.child_ids:
-            del self.child_ids[event.seq]
-        elif event.seq in self.inherited:
-            del self.inherited[event.seq]
-        else:
-            del self.children[event.seq]
 
     def _patch_marked(self, event: events.PatchMarked) -> None:
         self.patches[event.name] = None
@@ -498,7 +486,7 @@ class ExecutionState:
 
     def _timer_fired(self, event: events.TimerFired) -> None:
         if event.seq in self.promises:
-            self._promise_ended(event)
+            promise_ended(self, event)
             return
         self._timer_ended(event)
         if event.seq == BEGIN:
@@ -508,7 +496,7 @@ class ExecutionState:
         if self.closed:
             raise WireError(f"event {self.length + 1} of the history, {event!r}, ends it once more")
         self.condition = _CONDITION[type(event)]
-        self.closed = True
+        self.closed, self.end = True, event
         self.promises.close()
         self.left_timers = tuple(self.timers)
         if DEADLINE in self.timers:
@@ -539,20 +527,24 @@ class ExecutionState:
         events.TaskCancelled: _task_cancelled,
         events.SignalReceived: _signal_received,
         events.SignalUnhandled: _signal_received,
-        events.UpdateAccepted: _update_accepted,
-        events.UpdateCompleted: _update_ended,
-        events.UpdateFailed: _update_ended,
-        events.UpdateRefused: _update_refused,
+        events.UpdateAccepted: update_accepted,
+        events.UpdateCompleted: update_ended,
+        events.UpdateFailed: update_ended,
+        events.UpdateRefused: update_refused,
         events.CancelRequested: _cancel_requested,
-        events.PromiseCreated: _promise_created,
-        events.PromiseCompleted: _promise_ended,
-        events.PromiseFailed: _promise_ended,
-        events.ChildStarted: _child_started,
+        events.PromiseCreated: promise_created,
+        events.PromiseCompleted: promise_ended,
+        events.PromiseFailed: promise_ended,
+        events.ChildStarted: child_started,
         events.StartSent: _sent,
         events.CompletionSent: _sent,
-        events.ChildCancelled: _child_cancelled,
-        events.ChildCompleted: _child_ended,
-        events.ChildFailed: _child_ended,
+        events.ChildCancelled: child_cancelled,
+        events.ChildCompleted: child_ended,
+        events.ChildFailed: child_ended,
+        events.AskSent: take_sent,
+        events.AskAnswered: take_answer,
+        events.AskFailed: take_answer,
+        events.ResultAsked: take_asker,
         events.SlotsGranted: take_slots,
         events.PatchMarked: _patch_marked,
         events.TagsSet: _tags_set,

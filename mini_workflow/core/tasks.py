@@ -329,16 +329,9 @@ class Tasks:
             return None
         payload, is_asynchronous = call
         return RunTask(
-            seq,
-            task.attempt,
-            task.name,
-            payload,
-            task.timeout,
-            is_asynchronous,
-            task.heartbeat_timeout,
-            task.heartbeat,
-            task.worker,
-            self._recorder.state.headers,
+            *(seq, task.attempt, task.name, payload, task.timeout, is_asynchronous),
+            *(task.heartbeat_timeout, task.heartbeat, task.worker),
+            *(self._recorder.state.headers, task.since),
         )
 
     def clear(self) -> None:

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Final
 
 from mini_workflow.core import events
+from mini_workflow.core.asks import subject_of
 from mini_workflow.core.awaited import Awaited
 from mini_workflow.core.events import Event
 from mini_workflow.core.failure import Failure
@@ -26,9 +27,10 @@ class Wait:
     """Something that an execution does or waits for. Times are in UTC.
 
     `kind` is "task", "slot" (of a `limit`, for a task), "backoff", "map", "timer", "signal", "condition",
-    "promise", "child", "start" or "update" (whose handler is at work), or empty where only the place in the
-    code is known. `name` is that of the task, the map, the signal, the promise or the update, the id of the
-    child, or the text of the condition, and `number` that of the operation; 0 where it has none. It waits
+    "promise", "child", "start", "update" (whose handler is at work), "result" (of another execution),
+    "answer" (of one, to what `name` says), or empty where only the place in the code is known. `name` is
+    that of the task, the map, the signal, the promise or the update, the id of the child or the other
+    execution, or the text of the condition, and `number` that of the operation; 0 where it has none. It waits
     `since` then, `until` then if it is a timer, a wait for another attempt, or a start to come, and gives
     up at the `deadline`, if there is one. `line` is the line of the workflow's code that awaits it, as
     ``file:line in function``, where it is known. Of a task, `attempt` is the one that is made or comes
@@ -153,6 +155,9 @@ class _Look:
                 self._opened[event.seq] = ("promise", event.name, state.now)
             elif isinstance(event, events.ChildStarted):
                 self._opened[event.seq] = ("child", event.id, state.now)
+            elif isinstance(event, events.AskSent):
+                about = subject_of(event.kind, event.name, event.target)
+                self._opened[event.seq] = (*about, state.now)
             elif isinstance(event, events.TimerStarted):
                 self._opened[event.seq] = ("timer", "", state.now)
             elif isinstance(event, events.UpdateAccepted):
@@ -223,6 +228,9 @@ class _Look:
             _, name, since = self._opened.get(seq, ("", "", state.now))
             yield Wait("promise", name, seq, instant(since), instant(promise.due))
         yield from self._operations("child", state.children)
+        for seq in state.asks:
+            kind, name, since = self._opened[seq]
+            yield Wait(kind, name, seq, instant(since))
         for seq, at in state.timers.items():
             if seq == BEGIN:
                 yield Wait("start", since=instant(state.started_at), until=instant(at))

@@ -10,7 +10,9 @@ from mini_workflow.core.children import is_child
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.events import Message
 from mini_workflow.core.run import Definition
+from mini_workflow.engine.asking import for_nobody
 from mini_workflow.engine.outbox import not_started
+from mini_workflow.engine.undelivered import warn_of_unreceived
 from mini_workflow.errors import ExecutionAlreadyExists, InvalidArguments, UnknownWorkflow
 from mini_workflow.ports.queue import Dispatch, ExecutionMeta, FencedStore
 
@@ -49,6 +51,12 @@ class StartCheck:
                 execution_id=name,
             )
             self._tell_parent(name, started, error)
+
+    def turn_away(self, name: str, messages: list[Message]) -> None:
+        """Warn of messages to an execution that is not there, and answer what it is asked."""
+        warn_of_unreceived(name, messages, None)
+        if told := for_nobody(name, messages):
+            self._dispatch.post(told)
 
     def _tell_parent(self, name: str, started: events.ExecutionStarted, error: Exception) -> None:
         """Tell a parent that its child cannot be started."""

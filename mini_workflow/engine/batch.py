@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from mini_workflow.core import events
+from mini_workflow.core.commands import StartChild
 from mini_workflow.core.events import Message
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.payload import Payload
@@ -52,6 +53,11 @@ class Batch:
         if delivery is None:
             delivery = self.deliveries[execution_id] = Delivery(execution_id)
         return delivery
+
+    def enter(self, name: str, turn: Turn) -> None:
+        """Take up the turn of an execution."""
+        self.turns[name] = turn
+        self.has_parents = self.has_parents or StartChild in turn.commands
 
     def found_of(self, start: Start) -> tuple[Head | None, int]:
         """Return what there was of the id of a start when the batch began: the head, and how many events

@@ -1,16 +1,18 @@
-"""Children: has children begin in the commit of their parents."""
+"""Children: has children begin in the commit of their parents, and asks of nobody be answered in it."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 from mini_workflow.core import wire
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.commands import StartChild
 from mini_workflow.core.events import ExecutionStarted
 from mini_workflow.core.limit import LIMIT
+from mini_workflow.engine.asking import asked_of_nobody
 from mini_workflow.engine.batch import Batch
 from mini_workflow.engine.outbox import not_started
 from mini_workflow.engine.runs import blocked, first_event
@@ -33,6 +35,22 @@ class Children:
         self._codec = codec
         self._turns = turns
         self._entropy = entropy
+
+    def see_to_others(self, batch: Batch, now: int) -> None:
+        """Start the children that the batch's turns ask for, and answer what they ask of executions that are
+        not there.
+        """
+        if batch.has_parents:
+            self.start_children(batch, now)
+        for turn in batch.turns.values():
+            if turn.commit.outbox and (told := asked_of_nobody(turn, partial(self._find, batch))):
+                turn.commit = replace(turn.commit, outbox=(*turn.commit.outbox, *told))
+
+    def _find(self, batch: Batch, execution_id: str) -> Head | None:
+        turn = batch.turns.get(execution_id)
+        if turn is not None:
+            return None if turn.deletes else turn.head
+        return self._store.head(execution_id)
 
     def start_children(self, batch: Batch, now: int) -> None:
         """Start the children that the batch's turns ask for, and theirs. A parent whose child

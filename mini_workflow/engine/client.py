@@ -112,6 +112,7 @@ class Client:
         interceptors: Interceptors = NO_INTERCEPTORS,
     ) -> None:
         transport = self._transport = with_interceptors(transport, interceptors)
+        self._interceptors = interceptors
         self._store = store
         self._codec = codec
         self._registry = registry
@@ -499,6 +500,7 @@ class Client:
         """End what runs in this process. Harmless if it was closed before."""
         if self._aio is not None:
             self._aio.end_threads()
+        self._interceptors.flush()
 
     def __enter__(self) -> Self:
         return self

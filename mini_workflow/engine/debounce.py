@@ -10,6 +10,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final, TypedDict, TypeVarTuple, Unpack, overload
 
 from mini_workflow.context import Context
+from mini_workflow.core.headers import check_headers
 from mini_workflow.core.starting import BoundWorkflow, unbind
 from mini_workflow.core.tags import check_tags
 from mini_workflow.core.validation import EXECUTION_ID, check_name
@@ -34,6 +35,7 @@ class DebounceOptions(TypedDict, total=False):
 
     max_wait: float | timedelta | None
     tags: Mapping[str, str] | None
+    headers: Mapping[str, str] | None
     call_timeout: float | timedelta | None
 
 
@@ -76,6 +78,7 @@ class Debounce:
         delay: float | timedelta,
         max_wait: float | timedelta | None = None,
         tags: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
         call_timeout: float | timedelta | None = None,
         **kwargs: Any,
     ) -> str:
@@ -93,6 +96,7 @@ class Debounce:
             max_wait: seconds (or a timedelta) from the first call to the start at most, however
                 many others come.
             tags: those of the execution; the last call's count.
+            headers: what goes along with the execution; the last call's count.
             call_timeout: seconds (or a timedelta) to wait until the call is taken by a process that
                 runs executions; it stays sent.
 
@@ -106,6 +110,7 @@ class Debounce:
             TimeoutError: it was not taken within `call_timeout`.
         """
         options = {"max_wait": max_wait, "tags": tags, "call_timeout": call_timeout}
+        options["headers"] = headers
         given = {"key", "delay", *(name for name, value in options.items() if value is not None)}
         workflow, args, kwargs = unbind(workflow, args, kwargs, given)
         name = name_of(workflow)
@@ -118,6 +123,7 @@ class Debounce:
             _duration("delay", delay),
             None if max_wait is None else _duration("max_wait", max_wait),
             f"{name[:60]}-{secrets.token_hex(8)}",
+            *((checked,) if (checked := check_headers(headers)) else ()),
         )
         limit = None if call_timeout is None else seconds(call_timeout)
         ends = None if limit is None else time.monotonic() + limit

@@ -1,4 +1,4 @@
-"""The schedule that a workflow declares: made, or told of its plan, by whatever runs the workflow.
+"""The schedule that code or a deployment declares: made, or told of its plan, by whatever runs the workflow.
 
 Nothing is asked of the schedule, so that it need not run: its plan is read from its history.
 """
@@ -6,6 +6,7 @@ Nothing is asked of the schedule, so that it need not run: its plan is read from
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from mini_workflow.core import events
@@ -18,11 +19,10 @@ if TYPE_CHECKING:
     from mini_workflow.workflow import Workflow
 
 
-def declare(client: Client, workflow: Workflow[Any, Any], execution_id: str) -> None:
-    """Have the execution of that id keep the workflow's plan: begin it, or send it the plan if it has
-    another one. Several processes may do so at a time. Raises UsageError, and what `client` raises.
+def declare(client: Client, plan: Plan, execution_id: str) -> None:
+    """Have the execution of that id keep the plan: begin it, or send it the plan if it has another one.
+    Several processes may do so at a time. Raises what `client` raises.
     """
-    plan = _plan_of(workflow)
     try:
         head = client.head(execution_id)
     except ExecutionNotFound:
@@ -35,15 +35,26 @@ def declare(client: Client, workflow: Workflow[Any, Any], execution_id: str) -> 
         client.signal(execution_id, DECLARED, plan)
 
 
-def _plan_of(workflow: Workflow[Any, Any]) -> Plan:
-    check_schedule_id(workflow.name)
-    options: dict[str, Any] = dict(workflow.schedule or {})
+def plan_of(workflow: Workflow[Any, Any]) -> Plan:
+    """Return the plan that a workflow declares. Raises UsageError, InvalidArguments, InvalidIdentifier."""
+    about = f"workflow {workflow.name!r} declares a schedule"
+    return plan_for(workflow.name, workflow, workflow.schedule or {}, about)
+
+
+def plan_for(
+    schedule_id: str, workflow: Workflow[Any, Any], declared: Mapping[str, Any], about: str
+) -> Plan:
+    """Return the plan of a schedule that is declared with these options; what is wrong is told with
+    `about`. Raises the same.
+    """
+    check_schedule_id(schedule_id)
+    options = dict(declared)
     args = tuple(options.pop("args", ()))
     workflow.check_arguments(args, {})
     try:
         return make_plan(workflow.name, args, **options)
-    except UsageError as error:
-        raise UsageError(f"workflow {workflow.name!r} declares a schedule: {error}") from None
+    except (UsageError, TypeError) as error:
+        raise UsageError(f"{about}: {error}") from None
 
 
 def _stands(client: Client, execution_id: str) -> Plan | None:

@@ -10,7 +10,8 @@ from mini_workflow.core import events
 from mini_workflow.core.commands import Command
 from mini_workflow.core.events import Message
 from mini_workflow.engine.effects import WakeupPlan
-from mini_workflow.engine.turn import ABOUT_ATTEMPTS, Turn
+from mini_workflow.engine.turn import Turn
+from mini_workflow.engine.turn_data import ABOUT_ATTEMPTS
 from mini_workflow.errors import StoreError
 from mini_workflow.ports import StreamWrite
 from mini_workflow.ports.queue import NO_EFFECTS, NO_WAKEUPS, ExecutionMeta, PendingEffects

@@ -11,8 +11,15 @@ from mini_workflow.core.commands import RunTask
 from mini_workflow.core.events import Message
 from mini_workflow.core.report_limits import not_reported
 from mini_workflow.engine.requests import Input, Release
-from mini_workflow.engine.turn import ABOUT_ATTEMPTS
-from mini_workflow.ports import Report, TaskOutcome, TaskRequest, TaskRunner
+from mini_workflow.engine.turn_data import ABOUT_ATTEMPTS
+from mini_workflow.ports import (
+    NamedWorkerRunner,
+    Report,
+    Store,
+    TaskOutcome,
+    TaskRequest,
+    TaskRunner,
+)
 
 log = logging.getLogger("mini_workflow.engine")
 
@@ -43,6 +50,11 @@ class Dispatcher:
     def has(self, key: tuple[str, int, int]) -> bool:
         """Return whether the attempt is in hand."""
         return key in self._in_hand
+
+    def adopt(self) -> None:
+        """Count as in hand what other processes have of the executions that are held now."""
+        if isinstance(self._runner, NamedWorkerRunner):
+            self._in_hand.update(self._runner.kept())
 
     @property
     def idle(self) -> bool:
@@ -105,6 +117,13 @@ class Dispatcher:
         """Return the executions that have attempts in hand."""
         return list(dict.fromkeys(name for name, _, _ in self._in_hand))
 
+    def disown_others(self, store: Store) -> None:
+        """Tell the attempts of executions that another process has now that nobody waits."""
+        for name in self.executions():
+            extent = store.extent(name)
+            if extent is None or not extent.held:
+                self.disown(name, "another process has taken over the execution")
+
     def disown(self, execution_id: str, reason: str) -> None:
         """Give up the attempts of an execution that another process has by now, which counts them
         as lost; what they report is not waited for.
@@ -127,4 +146,5 @@ def request_of(execution_id: str, command: RunTask) -> TaskRequest:
         heartbeat=None if command.heartbeat is None else command.heartbeat.text,
         worker=command.worker,
         headers=command.headers,
+        scheduled_at=command.scheduled_at,
     )

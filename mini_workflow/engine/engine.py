@@ -12,7 +12,7 @@ from itertools import islice
 from typing import Final
 
 from mini_workflow.core.codec import Codec
-from mini_workflow.core.commands import CancelTask, RunTask, StartChild
+from mini_workflow.core.commands import CancelTask, RunTask
 from mini_workflow.core.report_limits import ReportLimits
 from mini_workflow.core.run import Definition
 from mini_workflow.engine.batch import AT_ONCE, MESSAGES, Batch, brings_a_message, ended, message_of
@@ -117,8 +117,8 @@ class Engine:
         )
         self._takeover = Takeover(ports, known=known, notify_peers=notify_peers)
         self._children = Children(ports.store, codec, self._turns, entropy)
-        self._group_commit = GroupCommit(ports, self._turns, self._dispatcher.acknowledge)
-        self.closed_here: Final = self._group_commit.closed_here
+        self._group_commit = GroupCommit(ports, self._turns, self._dispatcher, self._cache)
+        self.counts, self.closed_here = self._group_commit.counts, self._group_commit.closed_here
         self._pending_updates = PendingUpdates()
         self._queries = Queries(self._turns, self._cache, self._watchdog)
         self._notify_peers = notify_peers
@@ -282,8 +282,7 @@ class Engine:
             self._take_due(batch, now)
             for delivery in batch.deliveries.values():
                 self._advance(delivery, batch, now)
-            if batch.has_parents:
-                self._children.start_children(batch, now)
+            self._children.see_to_others(batch, now)
             if self.interrupted:
                 raise KeyboardInterrupt
             # Also without any: deliveries that have no effect may mean that the lease is lost.
@@ -400,8 +399,7 @@ class Engine:
                 log.exception("[%s] the start failed", name)
             request.reply.fail(error)
         else:
-            batch.turns[name] = turn
-            batch.has_parents = batch.has_parents or StartChild in turn.commands
+            batch.enter(name, turn)
             batch.starts.append(request)
 
     def _advance(self, delivery: Delivery, batch: Batch, now: int) -> None:
@@ -423,8 +421,7 @@ class Engine:
             self._takeover.forward(delivery)
             steps.forget(name)
         else:
-            batch.turns[name] = turn
-            batch.has_parents = batch.has_parents or StartChild in turn.commands
+            batch.enter(name, turn)
 
     def _committed(self, turn: Turn) -> None:
         decision, head = turn.decision, turn.head
@@ -461,6 +458,9 @@ class Engine:
         name = turn.head.execution_id
         self._dispatcher.disown(name, "the execution was deleted")
         self._cleanup.deleted()
+        if turn.parting:
+            self._mailbox_due = True
+            self._notify_peers()
         batch.start_again(name)
 
     def _tell(self, turn: Turn) -> None:
@@ -479,7 +479,7 @@ class Engine:
         if turn.commit.outbox:
             self._mailbox_due = True
             self._notify_peers()
-            warn_of_nobody(turn, self._ports.store)
+            warn_of_nobody(turn, self._ports.store, self._ports.mailbox)
         if turn.commit.chunks:
             self._on_chunks(name)
         if head.closed_at is not None:
@@ -517,7 +517,8 @@ class Engine:
         self._renew_at = self._ports.leases.renew(self._now)
         self._recover()
         if self._disown:
-            self._give_up_disowned()
+            self._dispatcher.disown_others(self._ports.store)
+            self._disown = False
 
     def _look_around(self, batch: Batch) -> bool:
         """Another process may have changed something: take over what is free, read the messages.
@@ -529,6 +530,7 @@ class Engine:
         return self._takeover.read(batch)
 
     def _recover(self) -> None:
+        self._dispatcher.adopt()
         self._next_wake = self._takeover.recover(self._awake)
         self._cleanup.look_again()
         self._again(WakeUp())
@@ -551,14 +553,6 @@ class Engine:
         except StoreError as error:
             log.error("the store is not available: %s", error)
             self._retry_at = self._renew_at = self._now + RETRY_AFTER
-
-    def _give_up_disowned(self) -> None:
-        """Tell the attempts of executions that another process has now that nobody waits."""
-        for name in self._dispatcher.executions():
-            extent = self._ports.store.extent(name)
-            if extent is None or not extent.held:
-                self._dispatcher.disown(name, "another process has taken over the execution")
-        self._disown = False
 
     def _refused(self, requests: Sequence[Input], error: Exception, now: int) -> None:
         """Tell those who wait that nothing could be committed; keep what nobody

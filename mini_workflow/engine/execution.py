@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from mini_workflow.core import events
+from mini_workflow.core.asks import failure_of_result
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.events import Event
 from mini_workflow.core.failure import Failure
@@ -24,12 +25,10 @@ from mini_workflow.engine.timeline import Reader, Timeline
 from mini_workflow.errors import (
     ExecutionBlocked,
     ExecutionCancelled,
-    ExecutionFailed,
     ExecutionPaused,
     ExecutionTerminated,
     MiniWorkflowError,
     SerializationError,
-    TaskError,
 )
 from mini_workflow.ports import Head, Status
 
@@ -439,7 +438,7 @@ class Execution(Generic[R_co]):
         if isinstance(closing, events.ExecutionCompleted):
             return self._codec.decode(closing.result)
         if isinstance(closing, events.ExecutionFailed):
-            raise self._failure(closing)
+            raise failure_of_result(self._codec, closing.failure, self.id)
         if isinstance(closing, events.ExecutionTerminated):
             raise ExecutionTerminated(
                 f"execution {self.id!r} was terminated{_because(closing.reason)}",
@@ -449,19 +448,6 @@ class Execution(Generic[R_co]):
         raise ExecutionCancelled(
             f"execution {self.id!r} was cancelled{_because(reason)}", execution_id=self.id
         )
-
-    def _failure(self, closing: events.ExecutionFailed) -> BaseException:
-        failure = self._codec.plain_failure(closing.failure)
-        error = self._codec.decode_failure(closing.failure)
-        if isinstance(error, TaskError) and not failure.type.startswith("mini_workflow.errors:"):
-            return ExecutionFailed(
-                f"execution {self.id!r} failed: {failure.type.partition(':')[2]}: "
-                f"{failure.message}",
-                execution_id=self.id,
-                type_name=failure.type,
-                remote_traceback=failure.traceback,
-            )
-        return error
 
 
 def _because(reason: str) -> str:

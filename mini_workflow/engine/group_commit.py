@@ -5,12 +5,13 @@ stopping the others.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from typing import Final
 
-from mini_workflow.core.events import Message
 from mini_workflow.engine.batch import Batch
+from mini_workflow.engine.cache import Cache
 from mini_workflow.engine.closed_here import ClosedHere
+from mini_workflow.engine.dispatch import Dispatcher
+from mini_workflow.engine.metrics import TurnCounts
 from mini_workflow.engine.requests import Waited
 from mini_workflow.engine.takeover import Ports
 from mini_workflow.engine.turn import Delivery, Turn, Turns
@@ -23,16 +24,18 @@ REFUSALS: Final = (StoreRefused, UnicodeEncodeError, OverflowError)
 
 
 class GroupCommit:
-    """See the module's description. `acknowledge` takes the messages of an execution that are dropped."""
+    """See the module's description. The `dispatcher` is told of messages of an execution that are dropped;
+    the `cache` is counted.
+    """
 
-    def __init__(
-        self, ports: Ports, turns: Turns, acknowledge: Callable[[str, list[Message]], None]
-    ) -> None:
+    def __init__(self, ports: Ports, turns: Turns, dispatcher: Dispatcher, cache: Cache) -> None:
         self._store = ports.store
+        self._mailbox = ports.mailbox
         self._keeps_streams = ports.streams is not None
         self._turns = turns
-        self._heard_of = acknowledge
+        self._heard_of = dispatcher.acknowledge
         self.closed_here: Final = ClosedHere()
+        self.counts: Final = TurnCounts(cache)
 
     def commit(self, batch: Batch) -> list[bool]:
         """Write the turns of the batch; one answer each, in order, as by `Store.commit`.
@@ -41,6 +44,9 @@ class GroupCommit:
         in it. One that is refused then is replaced in the batch by a turn that blocks its execution;
         a start is told the error. Raises what the store raises else, and has written nothing then.
         """
+        for turn in batch.turns.values():
+            for letter in turn.parting:  # a commit that deletes posts nothing
+                self._mailbox.post(letter.execution_id, letter.body, letter.key)
         try:
             return self._write(list(batch.turns.values()))
         except REFUSALS as error:
@@ -73,10 +79,14 @@ class GroupCommit:
         if not self._keeps_streams and any(commit.chunks for commit in commits):
             raise StoreRefused("it keeps no streams")
         answers = self._store.commit(commits)
+        self.counts.commits += 1
+        self.counts.turns += answers.count(True)
         closed = self.closed_here
         for turn, committed in zip(group, answers, strict=True):
             if committed and (turn.closing is not None or turn.commit.execution_id in closed):
                 closed.committed(turn)
+            if committed and (turn.closing or turn.failed or turn.head.status == "blocked"):
+                self.counts.add(turn)
         return answers
 
     def _refuse(

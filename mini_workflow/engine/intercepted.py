@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar, cast
 
-from mini_workflow.core import events
+from mini_workflow.core import events, wire
 from mini_workflow.core.headers import check_headers
 from mini_workflow.engine.requests import Ask, Post, Request, Resume, Start, Update
 from mini_workflow.engine.transport import Transport
 from mini_workflow.engine.turn import Turn
+from mini_workflow.errors import StoreError
 from mini_workflow.interceptors import ClientCall, Committed, Interceptors
+from mini_workflow.ports import Reader
+
+log = logging.getLogger("mini_workflow.interceptors")
 
 T = TypeVar("T")
 
@@ -104,33 +109,55 @@ def _put(request: Any, headers: dict[str, str] | None) -> None:
         request.message = replace(request.message, headers=headers)
 
 
-def telling(interceptors: Interceptors) -> Callable[[Turn], None] | None:
-    """Return what tells interceptors of a committed turn; None if none of them hears of it."""
+def telling(interceptors: Interceptors, store: Reader) -> Callable[[Turn], None] | None:
+    """Return what tells interceptors of a committed turn of an execution in the store; None if none of them
+    hears of it.
+    """
     if not interceptors.hear:
         return None
 
     def tell(turn: Turn) -> None:
-        if turn.decision is None and turn.closing is None:
-            return
-        interceptors.committed(committed_of(turn))
+        blocks = turn.head.status == "blocked" and turn.commit.head is not None
+        if turn.decision is not None or turn.closing is not None or blocks:
+            try:
+                interceptors.committed(committed_of(turn, store))
+            except StoreError as error:
+                log.error("[%s] interceptors hear nothing: %s", turn.head.execution_id, error)
 
     return tell
 
 
-def committed_of(turn: Turn) -> Committed:
-    """Return what interceptors hear of a turn."""
-    head, live = turn.head, turn.live
-    run = None if live is None else live.run
-    started = None if run is None else run.started
-    decision = turn.decision
-    taken = (turn.closing,) if decision is None else decision.events
+def committed_of(turn: Turn, store: Reader) -> Committed:
+    """Return what interceptors hear of a turn. Raises StoreError."""
+    head, live, decision, closing = turn.head, turn.live, turn.decision, turn.closing
+    endings = None if live is None else live.run.state.endings
+    started = _stored(head.execution_id, store) if live is None else live.run.started
+    taken = () if decision is None else decision.events
+    if closing is not None and not any(event is closing for event in taken):
+        taken = (*taken, closing)
+    begun = head.started_at if started is None else started.at
+    if endings is not None and endings.reset_at is not None:
+        begun = endings.reset_at
     return Committed(
         head.execution_id,
         head.workflow,
         head.run if started is None else started.run,
         head.status,
-        tuple(event for event in taken if event is not None),
-        dict((started.headers if started is not None else None) or {}),
+        taken,
+        dict((None if started is None else started.headers) or {}),
         head.started_at,
-        head.started_at if started is None else started.at,
+        begun,
+        (head.closed_at or begun) if live is None else live.run.state.now,
+        () if endings is None else endings.take(),
+        0 if started is None else started.rerun,
+        (head.blocked_kind or "") if head.status == "blocked" else "",
     )
+
+
+def _stored(execution_id: str, store: Reader) -> events.ExecutionStarted | None:
+    """Return how a run began that was not brought into memory."""
+    stored = store.load(execution_id)
+    lines = () if stored is None else stored.events[:1]
+    found = [wire.decode(line) for line in lines]
+    first = found[0] if found else None
+    return first if isinstance(first, events.ExecutionStarted) else None

@@ -148,6 +148,10 @@ class Orchestrator:
         """Drop all live executions from memory; the next event of each replays it."""
         self._cache.clear()
 
+    def has_live(self, name: str) -> bool:
+        """Return whether the code of an execution waits in memory for its next event."""
+        return self._cache.has_running(name)
+
     # What a queue delivers
 
     def take(
@@ -255,7 +259,7 @@ class Orchestrator:
         if standing is None and started is not None:
             known = self._admission.knows(work.name, started)
             if not known and is_child(started):
-                work.messages.clear()
+                work.messages[:] = [m for m in work.messages if type(m) is events.Asked]
                 return
             if known and is_child(started) and work.arrival.delivery < SUSPICIOUS:
                 work.started = started
@@ -322,10 +326,9 @@ class Orchestrator:
         """Make the first turn of an execution that was not there before."""
         started = work.started
         if started is None:
-            warn_of_unreceived(work.name, work.messages, None)
+            self._admission.turn_away(work.name, work.messages)
             return
-        others = [message for message in work.messages if message is not started]
-        now = self._clock.now()
+        now, others = self._clock.now(), [m for m in work.messages if m is not started]
         work.turn = self._turns.create(work.name, started, None, others, now)
         self._plan(work, FROM_NOTHING, now)
 
@@ -457,6 +460,7 @@ class Orchestrator:
     def _commit(self, work: QueueTurn) -> None:
         turn, standing, started = work.turn, work.standing, work.started
         if turn is not None and turn.commit.deleted_at is not None:
+            self._dispatch.post(turn.parting)
             if not self._store.delete(work.name, turn.commit.deleted_at, work.version):
                 self._lose_race(work)
             return
@@ -537,8 +541,7 @@ class Orchestrator:
 
     def _give_up(self, work: QueueTurn, error: StoreError) -> bool:
         """Block an execution whose effects cannot be done; `resume` tries again."""
-        head = self._store.head(work.name)
-        standing = self._store.standing(work.name)
+        head, standing = self._store.head(work.name), self._store.standing(work.name)
         if head is None or standing is None or head.closed_at is not None:
             return False
         log.error("[%s] is blocked: %s", work.name, error)

@@ -6,13 +6,15 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from mini_workflow.core import events, wire
+from mini_workflow.core.answers import answer_of_closed, answers_at_end
 from mini_workflow.core.children import closed_signal, end_children, sender_of, tell_parent
 from mini_workflow.core.commands import Command, SendMessage, StartChild
-from mini_workflow.core.events import ChildFailed
+from mini_workflow.core.events import ChildFailed, Message
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.run import Run
 from mini_workflow.core.slots import leave_limits
 from mini_workflow.core.state import ExecutionState
+from mini_workflow.engine.recording import decode_message
 from mini_workflow.engine.runs import first_event
 from mini_workflow.errors import WireError
 from mini_workflow.ports import QueuedMessage, Stored
@@ -58,28 +60,44 @@ def not_started(about: dict[str, Any], name: str, at: int, failure: Failure) -> 
 
 
 def closing_messages(
-    stored: Stored, closing: events.ExecutionTerminated | None
+    stored: Stored, closing: events.ExecutionTerminated | None, arriving: Iterable[Message]
 ) -> tuple[QueuedMessage, ...]:
-    """Return what an execution that ends without running its code has to say to its family."""
+    """Return what an execution that ends without running its code has to say to others. `arriving` are
+    messages that it does not take.
+    """
     if closing is None:
         return ()
     try:
         history = [wire.decode(line) for line in stored.events]
         state = ExecutionState.of(history)
+        parked = [decode_message(line) for line in stored.parked]
     except WireError:
         return ()
-    name, first = stored.head.execution_id, history[0]
+    first = history[0]
     started = first if isinstance(first, events.ExecutionStarted) else None
-    told = [*end_children(name, state), *tell_parent(name, started, state, closing)]
-    return outbox([*told, *leave_limits(sender_of(name, state), name, state)])
+    return outbox(_parting(stored.head.execution_id, started, state, closing, (*parked, *arriving)))
 
 
-def family_messages(run: Run, end: events.ExecutionTerminated) -> tuple[SendMessage, ...]:
-    """Return what children and parent are told of an execution that is terminated
-    without its code.
+def family_messages(
+    run: Run, end: events.ExecutionTerminated, left: Iterable[Message]
+) -> tuple[SendMessage, ...]:
+    """Return what others are told of an execution that is terminated without its code. `left` are messages
+    that it does not take.
     """
-    return (
-        *end_children(run.execution_id, run.state),
-        *tell_parent(run.execution_id, run.started, run.state, end),
-        *leave_limits(sender_of(run.execution_id, run.state), run.execution_id, run.state),
-    )
+    return tuple(_parting(run.execution_id, run.started, run.state, end, left))
+
+
+def _parting(
+    name: str,
+    started: events.ExecutionStarted | None,
+    state: ExecutionState,
+    end: events.ExecutionTerminated,
+    left: Iterable[Message],
+) -> Iterable[SendMessage]:
+    yield from end_children(name, state)
+    yield from tell_parent(name, started, state, end)
+    yield from leave_limits(sender_of(name, state), name, state)
+    yield from answers_at_end(name, state, end)
+    for message in left:
+        if isinstance(message, events.Asked):
+            yield answer_of_closed(name, state, end, message)

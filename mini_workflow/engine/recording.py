@@ -99,6 +99,9 @@ _OF_OTHERS: Final = (
     events.StartSent,
     events.ChildCompleted,
     events.ChildFailed,
+    events.AskSent,
+    events.AskAnswered,
+    events.AskFailed,
 )
 
 
@@ -108,6 +111,8 @@ def codec_of(event: Message | Event, codec: Codec, others: dict[int, str]) -> Co
     """
     if isinstance(event, (events.ChildStarted, events.StartSent)):
         others[event.seq] = event.id
+    elif isinstance(event, events.AskSent):
+        others[event.seq] = event.target
     elif isinstance(event, events.SignalSent | events.CompletionSent):
         return codec.for_execution(event.target)
     if isinstance(event, _OF_OTHERS):

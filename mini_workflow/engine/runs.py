@@ -133,6 +133,7 @@ def next_run(
         began_with=None if first in (None, closing.arguments) else first,
         # A run that has failed has told its children so.
         children=None if closing.failure else carried_children(run.state.family()),
+        askers=[one for one, kind in run.state.askers.items() if kind == "result"] or None,
         updates=carried_updates(run.state.answers, run.messages.cut),
         cancelled=run.state.cancelled_by if cancel is None else cancel.id,
         cancel=None if cancel is None else cancel.reason,

@@ -19,14 +19,26 @@ from mini_workflow.engine.engine_role import EngineRole, Pace
 from mini_workflow.engine.engine_transport import EngineTransport
 from mini_workflow.engine.execution import Description
 from mini_workflow.engine.executor import execute
+from mini_workflow.engine.instants import instant
 from mini_workflow.engine.intercepted import telling
+from mini_workflow.engine.metrics import Latency, Metrics
 from mini_workflow.engine.renewal import LeaseRenewal
 from mini_workflow.engine.requests import Release
 from mini_workflow.engine.runs import ENTROPY_BITS
 from mini_workflow.engine.waiters import Changed
 from mini_workflow.errors import RuntimeClosed, StoreError, UsageError
 from mini_workflow.interceptors import NO_INTERCEPTORS, Interceptors
-from mini_workflow.ports import Head, NamedWorkerRunner, NoStreams, Report, TaskOutcome, TaskRunner
+from mini_workflow.ports import (
+    STATUSES,
+    AttemptCounts,
+    CountingRunner,
+    Head,
+    NamedWorkerRunner,
+    NoStreams,
+    Report,
+    TaskOutcome,
+    TaskRunner,
+)
 from mini_workflow.stream_buffer import StreamBuffer
 from mini_workflow.workflow import REGISTRY
 
@@ -85,6 +97,7 @@ class Runtime(Client):
             on_stop()
             raise
         self._ports = ports
+        self._opened_at = instant(ports.clock.now())
         self._grace = grace
         self._on_stop = on_stop
         self._closing = threading.Lock()
@@ -127,7 +140,7 @@ class Runtime(Client):
                     turn_limit=turn_limit,
                     history_limit=history_limit,
                     execute_inline=partial(execute_inline, around=interceptors.around_task),
-                    on_turn=telling(interceptors),
+                    on_turn=telling(interceptors, ports.store),
                     retention=keep,
                     drops_runs=drops_runs,
                 )
@@ -173,12 +186,39 @@ class Runtime(Client):
             if self._buffer is not None:
                 self._buffer.close()
             self._driver.stop()
+            self._interceptors.flush()
             self._ended = True
 
     def evict(self) -> None:
         """Drop all live executions from memory; the next event of each replays it."""
         self._engine_transport.check()
         self._driver.call(self._engine.evict)
+
+    def metrics(self) -> Metrics:
+        """Return how it stands now: what there is to do, how long it takes, and what has failed.
+
+        Counts the executions in the store by an index, which takes a moment where there are very many. Raises
+        StoreUnavailable and RuntimeClosed.
+        """
+        self._engine_transport.check()
+        runner, counts = self._runner, self._engine.counts
+        attempts = runner.counts() if isinstance(runner, CountingRunner) else AttemptCounts()
+        return Metrics(
+            since=self._opened_at,
+            executions={status: self.count_executions(status=status) for status in STATUSES},
+            tasks_running=attempts.run,
+            tasks_waiting=attempts.wait,
+            attempts=attempts.ended,
+            retries=counts.retries,
+            failed_tasks=counts.failed,
+            blocked=counts.blocked,
+            queue_wait=Latency(attempts.begun, attempts.waited, attempts.longest_wait),
+            task_time=Latency(attempts.ended, attempts.ran, attempts.longest_run),
+            execution_time=counts.latency,
+            turns=counts.turns,
+            commits=counts.commits,
+            cached=counts.cached,
+        )
 
     def description(self, head: Head) -> Description:
         """See `Client.description`: the runner of this process knows which tasks wait here."""
@@ -205,6 +245,8 @@ class Runtime(Client):
     def look_around(self) -> None:
         """Look at the store: another process may have changed it. Callable from any thread."""
         self._driver.wake_up()
+        if isinstance(self._runner, NamedWorkerRunner):
+            self._runner.look()
 
     def _chunks_stored(self, executions: set[str]) -> None:
         """Tell those who read streams, here and in other processes, on the thread of the buffer."""

@@ -6,12 +6,12 @@ import logging
 import secrets
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from mini_workflow.engine.calls import name_of
-from mini_workflow.engine.declared_schedules import declare
+from mini_workflow.engine.declared_schedules import declare, plan_of
 from mini_workflow.engine.execution import Execution
 from mini_workflow.engine.timeline import moment
 from mini_workflow.engine.transport import Pauses
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("mini_workflow.engine")
 
-_PREFIX: Final = "schedule:"
+SCHEDULE_PREFIX: Final = "schedule:"
+"""What the id of its execution begins with, before that of a schedule."""
 
 STARTED_WITHIN: Final = 60.0
 """Seconds to wait until what was triggered, or created again, can be seen, where starts are messages.
@@ -78,6 +79,7 @@ class ScheduleDescription:
     next: tuple[datetime, ...]
     skipped: int
     problem: str
+    headers: dict[str, str] = field(default_factory=dict[str, str])
 
 
 class Schedule:
@@ -87,7 +89,9 @@ class Schedule:
         self.id = schedule_id
         self._client = client
         self._timeout = timeout
-        self._execution: Execution[Any] = Execution(_PREFIX + schedule_id, client, client.codec)
+        self._execution: Execution[Any] = Execution(
+            SCHEDULE_PREFIX + schedule_id, client, client.codec
+        )
 
     def pause(self, reason: str = "") -> None:
         """Start nothing by the plan until it is resumed. What would have been is not made up for."""
@@ -145,9 +149,11 @@ class Schedule:
         catch_up: CatchUp | None = None,
         jitter: float | timedelta | None = None,
         tags: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         """Change what is given; the rest stays. It counts from now on. The values are those of
-        `Schedules.create`: ``catch_up="latest"`` goes back to the default, ``tags={}`` to none.
+        `Schedules.create`: ``catch_up="latest"`` goes back to the default, ``tags={}`` and
+        ``headers={}`` to none.
         """
         now = self.describe()
         new_times = cron is not None or every is not None
@@ -161,6 +167,7 @@ class Schedule:
             catch_up=now.catch_up if catch_up is None else catch_up,
             jitter=now.jitter if jitter is None else jitter,
             tags=now.tags if tags is None else tags,
+            headers=now.headers if headers is None else headers,
         )
         _check_start(plan["workflow"], plan["args"])
         self._ask("update", plan)
@@ -175,6 +182,7 @@ class Schedule:
             workflow=plan["workflow"],
             args=tuple(plan["args"]),
             tags=dict(plan.get("tags", {})),
+            headers=dict(plan.get("headers", {})),
             cron=plan.get("cron"),
             timezone=plan.get("timezone"),
             every=_duration(plan.get("every")),
@@ -243,6 +251,7 @@ class Schedules:
         catch_up: CatchUp | None = None,
         jitter: float | timedelta | None = None,
         tags: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> Schedule:
         """Have executions of a workflow started at planned times, each once; when this returns, it
         survives a crash. The same call again gives the same schedule. One of that id that was deleted
@@ -268,6 +277,7 @@ class Schedules:
                 latest of those missed is. What is up to a minute late is not missed.
             jitter: seconds (or a timedelta) within which each start is put off by chance.
             tags: those of each execution that it starts, as for `start_execution`.
+            headers: as `tags`, beside those that an interceptor has given to the schedule.
 
         Raises:
             UsageError, UnknownWorkflow, InvalidArguments, InvalidIdentifier: the call is wrong;
@@ -285,8 +295,11 @@ class Schedules:
             catch_up=catch_up,
             jitter=jitter,
             tags=tags,
+            headers=headers,
         )
-        self._client.start_execution(SCHEDULE, plan, id=_PREFIX + schedule_id, if_closed="restart")
+        self._client.start_execution(
+            SCHEDULE, plan, id=SCHEDULE_PREFIX + schedule_id, if_closed="restart"
+        )
         return Schedule(schedule_id, self._client)
 
     def get(self, schedule_id: str, *, timeout: float | None = None) -> Schedule:
@@ -294,11 +307,11 @@ class Schedules:
         raise TimeoutError then. Raises ExecutionNotFound if there is none of that id.
         """
         check_schedule_id(schedule_id)
-        self._client.again.wait(_PREFIX + schedule_id, STARTED_WITHIN)
-        head = self._client.head(_PREFIX + schedule_id)
+        self._client.again.wait(SCHEDULE_PREFIX + schedule_id, STARTED_WITHIN)
+        head = self._client.head(SCHEDULE_PREFIX + schedule_id)
         if head.closed_at is not None:
             raise ExecutionNotFound(
-                f"schedule {schedule_id!r} was deleted", execution_id=_PREFIX + schedule_id
+                f"schedule {schedule_id!r} was deleted", execution_id=SCHEDULE_PREFIX + schedule_id
             )
         return Schedule(schedule_id, self._client, timeout)
 
@@ -315,14 +328,14 @@ class Schedules:
         self._declares = False
         found = self._registry.scheduled()
         for workflow in found:
-            declare(self._client, workflow, _PREFIX + workflow.name)
+            declare(self._client, plan_of(workflow), SCHEDULE_PREFIX + workflow.name)
         return [Schedule(workflow.name, self._client) for workflow in found]
 
     def list(self) -> list[Schedule]:
         """Return all schedules that have not been deleted, the newest first."""
         found = self._client.list_executions(workflow=SCHEDULE)
         return [
-            Schedule(one.id.removeprefix(_PREFIX), self._client)
+            Schedule(one.id.removeprefix(SCHEDULE_PREFIX), self._client)
             for one in found
             if one.closed_at is None
         ]

@@ -144,6 +144,14 @@ def _update(wait: Wait, activity: Activity, now: datetime) -> str:
     return f"handles update {wait.name}{_since(wait, now)}"
 
 
+def _result(wait: Wait, activity: Activity, now: datetime) -> str:
+    return f"waits for the result of {wait.name}{_since(wait, now)}"
+
+
+def _answer(wait: Wait, activity: Activity, now: datetime) -> str:
+    return f"waits for the answer to {wait.name}{_since(wait, now)}"
+
+
 def _waits(what: str) -> Callable[[Wait, Activity, datetime], str]:
     def words(wait: Wait, activity: Activity, now: datetime) -> str:
         return f"waits for {what} {wait.name or f'#{wait.number}'}{_since(wait, now)}"
@@ -167,6 +175,8 @@ KINDS: Final[dict[str, Callable[[Wait, Activity, datetime], str]]] = {
     "start": _start,
     "condition": _condition,
     "update": _update,
+    "result": _result,
+    "answer": _answer,
 }
 """The words for each kind of wait, without a capital and a full stop. Any other kind is waited for by its
 name: "waits for signal approve"."""

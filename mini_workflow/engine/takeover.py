@@ -13,8 +13,8 @@ from mini_workflow.core.events import Incoming
 from mini_workflow.core.state import ExecutionState
 from mini_workflow.engine.batch import AT_ONCE, MESSAGES, Batch
 from mini_workflow.engine.recording import decode_message
-from mini_workflow.engine.turn import ABOUT_ATTEMPTS, UNKNOWN_WORKFLOW, Delivery
-from mini_workflow.engine.turn_data import ABOUT_PROMISES
+from mini_workflow.engine.turn import UNKNOWN_WORKFLOW, Delivery
+from mini_workflow.engine.turn_data import ABOUT_ATTEMPTS, ABOUT_PROMISES
 from mini_workflow.errors import WireError
 from mini_workflow.ports import (
     Agenda,

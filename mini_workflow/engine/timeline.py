@@ -304,6 +304,9 @@ _NOTES: Final[dict[type[Event], Callable[[Any], str]]] = {
     events.ChildStarted: lambda e: f"as {e.id}",
     events.StartSent: lambda e: f"as {e.id}",
     events.SignalSent: lambda e: f"to {e.target}",
+    events.AskSent: lambda e: f"{e.kind} of {e.target}",
+    events.ResultAsked: lambda e: f"by {e.id.partition('/')[0]}",
+    events.UpdateAccepted: lambda e: f"from {e.asker}" if e.asker else "",
     events.SlotsSent: lambda e: f"to {e.target}",
     events.CompletionSent: lambda e: f"#{e.promise} of {e.target}",
     events.CancelSent: lambda e: f"to {e.target}{': ' if e.reason else ''}{e.reason}",
@@ -331,6 +334,7 @@ _STARTS: Final = (
     events.TimerStarted,
     events.PromiseCreated,
     events.ChildStarted,
+    events.AskSent,
 )
 _OUTCOMES: Final = (
     events.TaskCompleted,
@@ -342,6 +346,8 @@ _OUTCOMES: Final = (
     events.PromiseFailed,
     events.ChildCompleted,
     events.ChildFailed,
+    events.AskAnswered,
+    events.AskFailed,
 )
 
 _WORDS: Final = (
@@ -354,6 +360,8 @@ _WORDS: Final = (
     ("Promise", "promise"),
     ("Child", "child"),
     ("StartSent", "other execution"),
+    ("Ask", "ask"),
+    ("ResultAsked", "result"),
     ("CancelSent", "cancellation"),
     ("Slots", "slots"),
     ("CompletionSent", "value of a promise"),
@@ -397,6 +405,10 @@ _HAPPENED: Final[dict[type[Event], str]] = {
     events.StartSent: "started",
     events.ChildCompleted: "completed",
     events.ChildFailed: "failed",
+    events.AskSent: "sent",
+    events.AskAnswered: "answered",
+    events.AskFailed: "failed",
+    events.ResultAsked: "asked for",
     events.SlotsGranted: "granted",
     events.SlotsSent: "granted",
     events.PatchMarked: "applies",

@@ -20,10 +20,12 @@ from mini_workflow.core.report_limits import ReportLimits
 from mini_workflow.core.run import Definition, Run
 from mini_workflow.core.state import ExecutionState
 from mini_workflow.core.timing import BEGIN
+from mini_workflow.engine.asking import Asking, queries_among, say, say_only
 from mini_workflow.engine.awaiting import with_waits
 from mini_workflow.engine.cache import Cache, Live
 from mini_workflow.engine.deletion import deletion_asked, deletion_turn
 from mini_workflow.engine.executor import Execute, execute, inline_runner
+from mini_workflow.engine.lost_attempts import LostAttempts
 from mini_workflow.engine.outbox import closing_messages, family_messages, outbox
 from mini_workflow.engine.recording import decode_message
 from mini_workflow.engine.requests import Start
@@ -47,7 +49,6 @@ from mini_workflow.errors import (
     ExecutionPaused,
     UnknownWorkflow,
     WireError,
-    WorkerLost,
 )
 from mini_workflow.loop.loop import Halt
 from mini_workflow.ports import Commit, Head, Reader, Stored, reopened
@@ -56,9 +57,6 @@ log = logging.getLogger("mini_workflow.engine")
 
 T = TypeVar("T")
 P = ParamSpec("P")
-
-ABOUT_ATTEMPTS: Final = (events.TaskCompleted, events.TaskFailed, events.TaskReleased)
-ABOUT_PROMISES: Final = (events.PromiseCompleted, events.PromiseFailed, events.PromiseHeartbeat)
 
 RECORDED_LATE: Final = (events.SignalReceived, events.PromiseCompleted, events.PromiseFailed)
 """What an execution takes also when it has closed: a retry needs it."""
@@ -106,12 +104,21 @@ class Turns:
         self._codec = codec
         self._definitions = definitions
         self._watchdog = watchdog
-        self._dispatched = dispatched
         self._entropy = entropy
         self._limit = history_limit
         self._inline = inline_runner(codec, execute)
+        self._lost = LostAttempts(codec, dispatched)
+        self._asking = Asking(store, codec, self.watched, self.look, self.let_go)
         cache.close = self.close
-        self.draining = False
+
+    @property
+    def draining(self) -> bool:
+        """Whether attempts that were handed back are not begun again."""
+        return self._lost.draining
+
+    @draining.setter
+    def draining(self, draining: bool) -> None:
+        self._lost.draining = draining
 
     def create(
         self,
@@ -144,8 +151,16 @@ class Turns:
         live = self._cache.get(delivery.execution_id)
         if live is not None:
             name, state = delivery.execution_id, live.run.state
-            before = self._lost(name, state, (), delivery.messages, now) if delivery.resume else ()
+            before = (
+                self._lost.of(name, state, (), delivery.messages, now) if delivery.resume else ()
+            )
             return self._advance(delivery, live, before, now)
+        if (asked := self._asking.of_closed(delivery)) is not None:
+            turn = self.next(delivery, now) if delivery.messages or delivery.resume else None
+            if turn is None:
+                return say_only(delivery, *asked)
+            say(turn, asked[1])
+            return turn
         ends = _termination(delivery.messages) is not None
         if not delivery.due:  # what is due is not blocked, and has something to do
             head = self._store.head(delivery.execution_id)
@@ -184,7 +199,10 @@ class Turns:
             if extent is None or not extent.held:
                 return None
             self._drop(delivery.execution_id)
-            return deletion_turn(delivery, head, extent.length, now)
+            asked = self._asking.of_closed(delivery)
+            turn = deletion_turn(delivery, head, extent.length, now)
+            turn.parting = () if asked is None else outbox(asked[1])
+            return turn
         pauses = [m for m in delivery.messages if isinstance(m, events.PauseRequested)]
         resets = [m for m in delivery.messages if isinstance(m, events.ResetRequested)]
         others = [m for m in delivery.messages if type(m) not in events.REQUESTS]
@@ -199,7 +217,10 @@ class Turns:
         self._drop(delivery.execution_id)
         if about is None:
             return self._block(delivery, stored, ExecutionPaused(pauses[-1].reason))
-        return reset_turn(delivery, stored, about, self._entropy())
+        turn = reset_turn(delivery, stored, about, self._entropy())
+        if not turn.continues and (asked := self._asking.of_closed(delivery)) is not None:
+            say(turn, asked[1])
+        return turn
 
     def _drop(self, execution_id: str) -> None:
         """Forget what is in memory of an execution, as it is stored."""
@@ -239,7 +260,7 @@ class Turns:
             if not fresh:
                 self.watched(run, lambda: repeat(run, history))
                 recall(run, head.waits)
-            lost = self._lost(head.execution_id, state, parked, delivery.messages, now)
+            lost = self._lost.of(head.execution_id, state, parked, delivery.messages, now)
             if lost and stored.head.status != "blocked":
                 log.info("[%s] attempts without a worker: %d", head.execution_id, len(lost))
             live = Live(run, stored.head, head.base + len(history), stored.tries)
@@ -250,46 +271,6 @@ class Turns:
         except BaseException:
             self.close(run)
             raise
-
-    def _lost(
-        self,
-        execution_id: str,
-        state: ExecutionState,
-        parked: Sequence[Message],
-        arriving: Sequence[Message],
-        now: int,
-    ) -> list[Message]:
-        """Return what to say of attempts in flight that nobody here is running and
-        nobody reported.
-        """
-        told: dict[tuple[int, int], type[Message]] = {
-            (message.seq, message.attempt): type(message)
-            for message in (*parked, *arriving)
-            if isinstance(message, ABOUT_ATTEMPTS)
-        }
-        lost: list[Message] = []
-        marker = next((m for m in parked if isinstance(m, events.ExecutionReset)), None)
-        for seq, task in state.tasks.items():
-            key = (seq, task.attempt)
-            if marker is not None:
-                # All are made again but for those that are being made.
-                if seq not in (marker.running or ()):
-                    continue
-                key = (seq, (marker.attempts or {})[str(seq)])
-            elif task.retry_at is not None:
-                continue
-            if self._dispatched((execution_id, *key)):
-                continue
-            what = told.get(key)
-            if seq in state.released or what is events.TaskReleased:
-                if not self.draining:
-                    lost.append(events.TaskRetryStarted(now, *key))
-            elif what is None:
-                error = WorkerLost(
-                    f"attempt {key[1]} of task {task.name!r} was in flight when its engine stopped"
-                )
-                lost.append(events.TaskFailed(now, *key, self._codec.encode_failure(error)))
-        return lost
 
     def watched(
         self, run: Run, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs
@@ -361,7 +342,7 @@ class Turns:
         stopped = decision.fault is not None or decision.cut
         if stopped and (end := _termination(decision.left)) is not None:
             # Ending it takes none of the code that is at fault, or that still has far to go.
-            parting = family_messages(run, end)
+            parting = family_messages(run, end, decision.left)
             ended, written = (*decision.events, end), decision.chunks
             decision = Decision(ended, parting, "terminated", False, None, chunks=written)
         if known:
@@ -378,18 +359,19 @@ class Turns:
             after = tagged(after, decision.events)
         after = with_waits(after, run, always=self._tells or after is not head)
         taken = decision.events
-        left: tuple[Message, ...] = decision.left
+        queries, left = queries_among(messages, decision)
         continues = decision.condition == "continued" and decision.fault is None
         if continues:
             taken, after, left = next_run(run, decision, after, live.length, self._entropy())
             if (end := _termination(left)) is not None:
                 # The next run has not begun, and no code of it has to.
+                parting = family_messages(run, end, left)
                 taken = (*taken, end, *unhandled(left))
                 continues, left = False, ()
                 after = replace(after, status="terminated", closed_at=end.at, busy=False)
                 decision = replace(
                     decision,
-                    commands=(*decision.commands, *family_messages(run, end)),
+                    commands=(*decision.commands, *parting),
                     condition="terminated",
                     busy=False,
                 )
@@ -421,6 +403,7 @@ class Turns:
         turn.first, turn.failed = begins and BEGIN not in run.state.timers, names
         turn.cut = decision.cut
         turn.commands = kinds
+        self._asking.answer_queries(turn, run, queries)
         return turn
 
     def _anew(self, live: Live, *, fresh: bool) -> Live:
@@ -444,7 +427,8 @@ class Turns:
         live.length += len(decision.events)
         live.tries = 0
         done = head.closed_at is not None and not decision.busy
-        if live.run.loop.fault is not None or turn.continues or head.status == "blocked" or done:
+        loop = live.run.loop
+        if loop.fault or loop.touched or turn.continues or head.status == "blocked" or done:
             self.discard(turn)
         elif not live.run.recorder.dead:
             self._cache.put(live)
@@ -534,7 +518,7 @@ class Turns:
             park=lines_to_keep(delivery.messages, after),
             unpark=closing is not None,
             taken=tuple(delivery.entries),
-            outbox=closing_messages(stored, closing),
+            outbox=closing_messages(stored, closing, delivery.messages),
         )
         return Turn(delivery, commit, after, None, closing=closing)
 

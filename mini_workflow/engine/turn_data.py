@@ -17,7 +17,7 @@ from mini_workflow.engine.cache import Live
 from mini_workflow.engine.recording import decode_message
 from mini_workflow.engine.requests import Input, Start
 from mini_workflow.errors import TurnTimeout, WireError
-from mini_workflow.ports import Commit, Head, Stored
+from mini_workflow.ports import Commit, Head, QueuedMessage, Stored
 
 
 @dataclass(slots=True)
@@ -58,6 +58,8 @@ class Turn:
     """The names of the tasks whose attempts are reported to have failed, by number."""
     children: list[str] = field(default_factory=list[str])
     """The ids of the children that begin in its commit."""
+    parting: tuple[QueuedMessage, ...] = ()
+    """What an execution that it deletes has to say still. It is posted before the commit."""
     commands: frozenset[type[Command]] = frozenset()
     """The kinds of commands that its decision has."""
 
@@ -88,6 +90,7 @@ def parking(
     return (*map(wire.encode, heartbeats), *park), True
 
 
+ABOUT_ATTEMPTS: Final = (events.TaskCompleted, events.TaskFailed, events.TaskReleased)
 ABOUT_PROMISES: Final = (
     events.PromiseCompleted,
     events.PromiseFailed,

@@ -8,23 +8,30 @@ from typing import Final
 
 from mini_workflow.core import events
 from mini_workflow.core.events import Message
+from mini_workflow.engine.asking import asked_of_nobody
 from mini_workflow.engine.turn import Turn
 from mini_workflow.engine.turn_data import ABOUT_PROMISES
 from mini_workflow.errors import StoreError
-from mini_workflow.ports import Head, Store
+from mini_workflow.ports import Head, Mailbox, Store
 
 log = logging.getLogger("mini_workflow.engine")
 
 _SENT: Final = (events.SignalSent, events.CancelSent, events.CompletionSent)
 
 
-def warn_of_nobody(turn: Turn, store: Store) -> None:
+def warn_of_nobody(turn: Turn, store: Store, mailbox: Mailbox) -> None:
     """Warn of what the turn's code has sent to executions that do not exist, and of requests to
-    cancel what has closed. Called after the commit, so that what the same one has created is there.
+    cancel what has closed. Called after the commit, so that what the same one has created is there. What
+    was asked of an execution that was deleted just then is answered.
 
     Signals do reach what has closed: see `warn_of_late_signals`.
     """
     name = turn.head.execution_id
+    try:
+        for letter in asked_of_nobody(turn, store.head):
+            mailbox.post(letter.execution_id, letter.body, letter.key)
+    except StoreError as error:
+        log.error("[%s] what it has asked could not be looked after: %s", name, error)
     for event in turn.decision.events if turn.decision is not None else ():
         if not isinstance(event, _SENT):
             continue

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mini_workflow.core import events, wire
+from mini_workflow.core.answers import answer, given_before, nobody
 from mini_workflow.core.children import end_children, sender_of, tell_parent
 from mini_workflow.core.commands import Command, SendMessage
 from mini_workflow.core.continuation import CARRIED_SIGNALS
@@ -97,6 +98,8 @@ class Unreported:
                 other = find(command.execution_id)
                 if other is not None and _lacks(other, command):
                     found.append(command)
+        for ask in state.asks.values():
+            found += self._asked_again(run, ask.sent, find(ask.sent.target), now)
         found += tell_again(sender_of(name, state), name, state, now)
         if run.started is not None and run.started.workflow == LIMIT:
             found += _asked(run, history, find, now)
@@ -108,6 +111,22 @@ class Unreported:
         ]
         # By other keys: what was sent under the first ones is not to keep them back.
         return [*(replace(c, key=f"{c.key}/again/{now}") for c in found), *starts]
+
+    def _asked_again(
+        self, run: Run, sent: events.AskSent, other: _Other | None, now: int
+    ) -> Iterable[SendMessage]:
+        """Return an ask as it is sent once more, or its answer where only the history has that."""
+        command = message_to(run, sent)
+        if other is None and self._store.head(sent.target) is None:
+            yield nobody(command.key, sent.target, run.state.now)
+            return
+        history = () if other is None else other.history
+        if sent.kind == "update" and other is not None:
+            outcome = given_before(other.state, command.key, history)
+            if outcome is not None:
+                yield answer(command.key, run.state.now, outcome, "again")
+                return
+        yield command
 
     def of_fork(self, run: Run) -> list[Command]:
         """Return what has to be sent again of what an execution has begun with that is a fork: the starts of

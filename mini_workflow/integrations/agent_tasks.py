@@ -8,11 +8,12 @@ from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from typing import Any, Final, Generic, TypeVar, cast
+from typing import Any, ClassVar, Final, Generic, TypeVar, cast
 
 from typing_extensions import TypedDict
 
 from mini_workflow.context import Context
+from mini_workflow.core.limit import Limit
 from mini_workflow.core.retry import RetryPolicy
 from mini_workflow.errors import UsageError
 from mini_workflow.workflow import current_workflow
@@ -27,6 +28,8 @@ class TaskOptions(TypedDict, total=False):
     timeout: float | timedelta | None
     heartbeat_timeout: float | timedelta | None
     worker: str | None
+    limit: str | Limit | None
+    limit_key: str | None
 
 
 TOOL: Final[TaskOptions] = {"timeout": 600.0}
@@ -94,6 +97,7 @@ class Sent:
     """
 
     __slots__ = ("content",)
+    __fingerprint__: ClassVar[None] = None
 
     def __init__(self, content: Any) -> None:
         self.content = content

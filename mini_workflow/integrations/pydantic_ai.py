@@ -392,10 +392,28 @@ class _AcrossProcesses(ParameterTransport[Any, Any]):
         return kind(**given)
 
 
+class _CallOfServer(_AcrossProcesses):
+    """Takes the call of a tool of an MCP server, which is told by its definition."""
+
+    def __init__(self, durability: MiniWorkflowDurability, toolset: Any) -> None:
+        super().__init__(durability)
+        self._toolset = toolset
+
+    def dump(self, params: Any) -> Any:
+        return params.tool.tool_def, super().dump(params)
+
+    def load(self, payload: Any, *, runtime: object) -> Any:
+        definition, sent = payload
+        params = super().load(sent, runtime=runtime)
+        tool = self._toolset.tool_for_tool_def(definition, ctx=params.ctx)
+        return dataclasses.replace(params, tool=tool)
+
+
 class _Transports(ParameterTransports):
-    """The same way for the parameters of all operations."""
+    """The same way for the parameters of nearly all operations."""
 
     def __init__(self, durability: MiniWorkflowDurability) -> None:
+        self._durability = durability
         self._way = _AcrossProcesses(durability)
 
     def model_request(self, result_type: object) -> ParameterTransport[Any, Any]:
@@ -425,7 +443,7 @@ class _Transports(ParameterTransports):
         )
 
     def mcp_call(self, toolset: Any) -> ParameterTransport[Any, Any]:
-        return self._way
+        return _CallOfServer(self._durability, toolset)
 
     def get_tools(self, toolset: Any) -> ParameterTransport[Any, Any]:
         return self._way

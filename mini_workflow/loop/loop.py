@@ -217,7 +217,6 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         if self.dead and not self.tasks:
             return
         self.dead = True
-        self.workflow = None
         self._ready.clear()
         self._held = ()
         self._repeated = None
@@ -242,6 +241,9 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
             sys.set_asyncgen_hooks(*outer_hooks)
             _set_running_loop(outer)
             _return_to_task(outer, outer_task)
+        # What ends is code of the workflow to its end: a library that behaves in another way there must
+        # not take it for any other code.
+        self.workflow = None
         self.generators.clear()
         self._ready.clear()
 

@@ -4,6 +4,8 @@ Those of a queued backend are in `queue` alone, since only an orchestrator needs
 """
 
 from mini_workflow.ports.runner import (
+    AttemptCounts,
+    CountingRunner,
     NamedWorkerRunner,
     Report,
     TaskOutcome,
@@ -51,9 +53,11 @@ __all__ = [
     "STATUSES",
     "Agenda",
     "Answer",
+    "AttemptCounts",
     "Backend",
     "Clock",
     "Commit",
+    "CountingRunner",
     "Extent",
     "Found",
     "Head",

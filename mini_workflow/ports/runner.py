@@ -17,7 +17,8 @@ class TaskRequest:
     `heartbeat_timeout` are the milliseconds that it may be silent, from its start and from each
     heartbeat. `heartbeat` are the details, as JSON text, that the attempts before gave last.
     `worker` names the worker that is to run it; empty is the default one. `headers` are those of the
-    execution, None if it has none.
+    execution, None if it has none. `scheduled_at` is when it was to be made (milliseconds since the epoch),
+    0 if that is not known.
     """
 
     execution_id: str
@@ -31,6 +32,7 @@ class TaskRequest:
     heartbeat: str | None = None
     worker: str = ""
     headers: dict[str, str] | None = None
+    scheduled_at: int = 0
 
     @property
     def key(self) -> tuple[str, int, int]:
@@ -65,10 +67,59 @@ Report = Callable[[TaskOutcome], None]
 
 @runtime_checkable
 class NamedWorkerRunner(Protocol):
-    """A TaskRunner that serves some workers, and with which the attempts of others wait."""
+    """A TaskRunner that serves some workers, and has other processes run the attempts of others."""
 
     def unserved(self, execution_id: str) -> tuple[str, ...]:
-        """Return the names of the workers that attempts of an execution wait for, in order. Any thread."""
+        """Return the names of the workers that attempts of an execution wait for and nobody serves, in order.
+        Any thread.
+        """
+        ...
+
+    def kept(self) -> list[tuple[str, int, int]]:
+        """Return the attempts of what this owner holds that are with other processes, or on the way to or
+        from them: they are not lost, whoever has submitted them.
+        """
+        ...
+
+    def look(self) -> None:
+        """Another process may have changed something in the store. Does not wait. Any thread."""
+        ...
+
+
+@record
+class AttemptCounts:
+    """The attempts that a runner has, and those that it has had: how many `run` and `wait` now, how many have
+    `begun` and after how many seconds in all and at most, and how many have `ended` and how long they ran.
+    """
+
+    run: int = 0
+    wait: int = 0
+    begun: int = 0
+    waited: float = 0.0
+    longest_wait: float = 0.0
+    ended: int = 0
+    ran: float = 0.0
+    longest_run: float = 0.0
+
+    def __add__(self, other: AttemptCounts) -> AttemptCounts:
+        return AttemptCounts(
+            self.run + other.run,
+            self.wait + other.wait,
+            self.begun + other.begun,
+            self.waited + other.waited,
+            max(self.longest_wait, other.longest_wait),
+            self.ended + other.ended,
+            self.ran + other.ran,
+            max(self.longest_run, other.longest_run),
+        )
+
+
+@runtime_checkable
+class CountingRunner(Protocol):
+    """A TaskRunner that counts its attempts."""
+
+    def counts(self) -> AttemptCounts:
+        """Return how many there are and were. Any thread."""
         ...
 
 

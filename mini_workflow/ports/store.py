@@ -343,7 +343,9 @@ class Leases(Protocol):
     """
 
     def acquire(self, now: int) -> bool:
-        """Take every partition that nobody holds, whose owner is dead, or whose lease has ended.
+        """Take partitions that nobody holds, whose owner is dead, or whose lease has ended: all of them, or
+        a fair share of those that hold executions, and one at least; other living owners take theirs when
+        they call it. Once it answers False nothing is left.
 
         Makes a partition of its own for this owner where it has none. Answers whether any
         partition was taken over that holds executions. Raises LeaseLost when this owner's lease

@@ -21,7 +21,7 @@ from mini_workflow.attempts import (
     was_cancelled,
 )
 from mini_workflow.errors import RuntimeClosed
-from mini_workflow.ports import Report, TaskOutcome, TaskRequest
+from mini_workflow.ports import AttemptCounts, Report, TaskOutcome, TaskRequest
 from mini_workflow.runners.loop_monitor import LoopMonitor
 from mini_workflow.task import CurrentTask
 
@@ -29,7 +29,7 @@ from mini_workflow.task import CurrentTask
 class Attempt:
     """One attempt and what has become of it. Runners add what they need to know."""
 
-    __slots__ = ("begun", "current", "limits", "over", "request", "silent")
+    __slots__ = ("begun", "current", "limits", "over", "request", "silent", "since")
 
     def __init__(self, request: TaskRequest) -> None:
         self.request: Final = request
@@ -38,6 +38,8 @@ class Attempt:
         self.limits: Limits | None = None
         self.silent = False  # told that its heartbeat is missing
         self.over = False  # reported, or handed back
+        self.since = time.monotonic()
+        """When it was taken, or has begun."""
 
     @property
     def details(self) -> str | None:
@@ -98,6 +100,8 @@ class Attempts(Generic[Item]):
         self.closed = False
         self.begun = 0
         """How many have begun and are not over."""
+        self._begun = self._ended = 0
+        self._waited = self._longest_wait = self._ran = self._longest_run = 0.0
         self._owner: Final = owner
         self._to: Final = report
         self._unreported: Final[set[tuple[str, int, int]]] = set()
@@ -116,6 +120,20 @@ class Attempts(Generic[Item]):
     def holds(self, key: tuple[str, int, int]) -> bool:
         """See `TaskRunner.holds`. Any thread, with or without the lock."""
         return key in self._unreported
+
+    def details(self, key: tuple[str, int, int]) -> str | None:
+        """See `Closing.details`. Any thread."""
+        attempt = self._all.get(key[:2])
+        return attempt.details if attempt is not None and attempt.request.key == key else None
+
+    def counts(self) -> AttemptCounts:
+        """See `CountingRunner`."""
+        with self.lock:
+            waiting = len(self._all) - self.begun
+            return AttemptCounts(
+                *(self.begun, max(0, waiting), self._begun, self._waited, self._longest_wait),
+                *(self._ended, self._ran, self._longest_run),
+            )
 
     def report(self, outcome: TaskOutcome, to: Report | None = None) -> None:
         """Report what became of an attempt, which is held until that is done; `to` somebody else than
@@ -194,6 +212,12 @@ class Attempts(Generic[Item]):
         if attempt.over or self.closed:
             return False
         attempt.begun = True
+        now = time.monotonic()
+        waited, attempt.since = now - attempt.since, now
+        self._begun += 1
+        self._waited += waited
+        if waited > self._longest_wait:
+            self._longest_wait = waited
         attempt.current = current
         attempt.limits = limits
         self.begun += 1
@@ -205,6 +229,7 @@ class Attempts(Generic[Item]):
         """Note that an attempt has not begun after all, and will."""
         attempt.begun = False
         self.begun -= 1
+        self._begun -= 1
         if attempt.limits is not None:
             self.deadlines.forget(attempt)
 
@@ -214,6 +239,11 @@ class Attempts(Generic[Item]):
             return False
         attempt.over = True
         if attempt.begun:
+            ran = time.monotonic() - attempt.since
+            self._ended += 1
+            self._ran += ran
+            if ran > self._longest_run:
+                self._longest_run = ran
             self.begun -= 1
             if self.closed and not self.begun:
                 self.drained.set()

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from mini_workflow.attempts import CLOSING, Limits, broken, handed_back
 from mini_workflow.errors import UsageError
-from mini_workflow.ports import Report, TaskOutcome, TaskRequest
+from mini_workflow.ports import AttemptCounts, Report, TaskOutcome, TaskRequest
 from mini_workflow.runners.attempts import Attempt, Attempts, was_stopped
 from mini_workflow.runners.loop_monitor import LoopMonitor, task_name
 from mini_workflow.task import CURRENT, CurrentTask
@@ -115,6 +115,14 @@ class EventLoopRunner:
     def holds(self, key: tuple[str, int, int]) -> bool:
         """See TaskRunner."""
         return self._attempts.holds(key)
+
+    def details(self, key: tuple[str, int, int]) -> str | None:
+        """See `Closing.details`."""
+        return self._attempts.details(key)
+
+    def counts(self) -> AttemptCounts:
+        """See CountingRunner."""
+        return self._attempts.counts()
 
     def close(self, grace: float) -> list[TaskRequest]:
         """See TaskRunner. What still runs after the grace is cancelled.

@@ -10,8 +10,9 @@ from typing import Final
 
 from mini_workflow.attempts import cancelled
 from mini_workflow.errors import RuntimeClosed
-from mini_workflow.ports import Report, TaskRequest
-from mini_workflow.runners.routed import Closing
+from mini_workflow.ports import AttemptCounts, Report, TaskRequest
+from mini_workflow.runners.routed import Closing, counts_of
+from mini_workflow.runners.shared_runner import SharedRunner, worker_message
 
 log = logging.getLogger("mini_workflow.engine")
 
@@ -20,15 +21,22 @@ class NamedWorkers:
     """A TaskRunner made of others, all with the same report: `default` for tasks that name no worker,
     and `others` by the names that they serve, which may be the default one too.
 
-    What names another worker waits here until it is cancelled or handed back. Closing it closes the
-    others.
+    What names another worker goes to other processes by `elsewhere`; without that it waits here until it
+    is cancelled or handed back. Closing it closes the others.
     """
 
-    def __init__(self, default: Closing, others: Mapping[str, Closing], report: Report) -> None:
+    def __init__(
+        self,
+        default: Closing,
+        others: Mapping[str, Closing],
+        report: Report,
+        elsewhere: SharedRunner | None = None,
+    ) -> None:
         self._default: Final = default
         self._others: Final = dict(others)
         self._all: Final = list(dict.fromkeys((default, *others.values())))
         self._report: Final = report
+        self._elsewhere: Final = elsewhere
         self._lock: Final = threading.Lock()
         self._waiting: Final[dict[tuple[str, int, int], TaskRequest]] = {}
         self._told: Final[set[str]] = set()
@@ -43,6 +51,9 @@ class NamedWorkers:
         runner = self._others.get(worker)
         if runner is not None:
             runner.submit(request)
+            return
+        if self._elsewhere is not None:
+            self._elsewhere.submit(request)
             return
         with self._lock:
             if self._closed:
@@ -71,13 +82,34 @@ class NamedWorkers:
                 self._waiting.pop(request.key, None)
         for runner in self._all:
             runner.cancel(execution_id, seq, reason)
+        if self._elsewhere is not None:
+            self._elsewhere.cancel(execution_id, seq, reason)
 
     def holds(self, key: tuple[str, int, int]) -> bool:
         """See TaskRunner."""
-        return key in self._waiting or any(runner.holds(key) for runner in self._all)
+        return (
+            key in self._waiting
+            or any(runner.holds(key) for runner in self._all)
+            or (self._elsewhere is not None and self._elsewhere.holds(key))
+        )
+
+    def kept(self) -> list[tuple[str, int, int]]:
+        """See NamedWorkerRunner."""
+        return [] if self._elsewhere is None else self._elsewhere.kept()
+
+    def look(self) -> None:
+        """See NamedWorkerRunner."""
+        if self._elsewhere is not None:
+            self._elsewhere.look()
+
+    def counts(self) -> AttemptCounts:
+        """See CountingRunner: what waits for another worker waits here."""
+        return counts_of(self._all) + AttemptCounts(wait=len(self._waiting))
 
     def unserved(self, execution_id: str) -> tuple[str, ...]:
         """See NamedWorkerRunner."""
+        if self._elsewhere is not None:
+            return tuple(sorted(self._elsewhere.unserved(execution_id)))
         with self._lock:
             waiting = list(self._waiting.values())
         return tuple(sorted({r.worker for r in waiting if r.execution_id == execution_id}))
@@ -91,19 +123,15 @@ class NamedWorkers:
             self._waiting.clear()
         for runner in self._all:
             handed_back += runner.close(max(0.0, ends_at - time.monotonic()))
+        if self._elsewhere is not None:
+            handed_back = self._elsewhere.close(handed_back)
         return handed_back
 
     def prepare_close(self) -> None:
         """Begin nothing any more, and tell what runs that it shall end."""
         with self._lock:
             self._closed = True
+        if self._elsewhere is not None:
+            self._elsewhere.prepare_close()
         for runner in self._all:
             runner.prepare_close()
-
-
-def worker_message(worker: str) -> str:
-    """Return what to do about tasks that wait for a worker."""
-    return (
-        f"open the runtime with workers={{{worker!r}: 1}}, or run mini-workflow worker MODULE "
-        f"--worker {worker}"
-    )

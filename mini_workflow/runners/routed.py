@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from typing import Final, Protocol
 
-from mini_workflow.ports import TaskRequest, TaskRunner
+from mini_workflow.ports import AttemptCounts, CountingRunner, TaskRequest, TaskRunner
 
 
 class Closing(TaskRunner, Protocol):
@@ -13,6 +14,12 @@ class Closing(TaskRunner, Protocol):
 
     def prepare_close(self) -> None:
         """Begin nothing any more, and tell what runs that it shall end."""
+        ...
+
+    def details(self, key: tuple[str, int, int]) -> str | None:
+        """Return the details that an attempt gave last with a heartbeat, if it runs here and gave any. Any
+        thread.
+        """
         ...
 
 
@@ -39,6 +46,14 @@ class RoutedRunner:
         """See TaskRunner."""
         return self._sync.holds(key) or self._async.holds(key)
 
+    def details(self, key: tuple[str, int, int]) -> str | None:
+        """See `Closing.details`."""
+        return self._sync.details(key) or self._async.details(key)
+
+    def counts(self) -> AttemptCounts:
+        """See CountingRunner."""
+        return counts_of((self._sync, self._async))
+
     def close(self, grace: float) -> list[TaskRequest]:
         """See TaskRunner: the two share the grace."""
         ends_at = time.monotonic() + grace
@@ -50,3 +65,12 @@ class RoutedRunner:
         """Begin nothing any more, and tell what runs that it shall end."""
         self._sync.prepare_close()
         self._async.prepare_close()
+
+
+def counts_of(runners: Iterable[TaskRunner]) -> AttemptCounts:
+    """Return the counts of several runners together, of those that count."""
+    total = AttemptCounts()
+    for runner in runners:
+        if isinstance(runner, CountingRunner):
+            total += runner.counts()
+    return total

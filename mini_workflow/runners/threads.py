@@ -13,7 +13,7 @@ from typing import Final
 
 from mini_workflow.attempts import CLOSING, TOO_LONG, TOO_SILENT, Limits, broken
 from mini_workflow.errors import UsageError
-from mini_workflow.ports import Report, TaskOutcome, TaskRequest
+from mini_workflow.ports import AttemptCounts, Report, TaskOutcome, TaskRequest
 from mini_workflow.runners.attempts import Attempt, Attempts
 from mini_workflow.task import CURRENT, CurrentTask
 
@@ -94,6 +94,14 @@ class ThreadRunner:
     def holds(self, key: tuple[str, int, int]) -> bool:
         """See TaskRunner."""
         return self._attempts.holds(key)
+
+    def details(self, key: tuple[str, int, int]) -> str | None:
+        """See `Closing.details`."""
+        return self._attempts.details(key)
+
+    def counts(self) -> AttemptCounts:
+        """See CountingRunner."""
+        return self._attempts.counts()
 
     def close(self, grace: float) -> list[TaskRequest]:
         """See TaskRunner."""

@@ -23,7 +23,8 @@ from mini_workflow.ports.transactions import TaskTransactions
 from mini_workflow.runners.event_loop import EventLoopRunner
 from mini_workflow.runners.named_workers import NamedWorkers
 from mini_workflow.runners.routed import RoutedRunner
-from mini_workflow.runners.threads import ThreadRunner
+from mini_workflow.runners.threads import ThreadRunner, default_threads
+from mini_workflow.runtimes.sharing import MakeShared, sharing
 from mini_workflow.stores.system_clock import SystemClock
 from mini_workflow.stream_buffer import StreamSink
 from mini_workflow.task import CurrentTask
@@ -60,7 +61,8 @@ def embed(
             process can take over.
         clock: the one that the backend was opened with; by default the system's.
         threads: threads for sync tasks; by default a few more than there are cores.
-        serves: the names of workers whose tasks run here too. Those of others wait.
+        serves: the names of workers whose tasks run here too, also those of executions that other owners
+            hold. Those of others wait for an owner that serves them.
         cache_size: how many waiting executions are kept in memory (about 5 KiB each).
         turn_timeout: seconds that a workflow may compute between two awaits; None for no limit.
         grace: seconds that `close` waits for tasks that have begun.
@@ -84,18 +86,22 @@ def embed(
     except UsageError:
         backend.close()
         raise
+    ticking = SystemClock() if clock is None else clock
+    make_shared = sharing(
+        *(backend, served, carrying, codec, value_limit, ticking, lease), lambda: None
+    )
     return Runtime(
         Ports(
             backend.store,
             backend.agenda,
             backend.mailbox,
             backend.leases,
-            SystemClock() if clock is None else clock,
+            ticking,
             getattr(backend, "streams", None),
         ),
         codec=carrying,
         interceptors=around,
-        make_runner=partial(_make_runner, carrying, around, threads, served),
+        make_runner=partial(_make_runner, carrying, around, threads, served, make_shared),
         on_stop=backend.close,
         cache_size=cache_size,
         turn_limit=turn_timeout,
@@ -110,12 +116,18 @@ def _make_runner(
     interceptors: Interceptors,
     threads: int | None,
     serves: frozenset[str],
+    make_shared: MakeShared | None,
     report: Report,
     hand_in: Report,
     sink: StreamSink | None,
 ) -> TaskRunner:
+    shared = None if make_shared is None else make_shared(report)
+    if shared is not None and serves:
+        report, hand_in = shared.reporting(report), shared.reporting(hand_in)
     runner = runner_in_process(codec, threads, report, hand_in, sink, interceptors)
-    return NamedWorkers(runner, dict.fromkeys(serves, runner), report)
+    if shared is not None:
+        shared.serve(dict.fromkeys(serves, (runner, threads or default_threads())))
+    return NamedWorkers(runner, dict.fromkeys(serves, runner), report, shared)
 
 
 def runner_in_process(

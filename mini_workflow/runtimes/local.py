@@ -34,7 +34,9 @@ from mini_workflow.ports.owner import Owner
 from mini_workflow.ports.transactions import TaskTransactions
 from mini_workflow.runners.named_workers import NamedWorkers
 from mini_workflow.runners.routed import Closing, RoutedRunner
+from mini_workflow.runners.threads import default_threads
 from mini_workflow.runtimes.embedded import DEFAULT_GRACE, runner_in_process
+from mini_workflow.runtimes.sharing import MakeShared, sharing
 from mini_workflow.stores.sqlite import SQLiteBackend
 from mini_workflow.stores.system_clock import SystemClock
 from mini_workflow.stores.wakeup_socket import WakeupSocket
@@ -54,6 +56,7 @@ class EmbeddedOptions(TypedDict, total=False):
     """The options of a runtime that is embedded in a process: see `LocalRuntime`."""
 
     workers: int | Mapping[str, int]
+    labels: Iterable[str]
     threads: int | None
     cache_size: int
     lease: float
@@ -82,6 +85,7 @@ class EmbeddedRuntime(Runtime):
         open_backend: Callable[[int, bool], OpenedBackend],
         *,
         workers: int | Mapping[str, int] = 0,
+        labels: Iterable[str] = (),
         threads: int | None = None,
         cache_size: int = DEFAULT_SIZE,
         lease: float = DEFAULT_LEASE,
@@ -95,6 +99,7 @@ class EmbeddedRuntime(Runtime):
         keep_runs: bool = True,
     ) -> None:
         processes = _processes_of(workers)
+        served = _served(processes, labels)
         _check("threads", threads, threads is None or threads >= 1, "1 or more, or None")
         _check("cache_size", cache_size, cache_size >= 0, "0 or more")
         _check("lease", lease, 1 <= lease <= MAXIMUM_LEASE, f"1 to {MAXIMUM_LEASE} seconds")
@@ -121,6 +126,10 @@ class EmbeddedRuntime(Runtime):
             _check_picklable("codec", codec)
             _check_picklable("interceptors", tuple(around))
         backend = self._opened = open_backend(round(lease * 1000), keep_runs)
+        make_shared = sharing(
+            *(backend, served, carrying, codec, value_limit, backend.clock, lease),
+            backend.notify_peers,
+        )
         super().__init__(
             Ports(
                 *(backend.store, backend.agenda, backend.mailbox, backend.leases, backend.clock),
@@ -129,13 +138,8 @@ class EmbeddedRuntime(Runtime):
             codec=carrying,
             interceptors=around,
             make_runner=partial(
-                _make_runner,
-                carrying,
-                around,
-                value_limit,
-                codec,
-                processes,
-                threads,
+                *(_make_runner, carrying, around, value_limit, codec, processes, served, threads),
+                make_shared,
                 getattr(backend, "transactions", None),
             ),
             notify_peers=backend.notify_peers,
@@ -173,9 +177,11 @@ class LocalRuntime(EmbeddedRuntime):
             and async ones on the event loop in which the runtime is opened, or on one of its
             own if there is none. A mapping says so for each worker that is served here by its
             name, ``{"default": 4, "gpu": 1}``: "default" has the tasks that name none, and is 0
-            where it is missing. A task of another worker waits until its execution is in a process
-            that serves it. A script that uses workers must start under
-            ``if __name__ == "__main__":``.
+            where it is missing. Tasks of another worker go to a process that serves it, on whichever
+            machine shares the store, and wait while there is none. A script that uses workers must
+            start under ``if __name__ == "__main__":``.
+        labels: the names of workers whose tasks run here as those do that name none; also of executions
+            that other processes hold.
         threads: threads for sync tasks, where there are no workers; by default a few more than
             there are cores.
         synchronous: "FULL" loses nothing that was acknowledged, even in a power cut; "NORMAL" is
@@ -214,7 +220,7 @@ class LocalRuntime(EmbeddedRuntime):
 
 class OpenedBackend(Backend, Protocol):
     """A backend that this process has open as an owner, and how others that have it open are woken. It
-    may have `streams` too, a StreamStore, and `transactions`, TaskTransactions.
+    may have `streams` too, a StreamStore, `shared_tasks`, a SharedTasks, and `transactions`, TaskTransactions.
     """
 
     @property
@@ -263,6 +269,7 @@ class _OpenedFile:
         self.store, self.agenda = self.backend.store, self.backend.agenda
         self.mailbox, self.leases = self.backend.mailbox, self.backend.leases
         self.streams = self.backend.streams
+        self.shared_tasks = self.backend.shared_tasks
         self._runtime: Runtime | None = None
         self._peers: list[str] = []
         self._peers_until = 0.0
@@ -335,18 +342,29 @@ def _processes_of(workers: int | Mapping[str, int]) -> dict[str, int]:
     return {"": 0, **{worker_of(name) if name else "": count for name, count in given.items()}}
 
 
+def _served(processes: Mapping[str, int], labels: Iterable[str]) -> frozenset[str]:
+    """Return the workers whose tasks are run here, but for the default one."""
+    _check("labels", labels, not isinstance(labels, str), 'names of workers, such as ["gpu"]')
+    return frozenset(name for name in (*map(worker_of, labels), *processes) if name)
+
+
 def _make_runner(
     codec: Codec,
     interceptors: Interceptors,
     value_limit: int,
     codecs: Codecs | None,
     processes: dict[str, int],
+    served: frozenset[str],
     threads: int | None,
+    make_shared: MakeShared | None,
     transactions: TaskTransactions | None,
     report: Report,
     hand_in: Report,
     buffer: StreamBuffer | None,
 ) -> TaskRunner:
+    shared = None if make_shared is None else make_shared(report)
+    if shared is not None and served:
+        report, hand_in = shared.reporting(report), shared.reporting(hand_in)
     in_process: RoutedRunner | None = None
     runners: dict[str, Closing] = {}
     for name, count in processes.items():
@@ -364,7 +382,17 @@ def _make_runner(
                 codec, threads, report, hand_in, buffer, interceptors, transactions
             )
             runners[name] = in_process
-    return NamedWorkers(runners.pop(""), runners, report)
+    default = runners.pop("")
+    others = {name: runners.get(name, default) for name in served}
+    if shared is not None:
+        room = threads or default_threads()
+        shared.serve(
+            {
+                name: (runner, processes.get(name, processes[""]) or room)
+                for name, runner in others.items()
+            }
+        )
+    return NamedWorkers(default, others, report, shared)
 
 
 def _equipment(
@@ -383,10 +411,11 @@ def _equipment(
         return signer.verify(data, execution_id=execution_id, seq=seq, attempt=attempt)
 
     codec = with_codecs(StandardCodec(value_limit=value_limit), codecs)
-    around = Interceptors.of(interceptors).around_task
+    around = Interceptors.of(interceptors)
     return WorkerConfig(
-        partial(execute, codec=codec, around=around),
-        partial(execute_async, codec=codec, around=around),
+        partial(execute, codec=codec, around=around.around_task),
+        partial(execute_async, codec=codec, around=around.around_task),
         seal,
         unseal,
+        around.flush,
     )

@@ -195,6 +195,7 @@ class _OpenedDatabase:
         self.mailbox, self.leases = backend.mailbox, backend.leases
         self.streams = backend.streams
         self.transactions = backend.transactions
+        self.shared_tasks = backend.shared_tasks
         self.clock = backend.clock
         self._runtime: Runtime | None = None
         self._waits = threading.Event()

@@ -158,7 +158,7 @@ class QueueRuntime(Client):
             limits=ReportLimits(queued=longest, longest=longest, margin=longest),
             streams=kept,
             around_task=around.around_task,
-            on_turn=telling(around),
+            on_turn=telling(around, store),
         )
         self._queue_transport = _QueueTransport(
             store, dispatch, reader, self._clock, kept, self._orchestrator

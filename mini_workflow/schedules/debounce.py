@@ -20,8 +20,8 @@ LONGEST_RUN: Final = 400
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 Asked = dict[str, Any]
-"""The last call: `args`, `kwargs` and `tags` of the start, its `id`, and, in milliseconds since the epoch,
-when the first call came (`since`) and when it is to be started (`until`)."""
+"""The last call: `args`, `kwargs`, `tags` and `headers` of the start, its `id`, and, in milliseconds since
+the epoch, when the first call came (`since`) and when it is to be started (`until`)."""
 
 
 async def debounce(ctx: Context, workflow: str, asked: Asked | None = None) -> str:
@@ -60,7 +60,7 @@ class DebounceRun:
             tuple(asked["args"]),
             asked["kwargs"],
         )
-        ctx.start(wanted, id=asked["id"], tags=asked["tags"])
+        ctx.start(wanted, id=asked["id"], tags=asked["tags"], headers=asked.get("headers"))
         return str(asked["id"])
 
     def _call(
@@ -71,6 +71,7 @@ class DebounceRun:
         delay: int,
         max_wait: int | None,
         execution_id: str,
+        headers: dict[str, str] | None = None,
     ) -> str:
         """Take a call, and answer with the id that the execution will have."""
         now, before = self._now(), self._asked
@@ -78,7 +79,7 @@ class DebounceRun:
         name = execution_id if before is None else before["id"]
         until = now + delay if max_wait is None else min(now + delay, since + max_wait)
         asked: Asked = {"args": args, "kwargs": kwargs, "tags": tags, "id": name}
-        self._asked = {**asked, "since": since, "until": until}
+        self._asked = {**asked, "headers": headers, "since": since, "until": until}
         self._called = True
         return str(name)
 

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from itertools import islice
 from typing import Any, Final, Literal, get_args
 
+from mini_workflow.core.headers import check_headers
 from mini_workflow.core.tags import check_tags
 from mini_workflow.durations import milliseconds, seconds
 from mini_workflow.errors import InvalidIdentifier, UsageError
@@ -19,7 +20,7 @@ OVERLAPS: Final[tuple[str, ...]] = get_args(Overlap)
 Plan = dict[str, Any]
 """What a schedule starts and when, as JSON holds it: `workflow`, `args`, `cron` and `timezone` or
 `every` (milliseconds), `overlap`, `catch_up` (milliseconds, or None for the latest time), `jitter`
-(milliseconds), and `tags` if it has any."""
+(milliseconds), and `tags` and `headers` if it has any."""
 
 CatchUp = float | timedelta | Literal["latest"]
 """How late a time may be made up for that was missed."""
@@ -63,6 +64,7 @@ def make_plan(
     catch_up: CatchUp | None = None,
     jitter: float | timedelta | None = None,
     tags: Mapping[str, str] | None = None,
+    headers: Mapping[str, str] | None = None,
 ) -> Plan:
     """Return the plan. Raises UsageError if it cannot be meant."""
     if (cron is None) == (every is None):
@@ -82,6 +84,8 @@ def make_plan(
     plan["jitter"] = 0 if jitter is None else _duration("jitter", jitter)
     if tags:
         plan["tags"] = check_tags(tags)
+    if headers:
+        plan["headers"] = check_headers(headers)
     if not times_after(plan, 0, 1):
         raise UsageError(f"cron={cron!r} has no time at all")
     return plan

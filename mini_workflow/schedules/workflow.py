@@ -187,9 +187,8 @@ class ScheduleRun:
         self._state["running"][name] = planned
         self._note(name, planned, "running")
         plan = self._plan
-        self._ctx.start(
-            plan["workflow"], *plan["args"], id=name, notify="closed", tags=plan.get("tags")
-        )
+        about = {"tags": plan.get("tags"), "headers": plan.get("headers")}
+        self._ctx.start(plan["workflow"], *plan["args"], id=name, notify="closed", **about)
         return "started"
 
     def _note(self, name: str, planned: int, status: str) -> None:

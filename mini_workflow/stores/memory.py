@@ -28,6 +28,7 @@ from mini_workflow.ports import (
 )
 from mini_workflow.stores.listing import count_of, page_of
 from mini_workflow.stores.memory_streams import MemoryStreams, StreamTable
+from mini_workflow.stores.memory_tasks import MemorySharedTasks, TaskTable
 
 
 @dataclass(slots=True)
@@ -64,6 +65,7 @@ class _Owner:
     address: str
     until: int
     turn: str | None = None
+    serves: frozenset[str] = frozenset()
 
 
 class MemoryState:
@@ -78,8 +80,10 @@ class MemoryState:
         self.partitions: dict[int, int | None] = {}
         self.deleted: dict[str, tuple[int, int]] = {}
         """How many events executions had that were deleted, by id, and the time of the last deletion."""
-        self._last = 0
+        self.last = 0
+        """The last number that was given out."""
         self.streams = StreamTable(self._head)
+        self.tasks = TaskTable()
 
     def _head(self, execution_id: str) -> Head | None:
         found = self.executions.get(execution_id)
@@ -87,8 +91,8 @@ class MemoryState:
 
     def number(self) -> int:
         """Return a number that was never given out before."""
-        self._last += 1
-        return self._last
+        self.last += 1
+        return self.last
 
     def post(self, execution_id: str, body: str, key: str) -> bool:
         """Keep a message, unless one of its key is there; answers whether the execution exists."""
@@ -104,6 +108,7 @@ class MemoryState:
         """Delete an execution, with the messages to it."""
         gone = self.executions.pop(execution_id)
         self.streams.remove(execution_id)
+        self.tasks.remove(execution_id)
         before, _ = self.deleted.get(execution_id, (0, 0))
         self.deleted[execution_id] = (before + gone.length, at)
         for number, (entry, _) in list(self.entries.items()):
@@ -119,7 +124,8 @@ class MemoryState:
 
 
 class MemoryBackend:
-    """The ports `store`, `agenda`, `mailbox`, `leases` and `streams` over one `MemoryState`.
+    """The ports `store`, `agenda`, `mailbox`, `leases`, `streams` and `shared_tasks` over one
+    `MemoryState`.
 
     Args:
         state: what to open; a new and empty one if left out.
@@ -148,6 +154,7 @@ class MemoryBackend:
         self.mailbox = MemoryMailbox(self._session)
         self.streams = MemoryStreams(self._session.streams)
         self.leases = MemoryLeases(self._session, address=address, clock=clock, lease=lease)
+        self.shared_tasks = MemorySharedTasks(self._session, clock)
 
     def close(self) -> None:
         """Close. Leases are kept until they end, unless they were released before."""
@@ -160,6 +167,7 @@ class _Session:
     def __init__(self, state: MemoryState) -> None:
         self._state = state
         self.lease: int | None = None
+        self.serves: frozenset[str] = frozenset()
         self.closed = False
 
     @contextmanager
@@ -383,7 +391,9 @@ class MemoryLeases:
                 session.verify(state)
             else:
                 session.lease = state.number()
-                state.owners[session.lease] = _Owner(self._address, now + self._duration)
+                state.owners[session.lease] = _Owner(
+                    self._address, now + self._duration, serves=session.serves
+                )
             for number, owner in list(state.owners.items()):
                 if number != session.lease and owner.until < now:
                     del state.owners[number]

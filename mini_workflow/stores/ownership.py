@@ -27,13 +27,10 @@ class Ownership:
         """How many commits the store has counted for the lease, where it does."""
         self.doubtful = False
         """Whether the last commit may have been done although it has raised."""
+        self.serves = ""
+        """The names of the workers that the owner serves, with spaces between them."""
         self.former: int | None = None
         """The lease that was lost last."""
-
-    @property
-    def home(self) -> int:
-        """The partition of new executions."""
-        return self.partitions[0]
 
     def require(self) -> int:
         """Return the lease; raise LeaseLost while there is none."""

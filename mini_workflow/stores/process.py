@@ -63,6 +63,15 @@ def dead_owners(owners: Sequence[Any], own: int | None, now: int) -> dict[int, i
     return dead
 
 
+def served_by(owners: Iterable[Any], now: int) -> set[str]:
+    """Return the workers that living owners serve. A row has what `dead_owners` takes, and the names of the
+    workers with spaces between them.
+    """
+    rows = list(owners)
+    dead = dead_owners([row[:6] for row in rows], None, now)
+    return {name for row in rows if row[0] not in dead for name in row[6].split()}
+
+
 def owners_of(rows: Iterable[Any], now: int) -> list[Owner]:
     """Return the owners of the rows of `OWNERS` that run executions: clients have no address."""
     found: list[Owner] = []

@@ -25,7 +25,7 @@ from mini_workflow.engine.picture import words
 from mini_workflow.errors import ExecutionNotFound, MiniWorkflowError, StoreUnavailable, UsageError
 from mini_workflow.ports.owner import MOST_HELD
 from mini_workflow.ui.actions import ACTIONS, Action, Asked, possible
-from mini_workflow.ui.execution_page import ExecutionPage, whole
+from mini_workflow.ui.execution_page import ExecutionPage, rows_of_child, whole
 from mini_workflow.ui.forms import MESSAGES, Asking
 from mini_workflow.ui.lists import SINCE, Filter, counts_of, lines_of, utc_now
 from mini_workflow.ui.live import Watch
@@ -84,6 +84,7 @@ def app(
         Route("/executions/bulk", pages.bulk, methods=["POST"]),
         Route("/executions/{id}", pages.execution),
         Route("/executions/{id}/history", pages.history),
+        Route("/executions/{id}/child", pages.child),
         Route("/executions/{id}/stream", pages.stream),
         Route("/executions/{id}/stream/live", pages.live_stream),
         Route("/executions/{id}/{action}", pages.act, methods=["GET", "POST"]),
@@ -169,6 +170,13 @@ class _Pages:
             ExecutionPage.read, self._client, request.path_params["id"], request.query_params
         )
         return self._page(request, "execution.html", page=page, actions=ACTIONS)
+
+    async def child(self, request: Request) -> Response:
+        """Give the rows of a child, for the timeline of its parent."""
+        name, asked = request.path_params["id"], request.query_params
+        child, true = asked.get("of", ""), asked.get("scale") == "true"
+        rows = await run_in_threadpool(partial(rows_of_child, self._client, name, child, true=true))
+        return self._page(request, "child.html", name=name, child=child, rows=rows, true=true)
 
     async def history(self, request: Request) -> Response:
         """Give the history away, as `mini-workflow replay` and `check_replay` take it."""

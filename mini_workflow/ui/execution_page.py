@@ -13,10 +13,11 @@ from mini_workflow.core.failure import Failure
 from mini_workflow.engine.client import Client
 from mini_workflow.engine.execution import Description, Execution
 from mini_workflow.engine.picture import words
-from mini_workflow.engine.picture.drawing import Picture, draw
-from mini_workflow.engine.picture.operations import course_of, milliseconds, one_line
+from mini_workflow.engine.picture.drawing import Picture, Row, draw, rows_on, scale_of
+from mini_workflow.engine.picture.operations import Course, course_of, milliseconds, one_line
 from mini_workflow.engine.timeline import Entry
 from mini_workflow.errors import SerializationError, UsageError
+from mini_workflow.task_logs import LOGS
 from mini_workflow.ui.actions import possible, remedy
 from mini_workflow.ui.lists import shape_of, utc_now
 from mini_workflow.ui.stream_page import StreamPart, streams_of
@@ -33,13 +34,22 @@ KINDS: Final = {
 }
 """Which events a page can be limited to."""
 
-_MESSAGES: Final = ("Signal", "Update", "Promise", "CancelRequested", "Messages")
+_MESSAGES: Final = (
+    "Signal",
+    "Update",
+    "Promise",
+    "Ask",
+    "ResultAsked",
+    "CancelRequested",
+    "Messages",
+)
 _ICONS: Final = (
     ("TaskRetryScheduled", "again failed"),
     ("TaskFailed", "failed failed"),
     ("InlineTaskFailed", "failed failed"),
     ("ChildFailed", "failed failed"),
     ("UpdateFailed", "failed failed"),
+    ("AskFailed", "failed failed"),
     ("PromiseFailed", "failed failed"),
     ("TaskCancelled", "cancelled done"),
     ("TaskCompleted", "completed completed"),
@@ -158,6 +168,8 @@ class ExecutionPage:
     line: str
     lasted: str
     picture: Picture
+    window: tuple[int, int] | None
+    """From when to when its rows are, in milliseconds since the epoch; None for all."""
     lines: list[EventLine]
     kinds: dict[str, str]
     kind: str
@@ -188,10 +200,11 @@ class ExecutionPage:
         entries = list(execution.timeline())
         course = course_of(entries)
         now = utc_now()
+        true = asked.get("scale") == "true"
+        window = window_of(asked, course, milliseconds(now), true=true)
         word, icon = shape_of(description)
         lines, older = _events(entries, kind, text, before)
         closing = entries[-1] if entries else None
-        true = asked.get("scale") == "true"
         raised = _raised(execution, closing)
         sentence, line = _sentence(description, closing, now)
         lasted = (description.closed_at or now) - description.started_at
@@ -202,7 +215,8 @@ class ExecutionPage:
             sentence,
             line,
             words.span(lasted / timedelta(milliseconds=1)),
-            draw(course, milliseconds(now), len(entries), true=true),
+            draw(course, milliseconds(now), len(entries), true=true, window=window),
+            window,
             lines,
             KINDS,
             kind,
@@ -222,6 +236,11 @@ class ExecutionPage:
         )
 
     @property
+    def has_logs(self) -> bool:
+        """Whether what its tasks log is kept."""
+        return any(one.name == LOGS for one in self.streams)
+
+    @property
     def title(self) -> str:
         """What the tab says."""
         return f"{self.description.id} {self.word}: {self.sentence}"
@@ -234,6 +253,44 @@ def whole(name: str, text: str) -> int | None:
     if not text.isdecimal() or len(text) > 18:
         raise UsageError(f"{name}={text!r}: give a whole number")
     return int(text)
+
+
+def window_of(
+    asked: Mapping[str, str], course: Course, now: int, *, true: bool
+) -> tuple[int, int] | None:
+    """Return the part of the time that an address asks for, in milliseconds since the epoch: by two times,
+    or as two shares of the width of the picture. Raises UsageError.
+    """
+    first, last = whole("from", asked.get("from", "")), whole("to", asked.get("to", ""))
+    if first is not None and last is not None:
+        return first, max(first, last)
+    view = asked.get("view", "")
+    if not view:
+        return None
+    try:
+        left, right = (min(max(float(part), 0.0), 1.0) for part in view.split(","))
+    except ValueError:
+        raise UsageError(
+            f"view={view!r}: give two numbers from 0 to 1, as in view=0.25,0.5"
+        ) from None
+    scale = scale_of(course, now, true=true)
+    return scale.time_at(100 * left), scale.time_at(100 * max(left, right))
+
+
+def rows_of_child(client: Client, name: str, child: str, *, true: bool) -> list[Row]:
+    """Return the rows of a child (or of one of its own), drawn where they stand in the picture of an
+    execution. Raises ExecutionNotFound.
+    """
+    now = milliseconds(utc_now())
+    outer = course_of(client.get_execution(name).timeline())
+    inner = course_of(client.get_execution(child).timeline())
+    rows = rows_on(scale_of(outer, now, true=true), inner, now)
+    parts = [part for row in rows for part in row.parts]
+    for one in (*rows, *parts):
+        one.key = f"{child}--{one.key}"
+    for row in rows:
+        row.cls = f"{row.cls} l1".strip()
+    return rows
 
 
 def _events(

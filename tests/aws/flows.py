@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from mini_workflow import ChildFailed, Context, RetryPolicy, current_task
+from mini_workflow import ChildFailed, Context, ExecutionNotFound, RetryPolicy, current_task
 from mini_workflow.core.payload import Payload
 from mini_workflow.engine.requests import Update
 from tests.aws.world import World, registry_of
@@ -91,6 +91,32 @@ async def teller(ctx: Context) -> list[Any]:
     await ctx.task(did, 0)
     child.signal("hello", 2)
     return await child
+
+
+async def answering(ctx: Context) -> list[int]:
+    numbers: list[int] = []
+
+    async def add(number: int) -> int:
+        numbers.append(await ctx.task(did, number))
+        return sum(numbers)
+
+    ctx.on_update("add", add)
+    ctx.on_query("all", lambda: numbers)
+    await ctx.wait_for_signal("close")
+    return numbers
+
+
+async def asking(ctx: Context) -> list[Any]:
+    other = ctx.start("answering", id="answering")
+    result = other.result()
+    seen = [await other.update("add", 4), await other.query("all")]
+    seen.append(await other.signal("close", confirm=True))
+    seen += [await result, await other.query("all")]
+    try:
+        await ctx.execution("nobody").result()
+    except ExecutionNotFound:
+        seen.append("nobody")
+    return seen
 
 
 async def generations(ctx: Context, seen: list[Any]) -> list[Any]:
@@ -188,6 +214,7 @@ WORKFLOWS = (
         teller,
         generations,
     ),
+    *(answering, asking),
     *(hasty, cancelled, stubborn, updated, inline, streamed),
 )
 REGISTRY = registry_of(*WORKFLOWS)
@@ -258,6 +285,7 @@ SCENARIOS = {
     ),
     "parent": Scenario("parent", [4, 9, "no such luck"]),
     "teller": Scenario("teller", [1, 2], tasks=1),
+    "asking": Scenario("asking", [4, [4], None, [4], [4], "nobody"]),
     "generations": Scenario(
         "generations", [1, 2, 3, "end"], ([],), (signal(1, 2), signal(3, "end")), tasks=4
     ),

@@ -24,7 +24,7 @@ from tests.aws.counting import (
     dollars,
     kinds,
 )
-from tests.aws.world import World
+from tests.aws.world import HOLDING, World
 from tests.paths import ROOT
 
 STEP = {"s3.PutObject": 1, "lambda.Invoke": 1, "sqs.SendMessage": 1}
@@ -164,6 +164,15 @@ def test_a_turn_in_a_table_is_one_small_item_and_reads_nothing() -> None:
         assert cost["s3.GetObject"] == len(segments)
         # The turns since are at most 64 KiB, in items of a few hundred bytes and more.
         assert 1 <= cost["dynamodb.Query"] <= 4
+
+
+def test_a_small_step_and_an_inline_task_in_a_table_stay_below_their_bars() -> None:
+    """A turn of a KiB, with all that it takes: what holds its messages is not among it."""
+    of = kinds("dynamodb")
+    assert of["step"]["written"] == 1
+    assert HOLDING not in of["step"]
+    assert dollars(of["step"]) <= 3.0
+    assert dollars(of["inline task"]) <= 1.0
 
 
 def test_the_document_says_what_was_counted() -> None:

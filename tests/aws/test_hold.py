@@ -23,7 +23,8 @@ from tests.waiting import WAIT
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 VISIBILITY = 360
-"""Seconds of the queue of events: what the component sets, six times the function's timeout."""
+"""Seconds of the queue of events: four times what the component sets by default, and as much as it sets for a
+function that may take five and a half minutes."""
 
 BEARABLE = 30_000
 """Milliseconds that others may lose by a process that dies."""
@@ -135,6 +136,44 @@ def test_two_that_end_the_process_do_not_keep_their_neighbours_for_long(
             assert world.client.get_execution(name).describe().status == "blocked"
 
 
+def test_a_step_of_a_live_execution_is_not_held() -> None:
+    with World(REGISTRY) as world:
+        world.client.start_execution("sequence", id="e")
+        world.deliver()
+        # Nobody knows yet what its code does to the process.
+        assert world.calls.count(HOLDING) == 1
+        world.run()
+        assert world.client.get_execution("e").result(timeout=0) is not None
+        assert world.calls.count(HOLDING) == 1
+
+
+def test_a_process_that_dies_in_a_step_alone_costs_that_execution_what_its_queue_hides(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    BODIES.clear()
+    with Queue(registry_of(poison, *WORKFLOWS)) as world:
+        world.client.start_execution("poison", id="e")
+        world.deliver()
+        assert world.calls.count(HOLDING) == 1
+        assert world.attempt()
+        proper, deaths, lost = Turns.next, iter([True]), list[int]()
+
+        def take(turns: Turns, delivery: Delivery, now: int) -> Turn | None:
+            if next(deaths, False):
+                raise Death
+            lost.append(now - began)
+            return proper(turns, delivery, now)
+
+        began = world.clock.now()
+        monkeypatch.setattr(Turns, "next", take)
+        world.play()
+        assert world.deaths == 1
+        assert lost == [VISIBILITY * 1000]
+        assert world.client.get_execution("e").describe().status == "completed"
+        # What was delivered before is held again.
+        assert world.calls.count(HOLDING) == 2
+
+
 def test_a_batch_holds_its_messages_with_one_call() -> None:
     with World(REGISTRY) as world:
         for number in range(10):
@@ -159,6 +198,21 @@ def test_messages_are_held_for_as_long_as_the_batch_lasts(monkeypatch: pytest.Mo
     holding.end()
     assert queue.calls[-1] == {"1": 0.002, "2": 0.002, "3": 0.004}
     assert len(queue.calls) == queue.wait(0)
+
+
+def test_a_batch_that_takes_longer_than_a_moment_is_held_from_then_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    queue, groups = Recording(), {"a": [{"receiptHandle": "1"}]}
+    holding = Hold(Clients(lambda service: queue), lambda: "url", groups, at_once=False)
+    holding.wait()  # for nothing: it is not to be held yet
+    holding.end()
+    assert queue.calls == []
+    monkeypatch.setattr(hold, "PAUSE", 0.001)
+    holding = Hold(Clients(lambda service: queue), lambda: "url", groups, at_once=False)
+    queue.wait(1)
+    holding.end()
+    assert queue.calls[0] == {"1": hold.HELD}
 
 
 def test_whoever_cannot_hold_messages_handles_them_all_the_same() -> None:

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
-from mini_workflow import Context, RetryPolicy, current_task
+from mini_workflow import (
+    Committed,
+    Context,
+    CurrentTask,
+    Interceptor,
+    RetryPolicy,
+    UsageError,
+    WireError,
+    current_task,
+)
 from mini_workflow.runtimes.aws.telemetry import NAMESPACE, JsonFormatter
-from mini_workflow.task import traceparent
+from mini_workflow.trace_context import traceparent
 from tests.aws.flows import BODIES, REGISTRY
 from tests.aws.world import World, registry_of
 
@@ -152,3 +162,48 @@ def test_the_trace_of_an_execution_goes_through_its_tasks() -> None:
     assert len(spans) == 4
     assert len({each.split("-")[1] for each in spans}) == 1
     assert traceparent("f", 1, 1).split("-")[1] != found[0].split("-")[1]
+
+
+class Flushing(Interceptor):
+    """Notes what was held back when an invocation ended."""
+
+    def __init__(self) -> None:
+        self.held: list[str] = []
+        self.flushed: list[list[str]] = []
+
+    @contextmanager
+    def around_task(self, task: CurrentTask) -> Generator[None]:
+        yield
+        self.held.append(f"task {task.name}")
+
+    def committed(self, committed: Committed) -> None:
+        self.held.append(f"commit {committed.status}")
+
+    def flush(self) -> None:
+        self.flushed.append(self.held)
+        self.held = []
+
+
+def test_each_invocation_flushes_before_it_ends() -> None:
+    """Lambda freezes the process behind it: of orchestrator and worker alike, also if one fails."""
+    around = Flushing()
+    with World(registry_of(one_task), interceptors=[around]) as world:
+        world.client.start_execution("one_task", id="e")
+        world.run()
+        before = len(around.flushed)
+        for handler, refusal in (
+            (world.worker.execute, WireError),
+            (world.orchestrator.orchestrate, UsageError),
+        ):
+            with pytest.raises(refusal):
+                handler({})
+        assert len(around.flushed) == before + 2
+    assert [held for held in around.flushed if held] == [
+        ["commit running"],
+        ["task int"],
+        ["commit completed"],
+    ]
+
+
+async def one_task(ctx: Context) -> int:
+    return await ctx.task(int, 1)

@@ -11,9 +11,10 @@ import pytest
 from mini_workflow import AWSRuntime, Context, ExecutionNotFound, UsageError
 from mini_workflow.errors import SettingMissing
 from mini_workflow.runtimes.aws import retention
-from mini_workflow.settings import EXECUTION_RETENTION
+from mini_workflow.settings import EXECUTION_RETENTION, TABLE_NAME
 from mini_workflow.stores import aws_limits
 from mini_workflow.stores.s3 import object_store
+from tests.aws.counting import STORES
 from tests.aws.world import Fault, World, registry_of
 
 DAY = 86_400_000
@@ -37,9 +38,10 @@ async def rounds(ctx: Context, left: int) -> str:
     return "done"
 
 
-@pytest.fixture
-def world() -> Iterator[World]:
-    with World(registry_of(says, waits, rounds), settings=KEEP) as world:
+@pytest.fixture(params=STORES)
+def world(request: pytest.FixtureRequest) -> Iterator[World]:
+    settings = {**KEEP, **STORES[request.param]}
+    with World(registry_of(says, waits, rounds), settings=settings) as world:
         yield world
 
 
@@ -55,6 +57,23 @@ def anything(world: World, name: str = "") -> None:
 
 def keys(world: World, part: str) -> list[str]:
     return [key for key in world.services.objects if part in key]
+
+
+def rows(world: World, name: str) -> list[dict[str, Any]]:
+    """The items of the table that belong to an execution, in its history and in lists."""
+    items = world.services.tables.items.items()
+    return [item for place, item in items if any(part.endswith(name) for part in place)]
+
+
+def looks(world: World, since: int) -> int:
+    """How often it has been asked for what has closed: each look claims it first and says then how far it
+    has come.
+    """
+    return (
+        world.calls[since:].count("s3.PutObject") // 2
+        if TABLE_NAME in world.environment
+        else ("s3.ListObjectsV2" in world.calls[since:])
+    )
 
 
 def test_what_has_closed_is_deleted_when_its_time_has_come(world: World) -> None:
@@ -74,8 +93,15 @@ def test_what_has_closed_is_deleted_when_its_time_has_come(world: World) -> None
     assert names(world) == {"runs", "second", "a", "b"}
     with pytest.raises(ExecutionNotFound):
         world.client.get_execution("first")
-    # All that was written for it is gone; what marks its place expires by a rule of the bucket.
-    assert keys(world, "first") == ["executions/first.json"]
+    # All that was written for it is gone; what marks its place expires by a rule of the bucket, or at
+    # a time that the table knows.
+    if TABLE_NAME in world.environment:
+        assert keys(world, "first") == []
+        assert rows(world, "first")
+        assert all("expires" in row for row in rows(world, "first"))
+        assert not any("expires" in row for row in rows(world, "second"))
+    else:
+        assert keys(world, "first") == ["executions/first.json"]
     world.clock.advance(20 * DAY)
     anything(world, "c")
     assert names(world) == {"runs", "a", "b", "c"}
@@ -112,11 +138,10 @@ def test_only_one_process_looks_when_it_is_time(world: World) -> None:
     for _ in range(5):
         world.orchestrator = world.process()
         anything(world)
-    looked = [call for call in world.calls[before:] if call == "s3.ListObjectsV2"]
-    assert looked == []
+    assert looks(world, before) == 0
     world.clock.advance(retention.LONGEST_PAUSE)
     anything(world)
-    assert "s3.ListObjectsV2" in world.calls[before:]
+    assert looks(world, before) == 1
 
 
 def test_without_a_retention_nothing_is_looked_for() -> None:
@@ -130,8 +155,10 @@ def test_without_a_retention_nothing_is_looked_for() -> None:
         assert "s3.ListObjectsV2" not in world.calls
 
 
-def test_the_argument_goes_before_the_setting() -> None:
-    with World(registry_of(says, waits), settings=KEEP, retention=timedelta(days=2)) as world:
+@pytest.mark.parametrize("store", STORES)
+def test_the_argument_goes_before_the_setting(store: str) -> None:
+    settings = {**KEEP, **STORES[store]}
+    with World(registry_of(says, waits), settings=settings, retention=timedelta(days=2)) as world:
         world.client.start_execution("says", "a", id="a")
         world.settle()
         world.clock.advance(3 * DAY)
@@ -156,8 +183,8 @@ def test_an_argument_that_cannot_be_meant_is_an_error() -> None:
 # Whatever happens on the way
 
 
-def calls_of_a_sweep() -> int:
-    with swept(None) as world:
+def calls_of_a_sweep(store: str) -> int:
+    with swept(None, store) as world:
         return len(world.calls)
 
 
@@ -166,8 +193,8 @@ class swept(World):  # noqa: N801
     follows, in which something goes wrong.
     """
 
-    def __init__(self, fault: Fault | None) -> None:
-        super().__init__(registry_of(says, waits), settings=KEEP)
+    def __init__(self, fault: Fault | None, store: str) -> None:
+        super().__init__(registry_of(says, waits), settings={**KEEP, **STORES[store]})
         for name in ("first", "second"):
             self.client.start_execution("says", "a", id=name)
         self.client.start_execution("waits", id="third")
@@ -183,10 +210,13 @@ class swept(World):  # noqa: N801
 
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("kind", ["dies", "fails", "throttled"])
-def test_whatever_goes_wrong_they_are_deleted_and_nothing_else(kind: Any, after: bool) -> None:
-    most = calls_of_a_sweep()
+@pytest.mark.parametrize("store", STORES)
+def test_whatever_goes_wrong_they_are_deleted_and_nothing_else(
+    store: str, kind: Any, after: bool
+) -> None:
+    most = calls_of_a_sweep(store)
     for n in range(1, most + 1, 3 if kind != "dies" else 1):
-        with swept(Fault(n, kind, after)) as world:
+        with swept(Fault(n, kind, after), store) as world:
             for later in ("a", "b", "c"):
                 world.clock.advance(retention.LONGEST_PAUSE)
                 anything(world, later)

@@ -27,7 +27,7 @@ from mini_workflow import (
     workflow,
 )
 from mini_workflow.core import events
-from tests.behaviours.stage import Stage
+from tests.behaviours.stage import DAY, Stage
 from tests.waiting import WAIT, eventually
 
 TENANT = {"tenant": "t-7", "trace": "4bf92f35"}
@@ -251,6 +251,81 @@ def test_110_a_replay_is_told_as_one(runtime: Stage) -> None:
     eventually(lambda: ("o-1", 1, "ExecutionCompleted") in seen("one", "event"))
     kinds = [kind for _, _, kind in seen("one", "event") if kind != "ExecutionStarted"]
     assert kinds == [type(event).__name__ for event in execution.history()][1:]
+
+
+class Holding(Interceptor):
+    """Notes when it is to hand on what it holds back, and what is blocked."""
+
+    def flush(self) -> None:
+        SEEN.setdefault("holding", []).append(("flush",))
+
+    def committed(self, committed: Committed) -> None:
+        if committed.blocked_by:
+            about = (committed.execution_id, committed.blocked_by, committed.headers)
+            SEEN.setdefault("holding", []).append(("blocked", *about))
+
+
+def test_110_what_is_held_back_is_flushed(runtime: Stage) -> None:
+    """At the end at the latest."""
+    runtime.reopen(interceptors=[Holding()])
+    runtime.run(has_none)
+    SEEN.clear()
+    runtime.reopen()
+    assert seen("holding", "flush")
+
+
+def test_110_a_block_is_heard_of(runtime: Stage) -> None:
+    """Also a pause, which no event tells of; with the headers, though no code was run."""
+    runtime.reopen(interceptors=[Holding()])
+    execution = runtime.start(waits, id="o-1", headers=TENANT)
+    execution.pause("for a while")
+    eventually(lambda: seen("holding", "blocked"))
+    assert seen("holding", "blocked") == [("o-1", "ExecutionPaused", TENANT)]
+
+
+@workflow("interceptors.gives_headers")
+async def gives_headers(ctx: Context) -> list[Any]:
+    given = {"tenant": "t-8", "more": "x"}
+    found = await ctx.child(has_none, headers=given)
+    ctx.start(has_none, id="o-1.start", headers=given, notify="closed")
+    await ctx.wait_for_signal("closed")
+    try:
+        ctx.child(has_none, headers={"big": "x" * 5000})
+    except UsageError:
+        found.append(await ctx.child(has_none))
+    return found
+
+
+@pytest.mark.parametrize("intercepted", [False, True])
+def test_111_headers_are_given_to_one_child_or_start(runtime: Stage, intercepted: bool) -> None:
+    """Beside those of the execution; what is wrong starts nothing, and an interceptor sees the result."""
+    if intercepted:
+        runtime.reopen(interceptors=[Recording("one")])
+    execution = runtime.start(gives_headers, id="o-1", headers=TENANT)
+    both, own = {**TENANT, "tenant": "t-8", "more": "x"}, dict(TENANT)
+    found = [both, both, [own, own]]
+    started = [both, both]
+    if intercepted:
+        via = "child interceptors.has_none"
+        found = [both | {"via": via}, both | {"via": via}, [own | {"via": via}] * 2]
+        started = [both | {"via": "start interceptors.has_none"}] * 2
+    assert execution.result(WAIT) == found
+    assert runtime.get_execution("o-1.start").result(WAIT) == started
+
+
+def test_111_headers_of_schedules_and_debounced_starts(runtime: Stage) -> None:
+    """What they start has them."""
+    name = runtime.debounce(has_none, key="k", delay=0, headers=TENANT)
+    assert runtime.get_execution(name).result(WAIT) == [TENANT, TENANT]
+    schedule = runtime.schedules.create("s", has_none, every=DAY, headers=TENANT)
+    assert schedule.describe().headers == TENANT
+    assert schedule.trigger().result(WAIT) == [TENANT, TENANT]
+    schedule.update(headers={"tenant": "t-8"})
+    assert schedule.trigger().result(WAIT) == [{"tenant": "t-8"}] * 2
+    schedule.update(headers={})
+    assert schedule.trigger().result(WAIT) == [{}, {}]
+    with pytest.raises(UsageError, match="cannot be the name of a header"):
+        runtime.schedules.create("t", has_none, every=DAY, headers={"a tenant": "x"})
 
 
 class Translating(Interceptor):

@@ -15,6 +15,7 @@ from mini_workflow.testing.contracts.leases import LeasesContract
 from mini_workflow.testing.contracts.mailbox import MailboxContract, OutboxContract
 from mini_workflow.testing.contracts.ownership import OwnershipContract
 from mini_workflow.testing.contracts.runs import RunsContract
+from mini_workflow.testing.contracts.shared_tasks import SharedTaskContract
 from mini_workflow.testing.contracts.store import ListingContract, StoreContract
 from mini_workflow.testing.contracts.streams import StreamCommitContract, StreamContract
 
@@ -50,6 +51,9 @@ class TestOutbox(InMemory, OutboxContract): ...
 
 
 class TestLeases(InMemory, LeasesContract): ...
+
+
+class TestSharedTasks(InMemory, SharedTaskContract): ...
 
 
 class TestStreams(InMemory, StreamContract): ...

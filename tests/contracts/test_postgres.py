@@ -21,6 +21,7 @@ from mini_workflow.testing.contracts.leases import LeasesContract
 from mini_workflow.testing.contracts.mailbox import MailboxContract, OutboxContract
 from mini_workflow.testing.contracts.ownership import OwnershipContract
 from mini_workflow.testing.contracts.runs import RunsContract
+from mini_workflow.testing.contracts.shared_tasks import SharedTaskContract
 from mini_workflow.testing.contracts.store import ListingContract, StoreContract
 from mini_workflow.testing.contracts.streams import StreamCommitContract, StreamContract
 from tests.postgres.server import PostgresServer
@@ -98,6 +99,9 @@ class TestOutbox(InDatabase, OutboxContract): ...
 
 
 class TestLeases(InDatabase, LeasesContract): ...
+
+
+class TestSharedTasks(InDatabase, SharedTaskContract): ...
 
 
 class TestStreams(InDatabase, StreamContract): ...

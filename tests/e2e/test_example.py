@@ -2,8 +2,6 @@
 
 import base64
 import json
-import threading
-import time
 from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
@@ -11,17 +9,20 @@ from uuid import uuid4
 import pytest
 import yaml
 
+from mini_workflow.core.events import TaskCompleted
 from tests.aws.emulator.server import Server
 from tests.e2e.deployment import Deployment, deployed
 from tests.paths import ROOT
-from tests.waiting import WAIT
+from tests.pulumi.installed_wheels import only_from
+from tests.waiting import eventually
 
 
 class Example:
-    """The deployed example, as those see it who call its URL."""
+    """A deployed example, as those see it who call its URL."""
 
-    def __init__(self, deployment: Deployment) -> None:
+    def __init__(self, deployment: Deployment, function: str) -> None:
         self.deployment = deployment
+        self.function = function
         self.outputs = deployment.stack.outputs
 
     def call(self, method: str, path: str, body: str = "", encoded: bool = False) -> Any:
@@ -32,32 +33,48 @@ class Example:
             "body": body,
             "isBase64Encoded": encoded,
         }
-        told = self.deployment.call(self.outputs["api"], event)
+        told = self.deployment.call(self.outputs[self.function], event)
         assert "statusCode" in told, told
         return told["statusCode"], json.loads(told["body"])
 
-    def result(self, name: str) -> Any:
-        deadline = time.monotonic() + WAIT
-        while True:
+    def eventually(self, name: str, wanted: str) -> Any:
+        """What is told of an execution as `wanted`, when there is some."""
+
+        def look() -> Any:
             code, told = self.call("GET", f"/{name}")
             assert code == 200
-            if told["status"] != "running":
-                assert told["status"] == "completed", told
-                return told["result"]
-            assert time.monotonic() < deadline, told
-            threading.Event().wait(0.2)
+            assert told["status"] in ("running", "completed"), told
+            return told.get(wanted)
+
+        return eventually(look, every=0.2)
 
 
 @pytest.fixture(scope="module")
-def example(strict_aws: Server) -> Iterator[Example]:
-    with deployed(strict_aws, ROOT, Deployment) as deployment:
-        yield Example(deployment)
+def deployment(
+    strict_aws: Server, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Deployment]:
+    wheels = tmp_path_factory.mktemp("wheels")
+    with (
+        only_from(wheels, "pydantic-ai-slim"),
+        deployed(strict_aws, ROOT, Deployment) as deployment,
+    ):
+        yield deployment
+
+
+@pytest.fixture
+def example(deployment: Deployment) -> Example:
+    return Example(deployment, "api")
+
+
+@pytest.fixture
+def agents(deployment: Deployment) -> Example:
+    return Example(deployment, "agents_api")
 
 
 def test_the_program_makes_its_whole_stack(example: Example) -> None:
-    # The bucket of the example, an engine, and a function with a URL.
-    assert len(example.deployment.mocks.made) == 1 + 37 + 6
-    assert set(example.outputs) == {"url", "api", "uploads"}
+    # The bucket of the uploads, and twice an engine and a function with a URL.
+    assert len(example.deployment.mocks.made) == 1 + 2 * (37 + 6)
+    assert set(example.outputs) == {"url", "api", "uploads", "agents_url", "agents_api"}
     assert example.outputs["url"].startswith("http")
 
 
@@ -72,7 +89,7 @@ def test_an_upload_started_over_http_completes(example: Example) -> None:
     name = f"upload-{uuid4().hex[:8]}"
     body = json.dumps({"key": "notes/a.txt", "data": "durable ☃", "id": name})
     assert example.call("POST", "/", body) == (202, {"id": name})
-    assert example.result(name) == "durable ☃"
+    assert example.eventually(name, "result") == "durable ☃"
     assert example.deployment.read(example.outputs["uploads"], "notes/a.txt") == "durable ☃"
     with example.deployment.linked("Api") as runtime:
         history = [type(event).__name__ for event in runtime.get_execution(name).history()]
@@ -86,6 +103,42 @@ def test_an_upload_started_over_http_completes(example: Example) -> None:
     # The same again is the same execution.
     again = base64.b64encode(body.encode()).decode()
     assert example.call("POST", "/", again, encoded=True) == (202, {"id": name})
+
+
+def test_an_agent_asks_a_person_and_says_what_it_does(agents: Example) -> None:
+    name = f"disk-{uuid4().hex[:8]}"
+    question = json.dumps({"text": "A disk is full.", "id": name})
+    assert agents.call("POST", "/", question) == (202, {"id": name})
+    ((wanted, token),) = agents.eventually(name, "approvals").items()
+    assert wanted == "delete web-1 access.log"
+    approval = json.dumps({"token": token, "allowed": True})
+    assert agents.call("POST", "/approvals", approval) == (200, {})
+    assert agents.eventually(name, "answer") == "I am done with web-1, as you told me."
+    code, told = agents.call("GET", f"/{name}/events")
+    assert code == 200
+    kinds = [event["event_kind"] for _, event in told["events"]]
+    assert kinds.count("function_tool_result") == 4
+    assert kinds.count("approval_wanted") == kinds.count("approval_given") == 1
+    assert agents.call("POST", "/approvals", approval)[0] == 409
+    with agents.deployment.linked("AgentsApi") as runtime:
+        done = [e for e in runtime.get_execution(name).history() if isinstance(e, TaskCompleted)]
+    assert len(done) == 8  # four answers of the model, and four of tools
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "code"),
+    [
+        ("POST", "/", '{"id": "no-text"}', 400),
+        ("POST", "/approvals", "no json", 400),
+        ("POST", "/approvals", '{"token": "wrong", "allowed": true}', 409),
+        ("GET", "/nobody", "", 404),
+        ("PUT", "/", "", 404),
+    ],
+)
+def test_what_makes_no_sense_to_an_agent_is_refused(
+    agents: Example, method: str, path: str, body: str, code: int
+) -> None:
+    assert agents.call(method, path, body)[0] == code
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,8 @@ def test_a_redeployment_and_a_restart_continue_what_is_in_flight(tmp_path: Path)
         # A new version, which kills the processes of the old one.
         changed(program, OLD, NEW)
         flows.stack.up(program)
-        assert fragile.result(timeout=WAIT) == 2
+        # Functions that begin while it is deployed may be ended by it, too.
+        assert fragile.result(timeout=WAIT) >= 2
         new = flows.start("evolving")
         for execution in (old, new):
             execution.signal("go")

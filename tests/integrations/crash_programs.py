@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from pydantic_ai import Agent, RunContext
 from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart, ToolCallPart
 from pydantic_ai.models.function import AgentInfo, FunctionModel
 
-from mini_workflow import Context, RetryPolicy, current_task, workflow
+from mini_workflow import Context, Limit, RetryPolicy, current_task, workflow
 from mini_workflow.integrations.openai_agents import DurableRunner, make_durable
 from mini_workflow.integrations.pydantic_ai import MiniWorkflowDurability
 from tests.behaviours.stage import go_through, note
@@ -106,7 +108,28 @@ async def open_crashes(ctx: Context, ledger: str) -> str:
     return str(result.final_output)
 
 
-def fans_out(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
+Limit("agents.requests", concurrency=3)
+AT_ONCE: list[int] = []
+"""How many requests were under way when each began."""
+
+_BUSY: set[object] = set()
+
+
+@contextmanager
+def counted() -> Iterator[None]:
+    """Count a request to a model while it is under way."""
+    mark = object()
+    _BUSY.add(mark)
+    AT_ONCE.append(len(_BUSY))
+    try:
+        yield
+    finally:
+        _BUSY.remove(mark)
+
+
+async def fans_out(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
+    with counted():
+        await asyncio.sleep(0)
     seen = returned(messages)
     if not seen:
         return ModelResponse(parts=[ToolCallPart("double", {"number": n}) for n in range(4)])
@@ -116,7 +139,7 @@ def fans_out(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
 many = Agent(
     FunctionModel(fans_out, model_name="scripted"),
     name="many",
-    capabilities=[MiniWorkflowDurability()],
+    capabilities=[MiniWorkflowDurability(model={"limit": "agents.requests"})],
 )
 
 
@@ -130,7 +153,9 @@ async def doubles(ctx: Context) -> str:
     return (await many.run("Double.")).output
 
 
-def open_fans_out(call: ModelCall, seen: list[str]) -> Any:
+async def open_fans_out(call: ModelCall, seen: list[str]) -> Any:
+    with counted():
+        await asyncio.sleep(0)
     if not seen:
         return [function_call("open_double", {"number": n}, call_id=f"call-{n}") for n in range(4)]
     return [assistant_message(" ".join(sorted(seen)))]
@@ -141,7 +166,10 @@ def open_double(number: int) -> str:
     return str(2 * number)
 
 
-open_many = make_durable(OpenAgent("open many", model=scripted(open_fans_out), tools=[open_double]))
+open_many = make_durable(
+    OpenAgent("open many", model=scripted(open_fans_out), tools=[open_double]),
+    model={"limit": "agents.requests"},
+)
 
 
 @workflow("openai_agents.doubles")

@@ -11,7 +11,7 @@ import pytest
 from mini_workflow import LocalRuntime
 from mini_workflow.core.events import TaskCompleted
 from tests.behaviours.stage import GATES, LEDGER, Background, Stage, gate
-from tests.integrations.crash_programs import crashes, doubles, open_crashes, open_doubles
+from tests.integrations.crash_programs import AT_ONCE, crashes, doubles, open_crashes, open_doubles
 from tests.waiting import WAIT
 
 LOOPS = pytest.mark.parametrize(
@@ -48,18 +48,23 @@ def test_a_process_that_dies_at_each_task_of_the_loop(runtime: Stage, loop: Any)
     assert [(event.seq, event.attempt) for event in done] == [(number, 2) for number in TASKS]
 
 
-def test_a_worker_that_is_killed_at_each_task_of_the_loop(tmp_path: Path) -> None:
+@LOOPS
+def test_a_worker_that_is_killed_at_each_task_of_the_loop(tmp_path: Path, loop: Any) -> None:
     ledger = tmp_path / "ledger"
     with LocalRuntime(tmp_path / "state.db", workers=2, cache_size=0) as runtime:
-        execution = runtime.start_execution(crashes, str(ledger))
+        execution = runtime.start_execution(loop, str(ledger))
         assert execution.result(WAIT) == "Ulm and Bonn"
     begun = [tuple(map(int, line.split())) for line in ledger.read_text().splitlines()]
     assert begun == TWICE
 
 
-def test_fifty_agents_with_parallel_tools(tmp_path: Path) -> None:
+def test_fifty_agents_with_parallel_tools_and_a_limit_on_requests(tmp_path: Path) -> None:
+    AT_ONCE.clear()
     with LocalRuntime(tmp_path / "state.db", cache_size=10) as runtime:
         started = [
             runtime.start_execution(loop) for _ in range(25) for loop in (doubles, open_doubles)
         ]
         assert [execution.result(WAIT) for execution in started] == ["0 2 4 6"] * 50
+    # Two requests each, and never more than three at a time.
+    assert len(AT_ONCE) == 100
+    assert max(AT_ONCE) <= 3

@@ -78,5 +78,20 @@ def test_another_call_than_the_history_has_is_found(tmp_path: Path) -> None:
         check_replay(changed)
 
 
+@pytest.mark.parametrize("name", CASES)
+def test_a_replay_gives_no_call_other_values(
+    name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Messages have the times at which they were made, and ids that are random."""
+    workflow, args, _ = CASES[name]
+    with WorkflowEnvironment(cache_size=0) as env:
+        execution = env.start_execution(workflow, *args, id=name)
+        execution.result()
+        recorded = tmp_path / "recorded.json"
+        recorded.write_text(json.dumps(execution.recording().to_plain()))
+    assert check_replay(recorded) == 1
+    assert "other values" not in caplog.text
+
+
 def test_there_is_no_file_without_its_agent() -> None:
     assert {file.stem for file in HERE.glob("*.json")} == set(CASES)

@@ -95,6 +95,50 @@ def _seq_of(driver: Any, kind: type[Any], name: str) -> int | None:
     return next((event.seq for event in driver.recorded(kind) if event.name == name), None)
 
 
+def answers_come(*values: Any) -> Callable[[Any], Any]:
+    """A decorator for a shape whose asks are answered so, in their order, once they are there: by the
+    values, or by failing with those that are exceptions.
+    """
+
+    def enter(handler: Any) -> Any:
+        CHILDREN_END[handler.__name__] = tuple(_answered(n, v) for n, v in enumerate(values))
+        return handler
+
+    return enter
+
+
+def _answered(number: int, value: Any) -> MailboxEntry:
+    def make(driver: Any) -> Message | None:
+        sent = driver.recorded(events.AskSent)
+        if len(sent) <= number:
+            return None
+        seq, state = sent[number].seq, ExecutionState.of(driver.events)
+        ask_id = f"{driver.execution_id}/{state.seed}/{seq}"
+        if isinstance(value, Exception):
+            return events.AskFailed(driver.now, seq, driver.codec.encode_failure(value), ask_id)
+        return events.AskAnswered(driver.now, seq, driver.codec.encode(value, "result"), ask_id)
+
+    return make
+
+
+def asked_for(*asks: tuple[str, str, Any]) -> Callable[[Any], Any]:
+    """A decorator for a shape of which another execution asks that: a kind, a name and a value."""
+
+    def enter(handler: Any) -> Any:
+        CHILDREN_END[handler.__name__] = tuple(_asked(n, *one) for n, one in enumerate(asks, 1))
+        return handler
+
+    return enter
+
+
+def _asked(number: int, kind: str, name: str, value: Any) -> MailboxEntry:
+    def make(driver: Any) -> Message | None:
+        payload = driver.codec.encode(value, "value")
+        return events.Asked(driver.now, f"asker-1/3/{number}", kind, name, payload)
+
+    return make
+
+
 def slots_come(*totals: int, limit: str) -> Callable[[Any], Any]:
     """A decorator for a shape with tasks of a limit, which grants so many slots in all, at each time."""
 

@@ -8,6 +8,7 @@ As those of the corpus they return what they have seen, in order.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any
 
 from mini_workflow.context import Context
@@ -16,7 +17,7 @@ from mini_workflow.core.retry import RetryPolicy
 from mini_workflow.errors import ChildFailed, PromiseTimeout, WorkerLost
 from mini_workflow.testing.simulation.outside import Say
 from mini_workflow.testing.simulation.shapes import shape, signals
-from tests.laws.shapes import children_end, double, fail
+from tests.laws.shapes import answers_come, asked_for, children_end, double, fail
 
 __all__: list[str] = []
 
@@ -171,6 +172,64 @@ async def gives_promises(ctx: Context) -> None:
     ctx.fail_promise("elsewhere~2~secret", ValueError("no"))
     await ctx.task(double, 2)
     ctx.complete_promise("elsewhere~3~secret")
+
+
+@answers_come(5, ValueError("no"), ("x", 1), None, "late", KeyError("gone"))
+@shape(tags="ordered tasks timers asks")
+async def asks_others(ctx: Context) -> list[Any]:
+    other, seen = ctx.execution("other-1"), list[Any]()
+    add, refused = other.update("add", 2, times=3), other.update("add", -1)
+    total = other.query("total")
+    seen.append(await add)
+    await ctx.task(double, 1)
+    closed = other.signal("close", {"why": "done"}, confirm=True)
+    limited, result = other.result(), other.result()
+    try:
+        async with asyncio.timeout(60):
+            seen.append(await limited)
+    except TimeoutError:
+        seen.append("too late")
+    return [*seen, *await asyncio.gather(refused, total, closed, result, return_exceptions=True)]
+
+
+@asked_for(
+    ("update", "add", [[5], {}]),
+    ("result", "", None),
+    ("query", "all", [[], {}]),
+    ("signal", "close", 7),
+)
+@shape(tags="ordered tasks signals updates")
+async def is_asked(ctx: Context) -> list[int]:
+    numbers: list[int] = []
+
+    async def add(number: int) -> int:
+        numbers.append(await ctx.task(double, number))
+        return len(numbers)
+
+    ctx.on_update("add", add)
+    ctx.on_query("all", lambda: numbers)
+    await ctx.wait_for(lambda: bool(numbers))
+    numbers.append(await ctx.wait_for_signal("close"))
+    return numbers
+
+
+@answers_come(KeyError("nothing of it"))
+@shape(
+    says=[Say("update", "tell", (1,)), Say("signal", "go", 1)], tags="ordered signals updates asks"
+)
+async def asked_meanwhile(ctx: Context) -> list[Any]:
+    """It answers others while it waits for an answer itself."""
+    seen: list[Any] = []
+
+    async def tell(value: int) -> int:
+        with contextlib.suppress(KeyError):
+            seen.append(await ctx.execution("other-2").query("tell", value))
+        return len(seen)
+
+    ctx.on_update("tell", tell)
+    seen.append(await ctx.wait_for_signal("go"))
+    await ctx.wait_for(ctx.all_handlers_finished)
+    return seen
 
 
 @shape(says=[Say("cancel", "enough")], tags="ordered tasks timers gives-up cancelled fails")

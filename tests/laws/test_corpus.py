@@ -53,6 +53,7 @@ USES: dict[str, tuple[type[Any], ...]] = {
     "children": (events.ChildStarted,),
     "starts": (events.StartSent,),
     "limits": (events.SlotsGranted,),
+    "asks": (events.AskSent,),
     "tells": (events.SignalSent, events.CancelSent, events.CompletionSent),
     "cancelled": (events.CancelRequested,),
     "continues": (events.ContinuedAsNew,),

@@ -15,7 +15,15 @@ import pytest
 
 from mini_workflow.core import events
 from mini_workflow.core.duplicates import RULES
-from mini_workflow.core.events import INCOMING, LETTERS, Event, Message, Tick, UpdateRequested
+from mini_workflow.core.events import (
+    INCOMING,
+    LETTERS,
+    Asked,
+    Event,
+    Message,
+    Tick,
+    UpdateRequested,
+)
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.payload import EMPTY, Payload
 from mini_workflow.core.retry import RetryPolicy
@@ -30,6 +38,7 @@ DECIDED = {
     events.ClockSetBack,
     events.SignalUnhandled,
     events.UpdateRefused,
+    events.ResultAsked,
 }
 """What a turn records by itself."""
 
@@ -64,6 +73,14 @@ GIVEN = events.PromiseCompleted(5, 1, ONE, SECRET)
 BROKEN = events.PromiseFailed(5, 1, FAILURE, SECRET)
 
 HEARTBEAT = events.PromiseHeartbeat(5, 1, EMPTY, SECRET)
+
+ASK = events.AskSent(1, "other", "query", "total", EMPTY)
+ANSWERED = events.AskAnswered(5, 1, ONE, "execution-1/7/1")
+UNANSWERED = events.AskFailed(5, 1, FAILURE, "execution-1/7/1")
+ASKED_ANEW = replace(RESET, asks={"1": 2})
+RESULT_ASKED = Asked(5, "asker/3/1", "result", "", EMPTY)
+UPDATE_ASKED = Asked(5, "asker/3/1", "update", "set", EMPTY)
+SIGNAL_ASKED = Asked(5, "asker/3/1", "signal", "go", ONE)
 
 History = tuple[Event, ...]
 
@@ -107,6 +124,20 @@ NEW: list[tuple[History, Message, Event]] = [
     ((STARTED, CHILD), CHILD_COMPLETED, CHILD_COMPLETED),
     ((STARTED, CHILD, events.ChildCancelled(1)), CHILD_COMPLETED, CHILD_COMPLETED),
     ((STARTED, CHILD), CHILD_FAILED, CHILD_FAILED),
+    ((STARTED, ASK), ANSWERED, replace(ANSWERED, id="")),
+    ((STARTED, ASK), UNANSWERED, replace(UNANSWERED, id="")),
+    (
+        (STARTED, ASK, ASKED_ANEW),
+        replace(ANSWERED, id="execution-1/7/1/2"),
+        replace(ANSWERED, id=""),
+    ),
+    ((STARTED,), RESULT_ASKED, events.ResultAsked(5, "asker/3/1")),
+    (
+        (STARTED,),
+        UPDATE_ASKED,
+        events.UpdateAccepted(5, "asker/3/1", "set", EMPTY, asker="asker"),
+    ),
+    ((STARTED,), SIGNAL_ASKED, events.SignalReceived(5, "go", ONE, "asker/3/1")),
     ((STARTED, LIMITED), GRANTED, GRANTED),
     ((STARTED, LIMITED, GIVEN_UP), GRANTED, GRANTED),
     ((STARTED, LIMITED, GRANTED), COMPLETED, COMPLETED),
@@ -160,6 +191,16 @@ LATE: list[tuple[History, Message]] = [
     ((STARTED, CHILD, CHILD_FAILED), CHILD_COMPLETED),
     ((STARTED,), CHILD_COMPLETED),
     ((STARTED, CHILD, CHILD_COMPLETED), CHILD_FAILED),
+    ((STARTED, ASK, replace(UNANSWERED, id="")), ANSWERED),
+    ((STARTED, ASK, ASKED_ANEW), ANSWERED),
+    ((STARTED, ASK), replace(ANSWERED, id="execution-1/8/1")),
+    ((STARTED, ASK, RETURNED), ANSWERED),
+    ((STARTED,), UNANSWERED),
+    ((STARTED,), replace(RESULT_ASKED, kind="query")),
+    ((STARTED, RETURNED), RESULT_ASKED),
+    ((replace(STARTED, askers=["asker/3/1"]),), RESULT_ASKED),
+    ((STARTED, RETURNED), UPDATE_ASKED),
+    ((replace(STARTED, signals=["asker/3/1"]),), SIGNAL_ASKED),
     ((STARTED, LIMITED), COMPLETED),
     ((STARTED,), GRANTED),
     ((STARTED, LIMITED), replace(GRANTED, sender="execution-1/8")),

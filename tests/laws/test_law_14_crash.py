@@ -55,7 +55,8 @@ def stride(shape: Shape, usual: int) -> int:
 
 
 @pytest.mark.parametrize(
-    "name", ["updates_with_tasks", "continued_with_signals", "promises", "heartbeats"]
+    "name",
+    ["updates_with_tasks", "continued_with_signals", "promises", "heartbeats", "asks_others"],
 )
 def test_law_14_crash_with_encrypted_payloads(name: str) -> None:
     """Every start encrypts and decrypts anew, and comes to the same end."""

@@ -30,6 +30,7 @@ SPOKEN = {
 """Shapes to which the world speaks by what has happened in runs that a fork does not begin with."""
 
 OWN_ID = {
+    "asks_others",
     "detached_executions",
     "given_promises",
     *(name for name, shape in SHAPES.items() if shape.name.startswith("scheduled")),

@@ -44,6 +44,14 @@ PULLED = """
 big = {pull = true}
 """
 
+SCHEDULES = """
+[engines.Flow.schedules.nightly]
+workflow = "report"
+cron = "0 3 * * *"
+timezone = "Europe/Berlin"
+args = ["daily ${x}"]
+"""
+
 VERSIONS = PLAIN + 'versions = true\nalarms = true\nstore = "dynamodb"\n' + PULLED
 
 ALL = """
@@ -107,7 +115,9 @@ def properties(template: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    "text", [PLAIN, PLAIN + API, VERSIONS, ALL], ids=["plain", "api", "versions", "all"]
+    "text",
+    [PLAIN, PLAIN + API, VERSIONS + SCHEDULES, ALL],
+    ids=["plain", "api", "versions", "all"],
 )
 def test_the_linter_of_cloudformation_finds_nothing(root: Path, text: str) -> None:
     written(root, text)
@@ -166,6 +176,31 @@ def test_the_orchestrator_knows_the_other_workers(root: Path) -> None:
         "gpu": "${FlowWorkerGpuFunction}:live",
         "big": "${FlowWorkerBigFunction}",
         "ours": "${FlowWorkerOurs}",
+    }
+
+
+def test_the_orchestrator_is_called_with_schedules(root: Path) -> None:
+    template, _ = written(root, PLAIN + SCHEDULES)
+    assert template["Resources"]["FlowDeployedSchedules"] == {
+        "Type": "Custom::Schedules",
+        "Properties": {
+            "ServiceToken": {"Fn::GetAtt": ["FlowOrchestratorFunction", "Arn"]},
+            "ServiceTimeout": 300,
+            "Input": json.dumps(
+                {
+                    "mini_workflow": "schedules",
+                    "schedules": {
+                        "nightly": {
+                            "args": ["daily ${x}"],
+                            "cron": "0 3 * * *",
+                            "timezone": "Europe/Berlin",
+                            "workflow": "report",
+                        }
+                    },
+                }
+            ),
+        },
+        "DependsOn": ["FlowEventsMapping", "FlowOrchestratorPolicy"],
     }
 
 

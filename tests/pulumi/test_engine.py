@@ -212,9 +212,9 @@ def test_events_are_in_order_by_execution_and_fast_across_them(plain: Recording)
         contentBasedDeduplication=False,
         deduplicationScope="messageGroup",
         fifoThroughputLimit="perMessageGroupId",
-        visibilityTimeoutSeconds=360,
+        visibilityTimeoutSeconds=90,
     )
-    expected = (fifo, redrive("Flow-events-dlq.fifo", 100))
+    expected = (fifo, redrive("Flow-events-dlq.fifo", 400))
     assert without_redrive(plain, "Flow-events") == expected
     assert without_redrive(plain, "Flow-events-dlq") == (fifo, None)
 

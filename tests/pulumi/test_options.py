@@ -215,7 +215,7 @@ def test_options_of_an_engine_reach_both_functions_and_those_of_one_only_that(ro
     }
     assert recording.get("Flow-history-lifecycle").inputs["rules"][0]["expiration"] == {"days": 60}
     # Six times the orchestrator's timeout.
-    assert recording.get("Flow-events").inputs["visibilityTimeoutSeconds"] == 180
+    assert recording.get("Flow-events").inputs["visibilityTimeoutSeconds"] == 60
     for resource in recording:
         if "tags" in resource.inputs:
             assert resource.inputs["tags"] == {"team": "blue"}
@@ -344,6 +344,31 @@ def test_bad_options_of_a_function(root: Path, options: dict[str, Any], told: st
         ({"execution_retention": 90}, 'execution_retention: 90 has no unit; write "90 days"'),
         ({"execution_retention": "1 hour"}, "'1 hour' is not a whole number of days"),
         ({"execution_retention": "0 days"}, "is not between 1 and 36,500 days"),
+        ({"schedules": ["nightly"]}, "schedules: ['nightly'] is not a mapping by names"),
+        ({"schedules": {"at night": {}}}, "schedules: 'at night' cannot be the name of one"),
+        ({"schedules": {"n": "report"}}, "schedules: n: 'report' is not {\"workflow\": ..., "),
+        ({"schedules": {"n": {"cron": "* * * * *"}}}, "schedules: n: workflow: the name of"),
+        ({"schedules": {"n": {"workflow": "w"}}}, "schedules: n: it has times: give either cron"),
+        (
+            {"schedules": {"n": {"workflow": "w", "every": 60, "timezone": "UTC"}}},
+            "schedules: n: timezone is for cron",
+        ),
+        (
+            {"schedules": {"n": {"workflow": "w", "every": "0 seconds"}}},
+            "schedules: n: every: '0 seconds' is not between 1 and",
+        ),
+        (
+            {"schedules": {"n": {"workflow": "w", "every": 60, "overlap": "both"}}},
+            "schedules: n: overlap: 'both' is not one of skip, buffer_one",
+        ),
+        (
+            {"schedules": {"n": {"workflow": "w", "every": 60, "args": "x"}}},
+            "schedules: n: args: 'x' is not a list",
+        ),
+        (
+            {"schedules": {"n": {"workflow": "w", "crom": "* * * * *"}}},
+            "schedules: n has no option 'crom'; did you mean 'cron'?",
+        ),
         ({"removal": "keep"}, "removal: 'keep' is not one of retain, destroy"),
         ({"alarms": "all"}, "alarms: 'all' is not True, False or"),
         ({"alarms": {"topic": "arn"}}, "alarms has no option 'topic'; did you mean 'topics'?"),
@@ -358,6 +383,46 @@ def test_bad_options_of_an_engine(options: dict[str, Any], told: str) -> None:
     with pytest.raises(BadOption) as raised:
         EngineOptions.from_args({**ENGINE, **options})
     assert told in str(raised.value)
+
+
+def test_the_orchestrator_is_called_with_schedules(root: Path) -> None:
+    schedules = {
+        "nightly": {"workflow": "report", "cron": "0 3 * * *", "timezone": "Europe/Berlin"},
+        "often": {
+            "workflow": "report",
+            "every": "6 hours",
+            "catchUp": timedelta(hours=1),
+            "jitter": "1 minute",
+            "args": [pulumi.Output.from_input("a bucket"), 3],
+        },
+        "late": {"workflow": "report", "every": 60, "catch_up": "latest", "overlap": "skip"},
+    }
+    recording = record(lambda: made(engine(root, schedules=schedules)))
+    called = recording.get("Flow-deployed-schedules")
+    assert json.loads(called.inputs["input"]) == {
+        "mini_workflow": "schedules",
+        "schedules": {
+            "nightly": schedules["nightly"],
+            "often": {
+                "workflow": "report",
+                "every": 21_600,
+                "catch_up": 3600,
+                "jitter": 60,
+                "args": ["a bucket", 3],
+            },
+            "late": schedules["late"],
+        },
+    }
+    assert called.inputs["functionName"] == "Flow-orchestrator-function"
+    assert called.inputs["lifecycleScope"] == "CRUD"
+    # What it sends is taken as long as it is there.
+    assert {"Flow-events-mapping", "Flow-orchestrator-policy"} <= called.dependencies
+
+
+def test_an_engine_without_schedules_calls_nobody(root: Path) -> None:
+    assert not record(lambda: made(engine(root))).of("Invocation")
+    (called,) = record(lambda: made(engine(root, schedules={}))).of("Invocation")
+    assert json.loads(called.inputs["input"])["schedules"] == {}
 
 
 @pytest.mark.parametrize("name", ["1st", "under_score", "", "x" * 31, "with space"])

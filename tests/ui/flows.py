@@ -94,3 +94,30 @@ async def long_task(ctx: Context) -> None:
         await asyncio.Event().wait()
 
     await ctx.task(hold, name="hold")
+
+
+@workflow("shown-waves")
+async def waves(ctx: Context, n: int) -> int:
+    """A few tasks of one name at a time, one after the other."""
+    done = 0
+    for _wave in range(3):
+        await asyncio.gather(*(ctx.task(lambda: 1, name="load") for _ in range(n)))
+        done += n
+        await ctx.wait_for_signal("next")
+        await ctx.sleep(0.05)
+    return done
+
+
+@workflow("shown-grandchild")
+async def grandchild(ctx: Context) -> int:
+    return await ctx.task(lambda: 1, name="count")
+
+
+@workflow("shown-child")
+async def daughter(ctx: Context) -> int:
+    return await ctx.child(grandchild) + await ctx.task(lambda: 1, name="reckon")
+
+
+@workflow("shown-mother")
+async def mother(ctx: Context) -> int:
+    return await ctx.child(daughter)

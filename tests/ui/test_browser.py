@@ -24,10 +24,12 @@ from tests.ui.flows import (
     failing,
     fan_out,
     hostile,
+    mother,
     order,
     paying,
     scheduled,
     telling,
+    waves,
 )
 from tests.waiting import WAIT, eventually
 
@@ -136,6 +138,43 @@ def test_the_timeline_is_zoomed_by_keys(runtime: LocalRuntime, opened: Opening) 
     assert inner.evaluate("one => one.scrollWidth") > width
     page.keyboard.press("0")
     assert inner.evaluate("one => one.scrollWidth") == width
+
+
+def test_what_is_zoomed_to_is_folded_anew_and_has_an_address(
+    runtime: LocalRuntime, opened: Opening
+) -> None:
+    """The waves of a fan-out are one row; that of one wave are rows of their own."""
+    execution = runtime.start_execution(waves, 12, id="w-1")
+    for _ in range(3):
+        execution.signal("next")
+    assert execution.result(WAIT) == 36
+    page = opened("/executions/w-1")
+    expect(page.locator("details.grp")).to_have_count(1)
+    page.locator(".over").dblclick()
+    page.evaluate("zoomTo(0, 0.02)")
+    expect(page.locator("details.grp")).to_have_count(0)
+    page.wait_for_url("**from=**")
+    # The address brings the same part again, and the whole has none.
+    page.reload()
+    expect(page.locator("details.grp")).to_have_count(0)
+    page.keyboard.press("0")
+    expect(page.locator("details.grp")).to_have_count(1)
+    page.wait_for_url(lambda address: "from=" not in address)
+
+
+def test_a_child_opens_in_place_in_the_time_of_its_parent(
+    runtime: LocalRuntime, opened: Opening
+) -> None:
+    runtime.start_execution(mother, id="m-1").result(WAIT)
+    page = opened("/executions/m-1")
+    child = page.locator("details.kid")
+    expect(child).to_have_count(1)
+    expect(page.get_by_text("reckon")).to_have_count(0)
+    child.locator("summary").first.click()
+    expect(child.get_by_text("reckon")).to_be_visible()
+    # And one of the child's own.
+    child.locator("details.kid summary").click()
+    expect(child.locator("details.kid").get_by_text("count")).to_be_visible()
 
 
 def test_what_is_selected_is_cancelled(runtime: LocalRuntime, opened: Opening) -> None:

@@ -9,9 +9,10 @@ import pytest
 from starlette.testclient import TestClient
 
 from mini_workflow import LocalRuntime
+from mini_workflow.engine.picture.drawing import TIMES
 from mini_workflow.engine.picture.folding import ROWS
 from tests.ui.conftest import Opening
-from tests.ui.flows import HOSTILE, act, failing, fan_out, hostile, order
+from tests.ui.flows import HOSTILE, act, failing, fan_out, hostile, mother, order, waves
 from tests.waiting import WAIT, eventually
 
 
@@ -230,3 +231,39 @@ def test_what_is_selected_is_acted_on_after_a_confirmation_and_the_rest_is_named
     assert "f-1" in done
     eventually(lambda: runtime.get_execution("o-1").describe().status == "cancelled")
     assert runtime.get_execution("o-2").describe().status == "running"
+
+
+def test_the_rows_of_a_part_of_the_time_are_asked_for_by_shares_or_by_times(
+    runtime: LocalRuntime, browser: TestClient
+) -> None:
+    execution = runtime.start_execution(waves, 12, id="w-1")
+    for _ in range(3):
+        execution.signal("next")
+    execution.result(WAIT)
+    whole = browser.get("/executions/w-1").text
+    assert f"{TIMES}36" in whole
+    part = browser.get("/executions/w-1?view=0,0.02").text
+    assert f"{TIMES}36" not in part
+    assert part.count('class="row "') >= 12
+    found = re.search(r'data-address="(from=\d+&amp;to=\d+)"', part)
+    assert found is not None
+    again = browser.get(f"/executions/w-1?{found[1].replace('&amp;', '&')}").text
+    assert again.count('class="row "') == part.count('class="row "')
+    wrong = browser.get("/executions/w-1?view=left")
+    assert wrong.status_code == 400
+    assert "two numbers from 0 to 1" in wrong.text
+
+
+def test_the_rows_of_a_child_are_given_for_the_picture_of_its_parent(
+    runtime: LocalRuntime, browser: TestClient
+) -> None:
+    runtime.start_execution(mother, id="m-1").result(WAIT)
+    page = browser.get("/executions/m-1").text
+    address = re.search(r'data-child="([^"]+)"', page)
+    assert address is not None
+    # Without scripts a link leads to it.
+    assert re.search(r">Open m-1[^<]+</a>", page)
+    rows = browser.get(address[1]).text
+    assert "reckon" in rows
+    assert "<html" not in rows
+    assert browser.get("/executions/m-1/child?of=nobody").status_code == 404

@@ -65,6 +65,23 @@ worker_option = click.option(
 )
 
 
+def _read_labels(
+    _context: click.Context, _option: click.Parameter, given: tuple[str, ...]
+) -> tuple[str, ...]:
+    return tuple(name for name in map(worker_of, given) if name)
+
+
+label_option = click.option(
+    "--label",
+    "labels",
+    multiple=True,
+    metavar="NAME",
+    callback=_read_labels,
+    help="Run the tasks of this worker as those that name none, whichever process has their execution; "
+    "may be repeated.",
+)
+
+
 def _start_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Declare the options of a start."""
     for option in (
@@ -188,6 +205,7 @@ def _status_of(client: Client, execution_id: str) -> Status | None:
 @_start_options
 @click.option("--processes", type=click.IntRange(0), default=0, help="Run tasks in so many.")
 @worker_option
+@label_option
 @click.option("--quiet", "-q", is_flag=True, help="Print the result alone.")
 @json_option
 @click.pass_context
@@ -200,6 +218,7 @@ def run(
     execution_id: str | None,
     processes: int,
     workers: dict[str, int],
+    labels: tuple[str, ...],
     quiet: bool,
     as_json: bool,
     **options: Any,
@@ -218,7 +237,7 @@ def run(
     opened = (
         session.backend.client()
         if aws
-        else session.backend.server({"default": processes, **workers})
+        else session.backend.server({"default": processes, **workers}, labels)
     )
     with opened as runtime:
         bound = workflow.bind(*args, **kwargs)
@@ -241,6 +260,7 @@ def run(
     "worker",
     "mini-workflow worker orders",
     "mini-workflow --backend sqlite:orders.db worker orders invoices --processes 4 --worker gpu=1",
+    "mini-workflow --backend postgresql://db/app worker orders --label gpu",
 )
 @click.argument("modules", nargs=-1, metavar="[MODULE]...")
 @click.option(
@@ -251,6 +271,7 @@ def run(
     help="Run tasks in so many processes; 0 runs them on threads.",
 )
 @worker_option
+@label_option
 @json_option
 @pass_session
 def worker(
@@ -258,29 +279,30 @@ def worker(
     modules: tuple[str, ...],
     processes: int,
     workers: dict[str, int],
+    labels: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Run the executions in an SQLite file, until Ctrl-C or SIGTERM.
+    """Run the executions in an SQLite file or a database, until Ctrl-C or SIGTERM.
 
-    Several workers may serve one file; the others take over when one dies. Executions whose
-    workflow no module defines are blocked until a worker has it, and tasks that name a worker wait
-    until their execution is in a process that serves it.
+    Several workers may serve one store; the others take over when one dies. Executions whose
+    workflow no module defines are blocked until a worker has it. Tasks that name a worker go to a process
+    that was started with that --label or --worker, and wait while there is none.
 
     On AWS it runs the tasks of the workers that take them from a queue: --worker big=4 runs four at a
-    time.
+    time, and --label big one.
     """
     session.import_modules(*modules)
     known = REGISTRY.names()
     if not known:
         raise UsageError("no workflow is defined: name the modules that define them")
     prepare_logging()
-    with until_told() as told, session.backend.server({"default": processes, **workers}):
+    served = sorted({*workers, *labels})
+    server = session.backend.server({"default": processes, **workers}, labels)
+    with until_told() as told, server:
         if as_json:
-            say_json(
-                {"serving": session.backend.name, "workflows": known, "workers": sorted(workers)}
-            )
+            say_json({"serving": session.backend.name, "workflows": known, "workers": served})
         else:
-            also = f"; also tasks of {', '.join(sorted(workers))}" if workers else ""
+            also = f"; also tasks of {', '.join(served)}" if served else ""
             say(f"serving {session.backend.name}: {', '.join(known)}{also}")
         sys.stdout.flush()
         told.wait()

@@ -73,9 +73,13 @@ class Row:
 
 @dataclass(slots=True)
 class Picture:
-    """A timeline, ready to be drawn."""
+    """A timeline, ready to be drawn. `folds` says whether any row stands for several operations, and
+    `window` of which part of the width the rows are, in percent; None for all of it.
+    """
 
     rows: list[Row]
+    folds: bool
+    window: tuple[float, float] | None
     ticks: list[Tick]
     breaks: list[Break]
     earlier: int
@@ -86,22 +90,26 @@ class Picture:
     ended_at: float
 
 
-def draw(course: Course, now: int, events: int, *, true: bool = False) -> Picture:
+def draw(
+    course: Course,
+    now: int,
+    events: int,
+    *,
+    true: bool = False,
+    window: tuple[int, int] | None = None,
+) -> Picture:
     """Return the picture of what has happened. `now` is in milliseconds since the epoch, and `true` asks
-    for a scale without breaks.
+    for a scale without breaks. With a `window`, from when to when in the same milliseconds, the rows are
+    of what was under way in it: less is folded there.
     """
     is_open = course.ended is None
     until = now if is_open else course.ended or now
-    scale = Scale(
-        course.began, max(until, course.latest), _active(course, until), is_open=is_open, true=true
-    )
-    folded: Folded = fold(course.operations)
-    drawing = _Drawing(scale, max(until, course.latest))
-    rows = [drawing.row(one) for one in folded.rows]
-    if course.marks:
-        rows.insert(0, drawing.messages(course.marks))
+    scale = scale_of(course, now, true=true)
+    rows, folded = _rows(course, scale, now, window)
     return Picture(
         rows=rows,
+        folds=folded.folds,
+        window=None if window is None else (scale.at(window[0]), scale.at(window[1])),
         ticks=scale.ticks(),
         breaks=scale.breaks,
         earlier=folded.earlier,
@@ -111,6 +119,41 @@ def draw(course: Course, now: int, events: int, *, true: bool = False) -> Pictur
         is_open=is_open,
         ended_at=scale.at(until),
     )
+
+
+def scale_of(course: Course, now: int, *, true: bool = False) -> Scale:
+    """Return where times stand in the picture of what has happened: see `draw`."""
+    is_open = course.ended is None
+    until = now if is_open else course.ended or now
+    return Scale(
+        course.began, max(until, course.latest), _active(course, until), is_open=is_open, true=true
+    )
+
+
+def rows_on(scale: Scale, course: Course, now: int) -> list[Row]:
+    """Return the rows of an execution in the picture of another one, whose scale that is."""
+    return _rows(course, scale, now, None)[0]
+
+
+def _rows(
+    course: Course, scale: Scale, now: int, window: tuple[int, int] | None
+) -> tuple[list[Row], Folded]:
+    until = max(now if course.ended is None else course.ended, course.latest)
+    operations, marks = course.operations, course.marks
+    if window is not None:
+        first, last = window
+        operations = [
+            one
+            for one in operations
+            if one.started <= last and (until if one.ended is None else one.ended) >= first
+        ]
+        marks = [mark for mark in marks if first <= mark.at <= last]
+    folded = fold(operations)
+    drawing = _Drawing(scale, until)
+    rows = [drawing.row(one) for one in folded.rows]
+    if marks:
+        rows.insert(0, drawing.messages(marks))
+    return rows, folded
 
 
 def _active(course: Course, until: int) -> list[tuple[int, int]]:

@@ -72,6 +72,12 @@ class Folded:
     rows: list[Single | Group]
     earlier: int
 
+    @property
+    def folds(self) -> bool:
+        """Whether an operation has no row of its own."""
+        several = (isinstance(row, Group) or bool(row.ticks) for row in self.rows)
+        return bool(self.earlier) or any(several)
+
 
 def fold(operations: Sequence[Operation], most: int = ROWS) -> Folded:
     """Return the rows for operations that are in order of their start."""

@@ -11,7 +11,7 @@ from mini_workflow.core import events
 from mini_workflow.core.events import Event
 from mini_workflow.engine.timeline import Entry
 
-Kind = Literal["task", "timer", "promise", "child"]
+Kind = Literal["task", "timer", "promise", "child", "ask"]
 State = Literal["running", "waiting", "retrying", "completed", "failed", "cancelled"]
 
 
@@ -30,7 +30,7 @@ class Stretch:
 
 @dataclass(slots=True)
 class Operation:
-    """A task, timer, promise or child. Times are in milliseconds since the epoch.
+    """A task, timer, promise, child or ask of another execution. Times are in milliseconds since the epoch.
 
     `event` is the number of the event that began it and `last` of the latest about it; `due` is when a
     timer fires or the next attempt is made; `error` is the latest failure in one line, and `inline`
@@ -98,6 +98,8 @@ _STATES: Final[dict[type[Event], State]] = {
     events.ChildCompleted: "completed",
     events.ChildFailed: "failed",
     events.ChildCancelled: "cancelled",
+    events.AskAnswered: "completed",
+    events.AskFailed: "failed",
 }
 """The events that end an operation, and how."""
 
@@ -173,6 +175,11 @@ def _made(event: Event, at: int, number: int) -> Operation | None:
             made.stretches.append(Stretch("wait", at))
         case events.PromiseCreated():
             made = Operation("promise", event.seq, event.name, at, number, number, "waiting")
+            made.stretches.append(Stretch("wait", at))
+        case events.AskSent():
+            name = f"{event.name} of {event.target}" if event.name else event.target
+            name = f"{event.kind} {name}"
+            made = Operation("ask", event.seq, name, at, number, number, "waiting")
             made.stretches.append(Stretch("wait", at))
         case events.ChildStarted():
             made = Operation("child", event.seq, event.name, at, number, number)

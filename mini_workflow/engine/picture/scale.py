@@ -158,6 +158,19 @@ class Scale:
         left, right = self._places[part], self._places[part + 1]
         return left if end == start else left + (right - left) * (time - start) / (end - start)
 
+    def time_at(self, x: float) -> int:
+        """Return the time that stands at `x` percent; the nearer end for what is outside."""
+        if x <= 0:
+            return self.began
+        if x >= self.width:
+            return self.ended
+        part = min(bisect_right(self._places, x) - 1, len(self._places) - 2)
+        left, right = self._places[part], self._places[part + 1]
+        start, end = self._edges[part], self._edges[part + 1]
+        return (
+            start if right == left else round(start + (end - start) * (x - left) / (right - left))
+        )
+
     def ticks(self) -> list[Tick]:
         """Return times to write under the axis: round ones, of each stretch that is wide enough."""
         found: list[Tick] = []

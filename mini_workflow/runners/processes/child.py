@@ -91,6 +91,7 @@ class _Worker:
         self._loop_thread.join()
         self._chunks.buffer.close(0)
         self._later.close()
+        self._equipment.flush()
 
     def _send(self, data: bytes) -> None:
         try:

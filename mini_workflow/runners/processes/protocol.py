@@ -21,8 +21,9 @@ from mini_workflow.stream_buffer import Result
 Key = tuple[str, int, int]
 
 _HEAD: Final = Struct(">BQIH")  # kind, sequence number, attempt, bytes of the execution id
-# Kind, timeout or -1, heartbeat timeout or -1, bytes of the name, of the details and of the headers.
-_REQUEST: Final = Struct(">BqqIII")
+# Kind, timeout or -1, heartbeat timeout or -1, when it was scheduled, bytes of the name, of the details and
+# of the headers.
+_REQUEST: Final = Struct(">BqqqIII")
 _CODING: Final = ("utf-8", "surrogatepass")
 
 
@@ -93,7 +94,8 @@ def from_request(request: TaskRequest, seal: Seal) -> bytes:
     details = b"" if request.heartbeat is None else request.heartbeat.encode(*_CODING)
     headers = b"" if request.headers is None else json.dumps(request.headers).encode()
     sizes = map(len, (name, details, headers))
-    head = _REQUEST.pack(kind, _number(request.timeout), _number(request.heartbeat_timeout), *sizes)
+    limits = _number(request.timeout), _number(request.heartbeat_timeout)
+    head = _REQUEST.pack(kind, *limits, request.scheduled_at, *sizes)
     body = head + name + details + headers + bytes_of_call(request.payload)
     return _frame(kind, request.key, body, seal)
 
@@ -120,7 +122,7 @@ def read(data: bytes) -> Frame:
 def to_request(frame: Frame, unseal: Unseal) -> TaskRequest:
     """Return the attempt to run. Raises what `unseal` raises, and ValueError."""
     body = _unsealed(frame, unseal)
-    kind, timeout, heartbeat_timeout, *sizes = _REQUEST.unpack_from(body)
+    kind, timeout, heartbeat_timeout, scheduled_at, *sizes = _REQUEST.unpack_from(body)
     name_ends = _REQUEST.size + sizes[0]
     details_end = name_ends + sizes[1]
     headers_end = details_end + sizes[2]
@@ -134,6 +136,7 @@ def to_request(frame: Frame, unseal: Unseal) -> TaskRequest:
         heartbeat_timeout=None if heartbeat_timeout < 0 else heartbeat_timeout,
         heartbeat=details.decode(*_CODING) if details else None,
         headers=json.loads(body[details_end:headers_end]) if sizes[2] else None,
+        scheduled_at=scheduled_at,
     )
 
 

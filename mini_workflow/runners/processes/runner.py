@@ -14,7 +14,7 @@ from typing import Final
 
 from mini_workflow.attempts import Limits, failed, lost
 from mini_workflow.errors import UsageError
-from mini_workflow.ports import Report, TaskRequest
+from mini_workflow.ports import AttemptCounts, Report, TaskRequest
 from mini_workflow.runners.attempts import Attempts
 from mini_workflow.runners.processes import protocol as frames
 from mini_workflow.runners.processes.heartbeats import interval
@@ -113,6 +113,14 @@ class ProcessRunner:
     def holds(self, key: tuple[str, int, int]) -> bool:
         """See TaskRunner."""
         return self._attempts.holds(key)
+
+    def details(self, key: tuple[str, int, int]) -> str | None:
+        """See `Closing.details`."""
+        return self._attempts.details(key)
+
+    def counts(self) -> AttemptCounts:
+        """See CountingRunner."""
+        return self._attempts.counts()
 
     def close(self, grace: float) -> list[TaskRequest]:
         """See TaskRunner. Workers that are still busy after the grace are killed."""

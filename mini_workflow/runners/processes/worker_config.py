@@ -20,13 +20,15 @@ class WorkerConfig:
     """Made by a factory in the engine's process and, by the same factory, in every worker.
 
     `execute` and `execute_async` run an attempt and do not raise; `seal` and `unseal` protect the
-    messages between the two, so that nothing is unpickled that does not come from the other side.
+    messages between the two, so that nothing is unpickled that does not come from the other side. `flush` is
+    called at the end of the worker.
     """
 
     execute: Callable[[TaskRequest], TaskOutcome]
     execute_async: Callable[[TaskRequest], Coroutine[Any, Any, TaskOutcome]]
     seal: Seal
     unseal: Unseal
+    flush: Callable[[], None] = lambda: None
 
 
 Factory = Callable[[], WorkerConfig]

@@ -53,7 +53,11 @@ class EventBatch:
         for record in records:
             groups.setdefault(_group_of(record), []).append(record)
         with self._metrics.batch(len(records)):
-            hold = Hold(self._parts.clients, self._queue_url, groups, threaded=self._parts.threaded)
+            hold = Hold(
+                *(self._parts.clients, self._queue_url, groups),
+                at_once=self._is_risky(groups),
+                threaded=self._parts.threaded,
+            )
             try:
                 failed = self._take(groups, time_left, hold)
             finally:
@@ -63,6 +67,15 @@ class EventBatch:
             waits = [(record, _wait(_deliveries(record))) for record in failed]
             change_visibility(self._parts.clients, self._queue_url, waits)
             return {"batchItemFailures": [{"itemIdentifier": r["messageId"]} for r in failed]}
+
+    def _is_risky(self, groups: dict[str, list[dict[str, Any]]]) -> bool:
+        """Return whether the end of this process would cost others something, or is not that unlikely: it has
+        not run this execution yet, or the messages have been delivered before.
+        """
+        if len(groups) != 1:
+            return True
+        [(name, records)] = groups.items()
+        return max(map(_deliveries, records)) > 1 or not self._orchestrator.has_live(name)
 
     def _take(
         self, groups: dict[str, list[dict[str, Any]]], time_left: TimeLeft, hold: Hold

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
@@ -80,12 +80,15 @@ class Handlers:
         self._limits = (cache_size, turn_limit, history_limit)
         self._keep = retention
         self._metrics = Metrics()
-        self._tell = telling(parts.interceptors)
         self._lock = threading.Lock()
 
     @cached_property
     def _shelf(self) -> CachedStore[ExecutionObject]:
         return CachedStore(self._parts.histories, self._limits[0])
+
+    @cached_property
+    def _tell(self) -> Callable[[Turn], None] | None:
+        return telling(self._parts.interceptors, self._shelf)
 
     @cached_property
     def _orchestrator(self) -> Orchestrator:
@@ -158,6 +161,12 @@ class Handlers:
 
     def orchestrate(self, event: Any, context: Any) -> Any:
         """See `AWSRuntime.orchestrate`."""
+        try:
+            return self._orchestrate(event, context)
+        finally:
+            self._parts.interceptors.flush()
+
+    def _orchestrate(self, event: Any, context: Any) -> Any:
         if isinstance(event, dict) and isinstance(event.get("Records"), list):  # pyright: ignore[reportUnknownMemberType]
             from mini_workflow.engine.orchestrator import FOREVER
 
@@ -189,7 +198,10 @@ class Handlers:
         """See `AWSRuntime.execute`."""
         with self._lock:
             worker = self._worker
-        return worker.execute(event, context)
+        try:
+            return worker.execute(event, context)
+        finally:
+            self._parts.interceptors.flush()
 
     def evict(self) -> None:
         """See `AWSRuntime.evict`."""

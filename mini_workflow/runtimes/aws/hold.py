@@ -2,6 +2,8 @@
 
 The queue's own visibility timeout has to be as long as the function may run, and longer: so much would
 a process that dies cost all whose messages it had. So the messages are held for some seconds at a time.
+Each call costs as much as a write of a small turn, so that a batch which is over in a moment, and in which
+nobody waits behind somebody else, is left as it is.
 """
 
 from __future__ import annotations
@@ -30,7 +32,9 @@ Records = Sequence[dict[str, Any]]
 
 
 class Hold:
-    """Holds the groups of one batch. `threaded` is False where nothing happens beside the batch."""
+    """Holds the groups of one batch: `at_once`, or when it takes longer than a moment. `threaded` is False
+    where nothing happens beside the batch.
+    """
 
     def __init__(
         self,
@@ -38,8 +42,10 @@ class Hold:
         queue_url: Callable[[], str],
         groups: Mapping[str, Records],
         *,
+        at_once: bool = True,
         threaded: bool = True,
     ) -> None:
+        self._at_once = at_once
         self._clients = clients
         self._queue_url = queue_url
         self._groups = groups
@@ -52,12 +58,12 @@ class Hold:
             name = "mini-workflow-hold"
             self._thread = threading.Thread(target=self._renew, name=name, daemon=True)
             self._thread.start()
-        else:
+        elif at_once:
             self._change()
 
     def wait(self) -> None:
-        """Until the messages are held, or cannot be."""
-        if self._thread is not None:
+        """Until the messages are held, or cannot be, if they are to be at once."""
+        if self._at_once and self._thread is not None:
             self._held.wait()
 
     def single_out(self, name: str) -> None:
@@ -75,9 +81,11 @@ class Hold:
             self._thread.join()
 
     def _renew(self) -> None:
-        self._change()
-        self._held.set()
-        waited = 0.0
+        waited = float(HELD)
+        if self._at_once:
+            self._change()
+            self._held.set()
+            waited = 0.0
         while not self._over.wait(PAUSE):
             waited += PAUSE
             if waited >= (HELD if self._alone is None else WAITING) / 2:

@@ -103,6 +103,7 @@ class PullWorker:
         for keeper in self._threads[:1]:
             keeper.join(RENEWED)
         self._worker.close()
+        self._parts.interceptors.flush()
 
     # Messages
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, cast
 
 from mini_workflow.codecs.chained import Codecs
 from mini_workflow.codecs.standard import DEFAULT_VALUE_LIMIT
@@ -131,12 +131,18 @@ class AWSRuntime(Client):
 
     def orchestrate(self, event: Any, context: Any = None) -> Any:
         """Return the handler of the orchestrator: batches of the queue of events, answered with the
-        messages that failed, and direct invocations with a query, an update or a promise.
+        messages that failed, direct invocations with a query, an update or a promise, and what a
+        deployment says about schedules.
 
         Not to be called by two threads at the same time.
         """
-        if isinstance(event, dict) and "Records" in event:
+        plain = cast("dict[str, Any]", event) if isinstance(event, dict) else {}
+        if "Records" in plain:
             self.schedules.declare_once()
+        elif plain.get("mini_workflow") == "schedules" or "ResponseURL" in plain:
+            from mini_workflow.runtimes.aws.deployment_schedules import DeploymentSchedules
+
+            return DeploymentSchedules(self, self._registry).take(plain)
         return self._the_functions().orchestrate(event, context)
 
     def execute(self, event: Any, context: Any = None) -> Any:
@@ -172,6 +178,16 @@ class AWSRuntime(Client):
         return functions
 
     # For operators
+
+    def metrics(self) -> NoReturn:
+        """Raise UsageError: no process knows how the whole engine stands. The functions write their metrics
+        to CloudWatch.
+        """
+        raise UsageError(
+            "AWSRuntime.metrics(): the functions write theirs to CloudWatch, in the namespace "
+            "'mini-workflow', where those of the queues and functions are too (docs/aws.md, What to watch); "
+            "count_executions() counts executions by status"
+        )
 
     def dead_letters(self) -> DeadLetters:
         """Return the messages that this engine could not handle: see `dead_letters.DeadLetters`."""

@@ -12,6 +12,7 @@ from mini_workflow.stores.postgres.connection import Address, Connection, Pool, 
 from mini_workflow.stores.postgres.leases import NoLeases, PostgresLeases, set_clock
 from mini_workflow.stores.postgres.mailbox import Letters, PostgresMailbox
 from mini_workflow.stores.postgres.schema import check, upgrade, version
+from mini_workflow.stores.postgres.shared_tasks import PostgresSharedTasks
 from mini_workflow.stores.postgres.store import PostgresStore
 from mini_workflow.stores.postgres.streams import PostgresStreams
 from mini_workflow.stores.postgres.transactions import PostgresTransactions
@@ -22,7 +23,8 @@ SCHEMA: Final = "mini_workflow"
 
 
 class PostgresBackend:
-    """The ports `store`, `agenda`, `mailbox`, `leases` and `streams` over one schema of a Postgres database.
+    """The ports `store`, `agenda`, `mailbox`, `leases`, `streams` and `shared_tasks` over one schema of a
+    Postgres database.
 
     What a port allows from any thread goes over connections of its own, so that a reader never waits
     for the engine; everything else belongs to who leads the engine.
@@ -100,6 +102,7 @@ class PostgresBackend:
         self.mailbox = PostgresMailbox(self._writer, self._readers, holding, letters, ring)
         self.streams = PostgresStreams(self._readers)
         self.transactions = PostgresTransactions(database)
+        self.shared_tasks = PostgresSharedTasks(self._readers, holding, clock, ring)
         self.leases: PostgresLeases | NoLeases = (
             NoLeases(self._readers, clock)
             if is_client

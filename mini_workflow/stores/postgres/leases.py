@@ -187,7 +187,8 @@ class PostgresLeases:
         _notes(self._database)  # what cleans up temporary files may have taken the folder away
         process = Process.current()
         values = (self._owner, self._address, now + self._lease)
-        row = connection.run(_ENTER, (*values, process.host, process.pid, process.born, first))[0]
+        where = (process.host, process.pid, process.born)
+        row = connection.run(_ENTER, (*values, *where, first, self._holding.serves))[0]
         lease: int = row[0]
         return lease
 
@@ -283,8 +284,8 @@ _LOOK: Final = f"""
     )
 """
 _ENTER: Final = """
-    INSERT INTO @owners (name, address, until, host, pid, born, commits)
-    VALUES (%s, %s, %s, %s, %s, %s, %s) RETURNING id
+    INSERT INTO @owners (name, address, until, host, pid, born, commits, serves)
+    VALUES (%s, %s, %s, %s, %s, %s, %s, %s) RETURNING id
 """
 _NEW_PARTITIONS: Final = """
     INSERT INTO @partitions (owner) SELECT %s::bigint FROM generate_series(1, %s) RETURNING id

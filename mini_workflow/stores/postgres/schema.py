@@ -206,6 +206,41 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         SWEEP_2,
     ),
     (
+        "ALTER TABLE @owners ADD COLUMN serves text NOT NULL DEFAULT ''",
+        """
+        CREATE TABLE @tasks (
+            number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+            execution bigint NOT NULL,
+            seq bigint NOT NULL,
+            attempt bigint NOT NULL,
+            worker text COLLATE "C" NOT NULL,
+            body text NOT NULL,
+            heartbeat text,
+            taker bigint,
+            cancelled text,
+            letter bigint,
+            UNIQUE (execution, seq, attempt)
+        ) WITH (fillfactor = 50)
+        """,
+        """
+        CREATE INDEX tasks_waiting ON @tasks (worker, number) WHERE taker IS NULL AND letter IS NULL
+        """,
+        "CREATE INDEX tasks_taken ON @tasks (taker) WHERE letter IS NULL",
+        """
+        CREATE FUNCTION @remove_tasks() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            DELETE FROM @tasks AS tasks USING deleted_executions
+                WHERE tasks.execution = deleted_executions.key;
+            RETURN NULL;
+        END $$
+        """,
+        """
+        CREATE TRIGGER tasks_removed AFTER DELETE ON @executions
+            REFERENCING OLD TABLE AS deleted_executions
+            FOR EACH STATEMENT EXECUTE FUNCTION @remove_tasks()
+        """,
+    ),
+    (
         # Of tasks that have them recorded in transactions of their own; null while that goes on.
         """
         CREATE TABLE @results (

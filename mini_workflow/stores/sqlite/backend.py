@@ -16,6 +16,7 @@ from mini_workflow.stores.sqlite.connection import Connection, Synchronous
 from mini_workflow.stores.sqlite.leases import SQLiteLeases
 from mini_workflow.stores.sqlite.mailbox import SQLiteMailbox
 from mini_workflow.stores.sqlite.schema import check_version, inspect, make_private, upgrade
+from mini_workflow.stores.sqlite.shared_tasks import SQLiteSharedTasks
 from mini_workflow.stores.sqlite.store import SQLiteStore
 from mini_workflow.stores.sqlite.streams import SQLiteStreams
 from mini_workflow.stores.sqlite.sweeping import INCREMENTAL
@@ -24,7 +25,7 @@ _PATIENCE_SECONDS: Final = 10.0
 
 
 class SQLiteBackend:
-    """The ports `store`, `agenda`, `mailbox`, `leases` and `streams` over one SQLite file.
+    """The ports `store`, `agenda`, `mailbox`, `leases`, `streams` and `shared_tasks` over one SQLite file.
 
     What a port allows from any thread goes over a connection of its own, so that a reader never
     waits for the engine; everything else belongs to the one thread of the engine.
@@ -93,6 +94,7 @@ class SQLiteBackend:
         self.agenda = SQLiteAgenda(self._writer, holding)
         self.mailbox = SQLiteMailbox(self._writer, self._reader, self._reading, holding)
         self.streams = SQLiteStreams(self._reader, self._reading)
+        self.shared_tasks = SQLiteSharedTasks(self._reader, self._reading, holding, clock)
         self.leases = SQLiteLeases(
             self._writer,
             self._reader,

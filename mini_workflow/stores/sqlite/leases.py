@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import threading
 from pathlib import Path
@@ -14,8 +15,11 @@ from mini_workflow.stores.ownership import Ownership
 from mini_workflow.stores.process import Process, dead_owners, owners_of
 from mini_workflow.stores.sqlite.connection import Connection
 
+HOMES: Final = 4
+"""Partitions that an owner begins with: into so many parts what it leaves can be shared."""
+
 FOLD_LIMIT: Final = 1_000
-"""A partition taken over with at most so many executions is emptied into the owner's own one.
+"""A partition taken over with at most so many executions is emptied into the owner's own ones.
 
 This bounds how many partitions there can be, whatever the number of short-lived owners, without
 a takeover ever having to touch the rows of many executions.
@@ -30,7 +34,9 @@ def verify(raw: sqlite3.Connection, holding: Ownership) -> None:
 
 
 class SQLiteLeases:
-    """Implements `Leases`."""
+    """Implements `Leases`. Who acquires takes a fair share of what nobody holds, and at least one part: the
+    other owners take theirs when they look around.
+    """
 
     def __init__(
         self,
@@ -66,8 +72,13 @@ class SQLiteLeases:
         with self._writer as raw:
             if holding.lease is not None:
                 verify(raw, holding)
-            dead = dead_owners(raw.execute(_OWNERS).fetchall(), self._holding.lease, now)
-            taken: list[int] = [
+            owners = raw.execute(_OWNERS).fetchall()
+            dead = dead_owners(owners, self._holding.lease, now)
+            living = 1 + sum(
+                bool(address) and owner != holding.lease and owner not in dead
+                for owner, address, *_ in owners
+            )
+            free: list[int] = [
                 partition
                 for partition, owner in raw.execute(_PARTITIONS).fetchall()
                 if owner is None or owner in dead
@@ -77,9 +88,9 @@ class SQLiteLeases:
             for owner, weight in dead.items():
                 if (name := turn_note.read(self._path, owner)) is not None:
                     raw.execute(_COUNT_TRY, (weight, name))
-            held, found = self._take(raw, lease, taken)
+            held, homes, found = self._take(raw, lease, free, living)
         holding.lease = lease
-        holding.partitions = held
+        holding.partitions, holding.homes = held, homes
         for owner in dead:
             turn_note.forget(self._path, owner)
         return found
@@ -149,7 +160,8 @@ class SQLiteLeases:
     def _enter(self, raw: sqlite3.Connection, now: int) -> int:
         process = Process.current()
         lease = raw.execute(
-            "INSERT INTO owners (name, address, until, host, pid, born) VALUES (?, ?, ?, ?, ?, ?)",
+            "INSERT INTO owners (name, address, until, host, pid, born, serves) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?)",
             (
                 self._owner,
                 self._address,
@@ -157,36 +169,51 @@ class SQLiteLeases:
                 process.host,
                 process.pid,
                 process.born,
+                self._holding.serves,
             ),
         ).lastrowid
         assert lease is not None
         return lease
 
     def _take(
-        self, raw: sqlite3.Connection, lease: int, taken: list[int]
-    ) -> tuple[list[int], bool]:
-        """Give the partitions to the lease; answers all it holds, and whether any was in use."""
-        held = list(self._holding.partitions)
-        if not held and not taken:
-            number = raw.execute("INSERT INTO partitions (owner) VALUES (?)", (lease,)).lastrowid
-            assert number is not None
-            return [number], False
-        found = False
-        for partition in taken:
-            count = raw.execute(_COUNT, (partition, FOLD_LIMIT + 1)).fetchone()[0]
-            found = found or count > 0
-            if held and count <= FOLD_LIMIT:
-                raw.execute(
-                    "UPDATE executions SET partition = ? WHERE partition = ?",
-                    (held[0], partition),
-                )
+        self, raw: sqlite3.Connection, lease: int, free: list[int], living: int
+    ) -> tuple[list[int], list[int], bool]:
+        """Give a fair share of the free partitions to the lease; answers all that it holds, those of new
+        executions, and whether any was taken.
+        """
+        held, homes = list(self._holding.partitions), list(self._holding.homes)
+        if not homes:
+            for _ in range(HOMES if self._address else 1):
+                number = raw.execute(
+                    "INSERT INTO partitions (owner) VALUES (?)", (lease,)
+                ).lastrowid
+                assert number is not None
+                homes.append(number)
+            held += homes
+        used: list[tuple[int, int]] = []
+        for partition in free:
+            count: int = raw.execute(_COUNT, (partition, FOLD_LIMIT + 1)).fetchone()[0]
+            if count:
+                used.append((partition, count))
+            else:
+                raw.execute("DELETE FROM partitions WHERE id = ?", (partition,))
+        # Who cannot be rung holds what it takes for a moment only: it takes all.
+        share = used[: -(-len(used) // living)] if self._address else used
+        for partition, count in share:
+            if count <= FOLD_LIMIT:
+                raw.execute(_FOLD, (json.dumps(homes), len(homes), partition))
                 raw.execute("DELETE FROM partitions WHERE id = ?", (partition,))
             else:
                 raw.execute("UPDATE partitions SET owner = ? WHERE id = ?", (lease, partition))
                 held.append(partition)
-        return held, found
+        return held, homes, bool(share)
 
 
+_FOLD = """
+    UPDATE executions
+    SET partition = json_extract(?, '$[' || (key % ?) || ']')
+    WHERE partition = ?
+"""
 _COUNT_TRY = "UPDATE executions SET tries = tries + ? WHERE id = ?"
 _OWNERS = "SELECT id, address, until, host, pid, born FROM owners"
 _WITH_HELD = f"""

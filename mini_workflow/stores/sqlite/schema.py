@@ -183,6 +183,34 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE executions ADD COLUMN waits TEXT NOT NULL DEFAULT ''",
         "ALTER TABLE executions ADD COLUMN progress TEXT NOT NULL DEFAULT ''",
     ),
+    (
+        "ALTER TABLE owners ADD COLUMN serves TEXT NOT NULL DEFAULT ''",
+        """
+        CREATE TABLE tasks (
+            number INTEGER PRIMARY KEY AUTOINCREMENT,
+            execution INTEGER NOT NULL,
+            seq INTEGER NOT NULL,
+            attempt INTEGER NOT NULL,
+            worker TEXT NOT NULL,
+            body TEXT NOT NULL,
+            heartbeat TEXT,
+            taker INTEGER,
+            cancelled TEXT,
+            letter INTEGER,
+            UNIQUE (execution, seq, attempt)
+        )
+        """,
+        """
+        CREATE INDEX tasks_waiting ON tasks (worker, number) WHERE taker IS NULL AND letter IS NULL
+        """,
+        "CREATE INDEX tasks_taken ON tasks (taker) WHERE letter IS NULL",
+        # A key is free when its execution is gone.
+        """
+        CREATE TRIGGER tasks_deleted AFTER DELETE ON executions BEGIN
+            DELETE FROM tasks WHERE execution = old.key;
+        END
+        """,
+    ),
 )
 """The statements of each version; the version of a file is how many of them it has seen."""
 

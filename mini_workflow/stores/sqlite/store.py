@@ -215,7 +215,9 @@ class _Batch:
                 return False
             key = self._new_key()
             self.deleted.discard(name)
-            self._created.append((key, self._holding.home, *_values(head), name))
+            homes = self._holding.homes
+            homes.append(homes.pop(0))
+            self._created.append((key, homes[-1], *_values(head), name))
         elif place is not None and place[1] == expected:
             key = place[0]
             if head is not None:

@@ -36,7 +36,7 @@ from mini_workflow.stores.sqs.call_store import CallStore, purpose_of, version_o
 from mini_workflow.stores.sqs.envelopes import PAYLOADS, Envelopes, dump
 from mini_workflow.stores.sqs.messages import Post, SqsMessage, deduplication_id
 from mini_workflow.stores.sqs.outcomes import Outcomes
-from mini_workflow.task import traceparent
+from mini_workflow.trace_context import traceparent
 
 log = logging.getLogger("mini_workflow.runtimes.aws")
 
@@ -253,9 +253,11 @@ def envelope_of(
         "is_async": request.is_async,
         "heartbeat_timeout": request.heartbeat_timeout,
         "heartbeat": request.heartbeat,
-        "traceparent": traceparent(*request.key),
+        "traceparent": traceparent(*request.key, request.headers),
         "version": version or None,
         "headers": request.headers,
+        # What has no headers has nothing that asks for it.
+        "scheduled_at": request.scheduled_at if request.headers else None,
     }
     plain = {name: value for name, value in content.items() if value not in (None, False)}
     return envelopes.seal(

@@ -11,7 +11,13 @@ from typing import Any
 
 from mini_workflow.context import Context
 from mini_workflow.core import events
-from mini_workflow.errors import PromiseNotOpen, PromiseTimeout, UnknownHandler
+from mini_workflow.errors import (
+    ExecutionClosed,
+    ExecutionNotFound,
+    PromiseNotOpen,
+    PromiseTimeout,
+    UnknownHandler,
+)
 from mini_workflow.schedules.debounce import debounce
 from mini_workflow.schedules.plan import make_plan
 from mini_workflow.schedules.workflow import schedule
@@ -292,6 +298,64 @@ async def given_promises(ctx: Context) -> list[Any]:
         seen.append(type(error).__name__)
     ctx.complete_promise(spare.token, 2)
     return [*seen, await spare]
+
+
+# Executions that are asked for something
+
+
+@shape(
+    [5, [0, 5], "ValueError", "ExecutionNotFound", 12, None, [5, 7], "ExecutionClosed", [5, 7]],
+    between=1,
+    tags="tasks starts asks",
+)
+async def asks_others(ctx: Context) -> list[Any]:
+    """Start an execution, and ask it, and one that is not there, for all that can be asked for."""
+    other = ctx.start("asked", id=f"{ctx.info.execution_id}.asked")
+    nobody = ctx.execution(f"{ctx.info.execution_id}.nobody")
+    result = other.result()
+    seen: list[Any] = [await other.update("add", 5), await other.query("all")]
+    seen += [await _seen(other.update("add", -1)), await _seen(nobody.result())]
+    await step(ctx, "between")
+    seen.append(await other.update("add", 7))
+    seen.append(await other.signal("close", confirm=True))
+    seen.append(await result)
+    seen.append(await _seen(other.signal("close", confirm=True)))
+    return [*seen, await other.result()]
+
+
+async def _seen(asked: Any) -> Any:
+    try:
+        return await asked
+    except (ValueError, ExecutionNotFound, ExecutionClosed) as error:
+        return type(error).__name__
+
+
+@shape(
+    [5, 7],
+    says=[
+        Say("update", "add", (5,), told=5),
+        Say("update", "add", (7,), events.UpdateCompleted, told=12),
+        Say("signal", "close", None, events.UpdateCompleted, 2),
+    ],
+    added=2,
+    tags="tasks signals updates",
+)
+async def asked(ctx: Context) -> list[int]:
+    """Take numbers, until it is told to close."""
+    numbers: list[int] = []
+
+    async def add(number: int) -> int:
+        numbers.append(await step(ctx, "added", number))
+        return sum(numbers)
+
+    def check(number: int) -> None:
+        if number < 0:
+            raise ValueError(number)
+
+    ctx.on_update("add", add, validator=check)
+    ctx.on_query("all", lambda: [0, *numbers])
+    await ctx.wait_for_signal("close")
+    return numbers
 
 
 # Executions that are started, and go on by themselves

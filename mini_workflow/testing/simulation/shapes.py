@@ -72,6 +72,7 @@ TAGS: Final[dict[str, str]] = {
     "children": "has children",
     "starts": "starts executions that go on by themselves",
     "limits": "has tasks that need slots of limits",
+    "asks": "asks other executions for something, and waits for the answer",
     "tells": "sends signals, requests to cancel or values of promises to other executions",
     "cancelled": "is asked to cancel itself",
     "continues": "continues as new",

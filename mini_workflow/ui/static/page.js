@@ -30,8 +30,37 @@ const zoomTo = (start, end) => {
   show();
 };
 const range = () => { const all = tl.scrollWidth - lab(), view = tl.clientWidth - lab(); return [tl.scrollLeft / all, Math.min(1, (tl.scrollLeft + view) / all)]; };
-const show = () => { const [a, b] = range(), win = $(".win rect"); win?.setAttribute("x", `${a * 100}%`); win?.setAttribute("width", `${(b - a) * 100}%`); };
+const show = () => { const [a, b] = range(), win = $(".win rect"); win?.setAttribute("x", `${a * 100}%`); win?.setAttribute("width", `${(b - a) * 100}%`); clearTimeout(asking); asking = setTimeout(narrow, 200); };
 const zoom = factor => { const [a, b] = range(), mid = (a + b) / 2, half = (b - a) / 2 / factor; zoomTo(Math.max(0, Math.min(mid - half, 1 - 2 * half)), Math.max(0, mid - half) + 2 * half); };
+// Where rows stand for several operations, those of the part that is shown are folded anew by the server.
+let asking = 0, shown = "";
+const view = () => { const [a, b] = range(); return b - a > .995 ? "" : `${a.toFixed(4)},${b.toFixed(4)}`; };
+const narrow = async () => {
+  const wanted = view(), address = new URL(location.href);
+  if (!tl.hasAttribute("data-folds") || wanted === shown) return;
+  shown = wanted;
+  ["from", "to", "view"].forEach(key => address.searchParams.delete(key));
+  if (wanted) address.searchParams.set("view", wanted);
+  const answer = await fetch(address, { headers: { accept: "text/html" } });
+  if (!answer.ok || wanted !== shown) return;
+  const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+  const open = $$(".tl-in > details[open]").map(d => d.id);
+  $$(".tl-in > .row").forEach(row => row.remove());
+  $$(".tl-in > .row", fresh).forEach(row => { row.open = open.includes(row.id); $(".tl-in").append(document.importNode(row, true)); });
+  $("[data-part=extent]").innerHTML = $("[data-part=extent]", fresh).innerHTML;
+  $$(".tl-in [data-part]", fresh).forEach(part => texts.set(part.dataset.part, part.innerHTML));
+  address.searchParams.delete("view");
+  new URLSearchParams($(".tl", fresh).dataset.address).forEach((value, key) => address.searchParams.set(key, value));
+  history.replaceState(null, "", address);
+};
+// A child opens in place, drawn where it stands in the time of its parent.
+document.addEventListener("toggle", async e => {
+  const box = e.target.open && $(":scope > [data-child]", e.target);
+  if (!box || box.dataset.read) return;
+  box.dataset.read = "true";
+  const answer = await fetch(box.dataset.child);
+  if (answer.ok) box.innerHTML = await answer.text(); else delete box.dataset.read;
+}, true);
 if (tl) {
   tl.addEventListener("scroll", show, { passive: true });
   tl.addEventListener("wheel", e => { if (e.ctrlKey) { e.preventDefault(); zoom(e.deltaY < 0 ? 1.4 : 1 / 1.4); } }, { passive: false });
@@ -41,6 +70,7 @@ if (tl) {
   over?.addEventListener("pointermove", e => { if (from !== null && Math.abs(at(e) - from) > .01) zoomTo(Math.min(from, at(e)), Math.max(from, at(e))); });
   over?.addEventListener("pointerup", () => from = null);
   over?.addEventListener("dblclick", () => zoomTo(0, 1));
+  if (tl.dataset.window) { const [a, b] = tl.dataset.window.split(" ").map(x => x / 100); zoomTo(a, b); shown = view(); }
 }
 
 // A list: what is selected decides which actions there are, and for how many.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import functools
+import hashlib
 import json
 import secrets
 from collections.abc import Mapping
@@ -746,6 +747,58 @@ class Alias(Kind):
         return {"functionName": function, "name": name, "functionVersion": version, "arn": made}
 
 
+class Invocation(Kind):
+    """A call when it is made, and with the scope CRUD when its input changes and when it goes: the
+    function is told why, and what the input was before.
+    """
+
+    replaces = ("functionName", "qualifier", "terraformKey", "triggers", "tenantId")
+    defaults: ClassVar[Values] = {
+        "lifecycleScope": "CREATE_ONLY",
+        "qualifier": "$LATEST",
+        "terraformKey": "tf",
+    }
+    outputs = ("result",)
+
+    def id_of(self, values: Values) -> str:
+        digest = hashlib.sha256(values["input"].encode()).hexdigest()
+        return f"{values['functionName']}_{values['qualifier']}_{digest[:32]}"
+
+    def create(self, values: Values) -> Values:
+        return self._invoke("create", values, None)
+
+    def update(self, olds: Values, news: Values) -> Values | None:
+        if olds["input"] == news["input"]:
+            return None
+        return self._invoke("update", news, olds["input"])
+
+    def decided_anew(self, olds: Values, news: Values) -> tuple[str, ...]:
+        return self.outputs if olds["input"] != news["input"] else ()
+
+    def delete(self, values: Values) -> None:
+        if values["lifecycleScope"] == "CRUD":
+            self._invoke("delete", values, values["input"])
+
+    def read(self, made: str, values: Values) -> Values | None:
+        """Nobody can ask AWS what was called."""
+        return values
+
+    def _invoke(self, action: str, values: Values, before: str | None) -> Values:
+        told = json.loads(values["input"])
+        if values["lifecycleScope"] == "CRUD":
+            old = None if before is None else json.loads(before)
+            told[values["terraformKey"]] = {"action": action, "prev_input": old}
+        answer = client("lambda").invoke(
+            FunctionName=values["functionName"],
+            Qualifier=values["qualifier"],
+            Payload=json.dumps(told),
+        )
+        result = answer["Payload"].read().decode()
+        if answer.get("FunctionError"):
+            raise RuntimeError(f"invoking Lambda Function: {answer['FunctionError']}: {result}")
+        return {"result": result}
+
+
 class EventSourceMapping(Kind):
     replaces = ("eventSourceArn",)
     defaults: ClassVar[Values] = {"enabled": True}
@@ -1139,6 +1192,7 @@ KINDS: dict[str, Kind] = {
         ProvisionedConcurrencyConfig()
     ),
     "aws:lambda/alias:Alias": Alias(),
+    "aws:lambda/invocation:Invocation": Invocation(),
     "aws:lambda/eventSourceMapping:EventSourceMapping": EventSourceMapping(),
     "aws:lambda/functionUrl:FunctionUrl": FunctionUrl(),
     "aws:lambda/permission:Permission": Permission(),

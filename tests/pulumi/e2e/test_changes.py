@@ -64,6 +64,7 @@ def function(option: str, given: Mapping[str, Any] | None = None, **options: Any
     return Change(option, after, "function", given=given or {})
 
 
+NIGHTLY = {"workflow": "report", "cron": "0 3 * * *"}
 GPU = {"handler": "app.execute", "memory": "2 GB"}
 IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/heavy:1"
 CHANGES = [
@@ -113,6 +114,13 @@ CHANGES = [
     engine("`store`: `dynamodb`", store="dynamodb"),
     engine("`store`: `s3`", {"store": "dynamodb"}, store="s3"),
     engine("`execution_retention`", execution_retention="90 days"),
+    engine("`schedules`: the first", schedules={"nightly": NIGHTLY}),
+    engine(
+        "`schedules`: another plan",
+        {"schedules": {"nightly": NIGHTLY}},
+        schedules={"nightly": {**NIGHTLY, "cron": "0 4 * * *"}},
+    ),
+    engine("`schedules`: none any more", {"schedules": {"nightly": NIGHTLY}}, schedules=None),
     engine("`signing_key`", signing_key="k" * 40),
     engine("`signing_key_store`: `parameter`", signing_key_store="parameter"),
     engine("`signing_key_store`: `secret`", signing_key_store="secret"),
@@ -160,6 +168,8 @@ BY_HAND = {
     "[Who may do what](#who-may-do-what)",
     "`signing_key` in a parameter": RING,
     "`signing_key` in a secret": RING,
+    "`schedules`: another plan": "what was started goes on; the next times are those of the new plan",
+    "`schedules`: none any more": "what was started goes on; nothing is started any more",
     "`signing_key_store`: `parameter`": "the key stays what it is",
     "`signing_key_store`: `secret`": "the key stays what it is",
     "`image` of the worker": "attempts that wait for the old function are lost, and tried again as "

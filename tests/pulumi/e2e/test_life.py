@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from tests.pulumi.e2e.build import ROOT
 from tests.pulumi.e2e.stack import Stack
+from tests.pulumi.installed_wheels import only_from
 from tests.waiting import eventually
 
 PROGRAM = """\
@@ -98,8 +100,12 @@ class Deployed:
         return eventually(look, every=0.3)
 
 
-def test_the_program_of_the_example(new_stack: Callable[[str], Stack]) -> None:
-    stack = new_stack("example")
+def test_the_program_of_the_example(new_stack: Callable[[str], Stack], tmp_path: Path) -> None:
+    with only_from(tmp_path / "wheels", "pydantic-ai-slim"):
+        _live_with_the_example(new_stack("example"))
+
+
+def _live_with_the_example(stack: Stack) -> None:
     shutil.copytree(ROOT / "example", stack.folder / "example")
     stack.write({"__main__.py": (ROOT / "__main__.py").read_text()})
 

@@ -23,7 +23,7 @@ HANDLERS = """\
 import os
 
 def execute(event, context): pass
-def orchestrate(event, context): pass
+def orchestrate(event, context): return event
 def api(event, context): return sorted(name for name in os.environ if name.endswith("QUEUE_URL"))
 """
 
@@ -85,6 +85,15 @@ def test_a_program_in_yaml(new_stack: Callable[[str], Stack]) -> None:
         step.name for step in made.steps
     }
     assert not stack.pulumi("up", "--expect-no-changes").by_operation()
+    # The orchestrator has been called with the schedules.
+    (called,) = [
+        one
+        for one in stack.state()["deployment"]["resources"]
+        if one["urn"].endswith("::engine-deployed-schedules")
+    ]
+    told = json.loads(called["outputs"]["result"])
+    assert told["schedules"] == program["resources"]["engine"]["properties"]["schedules"]
+    assert told["tf"] == {"action": "create", "prev_input": None}
     answer = stack.server.client("lambda").invoke(FunctionName=stack.outputs()["name"])
     assert json.loads(answer["Payload"].read()) == ["ENGINE__QUEUE_URL", "QUEUE_URL"]
     stack.pulumi("destroy")

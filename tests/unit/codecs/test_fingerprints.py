@@ -87,6 +87,17 @@ def test_what_cannot_be_looked_into_counts_by_its_class() -> None:
     assert fingerprint_call(work, (Opaque(),), {}) == fingerprint_call(work, (Opaque(),), {})
 
 
+def test_a_class_may_say_that_its_content_tells_nothing() -> None:
+    class Sent:
+        __fingerprint__ = None
+
+        def __init__(self, content: object) -> None:
+            self.content = content
+
+    assert fingerprint_call(work, (1, Sent("a")), {}) == fingerprint_call(work, (1, Sent("b")), {})
+    assert fingerprint_call(work, (1, Sent("a")), {}) != fingerprint_call(work, (2, Sent("a")), {})
+
+
 def test_bound_and_partial_arguments_are_values() -> None:
     assert fingerprint_call(partial(work, 1), (), {}) != fingerprint_call(partial(work, 2), (), {})
     assert fingerprint_call("a".join, ((),), {}).startswith("str.join#")

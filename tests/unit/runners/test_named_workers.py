@@ -101,4 +101,4 @@ class TestNamedWorkers:
                 self.runner.submit(request(seq, "big"))
         (record,) = caplog.records
         assert "'big'" in record.getMessage()
-        assert "--worker big" in record.getMessage()
+        assert "--label big" in record.getMessage()

@@ -1,0 +1,446 @@
+"""SharedRunner: has other processes run attempts whose workers this one does not serve, and runs theirs.
+
+What goes between the processes is in the store, so that either of them may die at any time: an attempt
+that was offered stays offered, one that was taken is lost when its taker is gone, and an outcome waits for
+whoever holds the execution by then.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final, TypeVar
+
+from mini_workflow.attempts import broken, cancelled, failed, lost
+from mini_workflow.errors import RuntimeClosed, StoreError, StoreRefused, TaskError
+from mini_workflow.ports import Report, TaskOutcome, TaskRequest
+from mini_workflow.ports.shared_tasks import Key, SharedTask, SharedTasks
+from mini_workflow.runners.routed import Closing
+
+log = logging.getLogger("mini_workflow.engine")
+
+Item = TypeVar("Item")
+
+RETRY: Final = 1.0
+"""Seconds to wait before what a failing store refused is tried again."""
+
+_GONE: Final = "its process was taken for dead, and the attempt counts as lost"
+
+
+class SharedRunner:
+    """Offers, takes and settles attempts on a thread of its own, which starts when there is something to do.
+
+    Args:
+        tasks: the table of them.
+        call: makes the captured call of an attempt into what another process can run.
+        letter: makes an outcome into the message that tells it to the execution.
+        report: takes to the engine what cannot be offered, or need not be any more.
+        notify: tells other processes to look at the store, where the store does not do so itself.
+        interval: seconds after which it looks by itself for what somebody has left behind.
+    """
+
+    def __init__(
+        self,
+        tasks: SharedTasks,
+        *,
+        call: Callable[[TaskRequest], bytes],
+        letter: Callable[[TaskOutcome], str],
+        report: Report,
+        notify: Callable[[], None],
+        interval: float,
+    ) -> None:
+        self._tasks: Final = tasks
+        self._call: Final = call
+        self._letter: Final = letter
+        self._report: Final = report
+        self._notify: Final = notify
+        self._interval: Final = interval
+        self._serves: dict[str, tuple[Closing, int]] = {}
+        """By the worker: who runs its attempts here, and how many at a time."""
+        self._changed: Final = threading.Condition()
+        self._offers: Final[list[tuple[TaskRequest, SharedTask]]] = []
+        self._cancels: Final[list[tuple[str, int, str]]] = []
+        self._outcomes: Final[list[TaskOutcome]] = []
+        self._running: Final[dict[Key, SharedTask]] = {}
+        """What was taken, and is not settled."""
+        self._ended: Final[set[Key]] = set()
+        """Which of these were told to end."""
+        self._told: Final[set[str]] = set()
+        self._open = False
+        """Whether something that was offered may not be settled."""
+        self._looks_at = 0.0
+        self._failing = False
+        self._woken = False
+        self._closing = False
+        self._closed = False
+        self._thread: threading.Thread | None = None
+
+    def serve(self, runners: Mapping[str, tuple[Closing, int]]) -> None:
+        """Take attempts of these workers too, each with who runs them here, and how many at a time."""
+        self._serves = dict(runners)
+        if runners:
+            self.look()
+
+    def reporting(self, report: Report) -> Report:
+        """Return a report for the runners of what is served: outcomes of what was taken go to the store,
+        and the others to `report`.
+        """
+
+        def to(outcome: TaskOutcome) -> None:
+            if outcome.key in self._running:
+                with self._changed:
+                    self._outcomes.append(outcome)
+                    self._wake()
+            else:
+                report(outcome)
+
+        return to
+
+    # What the engine asks
+
+    def submit(self, request: TaskRequest) -> None:
+        """See TaskRunner. Raises RuntimeClosed after `close`."""
+        try:
+            body = to_text(request, self._call(request))
+        except Exception as error:
+            self._report(failed(request, error))
+            return
+        task = SharedTask(*request.key, request.worker, body, request.heartbeat)
+        with self._changed:
+            if self._closing:
+                raise RuntimeClosed("the runner of tasks was closed")
+            self._offers.append((request, task))
+            self._open = True
+            self._wake()
+
+    def cancel(self, execution_id: str, seq: int, reason: str) -> None:
+        """See TaskRunner."""
+        with self._changed:
+            if self._open:
+                self._cancels.append((execution_id, seq, reason))
+                self._wake()
+
+    def holds(self, key: Key) -> bool:
+        """See TaskRunner. Raises StoreError."""
+        with self._changed:
+            if not self._open:
+                return False
+            pending = any(request.key == key for request, _ in self._offers)
+        return pending or bool(self._tasks.kept(key))
+
+    def kept(self) -> list[Key]:
+        """See NamedWorkerRunner."""
+        found = self._tasks.kept()
+        self.look()  # the lease may be another one, under which nothing was taken yet
+        if found:
+            with self._changed:
+                self._open = True
+                self._wake()
+        return found
+
+    def unserved(self, execution_id: str) -> set[str]:
+        """Return the workers that attempts of an execution wait for, and no living process serves. Raises
+        StoreError.
+        """
+        with self._changed:
+            if not self._open:
+                return set()
+            waiting = {t.worker for _, t in self._offers if t.execution_id == execution_id}
+        waiting.update(worker for _, worker in self._tasks.waiting(execution_id))
+        return waiting - self._tasks.served() if waiting else waiting
+
+    def look(self) -> None:
+        """Another process may have changed something. Does not wait."""
+        if self._serves:
+            with self._changed:
+                self._looks_at = 0.0
+                self._wake()
+
+    # Closing
+
+    def prepare_close(self) -> None:
+        """Take nothing any more."""
+        with self._changed:
+            self._closing = True
+
+    def close(self, handed_back: Sequence[TaskRequest]) -> list[TaskRequest]:
+        """Stop. Of what the runners have handed back, what was taken here goes back to the others. Answers
+        the rest, and what could not be offered; what is offered stays so.
+        """
+        self.prepare_close()
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+            thread = self._thread
+        if thread is not None:
+            thread.join()
+        mine = [request for request in handed_back if request.key in self._running]
+        try:
+            self._outcomes.extend(
+                [
+                    cancelled(request, request.heartbeat)
+                    for request in mine
+                    if request.key in self._ended
+                ]
+            )
+            changed = self._send()
+            back = [
+                replace(self._running[request.key], heartbeat=request.heartbeat)
+                for request in mine
+                if request.key in self._running
+            ]
+            if back:
+                self._tasks.hand_back(back)
+            if changed or back:
+                self._notify()
+        except StoreError as error:
+            log.error("tasks of other processes could not be handed back, and are lost: %s", error)
+        rest = [request for request in handed_back if request not in mine]
+        return [*rest, *(request for request, _ in self._offers)]
+
+    # The thread
+
+    def _wake(self) -> None:
+        """Have the thread look. With the lock held."""
+        self._woken = True
+        if self._thread is None and not self._closed:
+            self._thread = threading.Thread(
+                target=self._run, name="mini-workflow-shared-tasks", daemon=True
+            )
+            self._thread.start()
+        self._changed.notify()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                if not self._woken and not self._closed:
+                    self._changed.wait(self._pause())
+                if self._closed:
+                    return
+                if self._failing and self._woken:
+                    self._changed.wait(RETRY)
+                self._woken = False
+            self.step()
+
+    def _pause(self) -> float | None:
+        if self._failing:
+            return RETRY
+        if not self._serves and not self._open:
+            return None
+        return max(0.0, self._looks_at - time.monotonic())
+
+    def step(self) -> None:
+        """Do what there is to do. Raises nothing of the store's: what it refuses is tried again."""
+        try:
+            changed = self._send()
+            if (self._serves or self._open) and time.monotonic() >= self._looks_at:
+                changed = self._receive() or changed
+            if changed:
+                self._notify()
+            self._failing = False
+        except StoreError as error:
+            if not self._failing:
+                log.error("tasks that go to other processes wait for the store: %s", error)
+            self._failing = True
+        except Exception:
+            # A fault of ours: what is under way goes on at the next look.
+            log.exception("tasks that go to other processes wait")
+            self._failing = True
+
+    def _send(self) -> bool:
+        """Tell the store what has happened here; answers whether anything has."""
+        with self._changed:
+            offers, cancels = list(self._offers), list(self._cancels)
+            outcomes = list(self._outcomes)
+        if offers:
+            _each(offers, lambda some: self._tasks.offer([t for _, t in some]), self._cannot_offer)
+            with self._changed:
+                del self._offers[: len(offers)]
+            self._warn(offers)
+        for about in cancels:
+            for key in self._tasks.cancel(*about):
+                self._report(cancelled(TaskRequest(*key, name="", payload=b"")))
+            with self._changed:
+                del self._cancels[0]
+        if outcomes:
+            known = [(self._running[o.key], o) for o in outcomes if o.key in self._running]
+            _each(known, self._settle, self._cannot_settle)
+            with self._changed:
+                del self._outcomes[: len(outcomes)]
+                for task, _ in known:
+                    self._running.pop(task.key, None)
+                    self._ended.discard(task.key)
+            self._looks_at = 0.0  # there is room for others
+        return bool(offers or cancels or outcomes)
+
+    def _settle(self, known: Sequence[tuple[SharedTask, TaskOutcome]]) -> None:
+        self._tasks.settle([(task, self._letter(outcome)) for task, outcome in known])
+
+    def _cannot_settle(self, known: tuple[SharedTask, TaskOutcome], error: StoreRefused) -> None:
+        task, outcome = known
+        request = TaskRequest(*outcome.key, name="", payload=b"")
+        self._tasks.settle([(task, self._letter(failed(request, TaskError(str(error)))))])
+
+    def _cannot_offer(self, offer: tuple[TaskRequest, SharedTask], error: StoreRefused) -> None:
+        self._report(failed(offer[0], error))
+
+    def _receive(self) -> bool:
+        """Look at what others have done, and take what is for here; answers whether that is to be told."""
+        self._looks_at = time.monotonic() + self._interval
+        gone = self._tasks.lost()
+        if gone:
+            log.info("attempts whose worker process is gone: %d", len(gone))
+            self._tasks.settle([(task, self._letter(_lost(task))) for task in gone])
+        if not self._serves:
+            # Whoever offers something meanwhile says so behind this.
+            with self._changed:
+                offered = bool(self._offers)
+            if not offered and not self._tasks.kept():
+                with self._changed:
+                    self._open = bool(self._offers)
+            return bool(gone)
+        mine = {task.key: task for task in self._tasks.taken()}
+        self._tell(mine)
+        self._beat()
+        taken = sum(
+            self._tasks.take(worker, room)
+            for worker, (_, size) in self._serves.items()
+            if not self._closing and (room := self._room(worker, size)) > 0
+        )
+        if taken:
+            mine = {task.key: task for task in self._tasks.taken()}
+        for task in mine.values():
+            self._begin(task)
+        return bool(gone)
+
+    def _room(self, worker: str, size: int) -> int:
+        with self._changed:
+            return size - sum(task.worker == worker for task in self._running.values())
+
+    def _tell(self, mine: Mapping[Key, SharedTask]) -> None:
+        """Tell what runs here that nobody waits for it any more."""
+        with self._changed:
+            over = {outcome.key for outcome in self._outcomes}
+            running = [task for key, task in self._running.items() if key not in over]
+        for task in running:
+            found = mine.get(task.key)
+            reason = _GONE if found is None else found.cancelled
+            if reason is not None and task.key not in self._ended:
+                self._ended.add(task.key)
+                self._serves[task.worker][0].cancel(task.execution_id, task.seq, reason)
+
+    def _beat(self) -> None:
+        """Keep the newest heartbeats, for the case that this process ends."""
+        with self._changed:
+            running = list(self._running.values())
+        news = [
+            replace(task, heartbeat=details)
+            for task in running
+            if (details := self._serves[task.worker][0].details(task.key)) is not None
+            and details != task.heartbeat
+        ]
+        if news:
+            self._tasks.beat(news)
+            with self._changed:
+                self._running.update({t.key: t for t in news if t.key in self._running})
+
+    def _begin(self, task: SharedTask) -> None:
+        with self._changed:
+            if task.key in self._running or self._closing:
+                return
+            self._running[task.key] = task
+        runner = self._serves[task.worker][0]
+        try:
+            runner.submit(to_request(task))
+        except RuntimeClosed:
+            with self._changed:
+                del self._running[task.key]
+            self._tasks.hand_back([task])
+        except Exception as error:
+            log.exception("[%s] an attempt could not be begun", task.execution_id)
+            outcome = broken(TaskRequest(*task.key, name="", payload=b""), error)
+            with self._changed:
+                self._outcomes.append(outcome)
+                self._wake()
+
+    def _warn(self, offers: Sequence[tuple[TaskRequest, SharedTask]]) -> None:
+        news = {task.worker: request for request, task in offers if task.worker not in self._told}
+        if not news:
+            return
+        for worker in news.keys() - self._tasks.served():
+            self._told.add(worker)
+            log.warning(
+                "[%s] task %r waits for worker %r, which no process serves, and so do others that name "
+                "it: %s",
+                news[worker].execution_id,
+                news[worker].name,
+                worker,
+                worker_message(worker),
+            )
+
+
+def worker_message(worker: str) -> str:
+    """Return what to do about tasks that wait for a worker."""
+    return (
+        f"run mini-workflow worker MODULE --label {worker}, or open a runtime with "
+        f"labels=[{worker!r}] or workers={{{worker!r}: 1}}"
+    )
+
+
+def to_text(request: TaskRequest, call: bytes) -> str:
+    """Return an attempt as others can run it, with its call."""
+    return json.dumps(
+        {
+            "name": request.name,
+            "call": b64encode(call).decode(),
+            "timeout": request.timeout,
+            "is_async": request.is_async,
+            "heartbeat_timeout": request.heartbeat_timeout,
+            "headers": request.headers,
+        }
+    )
+
+
+def to_request(task: SharedTask) -> TaskRequest:
+    """Return the attempt to run. Raises ValueError, KeyError and TypeError for what is none."""
+    plain: Any = json.loads(task.body)
+    return TaskRequest(
+        *task.key,
+        name=plain["name"],
+        payload=b64decode(plain["call"]),
+        timeout=plain["timeout"],
+        is_async=plain["is_async"],
+        heartbeat_timeout=plain["heartbeat_timeout"],
+        heartbeat=task.heartbeat,
+        worker=task.worker,
+        headers=plain["headers"],
+    )
+
+
+def _lost(task: SharedTask) -> TaskOutcome:
+    name = to_request(task).name
+    request = TaskRequest(*task.key, name=name, payload=b"")
+    if task.cancelled is not None:
+        return cancelled(request, task.heartbeat)
+    return lost(request, "its worker process is gone, or was cut off for too long.", task.heartbeat)
+
+
+def _each(
+    items: Sequence[Item],
+    do: Callable[[Sequence[Item]], None],
+    refused: Callable[[Item, StoreRefused], None],
+) -> None:
+    """Do it with all; or with each alone, if the store refuses one of them."""
+    try:
+        do(items)
+    except StoreRefused as error:
+        if len(items) == 1:
+            refused(items[0], error)
+            return
+        for item in items:
+            _each([item], do, refused)

@@ -1,0 +1,79 @@
+"""Sharing: what runtimes have in common that share attempts of tasks with other processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from functools import partial
+
+from mini_workflow.codecs.chained import Codecs, with_codecs
+from mini_workflow.codecs.standard import StandardCodec
+from mini_workflow.core import wire
+from mini_workflow.core.codec import Codec, bytes_of_call
+from mini_workflow.engine.batch import ended
+from mini_workflow.ports import Clock, Report, TaskOutcome, TaskRequest
+from mini_workflow.ports.shared_tasks import SharedTasks
+from mini_workflow.runners.shared_runner import SharedRunner
+
+INTERVAL = 5.0
+"""Seconds after which a process looks for what others have left, where its leases do not end. Our own
+bound."""
+
+MakeShared = Callable[[Report], SharedRunner]
+"""Makes what shares attempts with other processes, given where to report to the engine."""
+
+
+def sharing(
+    backend: object,
+    serves: Collection[str],
+    codec: Codec,
+    payload_codecs: Codecs | None,
+    value_limit: int,
+    clock: Clock,
+    lease: float | None,
+    notify: Callable[[], None],
+) -> MakeShared | None:
+    """Return what shares attempts of tasks by the `shared_tasks` of a backend; None if it has none.
+
+    Has the others know what this process serves. `codec` is that of its runtime, `lease` are the seconds of
+    its leases, and `notify` tells other processes to look at the store.
+    """
+    tasks: SharedTasks | None = getattr(backend, "shared_tasks", None)
+    if tasks is None:
+        return None
+    tasks.serve(serves)
+    outgoing = with_codecs(StandardCodec(value_limit=value_limit), payload_codecs)
+    return partial(
+        _make,
+        tasks,
+        partial(_call, codec, outgoing),
+        partial(_letter, clock),
+        notify,
+        INTERVAL if lease is None else lease / 3,
+    )
+
+
+def _make(
+    tasks: SharedTasks,
+    call: Callable[[TaskRequest], bytes],
+    letter: Callable[[TaskOutcome], str],
+    notify: Callable[[], None],
+    interval: float,
+    report: Report,
+) -> SharedRunner:
+    return SharedRunner(
+        tasks, call=call, letter=letter, report=report, notify=notify, interval=interval
+    )
+
+
+def _call(codec: Codec, outgoing: Codec, request: TaskRequest) -> bytes:
+    """Return the call of an attempt as bytes, also where it was captured for this process alone."""
+    payload = request.payload
+    if isinstance(payload, bytes):
+        return payload
+    name = request.execution_id
+    call = codec.for_execution(name).restore(payload)
+    return bytes_of_call(outgoing.for_execution(name).capture(*call))
+
+
+def _letter(clock: Clock, outcome: TaskOutcome) -> str:
+    return wire.encode(ended(outcome, clock.now()))
