@@ -220,7 +220,8 @@ class LocalRuntime(EmbeddedRuntime):
 
 class OpenedBackend(Backend, Protocol):
     """A backend that this process has open as an owner, and how others that have it open are woken. It
-    may have `streams` too, a StreamStore, `shared_tasks`, a SharedTasks, and `transactions`, TaskTransactions.
+    may have `streams` too, a StreamStore, `shared_tasks`, a SharedTasks, and `transactions`,
+    TaskTransactions.
     """
 
     @property
