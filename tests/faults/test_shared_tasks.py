@@ -78,7 +78,10 @@ def result(runtime: Runtime, execution: Any) -> Any:
 
     def look() -> bool:
         runtime.look_around()
-        return bool(execution.describe().status != "running")
+        try:
+            return bool(execution.describe().status != "running")
+        except StoreUnavailable:
+            return False  # this call has met the failure
 
     eventually(look)
     return execution.result(WAIT)
