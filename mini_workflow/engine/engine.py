@@ -94,9 +94,7 @@ class Engine:
         drops_runs: bool = False,
         on_turn: Callable[[Turn], None] | None = None,
     ) -> None:
-        self._ports = ports
-        self._codec = codec
-        self._entropy = entropy
+        self._ports, self._codec, self._entropy = ports, codec, entropy
         self._on_close, self._on_chunks, self._on_turn = on_close, on_chunks, on_turn
         self._dispatcher = Dispatcher(self._again, report)
         self._cache = Cache(cache_size)

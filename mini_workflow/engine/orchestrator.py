@@ -107,10 +107,7 @@ class Orchestrator:
         claim: Callable[[str], str] = lambda execution_id: "",
         around_task: AroundTask | None = None,
     ) -> None:
-        self._store = store
-        self._dispatch = dispatch
-        self._clock = clock
-        self._each = each
+        self._store, self._dispatch, self._clock, self._each = store, dispatch, clock, each
         self._on_turn, self._claim, self._around_task = on_turn, claim, around_task
         self._entropy = entropy
         self._left: Callable[[], int] = lambda: FOREVER

@@ -392,19 +392,19 @@ class _AcrossProcesses(ParameterTransport[Any, Any]):
         return kind(**given)
 
 
-class _CallOfServer(_AcrossProcesses):
+class _CallOfServer(ParameterTransport[Any, Any]):
     """Takes the call of a tool of an MCP server, which is told by its definition."""
 
-    def __init__(self, durability: MiniWorkflowDurability, toolset: Any) -> None:
-        super().__init__(durability)
+    def __init__(self, way: _AcrossProcesses, toolset: Any) -> None:
+        self._way = way
         self._toolset = toolset
 
     def dump(self, params: Any) -> Any:
-        return params.tool.tool_def, super().dump(params)
+        return params.tool.tool_def, self._way.dump(params)
 
     def load(self, payload: Any, *, runtime: object) -> Any:
         definition, sent = payload
-        params = super().load(sent, runtime=runtime)
+        params = self._way.load(sent, runtime=runtime)
         tool = self._toolset.tool_for_tool_def(definition, ctx=params.ctx)
         return dataclasses.replace(params, tool=tool)
 
@@ -443,7 +443,7 @@ class _Transports(ParameterTransports):
         )
 
     def mcp_call(self, toolset: Any) -> ParameterTransport[Any, Any]:
-        return _CallOfServer(self._durability, toolset)
+        return _CallOfServer(self._way, toolset)
 
     def get_tools(self, toolset: Any) -> ParameterTransport[Any, Any]:
         return self._way
