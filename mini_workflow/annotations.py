@@ -371,12 +371,15 @@ def annotations_of(thing: Any) -> dict[str, Any]:
     """Return the annotations of a function or a class, evaluated; what cannot be evaluated says
     nothing.
     """
+    if not isinstance(thing, type):
+        # An object that wraps a function has, in some Pythons, the annotations of its class.
+        thing = inspect.unwrap(thing)
     try:
         return typing.get_type_hints(thing, include_extras=True)
     except Exception:
         pass
     found: dict[str, Any] = {}
-    for part in reversed(thing.__mro__) if isinstance(thing, type) else (inspect.unwrap(thing),):
+    for part in reversed(thing.__mro__) if isinstance(thing, type) else (thing,):
         names = getattr(inspect.getmodule(part), "__dict__", {})
         names = getattr(part, "__globals__", names)
         for name, annotation in getattr(part, "__annotations__", {}).items():

@@ -205,6 +205,16 @@ async def shop(
     """A workflow with parameters of every kind."""
 
 
+def test_arguments_find_their_parameters_whoever_has_looked_at_the_class_of_workflows() -> None:
+    """Asked for its annotations, a class without any has an empty dict of them from then on."""
+    assert Workflow.__annotations__ is Workflow.__annotations__
+    workflow: Workflow[Any, Any] = Workflow("shop", shop)
+    assert read_arguments(["note=17", '{"a": "1.5"}'], workflow)[1] == {
+        "note": "17",
+        "a": Decimal("1.5"),
+    }
+
+
 def test_arguments_find_their_parameters() -> None:
     workflow: Workflow[Any, Any] = Workflow("shop", shop)
     words = ['[{"name": "pen"}, "2026-01-31T12:00:00Z", 1, 2]', "note=17", '{"a": "1.5"}']
