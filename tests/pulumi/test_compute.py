@@ -264,6 +264,22 @@ def test_an_orchestrator_has_calls_of_its_own_where_the_engine_has_a_limit(root:
     assert reserved(concurrency=20, orchestrator={**orchestrator, "concurrency": -1}) == -1
 
 
+def test_an_engine_whose_tasks_may_take_every_call_says_so(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(pulumi.log, "warn", lambda message, **_: told.append(message))
+    worker = {"handler": "app.index.execute", "concurrency": 50}
+    orchestrator = {"handler": "app.index.orchestrate", "concurrency": 20}
+    for kept in ({"concurrency": 20}, {"worker": worker}, {"orchestrator": orchestrator}):
+        record(lambda kept=kept: made(engine(root, **kept)))
+        assert told == []
+    record(lambda: made(engine(root)))
+    (warning,) = told
+    assert warning.startswith("Flow: as many tasks at a time as the account allows leave no call")
+    assert "the option concurrency" in warning
+
+
 # What cannot be
 
 

@@ -265,6 +265,15 @@ def test_alarms_and_a_dashboard_where_asked(root: Path) -> None:
     assert not plain.of("MetricAlarm") + plain.of("Dashboard")
 
 
+@pytest.mark.parametrize("minor", range(11, 16))
+def test_each_runtime_of_lambda_is_an_option(root: Path, minor: int) -> None:
+    given: Any = {"handler": "app.index.api", "root": str(root), "runtime": f"python3.{minor}"}
+    options = FunctionOptions.from_args(given)
+    assert options.runtime == f"python3.{minor}"
+    # All of them have at least the C library of Amazon Linux 2.
+    assert "manylinux_2_26_x86_64" in options.target.platforms
+
+
 # What cannot be
 
 PERMISSION = {"actions": ["s3:GetObject"], "resources": ["arn:x"]}
