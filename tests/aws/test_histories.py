@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -23,6 +24,7 @@ from mini_workflow.stores.s3.object_store import ObjectStore
 from mini_workflow.stores.s3.store import S3Store
 from mini_workflow.testing.contracts.backend import creation, head
 from tests.aws.world import Death, Fault, World, registry_of
+from tests.paths import ROOT
 
 texts = st.text(st.characters(codec="utf-8"))
 lines = st.one_of(
@@ -374,6 +376,40 @@ def test_markers_are_spread_over_many_prefixes(world: World, histories: ObjectSt
     assert len(keys) == 200
     assert len(prefixes) == 16
     assert {len(prefix) for prefix in prefixes} == {len(f"{index.SPREAD}running/0")}
+
+
+class Marking(World):
+    """A world that knows which prefixes of the index its processes have written to."""
+
+    def __init__(self, *flows: Any) -> None:
+        self.marked: Counter[str] = Counter()
+        super().__init__(registry_of(*flows))
+
+    def answer(self, request: Any, event_name: str) -> Any:
+        if event_name.endswith(("PutObject", "DeleteObject")) and index.SPREAD in request.url:
+            self.marked[request.url.partition(index.SPREAD)[2].rpartition("/")[0]] += 1
+        return super().answer(request, event_name)
+
+
+WRITES_OF_A_PREFIX = 3_500
+"""A second. Source: S3 User Guide, "Optimizing Amazon S3 performance"."""
+
+
+@pytest.mark.parametrize(("flow", "most"), [(ends, 1), (waits, 2)])
+def test_a_prefix_takes_few_writes_of_an_execution_and_the_document_says_how_many(
+    flow: Any, most: int
+) -> None:
+    """In its whole life: so many executions a second can start and end with 16 prefixes."""
+    with Marking(flow) as world:
+        world.client.start_execution(flow.__name__, id="a")
+        world.settle()
+        if flow is waits:
+            world.client.get_execution("a").signal("end")
+        world.run()
+        assert listed(world, status="completed") == ["a"]
+        assert max(world.marked.values()) == most
+        starts = 16 * WRITES_OF_A_PREFIX // most
+        assert f"{starts:,} a second" in (ROOT / "docs" / "cost.md").read_text()
 
 
 def test_pages_follow_each_other_over_all_prefixes(world: World, histories: ObjectStore) -> None:
