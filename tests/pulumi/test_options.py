@@ -265,6 +265,14 @@ def test_alarms_and_a_dashboard_where_asked(root: Path) -> None:
     assert not plain.of("MetricAlarm") + plain.of("Dashboard")
 
 
+def test_the_variables_of_a_link_count_among_those_of_a_function(root: Path) -> None:
+    """Each is small enough by itself."""
+    link = {"environment": {"OF_LINK": "x" * 2_500}, "permissions": []}
+    given: Any = {"handler": "app.index.api", "root": str(root), "link": [link]}
+    with pytest.raises(BadOption, match=r"the variables have 4,510 bytes, and Lambda takes 4,096"):
+        record(lambda: Function("F", {**given, "environment": {"OWN": "x" * 2_000}}) and None)
+
+
 @pytest.mark.parametrize("minor", range(11, 16))
 def test_each_runtime_of_lambda_is_an_option(root: Path, minor: int) -> None:
     given: Any = {"handler": "app.index.api", "root": str(root), "runtime": f"python3.{minor}"}
