@@ -10,16 +10,13 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-import psycopg
-
 from tests.left_out import left_out
-from tests.postgres.server import NOBODY, PostgresServer, end_with_parent
+from tests.postgres.server import NOBODY, PostgresServer, end_with_parent, wait_for_answer
 from tests.waiting import WAIT
 
 _CONFIGURATION: Final = """\
@@ -70,15 +67,7 @@ class Pooler:
             preexec_fn=end_with_parent(),  # noqa: PLW1509 - one call
             **self._user,
         )
-        ends = time.monotonic() + WAIT
-        while True:
-            try:
-                psycopg.connect(self.url).close()
-                return
-            except psycopg.OperationalError:
-                if time.monotonic() > ends or self._process.poll() is not None:
-                    raise
-                time.sleep(0.02)
+        wait_for_answer(self.url, self._process)
 
     def schema(self) -> str:
         """A name that no schema has had."""

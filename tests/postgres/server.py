@@ -56,6 +56,19 @@ def programs() -> Iterator[Path]:
     yield from sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
 
 
+def wait_for_answer(url: str, process: subprocess.Popen[bytes]) -> None:
+    """Wait until what has been started answers. Raises what connecting raises, once it has ended."""
+    ends = time.monotonic() + WAIT
+    while True:
+        try:
+            psycopg.connect(url).close()
+            return
+        except psycopg.OperationalError:
+            if time.monotonic() > ends or process.poll() is not None:
+                raise
+            time.sleep(0.02)
+
+
 class PostgresServer:
     """One server, with an empty database."""
 
@@ -115,15 +128,7 @@ class PostgresServer:
             preexec_fn=end_with_parent(),  # noqa: PLW1509 - one call
             **self._user,
         )
-        ends = time.monotonic() + WAIT
-        while True:
-            try:
-                psycopg.connect(self.url).close()
-                return
-            except psycopg.OperationalError:
-                if time.monotonic() > ends or self._process.poll() is not None:
-                    raise
-                time.sleep(0.05)
+        wait_for_answer(self.url, self._process)
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
         """Stop it: SIGINT ends all connections, SIGQUIT is a crash."""

@@ -1,6 +1,7 @@
 // All that the pages do by themselves. Without it every list and every execution still reads.
 const $ = (sel, from = document) => from.querySelector(sel), $$ = (sel, from = document) => [...from.querySelectorAll(sel)];
 const root = document.documentElement;
+const pageAt = async address => { const answer = await fetch(address, { headers: { accept: "text/html" } }); return answer.ok ? new DOMParser().parseFromString(await answer.text(), "text/html") : null; };
 
 // Colours and times: chosen here, kept in this browser.
 const kept = { get: k => { try { return localStorage[k]; } catch { return ""; } }, set: (k, v) => { try { localStorage[k] = v; } catch {} } };
@@ -41,9 +42,8 @@ const narrow = async () => {
   shown = wanted;
   ["from", "to", "view"].forEach(key => address.searchParams.delete(key));
   if (wanted) address.searchParams.set("view", wanted);
-  const answer = await fetch(address, { headers: { accept: "text/html" } });
-  if (!answer.ok || wanted !== shown) return;
-  const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+  const fresh = await pageAt(address);
+  if (!fresh || wanted !== shown) return;
   const open = $$(".tl-in > details[open]").map(d => d.id);
   $$(".tl-in > .row").forEach(row => row.remove());
   $$(".tl-in > .row", fresh).forEach(row => { row.open = open.includes(row.id); $(".tl-in").append(document.importNode(row, true)); });
@@ -144,9 +144,8 @@ $$("[data-stream]").forEach(follow);
 const live = document.body.dataset.live, mark = $("[data-mark]");
 const texts = new Map($$("[data-part]").map(part => [part.dataset.part, part.innerHTML]));
 const refresh = async () => {
-  const answer = await fetch(location.href, { headers: { accept: "text/html" } });
-  if (!answer.ok) return;
-  const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+  const fresh = await pageAt(location.href);
+  if (!fresh) return;
   const list = $("[data-fresh]");
   if (list) list.hidden = $$("[data-list] tr[id]").map(r => r.id).join() === $$("[data-list] tr[id]", fresh).map(r => r.id).join();
   $$("[data-part]", fresh).forEach(part => {

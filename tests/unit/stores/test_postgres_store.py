@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Final
 
 import psycopg
@@ -24,33 +24,8 @@ from mini_workflow.testing import ManualClock
 from mini_workflow.testing.contracts.backend import create, creation, head
 from tests.postgres.server import PostgresServer
 from tests.unit.local import flows
+from tests.unit.stores.conftest import Open
 from tests.waiting import WAIT
-
-Open = Callable[..., PostgresBackend]
-
-
-@pytest.fixture
-def name(postgres: PostgresServer) -> str:
-    return postgres.schema()
-
-
-@pytest.fixture
-def open_backend(postgres: PostgresServer, name: str) -> Iterator[Open]:
-    made: list[PostgresBackend] = []
-
-    def open_backend(owner: str = "one", **options: Any) -> PostgresBackend:
-        clock = ManualClock(1_000_000)
-        made.append(
-            PostgresBackend(
-                postgres.url, schema=name, owner=owner, address=owner, clock=clock, **options
-            )
-        )
-        return made[-1]
-
-    yield open_backend
-    for backend in made:
-        backend.close()
-
 
 ROUND_TRIPS: Final = {
     "look up 1,000": 1,

@@ -18,17 +18,11 @@ from mini_workflow.testing import ManualClock
 from mini_workflow.testing.contracts.backend import create, creation
 from tests.postgres.server import PostgresServer
 from tests.unit.local import flows
+from tests.unit.stores.conftest import Open
 from tests.waiting import WAIT, eventually
-
-Open = Callable[..., PostgresBackend]
 
 BEFORE: Final = next(n for n, v in enumerate(schema.MIGRATIONS) if "TABLE @streams" in v[0])
 """The version of the tables before there were streams."""
-
-
-@pytest.fixture
-def name(postgres: PostgresServer) -> str:
-    return postgres.schema()
 
 
 @pytest.fixture(autouse=True)
@@ -37,24 +31,6 @@ def _gates() -> Iterator[None]:
     for gate in flows.GATES.values():
         gate.opened.set()
     flows.GATES.clear()
-
-
-@pytest.fixture
-def open_backend(postgres: PostgresServer, name: str) -> Iterator[Open]:
-    made: list[PostgresBackend] = []
-
-    def open_backend(owner: str = "one", **options: Any) -> PostgresBackend:
-        clock = ManualClock(1_000_000)
-        made.append(
-            PostgresBackend(
-                postgres.url, schema=name, owner=owner, address=owner, clock=clock, **options
-            )
-        )
-        return made[-1]
-
-    yield open_backend
-    for backend in made:
-        backend.close()
 
 
 def write(number: int, execution_id: str = "a", stream: str = "s", source: int = 1) -> StreamWrite:
