@@ -37,10 +37,12 @@ class CurrentTask:
         "_cancelled",
         "_deadline",
         "_on_cancel",
+        "begun",
         "codec",
         "details",
         "on_await",
         "on_wait",
+        "ran_on",
         "request",
         "sink",
         "stops_early",
@@ -54,6 +56,9 @@ class CurrentTask:
         self.request: Final = request
         self.codec: Codec | None = None
         """What encodes the details of heartbeats; set by who runs the code of the task."""
+        self.begun = 0
+        self.ran_on = ""
+        """When and where it began, as in TaskOutcome; set by who runs it, if it is to be told."""
         self.details: str | None = None
         """The details that this attempt gave last, as JSON text; None if it gave none."""
         self.on_wait: Callable[[], AbstractContextManager[None]] | None = None

@@ -182,6 +182,8 @@ def description_json(description: Description) -> dict[str, Any]:
         "blocked_kind": description.blocked_kind,
         "blocked_reason": description.blocked_reason,
         "parent": description.parent,
+        "forked_from": description.forked_from,
+        "failure": None if description.failure is None else asdict(description.failure),
         "tags": description.tags,
         "waits": [_plain_fields(one) for one in description.waits],
         "progress": [_plain_fields(one) for one in description.progress],

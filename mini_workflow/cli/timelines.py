@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict
 from typing import Any, Final
 
 from mini_workflow.class_names import name_of
@@ -21,12 +21,12 @@ from mini_workflow.cli.output import (
 )
 from mini_workflow.core import events, wire
 from mini_workflow.core.codec import Codec
-from mini_workflow.core.failure import Failure
 from mini_workflow.core.payload import Payload
 from mini_workflow.doctor.executions import task_message
 from mini_workflow.engine.client import Client
 from mini_workflow.engine.execution import Execution
 from mini_workflow.engine.instants import duration
+from mini_workflow.engine.raised import RaisedError, readable
 from mini_workflow.engine.timeline import Entry
 from mini_workflow.errors import (
     ExecutionBlocked,
@@ -173,7 +173,11 @@ def print_outcome(execution: Execution[Any], as_json: bool, *, trust: bool = Fal
         return OK
     if as_json:
         kind = type(failure)
-        told = {"type": name_of(kind), "message": str(failure)}
+        told: dict[str, Any] = {"type": name_of(kind), "message": str(failure)}
+        raised = execution.describe().failure
+        if raised is not None:
+            told |= {"traceback": raised.traceback, "task_traceback": raised.task_traceback}
+            told["cause"] = None if raised.cause is None else asdict(raised.cause)
         say_json({**answer, "error": told})
     else:
         _tell_failure(execution, status, failure)
@@ -186,7 +190,7 @@ def _print_shown(execution: Execution[Any], answer: dict[str, Any], as_json: boo
     if isinstance(closing, events.ExecutionFailed):
         failure = readable(execution.codec, closing.failure)
         if as_json:
-            told = {"type": failure.type, "message": failure.message}
+            told = asdict(RaisedError.of(failure, execution.codec))
             say_json({**answer, "error": told})
         else:
             _tell_failure(execution, answer["status"], execution.codec.show_failure(failure))
@@ -198,14 +202,6 @@ def _print_shown(execution: Execution[Any], answer: dict[str, Any], as_json: boo
     else:
         say(shown(execution.codec.show(closing.result)))
     return OK
-
-
-def readable(codec: Codec, failure: Failure) -> Failure:
-    """Return a failure with what a codec has encoded, as far as it can be decoded here."""
-    try:
-        return codec.plain_failure(failure)
-    except SerializationError:
-        return replace(failure, traceback="", cause=None)
 
 
 def _plain(codec: Codec, payload: Payload) -> Payload:
@@ -230,8 +226,16 @@ def print_stacks(execution: Execution[Any], *, err: bool = False) -> None:
         failure = readable(execution.codec, closing.failure)
     said = "where it failed, innermost last:"
     while failure is not None:
-        if failure.traceback:
+        if failure.tracebacks:
             say(f"\n{said}\n", err=err)
-            for line in failure.traceback.rstrip().splitlines():
-                say(f"  {line}", err=err)
+        if failure.task_traceback:
+            _print_stack(failure.task_traceback, "in the task, or the child:", err=err)
+            _print_stack(failure.traceback, "in the workflow:", err=err)
+        else:
+            _print_stack(failure.traceback, err=err)
         failure, said = failure.cause, f"caused by {failure.type.partition(':')[2]}:"
+
+
+def _print_stack(text: str, where: str = "", *, err: bool) -> None:
+    for line in (*filter(None, [where]), *text.rstrip().splitlines()):
+        say(f"  {line}", err=err)

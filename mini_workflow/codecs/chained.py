@@ -228,9 +228,7 @@ class ChainedCodec:
         """See `Codec.plain_failure`."""
         if not is_encoded(failure.state):
             return failure
-        traceback = failure.traceback
-        if traceback.startswith(ENCODED_TEXT):
-            traceback = self._decoded(json.loads(traceback)).decode()
+        traceback, task = map(self._plain_text, (failure.traceback, failure.task_traceback))
         plain = json.loads(self._decoded(failure.state))
         return Failure(
             type=failure.type,
@@ -242,6 +240,7 @@ class ChainedCodec:
             retry_after=failure.retry_after,
             attempts=failure.attempts,
             final=failure.final,
+            task_traceback=task,
         )
 
     def _hidden(self, failure: Failure) -> Failure:
@@ -251,10 +250,7 @@ class ChainedCodec:
         state = self._tree(dump_json(told).encode(), "failure", "the exception")
         if state is None:
             return failure
-        traceback = failure.traceback
-        if traceback:
-            tree = self._tree(traceback.encode(), "traceback", "the traceback")
-            traceback = traceback if tree is None else dump_json(tree)
+        traceback, task = map(self._hidden_text, (failure.traceback, failure.task_traceback))
         return Failure(
             type=failure.type,
             message=f"({encoded_by(state['by'])})",
@@ -265,7 +261,17 @@ class ChainedCodec:
             retry_after=failure.retry_after,
             attempts=failure.attempts,
             final=failure.final,
+            task_traceback=task,
         )
+
+    def _plain_text(self, traceback: str) -> str:
+        if not traceback.startswith(ENCODED_TEXT):
+            return traceback
+        return self._decoded(json.loads(traceback)).decode()
+
+    def _hidden_text(self, traceback: str) -> str:
+        tree = self._tree(traceback.encode(), "traceback", "the traceback") if traceback else None
+        return traceback if tree is None else dump_json(tree)
 
     # Inside
 

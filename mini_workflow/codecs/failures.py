@@ -77,7 +77,7 @@ class _Encoding:
             cause = error.__context__
         if isinstance(cause, RemoteTraceback) or (cause is not None and id(cause) in outer):
             cause = None
-        traceback = _traceback(error)
+        remote, traceback = _tracebacks(error)
         inner: Failure | None = None
         if cause is not None:
             if room > 0 and self._left > 0:
@@ -93,6 +93,7 @@ class _Encoding:
             cause=inner,
             retry_after=_retry_after(error),
             final=bool(vars(error).get(FINAL)),
+            task_traceback=remote,
         )
 
     def _state(self, error: BaseException, room: int, outer: tuple[int, ...]) -> Any:
@@ -134,7 +135,8 @@ def _message(error: BaseException) -> str:
         return f"(no message: {type(problem).__name__} in __str__)"
 
 
-def _traceback(error: BaseException) -> str:
+def _tracebacks(error: BaseException) -> tuple[str, str]:
+    """Return that of the task which it comes from, and that of the code here."""
     remote, frames = "", None
     try:
         frames = error.__traceback__
@@ -143,9 +145,8 @@ def _traceback(error: BaseException) -> str:
     except Exception:  # it cannot even be looked at; where it was raised can
         frames = BaseException.__getattribute__(error, "__traceback__")
     if remote and frames is None:
-        return _bounded(remote)
-    lines = "".join(_lines(error, frames))
-    return _bounded(f"{remote}\n{lines}" if remote else lines)
+        return "", _bounded(remote)
+    return _bounded(remote), _bounded("".join(_lines(error, frames)))
 
 
 def _lines(error: BaseException, frames: TracebackType | None) -> list[str]:
@@ -234,9 +235,7 @@ def show_failure(failure: Failure) -> BaseException:
 
 def _decode(failure: Failure, decoder: Decoder, outer: list[str]) -> BaseException:
     error = _rebuild(failure, decoder)
-    text = failure.traceback
-    if text.startswith(ENCODED_TEXT):
-        text = ""
+    text = _readable(failure)
     texts = [text, *outer] if text else outer
     if text:
         vars(error)[REMOTE] = text
@@ -293,5 +292,10 @@ def _generic(failure: Failure) -> TaskError:
     return TaskError(
         f"{name}: {failure.message}" if failure.message else name,
         type_name=failure.type,
-        remote_traceback="" if failure.traceback.startswith(ENCODED_TEXT) else failure.traceback,
+        remote_traceback=_readable(failure),
     )
+
+
+def _readable(failure: Failure) -> str:
+    """Return the tracebacks, unless a payload codec has encoded them."""
+    return "" if failure.traceback.startswith(ENCODED_TEXT) else failure.tracebacks

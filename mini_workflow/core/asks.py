@@ -118,6 +118,6 @@ def failure_of_result(codec: Codec, failure: Failure, execution_id: str) -> Base
             f"execution {execution_id!r} failed: {plain.type.partition(':')[2]}: {plain.message}",
             execution_id=execution_id,
             type_name=plain.type,
-            remote_traceback=plain.traceback,
+            remote_traceback=plain.tracebacks,
         )
     return error

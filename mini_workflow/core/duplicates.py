@@ -173,7 +173,9 @@ def _retry_or_failure(state: ExecutionState, message: events.TaskFailed) -> Even
     draw = random.Random(f"{state.seed}:{message.seq}:{attempt}").random()
     retry_at = message.at + policy.delay(failure, made, draw)
     return events.TaskRetryScheduled(
-        message.at, message.seq, attempt + 1, retry_at, failure, message.heartbeat
+        *(message.at, message.seq, attempt + 1, retry_at, failure, message.heartbeat),
+        begun=message.begun,
+        ran_on=message.ran_on,
     )
 
 
@@ -181,14 +183,14 @@ def _signal(state: ExecutionState, message: events.SignalReceived) -> Event:
     """Return `SignalUnhandled` if the workflow has ended, the message itself otherwise."""
     if state.closed:
         about = (message.at, message.name, message.value, message.id)
-        return events.SignalUnhandled(*about, message.headers)
+        return events.SignalUnhandled(*about, message.headers, message.asked_by)
     return message
 
 
 def _accepted(state: ExecutionState, message: events.UpdateRequested) -> Event:
     """Return `UpdateAccepted`, if its validator lets it pass."""
     about = (message.at, message.id, message.name, message.arguments)
-    return events.UpdateAccepted(*about, message.headers)
+    return events.UpdateAccepted(*about, message.headers, message.asked_by)
 
 
 def _without_secret(
@@ -206,7 +208,7 @@ def _as_asked(state: ExecutionState, message: events.Asked) -> Event:
     if message.kind == "signal":
         return events.SignalReceived(message.at, *about, message.id, message.headers)
     asker = read_ask(message.id)[0]
-    return events.UpdateAccepted(message.at, message.id, *about, message.headers, asker)
+    return events.UpdateAccepted(message.at, message.id, *about, message.headers, asker=asker)
 
 
 def _without_id(state: ExecutionState, message: events.AskAnswered | events.AskFailed) -> Event:

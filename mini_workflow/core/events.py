@@ -113,19 +113,24 @@ class ExecutionReset(Fact):
 
 @fact
 class TaskCompleted(Fact):
-    """An attempt returned."""
+    """An attempt returned. It really began `begun` (milliseconds since the epoch; 0 if that is not known),
+    and ran on the worker `ran_on`: see the module `worker_name`.
+    """
 
     at: int
     seq: int
     attempt: int
     result: Payload
+    begun: int = 0
+    ran_on: str = ""
 
 
 @fact
 class TaskFailed(Fact):
     """An attempt failed. As a recorded fact it is the last one; no other follows.
 
-    `heartbeat` encodes the details that it gave last with a heartbeat, if it gave any.
+    `heartbeat` encodes the details that it gave last with a heartbeat, if it gave any. `begun` and
+    `ran_on` as in TaskCompleted; neither if it was not heard of.
     """
 
     at: int
@@ -133,13 +138,16 @@ class TaskFailed(Fact):
     attempt: int
     failure: Failure
     heartbeat: Payload | None = None
+    begun: int = 0
+    ran_on: str = ""
 
 
 @fact
 class TaskRetryScheduled(Fact):
     """An attempt failed and attempt number `attempt` will be made at `retry_at` (milliseconds).
 
-    `heartbeat` as in TaskFailed: what the attempts that follow may begin with.
+    `heartbeat` as in TaskFailed: what the attempts that follow may begin with. So are `begun` and `ran_on`,
+    those of the attempt that failed.
     """
 
     at: int
@@ -148,6 +156,8 @@ class TaskRetryScheduled(Fact):
     retry_at: int
     failure: Failure
     heartbeat: Payload | None = None
+    begun: int = 0
+    ran_on: str = ""
 
 
 @fact
@@ -196,7 +206,7 @@ class ClockSetBack(Fact):
 @fact
 class SignalReceived(Fact):
     """A signal. Its `id` is the same in every copy of the message; empty means there is one. `headers` are
-    what came with it, beside its value.
+    what came with it, beside its value. `asked_by` says who has sent it, if that was told.
     """
 
     at: int
@@ -204,11 +214,12 @@ class SignalReceived(Fact):
     value: Payload
     id: str = ""
     headers: dict[str, str] | None = None
+    asked_by: str = ""
 
 
 @fact
 class SignalUnhandled(Fact):
-    """A signal that arrived in the turn in which the execution closed. `id` and `headers` as in
+    """A signal that arrived in the turn in which the execution closed. `id`, `headers` and `asked_by` as in
     SignalReceived.
     """
 
@@ -217,12 +228,13 @@ class SignalUnhandled(Fact):
     value: Payload
     id: str = ""
     headers: dict[str, str] | None = None
+    asked_by: str = ""
 
 
 @fact
 class UpdateAccepted(Fact):
-    """A request that its validator let pass. `arguments` as in ExecutionStarted, `headers` as in
-    SignalReceived. `asker` is the execution that waits for the answer, if it is one: the id is that of its
+    """A request that its validator let pass. `arguments` as in ExecutionStarted, `headers` and `asked_by` as
+    in SignalReceived. `asker` is the execution that waits for the answer, if it is one: the id is that of its
     ask then.
     """
 
@@ -231,6 +243,7 @@ class UpdateAccepted(Fact):
     name: str
     arguments: Payload
     headers: dict[str, str] | None = None
+    asked_by: str = ""
     asker: str = ""
 
 
@@ -259,22 +272,28 @@ class CancelRequested(Fact):
 
 @fact
 class PromiseCompleted(Fact):
-    """A promise was completed from outside. `secret` is checked on arrival and not recorded."""
+    """A promise was completed from outside. `secret` is checked on arrival and not recorded; `asked_by` says
+    by whom, if told.
+    """
 
     at: int
     seq: int
     value: Payload
     secret: str = ""
+    asked_by: str = ""
 
 
 @fact
 class PromiseFailed(Fact):
-    """A promise was failed from outside. `secret` is checked on arrival and not recorded."""
+    """A promise was failed from outside. `secret` is checked on arrival and not recorded; `asked_by` says by
+    whom, if told.
+    """
 
     at: int
     seq: int
     failure: Failure
     secret: str = ""
+    asked_by: str = ""
 
 
 @fact
@@ -706,6 +725,7 @@ class UpdateRequested(Fact):
     arguments: Payload
     forwarded: bool = False
     headers: dict[str, str] | None = None
+    asked_by: str = ""
 
 
 @fact

@@ -17,7 +17,9 @@ class Failure:
     failures codec needs to rebuild the exception (plain JSON), or None if it cannot be rebuilt.
     `retry_after` is a delay in milliseconds that the exception itself asks for. `attempts` is how
     many attempts were made, the failed one included. `final` says that the policy's `retry_if` has
-    refused another attempt, where the exception itself was at hand.
+    refused another attempt, where the exception itself was at hand. `traceback` is that of the code that
+    the exception has left last, and `task_traceback` that of the task, or the child, from which that code had
+    got it; empty if it was raised there, and in histories from before, where `traceback` begins with it.
     """
 
     type: str
@@ -29,6 +31,12 @@ class Failure:
     retry_after: int | None = None
     attempts: int | None = None
     final: bool = False
+    task_traceback: str = ""
+
+    @property
+    def tracebacks(self) -> str:
+        """Return both as one text, the one of the task first."""
+        return "\n".join(filter(None, (self.task_traceback, self.traceback)))
 
     def summary(self) -> str:
         """Return class and message of the exception."""
@@ -39,6 +47,8 @@ class Failure:
         plain: dict[str, Any] = {"type": self.type, "message": self.message}
         if self.traceback:
             plain["traceback"] = self.traceback
+        if self.task_traceback:
+            plain["task_traceback"] = self.task_traceback
         if self.lineage:
             plain["lineage"] = list(self.lineage)
         if self.state is not None:
@@ -67,6 +77,7 @@ class Failure:
             retry_after=plain.get("retry_after"),
             attempts=plain.get("attempts"),
             final=plain.get("final", False),
+            task_traceback=plain.get("task_traceback", ""),
         )
 
 

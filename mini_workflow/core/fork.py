@@ -198,10 +198,12 @@ def fork(
     request_id: str,
     key: str,
     codec: Codec,
+    asked_by: str = "",
 ) -> Reset:
     """Return the beginning of an execution of that id with these events of another one, the `source`.
 
     `key` is what the tokens of its promises are made from, and `codec` carries values of no execution.
+    `asked_by` says who wants it, if that was told.
     """
     state, first = ExecutionState.of(prefix), started_of(prefix)
     ended = {e.seq for e in prefix if isinstance(e, (events.ChildCompleted, events.ChildFailed))}
@@ -230,6 +232,7 @@ def fork(
         highest_number(prefix),
         request_id,
         attempts={str(seq): task.attempt for seq, task in state.tasks.items()} or None,
+        asked_by=asked_by,
         asks={str(seq): ask.again for seq, ask in state.asks.items()} or None,
     )
     return Reset(tuple(history), (marker,))

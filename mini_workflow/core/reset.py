@@ -294,7 +294,8 @@ def _again(
     """
     for event in tail:
         if isinstance(event, events.SignalUnhandled):
-            yield events.SignalReceived(event.at, event.name, event.value, event.id, event.headers)
+            about = (event.at, event.name, event.value, event.id)
+            yield events.SignalReceived(*about, event.headers, event.asked_by)
         elif isinstance(event, (events.SignalReceived, events.UpdateAccepted)):
             yield event
         elif isinstance(event, events.TaskCompleted):

@@ -120,6 +120,7 @@ class SignalWithStartOptions(TypedDict, total=False):
     if_closed: IfClosed
     tags: Mapping[str, str] | None
     headers: Mapping[str, str] | None
+    by: str
 
 
 class DetachedOptions(TypedDict, total=False):

@@ -312,7 +312,7 @@ class Tasks:
             replacement = TaskError(
                 f"{type(error).__name__}: {error}",
                 type_name=failure.type,
-                remote_traceback=failure.traceback,
+                remote_traceback=failure.tracebacks,
             )
             replacement.__cause__ = error
             error = replacement

@@ -62,9 +62,12 @@ def encode(event: Event | events.Letter | events.Request) -> str:
     if SCHEMA == 1:
         # What most of every history consists of, written out.
         if type(event) is events.TaskCompleted:
+            begun = f',"begun":{event.begun}' if event.begun else ""
+            if place := event.ran_on:
+                begun += f',"ran_on":{_quote(place) if place.isascii() else dump_json(place)}'
             return (
-                f'{{"event":"TaskCompleted","at":{event.at},"seq":{event.seq},'
-                f'"attempt":{event.attempt},"result":{text_at_hand(event.result) or event.result.text}}}'
+                f'{{"event":"TaskCompleted","at":{event.at},"seq":{event.seq},"attempt":{event.attempt}'
+                f'{begun},"result":{text_at_hand(event.result) or event.result.text}}}'
             )
         if (
             type(event) is events.TaskScheduled

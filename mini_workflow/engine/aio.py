@@ -238,9 +238,9 @@ class AsyncClient:
         listed = partial(self._client.list_executions, workflow=workflow, status=status)
         return await self._calls.call(listed, limit=limit, **more)
 
-    async def delete_execution(self, id: str) -> None:  # noqa: A002
+    async def delete_execution(self, id: str, *, by: str = "") -> None:  # noqa: A002
         """Delete an execution that has closed: see `Execution.delete`."""
-        await self._calls.call(self._client.delete_execution, id)
+        await self._calls.call(partial(self._client.delete_execution, id, by=by))
 
     async def purge(
         self,
@@ -254,17 +254,17 @@ class AsyncClient:
         purge = partial(self._client.purge, older_than=older_than, workflow=workflow)
         return await self._calls.wait(partial(purge, status=status, **more))
 
-    async def complete_promise(self, token: str, value: Any = None) -> None:
+    async def complete_promise(self, token: str, value: Any = None, *, by: str = "") -> None:
         """Give a promise its value: see `Client.complete_promise`."""
-        await self._calls.call(self._client.complete_promise, token, value)
+        await self._calls.call(partial(self._client.complete_promise, token, value, by=by))
 
     async def heartbeat_promise(self, token: str, details: Any = None) -> None:
         """Say that a promise is still being worked on: see `Client.heartbeat_promise`."""
         await self._calls.call(self._client.heartbeat_promise, token, details)
 
-    async def fail_promise(self, token: str, why: str | BaseException) -> None:
+    async def fail_promise(self, token: str, why: str | BaseException, *, by: str = "") -> None:
         """Have a promise raise: see `Client.fail_promise`."""
-        await self._calls.call(self._client.fail_promise, token, why)
+        await self._calls.call(partial(self._client.fail_promise, token, why, by=by))
 
     async def close(self) -> None:
         """Close the runtime: see its `close`. Tasks that have begun get their seconds to end, also
@@ -341,9 +341,9 @@ class AsyncExecution(Generic[R_co]):
         """Return a stream, to be read with ``async for``: see `Execution.stream`."""
         return AsyncExecutionStream(self._execution.stream(name, after))
 
-    async def signal(self, name: str, value: Any = None) -> None:
+    async def signal(self, name: str, value: Any = None, *, by: str = "") -> None:
         """Send a signal: see `Execution.signal`."""
-        await self._calls.call(self._execution.signal, name, value)
+        await self._calls.call(partial(self._execution.signal, name, value, by=by))
 
     async def query(self, name: str, /, *args: Any, **kwargs: Any) -> Any:
         """Put a question to the workflow: see `Execution.query`."""
@@ -356,12 +356,14 @@ class AsyncExecution(Generic[R_co]):
         *args: Any,
         id: str | None = None,  # noqa: A002
         timeout: float | timedelta | None = None,  # noqa: ASYNC109
+        asked_by: str = "",
         **kwargs: Any,
     ) -> Any:
         """Have the workflow handle a request, and wait for its answer: see `Execution.update`. Each
         that is awaited has a thread that waits.
         """
-        ask = partial(self._execution.update, name, *args, id=id, timeout=timeout, **kwargs)
+        options = {"id": id, "timeout": timeout, "asked_by": asked_by}
+        ask = partial(self._execution.update, name, *args, **options, **kwargs)
         return await self._calls.wait(ask)
 
     async def start_update(
@@ -371,12 +373,14 @@ class AsyncExecution(Generic[R_co]):
         *args: Any,
         id: str | None = None,  # noqa: A002
         timeout: float | timedelta | None = None,  # noqa: ASYNC109
+        asked_by: str = "",
         **kwargs: Any,
     ) -> AsyncUpdateHandle:
         """Have the workflow accept a request: see `Execution.start_update`. Each that is awaited has a
         thread that waits.
         """
-        ask = partial(self._execution.start_update, name, *args, id=id, timeout=timeout, **kwargs)
+        options = {"id": id, "timeout": timeout, "asked_by": asked_by}
+        ask = partial(self._execution.start_update, name, *args, **options, **kwargs)
         return AsyncUpdateHandle(await self._calls.wait(ask), self._calls)
 
     async def get_update(self, id: str) -> AsyncUpdateHandle:  # noqa: A002
@@ -391,9 +395,9 @@ class AsyncExecution(Generic[R_co]):
         """End the execution at once: see `Execution.terminate`."""
         await self._calls.call(partial(self._execution.terminate, reason, by=by))
 
-    async def resume(self) -> None:
+    async def resume(self, *, by: str = "") -> None:
         """Let a blocked execution go on: see `Execution.resume`."""
-        await self._calls.call(self._execution.resume)
+        await self._calls.call(partial(self._execution.resume, by=by))
 
     async def pause(self, why: str = "", *, by: str = "") -> None:
         """Have no code of the execution run until it is resumed: see `Execution.pause`."""
@@ -407,9 +411,9 @@ class AsyncExecution(Generic[R_co]):
         """Have an execution that has closed begin anew: see `Execution.restart`."""
         await self._calls.call(partial(self._execution.restart, by=by))
 
-    async def delete(self) -> None:
+    async def delete(self, *, by: str = "") -> None:
         """Delete an execution that has closed: see `Execution.delete`."""
-        await self._calls.call(self._execution.delete)
+        await self._calls.call(partial(self._execution.delete, by=by))
 
     def __repr__(self) -> str:
         return repr(self._execution)

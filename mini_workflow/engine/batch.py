@@ -121,8 +121,10 @@ def ended(outcome: TaskOutcome, now: int) -> events.TaskCompleted | events.TaskF
     if outcome.failure is not None:
         heartbeat = None if outcome.heartbeat is None else Payload(text=outcome.heartbeat)
         failure = Failure.from_plain(outcome.failure)
-        return events.TaskFailed(now, seq, attempt, failure, heartbeat)
-    return events.TaskCompleted(now, seq, attempt, Payload(text=outcome.result))
+        begun, ran_on = outcome.begun, outcome.ran_on
+        return events.TaskFailed(now, seq, attempt, failure, heartbeat, begun, ran_on)
+    result = Payload(text=outcome.result)
+    return events.TaskCompleted(now, seq, attempt, result, outcome.begun, outcome.ran_on)
 
 
 def brings_a_message(request: Input) -> bool:

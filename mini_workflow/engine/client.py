@@ -6,6 +6,7 @@ import asyncio
 import secrets
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import (
     TYPE_CHECKING,
@@ -56,6 +57,7 @@ from mini_workflow.engine.requests import Post, Resume, Start
 from mini_workflow.engine.run_again import RunAgain, closing_option
 from mini_workflow.engine.schedules import Schedules
 from mini_workflow.engine.starts import StartExecutions
+from mini_workflow.engine.told import tell_asked
 from mini_workflow.engine.transport import CheckedStore, Pauses, Transport
 from mini_workflow.engine.updates import Updates, UpdateWithStart
 from mini_workflow.errors import (
@@ -263,20 +265,22 @@ class Client:
         if_closed: IfClosed = "return",
         tags: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
+        by: str = "",
         **kwargs: Any,
     ) -> Execution[Any]:
         """Send a signal to the execution of that id, and start it before if there is none: both in
         one step, and both survive a crash when this returns. The `tags` and `headers` are those of a new
         one. To one that has closed no signal can be sent, unless `if_closed` is "restart": then its next
-        run gets it.
+        run gets it. `by` says who sends it, and is recorded.
 
         Raises what `start_execution` and `Execution.signal` raise.
         """
-        options = {"value": value, "tags": tags, "headers": headers}
+        options = {"value": value, "tags": tags, "headers": headers, "by": by or None}
         options["if_closed"] = closing_option(if_closed)
         given = {"id", "signal", *(name for name, one in options.items() if one is not None)}
         workflow, args, kwargs = unbind(workflow, args, kwargs, given)
-        made = self._make_signal(id, signal, value)
+        check_reason("", by)
+        made = replace(self._make_signal(id, signal, value), asked_by=by)
         about = (id, made, UNTIMED, tags, if_closed, headers)
         return self.start_with(workflow, args, kwargs, *about)
 
@@ -416,9 +420,9 @@ class Client:
         """Return what `describe` says of an execution with this head."""
         return Description.from_head(head)
 
-    def delete_execution(self, id: str) -> None:  # noqa: A002
+    def delete_execution(self, id: str, *, by: str = "") -> None:  # noqa: A002
         """Delete an execution that has closed: see `Execution.delete`."""
-        self.deletions.delete(id)
+        self.deletions.delete(id, by)
 
     def purge(
         self,
@@ -427,6 +431,7 @@ class Client:
         workflow: Workflow[Any, Any] | str | None = None,
         status: Status | None = None,
         progress: Callable[[int], None] = lambda done: None,
+        by: str = "",
         **filters: Unpack[Filters],
     ) -> int:
         """Delete all executions that have closed and match all that is given, some hundreds at a time,
@@ -438,6 +443,7 @@ class Client:
             workflow: those of this workflow, or of one of this name.
             status: those that have this status.
             progress: is called with the number of those that were deleted so far.
+            by: who asks for it. It is logged for each, as for `delete_execution`.
             **filters: as for `list_executions`, but for `order`.
 
         Raises:
@@ -447,24 +453,27 @@ class Client:
         """
         name = None if workflow is None else name_of(workflow)
         query = self.deletions.query(older_than, name, status, filters)
-        return self.deletions.purge(query, progress)
+        return self.deletions.purge(query, progress, by)
 
-    def complete_promise(self, token: str, value: Any = None) -> None:
-        """Give a promise its value, by its token.
+    def complete_promise(self, token: str, value: Any = None, *, by: str = "") -> None:
+        """Give a promise its value, by its token. `by` says who does, and is recorded.
 
         Raises:
             PromiseNotOpen: it was completed or failed before, or the token is wrong.
             ExecutionClosed: the execution that made it has closed.
             ValueNotSerializable: the value cannot be sent.
         """
-        self._settle_promise(token, completion_of(token, value, self._codec, self._transport.now()))
+        now = self._transport.now()
+        self._settle_promise(token, completion_of(token, value, self._codec, now, by))
 
-    def fail_promise(self, token: str, why: str | BaseException) -> None:
-        """Have a promise raise `why`: that exception, or a RuntimeError with that text.
+    def fail_promise(self, token: str, why: str | BaseException, *, by: str = "") -> None:
+        """Have a promise raise `why`: that exception, or a RuntimeError with that text. `by` says who
+        does, and is recorded.
 
         Raises PromiseNotOpen or ExecutionClosed, as `complete_promise` does.
         """
-        self._settle_promise(token, failure_of(token, why, self._codec, self._transport.now()))
+        now = self._transport.now()
+        self._settle_promise(token, failure_of(token, why, self._codec, now, by))
 
     def heartbeat_promise(self, token: str, details: Any = None) -> None:
         """Say that a promise is still being worked on, by its token: one that was made with ``heartbeat=``
@@ -583,9 +592,11 @@ class Client:
         """Have `wake` called after each change: see `Transport.changes`."""
         return self._transport.changes(execution_id, wake)
 
-    def signal(self, execution_id: str, name: str, value: Any) -> None:
+    def signal(self, execution_id: str, name: str, value: Any, by: str = "") -> None:
         """Send a signal. Raises ExecutionNotFound or ExecutionClosed."""
-        self._post(execution_id, self._make_signal(execution_id, name, value))
+        check_reason("", by)
+        signal = self._make_signal(execution_id, name, value)
+        self._post(execution_id, replace(signal, asked_by=by) if by else signal)
 
     def cancel(self, execution_id: str, reason: str, by: str = "") -> None:
         """Ask an execution to cancel itself. Raises as `signal`."""
@@ -598,10 +609,12 @@ class Client:
         check_reason(reason, by)
         self._post(execution_id, events.ExecutionTerminated(self._transport.now(), reason, by))
 
-    def resume(self, execution_id: str) -> None:
+    def resume(self, execution_id: str, by: str = "") -> None:
         """Let an execution go on. Raises as `signal`."""
-        self.head(execution_id)
+        check_reason("", by)
+        head = self.head(execution_id)
         self._transport.ask(Resume(execution_id))
+        tell_asked(head, "resume", by)
 
     def pause(self, execution_id: str, reason: str, by: str = "") -> None:
         """Have no code of an execution run until it is resumed. Raises as `signal`."""

@@ -9,13 +9,14 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Final
 
-from mini_workflow.core.validation import check_id
+from mini_workflow.core.validation import check_id, check_reason
 from mini_workflow.durations import MAXIMUM_DURATION, milliseconds, seconds
 from mini_workflow.engine.deletion import deletion_of, not_closed
 from mini_workflow.engine.find import Filters, make_query
 from mini_workflow.engine.replies import existing
 from mini_workflow.engine.requests import Post
 from mini_workflow.engine.run_again import LOOK_AGAIN
+from mini_workflow.engine.told import tell_asked
 from mini_workflow.engine.transport import CheckedStore, Transport
 from mini_workflow.errors import ExecutionNotClosed, ExecutionNotFound, UsageError
 from mini_workflow.ports import CLOSED, Head, Query, Status
@@ -34,15 +35,17 @@ class Deletions:
         self._transport = transport
         self._store = store
 
-    def delete(self, execution_id: str) -> None:
+    def delete(self, execution_id: str, by: str = "") -> None:
         """Delete an execution. Raises what `Execution.delete` raises."""
         check_id(execution_id)
+        check_reason("", by)
         head = existing(execution_id, self._store.head(execution_id))
         if (refusal := not_closed(head)) is not None:
             raise refusal
         request = self._request(head)
         self._transport.post([request])
         request.reply.wait()
+        tell_asked(head, "delete", by)
         if self._is_gone(head):
             return
         ends = time.monotonic() + DELETED_WITHIN
@@ -68,21 +71,24 @@ class Deletions:
             execution_id=head.execution_id,
         )
 
-    def purge(self, query: Query, progress: Callable[[int], None]) -> int:
+    def purge(self, query: Query, progress: Callable[[int], None], by: str = "") -> int:
         """Delete all that match, some at a time; answers how many, and tells `progress` so after
         each of the steps.
         """
+        check_reason("", by)
         done = 0
         while True:
             page = self._store.list(query)
-            requests = [self._request(head) for head in page.heads if head.closed_at is not None]
+            heads = [head for head in page.heads if head.closed_at is not None]
+            requests = [self._request(head) for head in heads]
             if requests:
                 self._transport.post(requests)
-                for request in requests:
+                for head, request in zip(heads, requests, strict=True):
                     # By somebody else, or it was run again meanwhile.
                     with contextlib.suppress(ExecutionNotFound, ExecutionNotClosed):
                         request.reply.wait()
                         done += 1
+                        tell_asked(head, "delete", by)
                 progress(done)
             if page.next is None:
                 return done

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from mini_workflow.core import events
@@ -19,6 +18,7 @@ from mini_workflow.durations import seconds
 from mini_workflow.engine.activity import Activity, Progress, Wait
 from mini_workflow.engine.instants import instant
 from mini_workflow.engine.open_promises import OpenPromise
+from mini_workflow.engine.raised import RaisedError
 from mini_workflow.engine.recording import Recording
 from mini_workflow.engine.sentence import sentence_of
 from mini_workflow.engine.timeline import Reader, Timeline
@@ -29,6 +29,7 @@ from mini_workflow.errors import (
     ExecutionTerminated,
     MiniWorkflowError,
     SerializationError,
+    WireError,
 )
 from mini_workflow.ports import Head, Status
 
@@ -50,7 +51,8 @@ class Description:
     is empty where another process runs the execution, and on AWS. `parent` is the id of the
     execution that started it as its child, or None; `tags` are those that it has now. `activity` is what
     it does and waits for: all of it as `describe` tells it, and as far as no history has to be read for it
-    where executions are listed.
+    where executions are listed. `failure` is what has ended one that failed, and `forked_from` the id of the
+    execution that it is a fork of, or None: both only as `describe` tells them.
     """
 
     id: str
@@ -67,6 +69,8 @@ class Description:
     parent: str | None = None
     tags: dict[str, str] = field(default_factory=dict[str, str])
     activity: Activity = field(default_factory=Activity)
+    failure: RaisedError | None = None
+    forked_from: str | None = None
 
     @classmethod
     def from_head(
@@ -168,9 +172,19 @@ class Execution(Generic[R_co]):
     def describe(self) -> Description:
         """Return what is known of the execution now. Raises ExecutionNotFound."""
         head = self._client.head(self.id)
-        history = partial(self._client.history, self.id)
-        activity = Activity.of(head, history, self._told)
-        return replace(self._client.description(head), activity=activity)
+        one = self._client.description(head)
+        try:
+            history = self._client.history(self.id)
+        except WireError:
+            return replace(one, activity=Activity.of(head))
+        source, closing = history.started.forked_from, history[-1]
+        failed = closing.failure if isinstance(closing, events.ExecutionFailed) else None
+        return replace(
+            one,
+            activity=Activity.of(head, lambda: history, self._told),
+            failure=None if failed is None else RaisedError.of(failed, self._codec),
+            forked_from=None if source is None else source["id"],
+        )
 
     def _told(self, failure: Failure) -> str:
         try:
@@ -223,14 +237,14 @@ class Execution(Generic[R_co]):
         """Return the names of the streams that have chunks, in order."""
         return self._client.stream_names(self.id)
 
-    def signal(self, name: str, value: Any = None) -> None:
-        """Send a signal; when this returns, it survives a crash.
+    def signal(self, name: str, value: Any = None, *, by: str = "") -> None:
+        """Send a signal; when this returns, it survives a crash. `by` says who does, and is recorded.
 
         Raises:
             ExecutionNotFound, ExecutionClosed: nobody is there to receive it.
             ValueNotSerializable: the value cannot be sent.
         """
-        self._client.signal(self.id, name, value)
+        self._client.signal(self.id, name, value, by)
 
     def query(self, name: str, /, *args: Any, **kwargs: Any) -> Any:
         """Put a question to the workflow, also to one that has closed or is blocked.
@@ -250,6 +264,7 @@ class Execution(Generic[R_co]):
         *args: Any,
         id: str | None = None,  # noqa: A002 - the API's own word
         timeout: float | timedelta | None = None,
+        asked_by: str = "",
         **kwargs: Any,
     ) -> Any:
         """Have the workflow handle a request, and wait for its answer.
@@ -260,6 +275,7 @@ class Execution(Generic[R_co]):
             **kwargs: its arguments by name.
             id: the same id again is the same request: it is handled once, and answered again.
             timeout: seconds (or a timedelta) to wait; the request goes on all the same.
+            asked_by: who asks, which is recorded; `by` may be an argument of the update's own.
 
         Raises:
             UnknownHandler: it handles no such update; the message lists those it does.
@@ -268,7 +284,7 @@ class Execution(Generic[R_co]):
             Exception: whatever the validator or the handler raises.
         """
         limit = None if timeout is None else seconds(timeout)
-        return self._client.updates.ask(self.id, name, args, kwargs, id, limit)
+        return self._client.updates.ask(self.id, name, args, kwargs, id, limit, asked_by)
 
     def start_update(
         self,
@@ -277,6 +293,7 @@ class Execution(Generic[R_co]):
         *args: Any,
         id: str | None = None,  # noqa: A002
         timeout: float | timedelta | None = None,
+        asked_by: str = "",
         **kwargs: Any,
     ) -> UpdateHandle:
         """Have the workflow accept a request; ``.result()`` of the handle waits for its answer.
@@ -286,7 +303,7 @@ class Execution(Generic[R_co]):
         what `update` raises, but for what the handler does.
         """
         limit = None if timeout is None else seconds(timeout)
-        return self._client.updates.start(self, name, args, kwargs, id, limit)
+        return self._client.updates.start(self, name, args, kwargs, id, limit, asked_by)
 
     def get_update(self, id: str) -> UpdateHandle:  # noqa: A002
         """Return a handle to an update that was accepted, by its id. Raises UpdateNotFound."""
@@ -308,15 +325,15 @@ class Execution(Generic[R_co]):
         """
         self._client.terminate(self.id, reason, by)
 
-    def resume(self) -> None:
+    def resume(self, *, by: str = "") -> None:
         """Let a blocked execution go on, after the cause has been fixed, or a paused one. One that runs
         goes on too if a message to it was lost: attempts that are overdue, or that nobody runs any more,
         fail with WorkerLost at once, and what its children and other executions have not got is sent
-        again. Without effect where nothing is missing.
+        again. Without effect where nothing is missing. `by` says who asks, which is logged.
 
         Raises ExecutionNotFound, or ExecutionClosed if it has ended.
         """
-        self._client.resume(self.id)
+        self._client.resume(self.id, by)
 
     def retry(self, *, by: str = "") -> None:
         """Have an execution that has failed, or was cancelled or terminated, go on from its last good
@@ -343,16 +360,16 @@ class Execution(Generic[R_co]):
         self._client.again.ask(self.id, "restart", by)
         self._settled = None
 
-    def delete(self) -> None:
+    def delete(self, *, by: str = "") -> None:
         """Delete an execution that has closed: its history, its tags and what was sent to it. Its children
         stay. When this returns it is gone, and its id can be used again at once; to keep what it was,
-        save its `recording` before.
+        save its `recording` before. `by` says who asks, which is logged: nothing of it stays.
 
         Raises ExecutionNotFound, or ExecutionNotClosed if it runs or is blocked, or was run again
         meanwhile: then nothing was deleted. Raises TimeoutError if another process has it and has not done
         it within 60 s; it does once it works again.
         """
-        self._client.deletions.delete(self.id)
+        self._client.deletions.delete(self.id, by)
         self._settled = None
 
     def fork(
@@ -362,6 +379,7 @@ class Execution(Generic[R_co]):
         at: int | None = None,
         id: str | None = None,  # noqa: A002 - the API's own word
         patch: Mapping[str | int, Any] | None = None,
+        by: str = "",
     ) -> Execution[R_co]:
         """Begin a new execution with the first events of this one, open or closed, and go on from there with
         today's code. This one stays as it is. When this returns, the new one survives a crash.
@@ -382,6 +400,7 @@ class Execution(Generic[R_co]):
             id: the id of the new execution; by default it is made of the id of this one.
             patch: other results of tasks and children that ended before the cut, by name or number, also
                 of those that failed: ``{"charge": 7}``. The code must do the same with them up to the cut.
+            by: who asks, which is recorded.
 
         Raises:
             UsageError: nothing has that name, or more than one; the message lists what there is.
@@ -390,7 +409,7 @@ class Execution(Generic[R_co]):
             ExecutionAlreadyExists: the id is taken.
             ExecutionNotFound: there is no such execution.
         """
-        made = self._client.forks.make(self.id, before, at, id, patch or {})
+        made = self._client.forks.make(self.id, before, at, id, patch or {}, by)
         return Execution(made, self._client, self._codec)
 
     def open_promises(self) -> list[OpenPromise]:

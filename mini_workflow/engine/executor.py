@@ -227,7 +227,8 @@ def _completed(request: TaskRequest, codec: Codec, value: object) -> TaskOutcome
         return cancelled(request, task.details)
     payload = codec.encode(value, f"result of task {request.name!r}")
     text = text_at_hand(payload) or payload.text
-    return TaskOutcome(request.execution_id, request.seq, request.attempt, text)
+    key = request.execution_id, request.seq, request.attempt
+    return TaskOutcome(*key, text, None, None, task.begun, task.ran_on)
 
 
 def _failed(request: TaskRequest, codec: Codec, error: BaseException) -> TaskOutcome:

@@ -17,7 +17,7 @@ from mini_workflow.core.reset import Reset, started_of
 from mini_workflow.core.run import Definition, Run
 from mini_workflow.core.state import ExecutionState
 from mini_workflow.core.tags import tags_as_text
-from mini_workflow.core.validation import check_id
+from mini_workflow.core.validation import check_id, check_reason
 from mini_workflow.engine.open_promises import OpenPromise, open_promises_of
 from mini_workflow.engine.replies import existing
 from mini_workflow.engine.requests import Beginning, Start
@@ -54,8 +54,10 @@ class Forks:
         at: int | None,
         id: str | None,  # noqa: A002
         patch: Mapping[str | int, Any],
+        by: str = "",
     ) -> str:
         """Create the execution, and return its id. Raises what `Execution.fork` raises."""
+        check_reason("", by)
         history = self._history(source)
         kept = cut_of(history, before, at)
         name = f"{source[: _SHARED - 14]}.fork-{secrets.token_hex(4)}" if id is None else id
@@ -81,6 +83,7 @@ class Forks:
             request_id=request_id,
             key=key,
             codec=self._codec,
+            asked_by=by,
         )
         started = started_of(made.history)
         self._check(name, started.workflow, made.history, patch=bool(patch))

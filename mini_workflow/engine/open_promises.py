@@ -10,6 +10,7 @@ from mini_workflow.core import events, wire
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.promises import make_token, read_token, reason_of
 from mini_workflow.core.state import ExecutionState
+from mini_workflow.core.validation import check_reason
 from mini_workflow.engine.instants import instant
 from mini_workflow.engine.recording import decode_message
 from mini_workflow.errors import ValueTooLarge
@@ -64,26 +65,30 @@ def open_promises_of(stored: Stored, codec: Codec) -> list[OpenPromise]:
     ]
 
 
-def completion_of(token: str, value: Any, codec: Codec, now: int) -> tuple[str, ToPromise]:
+def completion_of(
+    token: str, value: Any, codec: Codec, now: int, by: str = ""
+) -> tuple[str, ToPromise]:
     """Return the execution of a promise, and the message that gives it its value.
 
-    Raises PromiseNotOpen or ValueNotSerializable.
+    Raises PromiseNotOpen, ValueNotSerializable or UsageError.
     """
+    check_reason("", by)
     execution_id, seq, secret = read_token(token)
     payload = codec.for_execution(execution_id).encode(value, "value of the promise")
-    return execution_id, events.PromiseCompleted(now, seq, payload, secret)
+    return execution_id, events.PromiseCompleted(now, seq, payload, secret, by)
 
 
 def failure_of(
-    token: str, why: str | BaseException, codec: Codec, now: int
+    token: str, why: str | BaseException, codec: Codec, now: int, by: str = ""
 ) -> tuple[str, ToPromise]:
     """Return the execution of a promise, and the message that has it raise. Raises PromiseNotOpen, and
     UsageError if `why` is no reason.
     """
+    check_reason("", by)
     error = reason_of(why)
     execution_id, seq, secret = read_token(token)
     failure = codec.for_execution(execution_id).encode_failure(error)
-    return execution_id, events.PromiseFailed(now, seq, failure, secret)
+    return execution_id, events.PromiseFailed(now, seq, failure, secret, by)
 
 
 def heartbeat_of(token: str, details: Any, codec: Codec, now: int) -> tuple[str, ToPromise]:

@@ -188,7 +188,8 @@ UpdateStage = Literal["accepted", "answered"]
 class Update:
     """Have the workflow handle a request, once per `update_id`. It was asked for at the time `at`
     (milliseconds since the epoch). The reply comes when it has got so far as `until` says. One that is
-    `known` was accepted before: only its answer is wanted. `headers` come with it.
+    `known` was accepted before: only its answer is wanted. `headers` come with it, and `asked_by` says who
+    has asked.
     """
 
     execution_id: str
@@ -199,12 +200,13 @@ class Update:
     until: UpdateStage = "answered"
     known: bool = False
     headers: dict[str, str] | None = None
+    asked_by: str = ""
     reply: Reply[Answer] = field(default_factory=Reply[Answer])
 
     def message(self, at: int, *, forwarded: bool = False) -> UpdateRequested:
         """Return the message that the workflow takes."""
         about = (at, self.update_id, self.name, self.arguments)
-        return UpdateRequested(*about, forwarded=forwarded, headers=self.headers)
+        return UpdateRequested(*about, forwarded, self.headers, self.asked_by)
 
 
 @dataclass(slots=True)

@@ -38,7 +38,9 @@ class Entry:
     reacted to. `subject` is what it is about ("task #1 'charge'"), `happened` what became of that
     ("completed"). `took` is the time since that was begun: a task's since the attempt, a timer's,
     child's or execution's since the start. `values` are decoded: arguments, result or value.
-    `error` is a failure as an exception, and `note` what else there is to say.
+    `error` is a failure as an exception, and `note` what else there is to say. Of an attempt that has ended,
+    `begun` is when it really began, and `ran_on` the worker that it ran on: ``host:pid``, or the name of the
+    Lambda function; None and empty where that is not known.
     """
 
     number: int
@@ -51,6 +53,8 @@ class Entry:
     values: dict[str, Any] | None = None
     error: BaseException | None = None
     note: str = ""
+    begun: datetime | None = None
+    ran_on: str = ""
 
     @property
     def kind(self) -> str:
@@ -133,6 +137,8 @@ class Reader:
             values=self._values(event),
             error=self._error(event),
             note=_note(event),
+            begun=moment(event.begun) if isinstance(event, _ENDS) and event.begun else None,
+            ran_on=event.ran_on if isinstance(event, _ENDS) else "",
         )
 
     def _remember(self, event: Event) -> None:
@@ -319,6 +325,13 @@ _NOTES: Final[dict[type[Event], Callable[[Any], str]]] = {
     events.CancelRequested: _because,
     events.ExecutionCancelled: _because,
     events.ExecutionTerminated: _because,
+    **dict.fromkeys(
+        (
+            *(events.SignalReceived, events.SignalUnhandled, events.UpdateAccepted),
+            *(events.PromiseCompleted, events.PromiseFailed),
+        ),
+        lambda e: f"by {e.asked_by}" if e.asked_by else "",
+    ),
 }
 
 _OF_OTHERS: Final = (
@@ -336,6 +349,9 @@ _STARTS: Final = (
     events.ChildStarted,
     events.AskSent,
 )
+_ENDS: Final = (events.TaskCompleted, events.TaskFailed, events.TaskRetryScheduled)
+"""What ends an attempt that was heard of."""
+
 _OUTCOMES: Final = (
     events.TaskCompleted,
     events.TaskFailed,

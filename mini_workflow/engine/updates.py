@@ -13,7 +13,7 @@ from mini_workflow.core import events
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.continuation import Answered
 from mini_workflow.core.starting import BoundWorkflow, IfClosed, unbind
-from mini_workflow.core.validation import check_id, check_name
+from mini_workflow.core.validation import check_id, check_name, check_reason
 from mini_workflow.durations import seconds
 from mini_workflow.engine.execution import Execution
 from mini_workflow.engine.pending_updates import find_answer
@@ -66,6 +66,7 @@ class UpdateWithStartOptions(TypedDict, total=False):
     if_closed: IfClosed
     tags: Mapping[str, str] | None
     headers: Mapping[str, str] | None
+    by: str
 
 
 class Updates:
@@ -96,9 +97,10 @@ class Updates:
         kwargs: Any,
         update_id: str | None,
         timeout: float | None,
+        by: str = "",
     ) -> Any:
         """Make a request of an execution, and return its answer: see `Execution.update`."""
-        request = self._request(execution_id, name, args, kwargs, update_id, "answered")
+        request = self._request(execution_id, name, args, kwargs, update_id, "answered", by)
         return self._value(request, self._send(request, timeout))
 
     def start(
@@ -109,9 +111,10 @@ class Updates:
         kwargs: Any,
         update_id: str | None,
         timeout: float | None,
+        by: str = "",
     ) -> UpdateHandle:
         """Make a request, and return once it is accepted: see `Execution.start_update`."""
-        request = self._request(execution.id, name, args, kwargs, update_id, "accepted")
+        request = self._request(execution.id, name, args, kwargs, update_id, "accepted", by)
         self._check_accepted(request, self._send(request, timeout))
         return UpdateHandle(request.update_id, execution, self)
 
@@ -131,10 +134,10 @@ class Updates:
         return self._value(request, self._send(request, timeout))
 
     def make(
-        self, execution_id: str, name: str, args: Any, update_id: str | None
+        self, execution_id: str, name: str, args: Any, update_id: str | None, by: str = ""
     ) -> events.UpdateRequested:
         """Return the message of a request whose answer is read in the history."""
-        request = self._request(execution_id, name, args, {}, update_id, "accepted")
+        request = self._request(execution_id, name, args, {}, update_id, "accepted", by)
         return request.message(request.at, forwarded=True)
 
     def accepted(
@@ -161,14 +164,17 @@ class Updates:
         kwargs: Any,
         update_id: str | None,
         until: UpdateStage,
+        by: str = "",
     ) -> Update:
         check_id(execution_id)
+        check_reason("", by)
         check_name("update", name)
         update_id = secrets.token_hex(8) if update_id is None else update_id
         check_name("update id", update_id)
         arguments = self._codec.for_execution(execution_id).encode_arguments(args, kwargs)
         now = self._transport.now()
-        return Update(execution_id, update_id, name, arguments, now, until)
+        about = (execution_id, update_id, name, arguments, now, until)
+        return Update(*about, asked_by=by)
 
     def _send(self, request: Update, timeout: float | None) -> Answer:
         return self._waited_for(request, timeout, self._asked)
@@ -288,6 +294,7 @@ class UpdateWithStart:
         if_closed: IfClosed = "return",
         tags: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
+        by: str = "",
         **kwargs: Any,
     ) -> UpdateHandle:
         """Send an update to the execution of that id, and start it before if there is none: both in one
@@ -310,20 +317,21 @@ class UpdateWithStart:
                 ExecutionClosed, unless it was accepted before or this is "restart".
             tags: those of a new execution.
             headers: those of a new execution.
+            by: who sends the update. It is recorded.
 
         Raises:
             TimeoutError: it is not accepted after `update_timeout` seconds.
             Exception: what `start_execution` and `Execution.update` raise.
         """
         options: dict[str, Any] = {"update_id": update_id, "tags": tags, "headers": headers}
-        options["update_args"] = update_args or None
+        options["update_args"], options["by"] = update_args or None, by or None
         options["update_timeout"] = update_timeout
         options["if_closed"] = None if if_closed == "return" else if_closed
         given = {"id", "update", *(name for name, value in options.items() if value is not None)}
         workflow, args, kwargs = unbind(workflow, args, kwargs, given)
         client, updates = self._client, self._client.updates
         limit = None if update_timeout is None else seconds(update_timeout)
-        message = updates.make(id, update, tuple(update_args), update_id)
+        message = updates.make(id, update, tuple(update_args), update_id, by)
         try:
             execution = client.start_with(
                 *(workflow, args, kwargs, id, message),

@@ -45,7 +45,8 @@ class TaskOutcome:
     """What became of an attempt: `result` is JSON text, or `failure` a Failure as plain JSON.
 
     With a failure, `heartbeat` are the details that the attempt gave last, as JSON text, or None
-    if it gave none.
+    if it gave none. It really began `begun` (milliseconds since the epoch; 0 if that is not known) on the
+    worker `ran_on`.
     """
 
     execution_id: str
@@ -54,6 +55,8 @@ class TaskOutcome:
     result: str | None = None
     failure: dict[str, object] | None = None
     heartbeat: str | None = None
+    begun: int = 0
+    ran_on: str = ""
 
     @property
     def key(self) -> tuple[str, int, int]:

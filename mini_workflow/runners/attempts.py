@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from typing import Final, Generic, Protocol, TypeVar
 
 from mini_workflow.attempts import (
@@ -24,16 +25,33 @@ from mini_workflow.errors import RuntimeClosed
 from mini_workflow.ports import AttemptCounts, Report, TaskOutcome, TaskRequest
 from mini_workflow.runners.loop_monitor import LoopMonitor
 from mini_workflow.task import CurrentTask
+from mini_workflow.worker_name import worker_name
+
+
+def _system_now() -> int:
+    return time.time_ns() // 1_000_000
 
 
 class Attempt:
     """One attempt and what has become of it. Runners add what they need to know."""
 
-    __slots__ = ("begun", "current", "limits", "over", "request", "silent", "since")
+    __slots__ = (
+        "began_at",
+        "begun",
+        "current",
+        "limits",
+        "over",
+        "ran_on",
+        "request",
+        "silent",
+        "since",
+    )
 
     def __init__(self, request: TaskRequest) -> None:
         self.request: Final = request
         self.begun = False
+        self.began_at = 0  # when, in milliseconds since the epoch
+        self.ran_on = ""
         self.current: CurrentTask | None = None  # once it has begun, if that is in this process
         self.limits: Limits | None = None
         self.silent = False  # told that its heartbeat is missing
@@ -45,6 +63,12 @@ class Attempt:
     def details(self) -> str | None:
         """What it gave last with a heartbeat, as JSON text."""
         return None if self.current is None else self.current.details
+
+    def placed(self, outcome: TaskOutcome) -> TaskOutcome:
+        """Return its outcome, which says when and where it began."""
+        return (
+            replace(outcome, begun=self.began_at, ran_on=self.ran_on) if self.began_at else outcome
+        )
 
 
 def was_stopped(current: CurrentTask) -> TaskOutcome:
@@ -91,8 +115,18 @@ class Attempts(Generic[Item]):
     others are called without it.
     """
 
-    def __init__(self, owner: Owner[Item], report: Report, name: str) -> None:
-        """`name` is that of the thread that watches the limits."""
+    def __init__(
+        self,
+        owner: Owner[Item],
+        report: Report,
+        name: str,
+        now: Callable[[], int] | None = None,
+    ) -> None:
+        """`name` is that of the thread that watches the limits; `now` tells milliseconds since the
+        epoch, by default as the system's clock does.
+        """
+        self._now: Final = now or _system_now
+        self._place: Final = worker_name()
         self.lock: Final = threading.Lock()
         self.deadlines: Final[Deadlines[Item | LoopMonitor]] = Deadlines(self._expire, name)
         self.drained: Final = threading.Event()
@@ -212,6 +246,8 @@ class Attempts(Generic[Item]):
         if attempt.over or self.closed:
             return False
         attempt.begun = True
+        attempt.began_at = self._now()
+        attempt.ran_on = attempt.ran_on or self._place
         now = time.monotonic()
         waited, attempt.since = now - attempt.since, now
         self._begun += 1
@@ -219,6 +255,8 @@ class Attempts(Generic[Item]):
         if waited > self._longest_wait:
             self._longest_wait = waited
         attempt.current = current
+        if current is not None:
+            current.begun, current.ran_on = attempt.began_at, attempt.ran_on
         attempt.limits = limits
         self.begun += 1
         if limits is not None:
@@ -264,8 +302,8 @@ class Attempts(Generic[Item]):
         if not self.end(attempt):
             return None
         if attempt.silent:
-            return silent(attempt.request, outcome.heartbeat or attempt.details)
-        return outcome
+            outcome = silent(attempt.request, outcome.heartbeat or attempt.details)
+        return outcome if outcome.begun else attempt.placed(outcome)
 
     def hand_back(self, attempt: Item, details: str | None = None) -> None:
         """End an attempt that goes on when the runtime is opened again."""
@@ -306,6 +344,6 @@ class Attempts(Generic[Item]):
             self._owner.tell(attempt, TOO_SILENT)
             return
         outcome = silent if attempt.silent else timed_out
-        self.report(outcome(attempt.request, attempt.details))
+        self.report(attempt.placed(outcome(attempt.request, attempt.details)))
         if then is not None:
             then()

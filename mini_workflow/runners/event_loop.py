@@ -69,6 +69,7 @@ class EventLoopRunner:
         *,
         loop: asyncio.AbstractEventLoop | None = None,
         hand_in: Report | None = None,
+        now: Callable[[], int] | None = None,
     ) -> None:
         if concurrency < 1:
             raise UsageError(f"concurrency must be at least 1, not {concurrency}")
@@ -77,7 +78,7 @@ class EventLoopRunner:
         self._last: TaskOutcome | None = None  # to be handed in when the loop has made its pass
         self._concurrency: Final = concurrency
         self._attempts: Final[Attempts[_Attempt]] = Attempts(
-            self, report, "mini-workflow-async-timeouts"
+            self, report, "mini-workflow-async-timeouts", now
         )
         self._inbox: Final[deque[_Attempt]] = deque()  # not begun, in order
         attempts = self._attempts

@@ -51,6 +51,7 @@ class ThreadRunner:
         threads: int | None = None,
         *,
         hand_in: Report | None = None,
+        now: Callable[[], int] | None = None,
     ) -> None:
         self._size: Final = default_threads() if threads is None else threads
         if self._size < 1:
@@ -61,7 +62,7 @@ class ThreadRunner:
         """By the threads that are handing in: the attempt that each keeps for itself."""
         self._queue: Final[SimpleQueue[_Attempt | None]] = SimpleQueue()
         self._attempts: Final[Attempts[_Attempt]] = Attempts(
-            self, report, "mini-workflow-task-timeouts"
+            self, report, "mini-workflow-task-timeouts", now
         )
         self._lock: Final = self._attempts.lock
         self._threads: Final[set[threading.Thread]] = set()

@@ -101,7 +101,7 @@ def embed(
         ),
         codec=carrying,
         interceptors=around,
-        make_runner=partial(_make_runner, carrying, around, threads, served, make_shared),
+        make_runner=partial(_make_runner, carrying, around, threads, served, make_shared, ticking),
         on_stop=backend.close,
         cache_size=cache_size,
         turn_limit=turn_timeout,
@@ -117,6 +117,7 @@ def _make_runner(
     threads: int | None,
     serves: frozenset[str],
     make_shared: MakeShared | None,
+    clock: Clock | None,
     report: Report,
     hand_in: Report,
     sink: StreamSink | None,
@@ -124,7 +125,7 @@ def _make_runner(
     shared = None if make_shared is None else make_shared(report)
     if shared is not None and serves:
         report, hand_in = shared.reporting(report), shared.reporting(hand_in)
-    runner = runner_in_process(codec, threads, report, hand_in, sink, interceptors)
+    runner = runner_in_process(codec, threads, report, hand_in, sink, interceptors, clock=clock)
     if shared is not None:
         shared.serve(dict.fromkeys(serves, (runner, threads or default_threads())))
     return NamedWorkers(runner, dict.fromkeys(serves, runner), report, shared)
@@ -138,14 +139,18 @@ def runner_in_process(
     sink: StreamSink | None = None,
     interceptors: Interceptors = NO_INTERCEPTORS,
     transactions: TaskTransactions | None = None,
+    clock: Clock | None = None,
 ) -> RoutedRunner:
-    """Make the runner of tasks in this process: sync ones on threads, async ones on an event loop."""
+    """Make the runner of tasks in this process: sync ones on threads, async ones on an event loop. When they
+    begin tells the clock; by default the system's.
+    """
+    now = None if clock is None else clock.now
     around = _with_transactions(interceptors.around_task, transactions)
     on_thread = partial(execute, codec=codec, sink=sink, around=around)
     on_loop = partial(execute_async, codec=codec, sink=sink, around=around)
     return RoutedRunner(
-        ThreadRunner(on_thread, report, threads, hand_in=hand_in),
-        EventLoopRunner(on_loop, report, loop=running_loop(), hand_in=hand_in),
+        ThreadRunner(on_thread, report, threads, hand_in=hand_in, now=now),
+        EventLoopRunner(on_loop, report, loop=running_loop(), hand_in=hand_in, now=now),
     )
 
 

@@ -143,7 +143,10 @@ class QueueRuntime(Client):
         kept = streams or NoStreams()
         self._buffer = None if streams is None else StreamBuffer(streams.append, self._stored)
         self._runner = runner_in_process(
-            carrying, threads, self._report, sink=self._buffer, interceptors=around
+            *(carrying, threads, self._report),
+            sink=self._buffer,
+            interceptors=around,
+            clock=clock,
         )
         self._orchestrator = Orchestrator(
             store,

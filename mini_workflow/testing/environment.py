@@ -115,7 +115,7 @@ class WorkflowEnvironment(Runtime):
             ),
             codec=carrying,
             interceptors=around,
-            make_runner=partial(_make_runner, carrying, self._stubs, around),
+            make_runner=partial(_make_runner, carrying, self._stubs, around, self._clock),
             pace=self._skipping,
             on_stop=self._leave_state,
             cache_size=cache_size,
@@ -243,6 +243,7 @@ def _make_runner(
     codec: Codec,
     stubs: Stubs,
     interceptors: Interceptors,
+    clock: ManualClock,
     report: Report,
     hand_in: Report,
     sink: StreamSink | None,
@@ -256,6 +257,6 @@ def _make_runner(
         return await execute_async(request, stubs.codec(request, codec), sink, around)
 
     return RoutedRunner(
-        ThreadRunner(run, report, hand_in=hand_in),
-        EventLoopRunner(run_async, report, loop=running_loop(), hand_in=hand_in),
+        ThreadRunner(run, report, hand_in=hand_in, now=clock.now),
+        EventLoopRunner(run_async, report, loop=running_loop(), hand_in=hand_in, now=clock.now),
     )

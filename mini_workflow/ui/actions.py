@@ -37,6 +37,11 @@ class Asked:
         """The reason that was given."""
         return self.form.get("reason", "")
 
+    @property
+    def by(self) -> str:
+        """Who asks, if that is known."""
+        return self.form.get("by", "")
+
 
 @dataclass(frozen=True, slots=True)
 class Action:
@@ -66,7 +71,7 @@ def _update(asked: Asked) -> Any:
     name = asked.execution.id
     args, kwargs = read_arguments(asked.client, name, "update", asked.form)
     updates = asked.client.updates.for_people()
-    return updates.ask(name, name_in(asked.form), args, kwargs, None, ANSWER)
+    return updates.ask(name, name_in(asked.form), args, kwargs, None, ANSWER, asked.by)
 
 
 def _query(asked: Asked) -> Any:
@@ -85,16 +90,18 @@ def _token(asked: Asked) -> str:
 
 
 def _complete(asked: Asked) -> None:
-    asked.client.complete_promise(_token(asked), read_value(asked.form))
+    asked.client.complete_promise(_token(asked), read_value(asked.form), by=asked.by)
 
 
 def _fail(asked: Asked) -> None:
-    asked.client.fail_promise(_token(asked), asked.reason or "failed on the page")
+    why = asked.reason or "failed on the page"
+    asked.client.fail_promise(_token(asked), why, by=asked.by)
 
 
 def _fork(asked: Asked) -> str:
     kept = number_in(asked.form, "at", "how many events are kept")
-    return asked.execution.fork(at=kept, id=asked.form.get("id", "").strip() or None).id
+    name = asked.form.get("id", "").strip() or None
+    return asked.execution.fork(at=kept, id=name, by=asked.by).id
 
 
 ANSWER: Final = 30.0
@@ -108,7 +115,9 @@ ACTIONS: Final = {
             "Signal…",
             "The signal is kept until the code takes it.",
             lambda asked: asked.execution.signal(
-                name_in(asked.form), read_signal(asked.client, asked.execution.id, asked.form)
+                name_in(asked.form),
+                read_signal(asked.client, asked.execution.id, asked.form),
+                by=asked.by,
             ),
             ("name", "value"),
             bulk=False,
@@ -135,20 +144,20 @@ ACTIONS: Final = {
             "resume",
             "Resume",
             "It goes on where it stopped. If what blocked it is still there, it is blocked again.",
-            lambda asked: asked.execution.resume(),
+            lambda asked: asked.execution.resume(by=asked.by),
         ),
         Action(
             "retry",
             "Retry",
             "It goes on from its last good point with today's code: what has failed is made again, and "
             "results that are recorded stay.",
-            lambda asked: asked.execution.retry(),
+            lambda asked: asked.execution.retry(by=asked.by),
         ),
         Action(
             "restart",
             "Restart",
             "It begins anew with the same id and arguments, in a new run. Every task is made again.",
-            lambda asked: asked.execution.restart(),
+            lambda asked: asked.execution.restart(by=asked.by),
         ),
         Action(
             "complete-promise",
@@ -204,7 +213,7 @@ ACTIONS: Final = {
             "Delete\N{HORIZONTAL ELLIPSIS}",
             "Its history, its tags and what was sent to it go; its children stay. To keep what it was, "
             "download its history before.",
-            lambda asked: asked.execution.delete(),
+            lambda asked: asked.execution.delete(by=asked.by),
             harms=True,
         ),
     )

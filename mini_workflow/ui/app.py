@@ -19,6 +19,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response, Stream
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from mini_workflow.core.validation import MAXIMUM_NAME
 from mini_workflow.doctor.findings import Finding
 from mini_workflow.engine.client import Client
 from mini_workflow.engine.picture import words
@@ -365,7 +366,11 @@ class _Pages:
         who = request.headers.get(self._user_header, "") if self._user_header else ""
         if who:
             reason = f"{reason} (by {who}, on the page)" if reason else f"by {who}, on the page"
-        return {**fields, "reason": reason}
+        return {
+            **fields,
+            "reason": reason,
+            "by": f"{who}, on the page"[:MAXIMUM_NAME] if who else "",
+        }
 
     # What is wrong
 

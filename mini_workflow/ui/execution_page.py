@@ -89,6 +89,8 @@ class EventLine:
         error = entry.error
         tries = f", attempt {entry.attempt}" if entry.attempt and entry.attempt > 1 else ""
         note = f"; {entry.note}" if entry.note else ""
+        if entry.begun is not None:
+            note += f"; began {entry.begun:%Y-%m-%d %H:%M:%S}Z on {entry.ran_on}"
         seq = getattr(entry.event, "seq", None)
         return cls(
             entry.number,
@@ -125,11 +127,13 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Raised:
-    """A failure: what was raised, where, innermost last."""
+    """A failure: what was raised, where, innermost last: in the workflow's code, and in that of the task, or
+    the child, which it comes from.
+    """
 
     title: str
     frames: list[Frame]
-    text: str
+    task_frames: list[Frame]
 
 
 _FRAME: Final = re.compile(r'^ *File "(?P<file>[^"]+)", line (?P<line>\d+), in (?P<name>.+)$')
@@ -353,11 +357,12 @@ def _raised(execution: Execution[Any], closing: Entry | None) -> list[Raised]:
     try:
         failure = execution.codec.plain_failure(failure)
     except SerializationError as error:
-        return [Raised(f"{failure.type}: it cannot be read here: {error}", [], "")]
+        return [Raised(f"{failure.type}: it cannot be read here: {error}", [], [])]
     found: list[Raised] = []
     while failure is not None:
         title = one_line(failure.type, failure.message)
-        found.append(Raised(title, frames_of(failure.traceback), failure.traceback))
+        own, task = frames_of(failure.traceback), frames_of(failure.task_traceback)
+        found.append(Raised(title, own, task))
         failure = failure.cause
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import pytest
@@ -65,5 +66,106 @@ def test_101_who_asks_is_a_text(runtime: Stage, action: str) -> None:
     for wrong in (5, "x" * 201):
         with pytest.raises(UsageError, match="say who asks for it as a text"):
             getattr(execution, action)(by=wrong)
+    execution.signal("end", 3)
+    assert execution.result(WAIT) == 3
+
+
+@workflow("behaviours.is_asked")
+async def is_asked(ctx: Context) -> Any:
+    promise = ctx.promise("approval")
+
+    def add(number: int) -> int:
+        return number + 1
+
+    ctx.on_update("add", add)
+    ctx.on_query("token", lambda: promise.token)
+    value = await promise
+    return value, await ctx.wait_for_signal("end")
+
+
+def test_101_who_sends_a_message_is_recorded(runtime: Stage) -> None:
+    """A signal, an update and a promise's value say by whom, also where they begin the execution."""
+    execution = runtime.signal_with_start(is_asked, id="asked-1", signal="early", value=1, by="ann")
+    execution.signal("early", 2, by="ben")
+    execution.signal("early", 3)
+    assert execution.update("add", 4, asked_by="cem") == 5
+    handle = runtime.update_with_start(
+        is_asked, id="asked-1", update="add", update_args=(5,), by="dora"
+    )
+    assert handle.result(WAIT) == 6
+    assert execution.start_update("add", 6, asked_by="eva").result(WAIT) == 7
+    runtime.complete_promise(execution.query("token"), "yes", by="finn")
+    execution.signal("end", 7, by="gil")
+    assert execution.result(WAIT) == ("yes", 7)
+    runtime.reopen()
+    execution = runtime.again(execution)
+    assert asked(execution, "SignalReceived") == ["ann", "ben", "", "gil"]
+    assert asked(execution, "UpdateAccepted") == ["cem", "dora", "eva"]
+    assert asked(execution, "PromiseCompleted") == ["finn"]
+
+    other = runtime.update_with_start(
+        is_asked, id="asked-2", update="add", update_args=(1,), by="hal"
+    )
+    assert other.result(WAIT) == 2
+    token = other.execution.query("token")
+    runtime.fail_promise(token, "no", by="ida")
+    with pytest.raises(RuntimeError, match="no"):
+        other.execution.result(WAIT)
+    assert asked(other.execution, "UpdateAccepted") == ["hal"]
+    assert asked(other.execution, "PromiseFailed") == ["ida"]
+
+
+def test_101_who_asks_for_a_fork_is_recorded(runtime: Stage) -> None:
+    """And the fork says of which execution it is one."""
+    execution = runtime.start(is_steered)
+    execution.signal("end", 1)
+    assert execution.result(WAIT) == 1
+    fork = execution.fork(at=1, by="ann")
+    assert fork.describe().forked_from == execution.id
+    assert execution.describe().forked_from is None
+    fork.signal("end", 2)
+    assert fork.result(WAIT) == 2
+    assert asked(fork, "ExecutionReset") == ["ann"]
+    runtime.reopen()
+    assert runtime.again(fork).describe().forked_from == execution.id
+
+
+def test_101_who_deletes_and_resumes_is_logged(
+    runtime: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Since no event is left that could say it."""
+    one, other = runtime.start(is_steered), runtime.start(is_steered)
+    with caplog.at_level(logging.INFO, "mini_workflow.engine.executions"):
+        one.pause("for now")
+        eventually(lambda: one.describe().blocked_reason)
+        one.resume(by="ann")
+        for each in (one, other):
+            each.signal("end", 1)
+            assert each.result(WAIT) == 1
+        one.delete(by="ben")
+        assert runtime.purge(older_than=0, by="cem") == 1
+    told = [(r.execution_id, r.asked_by) for r in caplog.records if hasattr(r, "asked_by")]
+    assert told == [(one.id, "ann"), (one.id, "ben"), (other.id, "cem")]
+
+
+def test_101_who_sends_is_a_text(runtime: Stage) -> None:
+    """Anything else, and what is very long, is an error that changes nothing."""
+    execution = runtime.start(is_steered)
+    for wrong in (5, "x" * 201):
+        for ask in (
+            lambda by: execution.signal("end", 1, by=by),
+            lambda by: execution.update("add", 1, asked_by=by),
+            lambda by: execution.start_update("add", 1, asked_by=by),
+            lambda by: execution.fork(at=1, by=by),
+            lambda by: execution.resume(by=by),
+            lambda by: execution.delete(by=by),
+            lambda by: runtime.signal_with_start(is_steered, id=execution.id, signal="end", by=by),
+            lambda by: runtime.update_with_start(is_steered, id=execution.id, update="add", by=by),
+            lambda by: runtime.purge(older_than=0, by=by),
+            lambda by: runtime.complete_promise("a~1~b", 1, by=by),
+            lambda by: runtime.fail_promise("a~1~b", "why", by=by),
+        ):
+            with pytest.raises(UsageError, match="say who asks for it as a text"):
+                ask(wrong)
     execution.signal("end", 3)
     assert execution.result(WAIT) == 3

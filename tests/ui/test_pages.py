@@ -267,3 +267,26 @@ def test_the_rows_of_a_child_are_given_for_the_picture_of_its_parent(
     assert "reckon" in rows
     assert "<html" not in rows
     assert browser.get("/executions/m-1/child?of=nobody").status_code == 404
+
+
+def test_a_failure_shows_the_lines_of_the_task_and_of_the_workflow_apart(
+    runtime: LocalRuntime, browser: TestClient
+) -> None:
+    failed = runtime.start_execution(failing, id="f-2")
+    with pytest.raises(ValueError, match="row 219"):
+        failed.result(WAIT)
+    page = text_of(browser.get("/executions/f-2").text)
+    _, task, rest = re.split(r"In the (?=task)|In the (?=workflow)", page)
+    assert "in parse" in task
+    assert "in failing" not in task
+    assert "in failing" in rest
+    assert re.search(r"began \d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ on \S+", page)
+
+
+def test_a_fork_links_what_it_is_a_fork_of(runtime: LocalRuntime, browser: TestClient) -> None:
+    execution = runtime.start_execution(fan_out, 1, id="first")
+    assert execution.result(WAIT) == 0
+    assert execution.fork(at=1, id="second").result(WAIT) == 0
+    page = browser.get("/executions/second").text
+    assert 'fork of <a class="id" href="/executions/first">first</a>' in page
+    assert "fork of" not in browser.get("/executions/first").text

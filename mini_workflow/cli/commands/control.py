@@ -29,7 +29,7 @@ from mini_workflow.ports import CLOSED, Status
 from mini_workflow.workflow import REGISTRY
 
 reason_option = click.option("--reason", default="", help="Why; kept in the history.")
-by_option = click.option("--by", default="", help="Who asks for it; kept with it.")
+by_option = click.option("--by", default="", help="Who asks for it; kept with it, or logged.")
 
 
 def _sent(session: Session, client: Client, what: str, execution_id: str, as_json: bool) -> None:
@@ -49,6 +49,7 @@ def _sent(session: Session, client: Client, what: str, execution_id: str, as_jso
 @id_argument
 @click.argument("name")
 @click.argument("value", required=False)
+@by_option
 @modules_option
 @json_option
 @pass_session
@@ -57,6 +58,7 @@ def signal(
     execution_id: str,
     name: str,
     value: str | None,
+    by: str,
     modules: tuple[str, ...],
     as_json: bool,
 ) -> None:
@@ -68,7 +70,7 @@ def signal(
     handler = None if value is None else _handler(session, execution_id, "signal", name)
     sent = None if value is None else read_value(value, handler)
     with session.backend.client() as client:
-        client.get_execution(execution_id).signal(name, sent)
+        client.get_execution(execution_id).signal(name, sent, by=by)
         _sent(session, client, "sent", execution_id, as_json)
 
 
@@ -122,6 +124,7 @@ def query(
     metavar="SECONDS",
     help="Wait no longer; the request goes on.",
 )
+@by_option
 @modules_option
 @json_option
 @pass_session
@@ -132,6 +135,7 @@ def update(
     arguments: tuple[str, ...],
     update_id: str | None,
     timeout: float,
+    by: str,
     modules: tuple[str, ...],
     as_json: bool,
 ) -> None:
@@ -147,7 +151,7 @@ def update(
         if execution.describe().closed_at is None:
             session.remark_unserved(client, saved=True)
         try:
-            answer = client.updates.ask(execution.id, name, args, kwargs, update_id, timeout)
+            answer = client.updates.ask(execution.id, name, args, kwargs, update_id, timeout, by)
         except TimeoutError as error:
             if "is not done after" in str(error):
                 raise NotDone(str(error)) from None
@@ -228,9 +232,10 @@ def pause(session: Session, selection: Selection, reason: str, by: str, as_json:
     "mini-workflow resume --status blocked --workflow order --yes",
 )
 @selecting
+@by_option
 @json_option
 @pass_session
-def resume(session: Session, selection: Selection, as_json: bool) -> None:
+def resume(session: Session, selection: Selection, by: str, as_json: bool) -> None:
     """Let a blocked or paused execution go on, or all that match, once the cause is fixed."""
 
     def go_on(execution: Execution[Any]) -> None:
@@ -238,7 +243,7 @@ def resume(session: Session, selection: Selection, as_json: bool) -> None:
             note(
                 f"{execution.id} is running, and not blocked: it goes on if a message to it was lost"
             )
-        execution.resume()
+        execution.resume(by=by)
 
     _act(session, selection, Action("resume", ("blocked",), go_on), as_json)
 
@@ -300,6 +305,7 @@ def restart(session: Session, selection: Selection, by: str, as_json: bool) -> N
     metavar="NAME=VALUE",
     help="Another result of a task or child before the cut. VALUE is JSON, or else a text.",
 )
+@by_option
 @modules_option
 @json_option
 @pass_session
@@ -310,6 +316,7 @@ def fork(
     at: int | None,
     new_id: str | None,
     patches: tuple[str, ...],
+    by: str,
     modules: tuple[str, ...],
     as_json: bool,
 ) -> None:
@@ -326,8 +333,9 @@ def fork(
             raise click.UsageError(f"--patch {one!r}: give NAME=VALUE")
         patch[_operation(name)] = read_value(value)
     with session.backend.client() as client:
+        cut = None if before is None else _operation(before)
         made = client.get_execution(execution_id).fork(
-            before=None if before is None else _operation(before), at=at, id=new_id, patch=patch
+            before=cut, at=at, id=new_id, patch=patch, by=by
         )
         _sent(session, client, f"forked from {execution_id}", made.id, as_json)
 
@@ -350,12 +358,15 @@ def _act(session: Session, selection: Selection, action: Action, as_json: bool) 
 @command("complete-promise", 'mini-workflow complete-promise "$TOKEN" \'{"approved": true}\'')
 @click.argument("token")
 @click.argument("value", required=False)
+@by_option
 @json_option
 @pass_session
-def complete_promise(session: Session, token: str, value: str | None, as_json: bool) -> None:
+def complete_promise(
+    session: Session, token: str, value: str | None, by: str, as_json: bool
+) -> None:
     """Give a promise its value, by its token. VALUE is JSON, or else a text."""
     with session.backend.client() as client:
-        client.complete_promise(token, None if value is None else read_value(value))
+        client.complete_promise(token, None if value is None else read_value(value), by=by)
         _sent(session, client, "promise completed", read_token(token)[0], as_json)
 
 
@@ -374,12 +385,13 @@ def heartbeat_promise(session: Session, token: str, details: str | None, as_json
 @command("fail-promise", "mini-workflow fail-promise \"$TOKEN\" 'the carrier refused'")
 @click.argument("token")
 @click.argument("why")
+@by_option
 @json_option
 @pass_session
-def fail_promise(session: Session, token: str, why: str, as_json: bool) -> None:
+def fail_promise(session: Session, token: str, why: str, by: str, as_json: bool) -> None:
     """Have a promise raise a RuntimeError with a text, by its token."""
     with session.backend.client() as client:
-        client.fail_promise(token, why)
+        client.fail_promise(token, why, by=by)
         _sent(session, client, "promise failed", read_token(token)[0], as_json)
 
 

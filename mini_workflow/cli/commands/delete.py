@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any, Final
 
+import click
+
 from mini_workflow.cli.output import note, progress_bar, say, say_json
 from mini_workflow.cli.selection import Selection, agreed, selecting
 from mini_workflow.cli.session import Session, command, json_option, pass_session
@@ -19,9 +21,10 @@ from mini_workflow.ports import CLOSED
     "mini-workflow delete --status completed --closed-before 90d --yes",
 )
 @selecting
+@click.option("--by", default="", help="Who asks for it; logged.")
 @json_option
 @pass_session
-def delete(session: Session, selection: Selection, as_json: bool) -> None:
+def delete(session: Session, selection: Selection, by: str, as_json: bool) -> None:
     """Delete an execution that has closed, or all that match: history, tags and messages.
 
     To keep what they were, export them before. Their children stay.
@@ -29,16 +32,16 @@ def delete(session: Session, selection: Selection, as_json: bool) -> None:
     with session.backend.client() as client:
         name = selection.execution_id
         if name is None:
-            _delete_all(client, selection, as_json)
+            _delete_all(client, selection, by, as_json)
             return
-        client.delete_execution(name)
+        client.delete_execution(name, by=by)
     if as_json:
         say_json({"id": name, "deleted": True})
     else:
         say(f"{name}: deleted")
 
 
-def _delete_all(client: Client, selection: Selection, as_json: bool) -> None:
+def _delete_all(client: Client, selection: Selection, by: str, as_json: bool) -> None:
     status = selection.filters["status"]
     if status not in (None, *CLOSED):
         raise UsageError(
@@ -52,7 +55,7 @@ def _delete_all(client: Client, selection: Selection, as_json: bool) -> None:
         note("nothing was changed")
         return
     with progress_bar("deleting") as show:
-        deleted = client.purge(**query, progress=lambda done: show(done, matched))
+        deleted = client.purge(**query, by=by, progress=lambda done: show(done, matched))
     if as_json:
         say_json({"matched": matched, "deleted": deleted})
     else:

@@ -23,6 +23,7 @@ from mini_workflow.runners.processes.slot import KILL_GRACE, SentAttempt, Slot, 
 from mini_workflow.runners.processes.worker import EXIT_GRACE, Worker, WorkerUnfit, check_main
 from mini_workflow.runners.processes.worker_config import Factory
 from mini_workflow.stream_buffer import Result, StreamBuffer
+from mini_workflow.worker_name import worker_name
 
 log = logging.getLogger("mini_workflow.engine")
 
@@ -164,6 +165,7 @@ class ProcessRunner:
     def _assign(self, host: Slot, attempt: SentAttempt) -> None:
         request = attempt.request
         attempt.host = host
+        attempt.ran_on = worker_name(host.worker.pid)
         if request.is_async:
             host.running[request.key] = attempt
         else:
@@ -418,4 +420,5 @@ class ProcessRunner:
         if host.doomed is not None:
             how = f"{how}: {host.doomed}"
         for attempt in gone:
-            self._attempts.report(lost(attempt.request, f"{how}.", attempt.details))
+            outcome = lost(attempt.request, f"{how}.", attempt.details)
+            self._attempts.report(attempt.placed(outcome))

@@ -6,6 +6,7 @@ import secrets
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final, TypeVar
 
@@ -318,7 +319,7 @@ class ClientTransport:
         start: int = answer["length"]
         run: int = answer["run"]
         self._send(name, message, secrets.token_hex(8))
-        ours = wire.encode(type(message)(*(_without_secret(message))))
+        ours = wire.encode(replace(message, secret=""))
         pauses, ends = Pauses(), time.monotonic() + CONFIRMED_WITHIN
         while True:
             time.sleep(pauses.take())
@@ -383,11 +384,3 @@ class ClientTransport:
             codec = self._parts.codec.for_execution(name)
             raise codec.decode_failure(Failure.from_plain(plain["failure"]))
         return plain
-
-
-def _without_secret(
-    message: events.PromiseCompleted | events.PromiseFailed,
-) -> tuple[Any, ...]:
-    if isinstance(message, events.PromiseCompleted):
-        return (message.at, message.seq, message.value)
-    return (message.at, message.seq, message.failure)

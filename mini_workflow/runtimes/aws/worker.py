@@ -186,8 +186,10 @@ class Worker:
                 self._buffer = StreamBuffer(self._append, pause=STREAM_PAUSE, tries=STREAM_TRIES)
             if self._runner is None:
                 self._runner = RoutedRunner(
-                    ThreadRunner(self._execute, self._report, self._threads),
-                    EventLoopRunner(self._execute_async, self._report),
+                    ThreadRunner(
+                        self._execute, self._report, self._threads, now=self._parts.clock.now
+                    ),
+                    EventLoopRunner(self._execute_async, self._report, now=self._parts.clock.now),
                 )
         try:
             try:

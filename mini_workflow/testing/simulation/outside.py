@@ -21,6 +21,9 @@ from mini_workflow.ports import Commit, Store, TaskOutcome
 OVER = (ExecutionClosed, PromiseNotOpen)
 """What those are told who ask once more for what has taken place."""
 
+ASKER = "ann"
+"""Who asks for it, as is recorded."""
+
 
 @dataclass(frozen=True, slots=True)
 class Say:
@@ -146,16 +149,15 @@ class Outside:
         if say.kind == "heartbeat":
             return True  # no event says so
         for event in self._record.events(self._id):
-            if isinstance(event, events.SignalReceived):
-                if event.id == _id(index):
-                    return True
+            if isinstance(event, (events.SignalReceived, events.UpdateAccepted)):
+                took = event.id == _id(index)
             elif isinstance(event, events.CancelRequested):
-                if say.kind == "cancel":
-                    return True
+                took = say.kind == "cancel"
             elif isinstance(event, (events.PromiseCompleted, events.PromiseFailed)):
-                if say.kind in ("complete", "fail"):
-                    return True
-            elif isinstance(event, events.UpdateAccepted) and event.id == _id(index):
+                took = say.kind in ("complete", "fail")
+            else:
+                continue
+            if took and event.asked_by == ASKER:
                 return True
         return False
 
@@ -213,12 +215,14 @@ class Outside:
         if say.kind == "update":
             both: list[Any] = [list(say.value), {}]
             arguments = self._codec.encode(both, "arguments")
-            return Update(name, _id(index), say.name, arguments, now)
+            return Update(name, _id(index), say.name, arguments, now, asked_by=ASKER)
         if say.kind == "signal":
             value = self._codec.encode(say.value, "value")
-            return Post(name, events.SignalReceived(now, say.name, value, _id(index)))
+            return Post(
+                name, events.SignalReceived(now, say.name, value, _id(index), asked_by=ASKER)
+            )
         if say.kind == "cancel":
-            return Post(name, events.CancelRequested(now, say.name, _id(index)))
+            return Post(name, events.CancelRequested(now, say.name, _id(index), ASKER))
         seq = next(
             event.seq
             for event in self._record.events(name)
@@ -229,9 +233,9 @@ class Outside:
             return Post(name, events.PromiseHeartbeat(now, seq, EMPTY, secret))
         if say.kind == "complete":
             value = self._codec.encode(say.value, "value")
-            return Post(name, events.PromiseCompleted(now, seq, value, secret))
+            return Post(name, events.PromiseCompleted(now, seq, value, secret, ASKER))
         failure = self._codec.encode_failure(say.value)
-        return Post(name, events.PromiseFailed(now, seq, failure, secret))
+        return Post(name, events.PromiseFailed(now, seq, failure, secret, ASKER))
 
 
 def again(request: Input) -> Input:

@@ -29,6 +29,7 @@ from tests.laws.driver import Driver, check_replays, chosen, inline_runner
 HERE = Path(__file__).parent
 EARLIER = sorted((HERE / "before_fingerprints").glob("*.jsonl"))
 BEFORE_MAPS = sorted((HERE / "before_maps").glob("*.jsonl"))
+TOLD = sorted((HERE / "with_workers").glob("*.jsonl"))
 
 
 class Codec(StandardCodec):
@@ -41,7 +42,8 @@ class Codec(StandardCodec):
 
 def _without_tracebacks(tree: Any) -> Any:
     if isinstance(tree, dict):
-        return {k: _without_tracebacks(v) for k, v in tree.items() if k != "traceback"}
+        hidden = ("traceback", "task_traceback")
+        return {k: _without_tracebacks(v) for k, v in tree.items() if k not in hidden}
     if isinstance(tree, list):
         return [_without_tracebacks(v) for v in tree]
     return tree
@@ -96,6 +98,15 @@ def test_histories_from_before_maps_were_recorded_replay(file: Path) -> None:
     tasks = [event for event in replayed(file) if isinstance(event, events.TaskScheduled)]
     assert tasks
     assert not any(task.map or task.part_of for task in tasks)
+
+
+@pytest.mark.parametrize("file", TOLD, ids=lambda file: file.stem)
+def test_histories_that_say_where_attempts_ran_and_who_asked_replay(file: Path) -> None:
+    """And are written the same way again."""
+    lines = file.read_text(encoding="utf-8").splitlines()
+    history = replayed(file)
+    assert [wire.encode(event) for event in history] == lines
+    assert any(getattr(event, "ran_on", "") or getattr(event, "asked_by", "") for event in history)
 
 
 @pytest.mark.parametrize("recorded_headers", [None, {"tenant": "t-8", "trace": "1"}])

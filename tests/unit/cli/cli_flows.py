@@ -159,3 +159,12 @@ async def speaking(ctx: Context) -> None:
     ctx.stream("words").write("begun")
     await ctx.task(speak)
     ctx.stream("words").write("done")
+
+
+def parse(row: int) -> None:
+    raise LookupError(f"row {row} is not a price")
+
+
+@workflow
+async def fails_by_a_task(ctx: Context) -> None:
+    await ctx.task(parse, 219)

@@ -72,3 +72,34 @@ def test_a_fork_begins_with_events_of_another_one(served: World) -> None:
     assert served("result", "third").out.replace('"', "") == "bye, hello ann"
     refused = served("fork", "first", "--before", "nothing", "-m", "cli_flows", status=2).err
     assert "task 'greet-0' (#1, event 2)" in refused
+
+
+def test_a_failure_has_both_tracebacks_and_a_fork_its_origin(served: World) -> None:
+    """As fields of `get --json` and `result --json`, and one behind the other for people."""
+    served("start", "cli_flows:fails_by_a_task", "--id", "fails")
+    error = served("result", "fails", "--json", status=1).json["error"]
+    assert (error["type"], error["message"]) == ("builtins:LookupError", "row 219 is not a price")
+    assert "in parse" in error["task_traceback"]
+    assert "in parse" not in error["traceback"]
+    assert "in fails_by_a_task" in error["traceback"]
+    told = served("get", "fails", "--json").json
+    assert told["failure"] == error
+    assert told["forked_from"] is None
+    (ended,) = [event for event in told["events"] if event["event"] == "TaskFailed"]
+    assert ended["begun"] <= ended["at"]
+    assert ended["ran_on"]
+    said = served("result", "fails", status=1).err
+    task, own = said.split("in the workflow:")
+    assert "in the task, or the child:" in task
+    assert "in parse" in task
+    assert "in fails_by_a_task" in own
+    served("fork", "fails", "--at", "1", "--id", "again", "-m", "cli_flows")
+    served("result", "again", status=1)
+    assert served("get", "again", "--json").json["forked_from"] == "fails"
+
+
+def test_a_deletion_of_many_says_who_asks(served: World) -> None:
+    served("start", "cli_flows:greet", '["ann", 1]', "--id", "gone", "--tag", "kind=gone")
+    served("result", "gone")
+    which = ("--tag", "kind=gone", "--yes")
+    assert served("delete", *which, "--by", "ann", "--json").json["deleted"] == 1

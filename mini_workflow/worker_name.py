@@ -1,0 +1,23 @@
+"""worker_name(): what a history calls the worker that runs an attempt."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import Final
+
+from mini_workflow.settings import FUNCTION_NAME, FUNCTION_VERSION
+
+LONGEST: Final = 128
+"""Characters that are kept of the name of a machine or a function. Our own bound."""
+
+
+def worker_name(pid: int | None = None) -> str:
+    """Return ``host:pid`` of this process, or of another one of this machine; on Lambda the name of the
+    function, and its version unless that is the newest.
+    """
+    function = os.environ.get(FUNCTION_NAME, "")
+    if not function:
+        return f"{socket.gethostname()[:LONGEST]}:{os.getpid() if pid is None else pid}"
+    version = os.environ.get(FUNCTION_VERSION, "$LATEST")
+    return function[:LONGEST] if version == "$LATEST" else f"{function[:LONGEST]}:{version}"
