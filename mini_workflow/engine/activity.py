@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 from mini_workflow.core import events
 from mini_workflow.core.asks import subject_of
@@ -34,8 +34,9 @@ class Wait:
     `since` then, `until` then if it is a timer, a wait for another attempt, or a start to come, and gives
     up at the `deadline`, if there is one. `line` is the line of the workflow's code that awaits it, as
     ``file:line in function``, where it is known. Of a task, `attempt` is the one that is made or comes
-    next, of at most `attempts` if that is limited, by the `worker` that it names. `error` is what the
-    attempt before failed of.
+    next, of at most `attempts` if that is limited, by the `worker` that it names; `discounted` others before
+    do not count any more. `error` is what the attempt before failed of. `heartbeat` is when the attempt has
+    given its last one, with the `details` that it gave last: both only as `describe` tells them.
     """
 
     kind: str
@@ -50,6 +51,9 @@ class Wait:
     worker: str = ""
     error: str = ""
     limit: str = ""
+    discounted: int = 0
+    heartbeat: datetime | None = None
+    details: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,24 +91,23 @@ class Activity:
     def of(
         cls,
         head: Head,
-        history: Callable[[], Iterable[Event]] | None = None,
-        told: Callable[[Failure], str] = Failure.summary,
+        look: Callable[[], Look] | None = None,
     ) -> Activity:
-        """Return that of an execution. Its `history` is read only if it is running and the head does
-        not say all; without one, what the head says is all. `told` is what is told of a failure.
+        """Return that of an execution. Its history is looked at only if it is running and the head does
+        not say all; without a `look`, what the head says is all.
         """
         said = read_progress(head.progress)
         progress = () if said is None else (Progress(*said),)
         if head.status != "running":
             return cls(progress=progress)
         awaited = Awaited.from_text(head.waits)
-        if history is None or (awaited is not None and not head.busy and awaited.kind in _PLAIN):
+        if look is None or (awaited is not None and not head.busy and awaited.kind in _PLAIN):
             return cls(_listed(awaited, (), head.wake_at, busy=head.busy), progress)
         try:
-            look = _Look(history(), told)
+            found = look()
         except WireError:
             return cls(_listed(awaited, (), head.wake_at, busy=head.busy), progress)
-        return look.activity(awaited, progress)
+        return found.activity(awaited, progress)
 
 
 _PLAIN: Final = ("signal", "timer", "start", "condition")
@@ -139,19 +142,27 @@ def _listed(
     return (first, *beside, *others)
 
 
-class _Look:
-    """What a history says of what is open."""
+class Look:
+    """What the history of a run says of what is open. `told` is what is told of a failure."""
 
-    def __init__(self, history: Iterable[Event], told: Callable[[Failure], str]) -> None:
-        self.state = state = ExecutionState()
+    def __init__(self, told: Callable[[Failure], str] = Failure.summary) -> None:
+        self.state = ExecutionState()
+        self.started: events.ExecutionStarted | None = None
+        self._told = told
         self._opened: dict[int, tuple[str, str, int]] = {}
         """The kind, the name and the time of what was begun, by number."""
         self._updates: dict[str, tuple[str, int]] = {}
         self._errors: dict[int, str] = {}
         self._cancel: events.CancelRequested | None = None
+
+    def read(self, history: Iterable[Event]) -> None:
+        """Take in the events that follow. Raises WireError if they do not fit."""
+        state = self.state
         for event in history:
             state.apply(event)
-            if isinstance(event, events.PromiseCreated):
+            if isinstance(event, events.ExecutionStarted):
+                self.started = event
+            elif isinstance(event, events.PromiseCreated):
                 self._opened[event.seq] = ("promise", event.name, state.now)
             elif isinstance(event, events.ChildStarted):
                 self._opened[event.seq] = ("child", event.id, state.now)
@@ -163,7 +174,7 @@ class _Look:
             elif isinstance(event, events.UpdateAccepted):
                 self._updates[event.id] = (event.name, event.at)
             elif isinstance(event, events.TaskRetryScheduled):
-                self._errors[event.seq] = told(event.failure)
+                self._errors[event.seq] = self._told(event.failure)
             elif isinstance(event, events.CancelRequested):
                 self._cancel = event
 
@@ -259,6 +270,7 @@ class _Look:
             worker=task.worker,
             error=self._errors.get(seq, ""),
             limit="" if task.limit is None else task.limit["name"],
+            discounted=task.discounted,
         )
 
 

@@ -21,9 +21,9 @@ from typing import (
 )
 
 from mini_workflow.context import Context
-from mini_workflow.core import events, wire
+from mini_workflow.core import events
 from mini_workflow.core.codec import Codec
-from mini_workflow.core.events import CLOSING, Event, Incoming
+from mini_workflow.core.events import Event, Incoming
 from mini_workflow.core.headers import check_headers
 from mini_workflow.core.history import History
 from mini_workflow.core.retry import RetryPolicy
@@ -45,6 +45,7 @@ from mini_workflow.engine.find import Filters, make_query, matching
 from mini_workflow.engine.forks import Forks
 from mini_workflow.engine.intercepted import with_interceptors
 from mini_workflow.engine.limits import Limits
+from mini_workflow.engine.looks import Looks
 from mini_workflow.engine.open_promises import (
     ToPromise,
     completion_of,
@@ -63,11 +64,11 @@ from mini_workflow.engine.updates import Updates, UpdateWithStart
 from mini_workflow.errors import (
     ExecutionNotFound,
     PromiseNotOpen,
-    StoreCorrupt,
     UsageError,
 )
 from mini_workflow.interceptors import NO_INTERCEPTORS, Interceptors
 from mini_workflow.ports import Head, Status, Stored, StreamPage
+from mini_workflow.ports.heartbeats import heartbeats_of
 from mini_workflow.workflow import Registry, Workflow
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ _FOR_HANDLES: Final = {name for name in vars(Execution) if not name.startswith("
     "forks",
     "head",
     "lines",
+    "looks",
     "questions",
     "read_stream",
     "start_request",
@@ -120,6 +122,7 @@ class Client:
         self._registry = registry
         self.again = RunAgain(transport, store)
         self.deletions = Deletions(transport, store)
+        self.looks = Looks(store, heartbeats_of(transport.streams))
         self.forks = Forks(transport, store, codec, interceptors.definitions(registry.get))
         self.questions = Questions(transport, codec)
         self.updates = Updates(transport, store, codec, self.again)
@@ -547,12 +550,8 @@ class Client:
 
     def closing(self, execution_id: str) -> Event:
         """Return the closing event of a closed execution, from the store."""
-        for line in reversed(self.lines(execution_id)):
-            if wire.kind_of(line).startswith("Execution"):
-                event = wire.decode(line)
-                if type(event) in CLOSING:
-                    return event
-        raise StoreCorrupt(f"execution {execution_id!r} has closed without a closing event")
+        check_id(execution_id)
+        return self.looks.closing(execution_id)
 
     def head(self, execution_id: str) -> Head:
         """Return the head. Raises ExecutionNotFound."""

@@ -11,7 +11,6 @@ from mini_workflow.core import events
 from mini_workflow.core.asks import failure_of_result
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.events import Event
-from mini_workflow.core.failure import Failure
 from mini_workflow.core.history import History
 from mini_workflow.core.tags import tags_from_text
 from mini_workflow.durations import seconds
@@ -28,7 +27,7 @@ from mini_workflow.errors import (
     ExecutionPaused,
     ExecutionTerminated,
     MiniWorkflowError,
-    SerializationError,
+    StoreCorrupt,
     WireError,
 )
 from mini_workflow.ports import Head, Status
@@ -173,24 +172,21 @@ class Execution(Generic[R_co]):
         """Return what is known of the execution now. Raises ExecutionNotFound."""
         head = self._client.head(self.id)
         one = self._client.description(head)
+        looks = self._client.looks
         try:
-            history = self._client.history(self.id)
-        except WireError:
+            started = looks.started(self.id)
+            closing = looks.closing(self.id) if head.status == "failed" else None
+            activity = looks.activity(head, self._codec)
+        except (WireError, StoreCorrupt):
             return replace(one, activity=Activity.of(head))
-        source, closing = history.started.forked_from, history[-1]
+        source = None if started is None else started.forked_from
         failed = closing.failure if isinstance(closing, events.ExecutionFailed) else None
         return replace(
             one,
-            activity=Activity.of(head, lambda: history, self._told),
+            activity=activity,
             failure=None if failed is None else RaisedError.of(failed, self._codec),
             forked_from=None if source is None else source["id"],
         )
-
-    def _told(self, failure: Failure) -> str:
-        try:
-            return self._codec.plain_failure(failure).summary()
-        except SerializationError:
-            return failure.type.rpartition(":")[2]
 
     def history(self) -> History:
         """Return all events so far, in order. Raises ExecutionNotFound."""
@@ -203,9 +199,13 @@ class Execution(Generic[R_co]):
         of its own stands as the class's name and fields, an exception that is none of Python's as
         a TaskError. With `trust` everything is loaded as itself; only do that where you trust
         whoever can write to the store. A value that cannot be decoded stands as `Unreadable`.
-        Raises ExecutionNotFound.
+        The entry that has begun an attempt which runs has its last heartbeat. Raises ExecutionNotFound.
         """
-        return Timeline.of(self.history(), self._codec, trust=trust)
+        history = self.history()
+        tasks = history.state().tasks.items()
+        running = {seq: task.attempt for seq, task in tasks if task.in_flight}
+        beats = self._client.looks.heartbeats(self.id, running)
+        return Timeline.of(history, self._codec, trust=trust).with_heartbeats(beats, self._codec)
 
     @property
     def codec(self) -> Codec:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, overload
 
@@ -13,8 +13,10 @@ from mini_workflow.core.events import Event
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.timing import BEGIN, DEADLINE
+from mini_workflow.engine.heartbeats import details_of
 from mini_workflow.engine.recording import codec_of
 from mini_workflow.errors import SerializationError
+from mini_workflow.ports.heartbeats import Heartbeat
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -40,7 +42,8 @@ class Entry:
     child's or execution's since the start. `values` are decoded: arguments, result or value.
     `error` is a failure as an exception, and `note` what else there is to say. Of an attempt that has ended,
     `begun` is when it really began, and `ran_on` the worker that it ran on: ``host:pid``, or the name of the
-    Lambda function; None and empty where that is not known.
+    Lambda function; None and empty where that is not known. What has begun an attempt that runs has its last
+    `heartbeat`, with the `details` that it gave last, where the whole timeline is read at once.
     """
 
     number: int
@@ -55,6 +58,8 @@ class Entry:
     note: str = ""
     begun: datetime | None = None
     ran_on: str = ""
+    heartbeat: datetime | None = None
+    details: Any = None
 
     @property
     def kind(self) -> str:
@@ -75,6 +80,22 @@ class Timeline(Sequence[Entry]):
         """
         reader = Reader(codec, trust=trust)
         return cls(reader.read(event) for event in history)
+
+    def with_heartbeats(self, beats: Mapping[int, Heartbeat], codec: Codec) -> Timeline:
+        """Return the timeline with the last heartbeats of attempts that run, by the numbers of their tasks."""
+        if not beats:
+            return self
+        begun = {
+            entry.event.seq: place
+            for place, entry in enumerate(self._entries)
+            if isinstance(entry.event, _BEGINS) and entry.event.seq in beats
+        }
+        entries = list(self._entries)
+        for seq, place in begun.items():
+            beat = beats[seq]
+            details = details_of(beat, codec)
+            entries[place] = replace(entries[place], heartbeat=moment(beat.at), details=details)
+        return Timeline(entries)
 
     @overload
     def __getitem__(self, index: int) -> Entry: ...
@@ -349,6 +370,9 @@ _STARTS: Final = (
     events.ChildStarted,
     events.AskSent,
 )
+_BEGINS: Final = (events.TaskScheduled, events.TaskRetryStarted)
+"""What begins an attempt."""
+
 _ENDS: Final = (events.TaskCompleted, events.TaskFailed, events.TaskRetryScheduled)
 """What ends an attempt that was heard of."""
 

@@ -230,6 +230,14 @@ class Store(Reader, Protocol):
         """
         ...
 
+    def ends(self, execution_id: str, last: int) -> list[str]:
+        """Return the first line of the current run's history as of the last commit, and the `last` lines that
+        it ends with, as far as there are others. Any thread.
+
+        Empty if there is no such execution. The cost does not depend on the length of the history.
+        """
+        ...
+
     def list(self, query: Query) -> Page:
         """Heads that match, in the order of the query, newest start first by default; of equal times
         the one created later first, or last where the order is ascending.

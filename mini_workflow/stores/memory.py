@@ -27,6 +27,7 @@ from mini_workflow.ports import (
     Stored,
 )
 from mini_workflow.stores.listing import count_of, page_of
+from mini_workflow.stores.memory_heartbeats import HeartbeatTable, MemoryHeartbeats
 from mini_workflow.stores.memory_streams import MemoryStreams, StreamTable
 from mini_workflow.stores.memory_tasks import MemorySharedTasks, TaskTable
 
@@ -82,10 +83,12 @@ class MemoryState:
         """How many events executions had that were deleted, by id, and the time of the last deletion."""
         self.last = 0
         """The last number that was given out."""
-        self.streams = StreamTable(self._head)
+        self.streams = StreamTable(self.head)
+        self.heartbeats: HeartbeatTable = {}
         self.tasks = TaskTable()
 
-    def _head(self, execution_id: str) -> Head | None:
+    def head(self, execution_id: str) -> Head | None:
+        """Return the head of an execution, or None."""
         found = self.executions.get(execution_id)
         return found and found.head
 
@@ -108,6 +111,7 @@ class MemoryState:
         """Delete an execution, with the messages to it."""
         gone = self.executions.pop(execution_id)
         self.streams.remove(execution_id)
+        self.heartbeats.pop(execution_id, None)
         self.tasks.remove(execution_id)
         before, _ = self.deleted.get(execution_id, (0, 0))
         self.deleted[execution_id] = (before + gone.length, at)
@@ -152,7 +156,8 @@ class MemoryBackend:
         self.store = MemoryStore(self._session, keep_runs=keep_runs)
         self.agenda = MemoryAgenda(self._session)
         self.mailbox = MemoryMailbox(self._session)
-        self.streams = MemoryStreams(self._session.streams)
+        beats = MemoryHeartbeats(self._session.heartbeats, self._session.head)
+        self.streams = MemoryStreams(self._session.streams, beats)
         self.leases = MemoryLeases(self._session, address=address, clock=clock, lease=lease)
         self.shared_tasks = MemorySharedTasks(self._session, clock)
 
@@ -183,6 +188,16 @@ class _Session:
         """Return the streams, with the lock of the state held."""
         with self.open() as state:
             yield state.streams
+
+    @contextmanager
+    def heartbeats(self) -> Generator[HeartbeatTable]:
+        """Return the heartbeats, with the lock of the state held."""
+        with self.open() as state:
+            yield state.heartbeats
+
+    def head(self, execution_id: str) -> Head | None:
+        """Return the head of an execution. With the lock of the state held."""
+        return self._state.head(execution_id)
 
     def verify(self, state: MemoryState) -> int:
         """Return the lease, if it still stands; raises LeaseLost otherwise."""
@@ -234,6 +249,11 @@ class MemoryStore:
         with self._session.open() as state:
             found = state.executions.get(execution_id)
             return found.since(max(found.head.base, since)) if found else []
+
+    def ends(self, execution_id: str, last: int) -> list[str]:
+        """See `Store.ends`."""
+        lines = self.history(execution_id)
+        return [*lines[:1], *lines[max(1, len(lines) - last) :]]
 
     def commit(self, commits: Sequence[Commit]) -> list[bool]:
         """See `Store.commit`."""

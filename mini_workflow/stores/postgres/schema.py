@@ -257,6 +257,32 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             FOR EACH STATEMENT EXECUTE FUNCTION @leave_results()
         """,
     ),
+    (
+        # The last ones of tasks, for whoever looks from outside.
+        """
+        CREATE TABLE @heartbeats (
+            execution bigint NOT NULL,
+            seq bigint NOT NULL,
+            attempt bigint NOT NULL,
+            at bigint NOT NULL,
+            details text,
+            PRIMARY KEY (execution, seq)
+        ) WITH (fillfactor = 50)
+        """,
+        """
+        CREATE FUNCTION @remove_heartbeats() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            DELETE FROM @heartbeats AS heartbeats USING deleted_executions
+                WHERE heartbeats.execution = deleted_executions.key;
+            RETURN NULL;
+        END $$
+        """,
+        """
+        CREATE TRIGGER heartbeats_removed AFTER DELETE ON @executions
+            REFERENCING OLD TABLE AS deleted_executions
+            FOR EACH STATEMENT EXECUTE FUNCTION @remove_heartbeats()
+        """,
+    ),
 )
 """The statements of each version; the version of a schema is how many of them it has seen."""
 

@@ -77,6 +77,10 @@ class PostgresStore:
         rows = self._readers.rows(_HISTORY, (since, execution_id))
         return [body for (body,) in rows]
 
+    def ends(self, execution_id: str, last: int) -> list[str]:
+        """See `Store.ends`."""
+        return [body for (body,) in self._readers.rows(_ENDS, (execution_id, last))]
+
     def ended(self, execution_ids: Sequence[str]) -> list[str]:
         """Return those that are not running: closed, blocked, or not there. Any thread."""
         return [name for (name,) in self._readers.rows(_ENDED, (texts(execution_ids),))]
@@ -276,6 +280,21 @@ _HISTORY: Final = """
         JOIN @events AS events ON events.execution = executions.key
             AND events.number >= greatest(executions.base, %s)
     WHERE executions.id = %s ORDER BY events.number
+"""
+_ENDS: Final = """
+    WITH one AS (SELECT key, base FROM @executions WHERE id = %s), ends AS (
+        (
+            SELECT events.number, events.body FROM one
+                JOIN @events AS events ON events.execution = one.key AND events.number >= one.base
+            ORDER BY events.number LIMIT 1
+        )
+        UNION (
+            SELECT events.number, events.body FROM one
+                JOIN @events AS events ON events.execution = one.key AND events.number >= one.base
+            ORDER BY events.number DESC LIMIT %s
+        )
+    )
+    SELECT body FROM ends ORDER BY number
 """
 _ENDED: Final = """
     SELECT asked.id FROM unnest(%s::text[]) AS asked (id)

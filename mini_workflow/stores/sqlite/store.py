@@ -78,6 +78,12 @@ class SQLiteStore:
             rows = self._reader.rows(_HISTORY, (since, execution_id))
         return [body for (body,) in rows]
 
+    def ends(self, execution_id: str, last: int) -> list[str]:
+        """See `Store.ends`."""
+        with self._reading:
+            rows = self._reader.rows(_ENDS, (execution_id, last))
+        return [body for (body,) in rows]
+
     def version(self) -> int:
         """Return a number that is another one after each commit, by whomever; not to be compared
         with that of another backend.
@@ -349,6 +355,23 @@ _HISTORY = """
         CROSS JOIN events ON events.execution = executions.key
             AND events.number >= max(iif(typeof(base) = 'integer', base, 0), ?)
     WHERE executions.id = ? ORDER BY events.number
+"""
+_ENDS = """
+    WITH one AS MATERIALIZED (
+        SELECT key, iif(typeof(base) = 'integer', base, 0) AS base FROM executions WHERE id = ?
+    ), ends AS MATERIALIZED (
+        SELECT * FROM (
+            SELECT events.number, events.body FROM one
+                CROSS JOIN events ON events.execution = one.key AND events.number >= one.base
+            ORDER BY events.number LIMIT 1
+        )
+        UNION SELECT * FROM (
+            SELECT events.number, events.body FROM one
+                CROSS JOIN events ON events.execution = one.key AND events.number >= one.base
+            ORDER BY events.number DESC LIMIT ?
+        )
+    )
+    SELECT body FROM ends ORDER BY number
 """
 # A key is free when the last event of it is gone.
 _LAST_KEY = """
