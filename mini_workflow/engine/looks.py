@@ -51,7 +51,7 @@ class Looks:
         self._lock: Final = threading.Lock()
 
     def started(self, execution_id: str) -> ExecutionStarted | None:
-        """Return what the current run of an execution has begun with; None if it has gone, or cannot be read."""
+        """Return what the current run of an execution has begun with; None if it has gone."""
         lines = self._store.ends(execution_id, 0)
         found = wire.decode(lines[0]) if lines else None
         return found if isinstance(found, ExecutionStarted) else None

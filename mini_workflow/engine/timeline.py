@@ -82,7 +82,7 @@ class Timeline(Sequence[Entry]):
         return cls(reader.read(event) for event in history)
 
     def with_heartbeats(self, beats: Mapping[int, Heartbeat], codec: Codec) -> Timeline:
-        """Return the timeline with the last heartbeats of attempts that run, by the numbers of their tasks."""
+        """Return it with the last heartbeats of attempts that run, by the numbers of their tasks."""
         if not beats:
             return self
         begun = {

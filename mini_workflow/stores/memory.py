@@ -173,6 +173,8 @@ class _Session:
         self._state = state
         self.lease: int | None = None
         self.serves: frozenset[str] = frozenset()
+        self.read = 0
+        """The number of the message that was read last."""
         self.closed = False
 
     @contextmanager
@@ -264,7 +266,9 @@ class MemoryStore:
             answers = [self._write(state, item) for item in commits]
             for item in compress(commits, answers):
                 for message in item.outbox:
-                    state.post(message.execution_id, message.body, message.key)
+                    known = state.post(message.execution_id, message.body, message.key)
+                    if not known and message.otherwise:
+                        state.post(item.execution_id, message.otherwise, message.key)
             return answers
 
     def _write(self, state: MemoryState, item: Commit) -> bool:
@@ -282,6 +286,10 @@ class MemoryStore:
         ):
             return False
         if item.deleted_at is not None:
+            letters = (entry for entry, _ in state.entries.values())
+            read = self._session.read
+            if any(e.execution_id == item.execution_id and e.number > read for e in letters):
+                return False
             state.delete(item.execution_id, item.deleted_at)
             return True
         found.events += item.events
@@ -385,13 +393,16 @@ class MemoryMailbox:
     ) -> list[MailboxEntry]:
         """See `Mailbox.entries`."""
         with self._session.open() as state:
-            return [
+            found = [
                 entry
                 for entry, _ in state.entries.values()
                 if entry.number > after
                 and execution_id in (None, entry.execution_id)
                 and self._session.holds(state, state.executions[entry.execution_id])
             ][:limit]
+            if execution_id is None:
+                self._session.read = found[-1].number if found else after
+            return found
 
 
 class MemoryLeases:

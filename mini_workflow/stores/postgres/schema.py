@@ -22,6 +22,8 @@ from mini_workflow.stores.postgres.functions import (
     COMMIT_1,
     COMMIT_2,
     COMMIT_3,
+    COMMIT_4,
+    HOLD_EXECUTION,
     LEAVE_RESULTS,
     LEAVE_STREAMS,
     SWEEP_1,
@@ -282,6 +284,12 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             REFERENCING OLD TABLE AS deleted_executions
             FOR EACH STATEMENT EXECUTE FUNCTION @remove_heartbeats()
         """,
+        HOLD_EXECUTION,
+        """
+        CREATE TRIGGER execution_held BEFORE INSERT ON @mailbox
+            FOR EACH ROW EXECUTE FUNCTION @hold_execution()
+        """,
+        COMMIT_4,
     ),
 )
 """The statements of each version; the version of a schema is how many of them it has seen."""

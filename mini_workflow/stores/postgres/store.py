@@ -10,7 +10,7 @@ from mini_workflow.ports import DELETIONS_KEPT, Commit, Extent, Found, Head, Pag
 from mini_workflow.stores.ownership import Ownership
 from mini_workflow.stores.postgres.arrays import texts
 from mini_workflow.stores.postgres.batch import Batch
-from mini_workflow.stores.postgres.connection import LOST, Connection, ConnectionLost, Pool
+from mini_workflow.stores.postgres.connection import LOST, UNREAD, Connection, ConnectionLost, Pool
 from mini_workflow.stores.postgres.fence import Fence
 from mini_workflow.stores.postgres.functions import HEAD
 from mini_workflow.stores.postgres.mailbox import Letters
@@ -143,7 +143,13 @@ class PostgresStore:
             self._call("SELECT @append_1(%s, %s, %s, %s, %s)", batch.events.literals())
             made: list[int | None] = []
         else:
-            made = self._write(batch)
+            try:
+                made = self._write(batch)
+            except StoreError as error:
+                if getattr(error.__cause__, "sqlstate", None) != UNREAD:
+                    raise
+                others = iter(self.commit([one for one in commits if one.deleted_at is None]))
+                return [one.deleted_at is None and next(others) for one in commits]
         return batch.settle(made)
 
     def _create(self, commits: Sequence[Commit]) -> list[bool]:
@@ -174,7 +180,15 @@ class PostgresStore:
     def _write(self, batch: Batch) -> list[int | None]:
         parameters = batch.literals()
         function = "commit_1"
-        if batch.writes_chunks():
+        if batch.depends_on_messages():
+            function = "commit_4"
+            parameters = [
+                *batch.depending(),
+                *batch.chunks(),
+                *batch.removed(),
+                *parameters,
+            ]
+        elif batch.writes_chunks():
             function, parameters = "commit_3", [*batch.chunks(), *batch.removed(), *parameters]
         elif batch.removes():
             function, parameters = "commit_2", [*batch.removed(), *parameters]

@@ -201,6 +201,7 @@ class _Batch:
         self._heads: list[tuple[Any, ...]] = []
         self._taken: list[tuple[int, int]] = []
         self._posted: list[tuple[str, str, str]] = []
+        self._otherwise: list[tuple[str, str, str, str]] = []
         self._chunks: list[StreamWrite] = []
 
     def add(self, item: Commit) -> bool:
@@ -244,6 +245,11 @@ class _Batch:
             self._taken.extend((number, key) for number in item.taken)
         if item.outbox:
             self._posted.extend((out.body, out.key, out.execution_id) for out in item.outbox)
+            self._otherwise.extend(
+                (out.otherwise, out.key, name, out.execution_id)
+                for out in item.outbox
+                if out.otherwise
+            )
         self._chunks += item.chunks
         return True
 
@@ -254,6 +260,8 @@ class _Batch:
         self._flush()
         if self._posted:
             self._raw.executemany(_POST, self._posted)
+        if self._otherwise:
+            self._raw.executemany(_POST_OTHERWISE, self._otherwise)
 
     def _flush(self) -> None:
         """Write all but the messages; creations before changes of the same executions."""
@@ -275,6 +283,8 @@ class _Batch:
         if place is None or place[1] != length:
             return False
         key = place[0]
+        if self._raw.execute(_UNREAD, (key, self._holding.read)).fetchone() is not None:
+            return False
         if self._created or self._events or self._heads or self._taken:
             self._flush()
             self._created, self._events, self._heads, self._taken = [], [], [], []
@@ -410,6 +420,12 @@ _POST = """
     INSERT INTO mailbox (execution, body, key) SELECT key, ?, ? FROM executions WHERE id = ?
     ON CONFLICT (execution, key) DO NOTHING
 """
+_POST_OTHERWISE = """
+    INSERT INTO mailbox (execution, body, key) SELECT key, ?, ? FROM executions
+    WHERE id = ? AND NOT EXISTS (SELECT 1 FROM executions WHERE id = ?)
+    ON CONFLICT (execution, key) DO NOTHING
+"""
+_UNREAD = "SELECT 1 FROM mailbox WHERE execution = ? AND number > ? LIMIT 1"
 _UPDATE = """
     UPDATE executions SET workflow = ?, status = ?, started_at = ?, closed_at = ?, busy = ?,
         wake_at = ?, blocked_kind = ?, blocked_reason = ?, run = ?, base = ?,
