@@ -185,6 +185,7 @@ def description_json(description: Description) -> dict[str, Any]:
         "parent": description.parent,
         "forked_from": description.forked_from,
         "failure": None if description.failure is None else asdict(description.failure),
+        "mismatch": None if description.mismatch is None else asdict(description.mismatch),
         "tags": description.tags,
         "waits": [_plain_fields(one) for one in description.waits],
         "progress": [_plain_fields(one) for one in description.progress],

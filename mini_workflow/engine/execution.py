@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from mini_workflow.core import events
 from mini_workflow.core.asks import failure_of_result
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.events import Event
 from mini_workflow.core.history import History
+from mini_workflow.core.mismatch import Mismatch, read_mismatch
 from mini_workflow.core.tags import tags_from_text
 from mini_workflow.durations import seconds
 from mini_workflow.engine.activity import Activity, Progress, Wait
@@ -27,6 +28,7 @@ from mini_workflow.errors import (
     ExecutionPaused,
     ExecutionTerminated,
     MiniWorkflowError,
+    NonDeterminismError,
     StoreCorrupt,
     WireError,
 )
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
     from mini_workflow.engine.client import Client
     from mini_workflow.engine.streams import ExecutionStream
     from mini_workflow.engine.updates import UpdateHandle
+
+_MISMATCH: Final = NonDeterminismError.__name__
 
 R_co = TypeVar("R_co", covariant=True)
 
@@ -51,7 +55,8 @@ class Description:
     execution that started it as its child, or None; `tags` are those that it has now. `activity` is what
     it does and waits for: all of it as `describe` tells it, and as far as no history has to be read for it
     where executions are listed. `failure` is what has ended one that failed, and `forked_from` the id of the
-    execution that it is a fork of, or None: both only as `describe` tells them.
+    execution that it is a fork of, or None: both only as `describe` tells them. `mismatch` has the two sides
+    of one that is blocked by a NonDeterminismError: what is recorded, and what the code asks for.
     """
 
     id: str
@@ -70,6 +75,7 @@ class Description:
     activity: Activity = field(default_factory=Activity)
     failure: RaisedError | None = None
     forked_from: str | None = None
+    mismatch: Mismatch | None = None
 
     @classmethod
     def from_head(
@@ -92,6 +98,7 @@ class Description:
             parent=head.parent,
             tags=tags_from_text(head.tags),
             unserved=unserved,
+            mismatch=read_mismatch(head.waits) if head.blocked_kind == _MISMATCH else None,
             activity=Activity.of(head) if activity is None else activity,
         )
 
