@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Sequence
-from typing import Any
+from typing import Any, cast
 
 from mini_workflow.ports.heartbeats import Heartbeat
 from mini_workflow.stores.aws_clients import Clients
@@ -54,6 +54,7 @@ def _read(execution_id: str, seq: int, body: bytes) -> Heartbeat | None:
         plain: Any = json.loads(body)
     except ValueError:
         return None
-    if not isinstance(plain, dict) or plain.keys() != _FIELDS:
+    if not isinstance(plain, dict) or cast("dict[str, Any]", plain).keys() != _FIELDS:
         return None
-    return Heartbeat(execution_id, seq, plain["attempt"], plain["at"], plain["details"])
+    found = cast("dict[str, Any]", plain)
+    return Heartbeat(execution_id, seq, found["attempt"], found["at"], found["details"])
