@@ -263,10 +263,13 @@ class Messages:
                 f"execution {self._recorder.execution_id!r} {self.ended} before the update arrived",
                 execution_id=self._recorder.execution_id,
             )
-        if BEGIN in (timers := self._recorder.state.timers):
+        if not (state := self._recorder.state).has_begun():
+            begins = state.timers.get(BEGIN)
+            slot = "" if state.own_slot is None else state.own_slot.limit["name"]
             raise UnknownHandler(
-                f"execution {self._recorder.execution_id!r} has not begun: its code, which handles "
-                f"updates, begins at {moment_text(timers[BEGIN])}"
+                f"execution {self._recorder.execution_id!r} has not begun: its code, which handles updates, "
+                + (f"waits for a slot of limit {slot!r}" if begins is None else "")
+                + ("" if begins is None else f"begins at {moment_text(begins)}")
             )
         found = self._update_handlers(name)
         if found is None:
