@@ -307,7 +307,9 @@ class Context:
 
         def start(item: Any, part_of: int, mapped: dict[str, Any] | None) -> TaskFuture:
             return self._run.tasks.start(
-                *(function, (item,), {}),
+                function,
+                (item,),
+                {},
                 name=task_name if name_of is None else item_name(name_of, item),
                 retry=retry,
                 timeout=longest,

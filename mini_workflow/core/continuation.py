@@ -93,7 +93,7 @@ def carried_signals(known: Iterable[str], waiting: Iterable[str]) -> list[str] |
     return [name for name in known if name not in still][-CARRIED_SIGNALS:] or None
 
 
-def inherit(state: ExecutionState, started: events.ExecutionStarted) -> None:
+def take_over(state: ExecutionState, started: events.ExecutionStarted) -> None:
     """Take what the runs before have handed over. Raises WireError if it is damaged."""
     try:
         state.inherited = {

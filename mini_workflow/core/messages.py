@@ -14,9 +14,9 @@ from mini_workflow.core.calls import required_arguments, takes
 from mini_workflow.core.events import Event
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.handlers import ANY, Handler
+from mini_workflow.core.own_slot import start_of_code
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.recorder import Recorder
-from mini_workflow.core.timing import BEGIN, moment_text
 from mini_workflow.core.validation import check_name
 from mini_workflow.errors import (
     ExecutionClosed,
@@ -264,12 +264,9 @@ class Messages:
                 execution_id=self._recorder.execution_id,
             )
         if not (state := self._recorder.state).has_begun():
-            begins = state.timers.get(BEGIN)
-            slot = "" if state.own_slot is None else state.own_slot.limit["name"]
             raise UnknownHandler(
-                f"execution {self._recorder.execution_id!r} has not begun: its code, which handles updates, "
-                + (f"waits for a slot of limit {slot!r}" if begins is None else "")
-                + ("" if begins is None else f"begins at {moment_text(begins)}")
+                f"execution {self._recorder.execution_id!r} has not begun: its code, which handles "
+                f"updates, {start_of_code(state)}"
             )
         found = self._update_handlers(name)
         if found is None:

@@ -74,6 +74,12 @@ class Slots:
         """Hold a slot that nobody has granted: for an attempt that goes on from the run before."""
         self._line(limit).held += 1
 
+    def keep(self, limit: dict[str, Any]) -> None:
+        """Hold the slot that the limit has granted to the run before, as the limit knows."""
+        self.hold(limit)
+        self.lines[place_of(limit)].granted = 1
+        self.changed.clear()
+
     def give_back(self, limit: dict[str, Any]) -> None:
         """Give back the slot of an operation."""
         line = self._line(limit)
@@ -137,8 +143,7 @@ def take_slots(state: ExecutionState, event: events.SlotsGranted) -> None:
     """Have the operations begin that are granted slots, or the code of the execution."""
     own = state.own_slot
     if own is not None and event.sender.endswith(_OWN):
-        if own.take(event) and own.waits:
-            own.got()
+        if own.granted(event):
             state.begin(event.at)
         return
     for seq in state.slots_of().take(event):
@@ -153,7 +158,7 @@ def slots_by_name(execution_id: str, state: ExecutionState) -> Iterator[tuple[st
     if state.slots is not None:
         yield f"{execution_id}/{state.generation()}", state.slots
     if (own := state.own_slot) is not None:
-        yield f"{execution_id}/{own.run or state.generation()}{_OWN}", own
+        yield f"{execution_id}/{own.run or state.generation()}{_OWN}", own.slots
 
 
 def is_granted(state: ExecutionState, message: events.SlotsGranted) -> bool:
@@ -213,7 +218,7 @@ def leave_limits(
     that goes on with another run.
     """
     for sender, slots in slots_by_name(execution_id, state):
-        if not (goes_on and slots is state.own_slot):
+        if not (goes_on and sender.endswith(_OWN)):
             yield from (left(name, sender, execution_id, state.now) for name in slots.used)
 
 

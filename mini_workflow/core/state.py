@@ -12,7 +12,7 @@ from heapq import heapify, heappop, heappush
 from typing import Any, ClassVar, Final, Literal
 
 from mini_workflow.core import events
-from mini_workflow.core.continuation import Answers, OpenChild, inherit
+from mini_workflow.core.continuation import Answers, OpenChild, take_over
 from mini_workflow.core.duplicates import RULES, as_it_is
 from mini_workflow.core.endings import Endings
 from mini_workflow.core.events import Event, Message
@@ -303,7 +303,7 @@ class ExecutionState:
         self.cancelled_by = event.cancelled
         self.askers = dict.fromkeys(event.askers or (), "result")
         self.cancel_requested = event.cancel is not None
-        inherit(self, event)
+        take_over(self, event)
         if event.delay:
             self.open_timer(BEGIN, event.at + event.delay, event.at)
         elif event.start_at is not None and (event.start_at > event.at or event.attempt > 1):
