@@ -9,15 +9,16 @@ import asyncio
 import os
 import random
 import signal
-import subprocess
-import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import get_context
+from multiprocessing.process import BaseProcess
+from multiprocessing.synchronize import Event as EventType
 from pathlib import Path
 from typing import Any, Final
 
-import mini_workflow
 from mini_workflow import (
     Context,
     LocalClient,
@@ -32,8 +33,11 @@ from mini_workflow.core import events
 from mini_workflow.engine.client import Client
 from mini_workflow.engine.execution import Execution
 from tests.postgres.server import end_with_parent
+from tests.waiting import WAIT, eventually
 
-ROOT: Final = Path(mini_workflow.__file__).parents[1]
+_PROCESSES: Final = get_context("forkserver")
+"""A process begins as the copy of one that has imported all: soon enough to live for a while."""
+_PROCESSES.set_forkserver_preload([__name__])
 
 LEASE: Final = 2.0
 """Seconds after which the executions of a process that stands still are others'."""
@@ -92,15 +96,38 @@ def work(ledger: str, number: int) -> int:
     return number
 
 
-def serve(place: str, schema: str, lease: str) -> None:
+def serve(place: str, schema: str, lease: float, ready: EventType) -> None:
     """A worker, until it is told to end."""
+    # Held back from the start, so that it can be waited for.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    if (dies_with_parent := end_with_parent()) is not None:
+        dies_with_parent()
     if schema:
-        runtime: Any = PostgresRuntime(place, schema=schema, lease=float(lease), threads=2)
+        runtime: Any = PostgresRuntime(place, schema=schema, lease=lease, threads=2)
     else:
-        runtime = LocalRuntime(place, lease=float(lease), threads=2)
+        runtime = LocalRuntime(place, lease=lease, threads=2)
     with runtime:
-        print("serves", flush=True)
+        ready.set()
         signal.sigwait({signal.SIGTERM})
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """A process that serves the store, from when it is ready."""
+
+    process: BaseProcess
+    ready: EventType
+
+    def send(self, number: int) -> None:
+        """Send it a signal."""
+        assert self.process.pid is not None
+        os.kill(self.process.pid, number)
+
+    def kill(self) -> None:
+        """Kill it, and wait until it is gone."""
+        self.process.kill()
+        self.process.join()
+        self.process.close()
 
 
 class Soak:
@@ -114,8 +141,8 @@ class Soak:
     ) -> None:
         self._place, self._schema, self._ledger, self._lease = place, schema, ledger, lease
         self._chance = random.Random(seed)
-        self._workers: list[subprocess.Popen[str]] = []
-        self._standing: list[subprocess.Popen[str]] = []
+        self._workers: list[Worker] = []
+        self._standing: list[Worker] = []
         self._orders: list[Execution[int]] = []
         self._read = 0
         self._lines: list[str] = []
@@ -133,31 +160,17 @@ class Soak:
 
     def start_worker(self, *, waited_for: bool = False) -> None:
         """Start one more worker."""
-        # Held back in it from the start, so that it can wait for it.
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        try:
-            worker = subprocess.Popen(
-                [sys.executable, "-c", _SERVE, self._place, self._schema, str(self._lease)],
-                cwd=ROOT,
-                env={**os.environ, "PYTHONPATH": str(ROOT)},
-                stdout=subprocess.PIPE,
-                text=True,
-                preexec_fn=end_with_parent(),  # noqa: PLW1509 - one call
-            )
-        finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
-        self._workers.append(worker)
+        ready = _PROCESSES.Event()
+        arguments = (self._place, self._schema, self._lease, ready)
+        process = _PROCESSES.Process(target=serve, args=arguments)
+        process.start()
+        self._workers.append(Worker(process, ready))
         if waited_for:
-            assert worker.stdout is not None
-            assert worker.stdout.readline() == "serves\n"
+            assert ready.wait(WAIT)
 
     def kill(self) -> None:
         """Kill a worker, whatever it does just now."""
-        worker = self._one()
-        worker.kill()
-        worker.wait()
-        assert worker.stdout is not None
-        worker.stdout.close()
+        self._one().kill()
         self.killed += 1
 
     @property
@@ -168,7 +181,7 @@ class Soak:
     def stop(self) -> None:
         """Have a worker stand still."""
         worker = self._one()
-        worker.send_signal(signal.SIGSTOP)
+        worker.send(signal.SIGSTOP)
         self._standing.append(worker)
         self.stopped += 1
 
@@ -176,13 +189,17 @@ class Soak:
         """Have the one go on that has stood still for the longest; whether there is one."""
         if self._standing:
             worker = self._standing.pop(0)
-            worker.send_signal(signal.SIGCONT)
+            worker.send(signal.SIGCONT)
             self._workers.append(worker)
             return True
         return False
 
-    def _one(self) -> subprocess.Popen[str]:
-        return self._workers.pop(self._chance.randrange(len(self._workers)))
+    def _one(self) -> Worker:
+        """One of those that are ready."""
+        ready = eventually(lambda: [one for one in self._workers if one.ready.is_set()])
+        worker = self._chance.choice(ready)
+        self._workers.remove(worker)
+        return worker
 
     def start(self, client: Client, number: int) -> None:
         """Start so many orders, and send each its signal."""
@@ -226,20 +243,17 @@ class Soak:
         while self.let_go_on():
             pass
         for worker in self._workers:
-            worker.send_signal(signal.SIGTERM)
-        return [
-            f"a worker that nobody killed has ended with status {status}"
-            for worker in self._workers
-            if (status := worker.wait()) != 0
-        ]
+            assert worker.ready.wait(WAIT)
+            worker.send(signal.SIGTERM)
+        for worker in self._workers:
+            worker.process.join(WAIT)
+        codes = [worker.process.exitcode for worker in self._workers]
+        return [f"a worker that nobody killed has ended with {code}" for code in codes if code != 0]
 
     def close(self) -> None:
         """Leave no process behind."""
         for worker in (*self._workers, *self._standing):
             worker.kill()
-            worker.wait()
-            assert worker.stdout is not None
-            worker.stdout.close()
 
     def wrong(self, client: Client, timeout: float) -> Iterator[str]:
         """What has been lost, or recorded twice, when all orders are to be done in so many seconds."""
@@ -283,6 +297,3 @@ def _compared(
                 yield f"{name}: attempts {made} of task {event.seq} ran, one of them twice"
             if max(made, default=0) != event.attempt:
                 yield f"{name}: attempts {made} of task {event.seq} ran, {event.attempt} is recorded"
-
-
-_SERVE: Final = "import sys; from tests.faults.soak import serve; serve(*sys.argv[1:])"
