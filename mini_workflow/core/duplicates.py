@@ -182,7 +182,7 @@ def _signal(state: ExecutionState, message: events.SignalReceived) -> Event:
     """Return `SignalUnhandled` if the workflow has ended, the message itself otherwise."""
     if state.closed:
         about = (message.at, message.name, message.value, message.id)
-        return events.SignalUnhandled(*about, message.headers, message.asked_by)
+        return events.SignalUnhandled(*about, message.headers, message.asked_by, message.first_run)
     return message
 
 

@@ -209,7 +209,8 @@ class ClockSetBack(Fact):
 @fact
 class SignalReceived(Fact):
     """A signal. Its `id` is the same in every copy of the message; empty means there is one. `headers` are
-    what came with it, beside its value. `asked_by` says who has sent it, if that was told.
+    what came with it, beside its value. `asked_by` says who has sent it, if that was told. `first_run` is the
+    number of the run that has recorded it first, and handed it on; 0 in that run itself.
     """
 
     at: int
@@ -218,11 +219,12 @@ class SignalReceived(Fact):
     id: str = ""
     headers: dict[str, str] | None = None
     asked_by: str = ""
+    first_run: int = 0
 
 
 @fact
 class SignalUnhandled(Fact):
-    """A signal that arrived in the turn in which the execution closed. `id`, `headers` and `asked_by` as in
+    """A signal that arrived in the turn in which the execution closed. The fields are those of
     SignalReceived.
     """
 
@@ -232,6 +234,7 @@ class SignalUnhandled(Fact):
     id: str = ""
     headers: dict[str, str] | None = None
     asked_by: str = ""
+    first_run: int = 0
 
 
 @fact

@@ -294,11 +294,12 @@ def _again(
     """Return what has arrived behind the cut and still counts. What was acknowledged is never lost;
     what has failed is made again.
     """
+    before = marker.run - 1
     for event in tail:
-        if isinstance(event, events.SignalUnhandled):
-            about = (event.at, event.name, event.value, event.id)
-            yield events.SignalReceived(*about, event.headers, event.asked_by)
-        elif isinstance(event, (events.SignalReceived, events.UpdateAccepted)):
+        if isinstance(event, (events.SignalReceived, events.SignalUnhandled)):
+            about = (event.at, event.name, event.value, event.id, event.headers, event.asked_by)
+            yield events.SignalReceived(*about, first_run=event.first_run or before)
+        elif isinstance(event, events.UpdateAccepted):
             yield event
         elif isinstance(event, events.TaskCompleted):
             if event.seq in state.tasks:

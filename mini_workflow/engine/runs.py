@@ -116,7 +116,11 @@ def next_run(
     taken = decision.events
     closing = next(e for e in taken if isinstance(e, events.ContinuedAsNew))
     assert run.started is not None
-    waiting = tuple(run.messages.unreceived())
+    number = run.started.run
+    waiting = tuple(
+        replace(signal, first_run=signal.first_run or number)
+        for signal in run.messages.unreceived()
+    )
     cancel = next((m for m in decision.left if isinstance(m, events.CancelRequested)), None)
     seed, key = seed_and_key(entropy)
     first = first_arguments(run.started)
@@ -136,7 +140,7 @@ def next_run(
         seed=seed,
         key=key,
         python=python_version(),
-        run=run.started.run + 1,
+        run=number + 1,
         first_seq=run.recorder.seq,
         origin=run.started.origin or run.started.arguments.fingerprint(),
         began_with=None if first in (None, closing.arguments) else first,

@@ -75,7 +75,7 @@ class Turns:
 
     With a `refresh` each turn writes a head anyway, which then names a task that is awaited, too.
 
-    While `draining`, attempts that were handed back are not begun again.
+    After `drain`, attempts that were handed back are not begun again.
     """
 
     def __init__(
@@ -110,14 +110,9 @@ class Turns:
         self._asking = Asking(store, codec, self.watched, self.look, self.let_go)
         cache.close = self.close
 
-    @property
-    def draining(self) -> bool:
-        """Whether attempts that were handed back are not begun again."""
-        return self._lost.draining
-
-    @draining.setter
-    def draining(self, draining: bool) -> None:
-        self._lost.draining = draining
+    def drain(self) -> None:
+        """Begin no attempt again that was handed back."""
+        self._lost.draining = True
 
     def create(
         self,
