@@ -139,11 +139,11 @@ class Batch:
         """Return whether executions are deleted, or runs dropped."""
         return bool(self._deleted or self._dropped)
 
-    def depends_on_messages(self) -> bool:
+    def needs_messages(self) -> bool:
         """Return whether executions are deleted, or others are asked, which may not be there."""
         return bool(self._deleted or self._otherwise)
 
-    def depending(self) -> list[str]:
+    def asked_for(self) -> list[str]:
         """Return the arrays for that."""
         return [
             numbers(self._letters.read()),

@@ -180,10 +180,10 @@ class PostgresStore:
     def _write(self, batch: Batch) -> list[int | None]:
         parameters = batch.literals()
         function = "commit_1"
-        if batch.depends_on_messages():
+        if batch.needs_messages():
             function = "commit_4"
             parameters = [
-                *batch.depending(),
+                *batch.asked_for(),
                 *batch.chunks(),
                 *batch.removed(),
                 *parameters,
