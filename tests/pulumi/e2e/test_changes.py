@@ -22,8 +22,10 @@ PROGRAM = """\
 import json
 import pathlib
 
-from pulumi_component import Function, WorkflowEngine
+from pulumi_component import Function, WorkflowEngine, compute
 
+# What Pulumi does is the same for a Python that Lambda takes no snapshots of, on which tests run too.
+compute.OLDEST_SNAPSHOTS = (3, 11)
 other = WorkflowEngine("Other", {"worker": "app.execute", "orchestrator": "app.orchestrate"})
 for name, (kind, options) in json.loads(pathlib.Path("options.json").read_text()).items():
     if options.pop("linked", False):
