@@ -423,6 +423,7 @@ class Client:
     def delete_execution(self, id: str, *, by: str = "") -> None:  # noqa: A002
         """Delete an execution that has closed: see `Execution.delete`."""
         self.deletions.delete(id, by)
+        self.again.over.pop(id, None)  # another execution of that id begins with its first run
 
     def purge(
         self,

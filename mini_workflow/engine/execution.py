@@ -387,7 +387,7 @@ class Execution(Generic[R_co]):
         meanwhile: then nothing was deleted. Raises TimeoutError if another process has it and has not done
         it within 60 s; it does once it works again.
         """
-        self._client.deletions.delete(self.id, by)
+        self._client.delete_execution(self.id, by=by)
         self._settled = None
 
     def fork(

@@ -15,6 +15,7 @@ from mini_workflow.engine.execution import Description, described, told_by
 from mini_workflow.engine.picture.counts import Counts
 from mini_workflow.engine.picture.operations import CourseReader
 from mini_workflow.engine.timeline import Entry
+from mini_workflow.errors import WireError
 from mini_workflow.ports import Head
 
 KINDS: Final = {
@@ -62,6 +63,7 @@ class Followed:
         self._reader = self.execution.reader()
         self._course = CourseReader()
         self._look = Look(told=told_by(codec))
+        self._looked = 0
         self.counts = Counts(self._course.course)
         self.entries: list[Entry] = []
         self.kinds: dict[str, list[Entry]] = {kind: [] for kind in KINDS}
@@ -88,7 +90,8 @@ class Followed:
         self._run = None  # if a line cannot be read, all of it is read anew the next time
         for line in lines:
             event = wire.decode(line)
-            self._look.take(event)
+            if not self.entries and not isinstance(event, events.ExecutionStarted):
+                raise WireError(f"a history begins with ExecutionStarted, not with {event!r}")
             entry = self._reader.read(event)
             self._course.read(entry)
             self.entries.append(entry)
@@ -103,9 +106,16 @@ class Followed:
     def describe(self) -> Description:
         """Return what `Execution.describe` does."""
         started = cast("events.ExecutionStarted", self.entries[0].event)
-        activity = Activity.of(self.head, lambda: self._look)
+        activity = Activity.of(self.head, self._look_on)
         one = self._client.description(self.head)
         return described(one, started, self.entries[-1].event, activity, self.execution.codec)
+
+    def _look_on(self) -> Look:
+        """Take in what was not looked at: what has closed, or waits for one thing, is not looked at."""
+        while self._looked < len(self.entries):
+            self._look.take(self.entries[self._looked].event)
+            self._looked += 1
+        return self._look
 
 
 def _run_of(head: Head) -> tuple[int, int]:

@@ -4,10 +4,10 @@ any history.
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
+from bisect import bisect_left
 from typing import Final
 
-from mini_workflow.engine.picture.folding import Folding
+from mini_workflow.engine.picture.folding import Folding, put_in_order
 from mini_workflow.engine.picture.operations import Course, Operation, State
 from mini_workflow.engine.picture.scale import LONG
 
@@ -27,6 +27,9 @@ class Active:
     def add(self, start: int, end: int) -> None:
         """Take in a stretch, or an instant."""
         starts, ends = self._starts, self._ends
+        if starts and starts[-1] <= start <= ends[-1]:
+            ends[-1] = max(ends[-1], end)
+            return
         first = bisect_left(ends, start)
         last = bisect_left(starts, end + 1)
         if first < last:
@@ -67,6 +70,8 @@ class Counts:
         """How many of the marks are signals."""
         self.updates = 0
         """How many operations were taken in, each as often as it had changed."""
+        self._fresh: list[int] = []
+        self._fresh_failed: list[int] = []
         self._active = Active()
         self._open: dict[int, tuple[Operation, State, int]] = {}
         """What has not ended, in which state it was, and how many of its stretches were taken in."""
@@ -79,34 +84,38 @@ class Counts:
             self._take(one)
         course.changed.clear()
         for mark in course.marks[self._marks :]:
-            insort(self.moments, mark.at)
+            self._fresh.append(mark.at)
             self._active.add(mark.at, mark.at)
             self.signals += mark.kind == "signal"
         self._marks = len(course.marks)
+        put_in_order(self._fresh, self.moments)
+        put_in_order(self._fresh_failed, self.failed)
 
     def _take(self, one: Operation) -> None:
         self.updates += 1
         known = self._open.pop(one.seq, None)
         taken = 0
         if known is None:
-            insort(self.moments, one.started)
-            self._active.add(one.started, one.started)
+            self._fresh.append(one.started)
             self.folding.add(one)
         else:
             _, state, taken = known
             self.folding.move(one, state)
-        for part in one.stretches[taken:]:
+        is_task = one.kind == "task"
+        if not taken:
+            self._active.add(one.started, one.started)
+        for part in one.stretches[taken:] if taken else one.stretches:
             if part.end is None:
                 break
             taken += 1
             if part.what == "failed":
-                insort(self.failed, part.end)
-            if part.what in _ACTIVE and one.kind == "task":
+                self._fresh_failed.append(part.end)
+            if is_task and part.what in _ACTIVE:
                 self._active.add(part.start, part.end)
         if one.ended is None:
             self._open[one.seq] = one, one.state, taken
         else:
-            insort(self.moments, one.ended)
+            self._fresh.append(one.ended)
             self._active.add(one.ended, one.ended)
 
     def active(self, until: int) -> list[tuple[int, int]]:

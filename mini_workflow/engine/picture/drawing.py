@@ -289,7 +289,7 @@ class _Drawing:
             more=f"{words.number(left)} more, which are in the events" if left else "",
             progress=(share * done, share * failed, share * working, share * waiting),
             counts=f"{words.number(done)} of {words.number(number)}",
-            chart=_chart(group.crowd.ends, began, ended, 30),
+            chart=_chart(group.crowd.ended(), began, ended, 30),
             chart_x=x,
             chart_width=max(x2 - x, 1.0),
         )

@@ -5,7 +5,8 @@ from __future__ import annotations
 from bisect import insort
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import chain, islice
+from heapq import nsmallest
+from itertools import chain
 from typing import Final
 
 from mini_workflow.engine.picture.operations import Operation, State
@@ -22,16 +23,28 @@ EACH: Final = 10
 SLOWEST: Final = 20
 
 
+def put_in_order(fresh: list[int], times: list[int]) -> None:
+    """Take times out of one list and put them into another one, which is in order."""
+    if len(fresh) > MANY:
+        times += fresh
+        times.sort()
+    else:
+        for at in fresh:
+            insort(times, at)
+    fresh.clear()
+
+
 @dataclass(slots=True)
 class Crowd:
-    """What is told of many operations together: those in each state, in the order in which they came into
-    it, when those ended that completed, in order, the slowest of them, and when the last has ended.
+    """What is told of many operations together: those in each state, when those ended that completed (the
+    `fresh` ones are not in order yet), the slowest of them, and when the last has ended.
     """
 
     states: dict[State, dict[int, Operation]] = field(
         default_factory=dict[State, dict[int, Operation]]
     )
     ends: list[int] = field(default_factory=list[int])
+    fresh: list[int] = field(default_factory=list[int])
     slowest: list[tuple[int, int, Operation]] = field(
         default_factory=list[tuple[int, int, Operation]]
     )
@@ -46,9 +59,14 @@ class Crowd:
         same[one.seq] = one
         self.last_end = max(self.last_end, one.ended)
         if one.state == "completed":
-            insort(self.ends, one.ended)
+            self.fresh.append(one.ended)
             insort(self.slowest, (one.started - one.ended, one.seq, one))
             del self.slowest[SLOWEST:]
+
+    def ended(self) -> list[int]:
+        """Return when those ended that completed, in order."""
+        put_in_order(self.fresh, self.ends)
+        return self.ends
 
     def leave(self, one: Operation, state: State) -> None:
         """Take an operation out of the state in which it was, open."""
@@ -86,9 +104,9 @@ class Group:
         attempt or is at work, and the slowest.
         """
         return [
-            *islice(self.of("failed"), EACH),
-            *islice(self.of("retrying"), EACH),
-            *islice(self.of("running", "waiting"), EACH),
+            *nsmallest(EACH, self.of("failed"), key=_order),
+            *nsmallest(EACH, self.of("retrying"), key=_order),
+            *nsmallest(EACH, self.of("running", "waiting"), key=_order),
             *(one for _, _, one in self.crowd.slowest),
         ]
 
