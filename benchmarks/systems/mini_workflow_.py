@@ -525,6 +525,13 @@ def _count(path: Path, what: str) -> int:
     return int(number)
 
 
+def measure_page(job: Job, what: str) -> Figures:
+    """Requests of a page, in an environment that has what pages need."""
+    from benchmarks.systems import page
+
+    return page.measure_list(job) if what == "list" else page.measure_execution(job)
+
+
 _OPENING = """
 import sys, time
 started = time.perf_counter()
@@ -567,6 +574,8 @@ MEASUREMENTS: dict[str, Callable[[Job], Figures]] = {
     "memory": measure_memory,
     "suspended": measure_suspended,
     "suspended-prepare": prepare_suspended,
+    "list-page": lambda job: measure_page(job, "list"),
+    "execution-page": lambda job: measure_page(job, "execution"),
     "import": lambda job: opening(_OPENING, job),
 }
 
