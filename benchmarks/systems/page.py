@@ -53,7 +53,7 @@ def measure_list(job: Job) -> Figures:
         expect(number, job.size, "executions")
         with LocalClient(path) as client:
             pages = Pages(client)
-            rows, requests = [], []
+            rows, requests = list[float](), list[float]()
             for _ in range(TIMES):
                 rows.append(seconds(lambda: _ask(file)))
                 requests.append(seconds(lambda: pages.get("/executions", f"{job.size:,}")))
@@ -137,8 +137,8 @@ class Pages:
 
 def _copy(file: sqlite3.Connection, number: int) -> None:
     """Write so many copies of an execution, by one statement."""
-    columns = [name for _, name, *_ in file.execute("PRAGMA table_info(executions)")]
-    values = {
+    columns: list[str] = [name for _, name, *_ in file.execute("PRAGMA table_info(executions)")]
+    values: dict[str, str] = {
         "key": "key + n",
         "id": "'copied-' || n",
         "status": _STATUS,
