@@ -27,10 +27,10 @@ async def double(number: int) -> str:
     return f"{2 * number}"
 
 
-def made(*capabilities: Any) -> Agent[None, str]:
-    """Return the agent, with what makes it durable."""
+def made(*capabilities: Any, tool: Any = double) -> Agent[None, str]:
+    """Return the agent, with what makes it and its tool durable."""
     model = FunctionModel(answer, model_name="scripted")
-    return Agent(model, name=NAME, tools=[double], capabilities=list(capabilities))
+    return Agent(model, name=NAME, tools=[tool], capabilities=list(capabilities))
 
 
 async def run(agent: Any, rounds: int) -> str:
