@@ -561,6 +561,20 @@ CASES: Final[dict[str, Case]] = {
             profile="test",
         ),
         Case(
+            "agent",
+            "an agent of pydantic-ai: N rounds of a request to a model and a call of a tool",
+            (
+                Figure(
+                    "ms_per_round",
+                    "an agent of {size:,} rounds: ms per round",
+                    (Faster(DBOS, 1), Faster(DBOS_WAL, 1)),
+                ),
+            ),
+            sizes=(200,),
+            quick=(20,),
+            systems=DURABLE,
+        ),
+        Case(
             "import",
             "import and open a new file in a fresh interpreter",
             (

@@ -595,6 +595,33 @@ def _about() -> dict[str, str]:
     return {"python": platform.python_version(), "mini-workflow": version}
 
 
+@workflow
+async def rounds(ctx: Context, n: int) -> str:
+    from benchmarks.systems import agent
+    from mini_workflow.integrations.pydantic_ai import AGENTS
+
+    return await agent.run(AGENTS.find(agent.NAME, __name__).agent, n)
+
+
+def measure_agent(job: Job) -> Figures:
+    from benchmarks.systems import agent
+    from mini_workflow.integrations.pydantic_ai import MiniWorkflowDurability
+
+    agent.made(MiniWorkflowDurability())
+    with opened(job) as runtime:
+        expect(runtime.start_execution(rounds, WARM_UP).result(TIMEOUT_SECONDS), "10", "rounds")
+        executions: list[Any] = []
+
+        def once() -> None:
+            execution = runtime.start_execution(rounds, job.size)
+            expect(execution.result(TIMEOUT_SECONDS), str(job.size), "rounds")
+            executions.append(execution)
+
+        taken = seconds(once)
+        expect(_events(executions), 2 * agent.tasks(job.size) + 2, "events")
+    return {"ms_per_round": taken / job.size * 1e3}
+
+
 MEASUREMENTS: dict[str, Callable[[Job], Figures]] = {
     "sequential": measure_sequential,
     "executions-1": lambda job: measure_executions(job, 1),
@@ -623,6 +650,7 @@ MEASUREMENTS: dict[str, Callable[[Job], Figures]] = {
     "suspended-prepare": prepare_suspended,
     "list-page": lambda job: measure_page(job, "list"),
     "execution-page": lambda job: measure_page(job, "execution"),
+    "agent": measure_agent,
     "import": lambda job: opening(_OPENING, job),
     # On a server alone
     "trips": measure_trips,
