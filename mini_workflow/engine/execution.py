@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
@@ -127,6 +127,36 @@ class Description:
         )
 
 
+def described(
+    one: Description,
+    started: events.ExecutionStarted,
+    latest: Event,
+    activity: Activity,
+    codec: Codec,
+) -> Description:
+    """Return a description with what the first and the latest event of the history say, and an activity."""
+    failed = latest.failure if isinstance(latest, events.ExecutionFailed) else None
+    source = started.forked_from
+    return replace(
+        one,
+        activity=activity,
+        failure=None if failed is None else RaisedError.of(failed, codec),
+        forked_from=None if source is None else source["id"],
+    )
+
+
+def told_by(codec: Codec) -> Callable[[Failure], str]:
+    """Return what tells a failure in a line, where its values are carried by this codec."""
+
+    def told(failure: Failure) -> str:
+        try:
+            return codec.plain_failure(failure).summary()
+        except SerializationError:
+            return failure.type.rpartition(":")[2]
+
+    return told
+
+
 @dataclass(frozen=True, slots=True)
 class Settled:
     """An execution that has closed or is blocked, with its closing event where that is known."""
@@ -186,14 +216,9 @@ class Execution(Generic[R_co]):
             activity = looks.activity(head, self._codec)
         except (WireError, StoreCorrupt):
             return replace(one, activity=Activity.of(head))
-        source = None if started is None else started.forked_from
-        failed = closing.failure if isinstance(closing, events.ExecutionFailed) else None
-        return replace(
-            one,
-            activity=activity,
-            failure=None if failed is None else RaisedError.of(failed, self._codec),
-            forked_from=None if source is None else source["id"],
-        )
+        if started is None:
+            return replace(one, activity=activity)
+        return described(one, started, closing or started, activity, self._codec)
 
     def history(self) -> History:
         """Return all events so far, in order. Raises ExecutionNotFound."""
@@ -376,7 +401,7 @@ class Execution(Generic[R_co]):
         meanwhile: then nothing was deleted. Raises TimeoutError if another process has it and has not done
         it within 60 s; it does once it works again.
         """
-        self._client.deletions.delete(self.id, by)
+        self._client.delete_execution(self.id, by=by)
         self._settled = None
 
     def fork(

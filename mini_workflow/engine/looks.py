@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Final
 
 from mini_workflow.core import wire
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.events import CLOSING, Event, ExecutionStarted
-from mini_workflow.core.failure import Failure
 from mini_workflow.engine.activity import Activity, Look, Wait
+from mini_workflow.engine.execution import told_by
 from mini_workflow.engine.heartbeats import details_of
 from mini_workflow.engine.instants import instant
 from mini_workflow.engine.transport import CheckedStore
-from mini_workflow.errors import SerializationError, StoreCorrupt
+from mini_workflow.errors import StoreCorrupt
 from mini_workflow.ports import Head
 from mini_workflow.ports.heartbeats import Heartbeat, HeartbeatStore
 
@@ -33,12 +33,14 @@ HEARTBEATS: Final = 100
 class _Known:
     """What was read of a run: up to the event of that number."""
 
-    __slots__ = ("look", "number", "run")
+    __slots__ = ("is_of_head", "look", "number", "run")
 
     def __init__(self, run: tuple[int, int], look: Look, number: int) -> None:
         self.run = run
         self.look = look
         self.number = number
+        self.is_of_head = False
+        """Whether it is the run that the head was of."""
 
 
 class Looks:
@@ -72,8 +74,12 @@ class Looks:
 
     def activity(self, head: Head, codec: Codec) -> Activity:
         """Return what an execution does now. Raises WireError if its history cannot be read."""
-        activity = Activity.of(head, lambda: self._look(head, lambda one: _told(codec, one)))
-        return replace(activity, waits=tuple(self._with_heartbeats(head, activity.waits, codec)))
+        activity = Activity.of(head, lambda: self._look(head, codec))
+        return self.with_heartbeats(head, activity, codec)
+
+    def with_heartbeats(self, head: Head, activity: Activity, codec: Codec) -> Activity:
+        """Return an activity with the last heartbeats of the tasks that are at work."""
+        return replace(activity, waits=tuple(self._beating(head, activity.waits, codec)))
 
     def heartbeats(self, execution_id: str, attempts: dict[int, int]) -> dict[int, Heartbeat]:
         """Return the last heartbeats of attempts that are given by the numbers of their tasks, by these."""
@@ -82,7 +88,7 @@ class Looks:
         found = self._heartbeats.last(execution_id, list(attempts)[:HEARTBEATS])
         return {beat.seq: beat for beat in found if beat.attempt == attempts[beat.seq]}
 
-    def _look(self, head: Head, told: Callable[[Failure], str]) -> Look:
+    def _look(self, head: Head, codec: Codec) -> Look:
         """Return what is open, by what was known before and the events since."""
         name, run = head.execution_id, (head.run, head.started_at)
         with self._lock:
@@ -91,21 +97,25 @@ class Looks:
             lines = self._store.history(name, known.number)
             if not lines or wire.kind_of(lines[0]) != ExecutionStarted.__name__:
                 return self._read(name, known, lines)
-        known = _Known(run, Look(told), head.base)
+        known = _Known(run, Look(told=told_by(codec)), head.base)
         return self._read(name, known, self._store.history(name))
 
     def _read(self, name: str, known: _Known, lines: list[str]) -> Look:
         look = known.look
-        look.read(map(wire.decode, lines))
+        for line in lines:
+            event = wire.decode(line)
+            look.take(event)
+            if isinstance(event, ExecutionStarted):
+                known.is_of_head = event.run == known.run[0]
         known.number += len(lines)
-        if look.started is not None and look.started.run == known.run[0]:
+        if known.is_of_head:
             with self._lock:
                 self._known[name] = known
                 if len(self._known) > REMEMBERED:
                     del self._known[next(iter(self._known))]
         return look
 
-    def _with_heartbeats(self, head: Head, waits: Iterable[Wait], codec: Codec) -> Iterable[Wait]:
+    def _beating(self, head: Head, waits: Iterable[Wait], codec: Codec) -> Iterable[Wait]:
         waits = tuple(waits)
         attempts = {w.number: w.attempt + w.discounted for w in waits if w.kind == "task"}
         attempts.pop(0, None)
@@ -117,10 +127,3 @@ class Looks:
             else:
                 details = details_of(beat, codec)
                 yield replace(wait, heartbeat=instant(beat.at), details=details)
-
-
-def _told(codec: Codec, failure: Failure) -> str:
-    try:
-        return codec.plain_failure(failure).summary()
-    except SerializationError:
-        return failure.type.rpartition(":")[2]

@@ -12,7 +12,7 @@ from mini_workflow.core.commands import Command, SendMessage
 from mini_workflow.core.continuation import carried_children, carried_signals, carried_updates
 from mini_workflow.core.decide import Decision
 from mini_workflow.core.events import Event, Message
-from mini_workflow.core.limit import limit_of
+from mini_workflow.core.limit import LIMIT, limit_of
 from mini_workflow.core.mismatch import mismatch_of
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.recorded import python_version
@@ -214,8 +214,8 @@ def bounded(head: Head, before: int, after: int, limit: int) -> Head:
 
     `before` and `after` are the numbers of events before and after this turn.
     """
-    if head.closed_at is not None or head.status == "blocked":
-        return head
+    if head.closed_at is not None or head.status == "blocked" or head.workflow == LIMIT:
+        return head  # that of a limit is as long as what it remembers, and continues by itself
     length = after - head.base
     if before - head.base < limit // 2 <= length:
         log.warning(

@@ -198,6 +198,22 @@ def test_102_a_map_waits_for_slots(runtime: Stage) -> None:
     assert LEDGER == ["x", "y", "z"]
 
 
+def test_102_coroutines_look_and_change(runtime: Stage) -> None:
+    """By the same names, awaited."""
+
+    async def main() -> None:
+        limits = runtime.aio.limits
+        assert (await limits.create(NARROW)).name == NARROW.name
+        limit = await limits.get(NARROW.name, timeout=WAIT)
+        await limit.update(concurrency=7)
+        assert (await limit.describe()).concurrency == 7
+        assert [one.name for one in await limits.list()] == [NARROW.name]
+        with pytest.raises(ExecutionNotFound):
+            await limits.get("behaviours.pair")
+
+    asyncio.run(main())
+
+
 @workflow("behaviours.limited_wrongly")
 async def wrongly(ctx: Context) -> list[str]:
     said: list[str] = []
