@@ -11,6 +11,7 @@ from mini_workflow.core import events
 from mini_workflow.core.asks import failure_of_result
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.events import Event
+from mini_workflow.core.failure import Failure
 from mini_workflow.core.history import History
 from mini_workflow.core.mismatch import Mismatch, read_mismatch
 from mini_workflow.core.tags import tags_from_text
@@ -29,6 +30,7 @@ from mini_workflow.errors import (
     ExecutionTerminated,
     MiniWorkflowError,
     NonDeterminismError,
+    SerializationError,
     StoreCorrupt,
     WireError,
 )
