@@ -6,6 +6,7 @@ import asyncio
 import gc
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,23 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # Whoever has started this in the background has it ignore Ctrl-C; what the tests start and then
     # interrupt must not inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# Whoever exports it has each process of the tests compile all that it imports anew, which takes longer
+# than what most of them do.
+if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):
+    sys.dont_write_bytecode = False
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Workers for `--numprocesses=auto`: three for two cores. A test in three waits for something else: a
+    process, the end of a time limit, the second in which a schedule begins.
+    """
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
+    return cores + (cores + 1) // 2
 
 
 def pytest_collection_finish() -> None:

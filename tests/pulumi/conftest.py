@@ -36,7 +36,11 @@ def _loop(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """The folder of a program, with a package `app` in it."""
-    folder = tmp_path / "program"
+    return new_root(tmp_path)
+
+
+def new_root(parent: Path) -> Path:
+    folder = parent / "program"
     (folder / "app").mkdir(parents=True)
     (folder / "app" / "__init__.py").touch()
     (folder / "app" / "index.py").write_text(HANDLERS)
