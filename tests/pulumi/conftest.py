@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pulumi_component import bundle
+from pulumi_component import bundle, staging
 from tests.pulumi.recording import give_loop
 
 HANDLERS = '''\
@@ -31,6 +31,17 @@ def _loop(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     loop = give_loop()
     monkeypatch.setattr(bundle, "_loop", lambda: loop)
+
+
+@pytest.fixture(scope="session")
+def _packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("packages") / "kept"
+
+
+@pytest.fixture
+def packaged_once(_packages: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one test has packaged, the next one finds: most have the same handlers."""
+    monkeypatch.setattr(staging, "CACHE", str(_packages))
 
 
 @pytest.fixture

@@ -25,6 +25,8 @@ from tests.pulumi.test_engine import engine
 from tests.pulumi.test_engine import made as end
 from tests.waiting import eventually
 
+pytestmark = pytest.mark.usefixtures("packaged_once")
+
 LINTER = Path(sys.executable).with_name("cfn-lint")
 
 PLAIN = """
