@@ -70,6 +70,15 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 
 
 @pytest.fixture(autouse=True, scope="module")
+def small_heap() -> None:
+    """Let it pass over what the modules before this one have imported and kept, too: some tests collect
+    garbage for each event of a history.
+    """
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(autouse=True, scope="module")
 def no_running_loop() -> Iterator[None]:
     """Name the module that leaves an event loop running in the thread in which all others are tested."""
     yield
