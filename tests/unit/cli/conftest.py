@@ -42,10 +42,6 @@ orchestrate = AWSRuntime.from_env().orchestrate
 """
 
 
-RAN: dict[str, set[str]] = {"sqlite": set(), "aws": set()}
-"""The commands that were processes already, of all modules: on aws a process takes a second to begin."""
-
-
 @pytest.fixture
 def mw(tmp_path: Path) -> World:
     """The command in a folder of its own, on a file that nobody serves."""
@@ -59,7 +55,6 @@ def served(
     """The command where somebody runs the executions, for all tests of a module."""
     world = new_world(tmp_path_factory.mktemp("served"))
     world.inside = True
-    world.ran = RAN[request.param]
     if request.param == "sqlite":
         with world.served():
             yield world
