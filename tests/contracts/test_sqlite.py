@@ -14,7 +14,7 @@ from mini_workflow.testing.contracts.deletion import (
     DroppedRunsContract,
     OwnedDeletionContract,
 )
-from mini_workflow.testing.contracts.leases import FairShareContract, LeasesContract
+from mini_workflow.testing.contracts.leases import LeasesContract, ShareContract
 from mini_workflow.testing.contracts.mailbox import MailboxContract, OutboxContract
 from mini_workflow.testing.contracts.ownership import OwnershipContract
 from mini_workflow.testing.contracts.runs import RunsContract
@@ -106,4 +106,4 @@ class TestOutboxOfManyPartitions(InManyPartitions, OutboxContract): ...
 class TestLeasesOfManyPartitions(InManyPartitions, LeasesContract): ...
 
 
-class TestFairShare(InFile, FairShareContract): ...
+class TestFairShare(InFile, ShareContract): ...

@@ -296,7 +296,7 @@ class LeasesContract(BackendContract):
         assert onlooker.leases.peers() == []
 
 
-class FairShareContract(BackendContract):
+class ShareContract(BackendContract):
     """For stores that give a part of what nobody holds to each owner which can be rung. Inherit it, and
     override `open_backend`: give each owner an address.
     """
