@@ -47,7 +47,9 @@ class ExecutionStarted(Fact):
     ``{"id": ..., "event": ...}`` for one that began with that many events of another execution: it is
     nobody's child then, whatever `parent` its code sees. `askers` are the ids of the asks of other
     executions that wait for the result, handed over by the run before: see ResultAsked. `rerun` is the number
-    of the run with which somebody has last had the execution run again; 0 for none.
+    of the run with which somebody has last had the execution run again; 0 for none. `limit` says of which
+    limit the execution needs a slot before its code begins, as in TaskScheduled: SlotsGranted gives it. With
+    ``"held"`` it has that from the run before: the generation of the run that was granted it.
     """
 
     at: int
@@ -80,6 +82,7 @@ class ExecutionStarted(Fact):
     headers: dict[str, str] | None = None
     askers: list[str] | None = None
     rerun: int = 0
+    limit: dict[str, Any] | None = None
 
 
 @fact

@@ -16,6 +16,7 @@ from mini_workflow.core import events
 from mini_workflow.core.events import CLOSING, INCOMING, Event, Message
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.open_ask import part_of
+from mini_workflow.core.own_slot import OwnSlot
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.recorded import python_version
 from mini_workflow.core.records import record
@@ -281,6 +282,7 @@ def restart(
         deadline=None,
         attempt=1,
         failure=None,
+        limit=None if first.limit is None else OwnSlot(first.limit).limit,
     )
     marker = events.ExecutionReset(at, "restart", first.run + 1, 1, highest, request_id)
     return Reset((started,), (marker,))

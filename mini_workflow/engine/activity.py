@@ -27,7 +27,8 @@ class Wait:
     """Something that an execution does or waits for. Times are in UTC.
 
     `kind` is "task", "slot" (of a `limit`, for a task), "backoff", "map", "timer", "signal", "condition",
-    "promise", "child", "start", "update" (whose handler is at work), "result" (of another execution),
+    "promise", "child", "start", "queue" (until the limit `name` grants the slot that the execution needs to
+    begin), "update" (whose handler is at work), "result" (of another execution),
     "answer" (of one, to what `name` says), or empty where only the place in the code is known. `name` is
     that of the task, the map, the signal, the promise or the update, the id of the child or the other
     execution, or the text of the condition, and `number` that of the operation; 0 where it has none. It waits
@@ -107,7 +108,7 @@ class Activity:
         return look.activity(awaited, progress)
 
 
-_PLAIN: Final = ("signal", "timer", "start", "condition")
+_PLAIN: Final = ("signal", "timer", "start", "queue", "condition")
 """What is open alone where no task is at work: the history says no more."""
 
 
@@ -224,6 +225,8 @@ class _Look:
             else:
                 waiting.append(one)
         yield from waiting
+        if state.own_slot is not None and state.own_slot.waits:
+            yield Wait("queue", state.own_slot.limit["name"])
         for seq, promise in state.promises.items():
             _, name, since = self._opened.get(seq, ("", "", state.now))
             yield Wait("promise", name, seq, instant(since), instant(promise.due))

@@ -241,6 +241,9 @@ def _happened(event: Event) -> str:
         return "failed, to be tried again"
     if isinstance(event, events.TaskScheduled) and event.limit is not None:
         return f"scheduled, waits for a slot of limit {event.limit['name']!r}"
+    if isinstance(event, events.ExecutionStarted) and event.limit is not None:
+        verb = "keeps its" if "held" in event.limit else "needs a"
+        return f"started, {verb} slot of limit {event.limit['name']!r}"
     return _HAPPENED[type(event)]
 
 
