@@ -28,7 +28,8 @@ class Case:
     `most` caps the size for systems that would take too long; where the figure is a rate or a
     cost per piece it is compared all the same, and marked in the table. `others` is the case that
     stands for this one with all other systems than our own. `once` says that there is one run,
-    whatever was asked for. `on_server` says that it takes a Postgres server, the same one for all systems.
+    whatever was asked for. `profile` is another environment for it than that of the system, where it
+    needs more. `on_server` says that it takes a Postgres server, the same one for all systems.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Case:
     most: dict[str, int] = field(default_factory=dict)
     others: str = ""
     once: bool = False
+    profile: str = ""
     on_server: bool = False
 
     def measurement(self, system: str) -> str:
@@ -514,6 +516,63 @@ CASES: Final[dict[str, Case]] = {
             quick=(2_000,),
             systems=(OURS,),
             once=True,
+        ),
+        Case(
+            "list-page",
+            "the page that lists N executions, beside its bare query",
+            (
+                Figure("ms", "list page of {size:,} executions: ms"),
+                Figure("query_ms", "list page of {size:,} executions: bare query, ms"),
+                Figure(
+                    "times",
+                    "list page of {size:,} executions: times the bare query",
+                    (AtMost(5, "times", from_size=1_000_000),),
+                ),
+            ),
+            sizes=(1_000_000,),
+            quick=(20_000,),
+            systems=(OURS,),
+            once=True,
+            profile="test",
+        ),
+        Case(
+            "execution-page",
+            "the page of an execution of N events, beside its bare query: looked at first, and again",
+            (
+                Figure("first_ms", "page of {size:,} events, first: ms"),
+                Figure("first_query_ms", "page of {size:,} events: rows read and parsed, ms"),
+                Figure(
+                    "first_times",
+                    "page of {size:,} events, first: times its rows read and parsed",
+                    (AtMost(5, "times", from_size=50_000),),
+                ),
+                Figure("again_ms", "page of {size:,} events, again: ms"),
+                Figure("again_query_ms", "page of {size:,} events: rows read, ms"),
+                Figure(
+                    "again_times",
+                    "page of {size:,} events, again: times its rows read",
+                    (AtMost(5, "times", from_size=50_000),),
+                ),
+            ),
+            sizes=(50_000,),
+            quick=(2_000,),
+            systems=(OURS,),
+            once=True,
+            profile="test",
+        ),
+        Case(
+            "agent",
+            "an agent of pydantic-ai: N rounds of a request to a model and a call of a tool",
+            (
+                Figure(
+                    "ms_per_round",
+                    "an agent of {size:,} rounds: ms per round",
+                    (Faster(DBOS, 1), Faster(DBOS_WAL, 1)),
+                ),
+            ),
+            sizes=(200,),
+            quick=(20,),
+            systems=DURABLE,
         ),
         Case(
             "import",

@@ -102,7 +102,8 @@ def measure(plan: Plan, interpreters: Mapping[str, Path], scratch: Path) -> Meas
         for number, key in enumerate(keys, 1):
             system = SYSTEMS[key[2]]
             try:
-                figures, about = _measure(key, system, interpreters[system.profile], work, more)
+                profile = profile_of(CASES[key[0]], system)
+                figures, about = _measure(key, system, interpreters[profile], work, more)
             except Failed as failure:
                 measured.failures.append(str(failure))
                 outcome = "FAILED"
@@ -188,6 +189,16 @@ def choose(names: Sequence[str]) -> list[Case]:
 
 def needed(cases: Sequence[Case], systems: Sequence[str]) -> list[str]:
     """The profiles of the environments that the measurements need."""
-    used = [name for name in systems if any(name in case.systems for case in cases)]
+    used = {
+        profile_of(case, SYSTEMS[name])
+        for name in systems
+        for case in cases
+        if name in case.systems
+    }
     served = {MAIN} if used and any(case.on_server for case in cases) else set[str]()
-    return sorted({SYSTEMS[name].profile for name in used} | served)
+    return sorted(used | served)
+
+
+def profile_of(case: Case, system: System) -> str:
+    """The environment in which a system is measured by a case."""
+    return case.profile or system.profile

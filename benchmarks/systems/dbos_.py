@@ -250,6 +250,32 @@ def measure_memory(job: Job) -> Figures:
     return {"kib_per_execution": grown / job.size}
 
 
+_agents: list[Any] = []
+
+
+@DBOS.workflow()
+async def rounds(n: int) -> str:
+    from benchmarks.systems import agent
+
+    return await agent.run(_agents[0], n)
+
+
+def measure_agent(job: Job) -> Figures:
+    from pydantic_ai.durable_exec.dbos import DBOSDurability
+
+    from benchmarks.systems import agent
+
+    # Of tools only those that are steps are recorded. All steps have to be there before the launch.
+    _agents.append(agent.made(DBOSDurability(), tool=DBOS.step()(agent.double)))
+    with launched(job) as file:
+        expect(run(rounds, 10), "10", "rounds")
+        said: list[str] = []
+        taken = seconds(lambda: said.append(run(rounds, job.size)))
+        expect(said, [str(job.size)], "rounds")
+        file.expect(2, agent.tasks(10) + agent.tasks(job.size))
+    return {"ms_per_round": taken / job.size * 1e3}
+
+
 _OPENING = """
 import sys, time
 started = time.perf_counter()
@@ -279,6 +305,7 @@ if __name__ == "__main__":
             "replay": measure_replay,
             "replay-prepare": prepare_replay,
             "memory": measure_memory,
+            "agent": measure_agent,
             "import": lambda job: opening(_OPENING, job),
         },
         _about,

@@ -7,6 +7,7 @@ what runs side by side shares commits.
 
 from __future__ import annotations
 
+import asyncio
 import platform
 import sqlite3
 from collections.abc import Iterable
@@ -260,6 +261,25 @@ def replay(job: Job) -> Figures:
     return {"us_per_event": taken / job.size * 1e6}
 
 
+def agent_rounds(job: Job) -> Figures:
+    """The agent as it is, and the rows that it costs to keep what it has asked for."""
+    from benchmarks.systems import agent
+
+    made = agent.made()
+    file = File(job.folder / "limit.db")
+    said: list[str] = []
+
+    def once() -> None:
+        said.append(asyncio.run(agent.run(made, job.size)))
+        file.sequential(agent.tasks(job.size))
+
+    asyncio.run(agent.run(made, 10))
+    taken = seconds(once)
+    expect(said, [str(job.size)], "rounds")
+    file.expect(1, 2 * agent.tasks(job.size) + 2)
+    return {"ms_per_round": taken / job.size * 1e3}
+
+
 def _about() -> dict[str, str]:
     return {"python": platform.python_version(), "sqlite": sqlite3.sqlite_version}
 
@@ -275,6 +295,7 @@ if __name__ == "__main__":
             "latency": latency,
             "latency-normal": lambda job: latency(job, "NORMAL"),
             "replay": replay,
+            "agent": agent_rounds,
         },
         _about,
     )

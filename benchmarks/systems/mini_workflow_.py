@@ -572,6 +572,13 @@ def _count(path: Path, what: str) -> int:
     return int(number)
 
 
+def measure_page(job: Job, what: str) -> Figures:
+    """Requests of a page, in an environment that has what pages need."""
+    from benchmarks.systems import page
+
+    return page.measure_list(job) if what == "list" else page.measure_execution(job)
+
+
 _OPENING = """
 import sys, time
 started = time.perf_counter()
@@ -586,6 +593,33 @@ print(json.dumps([taken * 1e3, len(sys.modules)]))
 def _about() -> dict[str, str]:
     version = importlib.metadata.version("mini-workflow")
     return {"python": platform.python_version(), "mini-workflow": version}
+
+
+@workflow
+async def rounds(ctx: Context, n: int) -> str:
+    from benchmarks.systems import agent
+    from mini_workflow.integrations.pydantic_ai import AGENTS
+
+    return await agent.run(AGENTS.find(agent.NAME, __name__).agent, n)
+
+
+def measure_agent(job: Job) -> Figures:
+    from benchmarks.systems import agent
+    from mini_workflow.integrations.pydantic_ai import MiniWorkflowDurability
+
+    agent.made(MiniWorkflowDurability())
+    with opened(job) as runtime:
+        expect(runtime.start_execution(rounds, WARM_UP).result(TIMEOUT_SECONDS), "10", "rounds")
+        executions: list[Any] = []
+
+        def once() -> None:
+            execution = runtime.start_execution(rounds, job.size)
+            expect(execution.result(TIMEOUT_SECONDS), str(job.size), "rounds")
+            executions.append(execution)
+
+        taken = seconds(once)
+        expect(_events(executions), 2 * agent.tasks(job.size) + 2, "events")
+    return {"ms_per_round": taken / job.size * 1e3}
 
 
 MEASUREMENTS: dict[str, Callable[[Job], Figures]] = {
@@ -614,6 +648,9 @@ MEASUREMENTS: dict[str, Callable[[Job], Figures]] = {
     "memory": measure_memory,
     "suspended": measure_suspended,
     "suspended-prepare": prepare_suspended,
+    "list-page": lambda job: measure_page(job, "list"),
+    "execution-page": lambda job: measure_page(job, "execution"),
+    "agent": measure_agent,
     "import": lambda job: opening(_OPENING, job),
     # On a server alone
     "trips": measure_trips,

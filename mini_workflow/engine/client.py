@@ -377,13 +377,14 @@ class Client:
             closed_after: those that have closed then or later.
             closed_before: those that have closed before.
             parent: the children of the execution of this id.
+            id_prefix: those whose ids begin so.
             order: "-started" (the default) is newest start first and "started" oldest first; "-closed"
                 and "closed" are by the end, and list only what has closed.
             limit: at most so many.
 
         Raises:
             UsageError: an argument is out of range, or the store has no index that answers it. On
-                AWS those are `parent`, `closed_after` and every `order` but the default one.
+                AWS those are `parent`, `id_prefix`, `closed_after` and every `order` but the default one.
         """
         if limit is not None and (type(limit) is not int or limit < 1):
             raise UsageError(f"limit={limit!r}: give a whole number of 1 or more, or None for all")
@@ -441,6 +442,7 @@ class Client:
     def delete_execution(self, id: str, *, by: str = "") -> None:  # noqa: A002
         """Delete an execution that has closed: see `Execution.delete`."""
         self.deletions.delete(id, by)
+        self.again.over.pop(id, None)  # another execution of that id begins with its first run
 
     def purge(
         self,

@@ -11,7 +11,14 @@ from benchmarks.measure import Measured, Plan, measure, needed
 from benchmarks.systems import LIMIT, OURS
 from benchmarks.systems.script import WrongResult, expect, latencies, repeated
 
-SIZES = {"replay": 20, "memory": 20, "suspended": 20, "import": 1}
+SIZES = {
+    "replay": 20,
+    "memory": 20,
+    "suspended": 20,
+    "import": 1,
+    "list-page": 60,
+    "execution-page": 20,
+}
 
 
 def tiny(*names: str) -> list[tuple[str, str]]:
