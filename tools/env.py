@@ -13,6 +13,7 @@ import fcntl
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,6 +32,10 @@ MAIN = "dev"
 BARE = ("lambda", "emulator")
 """Environments without the project: what runs there must not find it by accident. Tests start
 processes in them, on the Python that the tests run on."""
+
+APART = ("frameworks", "oldest-agents")
+"""Environments with the project and with packages of which the main one has other versions, or none:
+tests/integrations/test_environments.py runs tests in them."""
 
 
 class EnvironmentFailed(SystemExit):
@@ -79,26 +84,29 @@ def environment(profile: str = MAIN, python: str = sys.executable, label: str = 
 
 
 def beside(profile: str) -> Path:
-    """The interpreter of a BARE environment, for the version of Python that runs this."""
+    """The interpreter of a BARE or APART environment, for the version of Python that runs this."""
     return environment(profile, label=f"{profile}-{sys.version_info[0]}.{sys.version_info[1]}")
 
 
 @contextmanager
 def _alone() -> Iterator[None]:
     """Hold the lock of all environments of this checkout; a thread may hold it several times."""
-    if _HELD:
-        yield
-        return
-    lock = os.open(REQUIREMENTS, os.O_RDONLY)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        _HELD.append(lock)
-        yield
-    finally:
-        _HELD.clear()
-        os.close(lock)
+    with _OF_THIS_PROCESS:
+        if _HELD:
+            yield
+            return
+        lock = os.open(REQUIREMENTS, os.O_RDONLY)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            _HELD.append(lock)
+            yield
+        finally:
+            _HELD.clear()
+            os.close(lock)
 
 
+_OF_THIS_PROCESS = threading.RLock()
+"""Among its threads: the lock of the file is the same for all of them."""
 _HELD: list[int] = []
 
 

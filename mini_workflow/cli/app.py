@@ -17,6 +17,7 @@ from mini_workflow.cli.commands import (
     dlq,
     doctor,
     inspect,
+    limits,
     metrics,
     migrate,
     package,
@@ -41,6 +42,13 @@ from mini_workflow.cli.session import Session
     metavar="B",
     help="Where executions are kept: sqlite:PATH, postgresql://USER@HOST/DATABASE (with ?schema=NAME) or "
     "aws.  [default: sqlite:state.db]",
+)
+@click.option(
+    "--direct-url",
+    envvar="MINI_WORKFLOW_DIRECT_URL",
+    metavar="URL",
+    help="On postgresql, where the backend is a pooler in transaction mode: the server itself, by which "
+    "workers are woken.",
 )
 @click.option(
     "--stack",
@@ -75,6 +83,7 @@ from mini_workflow.cli.session import Session
 def cli(
     ctx: click.Context,
     backend: str | None,
+    direct_url: str | None,
     stack: str | None,
     bucket: str | None,
     modules: tuple[str, ...],
@@ -92,6 +101,7 @@ def cli(
         _current_folder(),
         backend=backend,
         backend_origin="MINI_WORKFLOW_BACKEND" if from_environment else "--backend",
+        direct_url=direct_url,
         stack=stack,
         bucket=bucket,
         modules=modules,
@@ -113,6 +123,7 @@ def _current_folder() -> Path:
 _MODULES = (
     run,
     schedule,
+    limits,
     dev,
     ui,
     inspect,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -15,7 +15,7 @@ from mini_workflow.core.failure import Failure
 from mini_workflow.core.history import History
 from mini_workflow.core.tags import tags_from_text
 from mini_workflow.durations import seconds
-from mini_workflow.engine.activity import Activity, Progress, Wait
+from mini_workflow.engine.activity import Activity, Look, Progress, Wait
 from mini_workflow.engine.instants import instant
 from mini_workflow.engine.open_promises import OpenPromise
 from mini_workflow.engine.raised import RaisedError
@@ -46,9 +46,9 @@ class Description:
     """An execution at a glance. Times are in UTC; `closed_at` is None while it is open, and
     `blocked_kind` (the name of an error class) and `blocked_reason` unless it is blocked. `run`
     counts the generations from 1; `busy` says that a task is in flight. `unserved` names the workers that
-    tasks of it wait for, because the process that is asked runs the execution and serves no such worker:
-    open the runtime with ``workers={name: 1}``, or run ``mini-workflow worker MODULE --worker name``. It
-    is empty where another process runs the execution, and on AWS. `parent` is the id of the
+    tasks of it wait for, because no living process serves them: open a runtime with ``labels=[name]`` or
+    ``workers={name: 1}``, or run ``mini-workflow worker MODULE --label name``. It is empty on AWS, where
+    each worker has a queue. `parent` is the id of the
     execution that started it as its child, or None; `tags` are those that it has now. `activity` is what
     it does and waits for: all of it as `describe` tells it, and as far as no history has to be read for it
     where executions are listed. `failure` is what has ended one that failed, and `forked_from` the id of the
@@ -121,6 +121,36 @@ class Description:
         )
 
 
+def described(
+    one: Description,
+    started: events.ExecutionStarted,
+    latest: Event,
+    activity: Activity,
+    codec: Codec,
+) -> Description:
+    """Return a description with what the first and the latest event of the history say, and an activity."""
+    failed = latest.failure if isinstance(latest, events.ExecutionFailed) else None
+    source = started.forked_from
+    return replace(
+        one,
+        activity=activity,
+        failure=None if failed is None else RaisedError.of(failed, codec),
+        forked_from=None if source is None else source["id"],
+    )
+
+
+def told_by(codec: Codec) -> Callable[[Failure], str]:
+    """Return what tells a failure in a line, where its values are carried by this codec."""
+
+    def told(failure: Failure) -> str:
+        try:
+            return codec.plain_failure(failure).summary()
+        except SerializationError:
+            return failure.type.rpartition(":")[2]
+
+    return told
+
+
 @dataclass(frozen=True, slots=True)
 class Settled:
     """An execution that has closed or is blocked, with its closing event where that is known."""
@@ -172,25 +202,13 @@ class Execution(Generic[R_co]):
     def describe(self) -> Description:
         """Return what is known of the execution now. Raises ExecutionNotFound."""
         head = self._client.head(self.id)
-        one = self._client.description(head)
+        (one,) = self._client.described([head])
         try:
             history = self._client.history(self.id)
         except WireError:
             return replace(one, activity=Activity.of(head))
-        source, closing = history.started.forked_from, history[-1]
-        failed = closing.failure if isinstance(closing, events.ExecutionFailed) else None
-        return replace(
-            one,
-            activity=Activity.of(head, lambda: history, self._told),
-            failure=None if failed is None else RaisedError.of(failed, self._codec),
-            forked_from=None if source is None else source["id"],
-        )
-
-    def _told(self, failure: Failure) -> str:
-        try:
-            return self._codec.plain_failure(failure).summary()
-        except SerializationError:
-            return failure.type.rpartition(":")[2]
+        activity = Activity.of(head, lambda: Look(history, told_by(self._codec)))
+        return described(one, history.started, history[-1], activity, self._codec)
 
     def history(self) -> History:
         """Return all events so far, in order. Raises ExecutionNotFound."""
@@ -369,7 +387,7 @@ class Execution(Generic[R_co]):
         meanwhile: then nothing was deleted. Raises TimeoutError if another process has it and has not done
         it within 60 s; it does once it works again.
         """
-        self._client.deletions.delete(self.id, by)
+        self._client.delete_execution(self.id, by=by)
         self._settled = None
 
     def fork(
