@@ -7,7 +7,7 @@ import logging
 import os
 import secrets
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from datetime import timedelta
 from functools import partial
 
@@ -17,7 +17,6 @@ from mini_workflow.engine.deletions import retention_of
 from mini_workflow.engine.engine import Engine, Ports
 from mini_workflow.engine.engine_role import EngineRole, Pace
 from mini_workflow.engine.engine_transport import EngineTransport
-from mini_workflow.engine.execution import Description
 from mini_workflow.engine.executor import execute
 from mini_workflow.engine.instants import instant
 from mini_workflow.engine.intercepted import telling
@@ -33,7 +32,6 @@ from mini_workflow.ports import (
     STATUSES,
     AttemptCounts,
     CountingRunner,
-    Head,
     NamedWorkerRunner,
     NoStreams,
     Report,
@@ -223,12 +221,9 @@ class Runtime(Client):
             cached=counts.cached,
         )
 
-    def description(self, head: Head) -> Description:
-        """See `Client.description`: the runner of this process knows which tasks wait here."""
+    def _unserved(self, execution_ids: Collection[str]) -> Mapping[str, tuple[str, ...]]:
         runner = self._runner
-        if head.busy and isinstance(runner, NamedWorkerRunner):
-            return Description.from_head(head, runner.unserved(head.execution_id))
-        return Description.from_head(head)
+        return runner.unserved(execution_ids) if isinstance(runner, NamedWorkerRunner) else {}
 
     def awaited_elsewhere(self) -> list[str] | None:
         """Return the executions that somebody here waits for and another process runs; None if somebody

@@ -109,7 +109,7 @@ class Followed:
         codec = self.execution.codec
         activity = Activity.of(self.head, self._look_on)
         activity = self._client.looks.with_heartbeats(self.head, activity, codec)
-        one = self._client.description(self.head)
+        (one,) = self._client.described([self.head])
         return described(one, started, self.entries[-1].event, activity, codec)
 
     def _look_on(self) -> Look:
