@@ -15,7 +15,6 @@ import pickle
 import sys
 from binascii import crc32
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from operator import attrgetter
 from types import CellType, FunctionType, MethodType
@@ -35,6 +34,7 @@ from mini_workflow.codecs.functions import (
 from mini_workflow.codecs.names import is_importable, type_of
 from mini_workflow.codecs.payload_codecs import ENCODED_CALL, needs_codec, read_encoded_call
 from mini_workflow.core.codec import CallInProcess, CapturedCall
+from mini_workflow.core.records import frozen
 from mini_workflow.errors import (
     ClosureNotSerializable,
     CodecMismatch,
@@ -237,7 +237,7 @@ _IN_THE_WORKFLOW: Final = "use it in the workflow, and capture the data that the
 _REMEDY: Final = "create it in the task or keep it in a module global"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Part:
     relation: str
     variable: str

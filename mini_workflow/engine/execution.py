@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -13,6 +13,7 @@ from mini_workflow.core.codec import Codec
 from mini_workflow.core.events import Event
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.history import History
+from mini_workflow.core.records import frozen
 from mini_workflow.core.tags import tags_from_text
 from mini_workflow.durations import seconds
 from mini_workflow.engine.activity import Activity, Progress, Wait
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 R_co = TypeVar("R_co", covariant=True)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Description:
     """An execution at a glance. Times are in UTC; `closed_at` is None while it is open, and
     `blocked_kind` (the name of an error class) and `blocked_reason` unless it is blocked. `run`
@@ -121,7 +122,7 @@ class Description:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Settled:
     """An execution that has closed or is blocked, with its closing event where that is known."""
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 
 from mini_workflow.core import events, wire
 from mini_workflow.core.events import Incoming
+from mini_workflow.core.records import frozen
 from mini_workflow.core.state import ExecutionState
 from mini_workflow.engine.batch import AT_ONCE, MESSAGES, Batch
 from mini_workflow.engine.recording import decode_message
@@ -38,7 +39,7 @@ RESUME: Final = "resume"
 """The body of a message that asks for a blocked execution to go on."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Ports:
     """The backend of an engine."""
 

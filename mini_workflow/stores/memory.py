@@ -10,9 +10,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection, Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import compress
 
+from mini_workflow.core.records import mutable
 from mini_workflow.errors import ExecutionNotFound, LeaseLost, StoreUnavailable, UsageError
 from mini_workflow.ports import (
     DELETIONS_KEPT,
@@ -31,7 +32,7 @@ from mini_workflow.stores.memory_streams import MemoryStreams, StreamTable
 from mini_workflow.stores.memory_tasks import MemorySharedTasks, TaskTable
 
 
-@dataclass(slots=True)
+@mutable
 class _Execution:
     key: int
     partition: int
@@ -60,7 +61,7 @@ class _Execution:
         self.events, self.dropped = self.run(), self.head.base
 
 
-@dataclass(slots=True)
+@mutable
 class _Owner:
     address: str
     until: int

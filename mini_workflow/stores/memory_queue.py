@@ -5,10 +5,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import count
 from typing import Any
 
+from mini_workflow.core.records import frozen
 from mini_workflow.errors import StoreError
 from mini_workflow.ports import (
     Commit,
@@ -26,7 +27,7 @@ from mini_workflow.stores.listing import count_of, page_of
 from mini_workflow.stores.memory_streams import MemoryStreams, StreamTable
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MemoryDocument:
     """An execution: see `Document`. `number` counts the executions, and `version` the writes."""
 

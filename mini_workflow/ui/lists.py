@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, cast
 from urllib.parse import urlencode
 
+from mini_workflow.core.records import frozen
 from mini_workflow.engine.client import Client
 from mini_workflow.engine.execution import Description
 from mini_workflow.engine.picture import words
@@ -27,7 +27,7 @@ SINCE: Final = {
 """The times that a list can be limited to, by the start of executions."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Filter:
     """What a list is limited to: as the address has it, and as the client is asked."""
 
@@ -81,7 +81,7 @@ class Filter:
         ]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Line:
     """An execution in a list."""
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
+from mini_workflow.core.records import frozen, mutable
 from mini_workflow.engine.picture import words
 from mini_workflow.engine.picture.folding import Folded, Group, Single, fold
 from mini_workflow.engine.picture.operations import Course, Mark, Operation, Stretch
@@ -33,7 +34,7 @@ _ICONS: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Shape:
     """An element of SVG: `kind` is rect, line, cross, mark or text, `x` and `x2` are percent."""
 
@@ -46,7 +47,7 @@ class Shape:
     """Whether a text ends at `x`."""
 
 
-@dataclass(slots=True)
+@mutable
 class Row:
     """A row: its label and what its track shows. `parts` are the rows inside of a group."""
 
@@ -71,7 +72,7 @@ class Row:
     child: str = ""
 
 
-@dataclass(slots=True)
+@mutable
 class Picture:
     """A timeline, ready to be drawn. `folds` says whether any row stands for several operations, and
     `window` of which part of the width the rows are, in percent; None for all of it.

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
+from mini_workflow.core.records import mutable
 from mini_workflow.engine.picture.operations import Operation
 
 MANY: Final = 20
@@ -20,7 +21,7 @@ EACH: Final = 10
 SLOWEST: Final = 20
 
 
-@dataclass(slots=True)
+@mutable
 class Group:
     """Operations of one kind and name, as one row."""
 
@@ -55,7 +56,7 @@ class Group:
         return [*picked, *ended[:SLOWEST]]
 
 
-@dataclass(slots=True)
+@mutable
 class Single:
     """An operation with a row of its own, and the tasks without a row that ran inside the turn after
     it, as the times at which they did.
@@ -65,7 +66,7 @@ class Single:
     ticks: list[int] = field(default_factory=list[int])
 
 
-@dataclass(slots=True)
+@mutable
 class Folded:
     """The rows of a timeline, in order; `earlier` completed ones before them are left out."""
 
