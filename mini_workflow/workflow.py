@@ -6,6 +6,7 @@ import inspect
 import re
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import timedelta
+from importlib import import_module
 from typing import (
     Any,
     Concatenate,
@@ -58,6 +59,12 @@ class ScheduleOptions(TypedDict, total=False):
 
 SCHEDULE_OPTIONS: Final = frozenset(ScheduleOptions.__annotations__)
 
+LIBRARY: Final = {
+    "mini_workflow.debounce": "mini_workflow.schedules.debounce",
+    "mini_workflow.limit": "mini_workflow.limits.workflow",
+    "mini_workflow.schedule": "mini_workflow.schedules.workflow",
+}
+"""The library's own workflows, by the module that has each as its WORKFLOW: imported when one is to run."""
 BUILTIN: Final = "mini_workflow."
 """How the names of the library's own workflows begin."""
 
@@ -187,11 +194,6 @@ class Registry:
 
     def __init__(self) -> None:
         self._workflows: dict[str, Workflow[Any, Any]] = {}
-        self._builtin: dict[str, Workflow[Any, Any]] = {}
-
-    def add_builtin(self, workflow: Workflow[Any, Any]) -> None:
-        """Enter a workflow of the library itself, whose name begins with BUILTIN."""
-        self._builtin[workflow.name] = workflow
 
     def add(self, workflow: Workflow[Any, Any]) -> None:
         """Enter a workflow. Raises DuplicateWorkflow if another one has its name.
@@ -210,8 +212,9 @@ class Registry:
 
     def get(self, name: str) -> Workflow[Any, Any]:
         """Return the workflow of that name. Raises UnknownWorkflow."""
-        if name in self._builtin:
-            return self._builtin[name]
+        if name in LIBRARY:
+            own: Workflow[Any, Any] = import_module(LIBRARY[name]).WORKFLOW
+            return own
         try:
             return self._workflows[name]
         except KeyError:
@@ -230,7 +233,7 @@ class Registry:
 
     def known(self) -> list[str]:
         """Return all names, those of the library's own workflows too."""
-        return [*self._workflows, *self._builtin]
+        return [*self._workflows, *LIBRARY]
 
 
 REGISTRY: Final = Registry()

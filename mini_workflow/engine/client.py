@@ -38,28 +38,13 @@ from mini_workflow.core.tags import check_tags
 from mini_workflow.core.timing import UNTIMED, Timing, timing_of
 from mini_workflow.core.validation import check_id, check_name, check_reason
 from mini_workflow.engine.calls import name_of
-from mini_workflow.engine.debounce import Debounce
-from mini_workflow.engine.deletions import Deletions
-from mini_workflow.engine.execution import Description, Execution, Settled
-from mini_workflow.engine.find import Filters, make_query, matching
-from mini_workflow.engine.forks import Forks
+from mini_workflow.engine.execution import Execution, Settled
 from mini_workflow.engine.intercepted import with_interceptors
-from mini_workflow.engine.limits import Limits
-from mini_workflow.engine.open_promises import (
-    ToPromise,
-    completion_of,
-    failure_of,
-    heartbeat_of,
-)
-from mini_workflow.engine.questions import Questions
+from mini_workflow.engine.parts import Parts
 from mini_workflow.engine.replies import existing
 from mini_workflow.engine.requests import Post, Resume, Start
 from mini_workflow.engine.run_again import RunAgain, closing_option
-from mini_workflow.engine.schedules import Schedules
-from mini_workflow.engine.starts import StartExecutions
-from mini_workflow.engine.told import tell_asked
 from mini_workflow.engine.transport import CheckedStore, Pauses, Transport
-from mini_workflow.engine.updates import Updates, UpdateWithStart
 from mini_workflow.errors import (
     ExecutionNotFound,
     PromiseNotOpen,
@@ -72,6 +57,9 @@ from mini_workflow.workflow import Registry, Workflow
 
 if TYPE_CHECKING:
     from mini_workflow.engine.aio import AsyncClient
+    from mini_workflow.engine.description import Description
+    from mini_workflow.engine.find import Filters
+    from mini_workflow.engine.open_promises import ToPromise
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -100,7 +88,7 @@ _FOR_HANDLES: Final = {name for name in vars(Execution) if not name.startswith("
 """What handles ask of a client: users have the handles."""
 
 
-class Client:
+class Client(Parts):
     """The common part of all runtimes: it encodes, checks, reads the store, and has its transport
     take requests to whatever runs the executions.
     """
@@ -119,17 +107,6 @@ class Client:
         self._codec = codec
         self._registry = registry
         self.again = RunAgain(transport, store)
-        self.deletions = Deletions(transport, store)
-        self.forks = Forks(transport, store, codec, interceptors.definitions(registry.get))
-        self.questions = Questions(transport, codec)
-        self.updates = Updates(transport, store, codec, self.again)
-        self.start_executions = StartExecutions(self, transport)
-        self.update_with_start = UpdateWithStart(self)
-        self.debounce = Debounce(self)
-        self.schedules = Schedules(self, registry)
-        """The schedules of the store, to create and to list them."""
-        self.limits = Limits(self)
-        """The limits of the store, to look at them and to change them."""
         self._aio: AsyncClient | None = None
 
     # For users
@@ -374,6 +351,8 @@ class Client:
         """
         if limit is not None and (type(limit) is not int or limit < 1):
             raise UsageError(f"limit={limit!r}: give a whole number of 1 or more, or None for all")
+        from mini_workflow.engine.find import make_query, matching
+
         name = None if workflow is None else name_of(workflow)
         query = make_query(workflow=name, status=status, **filters)
         return [self.description(head) for head in matching(self._store.list, query, limit)]
@@ -392,6 +371,8 @@ class Client:
         `closed_before` one for each, and may count one that is changing its status under the one
         before.
         """
+        from mini_workflow.engine.find import make_query
+
         name = None if workflow is None else name_of(workflow)
         query = make_query(workflow=name, status=status, **filters)
         return self._store.count(query)
@@ -411,6 +392,8 @@ class Client:
         raises, and UsageError if `size` is less than 1, or `after` is not what a page before has
         answered.
         """
+        from mini_workflow.engine.find import make_query
+
         name = None if workflow is None else name_of(workflow)
         query = make_query(workflow=name, status=status, limit=size, after=after, **filters)
         page = self._store.list(query)
@@ -418,6 +401,8 @@ class Client:
 
     def description(self, head: Head) -> Description:
         """Return what `describe` says of an execution with this head."""
+        from mini_workflow.engine.description import Description
+
         return Description.from_head(head)
 
     def delete_execution(self, id: str, *, by: str = "") -> None:  # noqa: A002
@@ -463,6 +448,8 @@ class Client:
             ExecutionClosed: the execution that made it has closed.
             ValueNotSerializable: the value cannot be sent.
         """
+        from mini_workflow.engine.open_promises import completion_of
+
         now = self._transport.now()
         self._settle_promise(token, completion_of(token, value, self._codec, now, by))
 
@@ -472,6 +459,8 @@ class Client:
 
         Raises PromiseNotOpen or ExecutionClosed, as `complete_promise` does.
         """
+        from mini_workflow.engine.open_promises import failure_of
+
         now = self._transport.now()
         self._settle_promise(token, failure_of(token, why, self._codec, now, by))
 
@@ -488,6 +477,8 @@ class Client:
             ValueNotSerializable: the details cannot be sent.
             ValueTooLarge: the details are too large.
         """
+        from mini_workflow.engine.open_promises import heartbeat_of
+
         beat = heartbeat_of(token, details, self._codec, self._transport.now())
         self._settle_promise(token, beat)
 
@@ -611,6 +602,8 @@ class Client:
 
     def resume(self, execution_id: str, by: str = "") -> None:
         """Let an execution go on. Raises as `signal`."""
+        from mini_workflow.engine.told import tell_asked
+
         check_reason("", by)
         head = self.head(execution_id)
         self._transport.ask(Resume(execution_id))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping
-from dataclasses import field, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -12,17 +12,8 @@ from mini_workflow.core.asks import failure_of_result
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.events import Event
 from mini_workflow.core.failure import Failure
-from mini_workflow.core.history import History
 from mini_workflow.core.records import frozen
-from mini_workflow.core.tags import tags_from_text
 from mini_workflow.durations import seconds
-from mini_workflow.engine.activity import Activity, Progress, Wait
-from mini_workflow.engine.instants import instant
-from mini_workflow.engine.open_promises import OpenPromise
-from mini_workflow.engine.raised import RaisedError
-from mini_workflow.engine.recording import Recording
-from mini_workflow.engine.sentence import sentence_of
-from mini_workflow.engine.timeline import Reader, Timeline
 from mini_workflow.errors import (
     ExecutionBlocked,
     ExecutionCancelled,
@@ -32,94 +23,19 @@ from mini_workflow.errors import (
     SerializationError,
     WireError,
 )
-from mini_workflow.ports import Head, Status
+from mini_workflow.ports import Head
 
 if TYPE_CHECKING:
+    from mini_workflow.core.history import History
     from mini_workflow.engine.client import Client
+    from mini_workflow.engine.description import Description
+    from mini_workflow.engine.open_promises import OpenPromise
+    from mini_workflow.engine.recording import Recording
     from mini_workflow.engine.streams import ExecutionStream
+    from mini_workflow.engine.timeline import Reader, Timeline
     from mini_workflow.engine.updates import UpdateHandle
 
 R_co = TypeVar("R_co", covariant=True)
-
-
-@frozen
-class Description:
-    """An execution at a glance. Times are in UTC; `closed_at` is None while it is open, and
-    `blocked_kind` (the name of an error class) and `blocked_reason` unless it is blocked. `run`
-    counts the generations from 1; `busy` says that a task is in flight. `unserved` names the workers that
-    tasks of it wait for, because the process that is asked runs the execution and serves no such worker:
-    open the runtime with ``workers={name: 1}``, or run ``mini-workflow worker MODULE --worker name``. It
-    is empty where another process runs the execution, and on AWS. `parent` is the id of the
-    execution that started it as its child, or None; `tags` are those that it has now. `activity` is what
-    it does and waits for: all of it as `describe` tells it, and as far as no history has to be read for it
-    where executions are listed. `failure` is what has ended one that failed, and `forked_from` the id of the
-    execution that it is a fork of, or None: both only as `describe` tells them.
-    """
-
-    id: str
-    workflow: str
-    status: Status
-    started_at: datetime
-    closed_at: datetime | None = None
-    next_wake_at: datetime | None = None
-    blocked_reason: str | None = None
-    run: int = 1
-    blocked_kind: str | None = None
-    busy: bool = False
-    unserved: tuple[str, ...] = ()
-    parent: str | None = None
-    tags: dict[str, str] = field(default_factory=dict[str, str])
-    activity: Activity = field(default_factory=Activity)
-    failure: RaisedError | None = None
-    forked_from: str | None = None
-
-    @classmethod
-    def from_head(
-        cls, head: Head, unserved: tuple[str, ...] = (), activity: Activity | None = None
-    ) -> Description:
-        """Return the description of what a store knows, and of the workers that it waits for. Without an
-        `activity` it has the one that the head tells.
-        """
-        return cls(
-            id=head.execution_id,
-            workflow=head.workflow,
-            status=head.status,
-            started_at=instant(head.started_at),
-            closed_at=instant(head.closed_at),
-            next_wake_at=instant(head.wake_at),
-            blocked_reason=head.blocked_reason,
-            run=head.run,
-            blocked_kind=head.blocked_kind,
-            busy=head.busy,
-            parent=head.parent,
-            tags=tags_from_text(head.tags),
-            unserved=unserved,
-            activity=Activity.of(head) if activity is None else activity,
-        )
-
-    @property
-    def waits(self) -> tuple[Wait, ...]:
-        """What it does or waits for: what its code awaits comes first."""
-        return self.activity.waits
-
-    @property
-    def progress(self) -> tuple[Progress, ...]:
-        """How far it has got: what its code has told by ``ctx.progress``, and each ``ctx.map``."""
-        return self.activity.progress
-
-    def sentence(self, now: datetime) -> str:
-        """Return in words what it does or waits for at a time, which has a time zone."""
-        return sentence_of(
-            self.status,
-            self.activity,
-            now,
-            self.started_at,
-            self.closed_at,
-            self.blocked_kind,
-            self.blocked_reason,
-            busy=self.busy,
-            unserved=self.unserved,
-        )
 
 
 @frozen
@@ -172,6 +88,9 @@ class Execution(Generic[R_co]):
 
     def describe(self) -> Description:
         """Return what is known of the execution now. Raises ExecutionNotFound."""
+        from mini_workflow.engine.activity import Activity
+        from mini_workflow.engine.raised import RaisedError
+
         head = self._client.head(self.id)
         one = self._client.description(head)
         try:
@@ -206,6 +125,8 @@ class Execution(Generic[R_co]):
         whoever can write to the store. A value that cannot be decoded stands as `Unreadable`.
         Raises ExecutionNotFound.
         """
+        from mini_workflow.engine.timeline import Timeline
+
         return Timeline.of(self.history(), self._codec, trust=trust)
 
     @property
@@ -215,6 +136,8 @@ class Execution(Generic[R_co]):
 
     def reader(self, *, trust: bool = False) -> Reader:
         """Make entries of a timeline from events as they come, one at a time."""
+        from mini_workflow.engine.timeline import Reader
+
         return Reader(self._codec, trust=trust)
 
     def recording(self) -> Recording:
@@ -222,6 +145,8 @@ class Execution(Generic[R_co]):
 
         Raises ExecutionNotFound, or WireError if the history cannot be read.
         """
+        from mini_workflow.engine.recording import Recording
+
         return Recording.from_stored(self._client.stored(self.id))
 
     def stream(self, name: str, after: int = 0) -> ExecutionStream:

@@ -10,14 +10,13 @@ import threading
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
+from typing import TYPE_CHECKING
 
 from mini_workflow.core.codec import Codec
 from mini_workflow.engine.client import Client
-from mini_workflow.engine.deletions import retention_of
 from mini_workflow.engine.engine import Engine, Ports
 from mini_workflow.engine.engine_role import EngineRole, Pace
 from mini_workflow.engine.engine_transport import EngineTransport
-from mini_workflow.engine.execution import Description
 from mini_workflow.engine.executor import execute
 from mini_workflow.engine.instants import instant
 from mini_workflow.engine.intercepted import telling
@@ -41,6 +40,9 @@ from mini_workflow.ports import (
 )
 from mini_workflow.stream_buffer import StreamBuffer
 from mini_workflow.workflow import REGISTRY
+
+if TYPE_CHECKING:
+    from mini_workflow.engine.description import Description
 
 log = logging.getLogger("mini_workflow.engine")
 
@@ -92,7 +94,7 @@ class Runtime(Client):
         drops_runs: bool = False,
     ) -> None:
         try:
-            keep = None if retention is None else retention_of(retention)
+            keep = None if retention is None else _milliseconds_of(retention)
         except UsageError:
             on_stop()
             raise
@@ -222,6 +224,8 @@ class Runtime(Client):
 
     def description(self, head: Head) -> Description:
         """See `Client.description`: the runner of this process knows which tasks wait here."""
+        from mini_workflow.engine.description import Description
+
         runner = self._runner
         if head.busy and isinstance(runner, NamedWorkerRunner):
             return Description.from_head(head, runner.unserved(head.execution_id))
@@ -270,3 +274,9 @@ class Runtime(Client):
     def _stop_renewal(self) -> None:
         if self._renewal is not None:
             self._renewal.stop()
+
+
+def _milliseconds_of(retention: float | timedelta) -> int:
+    from mini_workflow.engine.deletions import retention_of
+
+    return retention_of(retention)

@@ -7,7 +7,8 @@ from typing import Any, Final
 
 from mini_workflow.core.records import frozen
 from mini_workflow.engine.client import Client
-from mini_workflow.engine.execution import Description, Execution
+from mini_workflow.engine.description import Description
+from mini_workflow.engine.execution import Execution
 from mini_workflow.errors import ExecutionPaused, PromiseNotOpen
 from mini_workflow.ui.forms import (
     Form,

@@ -11,7 +11,8 @@ from mini_workflow.core import events
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.records import frozen, mutable
 from mini_workflow.engine.client import Client
-from mini_workflow.engine.execution import Description, Execution
+from mini_workflow.engine.description import Description
+from mini_workflow.engine.execution import Execution
 from mini_workflow.engine.picture import words
 from mini_workflow.engine.picture.drawing import Picture, Row, draw, rows_on, scale_of
 from mini_workflow.engine.picture.operations import Course, course_of, milliseconds, one_line

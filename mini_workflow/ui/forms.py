@@ -10,7 +10,7 @@ from mini_workflow.annotations import Text
 from mini_workflow.core.handlers import ANY
 from mini_workflow.core.records import frozen
 from mini_workflow.engine.client import Client
-from mini_workflow.engine.execution import Description
+from mini_workflow.engine.description import Description
 from mini_workflow.errors import UsageError
 from mini_workflow.parameters import Parameter, Parameters
 from mini_workflow.testing.handlers import Handlers, handlers_of

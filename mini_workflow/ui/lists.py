@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 from mini_workflow.core.records import frozen
 from mini_workflow.engine.client import Client
-from mini_workflow.engine.execution import Description
+from mini_workflow.engine.description import Description
 from mini_workflow.engine.picture import words
 from mini_workflow.errors import ExecutionPaused, UsageError
 from mini_workflow.ports import STATUSES, Status
@@ -27,6 +27,9 @@ SINCE: Final = {
 """The times that a list can be limited to, by the start of executions."""
 
 
+PARTS: Final = ("status", "workflow", "tag", "since", "parent")
+
+
 @frozen
 class Filter:
     """What a list is limited to: as the address has it, and as the client is asked."""
@@ -40,7 +43,7 @@ class Filter:
     @classmethod
     def of(cls, asked: Mapping[str, str]) -> Filter:
         """Return what an address asks for. Raises UsageError."""
-        given = {name: asked.get(name, "").strip() for name in cls.__slots__}
+        given = {name: asked.get(name, "").strip() for name in PARTS}
         if given["status"] and given["status"] not in STATUSES:
             raise UsageError(f"status={given['status']!r}: choose one of {', '.join(STATUSES)}")
         if given["since"] and given["since"] not in SINCE:
@@ -64,7 +67,7 @@ class Filter:
 
     def address(self, **changes: str) -> str:
         """Return the query of an address with some parts changed; an empty part is left out."""
-        parts = {name: getattr(self, name) for name in self.__slots__} | changes
+        parts = {name: getattr(self, name) for name in PARTS} | changes
         return urlencode({name: value for name, value in parts.items() if value})
 
     @property
@@ -76,7 +79,7 @@ class Filter:
         """Return each part in words, with the address without it."""
         return [
             (f"{name} {getattr(self, name)}", self.address(**{name: ""}))
-            for name in self.__slots__
+            for name in PARTS
             if getattr(self, name)
         ]
 

@@ -10,7 +10,7 @@ from mini_workflow.core.records import frozen
 from mini_workflow.doctor.executions import examine_executions
 from mini_workflow.doctor.findings import Finding
 from mini_workflow.engine.client import Client
-from mini_workflow.engine.execution import Description
+from mini_workflow.engine.description import Description
 from mini_workflow.errors import MiniWorkflowError
 from mini_workflow.ports.owner import Owner
 

@@ -1,0 +1,94 @@
+"""Description: an execution at a glance."""
+
+from __future__ import annotations
+
+from dataclasses import field
+from datetime import datetime
+
+from mini_workflow.core.records import frozen
+from mini_workflow.core.tags import tags_from_text
+from mini_workflow.engine.activity import Activity, Progress, Wait
+from mini_workflow.engine.instants import instant
+from mini_workflow.engine.raised import RaisedError
+from mini_workflow.engine.sentence import sentence_of
+from mini_workflow.ports import Head, Status
+
+
+@frozen
+class Description:
+    """An execution at a glance. Times are in UTC; `closed_at` is None while it is open, and
+    `blocked_kind` (the name of an error class) and `blocked_reason` unless it is blocked. `run`
+    counts the generations from 1; `busy` says that a task is in flight. `unserved` names the workers that
+    tasks of it wait for, because the process that is asked runs the execution and serves no such worker:
+    open the runtime with ``workers={name: 1}``, or run ``mini-workflow worker MODULE --worker name``. It
+    is empty where another process runs the execution, and on AWS. `parent` is the id of the
+    execution that started it as its child, or None; `tags` are those that it has now. `activity` is what
+    it does and waits for: all of it as `describe` tells it, and as far as no history has to be read for it
+    where executions are listed. `failure` is what has ended one that failed, and `forked_from` the id of the
+    execution that it is a fork of, or None: both only as `describe` tells them.
+    """
+
+    id: str
+    workflow: str
+    status: Status
+    started_at: datetime
+    closed_at: datetime | None = None
+    next_wake_at: datetime | None = None
+    blocked_reason: str | None = None
+    run: int = 1
+    blocked_kind: str | None = None
+    busy: bool = False
+    unserved: tuple[str, ...] = ()
+    parent: str | None = None
+    tags: dict[str, str] = field(default_factory=dict[str, str])
+    activity: Activity = field(default_factory=Activity)
+    failure: RaisedError | None = None
+    forked_from: str | None = None
+
+    @classmethod
+    def from_head(
+        cls, head: Head, unserved: tuple[str, ...] = (), activity: Activity | None = None
+    ) -> Description:
+        """Return the description of what a store knows, and of the workers that it waits for. Without an
+        `activity` it has the one that the head tells.
+        """
+        return cls(
+            id=head.execution_id,
+            workflow=head.workflow,
+            status=head.status,
+            started_at=instant(head.started_at),
+            closed_at=instant(head.closed_at),
+            next_wake_at=instant(head.wake_at),
+            blocked_reason=head.blocked_reason,
+            run=head.run,
+            blocked_kind=head.blocked_kind,
+            busy=head.busy,
+            parent=head.parent,
+            tags=tags_from_text(head.tags),
+            unserved=unserved,
+            activity=Activity.of(head) if activity is None else activity,
+        )
+
+    @property
+    def waits(self) -> tuple[Wait, ...]:
+        """What it does or waits for: what its code awaits comes first."""
+        return self.activity.waits
+
+    @property
+    def progress(self) -> tuple[Progress, ...]:
+        """How far it has got: what its code has told by ``ctx.progress``, and each ``ctx.map``."""
+        return self.activity.progress
+
+    def sentence(self, now: datetime) -> str:
+        """Return in words what it does or waits for at a time, which has a time zone."""
+        return sentence_of(
+            self.status,
+            self.activity,
+            now,
+            self.started_at,
+            self.closed_at,
+            self.blocked_kind,
+            self.blocked_reason,
+            busy=self.busy,
+            unserved=self.unserved,
+        )
