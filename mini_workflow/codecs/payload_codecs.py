@@ -81,6 +81,10 @@ class PayloadCodec(Protocol):
         ...
 
 
+Codecs = PayloadCodec | Sequence[PayloadCodec]
+"""One payload codec, or several: the first one encodes first."""
+
+
 class CompressionCodec:
     """Compresses payloads of `minimum` bytes or more by zlib, where that makes them smaller.
 

@@ -247,11 +247,6 @@ def _of_fork(event: Event, state: ExecutionState, execution_id: str, codec: Code
     return replace(moved(event, old, new), id=child)
 
 
-def is_fork(event: object) -> bool:
-    """Return whether it is the event behind those that a fork has begun with."""
-    return isinstance(event, events.ExecutionReset) and event.how == "fork"
-
-
 def moved(event: Event, source: Codec, target: Codec) -> Any:
     """Return an event with its values as they are encoded for another execution."""
     if source is target:

@@ -184,3 +184,11 @@ def _upcast(version: Any, name: Any, plain: dict[str, Any]) -> tuple[Any, dict[s
         plain = UPCASTERS[version](plain)
         version += 1
     return plain.pop("event"), plain
+
+
+def decode_message(line: str) -> events.Message:
+    """Return a message that was parked, or left in the mailbox. Raises WireError."""
+    event = decode(line)
+    if type(event) in events.RECORDED:
+        raise WireError(f"not a message: {line[:200]!r}")
+    return event  # type: ignore[return-value]

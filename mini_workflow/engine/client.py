@@ -39,7 +39,6 @@ from mini_workflow.core.timing import UNTIMED, Timing, timing_of
 from mini_workflow.core.validation import check_id, check_name, check_reason
 from mini_workflow.engine.calls import name_of
 from mini_workflow.engine.execution import Execution, Settled
-from mini_workflow.engine.intercepted import with_interceptors
 from mini_workflow.engine.parts import Parts
 from mini_workflow.engine.replies import existing
 from mini_workflow.engine.requests import Post, Resume, Start
@@ -101,7 +100,11 @@ class Client(Parts):
         registry: Registry,
         interceptors: Interceptors = NO_INTERCEPTORS,
     ) -> None:
-        transport = self._transport = with_interceptors(transport, interceptors)
+        if interceptors:
+            from mini_workflow.engine.intercepted import with_interceptors
+
+            transport = with_interceptors(transport, interceptors)
+        self._transport = transport
         self._interceptors = interceptors
         self._store = store
         self._codec = codec

@@ -12,8 +12,8 @@ from mini_workflow.core.promises import make_token, read_token, reason_of
 from mini_workflow.core.records import frozen
 from mini_workflow.core.state import ExecutionState
 from mini_workflow.core.validation import check_reason
+from mini_workflow.core.wire import decode_message
 from mini_workflow.engine.instants import instant
-from mini_workflow.engine.recording import decode_message
 from mini_workflow.errors import ValueTooLarge
 from mini_workflow.ports import Stored
 

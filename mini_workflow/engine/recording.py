@@ -14,6 +14,7 @@ from mini_workflow.core.failure import Failure
 from mini_workflow.core.history import History
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.records import frozen
+from mini_workflow.core.wire import decode_message
 from mini_workflow.errors import WireError
 from mini_workflow.ports import Stored
 
@@ -146,14 +147,6 @@ def _answer(about: dict[str, Any], codec: Codec) -> dict[str, Any]:
         if kind in plain:
             plain[kind] = codec.plain_failure(Failure.from_plain(plain[kind])).to_plain()
     return plain
-
-
-def decode_message(line: str) -> Message:
-    """Return a message that was parked, or left in the mailbox. Raises WireError."""
-    event = wire.decode(line)
-    if type(event) in events.RECORDED:
-        raise WireError(f"not a message: {line[:200]!r}")
-    return event  # type: ignore[return-value]
 
 
 def _storable(message: Message) -> Any:

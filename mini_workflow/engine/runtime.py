@@ -19,7 +19,6 @@ from mini_workflow.engine.engine_role import EngineRole, Pace
 from mini_workflow.engine.engine_transport import EngineTransport
 from mini_workflow.engine.executor import execute
 from mini_workflow.engine.instants import instant
-from mini_workflow.engine.intercepted import telling
 from mini_workflow.engine.metrics import Latency, Metrics
 from mini_workflow.engine.renewal import LeaseRenewal
 from mini_workflow.engine.requests import Release
@@ -35,6 +34,7 @@ from mini_workflow.ports import (
     NamedWorkerRunner,
     NoStreams,
     Report,
+    Store,
     TaskOutcome,
     TaskRunner,
 )
@@ -43,6 +43,7 @@ from mini_workflow.workflow import REGISTRY
 
 if TYPE_CHECKING:
     from mini_workflow.engine.description import Description
+    from mini_workflow.engine.turn import Turn
 
 log = logging.getLogger("mini_workflow.engine")
 
@@ -142,7 +143,7 @@ class Runtime(Client):
                     turn_limit=turn_limit,
                     history_limit=history_limit,
                     execute_inline=partial(execute_inline, around=interceptors.around_task),
-                    on_turn=telling(interceptors, ports.store),
+                    on_turn=_telling(interceptors, ports.store),
                     retention=keep,
                     drops_runs=drops_runs,
                 )
@@ -274,6 +275,14 @@ class Runtime(Client):
     def _stop_renewal(self) -> None:
         if self._renewal is not None:
             self._renewal.stop()
+
+
+def _telling(interceptors: Interceptors, store: Store) -> Callable[[Turn], None] | None:
+    if not interceptors.hear:
+        return None
+    from mini_workflow.engine.intercepted import telling
+
+    return telling(interceptors, store)
 
 
 def _milliseconds_of(retention: float | timedelta) -> int:

@@ -12,8 +12,8 @@ from mini_workflow.core import events, wire
 from mini_workflow.core.events import Incoming
 from mini_workflow.core.records import frozen
 from mini_workflow.core.state import ExecutionState
+from mini_workflow.core.wire import decode_message
 from mini_workflow.engine.batch import AT_ONCE, MESSAGES, Batch
-from mini_workflow.engine.recording import decode_message
 from mini_workflow.engine.turn import UNKNOWN_WORKFLOW, Delivery
 from mini_workflow.engine.turn_data import ABOUT_ATTEMPTS, ABOUT_PROMISES
 from mini_workflow.errors import WireError

@@ -14,8 +14,8 @@ from mini_workflow.core.events import Event, Message
 from mini_workflow.core.records import mutable
 from mini_workflow.core.run import Run
 from mini_workflow.core.state import ExecutionState
+from mini_workflow.core.wire import decode_message
 from mini_workflow.engine.cache import Live
-from mini_workflow.engine.recording import decode_message
 from mini_workflow.engine.requests import Input, Start
 from mini_workflow.errors import TurnTimeout, WireError
 from mini_workflow.ports import Commit, Head, QueuedMessage, Stored
