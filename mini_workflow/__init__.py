@@ -3,11 +3,7 @@
 from typing import TYPE_CHECKING
 
 from mini_workflow.context import Context
-from mini_workflow.core.children import Child
-from mini_workflow.core.handlers import ANY
-from mini_workflow.core.info import ExecutionInfo
 from mini_workflow.core.limit import Limit
-from mini_workflow.core.promises import Promise
 from mini_workflow.core.retry import RetryPolicy
 from mini_workflow.errors import (
     ChildFailed,
@@ -69,6 +65,10 @@ from mini_workflow.task import CurrentTask, current_task
 from mini_workflow.workflow import Workflow, current_workflow, workflow
 
 if TYPE_CHECKING:
+    from mini_workflow.core.children import Child
+    from mini_workflow.core.handlers import ANY
+    from mini_workflow.core.info import ExecutionInfo
+    from mini_workflow.core.promises import Promise
     from mini_workflow.engine.aio import AsyncClient, AsyncExecution, AsyncUpdateHandle
     from mini_workflow.engine.description import Description
     from mini_workflow.engine.execution import Execution
@@ -191,16 +191,19 @@ __all__ = [
 protect_logs()
 
 _LATER = {
+    "ANY": "mini_workflow.core.handlers",
     "AWSRuntime": "mini_workflow.runtimes.aws",
     "AsyncClient": "mini_workflow.engine.aio",
     "AsyncExecution": "mini_workflow.engine.aio",
     "AsyncUpdateHandle": "mini_workflow.engine.aio",
+    "Child": "mini_workflow.core.children",
     "Chunk": "mini_workflow.engine.streams",
     "ClientCall": "mini_workflow.interceptors",
     "Committed": "mini_workflow.interceptors",
     "Description": "mini_workflow.engine.description",
     "Entry": "mini_workflow.engine.timeline",
     "Execution": "mini_workflow.engine.execution",
+    "ExecutionInfo": "mini_workflow.core.info",
     "ExecutionStream": "mini_workflow.engine.streams",
     "Interceptor": "mini_workflow.interceptors",
     "KeyCount": "mini_workflow.engine.limits",
@@ -210,6 +213,7 @@ _LATER = {
     "LocalRuntime": "mini_workflow.runtimes.local",
     "PostgresClient": "mini_workflow.runtimes.postgres",
     "PostgresRuntime": "mini_workflow.runtimes.postgres",
+    "Promise": "mini_workflow.core.promises",
     "Recording": "mini_workflow.engine.recording",
     "Schedule": "mini_workflow.engine.schedules",
     "ScheduleDescription": "mini_workflow.engine.schedules",
