@@ -142,7 +142,7 @@ class Recorder:
         self.refused = 0
         return event
 
-    def compare(self) -> Comparison:
+    def begin_comparison(self) -> Comparison:
         """Return what compares calls from here on with those that are recorded."""
         self.comparison = Comparison(self._unbound.outline, self._strict, self._changed)
         return self.comparison

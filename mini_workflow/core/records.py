@@ -38,7 +38,7 @@ def _hash(self: Any) -> int:
 
 
 def _hash_of_fact(self: Any) -> int:
-    return hash((type(self), *(repr(value) for value in _values(self))))
+    return hash((self.__class__, *(repr(value) for value in _values(self))))
 
 
 def _show(self: Any) -> str:
@@ -114,7 +114,7 @@ def _made(kind: type[T], methods: dict[str, Any]) -> type[T]:
     for name in ("__dict__", "__weakref__"):
         namespace.pop(name, None)
     own = [name for name, hint in kind.__annotations__.items() if not hint.startswith("ClassVar")]
-    defaults = dict(getattr(kind, "__field_defaults__", ()))
+    defaults: dict[str, Any] = dict(getattr(kind, "__field_defaults__", ()))
     defaults.update((name, namespace.pop(name, MISSING)) for name in own)
     namespace["__hash__"] = namespace["__hash__"] or methods["__hash__"]
     namespace["__slots__"] = tuple(own)
@@ -143,12 +143,12 @@ def _constructor(kind: type[Any]) -> Callable[..., None]:
     for name, default in defaults_of(kind).items():
         value = name
         if type(default) is Field:
-            if default.default_factory is not MISSING:
-                known[f"_make_{name}"] = default.default_factory
+            described = cast("Any", default)
+            default = described.default
+            if described.default_factory is not MISSING:
+                known[f"_make_{name}"] = described.default_factory
                 value = f"_make_{name}() if {name} is _ABSENT else {name}"
                 default = _ABSENT
-            else:
-                default = default.default
         known[f"_default_{name}"] = default
         arguments.append(name if default is MISSING else f"{name}=_default_{name}")
         if refuses:
@@ -195,7 +195,7 @@ def _signature(kind: type[Any]) -> Any:
     return Signature(list(shown.parameters.values())[1:], return_annotation=None)
 
 
-class _ToCome:
+class _Later:
     """An attribute of a class that is made when it is first asked for."""
 
     def __init__(self, name: str, make: Callable[[type[Any]], Any]) -> None:
@@ -208,5 +208,5 @@ class _ToCome:
         return value
 
 
-_FIELDS = _ToCome("__dataclass_fields__", _described)
-_SIGNATURE = _ToCome("__signature__", _signature)
+_FIELDS = _Later("__dataclass_fields__", _described)
+_SIGNATURE = _Later("__signature__", _signature)

@@ -71,29 +71,11 @@ class ExecutionState:
     """The sum of a history."""
 
     __slots__ = (
-        *(
-            "answers",
-            "askers",
-            "asks",
-            "cancel_requested",
-            "cancelled_by",
-            "cancelled_tasks",
-            "child_ids",
-        ),
-        *(
-            "children",
-            "closed",
-            "condition",
-            "deadline",
-            "deadlines",
-            "durations",
-            "end",
-            "headers",
-        ),
-        *("execution_id", "in_flight", "in_hand", "inherited", "left_tasks", "left_timers"),
-        *("length", "limits", "maps", "now", "patches", "promises", "released", "resets"),
-        *("key", "seed", "signal_ids", "slots", "started_at", "tags", "tasks", "timers", "updates"),
-        *("worker", "_timeout", "within", "_wakes", "endings"),
+        *_EMPTY,
+        *("cancel_requested", "cancelled_by", "closed", "condition", "deadline", "end", "endings"),
+        *("execution_id", "headers", "in_flight", "in_hand", "key", "left_tasks", "left_timers"),
+        *("length", "limits", "now", "seed", "slots", "started_at", "tasks", "timers", "within"),
+        *("worker", "_timeout", "_wakes"),
     )
 
     tags: dict[str, str]

@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -37,9 +38,9 @@ from mini_workflow.core.starting import (
 from mini_workflow.core.tags import check_tags
 from mini_workflow.core.timing import UNTIMED, Timing, timing_of
 from mini_workflow.core.validation import check_id, check_name, check_reason
+from mini_workflow.engine import parts
 from mini_workflow.engine.calls import name_of
 from mini_workflow.engine.execution import Execution, Settled
-from mini_workflow.engine.parts import Parts
 from mini_workflow.engine.replies import existing
 from mini_workflow.engine.requests import Post, Resume, Start
 from mini_workflow.engine.run_again import RunAgain, closing_option
@@ -72,6 +73,7 @@ _FOR_HANDLES: Final = {name for name in vars(Execution) if not name.startswith("
     "closing",
     "deletions",
     "forks",
+    "given",
     "head",
     "lines",
     "questions",
@@ -87,10 +89,20 @@ _FOR_HANDLES: Final = {name for name in vars(Execution) if not name.startswith("
 """What handles ask of a client: users have the handles."""
 
 
-class Client(Parts):
+class Client:
     """The common part of all runtimes: it encodes, checks, reads the store, and has its transport
     take requests to whatever runs the executions.
     """
+
+    deletions = cached_property(parts.deletions)
+    forks = cached_property(parts.forks)
+    questions = cached_property(parts.questions)
+    updates = cached_property(parts.updates)
+    start_executions = cached_property(parts.start_executions)
+    update_with_start = cached_property(parts.update_with_start)
+    debounce = cached_property(parts.debounce)
+    schedules = cached_property(parts.schedules)
+    limits = cached_property(parts.limits)
 
     def __init__(
         self,
@@ -110,6 +122,7 @@ class Client(Parts):
         self._codec = codec
         self._registry = registry
         self.again = RunAgain(transport, store)
+        self.given = parts.Given(transport, store, codec, registry, interceptors)
         self._aio: AsyncClient | None = None
 
     # For users

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from functools import cached_property
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NamedTuple
 
 from mini_workflow.core.codec import Codec
-from mini_workflow.engine.run_again import RunAgain
 from mini_workflow.engine.transport import CheckedStore, Transport
 from mini_workflow.interceptors import Interceptors
 from mini_workflow.workflow import Registry
@@ -23,80 +21,77 @@ if TYPE_CHECKING:
     from mini_workflow.engine.updates import Updates, UpdateWithStart
 
 
-class Parts:
-    """What a client is made of, for the parts of it."""
+class Given(NamedTuple):
+    """What a client was given."""
 
-    _transport: Transport
-    _interceptors: Interceptors
-    _store: CheckedStore
-    _codec: Codec
-    _registry: Registry
-    again: RunAgain
+    transport: Transport
+    store: CheckedStore
+    codec: Codec
+    registry: Registry
+    interceptors: Interceptors
 
-    @cached_property
-    def deletions(self) -> Deletions:
-        """Deletes what has closed."""
-        from mini_workflow.engine.deletions import Deletions
 
-        return Deletions(self._transport, self._store)
+def deletions(client: Client) -> Deletions:
+    """Return what deletes executions that have closed."""
+    from mini_workflow.engine.deletions import Deletions
 
-    @cached_property
-    def forks(self) -> Forks:
-        """Makes forks."""
-        from mini_workflow.engine.forks import Forks
+    return Deletions(client.given.transport, client.given.store)
 
-        definitions = self._interceptors.definitions(self._registry.get)
-        return Forks(self._transport, self._store, self._codec, definitions)
 
-    @cached_property
-    def questions(self) -> Questions:
-        """Asks queries."""
-        from mini_workflow.engine.questions import Questions
+def forks(client: Client) -> Forks:
+    """Return what makes forks, and looks at promises that are open."""
+    from mini_workflow.engine.forks import Forks
 
-        return Questions(self._transport, self._codec)
+    given = client.given
+    definitions = given.interceptors.definitions(given.registry.get)
+    return Forks(given.transport, given.store, given.codec, definitions)
 
-    @cached_property
-    def updates(self) -> Updates:
-        """Sends updates."""
-        from mini_workflow.engine.updates import Updates
 
-        return Updates(self._transport, self._store, self._codec, self.again)
+def questions(client: Client) -> Questions:
+    """Return what asks queries."""
+    from mini_workflow.engine.questions import Questions
 
-    @cached_property
-    def start_executions(self) -> StartExecutions:
-        """Starts many executions at once: see `StartExecutions.__call__`."""
-        from mini_workflow.engine.starts import StartExecutions
+    return Questions(client.given.transport, client.given.codec)
 
-        return StartExecutions(self._client, self._transport)
 
-    @cached_property
-    def update_with_start(self) -> UpdateWithStart:
-        """Starts an execution with an update: see `UpdateWithStart.__call__`."""
-        from mini_workflow.engine.updates import UpdateWithStart
+def updates(client: Client) -> Updates:
+    """Return what sends updates."""
+    from mini_workflow.engine.updates import Updates
 
-        return UpdateWithStart(self._client)
+    given = client.given
+    return Updates(given.transport, given.store, given.codec, client.again)
 
-    @cached_property
-    def debounce(self) -> Debounce:
-        """Starts an execution when calls have ceased: see `Debounce.__call__`."""
-        from mini_workflow.engine.debounce import Debounce
 
-        return Debounce(self._client)
+def start_executions(client: Client) -> StartExecutions:
+    """Start many executions at once: see `StartExecutions.__call__`."""
+    from mini_workflow.engine.starts import StartExecutions
 
-    @cached_property
-    def schedules(self) -> Schedules:
-        """The schedules of the store, to create and to list them."""
-        from mini_workflow.engine.schedules import Schedules
+    return StartExecutions(client, client.given.transport)
 
-        return Schedules(self._client, self._registry)
 
-    @cached_property
-    def limits(self) -> Limits:
-        """The limits of the store, to look at them and to change them."""
-        from mini_workflow.engine.limits import Limits
+def update_with_start(client: Client) -> UpdateWithStart:
+    """Start an execution with an update: see `UpdateWithStart.__call__`."""
+    from mini_workflow.engine.updates import UpdateWithStart
 
-        return Limits(self._client)
+    return UpdateWithStart(client)
 
-    @property
-    def _client(self) -> Client:
-        return cast("Client", self)
+
+def debounce(client: Client) -> Debounce:
+    """Start an execution when calls have ceased: see `Debounce.__call__`."""
+    from mini_workflow.engine.debounce import Debounce
+
+    return Debounce(client)
+
+
+def schedules(client: Client) -> Schedules:
+    """Return the schedules of the store, to create and to list them."""
+    from mini_workflow.engine.schedules import Schedules
+
+    return Schedules(client, client.given.registry)
+
+
+def limits(client: Client) -> Limits:
+    """Return the limits of the store, to look at them and to change them."""
+    from mini_workflow.engine.limits import Limits
+
+    return Limits(client)
