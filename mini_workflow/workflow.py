@@ -59,6 +59,10 @@ class ScheduleOptions(TypedDict, total=False):
 
 SCHEDULE_OPTIONS: Final = frozenset(ScheduleOptions.__annotations__)
 
+_BY_POSITION: Final = (
+    inspect.Parameter.POSITIONAL_ONLY,
+    inspect.Parameter.POSITIONAL_OR_KEYWORD,
+)
 LIBRARY: Final = {
     "mini_workflow.debounce": "mini_workflow.schedules.debounce",
     "mini_workflow.limit": "mini_workflow.limits.workflow",
@@ -121,7 +125,12 @@ class Workflow(Generic[P, R]):
                 f"function, async def {name}(ctx, ...), and pass the data that it needs"
             )
         first = 0 if parameters[0].kind is inspect.Parameter.VAR_POSITIONAL else 1
-        self._parameters = signature.replace(parameters=parameters[first:])
+        own = parameters[first:]
+        self._parameters = signature.replace(parameters=own)
+        plain = all(one.kind in _BY_POSITION for one in own)
+        least = sum(one.default is one.empty for one in own)
+        self._counts = range(least, len(own) + 1) if plain else range(0)
+        """How many positional arguments alone are right; none where that is not all there is to know."""
 
     def __call__(
         self, ctx: Context, /, *args: P.args, **kwargs: P.kwargs
@@ -176,11 +185,15 @@ class Workflow(Generic[P, R]):
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return the same arguments, by position where they can be given so."""
+        if not kwargs and len(args) in self._counts:
+            return args, kwargs
         bound = self._parameters.bind(*args, **kwargs)
         return bound.args, bound.kwargs
 
     def check_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Raise InvalidArguments unless the function can be called with them."""
+        if not kwargs and len(args) in self._counts:
+            return
         try:
             self._parameters.bind(*args, **kwargs)
         except TypeError as error:

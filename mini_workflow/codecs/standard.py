@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from copy import copy
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from mini_workflow.codecs.closures import capture_call, restore_call, share_call
@@ -16,6 +15,7 @@ from mini_workflow.codecs.signing import Signer, ValueSigner
 from mini_workflow.codecs.values import decode_value, encode_value, show_value
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.payload import Payload, text_at_hand
+from mini_workflow.core.records import replace
 from mini_workflow.errors import CodecMismatch, ValueTooLarge
 
 if TYPE_CHECKING:

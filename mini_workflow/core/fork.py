@@ -8,7 +8,7 @@ again, behind an `ExecutionReset` that says so.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
 from typing import Any, Final
 
 from mini_workflow.core import events
@@ -17,7 +17,7 @@ from mini_workflow.core.codec import Codec
 from mini_workflow.core.events import CLOSING, Event
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.payload import Payload
-from mini_workflow.core.records import record
+from mini_workflow.core.records import record, replace
 from mini_workflow.core.reset import Reset, highest_number, started_of
 from mini_workflow.core.state import ExecutionState
 from mini_workflow.errors import UsageError

@@ -13,13 +13,22 @@ which each step of an execution makes a dozen. A frozen class enforces it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import MISSING, Field, FrozenInstanceError, dataclass, field, replace
+from dataclasses import MISSING, Field, FrozenInstanceError, dataclass, field
 from typing import Any, TypeVar, cast, dataclass_transform
 
 T = TypeVar("T")
 
 _ABSENT: Any = object()
 """What an argument is that the caller left out, where a factory makes the default."""
+
+
+def replace(value: T, /, **changes: Any) -> T:
+    """Return a copy with some fields changed, as `dataclasses.replace` does for any class of data."""
+    kind: Any = type(value)
+    for name in kind.__match_args__:
+        if name not in changes:
+            changes[name] = getattr(value, name)
+    return cast("T", kind(**changes))
 
 
 def _values(self: Any) -> tuple[Any, ...]:

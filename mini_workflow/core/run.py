@@ -9,7 +9,6 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from contextvars import Context
-from dataclasses import replace
 from random import Random
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
@@ -21,6 +20,7 @@ from mini_workflow.core.events import Event
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.raised import set_traceback
 from mini_workflow.core.recorder import Recorder
+from mini_workflow.core.records import replace
 from mini_workflow.core.retry import RetryPolicy
 from mini_workflow.core.tags import MAXIMUM_TAGS, merge_tags
 from mini_workflow.core.tasks import Inline, OutOfTime, Tasks

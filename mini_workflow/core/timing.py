@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -31,7 +30,12 @@ class Timing:
 
     def to_plain(self) -> dict[str, Any]:
         """Return them by name."""
-        return asdict(self)
+        return {
+            "delay": self.delay,
+            "start_at": self.start_at,
+            "timeout": self.timeout,
+            "retry": self.retry,
+        }
 
 
 UNTIMED: Final = Timing()

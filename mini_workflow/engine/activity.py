@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
@@ -14,7 +13,7 @@ from mini_workflow.core.events import Event
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.open_task import OpenTask
 from mini_workflow.core.progress import read_progress
-from mini_workflow.core.records import frozen
+from mini_workflow.core.records import frozen, replace
 from mini_workflow.core.retry import RetryPolicy
 from mini_workflow.core.state import ExecutionState
 from mini_workflow.core.timing import BEGIN, DEADLINE

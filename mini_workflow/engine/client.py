@@ -6,7 +6,6 @@ import asyncio
 import secrets
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import (
@@ -27,6 +26,7 @@ from mini_workflow.core.codec import Codec
 from mini_workflow.core.events import CLOSING, Event, Incoming
 from mini_workflow.core.headers import check_headers
 from mini_workflow.core.history import History
+from mini_workflow.core.records import replace
 from mini_workflow.core.retry import RetryPolicy
 from mini_workflow.core.starting import (
     BoundWorkflow,

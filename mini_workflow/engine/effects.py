@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from typing import Final
 
 from mini_workflow.core.decide import Decision
-from mini_workflow.core.records import frozen
+from mini_workflow.core.records import frozen, replace
 from mini_workflow.core.run import Run
 from mini_workflow.engine.dispatch import request_of
 from mini_workflow.errors import StoreError

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -12,7 +11,7 @@ from mini_workflow.core.asks import failure_of_result
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.events import Event
 from mini_workflow.core.failure import Failure
-from mini_workflow.core.records import frozen
+from mini_workflow.core.records import frozen, replace
 from mini_workflow.durations import seconds
 from mini_workflow.errors import (
     ExecutionBlocked,

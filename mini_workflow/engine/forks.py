@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from mini_workflow.core import events, wire
@@ -12,6 +11,7 @@ from mini_workflow.core.codec import Codec
 from mini_workflow.core.events import Event
 from mini_workflow.core.fork import cut_of, fork, patched
 from mini_workflow.core.payload import Payload
+from mini_workflow.core.records import replace
 from mini_workflow.core.replay import repeat
 from mini_workflow.core.reset import Reset, started_of
 from mini_workflow.core.run import Definition, Run

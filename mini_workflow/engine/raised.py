@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.failure import Failure
-from mini_workflow.core.records import frozen
+from mini_workflow.core.records import frozen, replace
 from mini_workflow.errors import SerializationError
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import fields, replace
+from dataclasses import fields
 from typing import Any, Final, cast
 
 from mini_workflow.core import events, wire
@@ -13,7 +13,7 @@ from mini_workflow.core.events import Event, Message
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.history import History
 from mini_workflow.core.payload import Payload
-from mini_workflow.core.records import frozen
+from mini_workflow.core.records import frozen, replace
 from mini_workflow.core.wire import decode_message
 from mini_workflow.errors import WireError
 from mini_workflow.ports import Stored

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from mini_workflow.core import events
@@ -14,6 +13,7 @@ from mini_workflow.core.decide import Decision
 from mini_workflow.core.events import Event, Message
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.recorded import python_version
+from mini_workflow.core.records import replace
 from mini_workflow.core.run import Run
 from mini_workflow.core.state import ExecutionState
 from mini_workflow.core.tags import tags_after, tags_as_text

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 
 from mini_workflow.core import events, wire
 from mini_workflow.core.events import Incoming
-from mini_workflow.core.records import frozen
+from mini_workflow.core.records import frozen, replace
 from mini_workflow.core.state import ExecutionState
 from mini_workflow.core.wire import decode_message
 from mini_workflow.engine.batch import AT_ONCE, MESSAGES, Batch

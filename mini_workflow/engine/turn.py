@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from typing import Final, ParamSpec, TypeVar
 
 from mini_workflow.core import events, wire
@@ -14,6 +13,7 @@ from mini_workflow.core.commands import SendMessage
 from mini_workflow.core.decide import Decision, decide
 from mini_workflow.core.events import Event, Message
 from mini_workflow.core.failure import Failure
+from mini_workflow.core.records import replace
 from mini_workflow.core.replay import repeat
 from mini_workflow.core.report_limits import ReportLimits
 from mini_workflow.core.run import Definition, Run

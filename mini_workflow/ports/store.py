@@ -11,10 +11,9 @@ on any thread, at any time.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import replace
 from typing import Final, Literal, Protocol
 
-from mini_workflow.core.records import frozen, record
+from mini_workflow.core.records import frozen, record, replace
 from mini_workflow.core.streams import StreamWrite
 
 Status = Literal["running", "blocked", "completed", "failed", "cancelled", "terminated"]

@@ -188,7 +188,7 @@ class LocalRuntime(EmbeddedRuntime):
             there are cores.
         synchronous: "FULL" loses nothing that was acknowledged, even in a power cut; "NORMAL" is
             faster and may lose the last moments in one (not in a crash of the process).
-        cache_size: how many waiting executions are kept in memory (about 5 KiB each).
+        cache_size: how many waiting executions are kept in memory (about 7 KiB each).
         lease: seconds after which another process may take over from one that hangs. From one
             that has died it takes over within a third of that.
         turn_timeout: seconds that a workflow may compute between two awaits; None for no limit.

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import field, replace
+from dataclasses import field
 from typing import TYPE_CHECKING, Protocol
 
-from mini_workflow.core.records import mutable
+from mini_workflow.core.records import mutable, replace
 from mini_workflow.ports import Clock
 from mini_workflow.ports.shared_tasks import Key, SharedTask
 

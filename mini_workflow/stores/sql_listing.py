@@ -6,10 +6,9 @@ The placeholder of a value is a question mark.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, Final
 
-from mini_workflow.core.records import frozen, mutable
+from mini_workflow.core.records import frozen, mutable, replace
 from mini_workflow.ports import STATUSES, Query
 from mini_workflow.stores.listing import is_about_the_end, page_start
 

@@ -15,12 +15,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, cast
 
 from mini_workflow import settings
-from mini_workflow.core.records import frozen
+from mini_workflow.core.records import frozen, replace
 from mini_workflow.errors import (
     SettingMissing,
     SignatureInvalid,

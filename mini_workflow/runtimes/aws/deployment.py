@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from mini_workflow import settings
-from mini_workflow.core.records import frozen
+from mini_workflow.core.records import frozen, replace
 from mini_workflow.errors import StoreUnavailable, UsageError
 from mini_workflow.ports import Query, Status
 from mini_workflow.runtimes.aws.container import Container

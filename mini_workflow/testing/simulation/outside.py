@@ -6,14 +6,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any, Literal
 
 from mini_workflow.core import events, wire
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.events import Event, ExecutionStarted
 from mini_workflow.core.payload import EMPTY
-from mini_workflow.core.records import frozen
+from mini_workflow.core.records import frozen, replace
 from mini_workflow.core.state import ExecutionState
 from mini_workflow.engine.requests import Answer, Input, Post, Reply, Update
 from mini_workflow.errors import ExecutionClosed, PromiseNotOpen, RuntimeClosed, StoreError
